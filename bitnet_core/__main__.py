@@ -1,0 +1,8 @@
+"""`python -m bitnet_core …` is `bitnet …`."""
+
+import sys
+
+from bitnet_core.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

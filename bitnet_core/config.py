@@ -1,0 +1,311 @@
+"""Settings with their origin: command line → environment → the experiment's `.env` → `./.env` → default.
+
+`resolve` reads every layer once, reports all problems at once and never shows a secret's value. The result is
+immutable; a stage gets it through its run record and reads no file or environment itself.
+"""
+
+import builtins
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from bitnet_core.dotenv_file import DotenvFile, read_dotenv
+from bitnet_core.errors import UsageError
+from bitnet_core.settings import REGISTRY, SECRET_NAMES, Setting
+
+_T = TypeVar("_T")
+Value = int | float | bool | str | Path | None
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An `error` stops the command; a `warning` is shown and work goes on."""
+
+    severity: Literal["error", "warning"]
+    message: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Resolved values by name, without secrets. The accessors are typed: a wrong one is a bug and says so."""
+
+    _values: Mapping[str, Value]
+    _origins: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, str], cwd: Path | None = None) -> "Settings":
+        """Defaults with some values put over them; reads neither files nor the environment."""
+        return resolve(values, environ={}, cwd=cwd or Path.cwd(), read_files=False).checked()
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], origins: Mapping[str, str]) -> "Settings":
+        """Back from a run record; names that this version does not know are passed over."""
+        known = {name: value for name, value in record.items() if name in REGISTRY}
+        paths = {n: Path(v) for n, v in known.items() if REGISTRY[n].kind == "path" and v is not None}
+        missing = {name: None for name in REGISTRY if name not in known and name not in SECRET_NAMES}
+        return cls(missing | known | paths, dict(origins))
+
+    def to_record(self) -> dict[str, Any]:
+        return {name: str(v) if isinstance(v, Path) else v for name, v in self._values.items()}
+
+    def values(self) -> dict[str, Value]:
+        return dict(self._values)
+
+    def origin(self, name: str) -> str:
+        return self._origins.get(name, "default")
+
+    def origins(self) -> dict[str, str]:
+        return dict(self._origins)
+
+    def maybe_int(self, name: str) -> builtins.int | None:
+        return self._typed(name, int)
+
+    def maybe_float(self, name: str) -> builtins.float | None:
+        return self._typed(name, float)
+
+    def maybe_path(self, name: str) -> Path | None:
+        return self._typed(name, Path)
+
+    def int(self, name: str) -> builtins.int:
+        return self._present(name, self._typed(name, int))
+
+    def float(self, name: str) -> builtins.float:
+        return self._present(name, self._typed(name, float))
+
+    def bool(self, name: str) -> builtins.bool:
+        return self._present(name, self._typed(name, bool))
+
+    def path(self, name: str) -> Path:
+        return self._present(name, self._typed(name, Path))
+
+    def text(self, name: str) -> str:
+        return self._typed(name, str) or ""
+
+    def _typed(self, name: str, kind: type[_T]) -> _T | None:
+        value = self._values[name]
+        if value is None or isinstance(value, kind):
+            return value
+        raise TypeError(f"{name} is {type(value).__name__}, read as {kind.__name__}")
+
+    def _present(self, name: str, value: _T | None) -> _T:
+        if value is None:
+            raise UsageError(f"{name} is not set; give it with --set {name}=… or in .env.")
+        return value
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What `resolve` found. `secrets` came from the environment or a `.env`, with their origins."""
+
+    settings: Settings
+    secrets: Mapping[str, str]
+    secret_origins: Mapping[str, str]
+    problems: tuple[Problem, ...]
+
+    def checked(self) -> Settings:
+        """The settings, or one `UsageError` that names every error, a line each."""
+        errors = [problem.message for problem in self.problems if problem.severity == "error"]
+        if errors:
+            raise UsageError("\n".join(errors))
+        return self.settings
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One place that values come from. Relative paths in it are relative to `base`."""
+
+    values: Mapping[str, str]
+    origin: Callable[[str], str]
+    base: Path
+
+
+def resolve(
+    overrides: Mapping[str, str] | None = None,
+    *,
+    root: Path | None = None,
+    env_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    read_files: bool = True,
+) -> Resolution:
+    """Resolve every setting. `env_file` stands in for `./.env`; `root` is the command line's `DRIVE_ROOT`."""
+    environ = os.environ if environ is None else environ
+    cwd = (cwd or Path.cwd()).absolute()
+    overrides = dict(overrides or {})
+    problems = [_unknown(name, "the command line", "error") for name in overrides if name not in REGISTRY]
+    problems += [
+        Problem(
+            "error",
+            f"{name} is a secret and others can read a command line; put it in the environment or .env.",
+        )
+        for name in overrides
+        if name in SECRET_NAMES
+    ]
+    if root is not None:
+        overrides["DRIVE_ROOT"] = str(root)
+    layers = [
+        _Layer(overrides, lambda _: "command line", cwd),
+        _Layer({n: v for n, v in environ.items() if n in REGISTRY and v}, lambda _: "environment", cwd),
+    ]
+    if read_files:
+        if env_file is not None and not env_file.is_file():
+            raise UsageError(f"{env_file} (--env) does not exist; give the path of a .env file.")
+        folder_file = (env_file or cwd / ".env").absolute()
+        folder_layer = _file_layer(folder_file, cwd, problems) if folder_file.is_file() else None
+        below = [folder_layer] if folder_layer else []
+        place = _Expander([*layers, *below], environ, []).path("DRIVE_ROOT")
+        if place is not None and (place / ".env").is_file() and place / ".env" != folder_file:
+            layers.append(_own_layer(_file_layer(place / ".env", cwd, problems), place, problems))
+        layers += below
+    expander = _Expander(layers, environ, problems)
+    values = {name: expander.value(setting) for name, setting in REGISTRY.items() if not setting.secret}
+    origins = {name: origin for name in REGISTRY if (origin := expander.origin(name)) != "default"}
+    secrets = {name: text for name in SECRET_NAMES if (text := expander.secret(name))}
+    return Resolution(
+        Settings(values, {n: o for n, o in origins.items() if n not in SECRET_NAMES}),
+        secrets,
+        {name: origins[name] for name in secrets},
+        tuple(problems),
+    )
+
+
+def _file_layer(path: Path, cwd: Path, problems: list[Problem]) -> _Layer:
+    shown = path.relative_to(cwd) if path.is_relative_to(cwd) else path
+    file = read_dotenv(path)
+    problems += _lint(file, str(shown))
+    return _Layer(file.values, lambda name: f"{shown} line {file.lines[name]}", path.parent)
+
+
+def _own_layer(layer: _Layer, place: Path, problems: list[Problem]) -> _Layer:
+    """The experiment's own file may not move the experiment: where it lies is where it is."""
+    written = layer.values.get("DRIVE_ROOT")
+    if written is not None and "${" not in written and _as_path(written, layer.base) != place:
+        problems.append(
+            Problem("warning", f"DRIVE_ROOT ({layer.origin('DRIVE_ROOT')}) is ignored: the experiment is {place}.")
+        )
+    return _Layer({n: v for n, v in layer.values.items() if n != "DRIVE_ROOT"}, layer.origin, layer.base)
+
+
+def _lint(file: DotenvFile, shown: str) -> list[Problem]:
+    found = [
+        Problem("error", f"{shown} line {line} can't be read; write it as NAME=value.") for line in file.unreadable
+    ]
+    for name, lines in file.duplicates.items():
+        places = ", ".join(str(line) for line in lines)
+        found.append(
+            Problem("warning", f"{name} stands {len(lines)} times in {shown} (lines {places}); the last counts.")
+        )
+    used = {match[1] for value in file.values.values() for match in _REFERENCE.finditer(value)}
+    for name, line in file.lines.items():
+        if name not in REGISTRY and name not in used:
+            found.append(_unknown(name, f"{shown} line {line}", "warning"))
+    return found
+
+
+def _unknown(name: str, place: str, severity: Literal["error", "warning"]) -> Problem:
+    close = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.75)
+    hint = f"did you mean {close[0]}?" if close else "`bitnet config` lists the names."
+    return Problem(severity, f"{name} ({place}) is no setting; {hint}")
+
+
+class _Expander:
+    """Finds a name's text in the strongest layer, expands `${…}` in it, and turns it into a value."""
+
+    def __init__(self, layers: list[_Layer], environ: Mapping[str, str], problems: list[Problem]) -> None:
+        self._layers = layers
+        self._environ = environ
+        self._problems = problems
+
+    def _layer(self, name: str) -> _Layer | None:
+        return next((layer for layer in self._layers if layer.values.get(name)), None)
+
+    def origin(self, name: str) -> str:
+        layer = self._layer(name)
+        return layer.origin(name) if layer else "default"
+
+    def secret(self, name: str) -> str:
+        """A secret is taken as it stands (it may hold `${`), unless it is one reference to another name."""
+        layer = self._layer(name)
+        text = layer.values[name] if layer else ""
+        whole = _REFERENCE.fullmatch(text)
+        return self._lookup(whole[1], (name,)) or whole[2] or "" if whole else text
+
+    def path(self, name: str) -> Path | None:
+        value = self.value(REGISTRY[name])
+        return value if isinstance(value, Path) else None
+
+    def value(self, setting: Setting) -> Value:
+        try:
+            text = self._text(setting.name, ())
+            return None if text == "" else _parse(setting, text, self._base(setting.name))
+        except ValueError as error:
+            shown = (self._layer(setting.name) or _Layer({}, lambda _: "", Path())).values.get(
+                setting.name, setting.default
+            )
+            self._problems.append(
+                Problem("error", f"{setting.name}={shown} ({self.origin(setting.name)}) is not allowed: {error}.")
+            )
+            return None
+
+    def _base(self, name: str) -> Path:
+        layer = self._layer(name)
+        # A value that is a reference was made absolute where the other name was resolved.
+        return layer.base if layer else self._layers[0].base
+
+    def _text(self, name: str, seen: tuple[str, ...]) -> str:
+        if name in seen:
+            raise ValueError(f"{' → '.join([*seen, name])} refer to each other in a circle")
+        layer = self._layer(name)
+        raw = layer.values[name] if layer else (REGISTRY[name].default if name in REGISTRY else "")
+
+        def expand(match: re.Match[str]) -> str:
+            found = self._lookup(match[1], (*seen, name))
+            if found is None and match[2] is None:
+                raise ValueError(f"it uses ${{{match[1]}}}, which is not set")
+            return found or match[2] or ""
+
+        return _REFERENCE.sub(expand, raw)
+
+    def _lookup(self, name: str, seen: tuple[str, ...]) -> str | None:
+        if name in SECRET_NAMES and seen[0] not in SECRET_NAMES:
+            raise ValueError(f"it uses {name}, a secret, and settings are written into run records")
+        if name in REGISTRY and REGISTRY[name].kind == "path":
+            text = self._text(name, seen)
+            return str(_as_path(text, self._base(name))) if text else None
+        if self._layer(name) or name in REGISTRY:
+            return self._text(name, seen)
+        return self._environ.get(name)
+
+
+def _as_path(text: str, base: Path) -> Path:
+    return Path(os.path.normpath(base / Path(text).expanduser()))
+
+
+def _parse(setting: Setting, text: str, base: Path) -> Value:
+    """Turn text into the setting's type, or raise ValueError with what is allowed."""
+    wrong = ValueError(f"it must be {setting.allowed()}")
+    if setting.kind == "path":
+        return _as_path(text, base)
+    if setting.kind == "bool":
+        if text.lower() in _TRUE + _FALSE:
+            return text.lower() in _TRUE
+        raise wrong
+    if setting.choices and text not in setting.choices:
+        raise wrong
+    if setting.kind == "text":
+        return text
+    try:
+        number = int(text.replace("_", "")) if setting.kind == "int" else float(text)
+    except ValueError:
+        raise wrong from None
+    low = float("-inf") if setting.low is None else setting.low
+    high = float("inf") if setting.high is None else setting.high
+    if not low <= number <= high:
+        raise wrong
+    return number

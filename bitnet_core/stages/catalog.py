@@ -1,0 +1,123 @@
+"""The table of stages: order, what each needs, what it leaves and which settings change its result. Light."""
+
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bitnet_core.config import Settings
+from bitnet_core.settings import in_sections
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`outputs` are glob patterns under the experiment's folders, as (folder attribute, pattern)."""
+
+    name: str
+    title: str
+    about: str
+    module: str
+    needs: tuple[str, ...]
+    outputs: tuple[tuple[str, str], ...]
+    settings: tuple[str, ...]
+    uses_teacher: bool = False
+
+
+_NO_EFFECT = {
+    "LOG_INTERVAL",
+    "CHECKPOINT_INTERVAL",
+    "NUM_WORKERS",
+    "KD_CONCURRENCY",
+    "SAVE_SAMPLE_GENERATIONS",
+}
+
+
+def _settings(*sections: str, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
+    return tuple(name for name in (*in_sections(*sections), *extra) if name not in _NO_EFFECT)
+
+
+_TEACHER = tuple(n for n in _settings("Chat provider", "Teacher") if not n.startswith("TEACHER_BASELINE"))
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "teacher",
+            "Teacher baseline",
+            "Greedy answers of the teacher: text, tokens/s, latency, memory.",
+            "bitnet_core.stages.teacher",
+            needs=(),
+            outputs=(("reports", "teacher_baseline.json"),),
+            settings=_settings("Chat provider", "Teacher"),
+            uses_teacher=True,
+        ),
+        Stage(
+            "collect",
+            "Collect traces",
+            "Samples the teacher with top-k logprobs and keeps them as Parquet.",
+            "bitnet_core.stages.collect",
+            needs=(),
+            outputs=(("data", "kd_shard_*.parquet"),),
+            settings=(*_TEACHER, *_settings("Collection", extra=("SEED", "TOKENIZER_NAME", "TEMPLATE"))),
+            uses_teacher=True,
+        ),
+        Stage(
+            "train",
+            "Train the student",
+            "Distils the traces into a ternary student, with the A8→A4 flip.",
+            "bitnet_core.stages.train",
+            needs=("collect",),
+            outputs=(("checkpoints", "mini_bitnet_step_*.pt"),),
+            settings=_settings("Student", "Data", "Optimiser", "Flip", "Loss", "Device", "Run"),
+        ),
+        Stage(
+            "eval",
+            "Evaluate",
+            "Quality on held-out traces, tokens/s, memory, QEI.",
+            "bitnet_core.stages.evaluate",
+            needs=("teacher", "train"),
+            outputs=(("reports", "mini_evaluation_report.json"),),
+            settings=_settings("Evaluation", extra=("TEACHER_MEMORY_GB", "SEED")),
+        ),
+        Stage(
+            "dryrun",
+            "7B dry run",
+            "One forward pass of a 7B student at A8 and at A4, with its peak memory.",
+            "bitnet_core.stages.dryrun",
+            needs=(),
+            outputs=(("reports", "dryrun_7b_memory.json"),),
+            settings=_settings("Dry run", extra=("SEED",)),
+        ),
+    )
+}
+
+PIPELINE = Stage(
+    "pipeline",
+    "Whole pipeline",
+    "All five stages in order; what is done and unchanged is skipped.",
+    "bitnet_core.stages.pipeline",
+    needs=(),
+    outputs=(("reports", "pipeline_summary.json"),),
+    settings=(),
+    uses_teacher=True,
+)
+
+
+def stage(name: str) -> Stage:
+    return PIPELINE if name == PIPELINE.name else STAGES[name]
+
+
+def load(name: str) -> Callable[[Any], dict[str, Any]]:
+    """Import a stage's module (this is where the heavy half begins) and return its `run`."""
+    run: Callable[[Any], dict[str, Any]] = importlib.import_module(stage(name).module).run
+    return run
+
+
+def fingerprint(name: str, settings: Settings, upstream: Mapping[str, str | None]) -> str:
+    """Hash of what decides a stage's result: its settings and the runs that made what it reads."""
+    record = settings.to_record()
+    chosen = {key: record.get(key) for key in stage(name).settings}
+    text = json.dumps([name, chosen, dict(upstream)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

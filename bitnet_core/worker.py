@@ -1,0 +1,148 @@
+"""The process of one run: `python -m bitnet_core.worker RUN_FOLDER`. Started by `runs.launch`, never by people.
+
+It takes the secrets from the inherited pipe, holds the stage's lock, runs the stage, and writes the end down
+whatever happens: one sentence for a user's mistake, a traceback in `output.log` (without locals) for a bug of ours.
+"""
+
+import dataclasses
+import errno
+import os
+import platform
+import signal
+import socket
+import sys
+import time
+import traceback
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+from bitnet_core import process, secrets
+from bitnet_core.config import Settings
+from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.events import EventWriter
+from bitnet_core.experiment import Experiment
+from bitnet_core.run_record import Run, end
+from bitnet_core.runs import stage_lock
+from bitnet_core.stages import catalog
+from bitnet_core.stages.context import StageContext
+
+_REPORTED = ("bitnet-tui", "torch", "transformers", "pyarrow", "xllamacpp")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class _RedactingStream:
+    """Stands in for stdout and stderr, so that no library's message carries a key into `output.log`."""
+
+    def __init__(self, stream: TextIO, redact: secrets.Redactor) -> None:
+        self._stream = stream
+        self._redact = redact
+
+    def write(self, text: str) -> int:
+        self._stream.write(self._redact(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def main(argv: list[str]) -> int:
+    run = Run(Path(argv[0]))
+    keys = secrets.read_from_pipe()
+    redact = secrets.Redactor(keys.values())
+    sys.stdout, sys.stderr = _RedactingStream(sys.stdout, redact), _RedactingStream(sys.stderr, redact)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    record = run.record()
+    settings = Settings.from_record(record.settings, record.origins)
+    experiment = Experiment.from_settings(settings)
+    events = EventWriter(run.events_path, redact)
+    context = StageContext(record.stage, run.id, run.path, experiment, settings, events, keys)
+    signal.signal(signal.SIGTERM, lambda *_: context.request_stop())
+    try:
+        with stage_lock(experiment, record.stage):
+            me = process.current()
+            run.write(
+                dataclasses.replace(
+                    record,
+                    state="running",
+                    pid=me.pid,
+                    process_start=me.start,
+                    boot_id=me.boot_id,
+                    started=time.time(),
+                )
+            )
+            _announce(context, me.pid)
+            summary = catalog.load(record.stage)(context)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: every end is written down
+        state, code, message = _explain(error, experiment)
+        end(run, state, code, redact(message))
+        return code
+    end(run, "succeeded", 0, None, summary)
+    return 0
+
+
+def _announce(context: StageContext, pid: int) -> None:
+    versions = {"python": platform.python_version()}
+    for name in _REPORTED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    context.emit(
+        "run_started",
+        stage=context.stage,
+        run=context.run_id,
+        pid=pid,
+        host=socket.gethostname(),
+        device=_device(context.settings),
+        versions=versions,
+    )
+
+
+def _device(settings: Settings) -> str:
+    """The device a stage will take, told without importing torch; stages that compute log the real one."""
+    if settings.bool("FORCE_CPU"):
+        return "cpu"
+    wanted = settings.text("DEVICE_TYPE")
+    if wanted != "auto":
+        return wanted
+    if Path("/proc/driver/nvidia/version").exists():
+        return "cuda"
+    return "mps" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "cpu"
+
+
+def _explain(error: Exception, experiment: Experiment) -> tuple[str, int, str]:
+    """State, exit code and the one sentence to show."""
+    if isinstance(error, Stopped):
+        return "cancelled", error.exit_code, str(error)
+    if isinstance(error, BitnetError):
+        return "failed", error.exit_code, str(error)
+    if isinstance(error, OSError) and error.errno in _FULL:
+        place = error.filename or experiment.root
+        return (
+            "failed",
+            1,
+            f"The disk is full at {place}; free space and start the stage again, nothing made is lost.",
+        )
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return (
+            "failed",
+            1,
+            f"{error.filename} can't be written ({error.strerror}); mend its permissions and try again.",
+        )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "failed", 1, "Memory ran out; take a smaller TRAIN_BATCH_SIZE, MAX_SEQ_LEN or MINI_PRESET."
+    traceback.print_exception(error)
+    return (
+        "failed",
+        1,
+        f"A bug in bitnet-tui ended the stage ({type(error).__name__}: {error}); output.log has the trace.",
+    )
+
+
+if __name__ == "__main__":
+    # Threads of libraries may outlive the stage; the end is on disk, so leave without waiting for them.
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

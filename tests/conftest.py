@@ -1,0 +1,33 @@
+"""Isolation for every test: its own HOME, cache, working folder, environment and keyring; no outside network."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.settings import REGISTRY
+
+pytest_plugins = ["tests.teacher_fixtures"]
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Yield the test's HOME. `PYTHON_KEYRING_BACKEND` makes the OS keyring of this machine unreachable."""
+    home = tmp_path_factory.mktemp("home")
+    for name in REGISTRY:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    for name, folder in {
+        "CACHE": ".cache",
+        "CONFIG": ".config",
+        "DATA": ".local/share",
+        "STATE": ".local/state",
+    }.items():
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / folder))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
+    monkeypatch.chdir(home)
+    yield home
