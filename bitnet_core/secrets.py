@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bitnet_core.config import Resolution
+from bitnet_core.config import Resolution, Settings
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings import REGISTRY, SECRET_NAMES
+from bitnet_core.stages import catalog
 
 SERVICE = "bitnet-tui"
 KEYRING_SECONDS = 5.0
@@ -65,6 +66,15 @@ class Redactor:
 
 def _spellings(value: str) -> tuple[str, str, str]:
     return value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
+
+
+def names_for(stage: str, settings: Settings) -> tuple[str, ...]:
+    """The secrets that a stage may need with these settings: the teacher's key, and nothing else."""
+    provider = settings.text("TEACHER_PROVIDER")
+    if provider == "embedded" or not catalog.stage(stage).uses_teacher:
+        return ()
+    wanted = ("HF_TOKEN",) if provider == "hf" else ("TEACHER_API_KEY", f"{provider.upper()}_API_KEY")
+    return tuple(name for name in wanted if name in SECRET_NAMES)
 
 
 def gather(names: Iterable[str], resolution: Resolution, *, use_keyring: bool = True) -> dict[str, FoundSecret]:

@@ -1,5 +1,7 @@
 """What is generated from the registry of settings: `.env.example` and docs/settings.md."""
 
+from pathlib import Path
+
 from bitnet_core.settings import REGISTRY
 
 
@@ -21,9 +23,20 @@ def env_example() -> str:
     return "\n".join(out) + "\n"
 
 
-def settings_table() -> str:
-    """The Markdown table of docs/settings.md."""
-    out: list[str] = []
+_INTRO = """# Settings
+
+Generated from `bitnet_core/settings.py` by `make docs`; change it there.
+
+A value comes from the strongest of: the command line (`--set KD_TAU=1.1`, `make train KD_TAU=1.1`), the process
+environment, the experiment's `.env`, `.env` in the working folder, the default. Empty means unset. `${NAME}` and
+`${NAME:-default}` expand. A relative path in a `.env` is relative to that file. `bitnet config` shows every value and
+where it came from; `bitnet config --check` reports every problem at once.
+"""
+
+
+def settings_page() -> str:
+    """The text of docs/settings.md: a table a section."""
+    out = [_INTRO.strip()]
     section = ""
     for setting in REGISTRY.values():
         if setting.section != section:
@@ -33,3 +46,13 @@ def settings_table() -> str:
         allowed = "secret" if setting.secret else setting.allowed() + (f", {setting.unit}" if setting.unit else "")
         out.append(f"| `{setting.name}` | {default} | {allowed} | {setting.help} |")
     return "\n".join(out).strip() + "\n"
+
+
+def main() -> None:
+    """Write both files into the working folder (`make docs`); a test fails when they differ from the registry."""
+    Path(".env.example").write_text(env_example(), encoding="utf-8")
+    Path("docs/settings.md").write_text(settings_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

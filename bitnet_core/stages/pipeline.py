@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.events import Event
+from bitnet_core.events import read_events
 from bitnet_core.history import History
 from bitnet_core.run_record import Run
 from bitnet_core.runs import launch
@@ -22,60 +22,66 @@ def run(ctx: StageContext) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for position, stage in enumerate(STAGES.values()):
         ctx.check_stop()
-        ctx.emit("progress", done=position, total=len(STAGES), unit="stages", rate=None, eta_s=None, label=stage.name)
-        before = History.read(ctx.experiment).status(stage.name)
+        history = History.read(ctx.experiment)
+        before = history.status(stage.name)
         if before.state == "done" and before.run is not None:
             ctx.log(f"{stage.name} is done and unchanged ({before.run.id}); skipped.")
+            _progress(ctx, position + 1, stage.name, before.run)
             rows.append(_row(stage.name, before.run, skipped=True))
             continue
-        going = History.read(ctx.experiment).active(stage.name)
-        child = going or launch(ctx.settings, stage.name, ctx.secrets, argv=[f"pipeline {ctx.run_id}"])
-        ctx.log(f"{stage.name} runs as {child.id}.")
+        # A stage that somebody started before is waited for, not started twice.
+        child = history.active(stage.name) or launch(
+            ctx.settings, stage.name, ctx.secrets, [f"pipeline {ctx.run_id}"]
+        )
+        _progress(ctx, position, stage.name, child)
         _wait(ctx, child)
+        _require_success(stage.name, child)
         rows.append(_row(stage.name, child, skipped=False))
-        record = child.record()
-        if child.state() == "interrupted":
-            raise BitnetError(
-                f"{stage.name} was interrupted (its process is gone); start the pipeline again to go on."
-            )
-        if record.state == "cancelled":
-            raise Stopped(f"{stage.name} was stopped, and the pipeline with it; starting it again resumes.")
-        if record.state != "succeeded":
-            raise BitnetError(f"{stage.name} failed: {record.error}")
-    ctx.emit("progress", done=len(STAGES), total=len(STAGES), unit="stages", rate=None, eta_s=0, label="done")
+    _progress(ctx, len(STAGES), "done", None)
     table = [
         [row["stage"], "skipped" if row["skipped"] else row["state"], row["seconds"], row["run"]] for row in rows
     ]
     ctx.table("pipeline", ["stage", "result", "seconds", "run"], table)
     ctx.report("pipeline_summary.json", {"run": ctx.run_id, "stages": rows})
+    _repeat_qei(ctx)
     return {"stages": rows}
 
 
+def _progress(ctx: StageContext, done: int, stage: str, child: Run | None) -> None:
+    """Say which stage is on and which run does it, so that whoever watches can follow that run's own events."""
+    run_id = child.id if child else None
+    ctx.emit("progress", done=done, total=len(STAGES), unit="stages", rate=None, eta_s=None, label=stage, run=run_id)
+
+
 def _wait(ctx: StageContext, child: Run) -> None:
-    """Wait for a stage; show its tables here too, and stop it when the pipeline is stopped."""
-    reader = child.reader()
-    while True:
-        active = child.is_active()
-        for event in reader.read_new():
-            _relay(ctx, event)
-        if not active:
-            return
+    """Wait for a stage to end; stop it when the pipeline is stopped."""
+    while child.is_active():
         if ctx.stopping:
             child.stop()
             ctx.check_stop()
         time.sleep(_POLL_SECONDS)
 
 
-def _relay(ctx: StageContext, event: Event) -> None:
-    """Pass on what sums a stage up; its metrics stay its own."""
-    if event["kind"] in ("table", "alert"):
-        ctx.emit(
-            event["kind"], **{key: value for key, value in event.items() if key not in ("v", "t", "seq", "kind")}
-        )
+def _require_success(stage: str, child: Run) -> None:
+    state = child.state()
+    if state == "interrupted":
+        raise BitnetError(f"{stage} was interrupted (its process is gone); start the pipeline again to go on.")
+    if state == "cancelled":
+        raise Stopped(f"{stage} was stopped, and the pipeline with it; starting it again resumes.")
+    if state != "succeeded":
+        raise BitnetError(f"{stage} failed: {child.record().error}")
+
+
+def _repeat_qei(ctx: StageContext) -> None:
+    """What the pipeline was run for comes last: the QEI table of the evaluation that counts now."""
+    evaluated = History.read(ctx.experiment).latest("eval", lambda record: record.state == "succeeded")
+    for event in read_events(evaluated.events_path) if evaluated else []:
+        if event["kind"] == "table" and event["name"] == "qei":
+            ctx.table(event["name"], event["columns"], event["rows"])
 
 
 def _row(stage: str, child: Run, *, skipped: bool) -> dict[str, Any]:
     record = child.record()
     seconds = round(record.ended - record.started, 1) if record.ended and record.started else None
-    return {"stage": stage, "run": child.id, "state": child.state(), "skipped": skipped, "seconds": seconds,
-            "summary": record.summary}  # fmt: skip
+    row = {"stage": stage, "run": child.id, "state": child.state(), "skipped": skipped, "seconds": seconds}
+    return row | {"summary": record.summary}

@@ -1,0 +1,79 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+# Any setting can be given on the line: make train TOTAL_STEPS=200 KD_TAU=1.1
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STAGES := teacher collect train eval dryrun pipeline
+SOURCES := bitnet_core bitnet_tui tests benchmarks
+
+# What was given on make's own command line, as --set options; a name that is no setting is refused by bitnet.
+# PYTHON is make's own, and so is what make keeps about its command line.
+quote = '$(subst ','\'',$(1))'
+given := $(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v)))
+SETS := $(foreach v,$(filter-out PYTHON MAKE% -%,$(given)),--set $(call quote,$(v)=$($(v))))
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+
+.PHONY: help demo test tui install $(STAGES) ensure_dirs check_env lint format docs bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z_$$() A-Z]+:.*## ' Makefile | sed -e 's/$$(STAGES)/$(STAGES)/' \
+		| awk -F ':.*## ' '{ printf "  %-46s %s\n", $$1, $$2 }'
+	@echo; echo "  Settings go on the line: make train TOTAL_STEPS=200 KD_TAU=1.1"
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "bitnet: Python 3.11 or newer is needed; install it, or name it: make PYTHON=…" >&2; exit 2; }
+	@echo "Installing into $(VENV): a minute with a warm cache, longer where torch has to be downloaded."
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install -q -c constraints.txt -e '.[test]'
+	@touch $@
+
+install: $(VENV)/.installed-test ## set up .venv with everything, checks included
+
+demo: $(VENV)/.installed ## distil a student from the embedded teacher: no key, no GPU, minutes
+	@$(BIN)/bitnet demo $(SETS)
+
+tui: $(VENV)/.installed ## open the app
+	@$(BIN)/bitnet-tui
+
+$(STAGES): $(VENV)/.installed ## run one stage, or all of them in order
+	@$(BIN)/bitnet $@ $(SETS)
+
+ensure_dirs: $(VENV)/.installed ## create the experiment's folders
+	@$(BIN)/bitnet init $(SETS)
+
+check_env: $(VENV)/.installed ## report every problem in the settings, with its line
+	@$(BIN)/bitnet config --check $(SETS)
+
+test: lint ## every check: format, lint, types, layers, tests
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test ## format, lint, types, layers
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.installed-test ## rewrite the sources in the project's format
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+docs: $(VENV)/.installed ## write .env.example and docs/settings.md from the registry
+	@$(BIN)/python -m bitnet_core.settings_docs
+
+bench: $(VENV)/.installed-test ## the benchmarks, as ratios measured in one run
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean: ## remove what the tools left; keeps .venv and every experiment
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find bitnet_core bitnet_tui tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,348 @@
+"""`bitnet …`: one subcommand a stage, plus the tools around them. The same core as the app, without a screen.
+
+Imports only the light half, and what a command needs only when it runs: `bitnet --help` answers at once.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitnet_core import __version__
+from bitnet_core.errors import BitnetError, UsageError
+
+if TYPE_CHECKING:
+    from bitnet_core.config import Resolution
+    from bitnet_core.experiment import Experiment
+    from bitnet_core.run_record import Run
+
+_STAGES = {
+    "teacher": "measure the teacher: greedy answers, tokens/s, latency, memory",
+    "collect": "sample the teacher with top-k logprobs and keep them as Parquet",
+    "train": "distil the traces into a ternary student, with the A8→A4 flip",
+    "eval": "measure the student: quality, tokens/s, memory, QEI",
+    "dryrun": "one forward pass of a 7B student at A8 and at A4, with its peak memory",
+    "pipeline": "all of them in order, skipping what is done and unchanged",
+}
+_EPILOG = """\
+options that every command takes, before or after its name:
+  --root DIR           the experiment's folder (DRIVE_ROOT)
+  --env FILE           a .env file to read instead of ./.env
+  --set NAME=VALUE     a setting, stronger than any other place (repeatable)
+  --json               answers and events as JSON lines
+
+exit codes: 0 done, 1 failed, 2 wrong use or settings, 3 gates not met, 130 stopped
+first time here: `bitnet demo` needs no key and no GPU
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; every mistake of the user's is one sentence on stderr and an exit code."""
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except BitnetError as error:
+        sys.stderr.write("".join(f"bitnet: {line}\n" for line in str(error).splitlines()))
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output (`| head`) has left: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(argv: list[str]) -> int:
+    shared, rest = _shared_parser().parse_known_args(argv)
+    arguments = _parser().parse_args(rest, namespace=shared)
+    if arguments.command is None:
+        _parser().print_help()
+        return 2
+    handler: Callable[[argparse.Namespace], int] = arguments.handler
+    return handler(arguments)
+
+
+def _shared_parser() -> argparse.ArgumentParser:
+    """The global options, taken out first so that they work on either side of the command."""
+    parser = argparse.ArgumentParser(prog="bitnet", add_help=False, allow_abbrev=False)
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--env", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments")
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="bitnet",
+        description="Distil a large language model into a ternary BitNet-style student.",
+        epilog=_EPILOG,
+        formatter_class=form,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"bitnet {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    def command(name: str, about: str, handler: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+        added = commands.add_parser(
+            name, help=about, description=f"{about[0].upper()}{about[1:]}.", epilog=_EPILOG, formatter_class=form
+        )
+        added.set_defaults(handler=handler)
+        return added
+
+    for stage, about in _STAGES.items():
+        one = command(stage, about, _launch)
+        one.add_argument("--detach", action="store_true", help="start it and return at once, printing the run's id")
+    command("demo", "create the experiment `demo` in the workspace and run its pipeline", _demo)
+    command("runs", "list the runs of the experiment", _runs)
+    watch = command("watch", "follow a run from its first event on; Ctrl-C leaves it running", _watch)
+    watch.add_argument("run", metavar="RUN", help="a run's id or its beginning, such as `train`")
+    stop = command("stop", "stop a run: it saves what it has and ends", _stop)
+    stop.add_argument("run", metavar="RUN", help="a run's id or its beginning, such as `train`")
+    stop.add_argument("--now", action="store_true", help="kill it at once")
+    config = command("config", "show every setting with its value and where it came from", _config)
+    config.add_argument("--check", action="store_true", help="only report problems; exit 2 if there is any")
+    config.add_argument("--example", action="store_true", help="print the text of .env.example")
+    command("init", "create the experiment's folders", _init)
+    keys = command("keys", "keep an API key in the OS keyring, or forget it", _keys)
+    keys.add_argument("action", choices=("set", "delete", "status"))
+    keys.add_argument("name", nargs="?", metavar="NAME", help="such as OPENAI_API_KEY; the value is read from stdin")
+    return parser
+
+
+def _resolution(arguments: argparse.Namespace, root: Path | None = None) -> "Resolution":
+    """Resolve the settings; warnings go to stderr, errors end the command."""
+    from bitnet_core.config import resolve
+
+    overrides: dict[str, str] = {}
+    for assignment in arguments.assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--set {assignment} has no value; write --set {name}=VALUE.")
+        overrides[name] = value
+    resolution = resolve(overrides, root=root or arguments.root, env_file=arguments.env)
+    for problem in resolution.problems:
+        if problem.severity == "warning":
+            sys.stderr.write(f"bitnet: warning: {problem.message}\n")
+    resolution.checked()
+    return resolution
+
+
+def _experiment(arguments: argparse.Namespace) -> "Experiment":
+    """The experiment to read from: it must be one."""
+    from bitnet_core.experiment import Experiment, is_experiment
+
+    experiment = Experiment.from_settings(_resolution(arguments).settings)
+    if not is_experiment(experiment.root):
+        raise UsageError(f"{experiment.root} is no experiment; give --root, or start one with `bitnet demo`.")
+    return experiment
+
+
+def _launch(arguments: argparse.Namespace, root: Path | None = None) -> int:
+    from bitnet_core import secrets
+    from bitnet_core.runs import launch
+
+    resolution = _resolution(arguments, root)
+    stage: str = arguments.command
+    found = secrets.gather(secrets.names_for(stage, resolution.settings), resolution)
+    run = launch(resolution.settings, stage, {name: secret.value for name, secret in found.items()})
+    if getattr(arguments, "detach", False):
+        _answer(arguments, {"run": run.id, "path": str(run.path)}, run.id)
+        return 0
+    return _follow(run, arguments, stop_on_interrupt=True)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from bitnet_core.experiment import Workspace, demo_env_text
+
+    workspace = Workspace(_resolution(arguments).settings.path("BITNET_HOME"))
+    root = arguments.root or workspace.home / "demo"
+    if not (root / ".env").exists():
+        Workspace(root.parent).create(root.name, demo_env_text())
+    arguments.command, arguments.root = "pipeline", root
+    return _launch(arguments, root)
+
+
+def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: bool) -> int:
+    """Render a run's events until its end; a pipeline's stages are followed too. Returns its exit code."""
+    from bitnet_core.console import Console
+
+    console = Console(as_json=arguments.json)
+    asked = 0
+
+    def on_signal(*_: Any) -> None:
+        nonlocal asked
+        if not stop_on_interrupt:
+            raise KeyboardInterrupt
+        asked += 1
+        if asked == 1:
+            sys.stderr.write("\nbitnet: stopping; it saves what it has (again to kill it at once).\n")
+            run.request_stop()
+        else:
+            run.kill()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _render(run, console)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nbitnet: {run.id} goes on; `bitnet stop {run.id}` stops it.\n")
+        return 0
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    state, record = run.state(), run.record()
+    if state == "interrupted":
+        raise BitnetError(f"{run.id} was interrupted (its process is gone); `bitnet {run.stage}` resumes it.")
+    return record.exit_code if record.exit_code is not None else 1
+
+
+def _render(run: "Run", console: Any) -> None:
+    from bitnet_core.run_record import Run
+
+    followed: set[str] = set()
+    for event in run.follow():
+        child_id = event.get("run") if event["kind"] == "progress" else None
+        if child_id is None or child_id in followed:
+            console.event(run.id, event)
+            continue
+        followed.add(child_id)
+        child = Run(run.path.parent / child_id)
+        if run.is_active() and child.is_active():
+            _render(child, console)
+
+
+def _runs(arguments: argparse.Namespace) -> int:
+    from bitnet_core.console import duration, render_table
+    from bitnet_core.history import History
+    from bitnet_core.run_record import state_of
+
+    rows = []
+    for run, record in History.read(_experiment(arguments)).entries:
+        began = record.started or record.created
+        state = state_of(record)
+        lasted = (record.ended or (time.time() if state == "running" else began)) - began
+        if arguments.json:
+            fields = {"run": run.id, "stage": record.stage, "state": state, "path": str(run.path), "pid": record.pid}
+            sys.stdout.write(json.dumps(fields | {"started": began, "seconds": lasted, "error": record.error}) + "\n")
+        rows.append([run.id, state, duration(lasted), record.error or ""])
+    if not arguments.json:
+        text = render_table("runs", ["run", "state", "time", "error"], rows) if rows else "no runs yet"
+        sys.stdout.write(text + "\n")
+    return 0
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from bitnet_core.history import History
+
+    return _follow(History.read(_experiment(arguments)).find(arguments.run), arguments, stop_on_interrupt=False)
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    from bitnet_core.history import History
+
+    run = History.read(_experiment(arguments)).find(arguments.run)
+    if not run.is_active():
+        raise UsageError(f"{run.id} is not running; it is {run.state()}.")
+    if arguments.now:
+        run.kill()
+    state = run.stop()
+    _answer(arguments, {"run": run.id, "state": state}, f"{run.id} is {state}")
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    from bitnet_core.config import resolve
+    from bitnet_core.console import render_table
+    from bitnet_core.settings import REGISTRY
+    from bitnet_core.settings_docs import env_example
+
+    if arguments.example:
+        sys.stdout.write(env_example())
+        return 0
+    if arguments.check:
+        overrides = dict(item.partition("=")[::2] for item in arguments.assignments)
+        problems = resolve(overrides, root=arguments.root, env_file=arguments.env).problems
+        for problem in problems:
+            sys.stderr.write(f"bitnet: {problem.severity}: {problem.message}\n")
+        _answer(
+            arguments, {"problems": [vars(problem) for problem in problems]}, "" if problems else "settings are fine"
+        )
+        return 2 if problems else 0
+    resolution = _resolution(arguments)
+    values, rows = resolution.settings.to_record(), []
+    for setting in REGISTRY.values():
+        if setting.secret:
+            shown: Any = "set" if setting.name in resolution.secrets else None
+            origin = resolution.secret_origins.get(setting.name, "")
+        else:
+            shown, origin = values[setting.name], resolution.settings.origin(setting.name)
+        if arguments.json:
+            fields = {"name": setting.name, "value": shown, "origin": origin, "section": setting.section}
+            sys.stdout.write(json.dumps(fields | {"secret": setting.secret}) + "\n")
+        rows.append(
+            [setting.name, "" if shown is None else str(int(shown) if isinstance(shown, bool) else shown), origin]
+        )
+    if not arguments.json:
+        sys.stdout.write(render_table("settings", ["name", "value", "from"], rows) + "\n")
+    return 0
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from bitnet_core.experiment import Experiment
+
+    experiment = Experiment.from_settings(_resolution(arguments).settings)
+    experiment.ensure()
+    _answer(arguments, {"root": str(experiment.root)}, f"{experiment.root} is ready")
+    return 0
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    from bitnet_core import secrets
+
+    if arguments.action == "status":
+        return _keys_status(arguments)
+    if not arguments.name:
+        raise UsageError(f"bitnet keys {arguments.action} needs a name, such as OPENAI_API_KEY.")
+    if arguments.action == "delete":
+        found = secrets.keyring_delete(arguments.name)
+        text = f"{arguments.name} is forgotten" if found else f"the keyring holds no {arguments.name}"
+        _answer(arguments, {"name": arguments.name, "found": found}, text)
+        return 0
+    if sys.stdin.isatty():
+        import getpass
+
+        value = getpass.getpass(f"{arguments.name}: ")
+    else:
+        value = sys.stdin.readline().rstrip("\n")
+    if not value:
+        raise UsageError(f"no value for {arguments.name} came in on stdin; pipe it in or type it at the prompt.")
+    secrets.keyring_set(arguments.name, value)
+    _answer(arguments, {"name": arguments.name, "kept": "keyring"}, f"{arguments.name} is kept in the OS keyring")
+    return 0
+
+
+def _keys_status(arguments: argparse.Namespace) -> int:
+    from bitnet_core import secrets
+    from bitnet_core.settings import SECRET_NAMES
+
+    resolution = _resolution(arguments)
+    names = [arguments.name] if arguments.name else sorted(n for n in SECRET_NAMES if n.endswith("_API_KEY"))
+    found = secrets.gather(names, resolution)
+    for name in names:
+        origin = found[name].origin if name in found else None
+        _answer(arguments, {"name": name, "origin": origin}, f"{name}: {origin or 'not set'}")
+    return 0
+
+
+def _answer(arguments: argparse.Namespace, fields: dict[str, Any], text: str) -> None:
+    line = json.dumps(fields) if arguments.json else text
+    if line:
+        sys.stdout.write(line + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
