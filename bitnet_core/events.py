@@ -28,16 +28,16 @@ KINDS = (
 Event = dict[str, Any]
 
 
-def _strict(value: Any) -> Any:
+def _strict(value: Any, redact: Callable[[str], str]) -> Any:
     """JSON has no NaN: a loss that is not finite is written as null, and its alert says why."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {redact(str(key)): _strict(item, redact) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
+        return [_strict(item, redact) for item in value]
+    if isinstance(value, (str, Path)):
+        return redact(str(value))
     return value
 
 
@@ -57,9 +57,9 @@ class EventWriter:
             raise ValueError(f"{kind!r} is no event kind")
         with self._lock:
             head = {"v": SCHEMA_VERSION, "t": round(time.time(), 3), "seq": self._seq, "kind": kind}
-            line = json.dumps(_strict(head | fields), ensure_ascii=False, allow_nan=False)
+            line = json.dumps(head | _strict(fields, self._redact), ensure_ascii=False, allow_nan=False)
             # After a write that a full disk or a kill cut short, the next event starts on a line of its own.
-            data = (("\n" if self._torn else "") + self._redact(line) + "\n").encode()
+            data = (("\n" if self._torn else "") + line + "\n").encode(errors="replace")
             self._torn = True
             while data:
                 data = data[os.write(self._fd, data) :]

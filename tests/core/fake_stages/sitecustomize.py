@@ -1,0 +1,52 @@
+"""Put on a child's PYTHONPATH: replaces the stages by small ones whose ends a test can choose.
+
+`launch`, the worker, signals, locks and files are the real ones; only what the stage computes is not.
+FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak.
+"""
+
+import errno
+import os
+import sys
+import time
+from typing import Any
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.stages import catalog
+from bitnet_core.stages.context import StageContext
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    what = os.environ.get(f"FAKE_{ctx.stage.upper()}", "done")
+    place, pattern = catalog.stage(ctx.stage).outputs[0]
+    made = getattr(ctx.experiment, place) / pattern.replace("*", "000")
+    made.write_text(f"made by {ctx.run_id}")
+    ctx.artifact(made, "fake")
+    if ctx.stage == "eval":
+        ctx.table("qei", ["quantity", "value"], [["QEI", 1.5]])
+    while what in ("wait", "deaf"):
+        ctx.progress(1, 2, "steps")
+        if what == "wait":
+            ctx.check_stop()
+        time.sleep(0.02)
+    if what == "fail":
+        raise BitnetError("The moon is in the wrong phase; wait a week.")
+    if what == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", str(made))
+    if what == "leak":
+        sys.stdout.write(f"debug: key={ctx.secret('OPENAI_API_KEY')}\n")
+        ctx.log(f"key={ctx.secret('OPENAI_API_KEY')}")
+    if what in ("bug", "leak"):
+        secret_local = ctx.secret("OPENAI_API_KEY")
+        raise ValueError(f"unexpected reply for {secret_local}")
+    return {"answer": 42}
+
+
+def _install() -> None:
+    module = sys.modules[__name__]
+    sys.modules["fake_stage"] = module
+    for name, stage in list(catalog.STAGES.items()):
+        catalog.STAGES[name] = type(stage)(**{**vars(stage), "module": "fake_stage"})
+
+
+if os.environ.get("FAKE_STAGES") == "1":
+    _install()
