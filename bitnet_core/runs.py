@@ -21,7 +21,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.experiment import Experiment
 from bitnet_core.history import History
 from bitnet_core.run_record import START_SECONDS, Run, RunRecord, end
-from bitnet_core.secrets import FD_VARIABLE, child_environment, write_to_pipe
+from bitnet_core.secrets import FD_VARIABLE, child_environment, send
 
 _BALLAST_BYTES = 64 * 1024
 _children: list["subprocess.Popen[bytes]"] = []
@@ -66,7 +66,7 @@ def launch(
             f"{stage} can't start: {experiment.logs} can't be written ({error.strerror}); "
             "free space or give another place."
         ) from error
-    read_end = write_to_pipe(secrets or {})
+    read_end, write_end = os.pipe()
     try:
         with run.output_path.open("ab") as output:
             child = subprocess.Popen(
@@ -84,6 +84,7 @@ def launch(
             )
     finally:
         os.close(read_end)
+    send(write_end, secrets or {})
     _children.append(child)
     deadline = time.monotonic() + START_SECONDS
     while run.record().state == "starting" and time.monotonic() < deadline:

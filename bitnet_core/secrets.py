@@ -4,6 +4,7 @@ Read order: a value piped in for this run → environment → OS keyring → `.e
 (a locked one that waits for a prompt nobody sees), so each runs in a process of its own with a time limit.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -145,12 +146,11 @@ def child_environment(values: Mapping[str, object]) -> dict[str, str]:
     return environment
 
 
-def write_to_pipe(secrets: Mapping[str, str]) -> int:
-    """Put the secrets into a pipe and return its read end, for `pass_fds`. The caller closes it."""
-    read_end, write_end = os.pipe()
-    with os.fdopen(write_end, "w", encoding="utf-8") as sink:
+def send(write_end: int, secrets: Mapping[str, str]) -> None:
+    """Give a started stage its secrets through the pipe whose read end it inherited, and close the pipe."""
+    # A stage that has died before it read them is noticed by its exit, not here.
+    with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "w", encoding="utf-8") as sink:
         json.dump(dict(secrets), sink)
-    return read_end
 
 
 def read_from_pipe() -> dict[str, str]:

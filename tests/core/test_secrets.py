@@ -1,0 +1,130 @@
+"""Secrets: read order, the keyring's time limit, redaction, and what a stage's environment holds."""
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core import secrets
+from bitnet_core.config import Settings, resolve
+from bitnet_core.errors import BitnetError
+
+FAKE_KEYRING = """
+import json, os, pathlib, time
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked
+STORE = pathlib.Path(os.environ["FAKE_KEYRING_STORE"])
+class Keyring(KeyringBackend):
+    priority = 9
+    def _all(self):
+        if os.environ.get("FAKE_KEYRING") == "hang": time.sleep(60)
+        if os.environ.get("FAKE_KEYRING") == "locked": raise KeyringLocked("locked")
+        return json.loads(STORE.read_text()) if STORE.exists() else {}
+    def get_password(self, service, name): return self._all().get(f"{service}/{name}")
+    def set_password(self, service, name, value):
+        STORE.write_text(json.dumps(self._all() | {f"{service}/{name}": value}))
+    def delete_password(self, service, name):
+        kept = self._all(); kept.pop(f"{service}/{name}"); STORE.write_text(json.dumps(kept))
+"""
+
+
+@pytest.fixture
+def keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A keyring backend of the test's own, loaded by the real `keyring` package in the real child process."""
+    (tmp_path / "fake_keyring.py").write_text(FAKE_KEYRING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "fake_keyring.Keyring")
+    monkeypatch.setenv("FAKE_KEYRING_STORE", str(tmp_path / "store.json"))
+    return tmp_path / "store.json"
+
+
+def test_a_key_comes_back_from_the_keyring(keyring: Path) -> None:
+    assert secrets.keyring_get("OPENAI_API_KEY") is None
+    secrets.keyring_set("OPENAI_API_KEY", "sk-ünï\ncode")
+    assert json.loads(keyring.read_text()) == {"bitnet-tui/OPENAI_API_KEY": "sk-ünï\ncode"}
+    assert secrets.keyring_get("OPENAI_API_KEY") == "sk-ünï\ncode"
+    assert secrets.keyring_delete("OPENAI_API_KEY")
+    assert secrets.keyring_get("OPENAI_API_KEY") is None
+
+
+def test_a_locked_keyring_is_a_sentence_without_the_value(keyring: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_KEYRING", "locked")
+    assert secrets.keyring_get("OPENAI_API_KEY") is None
+    with pytest.raises(BitnetError, match="absent or locked") as caught:
+        secrets.keyring_set("OPENAI_API_KEY", "sk-canary-1")
+    assert "sk-canary-1" not in str(caught.value)
+
+
+def test_a_hanging_keyring_is_given_up(keyring: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_KEYRING", "hang")
+    monkeypatch.setattr(secrets, "KEYRING_SECONDS", 1.0)
+    began = time.monotonic()
+    assert secrets.keyring_get("OPENAI_API_KEY") is None
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("environment", "in_keyring", "in_file", "value", "origin"),
+    [
+        (True, True, True, "from-env", "environment"),
+        (False, True, True, "from-ring", "keyring"),
+        (False, False, True, "from-file", ".env line 1 (plain text)"),
+        (True, False, False, "from-env", "environment"),
+    ],
+)
+def test_read_order(
+    keyring: Path, tmp_path: Path, environment: bool, in_keyring: bool, in_file: bool, value: str, origin: str
+) -> None:
+    if in_keyring:
+        secrets.keyring_set("OPENAI_API_KEY", "from-ring")
+    if in_file:
+        (tmp_path / ".env").write_text("OPENAI_API_KEY=from-file\n")
+    environ = {"OPENAI_API_KEY": "from-env"} if environment else {}
+    found = secrets.gather(["OPENAI_API_KEY", "GROQ_API_KEY"], resolve(environ=environ, cwd=tmp_path))
+    assert found == {"OPENAI_API_KEY": secrets.FoundSecret(value, origin)}
+
+
+@pytest.mark.parametrize(
+    ("stage", "provider", "names"),
+    [
+        ("collect", "embedded", ()),
+        ("collect", "openai", ("TEACHER_API_KEY", "OPENAI_API_KEY")),
+        ("pipeline", "hf", ("HF_TOKEN",)),
+        ("train", "openai", ()),
+    ],
+)
+def test_a_stage_gets_only_what_it_needs(stage: str, provider: str, names: tuple[str, ...]) -> None:
+    assert secrets.names_for(stage, Settings.from_values({"TEACHER_PROVIDER": provider})) == names
+
+
+def test_a_stages_environment_has_no_secret_and_the_caches_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-canary")
+    environment = secrets.child_environment({"HF_HOME": "/big/hf", "TORCH_HOME": None, "SEED": 1})
+    assert "GROQ_API_KEY" not in environment
+    assert environment["HF_HOME"] == "/big/hf"
+    assert "SEED" not in environment
+    assert environment["PATH"]
+
+
+def test_a_large_secret_goes_through_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {"OPENAI_API_KEY": "k" * 4096, "FIREBASE_CREDENTIALS_JSON": '{"a": "\\n"}' * 100_000}
+    read_end, write_end = os.pipe()
+    monkeypatch.setenv(secrets.FD_VARIABLE, str(read_end))
+    sender = threading.Thread(target=secrets.send, args=(write_end, keys))
+    sender.start()
+    assert secrets.read_from_pipe() == keys
+    sender.join()
+    assert secrets.read_from_pipe() == {}
+
+
+@given(st.lists(st.text(min_size=6, max_size=30), max_size=4), st.text())
+def test_no_spelling_of_a_secret_survives_redaction(values: list[str], around: str) -> None:
+    redact = secrets.Redactor(values)
+    for value in values:
+        for text in (value, json.dumps(value)[1:-1]):
+            assert text not in redact(f"{around}<{text}>{around}") or text in "•••"
