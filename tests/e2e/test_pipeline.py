@@ -1,0 +1,155 @@
+"""The whole pipeline on the real embedded teacher, with tiny settings, through the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitnet_core.config import resolve
+from bitnet_core.events import read_events
+from bitnet_core.experiment import Experiment
+from bitnet_core.files import sha256_file
+from bitnet_core.history import History
+from bitnet_core.run_record import Run
+
+TINY = """\
+TEACHER_BASELINE_MAX_PROMPTS=2
+TEACHER_BASELINE_MAX_TOKENS=12
+KD_NUM_PROMPTS=8
+KD_MAX_TOKENS_PER_PROMPT=16
+KD_CONCURRENCY=2
+MINI_DIM=256
+MINI_LAYERS=1
+TRAIN_BATCH_SIZE=2
+MAX_SEQ_LEN=96
+TOTAL_STEPS=12
+BUDGET_TOKENS=240
+FLIP_FRACTION=0.5
+LOG_INTERVAL=1
+CHECKPOINT_INTERVAL=3
+EVAL_MAX_PROMPTS=1
+EVAL_MAX_NEW_TOKENS=4
+DRYRUN_DIM=256
+DRYRUN_LAYERS=2
+DRYRUN_HEADS=4
+DRYRUN_HEAD_DIM=64
+DRYRUN_SEQ_LEN=8
+"""
+pytestmark = [pytest.mark.teacher, pytest.mark.timeout(600), pytest.mark.usefixtures("teacher_files")]
+
+
+def _bitnet(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "bitnet_core", *arguments, "--root", str(root)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _history(root: Path) -> History:
+    return History.read(Experiment.from_settings(resolve(root=root, environ={}, cwd=root.parent).checked()))
+
+
+def _latest(root: Path, stage: str) -> Run:
+    run = _history(root).latest(stage)
+    assert run is not None
+    return run
+
+
+def _events(root: Path, stage: str, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(_latest(root, stage).events_path) if event["kind"] == kind]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment whose pipeline has run once, from nothing."""
+    root = tmp_path_factory.mktemp("e2e") / "tiny"
+    root.mkdir()
+    (root / ".env").write_text(TINY)
+    shown = _bitnet(root, "pipeline")
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert shown.stdout.rstrip().endswith("✓ succeeded")
+    assert "── qei ──" in shown.stdout[shown.stdout.index("── pipeline ──") :]
+    return root
+
+
+def test_every_stage_leaves_what_the_design_promises(done: Path) -> None:
+    for pattern in (
+        "reports/teacher_baseline.json",
+        "data/teacher_shard_000.parquet",
+        "data/sequences.parquet",
+        "data/kd_shard_000.parquet",
+        "checkpoints/mini_bitnet_step_*.pt",
+        "checkpoints/mini_bitnet_step_*_health.json",
+        "reports/mini_evaluation_report.json",
+        "reports/dryrun_7b_memory.json",
+        "reports/pipeline_summary.json",
+    ):
+        assert list(done.glob(pattern)), pattern
+    assert not list(done.rglob("*.part"))
+
+
+def test_every_json_file_is_strict(done: Path) -> None:
+    files = [*done.rglob("*.json")]
+    assert len(files) > 8
+    for path in files:
+        json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def test_artifacts_are_what_their_events_say(done: Path) -> None:
+    """Each file announced last under its path has that size and hash."""
+    announced = {}
+    for run, _ in reversed(_history(done).entries):
+        for event in read_events(run.events_path):
+            if event["kind"] in ("artifact", "checkpoint"):
+                announced[event["path"]] = event
+    assert len(announced) >= 6
+    for path, event in announced.items():
+        if Path(path).exists():
+            assert (Path(path).stat().st_size, sha256_file(Path(path))) == (event["bytes"], event["sha256"]), path
+
+
+def test_the_flip_comes_at_the_first_step_that_has_seen_enough(done: Path) -> None:
+    flips = _events(done, "train", "flip")
+    assert [(flip["from_bits"], flip["to_bits"]) for flip in flips] == [(8, 4)]
+    metrics = _events(done, "train", "metric")
+    seen = [m["seen_tokens"] for m in metrics if m.get("loss") is not None]
+    assert seen == sorted(seen)
+    assert flips[0]["seen_tokens"] >= 120
+    before = [m for m in metrics if m["step"] < flips[0]["step"] and m.get("activation_bits")]
+    assert all(m["activation_bits"] == 8 for m in before)
+    assert metrics[-1]["activation_bits"] == 4
+
+
+def test_the_second_pipeline_has_nothing_to_do(done: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (done / "data").rglob("*") if path.is_file()}
+    shown = _bitnet(done, "pipeline")
+    assert shown.returncode == 0
+    assert shown.stdout.count("is done and unchanged") == 5
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_kill_9_in_the_middle_of_training_loses_no_checkpoint(done: Path) -> None:
+    """More steps are asked for; the process dies after a checkpoint; the next run goes on from it."""
+    run_id = _bitnet(
+        done, "train", "--detach", "--set", "TOTAL_STEPS=400", "--set", "BUDGET_TOKENS=100000"
+    ).stdout.strip()
+    run = Run(done / "logs" / run_id)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not any(e["kind"] == "checkpoint" for e in read_events(run.events_path)):
+        time.sleep(0.05)
+    pid = run.record().pid
+    assert pid is not None
+    os.killpg(pid, signal.SIGKILL)
+    while run.is_active():
+        time.sleep(0.02)
+    assert run.state() == "interrupted"
+    kept = [e for e in read_events(run.events_path) if e["kind"] == "checkpoint"][-1]
+    assert sha256_file(Path(kept["path"])) == kept["sha256"]
+    shown = _bitnet(done, "train", "--set", f"TOTAL_STEPS={kept['step'] + 2}", "--set", "BUDGET_TOKENS=100000")
+    assert shown.returncode == 0, shown.stdout
+    steps = [m["step"] for m in _events(done, "train", "metric") if m.get("loss") is not None]
+    assert steps[0] == kept["step"] + 1
