@@ -5,10 +5,12 @@ import hashlib
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bitnet_core import process
 from bitnet_core.errors import BitnetError
 
 _CHUNK = 1 << 20
@@ -18,7 +20,7 @@ _CHUNK = 1 << 20
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temp path beside `path`; on success it is fsynced and renamed over it, on error removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temp = path.with_name(f".{path.name}.{_writer(os.getpid())}-{secrets.token_hex(4)}.part")
     try:
         yield temp
         with temp.open("rb") as written:
@@ -27,6 +29,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         _fsync_folder(path.parent)
     finally:
         temp.unlink(missing_ok=True)
+
+
+def _writer(pid: int) -> str:
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+    return f"{host}-{pid}"
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temp files of writers that were killed: of this host, and gone. Returns what it removed."""
+    removed = []
+    for temp in folder.glob(".*.part"):
+        host, _, pid = temp.name.removesuffix(".part").rpartition(".")[2].rpartition("-")[0].partition("-")
+        if pid.isdigit() and f"{host}-{pid}" == _writer(int(pid)) and process.identify(int(pid)) is None:
+            temp.unlink(missing_ok=True)
+            removed.append(temp)
+    return removed
 
 
 def _fsync_folder(folder: Path) -> None:

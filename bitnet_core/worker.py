@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
-from bitnet_core import process, secrets
+from bitnet_core import files, process, secrets
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.events import EventWriter
@@ -72,6 +72,9 @@ def main(argv: list[str]) -> int:
                 )
             )
             _announce(context, me.pid)
+            for folder in (experiment.checkpoints, experiment.data, experiment.reports):
+                for leftover in files.remove_leftovers(folder):
+                    context.log(f"{leftover} was left half-written by a run that was killed; removed.")
             summary = catalog.load(record.stage)(context)
     except Exception as error:  # noqa: BLE001 - the last line of defence: every end is written down
         state, code, message = _explain(error, experiment)
