@@ -1,0 +1,57 @@
+"""Keys and values of the tokens read so far, in memory reserved once. It knows shapes, not the model."""
+
+import torch
+from torch import Tensor
+
+from bitnet_core.model.config import StudentConfig
+
+
+class KVCache:
+    """Per layer keys and values [B, n_kv, max_len, head_dim]; `length` positions of them are filled.
+
+    One forward pass calls `update` once per layer and then `advance` once, so that all layers write to the
+    same positions.
+    """
+
+    def __init__(
+        self,
+        config: StudentConfig,
+        batch_size: int = 1,
+        max_len: int | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.max_len = config.max_position_embeddings if max_len is None else max_len
+        self.length = 0
+        shape = (
+            config.num_hidden_layers,
+            batch_size,
+            config.num_key_value_heads,
+            self.max_len,
+            config.head_dim,
+        )
+        self._keys = torch.zeros(shape, device=device, dtype=dtype)
+        self._values = torch.zeros(shape, device=device, dtype=dtype)
+
+    @property
+    def bytes(self) -> int:
+        return 2 * self._keys.numel() * self._keys.element_size()
+
+    def update(self, layer: int, keys_BHTC: Tensor, values_BHTC: Tensor) -> tuple[Tensor, Tensor]:
+        """Append T positions to one layer; return views of all filled ones, [B, n_kv, length + T, head_dim]."""
+        end = self.length + keys_BHTC.shape[2]
+        if end > self.max_len:
+            raise ValueError(f"the cache holds {self.max_len} positions; {end} were asked for")
+        self._keys[layer, :, :, self.length : end] = keys_BHTC
+        self._values[layer, :, :, self.length : end] = values_BHTC
+        return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
+
+    def advance(self, tokens: int) -> None:
+        self.length += tokens
+
+    def rewind(self, length: int = 0) -> None:
+        """Forget everything after the first `length` positions."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"can't rewind from {self.length} to {length} positions")
+        self.length = length

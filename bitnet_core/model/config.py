@@ -1,0 +1,103 @@
+"""The student's shape, under the names of transformers' `BitNetConfig`. No tensors here."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from bitnet_core.errors import BitnetError
+
+SIZE_MULTIPLE = 256  # packed ternary formats cut rows into blocks of 256 weights
+ACTIVATIONS = ("silu", "relu2")
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Everything that decides the tensors' shapes and the forward pass; activation bits are a state, not a shape."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    max_position_embeddings: int
+    rope_theta: float = 500_000.0
+    rms_norm_eps: float = 1e-5
+    hidden_act: str = "silu"
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "intermediate_size"):
+            if (size := getattr(self, name)) < 1 or size % SIZE_MULTIPLE:
+                raise BitnetError(f"{name} is {size}; give a multiple of {SIZE_MULTIPLE}.")
+        for name in ("vocab_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"):
+            if (size := getattr(self, name)) < 1:
+                raise BitnetError(f"{name} is {size}; it must be at least 1.")
+        if self.hidden_size % self.num_attention_heads or self.head_dim % 2:
+            raise BitnetError(
+                f"{self.num_attention_heads} heads don't cut hidden_size {self.hidden_size} into equal, even parts; "
+                "choose another number of heads."
+            )
+        if self.num_key_value_heads < 1 or self.num_attention_heads % self.num_key_value_heads:
+            raise BitnetError(
+                f"num_key_value_heads is {self.num_key_value_heads}; it must divide the "
+                f"{self.num_attention_heads} attention heads."
+            )
+        if self.hidden_act not in ACTIVATIONS:
+            raise BitnetError(f"hidden_act is {self.hidden_act!r}; it is one of {', '.join(ACTIVATIONS)}.")
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+    def linear_shapes(self) -> dict[str, tuple[int, int]]:
+        """(out, in) of the seven BitLinears of one layer, by their name inside the layer."""
+        hidden, ffn, kv = self.hidden_size, self.intermediate_size, self.num_key_value_heads * self.head_dim
+        return {
+            "self_attn.q_proj": (hidden, hidden),
+            "self_attn.k_proj": (kv, hidden),
+            "self_attn.v_proj": (kv, hidden),
+            "self_attn.o_proj": (hidden, hidden),
+            "mlp.gate_proj": (ffn, hidden),
+            "mlp.up_proj": (ffn, hidden),
+            "mlp.down_proj": (hidden, ffn),
+        }
+
+    def parameters(self) -> int:
+        """Number of parameters, the tied embedding counted once."""
+        linears = sum(rows * columns for rows, columns in self.linear_shapes().values())
+        norms = 3 * self.hidden_size + self.intermediate_size
+        return self.vocab_size * self.hidden_size + self.num_hidden_layers * (linears + norms) + self.hidden_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """The `config.json` that transformers reads for this student."""
+        return {
+            "architectures": ["BitNetForCausalLM"],
+            "model_type": "bitnet",
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "max_position_embeddings": self.max_position_embeddings,
+            "rope_theta": self.rope_theta,
+            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
+            "rms_norm_eps": self.rms_norm_eps,
+            "hidden_act": self.hidden_act,
+            "initializer_range": self.initializer_range,
+            "tie_word_embeddings": True,
+            "attention_bias": False,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "StudentConfig":
+        """The inverse of `to_dict`; keys of a `config.json` that decide nothing here are passed over."""
+        if values.get("model_type") != "bitnet":
+            raise BitnetError(f"model_type is {values.get('model_type')!r}; only bitnet students are known here.")
+        if not values.get("tie_word_embeddings", False) or values.get("attention_bias", False):
+            raise BitnetError("This student has an untied head or attention biases; neither is supported.")
+        known = {field.name for field in fields(cls)}
+        try:
+            return cls(**{name: value for name, value in values.items() if name in known})
+        except TypeError as error:
+            raise BitnetError(f"The student's configuration is incomplete: {error}.") from error

@@ -1,0 +1,63 @@
+"""Named shapes of students, and how a user's own sizes change them. No tensors here."""
+
+from dataclasses import dataclass
+
+from bitnet_core.errors import UsageError
+from bitnet_core.model.config import SIZE_MULTIPLE, StudentConfig
+
+
+@dataclass(frozen=True)
+class _Shape:
+    hidden: int
+    layers: int
+    heads: int
+    ffn: int
+
+
+_SHAPES = {
+    "nano": _Shape(hidden=256, layers=4, heads=4, ffn=768),
+    "mini": _Shape(hidden=768, layers=12, heads=12, ffn=3072),
+    "7b": _Shape(hidden=4096, layers=32, heads=32, ffn=11008),
+}
+PRESETS = tuple(_SHAPES)
+
+
+def preset(
+    name: str,
+    vocab_size: int,
+    *,
+    max_positions: int,
+    hidden_size: int | None = None,
+    layers: int | None = None,
+    heads: int | None = None,
+    head_dim: int | None = None,
+) -> StudentConfig:
+    """The preset's shape with some sizes replaced; raises `UsageError` when they don't fit together.
+
+    Of hidden size, heads and head size any two decide the third; the preset's head count fills in where
+    only one is given. The feed-forward size keeps the preset's ratio, rounded up to a multiple of 256.
+    """
+    if name not in _SHAPES:
+        raise UsageError(f"MINI_PRESET is {name!r}; it is one of {', '.join(PRESETS)}.")
+    shape = _SHAPES[name]
+    if hidden_size is None:
+        hidden_size = heads * head_dim if heads and head_dim else shape.hidden
+    if heads is None:
+        heads = max(1, hidden_size // head_dim) if head_dim else shape.heads
+    if hidden_size % SIZE_MULTIPLE:
+        raise UsageError(f"The hidden size (MINI_DIM) is {hidden_size}; give a multiple of {SIZE_MULTIPLE}.")
+    if heads * (head_dim or hidden_size // heads) != hidden_size:
+        raise UsageError(
+            f"{heads} heads of {head_dim or 'equal'} size don't make a hidden size of {hidden_size}; "
+            "MINI_HEADS × MINI_HEAD_DIM must equal MINI_DIM."
+        )
+    ffn = -(-shape.ffn * hidden_size // (shape.hidden * SIZE_MULTIPLE)) * SIZE_MULTIPLE
+    return StudentConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        intermediate_size=ffn,
+        num_hidden_layers=layers or shape.layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=max_positions,
+    )

@@ -1,0 +1,93 @@
+"""The two quantisers of BitNet b1.58, with straight-through gradients. Pure functions; they know no modules.
+
+Weights: s = max(mean|W|, 1e-5), W_q = clip(round(W/s), -1, 1)·s, one scale per tensor.
+Activations, per token: s = max(max|x|, 1e-5)/Q, x_q = clip(round(x/s), -Q-1, Q)·s with Q = 127 (A8) or 7 (A4).
+Source: Ma et al. 2024 (arXiv 2402.17764). Both are written with the reciprocal of s, in the order in which
+transformers' `integrations/bitnet.py` does it, so that the two agree to the last bit and no value near a
+rounding boundary falls on another level there than here.
+
+Shapes: O out features, I in features, a leading `...` is any number of token dimensions.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_SMALLEST = 1e-5
+
+
+def levels(bits: int) -> int:
+    """Q, the largest code of `bits`-bit activations: 127 for 8, 7 for 4."""
+    if not 2 <= bits <= 8:
+        raise ValueError(f"activations of {bits} bits are not defined here")
+    return int(2 ** (bits - 1)) - 1
+
+
+def weight_scale(weight_OI: Tensor) -> Tensor:
+    """The absmean scale s of one tensor, a scalar tensor in fp32 (fp64 for an fp64 weight)."""
+    return 1.0 / _reciprocal_scale(_wide(weight_OI))
+
+
+def ternarize(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes [O, I] int8 in {-1, 0, 1} and the scalar s; `codes * s` is exactly what training multiplies with."""
+    reciprocal = _reciprocal_scale(_wide(weight_OI))
+    codes_OI = (_wide(weight_OI) * reciprocal).round_().clamp_(-1, 1)
+    return codes_OI.to(torch.int8), 1.0 / reciprocal
+
+
+def quantize_weight(weight_OI: Tensor) -> Tensor:
+    """W_q [O, I] in the weight's dtype, without a gradient."""
+    wide_OI = _wide(weight_OI.detach())
+    reciprocal = _reciprocal_scale(wide_OI)
+    return (wide_OI * reciprocal).round_().clamp_(-1, 1).div_(reciprocal).to(weight_OI.dtype)
+
+
+def quantize_activation(x_tokens: Tensor, bits: int) -> Tensor:
+    """x_q [..., I] in x's dtype, without a gradient; every token (row of the last dimension) has its own scale."""
+    q = levels(bits)
+    wide = _wide(x_tokens.detach())
+    reciprocal = q / wide.abs().amax(dim=-1, keepdim=True).clamp_(min=_SMALLEST)
+    return (wide * reciprocal).round_().clamp_(-q - 1, q).div_(reciprocal).to(x_tokens.dtype)
+
+
+def quantize_weight_ste(weight_OI: Tensor, quantized_OI: Tensor | None = None) -> Tensor:
+    """W_q with the identity as gradient. `quantized_OI` is W_q if it is known already (see `Student`)."""
+    result: Tensor = _WeightSTE.apply(weight_OI, quantized_OI)  # type: ignore[no-untyped-call]
+    return result
+
+
+def quantize_activation_ste(x_tokens: Tensor, bits: int) -> Tensor:
+    """x_q with the identity as gradient."""
+    result: Tensor = _ActivationSTE.apply(x_tokens, bits)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _reciprocal_scale(wide_OI: Tensor) -> Tensor:
+    return 1.0 / wide_OI.abs().mean().clamp_(min=_SMALLEST)
+
+
+# Functions of their own, not `x + (x_q - x).detach()`: that sum rounds, and a third of the levels would come
+# out a last bit off, which is neither ternary nor what the packed runtime computes.
+class _WeightSTE(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight_OI: Tensor, quantized_OI: Tensor | None) -> Tensor:  # noqa: ARG004
+        return quantize_weight(weight_OI) if quantized_OI is None else quantized_OI.view_as(quantized_OI)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return grads[0], None
+
+
+class _ActivationSTE(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x_tokens: Tensor, bits: int) -> Tensor:  # noqa: ARG004
+        return quantize_activation(x_tokens, bits)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return grads[0], None

@@ -1,0 +1,24 @@
+"""Small students that every model test shares."""
+
+import pytest
+import torch
+
+from bitnet_core.model.config import StudentConfig
+
+
+@pytest.fixture
+def config() -> StudentConfig:
+    return StudentConfig(
+        vocab_size=320,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)

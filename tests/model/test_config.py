@@ -1,0 +1,60 @@
+"""Shapes, presets and the sentences for sizes that don't fit."""
+
+import pytest
+
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.presets import preset
+
+
+def test_presets_have_the_published_shapes() -> None:
+    nano = preset("nano", 49152, max_positions=256)
+    assert (nano.hidden_size, nano.num_hidden_layers, nano.intermediate_size, nano.head_dim) == (256, 4, 768, 64)
+    mini = preset("mini", 49152, max_positions=256)
+    assert (mini.hidden_size, mini.num_hidden_layers, mini.intermediate_size, mini.head_dim) == (768, 12, 3072, 64)
+    big = preset("7b", 32000, max_positions=2048)
+    assert 6.5e9 < big.parameters() < 7e9
+
+
+def test_own_sizes_replace_the_presets() -> None:
+    config = preset("nano", 1000, max_positions=64, heads=8, head_dim=64, layers=3)
+    assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (512, 3, 1536)
+    assert preset("mini", 1000, max_positions=64, hidden_size=512, head_dim=32).num_attention_heads == 16
+    assert preset("mini", 1000, max_positions=64, hidden_size=256, heads=4).intermediate_size == 1024
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"hidden_size": 300}, "multiple of 256"),
+        ({"hidden_size": 512, "heads": 3}, "MINI_HEADS"),
+        ({"hidden_size": 512, "heads": 4, "head_dim": 64}, "MINI_HEADS × MINI_HEAD_DIM"),
+        ({"head_dim": 96}, "MINI_HEAD_DIM"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_said_in_a_sentence(options: dict[str, int], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        preset("nano", 1000, max_positions=64, **options)
+    with pytest.raises(UsageError, match="nano, mini, 7b"):
+        preset("giant", 1000, max_positions=64)
+
+
+def test_the_dictionary_is_a_bitnet_config_and_comes_back(config: StudentConfig) -> None:
+    from transformers import BitNetConfig
+
+    assert StudentConfig.from_dict(config.to_dict()) == config
+    theirs = BitNetConfig(**config.to_dict())
+    assert theirs.tie_word_embeddings
+    assert theirs.rope_parameters["rope_theta"] == config.rope_theta
+    assert StudentConfig.from_dict(theirs.to_dict() | {"rope_theta": config.rope_theta}) == config
+
+
+def test_foreign_configurations_are_refused(config: StudentConfig) -> None:
+    with pytest.raises(BitnetError, match="llama"):
+        StudentConfig.from_dict(config.to_dict() | {"model_type": "llama"})
+    with pytest.raises(BitnetError, match="untied"):
+        StudentConfig.from_dict(config.to_dict() | {"tie_word_embeddings": False})
+    with pytest.raises(BitnetError, match="num_key_value_heads"):
+        StudentConfig.from_dict(config.to_dict() | {"num_key_value_heads": 3})
+    with pytest.raises(BitnetError, match="incomplete"):
+        StudentConfig.from_dict({"model_type": "bitnet", "tie_word_embeddings": True})
