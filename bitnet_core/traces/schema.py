@@ -1,0 +1,132 @@
+"""Parquet schemas of both trace layers and of the metadata they carry (DESIGN §6). Data only."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+METADATA_KEY = b"bitnet"
+
+SEQUENCES_FILE = "sequences.parquet"
+TOKENIZER_FOLDER = "tokenizer"
+
+
+def teacher_shard(index: int) -> str:
+    return f"teacher_shard_{index:03d}.parquet"
+
+
+def kd_shard(index: int) -> str:
+    return f"kd_shard_{index:03d}.parquet"
+
+
+def kd_stream(index: int) -> str:
+    return f"kd_stream_{index:03d}.parquet"
+
+
+def stream_of(kd_path: Path) -> Path:
+    """The stream file that belongs to a KD shard."""
+    return kd_path.with_name(kd_path.name.replace("kd_shard_", "kd_stream_"))
+
+
+SEQUENCES = pa.schema(
+    [
+        ("prompt_idx", pa.int64()),
+        ("sequence_hash", pa.string()),
+        ("request_key", pa.string()),
+        ("messages_json", pa.string()),
+        ("rendered_prompt", pa.string()),
+        ("completion_text", pa.string()),
+        ("provider", pa.string()),
+        ("teacher", pa.string()),
+        ("sampling_json", pa.string()),
+        ("logprob_mode", pa.string()),
+        ("logprob_temperature", pa.float32()),
+        ("finish_reason", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("completion_tokens", pa.int32()),
+        ("text_matches_bytes", pa.bool_()),
+        ("rejected", pa.string()),
+    ]
+)
+
+
+def teacher_steps(top_k: int) -> pa.Schema:
+    """One row per teacher step; candidate lists are `top_k` long, the rest padded (id -1, bytes b"", -inf)."""
+    return pa.schema(
+        [
+            ("prompt_idx", pa.int64()),
+            ("step_idx", pa.int32()),
+            ("token_id", pa.int32()),
+            ("token_bytes", pa.binary()),
+            ("logprob", pa.float32()),
+            ("top_count", pa.int32()),
+            ("top_ids", pa.list_(pa.int32(), top_k)),
+            ("top_bytes", pa.list_(pa.binary(), top_k)),
+            ("top_logprobs", pa.list_(pa.float32(), top_k)),
+            ("other_logprob", pa.float32()),
+            ("mass_clamped", pa.bool_()),
+            ("sampled_in_top", pa.bool_()),
+        ]
+    )
+
+
+KD = pa.schema(
+    [
+        ("prompt_idx", pa.int64()),
+        ("step_idx", pa.int32()),
+        ("teacher_sample_id", pa.int32()),
+        ("teacher_sample_text", pa.string()),
+        ("topk_ids", pa.list_(pa.int32())),
+        ("topk_logprobs", pa.list_(pa.float32())),
+        ("other_logprob", pa.float32()),
+        ("is_struct_token", pa.bool_()),
+        ("template_hash", pa.string()),
+        ("tokenizer_hash", pa.string()),
+        ("stream_pos", pa.int32()),
+    ]
+)
+
+STREAM = pa.schema(
+    [
+        ("prompt_idx", pa.int64()),
+        ("prompt_text", pa.string()),
+        ("completion_text", pa.string()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("completion_ids", pa.list_(pa.int32())),
+        ("is_struct", pa.list_(pa.bool_())),
+        ("finish_reason", pa.string()),
+        ("sequence_hash", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class TraceMetadata:
+    """What a trace set was made with; in every file's schema metadata as JSON under `bitnet`."""
+
+    schema_version: int
+    tokenizer: str
+    tokenizer_hash: str
+    template_hash: str
+    provider: str
+    teacher: str
+    sampling: Mapping[str, Any]
+    vocab_size: int
+    top_k: int
+    config_hash: str
+    counts: Mapping[str, int]
+
+    def attach(self, schema: pa.Schema) -> pa.Schema:
+        return schema.with_metadata({METADATA_KEY: json.dumps(asdict(self), sort_keys=True).encode()})
+
+
+def read_metadata(schema: pa.Schema) -> TraceMetadata | None:
+    """The metadata of a file, or None when it has none that can be understood."""
+    try:
+        return TraceMetadata(**json.loads((schema.metadata or {})[METADATA_KEY]))
+    except (KeyError, ValueError, TypeError):
+        return None
