@@ -1,0 +1,251 @@
+"""KD + CE + format loss straight from hidden states, chunk by chunk, so that [B, T, V] never exists in any precision.
+
+Per supervised position, with student logits z, teacher candidates K, their log-masses ℓ_k and the rest ℓ_o:
+
+    s_k = z_k − LSE(z),  s_o = LSE(z outside K) − LSE(z)            the student on the teacher's K+1 cells
+    q = softmax([ℓ_k, ℓ_o]/τ),  p = softmax([s_k, s_o]/τ)           coarsened first, tempered after
+    KL = τ² Σ_a q_a (log q_a − log p_a),   CE = LSE(z) − z_y
+
+KL is zero with a zero gradient exactly where the coarse distributions agree, at every τ; a top-k row says nothing
+about the shape of the tail, so tempering before coarsening could not have that property. In closed form
+
+    dKL/dz_v = τ(p_v − q_v) for v in K,   τ(p_o − q_o)·softmax(z)_v/P_o elsewhere,   dCE/dz_v = softmax(z)_v − [v = y]
+
+which costs three matmuls with the head and no graph over the vocabulary. The gradients are made in the forward
+pass (as in Liger-Kernel's fused linear losses) and only scaled in the backward pass. Nothing waits for the device.
+
+Shapes: N supervised positions, K candidates, D hidden, V vocabulary, n positions of one chunk.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_NEG_INF = float("-inf")
+# Logits of one chunk. On a CPU they should stay near the caches; a GPU wants fewer, larger matmuls.
+_CHUNK_BYTES = {"cpu": 24 << 20}
+_CHUNK_BYTES_ELSEWHERE = 256 << 20
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What N supervised positions are trained on. A candidate with logprob -inf is padding, whatever its id."""
+
+    observed_N: Tensor  # int64: the token that really follows
+    topk_ids_NK: Tensor  # int64, distinct where valid, most likely first
+    topk_logprobs_NK: Tensor  # float, natural log at temperature 1
+    other_logprob_N: Tensor  # float
+    kd_valid_N: Tensor  # bool: False = no teacher row starts here, only CE
+    is_struct_N: Tensor  # bool: the observed token is JSON structure
+
+    def __len__(self) -> int:
+        return self.observed_N.shape[0]
+
+    def at_least_one_candidate(self) -> "Targets":
+        """The same targets, with one column of padding where K is 0."""
+        if self.topk_ids_NK.shape[1]:
+            return self
+        shape = (len(self), 1)
+        return replace(
+            self,
+            topk_ids_NK=self.topk_ids_NK.new_zeros(shape),
+            topk_logprobs_NK=self.topk_logprobs_NK.new_full(shape, _NEG_INF),
+        )
+
+    def rows(self, start: int, end: int) -> "Targets":
+        return Targets(*(getattr(self, name)[start:end] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Positions behind each mean, over the *whole* accumulated batch; host integers, so that no device is asked."""
+
+    kd: int
+    ce: int
+    format: int
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.kd + other.kd, self.ce + other.ce, self.format + other.format)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    tau: float = 1.3
+    ce: float = 0.25
+    format: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not self.tau > 0:
+            raise ValueError(f"tau is {self.tau}; it must be above 0")
+
+
+class LossParts(NamedTuple):
+    """This share of the accumulated batch's loss. `total` carries the gradient, the unweighted parts don't.
+
+    Parts of the micro-batches of one step add up to its means. `agreement` is the share of KD positions
+    whose most likely token is the teacher's.
+    """
+
+    total: Tensor
+    kl: Tensor
+    ce: Tensor
+    format: Tensor
+    agreement: Tensor
+
+
+def distill_loss(
+    hidden_ND: Tensor,
+    output_weight_VD: Tensor,
+    targets: Targets,
+    weights: LossWeights,
+    counts: Counts,
+    *,
+    chunk: int | None = None,
+) -> LossParts:
+    """The loss of N supervised positions whose hidden states were gathered already.
+
+    Matmuls run in autocast's dtype where autocast is on, the softmax and all sums in fp32 (fp64 for fp64 inputs).
+    `counts` are those of the whole accumulated batch. `chunk` is the number of positions at a time.
+    """
+    vocab = output_weight_VD.shape[0]
+    if targets.topk_ids_NK.shape[1] >= vocab:
+        raise ValueError("the candidates must leave at least one token of the vocabulary to the other mass")
+    needs_grad = torch.is_grad_enabled() and (hidden_ND.requires_grad or output_weight_VD.requires_grad)
+    if chunk is None:
+        room = _CHUNK_BYTES.get(hidden_ND.device.type, _CHUNK_BYTES_ELSEWHERE)
+        chunk = max(16, room // (4 * vocab))
+    total, parts_4 = _FusedLoss.apply(  # type: ignore[no-untyped-call]
+        hidden_ND, output_weight_VD, targets.at_least_one_candidate(), weights, counts, chunk, needs_grad
+    )
+    return LossParts(total, *parts_4.unbind())
+
+
+class _FusedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        targets: Targets,
+        weights: LossWeights,
+        counts: Counts,
+        chunk: int,
+        needs_grad: bool,
+    ) -> tuple[Tensor, Tensor]:
+        device = hidden_ND.device.type
+        narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
+        wide = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
+        shares = (_inverse(counts.kd), weights.ce * _inverse(counts.ce), weights.format * _inverse(counts.format))
+        # Gradients are made in units of the largest share, so that fp16 doesn't lose 1/N times a small probability.
+        unit = (max(shares) or 1.0) if narrow == torch.float16 else 1.0
+        with torch.autocast(device, enabled=False):
+            head_VD = weight_VD.detach().to(narrow)
+            rows_ND = hidden_ND.detach().to(narrow)
+            sums_4 = torch.zeros(4, dtype=wide, device=hidden_ND.device)
+            d_hidden_ND = torch.empty_like(rows_ND, dtype=wide) if needs_grad else None
+            d_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if needs_grad else None
+            for start in range(0, len(targets), chunk):
+                end = min(start + chunk, len(targets))
+                rows_nD = rows_ND[start:end]
+                z_nV = (rows_nD @ head_VD.T).to(wide)
+                cells = _Cells(z_nV, targets.rows(start, end), weights.tau)
+                sums_4 += cells.sums()
+                if d_hidden_ND is None or d_weight_VD is None:
+                    continue
+                d_z_nV = cells.gradient_(*(share / unit for share in shares)).to(narrow)
+                d_hidden_ND[start:end] = d_z_nV @ head_VD
+                if narrow == wide:
+                    d_weight_VD.addmm_(d_z_nV.T, rows_nD)
+                else:
+                    d_weight_VD += d_z_nV.T @ rows_nD
+        scale_4 = (*map(_inverse, (counts.kd, counts.ce, counts.format)), _inverse(counts.kd))
+        parts_4 = sums_4 * torch.tensor(scale_4, dtype=wide).to(sums_4.device, non_blocking=True)
+        total = parts_4[0] + weights.ce * parts_4[1] + weights.format * parts_4[2]
+        if d_hidden_ND is not None and d_weight_VD is not None:
+            ctx.unit, ctx.dtypes = unit, (hidden_ND.dtype, weight_VD.dtype)
+            ctx.save_for_backward(d_hidden_ND, d_weight_VD)
+        ctx.mark_non_differentiable(parts_4)
+        return total, parts_4
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden_ND, d_weight_VD = ctx.saved_tensors
+        scale = grads[0] * ctx.unit
+        # The usual case costs no pass over [V, D]; looking is free where the number is on the host already.
+        if scale.device.type != "cpu" or scale.item() != 1.0:
+            d_hidden_ND, d_weight_VD = d_hidden_ND * scale, d_weight_VD * scale
+        return d_hidden_ND.to(ctx.dtypes[0]), d_weight_VD.to(ctx.dtypes[1]), None, None, None, None, None
+
+
+class _Cells:
+    """One chunk of logits on the teacher's cells. It consumes `z_nV`: the buffer becomes the gradient."""
+
+    def __init__(self, z_nV: Tensor, targets: Targets, tau: float) -> None:
+        self.targets, self.tau = targets, tau
+        kd_n1 = targets.kd_valid_N[:, None]
+        teacher_nK = torch.where(kd_n1, targets.topk_logprobs_NK.to(z_nV.dtype), _NEG_INF)
+        teacher_n1 = torch.where(targets.kd_valid_N, targets.other_logprob_N.to(z_nV.dtype), 0.0)[:, None]
+        self.valid_nK = teacher_nK > _NEG_INF
+        # Padding has id 0, which may be a real token: let it repeat the row's first real candidate instead.
+        first_n1 = self.valid_nK.to(torch.int8).argmax(dim=1, keepdim=True)
+        self.some_n1 = self.valid_nK.any(dim=1, keepdim=True)
+        own_first_n1 = targets.topk_ids_NK.gather(1, first_n1)
+        self.ids_nK = torch.where(self.valid_nK, targets.topk_ids_NK, own_first_n1)
+
+        z_nK = z_nV.gather(1, self.ids_nK)
+        z_n = z_nV.gather(1, targets.observed_N[:, None]).squeeze(1)
+        # The tail's own maximum: with the global one, a small tail would underflow and its log with it.
+        z_nV.scatter_(1, self.ids_nK, torch.where(self.some_n1, _NEG_INF, z_nK))
+        tail_max_n1 = z_nV.amax(dim=1, keepdim=True)
+        self.tail_nV = z_nV.sub_(tail_max_n1).exp_()
+        self.tail_sum_n1 = self.tail_nV.sum(dim=1, keepdim=True)
+        tail_n1 = self.tail_sum_n1.log() + tail_max_n1
+
+        z_cells_nA = torch.cat((z_nK.masked_fill(~self.valid_nK, _NEG_INF), tail_n1), dim=1)
+        lse_n1 = z_cells_nA.logsumexp(dim=1, keepdim=True)
+        self.student_nA = z_cells_nA - lse_n1
+        log_q_nA = torch.log_softmax(torch.cat((teacher_nK, teacher_n1), dim=1) / tau, dim=1)
+        log_p_nA = torch.log_softmax(self.student_nA / tau, dim=1)
+        self.q_nA, self.p_nA = log_q_nA.exp(), log_p_nA.exp()
+        gap_nA = torch.where(log_q_nA > _NEG_INF, log_q_nA - log_p_nA, 0.0)
+        self.kl_n = tau * tau * (self.q_nA * gap_nA).sum(dim=1)
+        self.ce_n = lse_n1.squeeze(1) - z_n
+        rivals_n = torch.cat((z_cells_nA[:, 1:-1], tail_max_n1), dim=1).amax(dim=1)
+        self.agree_n = z_cells_nA[:, 0] > rivals_n
+
+    def sums(self) -> Tensor:
+        """Σ KL over KD positions, Σ CE over all, Σ CE over structure, Σ top-1 agreement over KD positions."""
+        kd_n, struct_n = self.targets.kd_valid_N, self.targets.is_struct_N
+        return torch.stack(
+            (
+                torch.where(kd_n, self.kl_n, 0.0).sum(),
+                self.ce_n.sum(),
+                torch.where(struct_n, self.ce_n, 0.0).sum(),
+                (kd_n & self.agree_n).sum().to(self.kl_n.dtype),
+            )
+        )
+
+    def gradient_(self, kd_share: float, ce_share: float, format_share: float) -> Tensor:
+        """d loss / d z [n, V], written over the logits."""
+        dtype = self.tail_nV.dtype
+        kd_n1 = self.targets.kd_valid_N[:, None].to(dtype) * (kd_share * self.tau)
+        ce_n1 = self.targets.is_struct_N[:, None].to(dtype) * format_share + ce_share
+        d_cells_nA = kd_n1 * (self.p_nA - self.q_nA) + ce_n1 * self.student_nA.exp()
+        d_z_nV = self.tail_nV.mul_(d_cells_nA[:, -1:] / self.tail_sum_n1)
+        # Repeated padding must write what the first real candidate writes; rows without any keep their tail.
+        d_nK = torch.where(self.valid_nK, d_cells_nA[:, :-1], _first_valid(d_cells_nA[:, :-1], self.valid_nK))
+        d_nK = torch.where(self.some_n1, d_nK, d_z_nV.gather(1, self.ids_nK))
+        d_z_nV.scatter_(1, self.ids_nK, d_nK)
+        return d_z_nV.scatter_add_(1, self.targets.observed_N[:, None], -ce_n1)
+
+
+def _first_valid(values_nK: Tensor, valid_nK: Tensor) -> Tensor:
+    return values_nK.gather(1, valid_nK.to(torch.int8).argmax(dim=1, keepdim=True))
+
+
+def _inverse(count: int) -> float:
+    return 1.0 / count if count else 0.0
