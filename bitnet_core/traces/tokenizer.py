@@ -68,19 +68,19 @@ class StudentTokenizer:
     def encode_bytes(self, data: bytes) -> list[int]:
         """Ids whose bytes join to `data`, also where it is no valid UTF-8 (a completion cut inside a character).
 
-        Valid stretches are cut as text; other bytes become single-byte tokens. BitnetError when the
+        Valid stretches are cut as text; other bytes by the longest token that fits. BitnetError when the
         vocabulary has no token for such a byte.
         """
         ids: list[int] = []
         for text, raw in _utf8_stretches(data):
             ids += self.encode_plain(text)
-            for byte in raw:
-                index = self.ids_by_bytes.get(bytes([byte]))
-                if index is None:
-                    raise BitnetError(
-                        f"The tokenizer {self.name} has no token for byte 0x{byte:02x}; use another one."
-                    )
-                ids.append(index)
+            while raw:
+                fitting = (raw[:size] for size in range(len(raw), 0, -1) if raw[:size] in self.ids_by_bytes)
+                token = next(fitting, None)
+                if token is None:
+                    raise BitnetError(f"The tokenizer {self.name} has no token for byte 0x{raw[0]:02x}; use another.")
+                ids.append(self.ids_by_bytes[token])
+                raw = raw[len(token) :]
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -256,10 +256,16 @@ def _byte_alphabet() -> dict[str, int]:
 
 def _utf8_stretches(data: bytes) -> Iterable[tuple[str, bytes]]:
     """Cut bytes into (valid text, bytes that are no UTF-8) pairs, in order."""
+    text, raw = b"", b""
     while data:
         try:
-            yield data.decode("utf-8"), b""
-            return
+            data.decode("utf-8")
+            valid, broken, data = data, b"", b""
         except UnicodeDecodeError as error:
-            yield data[: error.start].decode("utf-8"), data[error.start : error.end]
-            data = data[error.end :]
+            valid, broken, data = data[: error.start], data[error.start : error.end], data[error.end :]
+        if valid and raw:
+            yield text.decode("utf-8"), raw
+            text, raw = b"", b""
+        text, raw = text + valid, raw + broken
+    if text or raw:
+        yield text.decode("utf-8"), raw

@@ -1,0 +1,135 @@
+"""Open the teacher that the settings name: embedded or served, one face for both.
+
+Wires settings, secrets, the provider table and the client together. Knows no traces.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from bitnet_core.config import Settings
+from bitnet_core.errors import BitnetError
+from bitnet_core.providers import embedded
+from bitnet_core.providers.openai_chat import ChatResult, OpenAIChat, missing_key
+from bitnet_core.providers.table import Provider, profile
+from bitnet_core.stages.context import StageContext
+
+_LEAST_CONTEXT = 256
+
+
+class Teacher:
+    """An open teacher. `origin` is "embedded" or the address it is served from."""
+
+    def __init__(self, chat: OpenAIChat, server: embedded.EmbeddedServer | None) -> None:
+        self._chat = chat
+        self._server = server
+        self.name = chat.provider.name
+        self.model = chat.model
+        self.origin = "embedded" if server else chat.base_url
+
+    async def chat(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        max_tokens: int,
+        temperature: float,
+        top_p: float,
+        top_logprobs: int = 0,
+        seed: int | None = None,
+        attempts: int | None = None,
+    ) -> ChatResult:
+        """Ask once; see `OpenAIChat.chat`. BitnetError when the embedded server has died."""
+        try:
+            return await self._chat.chat(
+                messages,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                top_logprobs=top_logprobs,
+                seed=seed,
+                **({} if attempts is None else {"attempts": attempts}),
+            )
+        except BitnetError as error:
+            if self._server is not None and not self._server.alive():
+                raise BitnetError(
+                    "The embedded teacher's server ended in the middle of the work (often for lack of memory); "
+                    "start the stage again, it resumes."
+                ) from error
+            raise
+
+    def payload(self, messages: Sequence[Mapping[str, str]], sampling: Mapping[str, Any]) -> dict[str, Any]:
+        """The body that `chat(messages, **sampling)` sends."""
+        return self._chat.payload(
+            messages,
+            sampling["max_tokens"],
+            sampling["temperature"],
+            sampling["top_p"],
+            sampling.get("top_logprobs", 0),
+            sampling.get("seed"),
+        )
+
+    def memory_bytes(self) -> int | None:
+        """Resident bytes that loading and running the model added; None for one that is not ours."""
+        return self._server.memory() if self._server else None
+
+
+def teacher_profile(settings: Settings) -> Provider:
+    """The provider that TEACHER_PROVIDER, or else PROVIDER, names."""
+    return profile(settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER"))
+
+
+def teacher_model(settings: Settings) -> str:
+    """The model's name. BitnetError when none is set for a provider that has many."""
+    provider = teacher_profile(settings)
+    if provider.name == "embedded":
+        return embedded.MODEL_NAME
+    model = settings.text("TEACHER_MODEL") or settings.text(provider.model_setting)
+    if not model:
+        raise BitnetError(f"No model is set for {provider.name}; set TEACHER_MODEL (or {provider.model_setting}).")
+    return model
+
+
+@contextlib.asynccontextmanager
+async def open_teacher(ctx: StageContext, *, parallel: int = 1, context: int | None = None) -> AsyncIterator[Teacher]:
+    """The teacher of `ctx.settings`, ready to answer `parallel` requests at once.
+
+    `context` is what the stage needs for all of them together; TEACHER_CTX_LEN is the most a single one
+    gets. BitnetError for a missing key, model or address, and for what `ensure_files` and the server say.
+    """
+    settings = ctx.settings
+    provider = teacher_profile(settings)
+    model = teacher_model(settings)
+
+    def on_retry(reason: str, wait: float) -> None:
+        code = "rate_limited" if reason == "rate limited" else "retrying"
+        ctx.alert("warning", code, f"{provider.name}: {reason}; next try in {wait:.0f} s.", "Nothing to do.")
+
+    if provider.name == "embedded":
+        limit = min(settings.int("TEACHER_CTX_LEN"), embedded.MAX_CONTEXT)
+        needed = limit * parallel if context is None else min(context, limit * parallel)
+        files = embedded.ensure_files(fetch_progress(ctx))
+        size = max(-(-needed // _LEAST_CONTEXT) * _LEAST_CONTEXT, _LEAST_CONTEXT)
+        with embedded.EmbeddedServer(files.gguf, parallel=parallel, context=size) as server:
+            chat = OpenAIChat(
+                provider, server.base_url, model, server.api_key, connections=parallel, on_retry=on_retry
+            )
+            async with chat:
+                yield Teacher(chat, server)
+        return
+    base_url = settings.text("TEACHER_BASE_URL") or settings.text(provider.base_url_setting) or provider.base_url
+    if not base_url:
+        raise BitnetError(f"No address is set for {provider.name}; set {provider.base_url_setting} to its base URL.")
+    key = ctx.secret("TEACHER_API_KEY") or ctx.secret(provider.key_setting)
+    if key is None and provider.needs_key:
+        raise missing_key(provider)
+    async with OpenAIChat(provider, base_url, model, key, connections=parallel, on_retry=on_retry) as chat:
+        yield Teacher(chat, None)
+
+
+def fetch_progress(ctx: StageContext) -> embedded.Progress:
+    """Show the fetching of the embedded teacher as the stage's progress; stops when the stage is stopped."""
+
+    def report(label: str, done: int, total: int) -> None:
+        ctx.check_stop()
+        ctx.progress(done, total, "bytes" if total > 1 else "steps", label)
+
+    return report
