@@ -1,0 +1,88 @@
+"""`bitnet-tui`: reads the options, refuses what is no terminal, then starts the app. Textual is imported last."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from bitnet_core import __version__
+from bitnet_core.errors import BitnetError, UsageError
+
+NO_TERMINAL = (
+    "bitnet-tui needs a terminal that can move its cursor; use `bitnet-tui --plain`, or the `bitnet` command."
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the app; a mistake in the options is one sentence on stderr and exit code 2."""
+    options = _parser().parse_args(argv)
+    try:
+        return _run(options)
+    except BitnetError as error:
+        sys.stderr.write("".join(f"bitnet-tui: {line}\n" for line in str(error).splitlines()))
+        return error.exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bitnet-tui",
+        description="Terminal experiment manager for distilling a language model into a ternary student.",
+        epilog="Runs go on when the app is closed; it finds them again when it is opened.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--home", type=Path, metavar="DIR", help="the workspace: a folder of experiments (BITNET_HOME)"
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="open this experiment at once")
+    parser.add_argument("--plain", action="store_true", help="print the experiments as text and leave")
+    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    parser.add_argument("--version", action="version", version=f"bitnet-tui {__version__}")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    home = _home(options.home)
+    root = options.root.absolute() if options.root else None
+    if root is not None:
+        from bitnet_core.experiment import is_experiment
+
+        if not root.is_dir() or not is_experiment(root):
+            raise UsageError(f"{root} is no experiment; give --root the folder of one, or leave it out.")
+    if options.plain:
+        from bitnet_tui.plain import listing
+
+        sys.stdout.write(listing(home, root))
+        return 0
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+        raise UsageError(NO_TERMINAL)
+    if os.environ.get("SSH_CONNECTION"):
+        os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    from bitnet_tui.app import BitnetApp
+
+    app = BitnetApp(home, root)
+    app.run(mouse=not options.no_mouse)
+    if not app.return_code:
+        _say_what_goes_on(home, root)
+    return app.return_code or 0
+
+
+def _home(given: Path | None) -> Path:
+    """The workspace. Other settings may be wrong without harm here; a wrong BITNET_HOME is said."""
+    from bitnet_core.config import resolve
+
+    overrides = {"BITNET_HOME": str(given)} if given else {}
+    home = resolve(overrides).settings.path("BITNET_HOME")
+    if home.exists() and not home.is_dir():
+        raise UsageError(f"{home} is a file; give --home a folder.")
+    return home
+
+
+def _say_what_goes_on(home: Path, root: Path | None) -> None:
+    from bitnet_tui.plain import at_work
+
+    for name, stage in at_work(home, root):
+        sys.stdout.write(f"{stage} in {name} goes on; open bitnet-tui again to watch it.\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Every action of the app in one table: its keys, words and place. Footer, help and command palette read it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from textual.binding import Binding, BindingType
+
+Where = Literal["app", "list", "welcome", "experiment"]
+
+
+@dataclass(frozen=True)
+class Action:
+    """`name` is the method `action_<name>`, with its argument in brackets where it takes one."""
+
+    id: str
+    keys: str
+    name: str
+    label: str
+    tooltip: str
+    where: Where
+    footer: bool = True
+
+    def binding(self) -> Binding:
+        first = keys_text(self).split(" ")[0]
+        return Binding(
+            self.keys,
+            self.name,
+            self.label,
+            show=self.footer,
+            key_display=first,
+            tooltip=self.tooltip,
+            id=self.id,
+        )
+
+
+def _at(where: Where, *rows: tuple[str, str, str, str, str, bool]) -> tuple[Action, ...]:
+    return tuple(Action(f"{where}.{row[0]}", row[1], row[2], row[3], row[4], where, row[5]) for row in rows)
+
+
+ACTIONS: tuple[Action, ...] = (
+    *_at(
+        "list",
+        ("open", "enter", "open", "Open", "Open the marked experiment", True),
+        ("new", "n", "new", "New", "Make a new experiment", True),
+        ("demo", "d", "demo", "Demo", "Open the demo; it needs no key", False),
+    ),
+    *_at(
+        "welcome",
+        ("new", "n", "new", "New experiment", "Make an experiment with your own teacher", True),
+    ),
+    *_at(
+        "experiment",
+        ("run", "r", "launch", "Run stage", "Run the chosen stage", True),
+        ("resume", "r", "resume", "Resume", "Go on with the chosen stage where it stopped", True),
+        ("pipeline", "p", "pipeline", "Pipeline", "Run all stages in order; what is done is skipped", True),
+        ("stop", "s", "stop", "Stop", "Stop what runs; it keeps what it has. Again: kill it", True),
+        ("follow", "f", "follow", "Follow", "Always show the stage at work", True),
+        ("overview", "1", "view('overview')", "Overview", "Curves and figures", False),
+        ("results", "2", "view('results')", "Results", "Tables: QEI, quality, gates", False),
+        ("samples", "3", "view('samples')", "Samples", "Texts that were generated", False),
+        ("log", "4", "view('log')", "Log", "Everything the run said", False),
+        ("log-scale", "y", "log_scale", "Log scale", "Loss axis: linear or logarithmic", False),
+        ("curve", "c", "curve", "One curve", "Show all curves, or one after the other", False),
+        ("older", "left_square_bracket", "older", "Older run", "Show the run of this stage before", False),
+        ("newer", "right_square_bracket", "newer", "Newer run", "Show the next run of this stage", False),
+        ("back", "escape", "back", "Back", "Back to the list of experiments", True),
+    ),
+    *_at(
+        "app",
+        ("theme", "t", "next_theme", "Dark or light", "Change between the dark and the light theme", False),
+        ("help", "question_mark,f1", "help", "Help", "What the keys do", True),
+        ("quit", "q,ctrl+q", "quit", "Quit", "Leave; runs go on", True),
+    ),
+)
+TITLES: dict[Where, str] = {
+    "list": "Experiments",
+    "welcome": "Welcome",
+    "experiment": "One experiment",
+    "app": "Everywhere",
+}
+_SHOWN = {"question_mark": "?", "left_square_bracket": "[", "right_square_bracket": "]", "escape": "esc"}
+
+
+def bindings(where: Where) -> list[BindingType]:
+    """What a screen (or the app) binds."""
+    return [action.binding() for action in ACTIONS if action.where == where]
+
+
+def keys_text(action: Action) -> str:
+    """Its keys as one reads them: `?  f1`."""
+    return " ".join(_SHOWN.get(key, key) for key in action.keys.split(","))

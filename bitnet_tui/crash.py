@@ -1,0 +1,30 @@
+"""When the app itself fails: a report without values of variables and without keys, and one sentence for the user."""
+
+import os
+import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+from bitnet_core.secrets import Redactor
+from bitnet_core.settings import SECRET_NAMES
+
+
+def report(error: BaseException, known_secrets: Iterable[str] = ()) -> str:
+    """Write the trace into the user's state folder; return the sentence to show."""
+    values = [*known_secrets, *(os.environ[name] for name in SECRET_NAMES if os.environ.get(name))]
+    redact = Redactor(values)
+    what = f"bitnet-tui has a bug ({type(error).__name__}) and had to close; runs go on."
+    try:
+        path = _folder() / f"crash-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(redact("".join(traceback.format_exception(error))), encoding="utf-8")
+    except OSError as failure:
+        return f"{what} No report could be written ({failure.strerror})."
+    return f"{what} Please report it with {path}, which holds no keys."
+
+
+def _folder() -> Path:
+    from platformdirs import user_state_path
+
+    return user_state_path("bitnet-tui", appauthor=False)

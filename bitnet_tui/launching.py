@@ -1,0 +1,31 @@
+"""Starts a stage from the app: settings, keys, process. Slow (keyring, fork), so always called in a thread."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitnet_core import runs, secrets
+from bitnet_core.config import resolve
+
+
+@dataclass(frozen=True)
+class Launched:
+    """The run that was started, and what its settings gave to warn of."""
+
+    run_id: str
+    warnings: tuple[str, ...] = ()
+
+
+Launch = Callable[[Path, Path, str], Launched]
+
+
+def launch(home: Path, root: Path, stage: str) -> Launched:
+    """Resolve, find the keys, start; `BitnetError` with the whole message when that can't be."""
+    resolution = resolve({"BITNET_HOME": str(home)}, root=root)
+    settings = resolution.checked()
+    found = secrets.gather(secrets.names_for(stage, settings), resolution)
+    run = runs.launch(
+        settings, stage, {name: secret.value for name, secret in found.items()}, argv=["bitnet-tui", stage]
+    )
+    warnings = tuple(problem.message for problem in resolution.problems if problem.severity == "warning")
+    return Launched(run.id, warnings)

@@ -1,0 +1,42 @@
+"""The experiments as plain text, for pipes, screen readers and terminals that can't move their cursor."""
+
+import time
+from pathlib import Path
+
+from bitnet_tui.view.numbers import ago, significant
+from bitnet_tui.view.stage_rows import running
+from bitnet_tui.view.states import look
+from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher, row_of
+
+
+def listing(home: Path, root: Path | None = None) -> str:
+    """Every experiment (or the one at `root`) with its stages, a line each."""
+    rows = _rows(home, root)
+    if not rows:
+        return f"No experiments in {home}. `bitnet demo` makes one and runs it; no key needed.\n"
+    return "\n".join(_block(row) for row in rows)
+
+
+def at_work(home: Path, root: Path | None = None) -> list[tuple[str, str]]:
+    """Experiment and stage of everything that runs."""
+    at_work = [(row, running(row.stages)) for row in _rows(home, root)]
+    return [(row.name, stage.name) for row, stage in at_work if stage is not None]
+
+
+def _rows(home: Path, root: Path | None) -> tuple[ExperimentRow, ...]:
+    rows = WorkspaceWatcher(home).look()
+    if root is not None and all(row.root != root for row in rows):
+        rows = (*rows, row_of(root, home))
+    return tuple(row for row in rows if root in (None, row.root)) if root else rows
+
+
+def _block(row: ExperimentRow) -> str:
+    qei = f", QEI {significant(row.qei)}" if row.qei is not None else ""
+    lines = [
+        f"{row.name}  ({ago(row.touched, time.time())}{qei})",
+        *(f"  {text}" for text in row.problem.split("\n") if text),
+    ]
+    for stage in row.stages:
+        state = look(stage.state)
+        lines.append(f"  {state.glyph} {stage.name:<9} {state.word:<12} {stage.note}".rstrip())
+    return "\n".join(lines) + "\n"

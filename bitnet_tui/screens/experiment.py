@@ -1,0 +1,264 @@
+"""One experiment: its stages, and the run of the chosen one, live or long over. Everything comes from files."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.containers import Container, Vertical
+from textual.message import Message
+from textual.widget import Widget
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.stages.catalog import PIPELINE, stage
+from bitnet_tui import actions
+from bitnet_tui.screens.base import LookingScreen
+from bitnet_tui.view.run_fold import CURVES
+from bitnet_tui.view.spans import Line, Span, spread
+from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
+from bitnet_tui.widgets.stage_list import StageList
+
+if TYPE_CHECKING:
+    from bitnet_tui.widgets.run_pane import RunPane
+
+_IDLE_EVERY = 4
+
+
+class Started(Message):
+    """A launch has come to its end, well or with the message of what is wrong."""
+
+    def __init__(self, stage: str, problem: str = "") -> None:
+        super().__init__()
+        self.stage = stage
+        self.problem = problem
+
+
+class StopSent(Message):
+    """A stop or a kill has been sent, or could not be."""
+
+    def __init__(self, problem: str = "") -> None:
+        super().__init__()
+        self.problem = problem
+
+
+class ExperimentScreen(LookingScreen[ExperimentView]):
+    """`first` is a stage to start as soon as the screen stands."""
+
+    CSS_PATH = "experiment.tcss"
+    BINDINGS = actions.bindings("experiment")
+
+    def __init__(self, root: Path, first: str | None = None) -> None:
+        super().__init__()
+        self._root = root
+        self._first = first
+        self._view = ExperimentView(root)
+        self._chosen: str | None = None
+        """None = follow what is at work."""
+        self._back = 0
+        self._curves: tuple[str, ...] = CURVES
+        self._log_scale = False
+        self._launching: str | None = None
+        self._stop_asked: set[str] = set()
+        self._ticks = 0
+
+    # -- what is drawn ---------------------------------------------------------------------------------------------
+
+    def head(self) -> Line:
+        left = [Span(self._root.name, "title")]
+        if self._view.teacher:
+            left.append(Span(f"   teacher {self._view.teacher}   student {self._view.preset}", "label"))
+        following = "following what runs" if self._chosen is None else "f follows what runs"
+        return spread(left, [Span(following, "label")], max(0, self.app.size.width - 2))
+
+    def skeleton(self) -> Iterable[Widget]:
+        yield Container(StageList(id="stages"), Vertical(id="main"), id="body")
+
+    async def furnish(self) -> None:
+        from bitnet_tui.widgets.run_pane import RunPane
+
+        self._watcher = ExperimentWatcher(self._root, self.bitnet.home)
+        await self.query_one("#main").mount(RunPane(id="run"))
+        self.query_one(StageList).focus()
+        self.set_interval(self.bitnet.redraw_seconds, self._tick)
+        self.look()
+        if self._first is not None:
+            self._start(self._first)
+
+    def _tick(self) -> None:
+        self._ticks += 1
+        if self._launching or self._view.active_names or self._ticks % _IDLE_EVERY == 0:
+            self.look()
+
+    def looker(self) -> Callable[[], ExperimentView]:
+        watcher, chosen, back = self._watcher, self._chosen, self._back
+        return lambda: _look(watcher, self._root, chosen, back)
+
+    def draw(self, view: ExperimentView) -> None:
+        before, self._view = self._view, view
+        from bitnet_tui.widgets.painted import Painted
+
+        self.query_one("#head", Painted).show((self.head(),))
+        self.query_one(StageList).show(view.rows, view.stage)
+        self._pane.show(view, self._curves, log=self._log_scale, launching=self._launching)
+        if before.rows != view.rows or before.stage != view.stage:
+            self.refresh_bindings()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._redraw)
+
+    def _redraw(self) -> None:
+        if self.query("#run"):
+            self.draw(self._view)
+
+    @property
+    def _pane(self) -> "RunPane":
+        from bitnet_tui.widgets.run_pane import RunPane
+
+        return self.query_one("#run", RunPane)
+
+    # -- what is chosen --------------------------------------------------------------------------------------------
+
+    def on_stage_list_chosen(self, message: StageList.Chosen) -> None:
+        self._choose(message.stage)
+
+    def _choose(self, name: str | None) -> None:
+        self._chosen, self._back = name, 0
+        self.refresh_bindings()
+        if name is not None:
+            self.query_one(StageList).show(self._view.rows, name)
+        self.look()
+
+    def action_follow(self) -> None:
+        self._choose(None)
+
+    def action_older(self) -> None:
+        if self._view.run is not None:
+            self._chosen = self._view.stage
+            self._back = min(self._view.run.of - 1, self._back + 1)
+            self.look()
+
+    def action_newer(self) -> None:
+        self._back = max(0, self._back - 1)
+        self.look()
+
+    def action_view(self, name: str) -> None:
+        self._pane.choose(name)
+
+    def action_log_scale(self) -> None:
+        self._log_scale = not self._log_scale
+        self._redraw()
+
+    def action_curve(self) -> None:
+        """All curves → each alone → all."""
+        at = CURVES.index(self._curves[0]) if len(self._curves) == 1 else -1
+        self._curves = CURVES if at == len(CURVES) - 1 else (CURVES[at + 1],)
+        self._redraw()
+
+    def action_back(self) -> None:
+        self.dismiss()
+
+    # -- what is done ----------------------------------------------------------------------------------------------
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        row = self._view.row(self._view.stage)
+        if action == "launch":
+            return row is None or not (row.resumable or row.active)
+        if action == "resume":
+            return row is not None and row.resumable
+        if action == "pipeline":
+            pipeline = self._view.row(PIPELINE.name)
+            return None if pipeline is not None and pipeline.active else True
+        if action == "follow":
+            return self._chosen is not None
+        if action == "stop":
+            return True if self._view.active_names else None
+        return super().check_action(action, parameters)
+
+    def action_launch(self) -> None:
+        self._start(self._view.stage)
+
+    def action_resume(self) -> None:
+        self._start(self._view.stage)
+
+    def action_pipeline(self) -> None:
+        self._start(PIPELINE.name)
+
+    def _start(self, name: str) -> None:
+        if self._launching:
+            self.notify(f"{self._launching} is still starting.", severity="warning")
+            return
+        self._launching = name
+        self._back = 0
+        self._chosen = None if name == PIPELINE.name else name
+        self._redraw()
+        self.run_worker(lambda: self._launch(name), thread=True, group="launch", description=f"start {name}")
+
+    def _launch(self, name: str) -> None:
+        try:
+            self.bitnet.launch(self._root, name)
+        except BitnetError as error:
+            self.post_message(Started(name, str(error)))
+        else:
+            self.post_message(Started(name))
+
+    def on_started(self, message: Started) -> None:
+        self._launching = None
+        self.look()
+        if message.problem:
+            from bitnet_tui.screens.dialogs import MessageScreen
+
+            self.app.push_screen(MessageScreen(f"{stage(message.stage).title}: not started", message.problem))
+
+    def action_stop(self) -> None:
+        """Ask first; what was asked to stop and still runs can be killed."""
+        active = self._view.active_names
+        if not active:
+            return
+        name = self._view.stage if self._view.stage in active else active[-1]
+        row = self._view.row(name)
+        run_id = row.run_id if row else None
+        from bitnet_tui.screens.dialogs import ConfirmScreen
+
+        kill = run_id in self._stop_asked
+        names: tuple[str, ...] = (PIPELINE.name, *active) if kill else (name,)
+        question = _kill_question(name) if kill else _stop_question(name)
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._stop_asked.update([run_id] if run_id else [])
+                self.run_worker(lambda: self._stop(names, kill=kill), thread=True, group="stop", description="stop")
+
+        self.app.push_screen(ConfirmScreen(*question), answered)
+
+    def _stop(self, names: tuple[str, ...], *, kill: bool) -> None:
+        problem = ""
+        watcher = ExperimentWatcher(self._root, self.bitnet.home)
+        for run in watcher.active_runs(tuple(dict.fromkeys(names))):
+            try:
+                run.kill() if kill else run.request_stop()
+            except BitnetError as error:
+                problem = str(error)
+        self.post_message(StopSent(problem))
+
+    def on_stop_sent(self, message: StopSent) -> None:
+        if message.problem:
+            self.notify(message.problem, title="Not stopped", severity="error", timeout=10)
+        self.look()
+
+
+def _look(watcher: ExperimentWatcher, root: Path, chosen: str | None, back: int) -> ExperimentView:
+    try:
+        return watcher.look(chosen, back)
+    except (BitnetError, OSError) as error:
+        return ExperimentView(root, problem=str(error))
+
+
+def _stop_question(name: str) -> tuple[str, str, str, str]:
+    why = "It saves what it has and ends; r goes on from there."
+    if name == PIPELINE.name:
+        why = "The stage at work saves what it has and ends; p goes on from there."
+    return f"Stop {name}?", f"{why} Leaving the app (q) does not stop it.", "Stop it", "Let it run"
+
+
+def _kill_question(name: str) -> tuple[str, str, str, str]:
+    why = "It was asked to stop and still runs. Killed, it keeps only what it saved before."
+    return f"Kill {name} now?", why, "Kill it", "Wait"

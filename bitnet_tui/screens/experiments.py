@@ -1,0 +1,136 @@
+"""Home: the experiments of the workspace, with what each has done and what runs in it now."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual.containers import Container
+from textual.widget import Widget
+from textual.widgets import Static
+
+from bitnet_tui import actions
+from bitnet_tui.screens.base import LookingScreen
+from bitnet_tui.theme import paint
+from bitnet_tui.view import experiment_list
+from bitnet_tui.view.spans import Line, Span, spread
+from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher
+from bitnet_tui.widgets.painted import Painted
+
+if TYPE_CHECKING:
+    from textual.widgets import OptionList
+
+_LOOK_SECONDS = 1.0
+_SIDES = 6
+
+
+class ExperimentsScreen(LookingScreen[tuple[ExperimentRow, ...]]):
+    """A list that refreshes itself; only the entries that changed are drawn again."""
+
+    CSS_PATH = "experiments.tcss"
+    BINDINGS = actions.bindings("list")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows: tuple[ExperimentRow, ...] | None = None
+        self._cards: dict[str, tuple[Line, ...]] = {}
+
+    def head(self) -> Line:
+        counted = "experiments" if self._rows is None else experiment_list.counted(self._rows)
+        left = [Span("bitnet-tui", "title"), Span(f"  {counted}", "label")]
+        return spread(left, [Span(_short(self.bitnet.home), "label")], max(0, self.app.size.width - 2))
+
+    def skeleton(self) -> Iterable[Widget]:
+        yield Container(id="experiments")
+        yield Static(paint([experiment_list.legend()]), id="legend")
+
+    async def furnish(self) -> None:
+        from textual.widgets import OptionList
+
+        self._watcher = WorkspaceWatcher(self.bitnet.home)
+        entries: OptionList = OptionList(id="entries")
+        await self.query_one("#experiments").mount(entries)
+        entries.focus()
+        self.start_looking(_LOOK_SECONDS)
+
+    def looker(self) -> Callable[[], tuple[ExperimentRow, ...]]:
+        return self._watcher.look
+
+    def on_resize(self) -> None:
+        self.query_one("#head", Painted).show((self.head(),))
+        if self._rows is not None:
+            self.call_after_refresh(self.draw, self._rows)
+
+    def on_screen_resume(self) -> None:
+        if self._rows is not None:
+            self.look()
+
+    def draw(self, view: tuple[ExperimentRow, ...]) -> None:
+        entries = self._entries
+        self._rows = view
+        cells = max(24, entries.size.width - _SIDES)
+        now = time.time()
+        cards = {str(row.root): experiment_list.card(row, cells, now) for row in view}
+        if list(cards) != list(self._cards):
+            self._rebuild(entries, cards)
+        else:
+            for key, lines in cards.items():
+                if lines != self._cards[key]:
+                    entries.replace_option_prompt(key, paint(lines[:2]) + "\n")
+        self._cards = cards
+        self.query_one("#head", Painted).show((self.head(),))
+        if not view and self.is_current:
+            self._show_welcome()
+
+    def _rebuild(self, entries: "OptionList", cards: dict[str, tuple[Line, ...]]) -> None:
+        from textual.widgets.option_list import Option
+
+        marked = self._marked()
+        with self.app.batch_update():
+            entries.clear_options()
+            entries.add_options([Option(paint(lines[:2]) + "\n", id=key) for key, lines in cards.items()])
+            keys = list(cards)
+            entries.highlighted = keys.index(marked) if marked in keys else 0 if keys else None
+
+    @property
+    def _entries(self) -> "OptionList":
+        from textual.widgets import OptionList
+
+        return self.query_one("#entries", OptionList)
+
+    def _marked(self) -> str | None:
+        option = self._entries.highlighted_option
+        return option.id if option else None
+
+    def _show_welcome(self) -> None:
+        from bitnet_tui.screens.welcome import WelcomeScreen
+
+        self.app.switch_screen(WelcomeScreen())
+
+    def on_option_list_option_selected(self) -> None:
+        self.action_open()
+
+    def action_open(self) -> None:
+        marked = self._marked()
+        if marked is not None:
+            self.bitnet.open_experiment(Path(marked))
+
+    def action_new(self) -> None:
+        from bitnet_tui.screens.new_experiment import NewExperimentScreen
+
+        self.app.push_screen(NewExperimentScreen(), self._made)
+
+    def _made(self, root: Path | None) -> None:
+        if root is not None:
+            self.bitnet.open_experiment(root)
+
+    def action_demo(self) -> None:
+        from bitnet_tui.demo import open_demo
+
+        open_demo(self.bitnet)
+
+
+def _short(path: Path) -> str:
+    home = Path.home()
+    path = path.absolute()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

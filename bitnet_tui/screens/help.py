@@ -1,0 +1,55 @@
+"""F1: every key, read from the table of actions, and what the marks mean."""
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from bitnet_tui.actions import ACTIONS, TITLES, keys_text
+from bitnet_tui.theme import paint
+from bitnet_tui.view.experiment_list import legend_lines
+from bitnet_tui.view.spans import Line, Span, line
+
+_MOVING = (
+    ("↑ ↓ j k", "Move in a list; ← → h l along the stages on a narrow screen"),
+    ("tab", "To the next part of the screen"),
+    ("ctrl+p", "Command palette: find an action by its name"),
+)
+
+
+def help_lines() -> tuple[Line, ...]:
+    """The whole help as lines."""
+    lines: list[Line] = []
+    for where, title in TITLES.items():
+        lines.append(line(Span(title, "title")))
+        lines += [
+            line(Span(f"  {keys_text(one):<9}", "key"), Span(f" {one.tooltip}"))
+            for one in ACTIONS
+            if one.where == where
+        ]
+        if where == "app":
+            lines += [line(Span(f"  {keys:<9}", "key"), Span(f" {what}")) for keys, what in _MOVING]
+        lines.append(())
+    lines.append(line(Span("Marks", "title")))
+    lines += legend_lines()
+    return tuple(lines)
+
+
+class HelpScreen(ModalScreen[None]):
+    """Scrolls where it is longer than the screen."""
+
+    CSS_PATH = "help.tcss"
+    BINDINGS = [Binding("escape,q,question_mark,f1,enter", "close", "Close", id="help.close")]  # noqa: RUF012
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="card help"):
+            yield Static("Help    esc closes, ↑ ↓ scroll", classes="title")
+            with VerticalScroll(id="help-text"):
+                yield Static(paint(help_lines()))
+
+    def on_mount(self) -> None:
+        self.query_one("#help-text").focus()
+
+    def action_close(self) -> None:
+        self.dismiss()

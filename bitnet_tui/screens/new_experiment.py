@@ -1,0 +1,166 @@
+"""A new experiment: name, teacher, student, budget. The key goes to the OS keyring, the rest into its `.env`."""
+
+from pathlib import Path
+from typing import ClassVar, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widget import Widget
+from textual.widgets import Button, Input, Label, Select
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.experiment import Workspace
+from bitnet_core.secrets import keyring_set
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.view import new_form
+from bitnet_tui.view.new_form import Field
+from bitnet_tui.view.spans import Span, line
+from bitnet_tui.widgets.painted import Painted
+
+
+class Kept(Message):
+    """The keyring has taken the key, or says in a sentence why not."""
+
+    def __init__(self, problem: str = "") -> None:
+        super().__init__()
+        self.problem = problem
+
+
+class NewExperimentScreen(ModalScreen[Path | None]):
+    """Returns the folder that was made, or None."""
+
+    CSS_PATH = "new_experiment.tcss"
+    AUTO_FOCUS = "#field-NAME"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "Cancel", id="new.cancel"),
+        Binding("ctrl+s", "create", "Create", id="new.create"),
+        Binding("down", "app.focus_next", "Next field", show=False),
+        Binding("up", "app.focus_previous", "Field before", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fields = {field.name: field for field in new_form.fields()}
+        self._busy = False
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="card new"):
+            yield Label("New experiment", classes="title")
+            with VerticalScroll(can_focus=False, classes="form"):
+                for field in self._fields.values():
+                    with Horizontal(classes="row", id=f"row-{field.name}"):
+                        yield Label(field.label, classes="name")
+                        yield _entry(field)
+                        yield Label("", classes="wrong", id=f"wrong-{field.name}")
+                    if field.name == new_form.TEACHER:
+                        yield Painted(id="note")
+            yield Painted(id="hint")
+            with Horizontal(classes="buttons"):
+                yield Button("Cancel", id="cancel")
+                yield Button("Create", id="create")
+
+    def on_mount(self) -> None:
+        self._fit("embedded")
+
+    def _fit(self, provider: str) -> None:
+        """Show the fields that this provider needs, and what it can do."""
+        wanted = new_form.needed(provider)
+        for name in self._fields:
+            self.query_one(f"#row-{name}").display = name in wanted
+        text, style = new_form.note(provider)
+        self.query_one("#note", Painted).show((line(Span(text, style)),))
+
+    def on_select_changed(self, event: Select.Changed) -> None:
+        if event.select.id == f"field-{new_form.TEACHER}":
+            self._fit(str(event.value))
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        name = (event.widget.id or "").removeprefix("field-")
+        if name in self._fields:
+            self._hint(self._fields[name].hint, "label")
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "create":
+            self.action_create()
+        else:
+            self.action_cancel()
+
+    def on_input_submitted(self) -> None:
+        self.app.action_focus_next()
+
+    def action_cancel(self) -> None:
+        self.dismiss(None)
+
+    def action_create(self) -> None:
+        if self._busy:
+            return
+        values = self._values()
+        home = self._bitnet.home
+        taken = frozenset(path.name for path in home.iterdir()) if home.is_dir() else frozenset()
+        wrong = new_form.problems(values, taken)
+        for name in self._fields:
+            self.query_one(f"#wrong-{name}", Label).update(wrong.get(name, ""))
+        if wrong:
+            self._hint("Mend what is marked, then create it.", "warn")
+            self.query_one(f"#field-{next(iter(wrong))}").focus()
+            return
+        key = values[new_form.KEY] if new_form.KEY in new_form.needed(values[new_form.TEACHER]) else ""
+        if not key:
+            self._create(values)
+            return
+        self._busy = True
+        self._bitnet.typed_secrets.add(key)
+        self._hint("Asking the OS keyring…", "label")
+        name = new_form.key_name(values[new_form.TEACHER])
+        self.run_worker(lambda: self._keep(name, key), thread=True, group="keyring", description="keep a key")
+
+    def _keep(self, name: str, key: str) -> None:
+        try:
+            keyring_set(name, key)
+        except BitnetError as error:
+            self.post_message(Kept(str(error)))
+        else:
+            self.post_message(Kept())
+
+    def on_kept(self, message: Kept) -> None:
+        self._busy = False
+        if message.problem:
+            self._hint(f"{message.problem} Or empty the field, and create it without the key.", "bad")
+            self.query_one(f"#field-{new_form.KEY}").focus()
+        else:
+            self._create(self._values())
+
+    def _create(self, values: dict[str, str]) -> None:
+        try:
+            root = Workspace(self._bitnet.home).create(values[new_form.NAME], new_form.env_text(values))
+        except BitnetError as error:
+            self._hint(str(error), "bad")
+        else:
+            self.dismiss(root)
+
+    def _hint(self, text: str, style: str) -> None:
+        self.query_one("#hint", Painted).show((line(Span(text, style)),))
+
+    def _values(self) -> dict[str, str]:
+        return {name: _value(self.query_one(f"#field-{name}")) for name in self._fields}
+
+    @property
+    def _bitnet(self) -> BitnetApp:
+        return cast("BitnetApp", self.app)
+
+
+def _entry(field: Field) -> Widget:
+    place = f"field-{field.name}"
+    if field.choices:
+        return Select(field.choices, value=field.default, allow_blank=False, compact=True, id=place)
+    return Input(field.default, password=field.secret, compact=True, id=place)
+
+
+def _value(entry: Widget) -> str:
+    if isinstance(entry, Input):
+        return entry.value.strip()
+    return str(entry.value) if isinstance(entry, Select) else ""

@@ -1,0 +1,63 @@
+"""First run: nothing here yet. The default needs no key, no GPU and no answer."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Center, Vertical
+from textual.widget import Widget
+from textual.widgets import Button, Static
+
+from bitnet_tui import actions
+from bitnet_tui.demo import open_demo
+from bitnet_tui.screens.base import BaseScreen
+from bitnet_tui.view.spans import Line, Span, line
+
+_TRY = (
+    "A small teacher runs on this machine: baseline, traces, training with the A8→A4 flip, "
+    "evaluation and a 7B dry run, in minutes on two cores. It is fetched once (93 MB)."
+)
+_NEW = "Choose a teacher, a student and a token budget of your own."
+
+
+class WelcomeScreen(BaseScreen):
+    """Two ways to begin; the first has the focus."""
+
+    CSS_PATH = "welcome.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *actions.bindings("welcome"),
+        Binding("down,j", "app.focus_next", "Next", show=False),
+        Binding("up,k", "app.focus_previous", "Previous", show=False),
+    ]
+    AUTO_FOCUS = "#try"
+
+    def head(self) -> Line:
+        return line(Span("bitnet-tui", "title"), Span("  welcome", "label"))
+
+    def skeleton(self) -> Iterable[Widget]:
+        card = Vertical(
+            Static("Distil a language model into a ternary student,\nand watch it happen.", classes="lead"),
+            Button("Try it now, no key needed", id="try"),
+            Static(_TRY, classes="about"),
+            Button("New experiment", id="new"),
+            Static(_NEW, classes="about"),
+            Static(f"Experiments are kept in {self.bitnet.home}", classes="place", markup=False),
+            id="welcome",
+        )
+        yield Center(card, id="middle")
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "try":
+            open_demo(self.bitnet)
+        else:
+            self.action_new()
+
+    def action_new(self) -> None:
+        from bitnet_tui.screens.new_experiment import NewExperimentScreen
+
+        self.app.push_screen(NewExperimentScreen(), self._made)
+
+    def _made(self, root: Path | None) -> None:
+        if root is not None:
+            self.bitnet.open_experiment(root)

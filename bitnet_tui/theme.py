@@ -1,0 +1,122 @@
+"""The two themes and what each style name of the views looks like. Colours live here and nowhere else."""
+
+from collections.abc import Iterable, Mapping
+
+from textual.color import Color, ColorParseError
+from textual.content import Content
+from textual.theme import Theme
+
+from bitnet_tui.view.spans import Line
+
+# Every colour stands in the 256 colours of xterm as it is, so a terminal without true colour (most SSH sessions,
+# tmux) shows the same picture. The curves keep apart for colour-blind eyes too; total is the text's own colour.
+_DARK = {
+    "label": "#949494",
+    "faint": "#585858",
+    "track": "#4e4e4e",
+    "flip": "#ffaf5f",
+    "curve-loss": "#eeeeee",
+    "curve-kl": "#5fafff",
+    "curve-ce": "#5fd7af",
+    "curve-format": "#d787af",
+}
+_LIGHT = {
+    "label": "#6c6c6c",
+    "faint": "#a8a8a8",
+    "track": "#c6c6c6",
+    "flip": "#af5f00",
+    "curve-loss": "#262626",
+    "curve-kl": "#005faf",
+    "curve-ce": "#00875f",
+    "curve-format": "#af5f87",
+}
+DEFAULTS: Mapping[str, str] = _DARK
+
+
+def _variables(colours: Mapping[str, str], accent: str, edge: str, surface: str) -> dict[str, str]:
+    return {
+        "footer-background": surface,
+        "footer-description-foreground": colours["label"],
+        "footer-key-foreground": accent,
+        "block-cursor-text-style": "none",
+        "border": accent,
+        "border-blurred": edge,
+        **colours,
+    }
+
+
+DARK = Theme(
+    name="bitnet-dark",
+    dark=True,
+    primary="#5fafaf",
+    secondary="#87afd7",
+    accent="#5fafaf",
+    foreground="#d0d0d0",
+    background="#121212",
+    surface="#1c1c1c",
+    panel="#303030",
+    success="#87d787",
+    warning="#ffd75f",
+    error="#ff8787",
+    variables=_variables(_DARK, "#5fafaf", "#444444", "#1c1c1c"),
+)
+LIGHT = Theme(
+    name="bitnet-light",
+    dark=False,
+    primary="#008787",
+    secondary="#005f87",
+    accent="#008787",
+    foreground="#262626",
+    background="#ffffff",
+    surface="#eeeeee",
+    panel="#dadada",
+    success="#00875f",
+    warning="#875f00",
+    error="#af0000",
+    variables=_variables(_LIGHT, "#008787", "#bcbcbc", "#eeeeee"),
+)
+STYLES = {
+    "title": "bold $foreground",
+    "value": "$foreground",
+    "label": "$label",
+    "faint": "$faint",
+    "accent": "$accent",
+    "good": "$success",
+    "warn": "$warning",
+    "bad": "bold $error",
+    "key": "bold $accent",
+    "bar": "$accent",
+    "track": "$track",
+    "flip": "bold $flip",
+    "badge": "bold $background on $accent",
+    "badge-after": "bold $background on $flip",
+    "chosen": "bold $background on $accent",
+    "chosen-blurred": "bold $foreground on $panel",
+    "curve-loss": "bold $curve-loss",
+    "curve-kl": "bold $curve-kl",
+    "curve-ce": "bold $curve-ce",
+    "curve-format": "bold $curve-format",
+}
+
+
+def paint(lines: Iterable[Line]) -> Content:
+    """Lines as Textual's content; theme variables are looked up when it is drawn, so themes may change."""
+    parts: list[str | tuple[str, str]] = []
+    for one in lines:
+        if parts:
+            parts.append("\n")
+        parts += [(span.text, STYLES[span.style]) if span.style else span.text for span in one]
+    return Content.assemble(*parts)
+
+
+def plot_colours(variables: Mapping[str, str]) -> dict[str, tuple[int, int, int]]:
+    """Colours of a chart from the theme's variables."""
+    wanted = {"axis": "label", "flip": "flip", "bad": "error"}
+    wanted |= {name: f"curve-{name}" for name in ("loss", "kl", "ce", "format")}
+    colours: dict[str, tuple[int, int, int]] = {}
+    for name, variable in wanted.items():
+        try:
+            colours[name] = Color.parse(variables[variable]).rgb
+        except (KeyError, ColorParseError):
+            colours[name] = Color.parse(DEFAULTS.get(variable, DEFAULTS["label"])).rgb
+    return colours

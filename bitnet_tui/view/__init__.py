@@ -1,0 +1,1 @@
+"""What the screens show, worked out by plain functions and frozen values. Nothing here imports Textual."""

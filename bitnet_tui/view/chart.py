@@ -1,0 +1,95 @@
+"""From a run's curves to what a plotting library may be given: thinned, finite, with axes of round numbers."""
+
+import math
+from dataclasses import dataclass
+
+from bitnet_tui.view.numbers import count, scientific
+from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.series import Point, Segment, thin
+
+_FROM_ZERO = 0.4
+"""A linear axis starts at zero when the lowest value is below this share of the highest."""
+Ticks = tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Ready to draw: every number is finite, y is already a logarithm when `log` is."""
+
+    curves: tuple[tuple[str, tuple[Segment, ...]], ...]
+    x_limits: Point
+    y_limits: Point
+    x_ticks: Ticks
+    y_ticks: Ticks
+    flip_at: float | None
+    not_finite: tuple[float, ...]
+    log: bool
+
+
+def drawing(view: RunView, shown: tuple[str, ...], columns: int, rows: int, *, log: bool) -> Drawing | None:
+    """The curves named in `shown`, at most 2 × `columns` points each; None when there is nothing to draw.
+
+    A logarithmic axis takes positive values only; when there are none the axis stays linear.
+    """
+    picked = [(c.name, thin(c.segments, 2 * columns)) for c in view.curves if c.name in shown and c.segments]
+    if not picked:
+        return None
+    log = log and any(y > 0 for _, segments in picked for segment in segments for _, y in segment)
+    curves = tuple((name, _logarithms(segments) if log else segments) for name, segments in picked)
+    points = [point for _, segments in curves for segment in segments for point in segment]
+    x_limits = _widened(min(x for x, _ in points), max(x for x, _ in points))
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    y_limits = _widened(0.0 if not log and 0 < low < high * _FROM_ZERO else low, high)
+    flip_at = view.flip.seen_tokens if view.flip and x_limits[0] <= view.flip.seen_tokens <= x_limits[1] else None
+    bad = sorted({x for c in view.curves if c.name in shown for x in c.not_finite})
+    return Drawing(
+        curves,
+        x_limits,
+        y_limits,
+        ticks(*x_limits, max(2, columns // 16)),
+        _log_ticks(*y_limits, max(2, rows // 2)) if log else ticks(*y_limits, max(2, rows // 2)),
+        flip_at,
+        tuple(x for x in bad if x_limits[0] <= x <= x_limits[1]),
+        log,
+    )
+
+
+def ticks(low: float, high: float, most: int) -> Ticks:
+    """Round positions (1, 2 or 5 times a power of ten) inside the limits, at most `most` of them."""
+    step = _round_step((high - low) / most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return tuple((index * step, _label(index * step, step)) for index in range(first, min(last, first + most) + 1))
+
+
+def _log_ticks(low: float, high: float, most: int) -> Ticks:
+    """Positions in log10, labels in the value: powers of ten, with 2 and 5 between them when there is room."""
+    exponents = range(math.floor(low), math.ceil(high) + 1)
+    for digits in ((1, 2, 5), (1,)):
+        found = [(e, d) for e in exponents for d in digits if low <= e + math.log10(d) <= high]
+        if 2 <= len(found) <= most:
+            return tuple((e + math.log10(d), _label(d * 10.0**e, 10.0**e)) for e, d in found)
+    return tuple((place, scientific(10.0**place, 2)) for place, _ in ticks(low, high, most))
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= rough * (1 - 1e-9))
+
+
+def _label(value: float, step: float) -> str:
+    if abs(value) >= 1000:
+        return count(value)
+    if step < 1e-4 or abs(value) < step / 2:
+        return "0" if abs(value) < step / 2 else scientific(value, 2)
+    return f"{value:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
+
+
+def _logarithms(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+    positive = (tuple((x, math.log10(y)) for x, y in segment if y > 0) for segment in segments)
+    return tuple(segment for segment in positive if segment)
+
+
+def _widened(low: float, high: float) -> Point:
+    """Limits that are apart, so that a single point or a flat line has an axis too."""
+    room = abs(high) * 0.05 or 1.0
+    return (low, high) if high - low > abs(high) * 1e-9 else (low - room, high + room)

@@ -1,0 +1,53 @@
+"""The experiments as text: two lines each, name and time above, the five stages below."""
+
+from bitnet_core.stages.catalog import PIPELINE
+from bitnet_tui.view.numbers import ago, significant
+from bitnet_tui.view.spans import Line, Span, crop, line, spread, width
+from bitnet_tui.view.states import LEGEND, look
+from bitnet_tui.view.workspace import ExperimentRow
+
+
+def card(row: ExperimentRow, cells: int, now: float) -> tuple[Line, ...]:
+    """Two lines and an empty one, for one experiment."""
+    above: list[Span] = [Span(crop(row.name, max(12, cells - 44)), "title")]
+    if row.now:
+        above.append(Span(f"   ▸ {row.now}", "accent"))
+    right = [Span(f"QEI {significant(row.qei)}   ", "good")] if row.qei is not None else []
+    right.append(Span(ago(row.touched, now), "label"))
+    below = _stages(row) if not row.problem else (Span(crop(row.problem.split("\n")[0], cells), "bad"),)
+    if sum(width(span.text) for span in below) > cells:
+        below = tuple(span for span in below if span.style != "label")
+    return spread(above, right, cells), below, ()
+
+
+def _stages(row: ExperimentRow) -> Line:
+    parts: list[Span] = []
+    for stage in row.stages:
+        if stage.name == PIPELINE.name:
+            continue
+        state = look(stage.state)
+        parts += [Span(f"{state.glyph} ", state.style), Span(stage.name, "faint" if stage.state == "new" else "")]
+        parts.append(Span("    "))
+    return tuple(parts[:-1])
+
+
+def legend() -> Line:
+    """What the glyphs say, in one line."""
+    parts: list[Span] = []
+    for name in LEGEND:
+        state = look(name)
+        parts += [Span(f"{state.glyph} ", state.style), Span(f"{state.word}  ", "label")]
+    return line(*parts)
+
+
+def legend_lines() -> tuple[Line, ...]:
+    """What the glyphs say, one a line."""
+    states = [look(name) for name in LEGEND]
+    return tuple(line(Span(f"  {state.glyph:<9} ", state.style), Span(state.word)) for state in states)
+
+
+def counted(rows: tuple[ExperimentRow, ...]) -> str:
+    """`3 experiments, 1 running`."""
+    at_work = sum(bool(row.now) for row in rows)
+    noun = "experiment" if len(rows) == 1 else "experiments"
+    return f"{len(rows)} {noun}" + (f", {at_work} running" if at_work else "")

@@ -1,0 +1,222 @@
+"""The words around the charts: title, figures, what to do next, what went wrong. Pure: a view in, lines out."""
+
+from bitnet_core.stages.catalog import PIPELINE, stage
+from bitnet_tui.view.numbers import UNKNOWN, count, duration, scientific, significant, size
+from bitnet_tui.view.run_fold import Alert, Metric, RunView, Traces
+from bitnet_tui.view.spans import Line, Span, crop, line, spread, width, wrap
+from bitnet_tui.view.states import look
+from bitnet_tui.view.tables import importance, table_lines
+from bitnet_tui.view.watch import ExperimentView, RunShown
+
+CURVE_TITLES = {"loss": "total", "kl": "KL", "ce": "CE", "format": "format"}
+_WIDE = 78
+_SERIOUS = ("error", "critical")
+
+
+def title(view: ExperimentView, cells: int) -> Line:
+    """What is on the screen: stage, state, time, which run of how many."""
+    name = stage(view.stage).title
+    if view.run is None:
+        return line(Span(name, "title"), Span("   not run yet", "label"))
+    state = look(view.run.state)
+    parts = [Span(name, "title"), Span(f"   {state.glyph} {state.word}", state.style)]
+    if view.run.elapsed is not None:
+        parts.append(Span(f"   {duration(view.run.elapsed)}", "value"))
+    if view.run.view.device and view.stage != PIPELINE.name:
+        parts.append(Span(f"   on {view.run.view.device}", "label"))
+    if view.run.of > 1:
+        place = "newest" if view.run.position == 1 else f"{view.run.position - 1} before the newest"
+        parts.append(Span(f"   {place} of {view.run.of} runs  [ ]", "label"))
+    return _fit(parts, cells)
+
+
+def figures(run: RunShown, cells: int) -> tuple[Line, ...]:
+    """The live numbers, as columns with their names above; narrow screens get name and value side by side."""
+    pairs = _training(run) if run.stage == "train" else _working(run)
+    if not pairs:
+        return ()
+    columns = [max(width(name), width(value)) + 3 for name, value, _ in pairs]
+    if cells >= _WIDE and sum(columns) - 3 <= cells:
+        names = line(*(Span(f"{name:<{w}}", "label") for (name, _, _), w in zip(pairs, columns, strict=True)))
+        values = line(*(Span(f"{value:<{w}}", style) for (_, value, style), w in zip(pairs, columns, strict=True)))
+        return names, values
+    lines: list[list[Span]] = [[]]
+    used = 0
+    for name, value, style in pairs:
+        needed = width(name) + width(value) + 4
+        if used and used + needed - 3 > cells:
+            lines.append([])
+            used = 0
+        lines[-1] += [Span(f"{name} ", "label"), Span(value, style), Span("   ")]
+        used += needed
+    return tuple(tuple(one) for one in lines[:2])
+
+
+def _training(run: RunShown) -> list[tuple[str, str, str]]:
+    metric, progress = run.view.metric, run.view.progress
+    steps = f"{count(metric.step)}" if metric.step is not None else UNKNOWN
+    if progress and progress.unit.startswith("step") and progress.total:
+        steps = f"{progress.done:,.0f}/{progress.total:,.0f}"
+    bad = metric.nonfinite or 0
+    pairs = [
+        ("step", steps, "value"),
+        ("tok/s", count(metric.tokens_per_s), "value"),
+        ("lr", scientific(metric.lr), "value"),
+        ("grad norm", significant(metric.grad_norm), "value"),
+        ("NaN", count(bad), "bad" if bad else "good"),
+        ("ETA", _eta(run), "value"),
+    ]
+    if metric.peak_rss_bytes is not None:
+        pairs.append(("peak memory", size(metric.peak_rss_bytes), "value"))
+    return pairs
+
+
+def _working(run: RunShown) -> list[tuple[str, str, str]]:
+    progress = run.view.progress
+    pairs = []
+    if progress is not None and run.stage != PIPELINE.name:
+        if progress.rate is not None:
+            pairs.append(("rate", f"{significant(progress.rate)} {progress.unit}/s", "value"))
+        if run.active:
+            pairs.append(("ETA", _eta(run), "value"))
+    traces = run.view.traces
+    if traces.sequences:
+        pairs += [
+            ("sequences", count(traces.sequences), "value"),
+            ("tokens", count(traces.tokens), "value"),
+            ("kept", count(traces.kept), "value"),
+            ("other mass", significant(traces.other_mass_mean), "value"),
+        ]
+    return pairs
+
+
+def _eta(run: RunShown) -> str:
+    if not run.active:
+        return UNKNOWN
+    return duration(run.view.progress.eta_s if run.view.progress else None)
+
+
+def legend(metric: Metric, shown: tuple[str, ...], view: RunView, cells: int) -> Line:
+    """Names and newest values of the curves, in their colours; hidden ones are faint."""
+    parts: list[Span] = []
+    for name, text in CURVE_TITLES.items():
+        mark, style = ("━ ", f"curve-{name}") if name in shown else ("╌ ", "faint")
+        parts += [Span(mark, style), Span(f"{text} ", "label"), Span(significant(getattr(metric, name)), "value")]
+        parts.append(Span("   "))
+    if view.flip:
+        parts.append(Span(f"┊ {view.flip.from_bits}→{view.flip.to_bits}", "flip"))
+    return spread(parts, [Span("seen tokens →", "faint")], cells)
+
+
+def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tuple[Line, ...]:
+    """What must not be missed: the settings' problem, the failure with its sentence, then the newest alerts."""
+    lines: list[Line] = []
+    if problem:
+        lines += _wrapped("✗ ", problem, "bad", cells)
+    if run is not None and run.error and run.state in ("failed", "cancelled"):
+        lines += _wrapped(f"{look(run.state).glyph} ", run.error, look(run.state).style, cells)
+        if run.state == "failed":
+            lines += _wrapped("  ", f"Its output is in {run.output}", "label", cells)
+    if run is not None and run.state == "interrupted":
+        text = "Its process is gone without an end; r resumes from what it had kept."
+        lines += _wrapped("! ", text, "bad", cells)
+    for alert in reversed(run.view.alerts if run else ()):
+        lines += _alert(alert, cells)
+    if len(lines) > most:
+        lines = [*lines[: most - 1], line(Span("  more in the log", "label"))]
+    return tuple(lines)
+
+
+def _alert(alert: Alert, cells: int) -> list[Line]:
+    style = "bad" if alert.severity in _SERIOUS else "warn"
+    times = f" (×{alert.times})" if alert.times > 1 else ""
+    lines = _wrapped("! ", alert.message + times, style, cells)
+    return lines + (_wrapped("  ", alert.advice, "label", cells) if alert.advice else [])
+
+
+def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
+    """What stands where curves would: results, else what has come so far, else what to do next."""
+    if view.run is None:
+        return what_next(view, cells)
+    lines: list[Line] = []
+    seen = view.run.view
+    if seen.traces.dropped:
+        lines += _dropped(seen.traces)
+    for table in sorted(seen.tables, key=importance):
+        lines += [*table_lines(table, cells), ()]
+    if not seen.tables and seen.samples:
+        newest = seen.samples[-1]
+        lines += [line(Span("latest sample", "title"), Span(f"  {newest.source}", "label"))]
+        lines += _wrapped("› ", newest.prompt, "label", cells)[:3]
+        lines += _wrapped("  ", newest.text, "", cells)
+    if not lines and view.stage == PIPELINE.name and view.run.active:
+        lines += _wrapped("", "Its stages run one after the other; f follows the one at work.", "label", cells)
+    return tuple(lines)
+
+
+def _dropped(traces: Traces) -> list[Line]:
+    reasons = ", ".join(f"{reason} {count(number)}" for reason, number in traces.dropped)
+    return [line(Span("dropped  ", "label"), Span(reasons, "warn")), ()]
+
+
+def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
+    """An empty stage says what it is for, what it needs and which key starts it."""
+    one = stage(view.stage)
+    lines = _wrapped("", one.about, "", cells)
+    leaves = ", ".join(f"{folder}/{pattern}" for folder, pattern in one.outputs)
+    lines += [(), *_wrapped("leaves  ", leaves, "label", cells)]
+    for need in one.needs:
+        row = view.row(need)
+        state = look(row.state if row else "new")
+        lines.append(
+            line(Span("needs   ", "label"), Span(f"{state.glyph} {need}", state.style), Span(f"  {state.word}"))
+        )
+    lines.append(())
+    if one.name == PIPELINE.name:
+        lines.append(line("Press ", Span("p", "key"), " to run all five stages, one after the other."))
+    else:
+        lines.append(
+            line("Press ", Span("r", "key"), " to run it, or ", Span("p", "key"), " for the whole pipeline.")
+        )
+    return tuple(lines)
+
+
+def sample_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
+    """Every sample that is kept, the newest first."""
+    if run is None or not run.view.samples:
+        return (line(Span("No samples yet. Stages that generate text leave some here.", "label")),)
+    lines: list[Line] = []
+    for sample in reversed(run.view.samples):
+        lines.append(line(Span("── ", "faint"), Span(sample.source or "sample", "title")))
+        lines += _wrapped("› ", sample.prompt, "label", cells)
+        lines += [*_wrapped("  ", sample.text, "", cells), ()]
+    return tuple(lines)
+
+
+def result_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
+    """Every table, QEI first."""
+    if run is None or not run.view.tables:
+        return (line(Span("No results yet. Tables appear here when the stage has measured something.", "label")),)
+    lines: list[Line] = []
+    for table in sorted(run.view.tables, key=importance):
+        lines += [*table_lines(table, cells), ()]
+    return tuple(lines)
+
+
+def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...]:
+    """The newest log lines, faint, for the foot of the overview."""
+    lines = run.view.log[-count_of:] if run else ()
+    return tuple(line(Span(crop(text, cells), "label")) for text in lines)
+
+
+def _wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
+    """Wrapped lines; the first starts with `lead`, the others with as much room."""
+    indent = " " * width(lead)
+    pieces = wrap(text, max(8, cells - width(lead)))
+    return [line(Span((indent if place else lead) + piece, style)) for place, piece in enumerate(pieces)]
+
+
+def _fit(parts: list[Span], cells: int) -> Line:
+    while len(parts) > 1 and sum(width(span.text) for span in parts) > cells:
+        parts = parts[:-1]
+    return tuple(parts)

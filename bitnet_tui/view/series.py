@@ -1,0 +1,127 @@
+"""A curve of any length in bounded memory: min-max buckets that are appended to and merge when full.
+
+Both extremes of every bucket survive, so a spike is never smoothed away; what is not finite makes a gap.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+Point = tuple[float, float]
+Segment = tuple[Point, ...]
+_CAPACITY = 512
+_MARKS = 64
+
+
+@dataclass
+class _Bucket:
+    low: Point
+    high: Point
+    gap_before: bool = False
+
+    def take(self, other: "_Bucket") -> None:
+        self.low = min(self.low, other.low, key=lambda point: point[1])
+        self.high = max(self.high, other.high, key=lambda point: point[1])
+
+    def points(self) -> tuple[Point, ...]:
+        if self.low == self.high:
+            return (self.low,)
+        return (self.low, self.high) if self.low[0] <= self.high[0] else (self.high, self.low)
+
+
+@dataclass
+class Series:
+    """Append-only. `segments` is what to draw; a gap stands between two segments."""
+
+    capacity: int = _CAPACITY
+    revision: int = 0
+    last: float | None = None
+    _buckets: list[_Bucket] = field(default_factory=list)
+    _stride: int = 1
+    _in_last: int = 0
+    _gap: bool = False
+    _marks: list[float] = field(default_factory=list)
+
+    def append(self, x: float, y: float | None) -> None:
+        """Add a point; None stands for a value that was not finite."""
+        self.revision += 1
+        if y is None:
+            self._gap = True
+            self._marks.append(x)
+            if len(self._marks) > 2 * _MARKS:
+                self._marks = self._marks[::2]
+            return
+        self.last = y
+        fresh = _Bucket((x, y), (x, y), self._gap and bool(self._buckets))
+        if self._buckets and self._in_last < self._stride and not fresh.gap_before:
+            self._buckets[-1].take(fresh)
+            self._in_last += 1
+        else:
+            self._buckets.append(fresh)
+            self._in_last = 1
+        self._gap = False
+        if len(self._buckets) > 2 * self.capacity:
+            self._halve()
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The curve as runs of points between gaps."""
+        return _split((bucket.gap_before, bucket.points()) for bucket in self._buckets)
+
+    def not_finite(self) -> tuple[float, ...]:
+        """Where values were not finite (thinned out when there are very many)."""
+        return tuple(self._marks)
+
+    def _halve(self) -> None:
+        merged = _pair_up(self._buckets, keep_gaps=True)
+        if len(merged) > self.capacity * 3 // 2:  # so many gaps that keeping each would grow for ever
+            merged = _pair_up(self._buckets, keep_gaps=False)
+        self._buckets = merged
+        self._stride *= 2
+        self._in_last = self._stride
+
+
+def _pair_up(buckets: list[_Bucket], *, keep_gaps: bool) -> list[_Bucket]:
+    merged: list[_Bucket] = []
+    for index, bucket in enumerate(buckets):
+        if index % 2 and not (keep_gaps and bucket.gap_before):
+            merged[-1].take(bucket)
+        else:
+            merged.append(bucket)
+    return merged
+
+
+def thin(segments: Iterable[Segment], most: int) -> tuple[Segment, ...]:
+    """At most about `most` points, the extremes of each stretch kept: never more than a screen can show.
+
+    Stretches are equally wide in x; one that a gap cuts counts for both sides. With more gaps than a tenth of
+    `most` they could not be told apart, and the curve is drawn through.
+    """
+    kept = tuple(segment for segment in segments if segment)
+    if len(kept) > max(1, most // 10):
+        kept = (tuple(point for segment in kept for point in segment),)
+    points = [point for segment in kept for point in segment]
+    if len(points) <= most:
+        return kept
+    left, right = min(p[0] for p in points), max(p[0] for p in points)
+    stretches = max(1, most // 2)
+    width = (right - left) / stretches or 1.0
+    return tuple(_thin_one(segment, left, width, stretches) for segment in kept)
+
+
+def _thin_one(segment: Segment, left: float, width: float, stretches: int) -> Segment:
+    buckets: dict[int, _Bucket] = {}
+    for point in segment:
+        place = min(stretches - 1, int((point[0] - left) / width))
+        if place in buckets:
+            buckets[place].take(_Bucket(point, point))
+        else:
+            buckets[place] = _Bucket(point, point)
+    return tuple(point for _, bucket in sorted(buckets.items()) for point in bucket.points())
+
+
+def _split(parts: Iterable[tuple[bool, tuple[Point, ...]]]) -> tuple[Segment, ...]:
+    segments: list[list[Point]] = []
+    for gap_before, points in parts:
+        if gap_before or not segments:
+            segments.append([])
+        segments[-1].extend(points)
+    return tuple(tuple(segment) for segment in segments)

@@ -1,0 +1,66 @@
+"""The stages as text: a column with their titles where there is room, one line of names where there is not."""
+
+from bitnet_tui.view.spans import Line, Span, crop, line, pad, width
+from bitnet_tui.view.stage_rows import StageRow
+from bitnet_tui.view.states import look
+
+
+def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> tuple[Line, ...]:
+    """One line a stage, the pipeline on top with an empty line under it."""
+    lines: list[Line] = []
+    for index, row in enumerate(rows):
+        state = look(row.state)
+        note = crop(row.note or (state.word if row.state in ("failed", "interrupted") else ""), 12)
+        name = pad(row.title, max(4, cells - width(note) - 5))
+        if row.name == chosen:
+            style = "chosen" if focused else "chosen-blurred"
+            lines.append(line(Span(pad(f" {state.glyph} {name} {note} ", cells), style)))
+        else:
+            lines.append(
+                line(
+                    " ",
+                    Span(state.glyph, state.style),
+                    Span(f" {name} ", "" if row.run_id else "label"),
+                    Span(note, state.style if row.active else "label"),
+                )
+            )
+        if index == 0:
+            lines.append(())
+    return tuple(lines)
+
+
+def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> Line:
+    """All stages in one line; notes of those at work only, and none when that is too long."""
+    for with_notes in (True, False):
+        spans: list[Span] = []
+        for row in rows:
+            state = look(row.state)
+            note = f" {row.note}" if with_notes and row.active and row.note else ""
+            if row.name == chosen:
+                style = "chosen" if focused else "chosen-blurred"
+                spans.append(Span(f" {state.glyph} {row.name}{note} ", style))
+            else:
+                spans += [
+                    Span(" "),
+                    Span(state.glyph, state.style),
+                    Span(f" {row.name}"),
+                    Span(f"{note} ", state.style if row.active else "label"),
+                ]
+            spans.append(Span(" "))
+        if sum(width(span.text) for span in spans) <= cells:
+            break
+    return tuple(spans)
+
+
+def at(rows: tuple[StageRow, ...], x: int, y: int, cells: int, *, as_column: bool) -> str | None:
+    """The stage under a cell, for the mouse."""
+    if as_column:
+        index = 0 if y == 0 else y - 1 if y >= 2 else -1
+        return rows[index].name if 0 <= index < len(rows) else None
+    reached = 0
+    for row in rows:
+        one = strip((row,), "", cells, focused=False)
+        reached += sum(width(span.text) for span in one)
+        if x < reached:
+            return row.name
+    return None

@@ -1,0 +1,92 @@
+"""The workspace as rows: every experiment with the state of its stages, what runs, its last QEI."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.experiment import Workspace
+from bitnet_core.history import History
+from bitnet_core.run_record import RunRecord
+from bitnet_tui.view.numbers import finite
+from bitnet_tui.view.records import RecordCache, experiment_at
+from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
+
+_STALE_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class ExperimentRow:
+    """One experiment. `problem` is what is wrong with its settings."""
+
+    root: Path
+    stages: tuple[StageRow, ...] = ()
+    qei: float | None = None
+    touched: float | None = None
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    @property
+    def now(self) -> str:
+        at_work = running(self.stages)
+        return f"{at_work.name} {at_work.note}" if at_work else ""
+
+
+@dataclass
+class WorkspaceWatcher:
+    """Reads the workspace; an experiment where nothing moved is not looked through again. One thread at a time."""
+
+    home: Path
+    clock: Callable[[], float] = time.monotonic
+    _caches: dict[Path, RecordCache] = field(default_factory=dict)
+    _rows: dict[Path, tuple[tuple[float, ...], float, ExperimentRow]] = field(default_factory=dict)
+
+    def look(self) -> tuple[ExperimentRow, ...]:
+        """One row an experiment, the one touched last first."""
+        return tuple(self._row(root) for root in Workspace(self.home).experiments())
+
+    def _row(self, root: Path) -> ExperimentRow:
+        mark = _mark(root)
+        known = self._rows.get(root)
+        if known and known[0] == mark and not known[2].now and self.clock() - known[1] < _STALE_SECONDS:
+            return known[2]
+        row = row_of(root, self.home, self._caches.setdefault(root, RecordCache()))
+        self._rows[root] = (mark, self.clock(), row)
+        return row
+
+
+def _mark(root: Path) -> tuple[float, ...]:
+    """Changes whenever a run starts or an output appears; what changes inside a run is read while it runs."""
+    places = [root, *(root / name for name in (".env", "logs", "data", "reports", "checkpoints"))]
+    return tuple(place.stat().st_mtime if place.exists() else 0.0 for place in places)
+
+
+def row_of(root: Path, home: Path, cache: RecordCache | None = None) -> ExperimentRow:
+    """One experiment's row; what can't be read becomes its `problem`."""
+    try:
+        experiment, problem = experiment_at(root, home)
+        history = (cache or RecordCache()).history(experiment)
+        return ExperimentRow(root, stage_rows(history), last_qei(history), _touched(root, history), problem)
+    except (BitnetError, OSError) as error:
+        return ExperimentRow(root, problem=str(error))
+
+
+def _touched(root: Path, history: History) -> float:
+    newest = history.entries[0][1] if history.entries else None
+    moments = [root.stat().st_mtime, (newest.ended or newest.started or newest.created) if newest else 0.0]
+    return max(moments)
+
+
+def last_qei(history: History) -> float | None:
+    """QEI of the newest evaluation that succeeded."""
+
+    def told(record: RunRecord) -> bool:
+        return record.state == "succeeded" and finite(record.summary.get("qei")) is not None
+
+    run = history.latest("eval", told)
+    record = next((record for candidate, record in history.entries if candidate == run), None)
+    return finite(record.summary["qei"]) if record else None

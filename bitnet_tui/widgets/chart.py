@@ -1,0 +1,52 @@
+"""The loss chart. Built by plotext when its data, its size or the theme has changed, and never otherwise."""
+
+from rich.text import Text
+from textual.app import RenderResult
+from textual.widget import Widget
+
+from bitnet_tui.theme import plot_colours
+from bitnet_tui.view.chart import drawing
+from bitnet_tui.view.run_fold import RunView
+
+_LEAST_COLUMNS, _LEAST_ROWS = 24, 6
+
+
+class Chart(Widget):
+    """Draws the curves of one run."""
+
+    _view: RunView = RunView()
+    _shown: tuple[str, ...] = ()
+    _log = False
+    _key: tuple[object, ...] = ()
+    _built: Text = Text()
+
+    def show(self, view: RunView, shown: tuple[str, ...], *, log: bool) -> None:
+        if (
+            view.curves is not self._view.curves
+            or view.flip != self._view.flip
+            or (shown, log)
+            != (
+                self._shown,
+                self._log,
+            )
+        ):
+            self._view, self._shown, self._log = view, shown, log
+            self.refresh()
+
+    def render(self) -> RenderResult:
+        columns, rows = self.content_size
+        key = (id(self._view.curves), self._view.flip, self._shown, self._log, columns, rows, self.app.theme)
+        if key != self._key:
+            self._key = key
+            self._built = self._build(columns, rows)
+        return self._built
+
+    def _build(self, columns: int, rows: int) -> Text:
+        if columns < _LEAST_COLUMNS or rows < _LEAST_ROWS:
+            return Text("no room for a chart")
+        picture = drawing(self._view, self._shown, columns, rows, log=self._log)
+        if picture is None:
+            return Text("\n  Curves appear with the first metrics.", style="dim")
+        from bitnet_tui.plot import build  # plotext is not needed before there is something to draw
+
+        return Text.from_ansi(build(picture, columns, rows, plot_colours(self.app.theme_variables)), no_wrap=True)

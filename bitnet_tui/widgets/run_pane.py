@@ -1,0 +1,99 @@
+"""Everything about one run: title, alerts, gauge, figures, and the four views below them."""
+
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.widgets import ContentSwitcher, Log, Tab, Tabs
+
+from bitnet_core.stages.catalog import stage
+from bitnet_tui.view import panels
+from bitnet_tui.view.gauge import gauge
+from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.watch import ExperimentView, RunShown
+from bitnet_tui.widgets.chart import Chart
+from bitnet_tui.widgets.painted import Painted
+
+VIEWS = (("overview", "Overview"), ("results", "Results"), ("samples", "Samples"), ("log", "Log"))
+_MOST_LOG_LINES = 2000
+_MOST_ALERT_LINES = 6
+_TAIL_LINES = 5
+
+
+class RunPane(Vertical):
+    """Draws an `ExperimentView`; which view is on top is all it remembers, and what the log already holds."""
+
+    _logged: tuple[str, int] = ("", 0)
+
+    def compose(self) -> ComposeResult:
+        yield Painted(id="title")
+        yield Painted(id="alerts", classes="-empty")
+        yield Painted(id="gauge")
+        yield Painted(id="figures", classes="-empty")
+        yield Tabs(
+            *(Tab(f"{number} {text}", id=f"tab-{name}") for number, (name, text) in enumerate(VIEWS, 1)), id="views"
+        )
+        with ContentSwitcher(initial="overview", id="switch"):
+            with Vertical(id="overview"):
+                yield Painted(id="curves-legend")
+                yield Chart(id="chart")
+                with VerticalScroll(id="summary-scroll"):
+                    yield Painted(id="summary")
+                yield Painted(id="tail", classes="-empty")
+            with VerticalScroll(id="results"):
+                yield Painted(id="results-text")
+            with VerticalScroll(id="samples"):
+                yield Painted(id="samples-text")
+            yield Log(id="log", max_lines=_MOST_LOG_LINES, auto_scroll=True)
+
+    def choose(self, name: str) -> None:
+        self.query_one("#views", Tabs).active = f"tab-{name}"
+
+    def on_tabs_tab_activated(self, event: Tabs.TabActivated) -> None:
+        name = (event.tab.id or "tab-overview").removeprefix("tab-")
+        self.query_one("#switch", ContentSwitcher).current = name
+
+    def show(self, view: ExperimentView, curves: tuple[str, ...], *, log: bool, launching: str | None) -> None:
+        """Draw; parts that did not change are left as they are."""
+        cells = max(20, self.content_size.width)
+        run = view.run
+        self._painted("title", (panels.title(view, cells),))
+        self._painted("alerts", panels.alert_lines(run, view.problem, cells, _MOST_ALERT_LINES))
+        self._painted("gauge", (_bar(run, launching, cells),))
+        self._painted("figures", panels.figures(run, cells) if run else ())
+        self._overview(view, run, curves, cells, log=log)
+        self._painted("results-text", panels.result_lines(run, cells - 2))
+        self._painted("samples-text", panels.sample_lines(run, cells - 2))
+        self._write_log(run)
+
+    def _overview(
+        self, view: ExperimentView, run: RunShown | None, curves: tuple[str, ...], cells: int, *, log: bool
+    ) -> None:
+        seen = run.view if run else RunView()
+        charted = run is not None and any(curve.segments for curve in seen.curves)
+        self.query_one("#overview").set_class(charted, "-charted")
+        if charted:
+            self._painted("curves-legend", (panels.legend(seen.metric, curves, seen, cells),))
+            self.query_one("#chart", Chart).show(seen, curves, log=log)
+        else:
+            self._painted("summary", panels.summary(view, cells - 2))
+        self._painted("tail", panels.log_tail(run, _TAIL_LINES, cells))
+
+    def _write_log(self, run: RunShown | None) -> None:
+        log = self.query_one("#log", Log)
+        run_id, total = (run.id, run.view.log_total) if run else ("", 0)
+        if run_id != self._logged[0] or total < self._logged[1]:
+            log.clear()
+            self._logged = (run_id, 0)
+        fresh = total - self._logged[1]
+        if run is not None and fresh > 0:
+            log.write_lines(run.view.log[-fresh:])
+            self._logged = (run_id, total)
+
+    def _painted(self, name: str, lines: tuple[Line, ...]) -> None:
+        self.query_one(f"#{name}", Painted).show(lines)
+
+
+def _bar(run: RunShown | None, launching: str | None, cells: int) -> Line:
+    if launching is not None:
+        return line(Span(f"◦ starting {stage(launching).title.lower()}…", "accent"))
+    return gauge(run, cells) if run is not None else ()

@@ -1,0 +1,64 @@
+"""The list of stages: a column beside the run, or one line above it where the screen is narrow."""
+
+from typing import ClassVar
+
+from textual import events
+from textual.app import RenderResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widget import Widget
+
+from bitnet_tui.theme import paint
+from bitnet_tui.view import stage_text
+from bitnet_tui.view.stage_rows import StageRow
+
+
+class StageList(Widget, can_focus=True):
+    """Says which stage was chosen; which one is shown as chosen, the screen says with `show`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,left,k,h", "move(-1)", "Stage before", show=False),
+        Binding("down,right,j,l", "move(1)", "Next stage", show=False),
+    ]
+
+    class Chosen(Message):
+        """The user moved to that stage."""
+
+        def __init__(self, stage: str) -> None:
+            super().__init__()
+            self.stage = stage
+
+    _rows: tuple[StageRow, ...] = ()
+    _chosen = ""
+
+    def show(self, rows: tuple[StageRow, ...], chosen: str) -> None:
+        if (rows, chosen) != (self._rows, self._chosen):
+            self._rows, self._chosen = rows, chosen
+            self.refresh()
+
+    @property
+    def _as_column(self) -> bool:
+        return self.content_size.height > 2
+
+    def render(self) -> RenderResult:
+        cells = self.content_size.width
+        if self._as_column:
+            return paint(stage_text.column(self._rows, self._chosen, cells, focused=self.has_focus))
+        return paint([stage_text.strip(self._rows, self._chosen, cells, focused=self.has_focus)])
+
+    def action_move(self, by: int) -> None:
+        names = [row.name for row in self._rows]
+        if names:
+            place = names.index(self._chosen) if self._chosen in names else 0
+            self.post_message(self.Chosen(names[max(0, min(len(names) - 1, place + by))]))
+
+    def on_click(self, event: events.Click) -> None:
+        name = stage_text.at(self._rows, event.x, event.y, self.content_size.width, as_column=self._as_column)
+        if name is not None:
+            self.post_message(self.Chosen(name))
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()
