@@ -1,0 +1,195 @@
+"""Ternary weights at two bits each, and a student that computes with them. It knows no files of an experiment.
+
+Four codes share a byte, in the layout of transformers' `integrations/bitnet.py`: with R = ceil(O / 4), byte
+[r, i] holds the codes of rows r, R + r, 2R + r and 3R + r, lowest bits first, each stored as code + 1. A packed
+tensor is therefore the `weight` of an offline BitNet export as it is.
+
+Shapes: O out features, I in features, R packed rows, N packed rows of one chunk, M tokens.
+"""
+
+import functools
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.files import atomic_path
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.quant import quantize_activation, ternarize
+from bitnet_core.model.student import BitLinear, Student
+
+CODES_PER_BYTE = 4
+# Unpacked weights that live at the same time, in fp32 elements. On a CPU, one token is best served from a
+# cache-sized piece, a longer input by a larger one that keeps the matmul efficient; a GPU wants to be filled.
+_SCRATCH_DECODE, _SCRATCH_PREFILL, _SCRATCH_GPU = 1 << 20, 1 << 22, 1 << 24
+_FEW_TOKENS = 16
+_FORMAT = "bitnet-packed-student-1"
+
+
+def packed_rows(rows: int) -> int:
+    return -(-rows // CODES_PER_BYTE)
+
+
+def pack(codes_OI: Tensor) -> Tensor:
+    """Bytes [R, I] of ternary codes [O, I] (any dtype, values -1, 0, 1); raises ValueError on other values."""
+    if codes_OI.numel() and int(codes_OI.abs().max()) > 1:
+        raise ValueError("only the codes -1, 0 and 1 can be packed at two bits")
+    rows, columns = codes_OI.shape
+    padded = codes_OI.new_full((CODES_PER_BYTE * packed_rows(rows), columns), -1, dtype=torch.int8)
+    padded[:rows] = codes_OI
+    planes_4RI = (padded + 1).to(torch.uint8).view(CODES_PER_BYTE, -1, columns)
+    packed_RI = planes_4RI[0].clone()
+    for plane in range(1, CODES_PER_BYTE):
+        packed_RI |= planes_4RI[plane] << (2 * plane)
+    return packed_RI
+
+
+def unpack(packed_RI: Tensor, rows: int) -> Tensor:
+    """Codes [O, I] int8 of packed bytes; the inverse of `pack`, with `rows` = O."""
+    planes = [(((packed_RI >> (2 * plane)) & 3).to(torch.int8) - 1) for plane in range(CODES_PER_BYTE)]
+    return torch.cat(planes)[:rows]
+
+
+class PackedBitLinear(BitLinear):
+    """The quantised forward of `BitLinear` from two-bit weights; no master, no gradient.
+
+    Rows are unpacked a chunk at a time into a small scratch, so the full matrix never exists.
+    """
+
+    packed: Tensor
+    scale: Tensor
+
+    def __init__(self, packed_RI: Tensor, scale: Tensor, out_features: int) -> None:
+        nn.Module.__init__(self)  # not BitLinear's, which would allocate the master
+        self.in_features, self.out_features = packed_RI.shape[1], out_features
+        self.activation_bits: int | None = 8
+        self.register_buffer("packed", packed_RI)
+        self.register_buffer("scale", scale)
+
+    @classmethod
+    def from_linear(cls, linear: BitLinear) -> "PackedBitLinear":
+        codes_OI, scale = ternarize(linear.weight.detach())
+        packed = cls(pack(codes_OI), scale.float(), linear.out_features)
+        packed.activation_bits = linear.activation_bits
+        return packed
+
+    def quantize_input(self, x: Tensor) -> Tensor:
+        return x if self.activation_bits is None else quantize_activation(x, self.activation_bits)
+
+    def hold(self, keep: bool) -> None:
+        """Nothing to hold: the weight is quantised for good."""
+
+    @torch.no_grad()
+    def project(self, x_q: Tensor) -> Tensor:
+        """x_q [..., I] times the ternary weight: [..., O] in x_q's dtype, computed in fp32."""
+        x_MI = x_q.reshape(-1, self.in_features).float()
+        total = self.packed.shape[0]
+        step = min(total, max(1, self._scratch(x_MI) // (CODES_PER_BYTE * self.in_features)))
+        scratch = x_MI.new_empty(CODES_PER_BYTE * step * self.in_features)
+        out_M4R = x_MI.new_empty((x_MI.shape[0], CODES_PER_BYTE, total))
+        for start in range(0, total, step):
+            rows_NI = self.packed[start : start + step]
+            count = rows_NI.shape[0]
+            block_4NI = scratch[: CODES_PER_BYTE * rows_NI.numel()].view(CODES_PER_BYTE, count, -1)
+            _unpack_shifted(rows_NI, block_4NI)
+            product = x_MI @ block_4NI.view(-1, self.in_features).t()
+            out_M4R[:, :, start : start + count] = product.view(-1, CODES_PER_BYTE, count)
+        # Plane k came out 4^k too large; undoing that on the outputs is exact and touches far less memory.
+        _, _, undo_4 = _plane_constants(x_MI.device)
+        out_M4R.mul_((undo_4 * self.scale)[:, None])
+        out_MO = out_M4R.view(x_MI.shape[0], -1)[:, : self.out_features]
+        return out_MO.to(x_q.dtype).reshape(*x_q.shape[:-1], self.out_features)
+
+    @staticmethod
+    def _scratch(x_MI: Tensor) -> int:
+        if x_MI.is_cuda:
+            return _SCRATCH_GPU
+        return _SCRATCH_DECODE if x_MI.shape[0] < _FEW_TOKENS else _SCRATCH_PREFILL
+
+
+def pack_student(student: Student) -> Student:
+    """An inference twin: packed linears, the embedding and norms shared with `student` in fp32."""
+    tensors: dict[str, Tensor] = {}
+    for name, module in student.named_modules():
+        if isinstance(module, BitLinear):
+            packed = PackedBitLinear.from_linear(module)
+            tensors |= {f"{name}.packed": packed.packed, f"{name}.scale": packed.scale}
+    linear_weights = {name.removesuffix(".packed") + ".weight" for name in tensors}
+    tensors |= {n: p.detach() for n, p in student.named_parameters() if n not in linear_weights}
+    return assemble(student.config, tensors, student.activation_bits)
+
+
+def assemble(config: StudentConfig, tensors: dict[str, Tensor], activation_bits: int | None) -> Student:
+    """A packed student made of ready tensors, named as in `pack_student(...).state_dict()`.
+
+    Nothing of the model's size is allocated: the skeleton is built on the meta device and takes the tensors as
+    they are. Raises BitnetError if one is missing, of another shape or unknown.
+    """
+    with torch.device("meta"):
+        student = Student(config)
+        for module in list(student.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, BitLinear):
+                    rows, columns = child.weight.shape
+                    bytes_RI = torch.empty((packed_rows(rows), columns), dtype=torch.uint8)
+                    setattr(module, name, PackedBitLinear(bytes_RI, torch.empty(()), rows))
+    try:
+        student.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise BitnetError("These packed weights are not a student of this shape; pack it again.") from error
+    student.activation_bits = activation_bits
+    return student.requires_grad_(False).eval()
+
+
+def weight_bytes(student: Student) -> dict[str, int]:
+    """Exact bytes of the tensors, by part: linears, embedding, norms, total."""
+    parts = {"linears": 0, "embedding": 0, "norms": 0}
+    for name, tensor in student.state_dict().items():
+        part = "embedding" if "embed_tokens" in name else "norms" if "norm" in name else "linears"
+        parts[part] += tensor.numel() * tensor.element_size()
+    return parts | {"total": sum(parts.values())}
+
+
+def save_packed(student: Student, path: Path) -> None:
+    """Write a packed student: its shape, activation bits and tensors, whole or not at all."""
+    payload = {
+        "format": _FORMAT,
+        "config": student.config.to_dict(),
+        "activation_bits": student.activation_bits,
+        "tensors": student.state_dict(),
+    }
+    with atomic_path(path) as temp:
+        torch.save(payload, temp)
+
+
+def load_packed(path: Path, device: torch.device | str = "cpu") -> Student:
+    """Read what `save_packed` wrote; no other memory than the tensors' own is left behind."""
+    try:
+        payload: Any = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise BitnetError(f"{path} can't be read as a packed student; run `bitnet eval` again.") from error
+    if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
+        raise BitnetError(f"{path} is no packed student; run `bitnet eval` again.")
+    config = StudentConfig.from_dict(payload["config"])
+    return assemble(config, payload["tensors"], payload["activation_bits"])
+
+
+@functools.cache
+def _plane_constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Per plane k: the mask 3·4^k and the offset 4^k as bytes, and the factor 4^-k. Cached: a copy to a GPU waits."""
+    powers = [CODES_PER_BYTE**plane for plane in range(CODES_PER_BYTE)]
+    masks = torch.tensor([3 * power for power in powers], dtype=torch.uint8, device=device)
+    offsets = torch.tensor(powers, dtype=torch.uint8, device=device)
+    undo = torch.tensor([1 / power for power in powers], device=device)
+    return masks[:, None, None], offsets[:, None, None], undo
+
+
+def _unpack_shifted(packed_NI: Tensor, out_4NI: Tensor) -> None:
+    """Write code·4^k of plane k: masking without shifting, two passes over bytes and one widening copy."""
+    masks, offsets, _ = _plane_constants(packed_NI.device)
+    # 0 - 1 wraps to 255 and 0 - 64 to 192, which are -1 and -64 in two's complement.
+    bytes_4NI = (packed_NI & masks).sub_(offsets)
+    out_4NI.copy_(bytes_4NI.view(torch.int8))
