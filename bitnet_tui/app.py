@@ -3,58 +3,49 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from rich.segment import Segment, Segments
 from textual.app import App, SystemCommand
-from textual.command import Provider
 from textual.screen import Screen
 
 from bitnet_core.experiment import Workspace
-from bitnet_tui import actions, crash, theme
-from bitnet_tui.launching import Launch
+from bitnet_tui import actions, theme
+
+if TYPE_CHECKING:
+    from textual.command import Provider
+
+    from bitnet_tui.launching import Launch
 
 
-def _commands() -> type[Provider]:
+def _commands() -> "type[Provider]":
     from bitnet_tui.palette import ActionCommands
 
     return ActionCommands
 
 
-def _launch_really() -> Launch:
+def _launch_really() -> "Launch":
     from bitnet_tui.launching import launch
 
     return launch
 
 
-def _home_screen() -> Screen[None]:
-    from bitnet_tui.screens.experiments import ExperimentsScreen
-
-    return ExperimentsScreen()
-
-
-def _welcome_screen() -> Screen[None]:
-    from bitnet_tui.screens.welcome import WelcomeScreen
-
-    return WelcomeScreen()
+_HOME_STYLE = "screens/experiments.tcss"
+_WELCOME_STYLES = ("screens/cards.tcss", "screens/welcome.tcss")
 
 
 class BitnetApp(App[None]):
     """`root` opens that experiment at once. `launch` starts a stage; tests give their own."""
 
     TITLE = "bitnet-tui"
-    CSS_PATH = "app.tcss"
     BINDINGS = actions.bindings("app")
     COMMANDS: ClassVar = {_commands}
-    MODES: ClassVar = {"home": _home_screen, "welcome": _welcome_screen}
-    DEFAULT_MODE = "home"
     HORIZONTAL_BREAKPOINTS = [(0, "-thin"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (15, "-short"), (30, "-tall")]  # noqa: RUF012
 
-    def __init__(self, home: Path, root: Path | None = None, launch: Launch | None = None) -> None:
-        if root is None and not Workspace(home).experiments():
-            self.DEFAULT_MODE = "welcome"  # type: ignore[misc]
-        super().__init__()
+    def __init__(self, home: Path, root: Path | None = None, launch: "Launch | None" = None) -> None:
+        self._first_run = root is None and not Workspace(home).experiments()
+        # The first screen's styles come with the app's: read on their own, they would be a second pass over all.
+        super().__init__(css_path=["app.tcss", *(_WELCOME_STYLES if self._first_run else (_HOME_STYLE,))])
         self.home = home
         self._root = root
         self._launch = launch
@@ -68,6 +59,15 @@ class BitnetApp(App[None]):
         self.register_theme(theme.LIGHT)
         if not os.environ.get("TEXTUAL_THEME"):
             self.theme = theme.DARK.name
+
+    def get_default_screen(self) -> Screen[None]:
+        if self._first_run:
+            from bitnet_tui.screens.welcome import WelcomeScreen
+
+            return WelcomeScreen()
+        from bitnet_tui.screens.experiments import ExperimentsScreen
+
+        return ExperimentsScreen()
 
     def on_mount(self) -> None:
         if self._root is not None:
@@ -106,6 +106,10 @@ class BitnetApp(App[None]):
 
     def _fatal_error(self) -> None:
         # Textual would print a traceback with the values of local variables, keys among them.
+        from rich.segment import Segment, Segments
+
+        from bitnet_tui import crash
+
         sentence = crash.report(self._exception or RuntimeError("unknown"), self.typed_secrets)
         self._exit_renderables.append(Segments([Segment(sentence), Segment.line()]))
         self._close_messages_no_wait()

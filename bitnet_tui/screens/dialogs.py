@@ -10,7 +10,7 @@ from textual.widgets import Button, Static
 class MessageScreen(ModalScreen[None]):
     """A message that must be read whole: what, and the sentences that say why and how to mend it."""
 
-    CSS_PATH = "dialogs.tcss"
+    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
     BINDINGS = [Binding("escape,enter,q", "close", "Close", id="message.close")]  # noqa: RUF012
 
     def __init__(self, what: str, why: str) -> None:
@@ -36,7 +36,7 @@ class MessageScreen(ModalScreen[None]):
 class ConfirmScreen(ModalScreen[bool]):
     """A yes or no. The careful answer has the focus."""
 
-    CSS_PATH = "dialogs.tcss"
+    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
     BINDINGS = [  # noqa: RUF012
         Binding("escape,n", "answer(False)", "No", id="confirm.no"),
         Binding("y", "answer(True)", "Yes", id="confirm.yes"),

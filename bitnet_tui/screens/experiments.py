@@ -14,17 +14,18 @@ from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view import experiment_list
 from bitnet_tui.view.spans import Line, Span, spread
-from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher
 from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
     from textual.widgets import OptionList
 
+    from bitnet_tui.view.workspace import ExperimentRow
+
 _LOOK_SECONDS = 1.0
 _SIDES = 6
 
 
-class ExperimentsScreen(LookingScreen[tuple[ExperimentRow, ...]]):
+class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
     """A list that refreshes itself; only the entries that changed are drawn again."""
 
     CSS_PATH = "experiments.tcss"
@@ -45,7 +46,10 @@ class ExperimentsScreen(LookingScreen[tuple[ExperimentRow, ...]]):
         yield Static(paint([experiment_list.legend()]), id="legend")
 
     async def furnish(self) -> None:
+        # Reading runs takes modules that the first paint can do without.
         from textual.widgets import OptionList
+
+        from bitnet_tui.view.workspace import WorkspaceWatcher
 
         self._watcher = WorkspaceWatcher(self.bitnet.home)
         entries: OptionList = OptionList(id="entries")
@@ -53,7 +57,7 @@ class ExperimentsScreen(LookingScreen[tuple[ExperimentRow, ...]]):
         entries.focus()
         self.start_looking(_LOOK_SECONDS)
 
-    def looker(self) -> Callable[[], tuple[ExperimentRow, ...]]:
+    def looker(self) -> "Callable[[], tuple[ExperimentRow, ...]]":
         return self._watcher.look
 
     def on_resize(self) -> None:
@@ -65,7 +69,7 @@ class ExperimentsScreen(LookingScreen[tuple[ExperimentRow, ...]]):
         if self._rows is not None:
             self.look()
 
-    def draw(self, view: tuple[ExperimentRow, ...]) -> None:
+    def draw(self, view: "tuple[ExperimentRow, ...]") -> None:
         entries = self._entries
         self._rows = view
         cells = max(24, entries.size.width - _SIDES)

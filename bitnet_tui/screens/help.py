@@ -39,7 +39,7 @@ def help_lines() -> tuple[Line, ...]:
 class HelpScreen(ModalScreen[None]):
     """Scrolls where it is longer than the screen."""
 
-    CSS_PATH = "help.tcss"
+    CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012
     BINDINGS = [Binding("escape,q,question_mark,f1,enter", "close", "Close", id="help.close")]  # noqa: RUF012
 
     def compose(self) -> ComposeResult:

@@ -33,7 +33,7 @@ class Kept(Message):
 class NewExperimentScreen(ModalScreen[Path | None]):
     """Returns the folder that was made, or None."""
 
-    CSS_PATH = "new_experiment.tcss"
+    CSS_PATH = ["cards.tcss", "new_experiment.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#field-NAME"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="new.cancel"),

@@ -24,7 +24,7 @@ _NEW = "Choose a teacher, a student and a token budget of your own."
 class WelcomeScreen(BaseScreen):
     """Two ways to begin; the first has the focus."""
 
-    CSS_PATH = "welcome.tcss"
+    CSS_PATH = ["cards.tcss", "welcome.tcss"]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         *actions.bindings("welcome"),
         Binding("down,j", "app.focus_next", "Next", show=False),

@@ -1,13 +1,18 @@
 """The experiments as text: two lines each, name and time above, the five stages below."""
 
-from bitnet_core.stages.catalog import PIPELINE
+from typing import TYPE_CHECKING
+
 from bitnet_tui.view.numbers import ago, significant
 from bitnet_tui.view.spans import Line, Span, crop, line, spread, width
 from bitnet_tui.view.states import LEGEND, look
-from bitnet_tui.view.workspace import ExperimentRow
+
+if TYPE_CHECKING:
+    from bitnet_tui.view.workspace import ExperimentRow
+
+_NOT_A_STAGE = "pipeline"
 
 
-def card(row: ExperimentRow, cells: int, now: float) -> tuple[Line, ...]:
+def card(row: "ExperimentRow", cells: int, now: float) -> tuple[Line, ...]:
     """Two lines and an empty one, for one experiment."""
     above: list[Span] = [Span(crop(row.name, max(12, cells - 44)), "title")]
     if row.now:
@@ -20,10 +25,10 @@ def card(row: ExperimentRow, cells: int, now: float) -> tuple[Line, ...]:
     return spread(above, right, cells), below, ()
 
 
-def _stages(row: ExperimentRow) -> Line:
+def _stages(row: "ExperimentRow") -> Line:
     parts: list[Span] = []
     for stage in row.stages:
-        if stage.name == PIPELINE.name:
+        if stage.name == _NOT_A_STAGE:
             continue
         state = look(stage.state)
         parts += [Span(f"{state.glyph} ", state.style), Span(stage.name, "faint" if stage.state == "new" else "")]
@@ -46,7 +51,7 @@ def legend_lines() -> tuple[Line, ...]:
     return tuple(line(Span(f"  {state.glyph:<9} ", state.style), Span(state.word)) for state in states)
 
 
-def counted(rows: tuple[ExperimentRow, ...]) -> str:
+def counted(rows: "tuple[ExperimentRow, ...]") -> str:
     """`3 experiments, 1 running`."""
     at_work = sum(bool(row.now) for row in rows)
     noun = "experiment" if len(rows) == 1 else "experiments"
