@@ -115,8 +115,10 @@ def distill_loss(
         raise ValueError("the candidates must leave at least one token of the vocabulary to the other mass")
     needs_grad = torch.is_grad_enabled() and (hidden_ND.requires_grad or output_weight_VD.requires_grad)
     if chunk is None:
-        room = _CHUNK_BYTES.get(hidden_ND.device.type, _CHUNK_BYTES_ELSEWHERE)
-        chunk = max(16, room // (4 * vocab))
+        device = hidden_ND.device.type
+        room = _CHUNK_BYTES.get(device, _CHUNK_BYTES_ELSEWHERE)
+        # Under autocast each chunk also costs a conversion and a sum over [V, D]: fewer of them.
+        chunk = max(16, room * (2 if torch.is_autocast_enabled(device) else 1) // (4 * vocab))
     total, parts_4 = _FusedLoss.apply(  # type: ignore[no-untyped-call]
         hidden_ND, output_weight_VD, targets.at_least_one_candidate(), weights, counts, chunk, needs_grad
     )

@@ -1,0 +1,119 @@
+"""Stage `train`: traces in, a student's checkpoints out. Thin: it wires traces, model and trainer together."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from bitnet_core.config import Settings
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.presets import preset
+from bitnet_core.model.student import Student
+from bitnet_core.stages.context import StageContext
+from bitnet_core.traces.dataset import TraceSequence, load_traces
+from bitnet_core.training.batches import Cuts, prepare
+from bitnet_core.training.options import TrainOptions
+from bitnet_core.training.precision import configure, pick_device, pick_precision
+from bitnet_core.training.trainer import Trainer
+
+# Rotary positions cost nothing, and answers may be longer than training sequences.
+_LEAST_POSITIONS = 2048
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Train, or go on training, the student that the settings describe."""
+    settings = ctx.settings
+    options = TrainOptions.from_settings(settings)
+    device = pick_device(settings)
+    precision = pick_precision(settings, device)
+    configure(settings)
+    traces = load_traces(settings.maybe_path("KD_DATA_PATH") or ctx.experiment.data, settings.int("MAX_TOPK"))
+    train, held_out = traces.split()
+    train_examples, cuts = prepare(train, options.max_seq_len)
+    held_out_examples, _ = prepare(held_out, options.max_seq_len)
+    _tell_cuts(ctx, cuts, options.max_seq_len)
+    if not held_out:
+        ctx.alert(
+            "warning",
+            "no_heldout",
+            "The traces hold one prompt only, so nothing can be measured on held-out ones.",
+            "Collect more prompts (KD_NUM_PROMPTS).",
+        )
+    torch.manual_seed(options.seed)
+    trainer = Trainer(
+        ctx,
+        Student(student_config(settings, traces.vocab_size)),
+        train_examples,
+        held_out_examples,
+        options,
+        device=device,
+        precision=precision,
+        tokenizer_hash=traces.tokenizer_hash,
+    )
+    trainer.resume()
+    summary = trainer.run()
+    commonest = commonest_token_agreement(train, held_out)
+    ctx.table("training", *training_table(trainer.evaluations, commonest))
+    return summary | {"heldout_agreement_commonest_token": commonest}
+
+
+def student_config(settings: Settings, vocab_size: int) -> StudentConfig:
+    """The shape that MINI_PRESET and the MINI_* sizes ask for."""
+    return preset(
+        settings.text("MINI_PRESET"),
+        vocab_size,
+        max_positions=max(_LEAST_POSITIONS, settings.int("MAX_SEQ_LEN")),
+        hidden_size=settings.maybe_int("MINI_DIM"),
+        layers=settings.maybe_int("MINI_LAYERS"),
+        heads=settings.maybe_int("MINI_HEADS"),
+        head_dim=settings.maybe_int("MINI_HEAD_DIM"),
+    )
+
+
+def commonest_token_agreement(train: Sequence[TraceSequence], held_out: Sequence[TraceSequence]) -> float | None:
+    """Agreement of always answering the teacher's commonest top-1 token of the train side: chance, made strong."""
+    common = _top1(train).most_common(1)
+    found = _top1(held_out)
+    return found[common[0][0]] / found.total() if common and found.total() else None
+
+
+def _top1(sequences: Sequence[TraceSequence]) -> Counter[int]:
+    return Counter(token for sequence in sequences for token in sequence.topk_ids_CK[sequence.kd_valid_C, 0].tolist())
+
+
+def training_table(
+    evaluations: Sequence[dict[str, Any]], commonest: float | None
+) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows: held-out figures at the start, around the flip and at the end, and the flip's shock."""
+    columns = ["when", "step", "seen tokens", "bits", "held-out loss", "KL", "CE", "top-1 agreement"]
+    keys = ["when", "step", "seen_tokens", "activation_bits"]
+    figures = ["heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement"]
+    chosen = {row["when"]: row for row in evaluations if row["when"] != "checkpoint"}  # the latest of each
+    rows = [[row.get(key) for key in keys + figures] for row in sorted(chosen.values(), key=_order)]
+    before, after = chosen.get("before flip"), chosen.get("after flip")
+    if before and after and "heldout_loss" in before and "heldout_loss" in after:
+        shock = [after[key] - before[key] for key in figures]
+        rows.append(["flip shock", after["step"], after["seen_tokens"], None, *shock])
+    if commonest is not None:
+        rows.append(["commonest token", None, None, None, None, None, None, commonest])
+    return columns, rows
+
+
+def _order(row: dict[str, Any]) -> tuple[int, int]:
+    return row["step"], ["start", "before flip", "after flip", "end"].index(row["when"])
+
+
+def _tell_cuts(ctx: StageContext, cuts: Cuts, max_len: int) -> None:
+    if cuts.completions:
+        ctx.log(
+            f"MAX_SEQ_LEN={max_len} cut the end of {cuts.completions} completions "
+            f"({cuts.completion_tokens} supervised tokens)."
+        )
+    if cuts.prompts:
+        ctx.alert(
+            "warning",
+            "prompts_cut",
+            f"MAX_SEQ_LEN={max_len} cut the beginning of {cuts.prompts} prompts ({cuts.prompt_tokens} tokens).",
+            "Raise MAX_SEQ_LEN so that the student reads the whole prompt.",
+        )

@@ -1,0 +1,160 @@
+"""Checkpoints: written whole or not at all, read without running anything from them. It knows no training loop.
+
+`mini_bitnet_step_00000200.pt` comes first, `mini_bitnet_step_00000200_health.json` with its sha256 after it: a
+checkpoint without a health file that agrees is one whose writing was cut short, and is passed over.
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.student import Student
+
+_FORMAT = "bitnet-core student"
+_VERSION = 1
+_NAME = re.compile(r"mini_bitnet_step_(\d{8,})\.pt")
+_KEEP_LAST = 3
+
+
+@dataclass
+class Checkpoint:
+    """A student and all that training needs to go on as if it had never stopped."""
+
+    step: int
+    seen_tokens: int
+    activation_bits: int
+    config: StudentConfig
+    tokenizer_hash: str
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    rng: dict[str, Any] = field(default_factory=dict)
+    sampler: dict[str, Any] = field(default_factory=dict)
+    counters: dict[str, Any] = field(default_factory=dict)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] = field(default_factory=dict)
+
+
+class Saved(NamedTuple):
+    path: Path
+    bytes: int
+    sha256: str
+
+
+def path_of(folder: Path, step: int) -> Path:
+    return folder / f"mini_bitnet_step_{step:08d}.pt"
+
+
+def health_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}_health.json")
+
+
+def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Saved:
+    """Write the checkpoint, then its health file; raise BitnetError when the disk refuses."""
+    path = path_of(folder, checkpoint.step)
+    payload = {item.name: getattr(checkpoint, item.name) for item in dataclasses.fields(checkpoint)}
+    payload |= {"format": _FORMAT, "version": _VERSION, "config": checkpoint.config.to_dict()}
+    try:
+        with files.atomic_path(path) as temp, temp.open("wb") as out:
+            torch.save(payload, out)
+    except (OSError, RuntimeError) as error:  # torch turns a short write into a RuntimeError
+        raise BitnetError(
+            f"{path} can't be written ({error}); free some space in {folder}, the last checkpoint is still there."
+        ) from error
+    saved = Saved(path, path.stat().st_size, files.sha256_file(path))
+    written = {"checkpoint": path.name, "sha256": saved.sha256, "bytes": saved.bytes}
+    files.write_json(health_of(path), written | health)
+    return saved
+
+
+def found(folder: Path) -> list[Path]:
+    """All files named as checkpoints, newest step first; they may be incomplete."""
+    steps = {int(match[1]): path for path in folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))}
+    return [steps[step] for step in sorted(steps, reverse=True)]
+
+
+def is_complete(path: Path) -> bool:
+    """Whether the health file is there and speaks of exactly this file."""
+    try:
+        health = files.read_json(health_of(path))
+    except BitnetError:
+        return False
+    return isinstance(health, dict) and health.get("sha256") == files.sha256_file(path)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest complete checkpoint."""
+    return next((path for path in found(folder) if is_complete(path)), None)
+
+
+def prune(folder: Path, best_step: int | None) -> list[Path]:
+    """Remove all but the newest three and the best one; return what went."""
+    gone = [path for path in found(folder)[_KEEP_LAST:] if best_step is None or path != path_of(folder, best_step)]
+    for path in gone:
+        # In this order: a health file alone is harmless, a checkpoint alone looks cut short.
+        path.unlink(missing_ok=True)
+        health_of(path).unlink(missing_ok=True)
+    return gone
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint into CPU memory; BitnetError for an absent, truncated or foreign file."""
+    advice = "move it away to go on from the checkpoint before it"
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise BitnetError(f"{path} does not exist; run `bitnet train` first.") from error
+    except Exception as error:  # torch, zipfile and pickle each have their own for a damaged file
+        raise BitnetError(f"{path} is truncated or not a checkpoint of this program; {advice}.") from error
+    if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
+        raise BitnetError(f"{path} is not a checkpoint of this program; {advice}.")
+    if payload.get("version") != _VERSION:
+        raise BitnetError(
+            f"{path} has checkpoint format {payload.get('version')} and this program reads {_VERSION}; {advice}."
+        )
+    names = [item.name for item in dataclasses.fields(Checkpoint)]
+    if missing := [name for name in names if name not in payload]:
+        raise BitnetError(f"{path} lacks {missing[0]}; {advice}.")
+    values = {name: payload[name] for name in names}
+    return Checkpoint(**values | {"config": StudentConfig.from_dict(payload["config"])})
+
+
+def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConfig, tokenizer_hash: str) -> None:
+    """Raise BitnetError, naming both sides, unless training with these settings can go on from the checkpoint."""
+    fix = "use another experiment (--root), or move the checkpoints away; they are left as they are"
+    theirs, ours = checkpoint.config.to_dict(), config.to_dict()
+    # A longer window changes no tensor, so it may change between runs.
+    other = [name for name in ours if name != "max_position_embeddings" and theirs.get(name) != ours[name]]
+    if other:
+        there = ", ".join(f"{name}={theirs.get(name)}" for name in other)
+        here = ", ".join(f"{name}={ours[name]}" for name in other)
+        raise BitnetError(f"{path} is a student with {there}, and the settings ask for {here}; {fix}.")
+    if checkpoint.tokenizer_hash != tokenizer_hash:
+        raise BitnetError(
+            f"{path} was trained with tokenizer {checkpoint.tokenizer_hash[:12]}, and the traces have "
+            f"{tokenizer_hash[:12]}; {fix}."
+        )
+
+
+def student_from(checkpoint: Checkpoint) -> Student:
+    """The student in evaluation mode with the checkpoint's activation bits; it takes the tensors over."""
+    with torch.device("meta"):
+        student = Student(checkpoint.config)
+    try:
+        student.load_state_dict(checkpoint.model, assign=True)
+    except RuntimeError as error:
+        raise BitnetError(
+            f"The checkpoint of step {checkpoint.step} does not hold the student that it describes; "
+            "move it away to go on from the one before it."
+        ) from error
+    student.activation_bits = checkpoint.activation_bits
+    return student.eval()

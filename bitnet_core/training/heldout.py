@@ -1,0 +1,68 @@
+"""How well a student does on traces it never trained on. Always fp32, so that figures compare across devices."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bitnet_core.model.student import Student
+from bitnet_core.training.batches import Example, batches_in_order
+from bitnet_core.training.losses import Counts, LossWeights, distill_loss
+
+_MOST_TOKENS = 20_000  # an estimate within a hundredth of a nat; more would only take longer
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Means over held-out supervised positions; `agreement` is the share of the teacher's top-1 tokens hit."""
+
+    loss: float
+    kl: float
+    ce: float
+    agreement: float
+    tokens: int
+
+    def metrics(self) -> dict[str, Any]:
+        return {
+            "heldout_loss": self.loss,
+            "heldout_kl": self.kl,
+            "heldout_ce": self.ce,
+            "heldout_agreement": self.agreement,
+            "heldout_tokens": self.tokens,
+        }
+
+
+def choose(examples: Sequence[Example]) -> list[Example]:
+    """The first examples that fit into the token limit, at least one."""
+    kept: list[Example] = []
+    tokens = 0
+    for example in examples:
+        tokens += len(example.targets)
+        if kept and tokens > _MOST_TOKENS:
+            break
+        kept.append(example)
+    return kept
+
+
+@torch.no_grad()
+def evaluate(
+    student: Student,
+    examples: Sequence[Example],
+    weights: LossWeights,
+    batch_size: int,
+    between: Callable[[], None] = lambda: None,
+) -> HeldOut:
+    """Evaluate at the student's present activation bits; `between` is called between batches."""
+    device = student.output_weight.device
+    batches = list(batches_in_order(examples, batch_size))
+    counts = sum((batch.counts for batch in batches), Counts(0, 0, 0))
+    sums_5 = torch.zeros(5, device=device)
+    with student.held_weights():
+        for batch in batches:
+            between()
+            here = batch.to(device)
+            hidden_ND = student(here.ids_BT).flatten(0, 1).index_select(0, here.positions_N)
+            sums_5 += torch.stack(distill_loss(hidden_ND, student.output_weight, here.targets, weights, counts))
+    loss, kl, ce, _format, agreement = sums_5.tolist()
+    return HeldOut(loss, kl, ce, agreement, counts.ce)

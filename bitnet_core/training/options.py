@@ -1,0 +1,51 @@
+"""The settings that training reads, as one typed value. No torch here."""
+
+from dataclasses import dataclass
+
+from bitnet_core.config import Settings
+from bitnet_core.training.flip import FlipSchedule
+from bitnet_core.training.losses import LossWeights
+from bitnet_core.training.schedule import CosineSchedule
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Training ends at `total_steps` completed optimizer steps or `flip.budget_tokens` seen, whichever is first."""
+
+    total_steps: int
+    batch_size: int
+    accumulate: int
+    max_seq_len: int
+    schedule: CosineSchedule
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    clip_norm: float
+    flip: FlipSchedule
+    loss: LossWeights
+    log_interval: int
+    checkpoint_interval: int
+    seed: int
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "TrainOptions":
+        return cls(
+            total_steps=settings.int("TOTAL_STEPS"),
+            batch_size=settings.int("TRAIN_BATCH_SIZE"),
+            accumulate=settings.int("GRAD_ACCUM_STEPS"),
+            max_seq_len=settings.int("MAX_SEQ_LEN"),
+            schedule=CosineSchedule(
+                settings.float("LR"), settings.float("SCHEDULER_ETA_MIN"), settings.int("SCHEDULER_TMAX")
+            ),
+            betas=(settings.float("ADAM_BETA1"), settings.float("ADAM_BETA2")),
+            eps=settings.float("ADAM_EPS"),
+            weight_decay=settings.float("WEIGHT_DECAY"),
+            clip_norm=settings.float("GRAD_CLIP_NORM"),
+            flip=FlipSchedule(settings.int("BUDGET_TOKENS"), settings.float("FLIP_FRACTION")),
+            loss=LossWeights(
+                settings.float("KD_TAU"), settings.float("KD_CE_WEIGHT"), settings.float("FORMAT_LOSS_WEIGHT")
+            ),
+            log_interval=settings.int("LOG_INTERVAL"),
+            checkpoint_interval=settings.int("CHECKPOINT_INTERVAL"),
+            seed=settings.int("SEED"),
+        )

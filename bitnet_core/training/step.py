@@ -1,0 +1,94 @@
+"""One optimizer step: micro-batches in, an update or a refusal out. It knows no schedule, file or event."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitnet_core.model.student import BitLinear, Student
+from bitnet_core.training.batches import Batch
+from bitnet_core.training.losses import Counts, LossParts, LossWeights, distill_loss
+from bitnet_core.training.options import TrainOptions
+from bitnet_core.training.precision import Precision
+
+_FUSED_DEVICES = ("cpu", "cuda", "mps")
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """`parts_5` (loss, kl, ce, format, agreement) and `grad_norm` stay on the device; `finite` was asked for."""
+
+    parts_5: Tensor
+    grad_norm: Tensor
+    tokens: int
+    finite: bool
+
+
+def build_optimizer(student: Student, options: TrainOptions, device: torch.device) -> torch.optim.AdamW:
+    """AdamW with decay on the ternary layers' masters alone: norms and the embedding are not to shrink."""
+    decayed = [module.weight for module in student.modules() if isinstance(module, BitLinear)]
+    chosen = {id(weight) for weight in decayed}
+    rest = [parameter for parameter in student.parameters() if id(parameter) not in chosen]
+    groups = [{"params": decayed}, {"params": rest}]
+    optimizer = torch.optim.AdamW(groups, fused=device.type in _FUSED_DEVICES)
+    apply_options(optimizer, options)
+    return optimizer
+
+
+def apply_options(optimizer: torch.optim.Optimizer, options: TrainOptions) -> None:
+    """Put the settings into the groups; after a resume too, so that the settings win over the checkpoint's."""
+    for group, decay in zip(optimizer.param_groups, (options.weight_decay, 0.0), strict=True):
+        group |= {"betas": options.betas, "eps": options.eps, "weight_decay": decay}
+
+
+class Stepper:
+    """Student, optimizer and loss scale together: what an update touches."""
+
+    def __init__(self, student: Student, options: TrainOptions, device: torch.device, precision: Precision) -> None:
+        self.student, self.options, self.device, self.precision = student, options, device, precision
+        self.optimizer = build_optimizer(student, options, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision.scaled)
+
+    def step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
+        """Accumulate over the batches and update once, unless loss or gradient is not finite.
+
+        Every mean is over all batches together: splitting them differently changes nothing but rounding.
+        """
+        counts = sum((batch.counts for batch in batches), Counts(0, 0, 0))
+        self.optimizer.zero_grad(set_to_none=True)
+        held = self.student.held_weights() if len(batches) > 1 else contextlib.nullcontext()
+        parts_5 = torch.zeros(5, device=self.device)
+        with held:
+            for batch in batches:
+                parts = self._forward(batch.to(self.device), self.options.loss, counts)
+                self.scaler.scale(parts.total).backward()  # type: ignore[no-untyped-call]
+                parts_5 += torch.stack(parts).detach()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.options.clip_norm)
+        # The one place where the host waits for the device: an update that must not happen can't be undone.
+        finite = bool(torch.isfinite(norm) & torch.isfinite(parts_5[0]))
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return StepResult(parts_5, norm, counts.ce, finite)
+
+    def _forward(self, batch: Batch, weights: LossWeights, counts: Counts) -> LossParts:
+        with torch.autocast(self.device.type, self.precision.dtype, enabled=self.precision.autocast):
+            hidden_BTD = self.student(batch.ids_BT)
+            # Only supervised positions reach the head: prompt and padding would be most of its cost.
+            hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
+            return distill_loss(hidden_ND, self.student.output_weight, batch.targets, weights, counts)
+
+    def state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+
+    def restore(self, optimizer: dict[str, Any], scaler: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(optimizer)
+        apply_options(self.optimizer, self.options)
+        if scaler and self.precision.scaled:
+            self.scaler.load_state_dict(scaler)
