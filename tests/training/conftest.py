@@ -1,0 +1,112 @@
+"""A tiny real-shaped problem: sequences whose next token follows from the last one, with a teacher that knows it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.student import Student
+from bitnet_core.stages.context import StageContext
+from bitnet_core.traces.dataset import TraceSequence
+from bitnet_core.training.batches import prepare
+from bitnet_core.training.options import TrainOptions
+from bitnet_core.training.precision import Precision
+from bitnet_core.training.trainer import Trainer
+
+VOCAB, TOP_K = 512, 6
+TINY = {
+    "TOTAL_STEPS": "8",
+    "BUDGET_TOKENS": "100000",
+    "TRAIN_BATCH_SIZE": "4",
+    "LR": "3e-3",
+    "LOG_INTERVAL": "2",
+    "CHECKPOINT_INTERVAL": "1000",
+    "SCHEDULER_TMAX": "8",
+    "MAX_SEQ_LEN": "48",
+}
+
+
+def make_sequence(index: int, *, prompt: int = 6, completion: int = 14, heldout: bool = False) -> TraceSequence:
+    """Token t is followed by (3t + 1) mod 40 with mass 0.7, by its two neighbours with 0.1 each."""
+    rng = np.random.default_rng(index)
+    stream = [int(rng.integers(0, 40))]
+    for _ in range(prompt + completion - 1):
+        stream.append((3 * stream[-1] + 1) % 40)
+    before = np.array(stream[prompt - 1 : -1])
+    likely = (3 * before + 1) % 40
+    ids_CK = np.stack([likely, likely + 40, likely + 80] + [np.zeros_like(likely)] * (TOP_K - 3), axis=1)
+    masses_K = np.array([0.7, 0.1, 0.1] + [0.0] * (TOP_K - 3))
+    with np.errstate(divide="ignore"):
+        logprobs_CK = np.tile(np.log(masses_K), (completion, 1)).astype(np.float32)
+    return TraceSequence(
+        prompt_idx=index,
+        prompt_text="",
+        completion_text="",
+        prompt_ids_P=np.array(stream[:prompt], np.int32),
+        completion_ids_C=np.array(stream[prompt:], np.int32),
+        topk_ids_CK=ids_CK.astype(np.int32),
+        topk_logprobs_CK=logprobs_CK,
+        other_logprob_C=np.full(completion, np.log(0.1), np.float32),
+        kd_valid_C=np.ones(completion, bool),
+        is_struct_C=np.arange(completion) % 5 == 0,
+        heldout=heldout,
+        finish_reason="stop",
+        sequence_hash=f"{index:064x}",
+    )
+
+
+@pytest.fixture(scope="session")
+def sequences() -> list[TraceSequence]:
+    rng = np.random.default_rng(7)
+    return [
+        make_sequence(n, prompt=int(rng.integers(2, 9)), completion=int(rng.integers(5, 30)), heldout=n % 8 == 0)
+        for n in range(48)
+    ]
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path, sequences: list[TraceSequence]) -> Callable[..., Trainer]:
+    """Build a trainer in an experiment of its own; the same arguments give the same run."""
+
+    def make(
+        values: dict[str, str] | None = None,
+        *,
+        name: str = "experiment",
+        dtype: torch.dtype = torch.float32,
+        resume: bool = False,
+        tokenizer_hash: str = "t" * 64,
+        **shape: Any,
+    ) -> Trainer:
+        ctx = StageContext.for_tests(tmp_path / name, "train", TINY | (values or {}))
+        options = TrainOptions.from_settings(ctx.settings)
+        train, _ = prepare([s for s in sequences if not s.heldout], options.max_seq_len)
+        held_out, _ = prepare([s for s in sequences if s.heldout], options.max_seq_len)
+        sizes = {
+            "vocab_size": VOCAB,
+            "hidden_size": 256,
+            "intermediate_size": 256,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 64,
+        }
+        torch.manual_seed(options.seed)
+        trainer = Trainer(
+            ctx,
+            Student(StudentConfig(**sizes | shape)),
+            train,
+            held_out,
+            options,
+            device=torch.device("cpu"),
+            precision=Precision(dtype, "test"),
+            tokenizer_hash=tokenizer_hash,
+        )
+        if resume:
+            trainer.resume()
+        return trainer
+
+    return make

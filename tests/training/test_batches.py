@@ -1,0 +1,115 @@
+"""Every kept token supervised once, at the position that predicts it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.traces.dataset import TraceSequence
+from bitnet_core.training.batches import Sampler, batches_in_order, collate, epoch_plan, prepare
+from tests.training.conftest import make_sequence
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=6),
+    st.integers(1, 60),
+)
+def test_each_supervised_state_has_read_exactly_what_precedes_its_token(
+    sizes: list[tuple[int, int]], max_len: int
+) -> None:
+    sequences = [make_sequence(n, prompt=p, completion=c) for n, (p, c) in enumerate(sizes)]
+    examples, cuts = prepare(sequences, max_len)
+    batch = collate(examples)
+    width = batch.ids_BT.shape[1]
+    assert width <= max_len
+    row = 0
+    for place, (sequence, example) in enumerate(zip(sequences, examples, strict=True)):
+        kept = len(example.targets)
+        assert kept >= 1
+        stream = np.concatenate([sequence.prompt_ids_P, sequence.completion_ids_C])
+        for j in range(kept):
+            position = int(batch.positions_N[row])
+            assert position // width == place
+            read = batch.ids_BT[place, : position % width + 1].tolist()
+            end = len(sequence.prompt_ids_P) + j
+            assert read == stream[max(0, end - len(read)) : end].tolist()
+            assert len(read) == end or cuts.prompts
+            assert int(batch.targets.observed_N[row]) == stream[end]
+            assert batch.targets.topk_ids_NK[row].tolist() == sequence.topk_ids_CK[j].tolist()
+            row += 1
+    assert row == len(batch.targets) == batch.counts.ce
+    assert batch.counts.kd == int(batch.targets.kd_valid_N.sum())
+    assert batch.counts.format == int(batch.targets.is_struct_N.sum())
+    lost = sum(len(s.completion_ids_C) for s in sequences) - row
+    assert lost == cuts.completion_tokens
+
+
+def test_a_long_prompt_leaves_room_for_the_head_of_the_completion() -> None:
+    (example,), cuts = prepare([make_sequence(0, prompt=200, completion=50)], 40)
+    assert len(example.targets) == 10
+    assert len(example.ids_T) == 40
+    assert (cuts.prompts, cuts.completions) == (1, 1)
+    (example,), cuts = prepare([make_sequence(0, prompt=25, completion=50)], 40)
+    assert example.first == 24  # the whole prompt is kept where it leaves a quarter of the room
+    assert (cuts.prompts, cuts.completion_tokens) == (0, 50 - 16)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(1, 300), min_size=1, max_size=90), st.integers(1, 9), st.integers(0, 99), st.integers(0, 5)
+)
+def test_an_epoch_has_every_sequence_once_and_pads_little(
+    lengths: list[int], batch_size: int, seed: int, epoch: int
+) -> None:
+    plan = epoch_plan(lengths, batch_size, seed, epoch)
+    assert sorted(index for batch in plan for index in batch) == list(range(len(lengths)))
+    assert all(1 <= len(batch) <= batch_size for batch in plan)
+    assert plan == epoch_plan(lengths, batch_size, seed, epoch)
+    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in plan)
+    order = np.random.default_rng(0).permutation(len(lengths))
+    shuffled = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if len(lengths) <= batch_size * 16 and len(lengths) > 4 * batch_size:
+        assert padded <= sum(max(lengths[i] for i in batch) * len(batch) for batch in shuffled)
+
+
+def test_epochs_and_seeds_differ() -> None:
+    lengths = list(range(1, 60))
+    plans = [epoch_plan(lengths, 4, seed, epoch) for seed, epoch in ((0, 0), (0, 1), (1, 0))]
+    assert plans[0] != plans[1] != plans[2] != plans[0]
+
+
+@pytest.mark.parametrize("taken", [0, 3, 11, 25])
+def test_the_cursor_goes_on_where_it_stopped(sequences: list[TraceSequence], taken: int) -> None:
+    examples, _ = prepare(sequences, 48)
+    whole = Sampler(examples, 5, seed=3)
+    for _ in range(taken):
+        whole.next()
+    again = Sampler(examples, 5, seed=3)
+    assert again.restore(whole.state())
+    for _ in range(15):
+        assert torch.equal(whole.next().ids_BT, again.next().ids_BT)
+
+
+def test_other_data_starts_a_new_epoch(sequences: list[TraceSequence]) -> None:
+    examples, _ = prepare(sequences, 48)
+    state = Sampler(examples, 5, seed=3).state()
+    other = Sampler(examples[1:], 5, seed=3)
+    assert not other.restore(state)
+    assert (other.epoch, other.place) == (1, 0)
+    assert not Sampler(examples, 6, seed=3).restore(state)
+
+
+def test_evaluation_order_has_everything_once(sequences: list[TraceSequence]) -> None:
+    examples, _ = prepare(sequences, 48)
+    batches = list(batches_in_order(examples, 7))
+    assert sum(batch.counts.ce for batch in batches) == sum(len(example.targets) for example in examples)
+    again = list(batches_in_order(list(examples), 7))
+    assert all(torch.equal(a.ids_BT, b.ids_BT) for a, b in zip(batches, again, strict=True))
+
+
+def test_nothing_to_train_on_is_said() -> None:
+    with pytest.raises(BitnetError, match="no sequence"):
+        Sampler([], 4, 0)

@@ -1,0 +1,119 @@
+"""Whole or passed over; refused with a sentence that names the file and the fix."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.student import Student
+from bitnet_core.training import checkpoints
+from bitnet_core.training.checkpoints import Checkpoint
+
+CONFIG = StudentConfig(64, 256, 256, 1, 4, 4, 32)
+
+
+def checkpoint(step: int, bits: int = 8) -> Checkpoint:
+    torch.manual_seed(step)
+    return Checkpoint(step, step * 100, bits, CONFIG, "abc", Student(CONFIG).state_dict())
+
+
+def test_a_student_comes_back_as_it_was(tmp_path: Path) -> None:
+    given = checkpoint(200, bits=4)
+    saved = checkpoints.save(tmp_path, given, {"step": 200})
+    assert saved.path.name == "mini_bitnet_step_00000200.pt"
+    health = json.loads((tmp_path / "mini_bitnet_step_00000200_health.json").read_text())
+    assert health["sha256"] == saved.sha256
+    student = checkpoints.student_from(checkpoints.load(saved.path))
+    assert student.activation_bits == 4
+    assert not student.training
+    assert "lm_head.weight" not in student.state_dict()
+    for name, tensor in student.state_dict().items():
+        assert torch.equal(tensor, given.model[name])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_latest_passes_over_what_is_not_whole(tmp_path: Path) -> None:
+    assert checkpoints.latest(tmp_path) is None
+    paths = [checkpoints.save(tmp_path, checkpoint(step), {"step": step}).path for step in (5, 10, 15)]
+    assert checkpoints.latest(tmp_path) == paths[2]
+    paths[2].write_bytes(paths[2].read_bytes()[:-100])
+    assert checkpoints.latest(tmp_path) == paths[1]
+    checkpoints.health_of(paths[1]).unlink()
+    assert checkpoints.latest(tmp_path) == paths[0]
+    checkpoints.health_of(paths[0]).write_text("{")
+    assert checkpoints.latest(tmp_path) is None
+
+
+def test_the_newest_three_and_the_best_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4, 5, 6):
+        checkpoints.save(tmp_path, checkpoint(step), {})
+    (tmp_path / "mine.pt").write_bytes(b"a user's own file")
+    checkpoints.prune(tmp_path, best_step=2)
+    assert [path.name[-4:] for path in checkpoints.found(tmp_path)] == ["6.pt", "5.pt", "4.pt", "2.pt"]
+    assert len(list(tmp_path.glob("*_health.json"))) == 4
+    assert (tmp_path / "mine.pt").exists()
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("raise SystemExit('code of a checkpoint was run')",))
+
+
+def test_bad_files_end_in_a_sentence(tmp_path: Path) -> None:
+    good = checkpoints.save(tmp_path, checkpoint(1), {}).path
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    text = tmp_path / "text.pt"
+    text.write_text("not a checkpoint")
+    empty = tmp_path / "empty.pt"
+    empty.touch()
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"state_dict": {}}, foreign)
+    evil = tmp_path / "evil.pt"
+    torch.save(Evil(), evil)
+    for path in (cut, text, empty, foreign, evil):
+        with pytest.raises(BitnetError, match=path.name) as raised:
+            checkpoints.load(path)
+        assert "move it away" in str(raised.value)
+    with pytest.raises(BitnetError, match="does not exist"):
+        checkpoints.load(tmp_path / "absent.pt")
+    newer = torch.load(good, weights_only=True) | {"version": 99}
+    torch.save(newer, foreign)
+    with pytest.raises(BitnetError, match="format 99"):
+        checkpoints.load(foreign)
+
+
+def test_another_student_is_named_on_both_sides() -> None:
+    given, path = checkpoint(1), Path("c.pt")
+    checkpoints.require_same_student(path, given, CONFIG, "abc")
+    longer = dataclasses.replace(CONFIG, max_position_embeddings=999)
+    checkpoints.require_same_student(path, given, longer, "abc")
+    wider = dataclasses.replace(CONFIG, hidden_size=512)
+    with pytest.raises(BitnetError, match=r"c\.pt.*hidden_size=256.*hidden_size=512.*another experiment"):
+        checkpoints.require_same_student(path, given, wider, "abc")
+    with pytest.raises(BitnetError, match=r"tokenizer abc.*def.*left as they are"):
+        checkpoints.require_same_student(path, given, CONFIG, "def")
+
+
+def test_a_description_that_does_not_fit_its_tensors_is_refused() -> None:
+    given = checkpoint(3)
+    with pytest.raises(BitnetError, match="step 3"):
+        checkpoints.student_from(dataclasses.replace(given, config=dataclasses.replace(CONFIG, vocab_size=65)))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = checkpoints.save(tmp_path, checkpoint(1), {}).path
+
+    def full(_payload: object, out: object) -> None:
+        out.write(b"some bytes")  # type: ignore[attr-defined]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(BitnetError, match=r"No space left.*free some space"):
+        checkpoints.save(tmp_path, checkpoint(2), {})
+    assert checkpoints.latest(tmp_path) == first
+    assert len(list(tmp_path.iterdir())) == 2
