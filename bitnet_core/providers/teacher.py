@@ -5,11 +5,12 @@ Wires settings, secrets, the provider table and the client together. Knows no tr
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers import embedded
+from bitnet_core.providers.embedded_files import GGUF_SHA256
 from bitnet_core.providers.openai_chat import ChatResult, OpenAIChat, missing_key
 from bitnet_core.providers.table import Provider, profile
 from bitnet_core.stages.context import StageContext
@@ -56,36 +57,38 @@ class Teacher:
                 ) from error
             raise
 
-    def payload(self, messages: Sequence[Mapping[str, str]], sampling: Mapping[str, Any]) -> dict[str, Any]:
-        """The body that `chat(messages, **sampling)` sends."""
-        return self._chat.payload(
-            messages,
-            sampling["max_tokens"],
-            sampling["temperature"],
-            sampling["top_p"],
-            sampling.get("top_logprobs", 0),
-            sampling.get("seed"),
-        )
-
     def memory_bytes(self) -> int | None:
         """Resident bytes that loading and running the model added; None for one that is not ours."""
         return self._server.memory() if self._server else None
 
 
-def teacher_profile(settings: Settings) -> Provider:
-    """The provider that TEACHER_PROVIDER, or else PROVIDER, names."""
-    return profile(settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER"))
+@dataclass(frozen=True)
+class Identity:
+    """Which teacher the settings name; known without opening it."""
+
+    provider: Provider
+    model: str
+    base_url: str
+    """Empty for the embedded teacher, whose address is another one each time."""
+
+    @property
+    def origin(self) -> str:
+        """What makes its answers its own: the address, or the hash of the embedded model's file."""
+        return self.base_url or f"embedded:{GGUF_SHA256}"
 
 
-def teacher_model(settings: Settings) -> str:
-    """The model's name. BitnetError when none is set for a provider that has many."""
-    provider = teacher_profile(settings)
+def identify(settings: Settings) -> Identity:
+    """The teacher of TEACHER_PROVIDER, or else PROVIDER. BitnetError when its model or address is not set."""
+    provider = profile(settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER"))
     if provider.name == "embedded":
-        return embedded.MODEL_NAME
+        return Identity(provider, embedded.MODEL_NAME, "")
     model = settings.text("TEACHER_MODEL") or settings.text(provider.model_setting)
     if not model:
         raise BitnetError(f"No model is set for {provider.name}; set TEACHER_MODEL (or {provider.model_setting}).")
-    return model
+    base_url = settings.text("TEACHER_BASE_URL") or settings.text(provider.base_url_setting) or provider.base_url
+    if not base_url:
+        raise BitnetError(f"No address is set for {provider.name}; set {provider.base_url_setting} to its base URL.")
+    return Identity(provider, model, base_url.rstrip("/"))
 
 
 @contextlib.asynccontextmanager
@@ -96,8 +99,8 @@ async def open_teacher(ctx: StageContext, *, parallel: int = 1, context: int | N
     gets. BitnetError for a missing key, model or address, and for what `ensure_files` and the server say.
     """
     settings = ctx.settings
-    provider = teacher_profile(settings)
-    model = teacher_model(settings)
+    identity = identify(settings)
+    provider, model, base_url = identity.provider, identity.model, identity.base_url
 
     def on_retry(reason: str, wait: float) -> None:
         code = "rate_limited" if reason == "rate limited" else "retrying"
@@ -115,9 +118,6 @@ async def open_teacher(ctx: StageContext, *, parallel: int = 1, context: int | N
             async with chat:
                 yield Teacher(chat, server)
         return
-    base_url = settings.text("TEACHER_BASE_URL") or settings.text(provider.base_url_setting) or provider.base_url
-    if not base_url:
-        raise BitnetError(f"No address is set for {provider.name}; set {provider.base_url_setting} to its base URL.")
     key = ctx.secret("TEACHER_API_KEY") or ctx.secret(provider.key_setting)
     if key is None and provider.needs_key:
         raise missing_key(provider)

@@ -112,9 +112,9 @@ def _with_both_sides(sequences: list[TraceSequence]) -> list[TraceSequence]:
 
 
 def _load_shard(path: Path, max_topk: int) -> tuple[schema.TraceMetadata, list[TraceSequence]]:
-    rows = _read(path, schema.KD)
-    streams = _read(schema.stream_of(path), schema.STREAM)
-    metadata = schema.read_metadata(rows.schema)
+    key_values, rows = _read(path, schema.KD)
+    _, streams = _read(schema.stream_of(path), schema.STREAM)
+    metadata = schema.read_metadata(key_values)
     if metadata is None:
         raise BitnetError(f"{path} was not written by this program (its metadata is missing); {_AGAIN}.")
     if metadata.schema_version != schema.SCHEMA_VERSION:
@@ -130,13 +130,13 @@ def _load_shard(path: Path, max_topk: int) -> tuple[schema.TraceMetadata, list[T
     return metadata, found
 
 
-def _read(path: Path, wanted: pa.Schema) -> pa.Table:
+def _read(path: Path, wanted: pa.Schema) -> tuple[dict[bytes, bytes] | None, pa.Table]:
     try:
         with pq.ParquetFile(path) as file:
             missing = [name for name in wanted.names if name not in file.schema_arrow.names]
             if missing:
                 raise BitnetError(f"{path} has no column {missing[0]}; {_AGAIN}.")
-            table = file.read(columns=wanted.names).replace_schema_metadata(file.schema_arrow.metadata)
+            key_values, table = file.metadata.metadata, file.read(columns=wanted.names)
     except FileNotFoundError as error:
         raise BitnetError(f"{path} is missing; run `bitnet collect` again to write it.") from error
     except (pa.ArrowException, OSError) as error:
@@ -149,7 +149,7 @@ def _read(path: Path, wanted: pa.Schema) -> pa.Table:
         if table.column(place).null_count:
             row = table.column(place).is_null().to_numpy().argmax()
             raise BitnetError(f"{path}, row {row}: {field.name} is null; {_AGAIN}.")
-    return table
+    return key_values, table
 
 
 def _dicts(table: pa.Table) -> Iterator[dict[str, Any]]:

@@ -28,6 +28,7 @@ class KDRow:
     """What supervises `completion_ids[stream_pos]`; candidates most likely first."""
 
     stream_pos: int
+    step_idx: int
     topk_ids: tuple[int, ...]
     topk_logprobs: tuple[float, ...]
     other_logprob: float
@@ -53,6 +54,7 @@ class Projection:
 class _Step:
     """A teacher step in ids of the shared vocabulary. Without candidates: bytes of unreported tokens."""
 
+    index: int
     token_id: int
     data: bytes
     logprob: float
@@ -76,7 +78,7 @@ def project(steps: Sequence[TeacherStep], finish_reason: str, tokenizer: Student
 
     Raises Rejected with a code for steps that can't be used; never leaves a step out.
     """
-    resolved = [part for step in steps for part in _resolve(step, tokenizer)]
+    resolved = [part for index, step in enumerate(steps) for part in _resolve(index, step, tokenizer)]
     ending = resolved.pop() if resolved and not resolved[-1].data else None
     if any(not step.data for step in resolved):
         raise Rejected("control_token")
@@ -111,7 +113,7 @@ def project(steps: Sequence[TeacherStep], finish_reason: str, tokenizer: Student
     )
 
 
-def _resolve(step: TeacherStep, tokenizer: StudentTokenizer) -> list[_Step]:
+def _resolve(place: int, step: TeacherStep, tokenizer: StudentTokenizer) -> list[_Step]:
     """Check a step and find its ids: the provider's own where it gives them, else by their bytes.
 
     llama.cpp holds a token back while the text ends inside a character, and reports the last token of the
@@ -129,7 +131,7 @@ def _resolve(step: TeacherStep, tokenizer: StudentTokenizer) -> list[_Step]:
     if token_id is None:
         raise Rejected("unknown_token")
     held_back = step.data[: len(step.data) - len(data)]
-    unreported = _Step(-1, held_back, 0.0, (), (), 0.0, clamped=False, unmapped=0)
+    unreported = _Step(place, -1, held_back, 0.0, (), (), 0.0, clamped=False, unmapped=0)
     mass = settle_mass(step.top_logprobs)
     found: dict[int, float] = {}
     unmapped = 0
@@ -144,6 +146,7 @@ def _resolve(step: TeacherStep, tokenizer: StudentTokenizer) -> list[_Step]:
     if not ordered:
         raise Rejected("unknown_candidates")
     found_step = _Step(
+        index=place,
         token_id=token_id,
         data=data,
         # Rounding may leave it a hair above 0; a probability is at most 1.
@@ -220,6 +223,7 @@ def _row(position: int, candidates: tuple[dict[int, float], float], step: _Step)
     ordered = sorted(found.items(), key=lambda item: -item[1])
     return KDRow(
         stream_pos=position,
+        step_idx=step.index,
         topk_ids=tuple(index for index, _ in ordered),
         topk_logprobs=tuple(logprob for _, logprob in ordered),
         other_logprob=other,

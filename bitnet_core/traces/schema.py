@@ -1,7 +1,7 @@
 """Parquet schemas of both trace layers and of the metadata they carry (DESIGN §6). Data only."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -118,15 +118,19 @@ class TraceMetadata:
     vocab_size: int
     top_k: int
     config_hash: str
+    """Of all that decides the content besides the requests: teacher, sampling, tokenizer, template."""
+    keys: Sequence[str]
+    """Keys of the requests whose answers are in the file, in order."""
     counts: Mapping[str, int]
 
-    def attach(self, schema: pa.Schema) -> pa.Schema:
-        return schema.with_metadata({METADATA_KEY: json.dumps(asdict(self), sort_keys=True).encode()})
+    def as_key_values(self) -> dict[str, str]:
+        """For a Parquet file's own metadata."""
+        return {METADATA_KEY.decode(): json.dumps(asdict(self), sort_keys=True)}
 
 
-def read_metadata(schema: pa.Schema) -> TraceMetadata | None:
-    """The metadata of a file, or None when it has none that can be understood."""
+def read_metadata(key_values: Mapping[bytes, bytes] | None) -> TraceMetadata | None:
+    """What a file's key-values say, or None when it is nothing that can be understood."""
     try:
-        return TraceMetadata(**json.loads((schema.metadata or {})[METADATA_KEY]))
+        return TraceMetadata(**json.loads((key_values or {})[METADATA_KEY]))
     except (KeyError, ValueError, TypeError):
         return None
