@@ -84,8 +84,9 @@ class PackedBitLinear(BitLinear):
 
     @torch.no_grad()
     def project(self, x_q: Tensor) -> Tensor:
-        """x_q [..., I] times the ternary weight: [..., O] in x_q's dtype, computed in fp32."""
-        x_MI = x_q.reshape(-1, self.in_features).float()
+        """x_q [..., I] times the ternary weight: [..., O] in x_q's dtype, computed in fp32 (fp64 for fp64)."""
+        x_MI = x_q.reshape(-1, self.in_features)
+        x_MI = x_MI if x_MI.dtype == torch.float64 else x_MI.float()
         total = self.packed.shape[0]
         step = min(total, max(1, self._scratch(x_MI) // (CODES_PER_BYTE * self.in_features)))
         scratch = x_MI.new_empty(CODES_PER_BYTE * step * self.in_features)

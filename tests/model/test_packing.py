@@ -1,6 +1,5 @@
 """Two bits a weight: pack and unpack are inverses, and a packed student computes what the quantised one does."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,10 +60,9 @@ def linear(request: pytest.FixtureRequest) -> BitLinear:
 
 
 @pytest.fixture(params=[packing._SCRATCH_PREFILL, 64, 1], ids=["whole", "chunks", "a row at a time"])
-def _scratch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _scratch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "_SCRATCH_PREFILL", request.param)
     monkeypatch.setattr(packing, "_SCRATCH_DECODE", request.param)
-    return
 
 
 @pytest.mark.usefixtures("_scratch")

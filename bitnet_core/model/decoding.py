@@ -1,0 +1,131 @@
+"""Generation with a KV cache: one prefill, then a token at a time. It knows ids, not text, tokenizers or files.
+
+The student must be one whose weights are quantised already (`pack_student`, or `Student.held_weights`), or every
+token would quantise every weight anew.
+
+Shapes: P prompt tokens, V vocabulary.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.model.cache import KVCache
+from bitnet_core.model.student import Student
+
+# Asking a GPU whether the end token has come makes the host wait for it, so there it is asked in strides and
+# what came after the end is dropped. On a CPU the question is free.
+_STRIDE_GPU = 16
+FinishReason = Literal["eos", "length", "context"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Temperature 0 is greedy; `top_p` 1 keeps the whole distribution."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Generation:
+    """New ids, the end token included if it came. `decode_s` is the time of all tokens after the first."""
+
+    ids: list[int]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    prefill_s: float
+    decode_s: float
+
+    @property
+    def decode_tokens_per_s(self) -> float | None:
+        """None when there was no second token to time."""
+        steps = len(self.ids) - 1
+        return steps / self.decode_s if steps > 0 and self.decode_s > 0 else None
+
+
+@torch.inference_mode()
+def generate(
+    student: Student,
+    prompt_ids: Sequence[int],
+    sampling: Sampling,
+    *,
+    eos_id: int | None = None,
+    generator: torch.Generator | None = None,
+    between: Callable[[], None] = lambda: None,
+) -> Generation:
+    """Continue one prompt until the end token, `max_new_tokens` or the end of the context.
+
+    `generator` must live on the student's device; the same seed gives the same ids. `between` is called between
+    tokens and may raise. Raises BitnetError for a prompt that is empty or leaves no room to answer.
+    """
+    device = student.output_weight.device
+    limit = student.config.max_position_embeddings
+    if not 0 < len(prompt_ids) <= limit:
+        raise BitnetError(
+            f"A prompt has {len(prompt_ids)} tokens and the student reads 1 to {limit}; shorten it, "
+            "or train with a longer MAX_SEQ_LEN."
+        )
+    # The token after the last position can still be predicted, it only can't be read.
+    room = limit - len(prompt_ids) + 1
+    steps = min(sampling.max_new_tokens, room)
+    stride = _stride(device)
+    cache = KVCache(
+        student.config, max_len=len(prompt_ids) + steps - 1, device=device, dtype=student.output_weight.dtype
+    )
+    new_ids_N = torch.empty(steps, dtype=torch.int64, device=device)
+    started = _now(device)
+    hidden_11D = student(torch.tensor([list(prompt_ids)], device=device), cache=cache)[:, -1:]
+    new_ids_N[0] = pick(student.logits(hidden_11D)[0, 0], sampling, generator)
+    prefilled = _now(device)
+    made = 1
+    while made < steps:
+        if eos_id is not None and made % stride == 0 and bool((new_ids_N[made - stride : made] == eos_id).any()):
+            break
+        between()
+        hidden_11D = student(new_ids_N[made - 1].view(1, 1), cache=cache)
+        new_ids_N[made] = pick(student.logits(hidden_11D)[0, 0], sampling, generator)
+        made += 1
+    ended = _now(device)
+    ids = new_ids_N[:made].tolist()
+    finish: FinishReason = "length" if made == sampling.max_new_tokens else "context"
+    if eos_id in ids:
+        ids, finish = ids[: ids.index(eos_id) + 1], "eos"
+    # Tokens past the end that a stride computed took their share of the time.
+    decode_s = (ended - prefilled) * (len(ids) - 1) / (made - 1) if made > 1 else 0.0
+    return Generation(ids, finish, len(prompt_ids), prefilled - started, decode_s)
+
+
+def pick(logits_V: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> Tensor:
+    """One id (a scalar tensor on the logits' device): the argmax at temperature 0, else a sample of the nucleus."""
+    if sampling.temperature == 0:
+        return logits_V.argmax()
+    probs_V = nucleus(torch.softmax(logits_V.float() / sampling.temperature, dim=-1), sampling.top_p)
+    return torch.multinomial(probs_V, 1, generator=generator)[0]
+
+
+def nucleus(probs_V: Tensor, top_p: float) -> Tensor:
+    """Renormalise over the smallest set of most likely tokens whose mass reaches `top_p` (Holtzman et al. 2020)."""
+    if top_p >= 1:
+        return probs_V
+    sorted_V, order_V = probs_V.sort(descending=True, stable=True)
+    before_V = sorted_V.cumsum(-1) - sorted_V
+    # The most likely token has nothing before it, so it always stays.
+    kept_V = torch.where(before_V < top_p, sorted_V, 0.0)
+    return torch.zeros_like(probs_V).scatter_(0, order_V, kept_V / kept_V.sum())
+
+
+def _stride(device: torch.device) -> int:
+    return _STRIDE_GPU if device.type == "cuda" else 1
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
