@@ -29,10 +29,6 @@ def _launch_really() -> "Launch":
     return launch
 
 
-_HOME_STYLE = "screens/experiments.tcss"
-_WELCOME_STYLES = ("screens/cards.tcss", "screens/welcome.tcss")
-
-
 class BitnetApp(App[None]):
     """`root` opens that experiment at once. `launch` starts a stage; tests give their own."""
 
@@ -43,9 +39,8 @@ class BitnetApp(App[None]):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (15, "-short"), (30, "-tall")]  # noqa: RUF012
 
     def __init__(self, home: Path, root: Path | None = None, launch: "Launch | None" = None) -> None:
-        self._first_run = root is None and not Workspace(home).experiments()
-        # The first screen's styles come with the app's: read on their own, they would be a second pass over all.
-        super().__init__(css_path=["app.tcss", *(_WELCOME_STYLES if self._first_run else (_HOME_STYLE,))])
+        # The list's styles come with the app's: read on their own, they would be a second pass over all of them.
+        super().__init__(css_path=["app.tcss", "screens/experiments.tcss"])
         self.home = home
         self._root = root
         self._launch = launch
@@ -61,10 +56,6 @@ class BitnetApp(App[None]):
             self.theme = theme.DARK.name
 
     def get_default_screen(self) -> Screen[None]:
-        if self._first_run:
-            from bitnet_tui.screens.welcome import WelcomeScreen
-
-            return WelcomeScreen()
         from bitnet_tui.screens.experiments import ExperimentsScreen
 
         return ExperimentsScreen()
@@ -72,6 +63,14 @@ class BitnetApp(App[None]):
     def on_mount(self) -> None:
         if self._root is not None:
             self.open_experiment(self._root)
+        elif not Workspace(self.home).experiments():
+            self.welcome()
+
+    def welcome(self) -> None:
+        """Nothing here yet: offer the demo and a new experiment."""
+        from bitnet_tui.screens.welcome import WelcomeScreen
+
+        self.push_screen(WelcomeScreen())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(theme.DEFAULTS)
@@ -89,11 +88,12 @@ class BitnetApp(App[None]):
     def open_experiment(self, root: Path, run: str | None = None) -> None:
         """Show an experiment over the list, and start `run` in it when given."""
         from bitnet_tui.screens.experiment import ExperimentScreen
-        from bitnet_tui.screens.experiments import ExperimentsScreen
 
-        if not isinstance(self.screen, ExperimentsScreen):
-            self.switch_screen(ExperimentsScreen())
-        self.push_screen(ExperimentScreen(root.absolute(), run))
+        screen = ExperimentScreen(root.absolute(), run)
+        if self.screen.has_class("welcome"):
+            self.switch_screen(screen)
+        else:
+            self.push_screen(screen)
 
     def action_next_theme(self) -> None:
         self.theme = theme.LIGHT.name if self.current_theme.dark else theme.DARK.name
@@ -106,10 +106,8 @@ class BitnetApp(App[None]):
 
     def _fatal_error(self) -> None:
         # Textual would print a traceback with the values of local variables, keys among them.
-        from rich.segment import Segment, Segments
-
         from bitnet_tui import crash
 
-        sentence = crash.report(self._exception or RuntimeError("unknown"), self.typed_secrets)
-        self._exit_renderables.append(Segments([Segment(sentence), Segment.line()]))
+        if self._exception is not None and not self._exit_renderables:
+            self._exit_renderables.append(crash.report(self._exception, self.typed_secrets))
         self._close_messages_no_wait()

@@ -34,7 +34,11 @@ DEFAULTS: Mapping[str, str] = _DARK
 
 
 def _variables(colours: Mapping[str, str], accent: str, edge: str, surface: str) -> dict[str, str]:
+    scrollbar = {f"scrollbar{state}": edge for state in ("", "-hover", "-active")}
+    scrollbar |= {f"scrollbar-background{state}": surface for state in ("", "-hover", "-active")}
     return {
+        **scrollbar,
+        "scrollbar-corner-color": surface,
         "footer-background": surface,
         "footer-description-foreground": colours["label"],
         "footer-key-foreground": accent,

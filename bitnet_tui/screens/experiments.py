@@ -84,7 +84,7 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
         self._cards = cards
         self.query_one("#head", Painted).show((self.head(),))
         if not view and self.is_current:
-            self._show_welcome()
+            self.bitnet.welcome()
 
     def _rebuild(self, entries: "OptionList", cards: dict[str, tuple[Line, ...]]) -> None:
         from textual.widgets.option_list import Option
@@ -105,11 +105,6 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
     def _marked(self) -> str | None:
         option = self._entries.highlighted_option
         return option.id if option else None
-
-    def _show_welcome(self) -> None:
-        from bitnet_tui.screens.welcome import WelcomeScreen
-
-        self.app.switch_screen(WelcomeScreen())
 
     def on_option_list_option_selected(self) -> None:
         self.action_open()

@@ -32,6 +32,9 @@ class WelcomeScreen(BaseScreen):
     ]
     AUTO_FOCUS = "#try"
 
+    def __init__(self) -> None:
+        super().__init__(classes="welcome")
+
     def head(self) -> Line:
         return line(Span("bitnet-tui", "title"), Span("  welcome", "label"))
 

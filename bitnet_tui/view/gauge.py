@@ -57,7 +57,7 @@ def _badge(run: RunShown, budget: float) -> list[Span]:
 
 def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:
     if progress is None:
-        return line(Span("nothing to show yet" if ended else "waiting for the first progress…", "label"))
+        return () if ended else line(Span("waiting for the first progress…", "label"))
     text = progress_text(progress)
     label = f"  {progress.label}" if progress.label else ""
     if progress.total is None:

@@ -76,7 +76,10 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
     pairs = []
     if progress is not None and run.stage != PIPELINE.name:
         if progress.rate is not None:
-            pairs.append(("rate", f"{significant(progress.rate)} {progress.unit}/s", "value"))
+            rate = (
+                size(progress.rate) if progress.unit == "bytes" else f"{significant(progress.rate)} {progress.unit}"
+            )
+            pairs.append(("rate", f"{rate}/s", "value"))
         if run.active:
             pairs.append(("ETA", _eta(run), "value"))
     traces = run.view.traces

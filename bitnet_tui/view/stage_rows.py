@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from bitnet_core.history import History
 from bitnet_core.run_record import Run, RunRecord, state_of
 from bitnet_core.stages.catalog import PIPELINE, STAGES, stage
-from bitnet_tui.view.numbers import duration, percent
+from bitnet_tui.view.numbers import duration, percent, size
 from bitnet_tui.view.records import last_event
 from bitnet_tui.view.run_fold import Progress
 from bitnet_tui.view.states import ACTIVE, RESUMABLE
@@ -82,8 +82,10 @@ def running(rows: tuple[StageRow, ...]) -> StageRow | None:
 
 
 def progress_text(progress: Progress | None) -> str:
-    """`37/120 sequences`, or `37 sequences` when the whole is not known."""
+    """`37/120 sequences`, `41 MB of 93 MB`, or `37 sequences` when the whole is not known."""
     if progress is None:
         return ""
+    if progress.unit == "bytes":
+        return size(progress.done) + (f" of {size(progress.total)}" if progress.total is not None else "")
     whole = f"/{progress.total:,.0f}" if progress.total is not None else ""
     return f"{progress.done:,.0f}{whole} {progress.unit}".strip()

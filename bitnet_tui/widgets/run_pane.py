@@ -58,7 +58,8 @@ class RunPane(Vertical):
         run = view.run
         self._painted("title", (panels.title(view, cells),))
         self._painted("alerts", panels.alert_lines(run, view.problem, cells, _MOST_ALERT_LINES))
-        self._painted("gauge", (_bar(run, launching, cells),))
+        bar = _bar(run, launching, cells)
+        self._painted("gauge", (bar,) if bar else ())
         self._painted("figures", panels.figures(run, cells) if run else ())
         self._overview(view, run, curves, cells, log=log)
         self._painted("results-text", panels.result_lines(run, cells - 2))

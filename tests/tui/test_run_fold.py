@@ -1,0 +1,128 @@
+"""Folding events: what the screen shows of a run, whatever JSON comes."""
+
+import json
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.events import KINDS, EventReader, EventWriter
+from bitnet_tui.view.run_fold import RunFold
+
+_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=4), inner, max_size=4)),
+    max_leaves=8,
+)
+_names = st.sampled_from(
+    ["t", "seq", "step", "seen_tokens", "loss", "kl", "ce", "format", "done", "total", "unit", "columns", "rows", "name",
+     "prompt", "text", "dropped", "tokens", "kept", "from_bits", "to_bits", "message", "code", "path", "bytes", "state",
+     "error", "level"]
+)  # fmt: skip
+_event = st.builds(lambda kind, fields: {**fields, "kind": kind}, st.sampled_from(KINDS), st.dictionaries(_names, _json))
+
+
+def _metric(step: int, **fields) -> dict:
+    return {"kind": "metric", "step": step, "seen_tokens": step * 10, **fields}
+
+
+@given(st.lists(_event, max_size=30))
+def test_any_json_is_survived_and_only_finite_numbers_come_out(events):
+    fold = RunFold()
+    fold.feed(events)
+    view = fold.view()
+    for curve in view.curves:
+        for segment in curve.segments:
+            assert all(math.isfinite(x) and math.isfinite(y) for x, y in segment)
+    assert view.log_total >= len(view.log)
+
+
+@given(st.lists(_event, max_size=20), st.integers(0, 20))
+def test_in_pieces_or_at_once_is_the_same(events, cut):
+    at_once, in_pieces = RunFold(), RunFold()
+    at_once.feed(events)
+    in_pieces.feed(events[:cut])
+    in_pieces.view()
+    in_pieces.feed(events[cut:])
+    # A number of JSON may be NaN, which equals nothing; the text of it does.
+    assert repr(at_once.view()) == repr(in_pieces.view())
+
+
+def test_nothing_new_is_the_same_object():
+    fold = RunFold()
+    fold.feed([_metric(1, loss=2.0)])
+    assert fold.view() is fold.view()
+
+
+def test_the_newest_metric_wins_and_null_means_not_finite():
+    fold = RunFold()
+    fold.feed([_metric(1, loss=2.0, lr=1e-3), _metric(2, loss=None, nonfinite=1), _metric(3, loss=1.5)])
+    view = fold.view()
+    assert (view.metric.loss, view.metric.lr, view.metric.nonfinite) == (1.5, 1e-3, 1)
+    loss = next(curve for curve in view.curves if curve.name == "loss")
+    assert loss.segments == (((10.0, 2.0),), ((30.0, 1.5),))
+    assert loss.not_finite == (20.0,)
+
+
+def test_alerts_of_one_code_count_up_and_the_newest_words_stay():
+    fold = RunFold()
+    fold.feed([{"kind": "alert", "code": "nonfinite", "message": f"step {n}", "severity": "warning"} for n in range(3)])
+    (alert,) = fold.view().alerts
+    assert (alert.message, alert.times) == ("step 2", 3)
+
+
+def test_a_later_table_of_the_same_name_replaces_the_earlier():
+    fold = RunFold()
+    for value in (1, 2):
+        fold.feed([{"kind": "table", "name": "qei", "columns": ["a"], "rows": [[value]]}])
+    assert [table.rows for table in fold.view().tables] == [((2,),)]
+
+
+def test_traces_add_up():
+    fold = RunFold()
+    fold.feed(
+        [
+            {"kind": "trace", "tokens": 10, "kept": 9, "dropped": {"mass": 1}},
+            {"kind": "trace", "tokens": 5, "kept": 5, "dropped": {}, "other_mass_mean": 0.03},
+        ]
+    )
+    traces = fold.view().traces
+    assert (traces.sequences, traces.tokens, traces.kept, traces.dropped) == (2, 15, 14, (("mass", 1.0),))
+    assert traces.other_mass_mean == 0.03
+
+
+def test_torn_lines_are_not_there_yet_and_a_replaced_file_starts_anew(tmp_path):
+    path = tmp_path / "events.jsonl"
+    writer = EventWriter(path)
+    writer.emit("metric", step=1, seen_tokens=10, loss=3.0)
+    with path.open("ab") as file:
+        file.write(b'{"kind": "metric", "step": 2, "seen')
+    fold, reader = RunFold(), EventReader(path)
+    fold.feed(reader.read_new())
+    assert fold.view().metric.step == 1
+    with path.open("ab") as file:
+        file.write(b'_tokens": 20, "loss": 2.0}\n')
+    fold.feed(reader.read_new())
+    assert (fold.view().metric.step, fold.view().metric.loss) == (2, 2.0)
+    path.unlink()
+    EventWriter(path).emit("metric", step=7, seen_tokens=70, loss=1.0)
+    fold.feed(reader.read_new())
+    (loss,) = [curve for curve in fold.view().curves if curve.name == "loss"]
+    assert loss.segments == (((70.0, 1.0),),)
+
+
+def test_control_characters_from_outside_are_never_drawn():
+    fold = RunFold()
+    fold.feed([{"kind": "sample", "prompt": "\x1b[2J\x07", "text": "a\tb", "source": "x"}])
+    fold.feed([{"kind": "log", "message": json.loads('"\\u001b]0;title\\u0007"'), "level": "info"}])
+    view = fold.view()
+    assert "\x1b" not in view.samples[0].prompt + "".join(view.log)
+
+
+def test_a_long_run_folds_in_bounded_memory():
+    fold = RunFold()
+    fold.feed(_metric(step, loss=2.0, kl=1.0, ce=3.0, format=1.0) for step in range(20_000))
+    fold.feed({"kind": "log", "message": str(n), "level": "info"} for n in range(5_000))
+    view = fold.view()
+    assert all(sum(len(segment) for segment in curve.segments) < 2100 for curve in view.curves)
+    assert (len(view.log), view.log_total) == (2000, 5000)

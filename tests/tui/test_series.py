@@ -1,0 +1,68 @@
+"""Curves in bounded memory: extremes survive, gaps stay, and nothing that is not finite comes through."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_tui.view.series import Series, thin
+
+_value = st.one_of(st.none(), st.floats(min_value=-1e6, max_value=1e6))
+
+
+def _points(series: Series) -> list[tuple[float, float]]:
+    return [point for segment in series.segments() for point in segment]
+
+
+@given(st.lists(_value, max_size=600), st.integers(min_value=2, max_value=32))
+def test_against_the_list_that_keeps_everything(values, capacity):
+    series = Series(capacity=capacity)
+    for x, y in enumerate(values):
+        series.append(float(x), y)
+    kept = _points(series)
+    there = {(float(x), y) for x, y in enumerate(values) if y is not None}
+    assert set(kept) <= there
+    assert [x for x, _ in kept] == sorted(x for x, _ in kept)
+    assert len(kept) <= 2 * (2 * capacity + 1)
+    if there:
+        assert min(y for _, y in kept) == min(y for _, y in there)
+        assert max(y for _, y in kept) == max(y for _, y in there)
+        assert series.last == next(y for y in reversed(values) if y is not None)
+
+
+@given(st.lists(_value, max_size=100))
+def test_short_series_keep_every_point_and_every_gap(values):
+    series = Series(capacity=100)
+    for x, y in enumerate(values):
+        series.append(float(x), y)
+    expected: list[list[tuple[float, float]]] = [[]]
+    for x, y in enumerate(values):
+        if y is None:
+            expected.append([])
+        else:
+            expected[-1].append((float(x), y))
+    assert [list(segment) for segment in series.segments()] == [part for part in expected if part]
+
+
+def test_a_million_points_stay_small_and_the_spike_survives():
+    series = Series()
+    for step in range(1_000_000):
+        series.append(float(step), 9.0 if step == 123_457 else 1.0 + step * 1e-9)
+    points = _points(series)
+    assert len(points) <= 4 * series.capacity + 2
+    assert (123_457.0, 9.0) in points
+
+
+@given(st.lists(st.floats(min_value=-1e3, max_value=1e3), min_size=1, max_size=500), st.integers(2, 60))
+def test_thinning_keeps_the_extremes(values, most):
+    segment = tuple((float(x), y) for x, y in enumerate(values))
+    thinned = [point for part in thin([segment], most) for point in part]
+    assert len(thinned) <= max(most, 2)
+    assert set(thinned) <= set(segment)
+    assert min(y for _, y in thinned) == min(values)
+    assert max(y for _, y in thinned) == max(values)
+
+
+def test_thinning_many_gaps_draws_through():
+    segments = [((float(x), math.sin(x)),) for x in range(1000)]
+    assert len(thin(segments, 100)) == 1
