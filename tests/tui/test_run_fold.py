@@ -19,7 +19,9 @@ _names = st.sampled_from(
      "prompt", "text", "dropped", "tokens", "kept", "from_bits", "to_bits", "message", "code", "path", "bytes", "state",
      "error", "level"]
 )  # fmt: skip
-_event = st.builds(lambda kind, fields: {**fields, "kind": kind}, st.sampled_from(KINDS), st.dictionaries(_names, _json))
+_event = st.builds(
+    lambda kind, fields: {**fields, "kind": kind}, st.sampled_from(KINDS), st.dictionaries(_names, _json)
+)
 
 
 def _metric(step: int, **fields) -> dict:
@@ -66,7 +68,9 @@ def test_the_newest_metric_wins_and_null_means_not_finite():
 
 def test_alerts_of_one_code_count_up_and_the_newest_words_stay():
     fold = RunFold()
-    fold.feed([{"kind": "alert", "code": "nonfinite", "message": f"step {n}", "severity": "warning"} for n in range(3)])
+    fold.feed(
+        [{"kind": "alert", "code": "nonfinite", "message": f"step {n}", "severity": "warning"} for n in range(3)]
+    )
     (alert,) = fold.view().alerts
     assert (alert.message, alert.times) == ("step 2", 3)
 

@@ -1,0 +1,91 @@
+"""What plotext is given, and that plotext takes it."""
+
+import math
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitnet_tui.view.chart import drawing, ticks
+from bitnet_tui.view.run_fold import CURVES, RunFold
+
+_COLOURS = dict.fromkeys(("axis", "flip", "bad", *CURVES), (1, 2, 3))
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_loss = st.one_of(st.none(), st.floats(min_value=-1e4, max_value=1e8), st.just(0.0))
+
+
+def _view(losses, flip_at=None):
+    fold = RunFold()
+    fold.feed({"kind": "metric", "step": n, "seen_tokens": n * 100, "loss": y} for n, y in enumerate(losses))
+    if flip_at is not None:
+        fold.feed([{"kind": "flip", "seen_tokens": flip_at, "from_bits": 8, "to_bits": 4}])
+    return fold.view()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(_loss, max_size=300), st.booleans(), st.integers(24, 120), st.integers(6, 40))
+def test_every_curve_is_drawn_at_its_size(losses, log, columns, rows):
+    from bitnet_tui.plot import build
+
+    picture = drawing(_view(losses), CURVES, columns, rows, log=log)
+    if all(y is None for y in losses):
+        assert picture is None
+        return
+    points = [p for _, segments in picture.curves for segment in segments for p in segment]
+    assert len(points) <= 2 * columns + 1
+    assert all(math.isfinite(x) and math.isfinite(y) for x, y in points)
+    assert picture.log == (log and any(y is not None and y > 0 for y in losses))
+    lines = _ANSI.sub("", build(picture, columns, rows, _COLOURS)).rstrip("\n").split("\n")
+    assert len(lines) == rows
+    assert all(len(line) == columns for line in lines)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 12))
+def test_ticks_are_round_few_and_inside(low, extent, most):
+    high = low + extent
+    if high - low <= abs(high) * 1e-9:
+        return
+    found = ticks(low, high, most)
+    assert 1 <= len(found) <= most + 1
+    tolerance = (high - low) * 1e-6
+    assert all(low - tolerance <= place <= high + tolerance for place, _ in found)
+    assert [place for place, _ in found] == sorted(place for place, _ in found)
+
+
+def test_labels_of_seen_tokens():
+    assert [label for _, label in ticks(0, 150_000, 4)] == ["0", "50k", "100k", "150k"]
+    assert [label for _, label in ticks(0, 0.9, 3)] == ["0", "0.5"]
+
+
+def test_the_flip_is_marked_only_once_it_is_on_the_axis():
+    losses = [3.0 - n * 0.01 for n in range(100)]
+    assert drawing(_view(losses, 5_000), CURVES, 80, 20, log=False).flip_at == 5_000
+    assert drawing(_view(losses, 99_999), CURVES, 80, 20, log=False).flip_at is None
+    assert drawing(_view(losses), CURVES, 80, 20, log=False).flip_at is None
+
+
+def test_values_that_were_not_finite_are_marked():
+    picture = drawing(_view([2.0, None, 1.9]), CURVES, 80, 20, log=False)
+    assert picture.not_finite == (100.0,)
+    assert len(picture.curves[0][1]) == 2
+
+
+def test_a_logarithm_falls_back_when_nothing_is_positive():
+    assert drawing(_view([-1.0, -2.0]), CURVES, 80, 20, log=True).log is False
+    picture = drawing(_view([100.0, 0.0, 1.0]), CURVES, 80, 20, log=True)
+    assert picture.y_limits == (0.0, 2.0)
+    assert [label for _, label in picture.y_ticks][::2] == ["1", "5", "20", "100"]
+
+
+def test_only_the_asked_curves():
+    fold = RunFold()
+    fold.feed([{"kind": "metric", "seen_tokens": n, "loss": 2.0, "kl": 1.0} for n in range(3)])
+    assert [name for name, _ in drawing(fold.view(), ("kl",), 80, 20, log=False).curves] == ["kl"]
+
+
+@pytest.mark.parametrize("losses", [[1.0], [2.0, 2.0, 2.0], [0.0]])
+def test_a_point_or_a_flat_line_has_an_axis(losses):
+    picture = drawing(_view(losses), CURVES, 80, 20, log=False)
+    assert picture.x_limits[0] < picture.x_limits[1]
+    assert picture.y_limits[0] < picture.y_limits[1]

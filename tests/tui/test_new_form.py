@@ -1,0 +1,65 @@
+"""The form for a new experiment."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.config import resolve
+from bitnet_core.providers.table import PROVIDERS
+from bitnet_core.settings import REGISTRY, SECRET_NAMES
+from bitnet_tui.view import new_form
+
+_SUPPORTED = [provider.name for provider in PROVIDERS.values() if provider.supported]
+
+
+def _values(**changes: str) -> dict[str, str]:
+    defaults = {field.name: field.default for field in new_form.fields()}
+    return {**defaults, "NAME": "mine", **changes}
+
+
+def test_defaults_are_the_registrys_and_right():
+    assert new_form.problems(_values(), frozenset()) == {}
+    assert _values()["BUDGET_TOKENS"] == REGISTRY["BUDGET_TOKENS"].default
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [({"NAME": ""}, "NAME"), ({"NAME": "../up"}, "NAME"), ({"NAME": "taken"}, "NAME"), ({"TOTAL_STEPS": "0"}, "TOTAL_STEPS"),
+     ({"BUDGET_TOKENS": "many"}, "BUDGET_TOKENS"), ({"TEACHER_PROVIDER": "openai"}, "MODEL"),
+     ({"TEACHER_PROVIDER": "custom", "MODEL": "m"}, "BASE_URL"),
+     ({"TEACHER_PROVIDER": "openai", "MODEL": "${HOME}"}, "MODEL")],
+)  # fmt: skip
+def test_what_is_wrong_is_told_at_its_field(changes, field):
+    assert set(new_form.problems(_values(**changes), frozenset({"taken"}))) == {field}
+
+
+def test_who_gives_no_logprobs_is_warned_of():
+    assert "can't be collected" in new_form.note("groq")[0]
+    assert all(new_form.note(name)[1] == "label" for name in _SUPPORTED if PROVIDERS[name].logprobs != "no")
+
+
+@pytest.mark.parametrize("provider", _SUPPORTED)
+def test_the_env_resolves_to_what_was_typed_and_holds_no_secret(provider, tmp_path):
+    values = _values(
+        TEACHER_PROVIDER=provider, MODEL="org/model-1.5", BASE_URL="http://10.0.0.1:1/v1", KEY="sk-secret"
+    )
+    text = new_form.env_text(values)
+    assert "sk-secret" not in text
+    assert not any(name in text for name in SECRET_NAMES)
+    (tmp_path / ".env").write_text(text)
+    resolution = resolve({}, root=tmp_path, environ={}, cwd=tmp_path)
+    assert resolution.problems == ()
+    assert resolution.settings.text("TEACHER_PROVIDER") == provider
+    if provider != "embedded":
+        assert resolution.settings.text(PROVIDERS[provider].model_setting) == "org/model-1.5"
+
+
+@given(model=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=30))
+def test_any_model_name_that_is_accepted_comes_back(model, tmp_path_factory):
+    values = _values(TEACHER_PROVIDER="openai", MODEL=model.strip())
+    if new_form.problems(values, frozenset()):
+        return
+    folder = tmp_path_factory.mktemp("env")
+    (folder / ".env").write_text(new_form.env_text(values), encoding="utf-8")
+    resolution = resolve({}, root=folder, environ={}, cwd=folder)
+    assert resolution.settings.text("OPENAI_MODEL") == model.strip()

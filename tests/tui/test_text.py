@@ -1,0 +1,169 @@
+"""Lines: wrapping, tables, the gauge, the stages, the words for what went wrong."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_tui.view import gauge, panels, spans, stage_text, tables
+from bitnet_tui.view.run_fold import Alert, Flip, Metric, Progress, RunView, Table
+from bitnet_tui.view.stage_rows import StageRow
+from bitnet_tui.view.states import LOOKS
+from bitnet_tui.view.watch import ExperimentView, RunShown
+
+_ROOT = Path("/experiments/demo")
+
+
+def _run(stage="train", state="running", view=None, **changes) -> RunShown:
+    shown = {
+        "id": f"{stage}-1", "stage": stage, "state": state, "view": view or RunView(), "error": "",
+        "output": _ROOT / "logs" / "output.log", "elapsed": 61.0, "position": 1, "of": 1,
+        "budget_tokens": 150_000.0, "flip_fraction": 0.9,
+    }  # fmt: skip
+    return RunShown(**{**shown, **changes})
+
+
+def _text(lines) -> str:
+    return spans.plain(lines)
+
+
+@given(st.text(max_size=200), st.integers(2, 60))
+def test_wrapping_loses_nothing_and_fits(text, cells):
+    lines = spans.wrap(text, cells)
+    assert "".join(lines).replace(" ", "") == text.replace("\n", "").replace(" ", "")
+    assert all(spans.width(line) <= cells for line in lines)
+
+
+@given(st.text(max_size=50), st.integers(0, 40))
+def test_crop_and_pad_fit(text, cells):
+    assert spans.width(spans.crop(text, cells)) <= cells
+    assert spans.width(spans.pad(text, cells)) == cells or cells == 0
+
+
+_cell = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=40))
+
+
+@given(
+    st.lists(st.text(max_size=12), max_size=5),
+    st.lists(st.lists(_cell, max_size=6), max_size=6),
+    st.integers(100, 160),
+)
+def test_any_table_fits_where_there_is_room_for_its_columns(columns, rows, cells):
+    table = Table("qei", tuple(columns), tuple(tuple(row) for row in rows))
+    assert all(spans.width(_text([line])) <= cells for line in tables.table_lines(table, cells))
+
+
+def test_a_table_aligns_numbers_and_wraps_words():
+    rows = (("student quality", 0.38214, "agreement with the teacher over held-out traces"), ("QEI", 7.28, "given"))
+    text = _text(tables.table_lines(Table("qei", ("quantity", "value", "how"), rows), 48))
+    assert text == (
+        "qei\n"
+        "quantity          value  how\n"
+        "───────────────  ──────  ───────────────────────\n"
+        "student quality  0.3821  agreement with the\n"
+        "                         teacher over held-out\n"
+        "                         traces\n"
+        "QEI               7.280  given"
+    )
+
+
+def test_the_results_begin_with_the_qei():
+    view = RunView(tables=(Table("memory", ("a",), ((1,),)), Table("qei", ("a",), ((2,),))))
+    assert _text(panels.result_lines(_run(view=view), 60)).startswith("qei")
+
+
+@given(st.floats(0, 2), st.integers(3, 90), st.one_of(st.none(), st.floats(0, 1)))
+def test_the_bar_has_its_length_and_one_flip_mark(share, cells, mark):
+    text = _text([gauge.bar(share, cells, mark)])
+    assert len(text) == cells
+    assert text.count("┃") == (mark is not None)
+    assert set(text) <= set("━─┃")
+
+
+def test_the_gauge_of_training():
+    view = RunView(metric=Metric(seen_tokens=75_000, activation_bits=8))
+    text = _text([gauge.gauge(_run(view=view), 80)])
+    assert text.startswith("tokens 75k of 150k  ━")
+    assert text.endswith("  50%   A8  flips at 135k")
+    assert len(text) == 80
+    flipped = RunView(metric=Metric(seen_tokens=140_000, activation_bits=4), flip=Flip(135_040, "A8", "A4"))
+    assert " A4  flipped at 135k" in _text([gauge.gauge(_run(view=flipped), 80)])
+
+
+def test_the_gauge_of_other_stages():
+    view = RunView(progress=Progress(41e6, 93e6, "bytes", None, None, "fetching the teacher"))
+    assert "41 MB of 93 MB" in _text([gauge.gauge(_run("teacher", view=view), 80)])
+    assert _text([gauge.gauge(_run("teacher"), 80)]) == "waiting for the first progress…"
+    assert gauge.gauge(_run("teacher", "failed"), 80) == ()
+
+
+def test_a_failure_is_told_whole_with_its_output():
+    run = _run(state="failed", error="The disk is full at /data; free space and start the stage again. " * 2)
+    text = _text(panels.alert_lines(run, "", 60, 8))
+    assert " ".join(text.split()).count("free space and start the stage again.") == 2
+    assert "output.log" in text
+
+
+def test_alerts_come_with_advice_and_their_number():
+    run = _run(view=RunView(alerts=(Alert("warning", "nonfinite", "Loss was not finite.", "Lower LR.", 3),)))
+    assert _text(panels.alert_lines(run, "", 60, 6)) == "! Loss was not finite. (×3)\n  Lower LR."
+    assert _text(panels.alert_lines(run, "X=1 is not allowed", 60, 2)).startswith("✗ X=1 is not allowed")
+
+
+def test_an_empty_stage_says_what_to_do():
+    rows = (StageRow("collect", "Collect traces", "new"), StageRow("train", "Train the student", "new"))
+    text = _text(panels.what_next(ExperimentView(_ROOT, rows, "train"), 70))
+    assert "needs   · collect" in text
+    assert "Press r to run it" in text
+
+
+def test_the_figures_of_training_side_by_side_or_in_columns():
+    view = RunView(
+        metric=Metric(step=50, tokens_per_s=690, lr=1.1e-3, grad_norm=0.84, nonfinite=2),
+        progress=Progress(50, 200, "steps", 0.9, 166, ""),
+    )
+    wide = panels.figures(_run(view=view), 90)
+    assert _text(wide).split("\n")[0].split() == ["step", "tok/s", "lr", "grad", "norm", "NaN", "ETA"]
+    assert _text(wide).split("\n")[1].split() == ["50/200", "690", "1.10e-3", "0.840", "2", "2m", "46s"]
+    narrow = _text(panels.figures(_run(view=view), 60))
+    assert "step 50/200" in narrow
+    assert all(len(line.rstrip()) <= 60 for line in narrow.split("\n"))
+
+
+def test_glyphs_tell_the_states_apart_without_colour():
+    glyphs = {state: look.glyph for state, look in LOOKS.items() if state != "succeeded"}
+    assert len(set(glyphs.values())) == len(glyphs)
+    assert all(len(glyph) == 1 and spans.width(glyph) == 1 for glyph in glyphs.values())
+
+
+_ROWS = (
+    StageRow("pipeline", "Whole pipeline", "running", "2/5", "p-1"),
+    StageRow("teacher", "Teacher baseline", "done", "12s", "t-1"),
+    StageRow("collect", "Collect traces", "done", "1m 40s", "c-1"),
+    StageRow("train", "Train the student", "running", "58%", "r-1"),
+    StageRow("eval", "Evaluate", "new"),
+    StageRow("dryrun", "7B dry run", "new"),
+)
+
+
+def test_the_stages_as_a_column_and_as_a_strip():
+    column = _text(stage_text.column(_ROWS, "train", 32, focused=True)).split("\n")
+    assert column[1] == ""
+    assert column[4] == " ▸ Train the student        58% "
+    strip = _text([stage_text.strip(_ROWS, "train", 80, focused=True)])
+    assert len(strip) <= 80
+    assert "▸ train 58%" in strip
+    assert "✓ collect" in strip
+
+
+@pytest.mark.parametrize("chosen", [row.name for row in _ROWS])
+def test_a_click_finds_the_stage_that_is_drawn_there(chosen):
+    strip = _text([stage_text.strip(_ROWS, chosen, 80, focused=True)])
+    for row in _ROWS:
+        x = strip.index(f" {row.name}") + 1
+        assert stage_text.at(_ROWS, x, 0, 80, as_column=False) == row.name
+    column = _text(stage_text.column(_ROWS, chosen, 32, focused=True)).split("\n")
+    for row in _ROWS:
+        y = next(index for index, line in enumerate(column) if row.title in line)
+        assert stage_text.at(_ROWS, 4, y, 32, as_column=True) == row.name
