@@ -1,5 +1,7 @@
 """Small students that every model test shares."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -17,6 +19,15 @@ def config() -> StudentConfig:
         num_key_value_heads=2,
         max_position_embeddings=64,
     )
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread() -> Iterator[None]:
+    """Tiny matmuls gain nothing from a second thread, and lose a hundredfold when another process has its core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """A tiny real-shaped problem: sequences whose next token follows from the last one, with a teacher that knows it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,15 @@ def make_sequence(index: int, *, prompt: int = 6, completion: int = 14, heldout:
         finish_reason="stop",
         sequence_hash=f"{index:064x}",
     )
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_thread() -> Iterator[None]:
+    """Tiny matmuls gain nothing from a second thread, and lose a hundredfold when another process has its core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,120 @@
+"""One optimizer step: what it equals, and what it refuses."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from bitnet_core.config import Settings
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.student import Student
+from bitnet_core.traces.dataset import TraceSequence
+from bitnet_core.training.batches import Batch, Example, collate, prepare
+from bitnet_core.training.options import TrainOptions
+from bitnet_core.training.precision import Precision
+from bitnet_core.training.step import Stepper
+
+CPU = torch.device("cpu")
+
+
+def stepper(dtype: torch.dtype = torch.float32, **values: str) -> Stepper:
+    torch.manual_seed(3)
+    student = Student(StudentConfig(512, 256, 256, 1, 4, 4, 64))
+    options = TrainOptions.from_settings(Settings.from_values({"GRAD_CLIP_NORM": "1000000", **values}))
+    return Stepper(student, options, CPU, Precision(dtype, "test"))
+
+
+@pytest.fixture
+def examples(sequences: list[TraceSequence]) -> list[Example]:
+    return prepare(sequences, 48)[0]
+
+
+def cut(examples: Sequence[Example], sizes: Sequence[int]) -> list[Batch]:
+    found, start = [], 0
+    for size in sizes:
+        found.append(collate(examples[start : start + size]))
+        start += size
+    return found
+
+
+@pytest.mark.parametrize("sizes", [[1] * 12, [3, 9], [7, 1, 4]])
+def test_accumulation_equals_one_large_batch(examples: list[Example], sizes: list[int]) -> None:
+    """Sequences differ in length, so a mean of means would not be the mean."""
+    whole, split = stepper(), stepper()
+    for one in (whole, split):
+        one.optimizer.param_groups[0]["betas"] = one.optimizer.param_groups[1]["betas"] = (0.0, 0.0)
+    a = whole.step(cut(examples, [12]), 0.0)
+    b = split.step(cut(examples, sizes), 0.0)
+    torch.testing.assert_close(a.parts_5, b.parts_5, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(a.grad_norm, b.grad_norm, rtol=1e-4, atol=1e-6)
+    assert a.tokens == b.tokens
+    for p, q in zip(whole.student.parameters(), split.student.parameters(), strict=True):
+        assert p.grad is not None
+        assert q.grad is not None
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_only_ternary_masters_decay(examples: list[Example]) -> None:
+    one = stepper(WEIGHT_DECAY="0.5")
+    names = {id(parameter): name for name, parameter in one.student.named_parameters()}
+    decayed = {names[id(p)] for group in one.optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {name for name in names.values() if name.endswith("_proj.weight")}
+    assert sum(len(group["params"]) for group in one.optimizer.param_groups) == len(names)
+
+
+def test_masters_and_moments_stay_fp32_under_autocast(examples: list[Example]) -> None:
+    for dtype in (torch.bfloat16, torch.float16):
+        one = stepper(dtype)
+        result = one.step(cut(examples, [6]), 1e-3)
+        exact = stepper().step(cut(examples, [6]), 1e-3)
+        torch.testing.assert_close(result.parts_5[:4], exact.parts_5[:4], rtol=0.02, atol=1e-3)
+        assert all(p.dtype == torch.float32 for p in one.student.parameters())
+        moments = [value for state in one.optimizer.state.values() for value in state.values()]
+        assert all(value.dtype == torch.float32 for value in moments)
+
+
+def poison(one: Stepper, value: float) -> torch.utils.hooks.RemovableHandle:
+    return one.student.model.norm.weight.register_hook(lambda grad: torch.full_like(grad, value))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_gradient_that_is_not_finite_changes_nothing(examples: list[Example], value: float) -> None:
+    one = stepper()
+    one.step(cut(examples, [4]), 1e-3)
+    before = [p.detach().clone() for p in one.student.parameters()]
+    moments = [s["exp_avg"].clone() for s in one.optimizer.state.values()]
+    handle = poison(one, value)
+    assert not one.step(cut(examples, [4]), 1e-3).finite
+    assert all(torch.equal(p, b) for p, b in zip(one.student.parameters(), before, strict=True))
+    assert all(torch.equal(s["exp_avg"], m) for s, m in zip(one.optimizer.state.values(), moments, strict=True))
+    handle.remove()
+    assert one.step(cut(examples, [4]), 1e-3).finite
+    assert not all(torch.equal(p, b) for p, b in zip(one.student.parameters(), before, strict=True))
+
+
+def test_the_fp16_scale_halves_at_an_overflow_and_the_step_is_skipped(examples: list[Example]) -> None:
+    one = stepper(torch.float16)
+    scale = one.scaler.get_scale()
+    assert scale > 1
+    assert one.step(cut(examples, [4]), 1e-3).finite
+    before = [p.detach().clone() for p in one.student.parameters()]
+    handle = poison(one, float("inf"))
+    assert not one.step(cut(examples, [4]), 1e-3).finite
+    assert one.scaler.get_scale() == scale / 2
+    assert all(torch.equal(p, b) for p, b in zip(one.student.parameters(), before, strict=True))
+    handle.remove()
+    assert one.step(cut(examples, [4]), 1e-3).finite
+
+
+def test_the_prompt_carries_no_loss(examples: list[Example]) -> None:
+    """Gradient reaches the prompt's embeddings through attention; their own prediction has no target."""
+    one = stepper()
+    batch = cut(examples, [1])[0]
+    hidden_BTD = one.student(batch.ids_BT)
+    hidden_BTD.retain_grad()
+    rows = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
+    rows.square().sum().backward()
+    first = examples[0].first
+    assert hidden_BTD.grad is not None
+    assert not hidden_BTD.grad[0, :first].any()
+    assert hidden_BTD.grad[0, first:].abs().amax(-1).min() > 0
