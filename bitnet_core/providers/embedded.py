@@ -69,6 +69,8 @@ class EmbeddedServer:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                # Threads that spin at each barrier make a shared machine ten times slower for everybody.
+                env={"OMP_WAIT_POLICY": "passive", **os.environ},
             )
             try:
                 self._greet(self._process, config, log)

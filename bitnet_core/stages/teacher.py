@@ -1,0 +1,185 @@
+"""The teacher stage: the teacher's greedy baseline, measured: text, speed, latency, usage and memory.
+
+Prompts are asked one after another, so that latency is the teacher's and not the queue's. What it measures
+is what QEI divides by, so nothing here is assumed: a number that could not be measured is null.
+"""
+
+import asyncio
+import hashlib
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.providers.embedded import ensure_files
+from bitnet_core.providers.openai_chat import ContextExceeded
+from bitnet_core.providers.replies import BadReply, ChatResult
+from bitnet_core.providers.teacher import Teacher, fetch_progress, identify, open_teacher
+from bitnet_core.stages.context import StageContext
+from bitnet_core.traces.prompts import Prompt, canonical_json, load_prompts, prompts_hash
+from bitnet_core.traces.tokenizer import load_tokenizer
+
+REPORT = "teacher_baseline.json"
+PACKAGED_PROMPTS = "baseline.txt"
+_GIGABYTE = 1e9
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class _Generation:
+    prompt: Prompt
+    result: ChatResult
+    seconds: float
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Measure the baseline, write `reports/teacher_baseline.json` and return its short form."""
+    settings = ctx.settings
+    identity = identify(settings)
+    prompts = load_prompts(settings.maybe_path("TEACHER_BASELINE_PROMPTS_FILE"), PACKAGED_PROMPTS)
+    prompts = prompts[: settings.int("TEACHER_BASELINE_MAX_PROMPTS")]
+    sampling = {
+        "temperature": settings.float("TEACHER_BASELINE_TEMPERATURE"),
+        "top_p": settings.float("TEACHER_BASELINE_TOP_P"),
+        "max_tokens": settings.int("TEACHER_BASELINE_MAX_TOKENS"),
+        "seed": settings.int("SEED"),
+    }
+    measured = asyncio.run(_measure(ctx, prompts, sampling))
+    config = {"provider": identity.provider.name, "model": identity.model, "origin": identity.origin, **sampling}
+    report = {
+        "version": 1,
+        **config,
+        "sampling": sampling,
+        "prompts": len(prompts),
+        "prompts_hash": prompts_hash(prompts),
+        "config_hash": hashlib.sha256(canonical_json(config).encode()).hexdigest(),
+        **measured,
+    }
+    ctx.report(REPORT, report)
+    return {key: report[key] for key in ("provider", "model", "usage", "tokens_per_s", "latency_s", "memory")}
+
+
+async def _measure(ctx: StageContext, prompts: list[Prompt], sampling: dict[str, Any]) -> dict[str, Any]:
+    context = None
+    if identify(ctx.settings).provider.name == "embedded":
+        context = _longest_prompt(ctx, prompts) + sampling["max_tokens"] + 16
+    generations: list[_Generation] = []
+    failed: list[dict[str, str]] = []
+    async with open_teacher(ctx, parallel=1, context=context) as teacher:
+        # The first request after loading also pays for reading the weights: it is made and not counted.
+        await _ask(ctx, teacher, prompts[0], {**sampling, "max_tokens": 1})
+        started = time.monotonic()
+        for index, prompt in enumerate(prompts):
+            ctx.progress(index, len(prompts), "prompts", "baseline")
+            began = time.monotonic()
+            try:
+                result = await _ask(ctx, teacher, prompt, sampling)
+            except (BadReply, ContextExceeded) as error:
+                failed.append({"prompt": prompt.text, "reason": str(error)})
+                continue
+            generations.append(_Generation(prompt, result, time.monotonic() - began))
+            ctx.emit("sample", prompt=prompt.text, text=result.text, source="teacher")
+            teacher.memory_bytes()
+        wall = time.monotonic() - started
+        ctx.progress(len(prompts), len(prompts), "prompts", "baseline")
+        memory = _memory(ctx, teacher)
+    if not generations:
+        raise BitnetError(
+            f"The teacher answered none of {len(prompts)} baseline prompts ({failed[0]['reason']}); "
+            "choose another model."
+        )
+    if failed:
+        ctx.alert(
+            "warning",
+            "prompts_failed",
+            f"{len(failed)} of {len(prompts)} baseline prompts got no usable answer ({failed[0]['reason']}).",
+            "They are left out of the figures; see the report.",
+        )
+    return _figures(ctx, generations, failed, wall, memory)
+
+
+async def _ask(ctx: StageContext, teacher: Teacher, prompt: Prompt, sampling: dict[str, Any]) -> ChatResult:
+    """One answer, abandoned at once when the stage is stopped."""
+    task = asyncio.create_task(teacher.chat(prompt.messages, **sampling))
+    try:
+        while not task.done():
+            ctx.check_stop()
+            await asyncio.wait({task}, timeout=_POLL_SECONDS)
+        return task.result()
+    finally:
+        task.cancel()
+
+
+def _longest_prompt(ctx: StageContext, prompts: list[Prompt]) -> int:
+    tokenizer = load_tokenizer(ensure_files(fetch_progress(ctx)).tokenizer_dir)
+    return max(len(tokenizer.encode(tokenizer.render_prompt(prompt.messages))) for prompt in prompts)
+
+
+def _memory(ctx: StageContext, teacher: Teacher) -> dict[str, Any]:
+    """Bytes of the teacher, and where the number is from; a given one is shown as given."""
+    given = ctx.settings.maybe_float("TEACHER_MEMORY_GB")
+    if given is not None:
+        return {"bytes": round(given * _GIGABYTE), "origin": "given"}
+    measured = teacher.memory_bytes()
+    return {"bytes": measured, "origin": "unknown" if measured is None else "measured"}
+
+
+def _figures(
+    ctx: StageContext,
+    generations: list[_Generation],
+    failed: list[dict[str, str]],
+    wall: float,
+    memory: dict[str, Any],
+) -> dict[str, Any]:
+    seconds = np.array([generation.seconds for generation in generations])
+    prompt_tokens = sum(generation.result.prompt_tokens for generation in generations)
+    completion_tokens = sum(generation.result.completion_tokens for generation in generations)
+    end_to_end = completion_tokens / float(seconds.sum())
+    decode = _decode_rate(generations)
+    latency = {f"p{share}": float(np.percentile(seconds, share)) for share in (50, 95, 99)}
+    ctx.table(
+        "baseline",
+        ["quantity", "value", "unit", "origin"],
+        [
+            ["prompts answered", len(generations), "", "measured"],
+            ["completion tokens", completion_tokens, "tokens", "measured"],
+            ["speed, end to end", round(end_to_end, 2), "tokens/s", "measured"],
+            ["speed, decoding", None if decode is None else round(decode, 2), "tokens/s", _origin(decode)],
+            *[[f"latency {name}", round(value, 3), "s", "measured"] for name, value in latency.items()],
+            ["memory", memory["bytes"], "bytes", memory["origin"]],
+        ],
+    )
+    return {
+        "answered": len(generations),
+        "failed": failed,
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens},
+        "tokens_per_s": {"end_to_end": end_to_end, "decode": decode, "origin": "measured"},
+        "latency_s": {"mean": float(seconds.mean()), **latency, "origin": "measured"},
+        "wall_s": wall,
+        "memory": memory,
+        "generations": [
+            {
+                "prompt": generation.prompt.text,
+                "prompt_hash": generation.prompt.hash,
+                "text": generation.result.text,
+                "finish_reason": generation.result.finish_reason,
+                "prompt_tokens": generation.result.prompt_tokens,
+                "completion_tokens": generation.result.completion_tokens,
+                "seconds": generation.seconds,
+            }
+            for generation in generations
+        ],
+    }
+
+
+def _origin(value: float | None) -> str:
+    return "unknown" if value is None else "measured"
+
+
+def _decode_rate(generations: list[_Generation]) -> float | None:
+    """Tokens a second while decoding alone, by the server's own clock; None where it tells none."""
+    tokens = sum(generation.result.timings.get("predicted_n", 0.0) for generation in generations)
+    milliseconds = sum(generation.result.timings.get("predicted_ms", 0.0) for generation in generations)
+    return tokens / milliseconds * 1000 if tokens and milliseconds else None
