@@ -1,0 +1,114 @@
+"""Memory of this process and of this machine, in bytes. It knows nothing of models."""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_STATUS = Path("/proc/self/status")
+_CLEAR_REFS = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # man 5 proc: clears the high-water mark of this process
+_CGROUP = Path("/sys/fs/cgroup")
+_SAMPLE_SECONDS = 0.01
+
+
+def rss_bytes() -> int:
+    """What this process has in memory now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def available_bytes() -> int:
+    """What a new allocation may take without swapping: the machine's free memory, or the container's rest."""
+    free = int(psutil.virtual_memory().available)
+    limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
+    if limit is None or used is None:
+        return free
+    return max(0, min(free, limit - used + (_reclaimable() or 0)))
+
+
+@dataclass
+class Peak:
+    """Filled when the block ends: the most that was resident inside it, and how that was found out."""
+
+    bytes: int = 0
+    how: str = ""
+
+
+@contextlib.contextmanager
+def peak_rss() -> Iterator[Peak]:
+    """Measure the peak of resident memory inside the block.
+
+    On Linux the kernel's own high-water mark (VmHWM) is set back first, so nothing before the block and nothing
+    short inside it is missed. Elsewhere, or where that is forbidden, a thread samples.
+    """
+    peak = Peak()
+    if _reset_high_water():
+        try:
+            yield peak
+        finally:
+            peak.bytes, peak.how = _high_water(), "VmHWM, set back before"
+        return
+    peak.how = f"sampled every {_SAMPLE_SECONDS * 1000:.0f} ms"
+    done = threading.Event()
+
+    def sample() -> None:
+        while True:
+            peak.bytes = max(peak.bytes, rss_bytes())
+            if done.wait(_SAMPLE_SECONDS):
+                return
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        sampler.join()
+        peak.bytes = max(peak.bytes, rss_bytes())
+
+
+def _reset_high_water() -> bool:
+    if not sys.platform.startswith("linux") or not _STATUS.exists():
+        return False
+    try:
+        fd = os.open(_CLEAR_REFS, os.O_WRONLY)
+    except OSError:
+        return False
+    try:
+        os.write(fd, _RESET_PEAK.encode())
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    # Some sandboxes accept the write and ignore it.
+    return _high_water() <= rss_bytes() * 1.05 + (16 << 20)
+
+
+def _high_water() -> int:
+    for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _cgroup_number(name: str) -> int | None:
+    """A number of this container's cgroup (v2); None without one or without a limit."""
+    try:
+        text = (_CGROUP / name).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
+
+
+def _reclaimable() -> int | None:
+    """File pages that count against the container but give way to an allocation."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in (_CGROUP / "memory.stat").read_text().splitlines():
+            if line.startswith("inactive_file "):
+                return int(line.split()[1])
+    return None

@@ -1,0 +1,45 @@
+"""Peaks are seen even when they are gone at the end, and a container's limit counts."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.evaluation import memory
+
+BLOCK = 192 << 20
+
+
+def touch() -> int:
+    block = bytearray(b"\1") * BLOCK
+    return len(block)
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["high-water mark", "sampled"])
+def test_a_peak_inside_the_block_is_seen(kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not kernel:
+        monkeypatch.setattr(memory, "_reset_high_water", lambda: False)
+    before = memory.rss_bytes()
+    with memory.peak_rss() as peak:
+        touch()
+    assert peak.bytes >= before + 0.9 * BLOCK
+    assert peak.how
+
+
+def test_a_peak_before_the_block_is_not() -> None:
+    touch()
+    with memory.peak_rss() as peak:
+        now = memory.rss_bytes()
+    assert peak.bytes < now + BLOCK / 2
+
+
+def test_available_is_the_containers_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = memory.available_bytes()
+    assert free > 0
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("700000\n")
+    assert memory.available_bytes() == 300000
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 50000\n")
+    assert memory.available_bytes() == 350000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_bytes() > 350000
