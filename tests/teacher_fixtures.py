@@ -1,0 +1,39 @@
+"""The embedded teacher for tests: its real files from the real cache (fetched once), and a server of its own.
+
+The cache folder is looked up when this module is loaded, before any test's HOME is another one.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.providers.embedded import EmbeddedFiles, EmbeddedServer, cache_folder, ensure_files
+from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
+
+_CACHE = cache_folder()
+
+
+@pytest.fixture(scope="session")
+def teacher_files() -> EmbeddedFiles:
+    """GGUF and tokenizer folder of the embedded teacher."""
+    return ensure_files(cache=_CACHE)
+
+
+@pytest.fixture(scope="session")
+def teacher_tokenizer(teacher_files: EmbeddedFiles) -> StudentTokenizer:
+    return load_tokenizer(teacher_files.tokenizer_dir)
+
+
+@pytest.fixture
+def teacher_cache(teacher_files: EmbeddedFiles, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let stages and processes that a test starts find the same cache."""
+    monkeypatch.setenv("BITNET_CACHE", str(_CACHE))
+    return _CACHE
+
+
+@pytest.fixture(scope="session")
+def teacher_server(teacher_files: EmbeddedFiles) -> Iterator[EmbeddedServer]:
+    """A running server with two slots, shared by the session's tests."""
+    with EmbeddedServer(teacher_files.gguf, parallel=2, context=1024) as server:
+        yield server

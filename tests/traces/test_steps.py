@@ -1,0 +1,74 @@
+"""The mass rule: never a lost step, never a sum of 1 or more, garbage told apart from rounding."""
+
+import math
+from decimal import Decimal, getcontext
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.traces.steps import EPSILON, TeacherStep, fault, log_sum_exp, settle_mass
+
+getcontext().prec = 60
+
+logprob_lists = st.lists(st.floats(-60, 0), min_size=1, max_size=25)
+
+
+def exact_mass(logprobs: list[float] | tuple[float, ...]) -> Decimal:
+    return sum((Decimal(logprob).exp() for logprob in logprobs), Decimal(0))
+
+
+def step(*top: float, logprob: float = -1.0) -> TeacherStep:
+    return TeacherStep(1, b"a", logprob, tuple(range(len(top))), (b"a",) * len(top), top)
+
+
+@given(logprob_lists)
+def test_the_sum_of_logs_agrees_with_exact_arithmetic(logprobs: list[float]) -> None:
+    assert log_sum_exp(logprobs) == pytest.approx(float(exact_mass(logprobs).ln()), abs=1e-12)
+
+
+@given(logprob_lists)
+def test_settled_mass_and_other_make_one(logprobs: list[float]) -> None:
+    mass = settle_mass(logprobs)
+    total = exact_mass(mass.logprobs) + Decimal(mass.other).exp()
+    assert abs(total - 1) < Decimal("1e-9")
+    assert all(logprob < 0 for logprob in mass.logprobs)
+    assert mass.other >= math.log(EPSILON) - 1e-6
+
+
+@given(logprob_lists)
+def test_mass_with_room_is_left_bit_for_bit(logprobs: list[float]) -> None:
+    mass = settle_mass(logprobs)
+    room = 1 - exact_mass(logprobs)
+    if abs(room - Decimal(EPSILON)) > Decimal("1e-12"):
+        assert mass.clamped == (room < Decimal(EPSILON))
+    if not mass.clamped:
+        assert mass.logprobs == tuple(logprobs)
+
+
+def test_rounding_above_one_is_scaled_and_counted() -> None:
+    logprobs = (math.log(0.6), math.log(0.40000002))
+    mass = settle_mass(logprobs)
+    assert mass.clamped
+    assert math.fsum(map(math.exp, mass.logprobs)) == pytest.approx(1 - EPSILON, abs=1e-12)
+    assert mass.logprobs[0] - mass.logprobs[1] == pytest.approx(logprobs[0] - logprobs[1], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (step(math.nan), "nan_logprob"),
+        (step(-1.0, math.inf), "infinite_logprob"),
+        (step(-1.0, -9999.0), "sentinel_logprob"),
+        (step(-1.0, logprob=-9999.0), "sentinel_logprob"),
+        (step(math.log(0.7), math.log(0.35)), "mass_above_one"),
+        (step(), "no_candidates"),
+    ],
+)
+def test_garbage_is_named(bad: TeacherStep, reason: str) -> None:
+    assert fault(bad) == reason
+
+
+def test_good_steps_have_no_fault() -> None:
+    assert fault(step(-0.1, -3.0)) is None
+    assert fault(step(math.log(0.6), math.log(0.4001))) is None

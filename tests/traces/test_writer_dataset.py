@@ -1,0 +1,320 @@
+"""Shards written and read back: nothing lost, nothing torn, and every fault named by file, row and reason."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.traces import schema, writer
+from bitnet_core.traces.dataset import TraceSet, is_heldout, load_traces
+from bitnet_core.traces.project import project
+from bitnet_core.traces.prompts import Prompt
+from bitnet_core.traces.schema import TraceMetadata
+from bitnet_core.traces.writer import FinishedSequence
+from tests.traces.samples import random_cut, small_tokenizer, steps_for
+
+TOKENIZER = small_tokenizer()
+TOP_K = 5
+WORDS = ["the rain", "there then", '{"a": 1, "b": [2]}', "naïve café", "東京 🌧", "```\nplain\n```"]
+
+
+def sequence(index: int, seed: int = 0) -> FinishedSequence:
+    draw = random.Random(index + 1000 * seed)
+    text = " ".join(draw.choice(WORDS) for _ in range(4))
+    stops = draw.random() < 0.5
+    ids = random_cut(text.encode(), TOKENIZER, draw) if index % 3 == 0 else TOKENIZER.encode_plain(text)
+    steps = steps_for([*ids, TOKENIZER.eos_id] if stops else ids, TOKENIZER, draw, top_k=TOP_K, in_top=0.8)
+    prompt = Prompt(({"role": "user", "content": f"prompt {index}"},))
+    rendered = TOKENIZER.render_prompt(prompt.messages)
+    finish = "stop" if stops else "length"
+    return FinishedSequence(
+        prompt_idx=index,
+        sequence_hash=prompt.hash,
+        request_key=f"key{index}",
+        messages_json=json.dumps(prompt.messages),
+        rendered_prompt=rendered,
+        prompt_ids=TOKENIZER.encode(rendered),
+        completion_text=text,
+        finish_reason=finish,
+        prompt_tokens=10,
+        completion_tokens=len(steps),
+        text_matches_bytes=True,
+        steps=steps,
+        projection=project(steps, finish, TOKENIZER),
+    )
+
+
+def metadata(keys: list[str], config: str = "config") -> TraceMetadata:
+    return TraceMetadata(
+        schema_version=schema.SCHEMA_VERSION,
+        tokenizer="small",
+        tokenizer_hash=TOKENIZER.hash,
+        template_hash=TOKENIZER.template_hash,
+        provider="embedded",
+        teacher="teacher",
+        sampling={"temperature": 0.8},
+        vocab_size=TOKENIZER.vocab_size,
+        top_k=TOP_K,
+        config_hash=config,
+        keys=keys,
+        counts={},
+    )
+
+
+ORIGIN = {
+    "provider": "embedded",
+    "teacher": "teacher",
+    "sampling_json": "{}",
+    "logprob_mode": "raw",
+    "logprob_temperature": 1.0,
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A trace set of two shards with 20 sequences."""
+    sequences = [sequence(index) for index in range(20)]
+    for shard, part in enumerate((sequences[:12], sequences[12:])):
+        writer.write_shard(tmp_path, shard, metadata([one.request_key for one in part]), part)
+    writer.write_sequences(tmp_path, metadata([one.request_key for one in sequences]), ORIGIN, sequences)
+    return tmp_path
+
+
+def test_what_is_written_is_read_back_whole(data: Path) -> None:
+    traces = load_traces(data, max_topk=20)
+    assert (traces.vocab_size, traces.top_k) == (TOKENIZER.vocab_size, TOP_K)
+    assert [one.prompt_idx for one in traces.sequences] == list(range(20))
+    for one in traces.sequences:
+        made = sequence(one.prompt_idx)
+        assert made.projection is not None
+        assert one.completion_ids_C.tolist() == made.projection.completion_ids
+        assert one.prompt_ids_P.tolist() == made.prompt_ids
+        assert one.is_struct_C.tolist() == made.projection.is_struct
+        assert one.completion_text == made.stream_text
+        rows = {row.stream_pos: row for row in made.projection.rows}
+        assert np.flatnonzero(one.kd_valid_C).tolist() == sorted(rows)
+        for position, row in rows.items():
+            width = min(len(row.topk_ids), TOP_K)
+            assert one.topk_ids_CK[position, :width].tolist() == list(row.topk_ids[:width])
+            assert one.topk_logprobs_CK[position, :width].tolist() == pytest.approx(
+                row.topk_logprobs[:width], abs=1e-6
+            )
+        assert (one.other_logprob_C[~one.kd_valid_C] == 0).all()
+        assert np.isneginf(one.topk_logprobs_CK[~one.kd_valid_C]).all()
+
+
+def test_fewer_candidates_give_their_mass_to_other(data: Path) -> None:
+    for one in load_traces(data, max_topk=2).sequences:
+        assert one.topk_ids_CK.shape[1] == 2
+        mass_C = np.exp(one.topk_logprobs_CK.astype(float)).sum(1) + np.exp(one.other_logprob_C.astype(float))
+        assert mass_C == pytest.approx(np.ones(len(mass_C)), abs=1e-5)
+
+
+def test_the_public_columns_come_first_and_in_order(data: Path) -> None:
+    """DESIGN §6 is what other programs read."""
+    names = pq.read_schema(data / "kd_shard_000.parquet").names
+    assert names[:10] == [
+        "prompt_idx",
+        "step_idx",
+        "teacher_sample_id",
+        "teacher_sample_text",
+        "topk_ids",
+        "topk_logprobs",
+        "other_logprob",
+        "is_struct_token",
+        "template_hash",
+        "tokenizer_hash",
+    ]
+
+
+def test_teacher_space_keeps_every_step(data: Path) -> None:
+    rows = pq.read_table(data / "teacher_shard_000.parquet").to_pylist()
+    steps = [(index, step) for index in range(12) for step in sequence(index).steps]
+    assert len(rows) == len(steps)
+    for row, (index, step) in zip(rows, steps, strict=True):
+        assert row["prompt_idx"] == index
+        assert (row["token_id"], row["token_bytes"]) == (step.token_id, step.data)
+        assert row["top_ids"][: row["top_count"]] == list(step.top_ids)
+        assert row["sampled_in_top"] == (step.token_id in step.top_ids)
+
+
+def test_the_split_is_fixed_by_the_prompt_and_about_one_in_ten(data: Path) -> None:
+    shares = [is_heldout(f"prompt {index}") for index in range(5000)]
+    assert 0.08 < sum(shares) / len(shares) < 0.12
+    train, heldout = load_traces(data, 20).split()
+    assert len(train) + len(heldout) == 20
+    assert train
+    assert heldout
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_sequences_still_have_both_sides(tmp_path: Path, count: int) -> None:
+    for seed in range(8):
+        part = [sequence(index + 10 * seed) for index in range(count)]
+        writer.write_shard(tmp_path, 0, metadata([one.request_key for one in part]), part)
+        train, heldout = load_traces(tmp_path, 20).split()
+        assert len(train) >= 1
+        assert len(heldout) >= (count >= 2)
+
+
+def test_the_same_answers_make_the_same_bytes(data: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    part = [sequence(index) for index in range(12)]
+    writer.write_shard(again, 0, metadata([one.request_key for one in part]), part)
+    for name in (schema.teacher_shard(0), schema.kd_shard(0), schema.kd_stream(0)):
+        assert (again / name).read_bytes() == (data / name).read_bytes()
+
+
+def test_a_failure_while_writing_leaves_the_old_shard_and_no_litter(data: Path) -> None:
+    before = {path.name: path.read_bytes() for path in data.iterdir()}
+
+    def failing() -> list[FinishedSequence]:
+        yield sequence(1)  # type: ignore[misc]
+        raise RuntimeError("pulled the plug")
+
+    with pytest.raises(RuntimeError):
+        writer.write_shard(data, 0, metadata(["other"]), failing())
+    assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+
+
+def test_a_current_shard_is_recognised(data: Path) -> None:
+    keys = [f"key{index}" for index in range(12)]
+    assert writer.shard_is_current(data, 0, metadata(keys))
+    assert not writer.shard_is_current(data, 0, metadata(keys[:-1]))
+    assert not writer.shard_is_current(data, 0, metadata(keys, config="other"))
+    (data / schema.kd_stream(0)).write_bytes(b"torn")
+    assert not writer.shard_is_current(data, 0, metadata(keys))
+
+
+def test_sets_that_would_be_lost_are_moved_and_others_stay(data: Path) -> None:
+    keys = {f"key{index}" for index in range(20)}
+    assert writer.set_aside(data, "config", keys | {"new"}) is None
+    before = {path.name: path.read_bytes() for path in data.glob("*.parquet")}
+    folder = writer.set_aside(data, "config", keys - {"key3"})
+    assert folder is not None
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not list(data.glob("*.parquet"))
+    assert writer.set_aside(data, "config", keys) is None
+
+
+def test_another_configuration_and_unreadable_files_are_moved(data: Path) -> None:
+    (data / schema.kd_shard(1)).write_bytes(b"PAR1 torn")
+    folder = writer.set_aside(data, "config", {f"key{index}" for index in range(20)})
+    assert folder is not None
+    assert (folder / schema.kd_shard(1)).read_bytes() == b"PAR1 torn"
+
+
+# -- faults ------------------------------------------------------------------------------------------
+
+
+def rewrite(path: Path, change: Callable[[list[dict[str, object]]], object], keep_metadata: bool = True) -> None:
+    """Change the rows of a Parquet file by hand, as somebody's script might."""
+    key_values = pq.read_metadata(path).metadata
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    change(rows)
+    kept = {b"bitnet": key_values[b"bitnet"]} if keep_metadata else {}
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema.with_metadata(kept)), path)
+
+
+def set_in(row: int, column: str, value: object) -> Callable[[list[dict[str, object]]], object]:
+    return lambda rows: rows[row].__setitem__(column, value)
+
+
+def edit(row: int, column: str, change: Callable[[Any], object]) -> Callable[[list[dict[str, object]]], object]:
+    return lambda rows: rows[row].__setitem__(column, change(rows[row][column]))
+
+
+KD0, STREAM0 = "kd_shard_000.parquet", "kd_stream_000.parquet"
+FAULTS = {
+    "candidate id": (
+        KD0,
+        edit(7, "topk_ids", lambda ids: [9999, *ids[1:]]),
+        "row 7: a candidate is outside the vocabulary",
+    ),
+    "twice": (KD0, edit(7, "topk_ids", lambda ids: [ids[1], *ids[1:]]), "row 7: a candidate appears twice"),
+    "nan": (
+        KD0,
+        edit(7, "topk_logprobs", lambda row: [float("nan"), *row[1:]]),
+        "row 7: a logprob is not a finite number",
+    ),
+    "mass": (KD0, edit(7, "topk_logprobs", lambda row: [-0.5] * len(row)), "row 7: the probabilities don't sum to 1"),
+    "lengths": (KD0, set_in(7, "topk_logprobs", [-1.0]), "row 7: topk_ids and topk_logprobs differ in length"),
+    "other": (KD0, set_in(7, "other_logprob", 0.5), "row 7: other_logprob is not a finite number"),
+    "null": (KD0, set_in(7, "other_logprob", None), "row 7: other_logprob is null"),
+    "null inside": (KD0, set_in(7, "topk_ids", [None, 1, 2, 3, 4]), "a list in topk_ids holds null"),
+    "tokenizer": (KD0, set_in(7, "tokenizer_hash", "x"), "row 7: has another tokenizer_hash"),
+    "position": (KD0, set_in(0, "stream_pos", 9999), "row 0: stream_pos of kd_shard_000.parquet points outside"),
+    "order": (KD0, lambda rows: rows.insert(0, rows.pop(1)), "stream_pos of kd_shard_000.parquet does not grow"),
+    "sample": (KD0, set_in(0, "teacher_sample_id", 3), "teacher_sample_id of kd_shard_000.parquet is not the stream"),
+    "strange sequence": (KD0, set_in(-1, "prompt_idx", 77), "prompt_idx 77 is not in kd_stream_000.parquet"),
+    "stream id": (STREAM0, set_in(2, "completion_ids", [99999]), "row 2: is_struct and completion_ids differ"),
+    "stream vocabulary": (STREAM0, set_in(2, "prompt_ids", [99999]), "row 2: a token is outside the vocabulary"),
+    "empty": (STREAM0, set_in(2, "prompt_ids", []), "row 2: the prompt or the completion is empty"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named_by_file_row_and_reason(data: Path, fault: str) -> None:
+    name, change, said = FAULTS[fault]
+    rewrite(data / name, change)
+    with pytest.raises(BitnetError) as caught:
+        load_traces(data, 20)
+    assert said in str(caught.value)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, -1])
+def test_a_truncated_file_is_named_with_the_fix(data: Path, keep: int) -> None:
+    path = data / KD0
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(BitnetError, match=r"kd_shard_000\.parquet is truncated .*run `bitnet collect` again"):
+        load_traces(data, 20)
+
+
+def test_missing_parts_are_named(data: Path) -> None:
+    with pytest.raises(BitnetError, match=r"no traces in .*run `bitnet collect` first"):
+        load_traces(data / "nowhere", 20)
+    (data / STREAM0).unlink()
+    with pytest.raises(BitnetError, match=r"kd_stream_000\.parquet is missing"):
+        load_traces(data, 20)
+
+
+def test_a_foreign_parquet_file_is_named(data: Path) -> None:
+    pq.write_table(pa.table({"a": [1]}), data / KD0)
+    with pytest.raises(BitnetError, match="has no column prompt_idx"):
+        load_traces(data, 20)
+
+
+def test_a_column_of_another_type_is_named(data: Path) -> None:
+    table = pq.read_table(data / KD0)
+    place = table.schema.get_field_index("other_logprob")
+    pq.write_table(table.set_column(place, "other_logprob", table["other_logprob"].cast(pa.float64())), data / KD0)
+    with pytest.raises(BitnetError, match=r"other_logprob .* is double instead of float"):
+        load_traces(data, 20)
+
+
+def test_shards_of_two_configurations_are_refused(data: Path) -> None:
+    part = [sequence(index) for index in range(12, 20)]
+    writer.write_shard(data, 1, metadata([one.request_key for one in part], config="other"), part)
+    with pytest.raises(BitnetError, match="other settings than kd_shard_000"):
+        load_traces(data, 20)
+
+
+def test_a_set_without_sequences_is_refused(tmp_path: Path) -> None:
+    writer.write_shard(tmp_path, 0, metadata([]), [])
+    with pytest.raises(BitnetError, match="hold no sequence"):
+        load_traces(tmp_path, 20)
+
+
+def test_an_empty_shard_among_others_is_fine(data: Path) -> None:
+    writer.write_shard(data, 2, metadata([]), [])
+    traces: TraceSet = load_traces(data, 20)
+    assert len(traces.sequences) == 20
