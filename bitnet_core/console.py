@@ -8,6 +8,12 @@ from typing import Any, TextIO
 from bitnet_core.events import Event
 
 _PLAIN_PROGRESS_SECONDS = 10.0
+_METRICS = {
+    **{name: name for name in ("loss", "kl", "ce", "format", "lr", "grad_norm")},
+    "tokens_per_s": "tokens/s",
+    "heldout_loss": "held-out loss",
+    "heldout_agreement": "agreement with the teacher",
+}
 _MARKS = {"succeeded": "✓", "failed": "✗", "cancelled": "■", "interrupted": "✗"}
 
 
@@ -114,8 +120,7 @@ def _progress_line(event: Event) -> str:
 
 
 def _metric_line(event: Event) -> str:
-    names = ("loss", "kl", "ce", "format", "lr", "grad_norm", "tokens_per_s")
-    parts = [f"{name} {number(event[name])}" for name in names if event.get(name) is not None]
+    parts = [f"{label} {number(event[name])}" for name, label in _METRICS.items() if event.get(name) is not None]
     bits = f"A{event['activation_bits']}" if event.get("activation_bits") else ""
     bad = f"{event['nonfinite']} not finite" if event.get("nonfinite") else ""
     head = f"  step {number(event['step'])}" if event.get("step") is not None else "  metric"
