@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from bitnet_tui.launching import Launch
 
 
+_HERE = Path(__file__).parent
+
+
 def _commands() -> "type[Provider]":
     from bitnet_tui.palette import ActionCommands
 
@@ -40,7 +43,7 @@ class BitnetApp(App[None]):
 
     def __init__(self, home: Path, root: Path | None = None, launch: "Launch | None" = None) -> None:
         # The list's styles come with the app's: read on their own, they would be a second pass over all of them.
-        super().__init__(css_path=["app.tcss", "screens/experiments.tcss"])
+        super().__init__(css_path=[_HERE / "app.tcss", _HERE / "screens" / "experiments.tcss"])
         self.home = home
         self._root = root
         self._launch = launch
@@ -64,13 +67,9 @@ class BitnetApp(App[None]):
         if self._root is not None:
             self.open_experiment(self._root)
         elif not Workspace(self.home).experiments():
-            self.welcome()
+            from bitnet_tui.screens.welcome import WelcomeScreen
 
-    def welcome(self) -> None:
-        """Nothing here yet: offer the demo and a new experiment."""
-        from bitnet_tui.screens.welcome import WelcomeScreen
-
-        self.push_screen(WelcomeScreen())
+            self.push_screen(WelcomeScreen())
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(theme.DEFAULTS)

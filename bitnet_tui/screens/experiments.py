@@ -75,7 +75,7 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
         cells = max(24, entries.size.width - _SIDES)
         now = time.time()
         cards = {str(row.root): experiment_list.card(row, cells, now) for row in view}
-        if list(cards) != list(self._cards):
+        if not cards or list(cards) != list(self._cards):
             self._rebuild(entries, cards)
         else:
             for key, lines in cards.items():
@@ -83,8 +83,6 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
                     entries.replace_option_prompt(key, paint(lines[:2]) + "\n")
         self._cards = cards
         self.query_one("#head", Painted).show((self.head(),))
-        if not view and self.is_current:
-            self.bitnet.welcome()
 
     def _rebuild(self, entries: "OptionList", cards: dict[str, tuple[Line, ...]]) -> None:
         from textual.widgets.option_list import Option
@@ -94,6 +92,8 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
             entries.clear_options()
             entries.add_options([Option(paint(lines[:2]) + "\n", id=key) for key, lines in cards.items()])
             keys = list(cards)
+            if not keys:
+                entries.add_option(Option("No experiments here. n makes one, d makes the demo.", disabled=True))
             entries.highlighted = keys.index(marked) if marked in keys else 0 if keys else None
 
     @property

@@ -59,6 +59,7 @@ class NewExperimentScreen(ModalScreen[Path | None]):
                     if field.name == new_form.TEACHER:
                         yield Painted(id="note")
             yield Painted(id="hint")
+            yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button("Create", id="create")
@@ -81,7 +82,7 @@ class NewExperimentScreen(ModalScreen[Path | None]):
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         name = (event.widget.id or "").removeprefix("field-")
         if name in self._fields:
-            self._hint(self._fields[name].hint, "label")
+            self.query_one("#hint", Painted).show((line(Span(self._fields[name].hint, "label")),))
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         if event.button.id == "create":
@@ -105,7 +106,7 @@ class NewExperimentScreen(ModalScreen[Path | None]):
         for name in self._fields:
             self.query_one(f"#wrong-{name}", Label).update(wrong.get(name, ""))
         if wrong:
-            self._hint("Mend what is marked, then create it.", "warn")
+            self._say("Mend what is marked, then create it.", "warn")
             self.query_one(f"#field-{next(iter(wrong))}").focus()
             return
         key = values[new_form.KEY] if new_form.KEY in new_form.needed(values[new_form.TEACHER]) else ""
@@ -114,7 +115,7 @@ class NewExperimentScreen(ModalScreen[Path | None]):
             return
         self._busy = True
         self._bitnet.typed_secrets.add(key)
-        self._hint("Asking the OS keyring…", "label")
+        self._say("Asking the OS keyring…", "label")
         name = new_form.key_name(values[new_form.TEACHER])
         self.run_worker(lambda: self._keep(name, key), thread=True, group="keyring", description="keep a key")
 
@@ -129,7 +130,7 @@ class NewExperimentScreen(ModalScreen[Path | None]):
     def on_kept(self, message: Kept) -> None:
         self._busy = False
         if message.problem:
-            self._hint(f"{message.problem} Or empty the field, and create it without the key.", "bad")
+            self._say(f"{message.problem} Or empty the field, and create it without the key.", "bad")
             self.query_one(f"#field-{new_form.KEY}").focus()
         else:
             self._create(self._values())
@@ -138,12 +139,12 @@ class NewExperimentScreen(ModalScreen[Path | None]):
         try:
             root = Workspace(self._bitnet.home).create(values[new_form.NAME], new_form.env_text(values))
         except BitnetError as error:
-            self._hint(str(error), "bad")
+            self._say(str(error), "bad")
         else:
             self.dismiss(root)
 
-    def _hint(self, text: str, style: str) -> None:
-        self.query_one("#hint", Painted).show((line(Span(text, style)),))
+    def _say(self, text: str, style: str) -> None:
+        self.query_one("#problem", Painted).show((line(Span(text, style)),))
 
     def _values(self) -> dict[str, str]:
         return {name: _value(self.query_one(f"#field-{name}")) for name in self._fields}

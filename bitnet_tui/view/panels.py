@@ -25,8 +25,8 @@ def title(view: ExperimentView, cells: int) -> Line:
     if view.run.view.device and view.stage != PIPELINE.name:
         parts.append(Span(f"   on {view.run.view.device}", "label"))
     if view.run.of > 1:
-        place = "newest" if view.run.position == 1 else f"{view.run.position - 1} before the newest"
-        parts.append(Span(f"   {place} of {view.run.of} runs  [ ]", "label"))
+        number = view.run.of - view.run.position + 1
+        parts.append(Span(f"   run {number} of {view.run.of}  [ ]", "label"))
     return _fit(parts, cells)
 
 

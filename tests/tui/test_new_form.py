@@ -24,7 +24,8 @@ def test_defaults_are_the_registrys_and_right():
 
 @pytest.mark.parametrize(
     ("changes", "field"),
-    [({"NAME": ""}, "NAME"), ({"NAME": "../up"}, "NAME"), ({"NAME": "taken"}, "NAME"), ({"TOTAL_STEPS": "0"}, "TOTAL_STEPS"),
+    [({"NAME": ""}, "NAME"), ({"NAME": "../up"}, "NAME"), ({"NAME": "taken"}, "NAME"),
+     ({"TOTAL_STEPS": "0"}, "TOTAL_STEPS"),
      ({"BUDGET_TOKENS": "many"}, "BUDGET_TOKENS"), ({"TEACHER_PROVIDER": "openai"}, "MODEL"),
      ({"TEACHER_PROVIDER": "custom", "MODEL": "m"}, "BASE_URL"),
      ({"TEACHER_PROVIDER": "openai", "MODEL": "${HOME}"}, "MODEL")],

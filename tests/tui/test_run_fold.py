@@ -15,10 +15,12 @@ _json = st.recursive(
     max_leaves=8,
 )
 _names = st.sampled_from(
-    ["t", "seq", "step", "seen_tokens", "loss", "kl", "ce", "format", "done", "total", "unit", "columns", "rows", "name",
-     "prompt", "text", "dropped", "tokens", "kept", "from_bits", "to_bits", "message", "code", "path", "bytes", "state",
-     "error", "level"]
-)  # fmt: skip
+    [
+        *("t", "seq", "step", "seen_tokens", "loss", "kl", "ce", "format", "done", "total", "unit", "level", "error"),
+        *("columns", "rows", "name", "prompt", "text", "dropped", "tokens", "kept", "from_bits", "to_bits", "state"),
+        *("message", "code", "path", "bytes"),
+    ]
+)
 _event = st.builds(
     lambda kind, fields: {**fields, "kind": kind}, st.sampled_from(KINDS), st.dictionaries(_names, _json)
 )

@@ -1,0 +1,64 @@
+"""Fixtures of the app's tests: a workspace, a launcher that only notes, and SVG snapshots that stand still."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from syrupy.assertion import SnapshotAssertion
+from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
+
+from bitnet_core.errors import BitnetError
+from bitnet_tui.launching import Launched
+
+
+class SvgExtension(SingleFileSnapshotExtension):
+    file_extension = "svg"
+    _write_mode = WriteMode.TEXT
+
+
+@pytest.fixture
+def svg(snapshot: SnapshotAssertion) -> SnapshotAssertion:
+    return snapshot.use_extension(SvgExtension)
+
+
+def normal(picture: str) -> str:
+    """Ids in Textual's pictures are new each time."""
+    return re.sub(r"terminal-\d+-", "terminal-", picture)
+
+
+@pytest.fixture
+def home(isolated: Path) -> Path:
+    return isolated / "experiments"
+
+
+@pytest.fixture(autouse=True)
+def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """UTC, no SSH, the app's own theme: the same picture everywhere."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    for name in ("SSH_CONNECTION", "TEXTUAL_THEME", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+class NotedLaunch:
+    """Stands in for starting a process: notes what was asked for, or refuses with a sentence."""
+
+    def __init__(self, refusal: str = "") -> None:
+        self.asked: list[tuple[Path, str]] = []
+        self._refusal = refusal
+
+    def __call__(self, _: Path, root: Path, stage: str) -> Launched:
+        self.asked.append((root, stage))
+        if self._refusal:
+            raise BitnetError(self._refusal)
+        return Launched(f"{stage}-noted", ("KD_TUA (.env line 3) is no setting; did you mean KD_TAU?",))
+
+
+@pytest.fixture
+def noted() -> NotedLaunch:
+    return NotedLaunch()

@@ -1,0 +1,120 @@
+"""Experiments with runs that were never run: records and events written as a stage would, at fixed times."""
+
+import dataclasses
+import math
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from bitnet_core import process
+from bitnet_core.config import resolve
+from bitnet_core.events import EventWriter
+from bitnet_core.experiment import Experiment, Workspace
+from bitnet_core.history import History
+from bitnet_core.run_record import Run, RunRecord
+
+NOON = 1_790_000_000.0
+ENV = "BUDGET_TOKENS=150000\nFLIP_FRACTION=0.9\nTOTAL_STEPS=200\n"
+QEI = (
+    ["quantity", "value", "origin"],
+    [["student quality", 0.3821, "measured"], ["student memory", 16.4, "measured"], ["QEI", 7.281, "measured"]],
+)
+
+
+def experiment(home: Path, name: str) -> Experiment:
+    root = Workspace(home).create(name, ENV)
+    made = Experiment.from_settings(resolve({"BITNET_HOME": str(home)}, root=root).settings)
+    made.ensure()
+    return made
+
+
+class SimulatedRun:
+    """One run of a stage. `alive` gives it a real process, which the caller ends with `end_process`."""
+
+    def __init__(self, exp: Experiment, stage: str, created: float = NOON, *, alive: bool = False) -> None:
+        self.run = Run(exp.logs / f"{stage}-{created:.0f}-test")
+        self.run.path.mkdir(parents=True)
+        self._now = created
+        self.child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) if alive else None
+        identity = process.identify(self.child.pid) if self.child else None
+        self.run.write(
+            RunRecord(
+                id=self.run.id,
+                stage=stage,
+                state="running",
+                settings=exp.settings.to_record(),
+                origins={},
+                argv=["test"],
+                created=created,
+                host=socket.gethostname(),
+                boot_id=process.boot_id(),
+                fingerprint=History.read(exp).fingerprint(stage),
+                pid=identity.pid if identity else None,
+                process_start=identity.start if identity else None,
+                started=created,
+            )
+        )
+        self._writer = EventWriter(self.run.events_path)
+        self.emit("run_started", stage=stage, run=self.run.id, pid=4242, host="box", device="cpu", versions={})
+
+    def emit(self, kind: str, after: float = 1.0, **fields: Any) -> None:
+        self._now += after
+        with mock.patch("bitnet_core.events.time.time", return_value=self._now):
+            self._writer.emit(kind, **fields)
+
+    def train(self, first: int, last: int, *, bad_at: int | None = None) -> None:
+        """Metrics of these steps; the flip where it belongs; a step that was not finite at `bad_at`."""
+        for step in range(first, last + 1):
+            seen, falling = step * 745, math.exp(-step / 55)
+            if step == 182:
+                self.emit("flip", 0, step=step, seen_tokens=seen, from_bits=8, to_bits=4)
+            self.emit(
+                "metric",
+                step=step,
+                seen_tokens=seen,
+                loss=math.nan if step == bad_at else 5 * falling + 1.5,
+                kl=4 * falling + 1,
+                ce=7 * falling + 2,
+                format=3 * falling + 0.5,
+                lr=1e-3,
+                grad_norm=0.84,
+                tokens_per_s=690.0,
+                activation_bits=4 if step >= 182 else 8,
+                nonfinite=int(bad_at is not None and step >= bad_at),
+            )
+            if step == bad_at:
+                self.emit("alert", 0, severity="warning", code="nonfinite", message="The loss was not finite.",
+                          advice="Lower LR.")  # fmt: skip
+            if step and step % 100 == 0:
+                self.emit("checkpoint", 0, step=step, path=f"mini_bitnet_step_{step}.pt", bytes=19e7, sha256="0")
+        self.emit("progress", 0, done=last, total=200, unit="steps", rate=0.9, eta_s=(200 - last) / 0.9, label="")
+
+    def finish(self, state: str = "succeeded", error: str | None = None, **summary: Any) -> "SimulatedRun":
+        self.emit("run_finished", state=state, exit_code=0, error=error, summary=summary)
+        self.run.write(
+            dataclasses.replace(
+                self.run.record(), state=state, ended=self._now, exit_code=0, error=error, summary=summary
+            )
+        )
+        return self
+
+    def end_process(self) -> None:
+        if self.child is not None:
+            self.child.kill()
+            self.child.communicate()
+
+
+def finished_experiment(home: Path, name: str = "demo") -> Experiment:
+    """Trained past the flip, evaluated, with a QEI table."""
+    exp = experiment(home, name)
+    trained = SimulatedRun(exp, "train", NOON)
+    trained.train(0, 200, bad_at=91)
+    trained.emit("sample", prompt="What is the capital of France?", text="The capital of France.", source="student")
+    trained.finish()
+    evaluated = SimulatedRun(exp, "eval", NOON + 400)
+    evaluated.emit("table", name="qei", columns=QEI[0], rows=QEI[1])
+    evaluated.finish(qei=7.281)
+    return exp

@@ -1,0 +1,176 @@
+"""How the app starts and ends: options, what is imported, crashes, and that runs outlive it."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.config import resolve
+from bitnet_core.experiment import Experiment
+from bitnet_core.history import History
+from bitnet_tui import crash
+from bitnet_tui.__main__ import main
+from bitnet_tui.app import BitnetApp
+from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
+
+HEAVY = ("torch", "transformers", "pyarrow", "numpy", "httpx", "keyring", "plotext")
+_REPO = str(Path(__file__).parents[2])
+
+
+def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": _REPO, **environment},
+    )
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_no_textual(option: str):
+    code = (
+        "import sys\nfrom bitnet_tui.__main__ import main\n"
+        f"try: main([{option!r}])\nexcept SystemExit as end: assert end.code == 0\n"
+        "assert 'textual' not in sys.modules and 'bitnet_core.config' not in sys.modules"
+    )
+    done = _python(code)
+    assert done.returncode == 0, done.stderr
+    assert "bitnet-tui" in done.stdout
+
+
+def test_nothing_heavy_before_the_first_paint(home: Path):
+    finished_experiment(home)
+    code = f"""
+import asyncio, sys
+from pathlib import Path
+from bitnet_tui.app import BitnetApp
+painted = []
+class Probe(BitnetApp):
+    def _display(self, screen, renderable):
+        super()._display(screen, renderable)
+        if not painted and type(renderable).__name__ == 'LayoutUpdate':
+            painted.append([name for name in {HEAVY!r} + ("bitnet_tui.view.watch",) if name in sys.modules])
+async def run():
+    async with Probe(Path({str(home)!r})).run_test() as pilot:
+        await pilot.pause()
+asyncio.run(run())
+assert painted == [[]], painted
+"""
+    done = _python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_a_terminal_it_says_so(home: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["--home", str(home)]) == 2
+    assert "bitnet-tui needs a terminal" in capsys.readouterr().err
+
+
+def test_a_dumb_terminal_is_refused(home: Path):
+    command = f"from bitnet_tui.__main__ import main; import sys; sys.exit(main(['--home', {str(home)!r}]))"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        environment = {**os.environ, "TERM": "dumb", "PYTHONPATH": _REPO}
+        os.execve(sys.executable, [sys.executable, "-c", command], environment)  # noqa: S606
+    said = b""
+    while b"needs a terminal" not in said:
+        said += os.read(terminal, 4096)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2
+    assert b"\x1b" not in said
+
+
+def test_a_folder_that_is_no_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["--root", str(tmp_path), "--plain"]) == 2
+    assert f"{tmp_path} is no experiment" in capsys.readouterr().err
+
+
+def test_plain_lists_everything_as_text(home: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["--home", str(home), "--plain"]) == 0
+    assert "No experiments" in capsys.readouterr().out
+    root = finished_experiment(home).root
+    experiment(home, "other")
+    assert main(["--home", str(home), "--plain"]) == 0
+    said = capsys.readouterr().out
+    assert "QEI 7.28" in said
+    assert "eval      done" in said or "eval      outdated" in said
+    assert "other" in said
+    assert main(["--home", str(home), "--root", str(root), "--plain"]) == 0
+    assert "other" not in capsys.readouterr().out
+
+
+def test_a_crash_report_holds_no_keys_and_no_locals(isolated: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-from-the-environment")
+
+    def fails() -> None:
+        local = "a value of a local variable"
+        raise ValueError(f"sk-typed-just-now sk-from-the-environment {len(local)}")
+
+    try:
+        fails()
+    except ValueError as error:
+        sentence = crash.report(error, ["sk-typed-just-now"])
+    (path,) = (isolated / ".local" / "state" / "bitnet-tui").iterdir()
+    assert str(path) in sentence
+    told = path.read_text()
+    assert "ValueError" in told
+    assert "sk-" not in told
+    assert "a value of a local" not in told.replace('local = "a value of a local variable"', "")
+
+
+async def test_an_exception_in_the_app_ends_it_with_one_sentence(home: Path, capsys: pytest.CaptureFixture[str]):
+    finished_experiment(home)
+    app = BitnetApp(home)
+
+    def broken() -> None:
+        api_key = "sk-local-key"
+        raise ZeroDivisionError(len(api_key))
+
+    with pytest.raises(ZeroDivisionError):
+        async with app.run_test() as pilot:
+            app.call_later(broken)
+            await pilot.pause()
+    said = capsys.readouterr()
+    assert "bitnet-tui has a bug (ZeroDivisionError)" in said.out + said.err
+    assert "sk-local-key" not in said.out + said.err
+    assert app.return_code == 1
+
+
+def test_kill_9_of_the_app_leaves_a_real_run_alive_and_true(home: Path):
+    """The pipeline of an experiment that another run of `teacher` keeps busy: it waits for it, so it lives on."""
+    exp = experiment(home, "busy")
+    busy = SimulatedRun(exp, "teacher", time.time(), alive=True)
+    code = f"""
+import time
+from pathlib import Path
+from bitnet_tui.launching import launch
+print(launch(Path({str(home)!r}), Path({str(exp.root)!r}), "pipeline").run_id, flush=True)
+time.sleep(60)
+"""
+    environment = {**os.environ, "PYTHONPATH": _REPO}
+    app = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        assert app.stdout is not None
+        run_id = app.stdout.readline().strip()
+        app.send_signal(signal.SIGKILL)
+        app.wait()
+        time.sleep(0.3)
+        history = History.read(Experiment.from_settings(resolve({}, root=exp.root).settings))
+        run = history.find(run_id)
+        assert run.state() == "running"
+        run.request_stop()
+        busy.finish("cancelled", "stopped by the test")
+        busy.end_process()
+        deadline = time.monotonic() + 20
+        while run.is_active() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert run.state() == "cancelled"
+    finally:
+        app.kill()
+        app.communicate()
+        busy.end_process()
