@@ -15,7 +15,7 @@ from bitnet_core.traces.steps import TeacherStep, fault
 from bitnet_core.traces.tokenizer import StudentTokenizer
 
 # Digits, accents, two scripts and code: what tokenizers cut most differently.
-_MESSAGES = (
+MESSAGES = (
     {
         "role": "user",
         "content": 'Say one word about this: naïve café, 東京, Привет, 1995 + 2024 = 4019, {"a": [1, 2]}, f(x): x**2',
@@ -42,8 +42,8 @@ class Verdict:
 async def probe(teacher: Teacher, tokenizer: StudentTokenizer, top_logprobs: int) -> Verdict:
     """Two requests of one token each. BitnetError when traces can't be made from this teacher."""
     try:
-        cold = await teacher.chat(_MESSAGES, 1, _COLD, 1.0, top_logprobs, attempts=2)
-        warm = await teacher.chat(_MESSAGES, 1, _WARM, 1.0, top_logprobs, attempts=2)
+        cold = await teacher.chat(MESSAGES, 1, _COLD, 1.0, top_logprobs, attempts=2)
+        warm = await teacher.chat(MESSAGES, 1, _WARM, 1.0, top_logprobs, attempts=2)
     except BadReply as error:
         raise BitnetError(
             f"{teacher.name} answers in a shape that can't be used ({error}); use another one."
@@ -85,7 +85,7 @@ def _check_vocabulary(teacher: Teacher, tokenizer: StudentTokenizer, step: Teach
     known = all(_is_token(index, data, tokenizer) for index, data in zip(step.top_ids, step.top_bytes, strict=True))
     if any(index < 0 for index in step.top_ids) and prompt_tokens:
         # Without ids, words alone prove nothing; the length of a whole prompt does.
-        known = known and prompt_tokens == len(tokenizer.encode(tokenizer.render_prompt(_MESSAGES)))
+        known = known and prompt_tokens == len(tokenizer.encode(tokenizer.render_prompt(MESSAGES)))
     if not known:
         raise BitnetError(
             f"{teacher.model} at {teacher.name} has another vocabulary than the student's tokenizer "

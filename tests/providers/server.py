@@ -1,0 +1,113 @@
+"""A real HTTP server on the loopback that answers as a test tells it; remembers what it was asked."""
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Canned:
+    """One answer. `body` of bytes goes out as it is, anything else as JSON."""
+
+    body: Any
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hang_up: bool = False
+    """Close the connection in the middle of the body."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    path: str
+    headers: Mapping[str, str]
+    body: dict[str, Any]
+
+
+class ChatServer:
+    """`answer` is called with each request, from several threads; the number of the call comes first."""
+
+    def __init__(self, answer: Callable[[int, Asked], Canned]) -> None:
+        self.asked: list[Asked] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._lock = threading.Lock()
+        self._answer = answer
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                outer._serve(self)
+
+            def log_message(self, *args: object) -> None:
+                """Silence."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __enter__(self) -> "ChatServer":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        asked = Asked(handler.path, dict(handler.headers), body)
+        with self._lock:
+            number = len(self.asked)
+            self.asked.append(asked)
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            canned = self._answer(number, asked)
+        finally:
+            with self._lock:
+                self._at_once -= 1
+        data = canned.body if isinstance(canned.body, bytes) else json.dumps(canned.body).encode()
+        handler.send_response(canned.status)
+        for name, value in {"Content-Type": "application/json", **canned.headers}.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        if canned.hang_up:
+            handler.wfile.write(data[: len(data) // 2])
+            handler.close_connection = True
+        else:
+            handler.wfile.write(data)
+
+
+def entry(text: str, logprob: float, *, index: int | None = None, data: bytes | None = None) -> dict[str, Any]:
+    """One token as OpenAI writes it, with llama.cpp's `id` where one is given."""
+    found: dict[str, Any] = {
+        "token": text,
+        "logprob": logprob,
+        "bytes": list(text.encode() if data is None else data),
+    }
+    return found if index is None else {"id": index, **found}
+
+
+def chat_body(text: str, content: list[dict[str, Any]] | None, **more: Any) -> dict[str, Any]:
+    """A whole answer in OpenAI's shape."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text},
+        "finish_reason": more.pop("finish_reason", "stop"),
+        "logprobs": None if content is None else {"content": content, "refusal": None},
+    }
+    usage = {"prompt_tokens": 5, "completion_tokens": len(content or ()), "total_tokens": 5 + len(content or ())}
+    return {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage, **more}

@@ -1,0 +1,129 @@
+"""Shapes of answers, as servers of the wild were recorded to send them."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from bitnet_core.providers.replies import BadReply, ChatResult, parse_chat
+from tests.providers.server import chat_body, entry
+
+
+def parse(body: Any) -> ChatResult:
+    return parse_chat(json.loads(json.dumps(body)), b"")
+
+
+def with_top(token: dict[str, Any], *top: dict[str, Any]) -> dict[str, Any]:
+    return {**token, "top_logprobs": list(top)}
+
+
+def test_llama_cpp_with_ids_bytes_and_an_end_without_bytes() -> None:
+    a, c = entry("A", -1.69, index=49), entry("C", -1.93, index=51)
+    end = entry("", -0.2, index=2)
+    result = parse(
+        chat_body("A", [with_top(a, a, c), with_top(end, end, a)], timings={"predicted_n": 2, "cache_n": 0})
+    )
+    assert result.steps is not None
+    first, last = result.steps
+    assert (first.token_id, first.data, first.logprob) == (49, b"A", -1.69)
+    assert (first.top_ids, first.top_bytes, first.top_logprobs) == ((49, 51), (b"A", b"C"), (-1.69, -1.93))
+    assert (last.token_id, last.data) == (2, b"")
+    assert result.text_matches_bytes
+    assert result.timings == {"predicted_n": 2.0, "cache_n": 0.0}
+    assert (result.prompt_tokens, result.completion_tokens, result.finish_reason) == (5, 2, "stop")
+
+
+def test_openai_without_ids() -> None:
+    a = entry("Hi", -0.5)
+    result = parse(chat_body("Hi", [with_top(a, a, entry(" Hi", -2.0))]))
+    assert result.steps is not None
+    assert result.steps[0].token_id == -1
+    assert result.steps[0].top_ids == (-1, -1)
+
+
+def test_halves_of_a_character_are_joined_by_their_bytes() -> None:
+    first = entry("\ufffd", -0.1, data=b"\xf0\x9f")
+    second = entry("\ufffd", -0.1, data=b"\x98\x80")
+    result = parse(chat_body("😀", [with_top(first, first), with_top(second, second)]))
+    assert result.steps is not None
+    assert [step.data for step in result.steps] == [b"\xf0\x9f", b"\x98\x80"]
+    assert result.text_matches_bytes
+
+
+def test_text_that_is_not_the_joined_bytes_is_flagged() -> None:
+    raw = entry("Ġthe", -0.1)
+    assert not parse(chat_body(" the", [with_top(raw, raw)])).text_matches_bytes
+
+
+@pytest.mark.parametrize("remove", ["missing", "null"])
+def test_tokens_without_bytes_are_read_from_their_text(remove: str) -> None:
+    token = entry("é", -0.1)
+    if remove == "missing":
+        del token["bytes"]
+    else:
+        token["bytes"] = None
+    result = parse(chat_body("é", [with_top(token, token)]))
+    assert result.steps is not None
+    assert result.steps[0].data == "é".encode()
+
+
+def test_half_a_character_without_bytes_is_refused() -> None:
+    token = {"token": "\ufffd", "logprob": -0.1, "top_logprobs": []}
+    with pytest.raises(BadReply) as caught:
+        parse(chat_body("x", [token]))
+    assert caught.value.reason == "bytes_missing"
+
+
+def test_sentinels_and_nulls_stay_visible() -> None:
+    token = with_top(entry("a", -9999.0), entry("b", -0.1), {**entry("c", 0.0), "logprob": None})
+    step = (parse(chat_body("a", [token])).steps or ())[0]
+    assert step.logprob == -9999.0
+    assert step.top_logprobs[0] == -0.1
+    assert math.isnan(step.top_logprobs[1])
+
+
+def test_fewer_more_and_repeated_candidates() -> None:
+    a, b, c = entry("a", -0.5), entry("b", -1.5), entry("c", -7.0)
+    fewer, more, repeated = with_top(a, a), with_top(c, a, b, c), with_top(a, a, b, a)
+    steps = parse(chat_body("aca", [fewer, more, repeated])).steps or ()
+    assert [step.top_bytes for step in steps] == [(b"a",), (b"a", b"b", b"c"), (b"a", b"b")]
+
+
+@pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": []}])
+def test_no_logprobs_in_any_spelling(logprobs: Any) -> None:
+    body = chat_body("hi", None)
+    body["choices"][0]["logprobs"] = logprobs
+    assert parse(body).steps is None
+    del body["choices"][0]["logprobs"]
+    assert parse(body).steps is None
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"choices": []}, "no_choice"),
+        ({"object": "chat.completion"}, "no_choice"),
+        ([], "no_choice"),
+        ({"choices": [{"message": {"content": None}}]}, "no_text"),
+        ({"choices": [{"message": {"content": None, "refusal": "I can't."}}]}, "refused"),
+        ({"choices": [{"message": None}]}, "no_text"),
+        (chat_body("a", ["a"]), "malformed_logprobs"),  # type: ignore[list-item]
+        (chat_body("a", [{"logprob": -1.0}]), "malformed_logprobs"),
+        (chat_body("a", [{"token": "a", "logprob": -1.0, "bytes": [900]}]), "malformed_logprobs"),
+        (chat_body("a", [{"token": "a", "logprob": -1.0, "bytes": ["a"]}]), "malformed_logprobs"),
+        (chat_body("a", [{**entry("a", -1.0), "top_logprobs": [3]}]), "malformed_logprobs"),
+    ],
+)
+def test_what_is_no_answer_is_refused_with_a_reason(body: Any, reason: str) -> None:
+    with pytest.raises(BadReply) as caught:
+        parse(body)
+    assert caught.value.reason == reason
+
+
+def test_missing_usage_and_strange_timings_do_no_harm() -> None:
+    body = chat_body("a", [with_top(entry("a", -0.1), entry("a", -0.1))], timings={"a": "fast", "b": float("inf")})
+    del body["usage"]
+    result = parse_chat(body, b"")
+    assert (result.prompt_tokens, result.completion_tokens) == (0, 1)
+    assert result.timings == {}

@@ -1,0 +1,42 @@
+"""The providers' table: complete, honest, and light."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bitnet_core import settings
+from bitnet_core.errors import BitnetError
+from bitnet_core.providers.table import PROVIDERS, names_with_logprobs, profile, supported_names
+
+
+def test_it_has_every_provider_that_settings_take_and_their_settings_exist() -> None:
+    assert set(PROVIDERS) == set(settings.PROVIDERS)
+    for provider in PROVIDERS.values():
+        if provider.name == "embedded":
+            continue
+        assert provider.key_setting in settings.REGISTRY
+        assert provider.model_setting in settings.REGISTRY
+        if provider.name != "hf":
+            assert provider.base_url_setting in settings.REGISTRY
+
+
+@pytest.mark.parametrize("name", ["anthropic", "gemini", "hf", "unheard-of", ""])
+def test_what_does_not_work_yet_is_refused_with_what_does(name: str) -> None:
+    with pytest.raises(BitnetError, match="embedded, openai") as caught:
+        profile(name)
+    assert "anthropic," not in str(caught.value).split("choose")[1]
+
+
+def test_recommendations_work_today_and_begin_with_the_sure_ones() -> None:
+    names = names_with_logprobs()
+    assert names[0] == "embedded"
+    assert set(names) <= set(supported_names())
+    assert "groq" not in names
+
+
+def test_it_is_light() -> None:
+    code = "import sys, bitnet_core.providers.table as t; print([m for m in sys.modules if m in sys.argv[1].split()])"
+    heavy = "httpx stamina torch transformers pyarrow numpy tokenizers"
+    told = subprocess.run([sys.executable, "-c", code, heavy], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
