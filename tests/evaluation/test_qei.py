@@ -46,9 +46,6 @@ def test_better_smaller_and_faster_raise_it(
     assert values(model(s[0] * more, s[1], s[2]), model(*t))[0] > base
     assert values(model(s[0], s[1] * more, s[2]), model(*t))[0] < base
     assert values(model(s[0], s[1], s[2] * more), model(*t)) == pytest.approx((base, base_speed * more))
-        pytest.approx(base),
-        pytest.approx(base_speed * more),
-    )
 
 
 def test_the_formula_by_hand() -> None:

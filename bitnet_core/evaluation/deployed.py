@@ -1,0 +1,165 @@
+"""Run a student as it would be deployed and measure it there: the parent's side of `evaluation.measure`.
+
+The packed form is what is run: a decode step on `nano` takes about a quarter longer than from unpacked fp32
+weights (see benchmarks/bench_decode.py), but memory and speed of one index must belong to one program.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.model.decoding import Generation, Sampling
+from bitnet_core.model.packing import save_packed
+from bitnet_core.model.student import Student
+
+_PATIENCE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What was measured, memory in bytes. `memory_bytes` is the figure for QEI; `weights` are exact, by part.
+
+    `program_bytes` were resident before the student was loaded; the other resident figures are above that.
+    """
+
+    answers: list[Generation]
+    weights: dict[str, int]
+    memory_bytes: int
+    memory_how: str
+    program_bytes: int
+    rss_loaded_bytes: int
+    rss_peak_bytes: int
+    peak_how: str
+    threads: int
+
+    @property
+    def decode_tokens_per_s(self) -> float | None:
+        """All decoded tokens over all decoding time; None when no answer had a second token."""
+        tokens = sum(len(answer.ids) - 1 for answer in self.answers)
+        seconds = sum(answer.decode_s for answer in self.answers)
+        return tokens / seconds if tokens and seconds else None
+
+    @property
+    def end_to_end_tokens_per_s(self) -> float:
+        """All new tokens over prefill and decoding time."""
+        seconds = sum(answer.prefill_s + answer.decode_s for answer in self.answers)
+        return sum(len(answer.ids) for answer in self.answers) / seconds
+
+
+def run_deployed(
+    packed: Student,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    eos_id: int,
+    seed: int,
+    device: str,
+    scratch: Path,
+    on_answer: Callable[[int, Generation], None] = lambda _place, _answer: None,
+    between: Callable[[], None] = lambda: None,
+) -> Deployed:
+    """Answer `prompts` (ids) in a process of its own; `on_answer` is told of each one.
+
+    `between` is called about twice a second. Both may raise, which ends the child.
+    `scratch` is a folder for the packed file while this runs. Raises BitnetError with the child's own sentence,
+    or with how it ended.
+    """
+    job = {
+        "prompts": [list(map(int, prompt)) for prompt in prompts],
+        "sampling": asdict(sampling),
+        "eos_id": eos_id,
+        "seed": seed,
+        "device": device,
+    }
+    answers: list[Generation] = []
+    loaded: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".packed-") as folder:
+        path = Path(folder) / "student.pt"
+        save_packed(packed, path)
+        with _child(job | {"path": str(path)}) as lines:
+            for line in lines:
+                between()
+                kind = line.pop("kind")
+                if kind == "error":
+                    raise BitnetError(line["message"])
+                if kind == "loaded":
+                    loaded = line
+                elif kind == "answer":
+                    answers.append(_generation(line))
+                    on_answer(line["place"], answers[-1])
+                elif kind == "done":
+                    return _deployed(answers, loaded, line)
+    raise AssertionError("the child ended well without a last word")  # pragma: no cover
+
+
+def _generation(line: dict[str, Any]) -> Generation:
+    return Generation(**{name: value for name, value in line.items() if name != "place"})
+
+
+def _deployed(answers: list[Generation], loaded: dict[str, Any], done: dict[str, Any]) -> Deployed:
+    resident = done["rss_most"] - done["rss_before"]
+    on_device = done["device_peak"]
+    return Deployed(
+        answers=answers,
+        weights=loaded["weights"],
+        memory_bytes=resident if on_device is None else on_device,
+        memory_how=(
+            "resident bytes added by loading and running the packed student, in a process of its own"
+            if on_device is None
+            else "peak of the device memory that torch allocated for the packed student"
+        ),
+        program_bytes=done["rss_before"],
+        rss_loaded_bytes=done["rss_loaded"] - done["rss_before"],
+        rss_peak_bytes=done["rss_peak"] - done["rss_before"],
+        peak_how=done["peak_how"],
+        threads=loaded["threads"],
+    )
+
+
+@contextmanager
+def _child(job: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
+    """Start the child, yield its lines, and end it however the block is left."""
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bitnet_core.evaluation.measure"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+        if process.stdin is None or process.stdout is None:  # pragma: no cover - PIPE was asked for
+            raise RuntimeError("the child has no pipes")
+        try:
+            # A child that is gone already has no use for its job; how it ended is found below.
+            with suppress(BrokenPipeError):
+                process.stdin.write(json.dumps(job) + "\n")
+                process.stdin.flush()
+            yield _lines(process, process.stdout, errors)
+        finally:
+            process.kill()
+            process.wait(_PATIENCE_SECONDS)
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            process.stdout.close()
+
+
+def _lines(process: subprocess.Popen[str], out: IO[str], errors: IO[str]) -> Iterator[dict[str, Any]]:
+    for line in out:
+        yield json.loads(line)
+    code = process.wait(_PATIENCE_SECONDS)
+    errors.seek(0)
+    said = [line.strip() for line in errors if line.strip()]
+    if code < 0:
+        reason = f"signal {-code}" + (", most likely for lack of memory" if code == -9 else "")
+    else:
+        reason = said[-1] if said else f"exit code {code}"
+    raise BitnetError(
+        f"The process that measures the student ended early ({reason}); free some memory and try again."
+    )

@@ -1,0 +1,116 @@
+"""The process in which a deployed student is measured: `python -m bitnet_core.evaluation.measure`.
+
+It reads one job as a JSON line from stdin, loads the packed student, answers the prompts and writes JSON lines to
+stdout: {"kind": "loaded" | "alive" | "answer" | "done" | "error", ...}. A process of its own is what makes its
+memory the student's: training state, traces and the parent's caches are not in it. It must not know settings or
+stages.
+
+Memory is what loading and running add to a process that already holds the program (Python, torch and what torch
+imports when it first computes): resident bytes after each answer, the most of them, less the resident bytes before
+loading; on a GPU, torch's own peak. A tiny student is run first, so that the program is whole when that is taken.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.evaluation.memory import peak_rss, rss_bytes
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.decoding import Sampling, generate
+from bitnet_core.model.packing import load_packed, pack_student, save_packed, weight_bytes
+from bitnet_core.model.student import Student
+
+_WARM_UP_TOKENS = 2
+_ALIVE_SECONDS = 0.5
+
+
+def main() -> int:
+    job = json.loads(sys.stdin.readline())
+    try:
+        _run(job, sys.stdout)
+    except BitnetError as error:
+        _say(sys.stdout, "error", message=str(error))
+        return 1
+    except BrokenPipeError:  # the parent is gone, and nobody is there to tell
+        return 1
+    return 0
+
+
+def _run(job: dict[str, Any], out: IO[str]) -> None:
+    device = torch.device(job["device"])
+    sampling = Sampling(**job["sampling"])
+    path = Path(job["path"])
+    _complete_program(path.with_name("tiny.pt"), device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    before = rss_bytes()
+    with peak_rss() as peak:
+        student = load_packed(path, device)
+        loaded = rss_bytes()
+        _say(out, "loaded", weights=weight_bytes(student), threads=torch.get_num_threads())
+        # The first pass also pays for starting threads and touching the weights: it is made and not counted.
+        warm_up = Sampling(min(_WARM_UP_TOKENS, sampling.max_new_tokens))
+        generate(student, job["prompts"][0], warm_up)
+        most = rss_bytes()
+        for place, prompt_ids in enumerate(job["prompts"]):
+            generator = torch.Generator(device).manual_seed(job["seed"] + place)
+            made = generate(
+                student, prompt_ids, sampling, eos_id=job["eos_id"], generator=generator, between=_alive(out)
+            )
+            most = max(most, rss_bytes())
+            _say(out, "answer", place=place, **asdict(made))
+    cuda = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    _say(
+        out,
+        "done",
+        rss_before=before,
+        rss_loaded=loaded,
+        rss_most=most,
+        rss_peak=peak.bytes,
+        peak_how=peak.how,
+        device_peak=cuda,
+    )
+
+
+def _complete_program(path: Path, device: torch.device) -> None:
+    """Go once through all that a student goes through, with one of a few hundred kilobytes."""
+    tiny = StudentConfig(
+        vocab_size=8,
+        hidden_size=256,
+        intermediate_size=256,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        max_position_embeddings=8,
+    )
+    save_packed(pack_student(Student(tiny)), path)
+    generate(load_packed(path, device), [1, 2], Sampling(4, temperature=1.0, top_p=0.5))
+
+
+def _alive(out: IO[str]) -> Callable[[], None]:
+    """A callback between tokens: a sign of life now and then, at which the parent may decide to stop."""
+    last = time.monotonic()
+
+    def between() -> None:
+        nonlocal last
+        if time.monotonic() - last > _ALIVE_SECONDS:
+            last = time.monotonic()
+            _say(out, "alive")
+
+    return between
+
+
+def _say(out: IO[str], kind: str, **fields: Any) -> None:
+    out.write(json.dumps({"kind": kind, **fields}, allow_nan=False) + "\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

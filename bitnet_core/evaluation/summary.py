@@ -1,0 +1,171 @@
+"""From measurements to QEI's inputs, tables and the report's parts. It measures nothing and reads no file.
+
+The teacher's baseline is `reports/teacher_baseline.json` as the teacher stage writes it: `memory` {bytes, origin},
+`tokens_per_s` {end_to_end, decode}.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bitnet_core.config import Settings
+from bitnet_core.errors import UsageError
+from bitnet_core.evaluation import qei
+from bitnet_core.evaluation.deployed import Deployed
+from bitnet_core.evaluation.qei import Model, Quantity
+from bitnet_core.evaluation.quality import Estimate, Scores
+
+Figures = Mapping[str, Estimate]
+_MORE_PROMPTS = "collect traces of more prompts (KD_NUM_PROMPTS), so that some are held out"
+_GIGABYTE = 1e9
+
+
+def student_side(settings: Settings, figures: Figures | None, deployed: Deployed, *, decode: bool) -> Model:
+    """The student's three quantities; `decode` chooses decoding speed over end-to-end speed."""
+    return Model(
+        quality=_quality(settings, "EVAL_STUDENT_QUALITY", figures, "student"),
+        memory=qei.measured(deployed.memory_bytes, deployed.memory_how),
+        speed=_student_speed(deployed, decode),
+    )
+
+
+def teacher_side(settings: Settings, figures: Figures | None, baseline: Mapping[str, Any], *, decode: bool) -> Model:
+    return Model(
+        quality=_quality(settings, "EVAL_TEACHER_QUALITY", figures, "teacher"),
+        memory=_teacher_memory(settings, baseline),
+        speed=_teacher_speed(baseline, decode),
+    )
+
+
+def compares_decoding(baseline: Mapping[str, Any], deployed: Deployed) -> bool:
+    """Decoding speed where both sides have it; else both end to end, never one of each."""
+    speeds = baseline.get("tokens_per_s") or {}
+    return bool(speeds.get("decode")) and deployed.decode_tokens_per_s is not None
+
+
+def require_positive_qualities(settings: Settings) -> None:
+    for name in ("EVAL_STUDENT_QUALITY", "EVAL_TEACHER_QUALITY"):
+        if settings.maybe_float(name) == 0:
+            raise UsageError(f"{name} is 0; QEI is a ratio of qualities, so give a value above 0 or leave it empty.")
+
+
+def _quality(settings: Settings, name: str, figures: Figures | None, side: str) -> Quantity:
+    value = settings.maybe_float(name)
+    if value is not None:
+        return qei.given(value, f"{name} ({settings.origin(name)})")
+    if figures is None:
+        return qei.placeholder(f"{_MORE_PROMPTS}, or set {name}")
+    source = "its own reported logprobs" if side == "teacher" else "the packed student"
+    return qei.measured(figures[f"{side}_quality"].value, f"2^(-bits/byte) by {source}, on shared held-out tokens")
+
+
+def _student_speed(deployed: Deployed, decode: bool) -> Quantity:
+    threads = f"{deployed.threads} threads"
+    if decode and deployed.decode_tokens_per_s is not None:
+        return qei.measured(deployed.decode_tokens_per_s, f"decoding with a KV cache, {threads}")
+    return qei.measured(deployed.end_to_end_tokens_per_s, f"prefill and decoding, {threads}")
+
+
+def _teacher_memory(settings: Settings, baseline: Mapping[str, Any]) -> Quantity:
+    value = settings.maybe_float("TEACHER_MEMORY_GB")
+    if value is not None:
+        return qei.given(value * _GIGABYTE, f"TEACHER_MEMORY_GB ({settings.origin('TEACHER_MEMORY_GB')})")
+    memory = baseline.get("memory") or {}
+    if not memory.get("bytes"):
+        return qei.placeholder("this teacher's memory can't be measured from here: set TEACHER_MEMORY_GB")
+    if memory.get("origin") == "given":
+        return qei.given(memory["bytes"], "TEACHER_MEMORY_GB when the baseline was made")
+    return qei.measured(memory["bytes"], "resident bytes added by loading and running it, in its server's process")
+
+
+def _teacher_speed(baseline: Mapping[str, Any], decode: bool) -> Quantity:
+    speeds = baseline.get("tokens_per_s") or {}
+    value = speeds.get("decode" if decode else "end_to_end")
+    if not value:
+        return qei.placeholder("the baseline has no tokens/s: run `bitnet teacher` again")
+    return qei.measured(value, "decoding, by its server's clock" if decode else "end to end, one request at a time")
+
+
+QUALITY_COLUMNS = ["figure", "of", "value", "95 % from", "95 % to", "unit"]
+
+
+def quality_table(figures: Mapping[int, Figures], scores: Scores) -> list[list[Any]]:
+    """Rows under QUALITY_COLUMNS; `figures` by activation bits, the student's own bits first."""
+    own = next(iter(figures.values()))
+    rows: list[list[Any]] = []
+
+    def add(title: str, name: str, unit: str, *others: tuple[str, str]) -> None:
+        for bits, found in figures.items():
+            rows.append(_row(title, f"student A{bits}", found[name], unit))
+        rows.extend(_row(title, who, own[other], unit) for who, other in others)
+
+    commonest = ("always the commonest token", "majority_agreement")
+    sampled = ("teacher's own sample", "teacher_self_agreement")
+    add("top-1 agreement", "agreement", "share", commonest, sampled)
+    rows.append(["top-1 agreement", "chance", 1 / scores.vocab_size, None, None, "share"])
+    add("coarse KL", "coarse_kl", "nats/token")
+    add("cross-entropy, all tokens", "ce", "nats/token")
+    add("cross-entropy, shared tokens", "student_ce", "nats/token", ("teacher", "teacher_ce"))
+    add("shared tokens", "student_bits_per_byte", "bits/byte", ("teacher", "teacher_bits_per_byte"))
+    add("quality", "student_quality", "2^(-bits/byte)", ("teacher", "teacher_quality"))
+    return rows
+
+
+def _row(title: str, who: str, estimate: Estimate, unit: str) -> list[Any]:
+    return [title, who, round(estimate.value, 5), round(estimate.low, 5), round(estimate.high, 5), unit]
+
+
+def quality_record(figures: Mapping[int, Figures], scores: Scores) -> dict[str, Any]:
+    """The report's `quality`: every estimate at both widths, and what it was measured on."""
+    shared, tokens = scores.total("shared_tokens"), scores.total("tokens")
+    return {
+        "origin": "measured",
+        "interval": "95 % bootstrap over sequences",
+        "sequences": len(scores.sums_SM),
+        "tokens": int(tokens),
+        "kd_tokens": int(scores.total("kd_tokens")),
+        "shared_tokens": int(shared),
+        "shared_share": shared / tokens,
+        "text_bytes": int(scores.total("bytes")),
+        "chance_agreement": 1 / scores.vocab_size,
+        "by_activation_bits": {
+            str(bits): {name: estimate.to_dict() for name, estimate in found.items()}
+            for bits, found in figures.items()
+        },
+    }
+
+
+MEMORY_COLUMNS = ["memory", "bytes", "origin", "how"]
+
+
+def memory_table(deployed: Deployed) -> list[list[Any]]:
+    """Rows under MEMORY_COLUMNS."""
+    measured, exact = "measured", "bytes of the tensors"
+    rows: list[list[Any]] = [
+        ["student, loaded and run", deployed.memory_bytes, measured, deployed.memory_how],
+        ["student, after loading", deployed.rss_loaded_bytes, measured, "resident bytes added"],
+        ["student, peak", deployed.rss_peak_bytes, measured, f"resident bytes added; {deployed.peak_how}"],
+    ]
+    rows.append(["program without a student", deployed.program_bytes, measured, "Python, torch and this program"])
+    rows += [[f"weights: {part}", size, measured, exact] for part, size in deployed.weights.items()]
+    return rows
+
+
+def deployed_record(deployed: Deployed) -> dict[str, Any]:
+    """The report's `deployed`: memory and speed of the packed student, without its answers."""
+    return {
+        "memory": {
+            "bytes": deployed.memory_bytes,
+            "origin": "measured",
+            "how": deployed.memory_how,
+            "program_bytes": deployed.program_bytes,
+            "rss_loaded_bytes": deployed.rss_loaded_bytes,
+            "rss_peak_bytes": deployed.rss_peak_bytes,
+            "weights": deployed.weights,
+        },
+        "tokens_per_s": {
+            "decode": deployed.decode_tokens_per_s,
+            "end_to_end": deployed.end_to_end_tokens_per_s,
+            "origin": "measured",
+            "threads": deployed.threads,
+        },
+    }
