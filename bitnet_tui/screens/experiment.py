@@ -102,8 +102,8 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
         if before.rows != view.rows or before.stage != view.stage:
             self.refresh_bindings()
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._redraw)
+    def on_run_pane_resized(self) -> None:
+        self._redraw()
 
     def _redraw(self) -> None:
         if self.query("#run"):

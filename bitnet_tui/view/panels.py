@@ -5,7 +5,7 @@ from bitnet_tui.view.numbers import UNKNOWN, count, duration, scientific, signif
 from bitnet_tui.view.run_fold import Alert, Metric, RunView, Traces
 from bitnet_tui.view.spans import Line, Span, crop, line, spread, width, wrap
 from bitnet_tui.view.states import look
-from bitnet_tui.view.tables import importance, table_lines
+from bitnet_tui.view.tables import cell, importance, table_lines
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
 CURVE_TITLES = {"loss": "total", "kl": "KL", "ce": "CE", "format": "format"}
@@ -73,14 +73,14 @@ def _training(run: RunShown) -> list[tuple[str, str, str]]:
 
 def _working(run: RunShown) -> list[tuple[str, str, str]]:
     progress = run.view.progress
-    pairs = []
+    pairs = _qei(run.view)
     if progress is not None and run.stage != PIPELINE.name:
         if progress.rate is not None:
             rate = (
                 size(progress.rate) if progress.unit == "bytes" else f"{significant(progress.rate)} {progress.unit}"
             )
             pairs.append(("rate", f"{rate}/s", "value"))
-        if run.active:
+        if run.active and progress.eta_s is not None:
             pairs.append(("ETA", _eta(run), "value"))
     traces = run.view.traces
     if traces.sequences:
@@ -91,6 +91,12 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
             ("other mass", significant(traces.other_mass_mean), "value"),
         ]
     return pairs
+
+
+def _qei(view: RunView) -> list[tuple[str, str, str]]:
+    """The figures that everything was for, from the rows of the `qei` table that carry its name."""
+    rows = [row for table in view.tables if table.name == "qei" for row in table.rows if len(row) > 1]
+    return [(str(row[0]), cell(row[1]), "title") for row in rows if str(row[0]).startswith("QEI")]
 
 
 def _eta(run: RunShown) -> str:

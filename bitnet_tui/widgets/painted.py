@@ -10,7 +10,7 @@ class Painted(Static):
     """`show` is cheap when nothing has changed; an empty one can take no room (class `-empty`)."""
 
     ALLOW_SELECT = True
-    _lines: tuple[Line, ...] = ()
+    _lines: tuple[Line, ...] | None = None
 
     def show(self, lines: tuple[Line, ...]) -> None:
         if lines != self._lines:

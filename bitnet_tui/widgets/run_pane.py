@@ -2,6 +2,7 @@
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
+from textual.message import Message
 from textual.widgets import ContentSwitcher, Log, Tab, Tabs
 
 from bitnet_core.stages.catalog import stage
@@ -23,6 +24,7 @@ class RunPane(Vertical):
     """Draws an `ExperimentView`; which view is on top is all it remembers, and what the log already holds."""
 
     _logged: tuple[str, int] = ("", 0)
+    _drawn_at = 0
 
     def compose(self) -> ComposeResult:
         yield Painted(id="title")
@@ -45,6 +47,13 @@ class RunPane(Vertical):
                 yield Painted(id="samples-text")
             yield Log(id="log", max_lines=_MOST_LOG_LINES, auto_scroll=True)
 
+    class Resized(Message):
+        """Its lines were made for another width."""
+
+    def on_resize(self) -> None:
+        if self.content_size.width != self._drawn_at:
+            self.post_message(self.Resized())
+
     def choose(self, name: str) -> None:
         self.query_one("#views", Tabs).active = f"tab-{name}"
 
@@ -54,7 +63,8 @@ class RunPane(Vertical):
 
     def show(self, view: ExperimentView, curves: tuple[str, ...], *, log: bool, launching: str | None) -> None:
         """Draw; parts that did not change are left as they are."""
-        cells = max(20, self.content_size.width)
+        self._drawn_at = self.content_size.width
+        cells = max(20, self._drawn_at)
         run = view.run
         self._painted("title", (panels.title(view, cells),))
         self._painted("alerts", panels.alert_lines(run, view.problem, cells, _MOST_ALERT_LINES))

@@ -19,8 +19,12 @@ from bitnet_core.run_record import Run, RunRecord
 NOON = 1_790_000_000.0
 ENV = "BUDGET_TOKENS=150000\nFLIP_FRACTION=0.9\nTOTAL_STEPS=200\n"
 QEI = (
-    ["quantity", "value", "origin"],
-    [["student quality", 0.3821, "measured"], ["student memory", 16.4, "measured"], ["QEI", 7.281, "measured"]],
+    ["quantity", "student", "teacher", "origin", "how"],
+    [
+        ["quality", 0.3821, 1.0, "measured", "top-1 agreement with the teacher over held-out traces"],
+        ["memory (GB)", 0.0164, 0.3125, "measured", "resident while it generates"],
+        ["QEI", 7.281, None, "measured", "(Q_s/Q_t)/(M_s/M_t)"],
+    ],
 )
 
 

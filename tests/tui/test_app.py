@@ -76,6 +76,20 @@ async def test_first_run_with_an_experiment_of_ones_own(home: Path, noted: Noted
     assert "TEACHER_PROVIDER=embedded" in (home / "mine" / ".env").read_text()
 
 
+@pytest.mark.parametrize("provider", ["openai", "custom"])
+async def test_the_whole_form_fits_80_by_24(home: Path, provider: str):
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("n")
+        await settled(pilot)
+        pilot.app.screen.query_one("#field-TEACHER_PROVIDER").value = provider  # type: ignore[attr-defined]
+        await settled(pilot)
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        text = shown(pilot)
+        assert all(word in text for word in ("Name", "API key", "which model?", "Token budget", "Mend", "Create"))
+
+
 async def test_a_key_goes_to_the_keyring_and_into_no_file(
     home: Path, noted: NotedLaunch, monkeypatch: pytest.MonkeyPatch
 ):
@@ -182,7 +196,7 @@ async def test_results_and_history_after_the_fact(home: Path, size: tuple[int, i
     exp = finished_experiment(home)
     async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
-        assert "QEI               7.281  measured" in shown(pilot)
+        assert "QEI            7.281        –  measured  (Q_s/Q_t)/(M_s/M_t)" in shown(pilot)
         await pilot.press("up")
         await settled(pilot)
         assert "Train the student" in shown(pilot)

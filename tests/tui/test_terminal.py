@@ -51,7 +51,7 @@ def test_open_look_around_and_leave(home: Path, tmux: Tmux):
     tmux("resize-window", "-x", "80", "-y", "24")
     assert "demo" in _until(tmux, "QEI 7.28")
     tmux("send-keys", "Enter")
-    _until(tmux, "student quality")
+    _until(tmux, "(Q_s/Q_t)/(M_s/M_t)")
     tmux("send-keys", "Up")
     screen = _until(tmux, "flipped at 136k")
     assert "━ total" in screen
