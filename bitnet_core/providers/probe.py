@@ -14,13 +14,16 @@ from bitnet_core.providers.teacher import Teacher
 from bitnet_core.traces.steps import TeacherStep, fault
 from bitnet_core.traces.tokenizer import StudentTokenizer
 
-# Digits, accents, two scripts and code: what tokenizers cut most differently.
+# Digits, accents, two scripts and code: what tokenizers cut most differently. The answer is plain ASCII: of a
+# character made of several tokens, llama.cpp reports none but the last.
 MESSAGES = (
     {
         "role": "user",
-        "content": 'Say one word about this: naïve café, 東京, Привет, 1995 + 2024 = 4019, {"a": [1, 2]}, f(x): x**2',
+        "content": 'naïve café, 東京, Привет, 1995 + 2024 = 4019, {"a": [1, 2]}, f(x): x**2. English? Say yes or no.',
     },
 )
+_NUCLEUS = 0.01
+"""The likeliest token is sampled at every temperature, so that both answers are of the same kind."""
 _COLD, _WARM = 0.2, 1.5
 _APART = math.sqrt(_WARM / _COLD)
 _NOISE = 0.05
@@ -42,8 +45,8 @@ class Verdict:
 async def probe(teacher: Teacher, tokenizer: StudentTokenizer, top_logprobs: int) -> Verdict:
     """Two requests of one token each. BitnetError when traces can't be made from this teacher."""
     try:
-        cold = await teacher.chat(MESSAGES, 1, _COLD, 1.0, top_logprobs, attempts=2)
-        warm = await teacher.chat(MESSAGES, 1, _WARM, 1.0, top_logprobs, attempts=2)
+        cold = await teacher.chat(MESSAGES, 1, _COLD, _NUCLEUS, top_logprobs, attempts=2)
+        warm = await teacher.chat(MESSAGES, 1, _WARM, _NUCLEUS, top_logprobs, attempts=2)
     except BadReply as error:
         raise BitnetError(
             f"{teacher.name} answers in a shape that can't be used ({error}); use another one."

@@ -1,0 +1,133 @@
+"""The teacher stage: what it measures, on the embedded teacher and on a scripted one."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.events import read_events
+from bitnet_core.stages import teacher
+from bitnet_core.stages.context import StageContext
+from tests.providers.server import Asked, Canned, ChatServer, chat_body
+
+
+def context(root: Path, server: ChatServer | None = None, **values: str) -> StageContext:
+    wanted = {"TEACHER_BASELINE_MAX_PROMPTS": "3", "TEACHER_BASELINE_MAX_TOKENS": "8"}
+    if server is not None:
+        wanted |= {"TEACHER_PROVIDER": "groq", "GROQ_MODEL": "m", "GROQ_BASE_URL": server.base_url}
+    return StageContext.for_tests(
+        root, stage="teacher", values=wanted | values, secrets={"GROQ_API_KEY": "gsk-secret"}
+    )
+
+
+def events(ctx: StageContext, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(ctx.run_dir / "events.jsonl") if event["kind"] == kind]
+
+
+def report(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((root / "reports" / "teacher_baseline.json").read_text())
+    return found
+
+
+def reply(text: str = "Fine.", tokens: int = 4) -> Canned:
+    body = chat_body(text, None)
+    return Canned(body | {"usage": {"prompt_tokens": 7, "completion_tokens": tokens}})
+
+
+@pytest.mark.teacher
+@pytest.mark.usefixtures("teacher_cache")
+def test_the_embedded_teachers_baseline_is_measured_and_greedy(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    summary = teacher.run(ctx)
+    told = report(tmp_path)
+    assert told["provider"] == "embedded"
+    assert told["sampling"]["temperature"] == 0
+    assert told["answered"] == 3
+    assert told["tokens_per_s"]["decode"] >= told["tokens_per_s"]["end_to_end"] > 0
+    assert told["latency_s"]["p99"] >= told["latency_s"]["p95"] >= told["latency_s"]["p50"] > 0
+    assert 100e6 < told["memory"]["bytes"] < 4e9
+    assert told["memory"]["origin"] == "measured"
+    assert summary["usage"]["completion_tokens"] == sum(one["completion_tokens"] for one in told["generations"])
+    assert len(events(ctx, "sample")) == 3
+    assert [event["name"] for event in events(ctx, "table")] == ["baseline"]
+    first = [one["text"] for one in told["generations"]]
+    teacher.run(context(tmp_path))
+    assert [one["text"] for one in report(tmp_path)["generations"]] == first
+    assert report(tmp_path)["config_hash"] == told["config_hash"]
+
+
+def test_a_hosted_teacher_needs_no_logprobs_and_has_no_measured_memory(tmp_path: Path) -> None:
+    with ChatServer(lambda _number, _asked: reply()) as server:
+        teacher.run(context(tmp_path, server))
+        assert "logprobs" not in server.asked[-1].body
+        assert server.asked[-1].body["temperature"] == 0
+    told = report(tmp_path)
+    assert told["memory"] == {"bytes": None, "origin": "unknown"}
+    assert told["tokens_per_s"]["decode"] is None
+    assert told["usage"] == {"prompt_tokens": 21, "completion_tokens": 12}
+    assert "gsk-secret" not in (tmp_path / "reports" / "teacher_baseline.json").read_text()
+
+
+def test_a_given_memory_is_shown_as_given(tmp_path: Path) -> None:
+    with ChatServer(lambda _number, _asked: reply()) as server:
+        teacher.run(context(tmp_path, server, TEACHER_MEMORY_GB="1.5"))
+    assert report(tmp_path)["memory"] == {"bytes": 1_500_000_000, "origin": "given"}
+
+
+def test_latency_is_that_of_each_answer(tmp_path: Path) -> None:
+    def slow(number: int, _asked: Asked) -> Canned:
+        time.sleep(0.3 if number == 2 else 0.0)
+        return reply()
+
+    with ChatServer(slow) as server:
+        teacher.run(context(tmp_path, server))
+    seconds = [one["seconds"] for one in report(tmp_path)["generations"]]
+    assert seconds[1] >= 0.3
+    assert max(seconds[0], seconds[2]) < 0.3
+
+
+def test_unusable_answers_are_left_out_and_told(tmp_path: Path) -> None:
+    with ChatServer(lambda number, _asked: Canned({"choices": []}) if number == 2 else reply()) as server:
+        ctx = context(tmp_path, server)
+        teacher.run(ctx)
+    assert report(tmp_path)["answered"] == 2
+    assert len(report(tmp_path)["failed"]) == 1
+    assert [event["code"] for event in events(ctx, "alert")] == ["prompts_failed"]
+
+
+def test_a_refused_key_ends_it_without_a_report(tmp_path: Path) -> None:
+    refused = Canned({"error": {"message": "bad key gsk-secret"}}, 401)
+    with ChatServer(lambda *_: refused) as server, pytest.raises(BitnetError, match="GROQ_API_KEY") as caught:
+        teacher.run(context(tmp_path, server))
+    assert "gsk-secret" not in str(caught.value)
+    assert not (tmp_path / "reports" / "teacher_baseline.json").exists()
+
+
+def test_a_stop_is_heard_while_an_answer_is_awaited(tmp_path: Path) -> None:
+    stopping: list[StageContext] = []
+
+    def slow(number: int, _asked: Asked) -> Canned:
+        if number == 1:
+            stopping[0].request_stop()
+            time.sleep(1.5)
+        return reply()
+
+    with ChatServer(slow) as server:
+        ctx = context(tmp_path, server)
+        stopping.append(ctx)
+        began = time.monotonic()
+        with pytest.raises(Stopped):
+            teacher.run(ctx)
+        assert time.monotonic() - began < 1.4
+
+
+def test_prompts_can_be_ones_own(tmp_path: Path) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"prompt": "Mine?"}\n')
+    with ChatServer(lambda _number, _asked: reply()) as server:
+        teacher.run(context(tmp_path / "own", server, TEACHER_BASELINE_PROMPTS_FILE=str(own)))
+        assert server.asked[-1].body["messages"] == [{"role": "user", "content": "Mine?"}]
+    assert report(tmp_path / "own")["prompts"] == 1

@@ -1,0 +1,327 @@
+"""The collect stage against a quick teacher over real HTTP, and once against the embedded one."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.events import read_events
+from bitnet_core.stages import collect
+from bitnet_core.stages.context import StageContext
+from bitnet_core.traces.dataset import load_traces
+from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
+from tests.providers.server import Asked, Canned, ChatServer
+from tests.traces.fake_teacher import FakeTeacher, is_probe, spoil
+
+pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
+
+PROBES = 2
+
+
+@pytest.fixture
+def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
+    return teacher_tokenizer
+
+
+def context(root: Path, server: ChatServer | None = None, **values: str) -> StageContext:
+    wanted = {"KD_NUM_PROMPTS": "12", "KD_MAX_TOKENS_PER_PROMPT": "16", "TEACHER_TOP_LOGPROBS": "5"}
+    if server is not None:
+        wanted |= {"TEACHER_PROVIDER": "llamacpp", "TEACHER_MODEL": "m", "TEACHER_BASE_URL": server.base_url}
+    return StageContext.for_tests(root, stage="collect", values=wanted | values)
+
+
+def events(ctx: StageContext, kind: str) -> list[dict[str, Any]]:
+    return [event for event in read_events(ctx.run_dir / "events.jsonl") if event["kind"] == kind]
+
+
+def parquet(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((root / "data").glob("*.parquet"))}
+
+
+def test_both_layers_are_written_and_a_second_run_asks_nothing(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    with ChatServer(FakeTeacher(tokenizer, seconds=0.1)) as server:
+        ctx = context(tmp_path, server, KD_CONCURRENCY="3")
+        summary = collect.run(ctx)
+        assert len(server.asked) == 12 + PROBES
+        assert 1 < server.most_at_once <= 3
+        made = parquet(tmp_path)
+        again = collect.run(context(tmp_path, server))
+        assert len(server.asked) == 12 + PROBES
+    assert parquet(tmp_path) == made
+    assert summary["sequences"] == again["sequences"] == 12
+    assert summary["coverage"] == 1.0
+    assert summary["rejected"] == {}
+    assert summary["logprob_mode"] == "raw"
+    traces = load_traces(tmp_path / "data", 5)
+    assert len(traces.sequences) == 12
+    assert traces.tokenizer_hash == load_tokenizer(tmp_path / "data" / "tokenizer").hash
+    for one in traces.sequences:
+        assert tokenizer.decode(one.completion_ids_C) == one.completion_text
+        assert (one.completion_ids_C[-1] == tokenizer.eos_id) == (one.finish_reason == "stop")
+    told = events(ctx, "trace")
+    assert sorted(event["prompt_idx"] for event in told) == list(range(12))
+    assert all(event["kept"] == event["tokens"] and event["dropped"] == {} for event in told)
+    assert summary["tokens"] == sum(event["tokens"] for event in told)
+    assert events(ctx, "progress")
+    assert events(ctx, "metric")[-1]["tokens_per_s"] > 0
+
+
+def test_more_prompts_keep_what_is_there(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="5"))
+        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="9"))
+        assert len(server.asked) == 9 + 2 * PROBES
+    assert len(load_traces(tmp_path / "data", 5).sequences) == 9
+    assert not (tmp_path / "data" / "superseded").exists()
+
+
+def test_more_answers_than_prompts_ask_again_with_other_seeds(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    prompts = tmp_path / "two.txt"
+    prompts.write_text("One?\nTwo?\n")
+    root = tmp_path / "sampled"
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(root, server, KD_PROMPTS_FILE=str(prompts), KD_NUM_PROMPTS="6"))
+        seeds = [asked.body["seed"] for asked in server.asked if not is_probe(asked)]
+        greedy = collect.run(
+            context(
+                tmp_path / "greedy",
+                server,
+                KD_PROMPTS_FILE=str(prompts),
+                KD_NUM_PROMPTS="6",
+                KD_TEACHER_TEMPERATURE="0",
+            )
+        )
+    assert len(set(seeds)) == 6
+    assert greedy["sequences"] == 2
+
+
+def test_other_settings_move_the_old_traces_and_going_back_is_free(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server))
+        first = parquet(tmp_path)
+        ctx = context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5")
+        collect.run(ctx)
+        (folder,) = (tmp_path / "data" / "superseded").iterdir()
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+        assert [event["code"] for event in events(ctx, "alert")] == ["traces_superseded"]
+        asked = len(server.asked)
+        collect.run(context(tmp_path, server))
+        assert len(server.asked) == asked
+    assert parquet(tmp_path) == first
+
+
+def test_a_stop_keeps_what_was_answered_and_asks_only_for_the_rest(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    stopping: list[StageContext] = []
+
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> None:
+        if number == 7 + PROBES:
+            stopping[0].request_stop()
+        time.sleep(0.05)
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        ctx = context(tmp_path, server, KD_CONCURRENCY="2", KD_NUM_PROMPTS="30")
+        stopping.append(ctx)
+        with pytest.raises(Stopped):
+            collect.run(ctx)
+        before = len(server.asked)
+        assert before < 30
+        summary = collect.run(context(tmp_path, server, KD_CONCURRENCY="2", KD_NUM_PROMPTS="30"))
+        # Two were in flight, and a new run probes again.
+        assert len(server.asked) <= 30 + 2 * PROBES + 2
+    assert summary["sequences"] == 30
+    assert summary["requests_resent"] <= 2
+
+
+_STAGE = """
+import sys, json
+from pathlib import Path
+from bitnet_core.stages import collect
+from bitnet_core.stages.context import StageContext
+collect.run(StageContext.for_tests(Path(sys.argv[1]), stage="collect", values=json.loads(sys.argv[2])))
+"""
+
+
+def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    with ChatServer(FakeTeacher(tokenizer, seconds=0.02)) as server:
+        values = {
+            "KD_NUM_PROMPTS": "60",
+            "KD_MAX_TOKENS_PER_PROMPT": "16",
+            "TEACHER_TOP_LOGPROBS": "5",
+            "KD_CONCURRENCY": "3",
+            "TEACHER_PROVIDER": "llamacpp",
+            "TEACHER_MODEL": "m",
+            "TEACHER_BASE_URL": server.base_url,
+        }
+        kills = 0
+        for wanted in (15, 35):
+            command = [sys.executable, "-c", _STAGE, str(tmp_path), json.dumps(values)]
+            with subprocess.Popen(command) as process:
+                while len(server.asked) < wanted + PROBES * (kills + 1) + 3 * kills and process.poll() is None:
+                    time.sleep(0.005)
+                os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        summary = collect.run(context(tmp_path, server, **values))
+        wanted_requests = 60 + PROBES * (kills + 1)
+        assert wanted_requests <= len(server.asked) <= wanted_requests + 3 * kills
+    assert summary["sequences"] == 60
+    keys = pq.read_table(tmp_path / "data" / "sequences.parquet")["request_key"].to_pylist()
+    assert len(set(keys)) == 60
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"logprob": math.nan}, "nan_logprob"),
+        ({"logprob": None}, "nan_logprob"),
+        ({"logprob": -9999.0}, "sentinel_logprob"),
+        ({"id": 48000}, "other_vocabulary"),
+        ({"top_logprobs": []}, "no_candidates"),
+    ],
+)
+def test_a_bad_step_rejects_its_sequence_and_no_other(
+    tmp_path: Path, tokenizer: StudentTokenizer, fields: dict[str, Any], reason: str
+) -> None:
+    bad: list[str] = []
+
+    def twist(_number: int, asked: Asked, body: dict[str, Any]) -> None:
+        prompt = asked.body["messages"][-1]["content"]
+        if not is_probe(asked) and (not bad or prompt in bad):
+            bad.append(prompt)
+            spoil(body, **fields)
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        ctx = context(tmp_path, server)
+        summary = collect.run(ctx)
+    assert summary["sequences"] == 11
+    assert summary["rejected"] == {reason: 1}
+    assert len(load_traces(tmp_path / "data", 5).sequences) == 11
+    rejected = [row for row in pq.read_table(tmp_path / "data" / "sequences.parquet").to_pylist() if row["rejected"]]
+    assert [row["rejected"] for row in rejected] == [reason]
+    assert sum(reason in event["dropped"] for event in events(ctx, "trace")) == 1
+    assert "sequences_rejected" in [event["code"] for event in events(ctx, "alert")]
+
+
+def test_steps_that_are_missing_reject_the_sequence(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    def twist(number: int, _asked: Asked, body: dict[str, Any]) -> None:
+        if number == PROBES + 3:
+            body["usage"]["completion_tokens"] += 9
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        assert collect.run(context(tmp_path, server))["rejected"] == {"logprobs_missing": 1}
+
+
+def test_a_hiccup_is_asked_again_and_a_long_prompt_is_counted(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    def twist(number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        if number == PROBES + 2:
+            return Canned({"choices": []})
+        if "JSON" in asked.body["messages"][-1]["content"] and not is_probe(asked):
+            return Canned({"error": {"message": "the request exceeds the context size"}}, 400)
+        return None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        summary = collect.run(context(tmp_path, server, KD_NUM_PROMPTS="30"))
+    assert set(summary["rejected"]) == {"context_exceeded"}
+    assert summary["sequences"] + summary["rejected"]["context_exceeded"] == 30
+
+
+def no_logprobs(_number: int, _asked: Asked, body: dict[str, Any]) -> None:
+    body["choices"][0]["logprobs"] = None
+
+
+def scaled(_number: int, asked: Asked, body: dict[str, Any]) -> None:
+    for token in body["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+        token["logprob"] = token["logprob"] / asked.body["temperature"] - 3
+
+
+def other_vocabulary(_number: int, _asked: Asked, body: dict[str, Any]) -> None:
+    for token in body["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+        token["id"] += 1
+
+
+def later_none(number: int, asked: Asked, body: dict[str, Any]) -> None:
+    if not is_probe(asked):
+        no_logprobs(number, asked, body)
+
+
+@pytest.mark.parametrize(
+    ("twist", "said", "requests"),
+    [
+        (no_logprobs, "gives no logprobs for m.*TEACHER_PROVIDER that has them: embedded", PROBES),
+        (scaled, "KD_TEACHER_TEMPERATURE=1", PROBES),
+        (other_vocabulary, "another vocabulary", PROBES),
+        (later_none, "None of the first 8 answers", PROBES + 2 * (8 + 4)),
+    ],
+)
+def test_nothing_more_is_spent_on_a_teacher_that_will_not_do(
+    tmp_path: Path, tokenizer: StudentTokenizer, twist: Any, said: str, requests: int
+) -> None:
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match=said):
+        collect.run(context(tmp_path, server))
+    assert len(server.asked) <= requests
+    assert parquet(tmp_path) == {}
+
+
+def test_fewer_candidates_than_asked_for_are_told(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    def twist(_number: int, _asked: Asked, body: dict[str, Any]) -> None:
+        for token in body["choices"][0]["logprobs"]["content"]:
+            del token["top_logprobs"][3:]
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        ctx = context(tmp_path, server)
+        collect.run(ctx)
+    assert [event["code"] for event in events(ctx, "alert")] == ["fewer_candidates"]
+    assert load_traces(tmp_path / "data", 5).sequences
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"TEACHER_PROVIDER": "openai", "TEACHER_MODEL": "m"}, "no key for openai: set OPENAI_API_KEY"),
+        ({"TEACHER_PROVIDER": "openai"}, "No model is set for openai"),
+        ({"TEACHER_PROVIDER": "custom", "TEACHER_MODEL": "m"}, "set CUSTOM_BASE_URL"),
+        ({"TEACHER_PROVIDER": "anthropic"}, "not available yet"),
+        ({"TOKENIZER_NAME": "TinyLlama/TinyLlama-1.1B"}, "leave TOKENIZER_NAME empty"),
+        ({"KD_PROMPTS_FILE": "/nowhere/prompts.txt"}, "/nowhere/prompts.txt does not exist"),
+        ({"TEMPLATE": "{% if %}"}, "not valid Jinja"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_leave_nothing(tmp_path: Path, values: dict[str, str], said: str) -> None:
+    with pytest.raises(BitnetError, match=said):
+        collect.run(context(tmp_path, **values))
+    assert parquet(tmp_path) == {}
+
+
+def test_the_embedded_teacher_end_to_end(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    ctx = context(tmp_path, KD_NUM_PROMPTS="4", TEACHER_TOP_LOGPROBS="20", KD_CONCURRENCY="2")
+    summary = collect.run(ctx)
+    assert summary["sequences"] == 4
+    assert summary["logprob_mode"] == "raw"
+    assert 0 < summary["other_mass_mean"] < 0.5
+    assert summary["tokens_per_s"] > 0
+    traces = load_traces(tmp_path / "data", 20)
+    assert traces.vocab_size == 49152
+    for one in traces.sequences:
+        assert tokenizer.decode(one.completion_ids_C) == one.completion_text
+        assert one.kd_valid_C.mean() > 0.9
+        assert one.prompt_ids_P.tolist() == tokenizer.encode(one.prompt_text)
+    steps = pq.read_table(tmp_path / "data" / "teacher_shard_000.parquet").to_pylist()
+    rows = pq.read_table(tmp_path / "data" / "kd_shard_000.parquet").to_pylist()
+    by_step = {(row["prompt_idx"], row["step_idx"]): row for row in rows}
+    for step in steps:
+        row = by_step[step["prompt_idx"], step["step_idx"]]
+        if row["teacher_sample_id"] == step["token_id"] and not step["mass_clamped"]:
+            assert row["topk_ids"] == step["top_ids"]
+            assert row["topk_logprobs"] == step["top_logprobs"]
