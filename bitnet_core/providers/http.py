@@ -74,6 +74,7 @@ class JsonClient:
         key: str | None = None,
         *,
         connections: int = 64,
+        read_seconds: float = READ_SECONDS,
         on_retry: OnRetry | None = None,
         first_wait: float = 0.5,
     ) -> None:
@@ -83,11 +84,12 @@ class JsonClient:
             raise BitnetError(f"{base_url or 'An empty address'} is not an http(s) address; correct the base URL.")
         if key is not None and not (key.isascii() and key.isprintable()):
             raise BitnetError(f"The key for {self.base_url} holds characters that no key has; enter it again.")
+        self._read_seconds = read_seconds
         self._on_retry = on_retry
         self._first_wait = first_wait
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, pool=None),
+            timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             # A proxy set for the outside world has no business between us and our own machine.
             trust_env=parts.hostname not in _LOOPBACK,
@@ -141,13 +143,22 @@ class JsonClient:
         try:
             response = await self._client.request(method, self.base_url + path, json=payload)
         except httpx.TransportError as error:
-            raise _Again(None, _plain(error), None) from error
+            raise _Again(None, self._plain(error), None) from error
         reply = await _reply(response)
         if (reply.status in _RETRIED or reply.status >= 500) and not _quota_spent(reply):
             wait = _asked_wait(response.headers)
             reason = "rate limited" if reply.status == 429 else f"HTTP {reply.status}"
             raise _Again(reply, reason, wait)
         return reply
+
+    def _plain(self, error: httpx.TransportError) -> str:
+        if isinstance(error, httpx.ConnectTimeout):
+            return f"no connection within {CONNECT_SECONDS:.0f} s"
+        if isinstance(error, httpx.ReadTimeout):
+            return f"no answer within {self._read_seconds:.0f} s"
+        if isinstance(error, httpx.ConnectError):
+            return "connection refused" if "refused" in str(error).lower() else "no connection"
+        return "the connection broke"
 
 
 async def _reply(response: httpx.Response) -> Reply:
@@ -176,13 +187,3 @@ def _asked_wait(headers: httpx.Headers) -> float | None:
         except (ValueError, TypeError):
             return None
     return min(max(seconds, 0.0), _LONGEST_WAIT) if seconds == seconds else None
-
-
-def _plain(error: httpx.TransportError) -> str:
-    if isinstance(error, httpx.ConnectTimeout):
-        return f"no connection within {CONNECT_SECONDS:.0f} s"
-    if isinstance(error, httpx.ReadTimeout):
-        return f"no answer within {READ_SECONDS:.0f} s"
-    if isinstance(error, httpx.ConnectError):
-        return "connection refused" if "refused" in str(error).lower() else "no connection"
-    return "the connection broke"

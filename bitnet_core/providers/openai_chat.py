@@ -8,11 +8,13 @@ from types import TracebackType
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.providers.http import ATTEMPTS, JsonClient, OnRetry, Reply
+from bitnet_core.providers.http import ATTEMPTS, READ_SECONDS, JsonClient, OnRetry, Reply
 from bitnet_core.providers.replies import BadReply, ChatResult, parse_chat
 from bitnet_core.providers.table import Provider, names_with_logprobs
 
 _SHOWN = 200
+_LOCAL_READ_SECONDS = 3600.0
+"""An answer comes in one piece, and one's own machine may be slow: asking again would only make it slower."""
 _CONTEXT_SIGNS = ("context_length", "context size", "exceed_context", "maximum context", "context window")
 _LOGPROB_SIGNS = ("logprob",)
 
@@ -43,7 +45,14 @@ class OpenAIChat:
         self.model = model
         self.base_url = base_url
         self._key = key
-        self._http = JsonClient(base_url, key, connections=connections, on_retry=on_retry, first_wait=first_wait)
+        self._http = JsonClient(
+            base_url,
+            key,
+            connections=connections,
+            read_seconds=_LOCAL_READ_SECONDS if provider.local else READ_SECONDS,
+            on_retry=on_retry,
+            first_wait=first_wait,
+        )
 
     async def __aenter__(self) -> "OpenAIChat":
         return self

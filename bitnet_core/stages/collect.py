@@ -49,18 +49,18 @@ def run(ctx: StageContext) -> dict[str, Any]:
     collection = Collection(settings, identity, tokenizer, prompts)
     data = ctx.experiment.data
     with Journal(data / JOURNAL_FILE) as journal:
-        _make_room(ctx, collection)
-        tokenizer.save(data / schema.TOKENIZER_FOLDER)
         answered = journal.keys()
         pending = [request for request in collection.requests if request.key not in answered]
         tally = _Tally(done=len(collection.requests) - len(pending), left=Counter(map(collection.shard_of, pending)))
         verdict = _known_verdict(journal, collection)
         if pending or verdict is None:
             verdict = asyncio.run(_ask(ctx, collection, journal, pending, tally))
+        _make_room(ctx, collection)
         return _publish(ctx, collection, journal, verdict) | tally.record()
 
 
 def _make_room(ctx: StageContext, collection: Collection) -> None:
+    """Before the first file is written, and not before the teacher has proved that there will be one."""
     keys = {request.key for request in collection.requests}
     aside = writer.set_aside(ctx.experiment.data, collection.config_hash, keys)
     if aside is not None:
@@ -71,6 +71,7 @@ def _make_room(ctx: StageContext, collection: Collection) -> None:
             f"they are kept in {aside}.",
             "Nothing to do; set the old values again to get them back without new requests.",
         )
+    collection.tokenizer.save(ctx.experiment.data / schema.TOKENIZER_FOLDER)
 
 
 # -- asking ------------------------------------------------------------------------------------------
@@ -131,6 +132,7 @@ async def _ask(
                 f"Set TEACHER_TOP_LOGPROBS={verdict.candidates}, or choose a teacher that gives more.",
             )
         journal.write_note(_verdict_note(collection), json.dumps(asdict(verdict)))
+        _make_room(ctx, collection)
         tally.started = time.monotonic()
         queue = iter(pending)
         workers = [

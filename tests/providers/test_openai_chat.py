@@ -174,6 +174,14 @@ async def test_an_unusable_answer_is_told_apart_from_a_failure() -> None:
         await ask(server.base_url)
 
 
+async def test_an_hour_is_given_to_ones_own_machine_and_two_minutes_to_others() -> None:
+    for name, seconds in (("openai", 120), ("embedded", 3600), ("llamacpp", 3600)):
+        chat = OpenAIChat(PROVIDERS[name], "http://127.0.0.1:9/v1", "m", None)
+        async with chat:
+            timeout = chat._http._client.timeout
+        assert (timeout.connect, timeout.read) == (10, seconds)
+
+
 async def test_nobody_there_names_the_address() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

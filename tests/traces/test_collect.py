@@ -121,6 +121,17 @@ def test_other_settings_move_the_old_traces_and_going_back_is_free(
     assert parquet(tmp_path) == first
 
 
+def test_a_teacher_that_will_not_do_leaves_the_old_traces_in_place(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server))
+    first = parquet(tmp_path)
+    with ChatServer(lambda *_: Canned({"error": "who are you"}, 401)) as server, pytest.raises(BitnetError):
+        collect.run(context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5"))
+    assert parquet(tmp_path) == first
+
+
 def test_a_stop_keeps_what_was_answered_and_asks_only_for_the_rest(
     tmp_path: Path, tokenizer: StudentTokenizer
 ) -> None:
