@@ -1,13 +1,17 @@
 """Events as text: a line each, a redrawn progress line on a terminal, aligned tables. Knows no stage."""
 
 import json
+import shutil
 import sys
+import textwrap
 import time
 from typing import Any, TextIO
 
 from bitnet_core.events import Event
 
 _PLAIN_PROGRESS_SECONDS = 10.0
+_PLAIN_WIDTH = 120
+_LEAST_PROSE = 24
 _METRICS = {
     **{name: name for name in ("loss", "kl", "ce", "format", "lr", "grad_norm")},
     "tokens_per_s": "tokens/s",
@@ -32,7 +36,7 @@ class Console:
             self._stream.write(json.dumps(event | {"run": run_id}, ensure_ascii=False) + "\n")
             self._stream.flush()
             return
-        text = render(event)
+        text = render(event, shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns)
         if event["kind"] == "progress":
             self._progress(text)
         elif text:
@@ -49,6 +53,8 @@ class Console:
     def _progress(self, text: str) -> None:
         now = time.monotonic()
         if self._live:
+            # A line that wraps could not be redrawn.
+            text = text[: shutil.get_terminal_size().columns - 1]
             self._stream.write(f"\r\x1b[K{text}")
             self._stream.flush()
             self._open_line = True
@@ -57,24 +63,37 @@ class Console:
             self.line(text)
 
 
-def render(event: Event) -> str:
-    """One event as text; empty for one that says nothing to people."""
+def render(event: Event, width: int | None = None) -> str:
+    """One event as text; empty for one that says nothing to people. `width` is that of the terminal."""
     kind = event["kind"]
+    if kind == "table":
+        return render_table(event["name"], event["columns"], event["rows"], width)
     renderer = _RENDERERS.get(kind)
     return renderer(event) if renderer else ""
 
 
-def render_table(name: str, columns: list[str], rows: list[list[Any]]) -> str:
-    """A table with aligned columns, numbers to the right."""
+def render_table(name: str, columns: list[str], rows: list[list[Any]], width: int | None = None) -> str:
+    """A table with aligned columns, numbers to the right; a last column of prose folds to stay within `width`."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(len(column), *(len(row[i]) for row in cells), 0) for i, column in enumerate(columns)]
     numeric = [all(isinstance(row[i], (int, float)) or row[i] is None for row in rows) for i in range(len(columns))]
+    if width is not None and not numeric[-1]:
+        taken = sum(size + 2 for size in widths[:-1]) + 2
+        widths[-1] = min(widths[-1], max(width - taken, _LEAST_PROSE, len(columns[-1])))
 
-    def line(texts: list[str]) -> str:
-        aligned = [t.rjust(w) if n else t.ljust(w) for t, w, n in zip(texts, widths, numeric, strict=True)]
-        return "  " + "  ".join(aligned).rstrip()
+    def lines(texts: list[str]) -> list[str]:
+        folded = textwrap.wrap(texts[-1], widths[-1]) or [""]
+        table = [[*texts[:-1], folded[0]], *([""] * (len(texts) - 1) + [more] for more in folded[1:])]
+        return [_aligned(row, widths, numeric) for row in table]
 
-    return "\n".join([f"── {name} ──", line(columns), line(["─" * w for w in widths]), *(line(row) for row in cells)])
+    body = [line for row in cells for line in lines(row)]
+    rule = _aligned(["─" * w for w in widths], widths, numeric)
+    return "\n".join([f"── {name} ──", _aligned(columns, widths, numeric), rule, *body])
+
+
+def _aligned(texts: list[str], widths: list[int], numeric: list[bool]) -> str:
+    placed = [t.rjust(w) if n else t.ljust(w) for t, w, n in zip(texts, widths, numeric, strict=True)]
+    return "  " + "  ".join(placed).rstrip()
 
 
 def number(value: float | None, digits: int = 4) -> str:
@@ -156,7 +175,6 @@ _RENDERERS = {
     ),
     "checkpoint": lambda e: f"  checkpoint at step {e['step']}: {e['path']} ({size(e['bytes'])})",
     "sample": _sample_line,
-    "table": lambda e: render_table(e["name"], e["columns"], e["rows"]),
     "artifact": lambda e: f"  wrote {e['path']} ({size(e['bytes'])})",
     "alert": _alert_line,
     "log": lambda e: f"  {e['message']}",

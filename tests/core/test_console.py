@@ -68,6 +68,13 @@ def test_tables_are_aligned(rows: list[list[object]]) -> None:
         assert all(line[i] == " " for i in gaps)
 
 
+def test_a_column_of_prose_folds_to_the_terminal() -> None:
+    prose = "resident bytes added by loading and running the student, in a process of its own, and more"
+    lines = render_table("memory", ["memory", "bytes", "how"], [["student", 123456789, prose]], width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines[3:]).split()) == f"student 123,456,789 {prose}"
+
+
 @given(st.floats(-1e300, 1e300))
 def test_a_number_keeps_its_value(value: float) -> None:
     shown = float(number(value).replace(",", ""))
