@@ -1,6 +1,6 @@
 """Run a student as it would be deployed and measure it there: the parent's side of `evaluation.measure`.
 
-The packed form is what is run: a decode step on `nano` takes about a quarter longer than from unpacked fp32
+The packed form is what is run: a decode step on `nano` takes up to a quarter longer than from unpacked fp32
 weights (see benchmarks/bench_decode.py), but memory and speed of one index must belong to one program.
 """
 
