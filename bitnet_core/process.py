@@ -5,6 +5,13 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+PATIENT_THREADS = {"GOMP_SPINCOUNT": "1000"}
+"""For the environment of what computes with OpenMP: wait a little at a barrier, then sleep.
+
+The default spins for milliseconds. As soon as another program wants a core, each barrier then burns what its own
+thread needs to get there: training falls to a twentieth of its speed. A thousand turns cost nothing on a machine
+that is idle (sleeping at once, `OMP_WAIT_POLICY=passive`, halves the embedded teacher's speed there).
+"""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

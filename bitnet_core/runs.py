@@ -76,8 +76,9 @@ def launch(
                 stderr=output,
                 start_new_session=True,
                 pass_fds=(read_end,),
-                env={
-                    **child_environment(settings.values()),
+                env=process.PATIENT_THREADS
+                | child_environment(settings.values())
+                | {
                     FD_VARIABLE: str(read_end),
                     "PYTHONUNBUFFERED": "1",
                 },

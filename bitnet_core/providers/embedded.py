@@ -15,6 +15,7 @@ from typing import IO
 import psutil
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.process import PATIENT_THREADS
 from bitnet_core.providers.embedded_files import (
     GGUF_BYTES,
     MODEL_NAME,
@@ -69,8 +70,7 @@ class EmbeddedServer:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                # Threads that spin at each barrier make a shared machine ten times slower for everybody.
-                env={"OMP_WAIT_POLICY": "passive", **os.environ},
+                env=PATIENT_THREADS | os.environ,
             )
             try:
                 self._greet(self._process, config, log)

@@ -149,15 +149,24 @@ class _FusedLoss(torch.autograd.Function):
             sums_4 = torch.zeros(4, dtype=wide, device=hidden_ND.device)
             d_hidden_ND = torch.empty_like(rows_ND, dtype=wide) if needs_grad else None
             d_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if needs_grad else None
+            # One buffer for all chunks: fresh ones would each be zeroed by the kernel, page by page.
+            size = (min(chunk, len(targets)), weight_VD.shape[0])
+            buffer_nV = torch.empty(size, dtype=wide, device=hidden_ND.device)
+            narrow_nV = buffer_nV if narrow == wide else torch.empty_like(buffer_nV, dtype=narrow)
             for start in range(0, len(targets), chunk):
                 end = min(start + chunk, len(targets))
                 rows_nD = rows_ND[start:end]
-                z_nV = (rows_nD @ head_VD.T).to(wide)
+                z_nV, d_z_nV = buffer_nV[: end - start], narrow_nV[: end - start]
+                torch.mm(rows_nD, head_VD.T, out=d_z_nV)
+                if narrow != wide:
+                    z_nV.copy_(d_z_nV)
                 cells = _Cells(z_nV, targets.rows(start, end), weights.tau)
                 sums_4 += cells.sums()
                 if d_hidden_ND is None or d_weight_VD is None:
                     continue
-                d_z_nV = cells.gradient_(*(share / unit for share in shares)).to(narrow)
+                cells.gradient_(*(share / unit for share in shares))
+                if narrow != wide:
+                    d_z_nV.copy_(z_nV)
                 d_hidden_ND[start:end] = d_z_nV @ head_VD
                 if narrow == wide:
                     d_weight_VD.addmm_(d_z_nV.T, rows_nD)
@@ -231,8 +240,8 @@ class _Cells:
             )
         )
 
-    def gradient_(self, kd_share: float, ce_share: float, format_share: float) -> Tensor:
-        """d loss / d z [n, V], written over the logits."""
+    def gradient_(self, kd_share: float, ce_share: float, format_share: float) -> None:
+        """Write d loss / d z [n, V] over the logits."""
         dtype = self.tail_nV.dtype
         kd_n1 = self.targets.kd_valid_N[:, None].to(dtype) * (kd_share * self.tau)
         ce_n1 = self.targets.is_struct_N[:, None].to(dtype) * format_share + ce_share
@@ -242,7 +251,7 @@ class _Cells:
         d_nK = torch.where(self.valid_nK, d_cells_nA[:, :-1], _first_valid(d_cells_nA[:, :-1], self.valid_nK))
         d_nK = torch.where(self.some_n1, d_nK, d_z_nV.gather(1, self.ids_nK))
         d_z_nV.scatter_(1, self.ids_nK, d_nK)
-        return d_z_nV.scatter_add_(1, self.targets.observed_N[:, None], -ce_n1)
+        d_z_nV.scatter_add_(1, self.targets.observed_N[:, None], -ce_n1)
 
 
 def _first_valid(values_nK: Tensor, valid_nK: Tensor) -> Tensor:
