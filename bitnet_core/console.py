@@ -139,10 +139,12 @@ def _progress_line(event: Event) -> str:
 
 
 def _metric_line(event: Event) -> str:
+    if event.get("step") is None:
+        return ""  # a rate of something that shows progress already
     parts = [f"{label} {number(event[name])}" for name, label in _METRICS.items() if event.get(name) is not None]
     bits = f"A{event['activation_bits']}" if event.get("activation_bits") else ""
     bad = f"{event['nonfinite']} not finite" if event.get("nonfinite") else ""
-    head = f"  step {number(event['step'])}" if event.get("step") is not None else "  metric"
+    head = f"  step {number(event['step'])}"
     seen = f"{number(event['seen_tokens'])} tokens" if event.get("seen_tokens") is not None else ""
     return "  ".join(part for part in (head, seen, *parts, bits, bad) if part)
 
