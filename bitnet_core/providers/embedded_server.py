@@ -18,6 +18,8 @@ def main() -> int:
     with os.fdopen(os.dup(1), "w") as parent:
         os.dup2(2, 1)
         config = json.loads(sys.stdin.readline())
+        import xllamacpp  # noqa: F401 - the library is the program, not the model: its pages are not the teacher's
+
         rss_before = psutil.Process().memory_info().rss
         server = _serve(config)
         line = {"address": server.listening_address, "rss_before": rss_before, "pid": os.getpid()}

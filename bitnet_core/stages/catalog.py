@@ -88,7 +88,7 @@ STAGES: dict[str, Stage] = {
             "bitnet_core.stages.dryrun",
             needs=(),
             outputs=(("reports", "dryrun_7b_memory.json"),),
-            settings=_settings("Dry run", extra=("SEED",)),
+            settings=_settings("Dry run", extra=("SEED", "DEVICE_TYPE", "FORCE_CPU")),
         ),
     )
 }

@@ -5,7 +5,6 @@ import torch
 
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError
-from bitnet_core.training import precision
 from bitnet_core.training.precision import pick_device, pick_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -15,15 +14,12 @@ def settings(**values: str) -> Settings:
     return Settings.from_values(values)
 
 
-def test_a_cpu_computes_in_bf16_only_where_it_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "cpu_has_fast_bf16", lambda: False)
-    slow = pick_precision(settings(TORCH_DTYPE="bf16"), CPU)
-    assert (slow.name, slow.autocast, slow.scaled) == ("fp32", False, False)
-    assert "AMX" in slow.reason
-    monkeypatch.setattr(precision, "cpu_has_fast_bf16", lambda: True)
-    assert pick_precision(settings(TORCH_DTYPE="bf16"), CPU).name == "bf16"
-    assert pick_precision(settings(TORCH_DTYPE="bf16", USE_AMP="0"), CPU).name == "fp32"
-    assert pick_precision(settings(TORCH_DTYPE="fp32"), CPU).name == "fp32"
+@pytest.mark.parametrize("wanted", ["bf16", "fp16", "fp32"])
+def test_a_cpu_computes_in_fp32_and_says_why(wanted: str) -> None:
+    chosen = pick_precision(settings(TORCH_DTYPE=wanted), CPU)
+    assert (chosen.name, chosen.autocast, chosen.scaled) == ("fp32", False, False)
+    assert "fp32" in chosen.reason if wanted == "fp32" else "CPU" in chosen.reason
+    assert pick_precision(settings(TORCH_DTYPE=wanted, USE_AMP="0"), CPU).reason == "USE_AMP is off"
 
 
 def test_a_gpu_without_bf16_gets_fp16_and_a_loss_scale(monkeypatch: pytest.MonkeyPatch) -> None:
