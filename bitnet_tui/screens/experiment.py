@@ -97,7 +97,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
         from bitnet_tui.widgets.painted import Painted
 
         self.query_one("#head", Painted).show((self.head(),))
-        self.query_one(StageList).show(view.rows, view.stage)
+        self.query_one(StageList).show(view.rows, self._selected)
         self._pane.show(view, self._curves, log=self._log_scale, launching=self._launching)
         if before.rows != view.rows or before.stage != view.stage:
             self.refresh_bindings()
@@ -117,6 +117,17 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
 
     # -- what is chosen --------------------------------------------------------------------------------------------
 
+    @property
+    def _selected(self) -> str:
+        """The stage that keys act on: what was chosen last, even where the view of it is still being made."""
+        return self._chosen or self._view.stage
+
+    def action_move_stage(self, by: int) -> None:
+        names = [row.name for row in self._view.rows]
+        if names:
+            place = names.index(self._selected) if self._selected in names else 0
+            self._choose(names[max(0, min(len(names) - 1, place + by))])
+
     def on_stage_list_chosen(self, message: StageList.Chosen) -> None:
         self._choose(message.stage)
 
@@ -132,7 +143,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
 
     def action_older(self) -> None:
         if self._view.run is not None:
-            self._chosen = self._view.stage
+            self._chosen = self._selected
             self._back = min(self._view.run.of - 1, self._back + 1)
             self.look()
 
@@ -159,7 +170,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
     # -- what is done ----------------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        row = self._view.row(self._view.stage)
+        row = self._view.row(self._selected)
         if action == "launch":
             return row is None or not (row.resumable or row.active)
         if action == "resume":
@@ -174,10 +185,10 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
         return super().check_action(action, parameters)
 
     def action_launch(self) -> None:
-        self._start(self._view.stage)
+        self._start(self._selected)
 
     def action_resume(self) -> None:
-        self._start(self._view.stage)
+        self._start(self._selected)
 
     def action_pipeline(self) -> None:
         self._start(PIPELINE.name)
@@ -213,7 +224,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
         active = self._view.active_names
         if not active:
             return
-        name = self._view.stage if self._view.stage in active else active[-1]
+        name = self._selected if self._selected in active else active[-1]
         row = self._view.row(name)
         run_id = row.run_id if row else None
         from bitnet_tui.screens.dialogs import ConfirmScreen

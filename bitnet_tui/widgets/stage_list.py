@@ -17,12 +17,12 @@ class StageList(Widget, can_focus=True):
     """Says which stage was chosen; which one is shown as chosen, the screen says with `show`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,left,k,h", "move(-1)", "Stage before", show=False),
-        Binding("down,right,j,l", "move(1)", "Next stage", show=False),
+        Binding("up,left,k,h", "screen.move_stage(-1)", "Stage before", show=False),
+        Binding("down,right,j,l", "screen.move_stage(1)", "Next stage", show=False),
     ]
 
     class Chosen(Message):
-        """The user moved to that stage."""
+        """The user clicked on that stage; keys act on the screen at once, so that a burst of them all count."""
 
         def __init__(self, stage: str) -> None:
             super().__init__()
@@ -45,12 +45,6 @@ class StageList(Widget, can_focus=True):
         if self._as_column:
             return paint(stage_text.column(self._rows, self._chosen, cells, focused=self.has_focus))
         return paint([stage_text.strip(self._rows, self._chosen, cells, focused=self.has_focus)])
-
-    def action_move(self, by: int) -> None:
-        names = [row.name for row in self._rows]
-        if names:
-            place = names.index(self._chosen) if self._chosen in names else 0
-            self.post_message(self.Chosen(names[max(0, min(len(names) - 1, place + by))]))
 
     def on_click(self, event: events.Click) -> None:
         name = stage_text.at(self._rows, event.x, event.y, self.content_size.width, as_column=self._as_column)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Log, OptionList
 
@@ -326,3 +327,17 @@ async def test_picture_of_the_first_run(home: Path, svg):
     async with BitnetApp(Path("experiments"), launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         assert normal(pilot.app.export_screenshot()) == svg
+
+
+async def test_keys_pressed_in_a_burst_all_count_and_act_on_what_is_chosen(home: Path, noted: NotedLaunch):
+    """Held arrows, then `r` at once: no press waits for the screen to have read files in between."""
+    experiment(home, "mine")
+    app = BitnetApp(home, launch=noted)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        for key in ("down", "down", "down", "r"):
+            app.post_message(events.Key(key, None))
+        await settled(pilot)
+    assert noted.asked == [(home / "mine", "train")]
