@@ -35,14 +35,28 @@ def experiment(home: Path, name: str) -> Experiment:
     return made
 
 
-class SimulatedRun:
-    """One run of a stage. `alive` gives it a real process, which the caller ends with `end_process`."""
+def _process(*, deaf: bool) -> "subprocess.Popen[bytes]":
+    code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
+    command = [sys.executable, "-c", code + "print(flush=True); input()"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    assert child.stdout is not None
+    child.stdout.readline()
+    return child
 
-    def __init__(self, exp: Experiment, stage: str, created: float = NOON, *, alive: bool = False) -> None:
+
+class SimulatedRun:
+    """One run of a stage. `alive` gives it a real process, which the caller ends with `end_process`.
+
+    A `deaf` one pays no heed to SIGTERM, as a stage does that hangs.
+    """
+
+    def __init__(
+        self, exp: Experiment, stage: str, created: float = NOON, *, alive: bool = False, deaf: bool = False
+    ) -> None:
         self.run = Run(exp.logs / f"{stage}-{created:.0f}-test")
         self.run.path.mkdir(parents=True)
         self._now = created
-        self.child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) if alive else None
+        self.child = _process(deaf=deaf) if alive or deaf else None
         identity = process.identify(self.child.pid) if self.child else None
         self.run.write(
             RunRecord(

@@ -250,7 +250,7 @@ async def test_a_launch_that_is_refused_says_why(home: Path):
         assert isinstance(pilot.app.screen, ExperimentScreen)
 
 
-async def test_stop_asks_first_and_a_second_stop_kills(home: Path):
+async def test_stop_asks_first(home: Path):
     exp = experiment(home, "stubborn")
     live = SimulatedRun(exp, "train", alive=True)
     try:
@@ -268,6 +268,28 @@ async def test_stop_asks_first_and_a_second_stop_kills(home: Path):
             await pilot.pause(0.4)
             await settled(pilot)
             assert "interrupted" in shown(pilot)
+    finally:
+        live.end_process()
+
+
+async def test_a_second_stop_kills_what_did_not_listen(home: Path):
+    exp = experiment(home, "deaf")
+    live = SimulatedRun(exp, "train", deaf=True)
+    try:
+        assert live.child is not None
+        async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+            await settled(pilot)
+            await pilot.press("s", "y")
+            await settled(pilot)
+            assert live.child.poll() is None
+            await pilot.press("s")
+            assert "Kill" in words(pilot)
+            await pilot.press("y")
+            await settled(pilot)
+            assert live.child.wait(5) == -9
+            await pilot.pause(0.4)
+            await settled(pilot)
+            assert live.run.state() == "cancelled"
     finally:
         live.end_process()
 
