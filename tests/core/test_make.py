@@ -1,5 +1,6 @@
 """make hands its command line on as --set options, whatever the values hold."""
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -23,7 +24,9 @@ def test_a_setting_on_the_line_reaches_bitnet_as_it_is(value: str) -> None:
         "SEED=1",
         "PYTHON=python3",
     ]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    # `make test` runs this under make, whose own flags must not reach the make under test.
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    shown = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
     words = shlex.split(shown.splitlines()[-1])
     assert words[:2] == [".venv/bin/bitnet", "train"]
     assert sorted(words[3::2]) == sorted([f"KD_PROMPTS_FILE={value}", "SEED=1"])
