@@ -111,7 +111,7 @@ def _deployed(answers: list[Generation], loaded: dict[str, Any], done: dict[str,
         weights=loaded["weights"],
         memory_bytes=resident if on_device is None else on_device,
         memory_how=(
-            "resident bytes added by loading and running the packed student, in a process of its own"
+            "resident, added by loading and running"
             if on_device is None
             else "peak of the device memory that torch allocated for the packed student"
         ),

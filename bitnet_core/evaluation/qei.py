@@ -124,7 +124,7 @@ def table(result: Index) -> list[list[Any]]:
 def _row(label: str, student: Quantity, teacher: Quantity, digits: int) -> list[Any]:
     same = student.origin == teacher.origin
     origin = student.origin if same else f"student {student.origin}, teacher {teacher.origin}"
-    how = f"student: {student.how}; teacher: {teacher.how}"
+    how = student.how if student.how == teacher.how else f"student: {student.how}; teacher: {teacher.how}"
     return [label, _shown(student, digits), _shown(teacher, digits), origin, how]
 
 

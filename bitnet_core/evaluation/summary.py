@@ -54,14 +54,13 @@ def _quality(settings: Settings, name: str, figures: Figures | None, side: str) 
         return qei.given(value, f"{name} ({settings.origin(name)})")
     if figures is None:
         return qei.placeholder(f"{_MORE_PROMPTS}, or set {name}")
-    source = "its own reported logprobs" if side == "teacher" else "the packed student"
-    return qei.measured(figures[f"{side}_quality"].value, f"2^(-bits/byte) by {source}, on shared held-out tokens")
+    return qei.measured(figures[f"{side}_quality"].value, "on the same held-out tokens")
 
 
 def _student_speed(deployed: Deployed, decode: bool) -> Quantity:
     threads = f"{deployed.threads} threads"
     if decode and deployed.decode_tokens_per_s is not None:
-        return qei.measured(deployed.decode_tokens_per_s, f"decoding with a KV cache, {threads}")
+        return qei.measured(deployed.decode_tokens_per_s, f"decoding, {threads}")
     return qei.measured(deployed.end_to_end_tokens_per_s, f"prefill and decoding, {threads}")
 
 
@@ -74,7 +73,7 @@ def _teacher_memory(settings: Settings, baseline: Mapping[str, Any]) -> Quantity
         return qei.placeholder("this teacher's memory can't be measured from here: set TEACHER_MEMORY_GB")
     if memory.get("origin") == "given":
         return qei.given(memory["bytes"], "TEACHER_MEMORY_GB when the baseline was made")
-    return qei.measured(memory["bytes"], "resident bytes added by loading and running it, in its server's process")
+    return qei.measured(memory["bytes"], "resident, added by loading and running")
 
 
 def _teacher_speed(baseline: Mapping[str, Any], decode: bool) -> Quantity:
@@ -82,7 +81,7 @@ def _teacher_speed(baseline: Mapping[str, Any], decode: bool) -> Quantity:
     value = speeds.get("decode" if decode else "end_to_end")
     if not value:
         return qei.placeholder("the baseline has no tokens/s: run `bitnet teacher` again")
-    return qei.measured(value, "decoding, by its server's clock" if decode else "end to end, one request at a time")
+    return qei.measured(value, "decoding" if decode else "end to end, one request at a time")
 
 
 QUALITY_COLUMNS = ["figure", "of", "value", "95 % from", "95 % to", "unit"]
