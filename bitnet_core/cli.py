@@ -51,6 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (`| head`) has left: nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        sys.stderr.write(f"bitnet: {error.filename or 'a file'} can't be used ({error.strerror}).\n")
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -159,8 +162,9 @@ def _launch(arguments: argparse.Namespace, root: Path | None = None) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from bitnet_core.experiment import Workspace, demo_env_text
 
-    workspace = Workspace(_resolution(arguments).settings.path("BITNET_HOME"))
-    root = arguments.root or workspace.home / "demo"
+    settings = _resolution(arguments).settings
+    given = settings.origin("DRIVE_ROOT") in ("command line", "environment")
+    root = settings.path("DRIVE_ROOT") if given else settings.path("BITNET_HOME") / "demo"
     if not (root / ".env").exists():
         Workspace(root.parent).create(root.name, demo_env_text())
     arguments.command, arguments.root = "pipeline", root
@@ -200,11 +204,11 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
     return record.exit_code if record.exit_code is not None else 1
 
 
-def _render(run: "Run", console: Any) -> None:
+def _render(run: "Run", console: Any, until: Callable[[], bool] = lambda: False) -> None:
     from bitnet_core.run_record import Run
 
     followed: set[str] = set()
-    for event in run.follow():
+    for event in run.follow(until):
         child_id = event.get("run") if event["kind"] == "progress" else None
         if child_id is None or child_id in followed:
             console.event(run.id, event)
@@ -212,18 +216,17 @@ def _render(run: "Run", console: Any) -> None:
         followed.add(child_id)
         child = Run(run.path.parent / child_id)
         if run.is_active() and child.is_active():
-            _render(child, console)
+            _render(child, console, until=lambda: not run.is_active())
 
 
 def _runs(arguments: argparse.Namespace) -> int:
     from bitnet_core.console import duration, render_table
     from bitnet_core.history import History
-    from bitnet_core.run_record import state_of
 
     rows = []
     for run, record in History.read(_experiment(arguments)).entries:
         began = record.started or record.created
-        state = state_of(record)
+        state = run.state_of(record)
         lasted = (record.ended or (time.time() if state == "running" else began)) - began
         if arguments.json:
             fields = {"run": run.id, "stage": record.stage, "state": state, "path": str(run.path), "pid": record.pid}

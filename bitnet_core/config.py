@@ -20,6 +20,7 @@ from bitnet_core.settings import REGISTRY, SECRET_NAMES, Setting
 _T = TypeVar("_T")
 Value = int | float | bool | str | Path | None
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_ADDRESS_KEY = re.compile(r"://[^/@]*@")
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -245,9 +246,8 @@ class _Expander:
             text = self._text(setting.name, ())
             return None if text == "" else _parse(setting, text, self._base(setting.name))
         except ValueError as error:
-            shown = (self._layer(setting.name) or _Layer({}, lambda _: "", Path())).values.get(
-                setting.name, setting.default
-            )
+            layer = self._layer(setting.name)
+            shown = _ADDRESS_KEY.sub("://•••@", layer.values[setting.name] if layer else setting.default)
             self._problems.append(
                 Problem("error", f"{setting.name}={shown} ({self.origin(setting.name)}) is not allowed: {error}.")
             )
@@ -299,6 +299,8 @@ def _parse(setting: Setting, text: str, base: Path) -> Value:
     if setting.choices and text not in setting.choices:
         raise wrong
     if setting.kind == "text":
+        if "://" in text and "@" in text.partition("://")[2].partition("/")[0]:
+            raise ValueError("an address is written into run records, so it must not hold a password")
         return text
     try:
         number = int(text.replace("_", "")) if setting.kind == "int" else float(text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.experiment import Experiment
-from bitnet_core.run_record import ACTIVE, Run, RunRecord, state_of
+from bitnet_core.run_record import ACTIVE, Run, RunRecord
 from bitnet_core.stages import catalog
 
 
@@ -44,7 +44,7 @@ class History:
     def active(self, stage: str | None = None) -> Run | None:
         """The newest run that still goes on, of one stage or of any."""
         return next(
-            (run for run, record in self.entries if stage in (None, record.stage) and state_of(record) in ACTIVE),
+            (run for run, record in self.entries if stage in (None, record.stage) and run.state_of(record) in ACTIVE),
             None,
         )
 
@@ -71,7 +71,7 @@ class History:
         if run is None:
             return StageStatus(stage, "new", None)
         record = next(record for candidate, record in self.entries if candidate == run)
-        state = state_of(record)
+        state = run.state_of(record)
         if state != "succeeded":
             return StageStatus(stage, state, run)
         made = all(any(getattr(self.experiment, at).glob(what)) for at, what in catalog.stage(stage).outputs)

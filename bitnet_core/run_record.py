@@ -6,20 +6,22 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.events import Event, EventReader, EventWriter
+from bitnet_core.events import Event, EventReader, EventWriter, read_events
 from bitnet_core.process import ProcessIdentity
 
 ACTIVE = ("starting", "running")
 ENDED = ("succeeded", "failed", "cancelled")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+SILENT_SECONDS = 600.0
+"""A run of another host that has said nothing for so long is taken to be gone; its process can't be asked."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,31 @@ class Run:
         files.write_json(self.path / "run.json", dataclasses.asdict(record))
 
     def state(self) -> str:
-        return state_of(self.record())
+        return self.state_of(self.record())
+
+    def state_of(self, record: RunRecord) -> str:
+        """The true state: a run whose process is gone without an end is `interrupted`."""
+        if record.state not in ACTIVE:
+            return record.state
+        if record.process is None:
+            gone = time.time() - record.created > START_SECONDS
+        elif process.is_alive(record.process):
+            gone = False
+        else:
+            gone = record.host == socket.gethostname() or self._silent_for() > SILENT_SECONDS
+        return "interrupted" if gone else record.state
+
+    def _silent_for(self) -> float:
+        try:
+            return time.time() - self.events_path.stat().st_mtime
+        except OSError:
+            return float("inf")
+
+    def at_work(self) -> list["Run"]:
+        """The stages' runs that a pipeline's run has started and that still go on."""
+        names = {e["run"] for e in read_events(self.events_path) if e["kind"] == "progress" and e.get("run")}
+        children = [Run(self.path.parent / name) for name in sorted(names)]
+        return [child for child in children if (child.path / "run.json").exists() and child.is_active()]
 
     def is_active(self) -> bool:
         return self.state() in ACTIVE
@@ -93,11 +119,12 @@ class Run:
     def reader(self) -> EventReader:
         return EventReader(self.events_path)
 
-    def follow(self, poll_seconds: float = 0.2) -> Iterator[Event]:
-        """Yield the run's events from its first one until it has ended, however it ended."""
+    def follow(self, until: Callable[[], bool] = lambda: False, poll_seconds: float = 0.2) -> Iterator[Event]:
+        """Yield the run's events from its first one until it has ended, however it ended, or `until` says so."""
         reader = self.reader()
         while True:
-            active = self.is_active()  # asked before reading, so that nothing written last is missed
+            # Asked before reading: the end's event is written before the end's record, so none is missed.
+            active = self.is_active() and not until()
             events = reader.read_new()
             yield from events
             if not active and not events:
@@ -110,9 +137,11 @@ class Run:
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it now (SIGKILL to its process group) and write down that it was cancelled."""
+        """End it now (SIGKILL to its process group), a pipeline's stage too, and write down that it was cancelled."""
         record = self.record()
         self._signal(signal.SIGKILL)
+        for child in self.at_work():
+            child.kill()
         deadline = time.monotonic() + 5
         while record.process and process.is_alive(record.process) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -136,9 +165,10 @@ class Run:
 
     def _signal(self, number: signal.Signals) -> None:
         record = self.record()
-        if record.host != socket.gethostname():
+        alive = record.process is not None and process.is_alive(record.process)
+        if not alive and record.host != socket.gethostname():
             raise UsageError(f"{self.id} runs on {record.host}; stop it there.")
-        if record.process and process.is_alive(record.process):
+        if alive and record.process:
             with contextlib.suppress(ProcessLookupError):
                 if number == signal.SIGKILL:
                     os.killpg(record.process.pid, number)
@@ -146,24 +176,16 @@ class Run:
                     os.kill(record.process.pid, number)
 
 
-def state_of(record: RunRecord) -> str:
-    """The true state: a run whose process is gone without an end is `interrupted`."""
-    if record.state not in ACTIVE or record.host != socket.gethostname():
-        return record.state
-    if record.process is None:
-        return "interrupted" if time.time() - record.created > START_SECONDS else record.state
-    return record.state if process.is_alive(record.process) else "interrupted"
-
-
 def end(run: Run, state: str, exit_code: int, error: str | None, summary: dict[str, Any] | None = None) -> None:
     """Write a run's end, into its record and its events, from whichever process knows of it."""
     record = run.record()
     (run.path / ".ballast").unlink(missing_ok=True)
+    # The event first: whoever sees the record ended can then count on the event being there.
+    writer = EventWriter(run.events_path)
+    writer.emit("run_finished", state=state, exit_code=exit_code, error=error, summary=summary or {})
+    writer.close()
     run.write(
         dataclasses.replace(
             record, state=state, ended=time.time(), exit_code=exit_code, error=error, summary=summary or {}
         )
     )
-    writer = EventWriter(run.events_path)
-    writer.emit("run_finished", state=state, exit_code=exit_code, error=error, summary=summary or {})
-    writer.close()

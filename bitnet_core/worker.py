@@ -60,6 +60,8 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: context.request_stop())
     try:
         with stage_lock(experiment, record.stage):
+            if run.record().state != "starting":  # stopped before it had begun
+                return 130
             me = process.current()
             run.write(
                 dataclasses.replace(

@@ -153,15 +153,15 @@ class OpenAIChat:
 
 def missing_key(provider: Provider) -> BitnetError:
     return BitnetError(
-        f"There is no key for {provider.name}: set {provider.key_setting} in the environment or store it with "
-        "bitnet-tui; TEACHER_PROVIDER=embedded needs none."
+        f"There is no key for {provider.name}: set {provider.key_setting} in the environment or keep it in the OS "
+        f"keyring with `bitnet keys set {provider.key_setting}`; TEACHER_PROVIDER=embedded needs none."
     )
 
 
 def key_refused(provider: Provider) -> BitnetError:
     return BitnetError(
         f"{provider.name} refuses the key in {provider.key_setting} (or TEACHER_API_KEY); "
-        "set a valid one in the environment or store it with bitnet-tui."
+        f"set a valid one in the environment or with `bitnet keys set {provider.key_setting}`."
     )
 
 

@@ -5,10 +5,12 @@ import importlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from bitnet_core import files
 from bitnet_core.config import Settings
-from bitnet_core.settings import in_sections
+from bitnet_core.settings import REGISTRY, in_sections
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,16 @@ def load(name: str) -> Callable[[Any], dict[str, Any]]:
     return run
 
 
+def _with_content(name: str, value: Any) -> Any:
+    """A file of prompts decides by what it holds, not by where it lies."""
+    if REGISTRY[name].kind == "path" and value and Path(value).is_file():
+        return [value, files.sha256_file(Path(value))]
+    return value
+
+
 def fingerprint(name: str, settings: Settings, upstream: Mapping[str, str | None]) -> str:
     """Hash of what decides a stage's result: its settings and the runs that made what it reads."""
     record = settings.to_record()
-    chosen = {key: record.get(key) for key in stage(name).settings}
+    chosen = {key: _with_content(key, record.get(key)) for key in stage(name).settings}
     text = json.dumps([name, chosen, dict(upstream)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

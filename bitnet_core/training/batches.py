@@ -143,6 +143,7 @@ class Sampler:
         self._lengths = [len(example.ids_T) for example in examples]
         self.epoch, self.place = 0, 0
         self._plan = self._epoch_plan()
+        self.fingerprint = self._fingerprint()
 
     def next(self) -> Batch:
         if self.place == len(self._plan):
@@ -158,20 +159,20 @@ class Sampler:
         return sum(len(example.targets) for example in self._examples) / len(self._plan)
 
     def state(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "place": self.place, "order": self._fingerprint()}
+        return {"epoch": self.epoch, "place": self.place}
 
-    def restore(self, state: dict[str, Any]) -> bool:
-        """Go to that place. False when data, batch size or seed are others now: a new epoch starts instead."""
-        same = state["order"] == self._fingerprint()
-        self.epoch, self.place = (state["epoch"], state["place"]) if same else (state["epoch"] + 1, 0)
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go to that place; it means the same only for the same `fingerprint`."""
+        self.epoch, self.place = state["epoch"], state["place"]
         self._plan = self._epoch_plan()
-        return bool(same)
 
     def _epoch_plan(self) -> list[list[int]]:
         return epoch_plan(self._lengths, self._batch_size, self._seed, self.epoch)
 
     def _fingerprint(self) -> str:
+        """Of everything that a batch is made from: tokens and the teacher's numbers, batch size and seed."""
         digest = hashlib.sha256(f"{self._batch_size} {self._seed}".encode())
         for example in self._examples:
             digest.update(example.ids_T.numpy().tobytes())
+            digest.update(example.targets.topk_logprobs_NK.numpy().tobytes())
         return digest.hexdigest()

@@ -7,6 +7,7 @@ checkpoint without a health file that agrees is one whose writing was cut short,
 import dataclasses
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ class Checkpoint:
     counters: dict[str, Any] = field(default_factory=dict)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
+    """What the student was trained on and how; a checkpoint of another recipe is not gone on from."""
 
 
 class Saved(NamedTuple):
@@ -96,9 +99,23 @@ def latest(folder: Path) -> Path | None:
     return next((path for path in found(folder) if is_complete(path)), None)
 
 
+def set_aside(folder: Path) -> Path:
+    """Move every checkpoint into a folder of its own below; return it."""
+    aside = folder / "superseded" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    aside.mkdir(parents=True)
+    for path in found(folder):
+        # The checkpoint first: what a kill leaves behind is then complete there, or complete here.
+        for part in (path, health_of(path)):
+            if part.exists():
+                part.rename(aside / part.name)
+    return aside
+
+
 def prune(folder: Path, best_step: int | None) -> list[Path]:
     """Remove all but the newest three and the best one; return what went."""
-    gone = [path for path in found(folder)[_KEEP_LAST:] if best_step is None or path != path_of(folder, best_step)]
+    # One without a health file is not complete and does not count: it must not push a good one out.
+    whole = [path for path in found(folder) if health_of(path).exists()]
+    gone = [path for path in whole[_KEEP_LAST:] if best_step is None or path != path_of(folder, best_step)]
     for path in gone:
         # In this order: a health file alone is harmless, a checkpoint alone looks cut short.
         path.unlink(missing_ok=True)

@@ -27,6 +27,26 @@ class TrainOptions:
     checkpoint_interval: int
     seed: int
 
+    def recipe(self) -> dict[str, int | float]:
+        """What decides the student besides its data, by setting. How long it trains is not part of it."""
+        return {
+            "TRAIN_BATCH_SIZE": self.batch_size,
+            "GRAD_ACCUM_STEPS": self.accumulate,
+            "MAX_SEQ_LEN": self.max_seq_len,
+            "LR": self.schedule.peak,
+            "SCHEDULER_ETA_MIN": self.schedule.floor,
+            "ADAM_BETA1": self.betas[0],
+            "ADAM_BETA2": self.betas[1],
+            "ADAM_EPS": self.eps,
+            "WEIGHT_DECAY": self.weight_decay,
+            "GRAD_CLIP_NORM": self.clip_norm,
+            "FLIP_FRACTION": self.flip.fraction,
+            "KD_TAU": self.loss.tau,
+            "KD_CE_WEIGHT": self.loss.ce,
+            "FORMAT_LOSS_WEIGHT": self.loss.format,
+            "SEED": self.seed,
+        }
+
     @classmethod
     def from_settings(cls, settings: Settings) -> "TrainOptions":
         return cls(

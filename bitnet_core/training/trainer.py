@@ -49,6 +49,7 @@ class Trainer:
         self.held_out = heldout.choose(held_out)
         self.stepper = Stepper(self.student, options, device, precision)
         self.sampler = Sampler(train, options.batch_size, options.seed)
+        self.recipe = options.recipe() | {"traces": self.sampler.fingerprint}
         self.meter = Meter()
         self.step = 0
         self.seen_tokens = 0
@@ -67,7 +68,10 @@ class Trainer:
         return self.step >= self.options.total_steps or self.seen_tokens >= self.options.flip.budget_tokens
 
     def resume(self) -> None:
-        """Go on from the newest complete checkpoint, if there is one; refuse one of another student."""
+        """Go on from the newest complete checkpoint, if there is one; refuse one of another student.
+
+        One of another recipe is set aside: mixed into this one, it would be certified under settings it never saw.
+        """
         folder = self.ctx.experiment.checkpoints
         path = checkpoints.latest(folder)
         for newer in checkpoints.found(folder):
@@ -80,6 +84,17 @@ class Trainer:
             return
         checkpoint = checkpoints.load(path)
         checkpoints.require_same_student(path, checkpoint, self.student.config, self.tokenizer_hash)
+        changed = [name for name, value in self.recipe.items() if checkpoint.recipe.get(name) != value]
+        if changed:
+            aside = checkpoints.set_aside(folder)
+            self.ctx.alert(
+                "warning",
+                "training_superseded",
+                f"{', '.join(changed)} changed since {path.name}: training starts anew, "
+                f"and the old checkpoints are kept in {aside}.",
+                "To go on with them instead, move them back and set the old values again.",
+            )
+            return
         self._restore(checkpoint)
         self.resumed_from = self.last_checkpoint = path
         self.ctx.log(f"Going on from {path.name}: step {self.step}, {self.seen_tokens} tokens seen.")
@@ -230,6 +245,7 @@ class Trainer:
             },
             evaluations=self.evaluations,
             best=self.best,
+            recipe=self.recipe,
         )
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -251,8 +267,7 @@ class Trainer:
         torch.set_rng_state(checkpoint.rng["cpu"])
         if self.device.type == "cuda" and "cuda" in checkpoint.rng:
             torch.cuda.set_rng_state(checkpoint.rng["cuda"], self.device)
-        if not self.sampler.restore(checkpoint.sampler):
-            self.ctx.log("The traces, TRAIN_BATCH_SIZE or SEED changed since the checkpoint: a new epoch begins.")
+        self.sampler.restore(checkpoint.sampler)
 
     def _health(self) -> dict[str, Any]:
         named = {key: value for key, value in self.last.items() if key not in ("activation_bits", "nonfinite")}

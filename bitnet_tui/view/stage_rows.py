@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bitnet_core.history import History
-from bitnet_core.run_record import Run, RunRecord, state_of
+from bitnet_core.run_record import Run, RunRecord
 from bitnet_core.stages.catalog import PIPELINE, STAGES, stage
 from bitnet_tui.view.numbers import duration, percent, size
 from bitnet_tui.view.records import last_event
@@ -55,7 +55,7 @@ def _pipeline(history: History) -> tuple[str, Run | None]:
     record = next((r for candidate, r in history.entries if candidate == run), None)
     if run is None or record is None:
         return "new", None
-    state = state_of(record)
+    state = run.state_of(record)
     if state == "succeeded":
         state = "done" if all(history.status(name).state == "done" for name in STAGES) else "outdated"
     return state, run

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core.history import History
-from bitnet_core.run_record import Run, RunRecord, state_of
+from bitnet_core.run_record import Run, RunRecord
 from bitnet_core.stages.catalog import PIPELINE
 from bitnet_tui.view.records import RecordCache, experiment_at
 from bitnet_tui.view.run_fold import RunFold, RunView
@@ -92,7 +92,7 @@ class ExperimentWatcher:
             return None
         place = max(0, min(back, len(runs) - 1))
         run, record = runs[place]
-        state = state_of(record)
+        state = run.state_of(record)
         fold, read_new = self._folds.setdefault(run.id, (RunFold(), run.reader().read_new))
         while events := read_new():
             fold.feed(events)

@@ -237,8 +237,16 @@ def test_another_shape_or_tokenizer_is_refused_and_nothing_is_overwritten(make_t
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_settings_win_over_the_checkpoint_at_resume(make_trainer: Make) -> None:
-    make_trainer(name="mine").run()
-    again = make_trainer({"WEIGHT_DECAY": "0.01", "TOTAL_STEPS": "9", "ADAM_BETA2": "0.99"}, name="mine", resume=True)
-    assert again.stepper.optimizer.param_groups[0]["weight_decay"] == 0.01
-    assert again.stepper.optimizer.param_groups[1]["betas"] == (0.9, 0.99)
+def test_another_recipe_trains_anew_and_keeps_what_there_was(make_trainer: Make) -> None:
+    """A finished student must not be certified under settings it never saw; nor may it be lost."""
+    first = make_trainer(name="mine")
+    first.run()
+    folder = first.ctx.experiment.checkpoints
+    before = {path.name: path.read_bytes() for path in folder.glob("mini_bitnet*")}
+    again = make_trainer({"KD_TAU": "2.5"}, name="mine", resume=True)
+    assert (again.resumed_from, again.step) == (None, 0)
+    aside = next((folder / "superseded").iterdir())
+    assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
+    alerts = [e for e in read_events(again.ctx.run_dir / "events.jsonl") if e["kind"] == "alert"]
+    assert [alert["code"] for alert in alerts] == ["training_superseded"]
+    assert alerts[0]["message"].startswith("KD_TAU changed since mini_bitnet_step_")
