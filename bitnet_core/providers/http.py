@@ -23,7 +23,7 @@ _LONGEST_WAIT = 300.0
 _RETRIED = frozenset({408, 409, 429})
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
-OnRetry = Callable[[str, float], None]
+OnRetry = Callable[[str, float | None], None]
 """Called with (why, seconds until the next attempt)."""
 
 
@@ -111,8 +111,9 @@ class JsonClient:
         return await self._send("POST", path, payload, attempts)
 
     async def _send(self, method: str, path: str, payload: Mapping[str, Any], attempts: int) -> Reply:
+        number = 0
         tries = stamina.retry_context(
-            on=self._backoff,
+            on=lambda error: self._backoff(error, more=number < attempts),
             attempts=attempts,
             timeout=None,
             wait_initial=self._first_wait,
@@ -121,6 +122,7 @@ class JsonClient:
         )
         try:
             async for attempt in tries:
+                number = attempt.num
                 with attempt:
                     return await self._once(method, path, payload)
         except _Again as failure:
@@ -132,11 +134,11 @@ class JsonClient:
             ) from None
         raise AssertionError("stamina ends with a result or the last error")
 
-    def _backoff(self, error: Exception) -> bool | dt.timedelta:
+    def _backoff(self, error: Exception, *, more: bool) -> bool | dt.timedelta:
         if not isinstance(error, _Again):
             return False
-        if self._on_retry is not None:
-            self._on_retry(error.reason, error.wait or self._first_wait)
+        if self._on_retry is not None and more:
+            self._on_retry(error.reason, error.wait)
         return True if error.wait is None else dt.timedelta(seconds=error.wait)
 
     async def _once(self, method: str, path: str, payload: Mapping[str, Any]) -> Reply:

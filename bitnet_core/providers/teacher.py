@@ -102,9 +102,10 @@ async def open_teacher(ctx: StageContext, *, parallel: int = 1, context: int | N
     identity = identify(settings)
     provider, model, base_url = identity.provider, identity.model, identity.base_url
 
-    def on_retry(reason: str, wait: float) -> None:
+    def on_retry(reason: str, wait: float | None) -> None:
         code = "rate_limited" if reason == "rate limited" else "retrying"
-        ctx.alert("warning", code, f"{provider.name}: {reason}; next try in {wait:.0f} s.", "Nothing to do.")
+        soon = "soon" if wait is None else f"in {wait:.0f} s, as it asks"
+        ctx.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", "Nothing to do.")
 
     if provider.name == "embedded":
         limit = min(settings.int("TEACHER_CTX_LEN"), embedded.MAX_CONTEXT)

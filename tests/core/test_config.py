@@ -93,6 +93,14 @@ def test_a_secret_on_the_command_line_is_refused_without_showing_it(tmp_path: Pa
     assert CANARY not in str(caught.value)
 
 
+def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path: Path) -> None:
+    found = _messages(f"TEACHER_BASE_URL=https://me:{CANARY}@host/v1\n", tmp_path)
+    assert found == [
+        "error: TEACHER_BASE_URL=https://•••@host/v1 (.env line 1) is not allowed: "
+        "an address is written into run records, so it must not hold a password."
+    ]
+
+
 def test_the_experiments_file_can_not_move_the_experiment(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DRIVE_ROOT=/elsewhere\nSEED=5\n")
     found = resolve(root=tmp_path, environ={}, cwd=tmp_path.parent)

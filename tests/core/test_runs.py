@@ -1,5 +1,6 @@
 """Runs in real processes: every way to end, kill -9, locks, re-attachment, and the pipeline over them."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -217,6 +218,53 @@ def test_stopping_the_pipeline_stops_its_stage(start: Starter, monkeypatch: pyte
     assert child is not None
     assert run.stop() == "cancelled"
     assert child.state() == "cancelled"
+
+
+def test_killing_the_pipeline_kills_its_stage(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_COLLECT", "deaf")
+    run = start("pipeline")
+    deadline = time.monotonic() + 20
+    while not (child := _history(run).active("collect")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert child is not None
+    while not run.at_work() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.kill()
+    assert (run.state(), child.state()) == ("cancelled", "cancelled")
+    assert process.identify(_pid(child)) is None
+
+
+def test_a_host_that_changed_its_name_still_knows_its_runs(start: Starter) -> None:
+    """By pid, start time and boot while it lives; by its silence when it is gone and can't be asked for."""
+    run = start(what="wait")
+    run.write(dataclasses.replace(run.record(), host="before-dhcp"))
+    assert run.state() == "running"
+    os.killpg(_pid(run), signal.SIGKILL)
+    time.sleep(0.1)
+    assert run.state() == "running"  # for all we know, another machine's
+    os.utime(run.events_path, (time.time() - 3600, time.time() - 3600))
+    assert run.state() == "interrupted"
+
+
+def test_a_run_stopped_before_it_began_does_not_begin(start: Starter) -> None:
+    run = start("dryrun", "done")
+    _wait(run, "succeeded")
+    run.write(dataclasses.replace(run.record(), state="cancelled", pid=None, process_start=None))
+    worker = subprocess.run([sys.executable, "-m", "bitnet_core.worker", str(run.path)], check=False)
+    assert worker.returncode == 130
+    assert run.state() == "cancelled"
+
+
+def test_prompts_edited_in_place_make_a_stage_outdated(start: Starter, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("Say hello.")
+    run = start("collect", "done", KD_PROMPTS_FILE=str(prompts))
+    _wait(run, "succeeded")
+    values = {"DRIVE_ROOT": str(run.path.parents[1]), "KD_PROMPTS_FILE": str(prompts)}
+    experiment = Experiment.from_settings(Settings.from_values(values))
+    assert History.read(experiment).status("collect").state == "done"
+    prompts.write_text("Say goodbye.")
+    assert History.read(experiment).status("collect").state == "outdated"
 
 
 def test_the_end_can_be_written_on_a_full_disk(
