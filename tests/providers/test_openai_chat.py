@@ -38,7 +38,7 @@ async def ask(
     base_url: str,
     provider: str = "openai",
     key: str | None = KEY,
-    on_retry: Callable[[str, float], None] | None = None,
+    on_retry: Callable[[str, float | None], None] | None = None,
     **sampling: Any,
 ) -> ChatResult:
     wanted = {"max_tokens": 8, "temperature": 0.8, "top_p": 0.9, "top_logprobs": 3, **sampling}
@@ -132,7 +132,7 @@ async def test_it_gives_up_after_six_attempts() -> None:
     ("canned", "kind", "said"),
     [
         (error(401, "Incorrect API key provided: " + KEY), BitnetError, "refuses the key in OPENAI_API_KEY"),
-        (error(403, "forbidden"), BitnetError, "bitnet-tui"),
+        (error(403, "forbidden"), BitnetError, "bitnet keys set OPENAI_API_KEY"),
         (error(404, "The model `m` does not exist"), BitnetError, "knows no model m"),
         (error(400, "too long", "context_length_exceeded"), ContextExceeded, "prompt this long"),
         (
