@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     command("demo", "create the experiment `demo` in the workspace and run its pipeline", _demo)
     command("runs", "list the runs of the experiment", _runs)
     watch = command("watch", "follow a run from its first event on; Ctrl-C leaves it running", _watch)
-    watch.add_argument("run", metavar="RUN", help="a run's id or its beginning, such as `train`")
+    watch.add_argument("run", metavar="RUN", nargs="?", help="a run's id or its beginning; what runs now if left out")
     stop = command("stop", "stop a run: it saves what it has and ends", _stop)
     stop.add_argument("run", metavar="RUN", help="a run's id or its beginning, such as `train`")
     stop.add_argument("--now", action="store_true", help="kill it at once")
@@ -137,11 +137,16 @@ def _resolution(arguments: argparse.Namespace, root: Path | None = None) -> "Res
 
 def _experiment(arguments: argparse.Namespace) -> "Experiment":
     """The experiment to read from: it must be one."""
-    from bitnet_core.experiment import Experiment, is_experiment
+    from bitnet_core.experiment import Experiment, Workspace, is_experiment
 
-    experiment = Experiment.from_settings(_resolution(arguments).settings)
+    settings = _resolution(arguments).settings
+    experiment = Experiment.from_settings(settings)
     if not is_experiment(experiment.root):
-        raise UsageError(f"{experiment.root} is no experiment; give --root, or start one with `bitnet demo`.")
+        there = Workspace(settings.path("BITNET_HOME")).experiments()[:3]
+        known = " or ".join(f"--root {os.path.relpath(path)}" for path in there)
+        raise UsageError(
+            f"{experiment.root} is no experiment; " + (f"give {known}." if known else "start one with `bitnet demo`.")
+        )
     return experiment
 
 
@@ -241,7 +246,9 @@ def _runs(arguments: argparse.Namespace) -> int:
 def _watch(arguments: argparse.Namespace) -> int:
     from bitnet_core.history import History
 
-    return _follow(History.read(_experiment(arguments)).find(arguments.run), arguments, stop_on_interrupt=False)
+    history = History.read(_experiment(arguments))
+    run = history.find(arguments.run) if arguments.run else history.active("pipeline") or history.active()
+    return _follow(run or history.find(""), arguments, stop_on_interrupt=False)
 
 
 def _stop(arguments: argparse.Namespace) -> int:

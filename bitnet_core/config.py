@@ -247,6 +247,8 @@ class _Expander:
             return None if text == "" else _parse(setting, text, self._base(setting.name))
         except ValueError as error:
             layer = self._layer(setting.name)
+            if layer is None and "${" in setting.default:
+                return None  # the name that the default refers to has the problem, and says so
             shown = _ADDRESS_KEY.sub("://•••@", layer.values[setting.name] if layer else setting.default)
             self._problems.append(
                 Problem("error", f"{setting.name}={shown} ({self.origin(setting.name)}) is not allowed: {error}.")

@@ -46,7 +46,7 @@ class Setting:
             noun = "a whole number" if self.kind == "int" else "a number"
             low, high = self.low, self.high
             if low is not None and high is not None:
-                return f"{noun} from {low:.12g} to {high:.12g}"
+                return f"{noun} from {low:.15g} to {high:.15g}"
             return f"{noun} of at least {low:.12g}" if low is not None else noun
         return "a path" if self.kind == "path" else "text"
 

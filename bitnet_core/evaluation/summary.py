@@ -54,7 +54,7 @@ def _quality(settings: Settings, name: str, figures: Figures | None, side: str) 
         return qei.given(value, f"{name} ({settings.origin(name)})")
     if figures is None:
         return qei.placeholder(f"{_MORE_PROMPTS}, or set {name}")
-    return qei.measured(figures[f"{side}_quality"].value, "on the same held-out tokens")
+    return qei.measured(figures[f"{side}_quality"].value, "on the teacher's held-out text")
 
 
 def _student_speed(deployed: Deployed, decode: bool) -> Quantity:

@@ -123,6 +123,7 @@ def _what_fits(ctx: StageContext, wanted: StudentConfig, tokens: int, device: to
         f"{wanted.parameters():,} parameters need about {needed / _GIGABYTE:.2f} GB packed "
         f"({4 * wanted.parameters() / _GIGABYTE:.1f} GB in fp32); {room / _GIGABYTE:.2f} GB may be used."
     )
+    ctx.log("The weights are random: A4 and A8 differing shows that both really ran, and says nothing of quality.")
     if needed <= room:
         return wanted
     short = f"{needed / _GIGABYTE:.2f} GB are needed and {room / _GIGABYTE:.2f} GB may be used"

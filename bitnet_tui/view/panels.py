@@ -193,7 +193,9 @@ def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
 def sample_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
     """Every sample that is kept, the newest first."""
     if run is None or not run.view.samples:
-        return (line(Span("No samples yet. Stages that generate text leave some here.", "label")),)
+        return (
+            line(Span("No samples here. The stages that generate text, teacher and eval, keep their own.", "label")),
+        )
     lines: list[Line] = []
     for sample in reversed(run.view.samples):
         lines.append(line(Span("── ", "faint"), Span(sample.source or "sample", "title")))

@@ -46,6 +46,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--env", "no.env"], 2, "no.env (--env) does not exist"),
         (["runs", "--root", "nothing"], 2, "is no experiment"),
         (["watch", "train", "--root", "exp"], 2, "has no run 'train'"),
+        (["train", "--set", "TOTAL_STEPS=abc"], 2, "TOTAL_STEPS=abc (command line) is not allowed"),
         (["train", "--root", "full-of-things"], 2, "is no experiment and is not empty"),
         (["train", "--root", "a-file"], 2, "is a file"),
         (["keys", "set", "PATH"], 1, "PATH is no secret's name"),
@@ -78,6 +79,8 @@ def test_a_stage_from_start_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "--root", "exp", "--json"]) == 0
     listed = _json_lines(capsys.readouterr().out)
     assert [(row["stage"], row["state"]) for row in listed] == [("dryrun", "succeeded")]
+    assert main(["watch", "--root", "exp"]) == 0
+    assert "✓ succeeded" in capsys.readouterr().out
     assert main(["watch", "dry", "--root", "exp"]) == 0
     assert "✓ succeeded" in capsys.readouterr().out
 
@@ -151,6 +154,8 @@ def test_the_demo_is_an_ordinary_experiment(capsys: pytest.CaptureFixture[str]) 
     assert "TEACHER_PROVIDER=embedded" in Path("experiments/demo/.env").read_text()
     assert main(["demo", "--set", "SEED=3"]) == 0
     assert "skipped" in capsys.readouterr().out
+    assert main(["runs"]) == 2
+    assert "give --root experiments/demo." in capsys.readouterr().err
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:
