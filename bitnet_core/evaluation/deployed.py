@@ -5,6 +5,7 @@ weights (see benchmarks/bench_decode.py), but memory and speed of one index must
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from bitnet_core.model.packing import save_packed
 from bitnet_core.model.student import Student
 
 _PATIENCE_SECONDS = 10
+_PREFIX = ".packed-"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ def run_deployed(
     }
     answers: list[Generation] = []
     loaded: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=".packed-") as folder:
+    for leftover in scratch.parent.glob(f"*/{_PREFIX}*"):  # of an evaluation that was killed; one runs at a time
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=_PREFIX) as folder:
         path = Path(folder) / "student.pt"
         save_packed(packed, path)
         with _child(job | {"path": str(path)}) as lines:

@@ -32,16 +32,8 @@ def build_optimizer(student: Student, options: TrainOptions, device: torch.devic
     decayed = [module.weight for module in student.modules() if isinstance(module, BitLinear)]
     chosen = {id(weight) for weight in decayed}
     rest = [parameter for parameter in student.parameters() if id(parameter) not in chosen]
-    groups = [{"params": decayed}, {"params": rest}]
-    optimizer = torch.optim.AdamW(groups, fused=device.type in _FUSED_DEVICES)
-    apply_options(optimizer, options)
-    return optimizer
-
-
-def apply_options(optimizer: torch.optim.Optimizer, options: TrainOptions) -> None:
-    """Put the settings into the groups; after a resume too, so that the settings win over the checkpoint's."""
-    for group, decay in zip(optimizer.param_groups, (options.weight_decay, 0.0), strict=True):
-        group |= {"betas": options.betas, "eps": options.eps, "weight_decay": decay}
+    groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, betas=options.betas, eps=options.eps, fused=device.type in _FUSED_DEVICES)
 
 
 class Stepper:
@@ -89,6 +81,5 @@ class Stepper:
 
     def restore(self, optimizer: dict[str, Any], scaler: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(optimizer)
-        apply_options(self.optimizer, self.options)
         if scaler and self.precision.scaled:
             self.scaler.load_state_dict(scaler)
