@@ -101,6 +101,9 @@ def test_a_stage_that_does_not_listen_is_killed_and_recorded(start: Starter) -> 
 
 def test_kill_9_of_a_stage_shows_as_interrupted_and_frees_the_stage(start: Starter) -> None:
     run = start(what="wait")
+    deadline = time.monotonic() + 20
+    while not any(e["kind"] == "artifact" for e in read_events(run.events_path)) and time.monotonic() < deadline:
+        time.sleep(0.02)
     os.killpg(_pid(run), signal.SIGKILL)
     assert _wait(run, "interrupted") == "interrupted"
     assert _history(run).status("train").state == "interrupted"
