@@ -13,12 +13,6 @@ class UsageError(BitnetError):
     exit_code = 2
 
 
-class GateError(BitnetError):
-    """The work is done, but its result misses a gate."""
-
-    exit_code = 3
-
-
 class Stopped(BitnetError):
     """The user stopped the stage; what it had made is kept."""
 
