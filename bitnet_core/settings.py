@@ -122,6 +122,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _bool("FORCE_CPU", "0", "Compute on the CPU, whatever else there is."),
         _text("TORCH_DTYPE", "bf16", "Compute type under autocast; masters stay fp32.", "bf16", "fp16", "fp32"),
         _bool("USE_AMP", "1", "Autocast where the device gains by it."),
+        _bool("TORCH_COMPILE", "0", "Compile the student; the first step then waits for the compiler."),
         _text("AMP_BACKEND", "native", "Who does mixed precision.", "native"),
         _bool("ENABLE_FLASH_ATTN", "1", "Let SDPA choose its flash kernel."),
         _env("CUDA_VISIBLE_DEVICES", "", "NVIDIA devices that stages may see."),
@@ -191,6 +192,9 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _int("MINI_LAYERS", "", "Layers instead of the preset's.", 1, 1024),
         _int("MINI_HEADS", "", "Attention heads instead of the preset's.", 1, 1024),
         _int("MINI_HEAD_DIM", "", "Size of one head instead of the preset's.", 2, 1024),
+        _text("STUDENT_PROFILE", "portable", "Recipe: SiLU, runs elsewhere; or squared ReLU.", "portable", "b158"),
+        _bool("STUDENT_HADAMARD", "0", "Hadamard transform before o and down projections; not exportable."),
+        _bool("STUDENT_QUANTIZE", "1", "0 trains a full-precision twin, to compare with."),
     ),
     "Data": (
         _int("MAX_SEQ_LEN", "256", "Longest training sequence; the rest is cut off.", 16, 1 << 20, "tokens"),
@@ -198,6 +202,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _int("TRAIN_BATCH_SIZE", "4", "Sequences in one batch.", 1, 1 << 16),
         _int("NUM_WORKERS", "0", "Processes that prepare batches; 0 = none.", 0, 256),
         _path("KD_DATA_PATH", "", "Folder of the traces; empty = DATA_DIR."),
+        _bool("PACK_SEQUENCES", "1", "Fill each row of MAX_SEQ_LEN with several sequences."),
     ),
     "Optimiser": (
         _float("LR", "6e-4", "Peak learning rate.", 1e-9, 1),
@@ -207,8 +212,11 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _float("WEIGHT_DECAY", "0.1", "Decoupled decay of the ternary layers' masters.", 0, 10),
         _float("GRAD_CLIP_NORM", "1.0", "Largest gradient norm.", 1e-6, 1e6),
         _int("GRAD_ACCUM_STEPS", "1", "Batches in one optimizer step.", 1, 1 << 16),
-        _int("SCHEDULER_TMAX", "${TOTAL_STEPS}", "Steps over which the cosine falls.", 1, 1 << 40, "steps"),
-        _float("SCHEDULER_ETA_MIN", "6e-5", "Learning rate at the cosine's end.", 0, 1),
+        _text(
+            "LR_SCHEDULE", "cosine", "Fall of the learning rate; two_stage ends without decay.", "cosine", "two_stage"
+        ),
+        _int("SCHEDULER_TMAX", "${TOTAL_STEPS}", "Steps over which the learning rate falls.", 1, 1 << 40, "steps"),
+        _float("SCHEDULER_ETA_MIN", "6e-5", "Learning rate at the end.", 0, 1),
         _int("TOTAL_STEPS", "1000", "Optimizer steps.", 1, 1 << 40, "steps"),
         _int("LOG_INTERVAL", "50", "Steps between two metrics.", 1, 1 << 20, "steps"),
         _int("CHECKPOINT_INTERVAL", "200", "Steps between two checkpoints.", 1, 1 << 30, "steps"),
@@ -216,9 +224,12 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     "Flip": (
         _int("BUDGET_TOKENS", "1000000", "Token budget: supervised tokens to see.", 1, 1 << 50, "tokens"),
         _float("FLIP_FRACTION", "0.9", "Share of the budget after which activations go from 8 to 4 bits.", 0, 1),
+        _text("FLIP_POLICY", "hard", "All layers at once, or one after the other.", "hard", "ramp"),
+        _float("FLIP_RAMP_FRACTION", "0.05", "Share of the budget over which ramp flips the layers.", 0, 1),
     ),
     "Loss": (
         _float("KD_TAU", "1.3", "Temperature τ of the distillation loss.", 0.05, 100),
+        _float("KD_WEIGHT", "1.0", "Weight of the distillation loss.", 0, 1000),
         _float("KD_CE_WEIGHT", "0.25", "Weight of the cross-entropy.", 0, 1000),
         _float("FORMAT_LOSS_WEIGHT", "0.2", "Weight of the cross-entropy on structural tokens.", 0, 1000),
     ),

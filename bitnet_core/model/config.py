@@ -24,6 +24,8 @@ class StudentConfig:
     rms_norm_eps: float = 1e-5
     hidden_act: str = "silu"
     initializer_range: float = 0.02
+    hadamard: bool = False
+    """Turn the inputs of o_proj and down_proj (BitNet v2); no other program runs such a student."""
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "intermediate_size"):
@@ -87,6 +89,7 @@ class StudentConfig:
             "initializer_range": self.initializer_range,
             "tie_word_embeddings": True,
             "attention_bias": False,
+            **({"hadamard": True} if self.hadamard else {}),
         }
 
     @classmethod

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import atomic_path
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.quant import quantize_activation, ternarize
+from bitnet_core.model.quant import hadamard, quantize_activation, ternarize
 from bitnet_core.model.student import BitLinear, Student
 
 CODES_PER_BYTE = 4
@@ -66,6 +66,7 @@ class PackedBitLinear(BitLinear):
         nn.Module.__init__(self)  # not BitLinear's, which would allocate the master
         self.in_features, self.out_features = packed_RI.shape[1], out_features
         self.activation_bits: int | None = 8
+        self.hadamard = False
         self.register_buffer("packed", packed_RI)
         self.register_buffer("scale", scale)
 
@@ -73,10 +74,11 @@ class PackedBitLinear(BitLinear):
     def from_linear(cls, linear: BitLinear) -> "PackedBitLinear":
         codes_OI, scale = ternarize(linear.weight.detach())
         packed = cls(pack(codes_OI), scale.float(), linear.out_features)
-        packed.activation_bits = linear.activation_bits
+        packed.activation_bits, packed.hadamard = linear.activation_bits, linear.hadamard
         return packed
 
     def quantize_input(self, x: Tensor) -> Tensor:
+        x = hadamard(x) if self.hadamard else x
         return x if self.activation_bits is None else quantize_activation(x, self.activation_bits)
 
     def hold(self, keep: bool) -> None:
@@ -136,7 +138,9 @@ def assemble(config: StudentConfig, tensors: dict[str, Tensor], activation_bits:
                 if isinstance(child, BitLinear):
                     rows, columns = child.weight.shape
                     bytes_RI = torch.empty((packed_rows(rows), columns), dtype=torch.uint8)
-                    setattr(module, name, PackedBitLinear(bytes_RI, torch.empty(()), rows))
+                    packed = PackedBitLinear(bytes_RI, torch.empty(()), rows)
+                    packed.hadamard = child.hadamard
+                    setattr(module, name, packed)
     try:
         student.load_state_dict(tensors, assign=True)
     except RuntimeError as error:

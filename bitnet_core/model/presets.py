@@ -20,6 +20,8 @@ _SHAPES = {
     "7b": _Shape(hidden=4096, layers=32, heads=32, ffn=11008),
 }
 PRESETS = tuple(_SHAPES)
+# `portable` runs here, in transformers and in llama.cpp, which knows no other activation than SiLU for this model.
+_PROFILES = {"portable": "silu", "b158": "relu2"}
 
 
 def preset(
@@ -31,11 +33,14 @@ def preset(
     layers: int | None = None,
     heads: int | None = None,
     head_dim: int | None = None,
+    profile: str = "portable",
+    hadamard: bool = False,
 ) -> StudentConfig:
     """The preset's shape with some sizes replaced; raises `UsageError` when they don't fit together.
 
     Of hidden size, heads and head size any two decide the third; the preset's head count fills in where
     only one is given. The feed-forward size keeps the preset's ratio, rounded up to a multiple of 256.
+    `profile` is portable (SiLU) or b158 (squared ReLU, as BitNet b1.58 2B4T).
     """
     if name not in _SHAPES:
         raise UsageError(f"MINI_PRESET is {name!r}; it is one of {', '.join(PRESETS)}.")
@@ -60,4 +65,6 @@ def preset(
         num_attention_heads=heads,
         num_key_value_heads=heads,
         max_position_embeddings=max_positions,
+        hidden_act=_PROFILES[profile],
+        hadamard=hadamard,
     )

@@ -9,6 +9,7 @@ rounding boundary falls on another level there than here.
 Shapes: O out features, I in features, a leading `...` is any number of token dimensions.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -49,6 +50,30 @@ def quantize_activation(x_tokens: Tensor, bits: int) -> Tensor:
     wide = _wide(x_tokens.detach())
     reciprocal = q / wide.abs().amax(dim=-1, keepdim=True).clamp_(min=_SMALLEST)
     return (wide * reciprocal).round_().clamp_(-q - 1, q).div_(reciprocal).to(x_tokens.dtype)
+
+
+def hadamard(x: Tensor) -> Tensor:
+    """x [..., I] turned by the orthonormal Walsh-Hadamard matrix, in blocks of the largest power of two in I.
+
+    It spreads an outlier over its block, so that few levels suffice (BitNet v2, arXiv 2504.18415). The matrix of
+    size 2^m is the Kronecker product of two of half the exponent: two small matmuls instead of one of size I.
+    """
+    block = x.shape[-1] & -x.shape[-1]
+    rows = 1 << (block.bit_length() // 2)
+    columns = block // rows
+    left, right = (_walsh(size, x.dtype, x.device) for size in (rows, columns))
+    blocks = x.reshape(*x.shape[:-1], -1, rows, columns)
+    return torch.matmul(torch.matmul(left, blocks), right).flatten(-3)
+
+
+def _walsh(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The symmetric, orthonormal Walsh-Hadamard matrix: entry (i, j) is (-1)^popcount(i & j) / sqrt(size)."""
+    places = torch.arange(size, device=device)
+    common = places[:, None] & places
+    parity = torch.zeros_like(common)
+    for bit in range(size.bit_length()):
+        parity ^= (common >> bit) & 1
+    return torch.mul(1 - 2 * parity, 1 / math.sqrt(size)).to(dtype)
 
 
 def quantize_weight_ste(weight_OI: Tensor, quantized_OI: Tensor | None = None) -> Tensor:

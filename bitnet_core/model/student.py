@@ -10,7 +10,7 @@ G key/value heads, C head size.
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.quant import (
+    hadamard,
     levels,
     quantize_activation_ste,
     quantize_weight,
@@ -49,14 +50,15 @@ class BitLinear(nn.Module):
     full-precision twin have a use for.
     """
 
-    def __init__(self, in_features: int, out_features: int) -> None:
+    def __init__(self, in_features: int, out_features: int, *, hadamard: bool = False) -> None:
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
+        self.in_features, self.out_features, self.hadamard = in_features, out_features, hadamard
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.activation_bits: int | None = 8
         self._held: Tensor | None = None
 
     def quantize_input(self, x: Tensor) -> Tensor:
+        x = hadamard(x) if self.hadamard else x
         return x if self.activation_bits is None else quantize_activation_ste(x, self.activation_bits)
 
     def project(self, x_q: Tensor) -> Tensor:
@@ -85,7 +87,7 @@ class Attention(nn.Module):
         self.q_proj = BitLinear(hidden, hidden)
         self.k_proj = BitLinear(hidden, kv)
         self.v_proj = BitLinear(hidden, kv)
-        self.o_proj = BitLinear(hidden, hidden)
+        self.o_proj = BitLinear(hidden, hidden, hadamard=config.hadamard)
         self.attn_sub_norm = RMSNorm(hidden, config.rms_norm_eps)
 
     def forward(self, x_BTD: Tensor, rotation: Rotation, mask: Tensor | None, cache: KVCache | None) -> Tensor:
@@ -117,7 +119,7 @@ class FeedForward(nn.Module):
         hidden, ffn = config.hidden_size, config.intermediate_size
         self.gate_proj = BitLinear(hidden, ffn)
         self.up_proj = BitLinear(hidden, ffn)
-        self.down_proj = BitLinear(ffn, hidden)
+        self.down_proj = BitLinear(ffn, hidden, hadamard=config.hadamard)
         self.ffn_sub_norm = RMSNorm(ffn, config.rms_norm_eps)
         self.squared_relu = config.hidden_act == "relu2"
 
@@ -180,17 +182,27 @@ class Student(nn.Module):
 
     @property
     def activation_bits(self) -> int | None:
-        return next(self.bit_linears()).activation_bits
+        """Those of the first layer, which is the first to flip."""
+        return self.layer_bits[0]
 
     @activation_bits.setter
     def activation_bits(self, bits: int | None) -> None:
         if bits is not None:
             levels(bits)
-        for linear in self.bit_linears():
-            linear.activation_bits = bits
+        self.set_layer_bits([bits] * len(self.model.layers))
+
+    @property
+    def layer_bits(self) -> tuple[int | None, ...]:
+        return tuple(next(_bit_linears(layer)).activation_bits for layer in self.model.layers)
+
+    def set_layer_bits(self, bits_L: Sequence[int | None]) -> None:
+        """Give each layer its own activation bits, as a flip that ramps does."""
+        for layer, bits in zip(self.model.layers, bits_L, strict=True):
+            for linear in _bit_linears(layer):
+                linear.activation_bits = bits
 
     def bit_linears(self) -> Iterator[BitLinear]:
-        return (module for module in self.modules() if isinstance(module, BitLinear))
+        return _bit_linears(self)
 
     @contextlib.contextmanager
     def held_weights(self) -> Iterator[None]:
@@ -209,10 +221,12 @@ class Student(nn.Module):
         *,
         key_padding_BT: Tensor | None = None,
         positions_BT: Tensor | None = None,
+        segments_BT: Tensor | None = None,
         cache: KVCache | None = None,
     ) -> Tensor:
         """Hidden states [B, T, D] after the final norm.
 
+        `segments_BT` numbers the sequences packed into a row: positions restart with each, and none sees another.
         `key_padding_BT` is True where a key is padding, over cached and new tokens, [B, S]; padding on the right
         needs none, for no real token can see it. `positions_BT` counts real tokens from 0 unless given.
         """
@@ -222,11 +236,15 @@ class Student(nn.Module):
             raise ValueError(
                 f"{past + tokens} positions, but the student was built for {self.config.max_position_embeddings}"
             )
-        if positions_BT is None:
+        if positions_BT is None and segments_BT is not None:
+            positions_BT = _restarting(segments_BT)
+        elif positions_BT is None:
             positions_BT = _positions(ids_BT, past, key_padding_BT)
         hidden_BTD = self.model.embed_tokens(ids_BT)
         rotation = self._rotation(positions_BT, hidden_BTD.dtype)
         mask = _mask(tokens, past, key_padding_BT, ids_BT.device)
+        if segments_BT is not None:
+            mask = _segment_mask(segments_BT, mask)
         for layer in self.model.layers:
             hidden_BTD = layer(hidden_BTD, rotation, mask, cache)
         if cache is not None:
@@ -246,6 +264,10 @@ class Student(nn.Module):
         return angles_B1TC.cos().to(dtype), angles_B1TC.sin().to(dtype)
 
 
+def _bit_linears(module: nn.Module) -> Iterator[BitLinear]:
+    return (child for child in module.modules() if isinstance(child, BitLinear))
+
+
 def _rotate(x_BHTC: Tensor, rotation: Rotation) -> Tensor:
     """Rotary embedding in halves: dimension i turns with i + C/2 (Su et al. 2021, in Llama's layout)."""
     cos_B1TC, sin_B1TC = rotation
@@ -258,6 +280,22 @@ def _positions(ids_BT: Tensor, past: int, key_padding_BS: Tensor | None) -> Tens
     if key_padding_BS is None:
         return torch.arange(past, past + tokens, device=ids_BT.device).unsqueeze(0)
     return ((~key_padding_BS).long().cumsum(dim=1) - 1).clamp_(min=0)[:, -tokens:]
+
+
+def _restarting(segments_BT: Tensor) -> Tensor:
+    """Positions that count from 0 in every segment."""
+    places_T = torch.arange(segments_BT.shape[1], device=segments_BT.device)
+    fresh_BT = torch.ones_like(segments_BT, dtype=torch.bool)
+    fresh_BT[:, 1:] = segments_BT[:, 1:] != segments_BT[:, :-1]
+    return places_T - torch.where(fresh_BT, places_T, 0).cummax(dim=1).values
+
+
+def _segment_mask(segments_BT: Tensor, mask: Tensor | None) -> Tensor:
+    """True where a query may look: back, within its own segment, and where `mask` allows it."""
+    tokens = segments_BT.shape[1]
+    causal_TT = torch.ones(tokens, tokens, dtype=torch.bool, device=segments_BT.device).tril_()
+    same_B1TT = (segments_BT[:, :, None] == segments_BT[:, None, :]).logical_and_(causal_TT).unsqueeze(1)
+    return same_B1TT if mask is None else same_B1TT & mask
 
 
 def _mask(tokens: int, past: int, key_padding_BS: Tensor | None, device: torch.device) -> Tensor | None:

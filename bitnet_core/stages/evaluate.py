@@ -67,6 +67,11 @@ def run(ctx: StageContext) -> dict[str, Any]:
             f"The baseline is of {baseline.get('model')}, the traces are of {traces.teacher}.",
             "Run `bitnet teacher` with the teacher of the traces; QEI compares with the baseline's speed and memory.",
         )
+    if checkpoint.activation_bits is None:
+        raise BitnetError(
+            f"{path} is a full-precision twin (STUDENT_QUANTIZE=0), which is there to compare training with; "
+            "train with STUDENT_QUANTIZE=1 to evaluate a ternary student."
+        )
     device = pick_device(settings)
     configure(settings)
     packed = pack_student(checkpoints.student_from(checkpoint))

@@ -68,6 +68,8 @@ def student_config(settings: Settings, vocab_size: int) -> StudentConfig:
         layers=settings.maybe_int("MINI_LAYERS"),
         heads=settings.maybe_int("MINI_HEADS"),
         head_dim=settings.maybe_int("MINI_HEAD_DIM"),
+        profile=settings.text("STUDENT_PROFILE"),
+        hadamard=settings.bool("STUDENT_HADAMARD"),
     )
 
 

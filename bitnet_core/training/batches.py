@@ -1,10 +1,12 @@
-"""Trace sequences to padded batches, in an order that a seed and a cursor decide. It knows no model and no optimizer.
+"""Trace sequences to batches, in an order that a seed and a cursor decide. It knows no model and no optimizer.
 
 The stream is prompt + completion; the hidden state at stream position t predicts token t + 1. So the state at
 P − 1 + j is supervised by completion token j, the last token is never read, and the prompt carries no loss.
-Shapes: B sequences, T positions read, N supervised positions of a batch, C completion tokens, K candidates.
+A row of a batch holds one sequence, or as many as fit when they are packed; a segment number keeps them apart.
+Shapes: B rows, T positions read, N supervised positions of a batch, C completion tokens, K candidates.
 """
 
+import bisect
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -18,7 +20,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.training.losses import Counts, Targets
 
-_BUCKET_BATCHES = 16  # batches that are sorted by length together: little padding, and still a shuffle
+_BUCKET_BATCHES = 16  # batches that are sorted or packed together: little padding, and still a shuffle
+_PADDING = -1
 _LEAST_COMPLETION = 4  # a prompt may take all but one part in so many of MAX_SEQ_LEN
 
 
@@ -43,12 +46,16 @@ class Cuts:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padding stands on the right, where no real token can see it; `positions_N` index the flattened [B·T]."""
+    """Padding stands on the right, where no real token can see it; `positions_N` index the flattened [B·T].
+
+    `segments_BT` numbers the sequences of each row, -1 for padding; None where every row holds one.
+    """
 
     ids_BT: Tensor
     positions_N: Tensor
     targets: Targets
     counts: Counts
+    segments_BT: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         if device.type == "cpu":
@@ -59,7 +66,8 @@ class Batch:
             return pinned.to(device, non_blocking=True)
 
         targets = Targets(*(move(getattr(self.targets, field.name)) for field in fields(Targets)))
-        return Batch(move(self.ids_BT), move(self.positions_N), targets, self.counts)
+        segments_BT = None if self.segments_BT is None else move(self.segments_BT)
+        return Batch(move(self.ids_BT), move(self.positions_N), targets, self.counts, segments_BT)
 
 
 def prepare(sequences: Sequence[TraceSequence], max_len: int) -> tuple[list[Example], Cuts]:
@@ -99,19 +107,32 @@ def _example(sequence: TraceSequence, max_len: int, cuts: Cuts) -> Example:
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """One batch of at least one example."""
-    width = max(len(example.ids_T) for example in examples)
-    ids_BT = torch.zeros(len(examples), width, dtype=torch.int64)
+    """One batch with a row for each example, of which there is at least one."""
+    return collate_rows([[example] for example in examples])
+
+
+def collate_rows(rows: Sequence[Sequence[Example]]) -> Batch:
+    """One batch of at least one row, each of at least one example, which stand behind one another in it."""
+    width = max(sum(len(example.ids_T) for example in row) for row in rows)
+    ids_BT = torch.zeros(len(rows), width, dtype=torch.int64)
+    segments_BT = torch.full((len(rows), width), _PADDING, dtype=torch.int32)
     positions: list[Tensor] = []
-    for row, example in enumerate(examples):
-        ids_BT[row, : len(example.ids_T)] = example.ids_T
-        start = row * width + example.first
-        positions.append(torch.arange(start, start + len(example.targets)))
+    for number, row in enumerate(rows):
+        begin = 0
+        for segment, example in enumerate(row):
+            end = begin + len(example.ids_T)
+            ids_BT[number, begin:end] = example.ids_T
+            segments_BT[number, begin:end] = segment
+            start = number * width + begin + example.first
+            positions.append(torch.arange(start, start + len(example.targets)))
+            begin = end
+    examples = [example for row in rows for example in row]
     targets = Targets(
         *(torch.cat([getattr(example.targets, field.name) for example in examples]) for field in fields(Targets))
     )
     counts = Counts(int(targets.kd_valid_N.sum()), len(targets), int(targets.is_struct_N.sum()))
-    return Batch(ids_BT, torch.cat(positions), targets, counts)
+    packed = len(examples) > len(rows)
+    return Batch(ids_BT, torch.cat(positions), targets, counts, segments_BT if packed else None)
 
 
 def batches_in_order(examples: Sequence[Example], batch_size: int) -> Iterator[Batch]:
@@ -121,25 +142,59 @@ def batches_in_order(examples: Sequence[Example], batch_size: int) -> Iterator[B
         yield collate([examples[index] for index in order[start : start + batch_size]])
 
 
-def epoch_plan(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of one epoch: each index once, shuffled, similar lengths together within a window."""
+def fill_rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Places of `lengths` in rows of at most `capacity`: longest first, each into the fullest row that has room."""
+    rows: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # (room left, row), ascending
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        at = bisect.bisect_left(rooms, (lengths[place], -1))
+        if at == len(rooms):
+            rows.append([place])
+            room, row = capacity - lengths[place], len(rows) - 1
+        else:
+            room, row = rooms.pop(at)
+            rows[row].append(place)
+            room -= lengths[place]
+        bisect.insort(rooms, (room, row))
+    return rows
+
+
+def epoch_plan(
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, capacity: int | None = None
+) -> list[list[list[int]]]:
+    """The batches of one epoch as rows of indices: each index once, shuffled.
+
+    Without a `capacity` each row is one index, and similar lengths stand together within a window; with one,
+    the rows of a window are filled up to it.
+    """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths)).tolist()
     window = batch_size * _BUCKET_BATCHES
-    plan: list[list[int]] = []
+    if capacity is not None:
+        window *= max(1, capacity * len(lengths) // max(1, sum(lengths)))
+    rows: list[list[int]] = []
+    plan: list[list[list[int]]] = []
     for start in range(0, len(order), window):
-        bucket = sorted(order[start : start + window], key=lambda index: lengths[index])
-        plan += [bucket[begin : begin + batch_size] for begin in range(0, len(bucket), batch_size)]
+        bucket = order[start : start + window]
+        if capacity is None:
+            rows = [[index] for index in sorted(bucket, key=lambda index: lengths[index])]
+        else:
+            filled = fill_rows([lengths[index] for index in bucket], capacity)
+            rows = [[bucket[place] for place in filled[row]] for row in rng.permutation(len(filled))]
+        plan += [rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size)]
     return [plan[place] for place in rng.permutation(len(plan))]
 
 
 class Sampler:
-    """Endless batches over epochs. Its whole state is the epoch and the place in it."""
+    """Endless batches over epochs. Its whole state is the epoch and the place in it.
 
-    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int) -> None:
+    With a `capacity` the rows of a batch are packed up to so many positions.
+    """
+
+    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int, capacity: int | None = None) -> None:
         if not examples:
             raise BitnetError("There is no sequence to train on; collect more traces.")
-        self._examples, self._batch_size, self._seed = examples, batch_size, seed
+        self._examples, self._batch_size, self._seed, self._capacity = examples, batch_size, seed, capacity
         self._lengths = [len(example.ids_T) for example in examples]
         self.epoch, self.place = 0, 0
         self._plan = self._epoch_plan()
@@ -149,7 +204,7 @@ class Sampler:
         if self.place == len(self._plan):
             self.epoch, self.place = self.epoch + 1, 0
             self._plan = self._epoch_plan()
-        batch = collate([self._examples[index] for index in self._plan[self.place]])
+        batch = collate_rows([[self._examples[index] for index in row] for row in self._plan[self.place]])
         self.place += 1
         return batch
 
@@ -166,12 +221,12 @@ class Sampler:
         self.epoch, self.place = state["epoch"], state["place"]
         self._plan = self._epoch_plan()
 
-    def _epoch_plan(self) -> list[list[int]]:
-        return epoch_plan(self._lengths, self._batch_size, self._seed, self.epoch)
+    def _epoch_plan(self) -> list[list[list[int]]]:
+        return epoch_plan(self._lengths, self._batch_size, self._seed, self.epoch, self._capacity)
 
     def _fingerprint(self) -> str:
         """Of everything that a batch is made from: tokens and the teacher's numbers, batch size and seed."""
-        digest = hashlib.sha256(f"{self._batch_size} {self._seed}".encode())
+        digest = hashlib.sha256(f"{self._batch_size} {self._seed} {self._capacity}".encode())
         for example in self._examples:
             digest.update(example.ids_T.numpy().tobytes())
             digest.update(example.targets.topk_logprobs_NK.numpy().tobytes())

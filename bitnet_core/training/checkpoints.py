@@ -31,7 +31,8 @@ class Checkpoint:
 
     step: int
     seen_tokens: int
-    activation_bits: int
+    activation_bits: int | None
+    """None: a full-precision twin."""
     config: StudentConfig
     tokenizer_hash: str
     model: dict[str, Tensor]

@@ -2,26 +2,56 @@
 
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
+from typing import Literal
 
 BITS_BEFORE, BITS_AFTER = 8, 4
+Policy = Literal["hard", "ramp"]
 
 
 @dataclass(frozen=True)
 class FlipSchedule:
-    """A8 below ⌊fraction · budget⌋ seen tokens, A4 from there on.
+    """A8 below ⌊fraction · budget⌋ seen tokens; from there on A4, for all layers at once or one after the other.
 
     Seen tokens are the supervised completion tokens of completed optimizer steps. The first step that starts
-    with that many seen is the first at 4 bits, however the tokens were cut into batches or runs.
+    with that many seen is the first at 4 bits, however the tokens were cut into batches or runs. With the policy
+    `ramp` the first layer flips there, and the last when `ramp_fraction` of the budget more was seen.
     """
 
     budget_tokens: int
     fraction: float
+    policy: Policy = "hard"
+    ramp_fraction: float = 0.0
 
     @property
     def threshold(self) -> int:
-        # In decimals, as the user wrote it: 0.29 · 100 is 28.999… in binary.
-        exact = Decimal(repr(self.fraction)) * self.budget_tokens
-        return int(exact.to_integral_value(rounding=ROUND_FLOOR))
+        """Seen tokens at which the flip begins."""
+        return self._tokens(Decimal(repr(self.fraction)))
+
+    @property
+    def completed_at(self) -> int:
+        """Seen tokens from which every layer is at 4 bits."""
+        if self.policy == "hard":
+            return self.threshold
+        return self._tokens(Decimal(repr(self.fraction)) + Decimal(repr(self.ramp_fraction)))
 
     def bits(self, seen_tokens: int) -> int:
+        """Bits of the layer that flips first."""
         return BITS_BEFORE if seen_tokens < self.threshold else BITS_AFTER
+
+    def layer_bits(self, seen_tokens: int, layers: int) -> tuple[int, ...]:
+        """Bits of every layer, from the input on; the ramp begins there."""
+        flipped = self._flipped(seen_tokens, layers)
+        return (BITS_AFTER,) * flipped + (BITS_BEFORE,) * (layers - flipped)
+
+    def _flipped(self, seen_tokens: int, layers: int) -> int:
+        begin, end = self.threshold, self.completed_at
+        if seen_tokens < begin:
+            return 0
+        if seen_tokens >= end or layers == 1:
+            return layers
+        # In whole numbers, so that no rounding moves a layer: layer i at begin + ⌈i·(end − begin)/(layers − 1)⌉.
+        return 1 + (seen_tokens - begin) * (layers - 1) // (end - begin)
+
+    def _tokens(self, share: Decimal) -> int:
+        # In decimals, as the user wrote it: 0.29 · 100 is 28.999… in binary.
+        return int((share * self.budget_tokens).to_integral_value(rounding=ROUND_FLOOR))

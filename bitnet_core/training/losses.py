@@ -76,6 +76,7 @@ class LossWeights:
     tau: float = 1.3
     ce: float = 0.25
     format: float = 0.2
+    kd: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.tau > 0:
@@ -140,7 +141,11 @@ class _FusedLoss(torch.autograd.Function):
         device = hidden_ND.device.type
         narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_ND.dtype
         wide = torch.float64 if hidden_ND.dtype == torch.float64 else torch.float32
-        shares = (_inverse(counts.kd), weights.ce * _inverse(counts.ce), weights.format * _inverse(counts.format))
+        shares = (
+            weights.kd * _inverse(counts.kd),
+            weights.ce * _inverse(counts.ce),
+            weights.format * _inverse(counts.format),
+        )
         # Gradients are made in units of the largest share, so that fp16 doesn't lose 1/N times a small probability.
         unit = (max(shares) or 1.0) if narrow == torch.float16 else 1.0
         with torch.autocast(device, enabled=False):
@@ -174,7 +179,7 @@ class _FusedLoss(torch.autograd.Function):
                     d_weight_VD += d_z_nV.T @ rows_nD
         scale_4 = (*map(_inverse, (counts.kd, counts.ce, counts.format)), _inverse(counts.kd))
         parts_4 = sums_4 * torch.tensor(scale_4, dtype=wide).to(sums_4.device, non_blocking=True)
-        total = parts_4[0] + weights.ce * parts_4[1] + weights.format * parts_4[2]
+        total = weights.kd * parts_4[0] + weights.ce * parts_4[1] + weights.format * parts_4[2]
         if d_hidden_ND is not None and d_weight_VD is not None:
             ctx.unit, ctx.dtypes = unit, (hidden_ND.dtype, weight_VD.dtype)
             ctx.save_for_backward(d_hidden_ND, d_weight_VD)

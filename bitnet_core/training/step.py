@@ -44,7 +44,7 @@ class Stepper:
         self.optimizer = build_optimizer(student, options, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.scaled)
 
-    def step(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
+    def step(self, batches: Sequence[Batch], learning_rate: float, *, decay: bool = True) -> StepResult:
         """Accumulate over the batches and update once, unless loss or gradient is not finite.
 
         Every mean is over all batches together: splitting them differently changes nothing but rounding.
@@ -65,13 +65,14 @@ class Stepper:
         if finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
+            self.optimizer.param_groups[0]["weight_decay"] = self.options.weight_decay if decay else 0.0
             self.scaler.step(self.optimizer)
         self.scaler.update()
         return StepResult(parts_5, norm, counts.ce, finite)
 
     def _forward(self, batch: Batch, weights: LossWeights, counts: Counts) -> LossParts:
         with torch.autocast(self.device.type, self.precision.dtype, enabled=self.precision.autocast):
-            hidden_BTD = self.student(batch.ids_BT)
+            hidden_BTD = self.student(batch.ids_BT, segments_BT=batch.segments_BT)
             # Only supervised positions reach the head: prompt and padding would be most of its cost.
             hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
             return distill_loss(hidden_ND, self.student.output_weight, batch.targets, weights, counts)

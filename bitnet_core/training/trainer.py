@@ -18,6 +18,7 @@ from bitnet_core.stages.context import StageContext
 from bitnet_core.training import checkpoints, heldout
 from bitnet_core.training.batches import Example, Sampler
 from bitnet_core.training.checkpoints import Checkpoint
+from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE
 from bitnet_core.training.heldout import HeldOut
 from bitnet_core.training.monitor import Meter, Stopwatch, memory, zero_weight_fraction
 from bitnet_core.training.options import TrainOptions
@@ -45,10 +46,13 @@ class Trainer:
     ) -> None:
         self.ctx, self.options, self.device = ctx, options, device
         self.student = student.to(device).train()
+        if not options.quantize:
+            self.student.activation_bits = None
         self.tokenizer_hash = tokenizer_hash
         self.held_out = heldout.choose(held_out)
         self.stepper = Stepper(self.student, options, device, precision)
-        self.sampler = Sampler(train, options.batch_size, options.seed)
+        capacity = options.max_seq_len if options.pack else None
+        self.sampler = Sampler(train, options.batch_size, options.seed, capacity)
         self.recipe = options.recipe() | {"traces": self.sampler.fingerprint}
         self.meter = Meter()
         self.step = 0
@@ -109,6 +113,8 @@ class Trainer:
                 self.ctx.check_stop()
                 self._flip_if_due()
                 self._step()
+            if self.options.flip.threshold < self.options.flip.budget_tokens:
+                self._flip_if_due()  # the last step may have crossed the threshold
             if self.evaluations[-1]["when"] != "end" or self.evaluations[-1]["step"] != self.step:
                 self._evaluate("end")
                 self._save()
@@ -122,7 +128,7 @@ class Trainer:
         clock = Stopwatch()
         batches = [self.sampler.next() for _ in range(self.options.accumulate)]
         rate = self.options.schedule.rate(self.step)
-        result = self.stepper.step(batches, rate)
+        result = self.stepper.step(batches, rate, decay=self.options.schedule.decays(self.step))
         if not result.finite:
             self._refuse(result)
             return
@@ -165,12 +171,25 @@ class Trainer:
             )
 
     def _flip_if_due(self) -> None:
-        before, after = self.student.activation_bits, self.options.flip.bits(self.seen_tokens)
+        """Lower the bits of the layers whose turn it is. None goes back: a raised budget moves the others."""
+        before = self.student.layer_bits
+        due = self.options.flip.layer_bits(self.seen_tokens, len(before))
+        after = tuple(old if old is None else min(old, new) for old, new in zip(before, due, strict=True))
         if before != after:
-            if self.step:
+            first = before[0] != after[0]
+            if self.step and first:
                 self._evaluate("before flip")
-            self.student.activation_bits = after
-            self.ctx.emit("flip", step=self.step, seen_tokens=self.seen_tokens, from_bits=before, to_bits=after)
+            self.student.set_layer_bits(after)
+            if first:
+                self.ctx.emit(
+                    "flip",
+                    step=self.step,
+                    seen_tokens=self.seen_tokens,
+                    from_bits=BITS_BEFORE,
+                    to_bits=BITS_AFTER,
+                    policy=self.options.flip.policy,
+                    completed_at_tokens=self.options.flip.completed_at,
+                )
         # Asked apart from the flip, so that a stop between the two measurements doesn't lose the second.
         if self.evaluations[-1]["when"] == "before flip":
             self._evaluate("after flip")
@@ -228,7 +247,7 @@ class Trainer:
         return Checkpoint(
             step=self.step,
             seen_tokens=self.seen_tokens,
-            activation_bits=int(self.student.activation_bits or 0),
+            activation_bits=self.student.activation_bits,
             config=self.student.config,
             tokenizer_hash=self.tokenizer_hash,
             model=self.student.state_dict(),
@@ -237,6 +256,7 @@ class Trainer:
             rng=rng,
             sampler=self.sampler.state(),
             counters={
+                "layer_bits": list(self.student.layer_bits),
                 "refused": self.refused,
                 "refused_in_a_row": self.refused_in_a_row,
                 "first_loss": self.first_loss,
@@ -258,6 +278,8 @@ class Trainer:
                 "move it away to go on from the one before it."
             ) from error
         self.student.activation_bits = checkpoint.activation_bits
+        if layer_bits := checkpoint.counters.get("layer_bits"):
+            self.student.set_layer_bits(layer_bits)
         self.step, self.seen_tokens = checkpoint.step, checkpoint.seen_tokens
         self.refused = checkpoint.counters["refused"]
         self.refused_in_a_row = checkpoint.counters["refused_in_a_row"]

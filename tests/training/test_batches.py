@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.training.batches import Sampler, batches_in_order, collate, epoch_plan, prepare
+from bitnet_core.training.batches import (
+    Sampler,
+    batches_in_order,
+    collate,
+    collate_rows,
+    epoch_plan,
+    fill_rows,
+    prepare,
+)
 from tests.training.conftest import make_sequence
 
 
@@ -65,14 +73,46 @@ def test_an_epoch_has_every_sequence_once_and_pads_little(
     lengths: list[int], batch_size: int, seed: int, epoch: int
 ) -> None:
     plan = epoch_plan(lengths, batch_size, seed, epoch)
-    assert sorted(index for batch in plan for index in batch) == list(range(len(lengths)))
+    assert sorted(index for batch in plan for (index,) in batch) == list(range(len(lengths)))
     assert all(1 <= len(batch) <= batch_size for batch in plan)
     assert plan == epoch_plan(lengths, batch_size, seed, epoch)
-    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in plan)
+    padded = sum(max(lengths[i] for (i,) in batch) * len(batch) for batch in plan)
     order = np.random.default_rng(0).permutation(len(lengths))
     shuffled = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if len(lengths) <= batch_size * 16 and len(lengths) > 4 * batch_size:
         assert padded <= sum(max(lengths[i] for i in batch) * len(batch) for batch in shuffled)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=120), st.integers(64, 200), st.integers(1, 5))
+def test_packed_rows_hold_every_sequence_once_and_waste_little(
+    lengths: list[int], capacity: int, batch_size: int
+) -> None:
+    rows = fill_rows(lengths, capacity)
+    assert sorted(index for row in rows for index in row) == list(range(len(lengths)))
+    filled = [sum(lengths[index] for index in row) for row in rows]
+    assert max(filled) <= capacity
+    # Two rows that fit into one would have been one: all but one row are more than half full.
+    assert sum(2 * length <= capacity for length in filled) <= 1
+    plan = epoch_plan(lengths, batch_size, 0, 0, capacity)
+    assert sorted(index for batch in plan for row in batch for index in row) == list(range(len(lengths)))
+    assert all(1 <= len(batch) <= batch_size for batch in plan)
+    assert all(sum(lengths[index] for index in row) <= capacity for batch in plan for row in batch)
+
+
+def test_a_packed_batch_supervises_what_the_unpacked_ones_do(sequences: list[TraceSequence]) -> None:
+    examples, _ = prepare(sequences[:5], 48)
+    packed, single = collate_rows([examples[:3], examples[3:]]), collate(examples)
+    assert packed.segments_BT is not None and single.segments_BT is None
+    for field in ("observed_N", "topk_ids_NK", "topk_logprobs_NK", "is_struct_N"):
+        assert torch.equal(getattr(packed.targets, field), getattr(single.targets, field))
+    assert packed.counts == single.counts
+    # The token read at each supervised position, and how many of its own sequence stand before it.
+    for batch, other in ((packed, single), (single, packed)):
+        assert torch.equal(batch.ids_BT.flatten()[batch.positions_N], other.ids_BT.flatten()[other.positions_N])
+    widths = [len(example.ids_T) for example in examples]
+    assert packed.segments_BT[0, : sum(widths[:3])].tolist() == [n for n in range(3) for _ in range(widths[n])]
+    assert (packed.segments_BT[0, sum(widths[:3]) :] == -1).all()
 
 
 def test_epochs_and_seeds_differ() -> None:

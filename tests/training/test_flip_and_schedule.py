@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.training.flip import FlipSchedule
-from bitnet_core.training.schedule import CosineSchedule
+from bitnet_core.training.schedule import Schedule
 
 fractions = st.integers(0, 1000).map(lambda n: n / 1000)
 
@@ -54,7 +54,7 @@ def test_the_edges_of_the_fraction() -> None:
 
 @given(st.integers(1, 5000), st.floats(1e-5, 1), st.floats(0, 1))
 def test_the_rate_warms_up_then_falls_to_the_floor(steps: int, peak: float, share: float) -> None:
-    schedule = CosineSchedule(peak, peak * share, steps)
+    schedule = Schedule(peak, peak * share, steps)
     rates = [schedule.rate(step) for step in range(steps + 3)]
     top = schedule.warmup
     assert all(0 < rate <= peak * (1 + 1e-12) for rate in rates[:steps])

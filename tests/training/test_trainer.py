@@ -32,8 +32,8 @@ def stop_after(trainer: Trainer, steps: int) -> None:
     """Ask for a stop as SIGTERM would, once so many steps are done."""
     original = trainer.stepper.step
 
-    def step(batches: Sequence[Batch], rate: float) -> StepResult:
-        result = original(batches, rate)
+    def step(batches: Sequence[Batch], rate: float, *, decay: bool) -> StepResult:
+        result = original(batches, rate, decay=decay)
         if trainer.step + 1 >= steps:
             trainer.ctx.request_stop()
         return result
@@ -41,7 +41,7 @@ def stop_after(trainer: Trainer, steps: int) -> None:
     trainer.stepper.step = step  # type: ignore[method-assign]
 
 
-FLIPPING = {"BUDGET_TOKENS": "560", "FLIP_FRACTION": "0.5", "TOTAL_STEPS": "8"}
+FLIPPING = {"BUDGET_TOKENS": "1100", "FLIP_FRACTION": "0.5", "TOTAL_STEPS": "8"}
 
 
 @pytest.mark.parametrize("stopped", [1, 3, 5, 7])
@@ -107,13 +107,13 @@ def test_the_flip_is_the_first_step_at_the_threshold(make_trainer: Make) -> None
     used: list[tuple[int, int | None]] = []
     original = trainer.stepper.step
 
-    def step(batches: Sequence[Batch], rate: float) -> StepResult:
+    def step(batches: Sequence[Batch], rate: float, *, decay: bool) -> StepResult:
         used.append((trainer.seen_tokens, trainer.student.activation_bits))
-        return original(batches, rate)
+        return original(batches, rate, decay=decay)
 
     trainer.stepper.step = step  # type: ignore[method-assign]
     trainer.run()
-    assert [bits for _seen, bits in used] == [8 if seen < 280 else 4 for seen, _bits in used]
+    assert [bits for _seen, bits in used] == [8 if seen < 550 else 4 for seen, _bits in used]
     (flip,) = events(trainer, "flip")
     assert (flip["from_bits"], flip["to_bits"]) == (8, 4)
     assert flip["seen_tokens"] == next(seen for seen, bits in used if bits == 4)
@@ -168,12 +168,12 @@ def poison_steps(trainer: Trainer, bad: set[int]) -> None:
     """Make the gradient of the given calls infinite."""
     original, calls = trainer.stepper.step, iter(range(10**6))
 
-    def step(batches: Sequence[Batch], rate: float) -> StepResult:
+    def step(batches: Sequence[Batch], rate: float, *, decay: bool) -> StepResult:
         if next(calls) not in bad:
-            return original(batches, rate)
+            return original(batches, rate, decay=decay)
         handle = trainer.student.model.norm.weight.register_hook(lambda grad: torch.full_like(grad, math.inf))
         try:
-            return original(batches, rate)
+            return original(batches, rate, decay=decay)
         finally:
             handle.remove()
 
