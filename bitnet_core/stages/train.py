@@ -13,6 +13,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.stages.context import StageContext
 from bitnet_core.traces.dataset import TraceSequence, load_traces
 from bitnet_core.training.batches import Cuts, prepare
+from bitnet_core.training.flip import flip_report
 from bitnet_core.training.options import TrainOptions
 from bitnet_core.training.precision import configure, pick_device, pick_precision
 from bitnet_core.training.trainer import Trainer
@@ -91,12 +92,14 @@ def training_table(
     columns = ["when", "step", "seen tokens", "bits", "held-out loss", "KL", "CE", "top-1 agreement"]
     keys = ["when", "step", "seen_tokens", "activation_bits"]
     figures = ["heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement"]
-    chosen = {row["when"]: row for row in evaluations if row["when"] != "checkpoint"}  # the latest of each
+    shown = [row for row in evaluations if row["when"] not in ("checkpoint", "recovery")]
+    chosen = {row["when"]: row for row in shown}  # the latest of each
     rows = [[row.get(key) for key in keys + figures] for row in sorted(chosen.values(), key=_order)]
-    before, after = chosen.get("before flip"), chosen.get("after flip")
-    if before and after and "heldout_loss" in before and "heldout_loss" in after:
-        shock = [after[key] - before[key] for key in figures]
-        rows.append(["flip shock", after["step"], after["seen_tokens"], None, *shock])
+    report = flip_report(evaluations)
+    if report:
+        after, recovered = chosen["after flip"], report["flip_recovered_after_tokens"]
+        rows.append(["flip shock", after["step"], after["seen_tokens"], None, report["flip_shock"], None, None, None])
+        rows.append(["tokens to recover", None, recovered, None, None, None, None, None])
     if commonest is not None:
         rows.append(["commonest token", None, None, None, None, None, None, commonest])
     return columns, rows

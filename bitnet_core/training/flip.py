@@ -1,8 +1,9 @@
 """When activations go from 8 to 4 bits: a pure function of the tokens seen, so nothing can move it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
-from typing import Literal
+from typing import Any, Literal
 
 BITS_BEFORE, BITS_AFTER = 8, 4
 Policy = Literal["hard", "ramp"]
@@ -55,3 +56,23 @@ class FlipSchedule:
     def _tokens(self, share: Decimal) -> int:
         # In decimals, as the user wrote it: 0.29 · 100 is 28.999… in binary.
         return int((share * self.budget_tokens).to_integral_value(rounding=ROUND_FLOOR))
+
+
+def flip_report(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What the flip cost on the held-out traces, from the rows that training measured; empty before the flip.
+
+    `flip_shock` is the worst loss right after a layer flipped, less the loss before the first one, in nats.
+    `flip_recovered_after_tokens` counts from the first flip to the first measurement, after the last one, that
+    is no worse than before it; None until there is one.
+    """
+    measured = [row for row in evaluations if "heldout_loss" in row]
+    begin = next((place for place, row in enumerate(measured) if row["when"] == "before flip"), None)
+    flips = [place for place, row in enumerate(measured) if row["when"] == "after flip"]
+    if begin is None or not flips:
+        return {}
+    before = measured[begin]
+    back = next((row for row in measured[flips[-1] :] if row["heldout_loss"] <= before["heldout_loss"]), None)
+    return {
+        "flip_shock": max(measured[place]["heldout_loss"] for place in flips) - before["heldout_loss"],
+        "flip_recovered_after_tokens": back["seen_tokens"] - before["seen_tokens"] if back else None,
+    }

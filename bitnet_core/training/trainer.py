@@ -18,7 +18,7 @@ from bitnet_core.stages.context import StageContext
 from bitnet_core.training import checkpoints, heldout
 from bitnet_core.training.batches import Example, Sampler
 from bitnet_core.training.checkpoints import Checkpoint
-from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE
+from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report
 from bitnet_core.training.heldout import HeldOut
 from bitnet_core.training.monitor import Meter, Stopwatch, memory, zero_weight_fraction
 from bitnet_core.training.options import TrainOptions
@@ -61,6 +61,7 @@ class Trainer:
         self.refused_in_a_row = 0
         self.first_loss: float | None = None
         self.evaluations: list[dict[str, Any]] = []
+        self.flip_unmeasured = False
         self.best: dict[str, Any] = {}
         self.resumed_from: Path | None = None
         self.last_checkpoint: Path | None = None
@@ -140,6 +141,7 @@ class Trainer:
         saving = self.step % self.options.checkpoint_interval == 0 and not self.finished
         if saving or self.finished or self.step == 1 or self.step % self.options.log_interval == 0:
             self._report(result, rate)
+            self._follow_recovery()
         if saving:
             self._evaluate("checkpoint")
             self._save()
@@ -176,23 +178,28 @@ class Trainer:
         due = self.options.flip.layer_bits(self.seen_tokens, len(before))
         after = tuple(old if old is None else min(old, new) for old, new in zip(before, due, strict=True))
         if before != after:
-            first = before[0] != after[0]
-            if self.step and first:
+            if self.step and before[0] != after[0]:
                 self._evaluate("before flip")
             self.student.set_layer_bits(after)
-            if first:
-                self.ctx.emit(
-                    "flip",
-                    step=self.step,
-                    seen_tokens=self.seen_tokens,
-                    from_bits=BITS_BEFORE,
-                    to_bits=BITS_AFTER,
-                    policy=self.options.flip.policy,
-                    completed_at_tokens=self.options.flip.completed_at,
-                )
+            self.flip_unmeasured = self.step > 0
+            self.ctx.emit(
+                "flip",
+                step=self.step,
+                seen_tokens=self.seen_tokens,
+                from_bits=BITS_BEFORE,
+                to_bits=BITS_AFTER,
+                layers=sum(old != new for old, new in zip(before, after, strict=True)),
+                layers_flipped=after.count(BITS_AFTER),
+            )
         # Asked apart from the flip, so that a stop between the two measurements doesn't lose the second.
-        if self.evaluations[-1]["when"] == "before flip":
+        if self.flip_unmeasured:
             self._evaluate("after flip")
+            self.flip_unmeasured = False
+
+    def _follow_recovery(self) -> None:
+        """Measure at every report after a flip until the held-out loss is back where it was."""
+        if self.held_out and flip_report(self.evaluations).get("flip_recovered_after_tokens", 0) is None:
+            self._evaluate("recovery")
 
     def _evaluate(self, when: str) -> None:
         """Measure on the held-out traces, remember it, and emit it as a metric; without any, only remember."""
@@ -257,6 +264,7 @@ class Trainer:
             sampler=self.sampler.state(),
             counters={
                 "layer_bits": list(self.student.layer_bits),
+                "flip_unmeasured": self.flip_unmeasured,
                 "refused": self.refused,
                 "refused_in_a_row": self.refused_in_a_row,
                 "first_loss": self.first_loss,
@@ -280,6 +288,7 @@ class Trainer:
         self.student.activation_bits = checkpoint.activation_bits
         if layer_bits := checkpoint.counters.get("layer_bits"):
             self.student.set_layer_bits(layer_bits)
+        self.flip_unmeasured = checkpoint.counters.get("flip_unmeasured", False)
         self.step, self.seen_tokens = checkpoint.step, checkpoint.seen_tokens
         self.refused = checkpoint.counters["refused"]
         self.refused_in_a_row = checkpoint.counters["refused_in_a_row"]
@@ -306,6 +315,7 @@ class Trainer:
             "training": _finite(named),
             "heldout": _finite(self.evaluations[-1]) if self.held_out and self.evaluations else None,
             "best": _finite(self.best),
+            **_finite(flip_report(self.evaluations)),
             "config": self.student.config.to_dict(),
             "tokenizer_hash": self.tokenizer_hash,
         }
@@ -347,6 +357,7 @@ class Trainer:
             "last_loss": self.last.get("loss"),
             **{key: value for key, value in end.items() if key.startswith("heldout")},
             "tokens_per_s": self.last.get("tokens_per_s"),
+            **flip_report(self.evaluations),
             "nonfinite": self.refused,
             "checkpoint": str(self.last_checkpoint) if self.last_checkpoint else None,
             "resumed_from": str(self.resumed_from) if self.resumed_from else None,

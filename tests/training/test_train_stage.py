@@ -43,6 +43,7 @@ def test_the_stage_leaves_checkpoints_a_table_and_a_summary(tmp_path: Path) -> N
         "after flip",
         "end",
         "flip shock",
+        "tokens to recover",
         "commonest token",
     ]
     columns = table["columns"]
