@@ -10,7 +10,7 @@ G key/value heads, C head size.
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -214,6 +214,26 @@ class Student(nn.Module):
         finally:
             for linear in self.bit_linears():
                 linear.hold(False)
+
+    @contextlib.contextmanager
+    def observed_inputs(self, observe: Callable[[Tensor], None]) -> Iterator[None]:
+        """Show `observe` every tensor that is about to be quantised, once where linears share it."""
+        linears = list(self.bit_linears())
+
+        def watched(linear: BitLinear) -> Callable[[Tensor], Tensor]:
+            def quantize_input(x: Tensor) -> Tensor:
+                observe(hadamard(x) if linear.hadamard else x)
+                return type(linear).quantize_input(linear, x)
+
+            return quantize_input
+
+        try:
+            for linear in linears:
+                linear.__dict__["quantize_input"] = watched(linear)
+            yield
+        finally:
+            for linear in linears:
+                linear.__dict__.pop("quantize_input", None)
 
     def forward(
         self,

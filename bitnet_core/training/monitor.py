@@ -1,5 +1,6 @@
 """Numbers about a running training: means between two reports, speed, memory. Only a reading waits for the device."""
 
+import math
 import resource
 import sys
 import time
@@ -9,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bitnet_core.model.quant import ternarize
-from bitnet_core.model.student import Student
+from bitnet_core.model.packing import pack, unpack
+from bitnet_core.model.quant import levels, ternarize
+from bitnet_core.model.student import BitLinear, Student
 
 PARTS = ("loss", "kl", "ce", "format", "agreement")
+# A mean loss is far above the lowest one from both on, and training has diverged after so many reports of it.
+_FAR_ABOVE, _NATS_ABOVE, _REPORTS_ABOVE = 1.5, 1.0, 3
 
 
 class Meter:
@@ -81,13 +85,93 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+class Divergence:
+    """Tells a loss that climbs away from one that fluctuates, from the means between two reports."""
+
+    def __init__(self, lowest: float = math.inf, above: int = 0) -> None:
+        self.lowest, self.above = lowest, above
+
+    def add(self, loss: float) -> None:
+        far = loss > max(_FAR_ABOVE * self.lowest, self.lowest + _NATS_ABOVE)
+        self.above = self.above + 1 if far else 0
+        self.lowest = min(self.lowest, loss)
+
+    @property
+    def suspected(self) -> bool:
+        return self.above > 0
+
+    @property
+    def certain(self) -> bool:
+        return self.above >= _REPORTS_ABOVE
+
+    def state(self) -> dict[str, Any]:
+        return {"lowest": self.lowest, "above": self.above}
+
+
+class TernaryWatch:
+    """How the ternary weights move: the share at zero, and the share whose sign changed since the last reading."""
+
+    def __init__(self) -> None:
+        self._before: list[Tensor] | None = None
+
+    @torch.no_grad()
+    def read(self, student: Student) -> dict[str, Any]:
+        """Shares over all BitLinears and by layer; the first reading knows no changes."""
+        layers = [[m for m in layer.modules() if isinstance(m, BitLinear)] for layer in student.model.layers]
+        packed: list[Tensor] = []
+        zeros, changed, totals = [], [], []
+        for linears in layers:
+            zero_L, changed_L, total = [], [], 0
+            for linear in linears:
+                codes_OI, _scale = ternarize(linear.weight)
+                zero_L.append((codes_OI == 0).sum())
+                if self._before is not None:
+                    before_OI = unpack(self._before[len(packed)].to(codes_OI.device), linear.out_features)
+                    changed_L.append((codes_OI != before_OI).sum())
+                # Two bits a weight: this is kept beside the student, and in its checkpoints.
+                packed.append(pack(codes_OI))
+                total += codes_OI.numel()
+            zeros.append(torch.stack(zero_L).sum())
+            changed.append(torch.stack(changed_L).sum() if changed_L else None)
+            totals.append(total)
+        known = self._before is not None
+        self._before = packed
+        zeros_L = torch.stack(zeros).tolist()
+        found: dict[str, Any] = {
+            "zero_weight_fraction": sum(zeros_L) / sum(totals),
+            "zero_weights_by_layer": [zero / total for zero, total in zip(zeros_L, totals, strict=True)],
+        }
+        if known:
+            changed_L = torch.stack([one for one in changed if one is not None]).tolist()
+            found["sign_change_fraction"] = sum(changed_L) / sum(totals)
+            found["sign_changes_by_layer"] = [one / total for one, total in zip(changed_L, totals, strict=True)]
+        return found
+
+    def state(self) -> list[Tensor] | None:
+        return None if self._before is None else [codes.cpu() for codes in self._before]
+
+    def restore(self, state: list[Tensor] | None) -> None:
+        self._before = state
+
+
 @torch.no_grad()
-def zero_weight_fraction(student: Student) -> float:
-    """Share of ternary weights that are 0; near 0.31 at initialisation, and a collapse shows as 1."""
-    zeros = torch.zeros((), dtype=torch.int64, device=student.output_weight.device)
-    total = 0
-    for linear in student.bit_linears():
-        codes_OI, _scale = ternarize(linear.weight)
-        zeros += (codes_OI == 0).sum()
-        total += codes_OI.numel()
-    return int(zeros) / total
+def a4_health(student: Student, ids_BT: Tensor) -> dict[str, float]:
+    """Of the linears' inputs quantised to 4 bits: the share at the outermost levels, and the share that becomes 0.
+
+    A scale of absmax/7 cuts nothing off; outliers show as inputs of which nearly all become 0.
+    """
+    outermost, zero, total = [], [], 0
+    largest = levels(4)
+
+    def observe(x: Tensor) -> None:
+        nonlocal total
+        scale = x.float().abs().amax(dim=-1, keepdim=True).clamp_(min=1e-5) / largest
+        codes = (x.float() / scale).round_().abs_()
+        outermost.append((codes >= largest).sum())
+        zero.append((codes == 0).sum())
+        total += codes.numel()
+
+    with student.observed_inputs(observe):
+        student(ids_BT)
+    counts_2 = torch.stack((torch.stack(outermost).sum(), torch.stack(zero).sum())).tolist()
+    return {"a4_clipped_fraction": counts_2[0] / total, "a4_zero_fraction": counts_2[1] / total}

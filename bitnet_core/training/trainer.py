@@ -16,11 +16,11 @@ from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.model.student import Student
 from bitnet_core.stages.context import StageContext
 from bitnet_core.training import checkpoints, heldout
-from bitnet_core.training.batches import Example, Sampler
+from bitnet_core.training.batches import Example, Sampler, collate
 from bitnet_core.training.checkpoints import Checkpoint
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report
 from bitnet_core.training.heldout import HeldOut
-from bitnet_core.training.monitor import Meter, Stopwatch, memory, zero_weight_fraction
+from bitnet_core.training.monitor import Divergence, Meter, Stopwatch, TernaryWatch, a4_health, memory
 from bitnet_core.training.options import TrainOptions
 from bitnet_core.training.precision import Precision
 from bitnet_core.training.step import Stepper, StepResult
@@ -55,13 +55,19 @@ class Trainer:
         self.sampler = Sampler(train, options.batch_size, options.seed, capacity)
         self.recipe = options.recipe() | {"traces": self.sampler.fingerprint}
         self.meter = Meter()
+        self.divergence = Divergence()
+        self.ternary = TernaryWatch()
+        self.activations: dict[str, float] = {}
+        self.rate_scale = 1.0
+        self.rolled_back = False
         self.step = 0
         self.seen_tokens = 0
         self.refused = 0
         self.refused_in_a_row = 0
         self.first_loss: float | None = None
         self.evaluations: list[dict[str, Any]] = []
-        self.flip_unmeasured = False
+        self.unmeasured: str | None = None
+        """The evaluation that a stop cut short; it is made up for when training goes on."""
         self.best: dict[str, Any] = {}
         self.resumed_from: Path | None = None
         self.last_checkpoint: Path | None = None
@@ -108,6 +114,8 @@ class Trainer:
         """Train to the end of the steps or the budget; a stop leaves a checkpoint and goes on up."""
         self._announce()
         try:
+            if self.unmeasured:
+                self._evaluate(self.unmeasured)
             if not self.evaluations:
                 self._evaluate("start")
             while not self.finished:
@@ -128,7 +136,7 @@ class Trainer:
     def _step(self) -> None:
         clock = Stopwatch()
         batches = [self.sampler.next() for _ in range(self.options.accumulate)]
-        rate = self.options.schedule.rate(self.step)
+        rate = self.options.schedule.rate(self.step) * self.rate_scale
         result = self.stepper.step(batches, rate, decay=self.options.schedule.decays(self.step))
         if not result.finite:
             self._refuse(result)
@@ -141,10 +149,12 @@ class Trainer:
         saving = self.step % self.options.checkpoint_interval == 0 and not self.finished
         if saving or self.finished or self.step == 1 or self.step % self.options.log_interval == 0:
             self._report(result, rate)
+            self._require_progress()
             self._follow_recovery()
         if saving:
             self._evaluate("checkpoint")
-            self._save()
+            if not self.divergence.suspected:
+                self._save()
 
     def _refuse(self, result: StepResult) -> None:
         """A step that was not taken: count it, say it, and give up when it is no accident."""
@@ -165,11 +175,41 @@ class Trainer:
                 "the step was skipped.",
                 "A lower LR or GRAD_CLIP_NORM helps when it happens again.",
             )
-        if self.refused_in_a_row >= limit:
-            kept = self.last_checkpoint.name if self.last_checkpoint else "no checkpoint yet"
+        if self.refused_in_a_row < limit:
+            return
+        if self.last_checkpoint is not None and not self.rolled_back:
+            self._roll_back(self.last_checkpoint)
+            return
+        again = ", again after going back to it at half the learning rate" if self.rolled_back else ""
+        kept = self.last_checkpoint.name if self.last_checkpoint else "none yet"
+        raise BitnetError(
+            f"Loss or gradient was not finite {self.refused_in_a_row} times in a row after step {self.step}{again} "
+            f"(last good checkpoint: {kept}); lower LR or GRAD_CLIP_NORM, or set TORCH_DTYPE=fp32."
+        )
+
+    def _roll_back(self, path: Path) -> None:
+        """Go back to the last good checkpoint, once, at half the learning rate."""
+        refused, failed_at = self.refused, self.step
+        self._restore(checkpoints.load(path))
+        self.refused, self.refused_in_a_row = refused, 0
+        self.rolled_back, self.rate_scale = True, self.rate_scale / 2
+        self._save()  # so that a run killed from here on knows of it
+        self.ctx.alert(
+            "warning",
+            "rolled_back",
+            f"Nothing was finite any more after step {failed_at}: training goes on from {path.name} "
+            "at half the learning rate.",
+            "It stops when that happens again; a lower LR from the start is better then.",
+        )
+
+    def _require_progress(self) -> None:
+        """Stop a training whose loss climbs away; what was good is on the disk, and nothing is written over it."""
+        self.divergence.add(self.last["loss"])
+        if self.divergence.certain:
+            kept = self.last_checkpoint.name if self.last_checkpoint else "none yet"
             raise BitnetError(
-                f"Loss or gradient was not finite {self.refused_in_a_row} times in a row after step {self.step} "
-                f"(the last good checkpoint is kept: {kept}); lower LR or GRAD_CLIP_NORM, or set TORCH_DTYPE=fp32."
+                f"Training diverged: the loss rose from {self.divergence.lowest:.3g} to {self.last['loss']:.3g} "
+                f"by step {self.step} (last good checkpoint: {kept}); lower LR, or raise GRAD_ACCUM_STEPS."
             )
 
     def _flip_if_due(self) -> None:
@@ -178,10 +218,9 @@ class Trainer:
         due = self.options.flip.layer_bits(self.seen_tokens, len(before))
         after = tuple(old if old is None else min(old, new) for old, new in zip(before, due, strict=True))
         if before != after:
-            if self.step and before[0] != after[0]:
+            if self.step and before[0] != after[0] and self.evaluations[-1]["when"] != "before flip":
                 self._evaluate("before flip")
             self.student.set_layer_bits(after)
-            self.flip_unmeasured = self.step > 0
             self.ctx.emit(
                 "flip",
                 step=self.step,
@@ -191,10 +230,8 @@ class Trainer:
                 layers=sum(old != new for old, new in zip(before, after, strict=True)),
                 layers_flipped=after.count(BITS_AFTER),
             )
-        # Asked apart from the flip, so that a stop between the two measurements doesn't lose the second.
-        if self.flip_unmeasured:
-            self._evaluate("after flip")
-            self.flip_unmeasured = False
+            if self.step:
+                self._evaluate("after flip")
 
     def _follow_recovery(self) -> None:
         """Measure at every report after a flip until the held-out loss is back where it was."""
@@ -203,6 +240,7 @@ class Trainer:
 
     def _evaluate(self, when: str) -> None:
         """Measure on the held-out traces, remember it, and emit it as a metric; without any, only remember."""
+        self.unmeasured = when
         row: dict[str, Any] = {
             "when": when,
             "step": self.step,
@@ -211,11 +249,13 @@ class Trainer:
         }
         if self.held_out:
             found = self._measure()
-            row |= found.metrics()
+            self.activations = self._watch_activations()
+            row |= found.metrics() | self.activations
             if when in ("checkpoint", "end") and found.loss < self.best.get("heldout_loss", math.inf):
                 self.best = {"step": self.step, "heldout_loss": found.loss}
             self.ctx.metric(**row)
         self.evaluations.append(row)
+        self.unmeasured = None
 
     def _measure(self) -> HeldOut:
         self.student.eval()
@@ -226,11 +266,24 @@ class Trainer:
         finally:
             self.student.train()
 
+    def _watch_activations(self) -> dict[str, float]:
+        batch = collate(self.held_out[:1]).to(self.device)
+        self.student.eval()
+        try:
+            return a4_health(self.student, batch.ids_BT)
+        finally:
+            self.student.train()
+
     def _report(self, result: StepResult, rate: float) -> None:
+        norm = float(result.grad_norm)
         self.last = self.meter.read() | {
             "lr": rate,
-            "grad_norm": float(result.grad_norm),
+            "grad_norm": norm,
+            "grad_norm_clipped": min(norm, self.options.clip_norm),
             "activation_bits": self.student.activation_bits,
+            "layers_at_4_bits": self.student.layer_bits.count(BITS_AFTER),
+            **(self.ternary.read(self.student) if self.options.quantize else {}),
+            **self.activations,
             "nonfinite": self.refused,
             "epoch": self.sampler.epoch,
             **memory(self.device),
@@ -264,12 +317,17 @@ class Trainer:
             sampler=self.sampler.state(),
             counters={
                 "layer_bits": list(self.student.layer_bits),
-                "flip_unmeasured": self.flip_unmeasured,
+                "unmeasured": self.unmeasured,
                 "refused": self.refused,
                 "refused_in_a_row": self.refused_in_a_row,
                 "first_loss": self.first_loss,
                 "last": self.last,
                 "meter": self.meter.state(),
+                "divergence": self.divergence.state(),
+                "ternary": self.ternary.state(),
+                "activations": self.activations,
+                "rate_scale": self.rate_scale,
+                "rolled_back": self.rolled_back,
             },
             evaluations=self.evaluations,
             best=self.best,
@@ -288,12 +346,17 @@ class Trainer:
         self.student.activation_bits = checkpoint.activation_bits
         if layer_bits := checkpoint.counters.get("layer_bits"):
             self.student.set_layer_bits(layer_bits)
-        self.flip_unmeasured = checkpoint.counters.get("flip_unmeasured", False)
+        self.unmeasured = checkpoint.counters.get("unmeasured")
         self.step, self.seen_tokens = checkpoint.step, checkpoint.seen_tokens
         self.refused = checkpoint.counters["refused"]
         self.refused_in_a_row = checkpoint.counters["refused_in_a_row"]
         self.first_loss, self.last = checkpoint.counters["first_loss"], checkpoint.counters["last"]
         self.meter = Meter.from_state(checkpoint.counters["meter"])
+        self.divergence = Divergence(**checkpoint.counters.get("divergence", {}))
+        self.ternary.restore(checkpoint.counters.get("ternary"))
+        self.activations = checkpoint.counters.get("activations", {})
+        self.rate_scale = checkpoint.counters.get("rate_scale", 1.0)
+        self.rolled_back = checkpoint.counters.get("rolled_back", False)
         self.evaluations, self.best = list(checkpoint.evaluations), dict(checkpoint.best)
         torch.set_rng_state(checkpoint.rng["cpu"])
         if self.device.type == "cuda" and "cuda" in checkpoint.rng:
@@ -311,7 +374,9 @@ class Trainer:
             "nonfinite": self.refused,
             "dtype": self.stepper.precision.name,
             "device": str(self.device),
-            "zero_weight_fraction": zero_weight_fraction(self.student),
+            "rolled_back": self.rolled_back,
+            # Of these very weights, which may be past the last report.
+            **(TernaryWatch().read(self.student) if self.options.quantize else {}),
             "training": _finite(named),
             "heldout": _finite(self.evaluations[-1]) if self.held_out and self.evaluations else None,
             "best": _finite(self.best),

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.events import read_events
 from bitnet_core.training import checkpoints
 from bitnet_core.training.batches import Batch
+from bitnet_core.training.flip import flip_report
+from bitnet_core.training.monitor import Divergence
 from bitnet_core.training.step import StepResult
 from bitnet_core.training.trainer import Trainer
 
@@ -140,6 +144,13 @@ def test_events_health_and_files(make_trainer: Make) -> None:
     wanted = {"seen_tokens", "loss", "kl", "ce", "format", "lr", "grad_norm", "tokens_per_s", "activation_bits"}
     assert all(wanted | {"nonfinite", "peak_rss_bytes"} <= event.keys() for event in metrics)
     assert all(event["tokens_per_s"] > 0 for event in metrics)
+    trust = {"grad_norm_clipped", "zero_weight_fraction", "zero_weights_by_layer", "a4_clipped_fraction"}
+    assert all(trust | {"a4_zero_fraction", "layers_at_4_bits"} <= event.keys() for event in metrics)
+    assert "sign_change_fraction" not in metrics[0]
+    assert all(0 < event["sign_change_fraction"] < 0.5 for event in metrics[1:])
+    assert all(
+        event["grad_norm_clipped"] <= 1 and event["grad_norm_clipped"] <= event["grad_norm"] for event in metrics
+    )
     assert metrics[-1]["seen_tokens"] == trainer.seen_tokens
     options = trainer.options.loss
     for event in metrics:
@@ -193,14 +204,136 @@ def test_infinite_gradients_are_skipped_counted_and_told(make_trainer: Make) -> 
     assert events(trainer, "metric")[-1]["step"] == 6
 
 
-def test_three_in_a_row_end_the_run_and_keep_the_last_checkpoint(make_trainer: Make) -> None:
-    trainer = make_trainer({"TOTAL_STEPS": "20", "CHECKPOINT_INTERVAL": "4"})
+def test_three_in_a_row_go_back_to_the_last_checkpoint_at_half_the_rate(make_trainer: Make) -> None:
+    values = {"TOTAL_STEPS": "12", "SCHEDULER_TMAX": "12", "CHECKPOINT_INTERVAL": "4", "LOG_INTERVAL": "1"}
+    trainer = make_trainer(values)
     poison_steps(trainer, {6, 7, 8})
-    with pytest.raises(BitnetError, match=r"3 times in a row after step 6.*step_00000004\.pt.*lower LR"):
+    summary = trainer.run()
+    assert (summary["steps"], summary["nonfinite"]) == (12, 3)
+    (told,) = [alert for alert in events(trainer, "alert") if alert["code"] == "rolled_back"]
+    assert "after step 6" in told["message"] and "mini_bitnet_step_00000004.pt" in told["message"]
+    rates = [(event["step"], event["lr"]) for event in events(trainer, "metric") if "lr" in event]
+    assert [step for step, _rate in rates] == [1, 2, 3, 4, 5, 6, *range(5, 13)]
+    assert rates[6][1] == rates[4][1] / 2
+    # The data too: step 5 reads again what it read before.
+    plain = make_trainer(values, name="plain")
+    plain.run()
+    assert summary["seen_tokens"] == plain.seen_tokens
+
+
+def test_a_second_time_ends_the_run_and_keeps_the_last_checkpoint(make_trainer: Make) -> None:
+    trainer = make_trainer({"TOTAL_STEPS": "20", "CHECKPOINT_INTERVAL": "4"})
+    poison_steps(trainer, {6, 7, 8, 10, 11, 12})
+    with pytest.raises(BitnetError, match=r"3 times in a row after step 5, again .*step_00000004\.pt.*lower LR"):
         trainer.run()
     latest = checkpoints.latest(trainer.ctx.experiment.checkpoints)
     assert latest is not None
-    assert checkpoints.load(latest).step == 4
+    kept = checkpoints.load(latest)
+    assert (kept.step, kept.counters["rate_scale"], kept.counters["rolled_back"]) == (4, 0.5, True)
+
+
+def test_without_a_checkpoint_three_in_a_row_are_explained(make_trainer: Make) -> None:
+    trainer = make_trainer()
+    poison_steps(trainer, {1, 2, 3})
+    with pytest.raises(BitnetError, match=r"3 times in a row after step 1 \(last good checkpoint: none yet\); lower"):
+        trainer.run()
+
+
+def test_a_loss_that_climbs_away_stops_the_run_and_is_not_saved(make_trainer: Make) -> None:
+    values = {"TOTAL_STEPS": "60", "SCHEDULER_TMAX": "60", "LOG_INTERVAL": "1", "CHECKPOINT_INTERVAL": "2"}
+    trainer = make_trainer(values | {"BUDGET_TOKENS": "100000"})
+    original = trainer.stepper.step
+
+    def step(batches: Sequence[Batch], rate: float, *, decay: bool) -> StepResult:
+        return original(batches, rate if trainer.step < 10 else 1.0, decay=decay)
+
+    trainer.stepper.step = step  # type: ignore[method-assign]
+    with pytest.raises(BitnetError, match=r"Training diverged: the loss rose from .*last good checkpoint.*lower LR"):
+        trainer.run()
+    latest = checkpoints.latest(trainer.ctx.experiment.checkpoints)
+    assert latest is not None
+    good = checkpoints.load(latest)
+    assert good.step <= 12
+    assert good.counters["divergence"]["above"] == 0
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=30))
+def test_a_loss_that_fluctuates_by_less_than_a_nat_never_diverges(losses: list[float]) -> None:
+    watch = Divergence()
+    for loss in losses:
+        watch.add(5 + loss / 10)
+        assert not watch.suspected
+    for climbing in (50.0, 60.0, 70.0):
+        assert not watch.certain
+        watch.add(climbing)
+    assert watch.certain
+
+
+def test_the_twin_in_full_precision_trains_unquantised_and_never_flips(make_trainer: Make) -> None:
+    trainer = make_trainer(FLIPPING | {"STUDENT_QUANTIZE": "0"})
+    trainer.run()
+    assert set(trainer.student.layer_bits) == {None}
+    assert not events(trainer, "flip")
+    path = checkpoints.latest(trainer.ctx.experiment.checkpoints)
+    assert path is not None and checkpoints.load(path).activation_bits is None
+
+
+RAMP = {"FLIP_POLICY": "ramp", "FLIP_RAMP_FRACTION": "0.3", "FLIP_FRACTION": "0.4", "BUDGET_TOKENS": "1600"}
+
+
+@pytest.mark.parametrize("stopped", [4, 6, 8])
+def test_a_ramp_flips_layer_after_layer_and_resumes_to_the_bit(make_trainer: Make, stopped: int) -> None:
+    values = RAMP | {"TOTAL_STEPS": "30", "SCHEDULER_TMAX": "12", "LOG_INTERVAL": "1"}
+    whole = make_trainer(values, name="whole", num_hidden_layers=3)
+    whole.run()
+    flips = events(whole, "flip")
+    assert [flip["layers_flipped"] for flip in flips] == [1, 2, 3]
+    for flip, due in zip(flips, (640, 880, 1120), strict=True):
+        before = [
+            event["seen_tokens"] for event in events(whole, "metric") if event["seen_tokens"] < flip["seen_tokens"]
+        ]
+        assert max(before) < due <= flip["seen_tokens"]
+    first = make_trainer(values, name="cut", num_hidden_layers=3)
+    stop_after(first, stopped)
+    with pytest.raises(Stopped):
+        first.run()
+    second = make_trainer(values, name="cut", resume=True, num_hidden_layers=3)
+    second.run()
+    for name, tensor in whole.student.state_dict().items():
+        assert torch.equal(tensor, second.student.state_dict()[name])
+    assert whole.evaluations == second.evaluations
+
+
+def test_a_step_across_the_flip_and_the_end_leaves_a_4_bit_student(make_trainer: Make) -> None:
+    trainer = make_trainer({"BUDGET_TOKENS": "130", "FLIP_FRACTION": "0.9", "GRAD_ACCUM_STEPS": "4"})
+    summary = trainer.run()
+    assert (summary["steps"], summary["activation_bits"]) == (1, 4)
+    assert [row["when"] for row in trainer.evaluations] == ["start", "before flip", "after flip", "end"]
+
+
+def test_a_raised_budget_does_not_take_a_flipped_student_back(make_trainer: Make) -> None:
+    make_trainer(FLIPPING, name="mine").run()
+    more = {"BUDGET_TOKENS": "4000", "TOTAL_STEPS": "12"}
+    again = make_trainer(FLIPPING | more, name="mine", resume=True)
+    assert again.step > 0
+    again.run()
+    assert again.seen_tokens < again.options.flip.threshold
+    assert set(again.student.layer_bits) == {4}
+
+
+def test_recovery_is_followed_until_the_loss_is_back(make_trainer: Make) -> None:
+    rows = [
+        {"when": "before flip", "seen_tokens": 100, "heldout_loss": 2.0},
+        {"when": "after flip", "seen_tokens": 100, "heldout_loss": 2.25},
+        {"when": "recovery", "seen_tokens": 120, "heldout_loss": 2.1},
+    ]
+    assert flip_report(rows[:1]) == {}
+    assert flip_report(rows) == {"flip_shock": 0.25, "flip_recovered_after_tokens": None}
+    rows.append({"when": "end", "seen_tokens": 150, "heldout_loss": 2.0})
+    assert flip_report(rows) == {"flip_shock": 0.25, "flip_recovered_after_tokens": 50}
+    trainer = make_trainer(FLIPPING | {"LOG_INTERVAL": "1"})
+    summary = trainer.run()
+    assert summary["flip_shock"] == pytest.approx(flip_report(trainer.evaluations)["flip_shock"])
 
 
 def test_fp16_trains_with_a_loss_scale_and_its_calibration_is_no_failure(make_trainer: Make) -> None:
