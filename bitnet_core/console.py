@@ -167,13 +167,19 @@ def _sample_line(event: Event) -> str:
     return f"  “{short(event['prompt'])}” → {short(event['text'])}"
 
 
+def _layers(event: Event) -> str:
+    """Nothing where all layers flip at once."""
+    flipped, total = event.get("layers_flipped"), event.get("layers_total")
+    return f"in {flipped} of {total} layers " if flipped and flipped != total else ""
+
+
 _RENDERERS = {
     "run_started": lambda e: f"▸ {e['run']}  (pid {e['pid']} on {e['host']}, {e['device']})",
     "progress": _progress_line,
     "metric": _metric_line,
     "flip": lambda e: (
         f"⚑ activations A{e['from_bits']} → A{e['to_bits']} "
-        f"at step {number(e['step'])}, {number(e['seen_tokens'])} tokens seen"
+        f"{_layers(e)}at step {number(e['step'])}, {number(e['seen_tokens'])} tokens seen"
     ),
     "checkpoint": lambda e: f"  checkpoint at step {e['step']}: {e['path']} ({size(e['bytes'])})",
     "sample": _sample_line,

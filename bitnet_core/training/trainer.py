@@ -227,8 +227,8 @@ class Trainer:
                 seen_tokens=self.seen_tokens,
                 from_bits=BITS_BEFORE,
                 to_bits=BITS_AFTER,
-                layers=sum(old != new for old, new in zip(before, after, strict=True)),
                 layers_flipped=after.count(BITS_AFTER),
+                layers_total=len(after),
             )
             if self.step:
                 self._evaluate("after flip")

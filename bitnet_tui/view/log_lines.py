@@ -61,7 +61,9 @@ def _alert(event: Event) -> str:
 
 def _flip(event: Event) -> str:
     bits = f"A{_text(event, 'from_bits')}→A{_text(event, 'to_bits')}"
-    return f"┊ activations flipped {bits} at {count(_number(event, 'seen_tokens'))} seen tokens"
+    flipped, total = _number(event, "layers_flipped"), _number(event, "layers_total")
+    part = f" in {flipped:.0f} of {total:.0f} layers" if flipped and total and flipped < total else ""
+    return f"┊ activations flipped {bits}{part} at {count(_number(event, 'seen_tokens'))} seen tokens"
 
 
 def _checkpoint(event: Event) -> str:

@@ -189,7 +189,7 @@ class RunFold:
     def _on_flip(self, event: Event) -> None:
         seen = finite(event.get("seen_tokens"))
         bits = [finite(event.get(name)) for name in ("from_bits", "to_bits")]
-        if seen is not None:
+        if seen is not None and self._view.flip is None:  # the marker of a ramp stands where it begins
             self._set(flip=Flip(seen, *(f"A{bit:.0f}" if bit is not None else "A?" for bit in bits)))
 
     def _on_checkpoint(self, _: Event) -> None:

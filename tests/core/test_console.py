@@ -104,3 +104,9 @@ def test_progress_is_not_a_flood_where_nobody_redraws() -> None:
     for done in range(100):
         console.event("run-1", {"kind": "progress", **EXAMPLES["progress"], "done": done})
     assert stream.getvalue().count("\n") == 1
+
+
+def test_a_ramp_says_how_many_layers_have_flipped() -> None:
+    flip = {"kind": "flip", "step": 9, "seen_tokens": 900, "from_bits": 8, "to_bits": 4, "layers_total": 4}
+    assert "A8 → A4 in 2 of 4 layers at step 9" in render(flip | {"layers_flipped": 2})
+    assert "A8 → A4 at step 9" in render(flip | {"layers_flipped": 4})
