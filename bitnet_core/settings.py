@@ -200,7 +200,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _int("MAX_SEQ_LEN", "256", "Longest training sequence; the rest is cut off.", 16, 1 << 20, "tokens"),
         _int("MAX_TOPK", "20", "Candidates kept of each step.", 1, 100),
         _int("TRAIN_BATCH_SIZE", "4", "Sequences in one batch.", 1, 1 << 16),
-        _int("NUM_WORKERS", "0", "Processes that prepare batches; 0 = none.", 0, 256),
+        _int("NUM_WORKERS", "0", "Threads that prepare batches ahead; 0 = none.", 0, 256),
         _path("KD_DATA_PATH", "", "Folder of the traces; empty = DATA_DIR."),
         _bool("PACK_SEQUENCES", "1", "Fill each row of MAX_SEQ_LEN with several sequences."),
     ),

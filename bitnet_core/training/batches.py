@@ -8,11 +8,14 @@ Shapes: B rows, T positions read, N supervised positions of a batch, C completio
 
 import bisect
 import hashlib
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -70,40 +73,83 @@ class Batch:
         return Batch(move(self.ids_BT), move(self.positions_N), targets, self.counts, segments_BT)
 
 
-def prepare(sequences: Sequence[TraceSequence], max_len: int) -> tuple[list[Example], Cuts]:
-    """Cut every sequence to `max_len` read positions: the completion's end first.
+@runtime_checkable
+class _Measured(Protocol):
+    """A sequence of traces that knows its lengths without reading them."""
 
-    A prompt that would leave less than a quarter of the room to the completion loses its *beginning*, so that
-    every sequence keeps supervision; what was cut is counted.
+    @property
+    def prompt_lengths_S(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def completion_lengths_S(self) -> npt.NDArray[np.int64]: ...
+
+
+class Examples(Sequence[Example]):
+    """Trace sequences cut to `max_len` read positions, each made when it is asked for.
+
+    The completion's end is cut first. A prompt that would leave less than a quarter of the room to the completion
+    loses its *beginning*, so that every sequence keeps supervision; `cuts` counts what was lost.
     """
-    cuts = Cuts()
-    return [_example(sequence, max_len, cuts) for sequence in sequences], cuts
+
+    def __init__(self, sequences: Sequence[TraceSequence], max_len: int) -> None:
+        self._sequences = sequences
+        if isinstance(sequences, _Measured):
+            prompts_S, completions_S = sequences.prompt_lengths_S, sequences.completion_lengths_S
+        else:
+            prompts_S = np.array([len(sequence.prompt_ids_P) for sequence in sequences], np.int64)
+            completions_S = np.array([len(sequence.completion_ids_C) for sequence in sequences], np.int64)
+        empty_S = (prompts_S == 0) | (completions_S == 0)
+        if empty_S.any():
+            prompt_idx = sequences[int(empty_S.argmax())].prompt_idx
+            raise BitnetError(f"Sequence {prompt_idx} has no prompt or no completion; collect the traces again.")
+        room = max_len + 1  # the last token is predicted, never read
+        self._prompts_S = np.minimum(
+            prompts_S, room - np.minimum(completions_S, max(1, max_len // _LEAST_COMPLETION))
+        )
+        self.supervised_S = np.minimum(completions_S, room - self._prompts_S)
+        self.lengths_S = self._prompts_S + self.supervised_S - 1
+        lost_S, lost_prompt_S = completions_S - self.supervised_S, prompts_S - self._prompts_S
+        self.cuts = Cuts(
+            completions=int((lost_S > 0).sum()),
+            completion_tokens=int(lost_S.sum()),
+            prompts=int((lost_prompt_S > 0).sum()),
+            prompt_tokens=int(lost_prompt_S.sum()),
+        )
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Example]: ...
+    def __getitem__(self, place: int | slice) -> Example | list[Example]:
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        sequence = self._sequences[place]
+        prompt, kept = int(self._prompts_S[place]), int(self.supervised_S[place])
+        stream = np.concatenate([sequence.prompt_ids_P[-prompt:], sequence.completion_ids_C[:kept]])
+        return Example(
+            ids_T=_tensor(stream[:-1], np.int64),
+            first=prompt - 1,
+            targets=Targets(
+                observed_N=_tensor(sequence.completion_ids_C[:kept], np.int64),
+                topk_ids_NK=_tensor(sequence.topk_ids_CK[:kept], np.int64),
+                topk_logprobs_NK=_tensor(sequence.topk_logprobs_CK[:kept], np.float32),
+                other_logprob_N=_tensor(sequence.other_logprob_C[:kept], np.float32),
+                kd_valid_N=_tensor(sequence.kd_valid_C[:kept], np.bool_),
+                is_struct_N=_tensor(sequence.is_struct_C[:kept], np.bool_),
+            ),
+        )
 
 
-def _example(sequence: TraceSequence, max_len: int, cuts: Cuts) -> Example:
-    prompt, completion = len(sequence.prompt_ids_P), len(sequence.completion_ids_C)
-    if not prompt or not completion:
-        raise BitnetError(f"Sequence {sequence.prompt_idx} has no prompt or no completion; collect the traces again.")
-    room = max_len + 1  # the last token is predicted, never read
-    kept_prompt = min(prompt, room - min(completion, max(1, max_len // _LEAST_COMPLETION)))
-    kept = min(completion, room - kept_prompt)
-    cuts.completions += kept < completion
-    cuts.completion_tokens += completion - kept
-    cuts.prompts += kept_prompt < prompt
-    cuts.prompt_tokens += prompt - kept_prompt
-    stream = np.concatenate([sequence.prompt_ids_P[prompt - kept_prompt :], sequence.completion_ids_C[:kept]])
-    return Example(
-        ids_T=torch.from_numpy(stream[:-1].astype(np.int64)),
-        first=kept_prompt - 1,
-        targets=Targets(
-            observed_N=torch.from_numpy(sequence.completion_ids_C[:kept].astype(np.int64)),
-            topk_ids_NK=torch.from_numpy(sequence.topk_ids_CK[:kept].astype(np.int64)),
-            topk_logprobs_NK=torch.from_numpy(sequence.topk_logprobs_CK[:kept].astype(np.float32)),
-            other_logprob_N=torch.from_numpy(sequence.other_logprob_C[:kept].astype(np.float32)),
-            kd_valid_N=torch.from_numpy(sequence.kd_valid_C[:kept].astype(np.bool_)),
-            is_struct_N=torch.from_numpy(sequence.is_struct_C[:kept].astype(np.bool_)),
-        ),
-    )
+def _tensor(values: npt.NDArray[Any], dtype: type[np.generic]) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype))  # a copy: the trace's memory may be a file's, and read-only
+
+
+def prepare(sequences: Sequence[TraceSequence], max_len: int) -> tuple[Examples, Cuts]:
+    """Cut every sequence to `max_len` read positions; what that cost is the second of the two."""
+    examples = Examples(sequences, max_len)
+    return examples, examples.cuts
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -188,30 +234,57 @@ def epoch_plan(
 class Sampler:
     """Endless batches over epochs. Its whole state is the epoch and the place in it.
 
-    With a `capacity` the rows of a batch are packed up to so many positions.
+    With a `capacity` the rows of a batch are packed up to so many positions. With `workers` that many threads make
+    the coming batches while the present one is used; what comes out, and the state, are the same.
     """
 
-    def __init__(self, examples: Sequence[Example], batch_size: int, seed: int, capacity: int | None = None) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        batch_size: int,
+        seed: int,
+        capacity: int | None = None,
+        workers: int = 0,
+    ) -> None:
         if not examples:
             raise BitnetError("There is no sequence to train on; collect more traces.")
         self._examples, self._batch_size, self._seed, self._capacity = examples, batch_size, seed, capacity
-        self._lengths = [len(example.ids_T) for example in examples]
+        if isinstance(examples, Examples):
+            self._lengths, self._supervised = examples.lengths_S.tolist(), int(examples.supervised_S.sum())
+        else:
+            self._lengths = [len(example.ids_T) for example in examples]
+            self._supervised = sum(len(example.targets) for example in examples)
         self.epoch, self.place = 0, 0
-        self._plan = self._epoch_plan()
+        self._plan = self._epoch_plan(0)
+        self._pool = ThreadPoolExecutor(workers, "batches") if workers else None
+        self._ahead: deque[tuple[int, int, Future[Batch]]] = deque()
+        self._most_ahead = 2 * workers
         self.fingerprint = self._fingerprint()
 
     def next(self) -> Batch:
         if self.place == len(self._plan):
             self.epoch, self.place = self.epoch + 1, 0
-            self._plan = self._epoch_plan()
-        batch = collate_rows([[self._examples[index] for index in row] for row in self._plan[self.place]])
+            self._plan = self._epoch_plan(self.epoch)
+        batch = self._make(self._plan[self.place]) if self._pool is None else self._take(self._pool)
         self.place += 1
         return batch
+
+    def _take(self, pool: ThreadPoolExecutor) -> Batch:
+        """The batch at the cursor, made ahead where it was; those after it, to the epoch's end, are put to work."""
+        while self._ahead and self._ahead[0][:2] != (self.epoch, self.place):
+            self._ahead.popleft()[2].cancel()
+        first = self.place + len(self._ahead)
+        for place in range(first, min(self.place + 1 + self._most_ahead, len(self._plan))):
+            self._ahead.append((self.epoch, place, pool.submit(self._make, self._plan[place])))
+        return self._ahead.popleft()[2].result()
+
+    def _make(self, rows: list[list[int]]) -> Batch:
+        return collate_rows([[self._examples[index] for index in row] for row in rows])
 
     @property
     def mean_supervised(self) -> float:
         """Supervised tokens of an average batch."""
-        return sum(len(example.targets) for example in self._examples) / len(self._plan)
+        return self._supervised / len(self._plan)
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "place": self.place}
@@ -219,10 +292,10 @@ class Sampler:
     def restore(self, state: dict[str, Any]) -> None:
         """Go to that place; it means the same only for the same `fingerprint`."""
         self.epoch, self.place = state["epoch"], state["place"]
-        self._plan = self._epoch_plan()
+        self._plan = self._epoch_plan(self.epoch)
 
-    def _epoch_plan(self) -> list[list[list[int]]]:
-        return epoch_plan(self._lengths, self._batch_size, self._seed, self.epoch, self._capacity)
+    def _epoch_plan(self, epoch: int) -> list[list[list[int]]]:
+        return epoch_plan(self._lengths, self._batch_size, self._seed, epoch, self._capacity)
 
     def _fingerprint(self) -> str:
         """Of everything that a batch is made from: tokens and the teacher's numbers, batch size and seed."""

@@ -29,6 +29,7 @@ class TrainOptions:
     seed: int
     pack: bool
     quantize: bool
+    workers: int
     compiled: bool
 
     def recipe(self) -> dict[str, int | float | str]:
@@ -91,5 +92,6 @@ class TrainOptions:
             seed=settings.int("SEED"),
             pack=settings.bool("PACK_SEQUENCES"),
             quantize=settings.bool("STUDENT_QUANTIZE"),
+            workers=settings.int("NUM_WORKERS"),
             compiled=settings.bool("TORCH_COMPILE"),
         )

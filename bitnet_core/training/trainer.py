@@ -52,7 +52,7 @@ class Trainer:
         self.held_out = heldout.choose(held_out)
         self.stepper = Stepper(self.student, options, device, precision)
         capacity = options.max_seq_len if options.pack else None
-        self.sampler = Sampler(train, options.batch_size, options.seed, capacity)
+        self.sampler = Sampler(train, options.batch_size, options.seed, capacity, options.workers)
         self.recipe = options.recipe() | {"traces": self.sampler.fingerprint}
         self.meter = Meter()
         self.divergence = Divergence()

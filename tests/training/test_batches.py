@@ -133,6 +133,18 @@ def test_the_cursor_goes_on_where_it_stopped(sequences: list[TraceSequence], tak
         assert torch.equal(whole.next().ids_BT, again.next().ids_BT)
 
 
+def test_threads_that_work_ahead_change_nothing(sequences: list[TraceSequence]) -> None:
+    examples, _ = prepare(sequences, 48)
+    plain, threaded = Sampler(examples, 5, 3, 48), Sampler(examples, 5, 3, 48, workers=3)
+    for taken in range(40):
+        if taken == 20:  # as a roll-back does
+            plain.restore({"epoch": 1, "place": 1})
+            threaded.restore({"epoch": 1, "place": 1})
+        one, other = plain.next(), threaded.next()
+        assert torch.equal(one.ids_BT, other.ids_BT) and torch.equal(one.positions_N, other.positions_N)
+        assert plain.state() == threaded.state()
+
+
 def test_the_fingerprint_knows_data_batch_size_and_seed(sequences: list[TraceSequence]) -> None:
     examples, _ = prepare(sequences, 48)
     same = Sampler(examples, 5, seed=3).fingerprint
