@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core.providers.embedded import EmbeddedFiles, EmbeddedServer, cache_folder, ensure_files
+from bitnet_core.providers.embedded import EmbeddedFiles, EmbeddedServer, ensure_files
+from bitnet_core.resources import cache_folder
 from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
 
 _CACHE = cache_folder()

