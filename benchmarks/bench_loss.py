@@ -1,6 +1,6 @@
 """The fused loss against the same loss on materialised logits: ratios of time and of extra peak memory.
 
-    python benchmarks/bench_loss.py [--vocab 49152] [--hidden 256] [--positions 1024] [--dtype fp32] [--repeats 5]
+    python benchmarks/bench_loss.py [--vocab 49152] [--hidden 256 768] [--positions 1024] [--dtype fp32] [--repeats 5]
 
 Times are the best of `repeats` interleaved runs of forward and backward, head matmul included, in this process;
 memory is the growth of peak RSS in a fresh process for each variant.
@@ -20,6 +20,7 @@ from torch import Tensor
 from bitnet_core.training.losses import Counts, LossWeights, Targets, distill_loss
 
 CANDIDATES = 20
+GOALS = {256: (3, 12), 768: (1.4, 5)}  # plain / fused in time and in extra peak memory, by hidden size
 WEIGHTS = LossWeights()
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Problem = tuple[Tensor, Tensor, Targets, Counts]
@@ -79,9 +80,9 @@ def run(variant: str, given: Problem, dtype: torch.dtype) -> tuple[float, float]
     return time.perf_counter() - begin, loss.item()
 
 
-def peak_growth(variant: str, args: argparse.Namespace) -> float:
+def peak_growth(variant: str, hidden: int, args: argparse.Namespace) -> float:
     """MiB that the variant adds to the peak RSS of a fresh process which holds the problem."""
-    sizes = [f"--{name}={getattr(args, name)}" for name in ("vocab", "hidden", "positions", "dtype")]
+    sizes = [f"--{name}={getattr(args, name)}" for name in ("vocab", "positions", "dtype")] + [f"--hidden={hidden}"]
     done = subprocess.run(
         [sys.executable, __file__, *sizes, f"--memory-of={variant}"], check=True, capture_output=True, text=True
     )
@@ -98,7 +99,7 @@ def print_peak_growth(variant: str, given: Problem, dtype: torch.dtype) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vocab", type=int, default=49152)
-    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--hidden", type=int, nargs="+", default=list(GOALS))
     parser.add_argument("--positions", type=int, default=1024)
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--repeats", type=int, default=5)
@@ -106,11 +107,17 @@ def main() -> None:
     args = parser.parse_args()
     dtype = DTYPES[args.dtype]
     if args.memory_of:
-        print_peak_growth(args.memory_of, problem(args.vocab, args.hidden, args.positions), dtype)
+        print_peak_growth(args.memory_of, problem(args.vocab, args.hidden[0], args.positions), dtype)
         return
     # Before this process grows: a child's peak starts at that of the parent it was forked from.
-    memory = {variant: peak_growth(variant, args) for variant in VARIANTS}
-    given = problem(args.vocab, args.hidden, args.positions)
+    memory = {hidden: {one: peak_growth(one, hidden, args) for one in VARIANTS} for hidden in args.hidden}
+    for hidden in args.hidden:
+        compare(hidden, memory[hidden], args, dtype)
+
+
+def compare(hidden: int, memory: dict[str, float], args: argparse.Namespace, dtype: torch.dtype) -> None:
+    """Time both variants by turns and print the ratios, beside the goals for this size."""
+    given = problem(args.vocab, hidden, args.positions)
     best = dict.fromkeys(VARIANTS, float("inf"))
     losses: dict[str, float] = {}
     for _ in range(args.repeats + 1):
@@ -118,13 +125,14 @@ def main() -> None:
             seconds, losses[variant] = run(variant, given, dtype)
             best[variant] = min(best[variant], seconds)
     assert abs(losses["fused"] - losses["plain"]) < 1e-2 * losses["plain"], losses
-    sizes = f"{args.positions} positions, D {args.hidden}, V {args.vocab}"
+    sizes = f"{args.positions} positions, D {hidden}, V {args.vocab}"
     print(f"{sizes}, {args.dtype}, {torch.get_num_threads()} threads")
     for variant in VARIANTS:
         rate = args.positions / best[variant]
         print(f"{variant}: {best[variant] * 1e3:8.0f} ms  {rate:7.0f} positions/s  +{memory[variant]:6.0f} MiB peak")
     faster, smaller = best["plain"] / best["fused"], memory["plain"] / memory["fused"]
-    print(f"plain / fused: {faster:.2f}x time, {smaller:.1f}x memory")
+    time_goal, memory_goal = GOALS.get(hidden, ("-", "-"))
+    print(f"plain / fused: {faster:.2f}x time (goal {time_goal}), {smaller:.1f}x memory (goal {memory_goal})")
 
 
 if __name__ == "__main__":

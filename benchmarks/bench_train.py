@@ -138,7 +138,7 @@ def plain(student: Student, examples: Sequence[Example]) -> Step:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
-        assert math.isfinite(float(loss))
+        assert math.isfinite(loss.item())
         return batch.counts.ce
 
     return step
