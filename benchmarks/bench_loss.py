@@ -1,12 +1,14 @@
 """The fused loss against the same loss on materialised logits: ratios of time and of extra peak memory.
 
-    python benchmarks/bench_loss.py [--vocab 49152] [--hidden 256 768] [--positions 1024] [--dtype fp32] [--repeats 5]
+    python benchmarks/bench_loss.py [--vocab 49152] [--hidden 256 768] [--positions 1024] [--dtype bf16] [--repeats 5]
 
+Without --dtype the plain variant computes in fp32 and the fused one in what training chooses for this CPU.
 Times are the best of `repeats` interleaved runs of forward and backward, head matmul included, in this process;
 memory is the growth of peak RSS in a fresh process for each variant.
 """
 
 import argparse
+import contextlib
 import resource
 import subprocess
 import sys
@@ -17,7 +19,9 @@ import psutil
 import torch
 from torch import Tensor
 
+from bitnet_core.config import Settings
 from bitnet_core.training.losses import Counts, LossWeights, Targets, distill_loss
+from bitnet_core.training.precision import pick_precision
 
 CANDIDATES = 20
 GOALS = {256: (3, 12), 768: (1.4, 5)}  # plain / fused in time and in extra peak memory, by hidden size
@@ -69,27 +73,35 @@ def fused_loss(states: Tensor, head: Tensor, targets: Targets, counts: Counts) -
 VARIANTS: dict[str, Callable[[Tensor, Tensor, Targets, Counts], Tensor]] = {"plain": plain_loss, "fused": fused_loss}
 
 
-def run(variant: str, given: Problem, dtype: torch.dtype) -> tuple[float, float]:
+def narrowed(variant: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[None]:
+    if dtype is None and variant == "fused":
+        return pick_precision(Settings.from_values({}), torch.device("cpu")).matmuls()
+    return contextlib.nullcontext()
+
+
+def run(variant: str, given: Problem, dtype: torch.dtype | None) -> tuple[float, float]:
     """(seconds, loss) of one forward and backward pass."""
     states, head, targets, counts = given
     states.grad = head.grad = None
     begin = time.perf_counter()
-    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        loss = VARIANTS[variant](states, head, targets, counts)
-    loss.backward()
+    with narrowed(variant, dtype):
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+            loss = VARIANTS[variant](states, head, targets, counts)
+        loss.backward()
     return time.perf_counter() - begin, loss.item()
 
 
 def peak_growth(variant: str, hidden: int, args: argparse.Namespace) -> float:
     """MiB that the variant adds to the peak RSS of a fresh process which holds the problem."""
-    sizes = [f"--{name}={getattr(args, name)}" for name in ("vocab", "positions", "dtype")] + [f"--hidden={hidden}"]
+    sizes = [f"--vocab={args.vocab}", f"--positions={args.positions}", f"--hidden={hidden}"]
+    sizes += [f"--dtype={args.dtype}"] if args.dtype else []
     done = subprocess.run(
         [sys.executable, __file__, *sizes, f"--memory-of={variant}"], check=True, capture_output=True, text=True
     )
     return float(done.stdout)
 
 
-def print_peak_growth(variant: str, given: Problem, dtype: torch.dtype) -> None:
+def print_peak_growth(variant: str, given: Problem, dtype: torch.dtype | None) -> None:
     before = psutil.Process().memory_info().rss
     run(variant, given, dtype)
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is bytes there, KiB elsewhere
@@ -101,11 +113,11 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=49152)
     parser.add_argument("--hidden", type=int, nargs="+", default=list(GOALS))
     parser.add_argument("--positions", type=int, default=1024)
-    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--dtype", choices=DTYPES)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    dtype = DTYPES[args.dtype]
+    dtype = DTYPES[args.dtype] if args.dtype else None
     if args.memory_of:
         print_peak_growth(args.memory_of, problem(args.vocab, args.hidden[0], args.positions), dtype)
         return
@@ -115,7 +127,7 @@ def main() -> None:
         compare(hidden, memory[hidden], args, dtype)
 
 
-def compare(hidden: int, memory: dict[str, float], args: argparse.Namespace, dtype: torch.dtype) -> None:
+def compare(hidden: int, memory: dict[str, float], args: argparse.Namespace, dtype: torch.dtype | None) -> None:
     """Time both variants by turns and print the ratios, beside the goals for this size."""
     given = problem(args.vocab, hidden, args.positions)
     best = dict.fromkeys(VARIANTS, float("inf"))
@@ -126,7 +138,7 @@ def compare(hidden: int, memory: dict[str, float], args: argparse.Namespace, dty
             best[variant] = min(best[variant], seconds)
     assert abs(losses["fused"] - losses["plain"]) < 1e-2 * losses["plain"], losses
     sizes = f"{args.positions} positions, D {hidden}, V {args.vocab}"
-    print(f"{sizes}, {args.dtype}, {torch.get_num_threads()} threads")
+    print(f"{sizes}, {args.dtype or "as training chooses"}, {torch.get_num_threads()} threads")
     for variant in VARIANTS:
         rate = args.positions / best[variant]
         print(f"{variant}: {best[variant] * 1e3:8.0f} ms  {rate:7.0f} positions/s  +{memory[variant]:6.0f} MiB peak")

@@ -30,7 +30,7 @@ from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.training.batches import Batch, Example, Sampler, collate, prepare
 from bitnet_core.training.losses import LossWeights
 from bitnet_core.training.options import TrainOptions
-from bitnet_core.training.precision import Precision
+from bitnet_core.training.precision import pick_precision
 from bitnet_core.training.step import Stepper
 
 VOCAB, CANDIDATES, ROWS, MAX_LEN = 49152, 20, 4, 256
@@ -107,10 +107,13 @@ Step = Callable[[], int]
 
 
 def ours(student: Student, examples: Sequence[Example], compiled: bool) -> Step:
-    """Packed rows, one quantisation per weight and step, the fused loss, fused AdamW: the stage's own code."""
+    """Packed rows, one quantisation per weight and step, the fused loss, fused AdamW: the stage's own code.
+
+    And its own choice of precision: fp32, or fp32 with bf16 matmuls where the CPU has tiles for them.
+    """
     values = {"TRAIN_BATCH_SIZE": str(ROWS), "MAX_SEQ_LEN": str(MAX_LEN), "TORCH_COMPILE": str(int(compiled))}
-    options = TrainOptions.from_settings(Settings.from_values(values))
-    stepper = Stepper(student, options, torch.device("cpu"), Precision(torch.float32, "benchmark"))
+    settings, cpu = Settings.from_values(values), torch.device("cpu")
+    stepper = Stepper(student, TrainOptions.from_settings(settings), cpu, pick_precision(settings, cpu))
     sampler = Sampler(examples, ROWS, 0, MAX_LEN, shape=(ROWS, MAX_LEN) if compiled else None)
 
     def step() -> int:

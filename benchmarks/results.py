@@ -24,6 +24,7 @@ COMMON = {
     "MINI_PRESET": "nano",
     "MAX_SEQ_LEN": "256",
     "TRAIN_BATCH_SIZE": "4",
+    "TORCH_DTYPE": "fp32",
     "LR": "1e-3",
     "SCHEDULER_ETA_MIN": "1e-4",
     "TOTAL_STEPS": "1000",

@@ -55,7 +55,7 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         held = self.student.held_weights() if len(batches) > 1 else contextlib.nullcontext()
         parts_5 = torch.zeros(5, device=self.device)
-        with held:
+        with held, self.precision.matmuls():
             for batch in batches:
                 parts = self._forward(batch.to(self.device), self.options.loss, counts)
                 self.scaler.scale(parts.total).backward()  # type: ignore[no-untyped-call]

@@ -15,11 +15,25 @@ def settings(**values: str) -> Settings:
 
 
 @pytest.mark.parametrize("wanted", ["bf16", "fp16", "fp32"])
-def test_a_cpu_computes_in_fp32_and_says_why(wanted: str) -> None:
+def test_a_cpu_computes_in_fp32_and_says_why(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     chosen = pick_precision(settings(TORCH_DTYPE=wanted), CPU)
     assert (chosen.name, chosen.autocast, chosen.scaled) == ("fp32", False, False)
     assert "fp32" in chosen.reason if wanted == "fp32" else "CPU" in chosen.reason
     assert pick_precision(settings(TORCH_DTYPE=wanted, USE_AMP="0"), CPU).reason == "USE_AMP is off"
+
+
+def test_a_cpu_with_matrix_tiles_narrows_inside_the_matmuls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    chosen = pick_precision(settings(TORCH_DTYPE="bf16"), CPU)
+    assert (chosen.name, chosen.autocast) == ("fp32 with bf16 matmuls", False)
+    assert not pick_precision(settings(TORCH_DTYPE="fp32"), CPU).narrow_matmuls
+    backend = torch.backends.mkldnn.matmul
+    before = backend.fp32_precision
+    with pytest.raises(KeyError), chosen.matmuls():
+        assert backend.fp32_precision == "bf16"
+        raise KeyError
+    assert backend.fp32_precision == before
 
 
 def test_a_gpu_without_bf16_gets_fp16_and_a_loss_scale(monkeypatch: pytest.MonkeyPatch) -> None:
