@@ -138,7 +138,7 @@ def compare(hidden: int, memory: dict[str, float], args: argparse.Namespace, dty
             best[variant] = min(best[variant], seconds)
     assert abs(losses["fused"] - losses["plain"]) < 1e-2 * losses["plain"], losses
     sizes = f"{args.positions} positions, D {hidden}, V {args.vocab}"
-    print(f"{sizes}, {args.dtype or "as training chooses"}, {torch.get_num_threads()} threads")
+    print(f"{sizes}, {args.dtype or 'as training chooses'}, {torch.get_num_threads()} threads")
     for variant in VARIANTS:
         rate = args.positions / best[variant]
         print(f"{variant}: {best[variant] * 1e3:8.0f} ms  {rate:7.0f} positions/s  +{memory[variant]:6.0f} MiB peak")
