@@ -4,6 +4,7 @@ Imports only the light half, and what a command needs only when it runs: `bitnet
 """
 
 import argparse
+import importlib
 import json
 import os
 import signal
@@ -110,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     config = command("config", "show every setting with its value and where it came from", _config)
     config.add_argument("--check", action="store_true", help="only report problems; exit 2 if there is any")
     config.add_argument("--example", action="store_true", help="print the text of .env.example")
+    traces = command("traces", "look into collected traces: figures, one sequence, what is wrong", _traces)
+    traces.add_argument("action", choices=("stats", "show", "validate"))
+    traces.add_argument(
+        "prompt", nargs="?", type=int, metavar="N", help="show: the sequence's prompt_idx (default: first)"
+    )
+    traces.add_argument("--rows", type=int, default=20, metavar="N", help="show: positions to list (default: 20)")
     command("init", "create the experiment's folders", _init)
     keys = command("keys", "keep an API key in the OS keyring, or forget it", _keys)
     keys.add_argument("action", choices=("set", "delete", "status"))
@@ -298,6 +305,28 @@ def _config(arguments: argparse.Namespace) -> int:
         )
     if not arguments.json:
         sys.stdout.write(render_table("settings", ["name", "value", "from"], rows) + "\n")
+    return 0
+
+
+def _traces(arguments: argparse.Namespace) -> int:
+    """The heavy half is imported by name: what only asks for help must not wait for it."""
+    if arguments.prompt is not None and arguments.action != "show":
+        raise UsageError(f"bitnet traces {arguments.action} takes no sequence; `bitnet traces show N` shows one.")
+    if arguments.rows < 0:
+        raise UsageError("--rows is below 0; give the number of positions to list.")
+    settings = _resolution(arguments).settings
+    data = settings.maybe_path("KD_DATA_PATH") or settings.path("DATA_DIR")
+    inspect = importlib.import_module("bitnet_core.traces.inspect")
+    if arguments.action == "validate":
+        problems = inspect.validate(data)
+        _answer(arguments, {"problems": problems}, inspect.validate_text(data, problems))
+        return 1 if problems else 0
+    if arguments.action == "stats":
+        found = inspect.stats(data)
+        _answer(arguments, found, "" if arguments.json else inspect.stats_text(found))
+    else:
+        found = inspect.show(data, arguments.prompt, arguments.rows)
+        _answer(arguments, found, "" if arguments.json else inspect.show_text(found))
     return 0
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.student import Student
-from bitnet_core.traces.dataset import TraceSequence
+from bitnet_core.traces.dataset import TraceSequence, top1_counts
 from bitnet_core.training.batches import Example, collate
 from bitnet_core.training.losses import Targets
 
@@ -76,11 +76,10 @@ class Scores:
         return float(self.sums_SM[:, SUMS.index(name)].sum())
 
 
-def majority_token(train: Sequence[TraceSequence]) -> int | None:
+def majority_token(train: Sequence[TraceSequence], vocab_size: int) -> int | None:
     """The teacher's most frequent top-1 token on the *training* side; None when nothing carries candidates."""
-    tops = [sequence.topk_ids_CK[sequence.kd_valid_C, 0] for sequence in train]
-    ids_N = np.concatenate(tops) if tops else np.zeros(0, np.int32)
-    return int(np.bincount(ids_N).argmax()) if len(ids_N) else None
+    counts_V = top1_counts(train, vocab_size)
+    return int(counts_V.argmax()) if counts_V.any() else None
 
 
 @torch.no_grad()

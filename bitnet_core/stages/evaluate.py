@@ -178,7 +178,7 @@ def _measure_quality(
     if cuts.completion_tokens:
         ctx.log(f"MAX_SEQ_LEN={max_len} cut {cuts.completion_tokens} held-out tokens off, as in training.")
     lengths = [len(tokenizer.text_bytes(index)) for index in range(traces.vocab_size)]
-    majority = majority_token(train)
+    majority = majority_token(train, traces.vocab_size)
     by_bits: dict[int, dict[str, Estimate]] = {}
     scores: dict[int, Scores] = {}
     for bits in (own_bits, 4 if own_bits == 8 else 8):

@@ -1,7 +1,6 @@
 """Stage `train`: traces in, a student's checkpoints out. Thin: it wires traces, model and trainer together."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.presets import preset
 from bitnet_core.model.student import Student
 from bitnet_core.stages.context import StageContext
-from bitnet_core.traces.dataset import TraceSequence, load_traces
+from bitnet_core.traces.dataset import TraceSet, load_traces, top1_counts
 from bitnet_core.training.batches import Cuts, prepare
 from bitnet_core.training.flip import flip_report
 from bitnet_core.training.options import TrainOptions
@@ -29,7 +28,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     device = pick_device(settings)
     precision = pick_precision(settings, device)
     configure(settings)
-    traces = load_traces(settings.maybe_path("KD_DATA_PATH") or ctx.experiment.data, settings.int("MAX_TOPK"))
+    data = settings.maybe_path("KD_DATA_PATH") or ctx.experiment.data
+    traces = load_traces(data, settings.int("MAX_TOPK"), _telling(ctx))
     train, held_out = traces.split()
     train_examples, cuts = prepare(train, options.max_seq_len)
     held_out_examples, _ = prepare(held_out, options.max_seq_len)
@@ -54,7 +54,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     )
     trainer.resume()
     summary = trainer.run()
-    commonest = commonest_token_agreement(train, held_out)
+    commonest = commonest_token_agreement(traces)
     ctx.table("training", *training_table(trainer.evaluations, commonest))
     return summary | {"heldout_agreement_commonest_token": commonest}
 
@@ -74,15 +74,10 @@ def student_config(settings: Settings, vocab_size: int) -> StudentConfig:
     )
 
 
-def commonest_token_agreement(train: Sequence[TraceSequence], held_out: Sequence[TraceSequence]) -> float | None:
+def commonest_token_agreement(traces: TraceSet) -> float | None:
     """Agreement of always answering the teacher's commonest top-1 token of the train side: chance, made strong."""
-    common = _top1(train).most_common(1)
-    found = _top1(held_out)
-    return found[common[0][0]] / found.total() if common and found.total() else None
-
-
-def _top1(sequences: Sequence[TraceSequence]) -> Counter[int]:
-    return Counter(token for sequence in sequences for token in sequence.topk_ids_CK[sequence.kd_valid_C, 0].tolist())
+    common_V, found_V = (top1_counts(side, traces.vocab_size) for side in traces.split())
+    return float(found_V[common_V.argmax()] / found_V.sum()) if common_V.any() and found_V.any() else None
 
 
 def training_table(
@@ -107,6 +102,15 @@ def training_table(
 
 def _order(row: dict[str, Any]) -> tuple[int, int]:
     return row["step"], ["start", "before flip", "after flip", "end"].index(row["when"])
+
+
+def _telling(ctx: StageContext) -> Callable[[int, int], None]:
+    def between(done: int, shards: int) -> None:
+        ctx.check_stop()
+        if shards > 1:
+            ctx.progress(done, shards, "shards", "checking the traces")
+
+    return between
 
 
 def _tell_cuts(ctx: StageContext, cuts: Cuts, max_len: int) -> None:

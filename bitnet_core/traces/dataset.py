@@ -1,37 +1,61 @@
-"""Read a student-space trace set into arrays, checking every row; the only reader that training and evaluation use.
+"""Read a student-space trace set; the only reader that training and evaluation use.
 
-Shapes: P prompt tokens, C completion tokens, K candidates (padded to the set's top-k). It must not know
-torch: batching belongs to training.
+The Parquet shards are checked row by row once and laid out as one uncompressed Arrow file in the cache, named by
+their content. That file is mapped into memory: a set larger than memory costs what is being looked at, and a
+sequence is a few slices of it. It must not know torch: batching belongs to training.
+Shapes: S sequences, P prompt tokens, C completion tokens, K candidates (padded to the set's top-k).
 """
 
 import hashlib
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError
-from bitnet_core.traces import schema
+from bitnet_core.resources import cache_folder
+from bitnet_core.traces.shards import Shard, Window, require_one_configuration, shards_in, whole
 
 Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
 _HELDOUT_ONE_IN = 10
-_MASS_TOLERANCE = 1e-3
-"""Stored float32 logprobs of at most a few hundred candidates sum to 1 within this."""
-_AGAIN = "move it away and run `bitnet collect` again (what the teacher already said is kept)"
+_LAYOUT = 1  # of the cached file; another number makes it anew
+_BATCH_TOKENS = 1 << 16
+_KEPT_DAYS = 30
+_CACHED = pa.schema(
+    [
+        ("prompt_idx", pa.int64()),
+        ("prompt_text", pa.large_string()),
+        ("completion_text", pa.large_string()),
+        ("finish_reason", pa.large_string()),
+        ("sequence_hash", pa.large_string()),
+        ("heldout", pa.uint8()),
+        ("prompt_ids", pa.large_list(pa.int32())),
+        ("completion_ids", pa.large_list(pa.int32())),
+        ("is_struct", pa.large_list(pa.uint8())),
+        ("kd_valid", pa.large_list(pa.uint8())),
+        ("other_logprob", pa.large_list(pa.float32())),
+        ("topk_ids", pa.large_list(pa.int32())),
+        ("topk_logprobs", pa.large_list(pa.float32())),
+    ]
+)
+"""One row a sequence. Lists are as long as the completion, those of candidates K times as long; flags are bytes,
+because Arrow's bits can't be looked at without a copy."""
 
 
 @dataclass(frozen=True)
 class TraceSequence:
-    """One prompt and its completion; row j of the `_C` arrays supervises `completion_ids_C[j]`."""
+    """One prompt and its completion; row j of the read-only `_C` arrays supervises `completion_ids_C[j]`."""
 
     prompt_idx: int
     prompt_text: str
@@ -48,17 +72,75 @@ class TraceSequence:
     sequence_hash: str
 
 
+class MappedSequences(Sequence[TraceSequence]):
+    """Sequences of a mapped file, each made of views when it is asked for."""
+
+    def __init__(self, batches: Sequence["_MappedBatch"], top_k: int, content_hash: str) -> None:
+        self._batches, self._top_k = batches, top_k
+        self._starts = np.cumsum([0, *(batch.count for batch in batches)])
+        self._places_S = np.arange(self._starts[-1])
+        self._heldout_S = _joined(batch.heldout_S for batch in batches).astype(bool)
+        self.prompt_lengths_S = _joined(np.diff(batch.prompt_ids.starts) for batch in batches)
+        self.completion_lengths_S = _joined(np.diff(batch.completion_ids.starts) for batch in batches)
+        self.content_hash = content_hash
+        """Of everything in these sequences."""
+        self._balance()
+
+    def _balance(self) -> None:
+        """Guarantee a train and a held-out side: the prompt with the lowest hash changes over when one is empty."""
+        if not len(self) or (self._heldout_S.any() and not self._heldout_S.all()):
+            return
+        hashes = pa.chunked_array([batch.hashes for batch in self._batches])
+        lowest, highest = pc.min_max(hashes).as_py().values()
+        if lowest == highest:
+            self._heldout_S[:] = False
+        else:
+            self._heldout_S ^= pc.equal(hashes, lowest).to_numpy()
+
+    def side(self, *, heldout: bool) -> "MappedSequences":
+        """The sequences that are, or are not, held out; in their order."""
+        chosen = object.__new__(MappedSequences)
+        places = np.flatnonzero(self._heldout_S == heldout)
+        chosen._batches, chosen._top_k, chosen._starts = self._batches, self._top_k, self._starts
+        chosen._places_S, chosen._heldout_S = self._places_S[places], self._heldout_S[places]
+        chosen.prompt_lengths_S = self.prompt_lengths_S[places]
+        chosen.completion_lengths_S = self.completion_lengths_S[places]
+        chosen.content_hash = hashlib.sha256(f"{self.content_hash} {heldout}".encode()).hexdigest()
+        return chosen
+
+    def __len__(self) -> int:
+        return len(self._places_S)
+
+    @overload
+    def __getitem__(self, place: int) -> TraceSequence: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[TraceSequence]: ...
+    def __getitem__(self, place: int | slice) -> TraceSequence | list[TraceSequence]:
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        at = int(self._places_S[place])
+        number = int(np.searchsorted(self._starts, at, side="right")) - 1
+        row = at - int(self._starts[number])
+        return self._batches[number].sequence(row, self._top_k, heldout=bool(self._heldout_S[place]))
+
+
+def _joined(parts: Iterator[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
 @dataclass(frozen=True)
 class TraceSet:
-    sequences: list[TraceSequence]
+    sequences: Sequence[TraceSequence]
     vocab_size: int
     top_k: int
     tokenizer_hash: str
     template_hash: str
     teacher: str
 
-    def split(self) -> tuple[list[TraceSequence], list[TraceSequence]]:
+    def split(self) -> tuple[Sequence[TraceSequence], Sequence[TraceSequence]]:
         """(train, held-out); the same prompts are held out whatever the teacher or the settings."""
+        if isinstance(self.sequences, MappedSequences):
+            return self.sequences.side(heldout=False), self.sequences.side(heldout=True)
         train = [sequence for sequence in self.sequences if not sequence.heldout]
         return train, [sequence for sequence in self.sequences if sequence.heldout]
 
@@ -69,259 +151,210 @@ def is_heldout(sequence_hash: str) -> bool:
     return int.from_bytes(digest[:8], "big") % _HELDOUT_ONE_IN == 0
 
 
-def load_traces(data_dir: Path, max_topk: int) -> TraceSet:
+def top1_counts(sequences: Sequence[TraceSequence], vocab_size: int) -> Int64:
+    """How often each token is the teacher's most likely one."""
+    counts_V = np.zeros(vocab_size, np.int64)
+    for sequence in sequences:
+        np.add.at(counts_V, sequence.topk_ids_CK[sequence.kd_valid_C, 0], 1)
+    return counts_V
+
+
+def load_traces(data_dir: Path, max_topk: int, between: Callable[[int, int], None] = lambda *_: None) -> TraceSet:
     """All sequences of a trace set, in the order of their prompts.
 
     At most `max_topk` candidates are kept of each row; the mass of the others goes to Other. With two or
     more different prompts at least one is held out and at least one is not. BitnetError names the file,
-    the row and the reason for anything absent, unreadable or inconsistent.
+    the row and the reason for anything absent, unreadable or inconsistent. While the shards are laid out,
+    `between` is told how many of how many are done, and may raise.
     """
-    shards = sorted(data_dir.glob("kd_shard_*.parquet"))
-    if not shards:
-        raise BitnetError(f"There are no traces in {data_dir}; run `bitnet collect` first.")
-    sequences: list[TraceSequence] = []
-    first: schema.TraceMetadata | None = None
-    for path in shards:
-        metadata, loaded = _load_shard(path, max_topk)
-        if first is None:
-            first = metadata
-        elif (metadata.config_hash, metadata.tokenizer_hash) != (first.config_hash, first.tokenizer_hash):
-            raise BitnetError(f"{path} was made with other settings than {shards[0].name}; {_AGAIN}.")
-        sequences += loaded
-    if first is None or not sequences:
+    shards = [Shard(path) for path in shards_in(data_dir)]
+    for shard in shards[1:]:
+        require_one_configuration(shard, shards[0])
+    first = shards[0].metadata
+    top_k = min(first.top_k, max_topk)
+    name = _name(shards, top_k)
+    batches = _mapped(cache_folder() / "traces" / f"{name}.arrow", shards, top_k, between)
+    sequences = MappedSequences(batches, top_k, name)
+    if not len(sequences):
         raise BitnetError(f"The traces in {data_dir} hold no sequence; run `bitnet collect` again.")
     return TraceSet(
-        sequences=_with_both_sides(sequences),
+        sequences=sequences,
         vocab_size=first.vocab_size,
-        top_k=min(first.top_k, max_topk),
+        top_k=top_k,
         tokenizer_hash=first.tokenizer_hash,
         template_hash=first.template_hash,
         teacher=first.teacher,
     )
 
 
-def _with_both_sides(sequences: list[TraceSequence]) -> list[TraceSequence]:
-    """Guarantee a train and a held-out side: the prompt with the lowest hash changes over when one is empty."""
-    hashes = sorted({sequence.sequence_hash for sequence in sequences})
-    sides = {sequence_hash: is_heldout(sequence_hash) for sequence_hash in hashes}
-    if len(hashes) >= 2 and len(set(sides.values())) == 1:
-        sides[hashes[0]] = not sides[hashes[0]]
-    elif len(hashes) == 1:
-        sides[hashes[0]] = False
-    return [replace(sequence, heldout=sides[sequence.sequence_hash]) for sequence in sequences]
+# -- the cached file -----------------------------------------------------------------------------------
 
 
-def _load_shard(path: Path, max_topk: int) -> tuple[schema.TraceMetadata, list[TraceSequence]]:
-    key_values, rows = _read(path, schema.KD)
-    _, streams = _read(schema.stream_of(path), schema.STREAM)
-    metadata = schema.read_metadata(key_values)
-    if metadata is None:
-        raise BitnetError(f"{path} was not written by this program (its metadata is missing); {_AGAIN}.")
-    if metadata.schema_version != schema.SCHEMA_VERSION:
-        raise BitnetError(
-            f"{path} has trace format {metadata.schema_version} and this program reads "
-            f"{schema.SCHEMA_VERSION}; {_AGAIN}."
-        )
-    columns = _Rows.of(path, rows, metadata)
-    found: list[TraceSequence] = []
-    for number, stream in enumerate(_dicts(streams)):
-        found.append(_sequence(schema.stream_of(path), number, stream, columns, metadata, max_topk))
-    columns.check_all_used()
-    return metadata, found
+def _name(shards: Sequence[Shard], top_k: int) -> str:
+    digest = hashlib.sha256(f"{_LAYOUT} {top_k}".encode())
+    for shard in shards:
+        for path in (shard.path, shard.stream_path):
+            digest.update(files.sha256_file(path).encode())
+    return digest.hexdigest()
 
 
-def _read(path: Path, wanted: pa.Schema) -> tuple[dict[bytes, bytes] | None, pa.Table]:
+def _mapped(
+    path: Path, shards: Sequence[Shard], top_k: int, between: Callable[[int, int], None]
+) -> list["_MappedBatch"]:
+    """Map the cached file, made first if it isn't there or can't be read."""
     try:
-        with pq.ParquetFile(path) as file:
-            missing = [name for name in wanted.names if name not in file.schema_arrow.names]
-            if missing:
-                raise BitnetError(f"{path} has no column {missing[0]}; {_AGAIN}.")
-            key_values, table = file.metadata.metadata, file.read(columns=wanted.names)
-    except FileNotFoundError as error:
-        raise BitnetError(f"{path} is missing; run `bitnet collect` again to write it.") from error
-    except (pa.ArrowException, OSError) as error:
-        raise BitnetError(f"{path} is truncated or not Parquet; {_AGAIN}.") from error
-    for field in wanted:
-        place = table.schema.get_field_index(field.name)
-        if table.schema.field(place).type != field.type:
-            got = table.schema.field(place).type
-            raise BitnetError(f"Column {field.name} of {path} is {got} instead of {field.type}; {_AGAIN}.")
-        if table.column(place).null_count:
-            row = table.column(place).is_null().to_numpy().argmax()
-            raise BitnetError(f"{path}, row {row}: {field.name} is null; {_AGAIN}.")
-    return key_values, table
+        found = _map(path)
+        path.touch()
+        return found
+    except (OSError, pa.ArrowException):
+        pass
+    try:
+        _forget_old(path.parent)
+        with files.atomic_path(path) as temp, pa.ipc.new_file(str(temp), _CACHED) as out:
+            for batch in _laid_out(shards, top_k, between):
+                out.write_batch(batch)
+        pa.default_memory_pool().release_unused()
+        return _map(path)
+    except OSError as error:
+        raise BitnetError(
+            f"{path.parent} can't take the traces ({error.strerror or error}); free some space, or name another "
+            "folder in BITNET_CACHE."
+        ) from error
 
 
-def _dicts(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=64):
-        yield from batch.to_pylist()
+def _map(path: Path) -> list["_MappedBatch"]:
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    return [_MappedBatch(reader.get_batch(number)) for number in range(reader.num_record_batches)]
 
 
-@dataclass
-class _Rows:
-    """A KD shard's columns as arrays, grouped by prompt_idx; rows of one sequence stand together."""
+def _forget_old(folder: Path) -> None:
+    """Remove what nobody has read for a month, and what a killed writer left."""
+    if not folder.is_dir():
+        return
+    files.remove_leftovers(folder)
+    for path in folder.glob("*.arrow"):
+        if path.stat().st_mtime < time.time() - _KEPT_DAYS * 86_400:
+            path.unlink(missing_ok=True)
 
-    path: Path
-    prompt_idx_N: npt.NDArray[np.int64]
-    stream_pos_N: Int32
-    sample_id_N: Int32
-    other_N: Float32
-    starts_N1: npt.NDArray[np.int64]
-    ids_M: Int32
-    logprobs_M: Float32
-    spans: dict[int, tuple[int, int]]
 
-    @classmethod
-    def of(cls, path: Path, table: pa.Table, metadata: schema.TraceMetadata) -> "_Rows":
-        table = table.combine_chunks()
-        prompt_idx_N = table.column("prompt_idx").to_numpy()
-        starts_N1, ids_M = _ragged(path, "topk_ids", table)
-        logprob_starts_N1, logprobs_M = _ragged(path, "topk_logprobs", table)
-        rows = cls(
-            path=path,
-            prompt_idx_N=prompt_idx_N,
-            stream_pos_N=table.column("stream_pos").to_numpy(),
-            sample_id_N=table.column("teacher_sample_id").to_numpy(),
-            other_N=table.column("other_logprob").to_numpy(),
-            starts_N1=starts_N1,
-            ids_M=ids_M,
-            logprobs_M=logprobs_M,
-            spans={},
+def _laid_out(shards: Sequence[Shard], top_k: int, between: Callable[[int, int], None]) -> Iterator[pa.RecordBatch]:
+    """The sequences of all shards in batches of some 100 kB a candidate."""
+    waiting: list[pa.RecordBatch] = []
+    tokens = 0
+    for number, shard in enumerate(shards):
+        between(number, len(shards))
+        for window in shard.windows():
+            for fault in shard.faults(window):
+                raise fault.error()
+            waiting.append(_assemble(window, top_k))
+            tokens += len(window.completions.values)
+            if tokens >= _BATCH_TOKENS:
+                yield _one_batch(waiting)
+                waiting, tokens = [], 0
+    if waiting:
+        yield _one_batch(waiting)
+
+
+def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    table = pa.Table.from_batches(batches, _CACHED)
+    return pa.RecordBatch.from_arrays([whole(column) for column in table.columns], schema=_CACHED)
+
+
+def _assemble(window: Window, top_k: int) -> pa.RecordBatch:
+    """Scatter the KD rows of a faultless window over the completions of its sequences."""
+    completions, ids = window.completions, window.topk_ids
+    tokens = len(completions.values)
+    at_N = completions.starts[window.sequence_N] + window.column("stream_pos")
+    kd_valid_C = np.zeros(tokens, np.uint8)
+    kd_valid_C[at_N] = 1
+    owner_M = ids.owners
+    rank_M = np.arange(len(owner_M)) - ids.starts[owner_M]
+    kept_M = rank_M < top_k
+    places = at_N[owner_M[kept_M]], rank_M[kept_M]
+    topk_ids_CK = np.zeros((tokens, top_k), np.int32)
+    topk_ids_CK[places] = ids.values[kept_M]
+    topk_logprobs_CK = np.full((tokens, top_k), -np.inf, np.float32)
+    topk_logprobs_CK[places] = window.topk_logprobs.values[kept_M]
+    other_N = window.column("other_logprob").astype(np.float64)
+    np.logaddexp.at(other_N, owner_M[~kept_M], window.topk_logprobs.values[~kept_M].astype(np.float64))
+    other_C = np.zeros(tokens, np.float32)
+    other_C[at_N] = np.minimum(other_N, 0.0)
+
+    def lists(starts: Int64, values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+        return pa.LargeListArray.from_arrays(pa.array(starts), pa.array(values, kind))
+
+    starts, wide = completions.starts, completions.starts * top_k
+    text = {name: whole(window.streams.column(name)).cast(pa.large_string()) for name in _TEXTS}
+    heldout = np.array([is_heldout(value) for value in text["sequence_hash"].to_pylist()], np.uint8)
+    return pa.RecordBatch.from_arrays(
+        [
+            whole(window.streams.column("prompt_idx")),
+            *text.values(),
+            pa.array(heldout, pa.uint8()),
+            lists(window.prompts.starts, window.prompts.values, pa.int32()),
+            lists(starts, completions.values, pa.int32()),
+            lists(starts, window.struct.values.astype(np.uint8), pa.uint8()),
+            lists(starts, kd_valid_C, pa.uint8()),
+            lists(starts, other_C, pa.float32()),
+            lists(wide, topk_ids_CK.ravel(), pa.int32()),
+            lists(wide, topk_logprobs_CK.ravel(), pa.float32()),
+        ],
+        schema=_CACHED,
+    )
+
+
+_TEXTS = ("prompt_text", "completion_text", "finish_reason", "sequence_hash")
+
+
+@dataclass(frozen=True)
+class _List:
+    values: npt.NDArray[Any]
+    starts: Int64
+
+    def __getitem__(self, row: int) -> npt.NDArray[Any]:
+        return self.values[self.starts[row] : self.starts[row + 1]]
+
+
+class _MappedBatch:
+    """Views of one record batch of the cached file."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        if batch.schema != _CACHED:
+            raise pa.ArrowInvalid("another layout")
+        self.count: int = batch.num_rows
+        self._texts = [batch.column(name) for name in _TEXTS]
+        self.hashes = batch.column("sequence_hash")
+        self._prompt_idx_S = batch.column("prompt_idx").to_numpy()
+        self.heldout_S = batch.column("heldout").to_numpy()
+        lists = {name: _list(batch.column(name)) for name in _CACHED.names[6:]}
+        self.prompt_ids, self.completion_ids = lists["prompt_ids"], lists["completion_ids"]
+        self._struct, self._kd_valid = lists["is_struct"], lists["kd_valid"]
+        self._other, self._ids, self._logprobs = (
+            lists["other_logprob"],
+            lists["topk_ids"],
+            lists["topk_logprobs"],
         )
-        rows._group()
-        rows._check(logprob_starts_N1, metadata)
-        for name, wanted in (("tokenizer_hash", metadata.tokenizer_hash), ("template_hash", metadata.template_hash)):
-            values = table.column(name).to_pylist()
-            rows.refuse_where(np.array([value != wanted for value in values], bool), f"has another {name}")
-        return rows
 
-    def _group(self) -> None:
-        edges = np.flatnonzero(np.diff(self.prompt_idx_N)) + 1
-        bounds = [0, *edges.tolist(), len(self.prompt_idx_N)]
-        for first, last in itertools.pairwise(bounds):
-            if first == last:
-                continue
-            prompt_idx = int(self.prompt_idx_N[first])
-            if prompt_idx in self.spans:
-                raise BitnetError(
-                    f"{self.path}, row {first}: prompt_idx {prompt_idx} appears in two places; {_AGAIN}."
-                )
-            self.spans[prompt_idx] = (first, last)
-
-    def _check(self, logprob_starts_N1: npt.NDArray[np.int64], metadata: schema.TraceMetadata) -> None:
-        counts_N = np.diff(self.starts_N1)
-        if not np.array_equal(self.starts_N1, logprob_starts_N1):
-            self.refuse_where(counts_N != np.diff(logprob_starts_N1), "topk_ids and topk_logprobs differ in length")
-        self.refuse_where(counts_N > metadata.top_k + 1, f"more than {metadata.top_k} candidates")
-        row_M = np.repeat(np.arange(len(counts_N)), counts_N)
-        bad_M = (self.ids_M < 0) | (self.ids_M >= metadata.vocab_size)
-        self.refuse_where(_rows_with(bad_M, row_M, len(counts_N)), "a candidate is outside the vocabulary")
-        bad_M = ~np.isfinite(self.logprobs_M) | (self.logprobs_M > 0)
-        self.refuse_where(_rows_with(bad_M, row_M, len(counts_N)), "a logprob is not a finite number of at most 0")
-        self.refuse_where(~np.isfinite(self.other_N) | (self.other_N > 0), "other_logprob is not a finite number")
-        order_M = np.lexsort((self.ids_M, row_M))
-        twice_M = np.zeros(len(row_M), bool)
-        same = (np.diff(self.ids_M[order_M]) == 0) & (np.diff(row_M[order_M]) == 0)
-        twice_M[order_M[1:]] = same
-        self.refuse_where(_rows_with(twice_M, row_M, len(counts_N)), "a candidate appears twice")
-        mass_N = np.bincount(row_M, np.exp(self.logprobs_M.astype(np.float64)), minlength=len(counts_N))
-        mass_N = mass_N + np.exp(self.other_N.astype(np.float64))
-        self.refuse_where(np.abs(mass_N - 1) > _MASS_TOLERANCE, "the probabilities don't sum to 1")
-
-    def refuse_where(self, bad_N: npt.NDArray[np.bool_], reason: str) -> None:
-        if bad_N.any():
-            raise BitnetError(f"{self.path}, row {int(bad_N.argmax())}: {reason}; {_AGAIN}.")
-
-    def take(self, prompt_idx: int) -> tuple[int, int]:
-        return self.spans.pop(prompt_idx, (0, 0))
-
-    def check_all_used(self) -> None:
-        if self.spans:
-            prompt_idx, (first, _last) = next(iter(self.spans.items()))
-            stream = schema.stream_of(self.path)
-            raise BitnetError(f"{self.path}, row {first}: prompt_idx {prompt_idx} is not in {stream.name}; {_AGAIN}.")
+    def sequence(self, row: int, top_k: int, *, heldout: bool) -> TraceSequence:
+        prompt_text, completion_text, finish_reason, sequence_hash = (text[row].as_py() for text in self._texts)
+        completion_ids_C = self.completion_ids[row]
+        shape = len(completion_ids_C), top_k
+        return TraceSequence(
+            prompt_idx=int(self._prompt_idx_S[row]),
+            prompt_text=prompt_text,
+            completion_text=completion_text,
+            prompt_ids_P=self.prompt_ids[row],
+            completion_ids_C=completion_ids_C,
+            topk_ids_CK=self._ids[row].reshape(shape),
+            topk_logprobs_CK=self._logprobs[row].reshape(shape),
+            other_logprob_C=self._other[row],
+            kd_valid_C=self._kd_valid[row].view(bool),
+            is_struct_C=self._struct[row].view(bool),
+            heldout=heldout,
+            finish_reason=finish_reason,
+            sequence_hash=sequence_hash,
+        )
 
 
-def _rows_with(bad_M: npt.NDArray[np.bool_], row_M: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.bool_]:
-    return np.bincount(row_M[bad_M], minlength=rows) > 0
-
-
-def _ragged(path: Path, name: str, table: pa.Table) -> tuple[npt.NDArray[np.int64], Any]:
-    """Offsets [N+1] from 0, and flat values [M] of a list column."""
-    chunk = table.column(name).combine_chunks()
-    array = chunk if isinstance(chunk, pa.Array) else chunk.chunk(0)
-    flat = array.flatten()
-    if flat.null_count:
-        raise BitnetError(f"{path}: a list in {name} holds null; {_AGAIN}.")
-    lengths = np.diff(array.offsets.to_numpy().astype(np.int64))
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), flat.to_numpy()
-
-
-def _sequence(
-    path: Path, number: int, stream: dict[str, Any], rows: _Rows, metadata: schema.TraceMetadata, max_topk: int
-) -> TraceSequence:
-    def refuse(reason: str) -> BitnetError:
-        return BitnetError(f"{path}, row {number}: {reason}; {_AGAIN}.")
-
-    prompt_ids_P = _ids(stream["prompt_ids"])
-    completion_ids_C = _ids(stream["completion_ids"])
-    is_struct_C = np.array(stream["is_struct"], bool)
-    if not len(prompt_ids_P) or not len(completion_ids_C):
-        raise refuse("the prompt or the completion is empty")
-    if len(is_struct_C) != len(completion_ids_C):
-        raise refuse("is_struct and completion_ids differ in length")
-    for ids in (prompt_ids_P, completion_ids_C):
-        if ids.min() < 0 or ids.max() >= metadata.vocab_size:
-            raise refuse(f"a token is outside the vocabulary of {metadata.vocab_size}")
-    first, last = rows.take(stream["prompt_idx"])
-    positions_R = rows.stream_pos_N[first:last]
-    if len(positions_R) and (positions_R.min() < 0 or positions_R.max() >= len(completion_ids_C)):
-        raise refuse(f"stream_pos of {rows.path.name} points outside the completion")
-    if (np.diff(positions_R) <= 0).any():
-        raise refuse(f"stream_pos of {rows.path.name} does not grow")
-    if not np.array_equal(completion_ids_C[positions_R], rows.sample_id_N[first:last]):
-        raise refuse(f"teacher_sample_id of {rows.path.name} is not the stream's token")
-    topk_ids_CK, topk_logprobs_CK, other_C = _candidates(
-        rows, first, last, len(completion_ids_C), min(metadata.top_k, max_topk)
-    )
-    kd_valid_C = np.zeros(len(completion_ids_C), bool)
-    kd_valid_C[positions_R] = True
-    return TraceSequence(
-        prompt_idx=stream["prompt_idx"],
-        prompt_text=stream["prompt_text"],
-        completion_text=stream["completion_text"],
-        prompt_ids_P=prompt_ids_P,
-        completion_ids_C=completion_ids_C,
-        topk_ids_CK=topk_ids_CK,
-        topk_logprobs_CK=topk_logprobs_CK,
-        other_logprob_C=other_C,
-        kd_valid_C=kd_valid_C,
-        is_struct_C=is_struct_C,
-        heldout=False,
-        finish_reason=stream["finish_reason"],
-        sequence_hash=stream["sequence_hash"],
-    )
-
-
-def _ids(values: list[int | None]) -> Int32:
-    """A null inside a list becomes -1, which no vocabulary holds."""
-    return np.array([-1 if value is None else value for value in values], np.int32)
-
-
-def _candidates(rows: _Rows, first: int, last: int, length: int, width: int) -> tuple[Int32, Float32, Float32]:
-    """Scatter the rows of one sequence over its completion: (ids [C, K], logprobs [C, K], other [C])."""
-    topk_ids_CK = np.zeros((length, width), np.int32)
-    topk_logprobs_CK = np.full((length, width), -np.inf, np.float32)
-    other_C = np.zeros(length, np.float32)
-    for row in range(first, last):
-        begin, end = int(rows.starts_N1[row]), int(rows.starts_N1[row + 1])
-        kept = min(end - begin, width)
-        position = int(rows.stream_pos_N[row])
-        topk_ids_CK[position, :kept] = rows.ids_M[begin : begin + kept]
-        topk_logprobs_CK[position, :kept] = rows.logprobs_M[begin : begin + kept]
-        other = float(rows.other_N[row])
-        if kept < end - begin:
-            cut = rows.logprobs_M[begin + kept : end].astype(np.float64)
-            other = min(0.0, float(np.logaddexp.reduce([other, *cut])))
-        other_C[position] = other
-    return topk_ids_CK, topk_logprobs_CK, other_C
+def _list(array: pa.LargeListArray) -> _List:
+    return _List(array.values.to_numpy(), array.offsets.to_numpy())

@@ -9,7 +9,7 @@ Shapes: B rows, T positions read, N supervised positions of a batch, C completio
 import bisect
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, overload, runtime_checkable
@@ -75,7 +75,9 @@ class Batch:
 
 @runtime_checkable
 class _Measured(Protocol):
-    """A sequence of traces that knows its lengths without reading them."""
+    """A sequence of traces that knows its lengths and its content without being read."""
+
+    content_hash: str
 
     @property
     def prompt_lengths_S(self) -> npt.NDArray[np.int64]: ...
@@ -91,7 +93,7 @@ class Examples(Sequence[Example]):
     """
 
     def __init__(self, sequences: Sequence[TraceSequence], max_len: int) -> None:
-        self._sequences = sequences
+        self._sequences, self._max_len = sequences, max_len
         if isinstance(sequences, _Measured):
             prompts_S, completions_S = sequences.prompt_lengths_S, sequences.completion_lengths_S
         else:
@@ -114,6 +116,12 @@ class Examples(Sequence[Example]):
             prompts=int((lost_prompt_S > 0).sum()),
             prompt_tokens=int(lost_prompt_S.sum()),
         )
+
+    def fingerprint(self) -> str:
+        """Of all that the examples hold."""
+        if isinstance(self._sequences, _Measured):
+            return f"{self._sequences.content_hash} {self._max_len}"
+        return fingerprint(self)
 
     def __len__(self) -> int:
         return len(self._sequences)
@@ -140,6 +148,15 @@ class Examples(Sequence[Example]):
                 is_struct_N=_tensor(sequence.is_struct_C[:kept], np.bool_),
             ),
         )
+
+
+def fingerprint(examples: Iterable[Example]) -> str:
+    """Of the tokens and of the teacher's numbers."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(example.ids_T.numpy().tobytes())
+        digest.update(example.targets.topk_logprobs_NK.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _tensor(values: npt.NDArray[Any], dtype: type[np.generic]) -> Tensor:
@@ -304,9 +321,9 @@ class Sampler:
         return epoch_plan(self._lengths, self._batch_size, self._seed, epoch, self._capacity)
 
     def _fingerprint(self) -> str:
-        """Of everything that a batch is made from: tokens and the teacher's numbers, batch size and seed."""
-        digest = hashlib.sha256(f"{self._batch_size} {self._seed} {self._capacity}".encode())
-        for example in self._examples:
-            digest.update(example.ids_T.numpy().tobytes())
-            digest.update(example.targets.topk_logprobs_NK.numpy().tobytes())
-        return digest.hexdigest()
+        """Of everything that a batch is made from, and of the order."""
+        examples = (
+            self._examples.fingerprint() if isinstance(self._examples, Examples) else fingerprint(self._examples)
+        )
+        text = f"{self._batch_size} {self._seed} {self._capacity} {examples}"
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -111,8 +111,8 @@ def test_the_majority_token_is_the_commonest_first_candidate() -> None:
     sequences = [make_sequence(seed) for seed in range(6)]
     for sequence in sequences[:3]:
         sequence.topk_ids_CK[sequence.kd_valid_C, 0] = 11
-    assert majority_token(sequences) == 11
-    assert majority_token([]) is None
+    assert majority_token(sequences, VOCAB) == 11
+    assert majority_token([], VOCAB) is None
 
 
 def scores_of(rows: list[dict[str, float]]) -> Scores:

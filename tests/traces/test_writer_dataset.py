@@ -1,10 +1,6 @@
 """Shards written and read back: nothing lost, nothing torn, and every fault named by file, row and reason."""
 
-import json
-import random
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,77 +10,8 @@ import pytest
 from bitnet_core.errors import BitnetError
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.dataset import TraceSet, is_heldout, load_traces
-from bitnet_core.traces.project import project
-from bitnet_core.traces.prompts import Prompt
-from bitnet_core.traces.schema import TraceMetadata
 from bitnet_core.traces.writer import FinishedSequence
-from tests.traces.samples import random_cut, small_tokenizer, steps_for
-
-TOKENIZER = small_tokenizer()
-TOP_K = 5
-WORDS = ["the rain", "there then", '{"a": 1, "b": [2]}', "naïve café", "東京 🌧", "```\nplain\n```"]
-
-
-def sequence(index: int, seed: int = 0) -> FinishedSequence:
-    draw = random.Random(index + 1000 * seed)
-    text = " ".join(draw.choice(WORDS) for _ in range(4))
-    stops = draw.random() < 0.5
-    ids = random_cut(text.encode(), TOKENIZER, draw) if index % 3 == 0 else TOKENIZER.encode_plain(text)
-    steps = steps_for([*ids, TOKENIZER.eos_id] if stops else ids, TOKENIZER, draw, top_k=TOP_K, in_top=0.8)
-    prompt = Prompt(({"role": "user", "content": f"prompt {index}"},))
-    rendered = TOKENIZER.render_prompt(prompt.messages)
-    finish = "stop" if stops else "length"
-    return FinishedSequence(
-        prompt_idx=index,
-        sequence_hash=prompt.hash,
-        request_key=f"key{index}",
-        messages_json=json.dumps(prompt.messages),
-        rendered_prompt=rendered,
-        prompt_ids=TOKENIZER.encode(rendered),
-        completion_text=text,
-        finish_reason=finish,
-        prompt_tokens=10,
-        completion_tokens=len(steps),
-        text_matches_bytes=True,
-        steps=steps,
-        projection=project(steps, finish, TOKENIZER),
-    )
-
-
-def metadata(keys: list[str], config: str = "config") -> TraceMetadata:
-    return TraceMetadata(
-        schema_version=schema.SCHEMA_VERSION,
-        tokenizer="small",
-        tokenizer_hash=TOKENIZER.hash,
-        template_hash=TOKENIZER.template_hash,
-        provider="embedded",
-        teacher="teacher",
-        sampling={"temperature": 0.8},
-        vocab_size=TOKENIZER.vocab_size,
-        top_k=TOP_K,
-        config_hash=config,
-        keys=keys,
-        counts={},
-    )
-
-
-ORIGIN = {
-    "provider": "embedded",
-    "teacher": "teacher",
-    "sampling_json": "{}",
-    "logprob_mode": "raw",
-    "logprob_temperature": 1.0,
-}
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A trace set of two shards with 20 sequences."""
-    sequences = [sequence(index) for index in range(20)]
-    for shard, part in enumerate((sequences[:12], sequences[12:])):
-        writer.write_shard(tmp_path, shard, metadata([one.request_key for one in part]), part)
-    writer.write_sequences(tmp_path, metadata([one.request_key for one in sequences]), ORIGIN, sequences)
-    return tmp_path
+from tests.traces.sets import TOKENIZER, TOP_K, edit, metadata, rewrite, sequence, set_in
 
 
 def test_what_is_written_is_read_back_whole(data: Path) -> None:
@@ -213,25 +140,6 @@ def test_another_configuration_and_unreadable_files_are_moved(data: Path) -> Non
 
 # -- faults ------------------------------------------------------------------------------------------
 
-
-def rewrite(path: Path, change: Callable[[list[dict[str, object]]], object], keep_metadata: bool = True) -> None:
-    """Change the rows of a Parquet file by hand, as somebody's script might."""
-    key_values = pq.read_metadata(path).metadata
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    change(rows)
-    kept = {b"bitnet": key_values[b"bitnet"]} if keep_metadata else {}
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema.with_metadata(kept)), path)
-
-
-def set_in(row: int, column: str, value: object) -> Callable[[list[dict[str, object]]], object]:
-    return lambda rows: rows[row].__setitem__(column, value)
-
-
-def edit(row: int, column: str, change: Callable[[Any], object]) -> Callable[[list[dict[str, object]]], object]:
-    return lambda rows: rows[row].__setitem__(column, change(rows[row][column]))
-
-
 KD0, STREAM0 = "kd_shard_000.parquet", "kd_stream_000.parquet"
 FAULTS = {
     "candidate id": (
@@ -249,7 +157,7 @@ FAULTS = {
     "lengths": (KD0, set_in(7, "topk_logprobs", [-1.0]), "row 7: topk_ids and topk_logprobs differ in length"),
     "other": (KD0, set_in(7, "other_logprob", 0.5), "row 7: other_logprob is not a finite number"),
     "null": (KD0, set_in(7, "other_logprob", None), "row 7: other_logprob is null"),
-    "null inside": (KD0, set_in(7, "topk_ids", [None, 1, 2, 3, 4]), "a list in topk_ids holds null"),
+    "null inside": (KD0, set_in(7, "topk_ids", [None, 1, 2, 3, 4]), "row 7: a list in topk_ids holds null"),
     "tokenizer": (KD0, set_in(7, "tokenizer_hash", "x"), "row 7: has another tokenizer_hash"),
     "position": (KD0, set_in(0, "stream_pos", 9999), "row 0: stream_pos of kd_shard_000.parquet points outside"),
     "order": (KD0, lambda rows: rows.insert(0, rows.pop(1)), "stream_pos of kd_shard_000.parquet does not grow"),

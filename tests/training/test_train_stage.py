@@ -19,7 +19,7 @@ FLIP = {"TOTAL_STEPS": "6", "BUDGET_TOKENS": "400", "FLIP_FRACTION": "0.4"}
 @pytest.fixture(autouse=True)
 def _traces(sequences: list[TraceSequence], monkeypatch: pytest.MonkeyPatch) -> None:
     found = TraceSet(sequences, VOCAB, TOP_K, "t" * 64, "p" * 64, "teacher")
-    monkeypatch.setattr(train, "load_traces", lambda _folder, _top_k: found)
+    monkeypatch.setattr(train, "load_traces", lambda _folder, _top_k, *_: found)
 
 
 def context(root: Path, **values: str) -> StageContext:
@@ -73,7 +73,7 @@ def test_cut_prompts_and_a_missing_held_out_side_are_told(
     tmp_path: Path, sequences: list[TraceSequence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only = TraceSet([s for s in sequences if not s.heldout], VOCAB, TOP_K, "t" * 64, "p" * 64, "teacher")
-    monkeypatch.setattr(train, "load_traces", lambda _folder, _top_k: only)
+    monkeypatch.setattr(train, "load_traces", lambda _folder, _top_k, *_: only)
     ctx = context(tmp_path / "e", MAX_SEQ_LEN="16")
     summary = train.run(ctx)
     codes = [e["code"] for e in read_events(ctx.run_dir / "events.jsonl") if e["kind"] == "alert"]

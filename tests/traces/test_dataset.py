@@ -1,0 +1,237 @@
+"""The mapped reader against a slow twin that goes row by row, and what the cached file promises."""
+
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.traces import dataset, schema, shards
+from bitnet_core.traces.dataset import MappedSequences, TraceSequence, load_traces, top1_counts
+from tests.traces.sets import TOKENIZER, TOP_K, metadata, rewrite, set_in, write_set
+
+
+def slow_load(folder: Path, width: int) -> list[dict[str, Any]]:
+    """Every sequence as plain lists, a row and a candidate at a time."""
+    found = []
+    for path in sorted(folder.glob("kd_shard_*.parquet")):
+        rows = pq.read_table(path).to_pylist()
+        for stream in pq.read_table(schema.stream_of(path)).to_pylist():
+            length = len(stream["completion_ids"])
+            ids = [[0] * width for _ in range(length)]
+            logprobs = [[-math.inf] * width for _ in range(length)]
+            other, valid = [0.0] * length, [False] * length
+            for row in rows:
+                if row["prompt_idx"] != stream["prompt_idx"]:
+                    continue
+                at = row["stream_pos"]
+                valid[at] = True
+                rest = math.exp(row["other_logprob"])
+                for rank, (token, logprob) in enumerate(zip(row["topk_ids"], row["topk_logprobs"], strict=True)):
+                    if rank < width:
+                        ids[at][rank], logprobs[at][rank] = token, logprob
+                    else:
+                        rest += math.exp(logprob)
+                other[at] = min(0.0, math.log(rest))
+            found.append(stream | {"ids": ids, "logprobs": logprobs, "other": other, "valid": valid})
+    return found
+
+
+def require_same(one: TraceSequence, slow: dict[str, Any]) -> None:
+    assert (one.prompt_idx, one.sequence_hash) == (slow["prompt_idx"], slow["sequence_hash"])
+    assert (one.prompt_text, one.completion_text) == (slow["prompt_text"], slow["completion_text"])
+    assert one.finish_reason == slow["finish_reason"]
+    assert one.prompt_ids_P.tolist() == slow["prompt_ids"]
+    assert one.completion_ids_C.tolist() == slow["completion_ids"]
+    assert one.is_struct_C.tolist() == slow["is_struct"]
+    assert one.kd_valid_C.tolist() == slow["valid"]
+    assert one.topk_ids_CK.tolist() == slow["ids"]
+    assert one.topk_logprobs_CK.tolist() == slow["logprobs"]
+    assert one.other_logprob_C == pytest.approx(slow["other"], abs=1e-5)
+
+
+@pytest.mark.parametrize("width", [1, 3, TOP_K])
+@pytest.mark.parametrize("small", [False, True])
+def test_every_sequence_is_what_the_rows_say(
+    data: Path, width: int, small: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if small:  # windows, reads and batches that end everywhere
+        monkeypatch.setattr(shards, "_WINDOW_SEQUENCES", 5)
+        monkeypatch.setattr(shards, "_WINDOW_TOKENS", 30)
+        monkeypatch.setattr(shards, "_READ_ROWS", 7)
+        monkeypatch.setattr(dataset, "_BATCH_TOKENS", 100)
+    sequences, slow = load_traces(data, width).sequences, slow_load(data, width)
+    assert len(sequences) == len(slow) == 20
+    for one, twin in zip(sequences, slow, strict=True):
+        require_same(one, twin)
+    assert isinstance(sequences, MappedSequences)
+    assert sequences.prompt_lengths_S.tolist() == [len(one.prompt_ids_P) for one in sequences]
+    assert sequences.completion_lengths_S.tolist() == [len(one.completion_ids_C) for one in sequences]
+    assert [one.prompt_idx for one in sequences[3:6]] == [3, 4, 5]
+    assert sequences[-1].prompt_idx == 19
+
+
+def test_the_sides_are_the_sequences_apart(data: Path) -> None:
+    traces = load_traces(data, TOP_K)
+    train, held_out = traces.split()
+    assert sorted(one.prompt_idx for side in (train, held_out) for one in side) == list(range(20))
+    assert not any(one.heldout for one in train)
+    assert all(one.heldout for one in held_out)
+    for side in (train, held_out):
+        assert isinstance(side, MappedSequences)
+        assert side.completion_lengths_S.tolist() == [len(one.completion_ids_C) for one in side]
+    assert train.content_hash != held_out.content_hash  # type: ignore[attr-defined]
+    assert train.content_hash == load_traces(data, TOP_K).split()[0].content_hash  # type: ignore[attr-defined]
+    counts_V = top1_counts(traces.sequences, traces.vocab_size)
+    slow = [one.topk_ids_CK[at, 0] for one in traces.sequences for at in np.flatnonzero(one.kd_valid_C)]
+    assert counts_V.tolist() == np.bincount(slow, minlength=traces.vocab_size).tolist()
+
+
+def cached() -> list[Path]:
+    return sorted((dataset.cache_folder() / "traces").glob("*.arrow"))
+
+
+def test_the_layout_is_made_once_for_a_content(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_traces(data, TOP_K)
+    told: list[tuple[int, int]] = []
+    load_traces(data, 2, lambda *done: told.append(done))
+    assert told == [(0, 2), (1, 2)]
+    assert len(cached()) == 2
+
+    def never(*_: object) -> None:
+        raise AssertionError("laid out again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "_laid_out", never)
+        again = load_traces(data, TOP_K)
+    assert again.sequences.content_hash == first.sequences.content_hash  # type: ignore[attr-defined]
+    rewrite(data / schema.kd_stream(1), set_in(0, "prompt_text", "another"))
+    changed = load_traces(data, TOP_K)
+    assert changed.sequences[12].prompt_text == "another"
+    assert changed.sequences.content_hash != first.sequences.content_hash  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("damage", [b"", b"ARROW1 but torn", None])
+def test_a_damaged_layout_is_made_again(data: Path, damage: bytes | None) -> None:
+    load_traces(data, TOP_K)
+    (path,) = cached()
+    whole = path.read_bytes()
+    path.unlink()
+    if damage is None:  # a whole Arrow file of another layout
+        with pa.ipc.new_file(str(path), pa.schema([("a", pa.int64())])) as out:
+            out.write_batch(pa.record_batch({"a": [1]}))
+    else:
+        path.write_bytes(damage)
+    assert len(load_traces(data, TOP_K).sequences) == 20
+    assert path.read_bytes() == whole
+
+
+def test_a_failed_check_leaves_no_layout_and_no_litter(data: Path) -> None:
+    rewrite(data / schema.kd_shard(1), set_in(0, "other_logprob", 0.5))
+    with pytest.raises(BitnetError, match=r"kd_shard_001\.parquet, row 0"):
+        load_traces(data, TOP_K)
+    folder = dataset.cache_folder() / "traces"
+    assert not list(folder.iterdir())
+
+
+def test_layouts_that_nobody_reads_are_forgotten(data: Path) -> None:
+    load_traces(data, TOP_K)
+    (old,) = cached()
+    os.utime(old, (time.time() - 40 * 86_400,) * 2)
+    load_traces(data, TOP_K)  # reading keeps it
+    load_traces(data, 2)
+    assert old in cached()
+    os.utime(old, (time.time() - 40 * 86_400,) * 2)
+    load_traces(data, 1)
+    assert old not in cached()
+    assert len(cached()) == 2
+
+
+def test_a_cache_that_takes_nothing_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BITNET_CACHE", str(tmp_path / "file"))
+    with pytest.raises(BitnetError, match=r"file/traces can't take the traces .* BITNET_CACHE"):
+        load_traces(data, TOP_K)
+
+
+def swapped(rows: list[dict[str, object]]) -> None:
+    first = [row for row in rows if row["prompt_idx"] == 0]
+    rows[:] = [row for row in rows if row["prompt_idx"] != 0] + first
+
+
+MORE_FAULTS: dict[str, tuple[str, Callable[[list[dict[str, object]]], object], str]] = {
+    "back": (schema.kd_shard(0), swapped, "prompt_idx goes back in the order of kd_stream_000.parquet"),
+    "twice": (schema.kd_stream(0), set_in(4, "prompt_idx", 3), "row 4: prompt_idx 3 appears in two places"),
+    "no streams": (schema.kd_stream(0), list.clear, "row 0: prompt_idx 0 is not in kd_stream_000.parquet"),
+    "null hash": (schema.kd_stream(0), set_in(5, "sequence_hash", None), "row 5: sequence_hash is null"),
+    "null ids": (schema.kd_stream(0), set_in(5, "prompt_ids", [1, None]), "row 5: a list in prompt_ids holds null"),
+    "null row": (schema.kd_shard(0), set_in(5, "topk_ids", None), "row 5: topk_ids is null"),
+}
+
+
+@pytest.mark.parametrize("fault", MORE_FAULTS)
+@pytest.mark.parametrize("reads", [3, 1 << 14])
+def test_a_fault_is_named_wherever_the_window_ends(
+    data: Path, fault: str, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "_READ_ROWS", reads)
+    name, change, said = MORE_FAULTS[fault]
+    rewrite(data / name, change)
+    with pytest.raises(BitnetError) as caught:
+        load_traces(data, TOP_K)
+    assert said in str(caught.value)
+    assert name in str(caught.value)
+
+
+# -- a set larger than what may be held --------------------------------------------------------------
+
+_WALK = """
+import sys
+from pathlib import Path
+from bitnet_core.traces.dataset import load_traces
+from bitnet_core.training.batches import Sampler, prepare
+
+def anonymous():
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["RssAnon"].split()[0]) * 1024
+
+load_traces(Path(sys.argv[1]), 20)  # what the libraries keep once they have been used
+before = anonymous()
+train, _ = load_traces(Path(sys.argv[2]), 20).split()
+sampler = Sampler(prepare(train, 512)[0], 4, 0, 512)
+most, seen = 0, 0
+while sampler.epoch == 0:
+    seen += sampler.next().counts.ce
+    most = max(most, anonymous())
+print(most - before, seen)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="RssAnon is Linux's")
+def test_memory_stays_flat_over_a_set_larger_than_it(tmp_path: Path) -> None:
+    write_set(tmp_path / "small", shards=2, sequences=200, length=400)
+    tokens = write_set(tmp_path / "big", shards=8, sequences=200, length=400)
+    laid_out = tokens * 20 * 8
+    walk = [sys.executable, "-c", _WALK, tmp_path / "small", tmp_path / "big"]
+    done = subprocess.run(walk, capture_output=True, text=True, check=True)
+    grown, seen = map(int, done.stdout.split())
+    assert seen > 0.85 * tokens  # all but what is held out
+    assert laid_out > 100e6
+    assert grown < laid_out / 4, f"{grown:,} bytes for a set of {laid_out:,}"
+
+
+def test_the_sets_of_this_test_are_sound(tmp_path: Path) -> None:
+    tokens = write_set(tmp_path, shards=2, sequences=5, length=12)
+    traces = load_traces(tmp_path, 20)
+    assert sum(len(one.completion_ids_C) for one in traces.sequences) == tokens == 120
+    assert all(one.kd_valid_C.all() for one in traces.sequences)
+    assert metadata([]).vocab_size == TOKENIZER.vocab_size

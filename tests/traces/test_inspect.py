@@ -1,0 +1,170 @@
+"""The trace inspector: figures against plain counting, every fault listed, one sequence as the student sees it."""
+
+import json
+import math
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from bitnet_core import cli
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.traces import inspect, schema
+from bitnet_core.traces.dataset import is_heldout
+from tests.traces.sets import TOKENIZER, TOP_K, edit, rewrite, sequence, set_in
+
+
+@pytest.fixture(autouse=True)
+def _tokenizer(data: Path) -> None:
+    TOKENIZER.save(data / schema.TOKENIZER_FOLDER)
+
+
+def test_the_figures_are_what_counting_row_by_row_gives(data: Path) -> None:
+    rows = [row for path in sorted(data.glob("kd_shard_*")) for row in pq.read_table(path).to_pylist()]
+    streams = [row for path in sorted(data.glob("kd_stream_*")) for row in pq.read_table(path).to_pylist()]
+    found = inspect.stats(data)
+    assert (found["shards"], found["sequences"], found["rows"]) == (2, 20, len(rows))
+    assert found["heldout_sequences"] == sum(is_heldout(row["sequence_hash"]) for row in streams)
+    assert found["prompt_tokens"] == sum(len(row["prompt_ids"]) for row in streams)
+    assert found["completion_tokens"] == sum(len(row["completion_ids"]) for row in streams)
+    assert found["structure_tokens"] == sum(sum(row["is_struct"]) for row in streams)
+    assert found["positions_without_row"] == found["completion_tokens"] - len(rows)
+    assert sum(found["finish_reasons"].values()) == 20
+    coverage = [1 - math.exp(row["other_logprob"]) for row in rows]
+    assert found["mean_coverage"] == pytest.approx(sum(coverage) / len(rows))
+    hits = sum(row["teacher_sample_id"] in row["topk_ids"] for row in rows)
+    assert found["sampled_in_top_share"] == pytest.approx(hits / len(rows))
+    for bin_ in found["other_mass_histogram"]:
+        last = bin_["to"] == 1
+        inside = [1 for share in coverage if bin_["from"] <= 1 - share < bin_["to"] or (last and share == 0)]
+        assert bin_["rows"] == len(inside)
+    assert found["faulty_rows"] == 0
+    assert found["answers"] == 20
+    assert found["rejected_sequences"] == {}
+
+
+def test_faulty_rows_are_counted_and_kept_from_the_means(data: Path) -> None:
+    before = inspect.stats(data)
+    rewrite(data / schema.kd_shard(0), edit(7, "topk_logprobs", lambda row: [float("nan"), *row[1:]]))
+    rewrite(data / schema.kd_shard(1), set_in(3, "other_logprob", None))
+    after = inspect.stats(data)
+    assert (after["rows"], after["faulty_rows"]) == (before["rows"], 2)
+    assert math.isfinite(after["mean_coverage"])
+    assert "names the rows" in inspect.stats_text(after)
+    assert "names the rows" not in inspect.stats_text(before)
+
+
+def test_rejected_answers_are_told_by_reason(data: Path) -> None:
+    rewrite(data / schema.SEQUENCES_FILE, set_in(3, "rejected", "no logprobs"))
+    found = inspect.stats(data)
+    assert found["rejected_sequences"] == {"no logprobs": 1}
+    assert "answers rejected: no logprobs" in inspect.stats_text(found)
+    (data / schema.SEQUENCES_FILE).write_bytes(b"torn")
+    with pytest.raises(BitnetError, match=r"sequences\.parquet is truncated"):
+        inspect.stats(data)
+    (data / schema.SEQUENCES_FILE).unlink()
+    assert inspect.stats(data)["answers"] == 0
+
+
+def test_a_sound_set_has_nothing_wrong(data: Path) -> None:
+    assert inspect.validate(data) == []
+    assert "nothing is wrong" in inspect.validate_text(data, [])
+
+
+def test_every_fault_is_listed_and_not_the_first_alone(data: Path) -> None:
+    rewrite(data / schema.kd_shard(0), edit(7, "topk_ids", lambda ids: [9999, *ids[1:]]))
+    rewrite(data / schema.kd_shard(0), edit(9, "topk_ids", lambda ids: [9999, *ids[1:]]))
+    rewrite(data / schema.kd_shard(0), set_in(11, "other_logprob", 0.5))
+    rewrite(data / schema.kd_stream(1), set_in(2, "completion_text", "another"))
+    problems = {(Path(one["file"]).name, one["reason"]): one for one in inspect.validate(data)}
+    outside = problems[schema.kd_shard(0), "a candidate is outside the vocabulary"]
+    assert (outside["rows"], outside["first_row"]) == (2, 7)
+    assert problems[schema.kd_shard(0), "other_logprob is not a finite number of at most 0"]["first_row"] == 11
+    assert problems[schema.kd_stream(1), inspect._OTHER_TEXT]["first_row"] == 2
+    assert len(problems) == 3
+
+
+def test_a_file_that_cannot_be_read_does_not_hide_the_others(data: Path) -> None:
+    (data / schema.kd_shard(0)).write_bytes(b"PAR1 torn")
+    rewrite(data / schema.kd_shard(1), set_in(0, "other_logprob", 0.5))
+    torn, other = inspect.validate(data)
+    assert "truncated" in torn["reason"]
+    assert torn["rows"] is None
+    assert Path(other["file"]).name == schema.kd_shard(1)
+    assert schema.kd_shard(0) in inspect.validate_text(data, [torn, other])
+
+
+def test_a_sequence_is_shown_with_its_text_rebuilt(data: Path) -> None:
+    made = sequence(13)
+    assert made.projection is not None
+    found = inspect.show(data, 13, 1000)
+    assert found["rebuilt_text"] == found["completion_text"] == made.stream_text
+    assert found["rebuilt_is_same"]
+    assert len(found["positions"]) == found["completion_tokens"] == len(made.projection.completion_ids)
+    for row in made.projection.rows:
+        shown = found["positions"][row.stream_pos]
+        assert len(shown["candidates"]) == len(row.topk_ids) <= TOP_K + 1
+        assert shown["other"] == pytest.approx(math.exp(row.other_logprob), abs=1e-6)
+        assert shown["candidates"][0]["probability"] == pytest.approx(math.exp(row.topk_logprobs[0]), abs=1e-6)
+    text = inspect.show_text(found)
+    assert made.rendered_prompt in text
+    assert "as stored" in text
+    assert inspect.show(data, None, 3)["prompt_idx"] == 0
+    assert "more positions" in inspect.show_text(inspect.show(data, None, 3))
+
+
+def test_text_that_differs_is_said(data: Path) -> None:
+    rewrite(data / schema.kd_stream(0), set_in(0, "completion_text", "another"))
+    assert "NOT as stored, which is 'another'" in inspect.show_text(inspect.show(data, 0, 5))
+
+
+def test_what_is_not_there_is_said(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no sequence 99"):
+        inspect.show(data, 99, 5)
+    for look in (inspect.stats, inspect.validate):
+        with pytest.raises(BitnetError, match="no traces in"):
+            look(tmp_path / "nowhere")
+
+
+# -- the command -------------------------------------------------------------------------------------
+
+
+def test_the_command_answers_in_text_and_json(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = ["--set", f"KD_DATA_PATH={data}"]
+    assert cli.main(["traces", "stats", *at]) == 0
+    assert "mass outside the top-k" in capsys.readouterr().out
+    assert cli.main(["traces", "stats", "--json", *at]) == 0
+    assert json.loads(capsys.readouterr().out)["sequences"] == 20
+    assert cli.main(["traces", "show", "4", "--rows", "2", *at]) == 0
+    assert "sequence 4" in capsys.readouterr().out
+    assert cli.main(["traces", "validate", *at]) == 0
+    assert "nothing is wrong" in capsys.readouterr().out
+    rewrite(data / schema.kd_shard(0), set_in(7, "other_logprob", 0.5))
+    assert cli.main(["traces", "validate", "--json", *at]) == 1
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert (problem["rows"], problem["first_row"]) == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["stats", "3"], "takes no sequence"),
+        (["show", "--rows", "-1"], "--rows is below 0"),
+        (["show", "99"], "has no sequence 99"),
+    ],
+)
+def test_wrong_use_is_one_sentence(
+    data: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["traces", *arguments, "--set", f"KD_DATA_PATH={data}"]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_no_traces_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for action in ("stats", "show", "validate"):
+        assert cli.main(["traces", action, "--root", str(tmp_path)]) == 1
+        error = capsys.readouterr().err
+        assert "run `bitnet collect` first" in error
+        assert len(error.splitlines()) == 1
