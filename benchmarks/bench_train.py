@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from bitnet_core.config import Settings
 from bitnet_core.model.presets import preset
 from bitnet_core.model.quant import quantize_activation, quantize_weight
-from bitnet_core.model.student import BitLinear, Student
+from bitnet_core.model.student import BitLinear, FeedForward, RMSNorm, Student
 from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.training.batches import Batch, Example, Sampler, collate, prepare
 from bitnet_core.training.losses import LossWeights
@@ -82,10 +82,27 @@ class PlainLinear(BitLinear):
         return F.linear(x_q, weight)
 
 
+class PlainNorm(RMSNorm):
+    """With autograd's own backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
+
+
+class PlainFeedForward(FeedForward):
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        gated = F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD)
+        out: Tensor = self.down_proj(self.ffn_sub_norm(gated))
+        return out
+
+
+_PLAIN = {BitLinear: PlainLinear, RMSNorm: PlainNorm, FeedForward: PlainFeedForward}
+
+
 def plain_student(student: Student) -> Student:
+    """The same parameters in modules as one writes them first."""
     for module in student.modules():
-        if isinstance(module, BitLinear):
-            module.__class__ = PlainLinear
+        module.__class__ = _PLAIN.get(type(module), type(module))  # type: ignore[assignment]
     return student
 
 

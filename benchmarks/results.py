@@ -160,23 +160,27 @@ def report(found: dict[str, dict[int, Outcome]], seeds: Sequence[int], tokens: i
     for arm in ("kd", "ramp", "ce"):
         runs = list(found[arm].values())
         shocks = [
-            [shock for one in runs if (shock := one.shock(name)) is not None] for name in ("heldout_kl", "heldout_ce")
+            [shock for one in runs if (shock := one.shock(name)) is not None]
+            for name in ("heldout_kl", "heldout_ce", "heldout_loss")
         ]
         recovered = [one.summary.get("flip_recovered_after_tokens") for one in runs]
         shown = ", ".join("not by the end" if one is None else f"{one:,}" for one in recovered) or "–"
         rows.append([arm, *map(spread, shocks), shown, str(sum(one.summary["nonfinite"] for one in runs))])
-    head = ["arm", "shock, KL", "shock, CE", "tokens until held-out loss had recovered", "steps not finite"]
+    head = ["arm", "shock, KL", "shock, CE", "shock, loss", "tokens until the loss had recovered", "steps not finite"]
     lines += table(head, rows)
     speeds = [one.summary["tokens_per_s"] for runs in found.values() for one in runs.values()]
     peaks = [one.peak_rss_bytes / 1e9 for runs in found.values() for one in runs.values()]
     tested = {one.summary["heldout_tokens"] for runs in found.values() for one in runs.values()}
     shown = " or ".join(f"{number:,}" for number in sorted(tested))
     lines += ["", f"{tokens:,} supervised tokens each; {shown} held-out tokens; {spread(speeds, 0)} tokens/s,"]
-    lines += [f"{spread(peaks, 2)} GB at the peak, several runs at a time. The commands:", "", "```"]
-    for arm in ARMS:
-        values = settings(arm, seeds[0], tokens)
-        lines.append(shlex.join(command(Path(f"experiments/results/{arm}-seed{seeds[0]}"), Path("TRACES"), values)))
-    return "\n".join([*lines, "```"])
+    lines += [f"{spread(peaks, 2)} GB at the peak, several runs at a time. One of the runs by hand:", "", "```"]
+    first = next(iter(ARMS))
+    lines += [shlex.join(command(Path("experiments/one"), Path("TRACES"), settings(first, seeds[0], tokens))), "```"]
+    lines += ["", "The other arms add:", ""]
+    lines += [
+        f"- {arm}: `{' '.join(f'{name}={value}' for name, value in own.items())}`" for arm, own in ARMS.items() if own
+    ]
+    return "\n".join(lines)
 
 
 def write_between(path: Path, text: str) -> None:

@@ -24,6 +24,7 @@ from bitnet_core.run_record import START_SECONDS, Run, RunRecord, end
 from bitnet_core.secrets import FD_VARIABLE, child_environment, send
 
 _BALLAST_BYTES = 64 * 1024
+_DYING_SECONDS = 5.0
 _children: list["subprocess.Popen[bytes]"] = []
 
 
@@ -31,11 +32,17 @@ _children: list["subprocess.Popen[bytes]"] = []
 def stage_lock(experiment: Experiment, stage: str) -> Iterator[None]:
     """Hold the stage for this process. The kernel lets go of the lock when its owner dies, however it dies."""
     path = experiment.logs / f".{stage}.lock"
+    deadline = time.monotonic() + _DYING_SECONDS
     with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise busy(experiment, stage) from error
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                # A killed process shows as gone a moment before its last thread is, and with it the lock.
+                if time.monotonic() > deadline or History.read(experiment).active(stage):
+                    raise busy(experiment, stage) from error
+                time.sleep(0.02)
         yield
 
 

@@ -104,7 +104,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _path("GDRIVE_MOUNT_POINT", "/content/drive", "Where Colab mounts Google Drive."),
     ),
     "Caches": (
-        _env("BITNET_CACHE", "", "Where the embedded teacher is kept; empty = the user's cache folder."),
+        _env("BITNET_CACHE", "", "Where the embedded teacher and mapped traces are kept; empty = the user's cache."),
         _env("HF_HOME", "", "Cache of the Hugging Face libraries; empty = their own."),
         _env("TRANSFORMERS_CACHE", "", "Older name of the models' cache; empty = the library's own."),
         _env("HF_DATASETS_CACHE", "", "Cache of datasets; empty = the library's own."),

@@ -73,7 +73,7 @@ def _walsh(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     parity = torch.zeros_like(common)
     for bit in range(size.bit_length()):
         parity ^= (common >> bit) & 1
-    return torch.mul(1 - 2 * parity, 1 / math.sqrt(size)).to(dtype)
+    return (1 - 2 * parity).to(dtype) / math.sqrt(size)
 
 
 def quantize_weight_ste(weight_OI: Tensor, quantized_OI: Tensor | None = None) -> Tensor:

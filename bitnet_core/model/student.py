@@ -11,10 +11,12 @@ G key/value heads, C head size.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
@@ -38,9 +40,33 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x if x.dtype == torch.float64 else x.float()
-        scaled = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * scaled.to(x.dtype)
+        out: Tensor = _Normalised.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
+        return out
+
+
+class _Normalised(torch.autograd.Function):
+    """RMSNorm that keeps its input and one number a token; autograd's own would keep a second tensor as wide."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        wide = _wide(x)
+        inverse = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, weight, inverse)
+        return weight * (wide * inverse).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, inverse = ctx.saved_tensors
+        scaled, grad = _wide(x) * inverse, _wide(grads[0])
+        d_weight = (grad * scaled).flatten(0, -2).sum(0)
+        d_scaled = grad * weight
+        d_x = (d_scaled - scaled * (d_scaled * scaled).mean(-1, keepdim=True)).mul_(inverse)
+        return d_x.to(x.dtype), d_weight.to(weight.dtype), None
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
 
 
 class BitLinear(nn.Module):
@@ -125,10 +151,32 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         x_q = self.gate_proj.quantize_input(x_BTD)
-        gate_BTF = self.gate_proj.project(x_q)
-        gate_BTF = F.relu(gate_BTF).square() if self.squared_relu else F.silu(gate_BTF)
-        out_BTD: Tensor = self.down_proj(self.ffn_sub_norm(gate_BTF * self.up_proj.project(x_q)))
+        gate_BTF, up_BTF = self.gate_proj.project(x_q), self.up_proj.project(x_q)
+        gated_BTF: Tensor = _Gated.apply(gate_BTF, up_BTF, self.squared_relu)  # type: ignore[no-untyped-call]
+        out_BTD: Tensor = self.down_proj(self.ffn_sub_norm(gated_BTF))
         return out_BTD
+
+
+class _Gated(torch.autograd.Function):
+    """act(gate) · up. The activation is made again in the backward pass: that costs little, and it is a wide one."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, squared_relu: bool) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        ctx.squared_relu = squared_relu
+        return _activation(gate, squared_relu) * up
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        gate, up = ctx.saved_tensors
+        d_act = grads[0] * up
+        d_gate = 2 * F.relu(gate) * d_act if ctx.squared_relu else torch.ops.aten.silu_backward(d_act, gate)
+        return d_gate, grads[0] * _activation(gate, ctx.squared_relu), None
+
+
+def _activation(gate: Tensor, squared_relu: bool) -> Tensor:
+    return F.relu(gate).square() if squared_relu else F.silu(gate)
 
 
 class Layer(nn.Module):

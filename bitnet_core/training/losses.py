@@ -153,7 +153,9 @@ class _FusedLoss(torch.autograd.Function):
             rows_ND = hidden_ND.detach().to(narrow)
             sums_4 = torch.zeros(4, dtype=wide, device=hidden_ND.device)
             d_hidden_ND = torch.empty_like(rows_ND, dtype=wide) if needs_grad else None
-            d_weight_VD = torch.zeros_like(weight_VD, dtype=wide) if needs_grad else None
+            d_weight_VD = torch.empty_like(weight_VD, dtype=wide) if needs_grad else None
+            if d_weight_VD is not None and (narrow != wide or not len(targets)):
+                d_weight_VD.zero_()
             # One buffer for all chunks: fresh ones would each be zeroed by the kernel, page by page.
             size = (min(chunk, len(targets)), weight_VD.shape[0])
             buffer_nV = torch.empty(size, dtype=wide, device=hidden_ND.device)
@@ -174,7 +176,7 @@ class _FusedLoss(torch.autograd.Function):
                     d_z_nV.copy_(z_nV)
                 d_hidden_ND[start:end] = d_z_nV @ head_VD
                 if narrow == wide:
-                    d_weight_VD.addmm_(d_z_nV.T, rows_nD)
+                    d_weight_VD.addmm_(d_z_nV.T, rows_nD, beta=int(start > 0))  # 0: whatever is there is not read
                 else:
                     d_weight_VD += d_z_nV.T @ rows_nD
         scale_4 = (*map(_inverse, (counts.kd, counts.ce, counts.format)), _inverse(counts.kd))

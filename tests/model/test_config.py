@@ -1,5 +1,7 @@
 """Shapes, presets and the sentences for sizes that don't fit."""
 
+import dataclasses
+
 import pytest
 
 from bitnet_core.errors import BitnetError, UsageError
@@ -14,6 +16,13 @@ def test_presets_have_the_published_shapes() -> None:
     assert (mini.hidden_size, mini.num_hidden_layers, mini.intermediate_size, mini.head_dim) == (768, 12, 3072, 64)
     big = preset("7b", 32000, max_positions=2048)
     assert 6.5e9 < big.parameters() < 7e9
+
+
+def test_profiles_differ_in_the_activation_alone() -> None:
+    portable, b158 = (preset("nano", 1000, max_positions=64, profile=name) for name in ("portable", "b158"))
+    assert (portable.hidden_act, b158.hidden_act) == ("silu", "relu2")
+    assert dataclasses.replace(b158, hidden_act="silu") == portable
+    assert (portable.rope_theta, portable.rms_norm_eps, portable.hadamard) == (500_000.0, 1e-5, False)
 
 
 def test_own_sizes_replace_the_presets() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitnet_core.model.quant import (
+    hadamard,
     levels,
     quantize_activation,
     quantize_activation_ste,
@@ -82,3 +83,31 @@ def test_gradients_go_straight_through(bits: int) -> None:
 def test_undefined_widths_are_refused() -> None:
     with pytest.raises(ValueError, match="16 bits"):
         levels(16)
+
+
+def sylvester(size: int) -> torch.Tensor:
+    """The Walsh-Hadamard matrix by its recursion."""
+    matrix = torch.ones(1, 1, dtype=torch.float64)
+    while len(matrix) < size:
+        matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)])
+    return matrix / size**0.5
+
+
+@pytest.mark.parametrize(("width", "block"), [(1, 1), (2, 2), (8, 8), (256, 256), (768, 256), (3072, 1024), (20, 4)])
+def test_the_hadamard_transform_is_the_recursive_one_in_every_block(width: int, block: int) -> None:
+    x = torch.randn(3, 5, width, dtype=torch.float64)
+    expected = torch.cat([part @ sylvester(block) for part in x.split(block, dim=-1)], dim=-1)
+    torch.testing.assert_close(hadamard(x), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(hadamard(hadamard(x)), x, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(hadamard(x).norm(dim=-1), x.norm(dim=-1), rtol=1e-12, atol=1e-12)
+
+
+def test_an_outlier_is_spread_and_costs_four_bits_less() -> None:
+    x = torch.randn(8, 256)
+    x[:, 3] = 60.0
+
+    def lost(values: torch.Tensor) -> float:
+        return float((quantize_activation(values, 4) - values).norm() / x.norm())
+
+    assert hadamard(x).abs().max() < 10
+    assert lost(hadamard(x)) < 0.5 * lost(x)

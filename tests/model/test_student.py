@@ -1,13 +1,16 @@
 """What the forward pass must and must not depend on."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.packing import pack_student
 from bitnet_core.model.presets import preset
-from bitnet_core.model.student import BitLinear, Student, _rotate
+from bitnet_core.model.student import BitLinear, RMSNorm, Student, _Gated, _rotate
 
 
 @pytest.fixture
@@ -216,3 +219,83 @@ def test_autocast_runs_in_bf16_with_fp32_masters(student: Student) -> None:
         narrow = logits(student, ids).float()
     assert all(p.dtype == torch.float32 and p.grad.dtype == torch.float32 for p in student.parameters())
     assert (narrow - wide).abs().mean() < 0.1 * wide.std()
+
+
+SEGMENTS = torch.tensor([[0] * 7 + [1] * 5 + [2] * 9 + [-1] * 3, [0] * 1 + [1] * 20 + [-1] * 3])
+
+
+@pytest.mark.parametrize("bits", [8, 4, None])
+def test_a_packed_segment_is_the_sequence_alone(student: Student, bits: int | None) -> None:
+    student.activation_bits = bits
+    ids = torch.randint(0, 320, SEGMENTS.shape)
+    packed = logits(student, ids, segments_BT=SEGMENTS)
+    assert torch.isfinite(packed).all()
+    for row in range(2):
+        for segment in range(int(SEGMENTS[row].max()) + 1):
+            here = SEGMENTS[row] == segment
+            alone = logits(student, ids[row, here][None])[0]
+            if bits is None:
+                torch.testing.assert_close(packed[row, here], alone, rtol=0, atol=1e-5)
+            # Another attention kernel rounds another bit, and a value on a boundary takes the neighbouring level.
+            assert F.cosine_similarity(packed[row, here], alone, dim=-1).min() > 0.9999
+
+
+def test_nothing_crosses_from_one_segment_into_another(student: Student) -> None:
+    """To the last bit: neither values nor gradients."""
+    ids = torch.randint(0, 320, SEGMENTS.shape)
+    changed = torch.where(SEGMENTS == 1, ids, (ids + 11) % 320)
+    before, after = (logits(student, one, segments_BT=SEGMENTS) for one in (ids, changed))
+    same = SEGMENTS == 1
+    assert torch.equal(before[same], after[same])
+    assert (before[SEGMENTS == 2] - after[SEGMENTS == 2]).abs().max() > 1e-3
+
+    seen: list[torch.Tensor] = []
+    handle = student.model.embed_tokens.register_forward_hook(lambda _module, _given, out: seen.append(out))
+    student(ids, segments_BT=SEGMENTS)[SEGMENTS == 1].sum().backward(inputs=seen)
+    handle.remove()
+    (gradient,) = (one.grad for one in seen)
+    assert gradient[SEGMENTS != 1].abs().max() == 0
+    assert gradient[SEGMENTS == 1].abs().max() > 0
+
+
+def test_hadamard_turns_inputs_of_the_output_and_down_projections_alone(config: StudentConfig) -> None:
+    student = Student(dataclasses.replace(config, hadamard=True)).eval()
+    turned = [name for name, module in student.named_modules() if isinstance(module, BitLinear) and module.hadamard]
+    assert {name.rsplit(".", 1)[1] for name in turned} == {"o_proj", "down_proj"}
+    assert len(turned) == 2 * config.num_hidden_layers
+    packed = pack_student(student)
+    ids = torch.randint(0, 320, (2, 9))
+    with torch.no_grad():
+        assert torch.nn.functional.cosine_similarity(packed(ids), student(ids), dim=-1).min() > 0.9999
+    plain = Student(config).eval()
+    plain.load_state_dict(student.state_dict())
+    assert (logits(plain, ids) - logits(student, ids)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("squared_relu", [False, True])
+def test_the_gate_is_the_plain_one_with_its_gradients(squared_relu: bool) -> None:
+    given = torch.randn(2, 5, 64, dtype=torch.float64).unbind()
+    mine, plain = ([one.clone().requires_grad_() for one in given] for _ in range(2))
+    out = _Gated.apply(*mine, squared_relu)
+    expected = (F.relu(plain[0]).square() if squared_relu else F.silu(plain[0])) * plain[1]
+    torch.testing.assert_close(out, expected, rtol=0, atol=0)
+    weight = torch.randn_like(out)
+    (out * weight).sum().backward()
+    (expected * weight).sum().backward()
+    for one, two in zip(mine, plain, strict=True):
+        torch.testing.assert_close(one.grad, two.grad, rtol=1e-12, atol=1e-14)
+
+
+def test_the_norm_is_the_plain_one_with_its_gradients() -> None:
+    norm = RMSNorm(64, 1e-5).double()
+    torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+    x = torch.randn(2, 5, 64, dtype=torch.float64, requires_grad=True)
+    weight = norm.weight.detach().clone().requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    expected = F.rms_norm(y, (64,), weight, 1e-5)
+    torch.testing.assert_close(norm(x), expected, rtol=1e-14, atol=1e-15)
+    slope = torch.randn_like(expected)
+    (norm(x) * slope).sum().backward()
+    (expected * slope).sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(norm.weight.grad, weight.grad, rtol=1e-11, atol=1e-13)

@@ -1,5 +1,6 @@
 """The student is transformers' BitNetForCausalLM: same names, same logits, with and without quantisation."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import BitNetConfig, BitNetForCausalLM
 from transformers.integrations.bitnet import AutoBitLinear
 
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.presets import preset
 from bitnet_core.model.student import Student
 
 
@@ -19,14 +21,17 @@ def _eager() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def student(config: StudentConfig) -> Student:
-    student = Student(config).eval()
+def with_uneven_norms(student: Student) -> Student:
     with torch.no_grad():
         for name, parameter in student.named_parameters():
             if name.endswith("norm.weight"):
                 parameter.uniform_(0.5, 1.5)  # ones would hide a norm in the wrong place
     return student
+
+
+@pytest.fixture
+def student(config: StudentConfig) -> Student:
+    return with_uneven_norms(Student(config).eval())
 
 
 def original(student: Student) -> BitNetForCausalLM:
@@ -48,13 +53,13 @@ def with_online_quantisation(theirs: BitNetForCausalLM) -> BitNetForCausalLM:
     return theirs
 
 
-@pytest.mark.parametrize("act", ["silu", "relu2"])
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("profile", ["portable", "b158"])
 @pytest.mark.parametrize("quantised", [False, True])
-def test_logits_equal(config: StudentConfig, student: Student, quantised: bool, act: str) -> None:
-    if act == "relu2":
-        twin = Student(StudentConfig(**(vars(config) | {"hidden_act": act}))).eval()
-        twin.load_state_dict(student.state_dict())
-        student = twin
+def test_logits_equal(config: StudentConfig, quantised: bool, profile: str, kv_heads: int) -> None:
+    act = preset("nano", 320, max_positions=64, profile=profile).hidden_act
+    config = dataclasses.replace(config, hidden_act=act, num_key_value_heads=kv_heads)
+    student = with_uneven_norms(Student(config).eval())
     theirs = original(student)
     if quantised:
         theirs = with_online_quantisation(theirs)

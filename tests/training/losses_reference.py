@@ -36,7 +36,7 @@ def reference_loss(
     kl = kl / counts.kd if counts.kd else zero
     ce = ce / counts.ce if counts.ce else zero
     fmt = fmt / counts.format if counts.format else zero
-    total = kl + weights.ce * ce + weights.format * fmt
+    total = weights.kd * kl + weights.ce * ce + weights.format * fmt
     return total, kl, ce, fmt, agree / counts.kd if counts.kd else 0.0
 
 

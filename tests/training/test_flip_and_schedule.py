@@ -1,5 +1,6 @@
 """Nothing but the number of tokens seen may move the flip."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.training.flip import FlipSchedule
+from bitnet_core.training.flip import FlipSchedule, flip_report
 from bitnet_core.training.schedule import Schedule
 
 fractions = st.integers(0, 1000).map(lambda n: n / 1000)
@@ -65,3 +66,74 @@ def test_the_rate_warms_up_then_falls_to_the_floor(steps: int, peak: float, shar
     if steps > 400:
         middle = (steps + top) // 2
         assert rates[middle] == pytest.approx((peak + schedule.floor) / 2, rel=0.02)
+
+
+ramps = st.builds(
+    lambda budget, fraction, ramp: FlipSchedule(budget, fraction, "ramp", ramp),
+    st.integers(1, 10**9),
+    st.integers(0, 900).map(lambda n: n / 1000),
+    st.integers(0, 100).map(lambda n: n / 1000),
+)
+
+
+@given(ramps, st.integers(1, 40), st.lists(st.floats(0, 1.2), max_size=30))
+def test_a_ramp_flips_layers_in_order_and_never_back(
+    schedule: FlipSchedule, layers: int, places: list[float]
+) -> None:
+    seen = sorted({0, schedule.threshold, schedule.completed_at, *(int(schedule.budget_tokens * p) for p in places)})
+    flipped = []
+    for tokens in seen:
+        bits = schedule.layer_bits(tokens, layers)
+        count = bits.count(4)
+        assert bits == (4,) * count + (8,) * (layers - count)
+        flipped.append(count)
+        assert (count > 0) == (tokens >= schedule.threshold) == (schedule.bits(tokens) == 4)
+        if tokens >= schedule.completed_at:
+            assert count == layers
+    assert flipped == sorted(flipped)
+
+
+@given(st.integers(2, 12), st.integers(12, 1000))
+def test_a_ramp_flips_at_even_distances(layers: int, length: int) -> None:
+    """The slow twin: layer i flips at the first token count that is i equal parts of the way."""
+    schedule = FlipSchedule(10_000, 0.5, "ramp", length / 10_000)
+    for layer in range(layers):
+        at = 5_000 + math.ceil(Fraction(layer * length, layers - 1))
+        assert schedule.layer_bits(at, layers)[layer] == 4
+        assert schedule.layer_bits(at - 1, layers)[layer] == 8
+
+
+@given(st.integers(1, 10**6), fractions, st.integers(1, 8), st.integers(0, 10**6))
+def test_a_hard_flip_takes_every_layer_at_once(budget: int, fraction: float, layers: int, seen: int) -> None:
+    schedule = FlipSchedule(budget, fraction)
+    assert schedule.layer_bits(seen, layers) == (schedule.bits(seen),) * layers
+    assert schedule.completed_at == schedule.threshold
+
+
+@given(st.integers(20, 5000), st.floats(1e-5, 1), st.floats(0, 0.2))
+def test_two_stages_fall_twice_and_decay_once(steps: int, peak: float, share: float) -> None:
+    schedule = Schedule(peak, peak * share, steps, "two_stage")
+    rates = [schedule.rate(step) for step in range(steps + 1)]
+    middle, top = steps // 2, schedule.warmup
+    assert rates[top - 1] == pytest.approx(peak)
+    for stage in (rates[top:middle], rates[middle:]):
+        assert all(a >= b - 1e-15 for a, b in itertools.pairwise(stage))
+    assert rates[middle] == pytest.approx(peak / 3)
+    assert min(rates[top:middle]) >= peak * 8 / 15 * (1 - 1e-9)
+    assert rates[-1] == schedule.floor
+    assert [schedule.decays(step) for step in range(steps)] == [step < middle for step in range(steps)]
+    assert all(Schedule(peak, 0.0, steps).decays(step) for step in range(steps))
+
+
+def measured(when: str, seen: int, loss: float) -> dict[str, object]:
+    return {"when": when, "seen_tokens": seen, "heldout_loss": loss}
+
+
+def test_the_report_of_a_flip_is_its_worst_step_and_the_way_back() -> None:
+    rows = [measured("start", 0, 9.0), measured("before flip", 100, 2.0), measured("after flip", 100, 2.2)]
+    assert flip_report(rows[:2]) == {}
+    assert flip_report(rows) == {"flip_shock": pytest.approx(0.2), "flip_recovered_after_tokens": None}
+    rows += [measured("after flip", 120, 2.5), measured("recovery", 140, 2.1), measured("recovery", 170, 2.0)]
+    assert flip_report(rows) == {"flip_shock": pytest.approx(0.5), "flip_recovered_after_tokens": 70}
+    gained = [measured("before flip", 100, 2.0), measured("after flip", 100, 1.9)]
+    assert flip_report(gained) == {"flip_shock": pytest.approx(-0.1), "flip_recovered_after_tokens": 0}

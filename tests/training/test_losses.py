@@ -1,12 +1,15 @@
 """The fused loss against the slow one, and the properties for which it was chosen."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from bitnet_core.training.losses import Counts, LossParts, LossWeights, Targets, distill_loss
 from tests.training.losses_reference import reference_loss
@@ -70,14 +73,15 @@ def gradients(
     st.integers(0, 6),
     st.sampled_from(TAUS),
     st.sampled_from([0.0, 0.25, 3.0]),
+    st.sampled_from([0.0, 0.5, 1.0]),
     st.sampled_from([0.3, 2.0, 12.0]),
     st.integers(1, 9),
 )
 def test_value_and_gradient_equal_the_slow_twin(
-    seed: int, n: int, k: int, tau: float, ce: float, sharpness: float, chunk: int
+    seed: int, n: int, k: int, tau: float, ce: float, kd: float, sharpness: float, chunk: int
 ) -> None:
     hidden, weight, targets = problem(seed, n, k, sharpness=sharpness)
-    weights = LossWeights(tau, ce, 0.2)
+    weights = LossWeights(tau, ce, 0.2, kd)
     parts, d_hidden, d_weight = gradients(hidden, weight, targets, weights, chunk)
     slow_hidden, slow_weight = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
     total, kl, ce_mean, fmt, agreement = reference_loss(
@@ -142,6 +146,71 @@ def test_the_kl_says_nothing_about_the_shape_of_the_tail() -> None:
     one = distill_loss(z, eye, targets, weights, counts_of(targets)).kl
     two = distill_loss(reshaped, eye, targets, weights, counts_of(targets)).kl
     torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 9))
+def test_the_whole_kl_is_the_coarse_one_and_that_of_the_tail(seed: int, k: int) -> None:
+    """KL(P‖S) = KL(coarse) + P_o · KL(tail ‖ tail): the loss leaves out exactly what a top-k row does not say."""
+    rng = torch.Generator().manual_seed(seed)
+    teacher, student = (
+        torch.log_softmax(torch.randn(4, V, dtype=torch.float64, generator=rng) * 2, dim=1) for _ in range(2)
+    )
+    top, ids = teacher.topk(k, dim=1)
+    tail = torch.ones_like(teacher, dtype=torch.bool).scatter(1, ids, False)
+    other, student_other = (one.masked_fill(~tail, -torch.inf).logsumexp(1) for one in (teacher, student))
+    _, _, targets = problem(seed, n=4, holes=False)
+    targets = dataclasses.replace(targets, topk_ids_NK=ids, topk_logprobs_NK=top, other_logprob_N=other)
+    coarse = distill_loss(student, torch.eye(V, dtype=torch.float64), targets, LossWeights(1.0), counts_of(targets))
+    whole = (teacher.exp() * (teacher - student)).sum(1)
+    gaps = (teacher - other[:, None]) - (student - student_other[:, None])
+    of_tail = (torch.where(tail, (teacher - other[:, None]).exp() * gaps, 0.0)).sum(1)
+    expected = (whole - other.exp() * of_tail).mean()
+    torch.testing.assert_close(coarse.kl, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_the_order_of_positions_changes_nothing() -> None:
+    hidden, weight, targets = problem(8, n=17)
+    order = torch.randperm(17, generator=torch.Generator().manual_seed(1))
+    shuffled = Targets(*(getattr(targets, field.name)[order] for field in dataclasses.fields(Targets)))
+    one, d_hidden, d_weight = gradients(hidden, weight, targets, LossWeights(), chunk=5)
+    two, e_hidden, e_weight = gradients(hidden[order], weight, shuffled, LossWeights(), chunk=5)
+    torch.testing.assert_close(torch.stack(two), torch.stack(one), rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(e_hidden, d_hidden[order], rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(e_weight, d_weight, rtol=1e-11, atol=1e-13)
+
+
+class _Largest(TorchDispatchMode):
+    """The most elements that any tensor of the vocabulary's width has had."""
+
+    def __init__(self, vocab: int) -> None:
+        super().__init__()
+        self.vocab, self.rows = vocab, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, Tensor) and self.vocab in tensor.shape:
+                self.rows = max(self.rows, tensor.numel() // self.vocab)
+        return out
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_tensor_of_all_positions_and_the_vocabulary_exists(dtype: torch.dtype) -> None:
+    """Not in the forward and not in the backward pass: a chunk of rows at most, and the head's own D."""
+    positions, chunk = 96, 16
+    rng = torch.Generator().manual_seed(0)
+    _, _, targets = problem(0, n=positions, holes=False)
+    hidden = torch.randn(positions, D, generator=rng).requires_grad_()
+    head = torch.randn(V, D, generator=rng).requires_grad_()
+    with _Largest(V) as seen:
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            parts = distill_loss(hidden, head, targets, LossWeights(), counts_of(targets), chunk=chunk)
+        parts.total.backward()
+    assert seen.rows == max(chunk, D)
+    with _Largest(V) as seen:  # and the check does see one
+        torch.nn.functional.cross_entropy(hidden @ head.T, targets.observed_N).backward()
+    assert seen.rows == positions
 
 
 def test_chunks_micro_batches_and_padding_candidates_change_nothing() -> None:

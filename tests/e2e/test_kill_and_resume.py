@@ -1,0 +1,125 @@
+"""`bitnet train` killed with -9 at random steps and resumed ends as if nothing had happened, to the last bit."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bitnet_core import process
+from bitnet_core.config import resolve
+from bitnet_core.events import read_events
+from bitnet_core.experiment import Experiment
+from bitnet_core.run_record import Run
+from bitnet_core.runs import launch
+from tests.traces.sets import write_set
+
+SETTINGS = """MINI_DIM=256
+MINI_LAYERS=2
+MINI_HEADS=4
+MAX_SEQ_LEN=24
+TRAIN_BATCH_SIZE=2
+TOTAL_STEPS=1000
+BUDGET_TOKENS=1600
+FLIP_FRACTION=0.5
+SCHEDULER_TMAX=50
+LOG_INTERVAL=1
+CHECKPOINT_INTERVAL=7
+FORCE_CPU=1
+DETERMINISTIC=1
+"""
+FIGURES = ("loss", "kl", "ce", "format", "agreement", "grad_norm", "lr", "seen_tokens", "activation_bits")
+HELD_OUT = ("heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement")
+KILLS = 2
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def experiment(folder: Path, policy: str) -> Path:
+    folder.mkdir()
+    (folder / ".env").write_text(f"{SETTINGS}FLIP_POLICY={policy}\n")
+    write_set(folder / "data", shards=1, sequences=60, length=12)
+    return folder
+
+
+def start(root: Path) -> Run:
+    return launch(resolve(root=root, environ={}, cwd=root).checked(), "train", {})
+
+
+def wait(run: Run, *, kill_at: int | None) -> None:
+    """Until its end, or kill it once a metric of that step is there."""
+    while run.is_active():
+        steps = [event["step"] for event in read_events(run.events_path) if event["kind"] == "metric"]
+        if kill_at is not None and steps and max(steps) >= kill_at:
+            pid = run.record().pid
+            if pid is not None and process.identify(pid) is not None:
+                os.killpg(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def metrics(runs: list[Run]) -> dict[tuple[Any, ...], list[Any]]:
+    """What was said last of each step; a step done twice must be the same twice."""
+    said: dict[tuple[Any, ...], list[Any]] = {}
+    for run in runs:
+        for event in read_events(run.events_path):
+            if event["kind"] != "metric":
+                continue
+            names = HELD_OUT if "heldout_loss" in event else FIGURES
+            key = (event["step"], event.get("when"), names is HELD_OUT)
+            values = [event.get(name) for name in names]
+            assert said.setdefault(key, values) == values, key
+    return said
+
+
+def last_checkpoint(root: Path) -> Any:
+    folder = Experiment.from_settings(resolve(root=root, environ={}, cwd=root).checked()).checkpoints
+    newest = max(folder.glob("mini_bitnet_step_*.pt"), key=lambda path: int(path.stem.rsplit("_", 1)[1]))
+    return newest.name, torch.load(newest, weights_only=True)
+
+
+def require_equal(one: Any, two: Any, where: str) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, two), where
+    elif isinstance(one, dict):
+        assert one.keys() == two.keys(), where
+        for key in one:
+            require_equal(one[key], two[key], f"{where}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(two), where
+        for place, (a, b) in enumerate(zip(one, two, strict=True)):
+            require_equal(a, b, f"{where}[{place}]")
+    else:
+        assert one == two, where
+
+
+@pytest.mark.parametrize("policy", ["hard", "ramp"])
+def test_killed_at_random_and_resumed_is_never_interrupted(tmp_path: Path, policy: str) -> None:
+    whole, killed = experiment(tmp_path / "whole", policy), experiment(tmp_path / "killed", policy)
+    run = start(whole)
+    wait(run, kill_at=None)
+    assert run.state() == "succeeded"
+    uninterrupted = metrics([run])
+    steps = max(step for step, *_ in uninterrupted)
+    flips = [event["step"] for event in read_events(run.events_path) if event["kind"] == "flip"]
+    assert 5 < flips[0] < steps
+
+    seed = random.randrange(1 << 30)  # another moment each time; a failure names it
+    draw = random.Random(seed)
+    moments = sorted([*(draw.randrange(2, steps - 1) for _ in range(KILLS - 1)), flips[0] + draw.randrange(3)])
+    runs = []
+    for moment in moments:
+        runs.append(start(killed))
+        wait(runs[-1], kill_at=moment)
+    runs.append(start(killed))
+    wait(runs[-1], kill_at=None)
+    assert runs[-1].state() == "succeeded", f"seed {seed}, killed at {moments}"
+    assert "interrupted" in [one.state() for one in runs]
+    assert metrics(runs) == uninterrupted, f"seed {seed}, killed at {moments}"
+    names, states = zip(*(last_checkpoint(root) for root in (whole, killed)), strict=True)
+    assert names[0] == names[1]
+    for part in ("model", "optimizer", "rng", "sampler", "step", "seen_tokens", "activation_bits", "recipe"):
+        require_equal(states[0][part], states[1][part], f"seed {seed}, killed at {moments}: {part}")
