@@ -6,9 +6,10 @@ sequence is a few slices of it. It must not know torch: batching belongs to trai
 Shapes: S sequences, P prompt tokens, C completion tokens, K candidates (padded to the set's top-k).
 """
 
+import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -72,44 +73,65 @@ class TraceSequence:
     sequence_hash: str
 
 
+@dataclass(frozen=True)
+class _Index:
+    """Which sequences of all batches are meant, and what is known of each without reading it."""
+
+    places_S: Int64
+    heldout_S: Bool
+    prompt_lengths_S: Int64
+    completion_lengths_S: Int64
+
+    @classmethod
+    def of(cls, batches: Sequence["_MappedBatch"]) -> "_Index":
+        return cls(
+            np.arange(sum(batch.count for batch in batches)),
+            _with_both_sides(batches),
+            _joined(np.diff(batch.prompt_ids.starts) for batch in batches),
+            _joined(np.diff(batch.completion_ids.starts) for batch in batches),
+        )
+
+    def only(self, chosen: Int64) -> "_Index":
+        return _Index(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+
+def _joined(parts: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return np.concatenate([np.zeros(0, np.int64), *parts])
+
+
+def _with_both_sides(batches: Sequence["_MappedBatch"]) -> Bool:
+    """Which are held out. The prompt with the lowest hash changes over when a side would be empty."""
+    heldout_S = _joined(batch.heldout_S for batch in batches).astype(bool)
+    if not len(heldout_S) or (heldout_S.any() and not heldout_S.all()):
+        return heldout_S
+    hashes = pa.chunked_array([batch.hashes for batch in batches])
+    lowest, highest = pc.min_max(hashes).as_py().values()
+    if lowest == highest:
+        return np.zeros_like(heldout_S)
+    changed: Bool = heldout_S ^ pc.equal(hashes, lowest).to_numpy()
+    return changed
+
+
 class MappedSequences(Sequence[TraceSequence]):
-    """Sequences of a mapped file, each made of views when it is asked for."""
+    """Sequences of a mapped file, each made of views when it is asked for. `content_hash` is of all in them."""
 
-    def __init__(self, batches: Sequence["_MappedBatch"], top_k: int, content_hash: str) -> None:
-        self._batches, self._top_k = batches, top_k
+    def __init__(
+        self, batches: Sequence["_MappedBatch"], top_k: int, content_hash: str, index: _Index | None = None
+    ) -> None:
+        self._batches, self._top_k, self.content_hash = batches, top_k, content_hash
         self._starts = np.cumsum([0, *(batch.count for batch in batches)])
-        self._places_S = np.arange(self._starts[-1])
-        self._heldout_S = _joined(batch.heldout_S for batch in batches).astype(bool)
-        self.prompt_lengths_S = _joined(np.diff(batch.prompt_ids.starts) for batch in batches)
-        self.completion_lengths_S = _joined(np.diff(batch.completion_ids.starts) for batch in batches)
-        self.content_hash = content_hash
-        """Of everything in these sequences."""
-        self._balance()
-
-    def _balance(self) -> None:
-        """Guarantee a train and a held-out side: the prompt with the lowest hash changes over when one is empty."""
-        if not len(self) or (self._heldout_S.any() and not self._heldout_S.all()):
-            return
-        hashes = pa.chunked_array([batch.hashes for batch in self._batches])
-        lowest, highest = pc.min_max(hashes).as_py().values()
-        if lowest == highest:
-            self._heldout_S[:] = False
-        else:
-            self._heldout_S ^= pc.equal(hashes, lowest).to_numpy()
+        self._index = _Index.of(batches) if index is None else index
+        self.prompt_lengths_S = self._index.prompt_lengths_S
+        self.completion_lengths_S = self._index.completion_lengths_S
 
     def side(self, *, heldout: bool) -> "MappedSequences":
         """The sequences that are, or are not, held out; in their order."""
-        chosen = object.__new__(MappedSequences)
-        places = np.flatnonzero(self._heldout_S == heldout)
-        chosen._batches, chosen._top_k, chosen._starts = self._batches, self._top_k, self._starts
-        chosen._places_S, chosen._heldout_S = self._places_S[places], self._heldout_S[places]
-        chosen.prompt_lengths_S = self.prompt_lengths_S[places]
-        chosen.completion_lengths_S = self.completion_lengths_S[places]
-        chosen.content_hash = hashlib.sha256(f"{self.content_hash} {heldout}".encode()).hexdigest()
-        return chosen
+        index = self._index.only(np.flatnonzero(self._index.heldout_S == heldout))
+        content_hash = hashlib.sha256(f"{self.content_hash} {heldout}".encode()).hexdigest()
+        return MappedSequences(self._batches, self._top_k, content_hash, index)
 
     def __len__(self) -> int:
-        return len(self._places_S)
+        return len(self._index.places_S)
 
     @overload
     def __getitem__(self, place: int) -> TraceSequence: ...
@@ -118,14 +140,10 @@ class MappedSequences(Sequence[TraceSequence]):
     def __getitem__(self, place: int | slice) -> TraceSequence | list[TraceSequence]:
         if isinstance(place, slice):
             return [self[index] for index in range(*place.indices(len(self)))]
-        at = int(self._places_S[place])
+        at = int(self._index.places_S[place])
         number = int(np.searchsorted(self._starts, at, side="right")) - 1
         row = at - int(self._starts[number])
-        return self._batches[number].sequence(row, self._top_k, heldout=bool(self._heldout_S[place]))
-
-
-def _joined(parts: Iterator[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    return np.concatenate([np.zeros(0, np.int64), *parts])
+        return self._batches[number].sequence(row, self._top_k, heldout=bool(self._index.heldout_S[place]))
 
 
 @dataclass(frozen=True)
@@ -204,7 +222,8 @@ def _mapped(
     """Map the cached file, made first if it isn't there or can't be read."""
     try:
         found = _map(path)
-        path.touch()
+        with contextlib.suppress(OSError):  # a cache that may only be read
+            path.touch()
         return found
     except (OSError, pa.ArrowException):
         pass
