@@ -23,7 +23,8 @@ def results() -> ModuleType:
 
 
 def row(when: str, kl: float, ce: float) -> dict[str, Any]:
-    return {"kind": "metric", "when": when, "heldout_kl": kl, "heldout_ce": ce, "peak_rss_bytes": 1_000_000_000}
+    figures = {"heldout_kl": kl, "heldout_ce": ce, "heldout_loss": kl + ce}
+    return {"kind": "metric", "when": when, "peak_rss_bytes": 1_000_000_000} | figures
 
 
 def run(ce: float, *, state: str = "succeeded", flips: tuple[float, ...] = ()) -> list[dict[str, Any]]:
@@ -66,7 +67,7 @@ def test_differences_are_paired_by_seed_and_what_is_missing_is_said(results: Mod
     assert "-0.375 (-0.500 … -0.250): -0.500, -0.250" in text
     assert "full-seed2, a8-seed1, a8-seed2, ramp-seed1, ramp-seed2" in text
     assert "| kd |" in text and "3.500 (3.000 … 4.000)" in text
-    assert "| 0.010 (0.010 … 0.010) | 0.020 (0.020 … 0.020) | 1,234, 1,234 | 0 |" in text
+    assert "| 0.010 (0.010 … 0.010) | 0.020 (0.020 … 0.020) | 0.030 (0.030 … 0.030) | 1,234, 1,234 | 0 |" in text
 
 
 def test_the_commands_name_settings_that_exist(results: ModuleType) -> None:
