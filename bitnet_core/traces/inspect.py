@@ -53,6 +53,8 @@ class Stats:
     """What collection counted, summed over the shards."""
     rejected: Counter[str] = field(default_factory=Counter)
     answered: int = 0
+    broken: Counter[str] = field(default_factory=Counter)
+    """Rows or sequences that break a rule, by rule."""
 
     def add(self, shard: Shard, window: Window) -> None:
         self.sequences += len(window.streams)
@@ -64,6 +66,7 @@ class Stats:
             self.finish[str(count["values"])] += count["counts"]
         bad_N = np.zeros(len(window.rows), bool)
         for fault in shard.faults(window):
+            self.broken[fault.reason] += len(fault.rows)
             if fault.path == shard.path:
                 bad_N[fault.rows - window.first_row] = True
         self.rows += len(window.rows)
@@ -94,6 +97,7 @@ class Stats:
             "rows": self.rows,
             "positions_without_row": self.completion_tokens - self.rows,
             "faulty_rows": self.faulty_rows,
+            "broken_rules": dict(self.broken.most_common()),
             "candidates_per_row": _ratio(self.candidates, sound),
             "mean_coverage": _ratio(self.coverage, sound),
             "sampled_in_top_share": _ratio(self.sampled_in_top, sound),
@@ -148,7 +152,7 @@ def stats_text(report: dict[str, Any]) -> str:
         ["candidates per row", f"{number(report['candidates_per_row'])} of at most {report['top_k']}"],
         ["mean coverage of the top-k", number(report["mean_coverage"])],
         ["sampled token in the top-k", number(report["sampled_in_top_share"])],
-        ["ended by", ", ".join(f"{name} {count:,}" for name, count in report["finish_reasons"].items())],
+        ["ended by", ", ".join(f"{name} {count:,}" for name, count in report["finish_reasons"].items()) or "–"],
     ]
     most = max((bin_["rows"] for bin_ in report["other_mass_histogram"]), default=0)
     histogram = [
@@ -163,6 +167,7 @@ def stats_text(report: dict[str, Any]) -> str:
     invalid: list[list[Any]] = [["rows that break a rule", _of(report["faulty_rows"], rows)]]
     invalid.append(["tokens without a teacher's row", _of(report["positions_without_row"], tokens)])
     counts = report["collection_counts"]
+    invalid += [[f"  {reason}", f"{count:,}"] for reason, count in report["broken_rules"].items()]
     for name, meaning in _COUNTED.items():
         if counts.get(name):
             invalid.append([meaning, _of(counts[name], rows)])
@@ -172,10 +177,10 @@ def stats_text(report: dict[str, Any]) -> str:
         invalid.append([f"answers rejected: {reason}", _of(count, report["answers"])])
     parts = [
         render_table("traces", ["figure", "value"], figures),
-        render_table("mass outside the top-k", ["other mass", "rows", "share", ""], histogram),
+        render_table("mass outside the top-k", ["other mass", "rows", "share", "drawn"], histogram),
         render_table("invalid, by reason", ["what", "how many"], invalid),
     ]
-    if report["faulty_rows"]:
+    if report["broken_rules"]:
         parts.append("`bitnet traces validate` names the rows.")
     return "\n\n".join(parts)
 
@@ -272,6 +277,8 @@ def show(data_dir: Path, prompt_idx: int | None, most_rows: int) -> dict[str, An
                 for fault in shard.faults(window):
                     raise fault.error()
                 return _sequence(window, at.index(wanted), tokenizer, most_rows)
+    if prompt_idx is None:
+        raise BitnetError(f"The traces in {data_dir} hold no sequence; run `bitnet collect` again.")
     raise UsageError(f"{data_dir} has no sequence {prompt_idx}; `bitnet traces stats` says how many there are.")
 
 

@@ -27,6 +27,8 @@ Bool = npt.NDArray[np.bool_]
 AGAIN = "move it away and run `bitnet collect` again (what the teacher already said is kept)"
 _MASS_TOLERANCE = 1e-3
 """Stored float32 logprobs of at most a few hundred candidates sum to 1 within this."""
+_RISE = 1e-6
+_UNKNOWN, _EARLIER = -1, -2
 _WINDOW_SEQUENCES = 1024
 _WINDOW_TOKENS = 1 << 16
 _READ_ROWS = 1 << 14
@@ -73,7 +75,7 @@ class Window:
     rows: pa.Table
     first_row: int
     sequence_N: Int64
-    """Which of the window's sequences a row belongs to; -1 where the stream file has none."""
+    """Which of the window's sequences a row belongs to; _UNKNOWN: none of the file, _EARLIER: of a past window."""
     topk_ids: Ragged
     topk_logprobs: Ragged
 
@@ -153,12 +155,12 @@ def _null_faults(path: Path, table: pa.Table, first: int) -> Iterator[Fault]:
 def _row_rules(window: Window, metadata: schema.TraceMetadata, stream: str) -> Iterator[tuple[Bool, str]]:
     ids, logprobs = window.topk_ids, window.topk_logprobs
     rows = len(window.rows)
-    unknown_N = window.sequence_N < 0
+    unknown_N = window.sequence_N == _UNKNOWN
     if unknown_N.any():
         yield unknown_N, f"prompt_idx {window.column('prompt_idx')[unknown_N.argmax()]} is not in {stream}"
-    back_N = np.zeros(rows, bool)
-    known = np.flatnonzero(~unknown_N)
-    back_N[known[1:]] = np.diff(window.sequence_N[known]) < 0
+    back_N = window.sequence_N == _EARLIER
+    known = np.flatnonzero(window.sequence_N >= 0)
+    back_N[known[1:]] |= np.diff(window.sequence_N[known]) < 0
     yield back_N, f"prompt_idx goes back in the order of {stream}"
     uneven_N = ids.lengths != logprobs.lengths
     yield uneven_N, "topk_ids and topk_logprobs differ in length"
@@ -168,12 +170,16 @@ def _row_rules(window: Window, metadata: schema.TraceMetadata, stream: str) -> I
     strange_M = ~np.isfinite(logprobs.values) | (logprobs.values > 0)
     strange_N = _rows_with(strange_M, logprobs)
     yield strange_N, "a logprob is not a finite number of at most 0"
+    rises_M = np.zeros(len(logprobs.values), bool)
+    with np.errstate(invalid="ignore"):  # infinities are named above
+        rises_M[1:] = (np.diff(logprobs.values) > _RISE) & (np.diff(logprobs.owners) == 0)
+    yield _rows_with(rises_M, logprobs), "the candidates are not most likely first"
     other_N = window.column("other_logprob")
     bad_other_N = ~np.isfinite(other_N) | (other_N > 0)
     yield bad_other_N, "other_logprob is not a finite number of at most 0"
     yield _repeats(ids), "a candidate appears twice"
     sound_M = np.where(strange_M, 0.0, logprobs.values.astype(np.float64))
-    mass_N = np.bincount(logprobs.owners, np.exp(sound_M), minlength=rows)
+    mass_N = np.bincount(logprobs.owners, np.exp(sound_M), minlength=rows).astype(np.float64)  # int64 of nothing
     mass_N += np.exp(np.where(bad_other_N, 0.0, other_N.astype(np.float64)))
     yield ~(strange_N | bad_other_N) & (np.abs(mass_N - 1) > _MASS_TOLERANCE), "the probabilities don't sum to 1"
     for name in ("tokenizer_hash", "template_hash"):
@@ -341,7 +347,8 @@ class _Rows:
         self._waiting = [table.slice(count)]
         self._places_N, self._reached_N = self._places_N[count:], self._reached_N[count:]
         self._first_row += count
-        return table.slice(0, count), first_row, np.where(places_N < 0, -1, places_N - base)
+        relative_N = np.where(places_N < base, _EARLIER, places_N - base)
+        return table.slice(0, count), first_row, np.where(places_N < 0, _UNKNOWN, relative_N)
 
 
 def _window(streams: pa.Table, first: int, rows: pa.Table, first_row: int, sequence_N: Int64) -> Window:

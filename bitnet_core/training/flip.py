@@ -15,7 +15,7 @@ class FlipSchedule:
 
     Seen tokens are the supervised completion tokens of completed optimizer steps. The first step that starts
     with that many seen is the first at 4 bits, however the tokens were cut into batches or runs. With the policy
-    `ramp` the first layer flips there, and the last when `ramp_fraction` of the budget more was seen.
+    `ramp` the first layer flips there, and the last when `ramp_fraction` of the budget more was seen, or all of it.
     """
 
     budget_tokens: int
@@ -33,7 +33,9 @@ class FlipSchedule:
         """Seen tokens from which every layer is at 4 bits."""
         if self.policy == "hard":
             return self.threshold
-        return self._tokens(Decimal(repr(self.fraction)) + Decimal(repr(self.ramp_fraction)))
+        # Never past the budget: what is left at its end is one student, not half of two.
+        share = min(Decimal(1), Decimal(repr(self.fraction)) + Decimal(repr(self.ramp_fraction)))
+        return self._tokens(share)
 
     def bits(self, seen_tokens: int) -> int:
         """Bits of the layer that flips first."""

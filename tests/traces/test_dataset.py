@@ -168,8 +168,14 @@ def swapped(rows: list[dict[str, object]]) -> None:
     rows[:] = [row for row in rows if row["prompt_idx"] != 0] + first
 
 
+def reversed_row(rows: list[dict[str, Any]]) -> None:
+    for column in ("topk_ids", "topk_logprobs"):
+        rows[5][column] = rows[5][column][::-1]
+
+
 MORE_FAULTS: dict[str, tuple[str, Callable[[list[dict[str, object]]], object], str]] = {
     "back": (schema.kd_shard(0), swapped, "prompt_idx goes back in the order of kd_stream_000.parquet"),
+    "rising": (schema.kd_shard(0), reversed_row, "row 5: the candidates are not most likely first"),
     "twice": (schema.kd_stream(0), set_in(4, "prompt_idx", 3), "row 4: prompt_idx 3 appears in two places"),
     "no streams": (schema.kd_stream(0), list.clear, "row 0: prompt_idx 0 is not in kd_stream_000.parquet"),
     "null hash": (schema.kd_stream(0), set_in(5, "sequence_hash", None), "row 5: sequence_hash is null"),
@@ -184,12 +190,23 @@ def test_a_fault_is_named_wherever_the_window_ends(
     data: Path, fault: str, reads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "_READ_ROWS", reads)
+    monkeypatch.setattr(shards, "_WINDOW_SEQUENCES", min(reads, 1024))
     name, change, said = MORE_FAULTS[fault]
     rewrite(data / name, change)
     with pytest.raises(BitnetError) as caught:
         load_traces(data, TOP_K)
     assert said in str(caught.value)
     assert name in str(caught.value)
+
+
+def test_a_set_without_any_teacher_row_is_read(data: Path) -> None:
+    """Its positions are trained by cross-entropy alone."""
+    for shard in (0, 1):
+        rewrite(data / schema.kd_shard(shard), list.clear)
+    traces = load_traces(data, TOP_K)
+    assert len(traces.sequences) == 20
+    assert not any(one.kd_valid_C.any() for one in traces.sequences)
+    assert not top1_counts(traces.sequences, traces.vocab_size).any()
 
 
 # -- a set larger than what may be held --------------------------------------------------------------

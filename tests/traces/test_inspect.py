@@ -113,6 +113,26 @@ def test_a_sequence_is_shown_with_its_text_rebuilt(data: Path) -> None:
     assert "more positions" in inspect.show_text(inspect.show(data, None, 3))
 
 
+def test_a_set_without_rows_or_without_sequences_is_told(data: Path) -> None:
+    for shard in (0, 1):
+        rewrite(data / schema.kd_shard(shard), list.clear)
+    assert "rows (tokens with a teacher)  0 (0.0 %)" in inspect.stats_text(inspect.stats(data))
+    assert inspect.validate(data) == []
+    for shard in (0, 1):
+        rewrite(data / schema.kd_stream(shard), list.clear)
+    assert inspect.stats_text(inspect.stats(data))
+    with pytest.raises(BitnetError, match="hold no sequence"):
+        inspect.show(data, None, 5)
+
+
+def test_broken_rules_are_told_by_reason(data: Path) -> None:
+    rewrite(data / schema.kd_shard(0), set_in(0, "teacher_sample_id", 3))
+    found = inspect.stats(data)
+    (reason,) = found["broken_rules"]
+    assert "teacher_sample_id" in reason
+    assert reason in inspect.stats_text(found)
+
+
 def test_text_that_differs_is_said(data: Path) -> None:
     rewrite(data / schema.kd_stream(0), set_in(0, "completion_text", "another"))
     assert "NOT as stored, which is 'another'" in inspect.show_text(inspect.show(data, 0, 5))
