@@ -253,7 +253,8 @@ class Trainer:
             found = self._measure()
             self.activations = self._watch_activations()
             row |= found.metrics() | self.activations
-            if when in ("checkpoint", "end") and found.loss < self.best.get("heldout_loss", math.inf):
+            kept = when == "end" or (when == "checkpoint" and not self.divergence.suspected)
+            if kept and found.loss < self.best.get("heldout_loss", math.inf):
                 self.best = {"step": self.step, "heldout_loss": found.loss}
             self.ctx.metric(**row)
         self.evaluations.append(row)
@@ -373,6 +374,7 @@ class Trainer:
             "budget_tokens": self.options.flip.budget_tokens,
             "flip_at_tokens": self.options.flip.threshold,
             "activation_bits": self.student.activation_bits,
+            "layers_at_4_bits": self.student.layer_bits.count(BITS_AFTER),
             "nonfinite": self.refused,
             "dtype": self.stepper.precision.name,
             "device": str(self.device),
