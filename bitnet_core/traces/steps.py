@@ -1,11 +1,15 @@
-"""One step of the teacher as the provider told it, and the rule for its probability mass (DESIGN §6).
+"""Steps of the teacher as the provider told them, and the rule for their probability mass (DESIGN §6).
 
-Pure: no tokenizer, no provider, no files.
+A single step is a `TeacherStep`; a whole completion is a `Completion`: arrays of token numbers, so that millions
+of steps cost neither objects nor time. Pure: no tokenizer, no provider, no files.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 EPSILON = 1e-6
 """The least mass that Other keeps when rounding leaves it none."""
@@ -67,3 +71,86 @@ def log_sum_exp(logprobs: Sequence[float]) -> float:
     if math.isinf(highest):
         return highest
     return highest + math.log(math.fsum(math.exp(logprob - highest) for logprob in logprobs))
+
+
+class TokenTable:
+    """Numbers the distinct tokens that a teacher has named, so that a step holds small integers alone.
+
+    A token is its id (-1 where the provider gives none) and its exact bytes; two tokens with one id and other
+    bytes are two entries. Entries are never removed or renumbered.
+    """
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.spellings: list[bytes] = []
+        self._numbers: dict[tuple[int, bytes], int] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def number(self, index: int, data: bytes) -> int:
+        """The number of a token, a new one for one not met before."""
+        found = self._numbers.get((index, data))
+        if found is None:
+            found = self._numbers[index, data] = len(self.ids)
+            self.ids.append(index)
+            self.spellings.append(data)
+        return found
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The steps of one answer, as columns; N steps, at most K candidates each, as the provider told them.
+
+    Candidates stand most likely first, each once; the rest of a row is padded (-1 and -inf).
+    """
+
+    table: TokenTable
+    sampled_N: npt.NDArray[np.int32]
+    logprobs_N: npt.NDArray[np.float64]
+    tops_NK: npt.NDArray[np.int32]
+    top_logprobs_NK: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.sampled_N)
+
+    @classmethod
+    def of(cls, steps: Sequence[TeacherStep], table: TokenTable) -> "Completion":
+        """From single steps; the candidates of each are put in order."""
+        width = max((len(step.top_logprobs) for step in steps), default=0)
+        tops_NK = np.full((len(steps), width), -1, np.int32)
+        top_logprobs_NK = np.full((len(steps), width), -np.inf)
+        for row, step in enumerate(steps):
+            # NaN sorts last: the fault is found wherever it stands.
+            order = sorted(range(len(step.top_logprobs)), key=lambda place: -_sortable(step.top_logprobs[place]))
+            for column, place in enumerate(order):
+                tops_NK[row, column] = table.number(step.top_ids[place], step.top_bytes[place])
+                top_logprobs_NK[row, column] = step.top_logprobs[place]
+        return cls(
+            table,
+            np.array([table.number(step.token_id, step.data) for step in steps], np.int32),
+            np.array([step.logprob for step in steps], np.float64),
+            tops_NK,
+            top_logprobs_NK,
+        )
+
+    def step(self, row: int) -> TeacherStep:
+        """One step on its own."""
+        kept = self.tops_NK[row] >= 0
+        tops = self.tops_NK[row][kept].tolist()
+        return TeacherStep(
+            token_id=self.table.ids[self.sampled_N[row]],
+            data=self.table.spellings[self.sampled_N[row]],
+            logprob=float(self.logprobs_N[row]),
+            top_ids=tuple(self.table.ids[number] for number in tops),
+            top_bytes=tuple(self.table.spellings[number] for number in tops),
+            top_logprobs=tuple(self.top_logprobs_NK[row][kept].tolist()),
+        )
+
+    def text(self) -> bytes:
+        """The bytes of all sampled tokens, joined."""
+        return b"".join(self.table.spellings[number] for number in self.sampled_N.tolist())
+
+
+def _sortable(logprob: float) -> float:
+    return -math.inf if math.isnan(logprob) else logprob

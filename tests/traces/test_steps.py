@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.traces.steps import EPSILON, TeacherStep, fault, log_sum_exp, settle_mass
+from bitnet_core.traces.steps import EPSILON, Completion, TeacherStep, TokenTable, fault, log_sum_exp, settle_mass
 
 getcontext().prec = 60
 
@@ -72,3 +72,29 @@ def test_garbage_is_named(bad: TeacherStep, reason: str) -> None:
 def test_good_steps_have_no_fault() -> None:
     assert fault(step(-0.1, -3.0)) is None
     assert fault(step(math.log(0.6), math.log(0.4001))) is None
+
+
+_STEP = st.builds(
+    lambda token_id, data, logprob, tops: TeacherStep(
+        token_id, data, logprob, tuple(t[0] for t in tops), tuple(t[1] for t in tops), tuple(t[2] for t in tops)
+    ),
+    st.integers(-1, 5),
+    st.binary(max_size=3),
+    st.floats(-20, 0),
+    st.lists(st.tuples(st.integers(-1, 5), st.binary(max_size=3), st.floats(-20, 0)), max_size=6),
+)
+
+
+@given(st.lists(_STEP, max_size=8))
+def test_a_completion_gives_back_its_steps_with_candidates_in_order(steps: list[TeacherStep]) -> None:
+    table = TokenTable()
+    completion = Completion.of(steps, table)
+    assert len(completion) == len(steps)
+    assert completion.text() == b"".join(step.data for step in steps)
+    for row, step in enumerate(steps):
+        back = completion.step(row)
+        assert (back.token_id, back.data, back.logprob) == (step.token_id, step.data, step.logprob)
+        assert list(back.top_logprobs) == sorted(step.top_logprobs, reverse=True)
+        said = zip(step.top_ids, step.top_bytes, step.top_logprobs, strict=True)
+        assert sorted(zip(back.top_ids, back.top_bytes, back.top_logprobs, strict=True)) == sorted(said)
+    assert len(set(zip(table.ids, table.spellings, strict=True))) == len(table)
