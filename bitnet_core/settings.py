@@ -182,7 +182,12 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _int("KD_MAX_TOKENS_PER_PROMPT", "512", "Longest answer collected.", 1, 1 << 20, "tokens"),
         _path("KD_PROMPTS_FILE", "", "Prompts to collect from; empty = the packaged ones."),
         _int("KD_NUM_PROMPTS", "100", "How many prompts to collect from.", 1, 1 << 30),
-        _int("KD_CONCURRENCY", "4", "Requests under way at once.", 1, 1024),
+        _int("KD_CONCURRENCY", "", "Most requests under way at once; empty = 4 embedded, 8 hf, 32 else.", 1, 1024),
+        _int("KD_SHARD_SEQUENCES", "256", "Sequences in one shard.", 1, 1 << 20),
+        _int("KD_MAX_TOKENS_TOTAL", "", "Tokens, prompts included, that collecting may use in all.", 1, 1 << 50),
+        _int("KD_MAX_REQUESTS", "", "Requests that collecting may send in all.", 1, 1 << 40),
+        _float("KD_MAX_USD", "", "US dollars that collecting may spend in all, by the price file.", 0),
+        _path("KD_PRICES_FILE", "", "Prices to reckon with; empty = the packaged, dated ones."),
     ),
     "Student": (
         _text("TOKENIZER_NAME", "", "The student's tokenizer; empty = the embedded teacher's."),

@@ -1,27 +1,53 @@
-"""JSON over HTTP with retries: the only module that imports httpx. It must not know what a chat is."""
+"""JSON over HTTP with retries and streams: the only module that imports httpx. It must not know what a chat is."""
 
 import asyncio
 import contextlib
 import datetime as dt
 import email.utils
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 import stamina
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.providers.pace import Pace
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
+WHOLE_SECONDS = 1200.0
 ATTEMPTS = 6
+_REFUSALS = 60
+"""A rate limit is no failure: waiting for it is not counted among the attempts, but it has an end."""
 _LONGEST_WAIT = 300.0
+_LEAST_REST = 0.1
 _RETRIED = frozenset({408, 409, 429})
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
+_SPENT_SIGNS = ("insufficient balance", "credit balance is too low", "insufficient credits", "spending limit")
+_REMAINING = ("x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining", "x-ratelimit-remaining")
+_RESET = ("x-ratelimit-reset-requests", "anthropic-ratelimit-requests-reset", "x-ratelimit-reset")
+_TOKENS_LEFT = ("x-ratelimit-remaining-tokens", "anthropic-ratelimit-tokens-remaining")
+_TOKENS_RESET = ("x-ratelimit-reset-tokens", "anthropic-ratelimit-tokens-reset")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_EPOCH = 1e9
+
+_T = TypeVar("_T")
+
+
+class Watch(Protocol):
+    """Told of each sending of one request: before it, and after one that brought nothing to keep."""
+
+    async def sent(self) -> None: ...
+
+    async def failed(self, *, replied: bool) -> None: ...
+
 
 OnRetry = Callable[[str, float | None], None]
 """Called with (why, seconds until the next attempt)."""
@@ -31,6 +57,10 @@ class Unreachable(BitnetError):
     """No answer from the address at all."""
 
 
+class StreamCut(Exception):
+    """A stream of events broke after it had begun."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """One answer, whatever its status; `payload` is None when the body is no JSON."""
@@ -38,21 +68,36 @@ class Reply:
     status: int
     body: bytes
     payload: Any
-    content_type: str
+    content_type: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def error(self) -> Mapping[str, Any] | None:
-        """The error object of an OpenAI-like body, also one sent with status 200."""
-        if not isinstance(self.payload, dict):
+        """The error object of a body, also of one sent with status 200."""
+        payload = self.payload[0] if isinstance(self.payload, list) and self.payload else self.payload
+        if not isinstance(payload, dict):
             return None
-        error = self.payload.get("error")
+        error = payload.get("error")
         if isinstance(error, dict):
             return error
         if isinstance(error, str):
             return {"message": error}
-        if self.status >= 400 and isinstance(self.payload.get("message"), str):
-            return self.payload
+        if self.status >= 400 and isinstance(payload.get("message"), str):
+            return payload
         return None
+
+    @property
+    def quota_spent(self) -> bool:
+        """Waiting brings a rate back, but no money: some servers tell the two apart in the body alone."""
+        if self.status == 402:
+            return True
+        error = self.error or {}
+        if _SPENT_CODES & {str(error.get("code")), str(error.get("type"))}:
+            return True
+        low = str(error.get("message", "")).lower()
+        if self.status >= 400 and any(sign in low for sign in _SPENT_SIGNS):
+            return True
+        return self.status == 429 and "perday" in json.dumps(error.get("details", "")).lower()
 
 
 class _Again(Exception):
@@ -64,31 +109,39 @@ class _Again(Exception):
         self.reason = reason
         self.wait = wait
 
+    @property
+    def limited(self) -> bool:
+        return self.reply is not None and self.reply.status == 429
+
 
 class JsonClient:
-    """An async client of one address; `key` goes into the Authorization header and nowhere else."""
+    """An async client of one address. `headers` carry the key, and are shown nowhere."""
 
     def __init__(
         self,
         base_url: str,
-        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
         *,
         connections: int = 64,
         read_seconds: float = READ_SECONDS,
+        whole_seconds: float = WHOLE_SECONDS,
         on_retry: OnRetry | None = None,
         first_wait: float = 0.5,
+        pace: Pace | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise BitnetError(f"{base_url or 'An empty address'} is not an http(s) address; correct the base URL.")
-        if key is not None and not (key.isascii() and key.isprintable()):
+        if any(not (value.isascii() and value.isprintable()) for value in (headers or {}).values()):
             raise BitnetError(f"The key for {self.base_url} holds characters that no key has; enter it again.")
+        self.pace = pace or Pace(connections)
         self._read_seconds = read_seconds
+        self._whole_seconds = whole_seconds
         self._on_retry = on_retry
         self._first_wait = first_wait
         self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers=dict(headers or {}),
             timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             # A proxy set for the outside world has no business between us and our own machine.
@@ -103,18 +156,66 @@ class JsonClient:
     ) -> None:
         await self._client.aclose()
 
-    async def post(self, path: str, payload: Mapping[str, Any], *, attempts: int = ATTEMPTS) -> Reply:
+    async def post(
+        self,
+        path: str,
+        payload: Mapping[str, Any],
+        *,
+        attempts: int = ATTEMPTS,
+        watch: Watch | None = None,
+    ) -> Reply:
         """Send JSON, retrying what may pass: 408, 409, 429 (not a spent quota), 5xx and a broken transport.
 
-        Returns the last reply, of whatever status. Unreachable when no attempt got one.
+        Returns the last reply, of whatever status; `watch` is told of each sending. Unreachable when no attempt got
+        a reply.
         """
-        return await self._send("POST", path, payload, attempts)
+        return await self._tried(lambda: self._once("POST", path, payload), attempts, watch)
 
-    async def _send(self, method: str, path: str, payload: Mapping[str, Any], attempts: int) -> Reply:
-        number = 0
+    async def get(self, path: str, *, attempts: int = 2) -> Reply:
+        """As `post`, for what is only read."""
+        return await self._tried(lambda: self._once("GET", path, None), attempts, None)
+
+    async def stream(
+        self,
+        path: str,
+        payload: Mapping[str, Any],
+        on_event: Callable[[str], None],
+        *,
+        attempts: int = ATTEMPTS,
+        watch: Watch | None = None,
+    ) -> Reply | None:
+        """Call `on_event` with the data of each server-sent event; None at the stream's end.
+
+        Returns the reply instead where the server refuses or does not stream. What breaks before the first event
+        is tried again like a `post`; StreamCut for what breaks after.
+        """
+
+        async def once() -> Reply | None:
+            return await self._once_streamed(path, payload, on_event)
+
+        return await self._tried(once, attempts, watch)
+
+    async def _tried(self, once: Callable[[], Awaitable[_T]], attempts: int, watch: Watch | None) -> _T | Reply:
+        failures = refusals = 0
+
+        def backoff(error: Exception) -> bool | dt.timedelta:
+            nonlocal failures, refusals
+            if not isinstance(error, _Again):
+                return False
+            refusals += error.limited
+            failures += not error.limited
+            more = failures < attempts and refusals < (_REFUSALS if attempts > 2 else attempts)
+            if more and self._on_retry is not None:
+                self._on_retry(error.reason, error.wait)
+            if not more:
+                return False
+            if error.limited:  # the pace holds all back, this one among them
+                return dt.timedelta(0)
+            return True if error.wait is None else dt.timedelta(seconds=error.wait)
+
         tries = stamina.retry_context(
-            on=lambda error: self._backoff(error, more=number < attempts),
-            attempts=attempts,
+            on=backoff,
+            attempts=None,
             timeout=None,
             wait_initial=self._first_wait,
             wait_max=30.0,
@@ -122,9 +223,22 @@ class JsonClient:
         )
         try:
             async for attempt in tries:
-                number = attempt.num
                 with attempt:
-                    return await self._once(method, path, payload)
+                    async with self.pace.turn() as began:
+                        if watch is not None:
+                            await watch.sent()
+                        try:
+                            found = await once()
+                        except _Again as again:
+                            if watch is not None:
+                                await watch.failed(replied=again.reply is not None)
+                            if again.limited:
+                                self.pace.refused(began, max(again.wait or 0.0, _LEAST_REST))
+                            elif again.wait is not None:
+                                self.pace.pause(again.wait)
+                            raise
+                        self.pace.answered(began)
+                        return found
         except _Again as failure:
             if failure.reply is not None:
                 return failure.reply
@@ -134,24 +248,62 @@ class JsonClient:
             ) from None
         raise AssertionError("stamina ends with a result or the last error")
 
-    def _backoff(self, error: Exception, *, more: bool) -> bool | dt.timedelta:
-        if not isinstance(error, _Again):
-            return False
-        if self._on_retry is not None and more:
-            self._on_retry(error.reason, error.wait)
-        return True if error.wait is None else dt.timedelta(seconds=error.wait)
+    async def _once(self, method: str, path: str, payload: Mapping[str, Any] | None) -> Reply:
+        with self._explained():
+            async with asyncio.timeout(self._whole_seconds):
+                response = await self._client.request(method, self.base_url + path, json=payload)
+                return self._judged(await _reply(response))
 
-    async def _once(self, method: str, path: str, payload: Mapping[str, Any]) -> Reply:
+    async def _once_streamed(
+        self, path: str, payload: Mapping[str, Any], on_event: Callable[[str], None]
+    ) -> Reply | None:
+        begun = False
         try:
-            response = await self._client.request(method, self.base_url + path, json=payload)
+            with self._explained():
+                async with (
+                    asyncio.timeout(self._whole_seconds),
+                    self._client.stream("POST", self.base_url + path, json=payload) as response,
+                ):
+                    kind = response.headers.get("content-type", "")
+                    if response.status_code != 200 or "event-stream" not in kind:
+                        await response.aread()
+                        return self._judged(await _reply(response))
+                    self._heed(response.headers)
+                    async for data in _events(response):
+                        begun = True
+                        on_event(data)
+                    return None
+        except _Again as error:
+            if begun:
+                raise StreamCut(error.reason) from error
+            raise
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except TimeoutError as error:
+            raise _Again(None, f"no whole answer within {self._whole_seconds:.0f} s", None) from error
         except httpx.TransportError as error:
             raise _Again(None, self._plain(error), None) from error
-        reply = await _reply(response)
-        if (reply.status in _RETRIED or reply.status >= 500) and not _quota_spent(reply):
-            wait = _asked_wait(response.headers)
+        except httpx.DecodingError as error:
+            raise _Again(None, "the answer can't be unpacked", None) from error
+
+    def _judged(self, reply: Reply) -> Reply:
+        """The reply, or _Again for one that may be another the next time."""
+        self._heed(reply.headers)
+        if (reply.status in _RETRIED or reply.status >= 500) and not reply.quota_spent:
             reason = "rate limited" if reply.status == 429 else f"HTTP {reply.status}"
-            raise _Again(reply, reason, wait)
+            raise _Again(reply, reason, _asked_wait(reply))
         return reply
+
+    def _heed(self, headers: Mapping[str, str]) -> None:
+        """Where the server counts down and has reached zero, nobody needs a refusal to know it."""
+        for left, reset in ((_REMAINING, _RESET), (_TOKENS_LEFT, _TOKENS_RESET)):
+            if _first(headers, left).strip() in ("0", "0.0"):
+                wait = _until(_first(headers, reset))
+                if wait is not None:
+                    self.pace.pause(min(wait, _LONGEST_WAIT))
 
     def _plain(self, error: httpx.TransportError) -> str:
         if isinstance(error, httpx.ConnectTimeout):
@@ -168,24 +320,53 @@ async def _reply(response: httpx.Response) -> Reply:
     with contextlib.suppress(ValueError):
         # A long answer with its logprobs is a megabyte of JSON: parsed beside the loop.
         payload = await asyncio.to_thread(json.loads, response.content)
-    kind = response.headers.get("content-type", "")
-    return Reply(response.status_code, response.content, payload, kind)
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Reply(response.status_code, response.content, payload, headers.get("content-type", ""), headers)
 
 
-def _quota_spent(reply: Reply) -> bool:
-    """Waiting never brings a spent quota back, although it comes as 429 too."""
-    error = reply.error or {}
-    return "insufficient_quota" in (error.get("code"), error.get("type"))
+async def _events(response: httpx.Response) -> AsyncIterator[str]:
+    """The data of each server-sent event; several `data:` lines of one event are joined."""
+    lines: list[str] = []
+    async for line in response.aiter_lines():
+        if line.startswith("data:"):
+            lines.append(line[5:].removeprefix(" "))
+        elif not line and lines:
+            yield "\n".join(lines)
+            lines = []
+    if lines:
+        yield "\n".join(lines)
 
 
-def _asked_wait(headers: httpx.Headers) -> float | None:
-    """Seconds of Retry-After (a number or a date), within reason."""
-    text = headers.get("retry-after", "")
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            seconds = (email.utils.parsedate_to_datetime(text) - dt.datetime.now(dt.UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(max(seconds, 0.0), _LONGEST_WAIT) if seconds == seconds else None
+def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((headers[name] for name in names if name in headers), "")
+
+
+def _until(text: str) -> float | None:
+    """Seconds until a moment that servers write as seconds, `1m30s`, Unix time or a date; None for none."""
+    text = text.strip()
+    found: float | None = None
+    if text and _DURATION.sub("", text) == "":
+        found = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+    else:
+        with contextlib.suppress(ValueError):
+            found = float(text)
+            found = found - dt.datetime.now(dt.UTC).timestamp() if found > _EPOCH else found
+    if found is None:
+        for parse in (dt.datetime.fromisoformat, email.utils.parsedate_to_datetime):
+            with contextlib.suppress(ValueError, TypeError):
+                found = (parse(text) - dt.datetime.now(dt.UTC)).total_seconds()
+                break
+    return None if found is None or found != found else max(found, 0.0)
+
+
+def _asked_wait(reply: Reply) -> float | None:
+    """Seconds that the server asks for, within reason: Retry-After, or Google's RetryInfo in the body."""
+    wait = _until(reply.headers.get("retry-after", ""))
+    if wait is None:
+        milliseconds = _until(reply.headers.get("retry-after-ms", ""))
+        wait = None if milliseconds is None else milliseconds / 1000
+    details = (reply.error or {}).get("details")
+    for detail in details if wait is None and isinstance(details, list) else []:
+        if isinstance(detail, dict) and "retryDelay" in detail:
+            wait = _until(str(detail["retryDelay"]))
+    return None if wait is None else min(wait, _LONGEST_WAIT)

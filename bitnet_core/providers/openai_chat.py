@@ -1,184 +1,103 @@
-"""Chat with any OpenAI-compatible server, and say in one sentence what is wrong when it can't be done.
+"""The wire format of OpenAI's chat completions, which most servers speak, and the dialects of those that differ."""
 
-Uses `http` to send and `replies` to read. Knows no stage; a key is given to it and never shown.
-"""
-
-from collections.abc import Mapping, Sequence
-from types import TracebackType
+from collections.abc import Mapping
 from typing import Any
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.providers.http import ATTEMPTS, READ_SECONDS, JsonClient, OnRetry, Reply
-from bitnet_core.providers.replies import BadReply, ChatResult, parse_chat
-from bitnet_core.providers.table import Provider, names_with_logprobs
-
-_SHOWN = 200
-_LOCAL_READ_SECONDS = 3600.0
-"""An answer comes in one piece, and one's own machine may be slow: asking again would only make it slower."""
-_CONTEXT_SIGNS = ("context_length", "context size", "exceed_context", "maximum context", "context window")
-_LOGPROB_SIGNS = ("logprob",)
+from bitnet_core.providers.chat import ChatRequest, Fold, HttpChat
+from bitnet_core.providers.replies import ChatResult, parse_chat
+from bitnet_core.traces.steps import TokenTable
 
 
-class ContextExceeded(BitnetError):
-    """This one prompt is too long; others may do."""
+class OpenAIChat(HttpChat):
+    """POST /chat/completions."""
 
+    @staticmethod
+    def headers(key: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {key}"}
 
-class NoLogprobs(BitnetError):
-    """The model gives no logprobs."""
+    def path(self, *, stream: bool) -> str:  # noqa: ARG002 - the body says it
+        return "/chat/completions"
 
-
-class OpenAIChat:
-    """One model at one address. Use as an async context manager; safe for concurrent requests."""
-
-    def __init__(
-        self,
-        provider: Provider,
-        base_url: str,
-        model: str,
-        key: str | None,
-        *,
-        connections: int = 64,
-        on_retry: OnRetry | None = None,
-        first_wait: float = 0.5,
-    ) -> None:
-        self.provider = provider
-        self.model = model
-        self.base_url = base_url
-        self._key = key
-        self._http = JsonClient(
-            base_url,
-            key,
-            connections=connections,
-            read_seconds=_LOCAL_READ_SECONDS if provider.local else READ_SECONDS,
-            on_retry=on_retry,
-            first_wait=first_wait,
-        )
-
-    async def __aenter__(self) -> "OpenAIChat":
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
-
-    async def chat(
-        self,
-        messages: Sequence[Mapping[str, str]],
-        *,
-        max_tokens: int,
-        temperature: float,
-        top_p: float,
-        top_logprobs: int = 0,
-        seed: int | None = None,
-        attempts: int = ATTEMPTS,
-    ) -> ChatResult:
-        """Ask once. `top_logprobs` 0 asks for no logprobs.
-
-        Raises BadReply for an answer that can't be used, ContextExceeded for a prompt that is too long,
-        and BitnetError for what stops every request (key, model, address, quota).
-        """
-        payload = self.payload(messages, max_tokens, temperature, top_p, top_logprobs, seed)
-        reply = await self._http.post("/chat/completions", payload, attempts=attempts)
-        if reply.status != 200 or reply.error is not None:
-            raise self._refusal(reply, top_logprobs)
-        if reply.payload is None:
-            raise BitnetError(
-                f"{self.base_url} answers with {_kind(reply)} instead of JSON; "
-                f"correct {self.provider.base_url_setting} or TEACHER_BASE_URL (it usually ends in /v1)."
-            )
-        return parse_chat(reply.payload, reply.body)
-
-    def payload(
-        self,
-        messages: Sequence[Mapping[str, str]],
-        max_tokens: int,
-        temperature: float,
-        top_p: float,
-        top_logprobs: int,
-        seed: int | None,
-    ) -> dict[str, Any]:
-        """The request's body: all that decides the answer, and what its key in the journal is made from."""
+    def payload(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
+        name = self.provider.name
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": [dict(message) for message in messages],
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "stream": False,
+            "messages": [dict(message) for message in request.messages],
+            self.provider.limit_field: request.max_tokens,
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "stream": stream,
         }
-        if top_logprobs > 0:
-            body |= {"logprobs": True, "top_logprobs": top_logprobs}
-        if seed is not None and self.provider.seeds:
-            body["seed"] = seed
-        if self.provider.name == "openrouter" and top_logprobs > 0:
+        if stream and self.provider.usage_in_stream:
+            body["stream_options"] = {"include_usage": True}
+        if request.seed is not None and self.provider.seeds:
+            body["seed"] = request.seed
+        if name == "deepseek":
+            # It thinks first unless told not to, and thinking ignores the temperature without a word.
+            body["thinking"] = {"type": "disabled"}
+        if request.top_logprobs <= 0:
+            return body
+        if self.provider.integer_logprobs:
+            body["logprobs"] = request.top_logprobs
+        else:
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        if name == "openrouter":
             # Else it may route to an upstream that leaves the logprobs out without a word.
             body["provider"] = {"require_parameters": True}
+        if name == "openai" and self.model.startswith("gpt-5"):
+            # These models have logprobs only when they don't reason.
+            body["reasoning_effort"] = "none"
         return body
 
-    def _refusal(self, reply: Reply, top_logprobs: int) -> BitnetError:
-        told = self._told(reply)
-        low = told.lower()
-        name = self.provider.name
-        if reply.status in (401, 403):
-            return key_refused(self.provider)
-        if any(sign in low for sign in _CONTEXT_SIGNS):
-            return ContextExceeded(
-                f"{self.model} can't take a prompt this long ({told}); "
-                "shorten it, lower the number of tokens or raise TEACHER_CTX_LEN."
-            )
-        if top_logprobs and any(sign in low for sign in _LOGPROB_SIGNS):
-            return no_logprobs(name, self.model, told)
-        if reply.status == 404:
-            return BitnetError(
-                f"{name} at {self.base_url} knows no model {self.model} ({told}); "
-                f"correct TEACHER_MODEL or {self.provider.model_setting}."
-            )
-        if reply.status == 429:
-            return BitnetError(f"{name} refuses more requests ({told}); wait or raise the quota, then start again.")
-        if reply.status >= 500:
-            return BitnetError(f"{name} at {self.base_url} keeps failing ({told}); start again later.")
-        return BitnetError(f"{name} at {self.base_url} refuses the request ({told}); correct the teacher's settings.")
+    @staticmethod
+    def parse(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
+        return parse_chat(payload, body, table)
 
-    def _told(self, reply: Reply) -> str:
-        """What the server says, short and without the key (some servers echo it)."""
-        error = reply.error or {}
-        parts = [str(error[field]) for field in ("message", "code", "type") if error.get(field)]
-        text = " ".join(" ".join(parts[:1] + [part for part in parts[1:] if part not in parts[0]]).split())
-        if self._key:
-            text = text.replace(self._key, "***")
-        text = text.rstrip(".")
-        return f"HTTP {reply.status}" + (f": {text[:_SHOWN]}" if text else "")
+    def fold(self) -> Fold:
+        return _Chunks()
+
+    async def models(self) -> list[str]:
+        payload = await self._listed("/models")
+        # Together answers with the bare list.
+        listed = payload.get("data") if isinstance(payload, dict) else payload
+        entries = listed if isinstance(listed, list) else []
+        return sorted(str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id"))
 
 
-def missing_key(provider: Provider) -> BitnetError:
-    return BitnetError(
-        f"There is no key for {provider.name}: set {provider.key_setting} in the environment or keep it in the OS "
-        f"keyring with `bitnet keys set {provider.key_setting}`; TEACHER_PROVIDER=embedded needs none."
-    )
+class _Chunks(Fold):
+    """`chat.completion.chunk` objects; the last ones bring usage and timings."""
 
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._text: list[str] = []
+        self._content: list[Any] = []
+        self._finish: str | None = None
+        self._saw_logprobs = False
 
-def key_refused(provider: Provider) -> BitnetError:
-    return BitnetError(
-        f"{provider.name} refuses the key in {provider.key_setting} (or TEACHER_API_KEY); "
-        f"set a valid one in the environment or with `bitnet keys set {provider.key_setting}`."
-    )
+    def add(self, event: Mapping[str, Any]) -> str:
+        for field in ("model", "usage", "timings"):
+            if event.get(field):
+                self._head[field] = event[field]
+        choices = event.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        delta = choice.get("delta")
+        text = delta.get("content") if isinstance(delta, dict) else None
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
+            self._saw_logprobs = True
+            self._content += logprobs["content"]
+        if choice.get("finish_reason"):
+            self._finish = choice["finish_reason"]
+            self.complete = True
+        if isinstance(text, str):
+            self._text.append(text)
+            return text
+        return ""
 
-
-def no_logprobs(provider_name: str, model: str, told: str = "") -> NoLogprobs:
-    able = ", ".join(name for name in names_with_logprobs() if name != provider_name)
-    because = f" ({told})" if told else ""
-    return NoLogprobs(
-        f"{provider_name} gives no logprobs for {model}{because}, and traces need them; "
-        f"choose another model, or a TEACHER_PROVIDER that has them: {able}."
-    )
-
-
-def _kind(reply: Reply) -> str:
-    start = reply.body[:200].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
-        return "a web page"
-    return "an empty body" if not start else "something"
-
-
-__all__ = ["BadReply", "ChatResult", "ContextExceeded", "NoLogprobs", "OpenAIChat"]
+    def payload(self) -> dict[str, Any]:
+        choice = {
+            "message": {"role": "assistant", "content": "".join(self._text)},
+            "finish_reason": self._finish,
+            "logprobs": {"content": self._content} if self._saw_logprobs else None,
+        }
+        return {**self._head, "choices": [choice]}

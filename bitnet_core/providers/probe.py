@@ -1,18 +1,20 @@
-"""Ask a teacher for two tokens before anything is spent: can its logprobs be used, and whose vocabulary are they in?
+"""Ask a teacher for two tokens before anything is spent: can its logprobs be used, and what are they?
 
 Every refusal is one sentence that names what would do instead.
 """
 
 import math
+import re
 import statistics
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.providers.openai_chat import no_logprobs
+from bitnet_core.providers.chat import ChatRequest, no_logprobs
 from bitnet_core.providers.replies import BadReply, ChatResult
 from bitnet_core.providers.teacher import Teacher
 from bitnet_core.traces.steps import TeacherStep, fault
-from bitnet_core.traces.tokenizer import StudentTokenizer
 
 # Digits, accents, two scripts and code: what tokenizers cut most differently. The answer is plain ASCII: of a
 # character made of several tokens, llama.cpp reports none but the last.
@@ -28,6 +30,7 @@ _COLD, _WARM = 0.2, 1.5
 _APART = math.sqrt(_WARM / _COLD)
 _NOISE = 0.05
 """Nats that computing the same thing twice may make of difference."""
+_BYTES = re.compile(rb'"bytes"\s*:\s*\[')
 
 
 @dataclass(frozen=True)
@@ -36,30 +39,60 @@ class Verdict:
 
     mode: str
     candidates: int
+    """Candidates of a step, of as many as were asked for."""
+    token_ids: bool = False
+    exact_bytes: bool = False
+    """Whether tokens come with their bytes; else their text has to do."""
+    latency_s: float | None = None
+    """Of the quicker of both requests."""
+    served_model: str = ""
+    """The model's name as the server gives it."""
 
     def temperature(self, sampled_at: float) -> float:
         """The temperature that the logprobs of an answer sampled at `sampled_at` are at."""
         return 1.0 if self.mode == "raw" else sampled_at
 
+    def record(self) -> dict[str, Any]:
+        return asdict(self)
 
-async def probe(teacher: Teacher, tokenizer: StudentTokenizer, top_logprobs: int) -> Verdict:
+
+def one_token(top_logprobs: int, temperature: float = _COLD) -> ChatRequest:
+    """The request that probes are made of."""
+    return ChatRequest(MESSAGES, 1, temperature, _NUCLEUS, top_logprobs)
+
+
+async def probe(teacher: Teacher, top_logprobs: int) -> Verdict:
     """Two requests of one token each. BitnetError when traces can't be made from this teacher."""
+    if teacher.provider.logprobs == "no":
+        raise no_logprobs(teacher.name, teacher.model)
+    seconds: list[float] = []
+    answers: list[ChatResult] = []
     try:
-        cold = await teacher.chat(MESSAGES, 1, _COLD, _NUCLEUS, top_logprobs, attempts=2)
-        warm = await teacher.chat(MESSAGES, 1, _WARM, _NUCLEUS, top_logprobs, attempts=2)
+        for temperature in (_COLD, _WARM):
+            began = time.monotonic()
+            answers.append(await teacher.chat(one_token(top_logprobs, temperature), attempts=2))
+            seconds.append(time.monotonic() - began)
     except BadReply as error:
         raise BitnetError(
             f"{teacher.name} answers in a shape that can't be used ({error}); use another one."
         ) from error
-    first, second = _first_step(teacher, cold), _first_step(teacher, warm)
-    _check_vocabulary(teacher, tokenizer, first, cold.prompt_tokens)
-    return Verdict("raw" if _same(first, second) else "scaled", len(first.top_logprobs))
+    cold, warm = answers
+    first, second = first_step(teacher, cold), first_step(teacher, warm)
+    return Verdict(
+        mode="raw" if _same(first, second) else "scaled",
+        candidates=len(first.top_logprobs),
+        token_ids=all(index >= 0 for index in first.top_ids),
+        exact_bytes=_BYTES.search(cold.body) is not None,
+        latency_s=min(seconds),
+        served_model=cold.model,
+    )
 
 
-def _first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
-    if not result.steps or not result.steps[0].top_logprobs:
+def first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
+    """The answer's first step, with numbers that can be used; else NoLogprobs, naming who has them."""
+    step = result.steps.step(0) if result.steps is not None else None
+    if step is None or not step.top_logprobs:
         raise no_logprobs(teacher.name, teacher.model)
-    step = result.steps[0]
     reason = fault(step)
     if reason is not None:
         raise no_logprobs(teacher.name, teacher.model, f"what it sends is unusable: {reason.replace('_', ' ')}")
@@ -82,23 +115,3 @@ def _same(first: TeacherStep, second: TeacherStep) -> bool:
         return False
     cold, warm = (statistics.pstdev(side) for side in zip(*pairs, strict=True))
     return bool(1 / _APART < (cold + _NOISE) / (warm + _NOISE) < _APART)
-
-
-def _check_vocabulary(teacher: Teacher, tokenizer: StudentTokenizer, step: TeacherStep, prompt_tokens: int) -> None:
-    known = all(_is_token(index, data, tokenizer) for index, data in zip(step.top_ids, step.top_bytes, strict=True))
-    if any(index < 0 for index in step.top_ids) and prompt_tokens:
-        # Without ids, words alone prove nothing; the length of a whole prompt does.
-        known = known and prompt_tokens == len(tokenizer.encode(tokenizer.render_prompt(MESSAGES)))
-    if not known:
-        raise BitnetError(
-            f"{teacher.model} at {teacher.name} has another vocabulary than the student's tokenizer "
-            f"({tokenizer.name}), which is not supported yet; use TEACHER_PROVIDER=embedded, or serve that model."
-        )
-
-
-def _is_token(index: int, data: bytes, tokenizer: StudentTokenizer) -> bool:
-    if index < 0:
-        return not data or data in tokenizer.ids_by_bytes
-    return index < tokenizer.vocab_size and (
-        index in tokenizer.special_ids if not data else tokenizer.token_bytes(index) == data
-    )

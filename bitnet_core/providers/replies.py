@@ -1,15 +1,21 @@
 """Read what OpenAI-compatible servers answer to /chat/completions. Pure: bodies in, results or faults out.
 
-Every shape met in the wild is handled here: an end-of-text entry without bytes, no `bytes` at all, -9999.0,
-null logprobs, fewer or one more candidate than asked for, HTML, an error sent with status 200.
+Every shape met in the wild is handled here: an end-of-text entry without bytes or with its spelling, no `bytes` at
+all or those of another spelling of the token, -9999.0, null logprobs, fewer or one more candidate than asked for,
+text that is trimmed or cut inside a character, the older list of lists, HTML, an error sent with status 200. What
+is mended is counted; what can't be is a BadReply, or `text_matches_bytes` says so.
 """
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bitnet_core.traces.steps import TeacherStep
+from bitnet_core.traces.byte_alphabet import BYTE_OF_CHARACTER
+from bitnet_core.traces.steps import Completion, TeacherStep, TokenTable
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class BadReply(Exception):
@@ -25,19 +31,31 @@ class ChatResult:
     """One answer. `steps` is None when the server sent no logprobs."""
 
     text: str
-    steps: tuple[TeacherStep, ...] | None
+    steps: Completion | None
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
     text_matches_bytes: bool
+    """Whether the tokens' bytes are the text's: else the one or the other is wrong."""
     timings: Mapping[str, float]
     """llama.cpp's own clock (predicted_per_second, …); empty elsewhere."""
     model: str
     body: bytes = field(repr=False)
     """What it was read from, as it came."""
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    """What was mended in the tokens, by kind."""
 
 
-def parse_chat(payload: Any, body: bytes) -> ChatResult:
+@dataclass(frozen=True)
+class Told:
+    """The tokens of an answer, held against its text."""
+
+    steps: Completion | None
+    matches: bool
+    repairs: Mapping[str, int]
+
+
+def parse_chat(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
     """The result in a decoded body. Raises BadReply."""
     choice = _first_choice(payload)
     message = choice.get("message")
@@ -46,25 +64,103 @@ def parse_chat(payload: Any, body: bytes) -> ChatResult:
         if isinstance(message, dict) and message.get("refusal"):
             raise BadReply("refused", "the teacher refused to answer")
         raise BadReply("no_text", "the answer holds no text")
-    steps = _steps(choice.get("logprobs"))
-    exact = True
-    if steps is not None:
-        joined = b"".join(step.data for step in steps)
-        exact = joined.decode("utf-8", errors="replace") == text
+    finish_reason = str(choice.get("finish_reason") or "")
+    told = completion_of(_content(choice.get("logprobs")), text, table)
     usage = payload.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    completion_tokens = _count(usage.get("completion_tokens"), len(steps or ()))
     return ChatResult(
         text=text,
-        steps=steps,
-        finish_reason=str(choice.get("finish_reason") or ""),
-        prompt_tokens=_count(usage.get("prompt_tokens"), 0),
-        completion_tokens=completion_tokens,
-        text_matches_bytes=exact,
+        steps=told.steps,
+        finish_reason=finish_reason,
+        prompt_tokens=count(usage.get("prompt_tokens"), 0),
+        completion_tokens=count(usage.get("completion_tokens"), len(told.steps or ())),
+        text_matches_bytes=told.matches,
         timings=_timings(payload.get("timings")),
         model=str(payload.get("model") or ""),
         body=body,
+        repairs=told.repairs,
     )
+
+
+def completion_of(content: Sequence[Any] | None, text: str, table: TokenTable) -> Told:
+    """The tokens of a list of entries as OpenAI writes them, held against the text, and mended where that is sure.
+
+    Raises BadReply for entries that can't be read at all.
+    """
+    if not content:
+        return Told(None, matches=True, repairs={})
+    repairs: dict[str, int] = {}
+    steps = columns(content, table)
+    sent = sum(len(entry.get("top_logprobs") or ()) for entry in content)
+    repeated = sent - int((steps.tops_NK >= 0).sum())
+    if repeated:
+        repairs["repeated_candidates"] = repeated
+    matched = _matched(steps.text(), text)
+    if matched is None:
+        for name, mend in (("raw_tokens", _raw_spelling), ("pieces", _piece_spelling)):
+            respelled = _respelled(content, mend)
+            if respelled is None:
+                continue
+            other = columns(respelled, table)
+            matched = _matched(other.text(), text)
+            if matched is not None:
+                steps = other
+                repairs[name] = len(content)
+                break
+    if matched is None:
+        without_end = columns([*content[:-1], {**content[-1], "token": "", "bytes": []}], table)
+        if len(content) > 1 and _looks_special(content[-1]) and _matched(without_end.text(), text) is not None:
+            steps, matched = without_end, "exact"
+            repairs["spelled_end"] = 1
+    if matched == "trimmed":
+        repairs["trimmed_text"] = 1
+    return Told(steps, matched is not None, repairs)
+
+
+def _matched(joined: bytes, text: str) -> str | None:
+    """How the tokens' bytes are the text: exactly (or cut inside the last character), trimmed, or not at all."""
+    said = joined.decode("utf-8", errors="replace")
+    if said == text or joined.decode("utf-8", errors="ignore") == text or said.rstrip("\ufffd") == text:
+        return "exact"
+    return "trimmed" if said.strip() == text.strip() and text.strip() else None
+
+
+def _respelled(content: Sequence[Any], mend: Any) -> list[dict[str, Any]] | None:
+    """The entries with bytes made from their tokens' own spelling; None where that can't be."""
+
+    def one(entry: Mapping[str, Any]) -> dict[str, Any]:
+        token = entry.get("token")
+        data = mend(token) if isinstance(token, str) else None
+        if data is None:
+            raise ValueError
+        return {**entry, "bytes": list(data)}
+
+    try:
+        return [
+            {**one(entry), "top_logprobs": [one(top) for top in entry.get("top_logprobs") or ()]} for entry in content
+        ]
+    except ValueError:
+        return None
+
+
+def _raw_spelling(token: str) -> bytes | None:
+    """Bytes of a byte-level BPE token in its own alphabet (`Ġthe`)."""
+    try:
+        return bytes(BYTE_OF_CHARACTER[character] for character in token)
+    except KeyError:
+        return None
+
+
+def _piece_spelling(token: str) -> bytes | None:
+    """Bytes of a SentencePiece piece (`▁the`, `<0xE2>`)."""
+    byte = _BYTE_TOKEN.fullmatch(token)
+    return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
+
+
+def _looks_special(entry: Mapping[str, Any]) -> bool:
+    """`<|im_end|>`, `</s>`, `<end_of_turn>`: how end tokens are spelled."""
+    token = entry.get("token")
+    return isinstance(token, str) and token.startswith("<") and token.endswith(">")
 
 
 def _first_choice(payload: Any) -> Mapping[str, Any]:
@@ -74,12 +170,39 @@ def _first_choice(payload: Any) -> Mapping[str, Any]:
     return choices[0]
 
 
-def _steps(logprobs: Any) -> tuple[TeacherStep, ...] | None:
-    """None for `logprobs: null`, an empty object or a list of nothing: the server does not do logprobs."""
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    if not isinstance(content, list) or not content:
+def _content(logprobs: Any) -> list[Any] | None:
+    """The entries; None for `logprobs: null`, an empty object or a list of nothing: the server does no logprobs."""
+    if not isinstance(logprobs, dict):
         return None
-    return tuple(_step(entry) for entry in content)
+    content = logprobs.get("content")
+    if isinstance(content, list) and content:
+        return content
+    return _from_lists(logprobs) if isinstance(logprobs.get("tokens"), list) else None
+
+
+def _from_lists(logprobs: Mapping[str, Any]) -> list[Any] | None:
+    """The shape of OpenAI's older completions, which some servers still send: parallel lists, and a map a step."""
+    tokens, values, tops = (logprobs.get(name) for name in ("tokens", "token_logprobs", "top_logprobs"))
+    ids = logprobs.get("token_ids")
+    if not tokens or not isinstance(tokens, list):
+        return None
+    if not (isinstance(values, list) and isinstance(tops, list) and len(tokens) == len(values) == len(tops)):
+        raise BadReply("malformed_logprobs", "its lists of tokens and of logprobs don't have one length")
+    known = ids if isinstance(ids, list) and len(ids) == len(tokens) else [-1] * len(tokens)
+    return [
+        {
+            "token": token,
+            "logprob": value,
+            "id": index,
+            "top_logprobs": [{"token": other, "logprob": logprob} for other, logprob in (top or {}).items()],
+        }
+        for token, value, top, index in zip(tokens, values, tops, known, strict=True)
+    ]
+
+
+def columns(content: Sequence[Any], table: TokenTable) -> Completion:
+    """The entries as columns. Raises BadReply."""
+    return Completion.of([_step(entry) for entry in content], table)
 
 
 def _step(entry: Any) -> TeacherStep:
@@ -129,7 +252,7 @@ def _logprob(entry: Mapping[str, Any]) -> float:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
-def _count(value: Any, otherwise: int) -> int:
+def count(value: Any, otherwise: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
 
 

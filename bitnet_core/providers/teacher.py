@@ -4,51 +4,68 @@ Wires settings, secrets, the provider table and the client together. Knows no tr
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers import embedded
+from bitnet_core.providers.anthropic_messages import AnthropicMessages
+from bitnet_core.providers.chat import Chat, ChatRequest, ChatResult, HttpChat, OnText, missing_key
 from bitnet_core.providers.embedded_files import GGUF_SHA256
-from bitnet_core.providers.openai_chat import ChatResult, OpenAIChat, missing_key
+from bitnet_core.providers.gemini_content import GeminiContent
+from bitnet_core.providers.http import ATTEMPTS, Watch
+from bitnet_core.providers.openai_chat import OpenAIChat
+from bitnet_core.providers.pace import Pace
 from bitnet_core.providers.table import Provider, profile
 from bitnet_core.stages.context import StageContext
+from bitnet_core.traces.steps import TokenTable
 
 _LEAST_CONTEXT = 256
+
+
+WIRES: dict[str, type[HttpChat]] = {
+    "openai": OpenAIChat,
+    "anthropic": AnthropicMessages,
+    "gemini": GeminiContent,
+}
+
+
+class Guard(Watch, Protocol):
+    """A watch that is told of the end, too."""
+
+    async def answered(self, result: ChatResult | None) -> None: ...
 
 
 class Teacher:
     """An open teacher. `origin` is "embedded" or the address it is served from."""
 
-    def __init__(self, chat: OpenAIChat, server: embedded.EmbeddedServer | None) -> None:
+    def __init__(self, chat: Chat, server: embedded.EmbeddedServer | None = None, pace: Pace | None = None) -> None:
         self._chat = chat
         self._server = server
+        self.pace = pace
+        self.guard: Callable[[ChatRequest], Guard] | None = None
+        """Makes the watch of a request that brings none of its own, so that probes are counted too."""
+        self.provider = chat.provider
         self.name = chat.provider.name
         self.model = chat.model
         self.origin = "embedded" if server else chat.base_url
 
     async def chat(
         self,
-        messages: Sequence[Mapping[str, str]],
-        max_tokens: int,
-        temperature: float,
-        top_p: float,
-        top_logprobs: int = 0,
-        seed: int | None = None,
-        attempts: int | None = None,
+        request: ChatRequest,
+        *,
+        attempts: int = ATTEMPTS,
+        on_text: OnText | None = None,
+        watch: Watch | None = None,
     ) -> ChatResult:
-        """Ask once; see `OpenAIChat.chat`. BitnetError when the embedded server has died."""
+        """Ask once; see `Chat.chat`. BitnetError when the embedded server has died."""
+        guard = self.guard(request) if watch is None and self.guard is not None else None
+        result: ChatResult | None = None
         try:
-            return await self._chat.chat(
-                messages,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                top_logprobs=top_logprobs,
-                seed=seed,
-                **({} if attempts is None else {"attempts": attempts}),
-            )
+            result = await self._chat.chat(request, attempts=attempts, on_text=on_text, watch=watch or guard)
+            return result
         except BitnetError as error:
             if self._server is not None and not self._server.alive():
                 raise BitnetError(
@@ -56,6 +73,12 @@ class Teacher:
                     "start the stage again, it resumes."
                 ) from error
             raise
+        finally:
+            if guard is not None:
+                await guard.answered(result)
+
+    async def models(self) -> list[str]:
+        return await self._chat.models()
 
     def memory_bytes(self) -> int | None:
         """Resident bytes that loading and running the model added; None for one that is not ours."""
@@ -92,7 +115,9 @@ def identify(settings: Settings) -> Identity:
 
 
 @contextlib.asynccontextmanager
-async def open_teacher(ctx: StageContext, *, parallel: int = 1, context: int | None = None) -> AsyncIterator[Teacher]:
+async def open_teacher(
+    ctx: StageContext, *, parallel: int = 1, context: int | None = None, table: TokenTable | None = None
+) -> AsyncIterator[Teacher]:
     """The teacher of `ctx.settings`, ready to answer `parallel` requests at once.
 
     `context` is what the stage needs for all of them together; TEACHER_CTX_LEN is the most a single one
@@ -107,23 +132,33 @@ async def open_teacher(ctx: StageContext, *, parallel: int = 1, context: int | N
         soon = "soon" if wait is None else f"in {wait:.0f} s, as it asks"
         ctx.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", "Nothing to do.")
 
+    pace = Pace(parallel)
     if provider.name == "embedded":
         limit = min(settings.int("TEACHER_CTX_LEN"), embedded.MAX_CONTEXT)
         needed = limit * parallel if context is None else min(context, limit * parallel)
         files = embedded.ensure_files(fetch_progress(ctx))
         size = max(-(-needed // _LEAST_CONTEXT) * _LEAST_CONTEXT, _LEAST_CONTEXT)
         with embedded.EmbeddedServer(files.gguf, parallel=parallel, context=size) as server:
-            chat = OpenAIChat(
-                provider, server.base_url, model, server.api_key, connections=parallel, on_retry=on_retry
+            chat: HttpChat = OpenAIChat(
+                provider,
+                server.base_url,
+                model,
+                server.api_key,
+                connections=parallel,
+                on_retry=on_retry,
+                pace=pace,
+                table=table,
             )
             async with chat:
-                yield Teacher(chat, server)
+                yield Teacher(chat, server, pace)
         return
     key = ctx.secret("TEACHER_API_KEY") or ctx.secret(provider.key_setting)
     if key is None and provider.needs_key:
         raise missing_key(provider)
-    async with OpenAIChat(provider, base_url, model, key, connections=parallel, on_retry=on_retry) as chat:
-        yield Teacher(chat, None)
+    wire = WIRES[provider.wire]
+    chat = wire(provider, base_url, model, key, connections=parallel, on_retry=on_retry, pace=pace, table=table)
+    async with chat:
+        yield Teacher(chat, None, pace)
 
 
 def fetch_progress(ctx: StageContext) -> embedded.Progress:

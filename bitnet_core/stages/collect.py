@@ -3,7 +3,7 @@
 Every answer goes into `data/journal.sqlite` before anything else is done with it; the Parquet shards are
 made from there, and can be made again. When the teacher, the sampling or the prompts changed, a trace set
 that the new one would not contain is moved to `data/superseded/`, and the journal keeps the answers of
-both: going back costs nothing.
+both: going back costs nothing. Memory does not grow with the number of prompts: requests are walked, never listed.
 """
 
 import asyncio
@@ -12,16 +12,18 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.providers.budget import Budget, LimitReached, Limits
+from bitnet_core.providers.chat import ChatResult, QuotaSpent
 from bitnet_core.providers.embedded import ensure_files
-from bitnet_core.providers.openai_chat import ContextExceeded
+from bitnet_core.providers.prices import price_of
 from bitnet_core.providers.probe import Verdict, probe
-from bitnet_core.providers.replies import BadReply
-from bitnet_core.providers.teacher import Teacher, fetch_progress, identify, open_teacher
-from bitnet_core.stages.collection import Collection, Request, Summary, check_sampling
+from bitnet_core.providers.teacher import fetch_progress, identify, open_teacher
+from bitnet_core.stages.asking import Asking, Ledger
+from bitnet_core.stages.collection import Collection, Request, check_sampling
 from bitnet_core.stages.context import StageContext
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.journal import JOURNAL_FILE, Entry, Journal
@@ -30,11 +32,10 @@ from bitnet_core.traces.prompts import load_prompts
 from bitnet_core.traces.tokenizer import load_tokenizer
 
 PACKAGED_PROMPTS = "collect.txt"
-_POLL_SECONDS = 0.2
-_TRIES = 2
-"""An answer that can't be read is asked for once more: a gateway may have hiccuped."""
 _LEAST_JUDGED = 8
 """After so many answers of which none can be used, going on would only cost."""
+_AT_ONCE = {"embedded": 4, "hf": 8}
+_AT_ONCE_ELSEWHERE = 32
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -42,39 +43,24 @@ def run(ctx: StageContext) -> dict[str, Any]:
     settings = ctx.settings
     require_empty_tokenizer_name(settings.text("TOKENIZER_NAME"))
     identity = identify(settings)
-    prompts = load_prompts(settings.maybe_path("KD_PROMPTS_FILE"), PACKAGED_PROMPTS)
+    prompts_file = settings.maybe_path("KD_PROMPTS_FILE")
     tokenizer = load_tokenizer(ensure_files(fetch_progress(ctx)).tokenizer_dir)
     if settings.text("TEMPLATE"):
         tokenizer = tokenizer.with_template(settings.text("TEMPLATE"))
-    collection = Collection(settings, identity, tokenizer, prompts)
-    data = ctx.experiment.data
-    with Journal(data / JOURNAL_FILE) as journal:
-        answered = journal.keys()
-        pending = [request for request in collection.requests if request.key not in answered]
-        tally = _Tally(done=len(collection.requests) - len(pending), left=Counter(map(collection.shard_of, pending)))
-        verdict = _known_verdict(journal, collection)
-        if pending or verdict is None:
-            verdict = asyncio.run(_ask(ctx, collection, journal, pending, tally))
-        _make_room(ctx, collection)
-        return _publish(ctx, collection, journal, verdict) | tally.record()
+    collection = Collection(settings, identity, tokenizer, lambda: iter(load_prompts(prompts_file, PACKAGED_PROMPTS)))
+    with Journal(ctx.experiment.data / JOURNAL_FILE) as journal:
+        return _Collecting(ctx, collection, journal).run()
 
 
-def _make_room(ctx: StageContext, collection: Collection) -> None:
-    """Before the first file is written, and not before the teacher has proved that there will be one."""
-    keys = {request.key for request in collection.requests}
-    aside = writer.set_aside(ctx.experiment.data, collection.config_hash, keys)
-    if aside is not None:
-        ctx.alert(
-            "info",
-            "traces_superseded",
-            f"The traces in {ctx.experiment.data} were made with another teacher, sampling or prompts; "
-            f"they are kept in {aside}.",
-            "Nothing to do; set the old values again to get them back without new requests.",
-        )
-    collection.tokenizer.save(ctx.experiment.data / schema.TOKENIZER_FOLDER)
+@dataclass
+class _Plan:
+    """What a walk over all requests found before anything was asked."""
 
-
-# -- asking ------------------------------------------------------------------------------------------
+    pending: int = 0
+    longest: int = 1
+    """Prompt tokens of the longest pending one, where the teacher's memory depends on it."""
+    foreign: bool = False
+    """Whether there are traces that the new set would not contain."""
 
 
 @dataclass
@@ -82,198 +68,286 @@ class _Tally:
     """What this run has asked for so far; `done` counts kept answers of earlier runs too."""
 
     done: int = 0
-    left: Counter[int] = field(default_factory=Counter)
-    """Requests that each shard still waits for."""
     started: float = field(default_factory=time.monotonic)
     answers: int = 0
     kept: int = 0
     tokens: int = 0
-    resent: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
     def tokens_per_s(self) -> float | None:
         return self.tokens / self.seconds if self.seconds > 0 and self.tokens else None
 
-    def record(self) -> dict[str, Any]:
-        return {
-            "answers_this_run": self.answers,
-            "tokens_per_s": self.tokens_per_s(),
-            "requests_resent": self.resent,
-        }
+
+class _Shards:
+    """Which shards have all their answers; holds the requests of those alone that are under way."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._met: dict[int, list[Request]] = {}
+        self._settled: Counter[int] = Counter()
+
+    def met(self, request: Request) -> None:
+        self._met.setdefault(self._collection.shard_of(request), []).append(request)
+
+    def settled(self, request: Request) -> list[Request] | None:
+        """All requests of the shard, when this was the last of it that was waited for."""
+        index = self._collection.shard_of(request)
+        self._settled[index] += 1
+        if self._settled[index] < self._collection.in_shard(index):
+            return None
+        del self._settled[index]
+        return self._met.pop(index)
 
 
-def _verdict_note(collection: Collection) -> str:
-    return f"probe:{collection.teacher_hash}:{collection.sampling.top_logprobs}"
+class _Collecting:
+    """One run of the stage."""
 
+    def __init__(self, ctx: StageContext, collection: Collection, journal: Journal) -> None:
+        self._ctx = ctx
+        self._collection = collection
+        self._journal = journal
+        self._data = ctx.experiment.data
+        self._tally = _Tally()
+        self._shards = _Shards(collection)
+        self._writing = asyncio.Lock()
+        self._verdict = self._known_verdict()
+        self._limit: LimitReached | None = None
+        settings = ctx.settings
+        limits = Limits(
+            tokens=settings.maybe_int("KD_MAX_TOKENS_TOTAL"),
+            requests=settings.maybe_int("KD_MAX_REQUESTS"),
+            usd=settings.maybe_float("KD_MAX_USD"),
+        )
+        identity = collection.identity
+        price = price_of(identity.provider, identity.model, settings.maybe_path("KD_PRICES_FILE"))
+        self._lost = journal.lost()
+        self._budget = Budget(limits, price, journal.spent())
 
-def _known_verdict(journal: Journal, collection: Collection) -> Verdict | None:
-    text = journal.note(_verdict_note(collection))
-    return None if text is None else Verdict(**json.loads(text))
-
-
-async def _ask(
-    ctx: StageContext, collection: Collection, journal: Journal, pending: list[Request], tally: _Tally
-) -> Verdict:
-    sampling = collection.sampling
-    parallel = max(1, min(ctx.settings.int("KD_CONCURRENCY"), len(pending)))
-    longest = max((_prompt_tokens(collection, request) for request in pending), default=256)
-    context = parallel * (longest + sampling.max_tokens + 16)
-    async with open_teacher(ctx, parallel=parallel, context=context) as teacher:
-        ctx.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
-        verdict = await probe(teacher, collection.tokenizer, sampling.top_logprobs)
-        check_sampling(verdict, sampling, collection.identity)
-        if verdict.candidates < sampling.top_logprobs:
-            ctx.alert(
-                "warning",
-                "fewer_candidates",
-                f"{teacher.name} gives {verdict.candidates} candidates a step, "
-                f"not the {sampling.top_logprobs} of TEACHER_TOP_LOGPROBS.",
-                f"Set TEACHER_TOP_LOGPROBS={verdict.candidates}, or choose a teacher that gives more.",
+    def run(self) -> dict[str, Any]:
+        if self._lost:
+            self._ctx.alert(
+                "info",
+                "requests_lost",
+                f"{self._lost} requests were under way when an earlier run ended; they are sent again, and may have "
+                "been paid for.",
+                "Nothing to do.",
             )
-        journal.write_note(_verdict_note(collection), json.dumps(asdict(verdict)))
-        _make_room(ctx, collection)
-        tally.started = time.monotonic()
-        queue = iter(pending)
-        workers = [
-            asyncio.create_task(_work(ctx, collection, journal, teacher, queue, tally)) for _ in range(parallel)
-        ]
-        await _watch(ctx, workers)
-        return verdict
+        plan = self._plan()
+        self._tally.done = self._collection.total - plan.pending
+        if plan.pending or self._verdict is None:
+            asyncio.run(self._ask(plan))
+        self._make_room(plan)
+        return self._publish()
 
+    # -- before ------------------------------------------------------------------------------------------
 
-def _prompt_tokens(collection: Collection, request: Request) -> int:
-    tokenizer = collection.tokenizer
-    return len(tokenizer.encode(tokenizer.render_prompt(request.prompt.messages)))
+    def _plan(self) -> _Plan:
+        """Walk over all requests once: what is missing, and does what is there belong to it."""
+        collection, plan = self._collection, _Plan()
+        embedded = collection.identity.provider.name == "embedded"
+        keys: list[str] = []
+        for request in collection.requests():
+            self._ctx.check_stop()
+            if not self._journal.answered(request.key):
+                plan.pending += 1
+                if embedded:
+                    plan.longest = max(plan.longest, collection.prompt_tokens(request))
+            keys.append(request.key)
+            index = collection.shard_of(request)
+            if len(keys) == collection.in_shard(index):
+                plan.foreign |= not writer.holds(self._data, index, collection.config_hash, keys)
+                keys = []
+        plan.foreign |= writer.shards_in(self._data) > collection.shards
+        return plan
 
+    def _make_room(self, plan: _Plan) -> None:
+        """Before the first file is written, and not before the teacher has proved that there will be one."""
+        if plan.foreign:
+            aside = writer.set_aside(self._data)
+            self._ctx.alert(
+                "info",
+                "traces_superseded",
+                f"The traces in {self._data} were made with another teacher, sampling or prompts; they are kept in "
+                f"{aside}.",
+                "Nothing to do; set the old values again to get them back without new requests.",
+            )
+            plan.foreign = False
+        self._collection.tokenizer.save(self._data / schema.TOKENIZER_FOLDER)
 
-async def _watch(ctx: StageContext, workers: list[asyncio.Task[None]]) -> None:
-    """Wait for all, for the first that fails, or for a stop; then nobody is left at work."""
-    try:
-        waiting = set(workers)
-        while waiting:
-            ctx.check_stop()
-            done, waiting = await asyncio.wait(waiting, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
-    finally:
-        for task in workers:
-            task.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+    def _note(self) -> str:
+        return f"probe:{self._collection.teacher_hash}:{self._collection.sampling.top_logprobs}"
 
+    def _known_verdict(self) -> Verdict | None:
+        text = self._journal.note(self._note())
+        return None if text is None else Verdict(**json.loads(text))
 
-async def _work(
-    ctx: StageContext,
-    collection: Collection,
-    journal: Journal,
-    teacher: Teacher,
-    queue: Iterator[Request],
-    tally: _Tally,
-) -> None:
-    for request in queue:
-        if await asyncio.to_thread(journal.sending, request.key) > 1:
-            tally.resent += 1
-        entry = await _answer(collection, teacher, request)
-        await asyncio.to_thread(journal.put, request.key, entry)
-        sequence = await asyncio.to_thread(collection.finish, request, entry)
+    # -- asking ------------------------------------------------------------------------------------------
+
+    async def _ask(self, plan: _Plan) -> None:
+        ctx, collection = self._ctx, self._collection
+        sampling = collection.sampling
+        most = ctx.settings.maybe_int("KD_CONCURRENCY")
+        most = _AT_ONCE.get(collection.identity.provider.name, _AT_ONCE_ELSEWHERE) if most is None else most
+        parallel = max(1, min(most, plan.pending))
+        context = parallel * (plan.longest + sampling.max_tokens + 16)
+        async with open_teacher(ctx, parallel=parallel, context=context, table=collection.table) as teacher:
+            ledger = Ledger(self._journal, self._budget)
+            teacher.guard = ledger.watch
+            ctx.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
+            verdict = await probe(teacher, sampling.top_logprobs)
+            check_sampling(verdict, sampling, collection.identity)
+            if verdict.candidates < sampling.top_logprobs:
+                ctx.alert(
+                    "warning",
+                    "fewer_candidates",
+                    f"{teacher.name} gives {verdict.candidates} candidates a step, "
+                    f"not the {sampling.top_logprobs} of TEACHER_TOP_LOGPROBS.",
+                    f"Set TEACHER_TOP_LOGPROBS={verdict.candidates}, or choose a teacher that gives more.",
+                )
+            self._verdict = verdict
+            self._journal.write_note(self._note(), json.dumps(verdict.record()))
+            self._make_room(plan)
+            self._tally.started = time.monotonic()
+            asking = Asking(teacher, sampling, ledger, self._answered)
+            try:
+                await asking.run(self._wanted(), parallel, ctx.check_stop)
+            except QuotaSpent as error:
+                ctx.alert("error", "quota_spent", str(error), "Everything answered so far is kept.")
+                raise
+            finally:
+                if teacher.pace is not None and teacher.pace.refusals:
+                    ctx.log(
+                        f"{teacher.name} refused {teacher.pace.refusals} requests for their rate; all were resent."
+                    )
+            if asking.limit is not None:
+                self._limit = asking.limit
+                ctx.alert("warning", "limit_reached", str(asking.limit), "What was collected is written and usable.")
+
+    def _wanted(self) -> Iterator[Request]:
+        """The requests without an answer; on the way to them, shards that are complete are written."""
+        for request in self._collection.requests():
+            self._shards.met(request)
+            if not self._journal.answered(request.key):
+                yield request
+                continue
+            complete = self._shards.settled(request)
+            if complete is not None:
+                self._write(complete)
+
+    async def _answered(self, request: Request, entry: Entry, result: ChatResult | None) -> None:
+        ctx, tally = self._ctx, self._tally
+        sequence = await asyncio.to_thread(self._collection.finish, request, entry, result)
         tally.seconds = time.monotonic() - tally.started
         tally.done += 1
         tally.answers += 1
         tally.tokens += sequence.completion_tokens
-        single = Summary()
-        single.add(sequence)
-        tally.kept += single.sequences
-        tally.reasons += single.rejected
-        lost = {sequence.rejected: sequence.completion_tokens} if sequence.rejected else {}
-        told = single.record()
+        projection = sequence.projection
+        if projection is None:
+            tally.reasons[sequence.rejected] += 1
+        else:
+            tally.kept += 1
+        other = [math.exp(row.other_logprob) for row in projection.rows] if projection else []
         ctx.emit(
             "trace",
             prompt_idx=request.prompt_idx,
             tokens=sequence.completion_tokens,
-            kept=single.rows,
-            dropped=lost,
-            other_mass_mean=told["other_mass_mean"],
+            kept=len(other),
+            dropped={sequence.rejected: sequence.completion_tokens} if sequence.rejected else {},
+            other_mass_mean=sum(other) / len(other) if other else None,
         )
         ctx.metric(answers=tally.done, tokens=tally.tokens, tokens_per_s=tally.tokens_per_s())
-        ctx.progress(tally.done, len(collection.requests), "sequences", "collecting")
-        shard = collection.shard_of(request)
-        tally.left[shard] -= 1
-        if not tally.left[shard]:
-            await asyncio.to_thread(collection.write_shard, journal, ctx.experiment.data, shard, ctx.check_stop)
+        ctx.progress(tally.done, self._collection.total, "sequences", "collecting")
+        complete = self._shards.settled(request)
+        if complete is not None:
+            async with self._writing:
+                await asyncio.to_thread(self._write, complete)
         if tally.kept == 0 and tally.answers >= _LEAST_JUDGED:
             reason = tally.reasons.most_common(1)[0][0].replace("_", " ")
             raise BitnetError(
-                f"None of the first {tally.answers} answers of {teacher.model} can be used ({reason}); "
-                "choose another model or TEACHER_PROVIDER=embedded."
+                f"None of the first {tally.answers} answers of {self._collection.identity.model} can be used "
+                f"({reason}); choose another model or TEACHER_PROVIDER=embedded."
             )
 
+    # -- writing -----------------------------------------------------------------------------------------
 
-async def _answer(collection: Collection, teacher: Teacher, request: Request) -> Entry:
-    """One request's entry for the journal; what can't be used is kept with its reason."""
-    sampling = collection.sampling
-    status = ""
-    for _ in range(_TRIES):
-        try:
-            result = await teacher.chat(
-                request.prompt.messages,
-                sampling.max_tokens,
-                sampling.temperature,
-                sampling.top_p,
-                sampling.top_logprobs,
-                request.seed,
+    def _write(self, requests: list[Request]) -> None:
+        if self._verdict is None:
+            raise AssertionError("nothing is written before the teacher has proved itself")
+        self._collection.write_shard(self._journal, self._data, requests, self._verdict, self._ctx.check_stop)
+
+    def _publish(self) -> dict[str, Any]:
+        ctx, collection, data = self._ctx, self._collection, self._data
+        if self._verdict is None:
+            raise AssertionError("nothing is published before the teacher has proved itself")
+        waiting: list[Request] = []
+        for request in collection.requests():
+            waiting.append(request)
+            index = collection.shard_of(request)
+            if len(waiting) < collection.in_shard(index):
+                continue
+            ctx.progress(index, collection.shards, "shards", "writing")
+            if any(self._journal.get_status(one.key) is not None for one in waiting):
+                self._write(waiting)
+                for name in (schema.teacher_shard, schema.kd_stream, schema.kd_shard):
+                    ctx.artifact(data / name(index), "traces")
+            waiting = []
+        summary = collection.publish(data, self._verdict)
+        ctx.artifact(data / schema.SEQUENCES_FILE, "traces")
+        ctx.progress(collection.shards, collection.shards, "shards", "writing")
+        told = summary.record()
+        rejected = sum(summary.rejected.values())
+        reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.rejected.most_common())
+        if not summary.sequences:
+            if self._limit is not None:
+                raise BitnetError(str(self._limit))
+            raise BitnetError(
+                f"No answer of {collection.identity.model} can be used ({reasons}); choose another model."
             )
-        except ContextExceeded:
-            return Entry("context_exceeded", b"")
-        except BadReply as error:
-            status = error.reason
-            continue
-        if result.steps is not None:
-            return Entry("ok", result.body)
-        status = "no_logprobs"
-    return Entry(status, b"")
-
-
-# -- writing -----------------------------------------------------------------------------------------
-
-
-def _publish(ctx: StageContext, collection: Collection, journal: Journal, verdict: Verdict) -> dict[str, Any]:
-    data = ctx.experiment.data
-    shards = len(collection.shards())
-    for index in range(shards):
-        ctx.progress(index, shards, "shards", "writing")
-        for path in collection.write_shard(journal, data, index, ctx.check_stop):
-            ctx.artifact(path, "traces")
-    summary = collection.write_sequences(journal, data, verdict, ctx.check_stop)
-    ctx.artifact(data / schema.SEQUENCES_FILE, "traces")
-    ctx.progress(shards, shards, "shards", "writing")
-    told = summary.record()
-    if not summary.sequences:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in summary.rejected.most_common())
-        raise BitnetError(f"No answer of {collection.identity.model} can be used ({reasons}); choose another model.")
-    if summary.rejected:
-        ctx.alert(
-            "warning",
-            "sequences_rejected",
-            f"{sum(summary.rejected.values())} of {len(collection.requests)} answers can't be used: "
-            + ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in summary.rejected.most_common())
-            + ".",
-            "The rest is unharmed; raise KD_NUM_PROMPTS to collect more.",
-        )
-    ctx.table(
-        "traces",
-        ["sequences", "tokens", "KD rows", "coverage", "mean Other", "rejected"],
-        [
+        if rejected:
+            ctx.alert(
+                "warning",
+                "sequences_rejected",
+                f"{rejected} of {collection.total} answers can't be used: {reasons}.",
+                _advice(summary.rejected),
+            )
+        ctx.table(
+            "traces",
+            ["sequences", "tokens", "KD rows", "coverage", "mean Other", "rejected"],
             [
-                summary.sequences,
-                summary.tokens,
-                summary.rows,
-                _rounded(told["coverage"]),
-                _rounded(told["other_mass_mean"]),
-                sum(summary.rejected.values()),
-            ]
-        ],
-    )
-    return told | {"logprob_mode": verdict.mode, "config_hash": collection.config_hash, "shards": shards}
+                [
+                    summary.sequences,
+                    told["tokens"],
+                    told["kd_rows"],
+                    _rounded(told["coverage"]),
+                    _rounded(told["other_mass_mean"]),
+                    rejected,
+                ]
+            ],
+        )
+        return told | {
+            "logprob_mode": self._verdict.mode,
+            "config_hash": collection.config_hash,
+            "shards": collection.shards,
+            "answers_this_run": self._tally.answers,
+            "tokens_per_s": self._tally.tokens_per_s(),
+            "requests_resent": self._lost,
+            "limit_reached": self._limit.name if self._limit else None,
+            "spent": {
+                "requests": self._budget.requests,
+                "tokens": self._budget.tokens,
+                "usd": self._budget.usd if self._budget.priced else None,
+            },
+        }
+
+
+def _advice(rejected: Counter[str]) -> str:
+    if rejected.most_common(1)[0][0] == "sentinel_logprob":
+        return (
+            "The teacher sampled tokens outside its own list of candidates; lower KD_TEACHER_TOP_P or "
+            "KD_TEACHER_TEMPERATURE to lose fewer."
+        )
+    return "The rest is unharmed; raise KD_NUM_PROMPTS to collect more."
 
 
 def _rounded(value: float | None) -> float | None:

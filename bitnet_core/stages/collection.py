@@ -5,22 +5,23 @@ Between the journal (answers as they came) and the writer (Parquet). Asks nobody
 
 import hashlib
 import json
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError
+from bitnet_core.providers.chat import ChatRequest
 from bitnet_core.providers.probe import Verdict
-from bitnet_core.providers.replies import BadReply, ChatResult, parse_chat
-from bitnet_core.providers.teacher import Identity
+from bitnet_core.providers.replies import BadReply, ChatResult
+from bitnet_core.providers.teacher import WIRES, Identity
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.journal import Entry, Journal
 from bitnet_core.traces.project import Projection, Rejected, project
 from bitnet_core.traces.prompts import Prompt, canonical_json
+from bitnet_core.traces.steps import TeacherStep, TokenTable
 from bitnet_core.traces.tokenizer import StudentTokenizer
 from bitnet_core.traces.writer import FinishedSequence
 
@@ -45,6 +46,16 @@ class Sampling:
     max_tokens: int
     top_logprobs: int
 
+    def request(self, request: Request) -> ChatRequest:
+        return ChatRequest(
+            request.prompt.messages,
+            self.max_tokens,
+            self.temperature,
+            self.top_p,
+            self.top_logprobs,
+            request.seed,
+        )
+
     def record(self) -> dict[str, Any]:
         return {
             "temperature": self.temperature,
@@ -58,8 +69,13 @@ class Collection:
     """The requests of one configuration, in order, and everything made from their answers."""
 
     def __init__(
-        self, settings: Settings, identity: Identity, tokenizer: StudentTokenizer, prompts: Sequence[Prompt]
+        self,
+        settings: Settings,
+        identity: Identity,
+        tokenizer: StudentTokenizer,
+        prompts: Callable[[], Iterator[Prompt]],
     ) -> None:
+        """`prompts` gives all prompts from the first on, each time it is called."""
         self.identity = identity
         self.tokenizer = tokenizer
         self.sampling = Sampling(
@@ -78,10 +94,26 @@ class Collection:
                 schema.SCHEMA_VERSION,
             ]
         )
-        self.requests = [
-            self._request(index, prompts[index % len(prompts)], index // len(prompts), settings.int("SEED"))
-            for index in range(_how_many(settings.int("KD_NUM_PROMPTS"), len(prompts), self.sampling))
-        ]
+        self.table = TokenTable()
+        self.parse = WIRES[identity.provider.wire].parse
+        self._prompts = prompts
+        self._seed = settings.int("SEED")
+        self.shard_size = settings.int("KD_SHARD_SEQUENCES")
+        self.total = settings.int("KD_NUM_PROMPTS")
+        if self.sampling.temperature == 0:
+            # Asked again it would give the same answer again.
+            self.total = min(self.total, sum(1 for _ in prompts()))
+
+    def requests(self) -> Iterator[Request]:
+        """Every answer wanted, in order; prompts are asked again, with other seeds, when more are wanted."""
+        index = repeat = 0
+        while index < self.total:
+            for prompt in self._prompts():
+                if index == self.total:
+                    return
+                yield self._request(index, prompt, repeat, self._seed)
+                index += 1
+            repeat += 1
 
     def _request(self, index: int, prompt: Prompt, repeat: int, base_seed: int) -> Request:
         drawn = hashlib.sha256(f"{base_seed}:{prompt.hash}:{repeat}".encode()).digest()
@@ -91,17 +123,21 @@ class Collection:
         key = _hash([self.teacher_hash, prompt.messages, self.sampling.record(), told_apart])
         return Request(index, prompt, seed, key)
 
+    def prompt_tokens(self, request: Request) -> int:
+        """Tokens of the prompt as the embedded teacher reads it."""
+        return len(self.tokenizer.encode(self.tokenizer.render_prompt(request.prompt.messages)))
+
     # -- answers -------------------------------------------------------------------------------------
 
-    def finish(self, request: Request, entry: Entry) -> FinishedSequence:
-        """Both layers of one answer, or the reason why it can't be used."""
+    def finish(self, request: Request, entry: Entry, result: ChatResult | None = None) -> FinishedSequence:
+        """Both layers of one answer, or the reason why it can't be used. `result`: the entry, where it is read."""
         rendered = self.tokenizer.render_prompt(request.prompt.messages)
-        result: ChatResult | None = None
         projection: Projection | None = None
         rejected = "" if entry.status == "ok" else entry.status
         if not rejected:
             try:
-                result = parse_chat(json.loads(entry.body), entry.body)
+                if result is None:
+                    result = self.parse(json.loads(entry.body), entry.body, self.table)
                 projection = self._project(result)
             except (BadReply, Rejected) as error:
                 rejected = error.reason
@@ -119,15 +155,18 @@ class Collection:
             prompt_tokens=result.prompt_tokens if result else 0,
             completion_tokens=result.completion_tokens if result else 0,
             text_matches_bytes=bool(result and result.text_matches_bytes),
-            steps=(result.steps or ()) if result else (),
+            steps=_steps(result) if result else (),
             projection=projection,
             rejected=rejected,
+            repairs=result.repairs if result else {},
         )
 
     def _project(self, result: ChatResult) -> Projection:
         if not result.steps:
             raise Rejected("no_logprobs")
-        projection = project(result.steps, result.finish_reason, self.tokenizer)
+        if not result.text_matches_bytes:
+            raise Rejected("text_differs")
+        projection = project(_steps(result), result.finish_reason, self.tokenizer)
         unexplained = result.completion_tokens - len(result.steps) - projection.unreported
         if unexplained > _UNREPORTED_END:
             raise Rejected("logprobs_missing")
@@ -135,15 +174,47 @@ class Collection:
 
     # -- shards --------------------------------------------------------------------------------------
 
-    def shards(self) -> list[list[Request]]:
-        """The requests of each shard."""
-        size = writer.SHARD_SEQUENCES
-        return [self.requests[begin : begin + size] for begin in range(0, len(self.requests), size)]
+    @property
+    def shards(self) -> int:
+        return -(-self.total // self.shard_size)
 
     def shard_of(self, request: Request) -> int:
-        return request.prompt_idx // writer.SHARD_SEQUENCES
+        return request.prompt_idx // self.shard_size
 
-    def _metadata(self, requests: Sequence[Request], answered: set[str]) -> schema.TraceMetadata:
+    def in_shard(self, index: int) -> int:
+        """How many requests belong to a shard."""
+        return min(self.shard_size, self.total - index * self.shard_size)
+
+    def write_shard(
+        self,
+        journal: Journal,
+        data_dir: Path,
+        requests: Sequence[Request],
+        verdict: Verdict,
+        check: Callable[[], None],
+    ) -> None:
+        """Write the shard of these requests, all of one, unless it is there already, from the same answers."""
+        index = self.shard_of(requests[0])
+        answered = [request for request in requests if journal.answered(request.key)]
+        metadata = self._metadata([request.key for request in answered], verdict)
+        if not writer.shard_is_current(data_dir, index, metadata):
+            origin = {
+                "provider": self.identity.provider.name,
+                "teacher": self.identity.model,
+                "sampling_json": canonical_json(self.sampling.record()),
+                "logprob_mode": verdict.mode,
+                "logprob_temperature": verdict.temperature(self.sampling.temperature),
+            }
+            writer.write_shard(data_dir, index, metadata, origin, self._finished(journal, requests, check))
+
+    def publish(self, data_dir: Path, verdict: Verdict) -> "Summary":
+        """Write `sequences.parquet` from what was written with each shard, and sum the shards up."""
+        summary = Summary()
+        for counts in writer.write_sequences(data_dir, self.shards, self._metadata([], verdict)):
+            summary.add(counts)
+        return summary
+
+    def _metadata(self, keys: Sequence[str], verdict: Verdict) -> schema.TraceMetadata:
         return schema.TraceMetadata(
             schema_version=schema.SCHEMA_VERSION,
             tokenizer=self.tokenizer.name,
@@ -155,11 +226,13 @@ class Collection:
             vocab_size=self.tokenizer.vocab_size,
             top_k=self.sampling.top_logprobs,
             config_hash=self.config_hash,
-            keys=[request.key for request in requests if request.key in answered],
+            keys=keys,
             counts={},
+            # Not how quick it was: a shard depends on its answers alone.
+            probe={name: value for name, value in verdict.record().items() if name != "latency_s"},
         )
 
-    def finished(
+    def _finished(
         self, journal: Journal, requests: Sequence[Request], check: Callable[[], None]
     ) -> Iterator[FinishedSequence]:
         """The sequences of answered requests, one at a time; `check` may raise between two."""
@@ -169,82 +242,52 @@ class Collection:
             if entry is not None:
                 yield self.finish(request, entry)
 
-    def write_shard(self, journal: Journal, data_dir: Path, index: int, check: Callable[[], None]) -> list[Path]:
-        """Write shard `index` unless it is there already, from the same answers; its files."""
-        requests = self.shards()[index]
-        metadata = self._metadata(requests, journal.keys())
-        if not writer.shard_is_current(data_dir, index, metadata):
-            writer.write_shard(data_dir, index, metadata, self.finished(journal, requests, check))
-        return [data_dir / name(index) for name in (schema.teacher_shard, schema.kd_stream, schema.kd_shard)]
 
-    def write_sequences(
-        self, journal: Journal, data_dir: Path, verdict: Verdict, check: Callable[[], None]
-    ) -> "Summary":
-        """Write `sequences.parquet` over all requests and sum them up."""
-        summary = Summary()
-        origin = {
-            "provider": self.identity.provider.name,
-            "teacher": self.identity.model,
-            "sampling_json": canonical_json(self.sampling.record()),
-            "logprob_mode": verdict.mode,
-            "logprob_temperature": verdict.temperature(self.sampling.temperature),
-        }
-        sequences = self.finished(journal, self.requests, check)
-        metadata = self._metadata(self.requests, journal.keys())
-        writer.write_sequences(data_dir, metadata, origin, (summary.add(sequence) for sequence in sequences))
-        return summary
+def _steps(result: ChatResult) -> tuple[TeacherStep, ...]:
+    return tuple(result.steps.step(row) for row in range(len(result.steps))) if result.steps else ()
 
 
 class Summary:
-    """Running sums over finished sequences."""
+    """Running sums over shards, from the counts that each was written with."""
 
     def __init__(self) -> None:
-        self.sequences = 0
-        self.tokens = 0
-        self.rows = 0
-        self.clamped = 0
-        self.recut = 0
-        self.unreported_bytes = 0
-        self.text_differs = 0
         self.rejected: Counter[str] = Counter()
+        self.repairs: Counter[str] = Counter()
+        self._sums: Counter[str] = Counter()
         self._other = 0.0
 
-    def add(self, sequence: FinishedSequence) -> FinishedSequence:
-        projection = sequence.projection
-        if projection is None:
-            self.rejected[sequence.rejected] += 1
-            return sequence
-        self.sequences += 1
-        self.tokens += len(projection.completion_ids)
-        self.rows += len(projection.rows)
-        self.clamped += projection.clamped
-        self.recut += projection.recut
-        self.unreported_bytes += projection.unreported
-        self.text_differs += not sequence.text_matches_bytes
-        self._other += sum(math.exp(row.other_logprob) for row in projection.rows)
-        return sequence
+    def add(self, counts: Mapping[str, float]) -> None:
+        for name, value in counts.items():
+            kind, _, detail = name.partition(":")
+            if name == "other_mass":
+                self._other += value
+            elif kind == "rejected":
+                self.rejected[detail] += int(value)
+            elif kind == "repaired":
+                self.repairs[detail] += int(value)
+            else:
+                self._sums[name] += int(value)
+
+    @property
+    def sequences(self) -> int:
+        return self._sums["sequences"]
 
     def record(self) -> dict[str, Any]:
         """For the run's summary: counts, and shares of them."""
+        sums = self._sums
         return {
-            "sequences": self.sequences,
-            "tokens": self.tokens,
-            "kd_rows": self.rows,
-            "coverage": self.rows / self.tokens if self.tokens else None,
-            "other_mass_mean": self._other / self.rows if self.rows else None,
+            "sequences": sums["sequences"],
+            "tokens": sums["tokens"],
+            "teacher_tokens": sums["steps"],
+            "kd_rows": sums["rows"],
+            "coverage": sums["rows"] / sums["tokens"] if sums["tokens"] else None,
+            "other_mass_mean": self._other / sums["rows"] if sums["rows"] else None,
             "rejected": dict(self.rejected),
-            "steps_clamped": self.clamped,
-            "rows_recut": self.recut,
-            "unreported_bytes": self.unreported_bytes,
-            "text_differs": self.text_differs,
+            "repaired": dict(self.repairs),
+            "steps_clamped": sums["clamped"],
+            "rows_recut": sums["recut"],
+            "unreported_bytes": sums["unreported"],
         }
-
-
-def _how_many(wanted: int, prompts: int, sampling: Sampling) -> int:
-    """Prompts are asked again (with other seeds) when more answers are wanted, unless they would be the same."""
-    if sampling.temperature == 0:
-        return min(wanted, prompts)
-    return wanted
 
 
 def check_sampling(verdict: Verdict, sampling: Sampling, identity: Identity) -> None:

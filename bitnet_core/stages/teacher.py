@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.providers.chat import ChatRequest, ContextExceeded
 from bitnet_core.providers.embedded import ensure_files
-from bitnet_core.providers.openai_chat import ContextExceeded
 from bitnet_core.providers.replies import BadReply, ChatResult
 from bitnet_core.providers.teacher import Teacher, fetch_progress, identify, open_teacher
 from bitnet_core.stages.context import StageContext
@@ -102,7 +102,7 @@ async def _measure(ctx: StageContext, prompts: list[Prompt], sampling: dict[str,
 
 async def _ask(ctx: StageContext, teacher: Teacher, prompt: Prompt, sampling: dict[str, Any]) -> ChatResult:
     """One answer, abandoned at once when the stage is stopped."""
-    task = asyncio.create_task(teacher.chat(prompt.messages, **sampling))
+    task = asyncio.create_task(teacher.chat(ChatRequest(prompt.messages, **sampling)))
     try:
         while not task.done():
             ctx.check_stop()

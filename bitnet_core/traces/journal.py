@@ -1,7 +1,8 @@
 """What the teacher said, kept safe the moment it was said: one SQLite file, one row per answered request.
 
 Shards are made from it and can be made again; it is only ever added to, so no answer is paid for twice.
-`kill -9` loses what was in flight and nothing else. Knows requests by their keys alone.
+`kill -9` loses what was in flight and nothing else; that, too, is known, because each sending is written down
+before it happens. Knows requests by their keys alone.
 """
 
 import contextlib
@@ -14,10 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+import pyarrow as pa
+
 from bitnet_core.errors import BitnetError
 
 JOURNAL_FILE = "journal.sqlite"
 
+_ZSTD = pa.Codec("zstd", 9)
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_LENGTH_BYTES = 8
 _SCHEMA = """
 create table if not exists answers (
     key text primary key,
@@ -26,7 +32,15 @@ create table if not exists answers (
     at real not null
 ) without rowid;
 create table if not exists notes (key text primary key, value text not null) without rowid;
-create table if not exists sent (key text primary key, times integer not null) without rowid;
+create table if not exists sendings (
+    id integer primary key,
+    key text not null,
+    prompt_tokens integer not null,
+    completion_tokens integer not null,
+    usd real not null,
+    state text not null
+);
+create index if not exists sendings_open on sendings (state) where state = 'open';
 """
 
 
@@ -38,8 +52,30 @@ class Entry:
     body: bytes
 
 
+@dataclass(frozen=True)
+class Charge:
+    """What a request costs, or at worst may cost."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What all sendings so far cost, or at worst may have cost."""
+
+    requests: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+
 class Journal:
-    """Safe for several threads of one process; use as a context manager."""
+    """Safe for several threads of one process, which has it to itself; use as a context manager."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,8 +83,9 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._explained():
             self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-            # A rollback journal, not WAL: WAL's shared memory does not work on mounted drives.
-            self._db.execute("pragma journal_mode=truncate")
+            # Alone with the file, WAL needs no shared memory, which mounted drives don't have.
+            self._db.execute("pragma locking_mode=exclusive")
+            self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
             self._db.executescript(_SCHEMA)
 
@@ -61,38 +98,77 @@ class Journal:
         with self._lock:
             self._db.close()
 
-    def keys(self) -> set[str]:
-        """Keys of all requests with an answer to use; the others are worth asking again."""
+    # -- answers -----------------------------------------------------------------------------------------
+
+    def answered(self, key: str) -> bool:
+        """Whether there is an answer to use; others are worth asking for again."""
+        return self.get_status(key) == "ok"
+
+    def get_status(self, key: str) -> str | None:
+        """The status of an answer, without reading it; None where there is none."""
         with self._lock, self._explained():
-            return {row[0] for row in self._db.execute("select key from answers where status = 'ok'")}
+            row = self._db.execute("select status from answers where key = ?", (key,)).fetchone()
+        return None if row is None else str(row[0])
 
     def get(self, key: str) -> Entry | None:
         with self._lock, self._explained():
             row = self._db.execute("select status, body from answers where key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        try:
-            return Entry(row[0], zlib.decompress(row[1]))
-        except zlib.error as error:
-            raise self._damaged() from error
+        return None if row is None else Entry(row[0], self._unpacked(row[1]))
 
-    def put(self, key: str, entry: Entry) -> None:
-        """Keep an answer; it is on the disk when this returns. One that can be used is never replaced."""
-        packed = zlib.compress(entry.body)
-        with self._lock, self._explained():
+    def put(self, key: str, entry: Entry, sending: int | None = None, charge: Charge | None = None) -> None:
+        """Keep an answer, and what it cost; both are on the disk when this returns.
+
+        An answer that can be used is never replaced.
+        """
+        packed = len(entry.body).to_bytes(_LENGTH_BYTES, "little") + _ZSTD.compress(entry.body, asbytes=True)
+        with self._lock, self._explained(), self._transaction():
             self._db.execute(
                 "insert into answers values (?, ?, ?, ?) on conflict (key) do update set "
                 "status = excluded.status, body = excluded.body, at = excluded.at where status <> 'ok'",
                 (key, entry.status, packed, time.time()),
             )
+            if sending is not None:
+                self._settle(sending, "answered", charge)
 
-    def sending(self, key: str) -> int:
-        """Count that a request is about to be sent; the number of times so far, this one included."""
+    # -- sendings ----------------------------------------------------------------------------------------
+
+    def sending(self, key: str, worst: Charge) -> int:
+        """Write down that a request is about to be sent and what it may cost at worst; its number."""
         with self._lock, self._explained():
-            self._db.execute(
-                "insert into sent values (?, 1) on conflict (key) do update set times = times + 1", (key,)
+            done = self._db.execute(
+                "insert into sendings (key, prompt_tokens, completion_tokens, usd, state) "
+                "values (?, ?, ?, ?, 'open')",
+                (key, worst.prompt_tokens, worst.completion_tokens, worst.usd),
             )
-            return int(self._db.execute("select times from sent where key = ?", (key,)).fetchone()[0])
+            return int(done.lastrowid or 0)
+
+    def settle(self, sending: int, state: str, charge: Charge | None = None) -> None:
+        """How a sending ended that brought no answer to keep; without a charge its worst case stays."""
+        with self._lock, self._explained():
+            self._settle(sending, state, charge)
+
+    def lost(self) -> int:
+        """Close the sendings that a killed run left open: they may have been paid for, so they stay as they are."""
+        with self._lock, self._explained():
+            return self._db.execute("update sendings set state = 'lost' where state = 'open'").rowcount
+
+    def spent(self) -> Spent:
+        with self._lock, self._explained():
+            row = self._db.execute(
+                "select count(*), total(prompt_tokens + completion_tokens), total(usd) from sendings"
+            ).fetchone()
+        return Spent(int(row[0]), int(row[1]), float(row[2]))
+
+    def _settle(self, sending: int, state: str, charge: Charge | None) -> None:
+        if charge is None:
+            self._db.execute("update sendings set state = ? where id = ?", (state, sending))
+        else:
+            self._db.execute(
+                "update sendings set state = ?, prompt_tokens = ?, completion_tokens = ?, usd = ? where id = ?",
+                (state, charge.prompt_tokens, charge.completion_tokens, charge.usd, sending),
+            )
+
+    # -- notes -------------------------------------------------------------------------------------------
 
     def note(self, key: str) -> str | None:
         with self._lock, self._explained():
@@ -103,6 +179,28 @@ class Journal:
         with self._lock, self._explained():
             self._db.execute("insert or replace into notes values (?, ?)", (key, value))
 
+    # ----------------------------------------------------------------------------------------------------
+
+    def _unpacked(self, packed: bytes) -> bytes:
+        try:
+            if packed[_LENGTH_BYTES : _LENGTH_BYTES + 4] == _ZSTD_MAGIC:
+                size = int.from_bytes(packed[:_LENGTH_BYTES], "little")
+                found: bytes = _ZSTD.decompress(packed[_LENGTH_BYTES:], size, asbytes=True)
+                return found
+            return zlib.decompress(packed)  # as the first versions kept them
+        except (zlib.error, OSError, pa.ArrowException) as error:
+            raise self._damaged() from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         try:
@@ -112,6 +210,8 @@ class Journal:
                 raise BitnetError(
                     f"The disk with {self.path} is full; free some space and start again (nothing kept is lost)."
                 ) from error
+            if "locked" in str(error):
+                raise BitnetError(f"{self.path} is in use by another program; close it and start again.") from error
             raise BitnetError(f"{self.path} can't be used ({error}); check its folder's permissions.") from error
         except sqlite3.DatabaseError as error:
             raise self._damaged() from error

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,11 @@ def kd_shard(index: int) -> str:
 
 def kd_stream(index: int) -> str:
     return f"kd_stream_{index:03d}.parquet"
+
+
+def sequences_part(index: int) -> str:
+    """The rows of SEQUENCES_FILE that belong to a shard."""
+    return f".sequences/part_{index:03d}.parquet"
 
 
 def stream_of(kd_path: Path) -> Path:
@@ -120,8 +125,10 @@ class TraceMetadata:
     config_hash: str
     """Of all that decides the content besides the requests: teacher, sampling, tokenizer, template."""
     keys: Sequence[str]
-    """Keys of the requests whose answers are in the file, in order."""
-    counts: Mapping[str, int]
+    """Keys of the requests whose answers are in the file, in order; none in the file over all sequences."""
+    counts: Mapping[str, float]
+    probe: Mapping[str, Any] = field(default_factory=dict)
+    """What the teacher was found to give before the first answer was paid for."""
 
     def as_key_values(self) -> dict[str, str]:
         """For a Parquet file's own metadata."""

@@ -4,11 +4,13 @@ What is in a shard depends on its answers alone: written again it is the same. K
 journal; it is given one finished sequence after another.
 """
 
+import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,6 @@ from bitnet_core.traces.project import Projection
 from bitnet_core.traces.schema import TraceMetadata
 from bitnet_core.traces.steps import TeacherStep, settle_mass
 
-SHARD_SEQUENCES = 64
 SUPERSEDED_FOLDER = "superseded"
 _GROUP_SEQUENCES = 16
 
@@ -45,6 +46,7 @@ class FinishedSequence:
     steps: tuple[TeacherStep, ...]
     projection: Projection | None
     rejected: str = ""
+    repairs: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def stream_text(self) -> str:
@@ -54,28 +56,57 @@ class FinishedSequence:
 
 def shard_is_current(data_dir: Path, index: int, metadata: TraceMetadata) -> bool:
     """Whether all files of a shard are there, readable, and made from the same answers with the same settings."""
-    for name in (schema.teacher_shard(index), schema.kd_stream(index), schema.kd_shard(index)):
+    for name in _files_of(index):
         found = _metadata_of(data_dir / name)
-        if found is None or replace(found, counts={}) != replace(metadata, counts={}):
+        if found is None or _made_with(found) != _made_with(metadata):
             return False
     return True
 
 
+def _made_with(metadata: TraceMetadata) -> TraceMetadata:
+    return replace(metadata, counts={}, probe={})
+
+
+def _files_of(index: int) -> tuple[str, ...]:
+    """The last one is written last."""
+    return (
+        schema.sequences_part(index),
+        schema.teacher_shard(index),
+        schema.kd_stream(index),
+        schema.kd_shard(index),
+    )
+
+
 def write_shard(
-    data_dir: Path, index: int, metadata: TraceMetadata, sequences: Iterable[FinishedSequence]
-) -> dict[str, int]:
-    """Write one shard of both layers and return its counts. The KD file appears last, when the rest is there."""
+    data_dir: Path,
+    index: int,
+    metadata: TraceMetadata,
+    origin: Mapping[str, Any],
+    sequences: Iterable[FinishedSequence],
+) -> dict[str, float]:
+    """Write one shard of both layers and return its counts. The KD file appears last, when the rest is there.
+
+    `origin` is what all rows of SEQUENCES_FILE share. Rejected sequences are in there, with their reason.
+    """
+    names = _files_of(index)
+    schemas = (schema.SEQUENCES, schema.teacher_steps(metadata.top_k), schema.STREAM, schema.KD)
     with ExitStack() as stack:
         # Left in reverse order: the KD shard is opened first and so renamed last.
-        kd = stack.enter_context(_growing(data_dir / schema.kd_shard(index), schema.KD, metadata))
-        stream = stack.enter_context(_growing(data_dir / schema.kd_stream(index), schema.STREAM, metadata))
-        steps = stack.enter_context(
-            _growing(data_dir / schema.teacher_shard(index), schema.teacher_steps(metadata.top_k), metadata)
+        rows, steps, stream, kd = reversed(
+            [
+                stack.enter_context(_growing(data_dir / name, wanted, metadata))
+                for name, wanted in reversed(list(zip(names, schemas, strict=True)))
+            ]
         )
-        counts = dict.fromkeys(("sequences", "rows", "tokens", "steps", "clamped", "recut", "unreported"), 0)
+        counts: Counter[str] = Counter(
+            dict.fromkeys(("sequences", "rows", "tokens", "steps", "clamped", "recut", "unreported"), 0)
+        )
+        other = 0.0
         for sequence in sequences:
+            rows.add([{**_sequence_row(sequence), **origin}])
             projection = sequence.projection
             if projection is None:
+                counts[f"rejected:{sequence.rejected}"] += 1
                 continue
             kd.add(_kd_rows(sequence, projection, metadata))
             stream.add([_stream_row(sequence, projection)])
@@ -87,57 +118,63 @@ def write_shard(
             counts["clamped"] += projection.clamped
             counts["recut"] += projection.recut
             counts["unreported"] += projection.unreported
-        for part in (kd, stream, steps):
-            part.finish(counts)
-    return counts
+            other += sum(math.exp(row.other_logprob) for row in projection.rows)
+            for kind, number in sequence.repairs.items():
+                counts[f"repaired:{kind}"] += number
+        told = dict(counts) | {"other_mass": other}
+        for part in (rows, steps, stream, kd):
+            part.finish(told)
+    return told
 
 
-def write_sequences(
-    data_dir: Path, metadata: TraceMetadata, origin: Mapping[str, Any], sequences: Iterable[FinishedSequence]
-) -> dict[str, int]:
-    """Write one row per answered prompt, rejected ones with their reason; return how many of each."""
-    counts: dict[str, int] = {}
+def write_sequences(data_dir: Path, shards: int, metadata: TraceMetadata) -> list[Mapping[str, float]]:
+    """Write SEQUENCES_FILE from the parts of these many shards; the counts of each."""
+    told: list[Mapping[str, float]] = []
     with _growing(data_dir / schema.SEQUENCES_FILE, schema.SEQUENCES, metadata) as table:
-        for sequence in sequences:
-            counts[sequence.rejected or "kept"] = counts.get(sequence.rejected or "kept", 0) + 1
-            table.add(
-                [
-                    {
-                        "prompt_idx": sequence.prompt_idx,
-                        "sequence_hash": sequence.sequence_hash,
-                        "request_key": sequence.request_key,
-                        "messages_json": sequence.messages_json,
-                        "rendered_prompt": sequence.rendered_prompt,
-                        "completion_text": sequence.completion_text,
-                        "finish_reason": sequence.finish_reason,
-                        "prompt_tokens": sequence.prompt_tokens,
-                        "completion_tokens": sequence.completion_tokens,
-                        "text_matches_bytes": sequence.text_matches_bytes,
-                        "rejected": sequence.rejected,
-                        **origin,
-                    }
-                ]
-            )
-        table.finish(counts)
-    return counts
+        for index in range(shards):
+            path = data_dir / schema.sequences_part(index)
+            found = _metadata_of(path)
+            if found is None:
+                continue
+            table.add_file(path)
+            told.append(found.counts)
+        table.finish({"sequences": sum(counts["sequences"] for counts in told)})
+    return told
 
 
-def set_aside(data_dir: Path, config_hash: str, keys: set[str]) -> Path | None:
-    """Move the trace set in `data_dir` away when the coming one would not contain it; return where to.
+def holds(data_dir: Path, index: int, config_hash: str, keys: Iterable[str]) -> bool:
+    """Whether the files of a shard, as far as there are any, were made with these settings from these requests."""
+    wanted = set(keys)
+    for name in _files_of(index):
+        path = data_dir / name
+        if path.is_file():
+            found = _metadata_of(path)
+            if found is None or found.config_hash != config_hash or not wanted.issuperset(found.keys):
+                return False
+    return True
 
-    It stays when it was made with the same settings from a part of the same requests. Nothing paid for is
-    ever overwritten: unreadable files are moved too.
+
+def shards_in(data_dir: Path) -> int:
+    """One more than the highest number of a shard's file that is there."""
+    numbers = [path.stem.rpartition("_")[2] for path in data_dir.glob("*_*.parquet") if _ours(path)]
+    return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
+
+
+def set_aside(data_dir: Path) -> Path:
+    """Move the trace set in `data_dir` away, unreadable files too, and return where to.
+
+    Nothing paid for is ever overwritten.
     """
     present = [path for path in sorted(data_dir.glob("*.parquet")) if _ours(path)]
-    found = [_metadata_of(path) for path in present]
-    if all(one is not None and one.config_hash == config_hash and keys.issuperset(one.keys) for one in found):
-        return None
-    names = {one.config_hash[:8] for one in found if one is not None}
+    names = {one.config_hash[:8] for one in map(_metadata_of, present) if one is not None}
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     folder = data_dir / SUPERSEDED_FOLDER / f"{stamp}-{'-'.join(sorted(names)) or 'unreadable'}"
     folder.mkdir(parents=True, exist_ok=True)
     for path in present:
         shutil.move(path, folder / path.name)
+    parts = data_dir / Path(schema.sequences_part(0)).parent
+    if parts.is_dir():
+        shutil.move(parts, folder / parts.name)
     return folder
 
 
@@ -173,7 +210,14 @@ class _Growing:
             self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._writer.schema))
         self._rows = []
 
-    def finish(self, counts: Mapping[str, int]) -> None:
+    def add_file(self, path: Path) -> None:
+        """Add the rows of another file of the same schema."""
+        self._flush()
+        source = pq.ParquetFile(path)
+        for group in range(source.num_row_groups):
+            self._writer.write_table(source.read_row_group(group).cast(self._writer.schema))
+
+    def finish(self, counts: Mapping[str, float]) -> None:
         self._flush()
         self._writer.add_key_value_metadata(replace(self._metadata, counts=dict(counts)).as_key_values())
 
@@ -195,6 +239,22 @@ def _growing(path: Path, wanted: pa.Schema, metadata: TraceMetadata) -> Iterator
             f"{path} can't be written ({error.strerror or error}); free some space or check its folder, then start "
             "again (the answers are kept)."
         ) from error
+
+
+def _sequence_row(sequence: FinishedSequence) -> dict[str, Any]:
+    return {
+        "prompt_idx": sequence.prompt_idx,
+        "sequence_hash": sequence.sequence_hash,
+        "request_key": sequence.request_key,
+        "messages_json": sequence.messages_json,
+        "rendered_prompt": sequence.rendered_prompt,
+        "completion_text": sequence.completion_text,
+        "finish_reason": sequence.finish_reason,
+        "prompt_tokens": sequence.prompt_tokens,
+        "completion_tokens": sequence.completion_tokens,
+        "text_matches_bytes": sequence.text_matches_bytes,
+        "rejected": sequence.rejected,
+    }
 
 
 def _kd_rows(sequence: FinishedSequence, projection: Projection, metadata: TraceMetadata) -> list[dict[str, Any]]:

@@ -84,9 +84,9 @@ def write_traces(data: Path, count: int) -> None:
         keys=[sequence.request_key for sequence in sequences],
         counts={},
     )
-    writer.write_shard(data, 0, metadata, sequences)
     origin = {"provider": "", "teacher": "", "sampling_json": "", "logprob_mode": "raw", "logprob_temperature": 1.0}
-    writer.write_sequences(data, metadata, origin, sequences)
+    writer.write_shard(data, 0, metadata, origin, sequences)
+    writer.write_sequences(data, 1, metadata)
     TOKENIZER.save(data / schema.TOKENIZER_FOLDER)
 
 

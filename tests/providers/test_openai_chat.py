@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.providers.openai_chat import BadReply, ChatResult, ContextExceeded, NoLogprobs, OpenAIChat
+from bitnet_core.providers.chat import BadReply, ChatRequest, ChatResult, ContextExceeded, NoLogprobs
+from bitnet_core.providers.openai_chat import OpenAIChat
 from bitnet_core.providers.table import PROVIDERS
 from tests.providers.server import Asked, Canned, ChatServer, chat_body, entry
 
@@ -44,7 +45,7 @@ async def ask(
     wanted = {"max_tokens": 8, "temperature": 0.8, "top_p": 0.9, "top_logprobs": 3, **sampling}
     chat = OpenAIChat(PROVIDERS[provider], base_url, "m", key, on_retry=on_retry, first_wait=0.01)
     async with chat:
-        return await chat.chat(MESSAGES, **wanted)
+        return await chat.chat(ChatRequest(MESSAGES, **wanted))
 
 
 async def test_what_is_sent() -> None:
@@ -57,7 +58,7 @@ async def test_what_is_sent() -> None:
     assert asked.body == {
         "model": "m",
         "messages": MESSAGES,
-        "max_tokens": 8,
+        "max_completion_tokens": 8,
         "temperature": 0.8,
         "top_p": 0.9,
         "stream": False,
@@ -108,7 +109,7 @@ async def test_what_stays_is_not(status: int) -> None:
 
 async def test_a_spent_quota_is_not_tried_again_although_it_is_429() -> None:
     spent = error(429, "You exceeded your current quota", "insufficient_quota")
-    with serving(spent) as server, pytest.raises(BitnetError, match="raise the quota"):
+    with serving(spent) as server, pytest.raises(BitnetError, match="quota at openai is spent"):
         await ask(server.base_url)
     assert len(server.asked) == 1
 

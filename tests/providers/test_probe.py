@@ -8,7 +8,7 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.openai_chat import OpenAIChat
-from bitnet_core.providers.probe import MESSAGES, Verdict, probe
+from bitnet_core.providers.probe import Verdict, probe
 from bitnet_core.providers.table import PROVIDERS
 from bitnet_core.providers.teacher import Teacher
 from tests.providers.server import Asked, Canned, ChatServer, chat_body, entry
@@ -33,19 +33,21 @@ def teacher(*answers: Any) -> Iterator[Teacher]:
         return Canned(answers[min(number, len(answers) - 1)])
 
     with ChatServer(answer) as server:
-        yield Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01), None)
+        yield Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
 
 
 async def test_logprobs_that_do_not_depend_on_the_temperature_are_raw() -> None:
     nearly = [logprob + shift for logprob, shift in zip(RAW, (0.1, -0.1, 0.05, -0.2), strict=True)]
     with teacher(body(RAW), body(nearly)) as one:
-        assert await probe(one, TOKENIZER, 4) == Verdict("raw", 4)
+        verdict = await probe(one, 4)
+    assert (verdict.mode, verdict.candidates, verdict.token_ids, verdict.exact_bytes) == ("raw", 4, True, True)
+    assert verdict.latency_s is not None
 
 
 async def test_logprobs_that_do_are_scaled() -> None:
     flat = [logprob / 7.5 - 1.2 for logprob in RAW]
     with teacher(body(RAW), body(flat)) as one:
-        verdict = await probe(one, TOKENIZER, 4)
+        verdict = await probe(one, 4)
     assert verdict.mode == "scaled"
     assert (verdict.temperature(0.8), Verdict("raw", 4).temperature(0.8)) == (0.8, 1.0)
 
@@ -53,33 +55,32 @@ async def test_logprobs_that_do_are_scaled() -> None:
 @pytest.mark.parametrize("answer", [chat_body("a", None), chat_body("a", [{**entry("a", -0.5), "top_logprobs": []}])])
 async def test_no_logprobs_names_who_has_them(answer: dict[str, Any]) -> None:
     with teacher(answer) as one, pytest.raises(BitnetError, match="TEACHER_PROVIDER that has them: embedded"):
-        await probe(one, TOKENIZER, 4)
+        await probe(one, 4)
 
 
 async def test_sentinels_are_named() -> None:
     with teacher(body([-0.5, -1.0, -2.0, -9999.0])) as one, pytest.raises(BitnetError, match="sentinel logprob"):
-        await probe(one, TOKENIZER, 4)
+        await probe(one, 4)
 
 
-async def test_an_id_that_means_something_else_is_another_vocabulary() -> None:
-    strange = body(RAW)
-    strange["choices"][0]["logprobs"]["content"][0]["top_logprobs"][1]["id"] = 3
-    with teacher(strange) as one, pytest.raises(BitnetError, match="another vocabulary"):
-        await probe(one, TOKENIZER, 4)
+async def test_what_comes_with_the_tokens_is_told() -> None:
+    bare = body(RAW, ids=False)
+    for token in bare["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+        del token["bytes"]
+    del bare["choices"][0]["logprobs"]["content"][0]["bytes"]
+    with teacher(bare) as one:
+        verdict = await probe(one, 4)
+    assert (verdict.token_ids, verdict.exact_bytes) == (False, False)
 
 
-async def test_without_ids_the_words_and_the_length_of_the_prompt_decide() -> None:
-    length = len(TOKENIZER.encode(TOKENIZER.render_prompt(MESSAGES)))
-    same = body(RAW, ids=False, usage={"prompt_tokens": length, "completion_tokens": 1})
-    longer = body(RAW, ids=False, usage={"prompt_tokens": length + 3, "completion_tokens": 1})
-    strange = body(RAW, ids=False, words=["a", "the", "r", " Zürich"], usage={"prompt_tokens": length})
-    with teacher(same) as one:
-        assert (await probe(one, TOKENIZER, 4)).mode == "raw"
-    for answer in (longer, strange):
-        with teacher(answer) as one, pytest.raises(BitnetError, match="another vocabulary"):
-            await probe(one, TOKENIZER, 4)
+async def test_a_provider_without_logprobs_is_refused_before_anything_is_sent() -> None:
+    with ChatServer(lambda *_: Canned({})) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["groq"], server.base_url, "m", "gsk-key"))
+        with pytest.raises(BitnetError, match=r"groq gives no logprobs .*embedded"):
+            await probe(one, 4)
+        assert server.asked == []
 
 
 async def test_an_unreadable_answer_is_said_in_one_sentence() -> None:
     with teacher({"choices": []}) as one, pytest.raises(BitnetError, match="can't be used"):
-        await probe(one, TOKENIZER, 4)
+        await probe(one, 4)

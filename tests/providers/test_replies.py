@@ -7,11 +7,17 @@ from typing import Any
 import pytest
 
 from bitnet_core.providers.replies import BadReply, ChatResult, parse_chat
+from bitnet_core.traces.steps import TeacherStep, TokenTable
 from tests.providers.server import chat_body, entry
 
 
 def parse(body: Any) -> ChatResult:
-    return parse_chat(json.loads(json.dumps(body)), b"")
+    return parse_chat(json.loads(json.dumps(body)), b"", TokenTable())
+
+
+def steps_of(result: ChatResult) -> list[TeacherStep]:
+    assert result.steps is not None
+    return [result.steps.step(row) for row in range(len(result.steps))]
 
 
 def with_top(token: dict[str, Any], *top: dict[str, Any]) -> dict[str, Any]:
@@ -24,8 +30,7 @@ def test_llama_cpp_with_ids_bytes_and_an_end_without_bytes() -> None:
     result = parse(
         chat_body("A", [with_top(a, a, c), with_top(end, end, a)], timings={"predicted_n": 2, "cache_n": 0})
     )
-    assert result.steps is not None
-    first, last = result.steps
+    first, last = steps_of(result)
     assert (first.token_id, first.data, first.logprob) == (49, b"A", -1.69)
     assert (first.top_ids, first.top_bytes, first.top_logprobs) == ((49, 51), (b"A", b"C"), (-1.69, -1.93))
     assert (last.token_id, last.data) == (2, b"")
@@ -37,23 +42,71 @@ def test_llama_cpp_with_ids_bytes_and_an_end_without_bytes() -> None:
 def test_openai_without_ids() -> None:
     a = entry("Hi", -0.5)
     result = parse(chat_body("Hi", [with_top(a, a, entry(" Hi", -2.0))]))
-    assert result.steps is not None
-    assert result.steps[0].token_id == -1
-    assert result.steps[0].top_ids == (-1, -1)
+    (step,) = steps_of(result)
+    assert step.token_id == -1
+    assert step.top_ids == (-1, -1)
 
 
 def test_halves_of_a_character_are_joined_by_their_bytes() -> None:
     first = entry("\ufffd", -0.1, data=b"\xf0\x9f")
     second = entry("\ufffd", -0.1, data=b"\x98\x80")
     result = parse(chat_body("😀", [with_top(first, first), with_top(second, second)]))
-    assert result.steps is not None
-    assert [step.data for step in result.steps] == [b"\xf0\x9f", b"\x98\x80"]
+    assert [step.data for step in steps_of(result)] == [b"\xf0\x9f", b"\x98\x80"]
     assert result.text_matches_bytes
 
 
+@pytest.mark.parametrize(
+    ("spellings", "text", "repair"),
+    [
+        (["Ġthe", "Ġcaf", "Ã©"], " the café", "raw_tokens"),
+        (["▁the", "▁", "<0xE6>", "<0x9D>", "<0xB1>"], " the 東", "pieces"),
+    ],
+)
+def test_tokens_in_another_spelling_are_read_and_counted(spellings: list[str], text: str, repair: str) -> None:
+    content = [with_top(entry(token, -0.1), entry(token, -0.1)) for token in spellings]
+    result = parse(chat_body(text, content))
+    assert b"".join(step.data for step in steps_of(result)) == text.encode()
+    assert all(step.top_bytes == (step.data,) for step in steps_of(result))
+    assert result.text_matches_bytes
+    assert result.repairs == {repair: len(spellings)}
+
+
+def test_an_end_that_is_spelled_out_is_an_end_and_trimmed_text_is_counted() -> None:
+    hi, end = entry("hi", -0.1), entry("<|im_end|>", -0.2)
+    result = parse(chat_body("hi", [with_top(hi, hi), with_top(end, end)]))
+    assert [step.data for step in steps_of(result)] == [b"hi", b""]
+    assert result.repairs == {"spelled_end": 1}
+    spaced = entry(" hi", -0.1)
+    trimmed = parse(chat_body("hi", [with_top(spaced, spaced)]))
+    assert trimmed.text_matches_bytes
+    assert trimmed.repairs == {"trimmed_text": 1}
+
+
+def test_a_text_cut_inside_its_last_character_matches() -> None:
+    whole, half = entry("a", -0.1), entry("\ufffd", -0.1, data=b"\xf0\x9f")
+    for text in ("a", "a\ufffd"):
+        assert parse(chat_body(text, [with_top(whole, whole), with_top(half, half)])).repairs == {}
+
+
 def test_text_that_is_not_the_joined_bytes_is_flagged() -> None:
-    raw = entry("Ġthe", -0.1)
-    assert not parse(chat_body(" the", [with_top(raw, raw)])).text_matches_bytes
+    other = entry("cat", -0.1)
+    assert not parse(chat_body("dog", [with_top(other, other)])).text_matches_bytes
+
+
+def test_the_older_shape_of_parallel_lists() -> None:
+    body = chat_body("A b", None)
+    body["choices"][0]["logprobs"] = {
+        "tokens": ["A", " b"],
+        "token_logprobs": [-0.5, -1.5],
+        "top_logprobs": [{"A": -0.5, "C": -2.0}, {" c": -0.3, " b": -1.5}],
+        "token_ids": [5, 6],
+    }
+    first, second = steps_of(parse(body))
+    assert (first.token_id, first.data, first.top_bytes) == (5, b"A", (b"A", b"C"))
+    assert (second.logprob, second.top_bytes, second.top_logprobs) == (-1.5, (b" c", b" b"), (-0.3, -1.5))
+    body["choices"][0]["logprobs"]["token_logprobs"] = [-0.5]
+    with pytest.raises(BadReply):
+        parse(body)
 
 
 @pytest.mark.parametrize("remove", ["missing", "null"])
@@ -64,8 +117,7 @@ def test_tokens_without_bytes_are_read_from_their_text(remove: str) -> None:
     else:
         token["bytes"] = None
     result = parse(chat_body("é", [with_top(token, token)]))
-    assert result.steps is not None
-    assert result.steps[0].data == "é".encode()
+    assert steps_of(result)[0].data == "é".encode()
 
 
 def test_half_a_character_without_bytes_is_refused() -> None:
@@ -77,7 +129,7 @@ def test_half_a_character_without_bytes_is_refused() -> None:
 
 def test_sentinels_and_nulls_stay_visible() -> None:
     token = with_top(entry("a", -9999.0), entry("b", -0.1), {**entry("c", 0.0), "logprob": None})
-    step = (parse(chat_body("a", [token])).steps or ())[0]
+    (step,) = steps_of(parse(chat_body("a", [token])))
     assert step.logprob == -9999.0
     assert step.top_logprobs[0] == -0.1
     assert math.isnan(step.top_logprobs[1])
@@ -86,7 +138,9 @@ def test_sentinels_and_nulls_stay_visible() -> None:
 def test_fewer_more_and_repeated_candidates() -> None:
     a, b, c = entry("a", -0.5), entry("b", -1.5), entry("c", -7.0)
     fewer, more, repeated = with_top(a, a), with_top(c, a, b, c), with_top(a, a, b, a)
-    steps = parse(chat_body("aca", [fewer, more, repeated])).steps or ()
+    result = parse(chat_body("aca", [fewer, more, repeated]))
+    steps = steps_of(result)
+    assert result.repairs == {"repeated_candidates": 1}
     assert [step.top_bytes for step in steps] == [(b"a",), (b"a", b"b", b"c"), (b"a", b"b")]
 
 
@@ -124,6 +178,6 @@ def test_what_is_no_answer_is_refused_with_a_reason(body: Any, reason: str) -> N
 def test_missing_usage_and_strange_timings_do_no_harm() -> None:
     body = chat_body("a", [with_top(entry("a", -0.1), entry("a", -0.1))], timings={"a": "fast", "b": float("inf")})
     del body["usage"]
-    result = parse_chat(body, b"")
+    result = parse_chat(body, b"", TokenTable())
     assert (result.prompt_tokens, result.completion_tokens) == (0, 1)
     assert result.timings == {}

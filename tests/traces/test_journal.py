@@ -2,14 +2,16 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.traces.journal import Entry, Journal
+from bitnet_core.traces.journal import Charge, Entry, Journal, Spent
 
 _WRITER = """
 import sys
@@ -25,22 +27,50 @@ with Journal(Path(sys.argv[1])) as journal:
 def test_answers_are_kept_and_good_ones_never_replaced(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
         journal.put("a", Entry("no_logprobs", b""))
-        assert journal.keys() == set()
+        assert not journal.answered("a")
         journal.put("a", Entry("ok", b"first"))
         journal.put("a", Entry("ok", b"second"))
         journal.put("a", Entry("no_text", b""))
     with Journal(tmp_path / "journal.sqlite") as journal:
-        assert journal.keys() == {"a"}
+        assert journal.answered("a")
         assert journal.get("a") == Entry("ok", b"first")
         assert journal.get("b") is None
 
 
-def test_sending_is_counted_and_notes_are_kept(tmp_path: Path) -> None:
+def test_sendings_are_charged_at_their_worst_until_they_are_settled(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
-        assert [journal.sending("a"), journal.sending("a"), journal.sending("b")] == [1, 2, 1]
+        first, second, third, fourth = (journal.sending(key, Charge(10, 100, 0.5)) for key in "abab")
+        assert journal.spent() == Spent(4, 440, 2.0)
+        journal.put("a", Entry("ok", b"x"), first, Charge(5, 20, 0.1))
+        journal.settle(second, "failed", Charge(0, 0))
+        journal.settle(third, "failed")
+        assert journal.spent() == Spent(4, 245, pytest.approx(1.1))
+        assert journal.lost() == 1  # the fourth
+        assert journal.lost() == 0
+        assert journal.spent().tokens == 245
+        assert fourth == 4
+
+
+def test_notes_are_kept(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
         assert journal.note("probe") is None
         journal.write_note("probe", "raw")
         assert journal.note("probe") == "raw"
+
+
+def test_answers_of_the_first_versions_are_still_read(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        journal._db.execute("insert into answers values ('old', 'ok', ?, 0)", (zlib.compress(b"said"),))
+        assert journal.get("old") == Entry("ok", b"said")
+
+
+def test_it_is_durable_and_alone_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        assert journal._db.execute("pragma journal_mode").fetchone() == ("wal",)
+        assert journal._db.execute("pragma synchronous").fetchone() == (2,)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            sqlite3.connect(path, timeout=0).execute("select * from answers")
 
 
 @pytest.mark.parametrize("after", [1, 7, 40])
@@ -53,7 +83,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, after: int) 
                 os.kill(process.pid, signal.SIGKILL)
                 break
     with Journal(path) as journal:
-        kept = journal.keys()
+        kept = {row[0] for row in journal._db.execute("select key from answers")}
         assert {f"key{number}" for number in range(after + 1)} <= kept
         for key in kept:
             entry = journal.get(key)

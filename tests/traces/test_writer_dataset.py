@@ -11,7 +11,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.dataset import TraceSet, is_heldout, load_traces
 from bitnet_core.traces.writer import FinishedSequence
-from tests.traces.sets import TOKENIZER, TOP_K, edit, metadata, rewrite, sequence, set_in
+from tests.traces.sets import ORIGIN, TOKENIZER, TOP_K, edit, metadata, rewrite, sequence, set_in
 
 
 def test_what_is_written_is_read_back_whole(data: Path) -> None:
@@ -85,7 +85,7 @@ def test_the_split_is_fixed_by_the_prompt_and_about_one_in_ten(data: Path) -> No
 def test_few_sequences_still_have_both_sides(tmp_path: Path, count: int) -> None:
     for seed in range(8):
         part = [sequence(index + 10 * seed) for index in range(count)]
-        writer.write_shard(tmp_path, 0, metadata([one.request_key for one in part]), part)
+        writer.write_shard(tmp_path, 0, metadata([one.request_key for one in part]), ORIGIN, part)
         train, heldout = load_traces(tmp_path, 20).split()
         assert len(train) >= 1
         assert len(heldout) >= (count >= 2)
@@ -94,21 +94,21 @@ def test_few_sequences_still_have_both_sides(tmp_path: Path, count: int) -> None
 def test_the_same_answers_make_the_same_bytes(data: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     part = [sequence(index) for index in range(12)]
-    writer.write_shard(again, 0, metadata([one.request_key for one in part]), part)
+    writer.write_shard(again, 0, metadata([one.request_key for one in part]), ORIGIN, part)
     for name in (schema.teacher_shard(0), schema.kd_shard(0), schema.kd_stream(0)):
         assert (again / name).read_bytes() == (data / name).read_bytes()
 
 
 def test_a_failure_while_writing_leaves_the_old_shard_and_no_litter(data: Path) -> None:
-    before = {path.name: path.read_bytes() for path in data.iterdir()}
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
 
     def failing() -> list[FinishedSequence]:
         yield sequence(1)  # type: ignore[misc]
         raise RuntimeError("pulled the plug")
 
     with pytest.raises(RuntimeError):
-        writer.write_shard(data, 0, metadata(["other"]), failing())
-    assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+        writer.write_shard(data, 0, metadata(["other"]), ORIGIN, failing())
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
 
 
 def test_a_current_shard_is_recognised(data: Path) -> None:
@@ -120,22 +120,23 @@ def test_a_current_shard_is_recognised(data: Path) -> None:
     assert not writer.shard_is_current(data, 0, metadata(keys))
 
 
-def test_sets_that_would_be_lost_are_moved_and_others_stay(data: Path) -> None:
-    keys = {f"key{index}" for index in range(20)}
-    assert writer.set_aside(data, "config", keys | {"new"}) is None
-    before = {path.name: path.read_bytes() for path in data.glob("*.parquet")}
-    folder = writer.set_aside(data, "config", keys - {"key3"})
-    assert folder is not None
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert not list(data.glob("*.parquet"))
-    assert writer.set_aside(data, "config", keys) is None
-
-
-def test_another_configuration_and_unreadable_files_are_moved(data: Path) -> None:
+def test_a_shard_that_the_new_set_would_not_contain_is_told(data: Path) -> None:
+    keys = {f"key{index}" for index in range(12)}
+    assert writer.holds(data, 0, "config", keys | {"new"})
+    assert not writer.holds(data, 0, "config", keys - {"key3"})
+    assert not writer.holds(data, 0, "other", keys)
+    assert writer.holds(data, 7, "config", keys)
     (data / schema.kd_shard(1)).write_bytes(b"PAR1 torn")
-    folder = writer.set_aside(data, "config", {f"key{index}" for index in range(20)})
-    assert folder is not None
-    assert (folder / schema.kd_shard(1)).read_bytes() == b"PAR1 torn"
+    assert not writer.holds(data, 1, "config", {f"key{index}" for index in range(20)})
+    assert writer.shards_in(data) == 2
+
+
+def test_a_set_that_is_moved_away_is_whole(data: Path) -> None:
+    (data / schema.kd_shard(1)).write_bytes(b"PAR1 torn")
+    before = {path.name: path.read_bytes() for path in data.rglob("*.parquet")}
+    folder = writer.set_aside(data)
+    assert {path.name: path.read_bytes() for path in folder.rglob("*.parquet")} == before
+    assert writer.shards_in(data) == 0
 
 
 # -- faults ------------------------------------------------------------------------------------------
@@ -211,18 +212,18 @@ def test_a_column_of_another_type_is_named(data: Path) -> None:
 
 def test_shards_of_two_configurations_are_refused(data: Path) -> None:
     part = [sequence(index) for index in range(12, 20)]
-    writer.write_shard(data, 1, metadata([one.request_key for one in part], config="other"), part)
+    writer.write_shard(data, 1, metadata([one.request_key for one in part], config="other"), ORIGIN, part)
     with pytest.raises(BitnetError, match="other settings than kd_shard_000"):
         load_traces(data, 20)
 
 
 def test_a_set_without_sequences_is_refused(tmp_path: Path) -> None:
-    writer.write_shard(tmp_path, 0, metadata([]), [])
+    writer.write_shard(tmp_path, 0, metadata([]), ORIGIN, [])
     with pytest.raises(BitnetError, match="hold no sequence"):
         load_traces(tmp_path, 20)
 
 
 def test_an_empty_shard_among_others_is_fine(data: Path) -> None:
-    writer.write_shard(data, 2, metadata([]), [])
+    writer.write_shard(data, 2, metadata([]), ORIGIN, [])
     traces: TraceSet = load_traces(data, 20)
     assert len(traces.sequences) == 20
