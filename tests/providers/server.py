@@ -42,6 +42,10 @@ class ChatServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self) -> None:
+                with contextlib.suppress(ConnectionError):
+                    outer._serve(self)
+
             def do_POST(self) -> None:
                 # Clients are killed in the middle of an answer here, on purpose.
                 with contextlib.suppress(ConnectionError):
@@ -69,7 +73,8 @@ class ChatServer:
         self._server.server_close()
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
-        body = json.loads(handler.rfile.read(int(handler.headers["Content-Length"])))
+        sent = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        body = json.loads(sent) if sent else {}
         asked = Asked(handler.path, dict(handler.headers), body)
         with self._lock:
             number = len(self.asked)
