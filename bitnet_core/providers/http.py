@@ -224,7 +224,7 @@ class JsonClient:
         try:
             async for attempt in tries:
                 with attempt:
-                    async with self.pace.turn() as began:
+                    async with self.pace.turn() as turn:
                         if watch is not None:
                             await watch.sent()
                         try:
@@ -233,11 +233,11 @@ class JsonClient:
                             if watch is not None:
                                 await watch.failed(replied=again.reply is not None)
                             if again.limited:
-                                self.pace.refused(began, max(again.wait or 0.0, _LEAST_REST))
+                                self.pace.refused(turn, max(again.wait or 0.0, _LEAST_REST))
                             elif again.wait is not None:
                                 self.pace.pause(again.wait)
                             raise
-                        self.pace.answered(began)
+                        self.pace.answered(turn)
                         return found
         except _Again as failure:
             if failure.reply is not None:

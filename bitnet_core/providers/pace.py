@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 FIRST_AT_ONCE = 8
 _FEWER = 0.9
@@ -23,6 +24,14 @@ _CALM = 50.0
 _PROVEN = 4
 """So many answers in a row make a rate a proven one."""
 _FIRST_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Leave to send: when it was given, and whether it had to wait for the rate (not for a place)."""
+
+    began: float
+    paced: bool
 
 
 class Pace:
@@ -53,32 +62,34 @@ class Pace:
         self._freed = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def turn(self) -> AsyncIterator[float]:
-        """Wait for leave to send; yields the moment of it. First come, first served."""
+    async def turn(self) -> AsyncIterator[Turn]:
+        """Wait for leave to send. First come, first served."""
         async with self._door:
             while self._active >= int(self.at_once):
                 self._freed.clear()
                 await self._freed.wait()
+            asked = self._clock()
             # Others may lengthen the pause meanwhile; nothing shortens it, so there is no event to wait for.
             while (wait := max(self._paused_until, self._next_start) - self._clock()) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(wait)
+            paced = self._next_start >= max(self._paused_until, asked)
             self._active += 1
             began = self._clock()
             if self.rate is not None:
                 self._next_start = began + 1 / self.rate
             self._first_start = began if self._first_start is None else self._first_start
         try:
-            yield began
+            yield Turn(began, paced)
         finally:
             self._active -= 1
             self._freed.set()
 
-    def answered(self, began: float) -> None:
-        """The server took the request that began then."""
+    def answered(self, turn: Turn) -> None:
+        """The server took the request."""
         if self._active >= int(self.at_once) - 1:
             self.at_once = min(float(self._most), self.at_once + (1 / self.at_once if self._crowded else 1))
         self._answers += 1
-        if self.rate is None or began <= self._cut_at:  # sent before the last cut: it says nothing of this rate
+        if self.rate is None or turn.began <= self._cut_at:  # sent before the last cut: it says nothing of this rate
             return
         self._since_cut += 1
         searching = self._refused_at == float("inf")
@@ -90,27 +101,29 @@ class Pace:
             self._refused_at *= 1 + _PROBING * (1 + self._since_cut / _CALM) ** 2
             self.rate += _TOWARDS * (self._refused_at - self.rate)
 
-    def refused(self, began: float, wait: float | None) -> None:
-        """The server says that this is too much; `began` is the moment that `turn` gave."""
+    def refused(self, turn: Turn, wait: float | None) -> None:
+        """The server says that this is too much; `wait` is what it asks for."""
         now = self._clock()
         self.refusals += 1
         if wait is not None:
             self.pause(wait)
-        if began <= self._cut_at:  # sent before the last cut: it says nothing new
+        if turn.began <= self._cut_at:  # sent before the last cut: it says nothing new
             return
         if self.rate is None:
             first = now if self._first_start is None else self._first_start
             self.rate = max(1, self._answers) / max(_FIRST_SECONDS, now - first)
+        elif not turn.paced or (self._since_cut < _PROVEN and self._refused_at == float("inf")):
+            # It waited for a place, not for the rate, or the rate can't be lower: the server minds how many there are.
+            self._crowded = True
+            self.at_once = max(1.0, min(self.at_once, self._active - 1) * _FEWER)
         elif self.rate > self._proven:
             self._refused_at = self.rate
             self.rate = max(self._proven, self.rate / _SEARCHING) * _BELOW
         else:
-            # A rate that was fine is not: the server minds how many there are at once, or its limit has changed.
+            # A rate that was fine is not: the limit has changed.
             self._refused_at = self.rate
             self.rate *= _FEWER
             self._proven = self.rate * _FEWER
-            self._crowded = True
-            self.at_once = max(1.0, min(self.at_once, float(self._active)) * _FEWER)
         self._cut_at = now
         self._since_cut = 0
         self._next_start = max(self._next_start, now + 1 / self.rate)

@@ -54,12 +54,12 @@ async def load(limiter: Limiter, requests: int, workers: int) -> tuple[float, Pa
         for _ in waiting:
             failures = 0
             while True:
-                async with pace.turn() as began:
+                async with pace.turn() as turn:
                     status = await limiter.answer()
                     if status == 429:
-                        pace.refused(began, limiter.retry_after)
+                        pace.refused(turn, limiter.retry_after)
                     elif status == 200:
-                        pace.answered(began)
+                        pace.answered(turn)
                         break
                 if status == 503:
                     failures += 1
@@ -109,8 +109,8 @@ def test_a_wait_holds_for_all() -> None:
         starts: list[float] = []
 
         async def one(number: int) -> None:
-            async with pace.turn() as began:
-                starts.append(began)
+            async with pace.turn() as turn:
+                starts.append(turn.began)
                 if number == 0:
                     pace.pause(30)
                 await asyncio.sleep(1)
