@@ -7,6 +7,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -117,6 +118,13 @@ def _parser() -> argparse.ArgumentParser:
         "prompt", nargs="?", type=int, metavar="N", help="show: the sequence's prompt_idx (default: first)"
     )
     traces.add_argument("--rows", type=int, default=20, metavar="N", help="show: positions to list (default: 20)")
+    providers = command("providers", "list the providers and what they can do, or ask one", _providers)
+    actions = providers.add_subparsers(dest="action", metavar="probe", title="actions")
+    probe = actions.add_parser("probe", help="ask a model what it can do, with requests of one token")
+    probe.add_argument("provider", metavar="NAME", help="such as openai; `bitnet providers` lists them")
+    probe.add_argument("--model", default="", help="the model (default: the one in the settings)")
+    chat = command("chat", "ask the chat provider (PROVIDER) one question; Ctrl-C gives up", _chat)
+    chat.add_argument("prompt", nargs="?", metavar="TEXT", help="the question; read from stdin if left out")
     command("init", "create the experiment's folders", _init)
     keys = command("keys", "keep an API key in the OS keyring, or forget it", _keys)
     keys.add_argument("action", choices=("set", "delete", "status"))
@@ -328,6 +336,112 @@ def _traces(arguments: argparse.Namespace) -> int:
         found = inspect.show(data, arguments.prompt, arguments.rows)
         _answer(arguments, found, "" if arguments.json else inspect.show_text(found))
     return 0
+
+
+def _providers(arguments: argparse.Namespace) -> int:
+    from bitnet_core.console import render_table
+    from bitnet_core.providers.table import PROVIDERS
+
+    if arguments.action == "probe":
+        return _probe(arguments)
+    resolution = _resolution(arguments)
+    chosen = {resolution.settings.text(name) for name in ("PROVIDER", "TEACHER_PROVIDER")}
+    rows = []
+    for one in PROVIDERS.values():
+        key = resolution.secret_origins.get(one.key_setting, "")
+        if arguments.json:
+            fields = {
+                "name": one.name,
+                "label": one.label,
+                "wire": one.wire,
+                "base_url": resolution.settings.text(one.base_url_setting) if one.base_url else "",
+                "needs_key": one.needs_key,
+                "key_setting": one.key_setting,
+                "logprobs": one.logprobs,
+                "max_top_logprobs": one.max_top_logprobs,
+                "token_ids": one.token_ids,
+                "note": one.note,
+                "source": one.source,
+                "chosen": one.name in chosen,
+            }
+            sys.stdout.write(json.dumps(fields | {"base_url": fields["base_url"] or one.base_url}) + "\n")
+        use = (
+            "traces" if one.logprobs == "yes" else "chat, baseline" if one.logprobs == "no" else "traces, some models"
+        )
+        need = ("needed" if one.needs_key else "none") if not key else "set"
+        rows.append([("▸ " if one.name in chosen else "  ") + one.name, use, one.max_top_logprobs, need, one.source])
+    if not arguments.json:
+        text = render_table("providers", ["  name", "good for", "most k", "key", "known from"], rows, _columns())
+        sys.stdout.write(
+            text + "\n\n`bitnet providers probe NAME` asks a model itself, with requests of one token.\n"
+        )
+    return 0
+
+
+def _probe(arguments: argparse.Namespace) -> int:
+    from bitnet_core.console import render_table
+
+    resolution = _resolution(arguments)
+    report = importlib.import_module("bitnet_core.providers.command").probe(
+        resolution.settings, arguments.provider, arguments.model, _finder(resolution), _notice
+    )
+    if arguments.json:
+        sys.stdout.write(json.dumps(report) + "\n")
+    else:
+        shown = dict(report)
+        models, price = shown.pop("models"), shown.pop("price_usd_per_million")
+        shown["models"] = None if models is None else f"{len(models)}: " + ", ".join(models[:8])
+        shown["price, USD a million"] = price and f"{price['input']:g} in, {price['output']:g} out"
+        rows = [[name.replace("_", " "), _said(value)] for name, value in shown.items() if name != "problem"]
+        sys.stdout.write(render_table(f"{report['provider']}", ["what", "found"], rows, _columns()) + "\n")
+        if report["problem"]:
+            sys.stdout.write(f"! {report['problem']}\n")
+        elif report["logprobs"] is False:
+            sys.stdout.write("! No logprobs: good for chat and the baseline, not for collecting traces.\n")
+        elif not report["model"]:
+            sys.stdout.write("! No model is set; give one of these with --model.\n")
+    return 0 if report["reachable"] and report["key_accepted"] and report["chat"] is not False else 1
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return {None: "not known", True: "yes", False: "no", "": "–"}.get(value, str(value))
+
+
+def _chat(arguments: argparse.Namespace) -> int:
+    prompt = arguments.prompt if arguments.prompt is not None else sys.stdin.read()
+    if not prompt.strip():
+        raise UsageError("bitnet chat needs a question; give it after the command or on stdin.")
+    resolution = _resolution(arguments)
+
+    def on_text(text: str) -> None:
+        if not arguments.json:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    command = importlib.import_module("bitnet_core.providers.command")
+    result = command.chat(resolution.settings, prompt, _finder(resolution), _notice, on_text)
+    usage = {"prompt_tokens": result.prompt_tokens, "completion_tokens": result.completion_tokens}
+    _answer(arguments, {"text": result.text, "finish_reason": result.finish_reason, "usage": usage}, "")
+    if not arguments.json:
+        sys.stdout.write("\n")
+    return 0
+
+
+def _finder(resolution: "Resolution") -> Callable[[tuple[str, ...]], dict[str, str]]:
+    """Looks keys up where stages get them from."""
+    from bitnet_core import secrets
+
+    return lambda names: {name: found.value for name, found in secrets.gather(names, resolution).items()}
+
+
+def _notice(text: str) -> None:
+    sys.stderr.write(f"bitnet: {text}\n")
+
+
+def _columns() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _init(arguments: argparse.Namespace) -> int:

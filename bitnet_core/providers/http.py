@@ -53,6 +53,10 @@ OnRetry = Callable[[str, float | None], None]
 """Called with (why, seconds until the next attempt)."""
 
 
+# A retry is told through `on_retry`; stamina's own warnings would go to the terminal.
+stamina.instrumentation.set_on_retry_hooks([])
+
+
 class Unreachable(BitnetError):
     """No answer from the address at all."""
 

@@ -113,7 +113,7 @@ class Pace:
             first = now if self._first_start is None else self._first_start
             self.rate = max(1, self._answers) / max(_FIRST_SECONDS, now - first)
         elif not turn.paced or (self._since_cut < _PROVEN and self._refused_at == float("inf")):
-            # It waited for a place, not for the rate, or the rate can't be lower: the server minds how many there are.
+            # It waited for a place, not for the rate, or the rate can't be lower: their number is what is minded.
             self._crowded = True
             self.at_once = max(1.0, min(self.at_once, self._active - 1) * _FEWER)
         elif self.rate > self._proven:

@@ -4,6 +4,7 @@ Wires settings, secrets, the provider table and the client together. Knows no tr
 """
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,10 +20,26 @@ from bitnet_core.providers.http import ATTEMPTS, Watch
 from bitnet_core.providers.openai_chat import OpenAIChat
 from bitnet_core.providers.pace import Pace
 from bitnet_core.providers.table import Provider, profile
-from bitnet_core.stages.context import StageContext
 from bitnet_core.traces.steps import TokenTable
 
 _LEAST_CONTEXT = 256
+_QUIET_SECONDS = 30.0
+"""One alert a reason in so long: a busy provider would fill the log."""
+
+
+class Host(Protocol):
+    """Who opens a teacher: a stage, or a command."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    def secret(self, name: str) -> str | None: ...
+
+    def alert(self, severity: str, code: str, message: str, advice: str = "") -> None: ...
+
+    def check_stop(self) -> None: ...
+
+    def progress(self, done: float, total: float | None, unit: str, label: str = "") -> None: ...
 
 
 WIRES: dict[str, type[HttpChat]] = {
@@ -93,6 +110,8 @@ class Identity:
     model: str
     base_url: str
     """Empty for the embedded teacher, whose address is another one each time."""
+    own: bool = True
+    """Whether it is the teacher of the settings, and not another provider of the user's choice."""
 
     @property
     def origin(self) -> str:
@@ -102,21 +121,40 @@ class Identity:
 
 def identify(settings: Settings) -> Identity:
     """The teacher of TEACHER_PROVIDER, or else PROVIDER. BitnetError when its model or address is not set."""
-    provider = profile(settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER"))
+    return identify_as(settings, settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER"))
+
+
+def identify_as(settings: Settings, name: str, model: str = "", *, need_model: bool = True) -> Identity:
+    """As `identify`, of a provider of one's choice; what is set for the teacher counts where it is the teacher."""
+    provider = profile(name)
     if provider.name == "embedded":
         return Identity(provider, embedded.MODEL_NAME, "")
-    model = settings.text("TEACHER_MODEL") or settings.text(provider.model_setting)
-    if not model:
+    own = name == (settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER"))
+    model = model or (settings.text("TEACHER_MODEL") if own else "") or settings.text(provider.model_setting)
+    if not model and need_model:
         raise BitnetError(f"No model is set for {provider.name}; set TEACHER_MODEL (or {provider.model_setting}).")
-    base_url = settings.text("TEACHER_BASE_URL") or settings.text(provider.base_url_setting) or provider.base_url
+    given = (settings.text("TEACHER_BASE_URL") if own else "") or settings.text(provider.base_url_setting)
+    base_url = given or provider.base_url
     if not base_url:
         raise BitnetError(f"No address is set for {provider.name}; set {provider.base_url_setting} to its base URL.")
-    return Identity(provider, model, base_url.rstrip("/"))
+    return Identity(provider, model, base_url.rstrip("/"), own)
+
+
+def secret_names(identity: Identity) -> tuple[str, ...]:
+    """The settings that may hold its key, the one that counts first."""
+    if identity.provider.name == "embedded":
+        return ()
+    return (("TEACHER_API_KEY",) if identity.own else ()) + (identity.provider.key_setting,)
 
 
 @contextlib.asynccontextmanager
 async def open_teacher(
-    ctx: StageContext, *, parallel: int = 1, context: int | None = None, table: TokenTable | None = None
+    ctx: Host,
+    *,
+    identity: Identity | None = None,
+    parallel: int = 1,
+    context: int | None = None,
+    table: TokenTable | None = None,
 ) -> AsyncIterator[Teacher]:
     """The teacher of `ctx.settings`, ready to answer `parallel` requests at once.
 
@@ -124,10 +162,16 @@ async def open_teacher(
     gets. BitnetError for a missing key, model or address, and for what `ensure_files` and the server say.
     """
     settings = ctx.settings
-    identity = identify(settings)
+    identity = identity or identify(settings)
     provider, model, base_url = identity.provider, identity.model, identity.base_url
 
+    told: dict[str, float] = {}
+
     def on_retry(reason: str, wait: float | None) -> None:
+        now = time.monotonic()
+        if now - told.get(reason, -_QUIET_SECONDS) < _QUIET_SECONDS:
+            return
+        told[reason] = now
         code = "rate_limited" if reason == "rate limited" else "retrying"
         soon = "soon" if wait is None else f"in {wait:.0f} s, as it asks"
         ctx.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", "Nothing to do.")
@@ -152,7 +196,7 @@ async def open_teacher(
             async with chat:
                 yield Teacher(chat, server, pace)
         return
-    key = ctx.secret("TEACHER_API_KEY") or ctx.secret(provider.key_setting)
+    key = next((found for name in secret_names(identity) if (found := ctx.secret(name))), None)
     if key is None and provider.needs_key:
         raise missing_key(provider)
     wire = WIRES[provider.wire]
@@ -161,7 +205,7 @@ async def open_teacher(
         yield Teacher(chat, None, pace)
 
 
-def fetch_progress(ctx: StageContext) -> embedded.Progress:
+def fetch_progress(ctx: Host) -> embedded.Progress:
     """Show the fetching of the embedded teacher as the stage's progress; stops when the stage is stopped."""
 
     def report(label: str, done: int, total: int) -> None:

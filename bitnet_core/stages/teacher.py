@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.chat import ChatRequest, ContextExceeded
 from bitnet_core.providers.embedded import ensure_files
+from bitnet_core.providers.prices import price_of
 from bitnet_core.providers.replies import BadReply, ChatResult
 from bitnet_core.providers.teacher import Teacher, fetch_progress, identify, open_teacher
 from bitnet_core.stages.context import StageContext
@@ -25,6 +27,7 @@ REPORT = "teacher_baseline.json"
 PACKAGED_PROMPTS = "baseline.txt"
 _GIGABYTE = 1e9
 _POLL_SECONDS = 0.2
+_ASKED_TWICE = 3
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class _Generation:
     prompt: Prompt
     result: ChatResult
     seconds: float
+    first_token_s: float | None
+    """None where the answer came in one piece."""
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -69,20 +74,20 @@ async def _measure(ctx: StageContext, prompts: list[Prompt], sampling: dict[str,
     failed: list[dict[str, str]] = []
     async with open_teacher(ctx, parallel=1, context=context) as teacher:
         # The first request after loading also pays for reading the weights: it is made and not counted.
-        await _ask(ctx, teacher, prompts[0], {**sampling, "max_tokens": 1})
+        await _generate(ctx, teacher, prompts[0], {**sampling, "max_tokens": 1})
         started = time.monotonic()
         for index, prompt in enumerate(prompts):
             ctx.progress(index, len(prompts), "prompts", "baseline")
-            began = time.monotonic()
             try:
-                result = await _ask(ctx, teacher, prompt, sampling)
+                generation = await _generate(ctx, teacher, prompt, sampling)
             except (BadReply, ContextExceeded) as error:
                 failed.append({"prompt": prompt.text, "reason": str(error)})
                 continue
-            generations.append(_Generation(prompt, result, time.monotonic() - began))
-            ctx.emit("sample", prompt=prompt.text, text=result.text, source="teacher")
+            generations.append(generation)
+            ctx.emit("sample", prompt=prompt.text, text=generation.result.text, source="teacher")
             teacher.memory_bytes()
         wall = time.monotonic() - started
+        determinism = await _determinism(ctx, teacher, generations, sampling)
         ctx.progress(len(prompts), len(prompts), "prompts", "baseline")
         memory = _memory(ctx, teacher)
     if not generations:
@@ -97,19 +102,56 @@ async def _measure(ctx: StageContext, prompts: list[Prompt], sampling: dict[str,
             f"{len(failed)} of {len(prompts)} baseline prompts got no usable answer ({failed[0]['reason']}).",
             "They are left out of the figures; see the report.",
         )
-    return _figures(ctx, generations, failed, wall, memory)
+    return _figures(ctx, generations, failed, wall, memory, determinism)
 
 
-async def _ask(ctx: StageContext, teacher: Teacher, prompt: Prompt, sampling: dict[str, Any]) -> ChatResult:
-    """One answer, abandoned at once when the stage is stopped."""
-    task = asyncio.create_task(teacher.chat(ChatRequest(prompt.messages, **sampling)))
+async def _generate(ctx: StageContext, teacher: Teacher, prompt: Prompt, sampling: dict[str, Any]) -> _Generation:
+    """One answer, streamed so that its first token can be timed; abandoned at once when the stage is stopped."""
+    began = time.monotonic()
+    first: list[float] = []
+
+    def on_text(_text: str) -> None:
+        if not first:
+            first.append(time.monotonic() - began)
+
+    task = asyncio.create_task(teacher.chat(ChatRequest(prompt.messages, **sampling), on_text=on_text))
     try:
         while not task.done():
             ctx.check_stop()
             await asyncio.wait({task}, timeout=_POLL_SECONDS)
-        return task.result()
+        return _Generation(prompt, task.result(), time.monotonic() - began, first[0] if first else None)
     finally:
         task.cancel()
+
+
+async def _determinism(
+    ctx: StageContext, teacher: Teacher, generations: list[_Generation], sampling: dict[str, Any]
+) -> dict[str, Any]:
+    """Ask the first prompts a second time, greedily: are the answers the same?"""
+    greedy = {**sampling, "temperature": 0.0, "top_p": 1.0}
+    same = asked = 0
+    first_difference: int | None = None
+    for generation in generations[:_ASKED_TWICE]:
+        ctx.check_stop()
+        try:
+            once = generation.result.text
+            if sampling != greedy:
+                once = (await _generate(ctx, teacher, generation.prompt, greedy)).result.text
+            twice = (await _generate(ctx, teacher, generation.prompt, greedy)).result.text
+        except (BadReply, ContextExceeded):
+            continue
+        asked += 1
+        same += once == twice
+        if once != twice and first_difference is None:
+            pairs = enumerate(zip(once, twice, strict=False))
+            first_difference = next((place for place, (a, b) in pairs if a != b), min(len(once), len(twice)))
+    return {
+        "asked_twice": asked,
+        "equal": same,
+        "deterministic": None if not asked else same == asked,
+        "first_difference_at_character": first_difference,
+        "origin": "measured",
+    }
 
 
 def _longest_prompt(ctx: StageContext, prompts: list[Prompt]) -> int:
@@ -132,13 +174,17 @@ def _figures(
     failed: list[dict[str, str]],
     wall: float,
     memory: dict[str, Any],
+    determinism: dict[str, Any],
 ) -> dict[str, Any]:
     seconds = np.array([generation.seconds for generation in generations])
     prompt_tokens = sum(generation.result.prompt_tokens for generation in generations)
     completion_tokens = sum(generation.result.completion_tokens for generation in generations)
     end_to_end = completion_tokens / float(seconds.sum())
     decode = _decode_rate(generations)
-    latency = {f"p{share}": float(np.percentile(seconds, share)) for share in (50, 95, 99)}
+    latency = _percentiles(seconds)
+    firsts = np.array([one.first_token_s for one in generations if one.first_token_s is not None])
+    first_token = _percentiles(firsts) if len(firsts) else None
+    cost = _cost(ctx, prompt_tokens, completion_tokens)
     ctx.table(
         "baseline",
         ["quantity", "value", "unit", "origin"],
@@ -148,6 +194,12 @@ def _figures(
             ["speed, end to end", round(end_to_end, 2), "tokens/s", "measured"],
             ["speed, decoding", None if decode is None else round(decode, 2), "tokens/s", _origin(decode)],
             *[[f"latency {name}", round(value, 3), "s", "measured"] for name, value in latency.items()],
+            *[
+                [f"first token {name}", round(value, 3), "s", "measured"]
+                for name, value in (first_token or {}).items()
+            ],
+            ["equal answers, asked twice", determinism["equal"], f"of {determinism['asked_twice']}", "measured"],
+            ["cost", cost["usd"], "USD", cost["origin"]],
             ["memory", memory["bytes"], "bytes", memory["origin"]],
         ],
     )
@@ -157,6 +209,9 @@ def _figures(
         "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens},
         "tokens_per_s": {"end_to_end": end_to_end, "decode": decode, "origin": "measured"},
         "latency_s": {"mean": float(seconds.mean()), **latency, "origin": "measured"},
+        "time_to_first_token_s": None if first_token is None else {**first_token, "origin": "measured"},
+        "determinism": determinism,
+        "cost": cost,
         "wall_s": wall,
         "memory": memory,
         "generations": [
@@ -168,10 +223,26 @@ def _figures(
                 "prompt_tokens": generation.result.prompt_tokens,
                 "completion_tokens": generation.result.completion_tokens,
                 "seconds": generation.seconds,
+                "first_token_s": generation.first_token_s,
+                "text_hash": hashlib.sha256(generation.result.text.encode()).hexdigest(),
             }
             for generation in generations
         ],
     }
+
+
+def _percentiles(seconds: npt.NDArray[np.float64]) -> dict[str, float]:
+    return {f"p{share}": float(np.percentile(seconds, share)) for share in (50, 95, 99)}
+
+
+def _cost(ctx: StageContext, prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
+    """US dollars of the counted answers, by the price file; null where that has no price."""
+    identity = identify(ctx.settings)
+    price = price_of(identity.provider, identity.model, ctx.settings.maybe_path("KD_PRICES_FILE"))
+    if price is None:
+        return {"usd": None, "origin": "unknown"}
+    usd = price.usd(prompt_tokens, completion_tokens)
+    return {"usd": usd, "origin": f"price file, {price.as_of}" if price.as_of else "no cost", "source": price.source}
 
 
 def _origin(value: float | None) -> str:

@@ -52,6 +52,10 @@ def test_the_embedded_teachers_baseline_is_measured_and_greedy(tmp_path: Path) -
     assert told["memory"]["origin"] == "measured"
     assert summary["usage"]["completion_tokens"] == sum(one["completion_tokens"] for one in told["generations"])
     assert len(events(ctx, "sample")) == 3
+    assert 0 < told["time_to_first_token_s"]["p50"] <= told["latency_s"]["p50"]
+    assert (told["determinism"]["asked_twice"], told["determinism"]["deterministic"]) == (3, True)
+    assert told["cost"]["usd"] == 0
+    assert all(len(one["text_hash"]) == 64 for one in told["generations"])
     assert [event["name"] for event in events(ctx, "table")] == ["baseline"]
     first = [one["text"] for one in told["generations"]]
     teacher.run(context(tmp_path))
@@ -131,3 +135,33 @@ def test_prompts_can_be_ones_own(tmp_path: Path) -> None:
         teacher.run(context(tmp_path / "own", server, TEACHER_BASELINE_PROMPTS_FILE=str(own)))
         assert server.asked[-1].body["messages"] == [{"role": "user", "content": "Mine?"}]
     assert report(tmp_path / "own")["prompts"] == 1
+
+
+def test_answers_that_differ_when_asked_twice_are_told(tmp_path: Path) -> None:
+    def moody(number: int, _asked: Asked) -> Canned:
+        return Canned(chat_body(f"Answer {number}", None))
+
+    with ChatServer(moody) as server:
+        teacher.run(context(tmp_path, server))
+    told = report(tmp_path)["determinism"]
+    assert (told["equal"], told["deterministic"], told["first_difference_at_character"]) == (0, False, 7)
+
+
+@pytest.mark.parametrize(
+    ("provider", "fixture", "tokens"),
+    [("anthropic", "anthropic_stream.sse", (25, 15)), ("gemini", "gemini_stream.sse", (4, 2))],
+)
+def test_every_format_has_a_baseline(tmp_path: Path, provider: str, fixture: str, tokens: tuple[int, int]) -> None:
+    body = (Path(__file__).parent / "fixtures" / fixture).read_bytes()
+    with ChatServer(lambda *_: Canned(body, headers={"Content-Type": "text/event-stream"})) as server:
+        values = {
+            "TEACHER_PROVIDER": provider,
+            "TEACHER_MODEL": "claude-sonnet-4-5",
+            "TEACHER_BASE_URL": server.base_url,
+            "TEACHER_BASELINE_MAX_PROMPTS": "2",
+        }
+        teacher.run(StageContext.for_tests(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
+    told = report(tmp_path)
+    assert told["usage"] == {"prompt_tokens": 2 * tokens[0], "completion_tokens": 2 * tokens[1]}
+    assert told["time_to_first_token_s"]["p50"] > 0
+    assert told["cost"]["usd"] == (pytest.approx(2 * (25 * 3 + 15 * 15) / 1e6) if provider == "anthropic" else None)
