@@ -23,9 +23,7 @@ def launch(home: Path, root: Path, stage: str) -> Launched:
     """Resolve, find the keys, start; `BitnetError` with the whole message when that can't be."""
     resolution = resolve({"BITNET_HOME": str(home)}, root=root)
     settings = resolution.checked()
-    found = secrets.gather(secrets.names_for(stage, settings), resolution)
-    run = runs.launch(
-        settings, stage, {name: secret.value for name, secret in found.items()}, argv=["bitnet-tui", stage]
-    )
-    warnings = tuple(problem.message for problem in resolution.problems if problem.severity == "warning")
-    return Launched(run.id, warnings)
+    keys = secrets.for_stage(stage, resolution)
+    run = runs.launch(settings, stage, keys.values, argv=["bitnet-tui", stage])
+    warnings = [problem.message for problem in resolution.problems if problem.severity == "warning"]
+    return Launched(run.id, (*warnings, *([keys.warning] if keys.warning else [])))

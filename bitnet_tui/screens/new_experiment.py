@@ -12,9 +12,10 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Input, Label, Select
 
+from bitnet_core.config import resolve
 from bitnet_core.errors import BitnetError
 from bitnet_core.experiment import Workspace
-from bitnet_core.secrets import keyring_set
+from bitnet_core.secrets import KeyPlaces
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
@@ -121,7 +122,7 @@ class NewExperimentScreen(ModalScreen[Path | None]):
 
     def _keep(self, name: str, key: str) -> None:
         try:
-            keyring_set(name, key)
+            KeyPlaces.of(resolve().settings).keep(name, key)
         except BitnetError as error:
             self.post_message(Kept(str(error)))
         else:
