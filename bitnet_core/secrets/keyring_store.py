@@ -46,8 +46,9 @@ class KeyringUnusable(BitnetError):
 
     def __init__(self, state: str, detail: str = "") -> None:
         self.state = state
-        self.reason = _REASONS[state] + (f" ({detail})" if detail and state in ("absent", "failed") else "")
-        super().__init__(f"{self.reason[0].upper()}{self.reason[1:]}; unlock it, or keep the key in the vault.")
+        self.reason = _REASONS[state] + (f" ({detail})" if detail and state == "failed" else "")
+        fix = "keep" if state in ("off", "absent") else "unlock it, or keep"
+        super().__init__(f"{self.reason[0].upper()}{self.reason[1:]}; {fix} the key in the vault (--to vault).")
 
 
 @dataclass(frozen=True)

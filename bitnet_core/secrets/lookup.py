@@ -102,7 +102,7 @@ class KeyPlaces:
             if to == VAULT:
                 raise
             raise BitnetError(
-                f"{name} could not be kept: {refused.reason}; unlock it, or keep keys in the vault by putting "
+                f"{name} could not be kept: {refused.reason}; mend that, or keep keys in the vault by putting "
                 "a passphrase in a file that BITNET_VAULT_PASSPHRASE_FILE names."
             ) from None
         return VAULT
