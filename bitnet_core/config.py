@@ -108,7 +108,7 @@ class Resolution:
     """
 
     settings: Settings
-    secrets: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
     secret_origins: Mapping[str, str]
     problems: tuple[Problem, ...]
     env_files: tuple[Path, ...] = ()

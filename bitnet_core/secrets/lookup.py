@@ -5,7 +5,7 @@ order: OS keyring → vault → refuse. Never prompts itself: whoever calls says
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core.config import Resolution, Settings
@@ -38,7 +38,7 @@ class VaultLocked(BitnetError):
 
 @dataclass(frozen=True)
 class FoundSecret:
-    value: str
+    value: str = field(repr=False)
     origin: str
 
 
@@ -46,7 +46,7 @@ class FoundSecret:
 class StageKeys:
     """What a stage is sent; `warning` says what kept a key it may need from being found."""
 
-    values: dict[str, str]
+    values: dict[str, str] = field(repr=False)
     warning: str = ""
 
 

@@ -46,7 +46,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     tokenizer = load_tokenizer(ensure_files(fetch_progress(ctx)).tokenizer_dir)
     if settings.text("TEMPLATE"):
         tokenizer = tokenizer.with_template(settings.text("TEMPLATE"))
-    collection = Collection(settings, identity, tokenizer, prompts)
+    collection = Collection(settings, identity, tokenizer, prompts, ctx.redact)
     data = ctx.experiment.data
     with Journal(data / JOURNAL_FILE) as journal:
         answered = journal.keys()

@@ -58,8 +58,15 @@ class Collection:
     """The requests of one configuration, in order, and everything made from their answers."""
 
     def __init__(
-        self, settings: Settings, identity: Identity, tokenizer: StudentTokenizer, prompts: Sequence[Prompt]
+        self,
+        settings: Settings,
+        identity: Identity,
+        tokenizer: StudentTokenizer,
+        prompts: Sequence[Prompt],
+        redact: Callable[[str], str] = str,
     ) -> None:
+        """`redact` masks keys in what goes into the metadata of files."""
+        self._redact = redact
         self.identity = identity
         self.tokenizer = tokenizer
         self.sampling = Sampling(
@@ -146,11 +153,11 @@ class Collection:
     def _metadata(self, requests: Sequence[Request], answered: set[str]) -> schema.TraceMetadata:
         return schema.TraceMetadata(
             schema_version=schema.SCHEMA_VERSION,
-            tokenizer=self.tokenizer.name,
+            tokenizer=self._redact(self.tokenizer.name),
             tokenizer_hash=self.tokenizer.hash,
             template_hash=self.tokenizer.template_hash,
             provider=self.identity.provider.name,
-            teacher=self.identity.model,
+            teacher=self._redact(self.identity.model),
             sampling=self.sampling.record(),
             vocab_size=self.tokenizer.vocab_size,
             top_k=self.sampling.top_logprobs,
@@ -184,7 +191,7 @@ class Collection:
         summary = Summary()
         origin = {
             "provider": self.identity.provider.name,
-            "teacher": self.identity.model,
+            "teacher": self._redact(self.identity.model),
             "sampling_json": canonical_json(self.sampling.record()),
             "logprob_mode": verdict.mode,
             "logprob_temperature": verdict.temperature(self.sampling.temperature),
