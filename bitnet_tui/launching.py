@@ -16,11 +16,19 @@ class Launched:
     warnings: tuple[str, ...] = ()
 
 
+def places(home: Path) -> secrets.KeyPlaces:
+    """Where keys may be kept, for what is not of one experiment."""
+    return secrets.KeyPlaces.of(resolve({"BITNET_HOME": str(home)}).settings)
+
+
 Launch = Callable[[Path, Path, str], Launched]
 
 
 def launch(home: Path, root: Path, stage: str) -> Launched:
-    """Resolve, find the keys, start; `BitnetError` with the whole message when that can't be."""
+    """Resolve, find the keys, start; `BitnetError` with the whole message when that can't be.
+
+    Of these, `VaultLocked` asks for the vault to be opened first.
+    """
     resolution = resolve({"BITNET_HOME": str(home)}, root=root)
     settings = resolution.checked()
     keys = secrets.for_stage(stage, resolution)

@@ -6,7 +6,15 @@ is imported when a vault is opened.
 """
 
 from bitnet_core.secrets.handover import FD_VARIABLE, child_environment, read_from_pipe, send
-from bitnet_core.secrets.lookup import FoundSecret, KeyPlaces, VaultLocked, for_stage, gather, names_for
+from bitnet_core.secrets.lookup import (
+    FoundSecret,
+    KeyPlaces,
+    VaultLocked,
+    for_stage,
+    gather,
+    names_for,
+    unlock_vault,
+)
 from bitnet_core.secrets.redaction import Redactor
 
 __all__ = [
@@ -21,4 +29,5 @@ __all__ = [
     "names_for",
     "read_from_pipe",
     "send",
+    "unlock_vault",
 ]

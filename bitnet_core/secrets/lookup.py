@@ -26,12 +26,14 @@ _open: dict[Path, OpenVault] = {}
 
 
 class VaultLocked(BitnetError):
-    """The vault is needed and nobody gave its passphrase; `path` says which one."""
+    """The vault is needed and nobody gave its passphrase. `why` is the clause that says what it is needed for."""
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, why: str, message: str = "") -> None:
         self.path = path
+        self.why = why
         super().__init__(
-            f"{what} is locked; give the passphrase where it is asked for, or in a file that "
+            message
+            or f"{why}, which is locked; give its passphrase where it is asked for, or in a file that "
             "BITNET_VAULT_PASSPHRASE_FILE names."
         )
 
@@ -66,12 +68,6 @@ class KeyPlaces:
             settings.maybe_path("BITNET_VAULT_PASSPHRASE_FILE"),
         )
 
-    def unlock(self, passphrase: str) -> OpenVault:
-        """Open the vault for the rest of this process, making it where there is none."""
-        opened = (vault.unlock if self.vault.exists() else vault.create)(self.vault, passphrase)
-        _open[self.vault] = opened
-        return opened
-
     def opened(self, ask: Ask | None = None, why: str = "") -> OpenVault:
         """The vault, open: since before, by the passphrase file, or by asking; else VaultLocked."""
         known = _open.get(self.vault)
@@ -81,8 +77,8 @@ class KeyPlaces:
         if not passphrase and ask is not None:
             passphrase = ask(self.vault, not self.vault.exists())
         if not passphrase:
-            raise VaultLocked(self.vault, why or str(self.vault))
-        return self.unlock(passphrase)
+            raise VaultLocked(self.vault, why or f"Keys are kept in {self.vault}")
+        return unlock_vault(self.vault, passphrase)
 
     def keep(self, name: str, value: str, to: str = "", ask: Ask | None = None) -> str:
         """Keep a key in the first place that takes it, or in the one named; return which: `keyring` or `vault`."""
@@ -101,9 +97,11 @@ class KeyPlaces:
         except VaultLocked:
             if to == VAULT:
                 raise
-            raise BitnetError(
+            raise VaultLocked(
+                self.vault,
+                refused.reason,
                 f"{name} could not be kept: {refused.reason}; mend that, or keep keys in the vault by putting "
-                "a passphrase in a file that BITNET_VAULT_PASSPHRASE_FILE names."
+                "a passphrase in a file that BITNET_VAULT_PASSPHRASE_FILE names.",
             ) from None
         return VAULT
 
@@ -141,6 +139,12 @@ class KeyPlaces:
                 f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE) can't be read: {why}."
             ) from error
         return text.removesuffix("\n").removesuffix("\r")
+
+
+def unlock_vault(path: Path, passphrase: str) -> OpenVault:
+    """Open a vault for the rest of this process, making it where there is none."""
+    _open[path] = (vault.unlock if path.exists() else vault.create)(path, passphrase)
+    return _open[path]
 
 
 def _usual_vault() -> Path:
@@ -205,7 +209,7 @@ def gather(
         found |= {name: FoundSecret(value, "keyring") for name, value in kept.items()}
     if sealed := [name for name in names if name not in found and name in vault.names(places.vault)]:
         try:
-            values = places.opened(ask, f"{places.vault}, which holds {' and '.join(sealed)},").read()
+            values = places.opened(ask, f"{' and '.join(sealed)} is in {places.vault}").read()
         except VaultLocked:
             if not all(resolution.secrets.get(name) for name in sealed):
                 raise

@@ -150,7 +150,7 @@ def test_a_hanging_keyring_costs_a_launch_one_wait_and_the_vault_takes_over(
     monkeypatch.setattr(vault, "COST", 2)
     monkeypatch.setattr(lookup, "_open", {})
     resolution = resolve({"TEACHER_PROVIDER": "openai"})
-    KeyPlaces.of(resolution.settings).unlock("correct horse").set(NAME, "sk-in-the-vault")
+    lookup.unlock_vault(KeyPlaces.of(resolution.settings).vault, "correct horse").set(NAME, "sk-in-the-vault")
     with answered_in_time():
         found = lookup.gather(["TEACHER_API_KEY", NAME], resolution, trouble=trouble)
     assert found == {NAME: lookup.FoundSecret("sk-in-the-vault", "vault")}

@@ -163,7 +163,7 @@ def test_a_stage_that_needs_the_vault_asks_for_its_passphrase_and_only_then(
 ) -> None:
     resolution = resolve({"TEACHER_PROVIDER": "openai"})
     places = lookup.KeyPlaces.of(resolution.settings)
-    places.unlock(WORDS).set("OPENAI_API_KEY", CANARY)
+    lookup.unlock_vault(places.vault, WORDS).set("OPENAI_API_KEY", CANARY)
     lookup._open.clear()
     asked: list[tuple[Path, bool]] = []
 
@@ -172,7 +172,7 @@ def test_a_stage_that_needs_the_vault_asks_for_its_passphrase_and_only_then(
         return WORDS
 
     assert lookup.for_stage("train", resolution).values == {}
-    with pytest.raises(VaultLocked, match="OPENAI_API_KEY, is locked; give the passphrase"):
+    with pytest.raises(VaultLocked, match=r"OPENAI_API_KEY is in .*, which is locked; give its passphrase"):
         lookup.for_stage("collect", resolution)
     assert asked == []
     assert lookup.for_stage("collect", resolution, ask).values == {"OPENAI_API_KEY": CANARY}
