@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Mapping
 
+from bitnet_core.errors import UsageError
 from bitnet_core.settings import REGISTRY, SECRET_NAMES
 
 FD_VARIABLE = "BITNET_SECRETS_FD"
@@ -31,9 +32,13 @@ def send(write_end: int, secrets: Mapping[str, str]) -> None:
 
 
 def read_from_pipe() -> dict[str, str]:
-    """In the stage: take the secrets from the inherited pipe, once."""
+    """Take the secrets, a JSON object, from the inherited pipe that BITNET_SECRETS_FD names; once."""
     number = os.environ.pop(FD_VARIABLE, "")
     if not number:
         return {}
-    with os.fdopen(int(number), encoding="utf-8") as source:
-        return {str(name): str(value) for name, value in json.load(source).items()}
+    try:
+        with os.fdopen(int(number), encoding="utf-8") as source:
+            return {str(name): str(value) for name, value in json.load(source).items()}
+    except (OSError, ValueError, AttributeError):
+        # Without the cause, which would quote what was read.
+        raise UsageError(f"{FD_VARIABLE}={number} is no pipe with a JSON object of keys; pipe one in.") from None

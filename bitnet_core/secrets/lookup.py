@@ -12,6 +12,7 @@ from bitnet_core.config import Resolution, Settings
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.table import PROVIDERS
 from bitnet_core.secrets import vault
+from bitnet_core.secrets.handover import read_from_pipe
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.vault import OpenVault
 from bitnet_core.settings import SECRET_NAMES
@@ -23,6 +24,8 @@ KEYRING, VAULT = "keyring", "vault"
 
 _open: dict[Path, OpenVault] = {}
 """Vaults opened in this process. Their keys are in its memory alone and go with it."""
+_piped: dict[str, str] = {}
+"""What was piped in for this process, read once."""
 
 
 class VaultLocked(BitnetError):
@@ -194,10 +197,12 @@ def gather(
     places = KeyPlaces.of(resolution.settings)
     names = list(names)
     origins = resolution.secret_origins
-    found = {
+    _piped.update(read_from_pipe())
+    found = {name: FoundSecret(_piped[name], "piped in") for name in names if _piped.get(name)}
+    found |= {
         name: FoundSecret(resolution.secrets[name], "environment")
         for name in names
-        if resolution.secrets.get(name) and origins[name] == "environment"
+        if name not in found and resolution.secrets.get(name) and origins[name] == "environment"
     }
     if missing := [name for name in names if name not in found]:
         try:
