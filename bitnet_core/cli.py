@@ -126,9 +126,12 @@ def _parser() -> argparse.ArgumentParser:
     chat = command("chat", "ask the chat provider (PROVIDER) one question; Ctrl-C gives up", _chat)
     chat.add_argument("prompt", nargs="?", metavar="TEXT", help="the question; read from stdin if left out")
     command("init", "create the experiment's folders", _init)
-    keys = command("keys", "keep an API key in the OS keyring, or forget it", _keys)
-    keys.add_argument("action", choices=("set", "delete", "status"))
-    keys.add_argument("name", nargs="?", metavar="NAME", help="such as OPENAI_API_KEY; the value is read from stdin")
+    keys = command("keys", "keep API keys out of files: in the OS keyring or an encrypted vault", _keys)
+    keys.add_argument("action", choices=("set", "list", "status", "delete", "move"))
+    keys.add_argument("names", nargs="*", metavar="NAME", help="such as OPENAI_API_KEY; its value comes from stdin")
+    keys.add_argument("--to", choices=("keyring", "vault"), default="", help="set, move: this place and no other")
+    keys.add_argument("--all", action="store_true", help="move: every key that stands in a .env")
+    keys.add_argument("--plain-text", action="store_true", help="set: write it into .env, readable by whoever can")
     return parser
 
 
@@ -166,13 +169,15 @@ def _experiment(arguments: argparse.Namespace) -> "Experiment":
 
 
 def _launch(arguments: argparse.Namespace, root: Path | None = None) -> int:
-    from bitnet_core import secrets
+    from bitnet_core import keys_command, secrets
     from bitnet_core.runs import launch
 
     resolution = _resolution(arguments, root)
     stage: str = arguments.command
-    found = secrets.gather(secrets.names_for(stage, resolution.settings), resolution)
-    run = launch(resolution.settings, stage, {name: secret.value for name, secret in found.items()})
+    keys = secrets.for_stage(stage, resolution, keys_command.ask_passphrase)
+    if keys.warning:
+        sys.stderr.write(f"bitnet: warning: {keys.warning}\n")
+    run = launch(resolution.settings, stage, keys.values)
     if getattr(arguments, "detach", False):
         _answer(arguments, {"run": run.id, "path": str(run.path)}, run.id)
         return 0
@@ -431,9 +436,13 @@ def _chat(arguments: argparse.Namespace) -> int:
 
 def _finder(resolution: "Resolution") -> Callable[[tuple[str, ...]], dict[str, str]]:
     """Looks keys up where stages get them from."""
-    from bitnet_core import secrets
+    from bitnet_core import keys_command, secrets
 
-    return lambda names: {name: found.value for name, found in secrets.gather(names, resolution).items()}
+    def find(names: tuple[str, ...]) -> dict[str, str]:
+        found = secrets.gather(names, resolution, ask=keys_command.ask_passphrase)
+        return {name: secret.value for name, secret in found.items()}
+
+    return find
 
 
 def _notice(text: str) -> None:
@@ -454,41 +463,9 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _keys(arguments: argparse.Namespace) -> int:
-    from bitnet_core import secrets
+    from bitnet_core import keys_command
 
-    if arguments.action == "status":
-        return _keys_status(arguments)
-    if not arguments.name:
-        raise UsageError(f"bitnet keys {arguments.action} needs a name, such as OPENAI_API_KEY.")
-    if arguments.action == "delete":
-        found = secrets.keyring_delete(arguments.name)
-        text = f"{arguments.name} is forgotten" if found else f"the keyring holds no {arguments.name}"
-        _answer(arguments, {"name": arguments.name, "found": found}, text)
-        return 0
-    if sys.stdin.isatty():
-        import getpass
-
-        value = getpass.getpass(f"{arguments.name}: ")
-    else:
-        value = sys.stdin.readline().rstrip("\n")
-    if not value:
-        raise UsageError(f"no value for {arguments.name} came in on stdin; pipe it in or type it at the prompt.")
-    secrets.keyring_set(arguments.name, value)
-    _answer(arguments, {"name": arguments.name, "kept": "keyring"}, f"{arguments.name} is kept in the OS keyring")
-    return 0
-
-
-def _keys_status(arguments: argparse.Namespace) -> int:
-    from bitnet_core import secrets
-    from bitnet_core.settings import SECRET_NAMES
-
-    resolution = _resolution(arguments)
-    names = [arguments.name] if arguments.name else sorted(n for n in SECRET_NAMES if n.endswith("_API_KEY"))
-    found = secrets.gather(names, resolution)
-    for name in names:
-        origin = found[name].origin if name in found else None
-        _answer(arguments, {"name": name, "origin": origin}, f"{name}: {origin or 'not set'}")
-    return 0
+    return keys_command.run(arguments, _resolution(arguments))
 
 
 def _answer(arguments: argparse.Namespace, fields: dict[str, Any], text: str) -> None:

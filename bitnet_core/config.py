@@ -102,12 +102,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What `resolve` found. `secrets` came from the environment or a `.env`, with their origins."""
+    """What `resolve` found. `secrets` came from the environment or a `.env`, with their origins.
+
+    `env_files` are the `.env` files that were read, the strongest first.
+    """
 
     settings: Settings
-    secrets: Mapping[str, str]
+    secrets: Mapping[str, str] = field(repr=False)
     secret_origins: Mapping[str, str]
     problems: tuple[Problem, ...]
+    env_files: tuple[Path, ...] = ()
 
     def checked(self) -> Settings:
         """The settings, or one `UsageError` that names every error, a line each."""
@@ -154,6 +158,7 @@ def resolve(
         _Layer(overrides, lambda _: "command line", cwd),
         _Layer({n: v for n, v in environ.items() if n in REGISTRY and v}, lambda _: "environment", cwd),
     ]
+    env_files: list[Path] = []
     if read_files:
         if env_file is not None and not env_file.is_file():
             raise UsageError(f"{env_file} (--env) does not exist; give the path of a .env file.")
@@ -163,7 +168,9 @@ def resolve(
         place = _Expander([*layers, *below], environ, []).path("DRIVE_ROOT")
         if place is not None and (place / ".env").is_file() and place / ".env" != folder_file:
             layers.append(_own_layer(_file_layer(place / ".env", cwd, problems), place, problems))
+            env_files.append(place / ".env")
         layers += below
+        env_files += [folder_file] * len(below)
     expander = _Expander(layers, environ, problems)
     values = {name: expander.value(setting) for name, setting in REGISTRY.items() if not setting.secret}
     origins = {name: origin for name in REGISTRY if (origin := expander.origin(name)) != "default"}
@@ -173,6 +180,7 @@ def resolve(
         secrets,
         {name: origins[name] for name in secrets},
         tuple(problems),
+        tuple(env_files),
     )
 
 

@@ -57,9 +57,10 @@ def _fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    with atomic_path(path) as temp:
-        temp.write_bytes(data)
+def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """`mode` is the new file's from its first moment on, less what the umask takes."""
+    with atomic_path(path) as temp, os.fdopen(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
+        out.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -112,6 +112,13 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _env("TOKENIZERS_PARALLELISM", "false", "Threads inside the tokenizers library."),
         _secret("HF_TOKEN", "Token for the Hugging Face hub."),
     ),
+    "Keys": (
+        _text(
+            "BITNET_KEYRING", "auto", "OS keyring: auto, none, secretservice, kwallet, macos or a backend's class."
+        ),
+        _path("BITNET_VAULT", "", "Encrypted file for keys where no OS keyring is; empty = in the user's config."),
+        _path("BITNET_VAULT_PASSPHRASE_FILE", "", "File with the vault's passphrase (/dev/fd/3 works); empty = ask."),
+    ),
     "Run": (
         _text("LOG_LEVEL", "INFO", "Least severe message that is kept.", "DEBUG", "INFO", "WARNING", "ERROR"),
         _int("SEED", "1234", "Seed of every random choice.", 0, 2**31 - 1),

@@ -6,6 +6,7 @@ whatever happens: one sentence for a user's mistake, a traceback in `output.log`
 
 import dataclasses
 import errno
+import faulthandler
 import os
 import platform
 import signal
@@ -15,7 +16,6 @@ import time
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
 
 from bitnet_core import files, process, secrets
 from bitnet_core.config import Settings
@@ -24,6 +24,7 @@ from bitnet_core.events import EventWriter
 from bitnet_core.experiment import Experiment
 from bitnet_core.run_record import Run, end
 from bitnet_core.runs import stage_lock
+from bitnet_core.secrets import log_filter
 from bitnet_core.stages import catalog
 from bitnet_core.stages.context import StageContext
 
@@ -31,26 +32,12 @@ _REPORTED = ("bitnet-tui", "torch", "transformers", "pyarrow", "xllamacpp")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class _RedactingStream:
-    """Stands in for stdout and stderr, so that no library's message carries a key into `output.log`."""
-
-    def __init__(self, stream: TextIO, redact: secrets.Redactor) -> None:
-        self._stream = stream
-        self._redact = redact
-
-    def write(self, text: str) -> int:
-        self._stream.write(self._redact(text))
-        return len(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 def main(argv: list[str]) -> int:
     run = Run(Path(argv[0]))
     keys = secrets.read_from_pipe()
     redact = secrets.Redactor(keys.values())
-    sys.stdout, sys.stderr = _RedactingStream(sys.stdout, redact), _RedactingStream(sys.stderr, redact)
+    finish_log = log_filter.start(redact) if keys else None
+    faulthandler.enable()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     record = run.record()
     settings = Settings.from_record(record.settings, record.origins)
@@ -79,11 +66,14 @@ def main(argv: list[str]) -> int:
                     context.log(f"{leftover} was left half-written by a run that was killed; removed.")
             summary = catalog.load(record.stage)(context)
     except Exception as error:  # noqa: BLE001 - the last line of defence: every end is written down
-        state, code, message = _explain(error, experiment)
+        state, code, message = _explain(error, experiment, redact)
         end(run, state, code, redact(message))
-        return code
-    end(run, "succeeded", 0, None, summary)
-    return 0
+    else:
+        code = 0
+        end(run, "succeeded", code, None, redact.tree(summary))
+    if finish_log is not None:
+        finish_log()
+    return code
 
 
 def _announce(context: StageContext, pid: int) -> None:
@@ -116,7 +106,7 @@ def _device(settings: Settings) -> str:
     return "mps" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "cpu"
 
 
-def _explain(error: Exception, experiment: Experiment) -> tuple[str, int, str]:
+def _explain(error: Exception, experiment: Experiment, redact: secrets.Redactor) -> tuple[str, int, str]:
     """State, exit code and the one sentence to show."""
     if isinstance(error, Stopped):
         return "cancelled", error.exit_code, str(error)
@@ -137,7 +127,7 @@ def _explain(error: Exception, experiment: Experiment) -> tuple[str, int, str]:
         )
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "failed", 1, "Memory ran out; take a smaller TRAIN_BATCH_SIZE, MAX_SEQ_LEN or MINI_PRESET."
-    traceback.print_exception(error)
+    sys.stderr.write(redact("".join(traceback.format_exception(error))))
     return (
         "failed",
         1,

@@ -16,16 +16,22 @@ class Launched:
     warnings: tuple[str, ...] = ()
 
 
+def places(home: Path) -> secrets.KeyPlaces:
+    """Where keys may be kept, for what is not of one experiment."""
+    return secrets.KeyPlaces.of(resolve({"BITNET_HOME": str(home)}).settings)
+
+
 Launch = Callable[[Path, Path, str], Launched]
 
 
 def launch(home: Path, root: Path, stage: str) -> Launched:
-    """Resolve, find the keys, start; `BitnetError` with the whole message when that can't be."""
+    """Resolve, find the keys, start; `BitnetError` with the whole message when that can't be.
+
+    Of these, `VaultLocked` asks for the vault to be opened first.
+    """
     resolution = resolve({"BITNET_HOME": str(home)}, root=root)
     settings = resolution.checked()
-    found = secrets.gather(secrets.names_for(stage, settings), resolution)
-    run = runs.launch(
-        settings, stage, {name: secret.value for name, secret in found.items()}, argv=["bitnet-tui", stage]
-    )
-    warnings = tuple(problem.message for problem in resolution.problems if problem.severity == "warning")
-    return Launched(run.id, warnings)
+    keys = secrets.for_stage(stage, resolution)
+    run = runs.launch(settings, stage, keys.values, argv=["bitnet-tui", stage])
+    warnings = [problem.message for problem in resolution.problems if problem.severity == "warning"]
+    return Launched(run.id, (*warnings, *([keys.warning] if keys.warning else [])))

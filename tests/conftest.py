@@ -12,7 +12,7 @@ pytest_plugins = ["tests.teacher_fixtures"]
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Yield the test's HOME. `PYTHON_KEYRING_BACKEND` makes the OS keyring of this machine unreachable."""
+    """Yield the test's HOME. `BITNET_KEYRING=none` makes the OS keyring of this machine unreachable."""
     home = tmp_path_factory.mktemp("home")
     for name in REGISTRY:
         monkeypatch.delenv(name, raising=False)
@@ -24,7 +24,7 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
         "STATE": ".local/state",
     }.items():
         monkeypatch.setenv(f"XDG_{name}_HOME", str(home / folder))
-    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.null.Keyring")
+    monkeypatch.setenv("BITNET_KEYRING", "none")
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):

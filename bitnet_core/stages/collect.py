@@ -47,7 +47,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     tokenizer = load_tokenizer(ensure_files(fetch_progress(ctx)).tokenizer_dir)
     if settings.text("TEMPLATE"):
         tokenizer = tokenizer.with_template(settings.text("TEMPLATE"))
-    collection = Collection(settings, identity, tokenizer, lambda: iter(load_prompts(prompts_file, PACKAGED_PROMPTS)))
+    collection = Collection(
+        settings, identity, tokenizer, lambda: iter(load_prompts(prompts_file, PACKAGED_PROMPTS)), ctx.redact
+    )
     with Journal(ctx.experiment.data / JOURNAL_FILE) as journal:
         return _Collecting(ctx, collection, journal).run()
 

@@ -74,8 +74,10 @@ class Collection:
         identity: Identity,
         tokenizer: StudentTokenizer,
         prompts: Callable[[], Iterator[Prompt]],
+        redact: Callable[[str], str] = str,
     ) -> None:
-        """`prompts` gives all prompts from the first on, each time it is called."""
+        """`prompts` gives all prompts from the first on, each time it is called; `redact` masks keys in metadata."""
+        self._redact = redact
         self.identity = identity
         self.tokenizer = tokenizer
         self.sampling = Sampling(
@@ -217,11 +219,11 @@ class Collection:
     def _metadata(self, keys: Sequence[str], verdict: Verdict) -> schema.TraceMetadata:
         return schema.TraceMetadata(
             schema_version=schema.SCHEMA_VERSION,
-            tokenizer=self.tokenizer.name,
+            tokenizer=self._redact(self.tokenizer.name),
             tokenizer_hash=self.tokenizer.hash,
             template_hash=self.tokenizer.template_hash,
             provider=self.identity.provider.name,
-            teacher=self.identity.model,
+            teacher=self._redact(self.identity.model),
             sampling=self.sampling.record(),
             vocab_size=self.tokenizer.vocab_size,
             top_k=self.sampling.top_logprobs,

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class StageContext:
     experiment: Experiment
     settings: Settings
     events: EventWriter
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event)
     _progress: _Progress | None = None
 
@@ -57,6 +58,11 @@ class StageContext:
         secrets = dict(secrets or {})
         writer = EventWriter(run_dir / "events.jsonl", Redactor(secrets.values()))
         return cls(stage, run_dir.name, run_dir, experiment, settings, writer, secrets)
+
+    @cached_property
+    def redact(self) -> Redactor:
+        """Masks this stage's keys; what is written past `events` and `report` goes through it."""
+        return Redactor(self.secrets.values())
 
     def secret(self, name: str) -> str | None:
         return self.secrets.get(name) or None
@@ -108,8 +114,8 @@ class StageContext:
         self.emit("artifact", path=str(path), bytes=path.stat().st_size, sha256=files.sha256_file(path), role=role)
 
     def report(self, name: str, payload: dict[str, Any]) -> Path:
-        """Write `reports/<name>` as strict JSON, whole or not at all, and announce it."""
+        """Write `reports/<name>` as strict JSON, whole or not at all and without keys, and announce it."""
         path = self.experiment.reports / name
-        files.write_json(path, payload)
+        files.write_json(path, self.redact.tree(payload))
         self.artifact(path, "report")
         return path

@@ -9,6 +9,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.secrets import VaultLocked
 from bitnet_core.stages.catalog import PIPELINE, stage
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
@@ -26,10 +27,12 @@ _IDLE_EVERY = 4
 class Started(Message):
     """A launch has come to its end, well or with the message of what is wrong."""
 
-    def __init__(self, stage: str, problem: str = "") -> None:
+    def __init__(self, stage: str, problem: str = "", locked: VaultLocked | None = None) -> None:
         super().__init__()
         self.stage = stage
         self.problem = problem
+        self.locked = locked
+        """The vault that holds a key of the stage, and has to be opened first."""
 
 
 class StopSent(Message):
@@ -206,6 +209,8 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
     def _launch(self, name: str) -> None:
         try:
             self.bitnet.launch(self._root, name)
+        except VaultLocked as error:
+            self.post_message(Started(name, locked=error))
         except BitnetError as error:
             self.post_message(Started(name, str(error)))
         else:
@@ -214,10 +219,23 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
     def on_started(self, message: Started) -> None:
         self._launching = None
         self.look()
-        if message.problem:
+        if message.locked is not None:
+            self._open_vault(message.locked, message.stage)
+        elif message.problem:
             from bitnet_tui.screens.dialogs import MessageScreen
 
             self.app.push_screen(MessageScreen(f"{stage(message.stage).title}: not started", message.problem))
+
+    def _open_vault(self, locked: VaultLocked, name: str) -> None:
+        from bitnet_tui.screens.vault import VaultScreen
+
+        def answered(opened: bool | None) -> None:
+            if opened:
+                self._start(name)
+            else:
+                self.notify(f"{stage(name).title} was not started: the vault stays closed.", severity="warning")
+
+        self.app.push_screen(VaultScreen(locked.path, f"{locked.why}."), answered)
 
     def action_stop(self) -> None:
         """Ask first; what was asked to stop and still runs can be killed."""

@@ -1,4 +1,4 @@
-"""A new experiment: name, teacher, student, budget. The key goes to the OS keyring, the rest into its `.env`."""
+"""A new experiment: name, teacher, student, budget. The key goes to the OS keyring or the vault, never to `.env`."""
 
 from pathlib import Path
 from typing import ClassVar, cast
@@ -14,7 +14,8 @@ from textual.widgets import Button, Input, Label, Select
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.experiment import Workspace
-from bitnet_core.secrets import keyring_set
+from bitnet_core.secrets import VaultLocked
+from bitnet_tui import launching
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
@@ -23,11 +24,13 @@ from bitnet_tui.widgets.painted import Painted
 
 
 class Kept(Message):
-    """The keyring has taken the key, or says in a sentence why not."""
+    """A key has been kept in `place`, or a sentence says why not; `locked` when the vault could take it."""
 
-    def __init__(self, problem: str = "") -> None:
+    def __init__(self, place: str = "", problem: str = "", locked: VaultLocked | None = None) -> None:
         super().__init__()
+        self.place = place
         self.problem = problem
+        self.locked = locked
 
 
 class NewExperimentScreen(ModalScreen[Path | None]):
@@ -113,35 +116,61 @@ class NewExperimentScreen(ModalScreen[Path | None]):
         if not key:
             self._create(values)
             return
-        self._busy = True
         self._bitnet.typed_secrets.add(key)
-        self._say("Asking the OS keyring…", "label")
-        name = new_form.key_name(values[new_form.TEACHER])
-        self.run_worker(lambda: self._keep(name, key), thread=True, group="keyring", description="keep a key")
+        self._start_keeping()
 
-    def _keep(self, name: str, key: str) -> None:
+    def _start_keeping(self, to: str = "") -> None:
+        values = self._values()
+        name, key = new_form.key_name(values[new_form.TEACHER]), values[new_form.KEY]
+        self._busy = True
+        self._say("Writing into the vault…" if to else "Asking the OS keyring…", "label")
+        self.run_worker(lambda: self._keep(name, key, to), thread=True, group="keyring", description="keep a key")
+
+    def _keep(self, name: str, key: str, to: str) -> None:
         try:
-            keyring_set(name, key)
+            places = launching.places(self._bitnet.home)
+            place = places.words(places.keep(name, key, to))
+        except VaultLocked as error:
+            self.post_message(Kept(locked=error))
         except BitnetError as error:
-            self.post_message(Kept(str(error)))
+            self.post_message(Kept(problem=str(error)))
         else:
-            self.post_message(Kept())
+            self.post_message(Kept(f"{name} is kept in {place}."))
 
     def on_kept(self, message: Kept) -> None:
         self._busy = False
-        if message.problem:
-            self._say(f"{message.problem} Or empty the field, and create it without the key.", "bad")
-            self.query_one(f"#field-{new_form.KEY}").focus()
-        else:
-            self._create(self._values())
+        if message.locked is not None:
+            self._offer_vault(message.locked)
+        elif message.problem:
+            self._refused(message.problem)
+        elif self._create(self._values()):
+            self.app.notify(message.place, title="API key", markup=False, timeout=8)
 
-    def _create(self, values: dict[str, str]) -> None:
+    def _offer_vault(self, locked: VaultLocked) -> None:
+        from bitnet_tui.screens.vault import VaultScreen
+
+        why = f"{locked.why[0].upper()}{locked.why[1:]}. The key can be kept in an encrypted file instead."
+
+        def answered(opened: bool | None) -> None:
+            if opened:
+                self._start_keeping(to="vault")
+            else:
+                self._refused(f"The key is kept nowhere: {locked.why}.")
+
+        self.app.push_screen(VaultScreen(locked.path, why), answered)
+
+    def _refused(self, problem: str) -> None:
+        self._say(f"{problem} Empty the field to create it without the key.", "bad")
+        self.query_one(f"#field-{new_form.KEY}").focus()
+
+    def _create(self, values: dict[str, str]) -> bool:
         try:
             root = Workspace(self._bitnet.home).create(values[new_form.NAME], new_form.env_text(values))
         except BitnetError as error:
             self._say(str(error), "bad")
-        else:
-            self.dismiss(root)
+            return False
+        self.dismiss(root)
+        return True
 
     def _say(self, text: str, style: str) -> None:
         self.query_one("#problem", Painted).show((line(Span(text, style)),))

@@ -59,7 +59,7 @@ def _field(name: str) -> Field:
         return Field(name, label, "Where the server listens; empty = the usual address.")
     if name == KEY:
         return Field(
-            name, label, "Kept in the OS keyring, never in a file. Empty = it is there already.", secret=True
+            name, label, "Kept in the OS keyring or an encrypted vault. Empty = it is there already.", secret=True
         )
     setting = REGISTRY[name]
     choices = tuple((choice, choice) for choice in setting.choices)
@@ -121,7 +121,7 @@ def key_name(provider_name: str) -> str:
 
 
 def env_text(values: Mapping[str, str]) -> str:
-    """The experiment's `.env`. It holds no secret: the key is in the keyring, or in the environment."""
+    """The experiment's `.env`. It holds no secret: the key is in the keyring, the vault or the environment."""
     provider = PROVIDERS[values[TEACHER]]
     lines = [f"# Settings of {values[NAME]}; `bitnet config` lists the names.", f"TEACHER_PROVIDER={provider.name}"]
     lines += _server(values, provider)

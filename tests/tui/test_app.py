@@ -7,13 +7,18 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Log, OptionList
 
+from bitnet_core.config import Settings
 from bitnet_core.experiment import demo_env_text
+from bitnet_core.run_record import Run
+from bitnet_core.secrets import lookup, vault
+from bitnet_core.secrets.keyring_store import Keyring
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.new_experiment import NewExperimentScreen
+from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.screens.welcome import WelcomeScreen
 from tests.tui.conftest import NotedLaunch, normal
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
@@ -37,7 +42,7 @@ def shown(pilot: Pilot[None]) -> str:
 
 def words(pilot: Pilot[None]) -> str:
     """The same without line ends and frames, so that a wrapped sentence can be found."""
-    return " ".join(shown(pilot).replace("│", " ").split())
+    return " ".join(shown(pilot).replace("│", " ").replace("▌", " ").split())
 
 
 def files_text(folder: Path) -> str:
@@ -91,46 +96,115 @@ async def test_the_whole_form_fits_80_by_24(home: Path, provider: str):
         assert all(word in text for word in ("Name", "API key", "which model?", "Token budget", "Mend", "Create"))
 
 
+async def _form_with_a_key(pilot: Pilot[None]) -> NewExperimentScreen:
+    await settled(pilot)
+    await pilot.press("n")
+    await settled(pilot)
+    form = pilot.app.screen
+    assert isinstance(form, NewExperimentScreen)
+    form.query_one("#field-NAME", Input).value = "hosted"
+    form.query_one("#field-TEACHER_PROVIDER").value = "openai"  # type: ignore[attr-defined]
+    await settled(pilot)
+    form.query_one("#field-MODEL", Input).value = "gpt-4o-mini"
+    form.query_one("#field-KEY", Input).value = "sk-very-secret-key"
+    return form
+
+
 async def test_a_key_goes_to_the_keyring_and_into_no_file(
     home: Path, noted: NotedLaunch, monkeypatch: pytest.MonkeyPatch
 ):
     kept: list[tuple[str, str]] = []
-    monkeypatch.setattr("bitnet_tui.screens.new_experiment.keyring_set", lambda name, key: kept.append((name, key)))
-    async with BitnetApp(home, launch=noted).run_test(size=(80, 24)) as pilot:
-        await settled(pilot)
-        await pilot.press("n")
-        await settled(pilot)
-        form = pilot.app.screen
-        form.query_one("#field-NAME", Input).value = "hosted"
-        form.query_one("#field-TEACHER_PROVIDER").value = "openai"  # type: ignore[attr-defined]
-        await settled(pilot)
-        form.query_one("#field-MODEL", Input).value = "gpt-4o-mini"
-        form.query_one("#field-KEY", Input).value = "sk-very-secret-key"
+    monkeypatch.setattr(Keyring, "set", lambda _, name, key: kept.append((name, key)))
+    async with BitnetApp(home, launch=noted).run_test(size=(80, 24), notifications=True) as pilot:
+        await _form_with_a_key(pilot)
         assert "sk-very" not in shown(pilot)
         await pilot.press("ctrl+s")
         await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentScreen)
+        assert "OPENAI_API_KEY is kept in the OS keyring." in words(pilot)
     assert kept == [("OPENAI_API_KEY", "sk-very-secret-key")]
     assert "sk-very" not in files_text(home)
 
 
-async def test_a_keyring_that_refuses_is_said_and_nothing_is_made(home: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
-        await settled(pilot)
-        await pilot.press("n")
-        await settled(pilot)
-        form = pilot.app.screen
-        form.query_one("#field-NAME", Input).value = "hosted"
-        form.query_one("#field-TEACHER_PROVIDER").value = "openai"  # type: ignore[attr-defined]
-        await settled(pilot)
-        form.query_one("#field-MODEL", Input).value = "gpt-4o-mini"
-        form.query_one("#field-KEY", Input).value = "sk-very-secret-key"
+async def test_without_a_keyring_a_vault_is_offered_and_takes_the_key(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(vault, "COST", 2)
+    monkeypatch.setattr(lookup, "_open", {})
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
+        await _form_with_a_key(pilot)
         await pilot.press("ctrl+s")
         await settled(pilot)
+        assert isinstance(pilot.app.screen, VaultScreen)
+        assert "The OS keyring is switched off" in words(pilot)
+        await pilot.press(*"short", "enter", *"shore", "enter")
+        await settled(pilot)
+        assert "The two differ" in words(pilot)
+        await pilot.press("backspace", "t", "enter")
+        await settled(pilot)
+        assert "at least 8 characters" in words(pilot)
+        await pilot.press(*"correct horse", "enter", *"correct horse", "enter")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        assert "OPENAI_API_KEY is kept in the vault" in words(pilot)
+        assert "correct horse" not in shown(pilot)
+    (made,) = lookup._open.values()
+    assert made.read() == {"OPENAI_API_KEY": "sk-very-secret-key"}
+    assert "sk-very" not in files_text(isolated)
+    assert "correct horse" not in files_text(isolated)
+
+
+async def test_a_key_that_no_place_takes_is_said_and_nothing_is_made(home: Path):
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        form = await _form_with_a_key(pilot)
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        await pilot.press("escape")
+        await settled(pilot)
         assert pilot.app.screen is form
-        assert "OPENAI_API_KEY could not be kept" in words(pilot)
+        assert "The key is kept nowhere: the OS keyring is switched off" in words(pilot)
     assert files_text(home) == ""
+
+
+async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(vault, "COST", 2)
+    path = isolated / "vault.json"
+    vault.create(path, "correct horse").set("OPENAI_API_KEY", "sk-very-secret-key")
+    experiment(home, "hosted")
+    (home / "hosted" / ".env").write_text(f"TEACHER_PROVIDER=openai\nOPENAI_MODEL=m\nBITNET_VAULT={path}\n")
+    monkeypatch.setattr(lookup, "_open", {})
+    sent: list[dict[str, str]] = []
+
+    def start(settings: Settings, stage: str, keys: dict[str, str], argv: list[str]) -> Run:
+        sent.append(keys)
+        return Run(home / "hosted" / "logs" / f"{stage}-noted")
+
+    monkeypatch.setattr("bitnet_tui.launching.runs.launch", start)
+    async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, VaultScreen)
+        assert "OPENAI_API_KEY is in" in words(pilot)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "the vault stays closed" in words(pilot)
+        assert sent == []
+        await pilot.press("r")
+        await settled(pilot)
+        await pilot.press(*"battery staple", "enter")
+        await settled(pilot)
+        assert "is not the passphrase of" in words(pilot)
+        await pilot.press(*"correct horse", "enter")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        await pilot.press("r")
+        await settled(pilot)
+    assert sent == [{"OPENAI_API_KEY": "sk-very-secret-key"}] * 2
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -1,12 +1,14 @@
 """Put on a child's PYTHONPATH: replaces the stages by small ones whose ends a test can choose.
 
 `launch`, the worker, signals, locks and files are the real ones; only what the stage computes is not.
-FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak.
+FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak (in every way there is), abort.
 """
 
 import errno
+import logging
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -32,9 +34,20 @@ def run(ctx: StageContext) -> dict[str, Any]:
         raise BitnetError("The moon is in the wrong phase; wait a week.")
     if what == "full":
         raise OSError(errno.ENOSPC, "No space left on device", str(made))
-    if what == "leak":
-        sys.stdout.write(f"debug: key={ctx.secret('OPENAI_API_KEY')}\n")
-        ctx.log(f"key={ctx.secret('OPENAI_API_KEY')}")
+    key = ctx.secret("OPENAI_API_KEY") or ""
+    if what in ("leak", "abort"):
+        sys.stdout.write(f"debug: key={key}\n")
+        os.write(2, f"from C: {key}\n".encode())
+        logging.getLogger("httpx").warning("Authorization: Bearer %s", key)
+        ctx.log(f"key={key}")
+        ctx.table(key, ["key"], [[key]])
+        ctx.alert("warning", "leak", f"https://user:{key}@host/", key)
+        ctx.report("leak.json", {key: [key, {"deep": f"url?api_key={key}"}]})
+        thread = threading.Thread(target=lambda: int(f"thread {key}"))
+        thread.start()
+        thread.join()
+    if what == "abort":
+        os.abort()
     if what in ("bug", "leak"):
         secret_local = ctx.secret("OPENAI_API_KEY")
         raise ValueError(f"unexpected reply for {secret_local}")

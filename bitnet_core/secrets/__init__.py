@@ -1,0 +1,33 @@
+"""API keys: where they are kept, how they reach a stage, how they stay out of everything that is written.
+
+`lookup.py` finds and keeps them, `keyring_store.py` and `vault.py` are two places for them, `handover.py` is the pipe
+to a stage, `redaction.py` masks them. Imports nothing slow: `keyring` lives in a process of its own, `cryptography`
+is imported when a vault is opened.
+"""
+
+from bitnet_core.secrets.handover import FD_VARIABLE, child_environment, read_from_pipe, send
+from bitnet_core.secrets.lookup import (
+    FoundSecret,
+    KeyPlaces,
+    VaultLocked,
+    for_stage,
+    gather,
+    names_for,
+    unlock_vault,
+)
+from bitnet_core.secrets.redaction import Redactor
+
+__all__ = [
+    "FD_VARIABLE",
+    "FoundSecret",
+    "KeyPlaces",
+    "Redactor",
+    "VaultLocked",
+    "child_environment",
+    "for_stage",
+    "gather",
+    "names_for",
+    "read_from_pipe",
+    "send",
+    "unlock_vault",
+]

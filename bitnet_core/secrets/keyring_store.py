@@ -1,0 +1,123 @@
+"""Keys in the OS keyring. Each call is a process of its own with a time limit, for a keyring may never answer.
+
+The process is in a session of its own, without a terminal: a backend that would prompt there finds none. Which entry
+holds what during a write is `keyring_child.py`'s.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.secrets.handover import environment_without_secrets
+
+SERVICE = "bitnet-tui"
+SECONDS = 5.0
+_BACKENDS = "keyring.backends."
+CLASSES = {
+    "secretservice": f"{_BACKENDS}SecretService.Keyring",
+    "libsecret": f"{_BACKENDS}libsecret.Keyring",
+    "kwallet": f"{_BACKENDS}kwallet.DBusKeyring",
+    "macos": f"{_BACKENDS}macOS.Keyring",
+}
+_AUTO = ("macos",) if sys.platform == "darwin" else ("secretservice", "libsecret", "kwallet")
+_REFUSED = ("chainer", "keyrings.alt", "keyrings.cryptfile")
+_CHILD = Path(__file__).with_name("keyring_child.py")
+# Ways to a terminal that is ours, for programs behind a backend.
+_TERMINAL_VARIABLES = ("GPG_TTY", "SSH_ASKPASS", "SUDO_ASKPASS")
+_REASONS = {
+    "off": "the OS keyring is switched off (BITNET_KEYRING=none)",
+    "absent": "there is no OS keyring here",
+    "locked": "the OS keyring is locked",
+    "silent": f"the OS keyring gave no answer in {SECONDS:.0f} s",
+    "failed": "the OS keyring failed",
+}
+
+
+class KeyringUnusable(BitnetError):
+    """`state` is off, absent, locked, silent or failed; `reason` is the clause that says so."""
+
+    def __init__(self, state: str, detail: str = "") -> None:
+        self.state = state
+        self.reason = _REASONS[state] + (f" ({detail})" if detail and state == "failed" else "")
+        fix = "keep" if state in ("off", "absent") else "unlock it, or keep"
+        super().__init__(f"{self.reason[0].upper()}{self.reason[1:]}; {fix} the key in the vault (--to vault).")
+
+
+@dataclass(frozen=True)
+class Keyring:
+    """`backend` is the value of BITNET_KEYRING: auto, none, a short name, or a backend's dotted class."""
+
+    backend: str = "auto"
+
+    def read(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of these keys that it holds, all in one call; KeyringUnusable when it can't say."""
+        values = self._call("read", list(names)).get("values", {})
+        return {str(name): str(value) for name, value in values.items()}
+
+    def set(self, name: str, value: str) -> None:
+        """Keep a key. A kill at any moment leaves the old value or the new one, also of a token just rotated."""
+        self._call("set", [name], value)
+
+    def delete(self, name: str) -> bool:
+        """Forget a key; True when there was one."""
+        return bool(self._call("delete", [name]).get("found"))
+
+    def _classes(self) -> list[str]:
+        if self.backend == "auto":
+            return [CLASSES[name] for name in _AUTO]
+        if self.backend in CLASSES:
+            return [CLASSES[self.backend]]
+        if "." not in self.backend or any(part in self.backend for part in _REFUSED):
+            raise UsageError(
+                f"BITNET_KEYRING={self.backend} is no keyring that keys can be trusted to; "
+                f"give auto, none, {', '.join(CLASSES)} or the class of another backend."
+            )
+        return [self.backend]
+
+    def _call(self, action: str, names: list[str], value: str = "") -> dict[str, Any]:
+        if self.backend == "none":
+            raise KeyringUnusable("off")
+        request = {"action": action, "service": SERVICE, "names": names, "value": value, "classes": self._classes()}
+        answer = _ask(json.dumps(request))
+        if "problem" in answer:
+            raise KeyringUnusable(answer["problem"], answer.get("detail", ""))
+        return answer
+
+
+def _ask(request: str) -> dict[str, Any]:
+    environment = environment_without_secrets()
+    for name in _TERMINAL_VARIABLES:
+        environment.pop(name, None)
+    # -P: a file called keyring.py in the working folder is not the keyring.
+    with subprocess.Popen(
+        [sys.executable, "-P", str(_CHILD)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        env=environment,
+        start_new_session=True,
+    ) as child:
+        try:
+            told, _ = child.communicate(request, timeout=SECONDS)
+        except BaseException as error:
+            # With its group: what it started may hang as well.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise KeyringUnusable("silent") from None
+            raise
+    try:
+        answer = json.loads(told)
+    except ValueError:
+        return {"problem": "failed", "detail": f"exit code {child.returncode}"}
+    return answer if isinstance(answer, dict) else {"problem": "failed"}

@@ -1,0 +1,186 @@
+"""The vault: one encrypted file for keys, where there is no OS keyring (a server over SSH, a container).
+
+scrypt makes a key of the passphrase; each entry is sealed with AES-GCM under its name, and the whole list under
+another seal, so that no entry can be exchanged or dropped unseen. A checksum that needs no passphrase tells a damaged
+file from a wrong passphrase. Names are readable without the passphrase, values never are. Every write is one atomic
+replacement under a lock: a kill at any moment leaves the old file or the new one.
+"""
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+
+FORMAT = "bitnet-tui vault 1"
+COST = 1 << 17
+"""scrypt's n of a new vault: 128 MB and about half a second for each guess."""
+LEAST_PASSPHRASE = 8
+_BLOCK, _LANES = 8, 1
+_HIGHEST_COST = 1 << 20
+
+
+class WrongPassphrase(BitnetError):
+    """The file is whole; the passphrase is another one."""
+
+
+class DamagedVault(BitnetError):
+    """The file was changed by something else, or is none of ours."""
+
+
+@dataclass(frozen=True)
+class OpenVault:
+    """A vault whose key is in memory. It writes nothing but sealed values, and shows nothing of itself."""
+
+    path: Path
+    salt: str
+    _key: bytes = field(repr=False)
+
+    def read(self) -> dict[str, str]:
+        """Every key it holds."""
+        content = _load(self.path)
+        self._check(content)
+        return {name: self._unseal(sealed, f"entry {name}") for name, sealed in content["entries"].items()}
+
+    def set(self, name: str, value: str) -> None:
+        with _locked(self.path):
+            content = _load(self.path)
+            self._check(content)
+            self._write(content, content["entries"] | {name: self._seal(value, f"entry {name}")})
+
+    def delete(self, name: str) -> bool:
+        """Forget a key; True when there was one."""
+        with _locked(self.path):
+            content = _load(self.path)
+            self._check(content)
+            kept = {other: sealed for other, sealed in content["entries"].items() if other != name}
+            if len(kept) < len(content["entries"]):
+                self._write(content, kept)
+            return len(kept) < len(content["entries"])
+
+    def fits(self) -> bool:
+        """Whether the file is still the one that this key opens."""
+        try:
+            return bool(_load(self.path)["salt"] == self.salt)
+        except BitnetError:
+            return False
+
+    def _check(self, content: dict[str, Any]) -> None:
+        try:
+            self._unseal(content["proof"], "proof")
+        except DamagedVault:
+            # The checksum was right, so this is what was written once: with another passphrase.
+            raise WrongPassphrase(f"That is not the passphrase of {self.path}; try again.") from None
+        self._unseal(content["seal"], f"seal {_plain(content['entries'])}")
+
+    def _write(self, content: dict[str, Any], entries: dict[str, str]) -> None:
+        _store(self.path, content | {"entries": entries, "seal": self._seal("", f"seal {_plain(entries)}")})
+
+    def _seal(self, text: str, about: str) -> str:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        nonce = os.urandom(12)
+        sealed = AESGCM(self._key).encrypt(nonce, text.encode("utf-8", "surrogatepass"), about.encode())
+        return base64.b64encode(nonce + sealed).decode()
+
+    def _unseal(self, sealed: str, about: str) -> str:
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        try:
+            data = base64.b64decode(sealed, validate=True)
+            return AESGCM(self._key).decrypt(data[:12], data[12:], about.encode()).decode("utf-8", "surrogatepass")
+        except (InvalidTag, ValueError):
+            raise _damaged(self.path) from None
+
+
+def names(path: Path) -> tuple[str, ...]:
+    """The keys that the vault holds, without opening it; none where there is no vault."""
+    return tuple(_load(path)["entries"]) if path.exists() else ()
+
+
+def unlock(path: Path, passphrase: str) -> OpenVault:
+    """Open a vault; WrongPassphrase and DamagedVault are told apart."""
+    content = _load(path)
+    vault = OpenVault(path, content["salt"], _derive(passphrase, content["salt"], content["cost"]))
+    vault._check(content)
+    return vault
+
+
+def create(path: Path, passphrase: str) -> OpenVault:
+    """Make an empty vault; one that is there already is never overwritten."""
+    if len(passphrase) < LEAST_PASSPHRASE:
+        raise BitnetError(f"The vault's passphrase is too short; give it at least {LEAST_PASSPHRASE} characters.")
+    salt = base64.b64encode(os.urandom(16)).decode()
+    vault = OpenVault(path, salt, _derive(passphrase, salt, COST))
+    with _locked(path):
+        if path.exists():
+            raise BitnetError(f"{path} is there already; open it with its passphrase, or move it away.")
+        proof, seal = vault._seal("", "proof"), vault._seal("", f"seal {_plain({})}")
+        _store(path, {"format": FORMAT, "salt": salt, "cost": COST, "proof": proof, "entries": {}, "seal": seal})
+    return vault
+
+
+def _derive(passphrase: str, salt: str, cost: int) -> bytes:
+    from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+    secret = passphrase.encode("utf-8", "surrogatepass")
+    return Scrypt(salt=base64.b64decode(salt), length=32, n=cost, r=_BLOCK, p=_LANES).derive(secret)
+
+
+def _plain(content: dict[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(_plain({k: v for k, v in content.items() if k != "sha256"}).encode()).hexdigest()
+
+
+def _damaged(path: Path) -> DamagedVault:
+    return DamagedVault(f"{path} is damaged; put back a copy of it, or move it away and set the keys again.")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The file's content once its checksum is right; what is in it is then what this module wrote."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        whole = content["format"] == FORMAT and content["sha256"] == _checksum(content)
+        whole = whole and 2 <= content["cost"] <= _HIGHEST_COST
+    except OSError as error:
+        raise BitnetError(f"{path} can't be read ({error.strerror}); check its permissions.") from error
+    except (ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise _damaged(path)
+    return dict(content)
+
+
+def _store(path: Path, content: dict[str, Any]) -> None:
+    content = content | {"sha256": _checksum(content)}
+    files.remove_leftovers(path.parent)
+    files.write_bytes(path, (json.dumps(content, indent=1) + "\n").encode(), mode=0o600)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """One writer at a time; the kernel lets go when it dies."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise BitnetError(
+            f"{path} can't be written ({error.strerror}); check the folder or set BITNET_VAULT."
+        ) from error

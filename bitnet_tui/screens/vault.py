@@ -1,0 +1,110 @@
+"""The vault's passphrase: asked for when a key is nowhere else, or when a first key needs a place."""
+
+from pathlib import Path
+from typing import ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.secrets import unlock_vault
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.view.spans import Span, line
+from bitnet_tui.widgets.painted import Painted
+
+
+class Tried(Message):
+    """A passphrase has been tried; `problem` says in a sentence why it does not open the vault."""
+
+    def __init__(self, problem: str = "") -> None:
+        super().__init__()
+        self.problem = problem
+
+
+class VaultScreen(ModalScreen[bool]):
+    """Returns whether the vault is open now. It stays so in this app's memory until the app ends."""
+
+    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
+    AUTO_FOCUS = "#passphrase"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "cancel", "Cancel", id="vault.cancel"),
+        Binding("down", "app.focus_next", "Next field", show=False),
+        Binding("up", "app.focus_previous", "Field before", show=False),
+    ]
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__()
+        self._path = path
+        self._why = why
+        self._new = not path.exists()
+        self._busy = False
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="card message vault"):
+            yield Static("A vault for keys" if self._new else "Open the vault", classes="title", markup=False)
+            yield Static(self._why, markup=False)
+            yield Static(_shown(self._path), classes="where", markup=False)
+            yield Input(password=True, compact=True, id="passphrase", placeholder="passphrase")
+            if self._new:
+                yield Input(password=True, compact=True, id="again", placeholder="the same again")
+            yield Painted(id="problem", classes="-empty")
+            with Horizontal(classes="buttons"):
+                yield Button("Cancel", id="cancel")
+                yield Button("Make it" if self._new else "Open it", id="open")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        if self._new and event.input.id == "passphrase":
+            self.query_one("#again").focus()
+        else:
+            self._try()
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "open":
+            self._try()
+        else:
+            self.action_cancel()
+
+    def action_cancel(self) -> None:
+        self.dismiss(False)
+
+    def _try(self) -> None:
+        passphrase = self.query_one("#passphrase", Input).value
+        if self._busy or not passphrase:
+            return
+        if self._new and self.query_one("#again", Input).value != passphrase:
+            self._say("The two differ; type the same twice.", "warn")
+            return
+        self._busy = True
+        cast("BitnetApp", self.app).typed_secrets.add(passphrase)
+        self._say("Opening…", "label")
+        self.run_worker(lambda: self._unlock(passphrase), thread=True, group="vault", description="open the vault")
+
+    def _unlock(self, passphrase: str) -> None:
+        try:
+            unlock_vault(self._path, passphrase)
+        except BitnetError as error:
+            self.post_message(Tried(str(error)))
+        else:
+            self.post_message(Tried())
+
+    def on_tried(self, message: Tried) -> None:
+        self._busy = False
+        if not message.problem:
+            self.dismiss(True)
+            return
+        self._say(message.problem, "bad")
+        for entry in self.query(Input):
+            entry.value = ""
+        self.query_one("#passphrase").focus()
+
+    def _say(self, text: str, style: str) -> None:
+        self.query_one("#problem", Painted).show((line(Span(text, style)),))
+
+
+def _shown(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

@@ -1,0 +1,226 @@
+"""K2: a canary key that is really used is found nowhere: files, argv, environments, screens, crash reports.
+
+The whole machine's processes are scanned while a stage works with it, and every file below the test's HOME after it.
+"""
+
+import base64
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import pyarrow.parquet as pq
+import pytest
+from textual.widgets import Input
+
+from bitnet_core.secrets import lookup, vault
+from bitnet_tui.app import BitnetApp
+from tests.providers.server import Asked, Canned, ChatServer
+from tests.traces.fake_teacher import FakeTeacher
+
+CANARY = 'sk-canary/ü"7f3a91c2+nobody-else-has-this'
+WIRE = "sk-canary-7f3a91c2+nobody/else=has\\this"
+"""Keys that go over HTTP are ASCII."""
+KEY = "OPENAI_API_KEY"
+FAKE_STAGES = Path(__file__).parents[1] / "core" / "fake_stages"
+
+
+def spellings(key: str) -> set[bytes]:
+    texts = {
+        key,
+        key[:-1],
+        key[1:],
+        json.dumps(key)[1:-1],
+        json.dumps(key, ensure_ascii=False)[1:-1],
+        repr(key)[1:-1],
+    }
+    texts |= {quote(key), quote(key, safe=""), quote(key, safe="")[3:]}
+    return {text.encode() for text in texts} | {base64.b64encode(key.encode()).rstrip(b"="), key.encode("utf-16-le")}
+
+
+def assert_clean(data: bytes, key: str, where: object) -> None:
+    found = [spelling for spelling in spellings(key) if spelling in data]
+    assert not found, f"{found[0]!r} stands in {where}"
+
+
+def assert_no_file_holds(folder: Path, key: str) -> int:
+    """Raw bytes of every file, and what is behind compression: Parquet columns and metadata, the journal's bodies."""
+    seen = 0
+    for path in folder.rglob("*"):
+        if not path.is_file():
+            continue
+        seen += 1
+        assert_clean(path.read_bytes(), key, path)
+        assert_clean(str(path).encode(), key, path)
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            assert_clean(json.dumps(table.to_pylist(), default=str, ensure_ascii=False).encode(), key, path)
+            assert_clean(str(pq.read_metadata(path).metadata).encode(), key, path)
+        if path.suffix == ".sqlite":
+            with sqlite3.connect(path) as journal:
+                for (body,) in journal.execute("select body from answers"):
+                    assert_clean(zlib.decompress(body) if body else b"", key, path)
+    return seen
+
+
+class ProcessWatch:
+    """Reads argv and environment of every process of this machine, again and again, but this one's."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.seen: dict[int, str] = {}
+        self.found: list[str] = []
+
+    def __enter__(self) -> "ProcessWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.02):
+            for folder in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    try:
+                        data = (folder / name).read_bytes()
+                    except OSError:
+                        continue
+                    if name == "cmdline":
+                        self.seen[int(folder.name)] = data.replace(b"\0", b" ").decode(errors="replace")
+                    self.found += [
+                        f"{name} of {folder.name}" for spelling in spellings(self._key) if spelling in data
+                    ]
+
+
+def bitnet(*arguments: str, keys: Mapping[str, str], **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """The command with keys piped in for this run."""
+    read_end, write_end = os.pipe()
+    os.write(write_end, json.dumps(dict(keys)).encode())
+    os.close(write_end)
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "bitnet_core", *arguments],
+            capture_output=True,
+            check=False,
+            pass_fds=(read_end,),
+            env=os.environ | {"BITNET_SECRETS_FD": str(read_end)} | environment,
+        )
+    finally:
+        os.close(read_end)
+
+
+@pytest.fixture
+def settings(isolated: Path) -> Iterator[list[str]]:
+    (isolated / "exp").mkdir()
+    (isolated / "exp" / ".env").write_text("TEACHER_PROVIDER=openai\nOPENAI_MODEL=m\nKD_TEACHER_TEMPERATURE=0.8\n")
+    yield ["--root", str(isolated / "exp")]
+
+
+@pytest.mark.teacher
+@pytest.mark.usefixtures("teacher_cache")
+def test_a_real_collection_leaves_no_trace_of_its_key(isolated: Path, settings: list[str], teacher_tokenizer) -> None:  # type: ignore[no-untyped-def]
+    def rude(number: int, asked: Asked, _: object) -> Canned | None:
+        """A server that quotes the key in its errors."""
+        if number in (0, 6):
+            return Canned({"error": {"message": f"no luck with {asked.headers['Authorization']}"}}, 500)
+        return None
+
+    wanted = {"KD_NUM_PROMPTS": "6", "KD_MAX_TOKENS_PER_PROMPT": "16", "TEACHER_TOP_LOGPROBS": "5"}
+    with ChatServer(FakeTeacher(teacher_tokenizer, rude, seconds=0.1)) as server, ProcessWatch(WIRE) as watch:
+        done = bitnet("collect", *settings, keys={KEY: WIRE}, OPENAI_BASE_URL=server.base_url, **wanted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {asked.headers["Authorization"] for asked in server.asked} == {f"Bearer {WIRE}"}
+    assert any("bitnet_core.worker" in command for command in watch.seen.values())
+    assert watch.found == []
+    assert_clean(done.stdout + done.stderr, WIRE, "the command's output")
+    assert list((isolated / "exp" / "data").glob("*.parquet"))
+    assert assert_no_file_holds(isolated, WIRE) > 10
+
+
+@pytest.mark.parametrize("end", ["leak", "abort"])
+def test_a_stage_that_gives_its_key_away_in_every_way_is_masked(
+    end: str, isolated: Path, settings: list[str]
+) -> None:
+    """Prints, C writes, logging, events, reports, a thread's traceback, its own traceback, and an abort."""
+    path = f"{FAKE_STAGES}:{os.environ.get('PYTHONPATH', '')}"
+    with ProcessWatch(CANARY) as watch:
+        done = bitnet("teacher", *settings, keys={KEY: CANARY}, PYTHONPATH=path, FAKE_STAGES="1", FAKE_TEACHER=end)
+    assert done.returncode == 1
+    assert watch.found == []
+    assert_clean(done.stdout + done.stderr, CANARY, "the command's output")
+    (log,) = (isolated / "exp" / "logs").glob("*/output.log")
+    text = log.read_text()
+    assert text.count("•••") >= 4
+    assert ("ValueError: unexpected reply for •••" in text) == (end == "leak")
+    assert ("Fatal Python error: Aborted" in text) == (end == "abort")
+    assert (isolated / "exp" / "reports" / "leak.json").read_text().count("•••") == 3
+    assert assert_no_file_holds(isolated, CANARY) > 5
+
+
+async def test_typed_into_the_app_it_is_in_the_vault_and_nowhere_else(
+    isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The screens on the way, the crash report of an app that fails with the key in its hands, and all files."""
+    monkeypatch.setattr(vault, "COST", 2)
+    monkeypatch.setattr(lookup, "_open", {})
+    screens: list[str] = []
+    app = BitnetApp(isolated / "experiments")
+
+    def broken(key: str) -> None:
+        raise ZeroDivisionError(f"{key} / 0, {key!r}")
+
+    with pytest.raises(ZeroDivisionError):
+        async with app.run_test(size=(80, 24), notifications=True) as pilot:
+
+            async def look() -> None:
+                for _ in range(3):
+                    await pilot.pause()
+                    await app.workers.wait_for_complete()
+                await pilot.pause()
+                screens.append(app.export_screenshot())
+                screens.append("\n".join(strip.text for strip in app.screen._compositor.render_strips()))
+
+            await look()
+            await pilot.press("n")
+            await look()
+            form = app.screen
+            form.query_one("#field-NAME", Input).value = "hosted"
+            form.query_one("#field-TEACHER_PROVIDER").value = "openai"  # type: ignore[attr-defined]
+            form.query_one("#field-MODEL", Input).value = "m"
+            await look()
+            field = form.query_one("#field-KEY", Input)
+            field.focus()
+            for letter in CANARY:
+                field.insert_text_at_cursor(letter)
+                await pilot.pause()
+            await look()
+            await pilot.press("ctrl+s")
+            await look()
+            for name in ("passphrase", "again"):
+                app.screen.query_one(f"#{name}", Input).value = f"{CANARY} as a passphrase"
+            await look()
+            app.screen.query_one("#again", Input).focus()
+            await pilot.press("enter")
+            await look()
+            app.call_later(broken, CANARY)
+            await pilot.pause()
+    (opened,) = lookup._open.values()
+    assert opened.read() == {KEY: CANARY}
+    assert len(screens) >= 12
+    for screen in screens:
+        assert_clean(screen.encode(), CANARY, "a screen")
+    said = capsys.readouterr()
+    assert "bitnet-tui has a bug" in said.out + said.err
+    assert_clean((said.out + said.err).encode(), CANARY, "the crash's output")
+    assert list((isolated / ".local" / "state" / "bitnet-tui").glob("crash-*.log"))
+    assert assert_no_file_holds(isolated, CANARY) >= 3

@@ -1,0 +1,273 @@
+"""K1 and K5 with a real gnome-keyring: unlocked, locked, absent, hanging, and killed in the middle of a write.
+
+A wall-clock limit is asserted here, for the limit is the feature: an answer within 6 s whatever the keyring does.
+"""
+
+import contextlib
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bitnet_core.config import resolve
+from bitnet_core.secrets import KeyPlaces, lookup, vault
+from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
+from tests.secrets.conftest import Desktop
+
+LIMIT = 6.0
+NAME = "OPENAI_API_KEY"
+TOKEN = "ONEDRIVE_REFRESH_TOKEN"
+SECRETS = {
+    "OPENAI_API_KEY": "sk-plain-0123456789",
+    "GROQ_API_KEY": "schlüssel 🔑",
+    "HF_TOKEN": "k" * 4096,
+    "FIREBASE_CREDENTIALS_JSON": '{\n  "private_key": "a\\nb"\n}\n',
+}
+
+
+@contextmanager
+def answered_in_time() -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < LIMIT
+
+
+def _none_left_behind() -> bool:
+    return not [child for child in psutil.Process().children() if "keyring_child" in " ".join(child.cmdline())]
+
+
+def test_unlocked_it_keeps_any_key_and_gives_all_of_them_in_one_call(desktop: Desktop) -> None:
+    desktop.log_in()
+    keyring = Keyring()
+    for name, value in SECRETS.items():
+        with answered_in_time():
+            keyring.set(name, value)
+    with answered_in_time():
+        assert keyring.read([*SECRETS, "MISTRAL_API_KEY"]) == SECRETS
+    assert keyring.delete(NAME)
+    assert not keyring.delete(NAME)
+    desktop.log_out()
+    desktop.log_in()
+    assert keyring.read(SECRETS) == {name: value for name, value in SECRETS.items() if name != NAME}
+
+
+@pytest.mark.parametrize("display", [False, True])
+def test_locked_it_says_so_and_asks_nobody(desktop: Desktop, display: bool) -> None:
+    desktop.log_in()
+    Keyring().set(NAME, "sk-locked-away")
+    desktop.log_out()
+    desktop.log_in(unlocked=False)
+    if display:
+        desktop.open_display()
+    for call in (
+        lambda: Keyring().read([NAME]),
+        lambda: Keyring().set(NAME, "sk-new"),
+        lambda: Keyring().delete(NAME),
+    ):
+        with answered_in_time(), pytest.raises(KeyringUnusable, match="The OS keyring is locked"):
+            call()
+    prompters = [found for found in psutil.process_iter(["name"]) if "gcr-prompter" in (found.info["name"] or "")]
+    assert not [found for found in prompters if str(os.getpid()) in str(found.parents())]
+    assert _none_left_behind()
+
+
+def test_a_keyring_that_was_never_made_is_a_locked_one(desktop: Desktop) -> None:
+    desktop.log_in(unlocked=False)
+    with answered_in_time(), pytest.raises(KeyringUnusable, match="locked"):
+        Keyring().set(NAME, "sk-1")
+
+
+def test_locked_with_a_prompt_on_the_desktop_it_is_given_up(
+    desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend as it comes waits for ever for a password that nobody types."""
+    (tmp_path / "asking.py").write_text(
+        "from keyring.backends import SecretService\nclass Keyring(SecretService.Keyring): priority = 5\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    desktop.log_in()
+    Keyring().set(NAME, "sk-locked-away")
+    desktop.log_out()
+    desktop.open_display()
+    desktop.log_in(unlocked=False)
+    with answered_in_time(), pytest.raises(KeyringUnusable, match="gave no answer in 5 s"):
+        Keyring("asking.Keyring").read([NAME])
+    assert _none_left_behind()
+
+
+@pytest.mark.parametrize("address", [None, "unix:path=/nowhere/bus", "nonsense"])
+def test_without_a_bus_there_is_none(address: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+    if address:
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
+    with answered_in_time(), pytest.raises(KeyringUnusable, match="There is no OS keyring here"):
+        Keyring().read([NAME])
+
+
+@pytest.fixture
+def silent_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A bus that lets everyone in and then never says a word."""
+    with socket.socket(socket.AF_UNIX) as bus:
+        bus.bind(str(tmp_path / "bus"))
+        bus.listen(8)
+        threading.Thread(target=_let_in, args=(bus,), daemon=True).start()
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path / 'bus'}")
+        monkeypatch.setenv("BITNET_KEYRING", "auto")
+        yield
+
+
+def _let_in(bus: socket.socket) -> None:
+    held = []
+    with contextlib.suppress(OSError):  # the test is over
+        while True:
+            client, _ = bus.accept()
+            held.append(client)
+            while b"BEGIN" not in (said := client.recv(4096)) and said:
+                client.sendall(
+                    b"OK 0123456789abcdef0123456789abcdef\r\n" if b"AUTH" in said else b"AGREE_UNIX_FD\r\n"
+                )
+
+
+def test_a_hanging_keyring_costs_a_launch_one_wait_and_the_vault_takes_over(
+    silent_bus: None, isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of the teacher's names are asked for in one call, then the vault is looked into."""
+    trouble: list[str] = []
+    monkeypatch.setattr(vault, "COST", 2)
+    monkeypatch.setattr(lookup, "_open", {})
+    resolution = resolve({"TEACHER_PROVIDER": "openai"})
+    lookup.unlock_vault(KeyPlaces.of(resolution.settings).vault, "correct horse").set(NAME, "sk-in-the-vault")
+    with answered_in_time():
+        found = lookup.gather(["TEACHER_API_KEY", NAME], resolution, trouble=trouble)
+    assert found == {NAME: lookup.FoundSecret("sk-in-the-vault", "vault")}
+    assert trouble == ["the OS keyring gave no answer in 5 s"]
+    assert _none_left_behind()
+
+
+def test_a_backend_that_asks_on_the_terminal_finds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bitnet keys` on a real pty: a backend that opens /dev/tty can neither write there nor wait for a line."""
+    (tmp_path / "rude.py").write_text(
+        "from keyring.backend import KeyringBackend\n"
+        "class Keyring(KeyringBackend):\n"
+        "    priority = 1\n"
+        "    def get_password(self, service, name):\n"
+        "        print('ON STDOUT')\n"
+        "        with open('/dev/tty', 'r+') as terminal:\n"
+        "            terminal.write('PASSWORD PLEASE'); return terminal.readline()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("BITNET_KEYRING", "rude.Keyring")
+    with answered_in_time():
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(sys.executable, [sys.executable, "-m", "bitnet_core", "keys", "status", NAME])  # noqa: S606
+        shown = b""
+        while select.select([terminal], [], [], LIMIT)[0]:
+            try:
+                shown += os.read(terminal, 4096)
+            except OSError:
+                break
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert b"OPENAI_API_KEY: not set" in shown
+    assert b"the OS keyring failed" in shown
+    assert b"PLEASE" not in shown
+    assert b"STDOUT" not in shown
+
+
+_DYING = """
+import os, signal
+from keyring.backends import SecretService
+class Keyring(SecretService.Keyring):
+    priority = 5
+    calls = 0
+    def _count(self):
+        type(self).calls += 1
+        if self.calls == int(os.environ["DIE_AT"]): os.kill(os.getpid(), signal.SIGKILL)
+    def _around(name):
+        def call(self, *arguments):
+            self._count()
+            result = getattr(SecretService.Keyring, name)(self, *arguments)
+            self._count()
+            return result
+        return call
+    get_password, set_password, delete_password = map(_around, ("get_password", "set_password", "delete_password"))
+"""
+
+
+def test_kill_9_at_every_point_of_a_rotation_loses_no_token(
+    desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K5 for the keyring: before and after each of the three entries is touched, and while a reader finishes it."""
+    (tmp_path / "dying.py").write_text(_DYING)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    desktop.log_in()
+    found: list[str] = []
+    for point in range(1, 8):
+        Keyring().set(TOKEN, "old token")
+        monkeypatch.setenv("DIE_AT", str(point))
+        if point < 7:
+            with pytest.raises(KeyringUnusable, match=f"exit code {-signal.SIGKILL}"):
+                Keyring("dying.Keyring").set(TOKEN, "new token")
+        else:
+            Keyring("dying.Keyring").set(TOKEN, "new token")
+        if point == 2:  # the reader that would finish the move dies as well, at each of its points
+            for reader in range(1, 7):
+                monkeypatch.setenv("DIE_AT", str(reader))
+                with pytest.raises(KeyringUnusable):
+                    Keyring("dying.Keyring").read([TOKEN])
+        found.append(Keyring().read([TOKEN])[TOKEN])
+        assert Keyring().read([TOKEN, f"{TOKEN}.next"]) == {TOKEN: found[-1]}
+    assert found == ["old token"] + ["new token"] * 6
+
+
+def test_a_write_goes_on_when_the_one_who_asked_is_killed(desktop: Desktop, tmp_path: Path) -> None:
+    """Between the receipt of a token and its keeping: once the keyring's process has it, it is kept."""
+    desktop.log_in()
+    code = (
+        "import os, signal, subprocess\n"
+        "from bitnet_core.secrets import keyring_store\n"
+        "class Dying(subprocess.Popen):\n"
+        "    def communicate(self, request, timeout):\n"
+        "        self.stdin.write(request); self.stdin.close()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "keyring_store.subprocess.Popen = Dying\n"
+        f"keyring_store.Keyring().set({TOKEN!r}, 'new token')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while Keyring().read([TOKEN]) != {TOKEN: "new token"} and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert Keyring().read([TOKEN]) == {TOKEN: "new token"}
+
+
+def test_bitnet_keys_moves_a_key_into_the_real_keyring(desktop: Desktop, isolated: Path) -> None:
+    """K4 with the real thing, over the command."""
+    desktop.log_in()
+    (isolated / ".env").write_text(f"# mine\n{NAME}='sk-canary-0123456789' # work\nSEED=1\n")
+    moved = subprocess.run(
+        [sys.executable, "-m", "bitnet_core", "keys", "move", "--all", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    env_file = str(isolated / ".env")
+    assert json.loads(moved.stdout) == {"name": NAME, "kept": "keyring", "cleaned": [env_file]}
+    assert (isolated / ".env").read_text() == f"# mine\n{NAME}= # work\nSEED=1\n"
+    assert Keyring().read([NAME]) == {NAME: "sk-canary-0123456789"}
+    status = subprocess.run(
+        [sys.executable, "-m", "bitnet_core", "keys", "status"], capture_output=True, text=True, check=True
+    )
+    assert status.stdout == f"{NAME}: keyring, ends in '6789'\n"

@@ -1,0 +1,82 @@
+"""The filter before `output.log`: every way to write passes through it, also that of a process that dies."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+CANARY = "sk-canary-0123456789"
+_HEAD = f"""
+import ctypes, faulthandler, os, sys, time
+from bitnet_core.secrets import log_filter
+from bitnet_core.secrets.redaction import Redactor
+finish = log_filter.start(Redactor([{CANARY!r}]))
+faulthandler.enable()
+"""
+_WAYS = {
+    "print": f"print('a {CANARY} b')",
+    "stderr": f"sys.stderr.write('a {CANARY} b')",
+    "descriptor": f"os.write(1, b'a {CANARY} b\\n')",
+    "c library": f"ctypes.CDLL(None).dprintf(2, b'a {CANARY} b\\n')",
+    "child": f"import subprocess; subprocess.run(['echo', 'a {CANARY} b'])",
+    "in pieces": f"[(os.write(1, bytes([byte])), time.sleep(0.002)) for byte in b'a {CANARY} b']",
+    "binary": f"os.write(1, b'\\xff\\xfe a {CANARY} b \\xff')",
+    "long": f"os.write(1, b'a ' + b'{CANARY} ' * 5000 + b' b\\n')",
+}
+
+
+def _output(code: str, tmp_path: Path) -> tuple[int, bytes]:
+    log = tmp_path / "output.log"
+    with log.open("ab") as output:
+        done = subprocess.run([sys.executable, "-c", _HEAD + code], stdout=output, stderr=output, check=False)
+    return done.returncode, log.read_bytes()
+
+
+@pytest.mark.parametrize("way", _WAYS)
+def test_nothing_written_carries_a_key(way: str, tmp_path: Path) -> None:
+    code, log = _output(f"{_WAYS[way]}\nfinish()\nos._exit(3)", tmp_path)
+    assert code == 3
+    assert b"a " in log
+    assert b" b" in log
+    assert "•••".encode() in log
+    assert CANARY.encode() not in log
+
+
+@pytest.mark.parametrize(
+    ("death", "number"), [("os.abort()", signal.SIGABRT), ("os.kill(os.getpid(), 9)", signal.SIGKILL)]
+)
+def test_the_last_words_of_a_stage_that_dies_are_kept_and_clean(
+    death: str, number: signal.Signals, tmp_path: Path
+) -> None:
+    code, log = _output(f"api_key = {CANARY!r}\nos.write(2, b'last {CANARY} words')\n{death}", tmp_path)
+    assert code == -number
+    for _ in range(200):
+        if b"words" in log and (number == signal.SIGKILL or b"Fatal Python error" in log):
+            break
+        time.sleep(0.02)
+        log = (tmp_path / "output.log").read_bytes()
+    assert "last ••• words".encode() in log
+    assert (b"Fatal Python error: Aborted" in log) == (number == signal.SIGABRT)
+    assert CANARY.encode() not in log
+
+
+def test_a_stage_does_not_wait_for_what_it_has_left_behind(tmp_path: Path) -> None:
+    """A program that still holds the output is no reason to stay; what it writes later is masked too."""
+    code, log = _output(
+        "import subprocess\n"
+        "log_filter._END_SECONDS = 0.1\n"
+        f"subprocess.Popen(['sh', '-c', 'sleep 0.6; echo late {CANARY} word'])\n"
+        "print('early')\nfinish()\nos._exit(0)",
+        tmp_path,
+    )
+    assert code == 0
+    assert log == b"early\n"
+    for _ in range(200):
+        if b"word" in log:
+            break
+        time.sleep(0.02)
+        log = (tmp_path / "output.log").read_bytes()
+    assert log.decode() == "early\nlate ••• word\n"

@@ -1,0 +1,202 @@
+"""The vault: sealed values, a wrong passphrase told from a damaged file, and kill -9 at every point of a write."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.config import resolve
+from bitnet_core.errors import BitnetError
+from bitnet_core.secrets import lookup, vault
+from bitnet_core.secrets.lookup import VaultLocked
+
+CANARY = "sk-canary-0123456789"
+WORDS = "correct horse"
+NAME = "ONEDRIVE_REFRESH_TOKEN"
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vault, "COST", 2)
+    monkeypatch.setattr(lookup, "_open", {})
+
+
+@pytest.mark.parametrize("value", ["sk-1", "schlüssel 🔑", "k" * 4096, "two\nlines\n", "\ud800 odd"])
+def test_any_value_comes_back(tmp_path: Path, value: str) -> None:
+    opened = vault.create(tmp_path / "v.json", WORDS)
+    opened.set(NAME, value)
+    assert vault.unlock(tmp_path / "v.json", WORDS).read() == {NAME: value}
+    assert vault.names(tmp_path / "v.json") == (NAME,)
+    assert value not in repr(opened)
+    assert opened.delete(NAME)
+    assert not opened.delete(NAME)
+    assert opened.read() == {}
+
+
+def test_the_file_is_its_owners_alone_and_holds_no_value(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "v.json"
+    old = os.umask(0)
+    try:
+        opened = vault.create(path, WORDS)
+        opened.set(NAME, CANARY)
+    finally:
+        os.umask(old)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    everything = b"".join(found.read_bytes() for found in path.parent.iterdir())
+    assert CANARY.encode() not in everything
+    assert WORDS.encode() not in everything
+
+
+def test_a_wrong_passphrase_is_not_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "v.json"
+    vault.create(path, WORDS).set(NAME, CANARY)
+    with pytest.raises(vault.WrongPassphrase, match="is not the passphrase of"):
+        vault.unlock(path, "incorrect horse")
+    with pytest.raises(BitnetError, match="at least 8 characters"):
+        vault.create(tmp_path / "other.json", "short")
+    with pytest.raises(BitnetError, match="is there already"):
+        vault.create(path, WORDS)
+    assert vault.unlock(path, WORDS).read() == {NAME: CANARY}
+
+
+@given(at=st.integers(0, 10_000), flip=st.integers(1, 255))
+def test_any_flipped_byte_is_found(tmp_path_factory: pytest.TempPathFactory, at: int, flip: int) -> None:
+    path = tmp_path_factory.mktemp("vault") / "v.json"
+    opened = vault.create(path, WORDS)
+    opened.set(NAME, CANARY)
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= flip
+    path.write_bytes(data)
+    try:
+        assert vault.unlock(path, WORDS).read() == {NAME: CANARY}  # white space alone
+    except vault.DamagedVault as error:
+        assert "is damaged; put back a copy" in str(error)
+
+
+@pytest.mark.parametrize("change", ["swap", "drop", "cost"])
+def test_who_mends_the_checksum_is_found_by_the_seals(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "v.json"
+    opened = vault.create(path, WORDS)
+    opened.set(NAME, "one")
+    opened.set("OPENAI_API_KEY", "two")
+    content = json.loads(path.read_text())
+    entries = content["entries"]
+    if change == "swap":
+        entries[NAME], entries["OPENAI_API_KEY"] = entries["OPENAI_API_KEY"], entries[NAME]
+    elif change == "drop":
+        del entries[NAME]
+    else:
+        content["cost"] = 4
+    content["sha256"] = vault._checksum(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(vault.WrongPassphrase if change == "cost" else vault.DamagedVault):
+        vault.unlock(path, WORDS)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "bitnet-tui vault 1"}', "\x00"])
+def test_what_is_no_vault_is_a_damaged_one(tmp_path: Path, content: str) -> None:
+    (tmp_path / "v.json").write_text(content)
+    with pytest.raises(vault.DamagedVault):
+        vault.unlock(tmp_path / "v.json", WORDS)
+    with pytest.raises(vault.DamagedVault):
+        vault.names(tmp_path / "v.json")
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bitnet_core.secrets import vault
+vault.COST = 2
+path, at = Path(sys.argv[1]), int(sys.argv[2])
+opened = vault.unlock(path, "correct horse")
+seen = 0
+# Every call into the system is a point to die at: opening, writing, syncing, renaming.
+def hook(event, arguments):
+    global seen
+    if event in ("open", "os.rename", "os.remove", "os.listdir", "os.scandir", "fcntl.flock", "os.chmod"):
+        seen += 1
+        if seen == at: os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+plain = {name: getattr(os, name) for name in ("fsync", "close")}
+def dying(name):
+    def call(fd):
+        global seen
+        seen += 1
+        if seen == at: os.kill(os.getpid(), signal.SIGKILL)
+        return plain[name](fd)
+    return call
+os.fsync, os.close = dying("fsync"), dying("close")
+opened.set("ONEDRIVE_REFRESH_TOKEN", "new")
+print(seen)
+"""
+
+
+def test_kill_9_at_every_point_of_a_write_keeps_the_old_token_or_the_new_one(tmp_path: Path) -> None:
+    """K5 for the vault; the leftover of a killed write goes with the next one."""
+    path = tmp_path / "v.json"
+    opened = vault.create(path, WORDS)
+    outcomes: list[str] = []
+    at, whole = 0, False
+    while not whole:
+        at += 1
+        opened.set(NAME, "old")
+        done = subprocess.run([sys.executable, "-c", _KILLED, str(path), str(at)], capture_output=True, check=False)
+        whole = done.returncode == 0
+        assert whole or done.returncode == -signal.SIGKILL, done.stderr
+        outcomes.append(opened.read()[NAME])
+    assert set(outcomes) == {"old", "new"}
+    assert outcomes == sorted(outcomes, reverse=True), "once it is new it stays new"
+    assert at > 6
+    opened.set(NAME, "last")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".v.json.lock", "v.json"]
+
+
+def test_a_stage_that_needs_the_vault_asks_for_its_passphrase_and_only_then(
+    isolated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolution = resolve({"TEACHER_PROVIDER": "openai"})
+    places = lookup.KeyPlaces.of(resolution.settings)
+    lookup.unlock_vault(places.vault, WORDS).set("OPENAI_API_KEY", CANARY)
+    lookup._open.clear()
+    asked: list[tuple[Path, bool]] = []
+
+    def ask(path: Path, new: bool) -> str | None:
+        asked.append((path, new))
+        return WORDS
+
+    assert lookup.for_stage("train", resolution).values == {}
+    with pytest.raises(VaultLocked, match=r"OPENAI_API_KEY is in .*, which is locked; give its passphrase"):
+        lookup.for_stage("collect", resolution)
+    assert asked == []
+    assert lookup.for_stage("collect", resolution, ask).values == {"OPENAI_API_KEY": CANARY}
+    assert lookup.for_stage("collect", resolution).values == {"OPENAI_API_KEY": CANARY}
+    assert asked == [(places.vault, False)]
+    lookup._open.clear()
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
+    again = lookup.for_stage("collect", resolve({"TEACHER_PROVIDER": "openai"}), ask)
+    assert again.values == {"OPENAI_API_KEY": "sk-environment"}
+    assert len(asked) == 1
+
+
+def test_the_passphrase_comes_from_a_file_or_a_descriptor(isolated: Path) -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"correct horse\n")
+    os.close(write_end)
+    try:
+        settings = resolve({"BITNET_VAULT_PASSPHRASE_FILE": f"/dev/fd/{read_end}"}).settings
+        lookup.KeyPlaces.of(settings).opened().set("OPENAI_API_KEY", CANARY)
+    finally:
+        os.close(read_end)
+    path = lookup.KeyPlaces.of(settings).vault
+    assert vault.unlock(path, WORDS).read() == {"OPENAI_API_KEY": CANARY}
+    missing = resolve({"BITNET_VAULT_PASSPHRASE_FILE": "nowhere"}).settings
+    lookup._open.clear()
+    with pytest.raises(BitnetError, match="can't be read: No such file"):
+        lookup.KeyPlaces.of(missing).opened()
