@@ -40,7 +40,7 @@ class FakeTeacher:
         draw = random.Random(prompt)
         text = draw.choice(_ANSWERS) + f" You asked: {prompt[:20]}"
         ids = [*self._tokenizer.encode_plain(text), self._tokenizer.eos_id]
-        limit = asked.body["max_tokens"]
+        limit = longest(asked)
         kept = ids[:limit]
         content = [token_json(step(index, self._tokenizer, draw, asked.body["top_logprobs"])) for index in kept]
         said = b"".join(map(self._tokenizer.text_bytes, kept)).decode("utf-8", errors="replace")
@@ -79,7 +79,12 @@ def spoil(body: dict[str, Any], **fields: Any) -> None:
 
 
 def is_probe(asked: Asked) -> bool:
-    return bool(asked.body["max_tokens"] == 1)
+    return longest(asked) == 1
+
+
+def longest(asked: Asked) -> int:
+    """The longest answer that is asked for, in either of its names."""
+    return int(asked.body.get("max_completion_tokens") or asked.body["max_tokens"])
 
 
 __all__ = ["FakeTeacher", "is_probe", "spoil"]
