@@ -102,5 +102,13 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"problem": "locked" if locked else "failed", "detail": kind}
 
 
+def main() -> None:
+    # What a backend prints is not the answer.
+    told = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    with told:
+        json.dump(answer(json.load(sys.stdin)), told)
+
+
 if __name__ == "__main__":
-    json.dump(answer(json.load(sys.stdin)), sys.stdout)
+    main()

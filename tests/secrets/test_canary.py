@@ -19,7 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 from textual.widgets import Input
 
+from bitnet_core.providers.teacher import identify
 from bitnet_core.secrets import lookup, vault
+from bitnet_core.stages.collect import PACKAGED_PROMPTS
+from bitnet_core.stages.collection import Collection
+from bitnet_core.stages.context import StageContext
+from bitnet_core.traces.prompts import load_prompts
+from bitnet_core.traces.tokenizer import StudentTokenizer
 from bitnet_tui.app import BitnetApp
 from tests.providers.server import Asked, Canned, ChatServer
 from tests.traces.fake_teacher import FakeTeacher
@@ -128,7 +134,9 @@ def settings(isolated: Path) -> Iterator[list[str]]:
 
 @pytest.mark.teacher
 @pytest.mark.usefixtures("teacher_cache")
-def test_a_real_collection_leaves_no_trace_of_its_key(isolated: Path, settings: list[str], teacher_tokenizer) -> None:  # type: ignore[no-untyped-def]
+def test_a_real_collection_leaves_no_trace_of_its_key(
+    isolated: Path, settings: list[str], teacher_tokenizer: StudentTokenizer
+) -> None:
     def rude(number: int, asked: Asked, _: object) -> Canned | None:
         """A server that quotes the key in its errors."""
         if number in (0, 6):
@@ -145,6 +153,18 @@ def test_a_real_collection_leaves_no_trace_of_its_key(isolated: Path, settings: 
     assert_clean(done.stdout + done.stderr, WIRE, "the command's output")
     assert list((isolated / "exp" / "data").glob("*.parquet"))
     assert assert_no_file_holds(isolated, WIRE) > 10
+
+
+@pytest.mark.teacher
+def test_the_metadata_of_traces_is_masked(tmp_path: Path, teacher_tokenizer: StudentTokenizer) -> None:
+    """Somebody pastes the key where the model's name belongs; the collection was not told of it."""
+    values = {"TEACHER_PROVIDER": "openai", "OPENAI_MODEL": f"gpt {WIRE}", "KD_NUM_PROMPTS": "1"}
+    ctx = StageContext.for_tests(tmp_path, "collect", values, {KEY: WIRE})
+    prompts = load_prompts(None, PACKAGED_PROMPTS)
+    made = Collection(ctx.settings, identify(ctx.settings), teacher_tokenizer, prompts, ctx.redact)
+    metadata = made._metadata([], set())
+    assert metadata.teacher == "gpt •••"
+    assert_clean(str(metadata.as_key_values()).encode(), WIRE, "the metadata")
 
 
 @pytest.mark.parametrize("end", ["leak", "abort"])

@@ -161,13 +161,17 @@ def test_a_hanging_keyring_costs_a_launch_one_wait_and_the_vault_takes_over(
 def test_a_backend_that_asks_on_the_terminal_finds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`bitnet keys` on a real pty: a backend that opens /dev/tty can neither write there nor wait for a line."""
     (tmp_path / "rude.py").write_text(
+        "import os\n"
         "from keyring.backend import KeyringBackend\n"
         "class Keyring(KeyringBackend):\n"
         "    priority = 1\n"
+        "    def set_password(self, service, name, value): pass\n"
+        "    def delete_password(self, service, name): pass\n"
         "    def get_password(self, service, name):\n"
-        "        print('ON STDOUT')\n"
-        "        with open('/dev/tty', 'r+') as terminal:\n"
-        "            terminal.write('PASSWORD PLEASE'); return terminal.readline()\n"
+        "        print('ON STDOUT', flush=True)\n"
+        "        terminal = os.open('/dev/tty', os.O_RDWR)\n"
+        "        os.write(terminal, b'PASSWORD PLEASE')\n"
+        "        return os.read(terminal, 100).decode()\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     monkeypatch.setenv("BITNET_KEYRING", "rude.Keyring")
@@ -183,7 +187,7 @@ def test_a_backend_that_asks_on_the_terminal_finds_none(tmp_path: Path, monkeypa
                 break
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert b"OPENAI_API_KEY: not set" in shown
-    assert b"the OS keyring failed" in shown
+    assert b"the OS keyring failed (OSError)" in shown
     assert b"PLEASE" not in shown
     assert b"STDOUT" not in shown
 
