@@ -231,7 +231,11 @@ class Collection:
             keys=keys,
             counts={},
             # Not how quick it was: a shard depends on its answers alone.
-            probe={name: value for name, value in verdict.record().items() if name != "latency_s"},
+            probe={
+                name: self._redact(value) if isinstance(value, str) else value
+                for name, value in verdict.record().items()
+                if name != "latency_s"
+            },
         )
 
     def _finished(

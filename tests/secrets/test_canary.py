@@ -6,11 +6,9 @@ The whole machine's processes are scanned while a stage works with it, and every
 import base64
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -19,11 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from textual.widgets import Input
 
+from bitnet_core.providers.probe import Verdict
 from bitnet_core.providers.teacher import identify
 from bitnet_core.secrets import lookup, vault
 from bitnet_core.stages.collect import PACKAGED_PROMPTS
 from bitnet_core.stages.collection import Collection
 from bitnet_core.stages.context import StageContext
+from bitnet_core.traces.journal import Journal
 from bitnet_core.traces.prompts import load_prompts
 from bitnet_core.traces.tokenizer import StudentTokenizer
 from bitnet_tui.app import BitnetApp
@@ -69,9 +69,11 @@ def assert_no_file_holds(folder: Path, key: str) -> int:
             assert_clean(json.dumps(table.to_pylist(), default=str, ensure_ascii=False).encode(), key, path)
             assert_clean(str(pq.read_metadata(path).metadata).encode(), key, path)
         if path.suffix == ".sqlite":
-            with sqlite3.connect(path) as journal:
-                for (body,) in journal.execute("select body from answers"):
-                    assert_clean(zlib.decompress(body) if body else b"", key, path)
+            with Journal(path) as journal:
+                for (one,) in journal._db.execute("select key from answers").fetchall():
+                    entry = journal.get(one)
+                    assert entry is not None
+                    assert_clean(entry.body, key, path)
     return seen
 
 
@@ -161,8 +163,8 @@ def test_the_metadata_of_traces_is_masked(tmp_path: Path, teacher_tokenizer: Stu
     values = {"TEACHER_PROVIDER": "openai", "OPENAI_MODEL": f"gpt {WIRE}", "KD_NUM_PROMPTS": "1"}
     ctx = StageContext.for_tests(tmp_path, "collect", values, {KEY: WIRE})
     prompts = load_prompts(None, PACKAGED_PROMPTS)
-    made = Collection(ctx.settings, identify(ctx.settings), teacher_tokenizer, prompts, ctx.redact)
-    metadata = made._metadata([], set())
+    made = Collection(ctx.settings, identify(ctx.settings), teacher_tokenizer, lambda: iter(prompts), ctx.redact)
+    metadata = made._metadata([], Verdict("raw", 5, served_model=f"gpt {WIRE}"))
     assert metadata.teacher == "gpt •••"
     assert_clean(str(metadata.as_key_values()).encode(), WIRE, "the metadata")
 
