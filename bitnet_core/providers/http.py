@@ -16,6 +16,7 @@ import httpx
 import stamina
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.json_decoding import decode
 from bitnet_core.providers.pace import Pace
 
 CONNECT_SECONDS = 10.0
@@ -323,7 +324,7 @@ async def _reply(response: httpx.Response) -> Reply:
     payload: Any = None
     with contextlib.suppress(ValueError):
         # A long answer with its logprobs is a megabyte of JSON: parsed beside the loop.
-        payload = await asyncio.to_thread(json.loads, response.content)
+        payload = await asyncio.to_thread(decode, response.content)
     headers = {name.lower(): value for name, value in response.headers.items()}
     return Reply(response.status_code, response.content, payload, headers.get("content-type", ""), headers)
 

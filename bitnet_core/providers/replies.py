@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from bitnet_core.traces.byte_alphabet import BYTE_OF_CHARACTER
-from bitnet_core.traces.steps import Completion, TeacherStep, TokenTable
+from bitnet_core.traces.steps import Completion, TokenTable
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -201,28 +204,90 @@ def _from_lists(logprobs: Mapping[str, Any]) -> list[Any] | None:
 
 
 def columns(content: Sequence[Any], table: TokenTable) -> Completion:
-    """The entries as columns. Raises BadReply."""
-    return Completion.of([_step(entry) for entry in content], table)
+    """The entries as columns; each candidate once, most likely first. Raises BadReply.
+
+    A token that was met before costs one lookup: a corpus holds a billion candidates and few different ones.
+    """
+    sampled: list[int] = []
+    own: list[Any] = []
+    tops: list[int] = []
+    logprobs: list[Any] = []
+    counts: list[int] = []
+    met = table.met
+    for entry in content:
+        if not isinstance(entry, dict):
+            raise BadReply("malformed_logprobs", "a logprobs entry is no object")
+        candidates = entry.get("top_logprobs")
+        candidates = candidates if isinstance(candidates, list) else []
+        sampled.append(_number(entry, table))
+        own.append(entry.get("logprob"))
+        for one in candidates:
+            try:
+                known, number = met[one["id"]]
+                if known != one["bytes"]:
+                    number = _number(one, table)
+            except (KeyError, TypeError):
+                number = _number(one, table)
+            tops.append(number)
+            logprobs.append(one.get("logprob"))
+        counts.append(len(candidates))
+    return _arranged(table, sampled, _floats(own), tops, _floats(logprobs), np.array(counts, np.int64))
 
 
-def _step(entry: Any) -> TeacherStep:
+def _number(entry: Any, table: TokenTable) -> int:
+    """The number of an entry's token, remembered by its id where it has one. Raises BadReply."""
     if not isinstance(entry, dict):
-        raise BadReply("malformed_logprobs", "a logprobs entry is no object")
-    found: dict[tuple[int, bytes, float], None] = {}
-    tops = entry.get("top_logprobs")
-    for top in tops if isinstance(tops, list) else []:
-        if not isinstance(top, dict):
-            raise BadReply("malformed_logprobs", "a candidate is no object")
-        # Some servers repeat the sampled token at the end: counted twice it would gain mass.
-        found[(_id(top), _bytes(top), _logprob(top))] = None
-    return TeacherStep(
-        token_id=_id(entry),
-        data=_bytes(entry),
-        logprob=_logprob(entry),
-        top_ids=tuple(index for index, _, _ in found),
-        top_bytes=tuple(data for _, data, _ in found),
-        top_logprobs=tuple(logprob for _, _, logprob in found),
+        raise BadReply("malformed_logprobs", "a candidate is no object")
+    index, data = _id(entry), entry.get("bytes")
+    number = table.number(index, _bytes(entry))
+    if index >= 0 and isinstance(data, list):
+        table.met[index] = (data, number)
+    return number
+
+
+def _floats(values: list[Any]) -> npt.NDArray[np.float64]:
+    """A missing or null number becomes NaN, which rejects the sequence later, with its reason."""
+    if not set(map(type, values)) <= {float, int}:
+        values = [
+            float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+            for value in values
+        ]
+    return np.array(values, np.float64)
+
+
+def _arranged(
+    table: TokenTable,
+    sampled: list[int],
+    own_N: npt.NDArray[np.float64],
+    tops: list[int],
+    logprobs: npt.NDArray[np.float64],
+    counts_N: npt.NDArray[np.int64],
+) -> Completion:
+    """Rows of equal length, in order, without candidates that are said twice."""
+    width = int(counts_N.max(initial=0))
+    place_NK = np.arange(width)[None, :] < counts_N[:, None]
+    tops_NK = np.full((len(sampled), width), -1, np.int32)
+    top_NK = np.full((len(sampled), width), -np.inf)
+    tops_NK[place_NK], top_NK[place_NK] = tops, logprobs
+    # Some servers repeat the sampled token at the end: counted twice it would gain mass.
+    twice = np.flatnonzero(
+        (np.diff(np.sort(np.where(place_NK, tops_NK, -1 - np.arange(width)), axis=1)) == 0).any(axis=1)
     )
+    for row in twice.tolist():
+        pairs = list(dict.fromkeys(zip(tops_NK[row].tolist(), top_NK[row].tolist(), strict=True)))
+        pairs = [pair for pair in pairs if pair[0] >= 0]
+        tops_NK[row], top_NK[row] = -1, -np.inf
+        tops_NK[row, : len(pairs)] = [number for number, _ in pairs]
+        top_NK[row, : len(pairs)] = [logprob for _, logprob in pairs]
+    with np.errstate(invalid="ignore"):
+        unordered = np.flatnonzero(~(top_NK[:, 1:] <= top_NK[:, :-1]).all(axis=1))
+    if len(unordered):
+        # NaN counts as the least likely, before the padding.
+        rank = np.where(np.isnan(top_NK[unordered]), -1e300, top_NK[unordered])
+        order = np.argsort(-rank, axis=1, kind="stable")
+        tops_NK[unordered] = np.take_along_axis(tops_NK[unordered], order, axis=1)
+        top_NK[unordered] = np.take_along_axis(top_NK[unordered], order, axis=1)
+    return Completion(table, np.array(sampled, np.int32), own_N, tops_NK, top_NK)
 
 
 def _id(entry: Mapping[str, Any]) -> int:
@@ -244,12 +309,6 @@ def _bytes(entry: Mapping[str, Any]) -> bytes:
     if "\ufffd" in token:
         raise BadReply("bytes_missing", "a token is half a character and comes without its bytes")
     return token.encode()
-
-
-def _logprob(entry: Mapping[str, Any]) -> float:
-    """A missing or null number becomes NaN, which rejects the sequence later, with its reason."""
-    value = entry.get("logprob")
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def count(value: Any, otherwise: int) -> int:

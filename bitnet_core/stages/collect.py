@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.budget import Budget, LimitReached, Limits
 from bitnet_core.providers.chat import ChatResult, QuotaSpent
@@ -27,7 +29,6 @@ from bitnet_core.stages.collection import Collection, Request, check_sampling
 from bitnet_core.stages.context import StageContext
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.journal import JOURNAL_FILE, Entry, Journal
-from bitnet_core.traces.project import require_empty_tokenizer_name
 from bitnet_core.traces.prompts import load_prompts
 from bitnet_core.traces.tokenizer import load_tokenizer
 
@@ -41,12 +42,10 @@ _AT_ONCE_ELSEWHERE = 32
 def run(ctx: StageContext) -> dict[str, Any]:
     """Collect what is missing, write what is not written; the summary counts the whole trace set."""
     settings = ctx.settings
-    require_empty_tokenizer_name(settings.text("TOKENIZER_NAME"))
     identity = identify(settings)
     prompts_file = settings.maybe_path("KD_PROMPTS_FILE")
-    tokenizer = load_tokenizer(ensure_files(fetch_progress(ctx)).tokenizer_dir)
-    if settings.text("TEMPLATE"):
-        tokenizer = tokenizer.with_template(settings.text("TEMPLATE"))
+    named, template = settings.text("TOKENIZER_NAME"), settings.text("TEMPLATE")
+    tokenizer = load_tokenizer(named or ensure_files(fetch_progress(ctx)).tokenizer_dir, template)
     collection = Collection(
         settings, identity, tokenizer, lambda: iter(load_prompts(prompts_file, PACKAGED_PROMPTS)), ctx.redact
     )
@@ -148,13 +147,17 @@ class _Collecting:
         """Walk over all requests once: what is missing, and does what is there belong to it."""
         collection, plan = self._collection, _Plan()
         embedded = collection.identity.provider.name == "embedded"
+        reader = collection.tokenizer
+        if embedded and self._ctx.settings.text("TOKENIZER_NAME"):
+            reader = load_tokenizer(ensure_files(fetch_progress(self._ctx)).tokenizer_dir)
         keys: list[str] = []
         for request in collection.requests():
             self._ctx.check_stop()
             if not self._journal.answered(request.key):
                 plan.pending += 1
                 if embedded:
-                    plan.longest = max(plan.longest, collection.prompt_tokens(request))
+                    rendered = reader.render_prompt(request.prompt.messages)
+                    plan.longest = max(plan.longest, len(reader.encode(rendered)))
             keys.append(request.key)
             index = collection.shard_of(request)
             if len(keys) == collection.in_shard(index):
@@ -249,14 +252,14 @@ class _Collecting:
             tally.reasons[sequence.rejected] += 1
         else:
             tally.kept += 1
-        other = [math.exp(row.other_logprob) for row in projection.rows] if projection else []
+        other_R = projection.other_R if projection else np.zeros(0)
         ctx.emit(
             "trace",
             prompt_idx=request.prompt_idx,
             tokens=sequence.completion_tokens,
-            kept=len(other),
+            kept=len(other_R),
             dropped={sequence.rejected: sequence.completion_tokens} if sequence.rejected else {},
-            other_mass_mean=sum(other) / len(other) if other else None,
+            other_mass_mean=float(np.exp(other_R).mean()) if len(other_R) else None,
         )
         ctx.metric(answers=tally.done, tokens=tally.tokens, tokens_per_s=tally.tokens_per_s())
         ctx.progress(tally.done, self._collection.total, "sequences", "collecting")

@@ -4,7 +4,6 @@ Between the journal (answers as they came) and the writer (Parquet). Asks nobody
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +12,19 @@ from typing import Any
 
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError
+from bitnet_core.json_decoding import decode
 from bitnet_core.providers.chat import ChatRequest
 from bitnet_core.providers.probe import Verdict
 from bitnet_core.providers.replies import BadReply, ChatResult
 from bitnet_core.providers.teacher import WIRES, Identity
 from bitnet_core.traces import schema, writer
+from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.journal import Entry, Journal
 from bitnet_core.traces.project import Projection, Rejected, project
 from bitnet_core.traces.prompts import Prompt, canonical_json
-from bitnet_core.traces.steps import TeacherStep, TokenTable
+from bitnet_core.traces.steps import TokenTable
 from bitnet_core.traces.tokenizer import StudentTokenizer
-from bitnet_core.traces.writer import FinishedSequence
+from bitnet_core.traces.vocabulary import Vocabulary
 
 _UNREPORTED_END = 4
 """Tokens at the end that a server may count but not report: half a character, and the end of the text."""
@@ -97,6 +98,7 @@ class Collection:
             ]
         )
         self.table = TokenTable()
+        self.vocabulary = Vocabulary(tokenizer, self.table)
         self.parse = WIRES[identity.provider.wire].parse
         self._prompts = prompts
         self._seed = settings.int("SEED")
@@ -125,10 +127,6 @@ class Collection:
         key = _hash([self.teacher_hash, prompt.messages, self.sampling.record(), told_apart])
         return Request(index, prompt, seed, key)
 
-    def prompt_tokens(self, request: Request) -> int:
-        """Tokens of the prompt as the embedded teacher reads it."""
-        return len(self.tokenizer.encode(self.tokenizer.render_prompt(request.prompt.messages)))
-
     # -- answers -------------------------------------------------------------------------------------
 
     def finish(self, request: Request, entry: Entry, result: ChatResult | None = None) -> FinishedSequence:
@@ -139,7 +137,7 @@ class Collection:
         if not rejected:
             try:
                 if result is None:
-                    result = self.parse(json.loads(entry.body), entry.body, self.table)
+                    result = self.parse(decode(entry.body), entry.body, self.table)
                 projection = self._project(result)
             except (BadReply, Rejected) as error:
                 rejected = error.reason
@@ -157,7 +155,7 @@ class Collection:
             prompt_tokens=result.prompt_tokens if result else 0,
             completion_tokens=result.completion_tokens if result else 0,
             text_matches_bytes=bool(result and result.text_matches_bytes),
-            steps=_steps(result) if result else (),
+            steps=result.steps if result else None,
             projection=projection,
             rejected=rejected,
             repairs=result.repairs if result else {},
@@ -168,7 +166,7 @@ class Collection:
             raise Rejected("no_logprobs")
         if not result.text_matches_bytes:
             raise Rejected("text_differs")
-        projection = project(_steps(result), result.finish_reason, self.tokenizer)
+        projection = project(result.steps, result.finish_reason, self.vocabulary)
         unexplained = result.completion_tokens - len(result.steps) - projection.unreported
         if unexplained > _UNREPORTED_END:
             raise Rejected("logprobs_missing")
@@ -249,10 +247,6 @@ class Collection:
                 yield self.finish(request, entry)
 
 
-def _steps(result: ChatResult) -> tuple[TeacherStep, ...]:
-    return tuple(result.steps.step(row) for row in range(len(result.steps))) if result.steps else ()
-
-
 class Summary:
     """Running sums over shards, from the counts that each was written with."""
 
@@ -290,6 +284,8 @@ class Summary:
             "other_mass_mean": self._other / sums["rows"] if sums["rows"] else None,
             "rejected": dict(self.rejected),
             "repaired": dict(self.repairs),
+            "candidates_merged": sums["merged"],
+            "candidates_mean": sums["candidates"] / sums["rows"] if sums["rows"] else None,
             "steps_clamped": sums["clamped"],
             "rows_recut": sums["recut"],
             "unreported_bytes": sums["unreported"],

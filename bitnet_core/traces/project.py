@@ -1,18 +1,25 @@
-"""Teacher space -> student space for a student that shares the teacher's vocabulary (DESIGN §6).
+"""Teacher space -> student space, for any student tokenizer (DESIGN §6).
 
-The student reads the whole completion as its own tokenizer cuts it. Where a student token starts with a
-teacher token it carries that step's candidates; where both cuts agree, bit for bit. Pure: knows no files
-and no providers. Another vocabulary is refused here until its projection exists.
+The student reads the whole completion as its own tokenizer cuts it. Where a student token starts with a teacher
+token it carries that step's candidates, each as its first student sub-token; where both cuts and vocabularies
+agree, bit for bit. Whole completions are arrays here, so that millions of steps take minutes. Pure: knows no files
+and no providers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.traces.align import Aligned, align
-from bitnet_core.traces.steps import TeacherStep, fault, log_sum_exp, settle_mass
+import numpy as np
+import numpy.typing as npt
+
+from bitnet_core.traces.steps import Completion, fault_of, log_sum_exp, settle
 from bitnet_core.traces.struct import structural_bytes, structural_tokens
-from bitnet_core.traces.tokenizer import StudentTokenizer
+from bitnet_core.traces.tokenizer import NoToken
+from bitnet_core.traces.vocabulary import Vocabulary
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
 
 
 class Rejected(Exception):
@@ -24,208 +31,290 @@ class Rejected(Exception):
 
 
 @dataclass(frozen=True)
-class KDRow:
-    """What supervises `completion_ids[stream_pos]`; candidates most likely first."""
-
-    stream_pos: int
-    step_idx: int
-    topk_ids: tuple[int, ...]
-    topk_logprobs: tuple[float, ...]
-    other_logprob: float
-    sample_text: str
-
-
-@dataclass(frozen=True)
 class Projection:
-    completion_ids: list[int]
-    is_struct: list[bool]
-    rows: list[KDRow]
+    """A completion of C student tokens, R of which carry candidates: at most K, most likely first, then padding."""
+
+    completion_ids_C: Int32
+    is_struct_C: npt.NDArray[np.bool_]
+    stream_pos_R: Int32
+    step_idx_R: Int32
+    topk_ids_RK: Int32
+    topk_logprobs_RK: Float64
+    counts_R: Int32
+    other_R: Float64
     clamped: int
     """Steps whose mass was above 1 - 1e-6 and was scaled down."""
     recut: int
-    """Rows whose student token is not the teacher's."""
+    """Rows whose student token is not the first sub-token of the teacher's."""
+    merged: int
+    """Candidates that became the same student token as another one of their step."""
     unmapped: int
-    """Candidates without an id in the vocabulary; their mass is in Other."""
+    """Candidates that the student's vocabulary can't spell; their mass is in Other."""
     unreported: int
     """Bytes that belong to tokens the server did not report; the student's positions there carry CE alone."""
 
+    def __len__(self) -> int:
+        return len(self.stream_pos_R)
+
 
 @dataclass(frozen=True)
-class _Step:
-    """A teacher step in ids of the shared vocabulary. Without candidates: bytes of unreported tokens."""
+class _Parts:
+    """The completion's bytes in pieces: one a step, and one for the bytes before a step that held some back."""
 
-    index: int
-    token_id: int
-    data: bytes
-    logprob: float
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    other: float
-    clamped: bool
-    unmapped: int
+    lengths_P: Int64
+    step_P: Int64
+    """Of unreported bytes: -1."""
+    steps: Completion
+    """With the tokens that were held back as what they really were."""
+    ends: bool
 
 
-def require_empty_tokenizer_name(tokenizer_name: str) -> None:
-    if tokenizer_name:
-        raise BitnetError(
-            f"TOKENIZER_NAME={tokenizer_name} is not supported yet: the student reads with the teacher's own "
-            "tokenizer so far; leave TOKENIZER_NAME empty."
-        )
-
-
-def project(steps: Sequence[TeacherStep], finish_reason: str, tokenizer: StudentTokenizer) -> Projection:
+def project(completion: Completion, finish_reason: str, vocabulary: Vocabulary) -> Projection:
     """Project one completion. `finish_reason` "stop" means that the teacher chose to end.
 
     Raises Rejected with a code for steps that can't be used; never leaves a step out.
     """
-    resolved = [part for index, step in enumerate(steps) for part in _resolve(index, step, tokenizer)]
-    ending = resolved.pop() if resolved and not resolved[-1].data else None
-    if any(not step.data for step in resolved):
-        raise Rejected("control_token")
-    data = b"".join(step.data for step in resolved)
-    if not data:
-        raise Rejected("empty_completion")
-    ids = tokenizer.encode_bytes(data)
-    lengths = [len(tokenizer.token_bytes(index)) for index in ids]
-    rows: list[KDRow] = []
-    recut = 0
-    for position, place in enumerate(align(lengths, [len(step.data) for step in resolved])):
-        if place is None or not all(step.ids for step in resolved[place.first : place.last + 1]):
-            continue
-        candidates = _candidates(resolved, place, ids[position], tokenizer)
-        recut += ids[position] != resolved[place.first].token_id
-        rows.append(_row(position, candidates, resolved[place.first]))
-    struct = structural_tokens(structural_bytes(data), lengths)
-    if ending is not None or finish_reason == "stop":
-        if ending is not None:
-            rows.append(_row(len(ids), _ending(ending, tokenizer.eos_id), ending))
-        ids.append(tokenizer.eos_id)
-        struct.append(False)
-    every = resolved if ending is None else [*resolved, ending]
-    return Projection(
-        completion_ids=ids,
-        is_struct=struct,
-        rows=rows,
-        clamped=sum(step.clamped for step in every),
-        recut=recut,
-        unmapped=sum(step.unmapped for step in every),
-        unreported=sum(len(step.data) for step in every if not step.ids),
-    )
-
-
-def _resolve(place: int, step: TeacherStep, tokenizer: StudentTokenizer) -> list[_Step]:
-    """Check a step and find its ids: the provider's own where it gives them, else by their bytes.
-
-    llama.cpp holds a token back while the text ends inside a character, and reports the last token of the
-    character with all its bytes and no step for those before. They become a step without candidates.
-    """
-    reason = fault(step)
+    reason = fault_of(completion)
     if reason is not None:
         raise Rejected(reason)
-    data = step.data
-    if 0 <= step.token_id < tokenizer.vocab_size and step.token_id not in tokenizer.special_ids:
-        last = tokenizer.token_bytes(step.token_id)
-        if len(last) < len(data) and data.endswith(last):
-            data = last
-    token_id = _identify(step.token_id, data, tokenizer)
-    if token_id is None:
-        raise Rejected("unknown_token")
-    held_back = step.data[: len(step.data) - len(data)]
-    unreported = _Step(place, -1, held_back, 0.0, (), (), 0.0, clamped=False, unmapped=0)
-    mass = settle_mass(step.top_logprobs)
-    found: dict[int, float] = {}
-    unmapped = 0
-    for index, spelling, logprob in zip(step.top_ids, step.top_bytes, mass.logprobs, strict=True):
-        candidate = _identify(index, spelling, tokenizer)
-        if candidate is None:
-            unmapped += 1
-        else:
-            found[candidate] = logprob if candidate not in found else log_sum_exp((found[candidate], logprob))
-    ordered = sorted(found.items(), key=lambda item: -item[1])
-    other = mass.other if not unmapped else settle_mass([logprob for _, logprob in ordered]).other
-    if not ordered:
-        raise Rejected("unknown_candidates")
-    found_step = _Step(
-        index=place,
-        token_id=token_id,
-        data=data,
-        # Rounding may leave it a hair above 0; a probability is at most 1.
-        logprob=min(step.logprob, 0.0),
-        ids=tuple(index for index, _ in ordered),
-        logprobs=tuple(logprob for _, logprob in ordered),
-        other=other,
-        clamped=mass.clamped,
-        unmapped=unmapped,
+    data = completion.text()
+    if not data:
+        raise Rejected("empty_completion")
+    parts = _parts(completion, vocabulary)
+    tokenizer = vocabulary.tokenizer
+    try:
+        ids = tokenizer.encode_bytes(data)
+    except NoToken as error:
+        raise Rejected("byte_without_token") from error
+    lengths_C = vocabulary.lengths(np.array(ids, np.int32))
+    position_R, step_R, last_R, tail_R = _aligned(lengths_C, parts)
+    struct = structural_tokens(structural_bytes(data), lengths_C.tolist())
+    if parts.ends or finish_reason == "stop":
+        if parts.ends:
+            final = len(completion) - 1
+            position_R = np.append(position_R, len(ids))
+            step_R, last_R, tail_R = np.append(step_R, final), np.append(last_R, final), np.append(tail_R, 0)
+        ids.append(tokenizer.eos_id)
+        struct.append(False)
+    completion_ids_C = np.array(ids, np.int32)
+    settled = settle(parts.steps.top_logprobs_NK)
+    firsts = vocabulary.firsts()
+    rows = _rows(parts.steps, firsts, settled.logprobs_NK, settled.other_N, step_R)
+    recut = _observe(rows, parts.steps, firsts, completion_ids_C[position_R], step_R, last_R, tail_R)
+    merged = _merge(rows)
+    _order(rows)
+    return Projection(
+        completion_ids_C=completion_ids_C,
+        is_struct_C=np.array(struct, np.bool_),
+        stream_pos_R=position_R.astype(np.int32),
+        step_idx_R=step_R.astype(np.int32),
+        topk_ids_RK=rows.ids_RK,
+        topk_logprobs_RK=rows.logprobs_RK,
+        counts_R=(rows.ids_RK >= 0).sum(axis=1).astype(np.int32),
+        other_R=rows.other_R,
+        clamped=int(settled.clamped_N.sum()),
+        recut=int(recut[position_R < len(lengths_C)].sum()),
+        merged=merged,
+        unmapped=rows.unmapped,
+        unreported=int(parts.lengths_P[parts.step_P < 0].sum()),
     )
-    return [unreported, found_step] if held_back else [found_step]
 
 
-def _identify(index: int, data: bytes, tokenizer: StudentTokenizer) -> int | None:
-    """The id of a candidate. Raises Rejected when the provider's id means other bytes here."""
-    if index < 0:
-        # Providers without ids write the end of the text as an entry without bytes, or leave it out.
-        return tokenizer.ids_by_bytes.get(data) if data else tokenizer.eos_id
-    if index >= tokenizer.vocab_size or (data and tokenizer.token_bytes(index) != data):
-        raise Rejected("other_vocabulary")
-    if not data and index not in tokenizer.special_ids:
-        raise Rejected("other_vocabulary")
-    return index
+# -- the teacher's cut -----------------------------------------------------------------------------------
 
 
-def _candidates(
-    steps: Sequence[_Step], place: Aligned, token_id: int, tokenizer: StudentTokenizer
-) -> tuple[dict[int, float], float]:
-    """Candidates by id, and Other, for a student token that starts with teacher step `place.first`.
+def _parts(completion: Completion, vocabulary: Vocabulary) -> _Parts:
+    """Its tokens in bytes; an end without bytes is taken off.
 
-    The observed candidate becomes the stream's real token. Shorter than the teacher's token, it is that
-    token's first sub-token and takes its whole mass; longer, it takes the product over the steps it spans,
-    and what the first token had beyond that goes to Other.
+    llama.cpp holds a token back while the text ends inside a character, and reports the last token of the
+    character with all its bytes and no step for those before. They become a part without a step.
     """
-    step = steps[place.first]
-    found = dict(zip(step.ids, step.logprobs, strict=True))
-    if token_id == step.token_id:
-        return found, step.other
-    observed = found.pop(step.token_id, None)
-    if observed is None:
-        # Sampled outside the top list: its mass is a part of Other until it gets a place of its own.
-        observed = min(step.logprob, step.other)
-    mass = observed
-    if place.last > place.first:
-        mass += sum(steps[index].logprob for index in range(place.first + 1, place.last))
-        mass += _covering(steps[place.last], place.tail, tokenizer)
-    found[token_id] = log_sum_exp((found[token_id], mass)) if token_id in found else mass
-    settled = settle_mass(list(found.values()))
-    return dict(zip(found, settled.logprobs, strict=True)), settled.other
+    table = completion.table
+    sampled = completion.sampled_N.tolist()
+    spelled = [len(table.spellings[number]) for number in sampled]
+    ends = spelled[-1] == 0
+    body = sampled[:-1] if ends else sampled
+    if not all(spelled[: len(body)]):
+        raise Rejected("control_token")
+    real = {row: last for row, number in enumerate(body) if (last := _really(completion, row, number, vocabulary))}
+    if not real:
+        lengths = np.array(spelled[: len(body)], np.int64)
+        return _Parts(lengths, np.arange(len(body)), completion, ends)
+    lengths_list: list[int] = []
+    step_list: list[int] = []
+    changed_N = completion.sampled_N.copy()
+    for row, length in enumerate(spelled[: len(body)]):
+        if row in real:
+            own = len(table.spellings[real[row]])
+            lengths_list.append(length - own)
+            step_list.append(-1)
+            length = own
+            changed_N[row] = real[row]
+        lengths_list.append(length)
+        step_list.append(row)
+    steps = replace(completion, sampled_N=changed_N)
+    return _Parts(np.array(lengths_list, np.int64), np.array(step_list, np.int64), steps, ends)
 
 
-def _covering(step: _Step, tail: int, tokenizer: StudentTokenizer) -> float:
+def _really(completion: Completion, row: int, number: int, vocabulary: Vocabulary) -> int | None:
+    """The number of the token that was sampled, where it is said with the bytes of others before it."""
+    table = completion.table
+    index, data = table.ids[number], table.spellings[number]
+    if index < 0 or len(data) < 2 or data.isascii():
+        return None
+    for other in completion.tops_NK[row].tolist():
+        if other >= 0 and other != number and table.ids[other] == index and _is_end(table.spellings[other], data):
+            return int(other)
+    tokenizer = vocabulary.tokenizer
+    if vocabulary.same and index < tokenizer.vocab_size and index not in tokenizer.special_ids:
+        known = tokenizer.token_bytes(index)
+        if _is_end(known, data):
+            return table.number(index, known)
+    return None
+
+
+def _is_end(part: bytes, whole: bytes) -> bool:
+    return 0 < len(part) < len(whole) and whole.endswith(part)
+
+
+def _aligned(lengths_C: Int64, parts: _Parts) -> tuple[Int64, Int64, Int64, Int64]:
+    """Of each student token that starts with a reported teacher token: its position, the step it starts with, the
+    step it ends in, and how many bytes of that one it covers. None of the steps between is unreported."""
+    starts_P = np.concatenate([[0], np.cumsum(parts.lengths_P)])
+    ends_C = np.cumsum(lengths_C)
+    begins_C = ends_C - lengths_C
+    first_C = np.searchsorted(starts_P[:-1], begins_C)
+    found_C = starts_P[np.minimum(first_C, len(starts_P) - 1)] == begins_C
+    last_C = np.searchsorted(starts_P, ends_C) - 1
+    holes_P = np.concatenate([[0], np.cumsum(parts.step_P < 0)])
+    whole_C = holes_P[last_C + 1] == holes_P[np.minimum(first_C, len(holes_P) - 1)]
+    position_R = np.flatnonzero(found_C & whole_C)
+    last_R = last_C[position_R]
+    tail_R = ends_C[position_R] - starts_P[last_R]
+    return position_R, parts.step_P[first_C[position_R]], parts.step_P[last_R], tail_R
+
+
+# -- candidates ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Rows:
+    """Candidates of R student tokens; -1 and -inf where there is none."""
+
+    numbers_RK: Int32
+    """The teacher's token that a candidate is from."""
+    ids_RK: Int32
+    logprobs_RK: Float64
+    other_R: Float64
+    unmapped: int
+
+
+def _rows(steps: Completion, firsts: Int32, logprobs_NK: Float64, other_N: Float64, step_R: Int64) -> _Rows:
+    """Of each row, in the student's tokens; what it has none for gives its mass to Other.
+
+    A column more than there are candidates: a token sampled outside of them may need it.
+    """
+    numbers_RK = np.pad(steps.tops_NK[step_R], ((0, 0), (0, 1)), constant_values=-1)
+    ids_RK = np.where(numbers_RK >= 0, firsts[numbers_RK], -1).astype(np.int32)
+    logprobs_RK = np.pad(logprobs_NK[step_R], ((0, 0), (0, 1)), constant_values=-np.inf)
+    other_R = other_N[step_R].copy()
+    lost_RK = (ids_RK < 0) & (numbers_RK >= 0)
+    if lost_RK.any():
+        if (ids_RK < 0).all(axis=1).any():
+            raise Rejected("unknown_candidates")
+        logprobs_RK[lost_RK] = -np.inf
+        part = np.flatnonzero(lost_RK.any(axis=1))
+        other_R[part] = settle(logprobs_RK[part]).other_N
+    return _Rows(numbers_RK, ids_RK, logprobs_RK, other_R, unmapped=int(lost_RK.sum()))
+
+
+def _observe(
+    rows: _Rows, steps: Completion, firsts: Int32, ids_R: Int32, step_R: Int64, last_R: Int64, tail_R: Int64
+) -> npt.NDArray[np.bool_]:
+    """Give the observed candidate the stream's real token; which rows that changed.
+
+    Shorter than the teacher's token, or another cut of it, the token takes its whole mass; longer, it takes the
+    product over the steps that it spans, and what the first one had beyond that goes to Other.
+    """
+    sampled_R = steps.sampled_N[step_R]
+    at_RK = rows.numbers_RK == sampled_R[:, None]
+    listed_R = at_RK.any(axis=1)
+    column_R = np.where(listed_R, at_RK.argmax(axis=1), rows.ids_RK.shape[1] - 1)
+    changed_R: npt.NDArray[np.bool_] = firsts[sampled_R] != ids_R
+    special = np.flatnonzero(changed_R)
+    if not len(special):
+        return changed_R
+    columns = column_R[special]
+    observed = rows.logprobs_RK[special, columns]
+    # Sampled outside the list: its mass is a part of Other until it gets a place of its own.
+    outside = np.minimum(steps.logprobs_N[step_R[special]], rows.other_R[special])
+    mass = np.where(listed_R[special], observed, outside)
+    own_N = np.minimum(steps.logprobs_N, 0.0)
+    summed_N = np.concatenate([[0.0], np.cumsum(own_N)])
+    for place, row in enumerate(special.tolist()):
+        first, last = int(step_R[row]), int(last_R[row])
+        if last > first:
+            mass[place] += summed_N[last] - summed_N[first + 1] + _covering(steps, last, int(tail_R[row]))
+    rows.ids_RK[special, columns] = ids_R[special]
+    rows.logprobs_RK[special, columns] = mass
+    settled = settle(rows.logprobs_RK[special])
+    rows.logprobs_RK[special] = settled.logprobs_NK
+    rows.other_R[special] = settled.other_N
+    return changed_R
+
+
+def _covering(steps: Completion, row: int, tail: int) -> float:
     """Log-probability that a step says the `tail` first bytes it said: its token's own when they are all of
     it, else that of every candidate that begins with them."""
-    if tail == len(step.data):
-        return step.logprob
-    said = step.data[:tail]
-    found = {step.token_id: step.logprob, **dict(zip(step.ids, step.logprobs, strict=True))}
-    fitting = [logprob for index, logprob in found.items() if tokenizer.token_bytes(index).startswith(said)]
-    return min(0.0, log_sum_exp(fitting))
+    spellings = steps.table.spellings
+    number = int(steps.sampled_N[row])
+    data = spellings[number]
+    if tail == len(data):
+        return min(0.0, float(steps.logprobs_N[row]))
+    said = data[:tail]
+    found = {number: float(steps.logprobs_N[row])}
+    tops: Sequence[int] = steps.tops_NK[row].tolist()
+    found |= {
+        top: logprob for top, logprob in zip(tops, steps.top_logprobs_NK[row].tolist(), strict=True) if top >= 0
+    }
+    return min(0.0, log_sum_exp([logprob for top, logprob in found.items() if spellings[top].startswith(said)]))
 
 
-def _ending(step: _Step, eos_id: int) -> tuple[dict[int, float], float]:
-    """Candidates where the teacher stopped; whichever end token it took is the student's one end token."""
-    found = dict(zip(step.ids, step.logprobs, strict=True))
-    if step.token_id != eos_id and step.token_id in found:
-        ended = found.pop(step.token_id)
-        found[eos_id] = log_sum_exp((found[eos_id], ended)) if eos_id in found else ended
-    return found, step.other
+def _merge(rows: _Rows) -> int:
+    """Add up the mass of candidates that are one token for the student; how many were added to another."""
+    ids_RK = rows.ids_RK
+    sorted_RK = np.sort(ids_RK, axis=1)
+    twice_R = ((sorted_RK[:, 1:] == sorted_RK[:, :-1]) & (sorted_RK[:, 1:] >= 0)).any(axis=1)
+    part = np.flatnonzero(twice_R)
+    if not len(part):
+        return 0
+    ids, logprobs = ids_RK[part], rows.logprobs_RK[part]
+    order = np.argsort(ids, axis=1, kind="stable")
+    ids, logprobs = np.take_along_axis(ids, order, axis=1), np.take_along_axis(logprobs, order, axis=1)
+    new = np.ones_like(ids, np.bool_)
+    new[:, 1:] = ids[:, 1:] != ids[:, :-1]
+    begins = np.flatnonzero(new.ravel())
+    flat = logprobs.ravel()
+    highest = np.maximum.reduceat(flat, begins)
+    sizes = np.diff(np.append(begins, flat.size))
+    safe = np.where(np.isfinite(highest), highest, 0.0)
+    total = safe + np.log(np.maximum(np.add.reduceat(np.exp(flat - np.repeat(safe, sizes)), begins), 1e-300))
+    # A candidate that stays alone stays as it is, to the last bit.
+    merged = np.where(sizes == 1, highest, np.where(np.isfinite(highest), total, -np.inf))
+    out = np.full(flat.shape, -np.inf)
+    out[begins] = merged
+    out_ids = np.where(new, ids, -1)
+    lost = int((~new & (ids >= 0)).sum())
+    rows.ids_RK[part] = out_ids
+    rows.logprobs_RK[part] = np.where(out_ids >= 0, out.reshape(ids.shape), -np.inf)
+    return lost
 
 
-def _row(position: int, candidates: tuple[dict[int, float], float], step: _Step) -> KDRow:
-    found, other = candidates
-    ordered = sorted(found.items(), key=lambda item: -item[1])
-    return KDRow(
-        stream_pos=position,
-        step_idx=step.index,
-        topk_ids=tuple(index for index, _ in ordered),
-        topk_logprobs=tuple(logprob for _, logprob in ordered),
-        other_logprob=other,
-        sample_text=step.data.decode("utf-8", errors="replace"),
-    )
+def _order(rows: _Rows) -> None:
+    """Most likely first; padding last."""
+    falling = rows.logprobs_RK[:, 1:] <= rows.logprobs_RK[:, :-1]
+    part = np.flatnonzero(~falling.all(axis=1))
+    if len(part):
+        order = np.argsort(-rows.logprobs_RK[part], axis=1, kind="stable")
+        rows.ids_RK[part] = np.take_along_axis(rows.ids_RK[part], order, axis=1)
+        rows.logprobs_RK[part] = np.take_along_axis(rows.logprobs_RK[part], order, axis=1)

@@ -60,7 +60,11 @@ SEQUENCES = pa.schema(
 
 
 def teacher_steps(top_k: int) -> pa.Schema:
-    """One row per teacher step; candidate lists are `top_k` long, the rest padded (id -1, bytes b"", -inf)."""
+    """One row per teacher step; candidate lists are `top_k` long, the rest padded (b"" and -inf).
+
+    A candidate is its bytes (none: the text's end), which say all that another tokenizer can use; `traces project`
+    finds ids by them.
+    """
     return pa.schema(
         [
             ("prompt_idx", pa.int64()),
@@ -69,7 +73,6 @@ def teacher_steps(top_k: int) -> pa.Schema:
             ("token_bytes", pa.binary()),
             ("logprob", pa.float32()),
             ("top_count", pa.int32()),
-            ("top_ids", pa.list_(pa.int32(), top_k)),
             ("top_bytes", pa.list_(pa.binary(), top_k)),
             ("top_logprobs", pa.list_(pa.float32(), top_k)),
             ("other_logprob", pa.float32()),

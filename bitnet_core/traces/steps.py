@@ -5,6 +5,7 @@ of steps cost neither objects nor time. Pure: no tokenizer, no provider, no file
 """
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -77,13 +78,16 @@ class TokenTable:
     """Numbers the distinct tokens that a teacher has named, so that a step holds small integers alone.
 
     A token is its id (-1 where the provider gives none) and its exact bytes; two tokens with one id and other
-    bytes are two entries. Entries are never removed or renumbered.
+    bytes are two entries. Entries are never removed or renumbered. Safe for several threads.
     """
 
     def __init__(self) -> None:
         self.ids: list[int] = []
         self.spellings: list[bytes] = []
         self._numbers: dict[tuple[int, bytes], int] = {}
+        self._lock = threading.Lock()
+        self.met: dict[int, tuple[list[int], int]] = {}
+        """By id: the bytes that it was last said with, as they came, and its number. For readers in a hurry."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,10 +95,15 @@ class TokenTable:
     def number(self, index: int, data: bytes) -> int:
         """The number of a token, a new one for one not met before."""
         found = self._numbers.get((index, data))
-        if found is None:
-            found = self._numbers[index, data] = len(self.ids)
-            self.ids.append(index)
-            self.spellings.append(data)
+        if found is not None:
+            return found
+        with self._lock:
+            found = self._numbers.get((index, data))
+            if found is None:
+                found = len(self.ids)
+                self.spellings.append(data)
+                self.ids.append(index)  # last: who asks for the length finds all of it
+                self._numbers[index, data] = found
         return found
 
 
@@ -150,6 +159,42 @@ class Completion:
     def text(self) -> bytes:
         """The bytes of all sampled tokens, joined."""
         return b"".join(self.table.spellings[number] for number in self.sampled_N.tolist())
+
+
+def fault_of(completion: Completion) -> str | None:
+    """Why the first step that can't be used can't be, as `fault` says it; None when all can."""
+    tops_NK, top_NK, own_N = completion.tops_NK, completion.top_logprobs_NK, completion.logprobs_N
+    given_NK = tops_NK >= 0
+    with np.errstate(invalid="ignore", over="ignore"):
+        wrong_N = ~given_NK.any(axis=1) | ~(own_N > SENTINEL) | (own_N > _GARBAGE_MASS)
+        wrong_N |= (given_NK & ~((top_NK > SENTINEL) & (top_NK < math.inf))).any(axis=1)
+        wrong_N |= np.exp(top_NK, where=given_NK, out=np.zeros_like(top_NK)).sum(axis=1) > 1.0099
+    for row in np.flatnonzero(wrong_N):
+        reason = fault(completion.step(int(row)))
+        if reason is not None:
+            return reason
+    return None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """`settle_mass` of every step: logprobs that sum to at most 1 - EPSILON, and the log of what is left."""
+
+    logprobs_NK: npt.NDArray[np.float64]
+    other_N: npt.NDArray[np.float64]
+    clamped_N: npt.NDArray[np.bool_]
+
+
+def settle(logprobs_NK: npt.NDArray[np.float64]) -> Settled:
+    """As `settle_mass`, row by row; padding is -inf."""
+    highest_N1 = logprobs_NK.max(axis=1, keepdims=True, initial=-1e300)
+    total_N = highest_N1[:, 0] + np.log(np.exp(logprobs_NK - highest_N1).sum(axis=1))
+    clamped_N = total_N > _TOP
+    excess_N = np.where(clamped_N, total_N - _TOP, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        other_N = np.where(clamped_N, math.log(EPSILON), np.log(-np.expm1(np.minimum(total_N, _TOP))))
+    settled_NK = np.where(clamped_N[:, None], logprobs_NK - excess_N[:, None], logprobs_NK)
+    return Settled(settled_NK, other_N, clamped_N)
 
 
 def _sortable(logprob: float) -> float:

@@ -6,6 +6,7 @@ transformers, a model or a provider.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -21,16 +22,31 @@ from tokenizers import Tokenizer
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.traces.byte_alphabet import BYTE_OF_CHARACTER
 
 Message = Mapping[str, str]
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
+_SPACE = "▁"
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_USUAL_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<eos>")
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+_ANCHORS = ("\n", "a", "\x01", ".")
+"""What a text is put behind so that a tokenizer does not take its beginning for that of everything."""
+
+
+class NoToken(BitnetError):
+    """A byte that the vocabulary can't spell."""
 
 
 class StudentTokenizer:
-    """A byte-level BPE tokenizer with its chat template; ids are ints, bytes are exact."""
+    """A tokenizer with its chat template; ids are ints, bytes are exact.
+
+    Byte-level BPE, and SentencePiece's kinds (BPE or Unigram, `▁` for a space, `<0xE2>` for a byte), with or without
+    the space that some put before every text.
+    """
 
     def __init__(self, tokenizer: Tokenizer, *, special_tokens: Mapping[str, str], template: str, name: str) -> None:
         """`special_tokens` has at least "eos_token". BitnetError when that is not in the vocabulary."""
@@ -54,6 +70,7 @@ class StudentTokenizer:
             index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
         )
         self._template = _environment().from_string(template)
+        self._longest = max(map(len, self.ids_by_bytes))
 
     # -- ids and bytes -------------------------------------------------------------------------------
 
@@ -62,25 +79,53 @@ class StudentTokenizer:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def encode_plain(self, text: str) -> list[int]:
-        """Ids of text that somebody said: a special token's spelling is plain characters here."""
-        return list(self._plain.encode(text, add_special_tokens=False).ids)
+        """Ids of text that somebody said, whose bytes join to it exactly.
+
+        A special token's spelling is plain characters here, and no tokenizer's leading space comes in: the text is
+        cut as it would be in the middle of another. What a normaliser would change is cut by the longest token.
+        """
+        data = text.encode()
+        ids = list(self._plain.encode(text, add_special_tokens=False).ids)
+        if b"".join(map(self.token_bytes, ids)) == data:
+            return ids
+        for anchor in _ANCHORS:
+            ids = self._behind(anchor, text, data)
+            if ids:
+                return ids
+        return self._longest_tokens(data)
+
+    def _behind(self, anchor: str, text: str, data: bytes) -> list[int]:
+        """Ids of `text` where it stands behind `anchor`; none where the boundary between them does not hold."""
+        ids = list(self._plain.encode(anchor + text, add_special_tokens=False).ids)
+        left = len(data)
+        for place in range(len(ids) - 1, -1, -1):
+            left -= len(self.token_bytes(ids[place]))
+            if left <= 0:
+                found = ids[place:]
+                return found if left == 0 and b"".join(map(self.token_bytes, found)) == data else []
+        return []
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Ids whose bytes join to `data`, also where it is no valid UTF-8 (a completion cut inside a character).
 
-        Valid stretches are cut as text; other bytes by the longest token that fits. BitnetError when the
-        vocabulary has no token for such a byte.
+        Valid stretches are cut as text; other bytes by the longest token that fits. NoToken when the vocabulary has
+        none for a byte.
         """
         ids: list[int] = []
         for text, raw in _utf8_stretches(data):
-            ids += self.encode_plain(text)
-            while raw:
-                fitting = (raw[:size] for size in range(len(raw), 0, -1) if raw[:size] in self.ids_by_bytes)
-                token = next(fitting, None)
-                if token is None:
-                    raise BitnetError(f"The tokenizer {self.name} has no token for byte 0x{raw[0]:02x}; use another.")
-                ids.append(self.ids_by_bytes[token])
-                raw = raw[len(token) :]
+            ids += self.encode_plain(text) if text else []
+            ids += self._longest_tokens(raw)
+        return ids
+
+    def _longest_tokens(self, data: bytes) -> list[int]:
+        ids: list[int] = []
+        while data:
+            fitting = (data[:size] for size in range(min(len(data), self._longest), 0, -1))
+            token = next((one for one in fitting if one in self.ids_by_bytes), None)
+            if token is None:
+                raise NoToken(f"The tokenizer {self.name} has no token for byte 0x{data[0]:02x}; use another.")
+            ids.append(self.ids_by_bytes[token])
+            data = data[len(token) :]
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -106,14 +151,11 @@ class StudentTokenizer:
 
     @cached_property
     def _bytes_by_id(self) -> list[bytes]:
-        byte_of = _byte_alphabet()
         table = [b""] * self.vocab_size
         added = self._tokenizer.get_added_tokens_decoder()
+        spell = _piece_bytes if _has_pieces(self._tokenizer) else _byte_level_bytes
         for token, index in self._tokenizer.get_vocab(with_added_tokens=True).items():
-            if index in added or not all(character in byte_of for character in token):
-                table[index] = token.encode()
-            else:
-                table[index] = bytes(byte_of[character] for character in token)
+            table[index] = token.encode() if index in added else spell(token)
         return table
 
     # -- chat ----------------------------------------------------------------------------------------
@@ -166,36 +208,98 @@ class StudentTokenizer:
         files.write_json(folder / CONFIG_FILE, config)
 
 
-def load_tokenizer(folder_or_name: Path | str) -> StudentTokenizer:
-    """The tokenizer in a folder. BitnetError for a folder without one, or for a hub name."""
-    folder = Path(folder_or_name)
-    if not folder.is_dir():
+def load_tokenizer(source: Path | str, template: str = "") -> StudentTokenizer:
+    """The tokenizer of a folder, a `tokenizer.json`, a SentencePiece `.model` file, or a name on the hub.
+
+    `template` stands in for the tokenizer's own chat template. BitnetError says what is missing and what to do.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _from_folder(path, template)
+    if path.is_file():
+        return _from_file(path, template)
+    if isinstance(source, Path) or not _HUB_NAME.fullmatch(source):
         raise BitnetError(
-            f"{folder_or_name} is not a folder with a tokenizer, and names on a hub are not supported yet; "
-            "leave TOKENIZER_NAME empty to use the embedded teacher's."
+            f"{source} is no tokenizer: there is no such folder or file; correct TOKENIZER_NAME or leave it empty."
         )
+    return replace_name(_from_folder(_from_hub(source), template), source)
+
+
+def replace_name(tokenizer: StudentTokenizer, name: str) -> StudentTokenizer:
+    """The same tokenizer under the name it was asked for by."""
+    tokenizer.name = name
+    return tokenizer
+
+
+def _from_folder(folder: Path, template: str) -> StudentTokenizer:
     source = folder / TOKENIZER_FILE
+    if not source.is_file() and (models := sorted(folder.glob("*.model*"))):
+        return _from_file(models[0], template)
+    config = files.read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
+    own = config.get("chat_template")
+    beside = folder / TEMPLATE_FILE
+    if not isinstance(own, str):
+        own = beside.read_text(encoding="utf-8") if beside.is_file() else ""
+    named = {key: _token_text(value) for key, value in config.items() if key.endswith("_token")}
+    return _assembled(
+        _read_tokenizer(source),
+        {key: text for key, text in named.items() if text is not None},
+        template or own,
+        str(folder),
+        str(config.get("name") or folder.name),
+    )
+
+
+def _from_file(path: Path, template: str) -> StudentTokenizer:
+    if path.suffix == ".json":
+        return _assembled(_read_tokenizer(path), {}, template, str(path), path.stem)
+    from bitnet_core.traces.sentencepiece_model import read_model
+
+    return _assembled(read_model(path), {}, template, str(path), path.name)
+
+
+def _from_hub(name: str) -> Path:
+    """A folder with the files of a tokenizer on the hub, from its cache or over the network."""
+    import huggingface_hub
+
     try:
-        tokenizer = Tokenizer.from_str(source.read_text(encoding="utf-8"))
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, allow_patterns=["tokenizer*.json", "tokenizer*.model", TEMPLATE_FILE, "special_tokens_map.json"]
+            )
+        )
+    except Exception as error:
+        # Whatever is wrong (no network, no such name, a gated model), the library raises errors of many families.
+        raise BitnetError(
+            f"The tokenizer {name} can't be had from the hub ({type(error).__name__}); check the name, the network "
+            "and HF_TOKEN, or give a folder with its files."
+        ) from error
+
+
+def _read_tokenizer(source: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(source.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BitnetError(f"{folder} holds no {TOKENIZER_FILE}; run `bitnet collect` to write it again.") from error
+        raise BitnetError(
+            f"{source.parent} holds no {TOKENIZER_FILE}; correct TOKENIZER_NAME, or run `bitnet collect` to write "
+            "the traces' own again."
+        ) from error
     except Exception as error:
         # The Rust library raises bare Exception for whatever is wrong with the file.
         raise BitnetError(f"{source} is not a readable tokenizer; run `bitnet collect` to write it again.") from error
-    config = files.read_json(folder / CONFIG_FILE)
-    named = {key: _token_text(value) for key, value in config.items() if key.endswith("_token")}
-    special_tokens = {key: text for key, text in named.items() if text is not None}
-    template = config.get("chat_template")
-    if not isinstance(template, str):
-        beside = folder / TEMPLATE_FILE
-        template = beside.read_text(encoding="utf-8") if beside.is_file() else None
-    if template is None or "eos_token" not in special_tokens:
-        missing = "chat template" if template is None else "end token"
-        raise BitnetError(
-            f"The tokenizer in {folder} has no {missing}; leave TOKENIZER_NAME empty or use another one."
-        )
-    _checked_template(template, str(folder))
-    name = config.get("name") or folder.name
+
+
+def _assembled(
+    tokenizer: Tokenizer, special_tokens: dict[str, str], template: str, where: str, name: str
+) -> StudentTokenizer:
+    if "eos_token" not in special_tokens:
+        usual = next((token for token in _USUAL_ENDS if tokenizer.token_to_id(token) is not None), None)
+        if usual is None:
+            raise BitnetError(f"The tokenizer in {where} names no end token; use another one.")
+        special_tokens = {**special_tokens, "eos_token": usual}
+    if not template:
+        raise BitnetError(f"The tokenizer in {where} has no chat template; give one in TEMPLATE, or use another one.")
+    _checked_template(template, where)
     return StudentTokenizer(tokenizer, special_tokens=special_tokens, template=template, name=name)
 
 
@@ -245,13 +349,22 @@ def _raise_exception(message: str) -> None:
     raise jinja2.TemplateError(message)
 
 
-def _byte_alphabet() -> dict[str, int]:
-    """Character of the byte-level BPE alphabet -> byte (GPT-2's `bytes_to_unicode`, inverted)."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    table = {chr(byte): byte for byte in printable}
-    for shift, byte in enumerate(byte for byte in range(256) if byte not in set(printable)):
-        table[chr(256 + shift)] = byte
-    return table
+def _byte_level_bytes(token: str) -> bytes:
+    try:
+        return bytes(BYTE_OF_CHARACTER[character] for character in token)
+    except KeyError:
+        return token.encode()
+
+
+def _piece_bytes(token: str) -> bytes:
+    byte = _BYTE_PIECE.fullmatch(token)
+    return bytes([int(byte[1], 16)]) if byte else token.replace(_SPACE, " ").encode()
+
+
+def _has_pieces(tokenizer: Tokenizer) -> bool:
+    """Whether tokens are spelled as SentencePiece spells them, not in the byte-level alphabet."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    return "<0x0A>" in vocabulary or (any(token.startswith(_SPACE) for token in vocabulary) and "Ġ" not in vocabulary)
 
 
 def _utf8_stretches(data: bytes) -> Iterable[tuple[str, bytes]]:

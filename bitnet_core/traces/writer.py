@@ -4,54 +4,30 @@ What is in a shard depends on its answers alone: written again it is the same. K
 journal; it is given one finished sequence after another.
 """
 
-import math
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
-from bitnet_core.traces import schema
-from bitnet_core.traces.project import Projection
+from bitnet_core.traces import columns, schema
+from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.schema import TraceMetadata
-from bitnet_core.traces.steps import TeacherStep, settle_mass
 
 SUPERSEDED_FOLDER = "superseded"
-_GROUP_SEQUENCES = 16
-
-
-@dataclass(frozen=True)
-class FinishedSequence:
-    """One answered prompt in both layers; `projection` is None when it was rejected, for the reason given."""
-
-    prompt_idx: int
-    sequence_hash: str
-    request_key: str
-    messages_json: str
-    rendered_prompt: str
-    prompt_ids: list[int]
-    completion_text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    text_matches_bytes: bool
-    steps: tuple[TeacherStep, ...]
-    projection: Projection | None
-    rejected: str = ""
-    repairs: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def stream_text(self) -> str:
-        """The completion as the student reads it."""
-        return b"".join(step.data for step in self.steps).decode("utf-8", errors="replace")
+_GROUP_STEPS = 1 << 15
+_ZSTD_LEVEL = 6
+_FEW_VALUES = {"logprob_temperature"}
+_COUNTED = ("sequences", "rows", "tokens", "steps", "candidates", "clamped", "recut", "merged", "unreported", "bytes")
 
 
 def shard_is_current(data_dir: Path, index: int, metadata: TraceMetadata) -> bool:
@@ -90,6 +66,15 @@ def write_shard(
     """
     names = _files_of(index)
     schemas = (schema.SEQUENCES, schema.teacher_steps(metadata.top_k), schema.STREAM, schema.KD)
+
+    def groups(pending: list[FinishedSequence]) -> None:
+        good = columns.kept(pending)
+        rows.add(pa.Table.from_pylist([{**_sequence_row(one), **origin} for one in pending], schema=schema.SEQUENCES))
+        steps.add(columns.step_table(good, metadata.top_k))
+        stream.add(columns.stream_table(good))
+        kd.add(columns.kd_table(good, metadata))
+
+    told = _Counts()
     with ExitStack() as stack:
         # Left in reverse order: the KD shard is opened first and so renamed last.
         rows, steps, stream, kd = reversed(
@@ -98,33 +83,50 @@ def write_shard(
                 for name, wanted in reversed(list(zip(names, schemas, strict=True)))
             ]
         )
-        counts: Counter[str] = Counter(
-            dict.fromkeys(("sequences", "rows", "tokens", "steps", "clamped", "recut", "unreported"), 0)
-        )
-        other = 0.0
+        pending: list[FinishedSequence] = []
+        held = 0
         for sequence in sequences:
-            rows.add([{**_sequence_row(sequence), **origin}])
-            projection = sequence.projection
-            if projection is None:
-                counts[f"rejected:{sequence.rejected}"] += 1
-                continue
-            kd.add(_kd_rows(sequence, projection, metadata))
-            stream.add([_stream_row(sequence, projection)])
-            steps.add(_step_rows(sequence, metadata.top_k))
-            counts["sequences"] += 1
-            counts["rows"] += len(projection.rows)
-            counts["tokens"] += len(projection.completion_ids)
-            counts["steps"] += len(sequence.steps)
-            counts["clamped"] += projection.clamped
-            counts["recut"] += projection.recut
-            counts["unreported"] += projection.unreported
-            other += sum(math.exp(row.other_logprob) for row in projection.rows)
-            for kind, number in sequence.repairs.items():
-                counts[f"repaired:{kind}"] += number
-        told = dict(counts) | {"other_mass": other}
+            told.add(sequence)
+            pending.append(sequence)
+            held += len(sequence.steps or ())
+            if held >= _GROUP_STEPS:
+                groups(pending)
+                pending, held = [], 0
+        groups(pending)
         for part in (rows, steps, stream, kd):
-            part.finish(told)
-    return told
+            part.finish(told.record())
+    return told.record()
+
+
+class _Counts:
+    """What a shard holds, for its metadata."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._other = 0.0
+
+    def add(self, sequence: FinishedSequence) -> None:
+        projection, steps = sequence.projection, sequence.steps
+        if projection is None or steps is None:
+            self._counts[f"rejected:{sequence.rejected}"] += 1
+            return
+        self._counts.update(
+            sequences=1,
+            rows=len(projection),
+            tokens=len(projection.completion_ids_C),
+            steps=len(steps),
+            candidates=int(projection.counts_R.sum()),
+            clamped=projection.clamped,
+            recut=projection.recut,
+            merged=projection.merged,
+            unreported=projection.unreported,
+            bytes=len(sequence.stream_text.encode()),
+        )
+        self._counts.update({f"repaired:{kind}": number for kind, number in sequence.repairs.items()})
+        self._other += float(np.exp(projection.other_R).sum())
+
+    def record(self) -> dict[str, float]:
+        return dict.fromkeys(_COUNTED, 0) | dict(self._counts) | {"other_mass": self._other}
 
 
 def write_sequences(data_dir: Path, shards: int, metadata: TraceMetadata) -> list[Mapping[str, float]]:
@@ -190,39 +192,47 @@ def _metadata_of(path: Path) -> TraceMetadata | None:
 
 
 class _Growing:
-    """A Parquet file being written; rows are turned into Arrow a row group at a time."""
+    """A Parquet file being written, a row group at a time."""
 
     def __init__(self, path: Path, wanted: pa.Schema, metadata: TraceMetadata) -> None:
         self._metadata = metadata
-        self._writer = pq.ParquetWriter(path, wanted, compression="zstd")
-        self._rows: list[dict[str, Any]] = []
-        self._sequences = 0
+        floats = [name for name in _leaves(wanted, pa.float32()) if name not in _FEW_VALUES]
+        ids = [name for name in _leaves(wanted, pa.int32()) if name.endswith("element")]
+        self._writer = pq.ParquetWriter(
+            path,
+            wanted,
+            compression="zstd",
+            compression_level=_ZSTD_LEVEL,
+            use_dictionary=[name for name in _leaves(wanted, None) if name not in {*floats, *ids}],
+            # Bytes of the same weight together: what the rounding left zero then costs nothing.
+            column_encoding=dict.fromkeys([*floats, *ids], "BYTE_STREAM_SPLIT"),
+        )
 
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        """Add the rows of one sequence."""
-        self._rows += rows
-        self._sequences += 1
-        if self._sequences % _GROUP_SEQUENCES == 0:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=self._writer.schema))
-        self._rows = []
+    def add(self, table: pa.Table) -> None:
+        if table.num_rows:
+            self._writer.write_table(table)
 
     def add_file(self, path: Path) -> None:
         """Add the rows of another file of the same schema."""
-        self._flush()
         source = pq.ParquetFile(path)
         for group in range(source.num_row_groups):
-            self._writer.write_table(source.read_row_group(group).cast(self._writer.schema))
+            self.add(source.read_row_group(group).cast(self._writer.schema))
 
     def finish(self, counts: Mapping[str, float]) -> None:
-        self._flush()
         self._writer.add_key_value_metadata(replace(self._metadata, counts=dict(counts)).as_key_values())
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _leaves(wanted: pa.Schema, kind: pa.DataType | None) -> list[str]:
+    """Paths of the columns as Parquet names them, of one type or of all."""
+    found = []
+    for one in wanted:
+        nested = pa.types.is_list(one.type) or pa.types.is_fixed_size_list(one.type)
+        if kind is None or (one.type.value_type if nested else one.type) == kind:
+            found.append(f"{one.name}.list.element" if nested else one.name)
+    return found
 
 
 @contextmanager
@@ -255,62 +265,3 @@ def _sequence_row(sequence: FinishedSequence) -> dict[str, Any]:
         "text_matches_bytes": sequence.text_matches_bytes,
         "rejected": sequence.rejected,
     }
-
-
-def _kd_rows(sequence: FinishedSequence, projection: Projection, metadata: TraceMetadata) -> list[dict[str, Any]]:
-    return [
-        {
-            "prompt_idx": sequence.prompt_idx,
-            "step_idx": row.step_idx,
-            "teacher_sample_id": projection.completion_ids[row.stream_pos],
-            "teacher_sample_text": row.sample_text,
-            "topk_ids": row.topk_ids,
-            "topk_logprobs": row.topk_logprobs,
-            "other_logprob": row.other_logprob,
-            "is_struct_token": projection.is_struct[row.stream_pos],
-            "template_hash": metadata.template_hash,
-            "tokenizer_hash": metadata.tokenizer_hash,
-            "stream_pos": row.stream_pos,
-        }
-        for row in projection.rows
-    ]
-
-
-def _stream_row(sequence: FinishedSequence, projection: Projection) -> dict[str, Any]:
-    return {
-        "prompt_idx": sequence.prompt_idx,
-        "prompt_text": sequence.rendered_prompt,
-        "completion_text": sequence.stream_text,
-        "prompt_ids": sequence.prompt_ids,
-        "completion_ids": projection.completion_ids,
-        "is_struct": projection.is_struct,
-        "finish_reason": sequence.finish_reason,
-        "sequence_hash": sequence.sequence_hash,
-    }
-
-
-def _step_rows(sequence: FinishedSequence, top_k: int) -> list[dict[str, Any]]:
-    rows = []
-    for index, step in enumerate(sequence.steps):
-        order = sorted(range(len(step.top_logprobs)), key=lambda place: -step.top_logprobs[place])[:top_k]
-        padding = top_k - len(order)
-        mass = settle_mass(step.top_logprobs)
-        sampled = (step.token_id, step.data) if step.token_id < 0 else step.token_id
-        tops: Iterable[object] = zip(step.top_ids, step.top_bytes, strict=True) if step.token_id < 0 else step.top_ids
-        rows.append(
-            {
-                "prompt_idx": sequence.prompt_idx,
-                "step_idx": index,
-                "token_id": step.token_id,
-                "token_bytes": step.data,
-                "logprob": step.logprob,
-                "top_count": len(order),
-                "top_ids": [step.top_ids[place] for place in order] + [-1] * padding,
-                "top_bytes": [step.top_bytes[place] for place in order] + [b""] * padding,
-                "top_logprobs": [step.top_logprobs[place] for place in order] + [float("-inf")] * padding,
-                "other_logprob": mass.other,
-                "mass_clamped": mass.clamped,
-                "sampled_in_top": sampled in tops,
-            }
-        )
-    return rows

@@ -18,12 +18,16 @@ from bitnet_core.model.student import Student
 from bitnet_core.stages import evaluate, train
 from bitnet_core.stages.context import StageContext
 from bitnet_core.traces import schema, writer
+from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.project import project
 from bitnet_core.traces.prompts import Prompt
-from bitnet_core.traces.writer import FinishedSequence
+from bitnet_core.traces.steps import Completion, TokenTable
+from bitnet_core.traces.vocabulary import Vocabulary
 from tests.traces.samples import small_tokenizer, steps_for
 
 TOKENIZER = small_tokenizer()
+TABLE = TokenTable()
+VOCABULARY = Vocabulary(TOKENIZER, TABLE)
 SETTINGS = {
     "FORCE_CPU": "1",
     "TORCH_DTYPE": "fp32",
@@ -51,6 +55,7 @@ def finished(index: int) -> FinishedSequence:
     steps = steps_for([*TOKENIZER.encode_plain(text), TOKENIZER.eos_id], TOKENIZER, draw)
     prompt = Prompt(({"role": "user", "content": f"question {index}"},))
     rendered = TOKENIZER.render_prompt(prompt.messages)
+    completion = Completion.of(steps, TABLE)
     return FinishedSequence(
         prompt_idx=index,
         sequence_hash=prompt.hash,
@@ -63,8 +68,8 @@ def finished(index: int) -> FinishedSequence:
         prompt_tokens=10,
         completion_tokens=len(steps),
         text_matches_bytes=True,
-        steps=steps,
-        projection=project(steps, "stop", TOKENIZER),
+        steps=completion,
+        projection=project(completion, "stop", VOCABULARY),
     )
 
 

@@ -4,11 +4,15 @@ import functools
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from bitnet_core.traces.steps import TeacherStep
+from bitnet_core.traces.project import Projection, project
+from bitnet_core.traces.steps import Completion, TeacherStep, TokenTable
 from bitnet_core.traces.tokenizer import StudentTokenizer
+from bitnet_core.traces.vocabulary import Vocabulary
 
 END = "<|im_end|>"
 TEMPLATE = (
@@ -35,6 +39,42 @@ def small_tokenizer() -> StudentTokenizer:
     )
     tokenizer.train_from_iterator(_TEXT, trainer)
     return StudentTokenizer(tokenizer, special_tokens={"eos_token": END}, template=TEMPLATE, name="small")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What supervises one student token; candidates most likely first."""
+
+    stream_pos: int
+    step_idx: int
+    topk_ids: tuple[int, ...]
+    topk_logprobs: tuple[float, ...]
+    other_logprob: float
+
+
+def rows_of(projection: Projection) -> list[Row]:
+    """A projection's rows one by one."""
+    rows = []
+    for row in range(len(projection)):
+        count = projection.counts_R[row]
+        assert (projection.topk_ids_RK[row, count:] == -1).all()
+        assert np.isneginf(projection.topk_logprobs_RK[row, count:]).all()
+        rows.append(
+            Row(
+                int(projection.stream_pos_R[row]),
+                int(projection.step_idx_R[row]),
+                tuple(projection.topk_ids_RK[row, :count].tolist()),
+                tuple(projection.topk_logprobs_RK[row, :count].tolist()),
+                float(projection.other_R[row]),
+            )
+        )
+    return rows
+
+
+def projected(steps: Sequence[TeacherStep], finish_reason: str, tokenizer: StudentTokenizer) -> Projection:
+    """Project single steps, with a table of their own."""
+    table = TokenTable()
+    return project(Completion.of(steps, table), finish_reason, Vocabulary(tokenizer, table))
 
 
 def random_cut(data: bytes, tokenizer: StudentTokenizer, draw: random.Random) -> list[int]:

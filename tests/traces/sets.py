@@ -13,13 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitnet_core.traces import schema
+from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.project import project
 from bitnet_core.traces.prompts import Prompt
 from bitnet_core.traces.schema import TraceMetadata
-from bitnet_core.traces.writer import FinishedSequence
+from bitnet_core.traces.steps import Completion, TokenTable
+from bitnet_core.traces.vocabulary import Vocabulary
 from tests.traces.samples import random_cut, small_tokenizer, steps_for
 
 TOKENIZER = small_tokenizer()
+TABLE = TokenTable()
+VOCABULARY = Vocabulary(TOKENIZER, TABLE)
 TOP_K = 5
 WORDS = ["the rain", "there then", '{"a": 1, "b": [2]}', "naïve café", "東京 🌧", "```\nplain\n```"]
 
@@ -33,6 +37,7 @@ def sequence(index: int, seed: int = 0) -> FinishedSequence:
     prompt = Prompt(({"role": "user", "content": f"prompt {index}"},))
     rendered = TOKENIZER.render_prompt(prompt.messages)
     finish = "stop" if stops else "length"
+    completion = Completion.of(steps, TABLE)
     return FinishedSequence(
         prompt_idx=index,
         sequence_hash=prompt.hash,
@@ -45,8 +50,8 @@ def sequence(index: int, seed: int = 0) -> FinishedSequence:
         prompt_tokens=10,
         completion_tokens=len(steps),
         text_matches_bytes=True,
-        steps=steps,
-        projection=project(steps, finish, TOKENIZER),
+        steps=completion,
+        projection=project(completion, finish, VOCABULARY),
     )
 
 

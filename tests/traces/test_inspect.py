@@ -11,6 +11,7 @@ from bitnet_core import cli
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.traces import inspect, schema
 from bitnet_core.traces.dataset import is_heldout
+from tests.traces.samples import rows_of
 from tests.traces.sets import TOKENIZER, TOP_K, edit, rewrite, sequence, set_in
 
 
@@ -100,12 +101,12 @@ def test_a_sequence_is_shown_with_its_text_rebuilt(data: Path) -> None:
     found = inspect.show(data, 13, 1000)
     assert found["rebuilt_text"] == found["completion_text"] == made.stream_text
     assert found["rebuilt_is_same"]
-    assert len(found["positions"]) == found["completion_tokens"] == len(made.projection.completion_ids)
-    for row in made.projection.rows:
+    assert len(found["positions"]) == found["completion_tokens"] == len(made.projection.completion_ids_C)
+    for row in rows_of(made.projection):
         shown = found["positions"][row.stream_pos]
         assert len(shown["candidates"]) == len(row.topk_ids) <= TOP_K + 1
-        assert shown["other"] == pytest.approx(math.exp(row.other_logprob), abs=1e-6)
-        assert shown["candidates"][0]["probability"] == pytest.approx(math.exp(row.topk_logprobs[0]), abs=1e-6)
+        assert shown["other"] == pytest.approx(math.exp(row.other_logprob), abs=1e-3)
+        assert shown["candidates"][0]["probability"] == pytest.approx(math.exp(row.topk_logprobs[0]), abs=1e-3)
     text = inspect.show_text(found)
     assert made.rendered_prompt in text
     assert "as stored" in text

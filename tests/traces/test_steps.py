@@ -3,11 +3,22 @@
 import math
 from decimal import Decimal, getcontext
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.traces.steps import EPSILON, Completion, TeacherStep, TokenTable, fault, log_sum_exp, settle_mass
+from bitnet_core.traces.steps import (
+    EPSILON,
+    Completion,
+    TeacherStep,
+    TokenTable,
+    fault,
+    fault_of,
+    log_sum_exp,
+    settle,
+    settle_mass,
+)
 
 getcontext().prec = 60
 
@@ -98,3 +109,32 @@ def test_a_completion_gives_back_its_steps_with_candidates_in_order(steps: list[
         said = zip(step.top_ids, step.top_bytes, step.top_logprobs, strict=True)
         assert sorted(zip(back.top_ids, back.top_bytes, back.top_logprobs, strict=True)) == sorted(said)
     assert len(set(zip(table.ids, table.spellings, strict=True))) == len(table)
+
+
+_STRANGE = st.one_of(st.floats(-20, 0), st.sampled_from([math.nan, math.inf, -math.inf, -9999.0, 0.5]))
+_WILD = st.builds(
+    lambda logprob, tops: TeacherStep(1, b"a", logprob, (1,) * len(tops), (b"a",) * len(tops), tuple(tops)),
+    _STRANGE,
+    st.lists(_STRANGE, max_size=5),
+)
+
+
+@given(st.lists(_WILD, min_size=1, max_size=6))
+def test_the_first_fault_of_a_completion_is_that_of_its_first_faulty_step(steps: list[TeacherStep]) -> None:
+    completion = Completion.of(steps, TokenTable())
+    reasons = [fault(completion.step(row)) for row in range(len(steps))]
+    assert fault_of(completion) == next((reason for reason in reasons if reason is not None), None)
+
+
+@given(st.lists(logprob_lists, min_size=1, max_size=6))
+def test_settling_all_at_once_is_settling_each(rows: list[list[float]]) -> None:
+    width = max(map(len, rows))
+    padded = np.array([row + [-math.inf] * (width - len(row)) for row in rows])
+    found = settle(padded)
+    for place, row in enumerate(rows):
+        wanted = settle_mass(row)
+        assert found.clamped_N[place] == wanted.clamped
+        assert found.other_N[place] == pytest.approx(wanted.other, abs=1e-6, rel=1e-6)
+        assert found.logprobs_NK[place, : len(row)] == pytest.approx(np.array(wanted.logprobs), abs=1e-12)
+        if not wanted.clamped:
+            assert found.logprobs_NK[place, : len(row)].tolist() == row

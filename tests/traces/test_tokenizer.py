@@ -71,7 +71,7 @@ def test_the_hash_is_of_the_whole_tokenizer(tmp_path: Path, part: str) -> None:
     [
         (lambda folder: (folder / "tokenizer.json").unlink(), "holds no tokenizer.json"),
         (lambda folder: (folder / "tokenizer.json").write_text('{"version'), "not a readable tokenizer"),
-        (lambda folder: (folder / "tokenizer_config.json").write_text("{}"), "no end token"),
+        (lambda folder: (folder / "tokenizer_config.json").write_text('{"eos_token": "</nowhere>"}'), "end token"),
         (
             lambda folder: (folder / "tokenizer_config.json").write_text(
                 json.dumps({"eos_token": END, "chat_template": "{% if %}"})
@@ -88,9 +88,21 @@ def test_a_spoilt_folder_is_explained(tmp_path: Path, spoil: object, said: str) 
         load_tokenizer(tmp_path)
 
 
-def test_a_hub_name_is_refused_in_a_sentence() -> None:
-    with pytest.raises(BitnetError, match="not supported yet"):
+def test_what_is_no_tokenizer_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(BitnetError, match="can't be had from the hub"):
         load_tokenizer("TinyLlama/TinyLlama-1.1B")
+    with pytest.raises(BitnetError, match="no such folder or file"):
+        load_tokenizer(tmp_path / "nowhere")
+    (tmp_path / "some.model").write_bytes(b"no model")
+    with pytest.raises(BitnetError, match="no SentencePiece model"):
+        load_tokenizer(tmp_path / "some.model", TEMPLATE)
+    TOKENIZER.save(tmp_path / "bare")
+    (tmp_path / "bare" / "chat_template.jinja").unlink()
+    (tmp_path / "bare" / "tokenizer_config.json").unlink()
+    with pytest.raises(BitnetError, match="give one in TEMPLATE"):
+        load_tokenizer(tmp_path / "bare")
+    assert load_tokenizer(tmp_path / "bare", TEMPLATE).eos_id == TOKENIZER.eos_id
 
 
 def test_a_template_can_not_reach_outside_its_sandbox() -> None:
