@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,7 @@ class Keyring:
 
 
 def _ask(request: str) -> dict[str, Any]:
+    deadline = time.monotonic() + SECONDS
     environment = environment_without_secrets()
     for name in _TERMINAL_VARIABLES:
         environment.pop(name, None)
@@ -108,7 +110,7 @@ def _ask(request: str) -> dict[str, Any]:
         start_new_session=True,
     ) as child:
         try:
-            told, _ = child.communicate(request, timeout=SECONDS)
+            told, _ = child.communicate(request, timeout=deadline - time.monotonic())
         except BaseException as error:
             # With its group: what it started may hang as well.
             with contextlib.suppress(ProcessLookupError, PermissionError):
