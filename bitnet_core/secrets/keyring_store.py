@@ -87,10 +87,16 @@ class Keyring:
         if self.backend == "none":
             raise KeyringUnusable("off")
         request = {"action": action, "service": SERVICE, "names": names, "value": value, "classes": self._classes()}
-        answer = _ask(json.dumps(request))
+        answer = _ask(json.dumps(request | {"lock": _lock_path()}))
         if "problem" in answer:
             raise KeyringUnusable(answer["problem"], answer.get("detail", ""))
         return answer
+
+
+def _lock_path() -> str:
+    from platformdirs import user_state_path
+
+    return str(user_state_path("bitnet-tui", appauthor=False) / "keyring.lock")
 
 
 def _ask(request: str) -> dict[str, Any]:

@@ -262,6 +262,36 @@ def test_a_write_goes_on_when_the_one_who_asked_is_killed(desktop: Desktop, tmp_
     assert Keyring().read([TOKEN]) == {TOKEN: "new token"}
 
 
+def test_readers_never_bring_an_older_token_back(desktop: Desktop) -> None:
+    """Readers that finish what they find begun, while a writer goes through its three steps again and again."""
+    desktop.log_in()
+    Keyring().set(TOKEN, "token 0")
+    done = threading.Event()
+    problems: list[str] = []
+
+    def read() -> None:
+        last = 0
+        while not done.is_set() and not problems:
+            try:
+                number = int(Keyring().read([TOKEN])[TOKEN].split()[1])
+            except KeyringUnusable as error:
+                problems.append(str(error))
+                return
+            problems.extend([f"{number} after {last}"] if number < last else [])
+            last = number
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(1, 6):
+        Keyring().set(TOKEN, f"token {number}")
+        assert Keyring().read([TOKEN]) == {TOKEN: f"token {number}"}
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert problems == []
+
+
 def test_bitnet_keys_moves_a_key_into_the_real_keyring(desktop: Desktop, isolated: Path) -> None:
     """K4 with the real thing, over the command."""
     desktop.log_in()
