@@ -58,6 +58,20 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001 - a bug of ours: its trace, but no key in it
+        sys.stderr.write(_masked_trace(error))
+        return 1
+
+
+def _masked_trace(error: Exception) -> str:
+    import traceback
+
+    from bitnet_core import secrets
+    from bitnet_core.settings import SECRET_NAMES
+
+    environment = [value for name, value in os.environ.items() if name in SECRET_NAMES]
+    redact = secrets.Redactor([*secrets.given_out(), *environment])
+    return redact("".join(traceback.format_exception(error)))
 
 
 def _run(argv: list[str]) -> int:

@@ -6,13 +6,13 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from bitnet_core.secrets import Redactor
+from bitnet_core.secrets import Redactor, given_out
 from bitnet_core.settings import SECRET_NAMES
 
 
 def report(error: BaseException, known_secrets: Iterable[str] = ()) -> str:
     """Write the trace into the user's state folder; return the sentence to show."""
-    values = [*known_secrets, *(os.environ[name] for name in SECRET_NAMES if os.environ.get(name))]
+    values = [*known_secrets, *given_out(), *(os.environ[name] for name in SECRET_NAMES if os.environ.get(name))]
     redact = Redactor(values)
     what = f"bitnet-tui has a bug ({type(error).__name__}) and had to close; runs go on."
     try:

@@ -12,6 +12,7 @@ from bitnet_core.secrets.lookup import (
     VaultLocked,
     for_stage,
     gather,
+    given_out,
     names_for,
     unlock_vault,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "child_environment",
     "for_stage",
     "gather",
+    "given_out",
     "names_for",
     "read_from_pipe",
     "send",

@@ -5,13 +5,17 @@ never by the chainer, which would take any plugin it finds. A locked or missing 
 
 Every write is a write-ahead: `NAME.next` first, then `NAME`, then `NAME.next` is deleted. Whoever reads finds
 `NAME.next` first and finishes what was begun, so a kill at any moment loses neither the old value nor the new one.
+A lock lets one process at a time do so; it could undo with an older value what another has just written.
 """
 
 import contextlib
+import fcntl
 import importlib
 import json
 import os
+import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 # Importing `keyring` would otherwise load every plugin there is, some of which prompt.
@@ -83,10 +87,18 @@ def delete(backend: Any, service: str, name: str) -> bool:
     return bool(there)
 
 
+def take_lock(path: str) -> None:
+    """Held until this process ends. Where no file can be written, there is none."""
+    with contextlib.suppress(OSError):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
+
+
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     service, names = request["service"], request["names"]
     try:
         backend = chosen(request["classes"])
+        take_lock(request["lock"])
         if request["action"] == "set":
             write(backend, service, names[0], request["value"])
             return {}
@@ -103,6 +115,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    # Whoever asked ends this process after 5 s; killed itself, it can't, and the lock must not be held for ever.
+    signal.alarm(10)
     # What a backend prints is not the answer.
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

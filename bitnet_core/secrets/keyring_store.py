@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,13 +87,20 @@ class Keyring:
         if self.backend == "none":
             raise KeyringUnusable("off")
         request = {"action": action, "service": SERVICE, "names": names, "value": value, "classes": self._classes()}
-        answer = _ask(json.dumps(request))
+        answer = _ask(json.dumps(request | {"lock": _lock_path()}))
         if "problem" in answer:
             raise KeyringUnusable(answer["problem"], answer.get("detail", ""))
         return answer
 
 
+def _lock_path() -> str:
+    from platformdirs import user_state_path
+
+    return str(user_state_path("bitnet-tui", appauthor=False) / "keyring.lock")
+
+
 def _ask(request: str) -> dict[str, Any]:
+    deadline = time.monotonic() + SECONDS
     environment = environment_without_secrets()
     for name in _TERMINAL_VARIABLES:
         environment.pop(name, None)
@@ -108,7 +116,7 @@ def _ask(request: str) -> dict[str, Any]:
         start_new_session=True,
     ) as child:
         try:
-            told, _ = child.communicate(request, timeout=SECONDS)
+            told, _ = child.communicate(request, timeout=deadline - time.monotonic())
         except BaseException as error:
             # With its group: what it started may hang as well.
             with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -26,6 +26,7 @@ _open: dict[Path, OpenVault] = {}
 """Vaults opened in this process. Their keys are in its memory alone and go with it."""
 _piped: dict[str, str] = {}
 """What was piped in for this process, read once."""
+_given_out: set[str] = set()
 
 
 class VaultLocked(BitnetError):
@@ -182,6 +183,11 @@ def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> Sta
     return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}." if missing and trouble else "")
 
 
+def given_out() -> frozenset[str]:
+    """Every value that was found in this process so far: what its crash report must not show."""
+    return frozenset(_given_out)
+
+
 def gather(
     names: Iterable[str],
     resolution: Resolution,
@@ -223,4 +229,5 @@ def gather(
     for name in names:
         if name not in found and resolution.secrets.get(name):
             found[name] = FoundSecret(resolution.secrets[name], f"{origins[name]} (plain text)")
+    _given_out.update(secret.value for secret in found.values())
     return found

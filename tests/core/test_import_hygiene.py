@@ -7,7 +7,7 @@ import sys
 import pytest
 
 HEAVY = {"torch", "transformers", "pyarrow", "numpy", "tokenizers", "gguf", "xllamacpp"}
-SLOW = {"httpx", "keyring", "plotext", "dropbox", "boxsdk", "box_sdk_gen", "jinja2", "stamina"}
+SLOW = {"httpx", "keyring", "cryptography", "plotext", "dropbox", "boxsdk", "box_sdk_gen", "jinja2", "stamina"}
 
 
 def _modules_after(code: str) -> set[str]:
@@ -27,7 +27,17 @@ def test_the_command_line_answers_from_the_light_half(arguments: list[str]) -> N
 
 @pytest.mark.parametrize(
     "module",
-    ["runs", "history", "worker", "secrets", "stages.pipeline", "stages.context", "providers.table", "console"],
+    [
+        "runs",
+        "history",
+        "worker",
+        "secrets",
+        "keys_command",
+        "stages.pipeline",
+        "stages.context",
+        "providers.table",
+        "console",
+    ],
 )
 def test_the_light_half_imports_nothing_heavy(module: str) -> None:
     assert not _modules_after(f"import bitnet_core.{module}") & (HEAVY | SLOW | {"textual", "rich"})

@@ -193,7 +193,7 @@ def test_the_pipeline_runs_in_order_then_skips_then_redoes_what_changed(start: S
     assert [row[:2] for row in tables[0]["rows"]] == [[stage, "succeeded"] for stage in STAGES]
     assert tables[-1]["name"] == "qei"
     second = start("pipeline")
-    rows = next(event["rows"] for event in second.follow() if event["kind"] == "table")
+    rows = next(event["rows"] for event in list(second.follow()) if event["kind"] == "table")
     assert [row[1] for row in rows] == ["skipped"] * 5
     third = start("pipeline", KD_TAU="2")
     rows = next(event["rows"] for event in third.follow() if event["kind"] == "table")

@@ -191,3 +191,18 @@ def test_a_mistake_is_one_sentence(
     assert sentence in said.err
     assert said.err.count("\n") == 1
     assert said.out == ""
+
+
+def test_a_bug_of_the_command_shows_its_trace_without_the_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(stage: str, resolution: object, ask: object) -> object:
+        found = lookup.gather([K], resolve())
+        raise ZeroDivisionError(f"with {found[K].value!r} and {found}")
+
+    monkeypatch.setenv(K, CANARY.replace("sk-", "unlike a key, "))
+    monkeypatch.setattr("bitnet_core.secrets.for_stage", broken)
+    assert main(["teacher", "--root", "exp"]) == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError: with '•••' and" in said
+    assert "canary" not in said
