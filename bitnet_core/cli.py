@@ -126,8 +126,8 @@ def _parser() -> argparse.ArgumentParser:
     config = command("config", "show every setting with its value and where it came from", _config)
     config.add_argument("--check", action="store_true", help="only report problems; exit 2 if there is any")
     config.add_argument("--example", action="store_true", help="print the text of .env.example")
-    traces = command("traces", "look into collected traces: figures, one sequence, what is wrong", _traces)
-    traces.add_argument("action", choices=("stats", "show", "validate"))
+    traces = command("traces", "look into collected traces, or project them onto another tokenizer", _traces)
+    traces.add_argument("action", choices=("stats", "show", "validate", "project"))
     traces.add_argument(
         "prompt", nargs="?", type=int, metavar="N", help="show: the sequence's prompt_idx (default: first)"
     )
@@ -139,6 +139,9 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--model", default="", help="the model (default: the one in the settings)")
     chat = command("chat", "ask the chat provider (PROVIDER) one question; Ctrl-C gives up", _chat)
     chat.add_argument("prompt", nargs="?", metavar="TEXT", help="the question; read from stdin if left out")
+    traces.add_argument("--tokenizer", metavar="T", help="project: a folder, a file, or a name on the hub")
+    traces.add_argument("--template", default="", help="project: a chat template instead of the tokenizer's")
+    traces.add_argument("--out", type=Path, metavar="DIR", help="project: where to (default: beside the traces)")
     command("init", "create the experiment's folders", _init)
     keys = command("keys", "keep API keys out of files: in the OS keyring or an encrypted vault", _keys)
     keys.add_argument("action", choices=("set", "list", "status", "delete", "move"))
@@ -343,6 +346,10 @@ def _traces(arguments: argparse.Namespace) -> int:
         raise UsageError("--rows is below 0; give the number of positions to list.")
     settings = _resolution(arguments).settings
     data = settings.maybe_path("KD_DATA_PATH") or settings.path("DATA_DIR")
+    if (arguments.action == "project") != (arguments.tokenizer is not None):
+        raise UsageError("bitnet traces project needs --tokenizer T, and no other action takes it.")
+    if arguments.action == "project":
+        return _project(arguments, data)
     inspect = importlib.import_module("bitnet_core.traces.inspect")
     if arguments.action == "validate":
         problems = inspect.validate(data)
@@ -354,6 +361,18 @@ def _traces(arguments: argparse.Namespace) -> int:
     else:
         found = inspect.show(data, arguments.prompt, arguments.rows)
         _answer(arguments, found, "" if arguments.json else inspect.show_text(found))
+    return 0
+
+
+def _project(arguments: argparse.Namespace, data: Path) -> int:
+    reproject = importlib.import_module("bitnet_core.traces.reproject")
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[K{done}/{total} shards" if done < total else "\r\x1b[K")
+
+    found = reproject.reproject(data, arguments.tokenizer, arguments.template, arguments.out, progress)
+    _answer(arguments, found, "" if arguments.json else reproject.text(found))
     return 0
 
 

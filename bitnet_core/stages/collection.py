@@ -155,7 +155,6 @@ class Collection:
             prompt_tokens=result.prompt_tokens if result else 0,
             completion_tokens=result.completion_tokens if result else 0,
             text_matches_bytes=bool(result and result.text_matches_bytes),
-            steps=result.steps if result else None,
             projection=projection,
             rejected=rejected,
             repairs=result.repairs if result else {},

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bitnet_core.traces import schema
-from bitnet_core.traces.project import Projection
+from bitnet_core.traces.project import Projection, whole_text
 from bitnet_core.traces.schema import TraceMetadata
 from bitnet_core.traces.steps import Completion, TokenTable, settle
 
@@ -41,7 +41,6 @@ class FinishedSequence:
     prompt_tokens: int
     completion_tokens: int
     text_matches_bytes: bool
-    steps: Completion | None
     projection: Projection | None
     rejected: str = ""
     repairs: Mapping[str, int] = field(default_factory=dict)
@@ -49,11 +48,13 @@ class FinishedSequence:
     @property
     def stream_text(self) -> str:
         """The completion as the student reads it."""
-        return self.steps.text().decode("utf-8", errors="replace") if self.steps is not None else ""
+        if self.projection is None:
+            return ""
+        return whole_text(self.projection.steps, self.projection.before).decode("utf-8", errors="replace")
 
 
 @dataclass(frozen=True)
-class _Kept:
+class Kept:
     """A sequence that was not rejected."""
 
     sequence: FinishedSequence
@@ -61,13 +62,9 @@ class _Kept:
     projection: Projection
 
 
-def kept(sequences: Sequence[FinishedSequence]) -> list[_Kept]:
+def kept(sequences: Sequence[FinishedSequence]) -> list[Kept]:
     """Those that have both layers."""
-    return [
-        _Kept(one, one.steps, one.projection)
-        for one in sequences
-        if one.steps is not None and one.projection is not None
-    ]
+    return [Kept(one, one.projection.steps, one.projection) for one in sequences if one.projection is not None]
 
 
 def rounded(logprobs_NK: Float64, other_N: Float64) -> tuple[Float32, Float32]:
@@ -86,7 +83,7 @@ def rounded(logprobs_NK: Float64, other_N: Float64) -> tuple[Float32, Float32]:
     return stored[:, :-1], stored[:, -1]
 
 
-def kd_table(sequences: Sequence[_Kept], metadata: TraceMetadata) -> pa.Table:
+def kd_table(sequences: Sequence[Kept], metadata: TraceMetadata) -> pa.Table:
     """Rows of the public KD format."""
     parts = [_kd_part(one) for one in sequences]
     count = sum(len(one.projection) for one in sequences)
@@ -115,7 +112,7 @@ def kd_table(sequences: Sequence[_Kept], metadata: TraceMetadata) -> pa.Table:
     )
 
 
-def _kd_part(one: _Kept) -> dict[str, npt.NDArray[np.generic]]:
+def _kd_part(one: Kept) -> dict[str, npt.NDArray[np.generic]]:
     projection = one.projection
     logprobs_RK, other_R = rounded(projection.topk_logprobs_RK, projection.other_R)
     given_RK = projection.topk_ids_RK >= 0
@@ -131,13 +128,13 @@ def _kd_part(one: _Kept) -> dict[str, npt.NDArray[np.generic]]:
     }
 
 
-def _texts(one: _Kept) -> Iterator[str]:
+def _texts(one: Kept) -> Iterator[str]:
     spellings = one.steps.table.spellings
     for number in one.steps.sampled_N[one.projection.step_idx_R].tolist():
         yield spellings[number].decode("utf-8", errors="replace")
 
 
-def stream_table(sequences: Sequence[_Kept]) -> pa.Table:
+def stream_table(sequences: Sequence[Kept]) -> pa.Table:
     """The students' whole token streams, a row each."""
     return pa.table(
         {
@@ -154,7 +151,7 @@ def stream_table(sequences: Sequence[_Kept]) -> pa.Table:
     )
 
 
-def step_table(sequences: Sequence[_Kept], top_k: int) -> pa.Table:
+def step_table(sequences: Sequence[Kept], top_k: int) -> pa.Table:
     """Teacher space: every step, with candidates by their bytes."""
     spelled = {id(one.steps.table): one.steps.table for one in sequences}
     arrays = {key: _spellings(table) for key, table in spelled.items()}
@@ -186,6 +183,9 @@ def step_table(sequences: Sequence[_Kept], top_k: int) -> pa.Table:
             "other_logprob": joined["other"],
             "mass_clamped": pa.array(joined["clamped"]),
             "sampled_in_top": pa.array(joined["listed"]),
+            "bytes_before": [
+                one.projection.before.get(row, b"") for one in sequences for row in range(len(one.steps))
+            ],
         },
         schema=schema.teacher_steps(top_k),
     )

@@ -6,7 +6,7 @@ agree, bit for bit. Whole completions are arrays here, so that millions of steps
 and no providers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,6 +52,10 @@ class Projection:
     """Candidates that the student's vocabulary can't spell; their mass is in Other."""
     unreported: int
     """Bytes that belong to tokens the server did not report; the student's positions there carry CE alone."""
+    steps: Completion
+    """What it was made from, with tokens as they really were."""
+    before: Mapping[int, bytes]
+    """The unreported bytes, by the step that they stand before."""
 
     def __len__(self) -> int:
         return len(self.stream_pos_R)
@@ -65,22 +69,29 @@ class _Parts:
     step_P: Int64
     """Of unreported bytes: -1."""
     steps: Completion
-    """With the tokens that were held back as what they really were."""
     ends: bool
 
 
-def project(completion: Completion, finish_reason: str, vocabulary: Vocabulary) -> Projection:
+def project(
+    completion: Completion,
+    finish_reason: str,
+    vocabulary: Vocabulary,
+    before: Mapping[int, bytes] | None = None,
+) -> Projection:
     """Project one completion. `finish_reason` "stop" means that the teacher chose to end.
 
-    Raises Rejected with a code for steps that can't be used; never leaves a step out.
+    `before`: bytes that stand before a step's token and belong to none, where that is known already. Raises Rejected
+    with a code for steps that can't be used; never leaves a step out.
     """
     reason = fault_of(completion)
     if reason is not None:
         raise Rejected(reason)
-    data = completion.text()
+    if before is None:
+        completion, before = _held_back(completion, vocabulary)
+    data = whole_text(completion, before)
     if not data:
         raise Rejected("empty_completion")
-    parts = _parts(completion, vocabulary)
+    parts = _parts(completion, before)
     tokenizer = vocabulary.tokenizer
     try:
         ids = tokenizer.encode_bytes(data)
@@ -116,44 +127,61 @@ def project(completion: Completion, finish_reason: str, vocabulary: Vocabulary) 
         recut=int(recut[position_R < len(lengths_C)].sum()),
         merged=merged,
         unmapped=rows.unmapped,
-        unreported=int(parts.lengths_P[parts.step_P < 0].sum()),
+        unreported=sum(map(len, before.values())),
+        steps=completion,
+        before=before,
     )
 
 
 # -- the teacher's cut -----------------------------------------------------------------------------------
 
 
-def _parts(completion: Completion, vocabulary: Vocabulary) -> _Parts:
-    """Its tokens in bytes; an end without bytes is taken off.
+def whole_text(completion: Completion, before: Mapping[int, bytes]) -> bytes:
+    """The completion's bytes, those included that belong to no reported token."""
+    spellings = completion.table.spellings
+    if not before:
+        return completion.text()
+    return b"".join(
+        before.get(row, b"") + spellings[number] for row, number in enumerate(completion.sampled_N.tolist())
+    )
+
+
+def _held_back(completion: Completion, vocabulary: Vocabulary) -> tuple[Completion, dict[int, bytes]]:
+    """The completion with its tokens as they really were, and the bytes that were said before some of them.
 
     llama.cpp holds a token back while the text ends inside a character, and reports the last token of the
-    character with all its bytes and no step for those before. They become a part without a step.
+    character with all its bytes and no step for those before.
     """
-    table = completion.table
-    sampled = completion.sampled_N.tolist()
-    spelled = [len(table.spellings[number]) for number in sampled]
-    ends = spelled[-1] == 0
-    body = sampled[:-1] if ends else sampled
-    if not all(spelled[: len(body)]):
-        raise Rejected("control_token")
-    real = {row: last for row, number in enumerate(body) if (last := _really(completion, row, number, vocabulary))}
-    if not real:
-        lengths = np.array(spelled[: len(body)], np.int64)
-        return _Parts(lengths, np.arange(len(body)), completion, ends)
-    lengths_list: list[int] = []
-    step_list: list[int] = []
+    before: dict[int, bytes] = {}
     changed_N = completion.sampled_N.copy()
-    for row, length in enumerate(spelled[: len(body)]):
-        if row in real:
-            own = len(table.spellings[real[row]])
-            lengths_list.append(length - own)
-            step_list.append(-1)
-            length = own
-            changed_N[row] = real[row]
-        lengths_list.append(length)
-        step_list.append(row)
-    steps = replace(completion, sampled_N=changed_N)
-    return _Parts(np.array(lengths_list, np.int64), np.array(step_list, np.int64), steps, ends)
+    spellings = completion.table.spellings
+    for row, number in enumerate(completion.sampled_N.tolist()):
+        last = _really(completion, row, number, vocabulary)
+        if last is not None:
+            changed_N[row] = last
+            before[row] = spellings[number].removesuffix(spellings[last])
+    return (replace(completion, sampled_N=changed_N), before) if before else (completion, before)
+
+
+def _parts(completion: Completion, before: Mapping[int, bytes]) -> _Parts:
+    """Its tokens in bytes; an end without bytes is taken off."""
+    spellings = completion.table.spellings
+    spelled = [len(spellings[number]) for number in completion.sampled_N.tolist()]
+    ends = spelled[-1] == 0
+    body = spelled[:-1] if ends else spelled
+    if not all(body):
+        raise Rejected("control_token")
+    if not before:
+        return _Parts(np.array(body, np.int64), np.arange(len(body)), completion, ends)
+    lengths: list[int] = []
+    steps: list[int] = []
+    for row, length in enumerate(body):
+        if row in before:
+            lengths.append(len(before[row]))
+            steps.append(-1)
+        lengths.append(length)
+        steps.append(row)
+    return _Parts(np.array(lengths, np.int64), np.array(steps, np.int64), completion, ends)
 
 
 def _really(completion: Completion, row: int, number: int, vocabulary: Vocabulary) -> int | None:

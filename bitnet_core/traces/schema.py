@@ -13,6 +13,7 @@ METADATA_KEY = b"bitnet"
 
 SEQUENCES_FILE = "sequences.parquet"
 TOKENIZER_FOLDER = "tokenizer"
+TEMPLATE_FILE = "chat_template.jinja"
 
 
 def teacher_shard(index: int) -> str:
@@ -78,6 +79,8 @@ def teacher_steps(top_k: int) -> pa.Schema:
             ("other_logprob", pa.float32()),
             ("mass_clamped", pa.bool_()),
             ("sampled_in_top", pa.bool_()),
+            # Of tokens that the server did not report: no step says them, and the text has them.
+            ("bytes_before", pa.binary()),
         ]
     )
 

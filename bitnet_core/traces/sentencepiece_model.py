@@ -14,6 +14,7 @@ def read_model(path: Path) -> Tokenizer:
     """BPE and Unigram models; BitnetError for a file that is neither."""
     # Seconds to import, and needed for this alone.
     from transformers.convert_slow_tokenizer import SentencePieceExtractor
+    from transformers.tokenization_utils_base import generate_merges
 
     try:
         extractor = SentencePieceExtractor(str(path))
@@ -29,9 +30,9 @@ def read_model(path: Path) -> Tokenizer:
     if extractor.proto.trainer_spec.model_type == _UNIGRAM:
         model: models.Model = models.Unigram(told["vocab"], told["unk_id"], fallback)
     else:
-        model = models.BPE(
-            told["vocab"], told["merges"], unk_token=unknown, fuse_unk=True, byte_fallback=fallback, dropout=None
-        )
+        # In the order of the pieces' scores, as the model itself merges: their ids are not always in that order.
+        merges = generate_merges(told["vocab"], {piece.piece: piece.score for piece in pieces})
+        model = models.BPE(told["vocab"], merges, unk_token=unknown, fuse_unk=True, byte_fallback=fallback)
     tokenizer = Tokenizer(model)
     spec = extractor.proto.normalizer_spec
     steps: list[normalizers.Normalizer] = []

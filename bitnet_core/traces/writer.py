@@ -33,7 +33,7 @@ _COUNTED = ("sequences", "rows", "tokens", "steps", "candidates", "clamped", "re
 def shard_is_current(data_dir: Path, index: int, metadata: TraceMetadata) -> bool:
     """Whether all files of a shard are there, readable, and made from the same answers with the same settings."""
     for name in _files_of(index):
-        found = _metadata_of(data_dir / name)
+        found = metadata_of(data_dir / name)
         if found is None or _made_with(found) != _made_with(metadata):
             return False
     return True
@@ -59,41 +59,47 @@ def write_shard(
     metadata: TraceMetadata,
     origin: Mapping[str, Any],
     sequences: Iterable[FinishedSequence],
+    *,
+    student_only: bool = False,
 ) -> dict[str, float]:
     """Write one shard of both layers and return its counts. The KD file appears last, when the rest is there.
 
     `origin` is what all rows of SEQUENCES_FILE share. Rejected sequences are in there, with their reason.
+    `student_only`: leave teacher space where it is.
     """
     names = _files_of(index)
     schemas = (schema.SEQUENCES, schema.teacher_steps(metadata.top_k), schema.STREAM, schema.KD)
+    wanted = list(zip(names, schemas, strict=True))[2 if student_only else 0 :]
 
     def groups(pending: list[FinishedSequence]) -> None:
         good = columns.kept(pending)
-        rows.add(pa.Table.from_pylist([{**_sequence_row(one), **origin} for one in pending], schema=schema.SEQUENCES))
-        steps.add(columns.step_table(good, metadata.top_k))
         stream.add(columns.stream_table(good))
         kd.add(columns.kd_table(good, metadata))
+        for one in teacher:
+            one.add(_rows_of(one.schema, pending, good))
+
+    def _rows_of(wanted: pa.Schema, pending: list[FinishedSequence], good: list[columns.Kept]) -> pa.Table:
+        if wanted == schema.SEQUENCES:
+            return pa.Table.from_pylist([{**_sequence_row(one), **origin} for one in pending], schema=wanted)
+        return columns.step_table(good, metadata.top_k)
 
     told = _Counts()
     with ExitStack() as stack:
         # Left in reverse order: the KD shard is opened first and so renamed last.
-        rows, steps, stream, kd = reversed(
-            [
-                stack.enter_context(_growing(data_dir / name, wanted, metadata))
-                for name, wanted in reversed(list(zip(names, schemas, strict=True)))
-            ]
-        )
+        kd, stream, *teacher = [
+            stack.enter_context(_growing(data_dir / name, kind, metadata)) for name, kind in reversed(wanted)
+        ]
         pending: list[FinishedSequence] = []
         held = 0
         for sequence in sequences:
             told.add(sequence)
             pending.append(sequence)
-            held += len(sequence.steps or ())
+            held += len(sequence.projection.steps) if sequence.projection else 0
             if held >= _GROUP_STEPS:
                 groups(pending)
                 pending, held = [], 0
         groups(pending)
-        for part in (rows, steps, stream, kd):
+        for part in (*teacher, stream, kd):
             part.finish(told.record())
     return told.record()
 
@@ -106,15 +112,15 @@ class _Counts:
         self._other = 0.0
 
     def add(self, sequence: FinishedSequence) -> None:
-        projection, steps = sequence.projection, sequence.steps
-        if projection is None or steps is None:
+        projection = sequence.projection
+        if projection is None:
             self._counts[f"rejected:{sequence.rejected}"] += 1
             return
         self._counts.update(
             sequences=1,
             rows=len(projection),
             tokens=len(projection.completion_ids_C),
-            steps=len(steps),
+            steps=len(projection.steps),
             candidates=int(projection.counts_R.sum()),
             clamped=projection.clamped,
             recut=projection.recut,
@@ -135,7 +141,7 @@ def write_sequences(data_dir: Path, shards: int, metadata: TraceMetadata) -> lis
     with _growing(data_dir / schema.SEQUENCES_FILE, schema.SEQUENCES, metadata) as table:
         for index in range(shards):
             path = data_dir / schema.sequences_part(index)
-            found = _metadata_of(path)
+            found = metadata_of(path)
             if found is None:
                 continue
             table.add_file(path)
@@ -150,7 +156,7 @@ def holds(data_dir: Path, index: int, config_hash: str, keys: Iterable[str]) -> 
     for name in _files_of(index):
         path = data_dir / name
         if path.is_file():
-            found = _metadata_of(path)
+            found = metadata_of(path)
             if found is None or found.config_hash != config_hash or not wanted.issuperset(found.keys):
                 return False
     return True
@@ -168,7 +174,7 @@ def set_aside(data_dir: Path) -> Path:
     Nothing paid for is ever overwritten.
     """
     present = [path for path in sorted(data_dir.glob("*.parquet")) if _ours(path)]
-    names = {one.config_hash[:8] for one in map(_metadata_of, present) if one is not None}
+    names = {one.config_hash[:8] for one in map(metadata_of, present) if one is not None}
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     folder = data_dir / SUPERSEDED_FOLDER / f"{stamp}-{'-'.join(sorted(names)) or 'unreadable'}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +190,8 @@ def _ours(path: Path) -> bool:
     return path.name == schema.SEQUENCES_FILE or path.name.startswith(("teacher_shard_", "kd_shard_", "kd_stream_"))
 
 
-def _metadata_of(path: Path) -> TraceMetadata | None:
+def metadata_of(path: Path) -> TraceMetadata | None:
+    """What a file of traces says of itself; None for one that is missing, torn or something else."""
     try:
         return schema.read_metadata(pq.read_metadata(path).metadata)
     except (pa.ArrowException, OSError):
@@ -207,6 +214,10 @@ class _Growing:
             # Bytes of the same weight together: what the rounding left zero then costs nothing.
             column_encoding=dict.fromkeys([*floats, *ids], "BYTE_STREAM_SPLIT"),
         )
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._writer.schema
 
     def add(self, table: pa.Table) -> None:
         if table.num_rows:

@@ -68,7 +68,6 @@ def finished(index: int) -> FinishedSequence:
         prompt_tokens=10,
         completion_tokens=len(steps),
         text_matches_bytes=True,
-        steps=completion,
         projection=project(completion, "stop", VOCABULARY),
     )
 

@@ -50,7 +50,6 @@ def sequence(index: int, seed: int = 0) -> FinishedSequence:
         prompt_tokens=10,
         completion_tokens=len(steps),
         text_matches_bytes=True,
-        steps=completion,
         projection=project(completion, finish, VOCABULARY),
     )
 

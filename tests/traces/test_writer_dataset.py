@@ -66,9 +66,9 @@ def test_the_public_columns_come_first_and_in_order(data: Path) -> None:
 
 
 def steps_of(index: int) -> list[TeacherStep]:
-    steps = sequence(index).steps
-    assert steps is not None
-    return [steps.step(row) for row in range(len(steps))]
+    projection = sequence(index).projection
+    assert projection is not None
+    return [projection.steps.step(row) for row in range(len(projection.steps))]
 
 
 def test_teacher_space_keeps_every_step(data: Path) -> None:
