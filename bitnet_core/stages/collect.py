@@ -200,7 +200,13 @@ class _Collecting:
             ledger = Ledger(self._journal, self._budget)
             teacher.guard = ledger.watch
             ctx.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
-            verdict = await probe(teacher, sampling.top_logprobs)
+            try:
+                verdict = await probe(teacher, sampling.top_logprobs)
+            except LimitReached as reached:
+                if self._verdict is None:
+                    raise
+                self._reached(reached)
+                return
             check_sampling(verdict, sampling, collection.identity)
             if verdict.candidates < sampling.top_logprobs:
                 ctx.alert(
@@ -226,8 +232,11 @@ class _Collecting:
                         f"{teacher.name} refused {teacher.pace.refusals} requests for their rate; all were resent."
                     )
             if asking.limit is not None:
-                self._limit = asking.limit
-                ctx.alert("warning", "limit_reached", str(asking.limit), "What was collected is written and usable.")
+                self._reached(asking.limit)
+
+    def _reached(self, limit: LimitReached) -> None:
+        self._limit = limit
+        self._ctx.alert("warning", "limit_reached", str(limit), "What was collected is written and usable.")
 
     def _wanted(self) -> Iterator[Request]:
         """The requests without an answer; on the way to them, shards that are complete are written."""

@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
-import signal
+import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from bitnet_core.events import read_events
 from bitnet_core.stages import collect
 from bitnet_core.stages.context import StageContext
 from bitnet_core.traces.dataset import load_traces
+from bitnet_core.traces.journal import Journal
 from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
 from tests.providers.server import Asked, Canned, ChatServer
 from tests.traces.fake_teacher import FakeTeacher, is_probe, spoil
@@ -156,40 +157,131 @@ def test_a_stop_keeps_what_was_answered_and_asks_only_for_the_rest(
     assert summary["requests_resent"] <= 2
 
 
-_STAGE = """
-import sys, json
+_KILLED_AGAIN_AND_AGAIN = """
+import json, os, random, signal, sys, time
 from pathlib import Path
 from bitnet_core.stages import collect
 from bitnet_core.stages.context import StageContext
-collect.run(StageContext.for_tests(Path(sys.argv[1]), stage="collect", values=json.loads(sys.argv[2])))
+draw = random.Random(int(sys.argv[3]))
+loaded = collect.load_tokenizer(collect.ensure_files().tokenizer_dir)
+collect.load_tokenizer = lambda *_: loaded
+for _ in range(20):
+    child = os.fork()  # all modules and the tokenizer are loaded: the kill falls into the work
+    if not child:
+        collect.run(StageContext.for_tests(Path(sys.argv[1]), stage="collect", values=json.loads(sys.argv[2])))
+        os._exit(0)
+    time.sleep(draw.uniform(0.3, 0.9))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 """
 
 
-def test_kill_9_loses_only_what_was_in_flight(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+def test_kill_9_at_20_random_points_loses_only_what_was_in_flight(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
     with ChatServer(FakeTeacher(tokenizer, seconds=0.02)) as server:
         values = {
-            "KD_NUM_PROMPTS": "60",
+            "KD_NUM_PROMPTS": "240",
             "KD_MAX_TOKENS_PER_PROMPT": "16",
+            "KD_SHARD_SEQUENCES": "32",
             "TEACHER_TOP_LOGPROBS": "5",
             "KD_CONCURRENCY": "3",
             "TEACHER_PROVIDER": "llamacpp",
             "TEACHER_MODEL": "m",
             "TEACHER_BASE_URL": server.base_url,
         }
-        kills = 0
-        for wanted in (15, 35):
-            command = [sys.executable, "-c", _STAGE, str(tmp_path), json.dumps(values)]
-            with subprocess.Popen(command) as process:
-                while len(server.asked) < wanted + PROBES * (kills + 1) + 3 * kills and process.poll() is None:
-                    time.sleep(0.005)
-                os.kill(process.pid, signal.SIGKILL)
-            kills += 1
+        seed = random.SystemRandom().randrange(10**9)
+        command = [sys.executable, "-c", _KILLED_AGAIN_AND_AGAIN, str(tmp_path), json.dumps(values), str(seed)]
+        subprocess.run(command, check=True)
+        before = Counter(json.dumps(asked.body) for asked in server.asked if not is_probe(asked))
         summary = collect.run(context(tmp_path, server, **values))
-        wanted_requests = 60 + PROBES * (kills + 1)
-        assert wanted_requests <= len(server.asked) <= wanted_requests + 3 * kills
-    assert summary["sequences"] == 60
-    keys = pq.read_table(tmp_path / "data" / "sequences.parquet")["request_key"].to_pylist()
-    assert len(set(keys)) == 60
+        sent = Counter(json.dumps(asked.body) for asked in server.asked if not is_probe(asked))
+    assert summary["sequences"] == 240, seed
+    assert len(sent) == 240, seed
+    assert sum(before.values()) > 20, seed
+    # What was sent twice was in flight at one of the kills, three at most at each.
+    assert sum(sent.values()) - 240 <= 3 * 20, seed
+    rows = pq.read_table(tmp_path / "data" / "sequences.parquet").to_pylist()
+    assert [row["prompt_idx"] for row in rows] == list(range(240)), seed
+    assert len({row["request_key"] for row in rows}) == 240, seed
+    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+        assert journal._db.execute("pragma integrity_check").fetchone() == ("ok",)
+        assert journal.spent().requests >= sum(sent.values()), seed
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "name"),
+    [("KD_MAX_REQUESTS", "9", "requests"), ("KD_MAX_TOKENS_TOTAL", "1500", "tokens"), ("KD_MAX_USD", "0.002", "usd")],
+)
+def test_a_limit_ends_the_asking_and_what_is_there_is_used(
+    tmp_path: Path, tokenizer: StudentTokenizer, limit: str, value: str, name: str
+) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[llamacpp."m"]\ninput = 1.0\noutput = 2.0\n')
+    values = {limit: value, "KD_NUM_PROMPTS": "40", "KD_PRICES_FILE": str(prices), "KD_CONCURRENCY": "6"}
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        ctx = context(tmp_path / "e", server, **values)
+        summary = collect.run(ctx)
+        again = collect.run(context(tmp_path / "e", server, **values))
+        billed = sum(
+            usage["prompt_tokens"] + usage["completion_tokens"]
+            for usage in (FakeTeacher(tokenizer)._body(asked)["usage"] for asked in server.asked)
+        )
+    assert summary["limit_reached"] == limit
+    assert 0 < summary["sequences"] < 40
+    assert again["sequences"] >= summary["sequences"]
+    assert "limit_reached" in [event["code"] for event in events(ctx, "alert")]
+    assert again["spent"][name] <= float(value)
+    assert len(server.asked) <= (9 if name == "requests" else 10**9)
+    assert billed <= (1500 if name == "tokens" else 10**9)
+    assert len(load_traces(tmp_path / "e" / "data", 5).sequences) == again["sequences"]
+
+
+def test_a_spent_quota_stops_at_once_and_resumes(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    spent = {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}
+
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        return Canned(spent, 429) if number >= PROBES + 6 else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match=r"quota .* is spent"):
+        collect.run(context(tmp_path, server, KD_CONCURRENCY="2"))
+    assert len(server.asked) <= PROBES + 6 + 2
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        # The same teacher at another address would be another one: the journal knows the first.
+        summary = collect.run(context(tmp_path, server))
+    assert summary["sequences"] == 12
+
+
+@pytest.mark.parametrize(
+    ("fixture", "reason"),
+    [
+        ("openai_sentinel_sampled.json", "sentinel_logprob"),
+        ("openai_sentinel_candidate.json", "sentinel_logprob"),
+        ("openai_null_logprob.json", "nan_logprob"),
+        ("openrouter_silent_null.json", "no_logprobs"),
+        ("text_of_other_tokens.json", "text_differs"),
+        ("vllm_lost_bytes.json", "bytes_missing"),
+        ("openai_refusal.json", "refused"),
+    ],
+)
+def test_a_reply_that_can_not_be_trusted_is_never_stored_as_good(
+    tmp_path: Path, tokenizer: StudentTokenizer, fixture: str, reason: str
+) -> None:
+    body = (Path(__file__).parents[1] / "providers" / "fixtures" / fixture).read_bytes()
+    bad: list[str] = []
+
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        prompt = asked.body["messages"][-1]["content"]
+        if not is_probe(asked) and (not bad or prompt in bad):
+            bad.append(prompt)
+            return Canned(body)
+        return None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        summary = collect.run(context(tmp_path, server, KD_CONCURRENCY="1"))
+    assert summary["sequences"] == 11
+    assert set(summary["rejected"]) <= {reason, "text_differs"}
+    assert sum(summary["rejected"].values()) == 1
 
 
 @pytest.mark.parametrize(

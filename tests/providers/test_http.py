@@ -1,0 +1,116 @@
+"""The one HTTP client: servers that stall, drip, hang up or count down never hang or fool it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bitnet_core.providers.http import JsonClient, StreamCut, Unreachable
+from bitnet_core.providers.pace import Pace
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+@asynccontextmanager
+async def serving(serve: Serve) -> AsyncIterator[str]:
+    """A raw TCP server, so that it may break every rule."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await serve(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def client(url: str, pace: Pace | None = None) -> JsonClient:
+    return JsonClient(url, read_seconds=0.3, whole_seconds=0.8, first_wait=0.01, pace=pace)
+
+
+async def stall(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(30)
+
+
+async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b"Content-Length: 1000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def cut(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b'Content-Length: 1000\r\n\r\n{"choices"')
+    await writer.drain()
+
+
+@pytest.mark.parametrize(("serve", "said"), [(stall, "no answer within"), (drip, "no whole answer"), (cut, "broke")])
+async def test_what_never_ends_is_given_up(serve: Serve, said: str) -> None:
+    async with serving(serve) as url, client(url) as http:
+        with pytest.raises(Unreachable, match=said):
+            await http.post("/x", {}, attempts=2)
+
+
+async def stream_then_stall(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(STREAM + b'data: {"a": 1}\n\ndata: {"b"')
+    await writer.drain()
+    await asyncio.sleep(30)
+
+
+async def test_a_stream_that_stalls_in_the_middle_is_cut_and_not_sent_again() -> None:
+    events: list[str] = []
+    async with serving(stream_then_stall) as url, client(url) as http:
+        with pytest.raises(StreamCut):
+            await http.stream("/x", {}, events.append)
+    assert events == ['{"a": 1}']
+
+
+async def test_a_cancelled_request_ends_at_once_and_frees_its_place() -> None:
+    pace = Pace(1)
+    async with serving(stall) as url, JsonClient(url, pace=pace) as http:
+        task = asyncio.create_task(http.post("/x", {}))
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - began < 5
+        async with asyncio.timeout(5), pace.turn():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("headers", "least", "most"),
+    [
+        (b"x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 1m30s\r\n", 85, 91),
+        (b"x-ratelimit-remaining-tokens: 0\r\nx-ratelimit-reset-tokens: 250ms\r\n", 0.0, 0.26),
+        (b"x-ratelimit-remaining-requests: -1\r\nx-ratelimit-reset-requests: 60s\r\n", 0.0, 0.0),
+        (b"x-ratelimit-remaining-requests: 0\r\n", 0.0, 0.0),
+        (
+            b"anthropic-ratelimit-requests-remaining: 0\r\n"
+            b"anthropic-ratelimit-requests-reset: 2099-01-01T00:00:00Z\r\n",
+            299,
+            301,
+        ),
+    ],
+)
+async def test_a_server_that_has_counted_down_to_nothing_is_left_alone(
+    headers: bytes, least: float, most: float
+) -> None:
+    async def counted(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + headers + b"Content-Length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    async with serving(counted) as url, client(url) as http:
+        await http.post("/x", {})
+        assert least <= http.pace.paused_seconds <= most
