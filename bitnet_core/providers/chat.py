@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.json_decoding import decode
 from bitnet_core.providers.http import (
     ATTEMPTS,
     READ_SECONDS,
@@ -175,6 +176,11 @@ class HttpChat(ABC):
     @abstractmethod
     def parse(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
         """The result in a decoded body. Raises BadReply."""
+
+    @classmethod
+    def read(cls, body: bytes, table: TokenTable) -> ChatResult:
+        """As `parse`, from a body that was kept. ValueError for what is no JSON."""
+        return cls.parse(decode(body), body, table)
 
     @abstractmethod
     def fold(self) -> Fold: ...

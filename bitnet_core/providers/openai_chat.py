@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bitnet_core.providers import quick_reply
 from bitnet_core.providers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.providers.replies import ChatResult, parse_chat
 from bitnet_core.traces.steps import TokenTable
@@ -52,6 +53,10 @@ class OpenAIChat(HttpChat):
     @staticmethod
     def parse(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
         return parse_chat(payload, body, table)
+
+    @classmethod
+    def read(cls, body: bytes, table: TokenTable) -> ChatResult:
+        return quick_reply.read(body, table)
 
     def fold(self) -> Fold:
         return _Chunks()

@@ -78,7 +78,7 @@ def parse_chat(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
         prompt_tokens=count(usage.get("prompt_tokens"), 0),
         completion_tokens=count(usage.get("completion_tokens"), len(told.steps or ())),
         text_matches_bytes=told.matches,
-        timings=_timings(payload.get("timings")),
+        timings=timings(payload.get("timings")),
         model=str(payload.get("model") or ""),
         body=body,
         repairs=told.repairs,
@@ -219,22 +219,22 @@ def columns(content: Sequence[Any], table: TokenTable) -> Completion:
             raise BadReply("malformed_logprobs", "a logprobs entry is no object")
         candidates = entry.get("top_logprobs")
         candidates = candidates if isinstance(candidates, list) else []
-        sampled.append(_number(entry, table))
+        sampled.append(number_of(entry, table))
         own.append(entry.get("logprob"))
         for one in candidates:
             try:
                 known, number = met[one["id"]]
                 if known != one["bytes"]:
-                    number = _number(one, table)
+                    number = number_of(one, table)
             except (KeyError, TypeError):
-                number = _number(one, table)
+                number = number_of(one, table)
             tops.append(number)
             logprobs.append(one.get("logprob"))
         counts.append(len(candidates))
-    return _arranged(table, sampled, _floats(own), tops, _floats(logprobs), np.array(counts, np.int64))
+    return arranged(table, sampled, _floats(own), tops, _floats(logprobs), np.array(counts, np.int64))
 
 
-def _number(entry: Any, table: TokenTable) -> int:
+def number_of(entry: Any, table: TokenTable) -> int:
     """The number of an entry's token, remembered by its id where it has one. Raises BadReply."""
     if not isinstance(entry, dict):
         raise BadReply("malformed_logprobs", "a candidate is no object")
@@ -255,7 +255,7 @@ def _floats(values: list[Any]) -> npt.NDArray[np.float64]:
     return np.array(values, np.float64)
 
 
-def _arranged(
+def arranged(
     table: TokenTable,
     sampled: list[int],
     own_N: npt.NDArray[np.float64],
@@ -315,7 +315,7 @@ def count(value: Any, otherwise: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
 
 
-def _timings(value: Any) -> Mapping[str, float]:
+def timings(value: Any) -> Mapping[str, float]:
     if not isinstance(value, dict):
         return {}
     return {

@@ -12,7 +12,6 @@ from typing import Any
 
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError
-from bitnet_core.json_decoding import decode
 from bitnet_core.providers.chat import ChatRequest
 from bitnet_core.providers.probe import Verdict
 from bitnet_core.providers.replies import BadReply, ChatResult
@@ -99,7 +98,7 @@ class Collection:
         )
         self.table = TokenTable()
         self.vocabulary = Vocabulary(tokenizer, self.table)
-        self.parse = WIRES[identity.provider.wire].parse
+        self.read = WIRES[identity.provider.wire].read
         self._prompts = prompts
         self._seed = settings.int("SEED")
         self.shard_size = settings.int("KD_SHARD_SEQUENCES")
@@ -137,7 +136,7 @@ class Collection:
         if not rejected:
             try:
                 if result is None:
-                    result = self.parse(decode(entry.body), entry.body, self.table)
+                    result = self.read(entry.body, self.table)
                 projection = self._project(result)
             except (BadReply, Rejected) as error:
                 rejected = error.reason

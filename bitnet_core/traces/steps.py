@@ -88,6 +88,8 @@ class TokenTable:
         self._lock = threading.Lock()
         self.met: dict[int, tuple[list[int], int]] = {}
         """By id: the bytes that it was last said with, as they came, and its number. For readers in a hurry."""
+        self.spelled: dict[int, tuple[object, int]] = {}
+        """The same, with the bytes as they stand in JSON."""
 
     def __len__(self) -> int:
         return len(self.ids)

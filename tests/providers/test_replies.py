@@ -5,8 +5,11 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bitnet_core.providers.replies import BadReply, ChatResult, parse_chat
+from bitnet_core.providers.quick_reply import read
+from bitnet_core.providers.replies import BadReply, ChatResult, columns, parse_chat
 from bitnet_core.traces.steps import TeacherStep, TokenTable
 from tests.providers.server import chat_body, entry
 
@@ -181,3 +184,85 @@ def test_missing_usage_and_strange_timings_do_no_harm() -> None:
     result = parse_chat(body, b"", TokenTable())
     assert (result.prompt_tokens, result.completion_tokens) == (0, 1)
     assert result.timings == {}
+
+
+_NAMES = st.sampled_from(["a", " the", "é", "東", "\ufffd", "", "Ġx", "<|end|>", "▁b"])
+_ENTRY = st.fixed_dictionaries(
+    {"token": _NAMES, "logprob": st.one_of(st.floats(-9, 0), st.none(), st.just(-9999.0))},
+    optional={
+        "id": st.one_of(st.integers(-1, 3), st.none()),
+        "bytes": st.one_of(st.none(), st.binary(max_size=4).map(list), st.just([65])),
+    },
+)
+_CONTENT = st.lists(
+    st.tuples(_ENTRY, st.lists(_ENTRY, max_size=4)).map(lambda pair: {**pair[0], "top_logprobs": pair[1]}),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(_CONTENT, st.sampled_from(["a", " the", "é東", "AA", ""]))
+def test_the_quick_reader_and_the_columns_say_what_one_entry_at_a_time_says(
+    content: list[dict[str, Any]], text: str
+) -> None:
+    try:
+        wanted = [slow_step(one) for one in content]
+    except BadReply as error:
+        with pytest.raises(BadReply) as caught:
+            columns(content, TokenTable())
+        assert caught.value.reason == error.reason
+        return
+    table = TokenTable()
+    for _ in range(2):  # the second time every token was met before
+        found = columns(content, table)
+        assert [sorted_step(found.step(row)) for row in range(len(found))] == [sorted_step(one) for one in wanted]
+    body = json.dumps(chat_body(text, content)).encode()
+    try:
+        slow = parse_chat(json.loads(body), body, TokenTable())
+    except BadReply:
+        with pytest.raises(BadReply):
+            read(body, TokenTable())
+        return
+    table = TokenTable()
+    for _ in range(2):
+        quick = read(body, table)
+        assert (quick.text, quick.text_matches_bytes, quick.repairs, quick.finish_reason) == (
+            slow.text,
+            slow.text_matches_bytes,
+            slow.repairs,
+            slow.finish_reason,
+        )
+        assert list(map(sorted_step, steps_of(quick))) == list(map(sorted_step, steps_of(slow)))
+
+
+def slow_step(entry: dict[str, Any]) -> TeacherStep:
+    """An entry read on its own, straight from the rules."""
+
+    def token(one: dict[str, Any]) -> tuple[int, bytes, float]:
+        index = one.get("id")
+        data = one.get("bytes")
+        if data is None:
+            if "\ufffd" in one["token"]:
+                raise BadReply("bytes_missing", "")
+            data = one["token"].encode()
+        value = one["logprob"]
+        return (-1 if index is None else index), bytes(data), math.nan if value is None else float(value)
+
+    index, data, logprob = token(entry)
+    tops = list(dict.fromkeys((i, d, repr(p)) for i, d, p in map(token, entry["top_logprobs"])))
+    return TeacherStep(
+        index,
+        data,
+        logprob,
+        tuple(i for i, _, _ in tops),
+        tuple(d for _, d, _ in tops),
+        tuple(float(p) for *_, p in tops),
+    )
+
+
+def sorted_step(step: TeacherStep) -> tuple[object, ...]:
+    tops = zip(step.top_ids, step.top_bytes, map(repr, step.top_logprobs), strict=True)
+    # A candidate without a number rejects its sequence, however often it stands there.
+    found = list(tops)
+    sound = [one for one in found if one[2] != "nan"]
+    return step.token_id, step.data, repr(step.logprob), sorted(sound) + sorted({one for one in found} - set(sound))

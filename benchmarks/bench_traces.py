@@ -1,0 +1,198 @@
+"""From the journal to shards: steps a second on one core, resident memory, and bytes a token.
+
+The journal holds made-up answers in llama.cpp's shape (ids, bytes, 20 candidates). The ratio is against a plain
+implementation of the student layer alone (json, rows of dictionaries, from_pylist) on a part of the same answers, in
+the same run. Run: python benchmarks/bench_traces.py [--steps 1000000]
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "ARROW_NUM_THREADS", "RAYON_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+TOP_K, LENGTH, SHARD = 20, 384, 256
+PLAIN_STEPS = 40_000
+
+
+def fill(path: Path, steps: int) -> int:
+    """Answers whose tokens are drawn as a language draws them: few often, many seldom."""
+    from bitnet_core.providers.embedded import ensure_files
+    from bitnet_core.traces.journal import Entry, Journal
+    from bitnet_core.traces.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(ensure_files().tokenizer_dir)
+    draw = random.Random(0)
+    words = [index for index in range(tokenizer.vocab_size) if tokenizer.text_bytes(index).isascii() and index > 60]
+    weights = [1 / (rank + 5) for rank in range(len(words))]
+    spoken = [
+        {"id": index, "token": tokenizer.text_bytes(index).decode(), "bytes": list(tokenizer.text_bytes(index))}
+        for index in draw.choices(words, weights, k=200_000)
+    ]
+    made = 0
+    with Journal(path) as journal:
+        for number in range(math.ceil(steps / LENGTH)):
+            content = []
+            for _ in range(LENGTH):
+                chosen = {token["id"]: token for token in draw.choices(spoken, k=2 * TOP_K)}
+                sizes = [draw.uniform(2, 9)]
+                while len(sizes) < TOP_K:
+                    sizes.append(sizes[-1] * draw.uniform(0.3, 0.95))
+                whole = sum(sizes) * draw.uniform(1.001, 1.2)
+                tops = [
+                    {**token, "logprob": math.log(part / whole)}
+                    for token, part in zip(chosen.values(), sizes, strict=False)
+                ]
+                content.append({**tops[0], "top_logprobs": tops})
+            text = "".join(one["token"] for one in content)
+            choice = {"message": {"content": text}, "finish_reason": "length", "logprobs": {"content": content}}
+            usage = {"prompt_tokens": 20, "completion_tokens": LENGTH}
+            journal.put(f"key{number}", Entry("ok", json.dumps({"choices": [choice], "usage": usage}).encode()))
+            made += LENGTH
+    return made
+
+
+def collection(root: Path) -> Any:
+    from bitnet_core.config import Settings
+    from bitnet_core.providers.embedded import ensure_files
+    from bitnet_core.providers.teacher import identify
+    from bitnet_core.stages.collection import Collection
+    from bitnet_core.traces.prompts import Prompt
+    from bitnet_core.traces.tokenizer import load_tokenizer
+
+    settings = Settings.from_values({"DRIVE_ROOT": str(root), "KD_SHARD_SEQUENCES": str(SHARD)})
+    prompt = Prompt(({"role": "user", "content": "What is a day?"},))
+    return Collection(
+        settings, identify(settings), load_tokenizer(ensure_files().tokenizer_dir), lambda: iter([prompt])
+    )
+
+
+def convert(root: Path, answers: int) -> dict[str, Any]:
+    """In a process of its own: what the stage does with kept answers, and the share of each part."""
+    import cProfile
+    import pstats
+
+    from bitnet_core.providers.probe import Verdict
+    from bitnet_core.stages.collection import Request
+    from bitnet_core.traces.journal import Journal
+    from bitnet_core.traces.prompts import Prompt
+
+    made = collection(root)
+    prompt = Prompt(({"role": "user", "content": "What is a day?"},))
+
+    def run(journal: Any, count: int, folder: Path) -> None:
+        for begin in range(0, count, SHARD):
+            part = [Request(n, prompt, 0, f"key{n}") for n in range(begin, min(begin + SHARD, count))]
+            made.write_shard(journal, folder, part, Verdict("raw", TOP_K), lambda: None)
+
+    with Journal(root / "journal.sqlite") as journal:
+        run(journal, 8, root / "warm")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began, cpu = time.monotonic(), time.process_time()
+        run(journal, answers, root / "data")
+        seconds, cpu = time.monotonic() - began, time.process_time() - cpu
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        profile = cProfile.Profile()
+        profile.runcall(run, journal, min(answers, 64), root / "profiled")
+    stats: Any = pstats.Stats(profile)
+    total = stats.total_tt
+    parts = {
+        "unpacked": "journal",
+        "decode": "JSON",
+        "columns": "columns",
+        "project": "projection",
+        "write_shard": "all",
+    }
+    share = {
+        parts[name]: cumulative / total
+        for (_file, _line, name), (_c, _n, _own, cumulative, _callers) in stats.stats.items()
+        if name in parts and "bitnet_core" in _file
+    }
+    return {"seconds": seconds, "cpu": cpu, "before_kb": before, "peak_kb": peak, "share": share}
+
+
+def plain(root: Path, answers: int) -> float:
+    """The same conversion as one would write it first."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from bitnet_core.traces.journal import Journal
+
+    with Journal(root / "journal.sqlite") as journal:
+        began = time.process_time()
+        rows: list[dict[str, Any]] = []
+        for number in range(answers):
+            entry = journal.get(f"key{number}")
+            assert entry is not None
+            for place, one in enumerate(json.loads(entry.body)["choices"][0]["logprobs"]["content"]):
+                tops = one["top_logprobs"]
+                total = math.fsum(math.exp(top["logprob"]) for top in tops)
+                rows.append(
+                    {
+                        "prompt_idx": number,
+                        "step_idx": place,
+                        "teacher_sample_id": one["id"],
+                        "teacher_sample_text": bytes(one["bytes"]).decode(errors="replace"),
+                        "topk_ids": [top["id"] for top in tops],
+                        "topk_bytes": [bytes(top["bytes"]) for top in tops],
+                        "topk_logprobs": [top["logprob"] for top in tops],
+                        "other_logprob": math.log(max(1e-6, 1 - total)),
+                    }
+                )
+        pq.write_table(pa.Table.from_pylist(rows), root / "plain.parquet", compression="zstd")
+        return time.process_time() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--child", nargs=3, metavar=("WHAT", "ROOT", "ANSWERS"))
+    arguments = parser.parse_args()
+    if arguments.child:
+        what, root, answers = arguments.child
+        found = (convert if what == "convert" else plain)(Path(root), int(answers))
+        print(json.dumps(found))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        made = fill(root / "journal.sqlite", arguments.steps)
+        answers = made // LENGTH
+
+        def child(what: str, count: int) -> Any:
+            command = [sys.executable, __file__, "--child", what, folder, str(count)]
+            taskset = ["taskset", "-c", "0"] if hasattr(os, "sched_setaffinity") else []
+            told = subprocess.run([*taskset, *command], env=os.environ | ONE_CORE, stdout=subprocess.PIPE, check=True)
+            return json.loads(told.stdout)
+
+        fast = child("convert", answers)
+        sample = min(answers, PLAIN_STEPS // LENGTH)
+        slow = child("plain", sample)
+        sizes = {
+            name: sum(path.stat().st_size for path in (root / "data").rglob(pattern)) / made
+            for name, pattern in (("teacher", "teacher_shard_*"), ("KD", "kd_shard_*"), ("stream", "kd_stream_*"))
+        }
+        journal = (root / "journal.sqlite").stat().st_size / made
+    rate, plain_rate = made / fast["cpu"], sample * LENGTH / slow
+    clock = made / fast["seconds"]
+    print(f"{made:,} steps, {TOP_K} candidates: {rate:,.0f} steps/s of one core ({clock:,.0f} by the clock)")
+    print(f"plain implementation: {plain_rate:,.0f} steps/s; ratio {rate / plain_rate:.1f}")
+    peak, before = fast["peak_kb"] / 1024, fast["before_kb"] / 1024
+    print(f"resident at most {peak:,.0f} MB, {before:,.0f} MB before the first shard")
+    print("share of the time: " + ", ".join(f"{name} {part:.0%}" for name, part in sorted(fast["share"].items())))
+    print(
+        "bytes a step: "
+        + ", ".join(f"{name} {size:.1f}" for name, size in sizes.items())
+        + f", journal {journal:.0f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Read the usual shape of an OpenAI-like answer without making an object of each of its numbers.
+
+A kept answer is some hundred steps with twenty candidates each; all but a few of their tokens were met before, so
+their bytes are compared as they stand in the JSON, not decoded. Whatever is not the usual shape is left to `replies`.
+"""
+
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bitnet_core.json_decoding import decode
+from bitnet_core.providers import replies
+from bitnet_core.providers.replies import BadReply, ChatResult
+from bitnet_core.traces.steps import TokenTable
+
+
+class _Token(msgspec.Struct):
+    logprob: float | None = None
+    id: int = -1
+    token: msgspec.Raw = msgspec.Raw(b"")
+    bytes: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Step(msgspec.Struct):
+    top_logprobs: list[_Token]
+    logprob: float | None = None
+    id: int = -1
+    token: msgspec.Raw = msgspec.Raw(b"")
+    bytes: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Step]
+
+
+class _Message(msgspec.Struct):
+    content: str
+
+
+class _Choice(msgspec.Struct):
+    message: _Message
+    logprobs: _Logprobs
+    finish_reason: str = ""
+
+
+class _Body(msgspec.Struct):
+    choices: list[_Choice]
+    usage: dict[str, Any] = {}
+    timings: dict[str, Any] = {}
+    model: str = ""
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+_NONE = (b"", b"null")
+
+
+def read(body: bytes, table: TokenTable) -> ChatResult:
+    """As `replies.parse_chat` of the decoded body. Raises BadReply, and ValueError for what is no JSON."""
+    try:
+        found = _usual(body, table)
+    except (msgspec.MsgspecError, BadReply):
+        found = None
+    return found or replies.parse_chat(decode(body), body, table)
+
+
+def _usual(body: bytes, table: TokenTable) -> ChatResult | None:
+    told = _DECODER.decode(body)
+    choice = told.choices[0] if told.choices else None
+    if choice is None or not choice.logprobs.content:
+        return None
+    sampled: list[int] = []
+    own: list[float] = []
+    tops: list[int] = []
+    logprobs: list[float] = []
+    met = table.spelled
+    for step in choice.logprobs.content:
+        for token in step.top_logprobs:
+            known = met.get(token.id)
+            tops.append(known[1] if known is not None and known[0] == token.bytes else _number(token, table))
+            logprobs.append(math.nan if token.logprob is None else token.logprob)
+        sampled.append(_number(step, table))
+        own.append(math.nan if step.logprob is None else step.logprob)
+    counts_N = np.array([len(step.top_logprobs) for step in choice.logprobs.content], np.int64)
+    steps = replies.arranged(table, sampled, np.array(own), tops, np.array(logprobs), counts_N)
+    text = choice.message.content
+    if int((steps.tops_NK >= 0).sum()) != len(tops) or steps.text() != text.encode(errors="replace"):
+        return None  # something is to be mended, or cut inside a character
+    return ChatResult(
+        text=text,
+        steps=steps,
+        finish_reason=choice.finish_reason,
+        prompt_tokens=replies.count(told.usage.get("prompt_tokens"), 0),
+        completion_tokens=replies.count(told.usage.get("completion_tokens"), len(steps)),
+        text_matches_bytes=True,
+        timings=replies.timings(told.timings),
+        model=told.model,
+        body=body,
+    )
+
+
+def _number(token: _Token | _Step, table: TokenTable) -> int:
+    """The number of a token; with an id its spelling is kept, so that the next one costs a comparison."""
+    spelling = token.bytes
+    if bytes(spelling) in _NONE:
+        return replies.number_of({"id": token.id, "token": decode(bytes(token.token) or b"null")}, table)
+    number = replies.number_of({"id": token.id, "bytes": decode(bytes(spelling))}, table)
+    if token.id >= 0:
+        table.spelled[token.id] = (spelling.copy(), number)
+    return number
