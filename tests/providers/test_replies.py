@@ -265,4 +265,4 @@ def sorted_step(step: TeacherStep) -> tuple[object, ...]:
     # A candidate without a number rejects its sequence, however often it stands there.
     found = list(tops)
     sound = [one for one in found if one[2] != "nan"]
-    return step.token_id, step.data, repr(step.logprob), sorted(sound) + sorted({one for one in found} - set(sound))
+    return step.token_id, step.data, repr(step.logprob), sorted(sound) + sorted(set(found) - set(sound))

@@ -212,7 +212,7 @@ def test_the_real_teachers_answers_onto_32000_pieces(
     own = Path(reproject(data, str(data / "tokenizer"))["folder"])
     one, other = (pq.read_table(place / "kd_shard_000.parquet").to_pylist() for place in (data, own))
     same = [a["topk_ids"] == b["topk_ids"] for a, b in zip(one, other, strict=True)]
-    assert sum(same) >= 0.99 * len(same)  # two end tokens are one, by their bytes
+    assert sum(same) >= len(same) - 8  # of two end tokens, known by their bytes alone, one is made: at ends
     assert [a["teacher_sample_id"] for a in one] == [b["teacher_sample_id"] for b in other]
     # A student of that vocabulary can be trained on it.
     assert load_traces(folder, 20).vocab_size == 32000
