@@ -65,10 +65,9 @@ def _opened(source: Path, packed: bool) -> IO[str]:
 
 def refusal(source: Path, place: str, reason: str) -> BitnetError:
     """The one sentence on a record that is no prompt."""
-    return BitnetError(
-        f'{source}, {place}: {reason}; write {{"prompt": "…"}} or {{"messages": [{{"role": "user", "content": "…"}}]}}'
-        + (", as columns." if source.name.lower().endswith(_PARQUET_NAMES) else ".")
-    )
+    shape = '{"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]}'
+    columns = ", as columns" if source.name.lower().endswith(_PARQUET_NAMES) else ""
+    return BitnetError(f"{source}, {place}: {reason}; write {shape}{columns}.")
 
 
 # -- JSON ------------------------------------------------------------------------------------------------
@@ -76,14 +75,14 @@ def refusal(source: Path, place: str, reason: str) -> BitnetError:
 
 def _json(source: Path, text: IO[str]) -> Iterator[Record]:
     """Objects, one a line; or one array, when the file begins with a bracket."""
-    number = 0
+    blank = 0
     while (line := text.readline(_CHUNK)) and not line.strip():
-        number += line.endswith("\n")
+        blank += line.endswith("\n")
     if line.lstrip().startswith("["):
         yield from _array(source, text, line.lstrip()[1:])
         return
     rest = "" if line.endswith("\n") else text.readline()
-    for number, whole in enumerate(itertools.chain([line + rest], text), start=number + 1):
+    for number, whole in enumerate(itertools.chain([line + rest], text), start=blank + 1):
         if not whole.strip():
             continue
         place = f"line {number}"

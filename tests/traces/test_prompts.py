@@ -184,7 +184,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     damaged = {"a.parquet": whole[:-9], "b.parquet": b"", "c.jsonl.gz": packed[:-9], "d.txt.gz": b"no gzip at all"}
     for name, data in damaged.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(BitnetError, match="not whole gzip|not a whole Parquet"):
+        with pytest.raises(BitnetError, match=r"not whole gzip|not a whole Parquet"):
             load_prompts(tmp_path / name, "")
     with pytest.raises(BitnetError, match="does not exist"):
         load_prompts(tmp_path / "none.parquet", "")
