@@ -142,6 +142,13 @@ def _parser() -> argparse.ArgumentParser:
     traces.add_argument("--tokenizer", metavar="T", help="project: a folder, a file, or a name on the hub")
     traces.add_argument("--template", default="", help="project: a chat template instead of the tokenizer's")
     traces.add_argument("--out", type=Path, metavar="DIR", help="project: where to (default: beside the traces)")
+    prompts = command("prompts", "write prompts from topic templates, for KD_PROMPTS_FILE", _prompts)
+    prompts.add_argument("--count", type=int, metavar="N", help="how many; all are different")
+    prompts.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same prompts (default: 0)")
+    prompts.add_argument("--topics", default="", metavar="A,B", help="these topics alone")
+    prompts.add_argument("--templates", type=Path, metavar="FILE", help="a template file of your own")
+    prompts.add_argument("--out", type=Path, metavar="FILE", help="write here (JSON lines) instead of to stdout")
+    prompts.add_argument("--list", action="store_true", help="show the topics instead")
     command("init", "create the experiment's folders", _init)
     keys = command("keys", "keep API keys out of files: in the OS keyring or an encrypted vault", _keys)
     keys.add_argument("action", choices=("set", "list", "status", "delete", "move"))
@@ -484,6 +491,38 @@ def _notice(text: str) -> None:
 
 def _columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _prompts(arguments: argparse.Namespace) -> int:
+    from bitnet_core import files
+    from bitnet_core.console import render_table
+    from bitnet_core.prompt_templates import generate, load_topics
+
+    topics = load_topics(arguments.templates, [name.strip() for name in arguments.topics.split(",") if name.strip()])
+    if arguments.list:
+        for topic in topics if arguments.json else ():
+            fields = {"topic": topic.name, "about": topic.about, "weight": topic.weight, "prompts": topic.size}
+            sys.stdout.write(json.dumps(fields) + "\n")
+        if not arguments.json:
+            rows = [[topic.name, topic.about, len(topic.templates), topic.weight, topic.size] for topic in topics]
+            columns = ["topic", "about", "templates", "weight", "different prompts"]
+            sys.stdout.write(render_table("topics", columns, rows, _columns()) + "\n")
+        return 0
+    if arguments.count is None or arguments.count < 1:
+        raise UsageError("bitnet prompts needs --count N, 1 or more; --list shows the topics.")
+    lines = (
+        json.dumps(prompt, ensure_ascii=False) + "\n" for prompt in generate(topics, arguments.count, arguments.seed)
+    )
+    if arguments.out is None:
+        sys.stdout.writelines(lines)
+        return 0
+    with files.atomic_path(arguments.out) as temp, temp.open("w", encoding="utf-8") as out:
+        out.writelines(lines)
+    fields = {"path": str(arguments.out), "prompts": arguments.count, "seed": arguments.seed}
+    _answer(
+        arguments, fields, f"{arguments.count} prompts are in {arguments.out}; collect them with KD_PROMPTS_FILE."
+    )
+    return 0
 
 
 def _init(arguments: argparse.Namespace) -> int:

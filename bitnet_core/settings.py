@@ -187,7 +187,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _float("KD_TEACHER_TEMPERATURE", "0.8", "Sampling temperature while collecting.", 0, 2),
         _float("KD_TEACHER_TOP_P", "0.95", "Nucleus while collecting.", 0.01, 1),
         _int("KD_MAX_TOKENS_PER_PROMPT", "512", "Longest answer collected.", 1, 1 << 20, "tokens"),
-        _path("KD_PROMPTS_FILE", "", "Prompts to collect from; empty = the packaged ones."),
+        _path("KD_PROMPTS_FILE", "", "Prompts (text, JSON lines or Parquet); empty = the packaged ones."),
         _int("KD_NUM_PROMPTS", "100", "How many prompts to collect from.", 1, 1 << 30),
         _int("KD_CONCURRENCY", "", "Most requests under way at once; empty = 4 embedded, 8 hf, 32 else.", 1, 1024),
         _int("KD_SHARD_SEQUENCES", "256", "Sequences in one shard.", 1, 1 << 20),

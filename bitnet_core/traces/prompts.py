@@ -1,14 +1,16 @@
-"""Read prompts: one a line, or JSON lines with "prompt" or "messages". Knows no teacher."""
+"""What a prompt is, and the prompts of a file as a stream without repeats. Knows no teacher, and no file format."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.resources import asset
+from bitnet_core.traces.prompt_files import records, refusal
+from bitnet_core.traces.seen import DIGEST_BYTES, Seen
 
 _ROLES = ("system", "user", "assistant")
 
@@ -29,31 +31,25 @@ class Prompt:
         return self.messages[-1]["content"]
 
 
-def load_prompts(path: Path | None, packaged: str) -> list[Prompt]:
+def iter_prompts(path: Path | None, packaged: str) -> Iterator[Prompt]:
     """The prompts of a file, or of the packaged one of that name; in order, repeated ones once.
 
-    `.jsonl` and `.json` files hold an object a line; any other holds a prompt a line. BitnetError names the
-    file, and the line where one is at fault.
+    Reads as it goes: memory is that of one record, and at most 72 bytes for each prompt met. BitnetError names the
+    file, and the line or row where one is at fault.
     """
     source = path or asset("prompts", packaged)
-    try:
-        text = source.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise BitnetError(f"The prompts file {source} does not exist; correct its path.") from error
-    except UnicodeDecodeError as error:
-        raise BitnetError(f"The prompts file {source} is not UTF-8 text; save it as UTF-8.") from error
-    except OSError as error:
-        raise BitnetError(f"The prompts file {source} can't be read ({error.strerror}); check its path.") from error
-    as_json = source.suffix.lower() in (".jsonl", ".json")
-    prompts: dict[str, Prompt] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        prompt = _from_json(source, number, line) if as_json else _from_user(line.strip())
-        prompts.setdefault(prompt.hash, prompt)
-    if not prompts:
+    seen = Seen()
+    for place, record in records(source):
+        prompt = _prompt(source, place, record)
+        if seen.add(bytes.fromhex(prompt.hash)[:DIGEST_BYTES]):
+            yield prompt
+    if not seen:
         raise BitnetError(f"The prompts file {source} holds no prompt; put at least one line into it.")
-    return list(prompts.values())
+
+
+def load_prompts(path: Path | None, packaged: str) -> list[Prompt]:
+    """As `iter_prompts`, all at once: for short lists."""
+    return list(iter_prompts(path, packaged))
 
 
 def prompts_hash(prompts: Sequence[Prompt]) -> str:
@@ -66,33 +62,22 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _from_user(text: str) -> Prompt:
-    return Prompt(({"role": "user", "content": text},))
-
-
-def _from_json(source: Path, number: int, line: str) -> Prompt:
-    def refuse(reason: str) -> BitnetError:
-        return BitnetError(
-            f'{source}, line {number}: {reason}; write {{"prompt": "…"}} or '
-            '{"messages": [{"role": "user", "content": "…"}]}.'
-        )
-
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise refuse("this is not JSON") from error
-    if not isinstance(value, dict):
-        raise refuse("this is not a JSON object")
-    if isinstance(value.get("prompt"), str) and value["prompt"].strip():
-        return _from_user(value["prompt"])
-    messages = value.get("messages")
+def _prompt(source: Path, place: str, record: Any) -> Prompt:
+    """The prompt in a record. BitnetError names the place."""
+    if isinstance(record, str):
+        record = {"prompt": record}
+    if not isinstance(record, dict):
+        raise refusal(source, place, "this is not a JSON object")
+    if isinstance(record.get("prompt"), str) and record["prompt"].strip():
+        return Prompt(({"role": "user", "content": record["prompt"]},))
+    messages = record.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise refuse('it has neither "prompt" nor "messages"')
+        raise refusal(source, place, 'it has neither "prompt" nor "messages"')
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in _ROLES:
-            raise refuse(f"a message has no role of {', '.join(_ROLES)}")
+            raise refusal(source, place, f"a message has no role of {', '.join(_ROLES)}")
         if not isinstance(message.get("content"), str):
-            raise refuse("a message has no text content")
+            raise refusal(source, place, "a message has no text content")
     if messages[-1]["role"] != "user":
-        raise refuse("the last message is not the user's")
+        raise refusal(source, place, "the last message is not the user's")
     return Prompt(tuple({"role": message["role"], "content": message["content"]} for message in messages))

@@ -1,0 +1,167 @@
+"""The records of a prompts file, one at a time: text, JSON lines, a JSON array (each also gzipped), or Parquet.
+
+A record is a string (a prompt) or an object that should hold one; what is in it is judged elsewhere. Memory does
+not grow with the file.
+"""
+
+import gzip
+import itertools
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from bitnet_core.errors import BitnetError
+
+_JSON_NAMES = (".jsonl", ".json", ".ndjson")
+_PARQUET_NAMES = (".parquet", ".pq")
+_COLUMNS = ("prompt", "messages", "text")
+_ROWS = 256
+_BUFFER_BYTES = 1 << 20
+_CHUNK = 1 << 13
+_LONGEST = 1 << 24
+"""Characters of one object in an array; what is longer is a mistake, and must not fill the memory."""
+
+Record = tuple[str, Any]
+"""Where it stands ("line 3", "row 3"), and what stands there."""
+
+
+def records(source: Path) -> Iterator[Record]:
+    """All records of a file, in order; blank lines are none. BitnetError names the file, and the place at fault.
+
+    What a file is, its name says: `.jsonl`, `.ndjson` and `.json` hold an object a line or one array, `.parquet`
+    a column `prompt`, `messages` or `text`; any other holds a prompt a line. `.gz` after it is unpacked.
+    """
+    name = source.name.lower()
+    packed = name.endswith(".gz")
+    name = name.removesuffix(".gz")
+    try:
+        if name.endswith(_PARQUET_NAMES):
+            yield from _parquet(source)
+            return
+        with _opened(source, packed) as text:
+            if name.endswith(_JSON_NAMES):
+                yield from _json(source, text)
+            else:
+                for number, line in enumerate(text, start=1):
+                    if line.strip():
+                        yield f"line {number}", line.strip()
+    except FileNotFoundError as error:
+        raise BitnetError(f"The prompts file {source} does not exist; correct its path.") from error
+    except UnicodeDecodeError as error:
+        raise BitnetError(f"The prompts file {source} is not UTF-8 text; save it as UTF-8.") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise BitnetError(f"The prompts file {source} is not whole gzip data; pack it again.") from error
+    except OSError as error:
+        raise BitnetError(f"The prompts file {source} can't be read ({error.strerror}); check its path.") from error
+
+
+def _opened(source: Path, packed: bool) -> IO[str]:
+    if packed:
+        return gzip.open(source, "rt", encoding="utf-8-sig")
+    return source.open(encoding="utf-8-sig")
+
+
+def refusal(source: Path, place: str, reason: str) -> BitnetError:
+    """The one sentence on a record that is no prompt."""
+    shape = '{"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]}'
+    columns = ", as columns" if source.name.lower().endswith(_PARQUET_NAMES) else ""
+    return BitnetError(f"{source}, {place}: {reason}; write {shape}{columns}.")
+
+
+# -- JSON ------------------------------------------------------------------------------------------------
+
+
+def _json(source: Path, text: IO[str]) -> Iterator[Record]:
+    """Objects, one a line; or one array, when the file begins with a bracket."""
+    blank = 0
+    while (line := text.readline(_CHUNK)) and not line.strip():
+        blank += line.endswith("\n")
+    if line.lstrip().startswith("["):
+        yield from _array(source, text, line.lstrip()[1:])
+        return
+    rest = "" if line.endswith("\n") else text.readline()
+    for number, whole in enumerate(itertools.chain([line + rest], text), start=blank + 1):
+        if not whole.strip():
+            continue
+        place = f"line {number}"
+        try:
+            value = json.loads(whole)
+        except ValueError as error:
+            raise refusal(source, place, "this is not JSON") from error
+        if isinstance(value, str):  # in an array it is a prompt; on a line of its own it is a slip
+            raise refusal(source, place, "this is not a JSON object")
+        yield place, value
+
+
+def _array(source: Path, text: IO[str], buffer: str) -> Iterator[Record]:
+    """The values of an array whose bracket was read; `buffer` is what was read after it."""
+    decoder = json.JSONDecoder()
+    number = 0
+    buffer = _ahead(text, buffer)
+    while not buffer.startswith("]"):
+        number += 1
+        place = f"object {number}"
+        while True:
+            try:
+                value, end = decoder.raw_decode(buffer)
+                break
+            except ValueError as error:
+                # Its end may not be read yet. Reading as much again keeps the trials few.
+                more = text.read(max(_CHUNK, len(buffer))) if len(buffer) < _LONGEST else ""
+                if not more:
+                    raise refusal(source, place, "this is not JSON") from error
+                buffer += more
+        yield place, value
+        buffer = _ahead(text, buffer[end:])
+        if buffer.startswith(","):
+            buffer = _ahead(text, buffer[1:])
+        elif not buffer.startswith("]"):
+            raise refusal(source, place, "neither a comma nor the array's end follows it")
+    if _ahead(text, buffer[1:]):
+        raise refusal(source, "after the array", "there is more")
+
+
+def _ahead(text: IO[str], buffer: str) -> str:
+    """The text from its next visible character on; empty at the end of the file."""
+    while not (buffer := buffer.lstrip()):
+        buffer = text.read(_CHUNK)
+        if not buffer:
+            break
+    return buffer
+
+
+# -- Parquet ---------------------------------------------------------------------------------------------
+
+
+def _parquet(source: Path) -> Iterator[Record]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    source.open("rb").close()  # for Python's own reasons: Arrow's don't tell a folder from a damaged file
+    try:
+        with parquet.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
+            names = table.schema_arrow.names
+            column = next((name for name in _COLUMNS if name in names), None)
+            if column is None:
+                raise BitnetError(
+                    f"{source} has no column prompt, messages or text, but {', '.join(names) or 'none'}; rename one."
+                )
+            number = 0
+            for batch in table.iter_batches(batch_size=_ROWS, columns=[column]):
+                for value in batch.column(0).to_pylist():
+                    number += 1
+                    yield f"row {number}", _cell(source, number, column, value)
+    except (pa.ArrowException, OSError) as error:
+        raise BitnetError(f"{source} is not a whole Parquet file; write it again.") from error
+
+
+def _cell(source: Path, number: int, column: str, value: Any) -> dict[str, Any]:
+    """A row as the object that JSON lines would have. Lists of messages stand under either name in the wild."""
+    if column == "messages" and isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise refusal(source, f"row {number}", "its messages are not JSON") from error
+    return {"messages" if column == "messages" or isinstance(value, list) else "prompt": value}
