@@ -153,10 +153,11 @@ async def open_teacher(
     *,
     identity: Identity | None = None,
     parallel: int = 1,
+    waiting: int = 0,
     context: int | None = None,
     table: TokenTable | None = None,
 ) -> AsyncIterator[Teacher]:
-    """The teacher of `ctx.settings`, ready to answer `parallel` requests at once.
+    """The teacher of `ctx.settings`, ready to answer `parallel` requests at once, with `waiting` more in its queue.
 
     `context` is what the stage needs for all of them together; TEACHER_CTX_LEN is the most a single one
     gets. BitnetError for a missing key, model or address, and for what `ensure_files` and the server say.
@@ -176,7 +177,7 @@ async def open_teacher(
         soon = "soon" if wait is None else f"in {wait:.0f} s, as it asks"
         ctx.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", "Nothing to do.")
 
-    pace = Pace(parallel)
+    pace = Pace(parallel + waiting)
     if provider.name == "embedded":
         limit = min(settings.int("TEACHER_CTX_LEN"), embedded.MAX_CONTEXT)
         needed = limit * parallel if context is None else min(context, limit * parallel)
@@ -188,7 +189,7 @@ async def open_teacher(
                 server.base_url,
                 model,
                 server.api_key,
-                connections=parallel,
+                connections=parallel + waiting,
                 on_retry=on_retry,
                 pace=pace,
                 table=table,

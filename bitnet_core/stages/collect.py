@@ -29,7 +29,7 @@ from bitnet_core.stages.collection import Collection, Request, check_sampling
 from bitnet_core.stages.context import StageContext
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.journal import JOURNAL_FILE, Entry, Journal
-from bitnet_core.traces.prompts import load_prompts
+from bitnet_core.traces.prompts import iter_prompts
 from bitnet_core.traces.tokenizer import load_tokenizer
 
 PACKAGED_PROMPTS = "collect.txt"
@@ -37,6 +37,7 @@ _LEAST_JUDGED = 8
 """After so many answers of which none can be used, going on would only cost."""
 _AT_ONCE = {"embedded": 4, "hf": 8}
 _AT_ONCE_ELSEWHERE = 32
+_IN_ITS_QUEUE = 4
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     named, template = settings.text("TOKENIZER_NAME"), settings.text("TEMPLATE")
     tokenizer = load_tokenizer(named or ensure_files(fetch_progress(ctx)).tokenizer_dir, template)
     collection = Collection(
-        settings, identity, tokenizer, lambda: iter(load_prompts(prompts_file, PACKAGED_PROMPTS)), ctx.redact
+        settings, identity, tokenizer, lambda: iter_prompts(prompts_file, PACKAGED_PROMPTS), ctx.redact
     )
     with Journal(ctx.experiment.data / JOURNAL_FILE) as journal:
         return _Collecting(ctx, collection, journal).run()
@@ -196,7 +197,11 @@ class _Collecting:
         most = _AT_ONCE.get(collection.identity.provider.name, _AT_ONCE_ELSEWHERE) if most is None else most
         parallel = max(1, min(most, plan.pending))
         context = parallel * (plan.longest + sampling.max_tokens + 16)
-        async with open_teacher(ctx, parallel=parallel, context=context, table=collection.table) as teacher:
+        # Our own server's places are never empty while an answer is being kept: the next one waits at its door.
+        waiting = _IN_ITS_QUEUE if collection.identity.provider.name == "embedded" else 0
+        async with open_teacher(
+            ctx, parallel=parallel, waiting=waiting, context=context, table=collection.table
+        ) as teacher:
             ledger = Ledger(self._journal, self._budget)
             teacher.guard = ledger.watch
             ctx.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
@@ -222,7 +227,7 @@ class _Collecting:
             self._tally.started = time.monotonic()
             asking = Asking(teacher, sampling, ledger, self._answered)
             try:
-                await asking.run(self._wanted(), parallel, ctx.check_stop)
+                await asking.run(self._wanted(), parallel + waiting, ctx.check_stop)
             except QuotaSpent as error:
                 ctx.alert("error", "quota_spent", str(error), "Everything answered so far is kept.")
                 raise

@@ -1,0 +1,197 @@
+"""How much of the server the collection uses, and how it fares behind a limiter that also fails at random.
+
+1. The embedded teacher: tokens a second of `collect`'s own loop against a plain load generator (threads, urllib, the
+   same requests, nothing kept) at its best number of requests at once; each twice, in turn.
+2. nginx (`limit_req`, 4 requests a second, 429) before a server that fails 8 % of the time with 503: time against the
+   ideal, and refusals for each answer. Without nginx on this machine that part is left out and says so.
+
+Run: python benchmarks/bench_collect.py [--answers 64] [--limited 160]
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bitnet_core.providers.budget import Budget, Limits
+from bitnet_core.providers.embedded import EmbeddedServer, ensure_files
+from bitnet_core.providers.openai_chat import OpenAIChat
+from bitnet_core.providers.pace import Pace
+from bitnet_core.providers.table import PROVIDERS
+from bitnet_core.providers.teacher import Teacher
+from bitnet_core.stages.asking import Asking, Ledger
+from bitnet_core.stages.collection import Request, Sampling
+from bitnet_core.traces.journal import Journal, Spent
+from bitnet_core.traces.prompts import iter_prompts
+
+TOKENS = 64
+SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_tokens=TOKENS, top_logprobs=20)
+RATE, FAILING = 4, 0.08
+
+
+def requests_for(count: int) -> list[Request]:
+    prompts = list(iter_prompts(None, "collect.txt"))
+    return [Request(n, prompts[n % len(prompts)], n, f"key{n}") for n in range(count)]
+
+
+async def collected(
+    chat: OpenAIChat, pace: Pace, requests: list[Request], parallel: int, folder: Path
+) -> tuple[float, int]:
+    """Seconds and tokens of the collection's own loop, with its journal."""
+    tokens = 0
+
+    async def on_answer(_request: Request, _entry: Any, result: Any) -> None:
+        nonlocal tokens
+        tokens += result.completion_tokens if result else 0
+
+    with Journal(folder / f"{random.getrandbits(32):x}.sqlite") as journal:
+        ledger = Ledger(journal, Budget(Limits(), None, Spent()))
+        began = time.monotonic()
+        async with chat:
+            asking = Asking(Teacher(chat, None, pace), SAMPLING, ledger, on_answer)
+            await asking.run(iter(requests), parallel, lambda: None)
+        return time.monotonic() - began, tokens
+
+
+def plain(server: EmbeddedServer, chat: OpenAIChat, requests: list[Request], parallel: int) -> float:
+    """Tokens a second of a load generator that keeps nothing."""
+
+    def ask(request: Request) -> int:
+        body = json.dumps(chat.payload(SAMPLING.request(request))).encode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {server.api_key}"}
+        wire = urllib.request.Request(server.base_url + "/chat/completions", body, headers)
+        with urllib.request.urlopen(wire) as reply:
+            return int(json.loads(reply.read())["usage"]["completion_tokens"])
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(parallel) as pool:
+        tokens = sum(pool.map(ask, requests))
+    return tokens / (time.monotonic() - began)
+
+
+def against_a_load_generator(answers: int, folder: Path) -> None:
+    requests = requests_for(answers)
+    best: dict[str, float] = {"plain": 0.0, "collect": 0.0}
+    with EmbeddedServer(ensure_files().gguf, parallel=4, context=8192) as server:
+
+        def chat(pace: Pace | None = None) -> OpenAIChat:
+            provider = PROVIDERS["embedded"]
+            return OpenAIChat(provider, server.base_url, server.model, server.api_key, connections=8, pace=pace)
+
+        plain(server, chat(), requests[:4], 4)  # the first pays for reading the weights
+        found = {parallel: plain(server, chat(), requests, parallel) for parallel in (2, 4, 8)}
+        parallel = max(found, key=lambda one: found[one])
+        print("plain load generator, tokens/s: " + ", ".join(f"{n} at once {rate:.1f}" for n, rate in found.items()))
+        for _ in range(2):
+            pace = Pace(8)  # as the stage does: four places, and four requests waiting for one
+            seconds, tokens = asyncio.run(collected(chat(pace), pace, requests, 8, folder))
+            best["collect"] = max(best["collect"], tokens / seconds)
+            best["plain"] = max(best["plain"], plain(server, chat(), requests, parallel))
+    best["plain"] = max(best["plain"], *found.values())
+    share = best["collect"] / best["plain"]
+    print(f"collect: {best['collect']:.1f} tokens/s, plain: {best['plain']:.1f}; ratio {share:.3f}")
+
+
+class Upstream(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    draw = random.Random(1)
+    lock = threading.Lock()
+    taken = failed = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        with Upstream.lock:
+            Upstream.taken += 1
+            fails = Upstream.draw.random() < FAILING
+            Upstream.failed += fails
+        token = {"token": "A", "bytes": [65], "logprob": -0.1}
+        choice = {
+            "message": {"content": "A"},
+            "finish_reason": "stop",
+            "logprobs": {"content": [{**token, "top_logprobs": [token]}]},
+        }
+        usage = {"prompt_tokens": 5, "completion_tokens": 1}
+        body = b"busy" if fails else json.dumps({"choices": [choice], "usage": usage}).encode()
+        self.send_response(503 if fails else 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        """Silence."""
+
+
+def behind_a_limiter(answers: int, folder: Path, retry_after: str) -> None:
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if nginx is None:
+        print("no nginx here (apt-get install nginx): the limiter's part is left out")
+        return
+    Upstream.taken = Upstream.failed = 0
+    upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
+    threading.Thread(target=upstream.serve_forever, daemon=True).start()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    conf = folder / "nginx.conf"
+    conf.write_text(f"""
+daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{}}
+http {{
+  access_log {folder}/access.log;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  limit_req_zone $binary_remote_addr zone=all:1m rate={RATE}r/s;
+  limit_req_status 429;
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ limit_req zone=all; proxy_pass http://127.0.0.1:{upstream.server_address[1]};
+      error_page 429 = @limited; }}
+    location @limited {{ {retry_after} return 429; }}
+  }}
+}}
+""")
+    process = subprocess.Popen([nginx, "-c", str(conf), "-p", str(folder)], stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        pace = Pace(32)
+        chat = OpenAIChat(PROVIDERS["custom"], f"http://127.0.0.1:{port}", "m", None, connections=32, pace=pace)
+        seconds, _ = asyncio.run(collected(chat, pace, requests_for(answers), 32, folder))
+    finally:
+        process.terminate()
+        process.wait()
+        upstream.shutdown()
+    ideal = Upstream.taken / RATE
+    name = "with Retry-After: 1" if retry_after else "without Retry-After"
+    print(f"behind {RATE} requests/s, {Upstream.failed} of {Upstream.taken} failing, {name}:")
+    print(f"  {seconds:.1f} s, ideal {ideal:.1f} s, ratio {seconds / ideal:.2f}")
+    print(f"  {pace.refusals} refusals, {pace.refusals / answers:.2f} an answer")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--answers", type=int, default=64)
+    parser.add_argument("--limited", type=int, default=160)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        behind_a_limiter(arguments.limited, Path(folder), "")
+        behind_a_limiter(arguments.limited, Path(folder), "add_header Retry-After 1 always;")
+        against_a_load_generator(arguments.answers, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

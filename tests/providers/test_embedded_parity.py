@@ -1,0 +1,93 @@
+"""What the embedded teacher's server says, against an independent forward pass of transformers over the same file.
+
+Measured over 32 answers of 64 tokens (`python -m tests.providers.test_embedded_parity 32 64`): the figures stand beside
+the limits. The server computes with 4-bit weights times 8-bit activations, transformers with the same weights in
+float32; that, and what its prompt cache adds, is all the difference there is.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from bitnet_core.providers.embedded import EmbeddedFiles, ensure_files
+from bitnet_core.stages import collect
+from bitnet_core.stages.context import StageContext
+from bitnet_core.traces.tokenizer import load_tokenizer
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Differences of every step's stored top 20 from the full softmax of the other implementation."""
+
+    first: np.ndarray
+    """Of the most likely candidate's logprob, in nats."""
+    rest: np.ndarray
+    mass: np.ndarray
+    """Of the probability of all 20 together."""
+    shared: np.ndarray
+    """How many of the 20 are among the other's 20."""
+
+
+def compare(root: Path, files: EmbeddedFiles, prompts: int, tokens: int) -> Parity:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    values = {"KD_NUM_PROMPTS": str(prompts), "KD_MAX_TOKENS_PER_PROMPT": str(tokens), "TEACHER_TOP_LOGPROBS": "20"}
+    collect.run(StageContext.for_tests(root, "collect", values))
+    tokenizer = load_tokenizer(files.tokenizer_dir)
+    model = AutoModelForCausalLM.from_pretrained(files.gguf.parent, gguf_file=files.gguf.name, dtype=torch.float32)
+    streams = {row["prompt_idx"]: row for row in pq.read_table(root / "data" / "kd_stream_000.parquet").to_pylist()}
+    steps: dict[int, list[dict[str, object]]] = {}
+    for row in pq.read_table(root / "data" / "teacher_shard_000.parquet").to_pylist():
+        steps.setdefault(row["prompt_idx"], []).append(row)
+    first, rest, mass, shared = [], [], [], []
+    for prompt_idx, rows in steps.items():
+        stream = streams[prompt_idx]
+        said = b"".join(row["bytes_before"] + row["token_bytes"] for row in rows)
+        assert said.decode(errors="replace") == stream["completion_text"]
+        if any(row["bytes_before"] for row in rows):
+            continue  # tokens of which the server says nothing stand between these steps
+        ids = [*stream["prompt_ids"], *(int(row["token_id"]) for row in rows)]
+        with torch.inference_mode():
+            logits_TV = model(torch.tensor([ids])).logits[0].float()
+        own_TV = torch.log_softmax(logits_TV, -1).numpy()
+        begin = len(stream["prompt_ids"]) - 1
+        for place, row in enumerate(rows):
+            found = [(data, p) for data, p in zip(row["top_bytes"], row["top_logprobs"], strict=True) if data]
+            known = np.array([tokenizer.ids_by_bytes[data] for data, _ in found])
+            theirs = np.array([p for _, p in found])
+            ours = own_TV[begin + place]
+            gap = np.abs(ours[known] - theirs)
+            first.append(gap[0])
+            rest += gap[1:].tolist()
+            mass.append(abs(np.exp(ours[known]).sum() - np.exp(theirs).sum()))
+            shared.append(20 - len(found) + len(set(known.tolist()) & set(np.argsort(-ours)[:20].tolist())))
+    return Parity(np.array(first), np.array(rest), np.array(mass), np.array(shared))
+
+
+@pytest.mark.teacher
+@pytest.mark.usefixtures("teacher_cache")
+def test_every_stored_step_is_what_the_model_says(tmp_path: Path, teacher_files: EmbeddedFiles) -> None:
+    found = compare(tmp_path, teacher_files, 6, 32)
+    assert len(found.first) > 100
+    # Measured: mean 0.035, 99 % below 0.22; rest: mean 0.12, 99 % below 0.48; mass: 99 % below 0.029; 19.3 of 20.
+    assert found.first.mean() < 0.08
+    assert np.percentile(found.first, 99) < 0.5
+    assert found.rest.mean() < 0.2
+    assert np.percentile(found.rest, 99) < 0.8
+    assert np.percentile(found.mass, 99) < 0.06
+    assert found.shared.mean() >= 19
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        told = compare(Path(folder), ensure_files(), int(sys.argv[1]), int(sys.argv[2]))
+    for name, values in vars(told).items():
+        shares = ", ".join(f"{share} % {np.percentile(values, share):.4g}" for share in (1, 50, 95, 99, 100))
+        sys.stdout.write(f"{name}: {len(values)} values, mean {values.mean():.4g}; {shares}\n")
