@@ -1,6 +1,6 @@
 """What the embedded teacher's server says, against an independent forward pass of transformers over the same file.
 
-Measured over 32 answers of 64 tokens (`python -m tests.providers.test_embedded_parity 32 64`): the figures stand beside
+Measured over 32 answers of 64 tokens (`python -m tests.providers.test_embedded_parity 32 64`): the figures are beside
 the limits. The server computes with 4-bit weights times 8-bit activations, transformers with the same weights in
 float32; that, and what its prompt cache adds, is all the difference there is.
 """
