@@ -1,15 +1,17 @@
 """Decode several answers together with a transformers model: rows join and leave between two tokens.
 
-A row's tokens are right-aligned in the batch, and its prompt is read alone, before it joins. What it draws is its
-own generator's, so an answer depends on its prompt, sampling and seed. Its neighbours change it only as far as a
-matrix product of another shape rounds differently (relative 1e-6 in float32, 1e-2 in bfloat16): that can decide
-between tokens that are as good as equal, and nothing else. Knows no tokenizer, no text and no request.
+A row's tokens are right-aligned in the batch, and its prompt is read alone, before it joins. What it draws comes from
+a generator of its own, a number for each token of the vocabulary (of all tokens that race to arrive, the first is
+taken), so an answer depends on its prompt, sampling and seed. Its neighbours change it only as far as a product of
+another shape rounds differently (about 1e-6 of a logit in float32, 1e-2 in bfloat16): that decides between two
+tokens only where they arrive as good as together, or where one is on the edge of the nucleus. Another device draws
+other numbers. Knows no tokenizer, no text and no request.
 """
 
-import random
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -17,17 +19,17 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 _LIKELY = 1024
-"""Most draws end among so many tokens; only where one does not is the whole vocabulary sorted."""
+"""Most nuclei hold fewer tokens; only where one does not is the whole vocabulary sorted."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one row is decoded. `draw` gives the row's numbers in [0, 1); temperature 0 takes the likeliest token."""
+    """How one row is decoded; temperature 0 takes the likeliest token, and no seed one that nobody knows."""
 
     temperature: float
     top_p: float
     candidates: int
-    draw: random.Random
+    seed: int | None
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,10 @@ class Batch:
         """`known` tokens have a spelling; a vocabulary padded beyond them gives the rest no candidates."""
         self._model = model
         self._known = known
+        self._takes = set(inspect.signature(type(model).forward).parameters)
         self._device = model.device
         self._rows: list[Sampling] = []
+        self._generators: list[torch.Generator] = []
         self._lengths: list[int] = []
         """Cached tokens of each row."""
         self._cache = DynamicCache()
@@ -67,17 +71,24 @@ class Batch:
         """Read a prompt and add its row."""
         ids_1T = torch.tensor([list(prompt)], device=self._device)
         cache = DynamicCache()
-        out = self._model(input_ids=ids_1T, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        logits_1V = out.logits[:, -1].float()
+        logits_1V = self._logits(input_ids=ids_1T, past_key_values=cache, logits_to_keep=1)
         width = max([*self._lengths, len(prompt)])
         self._mask_BT = torch.cat([_widened(self._mask_BT, width), _widened(torch.ones_like(ids_1T), width)])
         if self._rows:
             for mine, its in zip(self._cache.layers, cache.layers, strict=True):
+                if not its.is_initialized:  # it shares another layer's
+                    continue
                 mine.keys = torch.cat([_right_aligned(mine.keys, width), _right_aligned(its.keys, width)])
                 mine.values = torch.cat([_right_aligned(mine.values, width), _right_aligned(its.values, width)])
             self._logits_BV = torch.cat([self._logits_BV, logits_1V])
         else:
             self._cache, self._logits_BV = cache, logits_1V
+        generator = torch.Generator(self._device)
+        if sampling.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(sampling.seed)
+        self._generators.append(generator)
         self._rows.append(sampling)
         self._lengths.append(len(prompt))
 
@@ -107,12 +118,13 @@ class Batch:
         if len(places) == len(self._rows):
             return
         self._rows = [self._rows[place] for place in places]
+        self._generators = [self._generators[place] for place in places]
         self._lengths = [self._lengths[place] for place in places]
         kept = torch.tensor(places, dtype=torch.long, device=self._device)
         first = self._mask_BT.shape[1] - max(self._lengths, default=0)
         self._mask_BT = self._mask_BT[kept, first:]
         self._chosen_B = self._chosen_B[kept]
-        for layer in self._cache.layers:
+        for layer in (layer for layer in self._cache.layers if layer.is_initialized):
             layer.keys = layer.keys[kept, :, first:]
             layer.values = layer.values[kept, :, first:]
 
@@ -123,44 +135,48 @@ class Batch:
             return
         self._lengths = [length + 1 for length in self._lengths]
         self._mask_BT = functional.pad(self._mask_BT, (0, 1), value=1)
-        out = self._model(
+        self._logits_BV = self._logits(
             input_ids=self._chosen_B[:, None],
             attention_mask=None if min(self._lengths) == max(self._lengths) else self._mask_BT,
             position_ids=self._column([length - 1 for length in self._lengths])[:, None],
             past_key_values=self._cache,
-            use_cache=True,
         )
-        self._logits_BV = out.logits[:, -1].float()
+
+    def _logits(self, **inputs: Any) -> Tensor:
+        """Of the last column. Some models compute positions from the mask alone, or all logits always."""
+        inputs = {name: value for name, value in inputs.items() if name in self._takes}
+        return cast(Tensor, self._model(**inputs, use_cache=True).logits[:, -1].float())
 
     def _sampled(self, logprobs_BV: Tensor) -> Tensor:
-        """A token of each row's nucleus: the place in the sorted distribution that the row's number falls on."""
-        temperature_B = self._column([row.temperature or 1.0 for row in self._rows], torch.float64)
+        """A token of each row's nucleus: the first to arrive of a race in which each has its own rate."""
+        temperature_B1 = self._column([row.temperature or 1.0 for row in self._rows])[:, None]
+        probs_BV = (logprobs_BV / temperature_B1).softmax(-1)
+        rates_BV = torch.where(probs_BV >= self._least(probs_BV)[:, None], probs_BV, 0.0)
+        waits_BV = torch.ones_like(probs_BV)
+        for wait_V, row, generator in zip(waits_BV, self._rows, self._generators, strict=True):
+            if row.temperature > 0:
+                wait_V.exponential_(generator=generator)
+        return (rates_BV / waits_BV.clamp_(min=torch.finfo(waits_BV.dtype).tiny)).argmax(-1)
+
+    def _least(self, probs_BV: Tensor) -> Tensor:
+        """The lowest probability in each row's nucleus: the fewest tokens, likeliest first, that hold `top_p`."""
+        if all(row.top_p >= 1 for row in self._rows):
+            return torch.zeros_like(probs_BV[:, 0])
         top_p_B = self._column([row.top_p for row in self._rows], torch.float64)
-        # The cold rows' numbers are not drawn: nobody looks at them.
-        number_B = self._column([row.draw.random() if row.temperature > 0 else 0.0 for row in self._rows], torch.float64)
-        probs_BV = (logprobs_BV / temperature_B[:, None].float()).softmax(-1)
-        if self._device.type == "cpu" and self._known > _LIKELY:
-            probs_BS, ids_BS = probs_BV.topk(_LIKELY)
-            mass_B = probs_BS.double().sum(-1)
-            # Below 1, the nucleus' whole mass must be known; at 1 it is 1, and only the place has to be found.
-            if bool(torch.where(top_p_B < 1, mass_B >= top_p_B, mass_B > number_B).all()):
-                return _drawn(probs_BS, ids_BS, top_p_B, number_B)
-        probs_BS, ids_BS = probs_BV.sort(descending=True, stable=True)
-        return _drawn(probs_BS, ids_BS, top_p_B, number_B)
+        probs_BS = None
+        if self._device.type == "cpu" and self._known > _LIKELY:  # elsewhere, asking would be waiting
+            probs_BS = probs_BV.topk(_LIKELY).values
+            if bool(((top_p_B < 1) & (probs_BS.double().sum(-1) < top_p_B)).any()):
+                probs_BS = None
+        if probs_BS is None:
+            probs_BS = probs_BV.sort(descending=True).values
+        before_BS = probs_BS.double().cumsum(-1) - probs_BS.double()
+        last_B = (before_BS < top_p_B[:, None]).sum(-1) - 1
+        least_B = probs_BS.gather(1, last_B[:, None].clamp(min=0))[:, 0]
+        return torch.where(top_p_B < 1, least_B, 0.0)
 
     def _column(self, values: Sequence[float], dtype: torch.dtype | None = None) -> Tensor:
         return torch.tensor(values, dtype=dtype).to(self._device, non_blocking=True)
-
-
-def _drawn(probs_BS: Tensor, ids_BS: Tensor, top_p_B: Tensor, number_B: Tensor) -> Tensor:
-    """Inverse of the cumulated distribution of the fewest tokens, likeliest first, that hold `top_p`."""
-    cumulated_BS = probs_BS.double().cumsum(-1)
-    before_BS = cumulated_BS - probs_BS.double()
-    last_B = ((before_BS < top_p_B[:, None]).sum(-1) - 1).clamp(min=0)
-    mass_B = cumulated_BS.gather(1, last_B[:, None])[:, 0]
-    mass_B = torch.where(top_p_B < 1, mass_B, torch.ones_like(mass_B))
-    place_B = (cumulated_BS <= (number_B * mass_B)[:, None]).sum(-1)
-    return ids_BS.gather(1, torch.minimum(place_B, last_B)[:, None])[:, 0]
 
 
 def _widened(mask_BT: Tensor, width: int) -> Tensor:

@@ -16,7 +16,7 @@ from bitnet_core.json_decoding import decode
 from bitnet_core.providers.chat import ChatRequest
 from bitnet_core.providers.probe import Verdict
 from bitnet_core.providers.replies import BadReply, ChatResult
-from bitnet_core.providers.teacher import WIRES, Identity
+from bitnet_core.providers.teacher import Identity, parser
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.journal import Entry, Journal
@@ -99,7 +99,7 @@ class Collection:
         )
         self.table = TokenTable()
         self.vocabulary = Vocabulary(tokenizer, self.table)
-        self.parse = WIRES[identity.provider.wire].parse
+        self.parse = parser(identity.provider)
         self._prompts = prompts
         self._seed = settings.int("SEED")
         self.shard_size = settings.int("KD_SHARD_SEQUENCES")
