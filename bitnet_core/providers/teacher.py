@@ -1,9 +1,11 @@
-"""Open the teacher that the settings name: embedded or served, one face for both.
+"""Open the teacher that the settings name: embedded, served or in this process, one face for all.
 
 Wires settings, secrets, the provider table and the client together. Knows no traces.
 """
 
+import asyncio
 import contextlib
+import importlib
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from bitnet_core.providers.http import ATTEMPTS, Watch
 from bitnet_core.providers.openai_chat import OpenAIChat
 from bitnet_core.providers.pace import Pace
 from bitnet_core.providers.table import Provider, profile
+from bitnet_core.providers.transformers_files import locate, origin
 from bitnet_core.traces.steps import TokenTable
 
 _LEAST_CONTEXT = 256
@@ -49,6 +52,11 @@ WIRES: dict[str, type[HttpChat]] = {
 }
 
 
+def reader(provider: Provider) -> Callable[[bytes, TokenTable], ChatResult]:
+    """Reads the answers that the journal keeps; a model in this process writes OpenAI's."""
+    return WIRES.get(provider.wire, OpenAIChat).read
+
+
 class Guard(Watch, Protocol):
     """A watch that is told of the end, too."""
 
@@ -58,9 +66,16 @@ class Guard(Watch, Protocol):
 class Teacher:
     """An open teacher. `origin` is "embedded" or the address it is served from."""
 
-    def __init__(self, chat: Chat, server: embedded.EmbeddedServer | None = None, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        chat: Chat,
+        server: embedded.EmbeddedServer | None = None,
+        pace: Pace | None = None,
+        memory: Callable[[], int | None] | None = None,
+    ) -> None:
         self._chat = chat
         self._server = server
+        self._memory = server.memory if server else memory
         self.pace = pace
         self.guard: Callable[[ChatRequest], Guard] | None = None
         """Makes the watch of a request that brings none of its own, so that probes are counted too."""
@@ -99,7 +114,7 @@ class Teacher:
 
     def memory_bytes(self) -> int | None:
         """Resident bytes that loading and running the model added; None for one that is not ours."""
-        return self._server.memory() if self._server else None
+        return self._memory() if self._memory else None
 
 
 @dataclass(frozen=True)
@@ -115,7 +130,9 @@ class Identity:
 
     @property
     def origin(self) -> str:
-        """What makes its answers its own: the address, or the hash of the embedded model's file."""
+        """What makes its answers its own: the address, or the hash of the model's files."""
+        if self.provider.wire == "transformers":
+            return origin(self.model)
         return self.base_url or f"embedded:{GGUF_SHA256}"
 
 
@@ -131,8 +148,10 @@ def identify_as(settings: Settings, name: str, model: str = "", *, need_model: b
         return Identity(provider, embedded.MODEL_NAME, "")
     own = name == (settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER"))
     model = model or (settings.text("TEACHER_MODEL") if own else "") or settings.text(provider.model_setting)
-    if not model and need_model:
+    if not model and (need_model or provider.wire == "transformers"):
         raise BitnetError(f"No model is set for {provider.name}; set TEACHER_MODEL (or {provider.model_setting}).")
+    if provider.wire == "transformers":
+        return Identity(provider, model, "", own)
     given = (settings.text("TEACHER_BASE_URL") if own else "") or settings.text(provider.base_url_setting)
     base_url = given or provider.base_url
     if not base_url:
@@ -200,10 +219,24 @@ async def open_teacher(
     key = next((found for name in secret_names(identity) if (found := ctx.secret(name))), None)
     if key is None and provider.needs_key:
         raise missing_key(provider)
+    if provider.wire == "transformers":
+        heavy = [importlib.import_module(f"{__package__}.transformers_{name}") for name in ("model", "chat")]
+        ctx.progress(0, None, "models", f"loading {model}")
+        loaded = await asyncio.to_thread(heavy[0].load, model, settings, key)
+        async with heavy[1].TransformersChat(provider, model, loaded, parallel=parallel, table=table) as local:
+            yield Teacher(local, memory=local.memory)
+        return
     wire = WIRES[provider.wire]
     chat = wire(provider, base_url, model, key, connections=parallel, on_retry=on_retry, pace=pace, table=table)
     async with chat:
         yield Teacher(chat, None, pace)
+
+
+def fetch_model(ctx: Host, identity: Identity) -> None:
+    """Have the files of a model that runs in this process, so that `Identity.origin` can be told without a key."""
+    if identity.provider.wire == "transformers":
+        key = next((found for name in secret_names(identity) if (found := ctx.secret(name))), None)
+        locate(identity.model, key)
 
 
 def fetch_progress(ctx: Host) -> embedded.Progress:

@@ -23,7 +23,7 @@ from bitnet_core.providers.chat import ChatResult, QuotaSpent
 from bitnet_core.providers.embedded import ensure_files
 from bitnet_core.providers.prices import price_of
 from bitnet_core.providers.probe import Verdict, probe
-from bitnet_core.providers.teacher import fetch_progress, identify, open_teacher
+from bitnet_core.providers.teacher import fetch_model, fetch_progress, identify, open_teacher
 from bitnet_core.stages.asking import Asking, Ledger
 from bitnet_core.stages.collection import Collection, Request, check_sampling
 from bitnet_core.stages.context import StageContext
@@ -44,6 +44,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """Collect what is missing, write what is not written; the summary counts the whole trace set."""
     settings = ctx.settings
     identity = identify(settings)
+    fetch_model(ctx, identity)
     prompts_file = settings.maybe_path("KD_PROMPTS_FILE")
     named, template = settings.text("TOKENIZER_NAME"), settings.text("TEMPLATE")
     tokenizer = load_tokenizer(named or ensure_files(fetch_progress(ctx)).tokenizer_dir, template)

@@ -15,7 +15,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.providers.chat import ChatRequest
 from bitnet_core.providers.probe import Verdict
 from bitnet_core.providers.replies import BadReply, ChatResult
-from bitnet_core.providers.teacher import WIRES, Identity
+from bitnet_core.providers.teacher import Identity, reader
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.journal import Entry, Journal
@@ -98,7 +98,7 @@ class Collection:
         )
         self.table = TokenTable()
         self.vocabulary = Vocabulary(tokenizer, self.table)
-        self.read = WIRES[identity.provider.wire].read
+        self.read = reader(identity.provider)
         self._prompts = prompts
         self._seed = settings.int("SEED")
         self.shard_size = settings.int("KD_SHARD_SEQUENCES")

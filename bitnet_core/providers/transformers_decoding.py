@@ -1,0 +1,187 @@
+"""Decode several answers together with a transformers model: rows join and leave between two tokens.
+
+A row's tokens are right-aligned in the batch, and its prompt is read alone, before it joins. What it draws comes from
+a generator of its own, a number for each token of the vocabulary (of all tokens that race to arrive, the first is
+taken), so an answer depends on its prompt, sampling and seed. Its neighbours change it only as far as a product of
+another shape rounds differently (about 1e-6 of a logit in float32, 1e-2 in bfloat16): that decides between two
+tokens only where they arrive as good as together, or where one is on the edge of the nucleus. Another device draws
+other numbers. Knows no tokenizer, no text and no request.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import DynamicCache
+
+_LIKELY = 1024
+"""Most nuclei hold fewer tokens; only where one does not is the whole vocabulary sorted."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one row is decoded; temperature 0 takes the likeliest token, and no seed one that nobody knows."""
+
+    temperature: float
+    top_p: float
+    candidates: int
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One token of one row; logprobs are the model's own, over its whole vocabulary, at temperature 1."""
+
+    token: int
+    logprob: float
+    top_ids: list[int]
+    top_logprobs: list[float]
+
+
+class Batch:
+    """Rows under way, in order. Shapes: B rows, T cached tokens of the longest, V vocabulary, K candidates.
+
+    The round is `choose` → `keep` → `forward`, and `join` before any round. Between two rounds every row has the
+    logits of its next token in `_logits_BV`.
+    """
+
+    def __init__(self, model: Any, known: int) -> None:
+        """`known` tokens have a spelling; a vocabulary padded beyond them gives the rest no candidates."""
+        self._model = model
+        self._known = known
+        self._takes = set(inspect.signature(type(model).forward).parameters)
+        self._device = model.device
+        self._rows: list[Sampling] = []
+        self._generators: list[torch.Generator] = []
+        self._lengths: list[int] = []
+        """Cached tokens of each row."""
+        self._cache = DynamicCache()
+        self._mask_BT = torch.zeros(0, 0, dtype=torch.long, device=self._device)
+        self._logits_BV = torch.zeros(0, 0, device=self._device)
+        self._chosen_B = torch.zeros(0, dtype=torch.long, device=self._device)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def join(self, prompt: Sequence[int], sampling: Sampling) -> None:
+        """Read a prompt and add its row."""
+        ids_1T = torch.tensor([list(prompt)], device=self._device)
+        cache = DynamicCache()
+        logits_1V = self._logits(input_ids=ids_1T, past_key_values=cache, logits_to_keep=1)
+        width = max([*self._lengths, len(prompt)])
+        self._mask_BT = torch.cat([_widened(self._mask_BT, width), _widened(torch.ones_like(ids_1T), width)])
+        if self._rows:
+            for mine, its in zip(self._cache.layers, cache.layers, strict=True):
+                if not its.is_initialized:  # it shares another layer's
+                    continue
+                mine.keys = torch.cat([_right_aligned(mine.keys, width), _right_aligned(its.keys, width)])
+                mine.values = torch.cat([_right_aligned(mine.values, width), _right_aligned(its.values, width)])
+            self._logits_BV = torch.cat([self._logits_BV, logits_1V])
+        else:
+            self._cache, self._logits_BV = cache, logits_1V
+        generator = torch.Generator(self._device)
+        if sampling.seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(sampling.seed)
+        self._generators.append(generator)
+        self._rows.append(sampling)
+        self._lengths.append(len(prompt))
+
+    def choose(self) -> list[Choice]:
+        """The next token of each row. Waits for the device once."""
+        logprobs_BV = self._logits_BV.log_softmax(-1)[:, : self._known]
+        chosen_B = logprobs_BV.argmax(-1)
+        if any(row.temperature > 0 for row in self._rows):
+            warm_B = self._column([row.temperature > 0 for row in self._rows])
+            chosen_B = torch.where(warm_B, self._sampled(logprobs_BV), chosen_B)
+        self._chosen_B = chosen_B
+        count = min(max(row.candidates for row in self._rows), self._known)
+        top_logprobs_BK, top_ids_BK = logprobs_BV.topk(count)
+        own_B1 = logprobs_BV.gather(1, chosen_B[:, None])
+        # Packed into one tensor of 4-byte numbers, so that there is one thing to wait for.
+        floats = torch.cat([own_B1, top_logprobs_BK], 1).view(torch.int32)
+        packed = torch.cat([chosen_B[:, None].int(), top_ids_BK.int(), floats], 1).cpu()
+        ids = packed[:, : count + 1].tolist()
+        logprobs = packed[:, count + 1 :].contiguous().view(torch.float32).tolist()
+        return [
+            Choice(ids[n][0], logprobs[n][0], ids[n][1 : row.candidates + 1], logprobs[n][1 : row.candidates + 1])
+            for n, row in enumerate(self._rows)
+        ]
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Drop all rows but these, with the columns that nobody left needs."""
+        if len(places) == len(self._rows):
+            return
+        self._rows = [self._rows[place] for place in places]
+        self._generators = [self._generators[place] for place in places]
+        self._lengths = [self._lengths[place] for place in places]
+        kept = torch.tensor(places, dtype=torch.long, device=self._device)
+        first = self._mask_BT.shape[1] - max(self._lengths, default=0)
+        self._mask_BT = self._mask_BT[kept, first:]
+        self._chosen_B = self._chosen_B[kept]
+        for layer in (layer for layer in self._cache.layers if layer.is_initialized):
+            layer.keys = layer.keys[kept, :, first:]
+            layer.values = layer.values[kept, :, first:]
+
+    def forward(self) -> None:
+        """Feed each row its chosen token."""
+        if not self._rows:
+            self._cache = DynamicCache()
+            return
+        self._lengths = [length + 1 for length in self._lengths]
+        self._mask_BT = functional.pad(self._mask_BT, (0, 1), value=1)
+        self._logits_BV = self._logits(
+            input_ids=self._chosen_B[:, None],
+            attention_mask=None if min(self._lengths) == max(self._lengths) else self._mask_BT,
+            position_ids=self._column([length - 1 for length in self._lengths])[:, None],
+            past_key_values=self._cache,
+        )
+
+    def _logits(self, **inputs: Any) -> Tensor:
+        """Of the last column. Some models compute positions from the mask alone, or all logits always."""
+        inputs = {name: value for name, value in inputs.items() if name in self._takes}
+        return cast(Tensor, self._model(**inputs, use_cache=True).logits[:, -1].float())
+
+    def _sampled(self, logprobs_BV: Tensor) -> Tensor:
+        """A token of each row's nucleus: the first to arrive of a race in which each has its own rate."""
+        temperature_B1 = self._column([row.temperature or 1.0 for row in self._rows])[:, None]
+        probs_BV = (logprobs_BV / temperature_B1).softmax(-1)
+        rates_BV = torch.where(probs_BV >= self._least(probs_BV)[:, None], probs_BV, 0.0)
+        waits_BV = torch.ones_like(probs_BV)
+        for wait_V, row, generator in zip(waits_BV, self._rows, self._generators, strict=True):
+            if row.temperature > 0:
+                wait_V.exponential_(generator=generator)
+        return (rates_BV / waits_BV.clamp_(min=torch.finfo(waits_BV.dtype).tiny)).argmax(-1)
+
+    def _least(self, probs_BV: Tensor) -> Tensor:
+        """The lowest probability in each row's nucleus: the fewest tokens, likeliest first, that hold `top_p`."""
+        if all(row.top_p >= 1 for row in self._rows):
+            return torch.zeros_like(probs_BV[:, 0])
+        top_p_B = self._column([row.top_p for row in self._rows], torch.float64)
+        probs_BS = None
+        if self._device.type == "cpu" and self._known > _LIKELY:  # elsewhere, asking would be waiting
+            probs_BS = probs_BV.topk(_LIKELY).values
+            if bool(((top_p_B < 1) & (probs_BS.double().sum(-1) < top_p_B)).any()):
+                probs_BS = None
+        if probs_BS is None:
+            probs_BS = probs_BV.sort(descending=True).values
+        before_BS = probs_BS.double().cumsum(-1) - probs_BS.double()
+        last_B = (before_BS < top_p_B[:, None]).sum(-1) - 1
+        least_B = probs_BS.gather(1, last_B[:, None].clamp(min=0))[:, 0]
+        return torch.where(top_p_B < 1, least_B, 0.0)
+
+    def _column(self, values: Sequence[float], dtype: torch.dtype | None = None) -> Tensor:
+        return torch.tensor(values, dtype=dtype).to(self._device, non_blocking=True)
+
+
+def _widened(mask_BT: Tensor, width: int) -> Tensor:
+    return functional.pad(mask_BT, (width - mask_BT.shape[1], 0))
+
+
+def _right_aligned(states_BHTD: Tensor, width: int) -> Tensor:
+    return functional.pad(states_BHTD, (0, 0, width - states_BHTD.shape[2], 0))
