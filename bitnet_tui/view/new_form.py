@@ -54,7 +54,7 @@ def _field(name: str) -> Field:
         choices = tuple((provider.label, provider.name) for provider in PROVIDERS.values() if provider.supported)
         return Field(name, label, REGISTRY[name].help, "embedded", choices)
     if name == MODEL:
-        return Field(name, label, "The model's name as the provider spells it.")
+        return Field(name, label, "The model's name as the provider spells it; for transformers a folder, too.")
     if name == ADDRESS:
         return Field(name, label, "Where the server listens; empty = the usual address.")
     if name == KEY:
@@ -75,7 +75,7 @@ def needed(provider_name: str) -> frozenset[str]:
         wanted.add(MODEL)
     if provider.needs_key or provider_name == "custom":
         wanted.add(KEY)
-    if provider_name != "embedded" and (provider.local or not provider.base_url):
+    if provider.wire != "transformers" and provider_name != "embedded" and (provider.local or not provider.base_url):
         wanted.add(ADDRESS)
     return frozenset(wanted)
 

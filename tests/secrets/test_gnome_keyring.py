@@ -46,7 +46,14 @@ def answered_in_time() -> Iterator[None]:
 
 
 def _none_left_behind() -> bool:
-    return not [child for child in psutil.Process().children() if "keyring_child" in " ".join(child.cmdline())]
+    return not [child for child in psutil.Process().children() if "keyring_child" in _command(child)]
+
+
+def _command(child: psutil.Process) -> str:
+    try:
+        return " ".join(child.cmdline())
+    except psutil.Error:  # another test's child that has ended
+        return ""
 
 
 def test_unlocked_it_keeps_any_key_and_gives_all_of_them_in_one_call(desktop: Desktop) -> None:
