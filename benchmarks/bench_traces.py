@@ -1,8 +1,8 @@
 """From the journal to shards: steps a second on one core, resident memory, and bytes a token.
 
-The journal holds made-up answers in llama.cpp's shape (ids, bytes, 20 candidates). The ratio is against a plain
-implementation of the student layer alone (json, rows of dictionaries, from_pylist) on a part of the same answers, in
-the same run. Run: python benchmarks/bench_traces.py [--steps 1000000]
+The journal holds made-up answers in llama.cpp's shape (ids, bytes, 20 candidates). The ratio is against the same
+files made plainly (json, rows of dictionaries, from_pylist; nothing checked or projected, ids taken as they are) from
+a part of the same answers, in the same run. Run: python benchmarks/bench_traces.py [--steps 1000000]
 """
 
 import argparse
@@ -15,12 +15,22 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "ARROW_NUM_THREADS", "RAYON_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 TOP_K, LENGTH, SHARD = 20, 384, 256
 PLAIN_STEPS = 40_000
+PARTS = {
+    ("journal.py", "get"): "journal",
+    ("quick_reply.py", "read"): "reading",
+    ("project.py", "project"): "projection",
+    ("columns.py", "kd_table"): "columns",
+    ("columns.py", "step_table"): "columns",
+    ("columns.py", "stream_table"): "columns",
+    ("writer.py", "add"): "Parquet",
+}
 
 
 def fill(path: Path, steps: int) -> int:
@@ -52,7 +62,7 @@ def fill(path: Path, steps: int) -> int:
                     for token, part in zip(chosen.values(), sizes, strict=False)
                 ]
                 content.append({**tops[0], "top_logprobs": tops})
-            text = "".join(one["token"] for one in content)
+            text = "".join(str(one["token"]) for one in content)
             choice = {"message": {"content": text}, "finish_reason": "length", "logprobs": {"content": content}}
             usage = {"prompt_tokens": 20, "completion_tokens": LENGTH}
             journal.put(f"key{number}", Entry("ok", json.dumps({"choices": [choice], "usage": usage}).encode()))
@@ -103,19 +113,10 @@ def convert(root: Path, answers: int) -> dict[str, Any]:
         profile = cProfile.Profile()
         profile.runcall(run, journal, min(answers, 64), root / "profiled")
     stats: Any = pstats.Stats(profile)
-    total = stats.total_tt
-    parts = {
-        "unpacked": "journal",
-        "decode": "JSON",
-        "columns": "columns",
-        "project": "projection",
-        "write_shard": "all",
-    }
-    share = {
-        parts[name]: cumulative / total
-        for (_file, _line, name), (_c, _n, _own, cumulative, _callers) in stats.stats.items()
-        if name in parts and "bitnet_core" in _file
-    }
+    share: Counter[str] = Counter()
+    for (file, _line, name), (_calls, _all, _own, cumulative, _callers) in stats.stats.items():
+        if "bitnet_core" in file and (part := PARTS.get((Path(file).name, name))):
+            share[part] += cumulative / stats.total_tt
     return {"seconds": seconds, "cpu": cpu, "before_kb": before, "peak_kb": peak, "share": share}
 
 
@@ -128,26 +129,49 @@ def plain(root: Path, answers: int) -> float:
 
     with Journal(root / "journal.sqlite") as journal:
         began = time.process_time()
+        steps: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
+        streams: list[dict[str, Any]] = []
         for number in range(answers):
             entry = journal.get(f"key{number}")
             assert entry is not None
-            for place, one in enumerate(json.loads(entry.body)["choices"][0]["logprobs"]["content"]):
+            choice = json.loads(entry.body)["choices"][0]
+            content = choice["logprobs"]["content"]
+            streams.append(
+                {
+                    "prompt_idx": number,
+                    "completion_text": choice["message"]["content"],
+                    "completion_ids": [one["id"] for one in content],
+                }
+            )
+            for place, one in enumerate(content):
                 tops = one["top_logprobs"]
                 total = math.fsum(math.exp(top["logprob"]) for top in tops)
+                shared = {
+                    "prompt_idx": number,
+                    "step_idx": place,
+                    "other_logprob": math.log(max(1e-6, 1 - total)),
+                    "topk_logprobs": [top["logprob"] for top in tops],
+                }
+                steps.append(
+                    {
+                        **shared,
+                        "token_id": one["id"],
+                        "token_bytes": bytes(one["bytes"]),
+                        "logprob": one["logprob"],
+                        "top_bytes": [bytes(top["bytes"]) for top in tops],
+                    }
+                )
                 rows.append(
                     {
-                        "prompt_idx": number,
-                        "step_idx": place,
+                        **shared,
                         "teacher_sample_id": one["id"],
                         "teacher_sample_text": bytes(one["bytes"]).decode(errors="replace"),
                         "topk_ids": [top["id"] for top in tops],
-                        "topk_bytes": [bytes(top["bytes"]) for top in tops],
-                        "topk_logprobs": [top["logprob"] for top in tops],
-                        "other_logprob": math.log(max(1e-6, 1 - total)),
                     }
                 )
-        pq.write_table(pa.Table.from_pylist(rows), root / "plain.parquet", compression="zstd")
+        for name, made in (("steps", steps), ("rows", rows), ("streams", streams)):
+            pq.write_table(pa.Table.from_pylist(made), root / f"plain_{name}.parquet", compression="zstd")
         return time.process_time() - began
 
 
@@ -186,7 +210,7 @@ def main() -> None:
     print(f"plain implementation: {plain_rate:,.0f} steps/s; ratio {rate / plain_rate:.1f}")
     peak, before = fast["peak_kb"] / 1024, fast["before_kb"] / 1024
     print(f"resident at most {peak:,.0f} MB, {before:,.0f} MB before the first shard")
-    print("share of the time: " + ", ".join(f"{name} {part:.0%}" for name, part in sorted(fast["share"].items())))
+    print("share of the time: " + ", ".join(f"{name} {part:.0%}" for name, part in fast["share"].items()))
     print(
         "bytes a step: "
         + ", ".join(f"{name} {size:.1f}" for name, size in sizes.items())

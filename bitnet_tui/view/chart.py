@@ -55,9 +55,14 @@ def drawing(view: RunView, shown: tuple[str, ...], columns: int, rows: int, *, l
 
 
 def ticks(low: float, high: float, most: int) -> Ticks:
-    """Round positions (1, 2 or 5 times a power of ten) inside the limits, at most `most` of them."""
-    step = _round_step((high - low) / most)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    """Round positions (1, 2 or 5 times a power of ten) inside the limits: one at least, at most `most` + 1."""
+    rough = (high - low) / most
+    step = _round_step(rough)
+    first, last = _multiples(low, high, step)
+    while last < first:  # a range just short of its step may lie between two multiples
+        rough /= 2
+        step = _round_step(rough)
+        first, last = _multiples(low, high, step)
     return tuple((index * step, _label(index * step, step)) for index in range(first, min(last, first + most) + 1))
 
 
@@ -74,6 +79,11 @@ def _log_ticks(low: float, high: float, most: int) -> Ticks:
 def _round_step(rough: float) -> float:
     power = 10.0 ** math.floor(math.log10(rough))
     return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= rough * (1 - 1e-9))
+
+
+def _multiples(low: float, high: float, step: float) -> tuple[int, int]:
+    """The first and the last multiple of `step` inside the limits; the last is below the first when there is none."""
+    return math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
 
 
 def _label(value: float, step: float) -> str:

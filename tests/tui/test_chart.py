@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bitnet_tui.view.chart import drawing, ticks
@@ -42,6 +42,7 @@ def test_every_curve_is_drawn_at_its_size(losses, log, columns, rows):
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 12))
+@example(1.0, 400_001.0, 2)
 def test_ticks_are_round_few_and_inside(low, extent, most):
     high = low + extent
     if high - low <= abs(high) * 1e-9:
