@@ -1,0 +1,45 @@
+"""What a teacher's token costs on disk, with the benchmark's made-up answers: they compress worse than real ones."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from bitnet_core.providers.probe import Verdict
+from bitnet_core.stages.collection import Request
+from bitnet_core.traces.journal import Journal
+from bitnet_core.traces.prompts import Prompt
+
+STEPS = 60_000  # most of a shard of the usual size: a shard has a cost of its own, for its dictionaries
+MOST_BYTES = 80
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "bench_traces.py"
+    spec = importlib.util.spec_from_file_location("bench_traces", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.teacher
+@pytest.mark.usefixtures("teacher_cache")
+def test_a_token_costs_at_most_80_bytes_in_each_layer(tmp_path: Path, benchmark: ModuleType) -> None:
+    steps = benchmark.fill(tmp_path / "journal.sqlite", STEPS)
+    prompt = Prompt(({"role": "user", "content": "What is a day?"},))
+    answers = [Request(number, prompt, 0, f"key{number}") for number in range(steps // benchmark.LENGTH)]
+    data = tmp_path / "data"
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        benchmark.collection(tmp_path).write_shard(
+            journal, data, answers, Verdict("raw", benchmark.TOP_K), lambda: None
+        )
+
+    def cost(*patterns: str) -> float:
+        return sum(path.stat().st_size for pattern in patterns for path in data.rglob(pattern)) / steps
+
+    assert 20 < cost("teacher_shard_*.parquet") <= MOST_BYTES
+    assert 20 < cost("kd_shard_*.parquet", "kd_stream_*.parquet") <= MOST_BYTES
