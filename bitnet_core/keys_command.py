@@ -15,16 +15,11 @@ from typing import Any
 from bitnet_core import dotenv_edit
 from bitnet_core.config import Resolution
 from bitnet_core.dotenv_file import read_dotenv
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import UsageError
 from bitnet_core.secrets import lookup, vault
-from bitnet_core.secrets.keyring_store import KeyringUnusable
-from bitnet_core.secrets.lookup import KEYRING, VAULT, KeyPlaces
+from bitnet_core.secrets.inventory import Inventory
+from bitnet_core.secrets.lookup import KEYRING, VAULT
 from bitnet_core.settings import SECRET_NAMES
-
-_SHOWN_END = 4
-_LEAST_SHOWN = 16
-"""Of a shorter value not even the end is shown."""
-_REFERENCE = "${"
 
 
 def run(arguments: argparse.Namespace, resolution: Resolution) -> int:
@@ -46,7 +41,8 @@ class _Command:
         self._arguments = arguments
         self._names: list[str] = arguments.names
         self._resolution = resolution
-        self._places = KeyPlaces.of(resolution.settings)
+        self._inventory = Inventory.of(resolution)
+        self._places = self._inventory.places
 
     def set_keys(self) -> int:
         name = self._one_name()
@@ -77,7 +73,7 @@ class _Command:
         wanted = self._names or sorted(SECRET_NAMES)
         secrets, origins = self._resolution.secrets, self._resolution.secret_origins
         rows = [("environment", "plain text", [n for n in wanted if n in secrets and origins[n] == "environment"])]
-        state, kept = self._ask_keyring(wanted)
+        state, kept = self._inventory.keyring(wanted)
         rows.append((KEYRING, state, sorted(kept)))
         held = [name for name in vault.names(self._places.vault) if name in wanted]
         exists = self._places.vault.exists()
@@ -94,29 +90,16 @@ class _Command:
 
     def status_keys(self) -> int:
         """Where each key that is set comes from; of the ones named, also that they are not set."""
-        wanted = self._names or sorted(SECRET_NAMES)
-        state, kept = self._ask_keyring(wanted)
-        sealed = set(vault.names(self._places.vault))
-        opened = self._opened() if sealed & set(wanted) else {}
-        shown = 0
-        for name in wanted:
-            in_file = self._resolution.secrets.get(name)
-            origin = self._resolution.secret_origins.get(name, "")
-            value: str | None = None
-            if in_file and origin == "environment":
-                value = in_file
-            elif name in kept:
-                value, origin = kept[name], "keyring"
-            elif name in sealed:
-                value, origin = opened.get(name), "vault" if name in opened else "vault (locked)"
-            elif in_file:
-                value, origin = in_file, f"{origin} (plain text; `bitnet keys move {name}` mends that)"
-            if not origin and not self._names:
-                continue
-            shown += 1
-            end = value[-_SHOWN_END:] if value and len(value) >= _LEAST_SHOWN else None
-            ending = f", ends in {end!r}" if end else ""
-            self._say({"name": name, "origin": origin or None, "end": end}, f"{name}: {origin or 'not set'}{ending}")
+        state, held = self._inventory.status(self._names or sorted(SECRET_NAMES))
+        shown = [one for one in held if one.origin or self._names]
+        for one in shown:
+            mend = f" (plain text; `bitnet keys move {one.name}` mends that)" if one.plain else ""
+            origin = one.origin + mend
+            ending = f", ends in {one.end!r}" if one.end else ""
+            self._say(
+                {"name": one.name, "origin": origin or None, "end": one.end},
+                f"{one.name}: {origin or 'not set'}{ending}",
+            )
         if not shown and not self._arguments.json:
             sys.stdout.write("no key is set; `bitnet keys set OPENAI_API_KEY` keeps one\n")
         if state != "ready":
@@ -124,69 +107,27 @@ class _Command:
         return 0
 
     def move_keys(self) -> int:
-        """Out of every `.env` into the keyring or the vault: kept first, read back, and only then taken out."""
-        files = {path: read_dotenv(path).values for path in self._resolution.env_files}
-        standing = {name for values in files.values() for name in values if name in SECRET_NAMES}
         if bool(self._names) == self._arguments.all:
             raise UsageError("bitnet keys move needs names, such as OPENAI_API_KEY, or --all.")
+        standing = self._inventory.plain_text()
         for name in self._names:
             if name not in standing:
-                raise UsageError(f"{name} stands in no .env; `bitnet keys status {name}` says where it is.")
-        names = [name for name in (self._names or sorted(standing)) if not self._is_reference(name, files)]
+                raise UsageError(
+                    f"{name} stands in no .env with a value of its own; `bitnet keys status {name}` says where it is."
+                )
+        names = self._names or standing
         if not names:
             self._say({"moved": []}, "no key stands in a .env")
         for name in names:
-            self._move(name, files)
-        return 0
-
-    def _move(self, name: str, files: dict[Path, dict[str, str]]) -> None:
-        value = next(values[name] for values in files.values() if name in values)
-        other = self._elsewhere(name, value)
-        if other:
-            raise BitnetError(
-                f"{other} holds another {name}, which is the one in use; take the line out of .env by hand, "
-                f"or `bitnet keys delete {name}` first."
+            moved = self._inventory.move(name, self._arguments.to, ask_passphrase)
+            cleaned = [str(path) for path in moved.cleaned]
+            self._say(
+                {"name": name, "kept": moved.place, "cleaned": cleaned},
+                f"{name} is kept in {self._places.words(moved.place)} and gone from {' and '.join(cleaned)}",
             )
-        place = self._places.keep(name, value, self._arguments.to, ask_passphrase)
-        if self._places.read_back(name, place) != value:
-            raise BitnetError(f"{self._places.words(place)} did not give {name} back as it was; .env is unchanged.")
-        cleaned = []
-        for path in files:
-            if read_dotenv(path).values.get(name) == value:
-                dotenv_edit.write(path, dotenv_edit.without(dotenv_edit.read(path), [name], [value]))
-                cleaned.append(str(path))
-        self._say(
-            {"name": name, "kept": place, "cleaned": cleaned},
-            f"{name} is kept in {self._places.words(place)} and gone from {' and '.join(cleaned)}",
-        )
-        for path in files:
-            if value in dotenv_edit.read(path) or name in read_dotenv(path).values:
+            for path in moved.left:
                 sys.stderr.write(f"bitnet: warning: {path} still holds its value or another {name}; look there.\n")
-
-    def _elsewhere(self, name: str, value: str) -> str:
-        """A place before `.env` in the read order that holds another value of this name."""
-        _, kept = self._ask_keyring([name])
-        if kept.get(name, value) != value:
-            return "the OS keyring"
-        if name in vault.names(self._places.vault) and self._places.opened(ask_passphrase).read()[name] != value:
-            return f"the vault {self._places.vault}"
-        return ""
-
-    def _is_reference(self, name: str, files: dict[Path, dict[str, str]]) -> bool:
-        return all(v[name].startswith(_REFERENCE) and v[name].endswith("}") for v in files.values() if name in v)
-
-    def _ask_keyring(self, names: list[str]) -> tuple[str, dict[str, str]]:
-        try:
-            return "ready", self._places.keyring.read(names)
-        except KeyringUnusable as error:
-            return error.reason, {}
-
-    def _opened(self) -> dict[str, str]:
-        """What the vault holds where no question is needed to open it."""
-        try:
-            return self._places.opened().read()
-        except lookup.VaultLocked:
-            return {}
+        return 0
 
     def _one_name(self) -> str:
         if len(self._names) != 1:

@@ -178,7 +178,7 @@ def test_a_place_that_does_not_give_it_back_leaves_the_file_alone(
         (["set"], "bitnet keys set needs one name"),
         (["set", "PATH"], "PATH is no secret's name"),
         (["move"], "bitnet keys move needs names"),
-        (["move", K], "OPENAI_API_KEY stands in no .env"),
+        (["move", K], "OPENAI_API_KEY stands in no .env with a value"),
         (["set", K], "no value for OPENAI_API_KEY came in"),
     ],
 )
