@@ -5,7 +5,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["app", "list", "welcome", "experiment"]
+Where = Literal["app", "list", "welcome", "experiment", "keys"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,15 @@ ACTIONS: tuple[Action, ...] = (
         ("back", "escape", "back", "Back", "Back to the list of experiments", True),
     ),
     *_at(
+        "keys",
+        ("set", "enter", "set", "Set", "Type or paste the marked key", False),
+        ("move", "m", "move", "Move", "Out of .env into the OS keyring or the vault; comments stay", False),
+        ("forget", "x,delete", "forget", "Forget", "Delete the marked key where it is kept", False),
+        ("close", "escape,q", "close", "Close", "Back to the screen below", False),
+    ),
+    *_at(
         "app",
+        ("keys", "a", "keys", "API keys", "Where each API key is kept; set, move or forget one", False),
         ("theme", "t", "next_theme", "Dark or light", "Change between the dark and the light theme", False),
         ("help", "question_mark,f1", "help", "Help", "What the keys do", True),
         ("quit", "q,ctrl+q", "quit", "Quit", "Leave; runs go on", True),
@@ -76,6 +84,7 @@ TITLES: dict[Where, str] = {
     "list": "Experiments",
     "welcome": "Welcome",
     "experiment": "One experiment",
+    "keys": "API keys",
     "app": "Everywhere",
 }
 _SHOWN = {"question_mark": "?", "left_square_bracket": "[", "right_square_bracket": "]", "escape": "esc"}

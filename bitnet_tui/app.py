@@ -97,6 +97,13 @@ class BitnetApp(App[None]):
     def action_next_theme(self) -> None:
         self.theme = theme.LIGHT.name if self.current_theme.dark else theme.DARK.name
 
+    def action_keys(self) -> None:
+        """Over a screen; a dialog is finished first."""
+        from bitnet_tui.screens.keys import KeysScreen
+
+        if not self.screen.is_modal:
+            self.push_screen(KeysScreen(getattr(self.screen, "root", None)))
+
     def action_help(self) -> None:
         from bitnet_tui.screens.help import HelpScreen
 

@@ -16,11 +16,6 @@ class Launched:
     warnings: tuple[str, ...] = ()
 
 
-def places(home: Path) -> secrets.KeyPlaces:
-    """Where keys may be kept, for what is not of one experiment."""
-    return secrets.KeyPlaces.of(resolve({"BITNET_HOME": str(home)}).settings)
-
-
 Launch = Callable[[Path, Path, str], Launched]
 
 

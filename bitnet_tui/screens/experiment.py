@@ -51,7 +51,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
 
     def __init__(self, root: Path, first: str | None = None) -> None:
         super().__init__()
-        self._root = root
+        self.root = root
         self._first = first
         self._view = ExperimentView(root)
         self._chosen: str | None = None
@@ -66,7 +66,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
     # -- what is drawn ---------------------------------------------------------------------------------------------
 
     def head(self) -> Line:
-        left = [Span(self._root.name, "title")]
+        left = [Span(self.root.name, "title")]
         if self._view.teacher:
             left.append(Span(f"   teacher {self._view.teacher}   student {self._view.preset}", "label"))
         following = "following what runs" if self._chosen is None else "f follows what runs"
@@ -78,7 +78,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
     async def furnish(self) -> None:
         from bitnet_tui.widgets.run_pane import RunPane
 
-        self._watcher = ExperimentWatcher(self._root, self.bitnet.home)
+        self._watcher = ExperimentWatcher(self.root, self.bitnet.home)
         await self.query_one("#main").mount(RunPane(id="run"))
         self.query_one(StageList).focus()
         self.set_interval(self.bitnet.redraw_seconds, self._tick)
@@ -93,7 +93,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
 
     def looker(self) -> Callable[[], ExperimentView]:
         watcher, chosen, back = self._watcher, self._chosen, self._back
-        return lambda: _look(watcher, self._root, chosen, back)
+        return lambda: _look(watcher, self.root, chosen, back)
 
     def draw(self, view: ExperimentView) -> None:
         before, self._view = self._view, view
@@ -208,7 +208,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
 
     def _launch(self, name: str) -> None:
         try:
-            self.bitnet.launch(self._root, name)
+            self.bitnet.launch(self.root, name)
         except VaultLocked as error:
             self.post_message(Started(name, locked=error))
         except BitnetError as error:
@@ -260,7 +260,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
 
     def _stop(self, names: tuple[str, ...], *, kill: bool) -> None:
         problem = ""
-        watcher = ExperimentWatcher(self._root, self.bitnet.home)
+        watcher = ExperimentWatcher(self.root, self.bitnet.home)
         for run in watcher.active_runs(tuple(dict.fromkeys(names))):
             try:
                 run.kill() if kill else run.request_stop()

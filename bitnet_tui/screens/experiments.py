@@ -13,6 +13,7 @@ from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view import experiment_list
+from bitnet_tui.view.paths import short
 from bitnet_tui.view.spans import Line, Span, spread
 from bitnet_tui.widgets.painted import Painted
 
@@ -39,7 +40,7 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
     def head(self) -> Line:
         counted = "experiments" if self._rows is None else experiment_list.counted(self._rows)
         left = [Span("bitnet-tui", "title"), Span(f"  {counted}", "label")]
-        return spread(left, [Span(_short(self.bitnet.home), "label")], max(0, self.app.size.width - 2))
+        return spread(left, [Span(short(self.bitnet.home), "label")], max(0, self.app.size.width - 2))
 
     def skeleton(self) -> Iterable[Widget]:
         yield Container(id="experiments")
@@ -127,9 +128,3 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
         from bitnet_tui.demo import open_demo
 
         open_demo(self.bitnet)
-
-
-def _short(path: Path) -> str:
-    home = Path.home()
-    path = path.absolute()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

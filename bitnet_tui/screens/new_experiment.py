@@ -1,39 +1,26 @@
 """A new experiment: name, teacher, student, budget. The key goes to the OS keyring or the vault, never to `.env`."""
 
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Input, Label, Select
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.experiment import Workspace
-from bitnet_core.secrets import VaultLocked
-from bitnet_tui import launching
-from bitnet_tui.app import BitnetApp
+from bitnet_tui import keys
+from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
 
 
-class Kept(Message):
-    """A key has been kept in `place`, or a sentence says why not; `locked` when the vault could take it."""
-
-    def __init__(self, place: str = "", problem: str = "", locked: VaultLocked | None = None) -> None:
-        super().__init__()
-        self.place = place
-        self.problem = problem
-        self.locked = locked
-
-
-class NewExperimentScreen(ModalScreen[Path | None]):
+class NewExperimentScreen(KeyedScreen[Path | None]):
     """Returns the folder that was made, or None."""
 
     CSS_PATH = ["cards.tcss", "new_experiment.tcss"]  # noqa: RUF012
@@ -48,7 +35,6 @@ class NewExperimentScreen(ModalScreen[Path | None]):
     def __init__(self) -> None:
         super().__init__()
         self._fields = {field.name: field for field in new_form.fields()}
-        self._busy = False
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card new"):
@@ -100,10 +86,10 @@ class NewExperimentScreen(ModalScreen[Path | None]):
         self.dismiss(None)
 
     def action_create(self) -> None:
-        if self._busy:
+        if self.busy:
             return
         values = self._values()
-        home = self._bitnet.home
+        home = self.bitnet.home
         taken = frozenset(path.name for path in home.iterdir()) if home.is_dir() else frozenset()
         wrong = new_form.problems(values, taken)
         for name in self._fields:
@@ -116,56 +102,22 @@ class NewExperimentScreen(ModalScreen[Path | None]):
         if not key:
             self._create(values)
             return
-        self._bitnet.typed_secrets.add(key)
-        self._start_keeping()
+        self.bitnet.typed_secrets.add(key)
+        name = new_form.key_name(values[new_form.TEACHER])
+        self._say("Keeping the key…", "label")
+        self.attempt(lambda: keys.keep(self.bitnet.home, name, key), self._kept, **keys.VAULT_INSTEAD)
 
-    def _start_keeping(self, to: str = "") -> None:
-        values = self._values()
-        name, key = new_form.key_name(values[new_form.TEACHER]), values[new_form.KEY]
-        self._busy = True
-        self._say("Writing into the vault…" if to else "Asking the OS keyring…", "label")
-        self.run_worker(lambda: self._keep(name, key, to), thread=True, group="keyring", description="keep a key")
+    def _kept(self, sentence: str) -> None:
+        if self._create(self._values()):
+            self.app.notify(sentence, title="API key", markup=False, timeout=8)
 
-    def _keep(self, name: str, key: str, to: str) -> None:
-        try:
-            places = launching.places(self._bitnet.home)
-            place = places.words(places.keep(name, key, to))
-        except VaultLocked as error:
-            self.post_message(Kept(locked=error))
-        except BitnetError as error:
-            self.post_message(Kept(problem=str(error)))
-        else:
-            self.post_message(Kept(f"{name} is kept in {place}."))
-
-    def on_kept(self, message: Kept) -> None:
-        self._busy = False
-        if message.locked is not None:
-            self._offer_vault(message.locked)
-        elif message.problem:
-            self._refused(message.problem)
-        elif self._create(self._values()):
-            self.app.notify(message.place, title="API key", markup=False, timeout=8)
-
-    def _offer_vault(self, locked: VaultLocked) -> None:
-        from bitnet_tui.screens.vault import VaultScreen
-
-        why = f"{locked.why[0].upper()}{locked.why[1:]}. The key can be kept in an encrypted file instead."
-
-        def answered(opened: bool | None) -> None:
-            if opened:
-                self._start_keeping(to="vault")
-            else:
-                self._refused(f"The key is kept nowhere: {locked.why}.")
-
-        self.app.push_screen(VaultScreen(locked.path, why), answered)
-
-    def _refused(self, problem: str) -> None:
+    def refused(self, problem: str) -> None:
         self._say(f"{problem} Empty the field to create it without the key.", "bad")
         self.query_one(f"#field-{new_form.KEY}").focus()
 
     def _create(self, values: dict[str, str]) -> bool:
         try:
-            root = Workspace(self._bitnet.home).create(values[new_form.NAME], new_form.env_text(values))
+            root = Workspace(self.bitnet.home).create(values[new_form.NAME], new_form.env_text(values))
         except BitnetError as error:
             self._say(str(error), "bad")
             return False
@@ -177,10 +129,6 @@ class NewExperimentScreen(ModalScreen[Path | None]):
 
     def _values(self) -> dict[str, str]:
         return {name: _value(self.query_one(f"#field-{name}")) for name in self._fields}
-
-    @property
-    def _bitnet(self) -> BitnetApp:
-        return cast("BitnetApp", self.app)
 
 
 def _entry(field: Field) -> Widget:

@@ -13,6 +13,7 @@ from textual.widgets import Button, Input, Static
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import unlock_vault
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.view.paths import short
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
 
@@ -47,7 +48,7 @@ class VaultScreen(ModalScreen[bool]):
         with Vertical(classes="card message vault"):
             yield Static("A vault for keys" if self._new else "Open the vault", classes="title", markup=False)
             yield Static(self._why, markup=False)
-            yield Static(_shown(self._path), classes="where", markup=False)
+            yield Static(short(self._path), classes="where", markup=False)
             yield Input(password=True, compact=True, id="passphrase", placeholder="passphrase")
             if self._new:
                 yield Input(password=True, compact=True, id="again", placeholder="the same again")
@@ -103,8 +104,3 @@ class VaultScreen(ModalScreen[bool]):
 
     def _say(self, text: str, style: str) -> None:
         self.query_one("#problem", Painted).show((line(Span(text, style)),))
-
-
-def _shown(path: Path) -> str:
-    home = Path.home()
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

@@ -1,0 +1,176 @@
+"""The app's keys: where each comes from, out of `.env` with one key, set and forgotten; no value on the screen."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import OptionList
+
+from bitnet_core.secrets import lookup, vault
+from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.keys import KeyEntryScreen, KeysScreen
+from bitnet_tui.screens.vault import VaultScreen
+from tests.tui.conftest import NotedLaunch
+from tests.tui.simulated import experiment
+from tests.tui.test_app import files_text, settled, shown, words
+
+CANARY = "sk-canary-0123456789-wxyz"
+NAME = "OPENAI_API_KEY"
+
+
+class OneKeyring:
+    """What a keyring of the OS holds, in memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.held: dict[str, str] = {}
+        monkeypatch.setattr(Keyring, "set", lambda _, name, value: self.held.__setitem__(name, value))
+        monkeypatch.setattr(
+            Keyring, "read", lambda _, names: {name: self.held[name] for name in names if name in self.held}
+        )
+        monkeypatch.setattr(Keyring, "delete", lambda _, name: self.held.pop(name, None) is not None)
+
+
+@pytest.fixture
+def keyring(monkeypatch: pytest.MonkeyPatch) -> OneKeyring:
+    return OneKeyring(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(vault, "COST", 2)
+    monkeypatch.setattr(lookup, "_open", {})
+    yield
+
+
+class EnvFile:
+    """The `.env` of an experiment, with a key in it."""
+
+    def __init__(self, home: Path) -> None:
+        self._path = experiment(home, "hosted").root / ".env"
+        self._path.write_text(f"# mine\nTEACHER_PROVIDER=openai\n{NAME}={CANARY} # work\n")
+
+    def text(self) -> str:
+        return self._path.read_text()
+
+
+@pytest.fixture
+def env_file(home: Path) -> EnvFile:
+    return EnvFile(home)
+
+
+async def _opened(pilot: Pilot[None]) -> KeysScreen:
+    """The keys, over the one experiment."""
+    await settled(pilot)
+    await pilot.press("enter")
+    await settled(pilot)
+    await pilot.press("a")
+    await settled(pilot)
+    screen = pilot.app.screen
+    assert isinstance(screen, KeysScreen)
+    return screen
+
+
+@pytest.mark.parametrize("size", [(120, 36), (80, 24)])
+async def test_it_says_where_each_key_comes_from_and_shows_no_value(
+    home: Path, env_file: EnvFile, keyring: OneKeyring, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+):
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-canary-0123456789-abcd")
+    keyring.held["HF_TOKEN"] = "hf-canary-0123456789-efgh"
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=size) as pilot:
+        await _opened(pilot)
+        lines = [" ".join(one.split("│")[1].split()) for one in shown(pilot).splitlines() if "│" in one]
+        assert any(one.startswith(f"{NAME} plain text, ") and one.endswith("…wxyz") for one in lines)
+        assert any(one.startswith("GROQ_API_KEY environment …abcd") for one in lines)
+        assert any(one.startswith("HF_TOKEN keyring …efgh") for one in lines)
+        assert "ANTHROPIC_API_KEY not set" in words(pilot)
+        assert "canary" not in shown(pilot)
+        assert "esc close" in words(pilot)
+
+
+async def test_one_key_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile, keyring: OneKeyring):
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        screen = await _opened(pilot)
+        entries = screen.query_one(OptionList)
+        entries.highlighted = entries.get_option_index(NAME)
+        await pilot.press("m")
+        await settled(pilot)
+        await settled(pilot)
+        assert f"{NAME} is out of" in words(pilot)
+        assert f"{NAME} keyring …wxyz" in words(pilot)
+        await pilot.press("m")
+        await settled(pilot)
+        assert f"{NAME} does not come from a .env." in words(pilot)
+    assert keyring.held == {NAME: CANARY}
+    assert env_file.text() == f"# mine\nTEACHER_PROVIDER=openai\n{NAME}= # work\n"
+
+
+async def test_without_a_keyring_the_vault_takes_it_and_a_closed_vault_leaves_the_file(home: Path, env_file: EnvFile):
+    before = env_file.text()
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        screen = await _opened(pilot)
+        entries = screen.query_one(OptionList)
+        entries.highlighted = entries.get_option_index(NAME)
+        await pilot.press("m")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, VaultScreen)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "The key is kept nowhere: the OS keyring is switched off" in words(pilot)
+        assert env_file.text() == before
+        await pilot.press("m")
+        await settled(pilot)
+        await pilot.press(*"correct horse", "enter", *"correct horse", "enter")
+        await settled(pilot)
+        await settled(pilot)
+        assert f"{NAME} vault …wxyz" in words(pilot)
+    (made,) = lookup._open.values()
+    assert made.read() == {NAME: CANARY}
+    assert CANARY not in files_text(home)
+
+
+async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: Path, keyring: OneKeyring):
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("a")
+        await settled(pilot)
+        entries = pilot.app.screen.query_one(OptionList)
+        entries.highlighted = entries.get_option_index("MISTRAL_API_KEY")
+        await pilot.press("enter")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, KeyEntryScreen)
+        await pilot.press(*"typed-canary-0123")
+        assert "canary" not in shown(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        await settled(pilot)
+        assert "MISTRAL_API_KEY is kept in the OS keyring." in words(pilot)
+        assert keyring.held == {"MISTRAL_API_KEY": "typed-canary-0123"}
+        assert isinstance(pilot.app, BitnetApp)
+        assert "typed-canary-0123" in pilot.app.typed_secrets
+        await pilot.press("x")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        await pilot.press("n")
+        await settled(pilot)
+        assert keyring.held
+        await pilot.press("x", "y")
+        await settled(pilot)
+        await settled(pilot)
+        assert "MISTRAL_API_KEY is forgotten." in words(pilot)
+        assert keyring.held == {}
+
+
+async def test_a_keyring_that_gives_no_answer_is_said_and_hides_nothing(
+    home: Path, env_file: EnvFile, monkeypatch: pytest.MonkeyPatch
+):
+    def silent(*_: object) -> dict[str, str]:
+        raise KeyringUnusable("silent")
+
+    monkeypatch.setattr(Keyring, "read", silent)
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        await _opened(pilot)
+        assert "The OS keyring gave no answer in 5 s; an encrypted vault takes" in words(pilot)
+        assert f"{NAME} plain text" in words(pilot)
