@@ -5,7 +5,13 @@ to a stage, `redaction.py` masks them. Imports nothing slow: `keyring` lives in 
 is imported when a vault is opened.
 """
 
-from bitnet_core.secrets.handover import FD_VARIABLE, child_environment, read_from_pipe, send
+from bitnet_core.secrets.handover import (
+    FD_VARIABLE,
+    child_environment,
+    environment_without_secrets,
+    read_from_pipe,
+    send,
+)
 from bitnet_core.secrets.lookup import (
     FoundSecret,
     KeyPlaces,
@@ -25,6 +31,7 @@ __all__ = [
     "Redactor",
     "VaultLocked",
     "child_environment",
+    "environment_without_secrets",
     "for_stage",
     "gather",
     "given_out",

@@ -15,7 +15,7 @@ _Result = TypeVar("_Result")
 _Found = TypeVar("_Found")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Job:
     work: Callable[[], Any]
     then: Callable[[Any], None]
@@ -37,7 +37,15 @@ class Attempted(Message):
 class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
     """One call at a time; `busy` while one is under way. A keyring may take its 5 s, the screen never waits."""
 
-    busy = False
+    _job: _Job | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._job is not None
+
+    def abandon(self) -> None:
+        """Care no more about what the call under way finds."""
+        self._job = None
 
     def attempt(
         self,
@@ -62,7 +70,7 @@ class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
         return cast("BitnetApp", self.app)
 
     def _begin(self, job: _Job) -> None:
-        self.busy = True
+        self._job = job
         self.run_worker(lambda: self._attempt(job), thread=True, group="keys", description="ask for keys")
 
     def _attempt(self, job: _Job) -> None:
@@ -76,7 +84,9 @@ class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
             self.post_message(Attempted(job, found))
 
     def on_attempted(self, message: Attempted) -> None:
-        self.busy = False
+        if message.job is not self._job:
+            return
+        self._job = None
         if message.locked is not None:
             self._open_vault(message.locked, message.job)
         elif message.problem:

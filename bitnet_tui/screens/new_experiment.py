@@ -1,18 +1,20 @@
 """A new experiment: name, teacher, student, budget. The key goes to the OS keyring or the vault, never to `.env`."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Button, Input, Label, Select
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.experiment import Workspace
 from bitnet_tui import keys
+from bitnet_tui.probing import Probe
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
@@ -28,6 +30,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="new.cancel"),
         Binding("ctrl+s", "create", "Create", id="new.create"),
+        Binding("ctrl+t", "test", "Test", id="new.test"),
         Binding("down", "app.focus_next", "Next field", show=False),
         Binding("up", "app.focus_previous", "Field before", show=False),
     ]
@@ -35,6 +38,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
     def __init__(self) -> None:
         super().__init__()
         self._fields = {field.name: field for field in new_form.fields()}
+        self._probe: Probe | None = None
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card new"):
@@ -50,6 +54,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             yield Painted(id="hint")
             yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
+                yield Button("Test", id="test")
                 yield Button("Cancel", id="cancel")
                 yield Button("Create", id="create")
 
@@ -61,12 +66,19 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         wanted = new_form.needed(provider)
         for name in self._fields:
             self.query_one(f"#row-{name}").display = name in wanted
+        self.query_one("#test").display = provider != "embedded"
         text, style = new_form.note(provider)
         self.query_one("#note", Painted).show((line(Span(text, style)),))
 
     def on_select_changed(self, event: Select.Changed) -> None:
         if event.select.id == f"field-{new_form.TEACHER}":
             self._fit(str(event.value))
+            self.query_one(f"#field-{new_form.MODEL}", Input).suggester = None
+            self._forget_answer()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if (event.input.id or "").removeprefix("field-") in new_form.ASKED:
+            self._forget_answer()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         name = (event.widget.id or "").removeprefix("field-")
@@ -76,6 +88,8 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
     def on_button_pressed(self, event: Button.Pressed) -> None:
         if event.button.id == "create":
             self.action_create()
+        elif event.button.id == "test":
+            self.action_test()
         else:
             self.action_cancel()
 
@@ -83,9 +97,44 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         self.app.action_focus_next()
 
     def action_cancel(self) -> None:
+        self._forget_answer()
         self.dismiss(None)
 
+    # -- asking the model before anything is made ------------------------------------------------------------------
+
+    def action_test(self) -> None:
+        values = self._values()
+        provider = values[new_form.TEACHER]
+        if self.busy or provider == "embedded":
+            return
+        wrong = new_form.problems(values, frozenset())
+        for name in (new_form.MODEL, new_form.ADDRESS):
+            if name in wrong and values.get(name, "") + provider == "custom":
+                self.query_one(f"#wrong-{name}", Label).update(wrong[name])
+        self.bitnet.typed_secrets.add(values[new_form.KEY])
+        self._probe = Probe(self.bitnet.home, **new_form.question(values))
+        self._say("Asking it for one token or two… esc gives up.", "label")
+        self.attempt(self._probe.run, self._answered, without="It was not asked")
+
+    def _answered(self, report: dict[str, Any]) -> None:
+        self._probe = None
+        self._say(*new_form.answer(report))
+        if report.get("models"):
+            self.query_one(f"#field-{new_form.MODEL}", Input).suggester = SuggestFromList(report["models"])
+
+    def _forget_answer(self) -> None:
+        """What is asked about has changed, or nobody waits for it any more."""
+        if self._probe is not None:
+            self._probe.give_up()
+            self._probe = None
+            self.abandon()
+        self._say("", "")
+
+    # -- making it -------------------------------------------------------------------------------------------------
+
     def action_create(self) -> None:
+        if self._probe is not None:
+            self._forget_answer()
         if self.busy:
             return
         values = self._values()
@@ -112,6 +161,10 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self.app.notify(sentence, title="API key", markup=False, timeout=8)
 
     def refused(self, problem: str) -> None:
+        if self._probe is not None:
+            self._probe = None
+            self._say(problem, "bad")
+            return
         self._say(f"{problem} Empty the field to create it without the key.", "bad")
         self.query_one(f"#field-{new_form.KEY}").focus()
 
@@ -125,7 +178,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         return True
 
     def _say(self, text: str, style: str) -> None:
-        self.query_one("#problem", Painted).show((line(Span(text, style)),))
+        self.query_one("#problem", Painted).show((line(Span(text, style)),) if text else ())
 
     def _values(self) -> dict[str, str]:
         return {name: _value(self.query_one(f"#field-{name}")) for name in self._fields}

@@ -6,6 +6,7 @@ Bounds and help come from the registry of settings. The key is no part of the `.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bitnet_core.config import Settings
 from bitnet_core.errors import UsageError
@@ -26,6 +27,9 @@ _LABELS = {
     "BUDGET_TOKENS": "Token budget",
 }
 FIELDS = tuple(_LABELS)
+ASKED = frozenset({TEACHER, MODEL, ADDRESS, KEY})
+"""Fields that decide who is asked by a test, and how."""
+_LISTED = 5
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PLAIN = re.compile(r"[\w./:@+,%=-]*", re.ASCII)
 
@@ -86,6 +90,42 @@ def note(provider_name: str) -> tuple[str, str]:
     if provider.logprobs == "no":
         return f"{provider.note} Traces can't be collected from it.", "warn"
     return provider.note, "label"
+
+
+def question(values: Mapping[str, str]) -> dict[str, str]:
+    """What a test has to know, of what is typed; fields that are not shown count as empty."""
+    provider = values[TEACHER]
+    shown = {name: values[name] if name in needed(provider) else "" for name in (MODEL, ADDRESS, KEY)}
+    return {"provider": provider, "model": shown[MODEL], "base_url": shown[ADDRESS], "key": shown[KEY]}
+
+
+def answer(report: Mapping[str, Any]) -> tuple[str, str]:
+    """What a probe found, in a sentence or two, and the style to say it in."""
+    problem = str(report.get("problem") or "")
+    if not report.get("reachable") or not report.get("key_accepted"):
+        return problem or "It gave no answer.", "bad"
+    models = report.get("models") or []
+    if not report.get("model"):
+        listed = ", ".join(models[:_LISTED]) + (", …" if len(models) > _LISTED else "")
+        return (f"It has {len(models)} models: {listed}. Name one.", "label") if models else (problem, "warn")
+    if not report.get("chat"):
+        return problem, "bad"
+    said = f"It answers in {report['latency_s']:.1f} s"
+    price = report.get("price_usd_per_million")
+    cost = (
+        f" ${price['input']:g} in and ${price['output']:g} out a million tokens."
+        if price and any(price.values())
+        else ""
+    )
+    if not report.get("logprobs"):
+        return f"{said}, but gives no logprobs: good for chat and the baseline alone.{cost}", "warn"
+    said += f", with logprobs of up to {report['largest_k']} candidates a token"
+    if report.get("logprob_mode") == "scaled":
+        return (
+            f"{said}, bent by the temperature: collect with KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1.{cost}",
+            "warn",
+        )
+    return f"{said}, true at any temperature.{cost}", "good"
 
 
 def problems(values: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]:
