@@ -19,7 +19,7 @@ from bitnet_core.providers.teacher import Identity, reader
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.journal import Entry, Journal
-from bitnet_core.traces.project import Projection, Rejected, project
+from bitnet_core.traces.project import Heard, Projection, Rejected, heard, project
 from bitnet_core.traces.prompts import Prompt, canonical_json
 from bitnet_core.traces.steps import TokenTable
 from bitnet_core.traces.tokenizer import StudentTokenizer
@@ -131,13 +131,17 @@ class Collection:
     def finish(self, request: Request, entry: Entry, result: ChatResult | None = None) -> FinishedSequence:
         """Both layers of one answer, or the reason why it can't be used. `result`: the entry, where it is read."""
         rendered = self.tokenizer.render_prompt(request.prompt.messages)
+        said: Heard | None = None
         projection: Projection | None = None
+        repairs: dict[str, int] = {}
         rejected = "" if entry.status == "ok" else entry.status
         if not rejected:
             try:
                 if result is None:
                     result = self.read(entry.body, self.table)
-                projection = self._project(result)
+                repairs |= result.repairs
+                said = self._heard(result, repairs)
+                projection = project(said, result.finish_reason, self.vocabulary)
             except (BadReply, Rejected) as error:
                 rejected = error.reason
             except ValueError:
@@ -154,21 +158,26 @@ class Collection:
             prompt_tokens=result.prompt_tokens if result else 0,
             completion_tokens=result.completion_tokens if result else 0,
             text_matches_bytes=bool(result and result.text_matches_bytes),
+            heard=said,
             projection=projection,
             rejected=rejected,
-            repairs=result.repairs if result else {},
+            repairs=repairs,
         )
 
-    def _project(self, result: ChatResult) -> Projection:
+    def _heard(self, result: ChatResult, repairs: dict[str, int]) -> Heard:
+        """What was said, if it can be used; of more candidates than were asked for, the likeliest stay."""
         if not result.steps:
             raise Rejected("no_logprobs")
         if not result.text_matches_bytes:
             raise Rejected("text_differs")
-        projection = project(result.steps, result.finish_reason, self.vocabulary)
-        unexplained = result.completion_tokens - len(result.steps) - projection.unreported
+        steps = result.steps.at_most(self.sampling.top_logprobs)
+        if steps is not result.steps:
+            repairs["surplus_candidates"] = int((result.steps.tops_NK >= 0).sum() - (steps.tops_NK >= 0).sum())
+        said = heard(steps, self.vocabulary)
+        unexplained = result.completion_tokens - len(steps) - sum(map(len, said.before.values()))
         if unexplained > _UNREPORTED_END:
             raise Rejected("logprobs_missing")
-        return projection
+        return said
 
     # -- shards --------------------------------------------------------------------------------------
 
@@ -193,8 +202,9 @@ class Collection:
     ) -> None:
         """Write the shard of these requests, all of one, unless it is there already, from the same answers."""
         index = self.shard_of(requests[0])
-        answered = [request for request in requests if journal.answered(request.key)]
-        metadata = self._metadata([request.key for request in answered], verdict)
+        statuses = {request.key: journal.get_status(request.key) for request in requests}
+        kept = [key for key, status in statuses.items() if status == "ok"]
+        metadata = self._metadata(kept, verdict, _hash(statuses))
         if not writer.shard_is_current(data_dir, index, metadata):
             origin = {
                 "provider": self.identity.provider.name,
@@ -212,7 +222,7 @@ class Collection:
             summary.add(counts)
         return summary
 
-    def _metadata(self, keys: Sequence[str], verdict: Verdict) -> schema.TraceMetadata:
+    def _metadata(self, keys: Sequence[str], verdict: Verdict, made_from: str = "") -> schema.TraceMetadata:
         return schema.TraceMetadata(
             schema_version=schema.SCHEMA_VERSION,
             tokenizer=self._redact(self.tokenizer.name),
@@ -226,6 +236,8 @@ class Collection:
             config_hash=self.config_hash,
             keys=keys,
             counts={},
+            projection=schema.PROJECTION_VERSION,
+            made_from=made_from,
             # Not how quick it was: a shard depends on its answers alone.
             probe={
                 name: self._redact(value) if isinstance(value, str) else value
@@ -283,6 +295,7 @@ class Summary:
             "rejected": dict(self.rejected),
             "repaired": dict(self.repairs),
             "candidates_merged": sums["merged"],
+            "candidates_unmapped": sums["unmapped"],
             "candidates_mean": sums["candidates"] / sums["rows"] if sums["rows"] else None,
             "steps_clamped": sums["clamped"],
             "rows_recut": sums["recut"],

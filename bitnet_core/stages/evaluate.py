@@ -20,7 +20,7 @@ from bitnet_core.stages.context import StageContext
 from bitnet_core.traces.dataset import TraceSet, load_traces
 from bitnet_core.traces.prompts import load_prompts
 from bitnet_core.traces.schema import SEQUENCES_FILE, TOKENIZER_FOLDER
-from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
+from bitnet_core.traces.tokenizer import WRITTEN_AGAIN, StudentTokenizer, load_tokenizer
 from bitnet_core.training import checkpoints
 from bitnet_core.training.batches import prepare
 from bitnet_core.training.checkpoints import Checkpoint
@@ -57,7 +57,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     baseline = _baseline(ctx)
     data = settings.maybe_path("KD_DATA_PATH") or ctx.experiment.data
     traces = load_traces(data, settings.int("MAX_TOPK"))
-    tokenizer = load_tokenizer(data / TOKENIZER_FOLDER)
+    tokenizer = load_tokenizer(data / TOKENIZER_FOLDER, fix=WRITTEN_AGAIN)
     _require_one_tokenizer(path, checkpoint, traces, tokenizer)
     _warn_of_mixed_scales(ctx)
     if baseline.get("model") != traces.teacher:

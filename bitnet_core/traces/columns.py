@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from bitnet_core.traces import schema
-from bitnet_core.traces.project import Projection, whole_text
+from bitnet_core.traces.project import Heard, Projection
 from bitnet_core.traces.schema import TraceMetadata
 from bitnet_core.traces.steps import Completion, TokenTable, settle
 
@@ -28,7 +28,11 @@ _MASS_OFF = 5e-4
 
 @dataclass(frozen=True)
 class FinishedSequence:
-    """One answered prompt in both layers; `projection` is None when it was rejected, for the reason given."""
+    """One answered prompt in both layers.
+
+    `heard` is None for an answer that can't be used, `projection` also for one that this student can't read;
+    `rejected` says why.
+    """
 
     prompt_idx: int
     sequence_hash: str
@@ -41,30 +45,44 @@ class FinishedSequence:
     prompt_tokens: int
     completion_tokens: int
     text_matches_bytes: bool
+    heard: Heard | None
     projection: Projection | None
     rejected: str = ""
     repairs: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def stream_text(self) -> str:
-        """The completion as the student reads it."""
-        if self.projection is None:
-            return ""
-        return whole_text(self.projection.steps, self.projection.before).decode("utf-8", errors="replace")
+
+@dataclass(frozen=True)
+class Told:
+    """A sequence that teacher space keeps."""
+
+    sequence: FinishedSequence
+    heard: Heard
 
 
 @dataclass(frozen=True)
-class Kept:
+class Kept(Told):
     """A sequence that was not rejected."""
 
-    sequence: FinishedSequence
-    steps: Completion
     projection: Projection
+
+    @property
+    def stream_text(self) -> str:
+        """The completion as the student reads it."""
+        return self.heard.text.decode("utf-8", errors="replace")
+
+
+def told(sequences: Sequence[FinishedSequence]) -> list[Told]:
+    """Those that any student may be able to use."""
+    return [Told(one, one.heard) for one in sequences if one.heard is not None]
 
 
 def kept(sequences: Sequence[FinishedSequence]) -> list[Kept]:
     """Those that have both layers."""
-    return [Kept(one, one.projection.steps, one.projection) for one in sequences if one.projection is not None]
+    return [
+        Kept(one, one.heard, one.projection)
+        for one in sequences
+        if one.heard is not None and one.projection is not None
+    ]
 
 
 def rounded(logprobs_NK: Float64, other_N: Float64) -> tuple[Float32, Float32]:
@@ -129,8 +147,9 @@ def _kd_part(one: Kept) -> dict[str, npt.NDArray[np.generic]]:
 
 
 def _texts(one: Kept) -> Iterator[str]:
-    spellings = one.steps.table.spellings
-    for number in one.steps.sampled_N[one.projection.step_idx_R].tolist():
+    steps = one.heard.steps
+    spellings = steps.table.spellings
+    for number in steps.sampled_N[one.projection.step_idx_R].tolist():
         yield spellings[number].decode("utf-8", errors="replace")
 
 
@@ -140,7 +159,7 @@ def stream_table(sequences: Sequence[Kept]) -> pa.Table:
         {
             "prompt_idx": [one.sequence.prompt_idx for one in sequences],
             "prompt_text": [one.sequence.rendered_prompt for one in sequences],
-            "completion_text": [one.sequence.stream_text for one in sequences],
+            "completion_text": [one.stream_text for one in sequences],
             "prompt_ids": [one.sequence.prompt_ids for one in sequences],
             "completion_ids": [one.projection.completion_ids_C for one in sequences],
             "is_struct": [one.projection.is_struct_C for one in sequences],
@@ -151,29 +170,30 @@ def stream_table(sequences: Sequence[Kept]) -> pa.Table:
     )
 
 
-def step_table(sequences: Sequence[Kept], top_k: int) -> pa.Table:
+def step_table(sequences: Sequence[Told], top_k: int) -> pa.Table:
     """Teacher space: every step, with candidates by their bytes."""
-    spelled = {id(one.steps.table): one.steps.table for one in sequences}
+    spelled = {id(one.heard.steps.table): one.heard.steps.table for one in sequences}
+    # Other answers may be read meanwhile, and the tables grow: what is padded with is the end of what was taken here.
     arrays = {key: _spellings(table) for key, table in spelled.items()}
-    parts = [_step_part(one.steps, top_k) for one in sequences]
+    parts = [_step_part(one.heard.steps, top_k, len(arrays[id(one.heard.steps.table)]) - 1) for one in sequences]
     if not parts:
         return schema.teacher_steps(top_k).empty_table()
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     top_bytes = pa.concat_arrays(
         [
-            arrays[id(one.steps.table)].take(pa.array(part["tops"].ravel()))
+            arrays[id(one.heard.steps.table)].take(pa.array(part["tops"].ravel()))
             for one, part in zip(sequences, parts, strict=True)
         ]
     )
     token_bytes = pa.concat_arrays(
-        [arrays[id(one.steps.table)].take(pa.array(one.steps.sampled_N)) for one in sequences]
+        [arrays[id(one.heard.steps.table)].take(pa.array(one.heard.steps.sampled_N)) for one in sequences]
     )
     return pa.table(
         {
             "prompt_idx": _repeated(
-                [one.sequence.prompt_idx for one in sequences], [len(one.steps) for one in sequences]
+                [one.sequence.prompt_idx for one in sequences], [len(one.heard.steps) for one in sequences]
             ),
-            "step_idx": np.concatenate([np.arange(len(one.steps), dtype=np.int32) for one in sequences]),
+            "step_idx": np.concatenate([np.arange(len(one.heard.steps), dtype=np.int32) for one in sequences]),
             "token_id": joined["token_id"],
             "token_bytes": token_bytes,
             "logprob": joined["logprob"],
@@ -184,25 +204,25 @@ def step_table(sequences: Sequence[Kept], top_k: int) -> pa.Table:
             "mass_clamped": pa.array(joined["clamped"]),
             "sampled_in_top": pa.array(joined["listed"]),
             "bytes_before": [
-                one.projection.before.get(row, b"") for one in sequences for row in range(len(one.steps))
+                one.heard.before.get(row, b"") for one in sequences for row in range(len(one.heard.steps))
             ],
         },
         schema=schema.teacher_steps(top_k),
     )
 
 
-def _step_part(steps: Completion, top_k: int) -> dict[str, npt.NDArray[np.generic]]:
+def _step_part(steps: Completion, top_k: int, padding: int) -> dict[str, npt.NDArray[np.generic]]:
     wide = max(0, top_k - steps.tops_NK.shape[1])
-    tops_NK = np.pad(steps.tops_NK[:, :top_k], ((0, 0), (0, wide)), constant_values=-1)
-    raw_NK = np.pad(steps.top_logprobs_NK[:, :top_k], ((0, 0), (0, wide)), constant_values=-np.inf)
+    tops_NK = np.pad(steps.tops_NK, ((0, 0), (0, wide)), constant_values=-1)
     settled = settle(steps.top_logprobs_NK)
-    logprobs_NK, other_N = rounded(raw_NK, settled.other_N)
+    settled_NK = np.pad(settled.logprobs_NK, ((0, 0), (0, wide)), constant_values=-np.inf)
+    logprobs_NK, other_N = rounded(settled_NK, settled.other_N)
     ids = np.array(steps.table.ids, np.int32)
     return {
         "token_id": ids[steps.sampled_N],
-        "logprob": (np.round(steps.logprobs_N * _FINE) / _FINE).astype(np.float32),
+        "logprob": np.minimum(np.round(steps.logprobs_N * _FINE) / _FINE, 0.0).astype(np.float32),
         "count": (tops_NK >= 0).sum(axis=1).astype(np.int32),
-        "tops": np.where(tops_NK >= 0, tops_NK, len(steps.table.ids)),
+        "tops": np.where(tops_NK >= 0, tops_NK, padding),
         "logprobs": logprobs_NK,
         "other": other_N,
         "clamped": settled.clamped_N,

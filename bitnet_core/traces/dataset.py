@@ -30,7 +30,7 @@ Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
 _HELDOUT_ONE_IN = 10
-_LAYOUT = 1  # of the cached file; another number makes it anew
+_LAYOUT = 2  # of the cached file; another number makes it anew
 _BATCH_TOKENS = 1 << 16
 _KEPT_DAYS = 30
 _CACHED = pa.schema(
@@ -280,7 +280,10 @@ def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _assemble(window: Window, top_k: int) -> pa.RecordBatch:
-    """Scatter the KD rows of a faultless window over the completions of its sequences."""
+    """Scatter the KD rows of a faultless window over the completions of its sequences.
+
+    What was rounded apart on the way to the disk makes 1 again.
+    """
     completions, ids = window.completions, window.topk_ids
     tokens = len(completions.values)
     at_N = completions.starts[window.sequence_N] + window.column("stream_pos")
@@ -293,9 +296,13 @@ def _assemble(window: Window, top_k: int) -> pa.RecordBatch:
     topk_ids_CK = np.zeros((tokens, top_k), np.int32)
     topk_ids_CK[places] = ids.values[kept_M]
     topk_logprobs_CK = np.full((tokens, top_k), -np.inf, np.float32)
-    topk_logprobs_CK[places] = window.topk_logprobs.values[kept_M]
+    logprobs_M = window.topk_logprobs.values.astype(np.float64)
     other_N = window.column("other_logprob").astype(np.float64)
-    np.logaddexp.at(other_N, owner_M[~kept_M], window.topk_logprobs.values[~kept_M].astype(np.float64))
+    excess_N = np.log(np.bincount(owner_M, np.exp(logprobs_M), minlength=len(other_N)) + np.exp(other_N))
+    logprobs_M -= excess_N[owner_M]
+    other_N -= excess_N
+    topk_logprobs_CK[places] = logprobs_M[kept_M]
+    np.logaddexp.at(other_N, owner_M[~kept_M], logprobs_M[~kept_M])
     other_C = np.zeros(tokens, np.float32)
     other_C[at_N] = np.minimum(other_N, 0.0)
 

@@ -20,7 +20,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.traces import schema
 from bitnet_core.traces.dataset import is_heldout
 from bitnet_core.traces.shards import Shard, Window, require_one_configuration, shards_in
-from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
+from bitnet_core.traces.tokenizer import WRITTEN_AGAIN, StudentTokenizer, load_tokenizer
 
 _EDGES = (0.0, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of the histogram of the other mass, that is of 1 − the coverage of the top-k."""
@@ -255,7 +255,7 @@ def _other_text(window: Window, tokenizer: StudentTokenizer) -> list[int]:
 
 def _tokenizer(data_dir: Path) -> StudentTokenizer | None:
     folder = data_dir / schema.TOKENIZER_FOLDER
-    return load_tokenizer(folder) if folder.is_dir() else None
+    return load_tokenizer(folder, fix=WRITTEN_AGAIN) if folder.is_dir() else None
 
 
 # -- show --------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Teacher space -> student space, for any student tokenizer (DESIGN §6).
 
-The student reads the whole completion as its own tokenizer cuts it. Where a student token starts with a teacher
-token it carries that step's candidates, each as its first student sub-token; where both cuts and vocabularies
-agree, bit for bit. Whole completions are arrays here, so that millions of steps take minutes. Pure: knows no files
-and no providers.
+What the teacher said is sound or not whoever the student is (`heard`); the student then reads the whole completion as
+its own tokenizer cuts it (`project`). Where a student token starts with a teacher token it carries that step's
+candidates, each as its first student sub-token; where both cuts and vocabularies agree, bit for bit. Whole
+completions are arrays here, so that millions of steps take minutes. Pure: knows no files and no providers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bitnet_core.traces.steps import Completion, fault_of, log_sum_exp, settle
+from bitnet_core.traces.steps import Completion, Settled, fault_of, log_sum_exp, settle
 from bitnet_core.traces.struct import structural_bytes, structural_tokens
-from bitnet_core.traces.tokenizer import NoToken
+from bitnet_core.traces.tokenizer import NoToken, StudentTokenizer
 from bitnet_core.traces.vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]
@@ -28,6 +28,19 @@ class Rejected(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What the teacher said, usable for any student."""
+
+    steps: Completion
+    """With tokens as they really were."""
+    before: Mapping[int, bytes]
+    """Bytes of tokens that the server did not report, by the step that they stand before."""
+    text: bytes
+    same: bool
+    """Whether all tokens are of the student's own vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +63,8 @@ class Projection:
     """Candidates that became the same student token as another one of their step."""
     unmapped: int
     """Candidates that the student's vocabulary can't spell; their mass is in Other."""
-    unreported: int
-    """Bytes that belong to tokens the server did not report; the student's positions there carry CE alone."""
-    steps: Completion
-    """What it was made from, with tokens as they really were."""
-    before: Mapping[int, bytes]
-    """The unreported bytes, by the step that they stand before."""
+    stream_bytes: int
+    """Bytes of text that the stream's tokens stand for."""
 
     def __len__(self) -> int:
         return len(self.stream_pos_R)
@@ -68,50 +77,61 @@ class _Parts:
     lengths_P: Int64
     step_P: Int64
     """Of unreported bytes: -1."""
-    steps: Completion
+    spelled_N: Int64
+    """Bytes of each step's token."""
     ends: bool
 
 
-def project(
-    completion: Completion,
-    finish_reason: str,
-    vocabulary: Vocabulary,
-    before: Mapping[int, bytes] | None = None,
-) -> Projection:
-    """Project one completion. `finish_reason` "stop" means that the teacher chose to end.
+def heard(completion: Completion, vocabulary: Vocabulary, before: Mapping[int, bytes] | None = None) -> Heard:
+    """Hold the teacher's steps against each other.
 
     `before`: bytes that stand before a step's token and belong to none, where that is known already. Raises Rejected
-    with a code for steps that can't be used; never leaves a step out.
+    with a code for steps that can't be used; never leaves one out.
     """
     reason = fault_of(completion)
     if reason is not None:
         raise Rejected(reason)
+    same = vocabulary.is_of(completion)
     if before is None:
-        completion, before = _held_back(completion, vocabulary)
-    data = whole_text(completion, before)
-    if not data:
+        completion, before = _held_back(completion, vocabulary.tokenizer if same else None)
+    text = _whole_text(completion, before)
+    if not text:
         raise Rejected("empty_completion")
-    parts = _parts(completion, before)
+    spellings = completion.table.spellings
+    if not all(spellings[number] for number in completion.sampled_N[:-1].tolist()):
+        raise Rejected("control_token")
+    return Heard(completion, before, text, same)
+
+
+def project(said: Heard, finish_reason: str, vocabulary: Vocabulary, settled: Settled | None = None) -> Projection:
+    """Project one completion. `finish_reason` "stop" means that the teacher chose to end.
+
+    `settled`: the masses, where they are known already. Raises Rejected where the student can't read the completion.
+    """
+    parts = _parts(said)
     tokenizer = vocabulary.tokenizer
     try:
-        ids = tokenizer.encode_bytes(data)
+        ids = tokenizer.encode_bytes(said.text)
     except NoToken as error:
         raise Rejected("byte_without_token") from error
     lengths_C = vocabulary.lengths(np.array(ids, np.int32))
     position_R, step_R, last_R, tail_R = _aligned(lengths_C, parts)
-    struct = structural_tokens(structural_bytes(data), lengths_C.tolist())
+    struct = structural_tokens(structural_bytes(said.text), lengths_C.tolist())
     if parts.ends or finish_reason == "stop":
         if parts.ends:
-            final = len(completion) - 1
+            final = len(said.steps) - 1
             position_R = np.append(position_R, len(ids))
             step_R, last_R, tail_R = np.append(step_R, final), np.append(last_R, final), np.append(tail_R, 0)
         ids.append(tokenizer.eos_id)
         struct.append(False)
     completion_ids_C = np.array(ids, np.int32)
-    settled = settle(parts.steps.top_logprobs_NK)
-    firsts = vocabulary.firsts()
-    rows = _rows(parts.steps, firsts, settled.logprobs_NK, settled.other_N, step_R)
-    recut = _observe(rows, parts.steps, firsts, completion_ids_C[position_R], step_R, last_R, tail_R)
+    settled = settle(said.steps.top_logprobs_NK) if settled is None else settled
+    firsts = vocabulary.firsts(same=said.same)
+    rows = _rows(said.steps, firsts, settled, step_R)
+    whole_R = parts.spelled_N[step_R] == tail_R
+    recut = _observe(rows, said.steps, firsts, completion_ids_C[position_R], step_R, last_R, tail_R, whole_R)
+    if (rows.ids_RK < 0).all(axis=1).any():
+        raise Rejected("unknown_candidates")
     merged = _merge(rows)
     _order(rows)
     return Projection(
@@ -127,16 +147,14 @@ def project(
         recut=int(recut[position_R < len(lengths_C)].sum()),
         merged=merged,
         unmapped=rows.unmapped,
-        unreported=sum(map(len, before.values())),
-        steps=completion,
-        before=before,
+        stream_bytes=int(lengths_C.sum()),
     )
 
 
 # -- the teacher's cut -----------------------------------------------------------------------------------
 
 
-def whole_text(completion: Completion, before: Mapping[int, bytes]) -> bytes:
+def _whole_text(completion: Completion, before: Mapping[int, bytes]) -> bytes:
     """The completion's bytes, those included that belong to no reported token."""
     spellings = completion.table.spellings
     if not before:
@@ -146,45 +164,44 @@ def whole_text(completion: Completion, before: Mapping[int, bytes]) -> bytes:
     )
 
 
-def _held_back(completion: Completion, vocabulary: Vocabulary) -> tuple[Completion, dict[int, bytes]]:
+def _held_back(completion: Completion, own: StudentTokenizer | None) -> tuple[Completion, dict[int, bytes]]:
     """The completion with its tokens as they really were, and the bytes that were said before some of them.
 
     llama.cpp holds a token back while the text ends inside a character, and reports the last token of the
-    character with all its bytes and no step for those before.
+    character with all its bytes and no step for those before. `own`: the teacher's tokenizer, where it is known.
     """
     before: dict[int, bytes] = {}
     changed_N = completion.sampled_N.copy()
     spellings = completion.table.spellings
     for row, number in enumerate(completion.sampled_N.tolist()):
-        last = _really(completion, row, number, vocabulary)
+        last = _really(completion, row, number, own)
         if last is not None:
             changed_N[row] = last
             before[row] = spellings[number].removesuffix(spellings[last])
     return (replace(completion, sampled_N=changed_N), before) if before else (completion, before)
 
 
-def _parts(completion: Completion, before: Mapping[int, bytes]) -> _Parts:
+def _parts(said: Heard) -> _Parts:
     """Its tokens in bytes; an end without bytes is taken off."""
-    spellings = completion.table.spellings
-    spelled = [len(spellings[number]) for number in completion.sampled_N.tolist()]
+    spellings = said.steps.table.spellings
+    spelled = [len(spellings[number]) for number in said.steps.sampled_N.tolist()]
+    spelled_N = np.array(spelled, np.int64)
     ends = spelled[-1] == 0
     body = spelled[:-1] if ends else spelled
-    if not all(body):
-        raise Rejected("control_token")
-    if not before:
-        return _Parts(np.array(body, np.int64), np.arange(len(body)), completion, ends)
+    if not said.before:
+        return _Parts(np.array(body, np.int64), np.arange(len(body)), spelled_N, ends)
     lengths: list[int] = []
     steps: list[int] = []
     for row, length in enumerate(body):
-        if row in before:
-            lengths.append(len(before[row]))
+        if row in said.before:
+            lengths.append(len(said.before[row]))
             steps.append(-1)
         lengths.append(length)
         steps.append(row)
-    return _Parts(np.array(lengths, np.int64), np.array(steps, np.int64), completion, ends)
+    return _Parts(np.array(lengths, np.int64), np.array(steps, np.int64), spelled_N, ends)
 
 
-def _really(completion: Completion, row: int, number: int, vocabulary: Vocabulary) -> int | None:
+def _really(completion: Completion, row: int, number: int, own: StudentTokenizer | None) -> int | None:
     """The number of the token that was sampled, where it is said with the bytes of others before it."""
     table = completion.table
     index, data = table.ids[number], table.spellings[number]
@@ -193,9 +210,8 @@ def _really(completion: Completion, row: int, number: int, vocabulary: Vocabular
     for other in completion.tops_NK[row].tolist():
         if other >= 0 and other != number and table.ids[other] == index and _is_end(table.spellings[other], data):
             return int(other)
-    tokenizer = vocabulary.tokenizer
-    if vocabulary.same and index < tokenizer.vocab_size and index not in tokenizer.special_ids:
-        known = tokenizer.token_bytes(index)
+    if own is not None and index < own.vocab_size and index not in own.special_ids:
+        known = own.token_bytes(index)
         if _is_end(known, data):
             return table.number(index, known)
     return None
@@ -234,46 +250,57 @@ class _Rows:
     ids_RK: Int32
     logprobs_RK: Float64
     other_R: Float64
+    told_RK: Float64
+    """The candidates' masses before those without a token of the student's gave theirs to Other."""
     unmapped: int
 
 
-def _rows(steps: Completion, firsts: Int32, logprobs_NK: Float64, other_N: Float64, step_R: Int64) -> _Rows:
+def _rows(steps: Completion, firsts: Int32, settled: Settled, step_R: Int64) -> _Rows:
     """Of each row, in the student's tokens; what it has none for gives its mass to Other.
 
     A column more than there are candidates: a token sampled outside of them may need it.
     """
     numbers_RK = np.pad(steps.tops_NK[step_R], ((0, 0), (0, 1)), constant_values=-1)
     ids_RK = np.where(numbers_RK >= 0, firsts[numbers_RK], -1).astype(np.int32)
-    logprobs_RK = np.pad(logprobs_NK[step_R], ((0, 0), (0, 1)), constant_values=-np.inf)
-    other_R = other_N[step_R].copy()
+    told_RK = np.pad(settled.logprobs_NK[step_R], ((0, 0), (0, 1)), constant_values=-np.inf)
+    other_R = settled.other_N[step_R].copy()
     lost_RK = (ids_RK < 0) & (numbers_RK >= 0)
+    logprobs_RK = told_RK
     if lost_RK.any():
-        if (ids_RK < 0).all(axis=1).any():
-            raise Rejected("unknown_candidates")
-        logprobs_RK[lost_RK] = -np.inf
+        logprobs_RK = np.where(lost_RK, -np.inf, told_RK)
         part = np.flatnonzero(lost_RK.any(axis=1))
         other_R[part] = settle(logprobs_RK[part]).other_N
-    return _Rows(numbers_RK, ids_RK, logprobs_RK, other_R, unmapped=int(lost_RK.sum()))
+    return _Rows(numbers_RK, ids_RK, logprobs_RK, other_R, told_RK, unmapped=int(lost_RK.sum()))
 
 
 def _observe(
-    rows: _Rows, steps: Completion, firsts: Int32, ids_R: Int32, step_R: Int64, last_R: Int64, tail_R: Int64
+    rows: _Rows,
+    steps: Completion,
+    firsts: Int32,
+    ids_R: Int32,
+    step_R: Int64,
+    last_R: Int64,
+    tail_R: Int64,
+    whole_R: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
     """Give the observed candidate the stream's real token; which rows that changed.
 
     Shorter than the teacher's token, or another cut of it, the token takes its whole mass; longer, it takes the
-    product over the steps that it spans, and what the first one had beyond that goes to Other.
+    product over the steps that it spans, and what the first one had beyond that goes to Other. A token sampled
+    outside the list gets a place of its own where the student's token is not the `whole` of it, or stands in the row
+    for others already.
     """
     sampled_R = steps.sampled_N[step_R]
     at_RK = rows.numbers_RK == sampled_R[:, None]
     listed_R = at_RK.any(axis=1)
     column_R = np.where(listed_R, at_RK.argmax(axis=1), rows.ids_RK.shape[1] - 1)
     changed_R: npt.NDArray[np.bool_] = firsts[sampled_R] != ids_R
-    special = np.flatnonzero(changed_R)
+    kin_R = ~listed_R & (rows.ids_RK == ids_R[:, None]).any(axis=1)
+    special = np.flatnonzero(changed_R | kin_R | (~listed_R & ~whole_R))
     if not len(special):
         return changed_R
     columns = column_R[special]
-    observed = rows.logprobs_RK[special, columns]
+    observed = rows.told_RK[special, columns]
     # Sampled outside the list: its mass is a part of Other until it gets a place of its own.
     outside = np.minimum(steps.logprobs_N[step_R[special]], rows.other_R[special])
     mass = np.where(listed_R[special], observed, outside)

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
+PROJECTION_VERSION = 2
+"""Of the way from an answer to rows: shards made in another way are made again, from what is kept."""
 METADATA_KEY = b"bitnet"
 
 SEQUENCES_FILE = "sequences.parquet"
@@ -135,6 +137,10 @@ class TraceMetadata:
     counts: Mapping[str, float]
     probe: Mapping[str, Any] = field(default_factory=dict)
     """What the teacher was found to give before the first answer was paid for."""
+    projection: int = 1
+    """The PROJECTION_VERSION that made the file."""
+    made_from: str = ""
+    """Hash of what a shard was made from: the statuses of its answers, or, projected, its shard of teacher space."""
 
     def as_key_values(self) -> dict[str, str]:
         """For a Parquet file's own metadata."""

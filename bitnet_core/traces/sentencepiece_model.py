@@ -10,8 +10,8 @@ _CONTROL, _USER = 3, 4
 _UNIGRAM = 1
 
 
-def read_model(path: Path) -> Tokenizer:
-    """BPE and Unigram models; BitnetError for a file that is neither."""
+def read_model(path: Path, fix: str) -> Tokenizer:
+    """BPE and Unigram models; BitnetError, with its `fix`, for a file that is neither."""
     # Seconds to import, and needed for this alone.
     from transformers.convert_slow_tokenizer import SentencePieceExtractor
     from transformers.tokenization_utils_base import generate_merges
@@ -21,10 +21,12 @@ def read_model(path: Path) -> Tokenizer:
         told = extractor.extract(None)
     except Exception as error:
         # protobuf's errors for a file that is something else are of its own family.
-        raise BitnetError(f"{path} is no SentencePiece model; correct TOKENIZER_NAME.") from error
+        raise BitnetError(f"{path} is no SentencePiece model; {fix}.") from error
     pieces = extractor.proto.pieces
     if not pieces:
-        raise BitnetError(f"{path} is no SentencePiece model; correct TOKENIZER_NAME.")
+        raise BitnetError(f"{path} is no SentencePiece model; {fix}.")
+    if extractor.proto.trainer_spec.treat_whitespace_as_suffix:
+        raise BitnetError(f"{path} puts spaces behind words, which is not supported; {fix}.")
     unknown = pieces[extractor.proto.trainer_spec.unk_id].piece
     fallback = extractor.proto.trainer_spec.byte_fallback
     if extractor.proto.trainer_spec.model_type == _UNIGRAM:

@@ -7,7 +7,7 @@ of steps cost neither objects nor time. Pure: no tokenizer, no provider, no file
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +32,6 @@ class TeacherStep:
     top_logprobs: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class Mass:
-    """Logprobs that sum to at most 1 - EPSILON, and the log of what is left."""
-
-    logprobs: tuple[float, ...]
-    other: float
-    clamped: bool
-
-
 def fault(step: TeacherStep) -> str | None:
     """Why the step's numbers can't be used, as a short code for the counts; None when they can."""
     if not step.top_logprobs:
@@ -55,15 +46,6 @@ def fault(step: TeacherStep) -> str | None:
     if step.logprob > _GARBAGE_MASS or log_sum_exp(step.top_logprobs) > _GARBAGE_MASS:
         return "mass_above_one"
     return None
-
-
-def settle_mass(logprobs: Sequence[float]) -> Mass:
-    """Leave logprobs as they are where Other has room; else scale them down so that Other = log EPSILON."""
-    total = log_sum_exp(logprobs)
-    if total <= _TOP:
-        return Mass(tuple(logprobs), math.log(-math.expm1(total)), clamped=False)
-    excess = total - _TOP
-    return Mass(tuple(logprob - excess for logprob in logprobs), math.log(EPSILON), clamped=True)
 
 
 def log_sum_exp(logprobs: Sequence[float]) -> float:
@@ -158,6 +140,16 @@ class Completion:
             top_logprobs=tuple(self.top_logprobs_NK[row][kept].tolist()),
         )
 
+    def at_most(self, most: int) -> "Completion":
+        """With the `most` likeliest candidates of each step; the sampled one stays, in the place of the last."""
+        if self.tops_NK.shape[1] <= most:
+            return self
+        tops_NK, top_logprobs_NK = self.tops_NK[:, :most].copy(), self.top_logprobs_NK[:, :most].copy()
+        rows, columns = np.nonzero(self.tops_NK[:, most:] == self.sampled_N[:, None])
+        tops_NK[rows, -1] = self.sampled_N[rows]
+        top_logprobs_NK[rows, -1] = self.top_logprobs_NK[rows, most + columns]
+        return replace(self, tops_NK=tops_NK, top_logprobs_NK=top_logprobs_NK)
+
     def text(self) -> bytes:
         """The bytes of all sampled tokens, joined."""
         return b"".join(self.table.spellings[number] for number in self.sampled_N.tolist())
@@ -180,7 +172,7 @@ def fault_of(completion: Completion) -> str | None:
 
 @dataclass(frozen=True)
 class Settled:
-    """`settle_mass` of every step: logprobs that sum to at most 1 - EPSILON, and the log of what is left."""
+    """Logprobs of every step that sum to at most 1 - EPSILON, and the log of what is left."""
 
     logprobs_NK: npt.NDArray[np.float64]
     other_N: npt.NDArray[np.float64]
@@ -188,15 +180,30 @@ class Settled:
 
 
 def settle(logprobs_NK: npt.NDArray[np.float64]) -> Settled:
-    """As `settle_mass`, row by row; padding is -inf."""
-    highest_N1 = logprobs_NK.max(axis=1, keepdims=True, initial=-1e300)
-    total_N = highest_N1[:, 0] + np.log(np.exp(logprobs_NK - highest_N1).sum(axis=1))
+    """Leave logprobs as they are where Other has room; else scale them down so that Other = log EPSILON.
+
+    Row by row; padding is -inf.
+    """
+    total_N = _log_sum(logprobs_NK)
     clamped_N = total_N > _TOP
     excess_N = np.where(clamped_N, total_N - _TOP, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         other_N = np.where(clamped_N, math.log(EPSILON), np.log(-np.expm1(np.minimum(total_N, _TOP))))
     settled_NK = np.where(clamped_N[:, None], logprobs_NK - excess_N[:, None], logprobs_NK)
     return Settled(settled_NK, other_N, clamped_N)
+
+
+def balanced(logprobs_NK: npt.NDArray[np.float64], other_N: npt.NDArray[np.float64]) -> Settled:
+    """Logprobs and Other that were rounded apart, scaled alike so that they make 1 again."""
+    excess_N = _log_sum(np.column_stack([logprobs_NK, other_N]))
+    return Settled(logprobs_NK - excess_N[:, None], other_N - excess_N, np.zeros(len(other_N), np.bool_))
+
+
+def _log_sum(logprobs_NK: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    highest_N1 = logprobs_NK.max(axis=1, keepdims=True, initial=-1e300)
+    with np.errstate(divide="ignore"):  # a row of nothing
+        total_N: npt.NDArray[np.float64] = highest_N1[:, 0] + np.log(np.exp(logprobs_NK - highest_N1).sum(axis=1))
+    return total_N
 
 
 def _sortable(logprob: float) -> float:

@@ -30,7 +30,12 @@ TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
 _SPACE = "▁"
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_FILE_SUFFIXES = (".json", ".model")
+_KINDS = ("BPE", "Unigram")
+_CORRECT = "correct TOKENIZER_NAME or leave it empty"
+WRITTEN_AGAIN = "run `bitnet collect` to write it again"
+"""What helps where the tokenizer is a trace set's own."""
 _USUAL_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<eos>")
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 _ANCHORS = ("\n", "a", "\x01", ".")
@@ -39,6 +44,10 @@ _ANCHORS = ("\n", "a", "\x01", ".")
 
 class NoToken(BitnetError):
     """A byte that the vocabulary can't spell."""
+
+
+class NoTemplate(BitnetError):
+    """The tokenizer brings no chat template, and none was given."""
 
 
 class StudentTokenizer:
@@ -56,7 +65,8 @@ class StudentTokenizer:
         self.special_tokens = dict(special_tokens)
         self.template = template
         eos_token = self.special_tokens["eos_token"]
-        self.vocab_size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+        # Some vocabularies have gaps in their ids.
+        self.vocab_size: int = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
         eos_id = tokenizer.token_to_id(eos_token)
         if eos_id is None:
             raise BitnetError(
@@ -66,8 +76,11 @@ class StudentTokenizer:
         self._tokenizer = tokenizer
         self._plain = Tokenizer.from_str(tokenizer.to_str())
         self._plain.encode_special_tokens = True
+        # The end and what is unknown are no text, whatever the file says of them.
+        unknown_id = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "<unk>")
         self.special_ids = frozenset(
-            index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special
+            [index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+            + [eos_id, *([] if unknown_id is None else [unknown_id])]
         )
         self._template = _environment().from_string(template)
         self._longest = max(map(len, self.ids_by_bytes))
@@ -82,28 +95,44 @@ class StudentTokenizer:
         """Ids of text that somebody said, whose bytes join to it exactly.
 
         A special token's spelling is plain characters here, and no tokenizer's leading space comes in: the text is
-        cut as it would be in the middle of another. What a normaliser would change is cut by the longest token.
+        cut as it would be in the middle of another. The characters that a normaliser would change, and those alone,
+        are cut by the longest token.
         """
         data = text.encode()
         ids = list(self._plain.encode(text, add_special_tokens=False).ids)
-        if b"".join(map(self.token_bytes, ids)) == data:
+        if self._spells(ids, data):
             return ids
         for anchor in _ANCHORS:
-            ids = self._behind(anchor, text, data)
-            if ids:
-                return ids
+            found = self._behind(anchor, text)
+            if found is not None and self._spells(found, data):
+                return found
         return self._longest_tokens(data)
 
-    def _behind(self, anchor: str, text: str, data: bytes) -> list[int]:
-        """Ids of `text` where it stands behind `anchor`; none where the boundary between them does not hold."""
-        ids = list(self._plain.encode(anchor + text, add_special_tokens=False).ids)
-        left = len(data)
-        for place in range(len(ids) - 1, -1, -1):
-            left -= len(self.token_bytes(ids[place]))
-            if left <= 0:
-                found = ids[place:]
-                return found if left == 0 and b"".join(map(self.token_bytes, found)) == data else []
-        return []
+    def _spells(self, ids: Sequence[int], data: bytes) -> bool:
+        return b"".join(map(self.text_bytes, ids)) == data
+
+    def _behind(self, anchor: str, text: str) -> list[int] | None:
+        """Ids of `text` where it stands behind `anchor`; None where the boundary between them does not hold."""
+        encoded = self._plain.encode(anchor + text, add_special_tokens=False)
+        ids: list[int] = []
+        begin = end = len(anchor)
+        group: list[int] = []
+        for index, (first, last) in zip(encoded.ids, encoded.offsets, strict=True):
+            if last <= len(anchor):
+                continue
+            if first < len(anchor):
+                return None
+            if first >= end:  # no character is shared with the token before
+                ids += self._mended(group, text[begin - len(anchor) : first - len(anchor)])
+                group, begin = [], first
+            group.append(index)
+            end = max(end, last)
+        return ids + self._mended(group, text[begin - len(anchor) :])
+
+    def _mended(self, ids: list[int], text: str) -> list[int]:
+        """The ids where they are what was said; else the longest tokens that are."""
+        data = text.encode()
+        return ids if self._spells(ids, data) else self._longest_tokens(data)
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Ids whose bytes join to `data`, also where it is no valid UTF-8 (a completion cut inside a character).
@@ -142,12 +171,24 @@ class StudentTokenizer:
 
     @cached_property
     def ids_by_bytes(self) -> dict[bytes, int]:
-        """Ordinary tokens by their bytes (special ones are left out); the lowest id wins."""
+        """Ordinary tokens by their bytes; of two, one that is no byte piece wins, then the lowest id.
+
+        `<0x2E>` stands for bytes that have no piece: a tokenizer that has `.` never says it.
+        """
         table: dict[bytes, int] = {}
-        for index, data in enumerate(self._bytes_by_id):
-            if index not in self.special_ids:
-                table.setdefault(data, index)
+        pieces = self._byte_pieces
+        for later in (False, True):
+            for index, data in enumerate(self._bytes_by_id):
+                if data and index not in self.special_ids and (index in pieces) == later:
+                    table.setdefault(data, index)
         return table
+
+    @cached_property
+    def _byte_pieces(self) -> frozenset[int]:
+        if not _has_pieces(self._tokenizer):
+            return frozenset()
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
+        return frozenset(index for token, index in vocabulary.items() if _BYTE_PIECE.fullmatch(token))
 
     @cached_property
     def _bytes_by_id(self) -> list[bytes]:
@@ -208,21 +249,22 @@ class StudentTokenizer:
         files.write_json(folder / CONFIG_FILE, config)
 
 
-def load_tokenizer(source: Path | str, template: str = "") -> StudentTokenizer:
+def load_tokenizer(source: Path | str, template: str = "", *, fix: str = _CORRECT) -> StudentTokenizer:
     """The tokenizer of a folder, a `tokenizer.json`, a SentencePiece `.model` file, or a name on the hub.
 
-    `template` stands in for the tokenizer's own chat template. BitnetError says what is missing and what to do.
+    `template` stands in for the tokenizer's own chat template; `fix` is what the user would do
+    about a wrong one. BitnetError says what is missing and what to do.
     """
+    if source == "":
+        raise BitnetError(f"No tokenizer is named; {fix}: a folder, a file or a name on the hub.")
     path = Path(source).expanduser()
     if path.is_dir():
-        return _from_folder(path, template)
+        return _from_folder(path, template, fix)
     if path.is_file():
-        return _from_file(path, template)
-    if isinstance(source, Path) or not _HUB_NAME.fullmatch(source):
-        raise BitnetError(
-            f"{source} is no tokenizer: there is no such folder or file; correct TOKENIZER_NAME or leave it empty."
-        )
-    return replace_name(_from_folder(_from_hub(source), template), source)
+        return _from_file(path, template, fix)
+    if isinstance(source, Path) or not _HUB_NAME.fullmatch(source) or path.suffix in _FILE_SUFFIXES:
+        raise BitnetError(f"{source} is no tokenizer: there is no such folder or file; {fix}.")
+    return replace_name(_from_folder(_from_hub(source), template, fix), source)
 
 
 def replace_name(tokenizer: StudentTokenizer, name: str) -> StudentTokenizer:
@@ -231,10 +273,13 @@ def replace_name(tokenizer: StudentTokenizer, name: str) -> StudentTokenizer:
     return tokenizer
 
 
-def _from_folder(folder: Path, template: str) -> StudentTokenizer:
+def _from_folder(folder: Path, template: str, fix: str) -> StudentTokenizer:
     source = folder / TOKENIZER_FILE
     if not source.is_file() and (models := sorted(folder.glob("*.model*"))):
-        return _from_file(models[0], template)
+        if len(models) > 1:
+            names = ", ".join(path.name for path in models)
+            raise BitnetError(f"{folder} holds several models ({names}); {fix}, to name one of these files.")
+        return _from_file(models[0], template, fix)
     config = files.read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
     own = config.get("chat_template")
     beside = folder / TEMPLATE_FILE
@@ -242,7 +287,7 @@ def _from_folder(folder: Path, template: str) -> StudentTokenizer:
         own = beside.read_text(encoding="utf-8") if beside.is_file() else ""
     named = {key: _token_text(value) for key, value in config.items() if key.endswith("_token")}
     return _assembled(
-        _read_tokenizer(source),
+        _read_tokenizer(source, fix),
         {key: text for key, text in named.items() if text is not None},
         template or own,
         str(folder),
@@ -250,12 +295,12 @@ def _from_folder(folder: Path, template: str) -> StudentTokenizer:
     )
 
 
-def _from_file(path: Path, template: str) -> StudentTokenizer:
+def _from_file(path: Path, template: str, fix: str) -> StudentTokenizer:
     if path.suffix == ".json":
-        return _assembled(_read_tokenizer(path), {}, template, str(path), path.stem)
+        return _assembled(_read_tokenizer(path, fix), {}, template, str(path), path.stem)
     from bitnet_core.traces.sentencepiece_model import read_model
 
-    return _assembled(read_model(path), {}, template, str(path), path.name)
+    return _assembled(read_model(path, fix), {}, template, str(path), path.name)
 
 
 def _from_hub(name: str) -> Path:
@@ -276,17 +321,22 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def _read_tokenizer(source: Path) -> Tokenizer:
+def _read_tokenizer(source: Path, fix: str) -> Tokenizer:
+    """BitnetError for what is no tokenizer, and for kinds whose tokens do not say their bytes."""
     try:
-        return Tokenizer.from_str(source.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str(source.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BitnetError(
-            f"{source.parent} holds no {TOKENIZER_FILE}; correct TOKENIZER_NAME, or run `bitnet collect` to write "
-            "the traces' own again."
-        ) from error
+        raise BitnetError(f"{source.parent} holds no {TOKENIZER_FILE}; {fix}.") from error
     except Exception as error:
         # The Rust library raises bare Exception for whatever is wrong with the file.
-        raise BitnetError(f"{source} is not a readable tokenizer; run `bitnet collect` to write it again.") from error
+        raise BitnetError(f"{source} is not a readable tokenizer; {fix}.") from error
+    kind = type(tokenizer.model).__name__
+    if kind not in _KINDS:
+        raise BitnetError(
+            f"{source} is a {kind} tokenizer, which does not keep every character of a text; "
+            f"{fix} (kinds that can be used: {', '.join(_KINDS)})."
+        )
+    return tokenizer
 
 
 def _assembled(
@@ -298,7 +348,7 @@ def _assembled(
             raise BitnetError(f"The tokenizer in {where} names no end token; use another one.")
         special_tokens = {**special_tokens, "eos_token": usual}
     if not template:
-        raise BitnetError(f"The tokenizer in {where} has no chat template; give one in TEMPLATE, or use another one.")
+        raise NoTemplate(f"The tokenizer in {where} has no chat template; give one in TEMPLATE, or use another one.")
     _checked_template(template, where)
     return StudentTokenizer(tokenizer, special_tokens=special_tokens, template=template, name=name)
 

@@ -27,7 +27,10 @@ SUPERSEDED_FOLDER = "superseded"
 _GROUP_STEPS = 1 << 15
 _ZSTD_LEVEL = 6
 _FEW_VALUES = {"logprob_temperature"}
-_COUNTED = ("sequences", "rows", "tokens", "steps", "candidates", "clamped", "recut", "merged", "unreported", "bytes")
+_COUNTED = (
+    *("sequences", "rows", "tokens", "steps", "candidates", "clamped", "recut", "merged", "unmapped", "unreported"),
+    *("bytes", "stream_bytes"),
+)
 
 
 def shard_is_current(data_dir: Path, index: int, metadata: TraceMetadata) -> bool:
@@ -76,12 +79,12 @@ def write_shard(
         stream.add(columns.stream_table(good))
         kd.add(columns.kd_table(good, metadata))
         for one in teacher:
-            one.add(_rows_of(one.schema, pending, good))
+            one.add(_rows_of(one.schema, pending))
 
-    def _rows_of(wanted: pa.Schema, pending: list[FinishedSequence], good: list[columns.Kept]) -> pa.Table:
+    def _rows_of(wanted: pa.Schema, pending: list[FinishedSequence]) -> pa.Table:
         if wanted == schema.SEQUENCES:
             return pa.Table.from_pylist([{**_sequence_row(one), **origin} for one in pending], schema=wanted)
-        return columns.step_table(good, metadata.top_k)
+        return columns.step_table(columns.told(pending), metadata.top_k)
 
     told = _Counts()
     with ExitStack() as stack:
@@ -94,7 +97,7 @@ def write_shard(
         for sequence in sequences:
             told.add(sequence)
             pending.append(sequence)
-            held += len(sequence.projection.steps) if sequence.projection else 0
+            held += len(sequence.heard.steps) if sequence.heard else 0
             if held >= _GROUP_STEPS:
                 groups(pending)
                 pending, held = [], 0
@@ -112,21 +115,23 @@ class _Counts:
         self._other = 0.0
 
     def add(self, sequence: FinishedSequence) -> None:
-        projection = sequence.projection
-        if projection is None:
+        heard, projection = sequence.heard, sequence.projection
+        if heard is None or projection is None:
             self._counts[f"rejected:{sequence.rejected}"] += 1
             return
         self._counts.update(
             sequences=1,
             rows=len(projection),
             tokens=len(projection.completion_ids_C),
-            steps=len(projection.steps),
+            steps=len(heard.steps),
             candidates=int(projection.counts_R.sum()),
             clamped=projection.clamped,
             recut=projection.recut,
             merged=projection.merged,
-            unreported=projection.unreported,
-            bytes=len(sequence.stream_text.encode()),
+            unmapped=projection.unmapped,
+            unreported=sum(map(len, heard.before.values())),
+            bytes=len(heard.text),
+            stream_bytes=projection.stream_bytes,
         )
         self._counts.update({f"repaired:{kind}": number for kind, number in sequence.repairs.items()})
         self._other += float(np.exp(projection.other_R).sum())

@@ -19,7 +19,7 @@ from bitnet_core.stages import evaluate, train
 from bitnet_core.stages.context import StageContext
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
-from bitnet_core.traces.project import project
+from bitnet_core.traces.project import heard, project
 from bitnet_core.traces.prompts import Prompt
 from bitnet_core.traces.steps import Completion, TokenTable
 from bitnet_core.traces.vocabulary import Vocabulary
@@ -55,7 +55,7 @@ def finished(index: int) -> FinishedSequence:
     steps = steps_for([*TOKENIZER.encode_plain(text), TOKENIZER.eos_id], TOKENIZER, draw)
     prompt = Prompt(({"role": "user", "content": f"question {index}"},))
     rendered = TOKENIZER.render_prompt(prompt.messages)
-    completion = Completion.of(steps, TABLE)
+    said = heard(Completion.of(steps, TABLE), VOCABULARY)
     return FinishedSequence(
         prompt_idx=index,
         sequence_hash=prompt.hash,
@@ -68,7 +68,8 @@ def finished(index: int) -> FinishedSequence:
         prompt_tokens=10,
         completion_tokens=len(steps),
         text_matches_bytes=True,
-        projection=project(completion, "stop", VOCABULARY),
+        heard=said,
+        projection=project(said, "stop", VOCABULARY),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from bitnet_core.traces.project import Projection, project
+from bitnet_core.traces.project import Projection, heard, project
 from bitnet_core.traces.steps import Completion, TeacherStep, TokenTable
 from bitnet_core.traces.tokenizer import StudentTokenizer
 from bitnet_core.traces.vocabulary import Vocabulary
@@ -73,8 +73,8 @@ def rows_of(projection: Projection) -> list[Row]:
 
 def projected(steps: Sequence[TeacherStep], finish_reason: str, tokenizer: StudentTokenizer) -> Projection:
     """Project single steps, with a table of their own."""
-    table = TokenTable()
-    return project(Completion.of(steps, table), finish_reason, Vocabulary(tokenizer, table))
+    vocabulary = Vocabulary(tokenizer, TokenTable())
+    return project(heard(Completion.of(steps, vocabulary.table), vocabulary), finish_reason, vocabulary)
 
 
 def random_cut(data: bytes, tokenizer: StudentTokenizer, draw: random.Random) -> list[int]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from bitnet_core.traces import schema
 from bitnet_core.traces.columns import FinishedSequence
-from bitnet_core.traces.project import project
+from bitnet_core.traces.project import heard, project
 from bitnet_core.traces.prompts import Prompt
 from bitnet_core.traces.schema import TraceMetadata
 from bitnet_core.traces.steps import Completion, TokenTable
@@ -37,7 +37,7 @@ def sequence(index: int, seed: int = 0) -> FinishedSequence:
     prompt = Prompt(({"role": "user", "content": f"prompt {index}"},))
     rendered = TOKENIZER.render_prompt(prompt.messages)
     finish = "stop" if stops else "length"
-    completion = Completion.of(steps, TABLE)
+    said = heard(Completion.of(steps, TABLE), VOCABULARY)
     return FinishedSequence(
         prompt_idx=index,
         sequence_hash=prompt.hash,
@@ -50,7 +50,8 @@ def sequence(index: int, seed: int = 0) -> FinishedSequence:
         prompt_tokens=10,
         completion_tokens=len(steps),
         text_matches_bytes=True,
-        projection=project(completion, finish, VOCABULARY),
+        heard=said,
+        projection=project(said, finish, VOCABULARY),
     )
 
 

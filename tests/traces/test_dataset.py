@@ -21,7 +21,7 @@ from tests.traces.sets import TOKENIZER, TOP_K, metadata, rewrite, set_in, write
 
 
 def slow_load(folder: Path, width: int) -> list[dict[str, Any]]:
-    """Every sequence as plain lists, a row and a candidate at a time."""
+    """Every sequence as plain lists, a row and a candidate at a time; each row makes 1, whatever was rounded."""
     found = []
     for path in sorted(folder.glob("kd_shard_*.parquet")):
         rows = pq.read_table(path).to_pylist()
@@ -35,12 +35,13 @@ def slow_load(folder: Path, width: int) -> list[dict[str, Any]]:
                     continue
                 at = row["stream_pos"]
                 valid[at] = True
-                rest = math.exp(row["other_logprob"])
+                total = math.fsum(map(math.exp, [*row["topk_logprobs"], row["other_logprob"]]))
+                rest = math.exp(row["other_logprob"]) / total
                 for rank, (token, logprob) in enumerate(zip(row["topk_ids"], row["topk_logprobs"], strict=True)):
                     if rank < width:
-                        ids[at][rank], logprobs[at][rank] = token, logprob
+                        ids[at][rank], logprobs[at][rank] = token, logprob - math.log(total)
                     else:
-                        rest += math.exp(logprob)
+                        rest += math.exp(logprob) / total
                 other[at] = min(0.0, math.log(rest))
             found.append(stream | {"ids": ids, "logprobs": logprobs, "other": other, "valid": valid})
     return found
@@ -55,7 +56,8 @@ def require_same(one: TraceSequence, slow: dict[str, Any]) -> None:
     assert one.is_struct_C.tolist() == slow["is_struct"]
     assert one.kd_valid_C.tolist() == slow["valid"]
     assert one.topk_ids_CK.tolist() == slow["ids"]
-    assert one.topk_logprobs_CK.tolist() == slow["logprobs"]
+    for found, wanted in zip(one.topk_logprobs_CK.tolist(), slow["logprobs"], strict=True):
+        assert found == pytest.approx(wanted, rel=1e-6, abs=1e-6)
     assert one.other_logprob_C == pytest.approx(slow["other"], abs=1e-5)
 
 

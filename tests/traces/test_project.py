@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.traces.project import Projection, Rejected
-from bitnet_core.traces.steps import TeacherStep
+from bitnet_core.traces.project import Projection, Rejected, heard
+from bitnet_core.traces.steps import Completion, TeacherStep, TokenTable
+from bitnet_core.traces.vocabulary import Vocabulary
 from tests.traces.samples import projected, random_cut, rows_of, small_tokenizer, steps_for
 
 TOKENIZER = small_tokenizer()
@@ -122,9 +123,11 @@ def test_a_character_reported_whole_after_its_tokens_keeps_the_stream_and_its_la
     last = TOKENIZER.ids_by_bytes[rain[-1:]]
     draw = random.Random(3)
     (single,) = steps_for([last], TOKENIZER, draw)
-    projection = projected((replace(single, data=rain),), "length", TOKENIZER)
+    step = replace(single, data=rain)
+    projection = projected((step,), "length", TOKENIZER)
     assert stream_bytes(projection) == rain
-    assert projection.unreported == len(rain) - 1
+    vocabulary = Vocabulary(TOKENIZER, TokenTable())
+    assert heard(Completion.of([step], vocabulary.table), vocabulary).before == {0: rain[:-1]}
     for row in rows_of(projection):
         assert row.stream_pos == len(projection.completion_ids_C.tolist()) - 1
         assert row.topk_ids == single.top_ids

@@ -1,6 +1,7 @@
 """The mass rule: never a lost step, never a sum of 1 or more, garbage told apart from rounding."""
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal, getcontext
 
 import numpy as np
@@ -13,11 +14,11 @@ from bitnet_core.traces.steps import (
     Completion,
     TeacherStep,
     TokenTable,
+    balanced,
     fault,
     fault_of,
     log_sum_exp,
     settle,
-    settle_mass,
 )
 
 getcontext().prec = 60
@@ -27,6 +28,21 @@ logprob_lists = st.lists(st.floats(-60, 0), min_size=1, max_size=25)
 
 def exact_mass(logprobs: list[float] | tuple[float, ...]) -> Decimal:
     return sum((Decimal(logprob).exp() for logprob in logprobs), Decimal(0))
+
+
+def settle_mass(logprobs: Sequence[float]) -> tuple[tuple[float, ...], float, bool]:
+    """The rule for one step, as it is written: logprobs, Other, and whether they were scaled down."""
+    total = log_sum_exp(logprobs)
+    if total <= math.log1p(-EPSILON):
+        return tuple(logprobs), math.log(-math.expm1(total)), False
+    excess = total - math.log1p(-EPSILON)
+    return tuple(logprob - excess for logprob in logprobs), math.log(EPSILON), True
+
+
+def settled(logprobs: Sequence[float]) -> tuple[list[float], float, bool]:
+    """The code's own, of one step."""
+    found = settle(np.array([logprobs]))
+    return found.logprobs_NK[0].tolist(), float(found.other_N[0]), bool(found.clamped_N[0])
 
 
 def step(*top: float, logprob: float = -1.0) -> TeacherStep:
@@ -40,29 +56,52 @@ def test_the_sum_of_logs_agrees_with_exact_arithmetic(logprobs: list[float]) -> 
 
 @given(logprob_lists)
 def test_settled_mass_and_other_make_one(logprobs: list[float]) -> None:
-    mass = settle_mass(logprobs)
-    total = exact_mass(mass.logprobs) + Decimal(mass.other).exp()
-    assert abs(total - 1) < Decimal("1e-9")
-    assert all(logprob < 0 for logprob in mass.logprobs)
-    assert mass.other >= math.log(EPSILON) - 1e-6
+    kept, other, _ = settled(logprobs)
+    assert abs(exact_mass(kept) + Decimal(other).exp() - 1) < Decimal("1e-9")
+    assert all(logprob < 0 for logprob in kept)
+    assert other >= math.log(EPSILON) - 1e-6
 
 
 @given(logprob_lists)
 def test_mass_with_room_is_left_bit_for_bit(logprobs: list[float]) -> None:
-    mass = settle_mass(logprobs)
+    kept, _, clamped = settled(logprobs)
     room = 1 - exact_mass(logprobs)
     if abs(room - Decimal(EPSILON)) > Decimal("1e-12"):
-        assert mass.clamped == (room < Decimal(EPSILON))
-    if not mass.clamped:
-        assert mass.logprobs == tuple(logprobs)
+        assert clamped == (room < Decimal(EPSILON))
+    if not clamped:
+        assert kept == logprobs
 
 
 def test_rounding_above_one_is_scaled_and_counted() -> None:
     logprobs = (math.log(0.6), math.log(0.40000002))
-    mass = settle_mass(logprobs)
-    assert mass.clamped
-    assert math.fsum(map(math.exp, mass.logprobs)) == pytest.approx(1 - EPSILON, abs=1e-12)
-    assert mass.logprobs[0] - mass.logprobs[1] == pytest.approx(logprobs[0] - logprobs[1], abs=1e-12)
+    kept, _, clamped = settled(logprobs)
+    assert clamped
+    assert math.fsum(map(math.exp, kept)) == pytest.approx(1 - EPSILON, abs=1e-12)
+    assert kept[0] - kept[1] == pytest.approx(logprobs[0] - logprobs[1], abs=1e-12)
+
+
+@given(logprob_lists, st.floats(-1e-3, 1e-3))
+def test_what_was_rounded_apart_makes_one_again_and_keeps_its_proportions(logprobs: list[float], off: float) -> None:
+    kept, other, _ = settled(logprobs)
+    found = balanced(np.array([kept]) + off, np.array([other]))
+    assert abs(exact_mass(found.logprobs_NK[0].tolist()) + Decimal(float(found.other_N[0])).exp() - 1) < Decimal(
+        "1e-9"
+    )
+    assert found.logprobs_NK[0] - found.other_N[0] == pytest.approx(np.array(kept) + off - other, abs=1e-9)
+
+
+@given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 7))
+def test_of_too_many_candidates_the_likeliest_stay_and_the_sampled_one(most: int, given_: int, sampled: int) -> None:
+    tops = tuple(-1.0 - rank for rank in range(given_))
+    made = TeacherStep(sampled, b"%d" % sampled, -1.0 - sampled, tuple(range(given_)),
+                       tuple(b"%d" % number for number in range(given_)), tops)  # fmt: skip
+    cut = Completion.of([made], TokenTable()).at_most(most).step(0)
+    wanted = list(range(min(most, given_)))
+    if most <= sampled < given_:
+        wanted[-1] = sampled
+    assert list(cut.top_ids) == wanted
+    assert list(cut.top_logprobs) == [-1.0 - number for number in wanted]
+    assert (cut.token_id, cut.logprob) == (made.token_id, made.logprob)
 
 
 @pytest.mark.parametrize(
@@ -132,9 +171,9 @@ def test_settling_all_at_once_is_settling_each(rows: list[list[float]]) -> None:
     padded = np.array([row + [-math.inf] * (width - len(row)) for row in rows])
     found = settle(padded)
     for place, row in enumerate(rows):
-        wanted = settle_mass(row)
-        assert found.clamped_N[place] == wanted.clamped
-        assert found.other_N[place] == pytest.approx(wanted.other, abs=1e-6, rel=1e-6)
-        assert found.logprobs_NK[place, : len(row)] == pytest.approx(np.array(wanted.logprobs), abs=1e-12)
-        if not wanted.clamped:
+        logprobs, other, clamped = settle_mass(row)
+        assert found.clamped_N[place] == clamped
+        assert found.other_N[place] == pytest.approx(other, abs=1e-6, rel=1e-6)
+        assert found.logprobs_NK[place, : len(row)] == pytest.approx(np.array(logprobs), abs=1e-12)
+        if not clamped:
             assert found.logprobs_NK[place, : len(row)].tolist() == row

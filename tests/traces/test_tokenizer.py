@@ -7,6 +7,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.embedded import EmbeddedFiles, EmbeddedServer
@@ -103,6 +104,34 @@ def test_what_is_no_tokenizer_is_refused_in_a_sentence(tmp_path: Path, monkeypat
     with pytest.raises(BitnetError, match="give one in TEMPLATE"):
         load_tokenizer(tmp_path / "bare")
     assert load_tokenizer(tmp_path / "bare", TEMPLATE).eos_id == TOKENIZER.eos_id
+
+
+def test_what_is_named_wrongly_says_what_to_name(tmp_path: Path) -> None:
+    def refusal(source: str) -> str:
+        with pytest.raises(BitnetError) as caught:
+            load_tokenizer(source, TEMPLATE, fix="give another one in --tokenizer")
+        return str(caught.value)
+
+    assert "No tokenizer is named; give another one in --tokenizer" in refusal("")
+    for missing in ("./nothing.json", "nothing.model", "nothing/tokenizer.json"):
+        assert "there is no such folder or file; give another one in --tokenizer" in refusal(missing)
+    for version in ("v1", "v2"):
+        (tmp_path / f"tokenizer.model.{version}").write_bytes(b"")
+    assert "holds several models (tokenizer.model.v1, tokenizer.model.v2)" in refusal(str(tmp_path))
+    pieces = Tokenizer(models.WordPiece({"[UNK]": 0, "the": 1, "##n": 2, "</s>": 3}, unk_token="[UNK]"))
+    pieces.save(str(tmp_path / "tokenizer.json"))
+    assert "is a WordPiece tokenizer, which does not keep every character" in refusal(str(tmp_path))
+    (tmp_path / "bad.json").write_text("{")
+    assert "is not a readable tokenizer; give another one in --tokenizer" in refusal(str(tmp_path / "bad.json"))
+
+
+def test_ids_may_have_gaps() -> None:
+    sparse = Tokenizer(models.BPE({"a": 0, "b": 7, "</s>": 9}, []))
+    tokenizer = StudentTokenizer(sparse, special_tokens={"eos_token": "</s>"}, template=TEMPLATE, name="sparse")
+    assert tokenizer.vocab_size == 10
+    assert tokenizer.encode_plain("ab") == [0, 7]
+    assert [tokenizer.token_bytes(index) for index in (0, 3, 7)] == [b"a", b"", b"b"]
+    assert b"" not in tokenizer.ids_by_bytes
 
 
 def test_a_template_can_not_reach_outside_its_sandbox() -> None:

@@ -28,7 +28,8 @@ def test_what_is_written_is_read_back_whole(data: Path) -> None:
         assert one.completion_ids_C.tolist() == made.projection.completion_ids_C.tolist()
         assert one.prompt_ids_P.tolist() == made.prompt_ids
         assert one.is_struct_C.tolist() == made.projection.is_struct_C.tolist()
-        assert one.completion_text == made.stream_text
+        assert made.heard is not None
+        assert one.completion_text == made.heard.text.decode()
         rows = {row.stream_pos: row for row in rows_of(made.projection)}
         assert np.flatnonzero(one.kd_valid_C).tolist() == sorted(rows)
         for position, row in rows.items():
@@ -66,9 +67,9 @@ def test_the_public_columns_come_first_and_in_order(data: Path) -> None:
 
 
 def steps_of(index: int) -> list[TeacherStep]:
-    projection = sequence(index).projection
-    assert projection is not None
-    return [projection.steps.step(row) for row in range(len(projection.steps))]
+    said = sequence(index).heard
+    assert said is not None
+    return [said.steps.step(row) for row in range(len(said.steps))]
 
 
 def test_teacher_space_keeps_every_step(data: Path) -> None:
