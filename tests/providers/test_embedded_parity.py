@@ -5,9 +5,11 @@ the limits. The server computes with 4-bit weights times 8-bit activations, tran
 float32; that, and what its prompt cache adds, is all the difference there is.
 """
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,7 +18,8 @@ import pytest
 from bitnet_core.providers.embedded import EmbeddedFiles, ensure_files
 from bitnet_core.stages import collect
 from bitnet_core.stages.context import StageContext
-from bitnet_core.traces.tokenizer import load_tokenizer
+from bitnet_core.traces.journal import JOURNAL_FILE, Journal
+from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
 
 # SmolLM2-135M's, written down: to read it from the GGUF's head takes transformers 5 s.
 CONFIG = {
@@ -59,33 +62,66 @@ def compare(root: Path, files: EmbeddedFiles, prompts: int, tokens: int) -> Pari
         files.gguf.parent, gguf_file=files.gguf.name, config=LlamaConfig(**CONFIG), dtype=torch.float32
     )
     streams = {row["prompt_idx"]: row for row in pq.read_table(root / "data" / "kd_stream_000.parquet").to_pylist()}
-    steps: dict[int, list[dict[str, object]]] = {}
+    texts = said_by_the_server(root / "data")
+    steps: dict[int, list[dict[str, Any]]] = {}
     for row in pq.read_table(root / "data" / "teacher_shard_000.parquet").to_pylist():
         steps.setdefault(row["prompt_idx"], []).append(row)
+    assert len(steps) == len(texts) == prompts
+    ends = sorted(tokenizer.special_ids)
     first, rest, mass, shared, astray = [], [], [], [], []
     for prompt_idx, rows in steps.items():
-        stream = streams[prompt_idx]
         said = b"".join(row["bytes_before"] + row["token_bytes"] for row in rows)
-        assert said.decode(errors="replace") == stream["completion_text"]
-        if any(row["bytes_before"] for row in rows):
-            continue  # tokens of which the server says nothing stand between these steps
-        ids = [*stream["prompt_ids"], *(int(row["token_id"]) for row in rows)]
+        assert said.decode(errors="ignore") == texts[prompt_idx]
+        assert streams[prompt_idx]["completion_text"] == said.decode(errors="replace")
+        ids, places = [*streams[prompt_idx]["prompt_ids"]], []
+        for row in rows:
+            silent = silent_ids(row, tokenizer)
+            if silent is None:
+                break
+            ids += silent
+            places.append(len(ids) - 1)
+            ids.append(row["token_id"])
         with torch.inference_mode():
             logits_TV = model(torch.tensor([ids])).logits[0].float()
         own_TV = torch.log_softmax(logits_TV, -1).numpy()
-        begin = len(stream["prompt_ids"]) - 1
-        for place, row in enumerate(rows):
-            found = [(data, p) for data, p in zip(row["top_bytes"], row["top_logprobs"], strict=True) if data]
-            known = np.array([tokenizer.ids_by_bytes[data] for data, _ in found])
-            theirs = np.array([p for _, p in found])
-            ours = own_TV[begin + place]
+        for place, row in zip(places, rows, strict=False):
+            ours, theirs = own_TV[place], np.array(row["top_logprobs"])
+            known = known_ids(row["top_bytes"], ours, tokenizer, ends)
             gap = np.abs(ours[known] - theirs)
             first.append(gap[0])
             rest += gap[1:].tolist()
             mass.append(abs(np.exp(ours[known]).sum() - np.exp(theirs).sum()))
-            shared.append(20 - len(found) + len(set(known.tolist()) & set(np.argpartition(ours, -20)[-20:].tolist())))
-            astray.append(abs(own_TV[begin + place - 1][known[0]] - theirs[0]))
+            shared.append(len(set(known.tolist()) & set(np.argpartition(ours, -20)[-20:].tolist())))
+            astray.append(abs(own_TV[place - 1][known[0]] - theirs[0]))
     return Parity(np.array(first), np.array(rest), np.array(mass), np.array(shared), np.array(astray))
+
+
+def said_by_the_server(data: Path) -> dict[int, str]:
+    """The text of each answer as it came, read from the journal's raw bodies and by nothing of ours."""
+    with Journal(data / JOURNAL_FILE) as journal:
+        bodies = {
+            row["prompt_idx"]: journal.get(row["request_key"])
+            for row in pq.read_table(data / "sequences.parquet").to_pylist()
+        }
+    return {
+        prompt_idx: json.loads(entry.body)["choices"][0]["message"]["content"]
+        for prompt_idx, entry in bodies.items()
+        if entry is not None
+    }
+
+
+def silent_ids(row: dict[str, Any], tokenizer: StudentTokenizer) -> list[int] | None:
+    """The tokens before a step that the server did not report (all but the last of a character); None: not known."""
+    if not row["bytes_before"]:
+        return []
+    cut = tokenizer.encode_bytes(row["bytes_before"] + row["token_bytes"])
+    return cut[:-1] if cut[-1] == row["token_id"] else None
+
+
+def known_ids(spelled: list[bytes], ours: np.ndarray, tokenizer: StudentTokenizer, ends: list[int]) -> np.ndarray:
+    """Ids of the candidates; ends have no bytes, so the likeliest of them is taken for the likeliest one listed."""
+    free = sorted(ends, key=lambda index: -ours[index])
+    return np.array([tokenizer.ids_by_bytes[data] if data else free.pop(0) for data in spelled])
 
 
 @pytest.mark.teacher
