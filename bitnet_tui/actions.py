@@ -68,7 +68,7 @@ ACTIONS: tuple[Action, ...] = (
     *_at(
         "keys",
         ("set", "enter", "set", "Set", "Type or paste the marked key", False),
-        ("move", "m", "move", "Move", "Out of .env into the OS keyring or the vault; comments stay", False),
+        ("move", "m", "move", "Move", "Take it out of .env, into the OS keyring or the vault", False),
         ("forget", "x,delete", "forget", "Forget", "Delete the marked key where it is kept", False),
         ("close", "escape,q", "close", "Close", "Back to the screen below", False),
     ),
