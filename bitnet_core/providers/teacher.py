@@ -7,20 +7,21 @@ import asyncio
 import contextlib
 import importlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers import embedded
 from bitnet_core.providers.anthropic_messages import AnthropicMessages
-from bitnet_core.providers.chat import Chat, ChatRequest, ChatResult, HttpChat, OnText, missing_key
+from bitnet_core.providers.chat import Chat, ChatRequest, ChatResult, HttpChat, OnText
 from bitnet_core.providers.embedded_files import GGUF_SHA256
 from bitnet_core.providers.gemini_content import GeminiContent
 from bitnet_core.providers.http import ATTEMPTS, Watch
 from bitnet_core.providers.openai_chat import OpenAIChat
 from bitnet_core.providers.pace import Pace
+from bitnet_core.providers.refusals import missing_key
 from bitnet_core.providers.table import Provider, profile
 from bitnet_core.providers.transformers_files import locate, origin
 from bitnet_core.traces.steps import TokenTable
@@ -91,12 +92,15 @@ class Teacher:
         attempts: int = ATTEMPTS,
         on_text: OnText | None = None,
         watch: Watch | None = None,
+        seconds: float | None = None,
     ) -> ChatResult:
         """Ask once; see `Chat.chat`. BitnetError when the embedded server has died."""
         guard = self.guard(request) if watch is None and self.guard is not None else None
         result: ChatResult | None = None
         try:
-            result = await self._chat.chat(request, attempts=attempts, on_text=on_text, watch=watch or guard)
+            result = await self._chat.chat(
+                request, attempts=attempts, on_text=on_text, watch=watch or guard, seconds=seconds
+            )
             return result
         except BitnetError as error:
             if self._server is not None and not self._server.alive():
@@ -111,6 +115,15 @@ class Teacher:
 
     async def models(self) -> list[str]:
         return await self._chat.models()
+
+    def sent(self, request: ChatRequest) -> Mapping[str, Any]:
+        """The sampling that the request really asks for; see `Chat.sent`."""
+        return self._chat.sent(request)
+
+    def pin(self, upstream: str) -> None:
+        """Behind a router, let this one answer alone from now on; without a name there is no router."""
+        if isinstance(self._chat, HttpChat):
+            self._chat.upstream = upstream
 
     def memory_bytes(self) -> int | None:
         """Resident bytes that loading and running the model added; None for one that is not ours."""

@@ -184,7 +184,8 @@ async def test_each_refusal_is_told_apart(
             with pytest.raises(kind, match=said) as caught:
                 await chat.chat(REQUEST, attempts=2)
     assert KEY not in str(caught.value)
-    assert len(server.asked) == (2 if status == 529 else 1)
+    passing = status == 529 or name in ("openrouter_error_in_200.json", "gateway_page.html")
+    assert len(server.asked) == (2 if passing else 1)
 
 
 async def test_a_rate_limit_that_calls_itself_a_quota_is_waited_for() -> None:
@@ -229,11 +230,49 @@ async def test_a_stream_cut_in_the_middle_is_no_answer(hang_up: bool) -> None:
 async def test_an_error_inside_a_stream_and_a_server_that_does_not_stream() -> None:
     with serving(canned("openai_stream_error.sse")) as server:
         async with client(server, "openai") as chat:
-            with pytest.raises(BitnetError, match="The server had an error"):
+            with pytest.raises(BadReply, match="HTTP 500") as caught:
                 await chat.chat(REQUEST, on_text=lambda _text: None)
+    assert caught.value.reason == "stream_cut"
+    assert len(server.asked) == 1
     with serving(canned("openai_plain.json")) as server:
         async with client(server, "openai") as chat:
             assert (await chat.chat(REQUEST, on_text=lambda _text: None)).text == "Hello!"
+
+
+def sse(*events: Any) -> Canned:
+    body = "".join(f"data: {event if isinstance(event, str) else json.dumps(event)}\n\n" for event in events)
+    return Canned(body.encode(), headers={"Content-Type": "text/event-stream"})
+
+
+async def test_a_server_that_is_overloaded_before_it_has_said_anything_is_asked_again() -> None:
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    with serving(sse(error), canned("anthropic_stream.sse")) as server:
+        async with client(server, "anthropic") as chat:
+            assert (await chat.chat(REQUEST, on_text=lambda _text: None)).text == "Hello!"
+    assert len(server.asked) == 2
+
+
+def chunk(text: str, **more: Any) -> dict[str, Any]:
+    return {"model": "m", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None, **more}]}
+
+
+@pytest.mark.parametrize(
+    ("events", "reason"),
+    [
+        ([chunk("Hi"), "[DONE]"], "stream_cut"),
+        ([chunk("Hi"), chunk("", finish_reason="error"), "[DONE]"], "error"),
+        ([chunk("Hi"), chunk("", finish_reason="stop", error={"code": 502, "message": "broke"}), "[DONE]"], "error"),
+        ([chunk("", delta={"refusal": "I can't."}), chunk("", finish_reason="stop"), "[DONE]"], "refused"),
+        ([chunk("Hi"), "{not JSON"], "not_json"),
+        ([chunk("Hi \ud83d"), chunk("", finish_reason="stop"), "[DONE]"], "malformed_text"),
+    ],
+)
+async def test_a_stream_that_is_no_answer_has_a_reason(events: list[Any], reason: str) -> None:
+    with serving(sse(*events)) as server:
+        async with client(server, "openai") as chat:
+            with pytest.raises(BadReply) as caught:
+                await chat.chat(REQUEST, on_text=lambda _text: None)
+    assert caught.value.reason == reason
 
 
 async def test_what_each_format_sends() -> None:
