@@ -119,7 +119,9 @@ class HttpChat(ABC):
         first_wait: float = 0.5,
         pace: Pace | None = None,
         table: TokenTable | None = None,
+        own: bool = True,
     ) -> None:
+        """`own`: whether it is the teacher of the settings, so that TEACHER_MODEL and the like count for it."""
         self.provider = provider
         self.model = model
         self.base_url = base_url
@@ -127,6 +129,7 @@ class HttpChat(ABC):
         self.upstream = ""
         """Behind a router: who alone may answer, once somebody has."""
         self._key = key
+        self._own = own
         self._answered = False
         """Whether anything good came from the address, so that it is not the address that is wrong."""
         self._http = JsonClient(
@@ -278,7 +281,13 @@ class HttpChat(ABC):
 
     def _asked(self, path: str, request: ChatRequest | None = None) -> Asked:
         return Asked(
-            self.provider, self.base_url, self.model, self._key, request.top_logprobs if request else 0, path
+            self.provider,
+            self.base_url,
+            self.model,
+            self._key,
+            request.top_logprobs if request else 0,
+            path,
+            self._own,
         )
 
 

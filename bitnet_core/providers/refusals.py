@@ -72,6 +72,8 @@ class Asked:
     key: str | None
     top_logprobs: int = 0
     path: str = ""
+    own: bool = True
+    """Whether it is the teacher of the settings: only then its TEACHER_ settings count."""
 
     def refusal(self, reply: Reply) -> Exception:
         """The exception that says why there is no answer."""
@@ -83,7 +85,7 @@ class Asked:
             )
         about_the_prompt = code == 403 and (reply.kind == "a web page" or any(sign in low for sign in _PROMPT_SIGNS))
         if (code in (401, 403) and not about_the_prompt) or any(sign in low for sign in _KEY_SIGNS):
-            return key_refused(self.provider, told)
+            return key_refused(self.provider, told, own=self.own)
         if _OUTPUT_SIGN in low:  # it thought for as long as it was allowed to
             return BadReply("no_text", "the answer holds no text: all its tokens went into thinking", reply.body)
         if any(sign in low for sign in _CONTEXT_SIGNS):
@@ -105,7 +107,7 @@ class Asked:
         if code == 404 and ("model" in low or "endpoint" in low or self.model.lower() in low):
             return BitnetError(
                 f"{name} at {self.base_url} knows no model {self.model} ({told}); "
-                f"correct TEACHER_MODEL or {self.provider.model_setting}."
+                f"correct {'TEACHER_MODEL or ' if self.own else ''}{self.provider.model_setting}."
             )
         if code in (404, 405):
             return BitnetError(
@@ -116,7 +118,8 @@ class Asked:
             return BitnetError(f"{name} refuses more requests ({told}); wait a while, then start again.")
         if code >= 500:
             return BitnetError(f"{name} at {self.base_url} keeps failing ({told}); start again later.")
-        fix = "it is the network's or the provider's rule" if about_the_prompt else "correct the teacher's settings"
+        whose = "teacher's" if self.own else "provider's"
+        fix = "it is the network's or the provider's rule" if about_the_prompt else f"correct the {whose} settings"
         return PromptRefused(f"{name} at {self.base_url} refuses the request ({told}); {fix}.", reply.body)
 
     def no_json(self, reply: Reply) -> BitnetError:
@@ -127,7 +130,7 @@ class Asked:
 
     @property
     def _address(self) -> str:
-        return f"{self.provider.base_url_setting} or TEACHER_BASE_URL"
+        return f"{self.provider.base_url_setting}{' or TEACHER_BASE_URL' if self.own else ''}"
 
     def told(self, reply: Reply) -> str:
         """What the server says, short and without the key (some servers echo it)."""
@@ -145,17 +148,19 @@ def _most(low: str, asked: int) -> int | None:
     return max(found, default=None)
 
 
-def missing_key(provider: Provider) -> BitnetError:
+def missing_key(provider: Provider, *, own: bool = True) -> BitnetError:
+    other = "TEACHER_PROVIDER" if own else "PROVIDER"
     return BitnetError(
         f"There is no key for {provider.name}: set {provider.key_setting} in the environment or keep it in the OS "
-        f"keyring with `bitnet keys set {provider.key_setting}`; TEACHER_PROVIDER=embedded needs none."
+        f"keyring with `bitnet keys set {provider.key_setting}`; {other}=embedded needs none."
     )
 
 
-def key_refused(provider: Provider, told: str = "") -> KeyRefused:
+def key_refused(provider: Provider, told: str = "", *, own: bool = True) -> KeyRefused:
+    where = f"{provider.key_setting} (or TEACHER_API_KEY)" if own else provider.key_setting
     because = f" ({told})" if told else ""
     return KeyRefused(
-        f"{provider.name} refuses the key in {provider.key_setting} (or TEACHER_API_KEY){because}; "
+        f"{provider.name} refuses the key in {where}{because}; "
         f"set a valid one in the environment or with `bitnet keys set {provider.key_setting}`."
     )
 
