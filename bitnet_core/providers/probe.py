@@ -72,17 +72,18 @@ def plain_token() -> ChatRequest:
     return ChatRequest(MESSAGES, 1, 0.0, 1.0)
 
 
-async def probe(teacher: Teacher, top_logprobs: int) -> Verdict:
+async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verdict:
     """Two requests of one token each. BitnetError when traces can't be made from this teacher.
 
-    Behind a router, the one who answered first is the only one to answer from then on.
+    Behind a router, the one who answered first is the only one to answer from then on: `upstream`, where that is
+    known from before.
     """
     most = teacher.provider.max_top_logprobs
     if teacher.provider.logprobs == "no":
         raise no_logprobs(teacher.name, teacher.model)
     if most is not None and top_logprobs > most:
         raise too_many_candidates(teacher.name, teacher.model, top_logprobs, most)
-    teacher.pin("")
+    teacher.pin(upstream)
     cold, cold_seconds = await _asked(teacher, top_logprobs, _COLD)
     teacher.pin(cold.upstream)
     warm, warm_seconds = await _asked(teacher, top_logprobs, _WARM)

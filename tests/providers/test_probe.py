@@ -146,6 +146,15 @@ async def test_behind_a_router_who_was_probed_answers_and_nobody_else() -> None:
     assert rest == [pinned] * 3
 
 
+async def test_behind_a_router_who_is_known_from_before_is_asked_at_once() -> None:
+    with ChatServer(router(["Together"])) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["openrouter"], server.base_url, "m", "or-key", first_wait=0.01))
+        assert (await probe(one, 4, "Together")).upstream == "Together"
+        assert all(asked.body["provider"]["order"] == ["Together"] for asked in server.asked)
+        with pytest.raises(BitnetError, match="Together answered instead of DeepInfra"):
+            await probe(one, 4, "DeepInfra")
+
+
 def test_a_verdict_kept_before_there_were_routers_still_loads() -> None:
     kept = {"mode": "raw", "candidates": 4, "token_ids": True, "exact_bytes": True, "latency_s": 0.1}
     assert Verdict(**kept).upstream == ""
