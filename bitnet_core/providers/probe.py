@@ -59,7 +59,8 @@ class Verdict:
         return 1.0 if self.mode == "raw" else sampled_at
 
     def record(self) -> dict[str, Any]:
-        return asdict(self)
+        """As it is kept; without a router there is no word of one, so that shards written before stay current."""
+        return {name: value for name, value in asdict(self).items() if name != "upstream" or value}
 
 
 def one_token(top_logprobs: int, temperature: float = _COLD) -> ChatRequest:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.budget import Budget, LimitReached
-from bitnet_core.providers.chat import ChatRequest, ChatResult, PromptRefused
+from bitnet_core.providers.chat import ChatRequest, ChatResult, ContextExceeded, PromptRefused
 from bitnet_core.providers.replies import BadReply
 from bitnet_core.providers.teacher import Teacher
 from bitnet_core.stages.collection import Request, Sampling
@@ -78,7 +78,7 @@ class Sending:
             self._ledger.budget.settle(self._worst, charge)
 
     def _actual(self, result: ChatResult | None) -> Charge | None:
-        if result is None or not result.prompt_tokens:
+        if result is None or not (result.prompt_tokens and result.counted):
             return None  # it did not say what it counted
         return self._ledger.budget.actual(result.prompt_tokens, result.completion_tokens)
 
@@ -164,6 +164,9 @@ class Asking:
         await sending.keep(entry, result)
         self.statuses[entry.status] += 1
         await self.on_answer(request, entry, result if entry.status == "ok" else None)
-        self._refused = 0 if refusal is None else self._refused + 1
-        if refusal is not None and self._refused >= _REFUSED_IN_A_ROW:
-            raise refusal
+        if refusal is None:
+            self._refused = 0
+        elif not isinstance(refusal, ContextExceeded):  # whose fault that is, is no question
+            self._refused += 1
+            if self._refused >= _REFUSED_IN_A_ROW:
+                raise refusal

@@ -1,5 +1,6 @@
 """Asking for many answers: what one prompt, one hiccup or one bad body may cost, and what stops the collection."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,16 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.providers.budget import Budget, Limits
+from bitnet_core.providers.chat import ChatRequest
+from bitnet_core.providers.replies import parse_chat
 from bitnet_core.stages import collect
+from bitnet_core.stages.asking import Ledger
 from bitnet_core.stages.context import StageContext
-from bitnet_core.traces.journal import Journal
+from bitnet_core.traces.journal import Entry, Journal, Spent
+from bitnet_core.traces.steps import TokenTable
 from bitnet_core.traces.tokenizer import StudentTokenizer
-from tests.providers.server import Asked, Canned, ChatServer
+from tests.providers.server import Asked, Canned, ChatServer, chat_body
 from tests.traces.fake_teacher import FakeTeacher
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
@@ -62,6 +68,32 @@ def test_a_prompt_that_is_refused_is_counted_and_the_rest_goes_on(
         kept = journal.get(key)
     assert kept is not None
     assert json.loads(kept.body) == {"error": error}
+
+
+def test_prompts_that_are_too_long_are_passed_over_however_many_there_are(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        long = Canned({"error": {"message": "prompt is too long: 9 > 8"}}, 400)
+        return long if PROBES + 1 <= number < PROBES + 9 else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        summary = collect.run(context(tmp_path, server))
+    assert (summary["sequences"], summary["rejected"]) == (4, {"context_exceeded": 8})
+
+
+def test_what_an_answer_cost_is_not_guessed(tmp_path: Path) -> None:
+    """Without a count of its tokens the worst case stays set aside."""
+    told = chat_body("a", None)
+    told["usage"] = {"prompt_tokens": 5}
+    uncounted = parse_chat(told, b"", TokenTable())
+    budget = Budget(Limits(tokens=1000), None, Spent(0, 0, 0.0))
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        sending = Ledger(journal, budget).watch(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0))
+        asyncio.run(sending.sent())
+        worst = budget.tokens
+        asyncio.run(sending.keep(Entry("no_logprobs", b""), uncounted))
+    assert budget.tokens == worst > 100
 
 
 def test_a_teacher_that_refuses_everything_after_its_probe_is_left(

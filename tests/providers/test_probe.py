@@ -158,6 +158,7 @@ async def test_behind_a_router_who_is_known_from_before_is_asked_at_once() -> No
 def test_a_verdict_kept_before_there_were_routers_still_loads() -> None:
     kept = {"mode": "raw", "candidates": 4, "token_ids": True, "exact_bytes": True, "latency_s": 0.1}
     assert Verdict(**kept).upstream == ""
+    assert Verdict(**kept).record() == {**kept, "served_model": ""}
     assert Verdict(**Verdict("raw", 4, upstream="X").record()).upstream == "X"
 
 
