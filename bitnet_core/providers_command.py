@@ -81,7 +81,8 @@ def _probe(arguments: argparse.Namespace, resolution: Resolution, columns: int |
 
 def _shown(report: dict[str, Any]) -> dict[str, Any]:
     """What the report says, in the words of a table."""
-    shown = {name: value for name, value in report.items() if name != "problem"}
+    left_out = {"problem"} if report["upstream"] else {"problem", "upstream"}
+    shown = {name: value for name, value in report.items() if name not in left_out}
     models, price = shown.pop("models"), shown.pop("price_usd_per_million")
     if shown.pop("largest_k_capped"):
         shown["largest_k"] = f"{shown['largest_k']} or more"

@@ -68,6 +68,7 @@ def test_a_probe_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert (report["model_listed"], report["logprob_mode"], report["problem"]) == (True, "raw", None)
     shown = capsys.readouterr().out
     assert "100 or more" in shown
+    assert "upstream" not in shown
     assert "0 in, 0 out" in shown
 
 
