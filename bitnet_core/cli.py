@@ -384,109 +384,18 @@ def _project(arguments: argparse.Namespace, data: Path) -> int:
 
 
 def _providers(arguments: argparse.Namespace) -> int:
-    from bitnet_core.console import render_table
-    from bitnet_core.providers.table import PROVIDERS
+    from bitnet_core import providers_command
 
-    if arguments.action == "probe":
-        return _probe(arguments)
-    resolution = _resolution(arguments)
-    chosen = {resolution.settings.text(name) for name in ("PROVIDER", "TEACHER_PROVIDER")}
-    rows = []
-    for one in PROVIDERS.values():
-        key = resolution.secret_origins.get(one.key_setting, "")
-        if arguments.json:
-            fields = {
-                "name": one.name,
-                "label": one.label,
-                "wire": one.wire,
-                "base_url": resolution.settings.text(one.base_url_setting) if one.base_url else "",
-                "needs_key": one.needs_key,
-                "key_setting": one.key_setting,
-                "logprobs": one.logprobs,
-                "max_top_logprobs": one.max_top_logprobs,
-                "token_ids": one.token_ids,
-                "note": one.note,
-                "source": one.source,
-                "chosen": one.name in chosen,
-            }
-            sys.stdout.write(json.dumps(fields | {"base_url": fields["base_url"] or one.base_url}) + "\n")
-        use = (
-            "traces" if one.logprobs == "yes" else "chat, baseline" if one.logprobs == "no" else "traces, some models"
-        )
-        need = ("needed" if one.needs_key else "none") if not key else "set"
-        rows.append([("▸ " if one.name in chosen else "  ") + one.name, use, one.max_top_logprobs, need, one.source])
-    if not arguments.json:
-        text = render_table("providers", ["  name", "good for", "most k", "key", "known from"], rows, _columns())
-        sys.stdout.write(
-            text + "\n\n`bitnet providers probe NAME` asks a model itself, with requests of one token.\n"
-        )
-    return 0
-
-
-def _probe(arguments: argparse.Namespace) -> int:
-    from bitnet_core.console import render_table
-
-    resolution = _resolution(arguments)
-    report = importlib.import_module("bitnet_core.providers.command").probe(
-        resolution.settings, arguments.provider, arguments.model, _finder(resolution), _notice
-    )
-    if arguments.json:
-        sys.stdout.write(json.dumps(report) + "\n")
-    else:
-        shown = dict(report)
-        models, price = shown.pop("models"), shown.pop("price_usd_per_million")
-        shown["models"] = None if models is None else f"{len(models)}: " + ", ".join(models[:8])
-        shown["price, USD a million"] = price and f"{price['input']:g} in, {price['output']:g} out"
-        rows = [[name.replace("_", " "), _said(value)] for name, value in shown.items() if name != "problem"]
-        sys.stdout.write(render_table(f"{report['provider']}", ["what", "found"], rows, _columns()) + "\n")
-        if report["problem"]:
-            sys.stdout.write(f"! {report['problem']}\n")
-        elif report["logprobs"] is False:
-            sys.stdout.write("! No logprobs: good for chat and the baseline, not for collecting traces.\n")
-        elif not report["model"]:
-            sys.stdout.write("! No model is set; give one of these with --model.\n")
-    return 0 if report["reachable"] and report["key_accepted"] and report["chat"] is not False else 1
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return {None: "not known", True: "yes", False: "no", "": "–"}.get(value, str(value))
+    return providers_command.providers(arguments, _resolution(arguments), _columns())
 
 
 def _chat(arguments: argparse.Namespace) -> int:
+    from bitnet_core import providers_command
+
     prompt = arguments.prompt if arguments.prompt is not None else sys.stdin.read()
     if not prompt.strip():
         raise UsageError("bitnet chat needs a question; give it after the command or on stdin.")
-    resolution = _resolution(arguments)
-
-    def on_text(text: str) -> None:
-        if not arguments.json:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-
-    command = importlib.import_module("bitnet_core.providers.command")
-    result = command.chat(resolution.settings, prompt, _finder(resolution), _notice, on_text)
-    usage = {"prompt_tokens": result.prompt_tokens, "completion_tokens": result.completion_tokens}
-    _answer(arguments, {"text": result.text, "finish_reason": result.finish_reason, "usage": usage}, "")
-    if not arguments.json:
-        sys.stdout.write("\n")
-    return 0
-
-
-def _finder(resolution: "Resolution") -> Callable[[tuple[str, ...]], dict[str, str]]:
-    """Looks keys up where stages get them from."""
-    from bitnet_core import keys_command, secrets
-
-    def find(names: tuple[str, ...]) -> dict[str, str]:
-        found = secrets.gather(names, resolution, ask=keys_command.ask_passphrase)
-        return {name: secret.value for name, secret in found.items()}
-
-    return find
-
-
-def _notice(text: str) -> None:
-    sys.stderr.write(f"bitnet: {text}\n")
+    return providers_command.chat(arguments, _resolution(arguments), prompt)
 
 
 def _columns() -> int | None:

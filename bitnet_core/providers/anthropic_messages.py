@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitnet_core.providers.chat import ChatRequest, Fold, HttpChat
+from bitnet_core.providers.finish import finish_of
 from bitnet_core.providers.replies import BadReply, ChatResult, count
 from bitnet_core.traces.steps import TokenTable
 
 _VERSION = "2023-06-01"
-_FINISH = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "refusal": "content_filter"}
 
 
 class AnthropicMessages(HttpChat):
@@ -39,14 +39,14 @@ class AnthropicMessages(HttpChat):
         return body
 
     @staticmethod
-    def parse(payload: Any, body: bytes, table: TokenTable) -> ChatResult:  # noqa: ARG004 - no tokens are told
+    def interpret(payload: Any, body: bytes, table: TokenTable) -> ChatResult:  # noqa: ARG004 - no tokens are told
         blocks = payload.get("content") if isinstance(payload, dict) else None
         if not isinstance(blocks, list):
             raise BadReply("no_choice", "the answer holds no content")
-        stop = str(payload.get("stop_reason") or "")
+        finish_reason = finish_of(payload.get("stop_reason"))
         text = "".join(str(block.get("text", "")) for block in blocks if isinstance(block, dict))
         if not text:
-            reason = "refused" if stop == "refusal" else "no_text"
+            reason = "refused" if finish_reason == "content_filter" else "no_text"
             raise BadReply(reason, "the answer holds no text")
         usage = payload.get("usage")
         usage = usage if isinstance(usage, dict) else {}
@@ -54,7 +54,7 @@ class AnthropicMessages(HttpChat):
         return ChatResult(
             text=text,
             steps=None,
-            finish_reason=_FINISH.get(stop, stop),
+            finish_reason=finish_reason,
             prompt_tokens=count(usage.get("input_tokens"), 0) + sum(count(usage.get(name), 0) for name in cached),
             completion_tokens=count(usage.get("output_tokens"), 0),
             text_matches_bytes=True,
@@ -63,7 +63,8 @@ class AnthropicMessages(HttpChat):
             body=body,
         )
 
-    def fold(self) -> Fold:
+    @staticmethod
+    def fold() -> Fold:
         return _Events()
 
     async def models(self) -> list[str]:
@@ -87,16 +88,20 @@ class _Events(Fold):
         delta: Mapping[str, Any] = part if isinstance(part, dict) else {}
         if kind == "message_start" and isinstance(event.get("message"), dict):
             self._message = dict(event["message"])
-            self._usage |= self._message.get("usage") or {}
+            self._count(self._message.get("usage"))
         elif kind == "message_delta":
             self._message["stop_reason"] = delta.get("stop_reason")
-            self._usage |= event.get("usage") or {}
+            self._count(event.get("usage"))
         elif kind == "message_stop":
             self.complete = True
         elif kind == "content_block_delta" and isinstance(delta.get("text"), str):
             self._text.append(delta["text"])
             return str(delta["text"])
         return ""
+
+    def _count(self, usage: Any) -> None:
+        if isinstance(usage, dict):
+            self._usage |= usage
 
     def payload(self) -> dict[str, Any]:
         content = [{"type": "text", "text": "".join(self._text)}]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
-from bitnet_core.errors import BitnetError
 from bitnet_core.json_decoding import decode
 from bitnet_core.providers.http import (
     ATTEMPTS,
@@ -18,43 +17,23 @@ from bitnet_core.providers.http import (
     WHOLE_SECONDS,
     JsonClient,
     OnRetry,
-    Reply,
+    Passing,
     StreamCut,
     Unreachable,
     Watch,
 )
 from bitnet_core.providers.pace import Pace
-from bitnet_core.providers.replies import BadReply, ChatResult
-from bitnet_core.providers.table import Provider, names_with_logprobs
+from bitnet_core.providers.refusals import Asked, ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, QuotaSpent
+from bitnet_core.providers.replies import BadReply, ChatResult, checked, guarded
+from bitnet_core.providers.reply import Reply
+from bitnet_core.providers.table import Provider
 from bitnet_core.traces.steps import TokenTable
 
-_SHOWN = 200
 _LOCAL_SECONDS = 3600.0
 """An answer may come in one piece, and one's own machine may be slow: asking again would only make it slower."""
-_CONTEXT_SIGNS = (
-    *("context_length", "context size", "exceed_context", "maximum context", "context window"),
-    *("prompt is too long", "input token count"),
-)
-_LOGPROB_SIGNS = ("logprob",)
-_KEY_SIGNS = ("api key not valid", "api_key_invalid", "invalid api key")
+_SAMPLING = ("temperature", "top_p", "topP", "seed")
 
 OnText = Callable[[str], None]
-
-
-class ContextExceeded(BitnetError):
-    """This one prompt is too long; others may do."""
-
-
-class NoLogprobs(BitnetError):
-    """The model gives no logprobs."""
-
-
-class QuotaSpent(BitnetError):
-    """Waiting does not help; money or a higher limit does. What is there stays."""
-
-
-class KeyRefused(BitnetError):
-    """The server does not take the key."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +63,19 @@ class Chat(Protocol):
         attempts: int = ATTEMPTS,
         on_text: OnText | None = None,
         watch: Watch | None = None,
+        seconds: float | None = None,
     ) -> ChatResult:
-        """Ask once. With `on_text` the answer is streamed and each piece of text goes there as it comes.
+        """Ask once. With `on_text` the answer is streamed and each piece of text goes there as it comes; else an
+        attempt may be given so many `seconds`.
 
-        Raises BadReply for an answer that can't be used, ContextExceeded for a prompt that is too long, and
-        BitnetError for what stops every request (key, model, address, quota).
+        Raises BadReply for an answer that can't be used, PromptRefused for a prompt that is not taken (its kind
+        ContextExceeded for one that is too long), and another BitnetError for what stops every request (key, model,
+        address, quota).
         """
+        ...
+
+    def sent(self, request: ChatRequest) -> Mapping[str, Any]:
+        """The sampling that a request really asks for: what a model does not take is left out or changed."""
         ...
 
     async def models(self) -> list[str]:
@@ -133,12 +119,19 @@ class HttpChat(ABC):
         first_wait: float = 0.5,
         pace: Pace | None = None,
         table: TokenTable | None = None,
+        own: bool = True,
     ) -> None:
+        """`own`: whether it is the teacher of the settings, so that TEACHER_MODEL and the like count for it."""
         self.provider = provider
         self.model = model
         self.base_url = base_url
         self.table = TokenTable() if table is None else table
+        self.upstream = ""
+        """Behind a router: who alone may answer, once somebody has."""
         self._key = key
+        self._own = own
+        self._answered = False
+        """Whether anything good came from the address, so that it is not the address that is wrong."""
         self._http = JsonClient(
             base_url,
             self.headers(key) if key else {},
@@ -174,19 +167,32 @@ class HttpChat(ABC):
 
     @staticmethod
     @abstractmethod
-    def parse(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
-        """The result in a decoded body. Raises BadReply."""
+    def interpret(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
+        """The result in a decoded body. Raises BadReply; for what is of no known shape it may raise anything."""
 
     @classmethod
-    def read(cls, body: bytes, table: TokenTable) -> ChatResult:
-        """As `parse`, from a body that was kept. ValueError for what is no JSON."""
-        return cls.parse(decode(body), body, table)
+    def interpret_body(cls, body: bytes, table: TokenTable) -> ChatResult:
+        """As `interpret`, from a body as it came."""
+        return cls.interpret(decode(body), body, table)
 
+    @staticmethod
     @abstractmethod
-    def fold(self) -> Fold: ...
+    def fold() -> Fold: ...
 
     @abstractmethod
     async def models(self) -> list[str]: ...
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    @classmethod
+    def parse(cls, payload: Any, body: bytes, table: TokenTable) -> ChatResult:
+        """The result in a decoded body. Raises BadReply and nothing else."""
+        return checked(lambda: cls.interpret(payload, body, table), body)
+
+    @classmethod
+    def read(cls, body: bytes, table: TokenTable) -> ChatResult:
+        """As `parse`, from a body that was kept."""
+        return checked(lambda: cls.interpret_body(body, table), body)
 
     # -- asking ------------------------------------------------------------------------------------------
 
@@ -197,137 +203,92 @@ class HttpChat(ABC):
         attempts: int = ATTEMPTS,
         on_text: OnText | None = None,
         watch: Watch | None = None,
+        seconds: float | None = None,
     ) -> ChatResult:
         """See `Chat.chat`."""
         if on_text is not None:
             return await self._streamed(request, on_text, attempts, watch)
+        path = self.path(stream=False)
+        reply = await self._http.post(path, self.payload(request), attempts=attempts, watch=watch, seconds=seconds)
+        return self._result(reply, self._asked(path, request))
+
+    def sent(self, request: ChatRequest) -> dict[str, Any]:
+        """See `Chat.sent`."""
         payload = self.payload(request)
-        reply = await self._http.post(self.path(stream=False), payload, attempts=attempts, watch=watch)
-        return self._read(reply, request)
+        fields = payload | payload.get("generationConfig", {})
+        return {{"topP": "top_p"}.get(name, name): fields[name] for name in _SAMPLING if name in fields}
 
     async def _streamed(
         self, request: ChatRequest, on_text: OnText, attempts: int, watch: Watch | None
     ) -> ChatResult:
         fold = self.fold()
+        path = self.path(stream=True)
+        asked = self._asked(path, request)
 
         def on_event(data: str) -> None:
             if data.strip() == "[DONE]":
-                fold.complete = True
                 return
-            try:
+            with guarded(data.encode()):
                 event = json.loads(data)
-            except ValueError as error:
-                raise BadReply("not_json", "an event of the stream is no JSON") from error
             told = Reply(200, data.encode(), event)
             if told.error is not None:
-                raise self._refusal(told, request)
-            text = fold.add(event) if isinstance(event, dict) else ""
+                raise Passing(told) if told.passing else asked.refusal(told)
+            with guarded(data.encode()):
+                text = fold.add(event) if isinstance(event, dict) else ""
             if text:
                 on_text(text)
 
         payload = self.payload(request, stream=True)
         try:
-            reply = await self._http.stream(self.path(stream=True), payload, on_event, attempts=attempts, watch=watch)
+            reply = await self._http.stream(path, payload, on_event, attempts=attempts, watch=watch)
         except StreamCut as error:
             raise BadReply("stream_cut", f"the answer broke off ({error})") from error
         if reply is not None:
-            return self._read(reply, request)
+            return self._result(reply, asked)
         if not fold.complete:
             raise BadReply("stream_cut", "the answer ended before the server said so")
         whole = fold.payload()
-        return self.parse(whole, json.dumps(whole).encode(), self.table)
+        return self._known(self.parse(whole, json.dumps(whole).encode(), self.table))
 
-    def _read(self, reply: Reply, request: ChatRequest) -> ChatResult:
-        if reply.status != 200 or reply.error is not None:
-            raise self._refusal(reply, request)
-        if reply.payload is None:
-            raise self._no_json(reply)
-        return self.parse(reply.payload, reply.body, self.table)
+    def _result(self, reply: Reply, asked: Asked) -> ChatResult:
+        self._require(reply, asked)
+        return self._known(self.parse(reply.payload, reply.body, self.table))
+
+    def _known(self, result: ChatResult) -> ChatResult:
+        """The result, if it is of the one who was asked."""
+        self._answered = True
+        if self.upstream and result.upstream != self.upstream:
+            raise BadReply(
+                "other_upstream",
+                f"{result.upstream or 'nobody by name'} answered instead of {self.upstream}",
+                result.body,
+            )
+        return result
 
     async def _listed(self, path: str) -> Any:
         """The decoded answer to a GET; raises like `chat`."""
         reply = await self._http.get(path)
-        if reply.status != 200 or reply.error is not None:
-            raise self._refusal(reply, None)
-        if reply.payload is None:
-            raise self._no_json(reply)
+        self._require(reply, self._asked(path))
         return reply.payload
 
-    # -- what went wrong ---------------------------------------------------------------------------------
+    def _require(self, reply: Reply, asked: Asked) -> None:
+        if reply.status != 200 or reply.error is not None:
+            raise asked.refusal(reply)
+        if reply.payload is None:
+            if self._answered:
+                raise BadReply("not_json", f"the answer is {reply.kind} instead of JSON", reply.body)
+            raise asked.no_json(reply)
 
-    def _no_json(self, reply: Reply) -> BitnetError:
-        return BitnetError(
-            f"{self.base_url} answers with {_kind(reply)} instead of JSON; "
-            f"correct {self.provider.base_url_setting} or TEACHER_BASE_URL (it usually ends in /v1)."
+    def _asked(self, path: str, request: ChatRequest | None = None) -> Asked:
+        return Asked(
+            self.provider,
+            self.base_url,
+            self.model,
+            self._key,
+            request.top_logprobs if request else 0,
+            path,
+            self._own,
         )
-
-    def _refusal(self, reply: Reply, request: ChatRequest | None) -> BitnetError:
-        told = self._told(reply)
-        low = told.lower()
-        name = self.provider.name
-        if reply.quota_spent:
-            return QuotaSpent(
-                f"The quota at {name} is spent ({told}); raise it or add credit, then start again (it goes on)."
-            )
-        if reply.status in (401, 403) or any(sign in low for sign in _KEY_SIGNS):
-            return key_refused(self.provider)
-        if any(sign in low for sign in _CONTEXT_SIGNS):
-            return ContextExceeded(
-                f"{self.model} can't take a prompt this long ({told}); "
-                "shorten it, lower the number of tokens or raise TEACHER_CTX_LEN."
-            )
-        if request is not None and request.top_logprobs and any(sign in low for sign in _LOGPROB_SIGNS):
-            return no_logprobs(name, self.model, told)
-        if reply.status == 404:
-            return BitnetError(
-                f"{name} at {self.base_url} knows no model {self.model} ({told}); "
-                f"correct TEACHER_MODEL or {self.provider.model_setting}."
-            )
-        if reply.status == 429:
-            return BitnetError(f"{name} refuses more requests ({told}); wait a while, then start again.")
-        if reply.status >= 500:
-            return BitnetError(f"{name} at {self.base_url} keeps failing ({told}); start again later.")
-        return BitnetError(f"{name} at {self.base_url} refuses the request ({told}); correct the teacher's settings.")
-
-    def _told(self, reply: Reply) -> str:
-        """What the server says, short and without the key (some servers echo it)."""
-        error = reply.error or {}
-        parts = [str(error[field]) for field in ("message", "code", "type") if error.get(field)]
-        text = " ".join(" ".join(parts[:1] + [part for part in parts[1:] if part not in parts[0]]).split())
-        if self._key:
-            text = text.replace(self._key, "***")
-        text = text.rstrip(".")
-        return f"HTTP {reply.status}" + (f": {text[:_SHOWN]}" if text else "")
-
-
-def missing_key(provider: Provider) -> BitnetError:
-    return BitnetError(
-        f"There is no key for {provider.name}: set {provider.key_setting} in the environment or keep it in the OS "
-        f"keyring with `bitnet keys set {provider.key_setting}`; TEACHER_PROVIDER=embedded needs none."
-    )
-
-
-def key_refused(provider: Provider) -> KeyRefused:
-    return KeyRefused(
-        f"{provider.name} refuses the key in {provider.key_setting} (or TEACHER_API_KEY); "
-        f"set a valid one in the environment or with `bitnet keys set {provider.key_setting}`."
-    )
-
-
-def no_logprobs(provider_name: str, model: str, told: str = "") -> NoLogprobs:
-    able = ", ".join(name for name in names_with_logprobs() if name != provider_name)
-    because = f" ({told})" if told else ""
-    return NoLogprobs(
-        f"{provider_name} gives no logprobs for {model}{because}, and traces need them; "
-        f"choose another model, or a TEACHER_PROVIDER that has them: {able}."
-    )
-
-
-def _kind(reply: Reply) -> str:
-    start = reply.body[:200].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
-        return "a web page"
-    return "an empty body" if not start else "something"
 
 
 __all__ = [
@@ -340,6 +301,7 @@ __all__ = [
     "HttpChat",
     "KeyRefused",
     "NoLogprobs",
+    "PromptRefused",
     "QuotaSpent",
     "Unreachable",
 ]

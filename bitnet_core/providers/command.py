@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.providers.chat import ChatRequest, ChatResult
-from bitnet_core.providers.examine import examine
+from bitnet_core.providers.examine import blank, examine
 from bitnet_core.providers.prices import price_of
 from bitnet_core.providers.replies import BadReply
 from bitnet_core.providers.teacher import Host, Identity, identify_as, open_teacher, secret_names
 
 _T = TypeVar("_T")
+_STOPPED = "Stopped; the request was given up."
 Notice = Callable[[str], None]
 Secrets = Callable[[tuple[str, ...]], Mapping[str, str]]
 """Finds the secrets of these names; asked once, for those that are needed."""
@@ -30,6 +31,7 @@ class _Caller(Host):
         self._secrets = secrets
         self._notice = notice
         self._told = ""
+        self.stopping = False
 
     @property
     def settings(self) -> Settings:
@@ -42,7 +44,9 @@ class _Caller(Host):
         self._notice(message)
 
     def check_stop(self) -> None:
-        """Nothing to ask: Ctrl-C cancels what is under way."""
+        """For what runs in a thread of its own, where nothing is cancelled."""
+        if self.stopping:
+            raise Stopped(_STOPPED)
 
     def progress(self, done: float, total: float | None, unit: str, label: str = "") -> None:  # noqa: ARG002
         if label and label != self._told:
@@ -51,7 +55,8 @@ class _Caller(Host):
 
 
 def probe(settings: Settings, name: str, model: str, secrets: Secrets, notice: Notice) -> dict[str, Any]:
-    """The report on one model of a provider; see `examine`. Without a model it ends at the list of models."""
+    """The report on one model of a provider; see `examine`. Without a model it ends at the list of models, and
+    without what is needed to ask at all (a key, an address) with the problem alone."""
     identity = identify_as(settings, name, model, need_model=False)
     price = price_of(identity.provider, identity.model, settings.maybe_path("KD_PRICES_FILE"))
 
@@ -59,7 +64,12 @@ def probe(settings: Settings, name: str, model: str, secrets: Secrets, notice: N
         async with open_teacher(host, identity=identity) as teacher:
             return await examine(teacher, price)
 
-    return _run(settings, identity, secrets, notice, ask)
+    try:
+        return _run(settings, identity, secrets, notice, ask)
+    except Stopped:
+        raise
+    except BitnetError as error:
+        return blank(name, identity.model, identity.base_url, price, problem=str(error))
 
 
 def chat(
@@ -93,10 +103,14 @@ def _run(
         task = asyncio.ensure_future(ask(host))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, stop, task)
         return await task
+
+    def stop(task: asyncio.Future[_T]) -> None:
+        host.stopping = True
+        task.cancel()
 
     try:
         return asyncio.run(cancellable())
     except asyncio.CancelledError:
-        raise Stopped("Stopped; the request was given up.") from None
+        raise Stopped(_STOPPED) from None

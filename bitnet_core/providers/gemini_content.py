@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bitnet_core.providers.answer_tokens import completion_of
 from bitnet_core.providers.chat import ChatRequest, Fold, HttpChat
-from bitnet_core.providers.replies import BadReply, ChatResult, completion_of, count
+from bitnet_core.providers.finish import finish_of
+from bitnet_core.providers.replies import BadReply, ChatResult, count
 from bitnet_core.traces.steps import TokenTable
 
-_FINISH = {"STOP": "stop", "MAX_TOKENS": "length"}
 _PAGES = 20
 
 
@@ -50,20 +51,20 @@ class GeminiContent(HttpChat):
         return body
 
     @staticmethod
-    def parse(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
+    def interpret(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
         candidate = _candidate(payload)
         text = _text(candidate)
-        finish = str(candidate.get("finishReason") or "")
+        finish_reason = finish_of(candidate.get("finishReason"))
         if not text:
-            blocked = finish not in ("", "STOP", "MAX_TOKENS")
-            raise BadReply("refused" if blocked else "no_text", f"the answer holds no text ({finish})")
-        told = completion_of(_content(candidate.get("logprobsResult")), text, table)
+            reason = "no_text" if finish_reason in ("", "stop", "length") else "refused"
+            raise BadReply(reason, f"the answer holds no text ({finish_reason})")
+        told = completion_of(_content(candidate.get("logprobsResult")), text, finish_reason, table)
         usage = payload.get("usageMetadata")
         usage = usage if isinstance(usage, dict) else {}
         return ChatResult(
-            text=text,
+            text=told.text,
             steps=told.steps,
-            finish_reason=_FINISH.get(finish, "content_filter" if finish else ""),
+            finish_reason=finish_reason,
             prompt_tokens=count(usage.get("promptTokenCount"), 0),
             completion_tokens=count(usage.get("candidatesTokenCount"), len(told.steps or ()))
             + count(usage.get("thoughtsTokenCount"), 0),
@@ -74,7 +75,8 @@ class GeminiContent(HttpChat):
             repairs=told.repairs,
         )
 
-    def fold(self) -> Fold:
+    @staticmethod
+    def fold() -> Fold:
         return _Parts()
 
     async def models(self) -> list[str]:
@@ -119,8 +121,8 @@ class _Parts(Fold):
             self.complete = True
         result = candidate.get("logprobsResult")
         if isinstance(result, dict):
-            self._chosen += result.get("chosenCandidates") or []
-            self._tops += result.get("topCandidates") or []
+            self._chosen += _list(result.get("chosenCandidates"))
+            self._tops += _list(result.get("topCandidates"))
         text = _text(candidate)
         self._text.append(text)
         return text
@@ -133,6 +135,10 @@ class _Parts(Fold):
         if self._chosen:
             candidate["logprobsResult"] = {"chosenCandidates": self._chosen, "topCandidates": self._tops}
         return {**self._head, "candidates": [candidate]}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _candidate(payload: Any) -> Mapping[str, Any]:

@@ -4,10 +4,8 @@ import asyncio
 import contextlib
 import datetime as dt
 import email.utils
-import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -18,19 +16,19 @@ import stamina
 from bitnet_core.errors import BitnetError
 from bitnet_core.json_decoding import decode
 from bitnet_core.providers.pace import Pace
+from bitnet_core.providers.reply import Reply
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
 WHOLE_SECONDS = 1200.0
+QUICK_SECONDS = 60.0
+"""For what takes no server long, however slow its model is: a list, a single token."""
 ATTEMPTS = 6
 _REFUSALS = 60
 """A rate limit is no failure: waiting for it is not counted among the attempts, but it has an end."""
 _LONGEST_WAIT = 300.0
 _LEAST_REST = 0.1
-_RETRIED = frozenset({408, 409, 429})
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-_SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
-_SPENT_SIGNS = ("insufficient balance", "credit balance is too low", "insufficient credits", "spending limit")
 _REMAINING = ("x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining", "x-ratelimit-remaining")
 _RESET = ("x-ratelimit-reset-requests", "anthropic-ratelimit-requests-reset", "x-ratelimit-reset")
 _TOKENS_LEFT = ("x-ratelimit-remaining-tokens", "anthropic-ratelimit-tokens-remaining")
@@ -38,6 +36,7 @@ _TOKENS_RESET = ("x-ratelimit-reset-tokens", "anthropic-ratelimit-tokens-reset")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EPOCH = 1e9
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 _T = TypeVar("_T")
 
@@ -66,43 +65,12 @@ class StreamCut(Exception):
     """A stream of events broke after it had begun."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """One answer, whatever its status; `payload` is None when the body is no JSON."""
+class Passing(Exception):
+    """An event of a stream is an error that may not come again."""
 
-    status: int
-    body: bytes
-    payload: Any
-    content_type: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    @property
-    def error(self) -> Mapping[str, Any] | None:
-        """The error object of a body, also of one sent with status 200."""
-        payload = self.payload[0] if isinstance(self.payload, list) and self.payload else self.payload
-        if not isinstance(payload, dict):
-            return None
-        error = payload.get("error")
-        if isinstance(error, dict):
-            return error
-        if isinstance(error, str):
-            return {"message": error}
-        if self.status >= 400 and isinstance(payload.get("message"), str):
-            return payload
-        return None
-
-    @property
-    def quota_spent(self) -> bool:
-        """Waiting brings a rate back, but no money: some servers tell the two apart in the body alone."""
-        if self.status == 402:
-            return True
-        error = self.error or {}
-        if _SPENT_CODES & {str(error.get("code")), str(error.get("type"))}:
-            return True
-        low = str(error.get("message", "")).lower()
-        if self.status >= 400 and any(sign in low for sign in _SPENT_SIGNS):
-            return True
-        return self.status == 429 and "perday" in json.dumps(error.get("details", "")).lower()
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"HTTP {reply.code}")
+        self.reply = reply
 
 
 class _Again(Exception):
@@ -116,7 +84,7 @@ class _Again(Exception):
 
     @property
     def limited(self) -> bool:
-        return self.reply is not None and self.reply.status == 429
+        return self.reply is not None and self.reply.code == 429
 
 
 class JsonClient:
@@ -135,9 +103,7 @@ class JsonClient:
         pace: Pace | None = None,
     ) -> None:
         self.base_url = base_url.rstrip("/")
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise BitnetError(f"{base_url or 'An empty address'} is not an http(s) address; correct the base URL.")
+        host = _host(self.base_url)
         if any(not (value.isascii() and value.isprintable()) for value in (headers or {}).values()):
             raise BitnetError(f"The key for {self.base_url} holds characters that no key has; enter it again.")
         self.pace = pace or Pace(connections)
@@ -150,7 +116,7 @@ class JsonClient:
             timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             # A proxy set for the outside world has no business between us and our own machine.
-            trust_env=parts.hostname not in _LOOPBACK,
+            trust_env=host not in _LOOPBACK,
         )
 
     async def __aenter__(self) -> "JsonClient":
@@ -168,17 +134,19 @@ class JsonClient:
         *,
         attempts: int = ATTEMPTS,
         watch: Watch | None = None,
+        seconds: float | None = None,
     ) -> Reply:
-        """Send JSON, retrying what may pass: 408, 409, 429 (not a spent quota), 5xx and a broken transport.
+        """Send JSON, retrying what may pass: 408, 409, 429 (not a spent quota), 5xx, also where the body alone says
+        so, a body that is no JSON, and a broken transport.
 
-        Returns the last reply, of whatever status; `watch` is told of each sending. Unreachable when no attempt got
-        a reply.
+        Returns the last reply, of whatever status; `watch` is told of each sending; an attempt takes `seconds` at
+        most. Unreachable when no attempt got a reply.
         """
-        return await self._tried(lambda: self._once("POST", path, payload), attempts, watch)
+        return await self._tried(lambda: self._once("POST", path, payload, seconds), attempts, watch)
 
     async def get(self, path: str, *, attempts: int = 2) -> Reply:
-        """As `post`, for what is only read."""
-        return await self._tried(lambda: self._once("GET", path, None), attempts, None)
+        """As `post`, for what is only read, and quickly."""
+        return await self._tried(lambda: self._once("GET", path, None, QUICK_SECONDS), attempts, None)
 
     async def stream(
         self,
@@ -189,7 +157,7 @@ class JsonClient:
         attempts: int = ATTEMPTS,
         watch: Watch | None = None,
     ) -> Reply | None:
-        """Call `on_event` with the data of each server-sent event; None at the stream's end.
+        """Call `on_event` with the data of each server-sent event, which may raise Passing; None at the stream's end.
 
         Returns the reply instead where the server refuses or does not stream. What breaks before the first event
         is tried again like a `post`; StreamCut for what breaks after.
@@ -253,9 +221,10 @@ class JsonClient:
             ) from None
         raise AssertionError("stamina ends with a result or the last error")
 
-    async def _once(self, method: str, path: str, payload: Mapping[str, Any] | None) -> Reply:
-        with self._explained():
-            async with asyncio.timeout(self._whole_seconds):
+    async def _once(self, method: str, path: str, payload: Mapping[str, Any] | None, seconds: float | None) -> Reply:
+        whole = min(seconds or self._whole_seconds, self._whole_seconds)
+        with self._explained(whole):
+            async with asyncio.timeout(whole):
                 response = await self._client.request(method, self.base_url + path, json=payload)
                 return self._judged(await _reply(response))
 
@@ -264,7 +233,7 @@ class JsonClient:
     ) -> Reply | None:
         begun = False
         try:
-            with self._explained():
+            with self._explained(self._whole_seconds):
                 async with (
                     asyncio.timeout(self._whole_seconds),
                     self._client.stream("POST", self.base_url + path, json=payload) as response,
@@ -275,8 +244,11 @@ class JsonClient:
                         return self._judged(await _reply(response))
                     self._heed(response.headers)
                     async for data in _events(response):
+                        try:
+                            on_event(data)
+                        except Passing as error:
+                            raise _Again(error.reply, str(error), _asked_wait(error.reply)) from error
                         begun = True
-                        on_event(data)
                     return None
         except _Again as error:
             if begun:
@@ -284,11 +256,11 @@ class JsonClient:
             raise
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, whole_seconds: float) -> Iterator[None]:
         try:
             yield
         except TimeoutError as error:
-            raise _Again(None, f"no whole answer within {self._whole_seconds:.0f} s", None) from error
+            raise _Again(None, f"no whole answer within {whole_seconds:.0f} s", None) from error
         except httpx.TransportError as error:
             raise _Again(None, self._plain(error), None) from error
         except httpx.DecodingError as error:
@@ -297,9 +269,9 @@ class JsonClient:
     def _judged(self, reply: Reply) -> Reply:
         """The reply, or _Again for one that may be another the next time."""
         self._heed(reply.headers)
-        if (reply.status in _RETRIED or reply.status >= 500) and not reply.quota_spent:
-            reason = "rate limited" if reply.status == 429 else f"HTTP {reply.status}"
-            raise _Again(reply, reason, _asked_wait(reply))
+        if reply.passing:
+            told = f"HTTP {reply.code}" if reply.code != 200 else f"{reply.kind} instead of JSON"
+            raise _Again(reply, "rate limited" if reply.code == 429 else told, _asked_wait(reply))
         return reply
 
     def _heed(self, headers: Mapping[str, str]) -> None:
@@ -320,9 +292,20 @@ class JsonClient:
         return "the connection broke"
 
 
+def _host(base_url: str) -> str:
+    """The host of an address. BitnetError for what is none."""
+    with contextlib.suppress(ValueError, httpx.InvalidURL):
+        parts = urlsplit(base_url)
+        # Reading the port is what tells a wrong one.
+        if parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0):
+            httpx.URL(base_url)
+            return parts.hostname
+    raise BitnetError(f"{base_url or 'An empty address'} is not an http(s) address; correct the base URL.")
+
+
 async def _reply(response: httpx.Response) -> Reply:
     payload: Any = None
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         # A long answer with its logprobs is a megabyte of JSON: parsed beside the loop.
         payload = await asyncio.to_thread(decode, response.content)
     headers = {name.lower(): value for name, value in response.headers.items()}
@@ -332,14 +315,28 @@ async def _reply(response: httpx.Response) -> Reply:
 async def _events(response: httpx.Response) -> AsyncIterator[str]:
     """The data of each server-sent event; several `data:` lines of one event are joined."""
     lines: list[str] = []
-    async for line in response.aiter_lines():
-        if line.startswith("data:"):
-            lines.append(line[5:].removeprefix(" "))
+    async for line in _lines(response):
+        if line.startswith(b"data:"):
+            lines.append(line[5:].removeprefix(b" ").decode("utf-8", errors="replace"))
         elif not line and lines:
             yield "\n".join(lines)
             lines = []
     if lines:
         yield "\n".join(lines)
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Lines as events have them, ended by LF, CR or both: what else Unicode calls a line end is text."""
+    pending = b""
+    async for chunk in response.aiter_bytes():
+        pending += chunk
+        held = pending[-1:] if pending.endswith(b"\r") else b""  # its LF may be on the way
+        *lines, pending = _LINE_END.split(pending.removesuffix(held))
+        pending += held
+        for line in lines:
+            yield line
+    if pending:
+        yield pending.removesuffix(b"\r")
 
 
 def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> str:

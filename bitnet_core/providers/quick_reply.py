@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from bitnet_core.json_decoding import decode
-from bitnet_core.providers import replies
+from bitnet_core.providers import answer_tokens, replies
+from bitnet_core.providers.finish import finish_of
 from bitnet_core.providers.replies import BadReply, ChatResult
 from bitnet_core.traces.steps import TokenTable
 
@@ -37,12 +38,14 @@ class _Logprobs(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     content: str
+    refusal: str | None = None
 
 
 class _Choice(msgspec.Struct):
     message: _Message
     logprobs: _Logprobs
     finish_reason: str = ""
+    error: Any = None
 
 
 class _Body(msgspec.Struct):
@@ -50,6 +53,7 @@ class _Body(msgspec.Struct):
     usage: dict[str, Any] = {}
     timings: dict[str, Any] = {}
     model: str = ""
+    provider: str = ""
 
 
 _DECODER = msgspec.json.Decoder(_Body)
@@ -68,8 +72,9 @@ def read(body: bytes, table: TokenTable) -> ChatResult:
 def _usual(body: bytes, table: TokenTable) -> ChatResult | None:
     told = _DECODER.decode(body)
     choice = told.choices[0] if told.choices else None
-    if choice is None or not choice.logprobs.content:
+    if choice is None or not choice.logprobs.content or choice.error or choice.message.refusal:
         return None
+    finish_reason = finish_of(choice.finish_reason)
     sampled: list[int] = []
     own: list[float] = []
     tops: list[int] = []
@@ -83,20 +88,22 @@ def _usual(body: bytes, table: TokenTable) -> ChatResult | None:
         sampled.append(_number(step, table))
         own.append(math.nan if step.logprob is None else step.logprob)
     counts_N = np.array([len(step.top_logprobs) for step in choice.logprobs.content], np.int64)
-    steps = replies.arranged(table, sampled, np.array(own), tops, np.array(logprobs), counts_N)
-    text = choice.message.content
-    if int((steps.tops_NK >= 0).sum()) != len(tops) or steps.text() != text.encode(errors="replace"):
+    steps = answer_tokens.padded(table, sampled, np.array(own), tops, np.array(logprobs), counts_N)
+    if steps.text() != choice.message.content.encode(errors="replace"):
         return None  # something is to be mended, or cut inside a character
+    found = answer_tokens.mended(steps, choice.message.content, finish_reason)
     return ChatResult(
-        text=text,
-        steps=steps,
-        finish_reason=choice.finish_reason,
+        text=found.text,
+        steps=found.steps,
+        finish_reason=finish_reason,
         prompt_tokens=replies.count(told.usage.get("prompt_tokens"), 0),
         completion_tokens=replies.count(told.usage.get("completion_tokens"), len(steps)),
-        text_matches_bytes=True,
+        text_matches_bytes=found.matches,
         timings=replies.timings(told.timings),
         model=told.model,
         body=body,
+        repairs=found.repairs,
+        upstream=told.provider,
     )
 
 
@@ -104,8 +111,8 @@ def _number(token: _Token | _Step, table: TokenTable) -> int:
     """The number of a token; with an id its spelling is kept, so that the next one costs a comparison."""
     spelling = token.bytes
     if bytes(spelling) in _NONE:
-        return replies.number_of({"id": token.id, "token": decode(bytes(token.token) or b"null")}, table)
-    number = replies.number_of({"id": token.id, "bytes": decode(bytes(spelling))}, table)
+        return answer_tokens.number_of({"id": token.id, "token": decode(bytes(token.token) or b"null")}, table)
+    number = answer_tokens.number_of({"id": token.id, "bytes": decode(bytes(spelling))}, table)
     if token.id >= 0:
         table.spelled[token.id] = (spelling.copy(), number)
     return number

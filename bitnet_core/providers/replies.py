@@ -1,32 +1,27 @@
 """Read what OpenAI-compatible servers answer to /chat/completions. Pure: bodies in, results or faults out.
 
-Every shape met in the wild is handled here: an end-of-text entry without bytes or with its spelling, no `bytes` at
-all or those of another spelling of the token, -9999.0, null logprobs, fewer or one more candidate than asked for,
-text that is trimmed or cut inside a character, the older list of lists, HTML, an error sent with status 200. What
-is mended is counted; what can't be is a BadReply, or `text_matches_bytes` says so.
+Shapes met in the wild are handled here and in `answer_tokens`: an end-of-text entry without bytes or with its
+spelling, no `bytes` at all or those of another spelling of the token, -9999.0, null logprobs, fewer or one more
+candidate than asked for, text that is trimmed or cut inside a character, the older list of lists, HTML, an error sent
+with status 200. What is mended is counted; what can't be is a BadReply, or `text_matches_bytes` says so.
 """
 
+import contextlib
+import json
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from bitnet_core.traces.byte_alphabet import BYTE_OF_CHARACTER
+from bitnet_core.providers.answer_tokens import completion_of
+from bitnet_core.providers.bad_reply import BadReply
+from bitnet_core.providers.finish import finish_of
 from bitnet_core.traces.steps import Completion, TokenTable
 
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+__all__ = ["BadReply", "ChatResult", "checked", "count", "guarded", "parse_chat", "timings"]
 
-
-class BadReply(Exception):
-    """The answer is not what was asked for; `reason` is a short code that is counted."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+_MOST_COUNTED = 1 << 31
+_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -36,8 +31,11 @@ class ChatResult:
     text: str
     steps: Completion | None
     finish_reason: str
+    """In OpenAI's words, whoever answered."""
     prompt_tokens: int
+    """0 where it is not told."""
     completion_tokens: int
+    """0 where it is not told and there are no steps to count; `counted` says which."""
     text_matches_bytes: bool
     """Whether the tokens' bytes are the text's: else the one or the other is wrong."""
     timings: Mapping[str, float]
@@ -47,32 +45,71 @@ class ChatResult:
     """What it was read from, as it came."""
     repairs: Mapping[str, int] = field(default_factory=dict)
     """What was mended in the tokens, by kind."""
+    upstream: str = ""
+    """Who answered behind a router that names it."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is known how many tokens the answer has."""
+        return self.completion_tokens > 0 or self.steps is not None
 
 
-@dataclass(frozen=True)
-class Told:
-    """The tokens of an answer, held against its text."""
+def checked(read: Callable[[], ChatResult], body: bytes) -> ChatResult:
+    """What `read` reads from `body`, as text that can be written down; raises as `guarded` does."""
+    with guarded(body):
+        result = read()
+        for text in (result.text, result.finish_reason, result.model, result.upstream):
+            _require_text(text)
+    return result
 
-    steps: Completion | None
-    matches: bool
-    repairs: Mapping[str, int]
+
+@contextlib.contextmanager
+def guarded(body: bytes) -> Iterator[None]:
+    """BadReply, with the body, for whatever is not of the shape that a reader expects.
+
+    The one place for it: a reader looks at what it needs, and a server may send anything there.
+    """
+    try:
+        yield
+    except BadReply as error:
+        error.body = error.body or body
+        raise
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadReply("not_json", "the answer is no JSON", body) from error
+    except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError, RecursionError) as error:
+        raise BadReply(
+            "malformed", f"the answer has a shape that nothing documents ({error})"[:_SHOWN], body
+        ) from error
+
+
+def _require_text(text: str) -> None:
+    """Half a surrogate pair can be written in JSON, but nowhere else: not in Parquet, not in UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadReply("malformed_text", "the answer's text holds half a surrogate pair") from error
 
 
 def parse_chat(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
     """The result in a decoded body. Raises BadReply."""
     choice = _first_choice(payload)
+    failure = choice.get("error")
+    if failure:
+        told = failure.get("message") if isinstance(failure, dict) else failure
+        raise BadReply("error", f"the server failed on the way ({told})"[:_SHOWN])
+    finish_reason = finish_of(choice.get("finish_reason"))
     message = choice.get("message")
     text = message.get("content") if isinstance(message, dict) else None
+    refusal = message.get("refusal") if isinstance(message, dict) else None
+    if refusal and not text:
+        raise BadReply("refused", "the teacher refused to answer")
     if not isinstance(text, str):
-        if isinstance(message, dict) and message.get("refusal"):
-            raise BadReply("refused", "the teacher refused to answer")
         raise BadReply("no_text", "the answer holds no text")
-    finish_reason = str(choice.get("finish_reason") or "")
-    told = completion_of(_content(choice.get("logprobs")), text, table)
+    told = completion_of(_content(choice.get("logprobs")), text, finish_reason, table)
     usage = payload.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     return ChatResult(
-        text=text,
+        text=told.text,
         steps=told.steps,
         finish_reason=finish_reason,
         prompt_tokens=count(usage.get("prompt_tokens"), 0),
@@ -82,88 +119,8 @@ def parse_chat(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
         model=str(payload.get("model") or ""),
         body=body,
         repairs=told.repairs,
+        upstream=str(payload.get("provider") or ""),
     )
-
-
-def completion_of(content: Sequence[Any] | None, text: str, table: TokenTable) -> Told:
-    """The tokens of a list of entries as OpenAI writes them, held against the text, and mended where that is sure.
-
-    Raises BadReply for entries that can't be read at all.
-    """
-    if not content:
-        return Told(None, matches=True, repairs={})
-    repairs: dict[str, int] = {}
-    steps = columns(content, table)
-    sent = sum(len(entry.get("top_logprobs") or ()) for entry in content)
-    repeated = sent - int((steps.tops_NK >= 0).sum())
-    if repeated:
-        repairs["repeated_candidates"] = repeated
-    matched = _matched(steps.text(), text)
-    if matched is None:
-        for name, mend in (("raw_tokens", _raw_spelling), ("pieces", _piece_spelling)):
-            respelled = _respelled(content, mend)
-            if respelled is None:
-                continue
-            other = columns(respelled, table)
-            matched = _matched(other.text(), text)
-            if matched is not None:
-                steps = other
-                repairs[name] = len(content)
-                break
-    if matched is None:
-        without_end = columns([*content[:-1], {**content[-1], "token": "", "bytes": []}], table)
-        if len(content) > 1 and _looks_special(content[-1]) and _matched(without_end.text(), text) is not None:
-            steps, matched = without_end, "exact"
-            repairs["spelled_end"] = 1
-    if matched == "trimmed":
-        repairs["trimmed_text"] = 1
-    return Told(steps, matched is not None, repairs)
-
-
-def _matched(joined: bytes, text: str) -> str | None:
-    """How the tokens' bytes are the text: exactly (or cut inside the last character), trimmed, or not at all."""
-    said = joined.decode("utf-8", errors="replace")
-    if said == text or joined.decode("utf-8", errors="ignore") == text or said.rstrip("\ufffd") == text:
-        return "exact"
-    return "trimmed" if said.strip() == text.strip() and text.strip() else None
-
-
-def _respelled(content: Sequence[Any], mend: Any) -> list[dict[str, Any]] | None:
-    """The entries with bytes made from their tokens' own spelling; None where that can't be."""
-
-    def one(entry: Mapping[str, Any]) -> dict[str, Any]:
-        token = entry.get("token")
-        data = mend(token) if isinstance(token, str) else None
-        if data is None:
-            raise ValueError
-        return {**entry, "bytes": list(data)}
-
-    try:
-        return [
-            {**one(entry), "top_logprobs": [one(top) for top in entry.get("top_logprobs") or ()]} for entry in content
-        ]
-    except ValueError:
-        return None
-
-
-def _raw_spelling(token: str) -> bytes | None:
-    """Bytes of a byte-level BPE token in its own alphabet (`Ġthe`)."""
-    try:
-        return bytes(BYTE_OF_CHARACTER[character] for character in token)
-    except KeyError:
-        return None
-
-
-def _piece_spelling(token: str) -> bytes | None:
-    """Bytes of a SentencePiece piece (`▁the`, `<0xE2>`)."""
-    byte = _BYTE_TOKEN.fullmatch(token)
-    return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
-
-
-def _looks_special(entry: Mapping[str, Any]) -> bool:
-    """`<|im_end|>`, `</s>`, `<end_of_turn>`: how end tokens are spelled."""
-    token = entry.get("token")
-    return isinstance(token, str) and token.startswith("<") and token.endswith(">")
 
 
 def _first_choice(payload: Any) -> Mapping[str, Any]:
@@ -191,128 +148,28 @@ def _from_lists(logprobs: Mapping[str, Any]) -> list[Any] | None:
         return None
     if not (isinstance(values, list) and isinstance(tops, list) and len(tokens) == len(values) == len(tops)):
         raise BadReply("malformed_logprobs", "its lists of tokens and of logprobs don't have one length")
+    if not all(top is None or isinstance(top, dict) for top in tops):
+        raise BadReply("malformed_logprobs", "the candidates of a token are no map")
     known = ids if isinstance(ids, list) and len(ids) == len(tokens) else [-1] * len(tokens)
     return [
         {
             "token": token,
             "logprob": value,
             "id": index,
-            "top_logprobs": [{"token": other, "logprob": logprob} for other, logprob in (top or {}).items()],
+            "top_logprobs": [
+                # The map has no ids: what was sampled has to be known again in it.
+                {"token": other, "logprob": logprob, "id": index if other == token else -1}
+                for other, logprob in (top or {}).items()
+            ],
         }
         for token, value, top, index in zip(tokens, values, tops, known, strict=True)
     ]
 
 
-def columns(content: Sequence[Any], table: TokenTable) -> Completion:
-    """The entries as columns; each candidate once, most likely first. Raises BadReply.
-
-    A token that was met before costs one lookup: a corpus holds a billion candidates and few different ones.
-    """
-    sampled: list[int] = []
-    own: list[Any] = []
-    tops: list[int] = []
-    logprobs: list[Any] = []
-    counts: list[int] = []
-    met = table.met
-    for entry in content:
-        if not isinstance(entry, dict):
-            raise BadReply("malformed_logprobs", "a logprobs entry is no object")
-        candidates = entry.get("top_logprobs")
-        candidates = candidates if isinstance(candidates, list) else []
-        sampled.append(number_of(entry, table))
-        own.append(entry.get("logprob"))
-        for one in candidates:
-            try:
-                known, number = met[one["id"]]
-                if known != one["bytes"]:
-                    number = number_of(one, table)
-            except (KeyError, TypeError):
-                number = number_of(one, table)
-            tops.append(number)
-            logprobs.append(one.get("logprob"))
-        counts.append(len(candidates))
-    return arranged(table, sampled, _floats(own), tops, _floats(logprobs), np.array(counts, np.int64))
-
-
-def number_of(entry: Any, table: TokenTable) -> int:
-    """The number of an entry's token, remembered by its id where it has one. Raises BadReply."""
-    if not isinstance(entry, dict):
-        raise BadReply("malformed_logprobs", "a candidate is no object")
-    index, data = _id(entry), entry.get("bytes")
-    number = table.number(index, _bytes(entry))
-    if index >= 0 and isinstance(data, list):
-        table.met[index] = (data, number)
-    return number
-
-
-def _floats(values: list[Any]) -> npt.NDArray[np.float64]:
-    """A missing or null number becomes NaN, which rejects the sequence later, with its reason."""
-    if not set(map(type, values)) <= {float, int}:
-        values = [
-            float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
-            for value in values
-        ]
-    return np.array(values, np.float64)
-
-
-def arranged(
-    table: TokenTable,
-    sampled: list[int],
-    own_N: npt.NDArray[np.float64],
-    tops: list[int],
-    logprobs: npt.NDArray[np.float64],
-    counts_N: npt.NDArray[np.int64],
-) -> Completion:
-    """Rows of equal length, in order, without candidates that are said twice."""
-    width = int(counts_N.max(initial=0))
-    place_NK = np.arange(width)[None, :] < counts_N[:, None]
-    tops_NK = np.full((len(sampled), width), -1, np.int32)
-    top_NK = np.full((len(sampled), width), -np.inf)
-    tops_NK[place_NK], top_NK[place_NK] = tops, logprobs
-    # Some servers repeat the sampled token at the end: counted twice it would gain mass.
-    twice = np.flatnonzero(
-        (np.diff(np.sort(np.where(place_NK, tops_NK, -1 - np.arange(width)), axis=1)) == 0).any(axis=1)
-    )
-    for row in twice.tolist():
-        pairs = list(dict.fromkeys(zip(tops_NK[row].tolist(), top_NK[row].tolist(), strict=True)))
-        pairs = [pair for pair in pairs if pair[0] >= 0]
-        tops_NK[row], top_NK[row] = -1, -np.inf
-        tops_NK[row, : len(pairs)] = [number for number, _ in pairs]
-        top_NK[row, : len(pairs)] = [logprob for _, logprob in pairs]
-    with np.errstate(invalid="ignore"):
-        unordered = np.flatnonzero(~(top_NK[:, 1:] <= top_NK[:, :-1]).all(axis=1))
-    if len(unordered):
-        # NaN counts as the least likely, before the padding.
-        rank = np.where(np.isnan(top_NK[unordered]), -1e300, top_NK[unordered])
-        order = np.argsort(-rank, axis=1, kind="stable")
-        tops_NK[unordered] = np.take_along_axis(tops_NK[unordered], order, axis=1)
-        top_NK[unordered] = np.take_along_axis(top_NK[unordered], order, axis=1)
-    return Completion(table, np.array(sampled, np.int32), own_N, tops_NK, top_NK)
-
-
-def _id(entry: Mapping[str, Any]) -> int:
-    index = entry.get("id")
-    return index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else -1
-
-
-def _bytes(entry: Mapping[str, Any]) -> bytes:
-    """The exact bytes, or the text's when the server sends none. U+FFFD in a text hides bytes: refused."""
-    data = entry.get("bytes")
-    if isinstance(data, list):
-        try:
-            return bytes(data)
-        except (ValueError, TypeError) as error:
-            raise BadReply("malformed_logprobs", "the bytes of a token are no bytes") from error
-    token = entry.get("token")
-    if not isinstance(token, str):
-        raise BadReply("malformed_logprobs", "a logprobs entry has neither bytes nor text")
-    if "\ufffd" in token:
-        raise BadReply("bytes_missing", "a token is half a character and comes without its bytes")
-    return token.encode()
-
-
 def count(value: Any, otherwise: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else otherwise
+    """A number of tokens, if it is one."""
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_COUNTED
+    return value if known else otherwise
 
 
 def timings(value: Any) -> Mapping[str, float]:

@@ -259,6 +259,9 @@ _ALL = (
     ),
 )
 
+_UNPROVED = frozenset({"aimlapi", "custom"})
+"""Nobody has documented what is behind them; nothing is promised of them."""
+
 PROVIDERS: dict[str, Provider] = {provider.name: provider for provider in _ALL}
 
 
@@ -267,9 +270,17 @@ def supported_names() -> list[str]:
 
 
 def names_with_logprobs() -> list[str]:
-    """Providers that work today and give logprobs, at least for some models; sure ones first."""
-    able = [provider for provider in _ALL if provider.supported and provider.logprobs != "no"]
+    """Providers that work today and are known to give logprobs, at least for some models; sure ones first."""
+    able = [one for one in _ALL if one.supported and one.logprobs != "no" and one.name not in _UNPROVED]
     return [provider.name for provider in sorted(able, key=lambda provider: provider.logprobs != "yes")]
+
+
+def who_has_logprobs(besides: str = "") -> str:
+    """The same as words, without one that was just found not to."""
+    names = [name for name in names_with_logprobs() if name != besides]
+    sure = [name for name in names if PROVIDERS[name].logprobs == "yes"]
+    some = [name for name in names if name not in sure]
+    return f"{', '.join(sure)}; or some models of {', '.join(some)}"
 
 
 def profile(name: str) -> Provider:

@@ -6,28 +6,33 @@ Wires settings, secrets, the provider table and the client together. Knows no tr
 import asyncio
 import contextlib
 import importlib
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers import embedded
 from bitnet_core.providers.anthropic_messages import AnthropicMessages
-from bitnet_core.providers.chat import Chat, ChatRequest, ChatResult, HttpChat, OnText, missing_key
+from bitnet_core.providers.chat import Chat, ChatRequest, ChatResult, HttpChat, OnText
 from bitnet_core.providers.embedded_files import GGUF_SHA256
 from bitnet_core.providers.gemini_content import GeminiContent
 from bitnet_core.providers.http import ATTEMPTS, Watch
 from bitnet_core.providers.openai_chat import OpenAIChat
 from bitnet_core.providers.pace import Pace
+from bitnet_core.providers.refusals import missing_key
 from bitnet_core.providers.table import Provider, profile
 from bitnet_core.providers.transformers_files import locate, origin
 from bitnet_core.traces.steps import TokenTable
 
 _LEAST_CONTEXT = 256
+_CLEANING_SECONDS = 2.0
 _QUIET_SECONDS = 30.0
 """One alert a reason in so long: a busy provider would fill the log."""
+
+_T = TypeVar("_T")
 
 
 class Host(Protocol):
@@ -91,12 +96,15 @@ class Teacher:
         attempts: int = ATTEMPTS,
         on_text: OnText | None = None,
         watch: Watch | None = None,
+        seconds: float | None = None,
     ) -> ChatResult:
         """Ask once; see `Chat.chat`. BitnetError when the embedded server has died."""
         guard = self.guard(request) if watch is None and self.guard is not None else None
         result: ChatResult | None = None
         try:
-            result = await self._chat.chat(request, attempts=attempts, on_text=on_text, watch=watch or guard)
+            result = await self._chat.chat(
+                request, attempts=attempts, on_text=on_text, watch=watch or guard, seconds=seconds
+            )
             return result
         except BitnetError as error:
             if self._server is not None and not self._server.alive():
@@ -111,6 +119,15 @@ class Teacher:
 
     async def models(self) -> list[str]:
         return await self._chat.models()
+
+    def sent(self, request: ChatRequest) -> Mapping[str, Any]:
+        """The sampling that the request really asks for; see `Chat.sent`."""
+        return self._chat.sent(request)
+
+    def pin(self, upstream: str) -> None:
+        """Behind a router, let this one answer alone from now on; without a name there is no router."""
+        if isinstance(self._chat, HttpChat):
+            self._chat.upstream = upstream
 
     def memory_bytes(self) -> int | None:
         """Resident bytes that loading and running the model added; None for one that is not ours."""
@@ -149,7 +166,8 @@ def identify_as(settings: Settings, name: str, model: str = "", *, need_model: b
     own = name == (settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER"))
     model = model or (settings.text("TEACHER_MODEL") if own else "") or settings.text(provider.model_setting)
     if not model and (need_model or provider.wire == "transformers"):
-        raise BitnetError(f"No model is set for {provider.name}; set TEACHER_MODEL (or {provider.model_setting}).")
+        fix = f"TEACHER_MODEL (or {provider.model_setting})" if own else provider.model_setting
+        raise BitnetError(f"No model is set for {provider.name}; set {fix}.")
     if provider.wire == "transformers":
         return Identity(provider, model, "", own)
     given = (settings.text("TEACHER_BASE_URL") if own else "") or settings.text(provider.base_url_setting)
@@ -200,9 +218,11 @@ async def open_teacher(
     if provider.name == "embedded":
         limit = min(settings.int("TEACHER_CTX_LEN"), embedded.MAX_CONTEXT)
         needed = limit * parallel if context is None else min(context, limit * parallel)
-        files = embedded.ensure_files(fetch_progress(ctx))
+        files = await _beside(lambda: embedded.ensure_files(fetch_progress(ctx)))
         size = max(-(-needed // _LEAST_CONTEXT) * _LEAST_CONTEXT, _LEAST_CONTEXT)
-        with embedded.EmbeddedServer(files.gguf, parallel=parallel, context=size) as server:
+        server = embedded.EmbeddedServer(files.gguf, parallel=parallel, context=size)
+        try:
+            await _beside(server.start)
             chat: HttpChat = OpenAIChat(
                 provider,
                 server.base_url,
@@ -215,21 +235,70 @@ async def open_teacher(
             )
             async with chat:
                 yield Teacher(chat, server, pace)
+        finally:
+            server.close()
         return
     key = next((found for name in secret_names(identity) if (found := ctx.secret(name))), None)
     if key is None and provider.needs_key:
-        raise missing_key(provider)
+        raise missing_key(provider, own=identity.own)
     if provider.wire == "transformers":
-        heavy = [importlib.import_module(f"{__package__}.transformers_{name}") for name in ("model", "chat")]
         ctx.progress(0, None, "models", f"loading {model}")
-        loaded = await asyncio.to_thread(heavy[0].load, model, settings, key)
-        async with heavy[1].TransformersChat(provider, model, loaded, parallel=parallel, table=table) as local:
+
+        def load() -> tuple[Any, Any]:
+            heavy = [importlib.import_module(f"{__package__}.transformers_{name}") for name in ("model", "chat")]
+            return heavy[1].TransformersChat, heavy[0].load(model, settings, key)
+
+        kind, loaded = await _beside(load)
+        async with kind(provider, model, loaded, parallel=parallel, table=table) as local:
             yield Teacher(local, memory=local.memory)
         return
-    wire = WIRES[provider.wire]
-    chat = wire(provider, base_url, model, key, connections=parallel, on_retry=on_retry, pace=pace, table=table)
+    chat = WIRES[provider.wire](
+        provider,
+        base_url,
+        model,
+        key,
+        connections=parallel,
+        on_retry=on_retry,
+        pace=pace,
+        table=table,
+        own=identity.own,
+    )
     async with chat:
         yield Teacher(chat, None, pace)
+
+
+async def _beside(work: Callable[[], _T]) -> _T:
+    """As `asyncio.to_thread`, but whoever is cancelled ends soon: the work may take minutes, and sees no signal.
+
+    Work that asks `check_stop` cleans up; what does not hear it ends with the process.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[_T] = loop.create_future()
+
+    def settle(result: _T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = work()
+        except BaseException as error:  # noqa: BLE001 - it belongs to who waits
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        return await done
+    except asyncio.CancelledError:
+        thread.join(_CLEANING_SECONDS)
+        raise
 
 
 def fetch_model(ctx: Host, identity: Identity) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 import torch
 
@@ -93,6 +94,7 @@ class TransformersChat:
         attempts: int = ATTEMPTS,  # noqa: ARG002 - nothing here fails for a while
         on_text: OnText | None = None,
         watch: Watch | None = None,
+        seconds: float | None = None,  # noqa: ARG002 - nobody hangs here but the machine itself
     ) -> ChatResult:
         """See `Chat.chat`. An answer that meets the end of the context ends there, as too long."""
         tokenizer = self._loaded.tokenizer
@@ -120,6 +122,10 @@ class TransformersChat:
         finally:
             job.given_up = True
         return parse_chat(json.loads(body), body, self.table)
+
+    def sent(self, request: ChatRequest) -> dict[str, Any]:
+        """See `Chat.sent`."""
+        return {"temperature": request.temperature, "top_p": request.top_p, "seed": request.seed}
 
     # -- the thread --------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.budget import Budget, LimitReached
-from bitnet_core.providers.chat import ChatRequest, ChatResult, ContextExceeded
+from bitnet_core.providers.chat import ChatRequest, ChatResult, ContextExceeded, PromptRefused
 from bitnet_core.providers.replies import BadReply
 from bitnet_core.providers.teacher import Teacher
 from bitnet_core.stages.collection import Request, Sampling
@@ -20,7 +20,9 @@ _POLL_SECONDS = 0.2
 _DRAIN_SECONDS = 8.0
 """A stop waits so long for answers under way: they are paid for. Who wants it faster stops a second time."""
 _TRIES = 2
-"""An answer that can't be read is asked for once more: a gateway may have hiccuped."""
+"""An answer that a gateway may have spoilt is asked for once more."""
+_REFUSED_IN_A_ROW = 5
+"""One prompt that is not taken is that prompt's matter; so many without an answer between are the teacher's."""
 _PROBE_KEY = "probe"
 
 OnAnswer = Callable[[Request, Entry, ChatResult | None], Awaitable[None]]
@@ -76,7 +78,7 @@ class Sending:
             self._ledger.budget.settle(self._worst, charge)
 
     def _actual(self, result: ChatResult | None) -> Charge | None:
-        if result is None or not result.prompt_tokens:
+        if result is None or not (result.prompt_tokens and result.counted):
             return None  # it did not say what it counted
         return self._ledger.budget.actual(result.prompt_tokens, result.completion_tokens)
 
@@ -92,6 +94,8 @@ class Asking:
     limit: LimitReached | None = None
     """Why no more was asked for, where a limit was reached."""
     statuses: Counter[str] = field(default_factory=Counter)
+    _refused: int = 0
+    """Prompts that were not taken since the last answer."""
     _failure: BaseException | None = None
     _ending: bool = False
 
@@ -131,27 +135,38 @@ class Asking:
     async def _one(self, request: Request) -> None:
         """One answer into the journal; what can't be used goes there with its reason."""
         wanted = self.sampling.request(request)
-        entry, result = Entry("", b""), None
+        entry = Entry("", b"")
+        result: ChatResult | None = None
+        refusal: PromptRefused | None = None
         for _ in range(_TRIES):
             sending = self.ledger.watch(wanted, request.key)
             try:
                 result = await self.teacher.chat(wanted, watch=sending)
-            except ContextExceeded:
-                entry, result = Entry("context_exceeded", b""), None
+            except PromptRefused as error:
+                entry, refusal = Entry(error.status, error.body), error
                 await sending.failed(replied=True)
                 break
             except BadReply as error:
-                entry, result = Entry(error.reason, b""), None
+                entry = Entry(error.reason, error.body)
                 await sending.answered(None)
-                continue
+                if error.passing:
+                    continue
+                break
             except BitnetError:
                 await sending.failed(replied=True)
                 raise
             if result.steps is not None:
                 entry = Entry("ok", result.body)
-                break
-            entry = Entry("no_logprobs", b"")
-            await sending.answered(result)
+            else:
+                entry = Entry("no_logprobs", result.body)
+                await sending.answered(result)
+            break
         await sending.keep(entry, result)
         self.statuses[entry.status] += 1
         await self.on_answer(request, entry, result if entry.status == "ok" else None)
+        if refusal is None:
+            self._refused = 0
+        elif not isinstance(refusal, ContextExceeded):  # whose fault that is, is no question
+            self._refused += 1
+            if self._refused >= _REFUSED_IN_A_ROW:
+                raise refusal

@@ -5,8 +5,10 @@ is what QEI divides by, so nothing here is assumed: a number that could not be m
 """
 
 import asyncio
+import contextlib
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.providers.chat import ChatRequest, ContextExceeded
+from bitnet_core.providers.chat import ChatRequest, PromptRefused
 from bitnet_core.providers.embedded import ensure_files
 from bitnet_core.providers.prices import price_of
 from bitnet_core.providers.replies import BadReply, ChatResult
@@ -74,19 +76,21 @@ async def _measure(ctx: StageContext, prompts: list[Prompt], sampling: dict[str,
     failed: list[dict[str, str]] = []
     async with open_teacher(ctx, parallel=1, context=context) as teacher:
         # The first request after loading also pays for reading the weights: it is made and not counted.
-        await _generate(ctx, teacher, prompts[0], {**sampling, "max_tokens": 1})
+        with contextlib.suppress(BadReply, PromptRefused):
+            await _generate(ctx, teacher, prompts[0], {**sampling, "max_tokens": 1})
         started = time.monotonic()
         for index, prompt in enumerate(prompts):
             ctx.progress(index, len(prompts), "prompts", "baseline")
             try:
-                generation = await _generate(ctx, teacher, prompt, sampling)
-            except (BadReply, ContextExceeded) as error:
+                generation = await _answered(ctx, teacher, prompt, sampling)
+            except (BadReply, PromptRefused) as error:
                 failed.append({"prompt": prompt.text, "reason": str(error)})
                 continue
             generations.append(generation)
             ctx.emit("sample", prompt=prompt.text, text=generation.result.text, source="teacher")
             teacher.memory_bytes()
         wall = time.monotonic() - started
+        sent = dict(teacher.sent(ChatRequest(prompts[0].messages, **sampling)))
         determinism = await _determinism(ctx, teacher, generations, sampling)
         ctx.progress(len(prompts), len(prompts), "prompts", "baseline")
         memory = _memory(ctx, teacher)
@@ -95,6 +99,14 @@ async def _measure(ctx: StageContext, prompts: list[Prompt], sampling: dict[str,
             f"The teacher answered none of {len(prompts)} baseline prompts ({failed[0]['reason']}); "
             "choose another model."
         )
+    uncounted = _uncounted(generations)
+    if uncounted:
+        ctx.alert(
+            "warning",
+            "tokens_not_counted",
+            f"{uncounted} of {len(generations)} answers came without a count of their tokens.",
+            "Speed, usage and cost that need it are not known; ask the provider for usage in streams.",
+        )
     if failed:
         ctx.alert(
             "warning",
@@ -102,7 +114,17 @@ async def _measure(ctx: StageContext, prompts: list[Prompt], sampling: dict[str,
             f"{len(failed)} of {len(prompts)} baseline prompts got no usable answer ({failed[0]['reason']}).",
             "They are left out of the figures; see the report.",
         )
-    return _figures(ctx, generations, failed, wall, memory, determinism)
+    return {"sampling_sent": sent} | _figures(ctx, generations, failed, wall, memory, determinism)
+
+
+async def _answered(ctx: StageContext, teacher: Teacher, prompt: Prompt, sampling: dict[str, Any]) -> _Generation:
+    """One answer, asked for once more where a gateway may have spoilt the first."""
+    try:
+        return await _generate(ctx, teacher, prompt, sampling)
+    except BadReply as error:
+        if not error.passing:
+            raise
+    return await _generate(ctx, teacher, prompt, sampling)
 
 
 async def _generate(ctx: StageContext, teacher: Teacher, prompt: Prompt, sampling: dict[str, Any]) -> _Generation:
@@ -138,7 +160,7 @@ async def _determinism(
             if sampling != greedy:
                 once = (await _generate(ctx, teacher, generation.prompt, greedy)).result.text
             twice = (await _generate(ctx, teacher, generation.prompt, greedy)).result.text
-        except (BadReply, ContextExceeded):
+        except (BadReply, PromptRefused):
             continue
         asked += 1
         same += once == twice
@@ -177,9 +199,11 @@ def _figures(
     determinism: dict[str, Any],
 ) -> dict[str, Any]:
     seconds = np.array([generation.seconds for generation in generations])
-    prompt_tokens = sum(generation.result.prompt_tokens for generation in generations)
-    completion_tokens = sum(generation.result.completion_tokens for generation in generations)
-    end_to_end = completion_tokens / float(seconds.sum())
+    results = [generation.result for generation in generations]
+    prompt_tokens = _sum([result.prompt_tokens or None for result in results])
+    completion_tokens = _sum([result.completion_tokens if result.counted else None for result in results])
+    uncounted = _uncounted(generations)
+    end_to_end = None if completion_tokens is None else completion_tokens / float(seconds.sum())
     decode = _decode_rate(generations)
     latency = _percentiles(seconds)
     firsts = np.array([one.first_token_s for one in generations if one.first_token_s is not None])
@@ -190,9 +214,10 @@ def _figures(
         ["quantity", "value", "unit", "origin"],
         [
             ["prompts answered", len(generations), "", "measured"],
-            ["completion tokens", completion_tokens, "tokens", "measured"],
-            ["speed, end to end", round(end_to_end, 2), "tokens/s", "measured"],
-            ["speed, decoding", None if decode is None else round(decode, 2), "tokens/s", _origin(decode)],
+            ["answers without a count of tokens", uncounted, "", "measured"],
+            ["completion tokens", completion_tokens, "tokens", _origin(completion_tokens)],
+            ["speed, end to end", _rounded(end_to_end), "tokens/s", _origin(end_to_end)],
+            ["speed, decoding", _rounded(decode), "tokens/s", _origin(decode)],
             *[[f"latency {name}", round(value, 3), "s", "measured"] for name, value in latency.items()],
             *[
                 [f"first token {name}", round(value, 3), "s", "measured"]
@@ -207,7 +232,8 @@ def _figures(
         "answered": len(generations),
         "failed": failed,
         "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens},
-        "tokens_per_s": {"end_to_end": end_to_end, "decode": decode, "origin": "measured"},
+        "answers_without_count": uncounted,
+        "tokens_per_s": {"end_to_end": end_to_end, "decode": decode, "origin": _origin(end_to_end)},
         "latency_s": {"mean": float(seconds.mean()), **latency, "origin": "measured"},
         "time_to_first_token_s": None if first_token is None else {**first_token, "origin": "measured"},
         "determinism": determinism,
@@ -220,8 +246,8 @@ def _figures(
                 "prompt_hash": generation.prompt.hash,
                 "text": generation.result.text,
                 "finish_reason": generation.result.finish_reason,
-                "prompt_tokens": generation.result.prompt_tokens,
-                "completion_tokens": generation.result.completion_tokens,
+                "prompt_tokens": generation.result.prompt_tokens or None,
+                "completion_tokens": generation.result.completion_tokens if generation.result.counted else None,
                 "seconds": generation.seconds,
                 "first_token_s": generation.first_token_s,
                 "text_hash": hashlib.sha256(generation.result.text.encode()).hexdigest(),
@@ -235,13 +261,28 @@ def _percentiles(seconds: npt.NDArray[np.float64]) -> dict[str, float]:
     return {f"p{share}": float(np.percentile(seconds, share)) for share in (50, 95, 99)}
 
 
-def _cost(ctx: StageContext, prompt_tokens: int, completion_tokens: int) -> dict[str, Any]:
-    """US dollars of the counted answers, by the price file; null where that has no price."""
+def _uncounted(generations: list[_Generation]) -> int:
+    return sum(not (one.result.counted and one.result.prompt_tokens) for one in generations)
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    """None where one of them is not known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _cost(ctx: StageContext, prompt_tokens: int | None, completion_tokens: int | None) -> dict[str, Any]:
+    """US dollars of the answers, by the price file; null where that has no price or tokens were not counted."""
     identity = identify(ctx.settings)
     price = price_of(identity.provider, identity.model, ctx.settings.maybe_path("KD_PRICES_FILE"))
-    if price is None:
+    free = price is not None and not (price.input or price.output)
+    if price is None or ((prompt_tokens is None or completion_tokens is None) and not free):
         return {"usd": None, "origin": "unknown"}
-    usd = price.usd(prompt_tokens, completion_tokens)
+    usd = price.usd(prompt_tokens or 0, completion_tokens or 0)
     return {"usd": usd, "origin": f"price file, {price.as_of}" if price.as_of else "no cost", "source": price.source}
 
 

@@ -117,9 +117,17 @@ def answer(report: Mapping[str, Any]) -> tuple[str, str]:
         if price and any(price.values())
         else ""
     )
-    if not report.get("logprobs"):
+    if report.get("logprobs") is None:
+        return f"{said}, but whether it gives logprobs was not found out ({problem.rstrip('.')}).{cost}", "warn"
+    if not report["logprobs"]:
         return f"{said}, but gives no logprobs: good for chat and the baseline alone.{cost}", "warn"
-    said += f", with logprobs of up to {report['largest_k']} candidates a token"
+    most = report.get("largest_k")
+    if most is None:
+        said += ", with logprobs"
+    elif report.get("largest_k_capped"):
+        said += f", with logprobs of {most} candidates a token or more"
+    else:
+        said += f", with logprobs of up to {most} candidates a token"
     if report.get("logprob_mode") == "scaled":
         return (
             f"{said}, bent by the temperature: collect with KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1.{cost}",

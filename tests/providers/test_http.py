@@ -9,6 +9,7 @@ import pytest
 
 from bitnet_core.providers.http import JsonClient, StreamCut, Unreachable
 from bitnet_core.providers.pace import Pace
+from bitnet_core.providers.reply import Reply
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -73,6 +74,62 @@ async def test_a_stream_that_stalls_in_the_middle_is_cut_and_not_sent_again() ->
         with pytest.raises(StreamCut):
             await http.stream("/x", {}, events.append)
     assert events == ['{"a": 1}']
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_only_what_the_format_calls_a_line_end_ends_a_line(end: str, size: int) -> None:
+    text = "a\u2028b\u2029c\x85d\x0be\x1cf"
+    lines = [f'data: "{text}"', "", ": a comment", "event: x", "data: one", "data: two", "", "data: [DONE]"]
+    sent = end.join(lines).encode()
+
+    async def stream(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM)
+        for place in range(0, len(sent), size):
+            writer.write(sent[place : place + size])
+            await writer.drain()
+
+    events: list[str] = []
+    async with serving(stream) as url, client(url) as http:
+        assert await http.stream("/x", {}, events.append) is None
+    assert events == [f'"{text}"', "one\ntwo", "[DONE]"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"<html>502 Bad Gateway</html>", b"text/html"),
+        (b"", b"application/json"),
+        (b'{"error": {"code": 429, "message": "slow down"}}', b"application/json"),
+        (b'{"error": {"code": "502", "message": "upstream"}}', b"application/json"),
+        (b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}', b"application/json"),
+    ],
+)
+async def test_a_hiccup_in_a_good_status_is_worth_another_attempt(body: bytes, kind: bytes) -> None:
+    answers = [body, body, b'{"fine": 1}']
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        data = answers.pop(0)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nConnection: close\r\n\r\n" + data)
+        await writer.drain()
+
+    async with serving(serve) as url, client(url) as http:
+        assert (await http.post("/x", {})).payload == {"fine": 1}
+        assert http.pace.refusals == (2 if b"429" in body else 0)
+
+
+@pytest.mark.parametrize("error", [{}, "", None])
+async def test_an_empty_error_in_a_good_body_is_none(error: object) -> None:
+    assert Reply(200, b"", {"error": error, "choices": []}).error is None
+
+
+async def test_what_is_quick_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitnet_core.providers.http.QUICK_SECONDS", 0.05)
+    async with serving(stall) as url, JsonClient(url, read_seconds=3600, whole_seconds=3600, first_wait=0.01) as http:
+        with pytest.raises(Unreachable, match="no whole answer within 0 s"):
+            await http.get("/models", attempts=1)
+        with pytest.raises(Unreachable, match="no whole answer within 0 s"):
+            await http.post("/x", {}, attempts=1, seconds=0.05)
 
 
 async def test_a_cancelled_request_ends_at_once_and_frees_its_place() -> None:

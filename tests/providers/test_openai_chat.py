@@ -10,8 +10,17 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.providers.chat import BadReply, ChatRequest, ChatResult, ContextExceeded, NoLogprobs
+from bitnet_core.providers.chat import (
+    BadReply,
+    ChatRequest,
+    ChatResult,
+    ContextExceeded,
+    KeyRefused,
+    NoLogprobs,
+    PromptRefused,
+)
 from bitnet_core.providers.openai_chat import OpenAIChat
+from bitnet_core.providers.refusals import TooManyCandidates
 from bitnet_core.providers.table import PROVIDERS
 from tests.providers.server import Asked, Canned, ChatServer, chat_body, entry
 
@@ -133,7 +142,65 @@ async def test_it_gives_up_after_six_attempts() -> None:
     ("canned", "kind", "said"),
     [
         (error(401, "Incorrect API key provided: " + KEY), BitnetError, "refuses the key in OPENAI_API_KEY"),
-        (error(403, "forbidden"), BitnetError, "bitnet keys set OPENAI_API_KEY"),
+        (error(403, "forbidden"), KeyRefused, r"forbidden.*bitnet keys set OPENAI_API_KEY"),
+        (error(403, "Country, region, or territory not supported"), PromptRefused, "Country, region, or territory"),
+        (
+            Canned(b"<html>Attention</html>", 403, {"Content-Type": "text/html"}),
+            PromptRefused,
+            "HTTP 403: a web page",
+        ),
+        (error(403, "m requires moderation and your input was flagged"), PromptRefused, "input was flagged"),
+        (error(400, "Content Exists Risk", "invalid_request_error"), PromptRefused, "Content Exists Risk"),
+        (
+            Canned({"detail": "Not Found"}, 404),
+            BitnetError,
+            "has no /chat/completions .*CUSTOM_BASE_URL|OPENAI_BASE_URL",
+        ),
+        (Canned(b"<html>404</html>", 404), BitnetError, "has no /chat/completions"),
+        (Canned(b"", 307, {"Location": "https://else.where/v1"}), BitnetError, "OPENAI_BASE_URL .* answers"),
+        (
+            error(400, "Could not finish the message because max_tokens or model output limit was reached"),
+            BadReply,
+            "think",
+        ),
+        (error(400, "inputs tokens + max_new_tokens must be <= 4097"), ContextExceeded, "prompt this long"),
+        (error(400, "Invalid value", "Invalid value"), PromptRefused, r"\(HTTP 400: Invalid value\)"),
+        (
+            Canned({"detail": [{"loc": ["body", "top_logprobs"], "msg": "Extra inputs are not permitted"}]}, 422),
+            NoLogprobs,
+            r"body\.top_logprobs: Extra inputs",
+        ),
+        (
+            Canned(
+                {
+                    "object": "error",
+                    "message": {"detail": [{"loc": ["body", "logprobs"], "msg": "Extra inputs are not permitted"}]},
+                    "type": "invalid_request_error",
+                },
+                422,
+            ),
+            NoLogprobs,
+            r"body\.logprobs: Extra inputs are not permitted invalid_request_error\)",
+        ),
+        (Canned({"detail": "logprobs is not supported"}, 400), NoLogprobs, "logprobs is not supported"),
+        (
+            Canned({"statusCode": 400, "message": ["top_logprobs is unknown"], "error": "Bad Request"}, 400),
+            NoLogprobs,
+            "top_logprobs is unknown",
+        ),
+        (
+            Canned(
+                {
+                    "error": {
+                        "message": "Provider returned error",
+                        "metadata": {"raw": '{"detail": "no logprobs here"}'},
+                    }
+                },
+                400,
+            ),
+            NoLogprobs,
+            "no logprobs here",
+        ),
         (error(404, "The model `m` does not exist"), BitnetError, "knows no model m"),
         (error(400, "too long", "context_length_exceeded"), ContextExceeded, "prompt this long"),
         (
@@ -155,18 +222,16 @@ async def test_it_gives_up_after_six_attempts() -> None:
             BitnetError,
             "a web page instead of JSON",
         ),
-        (Canned(b"", 200), BitnetError, "an empty body instead of JSON"),
+        (Canned(b"", 200), BitnetError, "an empty body instead of JSON; correct OPENAI_BASE_URL"),
         (error(400, f"strange {KEY} echo"), BitnetError, r"strange \*\*\* echo"),
     ],
 )
-async def test_each_failure_is_one_sentence_without_the_key(
-    canned: Canned, kind: type[BitnetError], said: str
-) -> None:
+async def test_each_failure_is_one_sentence_without_the_key(canned: Canned, kind: type[Exception], said: str) -> None:
     with serving(canned) as server, pytest.raises(kind, match=said) as caught:
         await ask(server.base_url)
     told = str(caught.value)
     assert KEY not in told
-    assert told.endswith(".")
+    assert told.endswith(".") == issubclass(kind, BitnetError)
     assert "\n" not in told
 
 
@@ -192,7 +257,63 @@ async def test_nobody_there_names_the_address() -> None:
     assert base_url in str(caught.value)
 
 
-@pytest.mark.parametrize("base_url", ["", "localhost:8000", "ftp://x", "http://"])
+@pytest.mark.parametrize(
+    ("told", "most"),
+    [
+        ("Requested sample logprobs of 20, which is greater than max allowed: 5", 5),
+        ("Invalid 'top_logprobs': integer above maximum value. Expected a value <= 5, but got 20 instead.", 5),
+        ("top_logprobs must be less than or equal to 3", 3),
+        ("logprobs must be between 0 and 5", 5),
+        ("body.top_logprobs: Input should be less than or equal to 8", 8),
+        ("top_logprobs: 20 is greater than the maximum of 10", 10),
+    ],
+)
+async def test_too_many_candidates_are_told_apart_from_none(told: str, most: int) -> None:
+    with serving(error(400, told)) as server, pytest.raises(TooManyCandidates) as caught:
+        await ask(server.base_url, top_logprobs=20)
+    assert caught.value.most == most
+    assert f"set TEACHER_TOP_LOGPROBS={most}" in str(caught.value)
+
+
+async def test_the_address_is_at_fault_only_while_nothing_good_came_from_it() -> None:
+    page = Canned(b"<html>busy</html>", 200, {"Content-Type": "text/html"})
+    with serving(GOOD, page) as server:
+        chat = OpenAIChat(PROVIDERS["openai"], server.base_url, "m", KEY, first_wait=0.01)
+        async with chat:
+            request = ChatRequest(MESSAGES, 8, 0.8, 0.9, 3)
+            await chat.chat(request)
+            with pytest.raises(BadReply) as caught:
+                await chat.chat(request, attempts=2)
+    assert (caught.value.reason, caught.value.passing, caught.value.body) == ("not_json", True, page.body)
+
+
+@pytest.mark.parametrize(
+    ("model", "logprobs", "sampling", "effort"),
+    [
+        ("gpt-4.1", 0, True, None),
+        ("gpt-5-mini", 0, False, None),
+        ("gpt-5.1", 0, False, None),
+        ("gpt-5.1", 3, True, "none"),
+        ("gpt-5-chat-latest", 0, True, None),
+        ("gpt-5-chat-latest", 3, True, None),
+        ("o3-mini", 0, False, None),
+        ("omni-moderation", 0, True, None),
+    ],
+)
+async def test_models_that_think_are_asked_for_no_sampling(
+    model: str, logprobs: int, sampling: bool, effort: str | None
+) -> None:
+    request = ChatRequest(MESSAGES, 8, 0.8, 0.9, logprobs)
+    body = OpenAIChat(PROVIDERS["openai"], "http://127.0.0.1:9", model, None).payload(request)
+    assert ({"temperature", "top_p"} <= set(body), body.get("reasoning_effort")) == (sampling, effort)
+    same = OpenAIChat(PROVIDERS["vllm"], "http://127.0.0.1:9", model, None).payload(request)
+    assert {"temperature", "top_p"} <= set(same)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["", "localhost:8000", "ftp://x", "http://", "http://[::1", "http://localhost:abc/v1", "http://x:99999/v1"],
+)
 async def test_an_address_that_is_none_is_named(base_url: str) -> None:
     with pytest.raises(BitnetError, match="not an http"):
         await ask(base_url)

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.providers.chat import NoLogprobs, PromptRefused
 from bitnet_core.providers.openai_chat import OpenAIChat
-from bitnet_core.providers.probe import Verdict, probe
+from bitnet_core.providers.probe import Verdict, one_token, probe
+from bitnet_core.providers.refusals import TooManyCandidates
+from bitnet_core.providers.replies import BadReply
 from bitnet_core.providers.table import PROVIDERS
 from bitnet_core.providers.teacher import Teacher
 from tests.providers.server import Asked, Canned, ChatServer, chat_body, entry
@@ -56,6 +59,107 @@ async def test_logprobs_that_do_are_scaled() -> None:
 async def test_no_logprobs_names_who_has_them(answer: dict[str, Any]) -> None:
     with teacher(answer) as one, pytest.raises(BitnetError, match="TEACHER_PROVIDER that has them: embedded"):
         await probe(one, 4)
+
+
+async def test_what_is_sampled_does_not_matter() -> None:
+    outside = body(RAW)
+    (step,) = outside["choices"][0]["logprobs"]["content"]
+    said = entry("zz", -9999.0, index=9)
+    outside["choices"][0]["message"]["content"] = "zz"
+    outside["choices"][0]["logprobs"]["content"] = [{**said, "top_logprobs": [*step["top_logprobs"], said]}]
+    with teacher(body(RAW), outside) as one:
+        verdict = await probe(one, 4)
+    assert (verdict.mode, verdict.candidates) == ("raw", 4)
+
+
+async def test_the_probe_cuts_no_list_itself() -> None:
+    def answer(_number: int, asked: Asked) -> Canned:
+        return Canned(
+            body(RAW[:1] if asked.body["top_p"] < 1 else RAW, words=WORDS[:1] if asked.body["top_p"] < 1 else None)
+        )
+
+    with ChatServer(answer) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
+        assert (await probe(one, 4)).candidates == 4
+
+
+async def test_half_a_character_sampled_by_chance_is_asked_again() -> None:
+    lost = body(RAW)
+    lost["choices"][0]["logprobs"]["content"][0] |= {"token": "\ufffd", "bytes": None, "id": -1}
+    with teacher(lost, body(RAW), lost, lost, body(RAW)) as one:
+        assert (await probe(one, 4)).mode == "raw"
+
+
+async def test_candidates_that_are_no_text_are_candidates_all_the_same() -> None:
+    words = ["a", "the", "<|eot_id|>", "<|end|>"]
+    with teacher(body(RAW, ids=False, words=words)) as one:
+        assert (await probe(one, 4)).candidates == 4
+
+
+@pytest.mark.parametrize(
+    "refusal", [Canned({"error": {"message": "Unknown field"}}, 400), Canned({"choices": [{"message": None}]})]
+)
+async def test_a_refusal_that_plain_chat_does_not_get_is_about_the_logprobs(refusal: Canned) -> None:
+    def answer(_number: int, asked: Asked) -> Canned:
+        return refusal if "top_logprobs" in asked.body else Canned(chat_body("a", None))
+
+    with ChatServer(answer) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
+        with pytest.raises(NoLogprobs, match="TEACHER_PROVIDER that has them: embedded"):
+            await probe(one, 4)
+
+
+async def test_a_refusal_that_plain_chat_gets_too_is_not() -> None:
+    with ChatServer(lambda *_: Canned({"error": {"message": "Unknown field"}}, 400)) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
+        with pytest.raises(PromptRefused, match="Unknown field"):
+            await probe(one, 4)
+
+
+async def test_more_candidates_than_are_known_to_be_given_are_refused_with_the_number() -> None:
+    with ChatServer(lambda *_: Canned({})) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["fireworks"], server.base_url, "m", "fw-key"))
+        with pytest.raises(TooManyCandidates, match=r"at most 5 .*set TEACHER_TOP_LOGPROBS=5"):
+            await probe(one, 20)
+        assert server.asked == []
+
+
+def router(answers: list[str]) -> Any:
+    def answer(number: int, _asked: Asked) -> Canned:
+        return Canned(body(RAW, ids=False, provider=answers[min(number, len(answers) - 1)]))
+
+    return answer
+
+
+async def test_behind_a_router_who_was_probed_answers_and_nobody_else() -> None:
+    with ChatServer(router(["DeepInfra", "DeepInfra", "DeepInfra", "Together"])) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["openrouter"], server.base_url, "m", "or-key", first_wait=0.01))
+        verdict = await probe(one, 4)
+        assert (await one.chat(one_token(4))).upstream == "DeepInfra"
+        with pytest.raises(BadReply) as caught:
+            await one.chat(one_token(4))
+    assert verdict.upstream == "DeepInfra"
+    assert caught.value.reason == "other_upstream"
+    first, *rest = [asked.body["provider"] for asked in server.asked]
+    assert first == {"require_parameters": True}
+    pinned = {"order": ["DeepInfra"], "allow_fallbacks": False, "require_parameters": True}
+    assert rest == [pinned] * 3
+
+
+async def test_behind_a_router_who_is_known_from_before_is_asked_at_once() -> None:
+    with ChatServer(router(["Together"])) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["openrouter"], server.base_url, "m", "or-key", first_wait=0.01))
+        assert (await probe(one, 4, "Together")).upstream == "Together"
+        assert all(asked.body["provider"]["order"] == ["Together"] for asked in server.asked)
+        with pytest.raises(BitnetError, match="Together answered instead of DeepInfra"):
+            await probe(one, 4, "DeepInfra")
+
+
+def test_a_verdict_kept_before_there_were_routers_still_loads() -> None:
+    kept = {"mode": "raw", "candidates": 4, "token_ids": True, "exact_bytes": True, "latency_s": 0.1}
+    assert Verdict(**kept).upstream == ""
+    assert Verdict(**kept).record() == {**kept, "served_model": ""}
+    assert Verdict(**Verdict("raw", 4, upstream="X").record()).upstream == "X"
 
 
 async def test_sentinels_are_named() -> None:

@@ -1,15 +1,16 @@
-"""Shapes of answers, as servers of the wild were recorded to send them."""
+"""Shapes of answers, written after what vendors document and users report, and what becomes of each of them."""
 
 import json
 import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bitnet_core.providers.answer_tokens import columns, mended
 from bitnet_core.providers.quick_reply import read
-from bitnet_core.providers.replies import BadReply, ChatResult, columns, parse_chat
+from bitnet_core.providers.replies import BadReply, ChatResult, parse_chat
 from bitnet_core.traces.steps import TeacherStep, TokenTable
 from tests.providers.server import chat_body, entry
 
@@ -74,20 +75,83 @@ def test_tokens_in_another_spelling_are_read_and_counted(spellings: list[str], t
     assert result.repairs == {repair: len(spellings)}
 
 
-def test_an_end_that_is_spelled_out_is_an_end_and_trimmed_text_is_counted() -> None:
-    hi, end = entry("hi", -0.1), entry("<|im_end|>", -0.2)
-    result = parse(chat_body("hi", [with_top(hi, hi), with_top(end, end)]))
-    assert [step.data for step in steps_of(result)] == [b"hi", b""]
-    assert result.repairs == {"spelled_end": 1}
-    spaced = entry(" hi", -0.1)
+ENDS = ["<|im_end|>", "<|eot_id|>", "</s>", "<end_of_turn>", "<eos>", "[EOS]", "<｜end▁of▁sentence｜>"]
+
+
+@pytest.mark.parametrize("index", [None, 7])
+@pytest.mark.parametrize("name", ENDS)
+def test_an_end_that_is_spelled_out_is_an_end_wherever_it_is_a_candidate(name: str, index: int | None) -> None:
+    hi, end = entry("hi", -0.1), entry(name, -2.5, index=index)
+    for shown in ("", name):  # some servers show it in the text, too
+        result = parse(chat_body("hi" + shown, [with_top(hi, hi, end), with_top(end, end, hi)]))
+        assert result.text == "hi"
+        assert [step.data for step in steps_of(result)] == [b"hi", b""]
+        assert [step.top_bytes for step in steps_of(result)] == [(b"hi", b""), (b"hi", b"")]
+        assert result.repairs == {"spelled_end": 1}
+
+
+@pytest.mark.parametrize("name", [*ENDS, "<|python_tag|>", "<pad>", "<unused17>"])
+def test_a_special_token_is_never_read_as_text_where_the_end_is_not_known(name: str) -> None:
+    hi, special = entry("hi", -0.1), entry(name, -2.5)
+    result = parse(chat_body("hi", [with_top(hi, hi, special)], finish_reason="length"))
+    assert [step.top_bytes for step in steps_of(result)] == [(b"hi",)]
+    assert result.repairs == {"special_candidates": 1}
+
+
+def test_words_in_angle_brackets_are_text() -> None:
+    tokens = [entry(text, -0.1) for text in ("<div>", "<", "|x|", ">", "<br>", "[1]", "[EOS")]
+    others = [entry(text, -3.0) for text in ("<b>", "<td>", "<T>", "[0]")]
+    text = "<div><|x|><br>[1][EOS"
+    result = parse(chat_body(text, [with_top(token, token, *others) for token in tokens]))
+    assert [len(step.top_bytes) for step in steps_of(result)] == [5] * len(tokens)
+    assert b"".join(step.data for step in steps_of(result)) == text.encode()
+    assert result.repairs == {}
+
+
+def test_a_special_token_that_the_text_shows_in_its_middle_is_text_there_alone() -> None:
+    pad, hi = entry("<pad>", -0.1), entry("hi", -0.2)
+    result = parse(chat_body("<pad>hi", [with_top(pad, pad, hi), with_top(hi, hi, pad)]))
+    assert [step.top_bytes for step in steps_of(result)] == [(b"<pad>", b"hi"), (b"hi",)]
+
+
+def test_what_is_read_does_not_depend_on_what_was_read_before() -> None:
+    hi, end = entry("hi", -0.1), entry("<|eot_id|>", -2.5)
+    ended = chat_body("hi", [with_top(hi, hi, end), with_top(end, end)])
+    cut = chat_body("hi", [with_top(hi, hi, end)], finish_reason="length")
+    table = TokenTable()
+    first = parse_chat(cut, b"", table)
+    parse_chat(ended, b"", table)
+    again = parse_chat(cut, b"", table)
+    assert steps_of(first) == steps_of(again)
+    assert first.repairs == again.repairs
+
+
+def test_mends_of_tokens_and_of_their_end_combine() -> None:
+    spelled = [entry(token, -0.1) for token in ("Ġthe", "Ã©", "<｜end▁of▁sentence｜>")]
+    result = parse(chat_body(" theé", [with_top(token, *spelled) for token in spelled]))
+    assert [step.data for step in steps_of(result)] == [b" the", "é".encode(), b""]
+    assert all(set(step.top_bytes) == {b" the", "é".encode(), b""} for step in steps_of(result))
+    assert result.repairs == {"raw_tokens": 3, "spelled_end": 1}
+
+
+def test_trimmed_text_is_counted_and_blanks_without_a_token_are_not() -> None:
+    spaced, bare = entry(" hi", -0.1), entry("hi", -0.1)
     trimmed = parse(chat_body("hi", [with_top(spaced, spaced)]))
     assert trimmed.text_matches_bytes
     assert trimmed.repairs == {"trimmed_text": 1}
+    assert not parse(chat_body(" hi", [with_top(bare, bare)])).text_matches_bytes
+
+
+def test_bytes_that_are_no_text_match_only_where_the_text_says_so() -> None:
+    a, half = entry("a", -0.1), entry("\ufffd", -0.1, data=b"\xf0\x9f")
+    for text, matches in (("aa", False), ("a\ufffda", True), ("a\ufffd\ufffda", False)):
+        result = parse(chat_body(text, [with_top(a, a), with_top(half, half), with_top(a, a)]))
+        assert result.text_matches_bytes == matches
 
 
 def test_a_text_cut_inside_its_last_character_matches() -> None:
     whole, half = entry("a", -0.1), entry("\ufffd", -0.1, data=b"\xf0\x9f")
-    for text in ("a", "a\ufffd"):
+    for text in ("a", "a\ufffd", "a\ufffd\ufffd"):
         assert parse(chat_body(text, [with_top(whole, whole), with_top(half, half)])).repairs == {}
 
 
@@ -123,11 +187,48 @@ def test_tokens_without_bytes_are_read_from_their_text(remove: str) -> None:
     assert steps_of(result)[0].data == "é".encode()
 
 
-def test_half_a_character_without_bytes_is_refused() -> None:
-    token = {"token": "\ufffd", "logprob": -0.1, "top_logprobs": []}
+LOST = [
+    {"token": "\ufffd", "logprob": -1.0, "bytes": [239, 191, 189]},  # vLLM, Ollama
+    {"token": "\ufffd", "logprob": -1.0},
+    {"token": " \ufffd", "logprob": -1.0, "bytes": None},
+    {"token": "", "logprob": -1.0, "bytes": []},  # some versions of vLLM
+    {"token": "\ud83d", "logprob": -1.0},
+]
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_half_a_character_without_its_bytes_is_no_candidate_and_its_mass_is_in_other(lost: dict[str, Any]) -> None:
+    said = entry("a", -0.5)
+    result = parse(chat_body("a", [with_top(said, said, lost, {**lost, "logprob": -2.0})], finish_reason="length"))
+    assert [step.top_bytes for step in steps_of(result)] == [(b"a",)]
+    assert result.repairs == {"unknown_candidates": 2}
+    assert result.text_matches_bytes
+
+
+@pytest.mark.parametrize("lost", LOST)
+@pytest.mark.parametrize("text", ["ax", "a\ufffd", "a"])
+def test_half_a_character_that_was_said_without_its_bytes_is_refused(lost: dict[str, Any], text: str) -> None:
+    said = entry("a", -0.5)
     with pytest.raises(BadReply) as caught:
-        parse(chat_body("x", [token]))
+        parse(chat_body(text, [with_top(said, said), with_top(lost, lost)], finish_reason="length"))
     assert caught.value.reason == "bytes_missing"
+
+
+def test_a_token_that_really_is_the_replacement_character_is_believed_by_its_id() -> None:
+    said = entry("\ufffd", -0.5, index=7)
+    result = parse(chat_body("\ufffd", [with_top(said, said)]))
+    assert [(step.data, step.top_bytes) for step in steps_of(result)] == [(b"\xef\xbf\xbd", (b"\xef\xbf\xbd",))]
+    with pytest.raises(BadReply):
+        parse(chat_body("x", [with_top(said, said)]))
+
+
+def test_an_end_without_bytes_or_id_is_known_where_the_answer_ends_with_one() -> None:
+    hi, end = entry("hi", -0.1), entry("", -2.0)
+    result = parse(chat_body("hi", [with_top(hi, hi, end), with_top(end, end, hi)]))
+    assert [step.top_bytes for step in steps_of(result)] == [(b"hi", b""), (b"hi", b"")]
+    assert result.repairs == {}
+    two = with_top(hi, hi, end, {**end, "logprob": -3.0})
+    assert parse(chat_body("hi", [two, with_top(end, end)])).repairs == {"unknown_candidates": 2}
 
 
 def test_sentinels_and_nulls_stay_visible() -> None:
@@ -145,6 +246,37 @@ def test_fewer_more_and_repeated_candidates() -> None:
     steps = steps_of(result)
     assert result.repairs == {"repeated_candidates": 1}
     assert [step.top_bytes for step in steps] == [(b"a",), (b"a", b"b", b"c"), (b"a", b"b")]
+
+
+def test_one_candidate_twice_is_one_or_a_fault() -> None:
+    a, b = entry("a", -0.5), entry("b", -2.0)
+    nearly = parse(chat_body("a", [with_top(a, a, b, {**b, "logprob": -2.001})]))
+    assert [step.top_logprobs for step in steps_of(nearly)] == [(-0.5, -2.0)]
+    assert nearly.repairs == {"repeated_candidates": 1}
+    with pytest.raises(BadReply) as caught:
+        parse(chat_body("a", [with_top(a, a, b, {**b, "logprob": -2.5})]))
+    assert caught.value.reason == "malformed_logprobs"
+
+
+@pytest.mark.parametrize("name", ["eos", "end_turn", "stop", "EOS", "STOP"])
+def test_every_name_of_an_end_is_one(name: str) -> None:
+    a = entry("a", -0.5)
+    assert parse(chat_body("a", [with_top(a, a)], finish_reason=name)).finish_reason == "stop"
+
+
+def test_a_failure_on_the_way_is_no_answer() -> None:
+    a = entry("a", -0.5)
+    failed = chat_body("a", [with_top(a, a)])
+    failed["choices"][0]["error"] = {"code": 502, "message": "upstream broke"}
+    bodies = [failed] + [
+        chat_body("a", [with_top(a, a)], finish_reason=name) for name in ("error", "insufficient_system_resource")
+    ]
+    for body in bodies:
+        for reader in (parse, lambda body: read(json.dumps(body).encode(), TokenTable())):
+            with pytest.raises(BadReply) as caught:
+                reader(body)
+            assert caught.value.reason == "error"
+            assert caught.value.passing
 
 
 @pytest.mark.parametrize("logprobs", [None, {}, {"content": None}, {"content": []}])
@@ -188,10 +320,10 @@ def test_missing_usage_and_strange_timings_do_no_harm() -> None:
 
 _NAMES = st.sampled_from(["a", " the", "é", "東", "\ufffd", "", "Ġx", "<|end|>", "▁b"])
 _ENTRY = st.fixed_dictionaries(
-    {"token": _NAMES, "logprob": st.one_of(st.floats(-9, 0), st.none(), st.just(-9999.0))},
+    {"token": _NAMES, "logprob": st.one_of(st.floats(-9, 0), st.none(), st.just(-9999.0), st.just(-1.0))},
     optional={
         "id": st.one_of(st.integers(-1, 3), st.none()),
-        "bytes": st.one_of(st.none(), st.binary(max_size=4).map(list), st.just([65])),
+        "bytes": st.one_of(st.none(), st.binary(max_size=4).map(list), st.just([65]), st.just([239, 191, 189])),
     },
 )
 _CONTENT = st.lists(
@@ -201,22 +333,30 @@ _CONTENT = st.lists(
 )
 
 
-@given(_CONTENT, st.sampled_from(["a", " the", "é東", "AA", ""]))
-def test_the_quick_reader_and_the_columns_say_what_one_entry_at_a_time_says(
-    content: list[dict[str, Any]], text: str
-) -> None:
-    try:
-        wanted = [slow_step(one) for one in content]
-    except BadReply as error:
-        with pytest.raises(BadReply) as caught:
-            columns(content, TokenTable())
-        assert caught.value.reason == error.reason
-        return
+@settings(max_examples=300)
+@given(_CONTENT, st.sampled_from(["stop", "length"]))
+def test_the_columns_say_what_one_entry_at_a_time_says(content: list[dict[str, Any]], finish: str) -> None:
+    text = b"".join(token(one)[1] for one in content).decode(errors="replace")
+    wanted = slow_steps(content, text, finish)
     table = TokenTable()
     for _ in range(2):  # the second time every token was met before
-        found = columns(content, table)
-        assert [sorted_step(found.step(row)) for row in range(len(found))] == [sorted_step(one) for one in wanted]
-    body = json.dumps(chat_body(text, content)).encode()
+        try:
+            steps = mended(columns(content, table), text, finish).steps
+            assert steps is not None
+            found: Any = [sorted_step(steps.step(row)) for row in range(len(steps))]
+        except BadReply as error:
+            found = error.reason
+        assert found == (wanted if isinstance(wanted, str) else [sorted_step(one) for one in wanted])
+
+
+@settings(max_examples=300)
+@given(_CONTENT, st.sampled_from(["a", " the", "é東", "AA", "", None]), st.sampled_from(["stop", "length", "eos"]))
+def test_the_quick_reader_says_what_the_slow_one_says(
+    content: list[dict[str, Any]], text: str | None, finish: str
+) -> None:
+    if text is None:
+        text = b"".join(token(one)[1] for one in content).decode(errors="replace")
+    body = json.dumps(chat_body(text, content, finish_reason=finish)).encode()
     try:
         slow = parse_chat(json.loads(body), body, TokenTable())
     except BadReply:
@@ -235,29 +375,64 @@ def test_the_quick_reader_and_the_columns_say_what_one_entry_at_a_time_says(
         assert list(map(sorted_step, steps_of(quick))) == list(map(sorted_step, steps_of(slow)))
 
 
-def slow_step(entry: dict[str, Any]) -> TeacherStep:
-    """An entry read on its own, straight from the rules."""
-
-    def token(one: dict[str, Any]) -> tuple[int, bytes, float]:
-        index = one.get("id")
-        data = one.get("bytes")
-        if data is None:
-            if "\ufffd" in one["token"]:
-                raise BadReply("bytes_missing", "")
-            data = one["token"].encode()
-        value = one["logprob"]
-        return (-1 if index is None else index), bytes(data), math.nan if value is None else float(value)
-
-    index, data, logprob = token(entry)
-    tops = list(dict.fromkeys((i, d, repr(p)) for i, d, p in map(token, entry["top_logprobs"])))
-    return TeacherStep(
-        index,
-        data,
-        logprob,
-        tuple(i for i, _, _ in tops),
-        tuple(d for _, d, _ in tops),
-        tuple(float(p) for *_, p in tops),
+def token(one: dict[str, Any]) -> tuple[int, bytes, float]:
+    """An entry read on its own."""
+    index, data, value = one.get("id"), one.get("bytes"), one["logprob"]
+    return (
+        -1 if index is None else index,
+        one["token"].encode() if data is None else bytes(data),
+        math.nan if value is None else float(value),
     )
+
+
+def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[TeacherStep] | str:
+    """All entries, or the reason why they can't be used, straight from the rules and one candidate at a time."""
+
+    def lost(index: int, data: bytes) -> bool:
+        return b"\xef\xbf\xbd" in data or (not data and index < 0)
+
+    sampled = [token(one) for one in content]
+    last_id, last, _ = sampled[-1]
+    end: tuple[int, bytes] | None = None
+    if not last:
+        if last_id < 0 and finish == "length":
+            return "bytes_missing"
+        end = last_id, last
+    elif last == b"<|end|>" and finish == "stop":
+        end = last_id, last
+    steps: list[TeacherStep] = []
+    if any(lost(i, d) and not (i >= 0 and d) for i, d, _ in (sampled if end is None else sampled[:-1])):
+        return "bytes_missing"
+    for row, (one, (index, data, logprob)) in enumerate(zip(content, sampled, strict=True)):
+        final = end is not None and row == len(content) - 1
+        tops = [token(other) for other in one["top_logprobs"]]
+        nameless = sum(i < 0 and not d for i, d, _ in tops)
+        kept: dict[tuple[int, bytes], float] = {}
+        for i, d, p in tops:
+            is_end = end is not None and d == end[1] and (i == end[0] or (i < 0 and d != b""))
+            if not d and i < 0:
+                if not is_end or nameless > 1:
+                    continue
+            elif (lost(i, d) or d == b"<|end|>") and not is_end and (i, d) != (index, data):
+                continue
+            if is_end and (final or (i, d) != (index, data)):
+                i, d = (end or (-1, b""))[0], b""
+            if (i, d) in kept:
+                if abs(kept[i, d] - p) > 0.01:
+                    return "malformed_logprobs"
+                p = math.nan if math.isnan(p + kept[i, d]) else max(p, kept[i, d])
+            kept[i, d] = p
+        steps.append(
+            TeacherStep(
+                index,
+                b"" if final else data,
+                logprob,
+                tuple(i for i, _ in kept),
+                tuple(d for _, d in kept),
+                tuple(kept.values()),
+            )
+        )
+    return steps
 
 
 def sorted_step(step: TeacherStep) -> tuple[object, ...]:

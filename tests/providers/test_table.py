@@ -7,7 +7,7 @@ import pytest
 
 from bitnet_core import settings
 from bitnet_core.errors import BitnetError
-from bitnet_core.providers.table import PROVIDERS, names_with_logprobs, profile, supported_names
+from bitnet_core.providers.table import PROVIDERS, names_with_logprobs, profile, supported_names, who_has_logprobs
 
 
 def test_it_has_every_provider_that_settings_take_and_their_settings_exist() -> None:
@@ -32,7 +32,15 @@ def test_recommendations_work_today_and_begin_with_the_sure_ones() -> None:
     names = names_with_logprobs()
     assert names[0] == "embedded"
     assert set(names) <= set(supported_names())
-    assert not {"groq", "anthropic"} & set(names)
+    assert not {"groq", "anthropic", "custom", "aimlapi"} & set(names)
+
+
+def test_what_only_some_models_have_is_not_promised_of_all() -> None:
+    told = who_has_logprobs("vllm")
+    sure, some = told.split("; or some models of ")
+    assert sure == "embedded, hf, fireworks, llamacpp, ollama"
+    assert "openai" in some
+    assert "vllm" not in told
 
 
 def test_every_fact_has_a_source() -> None:

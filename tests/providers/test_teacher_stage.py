@@ -94,12 +94,87 @@ def test_latency_is_that_of_each_answer(tmp_path: Path) -> None:
 
 
 def test_unusable_answers_are_left_out_and_told(tmp_path: Path) -> None:
-    with ChatServer(lambda number, _asked: Canned({"choices": []}) if number == 2 else reply()) as server:
+    silent = Canned({"choices": [{"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}]})
+    with ChatServer(lambda number, _asked: silent if number == 2 else reply()) as server:
         ctx = context(tmp_path, server)
         teacher.run(ctx)
     assert report(tmp_path)["answered"] == 2
     assert len(report(tmp_path)["failed"]) == 1
     assert [event["code"] for event in events(ctx, "alert")] == ["prompts_failed"]
+
+
+def test_a_warm_up_without_a_text_is_no_failure(tmp_path: Path) -> None:
+    with ChatServer(lambda number, _asked: Canned({"choices": []}) if number == 0 else reply()) as server:
+        teacher.run(context(tmp_path, server))
+    assert report(tmp_path)["answered"] == 3
+
+
+def test_a_prompt_that_is_refused_is_left_out_and_a_hiccup_is_asked_again(tmp_path: Path) -> None:
+    refused = Canned({"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}, 400)
+    said = {2: refused, 3: Canned({"choices": []})}
+    with ChatServer(lambda number, _asked: said.get(number) or reply()) as server:
+        ctx = context(tmp_path, server)
+        teacher.run(ctx)
+    told = report(tmp_path)
+    assert told["answered"] == 2
+    (failed,) = told["failed"]
+    assert "Content Exists Risk" in failed["reason"]
+    assert [event["code"] for event in events(ctx, "alert")] == ["prompts_failed"]
+
+
+def test_what_was_not_counted_is_not_measured(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[groq."m"]\ninput = 1.0\noutput = 2.0\n')
+
+    def uncounted(number: int, _asked: Asked) -> Canned:
+        if number != 2:
+            return reply()
+        events = [
+            {"choices": [{"delta": {"content": "Fine."}, "finish_reason": None}]},
+            {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+        ]
+        body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+        return Canned(body.encode(), headers={"Content-Type": "text/event-stream"})
+
+    with ChatServer(uncounted) as server:
+        ctx = context(tmp_path / "e", server, KD_PRICES_FILE=str(prices))
+        teacher.run(ctx)
+    told = report(tmp_path / "e")
+    assert told["usage"] == {"prompt_tokens": None, "completion_tokens": None}
+    assert told["tokens_per_s"] == {"end_to_end": None, "decode": None, "origin": "unknown"}
+    assert told["cost"] == {"usd": None, "origin": "unknown"}
+    assert told["answers_without_count"] == 1
+    assert [one["completion_tokens"] for one in told["generations"]] == [4, None, 4]
+    assert "tokens_not_counted" in [event["code"] for event in events(ctx, "alert")]
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "sent"),
+    [
+        ("openai", "gpt-5-mini", {"seed": 1337}),
+        ("openai", "gpt-4.1", {"temperature": 1.3, "top_p": 0.9, "seed": 1337}),
+        ("mistral", "m", {"temperature": 1.3, "top_p": 0.9}),
+    ],
+)
+def test_the_report_says_which_sampling_was_really_sent(
+    tmp_path: Path, provider: str, model: str, sent: dict[str, float]
+) -> None:
+    with ChatServer(lambda *_: reply()) as server:
+        values = {
+            "TEACHER_PROVIDER": provider,
+            "TEACHER_MODEL": model,
+            "TEACHER_BASE_URL": server.base_url,
+            "TEACHER_BASELINE_MAX_PROMPTS": "1",
+            "TEACHER_BASELINE_TEMPERATURE": "1.3",
+            "TEACHER_BASELINE_TOP_P": "0.9",
+            "SEED": "1337",
+        }
+        teacher.run(StageContext.for_tests(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
+        body = server.asked[-2].body
+    told = report(tmp_path)
+    assert told["sampling_sent"] == sent
+    assert told["sampling"]["temperature"] == 1.3
+    assert {name: body[name] for name in ("temperature", "top_p", "seed") if name in body}.keys() == sent.keys()
 
 
 def test_a_refused_key_ends_it_without_a_report(tmp_path: Path) -> None:
@@ -162,6 +237,7 @@ def test_every_format_has_a_baseline(tmp_path: Path, provider: str, fixture: str
         }
         teacher.run(StageContext.for_tests(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
     told = report(tmp_path)
+    assert told["sampling_sent"]["temperature"] == 0
     assert told["usage"] == {"prompt_tokens": 2 * tokens[0], "completion_tokens": 2 * tokens[1]}
     assert told["time_to_first_token_s"]["p50"] > 0
     assert told["cost"]["usd"] == (pytest.approx(2 * (25 * 3 + 15 * 15) / 1e6) if provider == "anthropic" else None)

@@ -64,3 +64,23 @@ def test_any_model_name_that_is_accepted_comes_back(model, tmp_path_factory):
     (folder / ".env").write_text(new_form.env_text(values), encoding="utf-8")
     resolution = resolve({}, root=folder, environ={}, cwd=folder)
     assert resolution.settings.text("OPENAI_MODEL") == model.strip()
+
+
+_GOOD = {"reachable": True, "key_accepted": True, "model": "m", "chat": True, "latency_s": 0.5, "logprobs": True,
+         "largest_k": 20, "largest_k_capped": False, "logprob_mode": "raw"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "style"),
+    [({}, "with logprobs of up to 20 candidates a token, true at any temperature.", "good"),
+     ({"largest_k": 100, "largest_k_capped": True}, "with logprobs of 100 candidates a token or more", "good"),
+     ({"largest_k": None, "largest_k_capped": None}, "with logprobs, true", "good"),
+     ({"logprob_mode": "scaled"}, "KD_TEACHER_TEMPERATURE=1", "warn"),
+     ({"logprobs": False}, "gives no logprobs", "warn"),
+     ({"logprobs": None, "problem": "It is busy."}, "was not found out (It is busy).", "warn"),
+     ({"reachable": None, "problem": "There is no key."}, "There is no key.", "bad")],
+)  # fmt: skip
+def test_a_probe_is_told_in_a_sentence(changes, said, style):
+    told, shown = new_form.answer({**_GOOD, **changes})
+    assert said in told
+    assert shown == style
