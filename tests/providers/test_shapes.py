@@ -29,7 +29,7 @@ from bitnet_core.providers.openai_chat import OpenAIChat
 from bitnet_core.providers.replies import BadReply
 from bitnet_core.providers.table import PROVIDERS
 from bitnet_core.providers.teacher import WIRES
-from bitnet_core.traces.project import project
+from bitnet_core.traces.project import heard, project
 from bitnet_core.traces.steps import TeacherStep, TokenTable, fault
 from bitnet_core.traces.vocabulary import Vocabulary
 from tests.providers.server import Asked, Canned, ChatServer
@@ -142,7 +142,8 @@ def test_no_mass_of_what_is_no_text_goes_to_a_token_of_the_student(name: str) ->
     tokenizer, table, body = small_tokenizer(), TokenTable(), (FOLDER / name).read_bytes()
     result = OpenAIChat.read(body, table)
     assert result.steps is not None
-    projection = project(result.steps, result.finish_reason, Vocabulary(tokenizer, table))
+    vocabulary = Vocabulary(tokenizer, table)
+    projection = project(heard(result.steps, vocabulary), result.finish_reason, vocabulary)
     candidates = set(projection.topk_ids_RK[projection.topk_ids_RK >= 0].tolist())
     wrong = {tokenizer.encode_bytes(data)[0] for data in (b"<", "\ufffd".encode())}
     assert not candidates & wrong
