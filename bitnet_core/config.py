@@ -147,7 +147,7 @@ def resolve(
     problems += [
         Problem(
             "error",
-            f"{name} is a secret and others can read a command line; put it in the environment or .env.",
+            f"{name} is a secret and others can read a command line; keep it with `bitnet keys set {name}`.",
         )
         for name in overrides
         if name in SECRET_NAMES
@@ -175,6 +175,7 @@ def resolve(
     values = {name: expander.value(setting) for name, setting in REGISTRY.items() if not setting.secret}
     origins = {name: origin for name in REGISTRY if (origin := expander.origin(name)) != "default"}
     secrets = {name: text for name in SECRET_NAMES if (text := expander.secret(name))}
+    _remember(secrets, layers)
     return Resolution(
         Settings(values, {n: o for n, o in origins.items() if n not in SECRET_NAMES}),
         secrets,
@@ -182,6 +183,14 @@ def resolve(
         tuple(problems),
         tuple(env_files),
     )
+
+
+def _remember(secrets: Mapping[str, str], layers: list[_Layer]) -> None:
+    """Whatever is written in this process from now on holds none of these, nor those that weaker places hold."""
+    from bitnet_core.secrets import known  # which needs the settings itself
+
+    written = [value for layer in layers for name, value in layer.values.items() if name in SECRET_NAMES]
+    known.remember([*secrets.values(), *(value for value in written if not _REFERENCE.fullmatch(value))])
 
 
 def _file_layer(path: Path, cwd: Path, problems: list[Problem]) -> _Layer:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bitnet_core import dotenv_edit
+from bitnet_core import dotenv_edit, secrets
 from bitnet_core.config import Resolution
 from bitnet_core.dotenv_file import read_dotenv
 from bitnet_core.errors import UsageError
@@ -149,6 +149,7 @@ def _value(name: str) -> str:
     value = value.removesuffix("\n").removesuffix("\r")
     if not value:
         raise UsageError(f"no value for {name} came in on stdin; pipe it in or type it at the prompt.")
+    secrets.remember([value])
     return value
 
 

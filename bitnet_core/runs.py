@@ -84,7 +84,7 @@ def launch(
                 start_new_session=True,
                 pass_fds=(read_end,),
                 env=process.PATIENT_THREADS
-                | child_environment(settings.values())
+                | child_environment(settings.values(), (secrets or {}).values())
                 | {
                     FD_VARIABLE: str(read_end),
                     "PYTHONUNBUFFERED": "1",

@@ -3,21 +3,37 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import select
+import time
+from collections.abc import Iterable, Mapping
 
 from bitnet_core.errors import UsageError
-from bitnet_core.settings import REGISTRY, SECRET_NAMES
+from bitnet_core.secrets import known
+from bitnet_core.secrets.redaction import Redactor
+from bitnet_core.settings import REGISTRY
 
 FD_VARIABLE = "BITNET_SECRETS_FD"
+PIPE_SECONDS = 10.0
+_LEAST_WITHIN = 8
+"""A shorter value stands in other texts by chance; as the whole of a variable it counts."""
+_NEEDED = ("HOME", "PATH", "PWD", "USER", "LOGNAME", "SHELL")
+"""Without these no program works; who keeps a key there is beyond help."""
 
 
-def environment_without_secrets() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in SECRET_NAMES}
+def environment_without_secrets(secrets: Iterable[str] = ()) -> dict[str, str]:
+    """Our environment less every variable that is named like a secret, or holds one of these or one that is known."""
+    met = {*known.values(), *secrets}
+    within = Redactor(value for value in met if len(value) >= _LEAST_WITHIN)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _NEEDED or not (known.is_secret_name(name) or value in met or within.known(value) != value)
+    }
 
 
-def child_environment(values: Mapping[str, object]) -> dict[str, str]:
+def child_environment(values: Mapping[str, object], secrets: Iterable[str] = ()) -> dict[str, str]:
     """The environment of a stage: ours without any secret, plus the settings that libraries read there."""
-    environment = environment_without_secrets()
+    environment = environment_without_secrets(secrets)
     for name, setting in REGISTRY.items():
         if setting.exported and values.get(name) is not None:
             environment[name] = str(values[name])
@@ -37,8 +53,29 @@ def read_from_pipe() -> dict[str, str]:
     if not number:
         return {}
     try:
-        with os.fdopen(int(number), encoding="utf-8") as source:
-            return {str(name): str(value) for name, value in json.load(source).items()}
+        text = _all_of(int(number)).decode()
+        secrets = {str(name): str(value) for name, value in json.loads(text).items()}
+    except TimeoutError:
+        raise UsageError(
+            f"{FD_VARIABLE}={number} came to no end in {PIPE_SECONDS:.0f} s; close the pipe behind the keys."
+        ) from None
     except (OSError, ValueError, AttributeError):
         # Without the cause, which would quote what was read.
         raise UsageError(f"{FD_VARIABLE}={number} is no pipe with a JSON object of keys; pipe one in.") from None
+    known.remember(secrets.values())
+    return secrets
+
+
+def _all_of(source: int) -> bytes:
+    """What comes until the end, which must come in time: a terminal or a forgotten pipe never ends."""
+    deadline = time.monotonic() + PIPE_SECONDS
+    data = b""
+    try:
+        while select.select([source], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not (chunk := os.read(source, 1 << 16)):
+                return data
+            data += chunk
+        raise TimeoutError
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(source)

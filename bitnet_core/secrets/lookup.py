@@ -11,7 +11,7 @@ from pathlib import Path
 from bitnet_core.config import Resolution, Settings
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.table import PROVIDERS
-from bitnet_core.secrets import vault
+from bitnet_core.secrets import known, vault
 from bitnet_core.secrets.handover import read_from_pipe
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.vault import OpenVault
@@ -26,7 +26,6 @@ _open: dict[Path, OpenVault] = {}
 """Vaults opened in this process. Their keys are in its memory alone and go with it."""
 _piped: dict[str, str] = {}
 """What was piped in for this process, read once."""
-_given_out: set[str] = set()
 
 
 class VaultLocked(BitnetError):
@@ -74,9 +73,9 @@ class KeyPlaces:
 
     def opened(self, ask: Ask | None = None, why: str = "") -> OpenVault:
         """The vault, open: since before, by the passphrase file, or by asking; else VaultLocked."""
-        known = _open.get(self.vault)
-        if known is not None and known.fits():
-            return known
+        before = _open.get(self.vault)
+        if before is not None and before.fits():
+            return before
         passphrase = self._from_file()
         if not passphrase and ask is not None:
             passphrase = ask(self.vault, not self.vault.exists())
@@ -184,8 +183,8 @@ def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> Sta
 
 
 def given_out() -> frozenset[str]:
-    """Every value that was found in this process so far: what its crash report must not show."""
-    return frozenset(_given_out)
+    """Every value that this process has met so far: what nothing that it writes may show."""
+    return known.values()
 
 
 def gather(
@@ -229,5 +228,5 @@ def gather(
     for name in names:
         if name not in found and resolution.secrets.get(name):
             found[name] = FoundSecret(resolution.secrets[name], f"{origins[name]} (plain text)")
-    _given_out.update(secret.value for secret in found.values())
+    known.remember(secret.value for secret in found.values())
     return found
