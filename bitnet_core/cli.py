@@ -552,7 +552,10 @@ def _init(arguments: argparse.Namespace) -> int:
 def _keys(arguments: argparse.Namespace) -> int:
     from bitnet_core import keys_command
 
-    return keys_command.run(arguments, _resolution(arguments))
+    # A file that is to be written need not be there to be read.
+    new = arguments.plain_text and arguments.env is not None and not arguments.env.exists()
+    reading = argparse.Namespace(**vars(arguments) | {"env": None}) if new else arguments
+    return keys_command.run(arguments, _resolution(reading))
 
 
 def _answer(arguments: argparse.Namespace, fields: dict[str, Any], text: str) -> None:

@@ -77,6 +77,8 @@ def read(backend: Any, service: str, name: str) -> str | None:
 def write(backend: Any, service: str, name: str, value: str) -> None:
     backend.set_password(service, f"{name}.next", value)
     backend.set_password(service, name, value)
+    if backend.get_password(service, name) != value:
+        raise Unusable("failed", "it did not keep what it was given")
     backend.delete_password(service, f"{name}.next")
 
 
