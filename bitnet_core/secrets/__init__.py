@@ -10,6 +10,7 @@ from bitnet_core.secrets.handover import (
     child_environment,
     environment_without_secrets,
     read_from_pipe,
+    refuse_in_record,
     send,
 )
 from bitnet_core.secrets.known import keep_out_of_core_dumps, redactor, remember
@@ -40,6 +41,7 @@ __all__ = [
     "names_for",
     "read_from_pipe",
     "redactor",
+    "refuse_in_record",
     "remember",
     "send",
     "unlock_vault",

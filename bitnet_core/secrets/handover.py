@@ -3,9 +3,11 @@
 import contextlib
 import json
 import os
+import re
 import select
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from bitnet_core.errors import UsageError
 from bitnet_core.secrets import known
@@ -16,6 +18,8 @@ FD_VARIABLE = "BITNET_SECRETS_FD"
 PIPE_SECONDS = 10.0
 _LEAST_WITHIN = 8
 """A shorter value stands in other texts by chance; as the whole of a variable it counts."""
+_NO_PLACEHOLDER = re.compile(r"\d|.{16}", re.DOTALL)
+"""Servers without keys are given `lm-studio` or `llamacpp`, which stand in settings rightly."""
 _NEEDED = ("HOME", "PATH", "PWD", "USER", "LOGNAME", "SHELL")
 """Without these no program works; who keeps a key there is beyond help."""
 
@@ -38,6 +42,19 @@ def child_environment(values: Mapping[str, object], secrets: Iterable[str] = ())
         if setting.exported and values.get(name) is not None:
             environment[name] = str(values[name])
     return environment
+
+
+def refuse_in_record(settings: Mapping[str, object], argv: Sequence[str], secrets: Iterable[str] = ()) -> None:
+    """UsageError for a setting or an argument that holds a key: both go into the record of the run as they are."""
+    met = {*known.values(), *secrets}
+    holds = Redactor(value for value in met if len(value) >= _LEAST_WITHIN and _NO_PLACEHOLDER.search(value))
+    for name, value in settings.items():
+        if isinstance(value, (str, Path)) and holds.known(str(value)) != str(value):
+            raise UsageError(
+                f"{name} holds a key, and settings are written into run records; take the key out of it."
+            )
+    if any(holds.known(text) != text for text in argv):
+        raise UsageError("An argument of this command holds a key, and is written into run records; take it out.")
 
 
 def send(write_end: int, secrets: Mapping[str, str]) -> None:

@@ -9,6 +9,9 @@ import pytest
 
 from bitnet_core import secrets
 from bitnet_core.cli import main
+from bitnet_core.config import resolve
+from bitnet_core.errors import UsageError
+from bitnet_core.runs import launch
 from bitnet_core.secrets import known
 
 VALUE = "sk-argv-7f3a91"
@@ -127,3 +130,29 @@ def test_what_is_remembered_is_known_and_what_sounds_like_a_secret_in_the_enviro
     assert {"a remembered value", "another program's"} <= known.values()
     assert "always" not in known.values()
     assert secrets.redactor()("a remembered value") == "•••"
+
+
+@pytest.mark.parametrize("place", ["environment", ".env", "pipe"])
+@pytest.mark.parametrize("name", ["OPENAI_MODEL", "DRIVE_ROOT"])
+def test_a_stage_is_not_started_with_a_key_in_a_setting_or_an_argument(
+    place: str, name: str, isolated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would stand in run.json, as they are."""
+    keys: dict[str, str] = {}
+    if place == "environment":
+        monkeypatch.setenv(K, VALUE)
+    elif place == ".env":
+        Path(".env").write_text(f"{K}={VALUE}\n")
+    else:
+        keys = {K: VALUE}
+    settings = resolve({name: f"exp {VALUE}"}).settings
+    with pytest.raises(UsageError, match=f"^{name} holds a key, and settings are written into run records"):
+        launch(settings, "train", keys, argv=["bitnet"])
+    with pytest.raises(UsageError, match="An argument of this command holds a key"):
+        launch(resolve({"DRIVE_ROOT": "exp"}).settings, "train", keys, argv=["bitnet", f"--bogus={VALUE}"])
+    assert not Path("exp").exists()
+
+
+def test_a_placeholder_for_a_key_stands_in_settings_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMACPP_API_KEY", "llamacpp")
+    secrets.refuse_in_record({"TEACHER_PROVIDER": "llamacpp"}, ["bitnet", "llamacpp"], ["llamacpp"])
