@@ -18,6 +18,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import key_rows
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.secret_input import SecretInput
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held, Moved
@@ -178,7 +179,7 @@ class KeyEntryScreen(ModalScreen[str | None]):
         with Vertical(classes="card message vault"):
             yield Static(self._name_of_key, classes="title", markup=False)
             yield Static("Type or paste it; it is kept in the OS keyring or the encrypted vault.", markup=False)
-            yield Input(password=True, compact=True, id="value")
+            yield SecretInput(id="value")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button("Keep it", id="keep")

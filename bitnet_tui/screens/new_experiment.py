@@ -20,6 +20,7 @@ from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.secret_input import SecretInput
 
 
 class NewExperimentScreen(KeyedScreen[Path | None]):
@@ -188,7 +189,9 @@ def _entry(field: Field) -> Widget:
     place = f"field-{field.name}"
     if field.choices:
         return Select(field.choices, value=field.default, allow_blank=False, compact=True, id=place)
-    return Input(field.default, password=field.secret, compact=True, id=place)
+    if field.secret:
+        return SecretInput(field.default, id=place)
+    return Input(field.default, compact=True, id=place)
 
 
 def _value(entry: Widget) -> str:
