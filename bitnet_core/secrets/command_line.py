@@ -16,6 +16,7 @@ _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _ASSIGNED = re.compile(r"-*([A-Za-z][A-Za-z0-9_]*)\s*[=:]\s*(.*)", re.DOTALL)
 _WORD = re.compile(r"[a-z]{1,10}")
 """An action or a place, perhaps misspelt."""
+_OPTION = re.compile(r"--?[a-z-]{0,12}")
 _ONE_NAME = ("set", "delete")
 
 
@@ -51,7 +52,9 @@ def _check_keys(words: Sequence[str]) -> None:
             place = word.removeprefix("--to=")
             foreign += [] if _WORD.fullmatch(place) else [place]
         elif word.startswith("-"):
-            foreign += [word.partition("=")[2]] if "=" in word else []
+            option, _, value = word.partition("=")
+            foreign += [] if _OPTION.fullmatch(option) else [option]
+            foreign += [value] if value else []
         else:
             plain.append(word)
         before = word

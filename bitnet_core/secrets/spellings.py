@@ -33,12 +33,15 @@ class Spelling:
         self.probe = run if exact else run.lower()
         """Stands in whatever holds this (in small letters unless `exact`); empty = look with the pattern."""
         self.probes = {run} if exact else {run, run.lower(), run.upper()}
-        self._tokens = [_base64_token(char) if exact else _token(char) for char in text]
         self._flags = 0 if exact else re.IGNORECASE
 
     @property
     def length(self) -> int:
         return len(self.text)
+
+    @cached_property
+    def _tokens(self) -> list[str]:
+        return [_base64_token(char) if self.exact else _token(char) for char in self.text]
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:

@@ -248,6 +248,26 @@ def test_kill_9_at_every_point_of_a_rotation_loses_no_token(
     assert found == ["old token"] + ["new token"] * 8
 
 
+def test_a_token_rotated_while_it_was_locked_is_found_once_it_is_open(
+    desktop: Desktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K5 over both places: the keyring still has the old token, and can't be told while it is locked."""
+    monkeypatch.setattr(vault, "COST", 2)
+    monkeypatch.setattr(lookup, "_open", {})
+    resolution = resolve()
+    places = KeyPlaces.of(resolution.settings)
+    desktop.log_in()
+    assert places.keep(TOKEN, "old token") == "keyring"
+    desktop.log_out()
+    desktop.log_in(unlocked=False)
+    assert places.keep(TOKEN, "new token", ask=lambda *_: "correct horse") == "vault"
+    desktop.log_out()
+    desktop.log_in()
+    assert Keyring().read([TOKEN]) == {TOKEN: "old token"}
+    assert lookup.gather([TOKEN], resolution)[TOKEN].value == "new token"
+    assert Keyring().read([TOKEN]) == {}
+
+
 def test_a_write_goes_on_when_the_one_who_asked_is_killed(desktop: Desktop, tmp_path: Path) -> None:
     """Between the receipt of a token and its keeping: once the keyring's process has it, it is kept."""
     desktop.log_in()
