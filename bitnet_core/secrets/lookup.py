@@ -80,6 +80,7 @@ class KeyPlaces:
         before = _open.get(self.vault)
         if before is not None and before.fits():
             return before
+        vault.names(self.vault)  # nobody is asked for the passphrase of what is no vault
         passphrase = self._from_file()
         if not passphrase and ask is not None:
             passphrase = ask(self.vault, not self.vault.exists())

@@ -215,6 +215,9 @@ def test_what_is_wrong_with_the_vaults_path_or_passphrase_file_is_named(
     monkeypatch.setenv("BITNET_VAULT", str(isolated))
     with pytest.raises(BitnetError, match="is a folder; set BITNET_VAULT to the path of a file"):
         vault.names(_places().vault)
+    monkeypatch.delenv("BITNET_VAULT_PASSPHRASE_FILE")
+    with pytest.raises(BitnetError, match="is a folder; set BITNET_VAULT to the path of a file"):
+        _places().keep(K, "v", "vault", lambda *_: pytest.fail("asked"))
 
 
 def test_the_vaults_file_is_its_owners_again_and_a_link_stays_one(
