@@ -86,9 +86,10 @@ def read_from_pipe() -> dict[str, str]:
 def _all_of(source: int) -> bytes:
     """What comes until the end, which must come in time: a terminal or a forgotten pipe never ends."""
     deadline = time.monotonic() + PIPE_SECONDS
-    data = b""
+    data, waiting = b"", select.poll()
+    waiting.register(source, select.POLLIN)
     try:
-        while select.select([source], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        while waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
             if not (chunk := os.read(source, 1 << 16)):
                 return data
             data += chunk

@@ -16,7 +16,7 @@ _PIECE = 256
 _LEAST_BASE64 = 12
 _RUN = re.compile(r"[A-Za-z0-9]+")
 _LONGEST_TOKEN = 12
-_ESCAPE_BEGUN = re.compile(r"[%\\&][\w%\\&#]*")
+_ESCAPE_BEGUN = re.compile(r"%[%\da-f]*|\\[\\\da-fuxn]*|&(?:amp;)*#?\w*", re.IGNORECASE)
 _TELLING = 4
 """So many characters before a line end are a beginning; fewer are an ordinary end of a line."""
 _LINE_END = r"(?:\r?\n)?"
@@ -41,18 +41,28 @@ class Spelling:
 
     @cached_property
     def _tokens(self) -> list[str]:
-        return [_base64_token(char) if self.exact else _token(char) for char in self.text]
+        tokens = []
+        before = "\n"
+        for char in self.text:
+            token = _base64_token(char) if self.exact else _token(char)
+            if char == before == "\\":
+                token = ""  # the one before takes any number; two would share them out in every way
+            elif not {before, char} & {"\r", "\n"}:
+                token = _LINE_END + token
+            tokens.append(token)
+            before = char
+        return tokens
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
-        whole = _LINE_END.join(self._tokens)
+        whole = "".join(self._tokens)
         # At either end of base64 a letter holds part of the key and part of what stands beside it.
         return re.compile(rf"[\w+/-]?{whole}[\w+/-]?=*" if self.exact else whole, self._flags)
 
     @cached_property
     def _beginning(self) -> re.Pattern[str]:
         first_line = self.text.find("\n") + 1 or _TELLING
-        return re.compile(_LINE_END.join(self._tokens[: min(first_line, _TELLING)]), self._flags)
+        return re.compile("".join(self._tokens[: min(first_line, _TELLING)]), self._flags)
 
     def begun(self, text: str) -> int:
         """How many characters at the end of `text` may be the beginning of this."""
@@ -65,11 +75,13 @@ class Spelling:
 
     def _goes_on(self, text: str, at: int) -> bool:
         """Whether `text` ends, from `at` on, before this does."""
-        for number, token in enumerate(self._tokens):
-            rest = text[at : at + _LONGEST_TOKEN]
-            if not rest or rest in ("\n", "\r", "\r\n") or _ESCAPE_BEGUN.fullmatch(rest):
-                return True
-            found = _compiled(_LINE_END + token if number else token, self._flags).match(text, at)
+        for char, token in zip(self.text, self._tokens, strict=True):
+            rest = text[at:] if len(text) - at < _LONGEST_TOKEN else None
+            if rest is not None:
+                escaped = not _RUN.fullmatch(char) and _ESCAPE_BEGUN.fullmatch(rest)
+                if escaped or rest in ("", "\n", "\r", "\r\n"):
+                    return True
+            found = _compiled(token, self._flags).match(text, at)
             if found is None:
                 return False
             at = found.end()

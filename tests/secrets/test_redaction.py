@@ -93,6 +93,17 @@ def test_no_encoding_of_any_key_survives(key: str, encoding: str) -> None:
         assert spelt not in told or spelt in MASK
 
 
+@pytest.mark.parametrize("signs", ["\\", "\n", '\\"', "&", "%", "%25", " ", "+"])
+def test_a_key_of_repeated_signs_is_looked_for_in_bounded_steps(signs: str) -> None:
+    """Where a sign may be escaped by others of its kind, they could be shared out in more ways than there is time."""
+    key, text = f"a1b2c{signs * 20}end", f"a1b2c{signs * 2000}no"
+    redact = Redactor([key])
+    assert redact(text) == text
+    assert redact.begun(text) == 0
+    assert redact(f"<{key}>") == f"<{MASK}>"
+    assert redact(json.dumps([key])) == json.dumps([MASK], ensure_ascii=False)
+
+
 def test_a_long_key_is_masked_as_a_whole_and_in_part() -> None:
     key = "".join(f"{number:04d}-" for number in range(400))
     assert set(Redactor([key])(key)) == {MASK[0]}
