@@ -15,7 +15,8 @@ _PIECE = 256
 """A longer text is looked for in pieces of this size: part of it is a secret too, and patterns stay small."""
 _LEAST_BASE64 = 12
 _RUN = re.compile(r"[A-Za-z0-9]+")
-_LONGEST_TOKEN = 12
+_LONGEST_TOKEN = 40
+"""A letter of four bytes, percent-encoded three times, has 28 characters."""
 _ESCAPE_BEGUN = re.compile(r"%[%\da-f]*|\\[\\\da-fuxn]*|&(?:amp;)*#?\w*", re.IGNORECASE)
 _TELLING = 4
 """So many characters before a line end are a beginning; fewer are an ordinary end of a line."""

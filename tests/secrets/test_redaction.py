@@ -152,6 +152,18 @@ def test_what_may_be_the_beginning_of_a_key_is_known(text: str, held: str) -> No
     assert text[len(text) - begun :] == held
 
 
+@pytest.mark.parametrize("encoding", _ENCODINGS)
+def test_wherever_a_text_is_cut_the_beginning_of_a_key_is_held_back(encoding: str) -> None:
+    redact = Redactor([KEY])
+    spelt = _ENCODINGS[encoding](KEY)
+    for cut in range(1, len(spelt), 2):
+        first = f"it says {spelt[:cut]}"
+        sure = len(first) - redact.begun(first)
+        told = redact.known(first[:sure]) + redact.known(f"{first[sure:]}{spelt[cut:]} here")
+        assert MASK in told
+        assert not [part for part in _parts(KEY) if part in told.lower()]
+
+
 @given(st.text(min_size=6), st.text())
 def test_masking_twice_changes_nothing_more(value: str, around: str) -> None:
     redact = Redactor([value])
