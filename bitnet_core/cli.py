@@ -48,34 +48,38 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if argv is None else argv)
     except BitnetError as error:
-        sys.stderr.write("".join(f"bitnet: {line}\n" for line in str(error).splitlines()))
+        _complain("".join(f"bitnet: {line}\n" for line in str(error).splitlines()))
         return error.exit_code
     except BrokenPipeError:  # the reader of our output (`| head`) has left: nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        sys.stderr.write(f"bitnet: {error.filename or 'a file'} can't be used ({error.strerror}).\n")
+        _complain(f"bitnet: {error.filename or 'a file'} can't be used ({error.strerror}).\n")
         return 1
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - a bug of ours: its trace, but no key in it
-        sys.stderr.write(_masked_trace(error))
+        import traceback
+
+        _complain("".join(traceback.format_exception(error)))
         return 1
 
 
-def _masked_trace(error: Exception) -> str:
-    import traceback
+def _complain(text: str) -> None:
+    """Onto stderr, with every key masked that this process has met."""
+    from bitnet_core.secrets import redactor
 
-    from bitnet_core import secrets
-    from bitnet_core.settings import SECRET_NAMES
-
-    environment = [value for name, value in os.environ.items() if name in SECRET_NAMES]
-    redact = secrets.Redactor([*secrets.given_out(), *environment])
-    return redact("".join(traceback.format_exception(error)))
+    sys.stderr.write(redactor()(text))
 
 
 def _run(argv: list[str]) -> int:
     shared, rest = _shared_parser().parse_known_args(argv)
+    if rest and rest[0] not in ("--help", "-h", "--version"):
+        from bitnet_core import secrets
+        from bitnet_core.secrets import command_line
+
+        secrets.keep_out_of_core_dumps()
+        command_line.refuse_values(shared.assignments, rest)
     arguments = _parser().parse_args(rest, namespace=shared)
     if arguments.command is None:
         _parser().print_help()
@@ -84,9 +88,19 @@ def _run(argv: list[str]) -> int:
     return handler(arguments)
 
 
+class _Parser(argparse.ArgumentParser):
+    """What it says of a wrong call repeats words of it, so that is masked like everything else."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stderr:
+            _complain(message)
+        else:
+            super()._print_message(message, file)
+
+
 def _shared_parser() -> argparse.ArgumentParser:
     """The global options, taken out first so that they work on either side of the command."""
-    parser = argparse.ArgumentParser(prog="bitnet", add_help=False, allow_abbrev=False)
+    parser = _Parser(prog="bitnet", add_help=False, allow_abbrev=False)
     parser.add_argument("--root", type=Path)
     parser.add_argument("--env", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments")
@@ -96,7 +110,7 @@ def _shared_parser() -> argparse.ArgumentParser:
 
 def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="bitnet",
         description="Distil a large language model into a ternary BitNet-style student.",
         epilog=_EPILOG,
@@ -151,7 +165,8 @@ def _parser() -> argparse.ArgumentParser:
     prompts.add_argument("--list", action="store_true", help="show the topics instead")
     command("init", "create the experiment's folders", _init)
     keys = command("keys", "keep API keys out of files: in the OS keyring or an encrypted vault", _keys)
-    keys.add_argument("action", choices=("set", "list", "status", "delete", "move"))
+    done = ("set", "list", "status", "delete", "move")
+    keys.add_argument("action", nargs="?", default="status", choices=done, help="status if left out")
     keys.add_argument("names", nargs="*", metavar="NAME", help="such as OPENAI_API_KEY; its value comes from stdin")
     keys.add_argument("--to", choices=("keyring", "vault"), default="", help="set, move: this place and no other")
     keys.add_argument("--all", action="store_true", help="move: every key that stands in a .env")
@@ -172,7 +187,7 @@ def _resolution(arguments: argparse.Namespace, root: Path | None = None) -> "Res
     resolution = resolve(overrides, root=root or arguments.root, env_file=arguments.env)
     for problem in resolution.problems:
         if problem.severity == "warning":
-            sys.stderr.write(f"bitnet: warning: {problem.message}\n")
+            _complain(f"bitnet: warning: {problem.message}\n")
     resolution.checked()
     return resolution
 
@@ -200,7 +215,7 @@ def _launch(arguments: argparse.Namespace, root: Path | None = None) -> int:
     stage: str = arguments.command
     keys = secrets.for_stage(stage, resolution, keys_command.ask_passphrase)
     if keys.warning:
-        sys.stderr.write(f"bitnet: warning: {keys.warning}\n")
+        _complain(f"bitnet: warning: {keys.warning}\n")
     run = launch(resolution.settings, stage, keys.values)
     if getattr(arguments, "detach", False):
         _answer(arguments, {"run": run.id, "path": str(run.path)}, run.id)
@@ -311,6 +326,7 @@ def _stop(arguments: argparse.Namespace) -> int:
 def _config(arguments: argparse.Namespace) -> int:
     from bitnet_core.config import resolve
     from bitnet_core.console import render_table
+    from bitnet_core.secrets import redactor
     from bitnet_core.settings import REGISTRY
     from bitnet_core.settings_docs import env_example
 
@@ -321,10 +337,9 @@ def _config(arguments: argparse.Namespace) -> int:
         overrides = dict(item.partition("=")[::2] for item in arguments.assignments)
         problems = resolve(overrides, root=arguments.root, env_file=arguments.env).problems
         for problem in problems:
-            sys.stderr.write(f"bitnet: {problem.severity}: {problem.message}\n")
-        _answer(
-            arguments, {"problems": [vars(problem) for problem in problems]}, "" if problems else "settings are fine"
-        )
+            _complain(f"bitnet: {problem.severity}: {problem.message}\n")
+        told = redactor().tree([vars(problem) for problem in problems])
+        _answer(arguments, {"problems": told}, "" if problems else "settings are fine")
         return 2 if problems else 0
     resolution = _resolution(arguments)
     values, rows = resolution.settings.to_record(), []
@@ -446,7 +461,10 @@ def _init(arguments: argparse.Namespace) -> int:
 def _keys(arguments: argparse.Namespace) -> int:
     from bitnet_core import keys_command
 
-    return keys_command.run(arguments, _resolution(arguments))
+    # A file that is to be written need not be there to be read.
+    new = arguments.plain_text and arguments.env is not None and not arguments.env.exists()
+    reading = argparse.Namespace(**vars(arguments) | {"env": None}) if new else arguments
+    return keys_command.run(arguments, _resolution(reading))
 
 
 def _answer(arguments: argparse.Namespace, fields: dict[str, Any], text: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from bitnet_core.dotenv_file import DotenvFile, read_dotenv
 from bitnet_core.errors import UsageError
@@ -20,7 +21,8 @@ from bitnet_core.settings import REGISTRY, SECRET_NAMES, Setting
 _T = TypeVar("_T")
 Value = int | float | bool | str | Path | None
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_ADDRESS_KEY = re.compile(r"://[^/@]*@")
+_ADDRESS_KEYS = re.compile(r"(?<=://).*@|\?.*", re.DOTALL)
+"""What may hold a key in an address: all before its last @, and its query."""
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -147,7 +149,7 @@ def resolve(
     problems += [
         Problem(
             "error",
-            f"{name} is a secret and others can read a command line; put it in the environment or .env.",
+            f"{name} is a secret and others can read a command line; keep it with `bitnet keys set {name}`.",
         )
         for name in overrides
         if name in SECRET_NAMES
@@ -175,6 +177,7 @@ def resolve(
     values = {name: expander.value(setting) for name, setting in REGISTRY.items() if not setting.secret}
     origins = {name: origin for name in REGISTRY if (origin := expander.origin(name)) != "default"}
     secrets = {name: text for name in SECRET_NAMES if (text := expander.secret(name))}
+    _remember(secrets, layers)
     return Resolution(
         Settings(values, {n: o for n, o in origins.items() if n not in SECRET_NAMES}),
         secrets,
@@ -182,6 +185,14 @@ def resolve(
         tuple(problems),
         tuple(env_files),
     )
+
+
+def _remember(secrets: Mapping[str, str], layers: list[_Layer]) -> None:
+    """Whatever is written in this process from now on holds none of these, nor those that weaker places hold."""
+    from bitnet_core.secrets import known  # which needs the settings itself
+
+    written = [value for layer in layers for name, value in layer.values.items() if name in SECRET_NAMES]
+    known.remember([*secrets.values(), *(value for value in written if not _REFERENCE.fullmatch(value))])
 
 
 def _file_layer(path: Path, cwd: Path, problems: list[Problem]) -> _Layer:
@@ -257,7 +268,9 @@ class _Expander:
             layer = self._layer(setting.name)
             if layer is None and "${" in setting.default:
                 return None  # the name that the default refers to has the problem, and says so
-            shown = _ADDRESS_KEY.sub("://•••@", layer.values[setting.name] if layer else setting.default)
+            shown = layer.values[setting.name] if layer else setting.default
+            if "://" in shown:
+                shown = _ADDRESS_KEYS.sub(lambda found: "•••@" if found[0].endswith("@") else "?•••", shown)
             self._problems.append(
                 Problem("error", f"{setting.name}={shown} ({self.origin(setting.name)}) is not allowed: {error}.")
             )
@@ -297,6 +310,19 @@ def _as_path(text: str, base: Path) -> Path:
     return Path(os.path.normpath(base / Path(text).expanduser()))
 
 
+def _check_address(text: str) -> None:
+    """It is written into run records. A key stands before an @ (with a slash in it, where no path should be)."""
+    if "@" in text:
+        raise ValueError("an address is written into run records, so it must not hold a password")
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("it must be an address such as https://host/v1") from None
+    if parts.query or "?" in text:
+        raise ValueError("an address is written into run records, so it must have no query, which may hold a key")
+
+
 def _parse(setting: Setting, text: str, base: Path) -> Value:
     """Turn text into the setting's type, or raise ValueError with what is allowed."""
     wrong = ValueError(f"it must be {setting.allowed()}")
@@ -309,8 +335,8 @@ def _parse(setting: Setting, text: str, base: Path) -> Value:
     if setting.choices and text not in setting.choices:
         raise wrong
     if setting.kind == "text":
-        if "://" in text and "@" in text.partition("://")[2].partition("/")[0]:
-            raise ValueError("an address is written into run records, so it must not hold a password")
+        if "://" in text:
+            _check_address(text)
         return text
     try:
         number = int(text.replace("_", "")) if setting.kind == "int" else float(text)

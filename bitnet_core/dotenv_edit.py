@@ -3,18 +3,21 @@
 python-dotenv finds where an assignment begins and ends, so that what is rewritten here is what is read there.
 """
 
+import contextlib
+import fcntl
 import io
+import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.secrets.redaction import Redactor
 
-MASK = "•••"
 _BOM = "\ufeff"
 _PLAIN = re.compile(r"[\w./:@+,%=-]+", re.ASCII)
 _HEAD = re.compile(r"(\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=)", re.UNICODE)
@@ -24,14 +27,13 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 def without(text: str, names: Iterable[str], values: Iterable[str] = ()) -> str:
     """Every assignment of these names is left as `NAME=`, which is unset; in comments these values are masked."""
-    emptied, masked = set(names), sorted((v for v in values if len(v) >= 6), key=len, reverse=True)
+    emptied, mask = set(names), Redactor(values)
     bom, body = (_BOM, text[1:]) if text.startswith(_BOM) else ("", text)
     out = []
     for binding in parse_stream(io.StringIO(body, newline="")):
         part = _emptied(binding) if binding.key in emptied else binding.original.string
         if binding.key is None or binding.key in emptied:
-            for value in masked:
-                part = part.replace(value, MASK)
+            part = mask.known(part)
         out.append(part)
     return bom + "".join(out)
 
@@ -94,12 +96,32 @@ def read(path: Path) -> str:
         raise UsageError(f"{path} can't be read ({error.strerror}); check the path and its permissions.") from error
 
 
-def write(path: Path, text: str) -> None:
+def change(path: Path, edit: Callable[[str], str], *, private: bool = False) -> None:
+    """Rewrite the file as `edit` makes it, one writer at a time; with `private` others may not read it any more."""
+    with _alone_in(path.resolve().parent):
+        write(path, edit(read(path)), private=private)
+
+
+def write(path: Path, text: str, *, private: bool = False) -> None:
     """Replace the file, whole or not at all; it keeps its mode, a new one is for its owner alone."""
     target = path.resolve()  # a link stays a link
     try:
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
+        mode &= 0o700 if private else 0o777
+        # A writer that was killed may have left a file with every key of this one.
+        files.remove_leftovers(target.parent)
         files.write_bytes(target, text.encode("utf-8"), mode)
         target.chmod(mode)
     except OSError as error:
         raise BitnetError(f"{path} can't be written ({error.strerror}); check its permissions.") from error
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """The folder itself is locked, which leaves nothing behind; where it can't be, there is no lock."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bitnet_core import dotenv_edit
+from bitnet_core import dotenv_edit, secrets
 from bitnet_core.config import Resolution
 from bitnet_core.dotenv_file import read_dotenv
 from bitnet_core.errors import UsageError
-from bitnet_core.secrets import lookup, vault
-from bitnet_core.secrets.inventory import Inventory
+from bitnet_core.secrets import lookup
+from bitnet_core.secrets.inventory import Inventory, Moved
 from bitnet_core.secrets.lookup import KEYRING, VAULT
+from bitnet_core.secrets.spellings import SHORTEST
 from bitnet_core.settings import SECRET_NAMES
 
 
@@ -46,17 +47,32 @@ class _Command:
 
     def set_keys(self) -> int:
         name = self._one_name()
+        if self._arguments.plain_text and self._arguments.to:
+            raise UsageError("--plain-text writes into .env and --to elsewhere; give one of the two.")
         value = _value(name)
+        if len(value) < SHORTEST:
+            _warn(
+                f"{name} is shorter than {SHORTEST} characters: where it is written it can't be told from other text."
+            )
         if self._arguments.plain_text:
             path = self._plain_file()
-            dotenv_edit.write(path, dotenv_edit.with_value(dotenv_edit.read(path), name, value))
+            dotenv_edit.change(path, lambda text: dotenv_edit.with_value(text, name, value), private=True)
             self._say({"name": name, "kept": str(path)}, f"{name} is kept in {path} as plain text")
-            return 0
+            return self._say_what_counts(name, "")
         place = self._places.keep(name, value, self._arguments.to, ask_passphrase)
         where = self._places.words(place)
         self._say({"name": name, "kept": place}, f"{name} is kept in {where}")
-        if self._resolution.secret_origins.get(name) == "environment":
-            sys.stderr.write(f"bitnet: warning: {name} is in the environment too, and that one is used.\n")
+        return self._say_what_counts(name, place)
+
+    def _say_what_counts(self, name: str, kept: str) -> int:
+        """Warn where a stronger place than the one just written to has the name too."""
+        origin = self._resolution.secret_origins.get(name)
+        if origin == "environment":
+            _warn(f"{name} is in the environment too, and that one is used.")
+        elif not kept:
+            _, (held,) = self._inventory.status([name])
+            if held.origin.startswith((KEYRING, VAULT)):
+                _warn(f"{name} is in the {held.origin.removesuffix(' (locked)')} too, and that one is used.")
         return 0
 
     def delete_keys(self) -> int:
@@ -65,7 +81,7 @@ class _Command:
         text = f"{name} is forgotten" if gone else f"{name} is kept in no keyring and no vault"
         self._say({"name": name, "found": bool(gone), "places": list(gone)}, text)
         if origin := self._resolution.secret_origins.get(name):
-            sys.stderr.write(f"bitnet: warning: {name} is still set ({origin}); remove it there.\n")
+            _warn(f"{name} is still set ({origin}); remove it there.")
         return 0
 
     def list_keys(self) -> int:
@@ -75,9 +91,11 @@ class _Command:
         rows = [("environment", "plain text", [n for n in wanted if n in secrets and origins[n] == "environment"])]
         state, kept = self._inventory.keyring(wanted)
         rows.append((KEYRING, state, sorted(kept)))
-        held = [name for name in vault.names(self._places.vault) if name in wanted]
-        exists = self._places.vault.exists()
-        rows.append((VAULT, f"encrypted, {self._places.vault}" if exists else "none", sorted(held)))
+        sealed, _, unread = self._places.sealed()
+        exists = f"encrypted, {self._places.vault}" if self._places.vault.exists() else "none"
+        rows.append(
+            (VAULT, f"can't be read, {self._places.vault}" if unread else exists, sorted(sealed & set(wanted)))
+        )
         rows += [
             (str(path), "plain text", [name for name in read_dotenv(path).values if name in wanted])
             for path in self._resolution.env_files
@@ -86,14 +104,15 @@ class _Command:
             self._say(
                 {"place": place, "state": state, "names": names}, f"{place} ({state}): {', '.join(names) or 'no key'}"
             )
-        return 0
+        return self._say_notes()
 
     def status_keys(self) -> int:
         """Where each key that is set comes from; of the ones named, also that they are not set."""
         state, held = self._inventory.status(self._names or sorted(SECRET_NAMES))
         shown = [one for one in held if one.origin or self._names]
         for one in shown:
-            mend = f" (plain text; `bitnet keys move {one.name}` mends that)" if one.plain else ""
+            mend = f"; `bitnet keys move {one.name}` mends that" if one.movable else ""
+            mend = f" (plain text{mend})" if one.plain else ""
             origin = one.origin + mend
             ending = f", ends in {one.end!r}" if one.end else ""
             self._say(
@@ -103,7 +122,12 @@ class _Command:
         if not shown and not self._arguments.json:
             sys.stdout.write("no key is set; `bitnet keys set OPENAI_API_KEY` keeps one\n")
         if state != "ready":
-            sys.stderr.write(f"bitnet: note: {state}.\n")
+            _warn(f"{state}.", "note")
+        return self._say_notes()
+
+    def _say_notes(self) -> int:
+        for note in self._inventory.vault_notes():
+            _warn(note, "note")
         return 0
 
     def move_keys(self) -> int:
@@ -115,18 +139,24 @@ class _Command:
                 raise UsageError(
                     f"{name} stands in no .env with a value of its own; `bitnet keys status {name}` says where it is."
                 )
-        names = self._names or standing
-        if not names:
+        waiting = list(dict.fromkeys(self._names or standing))
+        if not waiting:
             self._say({"moved": []}, "no key stands in a .env")
-        for name in names:
-            moved = self._inventory.move(name, self._arguments.to, ask_passphrase)
+        done: list[Moved] = []
+        while waiting:
+            moved = self._inventory.move(waiting.pop(0), self._arguments.to, ask_passphrase)
+            done.append(moved)
             cleaned = [str(path) for path in moved.cleaned]
-            self._say(
-                {"name": name, "kept": moved.place, "cleaned": cleaned},
-                f"{name} is kept in {self._places.words(moved.place)} and gone from {' and '.join(cleaned)}",
-            )
-            for path in moved.left:
-                sys.stderr.write(f"bitnet: warning: {path} still holds its value or another {name}; look there.\n")
+            for name in (moved.name, *moved.along):
+                self._say(
+                    {"name": name, "kept": moved.place, "cleaned": cleaned},
+                    f"{name} is kept in {self._places.words(moved.place)} and gone from {' and '.join(cleaned)}",
+                )
+            waiting = [name for name in waiting if name not in moved.along]
+        for moved in done:
+            for path in self._inventory.left(moved):
+                names = " or ".join((moved.name, *moved.along))
+                _warn(f"{path} still holds its value or another {names}; look there.")
         return 0
 
     def _one_name(self) -> str:
@@ -143,13 +173,30 @@ class _Command:
         sys.stdout.write((json.dumps(fields) if self._arguments.json else text) + "\n")
 
 
+def _warn(sentence: str, kind: str = "warning") -> None:
+    sys.stderr.write(secrets.redactor()(f"bitnet: {kind}: {sentence}\n"))
+
+
 def _value(name: str) -> str:
     """Typed at a prompt that shows nothing, or all of what is piped in, less one line end."""
-    value = getpass.getpass(f"{name}: ") if sys.stdin.isatty() else sys.stdin.read()
+    try:
+        value = "" if sys.stdin is None else _typed(f"{name}: ") if sys.stdin.isatty() else sys.stdin.read()
+        value.encode()
+    except UnicodeError:  # without the cause, which would quote what was read
+        raise UsageError(f"the value for {name} is not UTF-8 text; pipe in the key as it was given to you.") from None
     value = value.removesuffix("\n").removesuffix("\r")
     if not value:
         raise UsageError(f"no value for {name} came in on stdin; pipe it in or type it at the prompt.")
+    secrets.remember([value])
     return value
+
+
+def _typed(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:  # Ctrl-D: nothing was typed
+        sys.stderr.write("\n")
+        return ""
 
 
 def ask_passphrase(path: Path, new: bool) -> str | None:
@@ -157,9 +204,9 @@ def ask_passphrase(path: Path, new: bool) -> str | None:
     if not sys.stderr.isatty() or not _has_terminal():
         return None
     if not new:
-        return getpass.getpass(f"Passphrase of the vault {path}: ") or None
-    first = getpass.getpass(f"A passphrase for the new vault {path}: ")
-    if first and getpass.getpass("The same again: ") != first:
+        return _typed(f"Passphrase of the vault {path}: ") or None
+    first = _typed(f"A passphrase for the new vault {path}: ")
+    if first and _typed("The same again: ") != first:
         raise UsageError("The two passphrases differ; nothing was kept, so try again.")
     return first or None
 

@@ -62,9 +62,10 @@ def _address(provider: Provider, resolution: Resolution) -> str:
 
 
 def _probe(arguments: argparse.Namespace, resolution: Resolution, columns: int | None) -> int:
-    report = importlib.import_module("bitnet_core.providers.command").probe(
+    found = importlib.import_module("bitnet_core.providers.command").probe(
         resolution.settings, arguments.provider, arguments.model, _finder(resolution), _notice
     )
+    report: dict[str, Any] = secrets.redactor().tree(found)  # a server may list the key among its models
     if arguments.json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:
@@ -138,4 +139,4 @@ def _finder(resolution: Resolution) -> Callable[[tuple[str, ...]], dict[str, str
 
 
 def _notice(text: str) -> None:
-    sys.stderr.write(f"bitnet: {text}\n")
+    sys.stderr.write(secrets.redactor()(f"bitnet: {text}\n"))

@@ -21,7 +21,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.experiment import Experiment
 from bitnet_core.history import History
 from bitnet_core.run_record import START_SECONDS, Run, RunRecord, end
-from bitnet_core.secrets import FD_VARIABLE, child_environment, send
+from bitnet_core.secrets import FD_VARIABLE, child_environment, refuse_in_record, send
 
 _BALLAST_BYTES = 64 * 1024
 _DYING_SECONDS = 5.0
@@ -62,6 +62,7 @@ def launch(
 
     It outlives this process, a closed terminal and a dropped connection. Secrets go through an inherited pipe.
     """
+    refuse_in_record(settings.values(), argv or sys.argv, (secrets or {}).values())
     experiment = Experiment.from_settings(settings)
     experiment.ensure()
     try:
@@ -84,7 +85,7 @@ def launch(
                 start_new_session=True,
                 pass_fds=(read_end,),
                 env=process.PATIENT_THREADS
-                | child_environment(settings.values())
+                | child_environment(settings.values(), (secrets or {}).values())
                 | {
                     FD_VARIABLE: str(read_end),
                     "PYTHONUNBUFFERED": "1",

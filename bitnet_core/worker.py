@@ -34,9 +34,11 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 def main(argv: list[str]) -> int:
     run = Run(Path(argv[0]))
+    secrets.keep_out_of_core_dumps()
     keys = secrets.read_from_pipe()
     redact = secrets.Redactor(keys.values())
-    finish_log = log_filter.start(redact) if keys else None
+    # Without a key too: what has the shape of one is masked.
+    finish_log = log_filter.start(redact)
     faulthandler.enable()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     record = run.record()
@@ -71,8 +73,7 @@ def main(argv: list[str]) -> int:
     else:
         code = 0
         end(run, "succeeded", code, None, redact.tree(summary))
-    if finish_log is not None:
-        finish_log()
+    finish_log()
     return code
 
 

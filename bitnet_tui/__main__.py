@@ -19,8 +19,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(options)
     except BitnetError as error:
-        sys.stderr.write("".join(f"bitnet-tui: {line}\n" for line in str(error).splitlines()))
+        from bitnet_core.secrets import redactor
+
+        sys.stderr.write("".join(f"bitnet-tui: {line}\n" for line in redactor()(str(error)).splitlines()))
         return error.exit_code
+    except Exception as error:  # noqa: BLE001 - a bug before or after the app's own loop: a report, without keys
+        from bitnet_tui import crash
+
+        sys.stderr.write(f"bitnet-tui: {crash.report(error)}\n")
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -55,6 +62,9 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
         raise UsageError(NO_TERMINAL)
+    from bitnet_core.secrets import keep_out_of_core_dumps
+
+    keep_out_of_core_dumps()
     if os.environ.get("SSH_CONNECTION"):
         os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     from bitnet_tui.app import BitnetApp

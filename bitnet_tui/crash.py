@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bitnet_core.secrets import Redactor, given_out
-from bitnet_core.settings import SECRET_NAMES
 
 
 def report(error: BaseException, known_secrets: Iterable[str] = ()) -> str:
     """Write the trace into the user's state folder; return the sentence to show."""
-    values = [*known_secrets, *given_out(), *(os.environ[name] for name in SECRET_NAMES if os.environ.get(name))]
-    redact = Redactor(values)
+    redact = Redactor([*known_secrets, *given_out()])
     what = f"bitnet-tui has a bug ({type(error).__name__}) and had to close; runs go on."
     try:
         path = _folder() / f"crash-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from bitnet_core.secrets import known
 from bitnet_core.settings import REGISTRY
 
 pytest_plugins = ["tests.teacher_fixtures"]
@@ -16,6 +17,7 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     home = tmp_path_factory.mktemp("home")
     for name in REGISTRY:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(known, "_values", set())
     monkeypatch.setenv("HOME", str(home))
     for name, folder in {
         "CACHE": ".cache",

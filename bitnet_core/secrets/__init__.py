@@ -1,8 +1,8 @@
 """API keys: where they are kept, how they reach a stage, how they stay out of everything that is written.
 
 `lookup.py` finds and keeps them, `keyring_store.py` and `vault.py` are two places for them, `handover.py` is the pipe
-to a stage, `redaction.py` masks them. Imports nothing slow: `keyring` lives in a process of its own, `cryptography`
-is imported when a vault is opened.
+to a stage, `known.py` remembers those that this process has met, `redaction.py` masks them. Imports nothing slow:
+`keyring` lives in a process of its own, `cryptography` is imported when a vault is opened.
 """
 
 from bitnet_core.secrets.handover import (
@@ -10,8 +10,10 @@ from bitnet_core.secrets.handover import (
     child_environment,
     environment_without_secrets,
     read_from_pipe,
+    refuse_in_record,
     send,
 )
+from bitnet_core.secrets.known import keep_out_of_core_dumps, redactor, remember
 from bitnet_core.secrets.lookup import (
     FoundSecret,
     KeyPlaces,
@@ -35,8 +37,12 @@ __all__ = [
     "for_stage",
     "gather",
     "given_out",
+    "keep_out_of_core_dumps",
     "names_for",
     "read_from_pipe",
+    "redactor",
+    "refuse_in_record",
+    "remember",
     "send",
     "unlock_vault",
 ]

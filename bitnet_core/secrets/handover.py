@@ -3,25 +3,58 @@
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import re
+import select
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from bitnet_core.errors import UsageError
-from bitnet_core.settings import REGISTRY, SECRET_NAMES
+from bitnet_core.secrets import known
+from bitnet_core.secrets.redaction import Redactor
+from bitnet_core.settings import REGISTRY
 
 FD_VARIABLE = "BITNET_SECRETS_FD"
+PIPE_SECONDS = 10.0
+_LEAST_WITHIN = 8
+"""A shorter value stands in other texts by chance; as the whole of a variable it counts."""
+_NO_PLACEHOLDER = re.compile(r"\d|.{16}", re.DOTALL)
+"""Servers without keys are given `lm-studio` or `llamacpp`, which stand in settings rightly."""
+_NEEDED = ("HOME", "PATH", "PWD", "USER", "LOGNAME", "SHELL")
+"""Without these no program works; who keeps a key there is beyond help."""
 
 
-def environment_without_secrets() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in SECRET_NAMES}
+def environment_without_secrets(secrets: Iterable[str] = ()) -> dict[str, str]:
+    """Our environment less every variable that is named like a secret, or holds one of these or one that is known."""
+    met = {*known.values(), *secrets}
+    within = Redactor(value for value in met if len(value) >= _LEAST_WITHIN)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _NEEDED or not (known.is_secret_name(name) or value in met or within.known(value) != value)
+    }
 
 
-def child_environment(values: Mapping[str, object]) -> dict[str, str]:
+def child_environment(values: Mapping[str, object], secrets: Iterable[str] = ()) -> dict[str, str]:
     """The environment of a stage: ours without any secret, plus the settings that libraries read there."""
-    environment = environment_without_secrets()
+    environment = environment_without_secrets(secrets)
     for name, setting in REGISTRY.items():
         if setting.exported and values.get(name) is not None:
             environment[name] = str(values[name])
     return environment
+
+
+def refuse_in_record(settings: Mapping[str, object], argv: Sequence[str], secrets: Iterable[str] = ()) -> None:
+    """UsageError for a setting or an argument that holds a key: both go into the record of the run as they are."""
+    met = {*known.values(), *secrets}
+    holds = Redactor(value for value in met if len(value) >= _LEAST_WITHIN and _NO_PLACEHOLDER.search(value))
+    for name, value in settings.items():
+        if isinstance(value, (str, Path)) and holds.known(str(value)) != str(value):
+            raise UsageError(
+                f"{name} holds a key, and settings are written into run records; take the key out of it."
+            )
+    if any(holds.known(text) != text for text in argv):
+        raise UsageError("An argument of this command holds a key, and is written into run records; take it out.")
 
 
 def send(write_end: int, secrets: Mapping[str, str]) -> None:
@@ -37,8 +70,30 @@ def read_from_pipe() -> dict[str, str]:
     if not number:
         return {}
     try:
-        with os.fdopen(int(number), encoding="utf-8") as source:
-            return {str(name): str(value) for name, value in json.load(source).items()}
+        text = _all_of(int(number)).decode()
+        secrets = {str(name): str(value) for name, value in json.loads(text).items()}
+    except TimeoutError:
+        raise UsageError(
+            f"{FD_VARIABLE}={number} came to no end in {PIPE_SECONDS:.0f} s; close the pipe behind the keys."
+        ) from None
     except (OSError, ValueError, AttributeError):
         # Without the cause, which would quote what was read.
         raise UsageError(f"{FD_VARIABLE}={number} is no pipe with a JSON object of keys; pipe one in.") from None
+    known.remember(secrets.values())
+    return secrets
+
+
+def _all_of(source: int) -> bytes:
+    """What comes until the end, which must come in time: a terminal or a forgotten pipe never ends."""
+    deadline = time.monotonic() + PIPE_SECONDS
+    data, waiting = b"", select.poll()
+    waiting.register(source, select.POLLIN)
+    try:
+        while waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            if not (chunk := os.read(source, 1 << 16)):
+                return data
+            data += chunk
+        raise TimeoutError
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(source)

@@ -13,6 +13,7 @@ import fcntl
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -76,6 +77,8 @@ def read(backend: Any, service: str, name: str) -> str | None:
 def write(backend: Any, service: str, name: str, value: str) -> None:
     backend.set_password(service, f"{name}.next", value)
     backend.set_password(service, name, value)
+    if backend.get_password(service, name) != value:
+        raise Unusable("failed", "it did not keep what it was given")
     backend.delete_password(service, f"{name}.next")
 
 
@@ -117,6 +120,8 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     # Whoever asked ends this process after 5 s; killed itself, it can't, and the lock must not be held for ever.
     signal.alarm(10)
+    with contextlib.suppress(OSError, ValueError):  # no image of the memory of a process that holds keys
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # What a backend prints is not the answer.
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

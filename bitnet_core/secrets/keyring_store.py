@@ -10,9 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ CLASSES = {
     "macos": f"{_BACKENDS}macOS.Keyring",
 }
 _AUTO = ("macos",) if sys.platform == "darwin" else ("secretservice", "libsecret", "kwallet")
-_REFUSED = ("chainer", "keyrings.alt", "keyrings.cryptfile")
+_REFUSED = ("chainer", "keyrings.alt", "keyrings.cryptfile", f"{_BACKENDS}null", f"{_BACKENDS}fail")
+"""They take any plugin, write plain text, or keep nothing at all."""
 _CHILD = Path(__file__).with_name("keyring_child.py")
 # Ways to a terminal that is ours, for programs behind a backend.
 _TERMINAL_VARIABLES = ("GPG_TTY", "SSH_ASKPASS", "SUDO_ASKPASS")
@@ -54,9 +56,13 @@ class KeyringUnusable(BitnetError):
 
 @dataclass(frozen=True)
 class Keyring:
-    """`backend` is the value of BITNET_KEYRING: auto, none, a short name, or a backend's dotted class."""
+    """`backend` is the value of BITNET_KEYRING: auto, none, a short name, or a backend's dotted class.
+
+    With `found_silent`, a keyring that gave no answer once is not asked again: a command waits for it no second time.
+    """
 
     backend: str = "auto"
+    found_silent: threading.Event | None = field(default=None, compare=False, repr=False)
 
     def read(self, names: Iterable[str]) -> dict[str, str]:
         """Those of these keys that it holds, all in one call; KeyringUnusable when it can't say."""
@@ -86,9 +92,13 @@ class Keyring:
     def _call(self, action: str, names: list[str], value: str = "") -> dict[str, Any]:
         if self.backend == "none":
             raise KeyringUnusable("off")
+        if self.found_silent is not None and self.found_silent.is_set():
+            raise KeyringUnusable("silent")
         request = {"action": action, "service": SERVICE, "names": names, "value": value, "classes": self._classes()}
         answer = _ask(json.dumps(request | {"lock": _lock_path()}))
         if "problem" in answer:
+            if answer["problem"] == "silent" and self.found_silent is not None:
+                self.found_silent.set()
             raise KeyringUnusable(answer["problem"], answer.get("detail", ""))
         return answer
 
@@ -122,7 +132,7 @@ def _ask(request: str) -> dict[str, Any]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
-                raise KeyringUnusable("silent") from None
+                return {"problem": "silent"}
             raise
     try:
         answer = json.loads(told)

@@ -1,9 +1,13 @@
 """Finding keys and keeping them: which place is asked first, which is written to, what is said when none will do.
 
 Read order: a value piped in for this run → environment → OS keyring → vault → `.env`, which is plain text. Write
-order: OS keyring → vault → refuse. Never prompts itself: whoever calls says how a passphrase is asked for.
+order: OS keyring → vault → refuse. What was kept in the vault counts before the keyring, which may hold an older
+value that could not be deleted, and it stays there until it is moved: what was kept last is what is found. Never
+prompts itself: whoever calls says how a passphrase is asked for.
 """
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +15,7 @@ from pathlib import Path
 from bitnet_core.config import Resolution, Settings
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.table import PROVIDERS
-from bitnet_core.secrets import vault
+from bitnet_core.secrets import known, vault
 from bitnet_core.secrets.handover import read_from_pipe
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.vault import OpenVault
@@ -26,7 +30,6 @@ _open: dict[Path, OpenVault] = {}
 """Vaults opened in this process. Their keys are in its memory alone and go with it."""
 _piped: dict[str, str] = {}
 """What was piped in for this process, read once."""
-_given_out: set[str] = set()
 
 
 class VaultLocked(BitnetError):
@@ -67,16 +70,17 @@ class KeyPlaces:
     @classmethod
     def of(cls, settings: Settings) -> "KeyPlaces":
         return cls(
-            Keyring(settings.text("BITNET_KEYRING")),
+            Keyring(settings.text("BITNET_KEYRING"), threading.Event()),
             settings.maybe_path("BITNET_VAULT") or _usual_vault(),
             settings.maybe_path("BITNET_VAULT_PASSPHRASE_FILE"),
         )
 
     def opened(self, ask: Ask | None = None, why: str = "") -> OpenVault:
         """The vault, open: since before, by the passphrase file, or by asking; else VaultLocked."""
-        known = _open.get(self.vault)
-        if known is not None and known.fits():
-            return known
+        before = _open.get(self.vault)
+        if before is not None and before.fits():
+            return before
+        vault.names(self.vault)  # nobody is asked for the passphrase of what is no vault
         passphrase = self._from_file()
         if not passphrase and ask is not None:
             passphrase = ask(self.vault, not self.vault.exists())
@@ -85,29 +89,44 @@ class KeyPlaces:
         return unlock_vault(self.vault, passphrase)
 
     def keep(self, name: str, value: str, to: str = "", ask: Ask | None = None) -> str:
-        """Keep a key in the first place that takes it, or in the one named; return which: `keyring` or `vault`."""
+        """Keep a key in the first place that takes it, or in the one named; return which: `keyring` or `vault`.
+
+        What `gather` finds from then on is this value, unless a place before these two holds another.
+        """
         require_secret(name)
-        if to != VAULT:
+        known.remember([value])
+        in_vault = name in self.sealed()[1]
+        if to != VAULT and (to == KEYRING or not in_vault):
+            older = self.opened(ask, f"{name} is in {self.vault} too") if in_vault else None
             try:
                 self.keyring.set(name, value)
             except KeyringUnusable as error:
                 if to == KEYRING:
                     raise
-                refused = error
-            else:
-                return KEYRING
+                self._keep_in_vault(name, value, ask, error)
+                return VAULT
+            if older is not None:
+                older.delete(name)
+            return KEYRING
+        self.opened(ask, f"{name} is in {self.vault}" if in_vault else "").set(name, value)
+        self.forget_older(name)
+        return VAULT
+
+    def forget_older(self, name: str) -> None:
+        """Of a key that the vault holds, delete what the keyring has; where it can't be asked the vault's counts."""
+        with contextlib.suppress(KeyringUnusable):
+            self.keyring.delete(name)
+
+    def _keep_in_vault(self, name: str, value: str, ask: Ask | None, refused: KeyringUnusable) -> None:
         try:
             self.opened(ask).set(name, value)
         except VaultLocked:
-            if to == VAULT:
-                raise
             raise VaultLocked(
                 self.vault,
                 refused.reason,
                 f"{name} could not be kept: {refused.reason}; mend that, or keep keys in the vault by putting "
                 "a passphrase in a file that BITNET_VAULT_PASSPHRASE_FILE names.",
             ) from None
-        return VAULT
 
     def words(self, place: str) -> str:
         return "the OS keyring" if place == KEYRING else f"the vault {self.vault}"
@@ -117,6 +136,13 @@ class KeyPlaces:
         if place == KEYRING:
             return self.keyring.read([name]).get(name)
         return self.opened().read().get(name)
+
+    def sealed(self) -> tuple[frozenset[str], frozenset[str], BitnetError | None]:
+        """The names in the vault, those that count before the keyring, and why it can't be read if it can't."""
+        try:
+            return frozenset(vault.names(self.vault)), vault.names_over_keyring(self.vault), None
+        except BitnetError as error:
+            return frozenset(), frozenset(), error
 
     def forget(self, name: str, ask: Ask | None = None) -> tuple[str, ...]:
         """Delete a key everywhere it is kept; return from where. A keyring that can't be asked is an error."""
@@ -142,11 +168,17 @@ class KeyPlaces:
             raise BitnetError(
                 f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE) can't be read: {why}."
             ) from error
-        return text.removesuffix("\n").removesuffix("\r")
+        passphrase = text.removesuffix("\n").removesuffix("\r")
+        if not passphrase:
+            raise BitnetError(
+                f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE) is empty; write the passphrase into it."
+            )
+        return passphrase
 
 
 def unlock_vault(path: Path, passphrase: str) -> OpenVault:
     """Open a vault for the rest of this process, making it where there is none."""
+    known.remember([passphrase])
     _open[path] = (vault.unlock if path.exists() else vault.create)(path, passphrase)
     return _open[path]
 
@@ -165,27 +197,28 @@ def require_secret(name: str) -> None:
 
 def names_for(stage: str, settings: Settings) -> tuple[str, ...]:
     """The secrets that a stage may need with these settings: the teacher's key, and nothing else."""
-    provider = settings.text("TEACHER_PROVIDER")
-    if provider == "embedded" or not catalog.stage(stage).uses_teacher:
+    provider = PROVIDERS[settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER")]
+    if provider.name == "embedded" or not catalog.stage(stage).uses_teacher:
         return ()
-    wanted = ("HF_TOKEN",) if provider == "hf" else ("TEACHER_API_KEY", f"{provider.upper()}_API_KEY")
-    return tuple(name for name in wanted if name in SECRET_NAMES)
+    return ("TEACHER_API_KEY", provider.key_setting)
 
 
 def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> StageKeys:
     """The keys to send to a stage that is about to be launched."""
     names = names_for(stage, resolution.settings)
+    if not names:
+        return StageKeys({})
     trouble: list[str] = []
     found = gather(names, resolution, ask=ask, trouble=trouble)
-    needed = PROVIDERS[resolution.settings.text("TEACHER_PROVIDER")].needs_key
-    missing = bool(names) and needed and not found
+    provider = PROVIDERS[resolution.settings.text("TEACHER_PROVIDER") or resolution.settings.text("PROVIDER")]
+    missing = provider.needs_key and not found
     values = {name: secret.value for name, secret in found.items()}
     return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}." if missing and trouble else "")
 
 
 def given_out() -> frozenset[str]:
-    """Every value that was found in this process so far: what its crash report must not show."""
-    return frozenset(_given_out)
+    """Every value that this process has met so far: what nothing that it writes may show."""
+    return known.values()
 
 
 def gather(
@@ -197,8 +230,9 @@ def gather(
 ) -> dict[str, FoundSecret]:
     """Find the secrets of these names; one that is nowhere is left out. Asks a place only when it must.
 
-    VaultLocked when the vault holds one that is nowhere else and can't be opened. A keyring that can't be asked
-    hides nothing: it is passed over, and `trouble` gets the clause that says why.
+    VaultLocked when the vault holds one that no stronger place gives and can't be opened, also where a `.env` has
+    another. A place that can't be asked hides nothing: it is passed over, and `trouble` gets the clause that says
+    why; without `trouble`, a vault that can't be read is raised when nothing at all is found.
     """
     places = KeyPlaces.of(resolution.settings)
     names = list(names)
@@ -210,24 +244,31 @@ def gather(
         for name in names
         if name not in found and resolution.secrets.get(name) and origins[name] == "environment"
     }
+    unread: BitnetError | None = None
     if missing := [name for name in names if name not in found]:
-        try:
-            kept = places.keyring.read(missing)
-        except KeyringUnusable as error:
-            kept = {}
-            if trouble is not None and error.state != "off":
-                trouble.append(error.reason)
-        found |= {name: FoundSecret(value, "keyring") for name, value in kept.items()}
-    if sealed := [name for name in names if name not in found and name in vault.names(places.vault)]:
-        try:
-            values = places.opened(ask, f"{' and '.join(sealed)} is in {places.vault}").read()
-        except VaultLocked:
-            if not all(resolution.secrets.get(name) for name in sealed):
-                raise
-            values = {}
-        found |= {name: FoundSecret(values[name], "vault") for name in sealed if values.get(name)}
+        kept, reason = _in_keyring(places, missing)
+        sealed, over, unread = places.sealed()
+        if trouble is not None:
+            trouble += ([str(unread).rstrip(".")] if unread else []) + ([reason] if reason else [])
+        wanted = [name for name in missing if name in sealed and (name in over or name not in kept)]
+        if wanted:
+            values = places.opened(ask, f"{' and '.join(wanted)} is in {places.vault}").read()
+            found |= {name: FoundSecret(values[name], "vault") for name in wanted if values.get(name)}
+        found |= {name: FoundSecret(value, "keyring") for name, value in kept.items() if name not in found}
+        for name in over & set(kept):
+            places.forget_older(name)
     for name in names:
         if name not in found and resolution.secrets.get(name):
             found[name] = FoundSecret(resolution.secrets[name], f"{origins[name]} (plain text)")
-    _given_out.update(secret.value for secret in found.values())
+    if unread is not None and trouble is None and not found:
+        raise unread
+    known.remember(secret.value for secret in found.values())
     return found
+
+
+def _in_keyring(places: KeyPlaces, names: list[str]) -> tuple[dict[str, str], str]:
+    """What it holds of these, or the clause that says why it can't be asked; one that is switched off needs none."""
+    try:
+        return places.keyring.read(names), ""
+    except KeyringUnusable as error:
+        return {}, "" if error.state == "off" else error.reason

@@ -5,72 +5,123 @@ For logs, events, tracebacks, reports and Parquet metadata. It knows values, nev
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import quote, quote_plus
+
+from bitnet_core.secrets.spellings import spellings
 
 MASK = "•••"
-_SHORTEST = 6
 # What it is called stays: `name=•••` says what was there. A key's body holds a digit: `sk-learn-and-long-words`,
 # `Bearer responsibilities` and `api_key=settings.text(` are text.
 _BODY = r"(?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}"
 _VALUE = r"(?=[^&\s\"'<>]*\d)[^&\s\"'<>]{8,}"
 _WORDS = r"access_token|refresh_token|id_token|client_secret|api_key|apikey"
 _SIGNED = r"X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|sig|signature"
+_HEADERS = r"(?:x-api-key|x-goog-api-key|api-key|x-auth-token|private-token|authorization)"
 _SHAPES = tuple(
-    re.compile(f"(?P<kept>{kept}){body}", re.IGNORECASE if kept else re.DOTALL)
-    for kept, body in (
-        ("", r"(?<![A-Za-z0-9_])(?:sk|pk|rk)-(?=[\w-]*\d)[A-Za-z0-9_-]{16,}"),
-        ("", r"(?<![A-Za-z0-9_])(?:gsk|hf|ghp|gho|glpat|xai)[_-](?=[\w-]*\d)[A-Za-z0-9_-]{16,}"),
-        ("", r"(?<![A-Za-z0-9])AIza[0-9A-Za-z_-]{30,}"),
-        ("", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[0-9A-Z]{16}(?![A-Za-z0-9])"),
-        ("", r"(?<![A-Za-z0-9])ya29\.[0-9A-Za-z_-]{20,}"),
-        ("", r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"),
-        (r"\bauthorization: (?:bearer|basic) ", r"[^\s\"']+"),
-        (r"\bbearer ", _BODY),
-        ("://", r"[^\s/@:\"']*:[^\s/@\"']+(?=@)"),
-        (rf"[?&](?:{_WORDS}|{_SIGNED})=", _VALUE),
-        (rf"(?<![\w?&])(?:{_WORDS})=", _VALUE),
-        (rf"\"(?:{_WORDS}|private_key)\\?\"\s*:\s*\\?\"", r"[^\"\\]{8,}"),
+    (hints.split(), re.compile(f"(?P<kept>{kept}){body}", re.IGNORECASE if kept else re.DOTALL))
+    for hints, kept, body in (
+        ("sk- pk- rk-", "", r"(?<![A-Za-z0-9_])(?:sk|pk|rk)-(?=[\w-]*\d)[A-Za-z0-9_-]{16,}"),
+        (
+            "gsk hf_ hf- ghp gho glpat xai",
+            "",
+            r"(?<![A-Za-z0-9_])(?:gsk|hf|ghp|gho|glpat|xai)[_-](?=[\w-]*\d)[A-Za-z0-9_-]{16,}",
+        ),
+        ("aiza", "", r"(?<![A-Za-z0-9])AIza[0-9A-Za-z_-]{30,}"),
+        ("akia asia", "", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[0-9A-Z]{16}(?![A-Za-z0-9])"),
+        ("ya29.", "", r"(?<![A-Za-z0-9])ya29\.[0-9A-Za-z_-]{20,}"),
+        ("-----begin", "", r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"),
+        ("authorization", r"\bauthorization: (?:bearer|basic) ", r"[^\s\"']+"),
+        ("bearer", r"\bbearer ", _BODY),
+        ("basic", r"\bbasic ", r"(?=[\w+/]*\d)[\w+/]{12,}={0,2}(?![\w.])"),
+        ("-key -token authorization", rf"\b{_HEADERS}: ?", r"(?!(?:bearer|basic) )[^\s\"',]{8,}"),
+        # A header in a dict, in a tuple of its name and value, in bytes: what a client's debug log shows.
+        (
+            "-key -token authorization",
+            rf"\b{_HEADERS}\\?[\"']\s*[:,]\s*b?\\?[\"'](?:bearer |basic )?",
+            r"(?!bearer |basic )[^\s\"'\\]{6,}",
+        ),
+        ("://", "://", r"[^\s/@:\"']*:[^\s/@\"']+(?=@)"),
+        ("? &", rf"[?&](?:key|token|password|{_WORDS}|{_SIGNED})=", _VALUE),
+        ("token= secret= key=", rf"(?<![\w?&])(?:{_WORDS})=", _VALUE),
+        ("password= passwd=", r"(?<!\w)(?:password|passwd)=", r"(?=[^&\s\"'<>,;)]*\d)[^&\s\"'<>,;)]{6,}"),
+        (
+            "token secret key",
+            rf"\"(?:{_WORDS}|private_key)\\?\"\s*:\s*\\?\"",
+            r"[^\"\\]{8,}",
+        ),
     )
 )
+"""What a text must hold, in small letters, for a shape to be looked for at all; what stays; what is masked."""
 
 
 class Redactor:
     """Called with a text, returns it with every secret masked; masking twice changes nothing more."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        forms = {form for value in values for form in _spellings(value) if len(form) >= _SHORTEST}
-        self.spellings = sorted(forms, key=len, reverse=True)
+        found = {(one.text, one.exact): one for value in set(values) for one in spellings(value)}
+        self._spellings = sorted(found.values(), key=lambda one: (-one.length, one.text))
+        # Bodies may be long, so what they hold is looked for as it is written: as the key is, or in one case.
+        self._in_bytes = {probe.encode() for one in self._spellings for probe in one.probes}
 
     def __call__(self, text: str) -> str:
-        for spelling in self.spellings:
-            text = text.replace(spelling, MASK)
-        for shape in _SHAPES:
-            text = shape.sub(rf"\g<kept>{MASK}", text)
+        text = self.known(text)
+        lowered = text.lower()
+        for hints, shape in _SHAPES:
+            for hint in hints:
+                if hint in lowered:
+                    text = shape.sub(rf"\g<kept>{MASK}", text)
+                    break
         return text
+
+    def known(self, text: str) -> str:
+        """With the known values masked alone; what only has the shape of a key stays."""
+        flat = text.replace("\r", "").replace("\n", "") if "\n" in text else text
+        lowered = flat.lower()
+        for one in self._spellings:
+            if one.probe in (flat if one.exact else lowered):
+                text = one.pattern.sub(MASK, text)
+        return text
+
+    def bytes(self, data: bytes) -> tuple[bytes, bool]:
+        """A body as it may be kept, and whether it held a known value. JSON stays JSON; nothing else is touched."""
+        if not any(probe in data for probe in self._in_bytes):
+            return data, False
+        text = data.decode(errors="surrogateescape")
+        masked = self.known(text)
+        if masked == text:
+            return data, False
+        before = _json(text)
+        if before is not None and _json(masked) is None:
+            masked = json.dumps(self._known_tree(before), ensure_ascii=False)
+        return masked.encode(errors="surrogateescape"), True
+
+    def begun(self, text: str) -> int:
+        """How many characters at the end of a text that goes on may be the beginning of a known value."""
+        return max((one.begun(text) for one in self._spellings), default=0)
 
     def tree(self, value: Any) -> Any:
         """The same, in every text of a JSON-like value."""
-        if isinstance(value, str):
-            return self(value)
-        if isinstance(value, dict):
-            return {self.tree(key): self.tree(item) for key, item in value.items()}
-        return type(value)(map(self.tree, value)) if isinstance(value, (list, tuple)) else value
+        return _in_texts(value, self)
+
+    def _known_tree(self, value: Any) -> Any:
+        return _in_texts(value, self.known, numbers=True)
 
 
-def _spellings(value: str) -> set[str]:
-    """As it is, in JSON, in Python's repr, in an address; and each long line of a value that has several."""
-    texts = {value, value.strip(), *(line.strip() for line in value.splitlines() if len(line.strip()) >= 16)}
-    return {
-        form
-        for text in texts
-        for form in (
-            text,
-            json.dumps(text)[1:-1],
-            json.dumps(text, ensure_ascii=False)[1:-1],
-            repr(text)[1:-1],
-            quote(text, safe="", errors="replace"),
-            quote_plus(text, errors="replace"),
-        )
-    }
+def _in_texts(value: Any, mask: Callable[[str], str], *, numbers: bool = False) -> Any:
+    if isinstance(value, str):
+        return mask(value)
+    if isinstance(value, dict):
+        return {_in_texts(key, mask): _in_texts(item, mask, numbers=numbers) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_in_texts(item, mask, numbers=numbers) for item in value)
+    # A key of digits may stand as a number, in whose place no mask can stand.
+    is_key = numbers and isinstance(value, (int, float)) and mask(json.dumps(value)) != json.dumps(value)
+    return MASK if is_key else value
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

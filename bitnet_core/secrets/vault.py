@@ -1,8 +1,9 @@
 """The vault: one encrypted file for keys, where there is no OS keyring (a server over SSH, a container).
 
 scrypt makes a key of the passphrase; each entry is sealed with AES-GCM under its name, and the whole list under
-another seal, so that no entry can be exchanged or dropped unseen. A checksum that needs no passphrase tells a damaged
-file from a wrong passphrase. Names are readable without the passphrase, values never are. Every write is one atomic
+another seal, so that no entry can be exchanged or dropped unseen. That seal covers `over` too: the names that count
+before what the keyring holds of them, which may be older. A checksum that needs no passphrase tells a damaged file
+from a wrong passphrase. Names are readable without the passphrase, values never are. Every write is one atomic
 replacement under a lock: a kill at any moment leaves the old file or the new one.
 """
 
@@ -26,6 +27,7 @@ COST = 1 << 17
 LEAST_PASSPHRASE = 8
 _BLOCK, _LANES = 8, 1
 _HIGHEST_COST = 1 << 20
+_SALT_BYTES = 16
 
 
 class WrongPassphrase(BitnetError):
@@ -51,10 +53,12 @@ class OpenVault:
         return {name: self._unseal(sealed, f"entry {name}") for name, sealed in content["entries"].items()}
 
     def set(self, name: str, value: str) -> None:
+        """Keep a key; from now on it counts before whatever the keyring holds under its name."""
         with _locked(self.path):
             content = _load(self.path)
             self._check(content)
-            self._write(content, content["entries"] | {name: self._seal(value, f"entry {name}")})
+            over = sorted({*content.get("over", ()), name})
+            self._write(content, content["entries"] | {name: self._seal(value, f"entry {name}")}, over)
 
     def delete(self, name: str) -> bool:
         """Forget a key; True when there was one."""
@@ -63,7 +67,7 @@ class OpenVault:
             self._check(content)
             kept = {other: sealed for other, sealed in content["entries"].items() if other != name}
             if len(kept) < len(content["entries"]):
-                self._write(content, kept)
+                self._write(content, kept, [other for other in content.get("over", ()) if other != name])
             return len(kept) < len(content["entries"])
 
     def fits(self) -> bool:
@@ -79,10 +83,11 @@ class OpenVault:
         except DamagedVault:
             # The checksum was right, so this is what was written once: with another passphrase.
             raise WrongPassphrase(f"That is not the passphrase of {self.path}; try again.") from None
-        self._unseal(content["seal"], f"seal {_plain(content['entries'])}")
+        self._unseal(content["seal"], _sealed(content))
 
-    def _write(self, content: dict[str, Any], entries: dict[str, str]) -> None:
-        _store(self.path, content | {"entries": entries, "seal": self._seal("", f"seal {_plain(entries)}")})
+    def _write(self, content: dict[str, Any], entries: dict[str, str], over: list[str]) -> None:
+        content = content | {"entries": entries, "over": over}
+        _store(self.path, content | {"seal": self._seal("", _sealed(content))})
 
     def _seal(self, text: str, about: str) -> str:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -107,6 +112,16 @@ def names(path: Path) -> tuple[str, ...]:
     return tuple(_load(path)["entries"]) if path.exists() else ()
 
 
+def names_over_keyring(path: Path) -> frozenset[str]:
+    """Those of them that count before what the keyring holds."""
+    return frozenset(_load(path).get("over", ())) if path.exists() else frozenset()
+
+
+def open_to_others(path: Path) -> bool:
+    """Whether others may read the file. What is in it is sealed; the next write is for its owner alone."""
+    return path.exists() and bool(path.stat().st_mode & 0o077)
+
+
 def unlock(path: Path, passphrase: str) -> OpenVault:
     """Open a vault; WrongPassphrase and DamagedVault are told apart."""
     content = _load(path)
@@ -119,12 +134,12 @@ def create(path: Path, passphrase: str) -> OpenVault:
     """Make an empty vault; one that is there already is never overwritten."""
     if len(passphrase) < LEAST_PASSPHRASE:
         raise BitnetError(f"The vault's passphrase is too short; give it at least {LEAST_PASSPHRASE} characters.")
-    salt = base64.b64encode(os.urandom(16)).decode()
+    salt = base64.b64encode(os.urandom(_SALT_BYTES)).decode()
     vault = OpenVault(path, salt, _derive(passphrase, salt, COST))
     with _locked(path):
         if path.exists():
             raise BitnetError(f"{path} is there already; open it with its passphrase, or move it away.")
-        proof, seal = vault._seal("", "proof"), vault._seal("", f"seal {_plain({})}")
+        proof, seal = vault._seal("", "proof"), vault._seal("", _sealed({"entries": {}}))
         _store(path, {"format": FORMAT, "salt": salt, "cost": COST, "proof": proof, "entries": {}, "seal": seal})
     return vault
 
@@ -136,8 +151,14 @@ def _derive(passphrase: str, salt: str, cost: int) -> bytes:
     return Scrypt(salt=base64.b64decode(salt), length=32, n=cost, r=_BLOCK, p=_LANES).derive(secret)
 
 
-def _plain(content: dict[str, Any]) -> str:
+def _plain(content: Any) -> str:
     return json.dumps(content, sort_keys=True)
+
+
+def _sealed(content: dict[str, Any]) -> str:
+    """What the seal is about. Files of before there was `over` are sealed without it."""
+    over = f" over {_plain(content['over'])}" if "over" in content else ""
+    return f"seal {_plain(content['entries'])}{over}"
 
 
 def _checksum(content: dict[str, Any]) -> str:
@@ -152,8 +173,9 @@ def _load(path: Path) -> dict[str, Any]:
     """The file's content once its checksum is right; what is in it is then what this module wrote."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        whole = content["format"] == FORMAT and content["sha256"] == _checksum(content)
-        whole = whole and 2 <= content["cost"] <= _HIGHEST_COST
+        whole = content["format"] == FORMAT and content["sha256"] == _checksum(content) and _well_formed(content)
+    except IsADirectoryError:
+        raise BitnetError(f"{path} is a folder; set BITNET_VAULT to the path of a file.") from None
     except OSError as error:
         raise BitnetError(f"{path} can't be read ({error.strerror}); check its permissions.") from error
     except (ValueError, KeyError, TypeError):
@@ -163,8 +185,25 @@ def _load(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
+def _well_formed(content: dict[str, Any]) -> bool:
+    """Who mends the checksum may write anything: what is used before a seal is checked must be what it looks like."""
+    cost, entries, over = content["cost"], content["entries"], content.get("over", [])
+    return (
+        isinstance(cost, int)
+        and 2 <= cost <= _HIGHEST_COST
+        and cost & (cost - 1) == 0
+        and all(isinstance(content[name], str) for name in ("salt", "proof", "seal"))
+        and len(base64.b64decode(content["salt"], validate=True)) == _SALT_BYTES
+        and isinstance(entries, dict)
+        and all(isinstance(sealed, str) for sealed in entries.values())
+        and isinstance(over, list)
+        and set(over) <= set(entries)
+    )
+
+
 def _store(path: Path, content: dict[str, Any]) -> None:
     content = content | {"sha256": _checksum(content)}
+    path = path.resolve()  # a link stays a link
     files.remove_leftovers(path.parent)
     files.write_bytes(path, (json.dumps(content, indent=1) + "\n").encode(), mode=0o600)
 

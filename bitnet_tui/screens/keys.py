@@ -18,6 +18,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import key_rows
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.secret_input import SecretInput
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held, Moved
@@ -55,15 +56,18 @@ class KeysScreen(KeyedScreen[None]):
     # -- what is shown ---------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        def look() -> "tuple[str, tuple[Held, ...], Path, bool]":
+        def look() -> "tuple[str, tuple[Held, ...], Path, bool, tuple[str, ...]]":
             inventory = keys.inventory(self.bitnet.home, self._root)
             state, held = inventory.status(SECRET_NAMES)
-            return state, held, inventory.places.vault, inventory.places.vault.exists()
+            notes = inventory.vault_notes()
+            return state, held, inventory.places.vault, inventory.places.vault.exists(), notes
 
         self.attempt(look, self._show)
 
-    def _show(self, found: "tuple[str, tuple[Held, ...], Path, bool]") -> None:
-        state, held, vault, exists = found
+    def _show(self, found: "tuple[str, tuple[Held, ...], Path, bool, tuple[str, ...]]") -> None:
+        state, held, vault, exists, notes = found
+        if notes:
+            self._say(" ".join(notes), "warn")
         entries = self.query_one("#entries", OptionList)
         marked = entries.highlighted_option.id if entries.highlighted_option else None
         self._held = {one.name: one for one in key_rows.ordered(held)}
@@ -119,13 +123,17 @@ class KeysScreen(KeyedScreen[None]):
         held = self._marked
         if held is None or self.busy:
             return
-        if not held.plain:
-            self._say(f"{held.name} does not come from a .env.", "warn")
+        if not held.movable:
+            why = "refers to a variable of the environment" if held.plain else "does not come from a .env"
+            self._say(f"{held.name} {why}.", "warn")
             return
         name = held.name
 
         def moved(found: "Moved") -> None:
-            left = f" {found.left[0]} still holds its value or another one; look there." if found.left else ""
+            along = "".join(f" {one} too." for one in found.along)
+            left = (
+                f"{along} {found.left[0]} still holds its value or another one; look there." if found.left else along
+            )
             self._changed(f"{name} is out of {' and '.join(str(path) for path in found.cleaned)}.{left}")
 
         self._say("Moving the key…", "label")
@@ -171,7 +179,7 @@ class KeyEntryScreen(ModalScreen[str | None]):
         with Vertical(classes="card message vault"):
             yield Static(self._name_of_key, classes="title", markup=False)
             yield Static("Type or paste it; it is kept in the OS keyring or the encrypted vault.", markup=False)
-            yield Input(password=True, compact=True, id="value")
+            yield SecretInput(id="value")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button("Keep it", id="keep")

@@ -13,6 +13,7 @@ from textual.widgets import Button, Input, Label, Select
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.experiment import Workspace
+from bitnet_core.secrets import remember
 from bitnet_tui import keys
 from bitnet_tui.probing import Probe
 from bitnet_tui.screens.keyed import KeyedScreen
@@ -20,6 +21,7 @@ from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.secret_input import SecretInput
 
 
 class NewExperimentScreen(KeyedScreen[Path | None]):
@@ -112,6 +114,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             if name in wrong and values.get(name, "") + provider == "custom":
                 self.query_one(f"#wrong-{name}", Label).update(wrong[name])
         self.bitnet.typed_secrets.add(values[new_form.KEY])
+        remember([values[new_form.KEY]])  # the question is asked by a process of its own
         self._probe = Probe(self.bitnet.home, **new_form.question(values))
         self._say("Asking it for one token or two… esc gives up.", "label")
         self.attempt(self._probe.run, self._answered, without="It was not asked")
@@ -188,7 +191,9 @@ def _entry(field: Field) -> Widget:
     place = f"field-{field.name}"
     if field.choices:
         return Select(field.choices, value=field.default, allow_blank=False, compact=True, id=place)
-    return Input(field.default, password=field.secret, compact=True, id=place)
+    if field.secret:
+        return SecretInput(field.default, id=place)
+    return Input(field.default, compact=True, id=place)
 
 
 def _value(entry: Widget) -> str:

@@ -16,6 +16,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.paths import short
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.secret_input import SecretInput
 
 
 class Tried(Message):
@@ -49,9 +50,9 @@ class VaultScreen(ModalScreen[bool]):
             yield Static("A vault for keys" if self._new else "Open the vault", classes="title", markup=False)
             yield Static(self._why, markup=False)
             yield Static(short(self._path), classes="where", markup=False)
-            yield Input(password=True, compact=True, id="passphrase", placeholder="passphrase")
+            yield SecretInput(id="passphrase", placeholder="passphrase")
             if self._new:
-                yield Input(password=True, compact=True, id="again", placeholder="the same again")
+                yield SecretInput(id="again", placeholder="the same again")
             yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel")

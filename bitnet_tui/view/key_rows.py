@@ -55,7 +55,7 @@ def summary(keyring: str, vault: Path, *, exists: bool) -> Line:
 def keys_line(held: "Held | None") -> Line:
     """The keys that make sense for the marked row."""
     parts = [Span("enter", "key"), Span(" set   ", "label")]
-    if held is not None and held.plain:
+    if held is not None and held.movable:
         parts += [Span("m", "key"), Span(" move out of .env   ", "label")]
     if held is not None and forgettable(held):
         parts += [Span("x", "key"), Span(" forget   ", "label")]

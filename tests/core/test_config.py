@@ -93,6 +93,32 @@ def test_a_secret_on_the_command_line_is_refused_without_showing_it(tmp_path: Pa
     assert CANARY not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("address", "shown", "why"),
+    [
+        ("https://user:pa/ss@host/v1", "https://•••@host/v1", "must not hold a password"),
+        ("https://user:p@ss@host/v1", "https://•••@host/v1", "must not hold a password"),
+        ("https://pass@host", "https://•••@host", "must not hold a password"),
+        ("https://user:p@ss?@host/v1?key=pass", "https://•••@host/v1?•••", "must not hold a password"),
+        ("https://host/v1?api_key=pass", "https://host/v1?•••", "must have no query"),
+        ("https://host/v1?", "https://host/v1?•••", "must have no query"),
+        ("https://user:pass/v1", "https://user:pass/v1", "must be an address such as"),
+    ],
+)
+def test_an_address_holds_no_key(address: str, shown: str, why: str, tmp_path: Path) -> None:
+    (problem,) = resolve({"OPENAI_BASE_URL": address}, environ={}, cwd=tmp_path).problems
+    assert problem.message.startswith(f"OPENAI_BASE_URL={shown} (command line) is not allowed: ")
+    assert why in problem.message
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:8080/v1", "https://host", "http://[::1]:80/v1", "https://h/a%40b"]
+)
+def test_an_address_without_one_is_taken(address: str, tmp_path: Path) -> None:
+    found = resolve({"OPENAI_BASE_URL": address}, environ={}, cwd=tmp_path)
+    assert found.checked().text("OPENAI_BASE_URL") == address
+
+
 def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path: Path) -> None:
     found = _messages(f"TEACHER_BASE_URL=https://me:{CANARY}@host/v1\n", tmp_path)
     assert found == [

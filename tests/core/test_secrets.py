@@ -1,16 +1,21 @@
 """Secrets: read order, the keyring's time limit, redaction, and what a stage's environment holds."""
 
+import base64
 import json
 import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from bitnet_core import process, secrets
 from bitnet_core.config import Settings, resolve
 from bitnet_core.errors import BitnetError
-from bitnet_core.secrets import KeyPlaces, keyring_store
+from bitnet_core.secrets import KeyPlaces, handover, keyring_store
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 
 FAKE_KEYRING = """
@@ -75,6 +80,10 @@ def test_a_hanging_keyring_is_given_up_with_what_it_started(
     with pytest.raises(KeyringUnusable, match="gave no answer"):
         FAKE.read(["OPENAI_API_KEY"])
     helper = int((tmp_path / "helper.pid").read_text())
+    for _ in range(500):  # killed, it ends when its turn comes
+        if process.identify(helper) is None:
+            break
+        time.sleep(0.01)
     assert process.identify(helper) is None
 
 
@@ -118,7 +127,7 @@ def test_read_order(
     [
         ("collect", "embedded", ()),
         ("collect", "openai", ("TEACHER_API_KEY", "OPENAI_API_KEY")),
-        ("pipeline", "hf", ("HF_TOKEN",)),
+        ("pipeline", "hf", ("TEACHER_API_KEY", "HF_TOKEN")),
         ("train", "openai", ()),
     ],
 )
@@ -135,6 +144,28 @@ def test_a_stages_environment_has_no_secret_and_the_caches_that_are_set(monkeypa
     assert environment["PATH"]
 
 
+def test_no_variable_goes_on_that_holds_a_key_or_is_named_like_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, sent = "sk-canary/7f3a91c2", "another-canary-42"
+    given = {
+        "MY_COMPANY_KEY": key,
+        "AS_JSON": json.dumps({"key": key}),
+        "AS_ADDRESS": f"https://host/?k={quote(key, safe='')}",
+        "AS_BASIC": base64.b64encode(f"user:{key}".encode()).decode(),
+        "SENT": f"it is {sent}",
+        "SHORT": "abcdef",
+        **dict.fromkeys(
+            ("HUGGING_FACE_HUB_TOKEN", "GOOGLE_API_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET"), "unknown-to-us"
+        ),
+    }
+    kept = {"LANG": "C.UTF-8", "TOKENIZERS_PARALLELISM": "false", "HOME": f"/home/{key}", "LONGER": "xabcdefx"}
+    for name, value in (given | kept).items():
+        monkeypatch.setenv(name, value)
+    resolve(environ={"OPENAI_API_KEY": key, "GROQ_API_KEY": "abcdef"}, read_files=False)
+    environment = secrets.child_environment({}, [sent])
+    assert not set(given) & set(environment)
+    assert kept.items() <= environment.items()
+
+
 def test_a_large_secret_goes_through_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {"OPENAI_API_KEY": "k" * 4096, "FIREBASE_CREDENTIALS_JSON": '{"a": "\\n"}' * 100_000}
     read_end, write_end = os.pipe()
@@ -144,3 +175,49 @@ def test_a_large_secret_goes_through_the_pipe(monkeypatch: pytest.MonkeyPatch) -
     assert secrets.read_from_pipe() == keys
     sender.join()
     assert secrets.read_from_pipe() == {}
+    assert keys["OPENAI_API_KEY"] in secrets.given_out()
+
+
+def test_a_pipe_that_nobody_closes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "PIPE_SECONDS", 0.05)
+    read_end, write_end = os.pipe()
+    try:
+        os.write(write_end, b'{"OPENAI_API_KEY": "sk-')
+        monkeypatch.setenv(secrets.FD_VARIABLE, str(read_end))
+        with pytest.raises(BitnetError, match="came to no end in 0 s; close the pipe"):
+            secrets.read_from_pipe()
+    finally:
+        os.close(write_end)
+
+
+@pytest.mark.parametrize(
+    ("module", "call"),
+    [
+        ("bitnet_core.cli", "main(['keys', 'status'])"),
+        ("bitnet_core.worker", "main(['/nowhere'])"),
+        ("bitnet_core.secrets.keyring_child", "main()"),
+        ("bitnet_tui.__main__", "main([])"),
+    ],
+)
+def test_a_process_that_holds_keys_leaves_no_core_dump(module: str, call: str) -> None:
+    code = f"""
+import resource, sys
+import bitnet_tui.app
+from {module} import main
+sys.stdin.isatty = sys.stdout.isatty = lambda: True
+bitnet_tui.app.BitnetApp = None
+allowed = resource.getrlimit(resource.RLIMIT_CORE)[1]
+resource.setrlimit(resource.RLIMIT_CORE, (allowed, allowed))
+try: {call}
+except (Exception, SystemExit): pass
+sys.stderr.write(f"core {{resource.getrlimit(resource.RLIMIT_CORE)}}")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input='{"service": "", "names": [], "classes": []}',
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"TERM": "xterm"},
+    )
+    assert "core (0, 0)" in done.stdout + done.stderr

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from textual.widgets import Input
 
+from bitnet_core import dotenv_edit
 from bitnet_core.providers.probe import Verdict
 from bitnet_core.providers.teacher import identify
 from bitnet_core.secrets import lookup, vault
@@ -81,11 +82,12 @@ class ProcessWatch:
     """Reads argv and environment of every process of this machine, again and again, but this one's."""
 
     def __init__(self, key: str) -> None:
-        self._key = key
+        self._spellings = spellings(key)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self.seen: dict[int, str] = {}
-        self.found: list[str] = []
+        self.found: dict[tuple[str, int], str] = {}
+        """By what was read and of which process: the process's command."""
 
     def __enter__(self) -> "ProcessWatch":
         self._thread.start()
@@ -103,11 +105,11 @@ class ProcessWatch:
                         data = (folder / name).read_bytes()
                     except OSError:
                         continue
-                    if name == "cmdline":
-                        self.seen[int(folder.name)] = data.replace(b"\0", b" ").decode(errors="replace")
-                    self.found += [
-                        f"{name} of {folder.name}" for spelling in spellings(self._key) if spelling in data
-                    ]
+                    pid = int(folder.name)
+                    if name == "cmdline" and data:  # a process that has ended has none
+                        self.seen[pid] = data.replace(b"\0", b" ").decode(errors="replace")
+                    if any(spelling in data for spelling in self._spellings):
+                        self.found[name, pid] = self.seen.get(pid, "")
 
 
 def bitnet(*arguments: str, keys: Mapping[str, str], **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -115,13 +117,14 @@ def bitnet(*arguments: str, keys: Mapping[str, str], **environment: str) -> subp
     read_end, write_end = os.pipe()
     os.write(write_end, json.dumps(dict(keys)).encode())
     os.close(write_end)
+    piped = {"BITNET_SECRETS_FD": str(read_end)} if keys else {}
     try:
         return subprocess.run(
             [sys.executable, "-m", "bitnet_core", *arguments],
             capture_output=True,
             check=False,
             pass_fds=(read_end,),
-            env=os.environ | {"BITNET_SECRETS_FD": str(read_end)} | environment,
+            env=os.environ | piped | environment,
         )
     finally:
         os.close(read_end)
@@ -151,7 +154,7 @@ def test_a_real_collection_leaves_no_trace_of_its_key(
     assert done.returncode == 0, done.stdout + done.stderr
     assert {asked.headers["Authorization"] for asked in server.asked} == {f"Bearer {WIRE}"}
     assert any("bitnet_core.worker" in command for command in watch.seen.values())
-    assert watch.found == []
+    assert watch.found == {}
     assert_clean(done.stdout + done.stderr, WIRE, "the command's output")
     assert list((isolated / "exp" / "data").glob("*.parquet"))
     assert assert_no_file_holds(isolated, WIRE) > 10
@@ -178,7 +181,7 @@ def test_a_stage_that_gives_its_key_away_in_every_way_is_masked(
     with ProcessWatch(CANARY) as watch:
         done = bitnet("teacher", *settings, keys={KEY: CANARY}, PYTHONPATH=path, FAKE_STAGES="1", FAKE_TEACHER=end)
     assert done.returncode == 1
-    assert watch.found == []
+    assert watch.found == {}
     assert_clean(done.stdout + done.stderr, CANARY, "the command's output")
     (log,) = (isolated / "exp" / "logs").glob("*/output.log")
     text = log.read_text()
@@ -186,6 +189,58 @@ def test_a_stage_that_gives_its_key_away_in_every_way_is_masked(
     assert ("ValueError: unexpected reply for •••" in text) == (end == "leak")
     assert ("Fatal Python error: Aborted" in text) == (end == "abort")
     assert (isolated / "exp" / "reports" / "leak.json").read_text().count("•••") == 3
+    assert assert_no_file_holds(isolated, CANARY) > 5
+
+
+def test_without_a_key_what_has_the_shape_of_one_is_masked_in_the_log(isolated: Path, settings: list[str]) -> None:
+    path = f"{FAKE_STAGES}:{os.environ.get('PYTHONPATH', '')}"
+    bitnet("teacher", *settings, keys={}, PYTHONPATH=path, FAKE_STAGES="1", FAKE_TEACHER="leak")
+    (log,) = (isolated / "exp" / "logs").glob("*/output.log")
+    assert "nobody was told of: •••\n" in log.read_text()
+
+
+_PLACES = ("environment", "alias", ".env", "vault", "pipe")
+
+
+def _put(place: str, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Keep the canary where a stage may get it from; what the command's environment needs for that."""
+    env_file = isolated / "exp" / ".env"
+    if place == "environment":
+        return {KEY: CANARY}
+    if place == "alias":
+        env_file.write_text(env_file.read_text() + f"{KEY}=${{MY_COMPANY_KEY}}\n")
+        return {"MY_COMPANY_KEY": CANARY, "HUGGING_FACE_HUB_TOKEN": CANARY, "SETTINGS_AS_JSON": json.dumps([CANARY])}
+    if place == ".env":
+        env_file.write_text(dotenv_edit.with_value(env_file.read_text(), KEY, CANARY))
+    if place == "vault":
+        monkeypatch.setattr(vault, "COST", 2)
+        (isolated / "passphrase").write_text("correct horse")
+        vault.create(isolated / "vault.json", "correct horse").set(KEY, CANARY)
+        return {
+            "BITNET_VAULT": str(isolated / "vault.json"),
+            "BITNET_VAULT_PASSPHRASE_FILE": str(isolated / "passphrase"),
+        }
+    return {}
+
+
+@pytest.mark.parametrize("place", _PLACES)
+def test_wherever_a_key_comes_from_it_reaches_the_stage_through_the_pipe_alone(
+    place: str, isolated: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control is the command's own environment, where somebody exported it: what is there is found."""
+    path = f"{FAKE_STAGES}:{os.environ.get('PYTHONPATH', '')}"
+    given = _put(place, isolated, monkeypatch) | {"PYTHONPATH": path, "FAKE_STAGES": "1", "FAKE_TEACHER": "leak"}
+    keys = {KEY: CANARY} if place == "pipe" else {}
+    with ProcessWatch(CANARY) as watch:
+        done = bitnet("teacher", *settings, keys=keys, BITNET_KEYRING="secretservice", **given)
+    assert done.returncode == 1
+    for name in ("bitnet_core.worker", "keyring_child.py"):
+        assert any(name in one for one in watch.seen.values()), name
+    exported = place in ("environment", "alias")
+    assert set(watch.found.values()) == ({" ".join((*done.args, ""))} if exported else set())
+    assert (isolated / "exp" / "reports" / "leak.json").read_text().count("•••") == 3, "the stage had the key"
+    assert_clean(done.stdout + done.stderr, CANARY, "the command's output")
+    (isolated / "exp" / ".env").unlink()
     assert assert_no_file_holds(isolated, CANARY) > 5
 
 

@@ -225,15 +225,15 @@ class Keyring(SecretService.Keyring):
 def test_kill_9_at_every_point_of_a_rotation_loses_no_token(
     desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K5 for the keyring: before and after each of the three entries is touched, and while a reader finishes it."""
+    """K5 for the keyring: before and after each entry is touched or read back, and while a reader finishes it."""
     (tmp_path / "dying.py").write_text(_DYING)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     desktop.log_in()
     found: list[str] = []
-    for point in range(1, 8):
+    for point in range(1, 10):
         Keyring().set(TOKEN, "old token")
         monkeypatch.setenv("DIE_AT", str(point))
-        if point < 7:
+        if point < 9:
             with pytest.raises(KeyringUnusable, match=f"exit code {-signal.SIGKILL}"):
                 Keyring("dying.Keyring").set(TOKEN, "new token")
         else:
@@ -245,7 +245,27 @@ def test_kill_9_at_every_point_of_a_rotation_loses_no_token(
                     Keyring("dying.Keyring").read([TOKEN])
         found.append(Keyring().read([TOKEN])[TOKEN])
         assert Keyring().read([TOKEN, f"{TOKEN}.next"]) == {TOKEN: found[-1]}
-    assert found == ["old token"] + ["new token"] * 6
+    assert found == ["old token"] + ["new token"] * 8
+
+
+def test_a_token_rotated_while_it_was_locked_is_found_once_it_is_open(
+    desktop: Desktop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K5 over both places: the keyring still has the old token, and can't be told while it is locked."""
+    monkeypatch.setattr(vault, "COST", 2)
+    monkeypatch.setattr(lookup, "_open", {})
+    resolution = resolve()
+    places = KeyPlaces.of(resolution.settings)
+    desktop.log_in()
+    assert places.keep(TOKEN, "old token") == "keyring"
+    desktop.log_out()
+    desktop.log_in(unlocked=False)
+    assert places.keep(TOKEN, "new token", ask=lambda *_: "correct horse") == "vault"
+    desktop.log_out()
+    desktop.log_in()
+    assert Keyring().read([TOKEN]) == {TOKEN: "old token"}
+    assert lookup.gather([TOKEN], resolution)[TOKEN].value == "new token"
+    assert Keyring().read([TOKEN]) == {}
 
 
 def test_a_write_goes_on_when_the_one_who_asked_is_killed(desktop: Desktop, tmp_path: Path) -> None:

@@ -140,14 +140,21 @@ def test_move_takes_the_value_out_and_keeps_the_comments(
     assert lookup.gather([K], resolve())[K] == lookup.FoundSecret(CANARY, "vault")
 
 
-def test_move_all_moves_all_and_leaves_references(passphrase: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_move_all_takes_what_refers_to_a_key_along(passphrase: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("exp").mkdir()
     Path(".env").write_text(f"{K}=key-number-one\nTEACHER_API_KEY=${{{K}}}\nSEED=1\n")
     Path("exp/.env").write_text(f"GROQ_API_KEY=key-number-two\n{K}=key-number-one\n")
     assert main(["--root", "exp", "keys", "move", "--all"]) == 0
-    assert Path(".env").read_text() == f"{K}=\nTEACHER_API_KEY=${{{K}}}\nSEED=1\n"
+    assert Path(".env").read_text() == f"{K}=\nTEACHER_API_KEY=\nSEED=1\n"
     assert Path("exp/.env").read_text() == f"GROQ_API_KEY=\n{K}=\n"
-    assert _places().opened().read() == {K: "key-number-one", "GROQ_API_KEY": "key-number-two"}
+    assert _places().opened().read() == {
+        K: "key-number-one",
+        "TEACHER_API_KEY": "key-number-one",
+        "GROQ_API_KEY": "key-number-two",
+    }
+    said = capsys.readouterr()
+    assert said.out.count("TEACHER_API_KEY is kept in") == 1
+    assert said.err == ""
 
 
 def test_move_changes_no_key_that_is_in_use(
@@ -191,6 +198,100 @@ def test_a_mistake_is_one_sentence(
     assert sentence in said.err
     assert said.err.count("\n") == 1
     assert said.out == ""
+
+
+def _prompts(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
+    """A terminal at which these are typed; then Ctrl-D."""
+
+    def typed(_: str = "") -> str:
+        if not answers:
+            raise EOFError
+        return answers.pop(0)
+
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", terminal)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr("bitnet_core.keys_command._has_terminal", lambda: True)
+    monkeypatch.setattr("getpass.getpass", typed)
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ([], "no value for OPENAI_API_KEY came in"),
+        ([CANARY], "could not be kept"),
+        ([CANARY, "correct horse"], "The two passphrases differ"),
+    ],
+)
+def test_ctrl_d_at_a_prompt_is_a_sentence(
+    answers: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _prompts(monkeypatch, answers)
+    assert main(["keys", "set", K]) != 0
+    said = capsys.readouterr().err.strip()
+    assert sentence in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("arguments", [[], ["--plain-text"]])
+@pytest.mark.parametrize("data", [None, b"sk-\xff-0123456789"])
+def test_no_stdin_and_no_text_are_sentences(
+    arguments: list[str],
+    data: bytes | None,
+    passphrase: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for errors in ("strict", "surrogateescape"):  # as Python reads stdin in a UTF-8 locale, and in C's
+        stdin = None if data is None else io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors=errors)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert main(["keys", "set", K, *arguments]) == 2
+        said = capsys.readouterr()
+        assert said.err.count("\n") == 1
+        assert ("no value for" if data is None else "is not UTF-8 text") in said.err
+        assert "0123456789" not in said.err
+    assert not Path(".env").exists()
+
+
+def test_plain_text_makes_an_open_file_its_owners_and_a_new_one_where_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(".env").write_text("SEED=1\n")
+    Path(".env").chmod(0o644)
+    _pipe(monkeypatch, CANARY)
+    assert main(["keys", "set", K, "--plain-text"]) == 0
+    assert Path(".env").read_text() == f"SEED=1\n{K}={CANARY}\n"
+    assert Path(".env").stat().st_mode & 0o777 == 0o600
+    _pipe(monkeypatch, CANARY)
+    assert main(["keys", "set", K, "--plain-text", "--env", "new.env"]) == 0
+    assert Path("new.env").read_text() == f"{K}={CANARY}\n"
+    _pipe(monkeypatch, CANARY)
+    assert main(["keys", "set", K, "--plain-text", "--to", "vault"]) == 2
+    assert "give one of the two" in capsys.readouterr().err
+
+
+def test_what_is_kept_below_a_stronger_place_or_too_short_is_said(
+    passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _pipe(monkeypatch, CANARY)
+    main(["keys", "set", K])
+    assert capsys.readouterr().err == ""
+    _pipe(monkeypatch, "12345")
+    assert main(["keys", "set", K, "--plain-text"]) == 0
+    said = capsys.readouterr().err
+    assert f"{K} is shorter than 6 characters" in said
+    assert f"{K} is in the vault too, and that one is used" in said
+    monkeypatch.setenv(K, "sk-environment")
+    _pipe(monkeypatch, CANARY)
+    assert main(["keys", "set", K]) == 0
+    assert f"{K} is in the environment too, and that one is used" in capsys.readouterr().err
+
+
+def test_keys_alone_is_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf-token-0123456789-abcd")
+    assert main(["keys"]) == 0
+    assert capsys.readouterr().out == "HF_TOKEN: environment, ends in 'abcd'\n"
 
 
 def test_a_bug_of_the_command_shows_its_trace_without_the_key(

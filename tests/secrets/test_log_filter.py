@@ -63,6 +63,53 @@ def test_the_last_words_of_a_stage_that_dies_are_kept_and_clean(
     assert CANARY.encode() not in log
 
 
+@pytest.mark.parametrize(
+    ("key", "pieces", "log"),
+    [
+        (CANARY, ["a sk-can", "ary-0123456789 b\n"], "a ••• b\n"),
+        (CANARY, ["a sk-can", "dle b\n"], "a sk-candle b\n"),
+        (CANARY, ["a sk-can\n", "ary-0123456789 b\n"], "a ••• b\n"),
+        ("sk/ü-7f3a91c2", ["a sk%2", "F%C3%B", "C-7f3a91c2 b\n"], "a ••• b\n"),
+        ("ab\ncd\nefgh\n", ["x ab\n", "cd\n", "efgh y\n"], "x ••• y\n"),
+    ],
+)
+def test_a_pause_or_a_line_end_within_a_key_hides_nothing_of_it(
+    key: str, pieces: list[str], log: str, tmp_path: Path
+) -> None:
+    """The writer waits until the filter has come to its pause: with the first word behind it, and no key."""
+    code = f"""
+import os, sys, time
+from bitnet_core.secrets import log_filter
+from bitnet_core.secrets.redaction import Redactor
+log_filter._IDLE_SECONDS = 0.01
+passed_in, passed_out = os.pipe()
+plain = log_filter._sure
+def told(text, redact):
+    if text: os.write(passed_out, b".")
+    return plain(text, redact)
+log_filter._sure = told
+finish = log_filter.start(Redactor([{key!r}]))
+for piece in {pieces!r}:
+    os.write(1, piece.encode())
+    os.read(passed_in, 1)  # this piece was looked at
+finish()
+os._exit(0)
+"""
+    output = tmp_path / "output.log"
+    with output.open("ab") as sink:
+        subprocess.run([sys.executable, "-c", code], stdout=sink, stderr=sink, check=True)
+    assert output.read_text() == log
+
+
+def test_a_letter_in_two_parts_is_one(tmp_path: Path) -> None:
+    code, log = _output(
+        "log_filter._IDLE_SECONDS = 0.01\n"
+        "os.write(1, 'a ü'.encode()[:-1]); time.sleep(0.1); os.write(1, 'ü\\n'.encode()[1:])\nfinish()\nos._exit(0)",
+        tmp_path,
+    )
+    assert (code, log.decode()) == (0, "a ü\n")
+
+
 def test_a_stage_does_not_wait_for_what_it_has_left_behind(tmp_path: Path) -> None:
     """A program that still holds the output is no reason to stay; what it writes later is masked too."""
     code, log = _output(

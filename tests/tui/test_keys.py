@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import OptionList
+from textual.widgets import Input, OptionList
 
-from bitnet_core.secrets import lookup, vault
+from bitnet_core.config import resolve
+from bitnet_core.secrets import KeyPlaces, lookup, vault
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
@@ -161,6 +162,64 @@ async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: P
         await settled(pilot)
         assert "MISTRAL_API_KEY is forgotten." in words(pilot)
         assert keyring.held == {}
+
+
+@pytest.mark.parametrize("where", ["key", "new passphrase", "new experiment"])
+async def test_what_is_typed_unseen_is_never_copied(
+    home: Path, keyring: OneKeyring, where: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Textual sends what is copied to the terminal, which may be on another machine."""
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        if where == "new experiment":
+            await pilot.press("n")
+        else:
+            pilot.app.push_screen(KeyEntryScreen(NAME) if where == "key" else VaultScreen(home / "v.json", "Why."))
+        await settled(pilot)
+        fields = [field for field in pilot.app.screen.query(Input) if field.password]
+        assert len(fields) == (2 if where == "new passphrase" else 1)
+        written: list[str] = []
+        driver = pilot.app._driver
+        assert driver is not None
+        monkeypatch.setattr(driver, "write", written.append)
+        for field in fields:
+            field.display = True
+            for above in field.ancestors_with_self:
+                above.display = True
+            field.value = CANARY
+            field.focus()
+            await pilot.press("ctrl+a", "ctrl+c", "ctrl+x")
+            field.select_all()
+            await pilot.press("ctrl+c", "super+c", "ctrl+x")
+            assert field.value == CANARY
+        assert pilot.app.clipboard == ""
+        assert not [text for text in written if "]52;" in text]
+
+
+async def test_a_key_behind_a_variable_is_not_offered_to_be_moved(
+    home: Path, keyring: OneKeyring, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MY_COMPANY_KEY", CANARY)
+    (experiment(home, "hosted").root / ".env").write_text(f"TEACHER_PROVIDER=openai\n{NAME}=${{MY_COMPANY_KEY}}\n")
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        screen = await _opened(pilot)
+        entries = screen.query_one(OptionList)
+        entries.highlighted = entries.get_option_index(NAME)
+        await settled(pilot)
+        assert "m move" not in words(pilot)
+        await pilot.press("m")
+        await settled(pilot)
+        assert f"{NAME} refers to a variable of the environment." in words(pilot)
+
+
+async def test_a_damaged_vault_is_said_beside_the_keys(home: Path, env_file: EnvFile, keyring: OneKeyring):
+    path = KeyPlaces.of(resolve().settings).vault
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(120, 36)) as pilot:
+        await _opened(pilot)
+        assert "is damaged; put back a copy" in words(pilot)
+        assert f"{NAME} plain text" in words(pilot)
 
 
 async def test_a_keyring_that_gives_no_answer_is_said_and_hides_nothing(

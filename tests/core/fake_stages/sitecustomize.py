@@ -38,6 +38,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if what in ("leak", "abort"):
         sys.stdout.write(f"debug: key={key}\n")
         os.write(2, f"from C: {key}\n".encode())
+        os.write(2, b"a token that nobody was told of: sk-proj-0123456789abcdefABCD\n")
         logging.getLogger("httpx").warning("Authorization: Bearer %s", key)
         ctx.log(f"key={key}")
         ctx.table(key, ["key"], [[key]])

@@ -1,0 +1,164 @@
+"""A key on the command line is refused and repeated nowhere; what the command says of anything masks known keys."""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from bitnet_core import secrets
+from bitnet_core.cli import main
+from bitnet_core.config import resolve
+from bitnet_core.errors import UsageError
+from bitnet_core.runs import launch
+from bitnet_core.secrets import known
+
+VALUE = "sk-argv-7f3a91"
+K = "OPENAI_API_KEY"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["keys", "set", K, VALUE],
+        ["keys", "set", f"{K}={VALUE}"],
+        ["keys", "set", K, "--value", VALUE],
+        ["keys", "set", K, f"--value={VALUE}"],
+        ["keys", "set", K, "--to", VALUE],
+        ["keys", "set", K, "--", VALUE],
+        ["keys", "set", K, f"-{VALUE}"],
+        ["keys", "set", VALUE],
+        ["keys", "set", K, "UPPERCASEKEY42"],
+        ["keys", VALUE],
+        ["keys", "delete", K, VALUE],
+        ["keys", "status", VALUE, K],
+        ["--set", K, VALUE],
+        ["--set", K, VALUE, "train"],
+        ["--set", f"{K}:{VALUE}", "train"],
+        ["train", "--set", f"{K}={VALUE}"],
+        ["config", "--set", f"{K}="],
+        ["train", K, VALUE],
+        ["train", "--api-key", VALUE],
+        ["providers", "probe", "openai", f"--key={VALUE}"],
+        ["chat", "--openai_api_key", VALUE, "hello"],
+        ["train", f"--{K}={VALUE}"],
+        ["train", f"{K.lower()}={VALUE}"],
+    ],
+)
+def test_a_key_on_the_command_line_is_refused_without_repeating_it(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("bitnet: A value was given on the command line, where others can read it")
+    assert "pipe the new one into `bitnet keys set" in said.err
+    assert said.err.count("\n") == 1
+    for told in (VALUE, VALUE[3:], "UPPERCASE"):
+        assert told not in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["keys", "set", "PATH"], "PATH is no secret's name"),
+        (["keys", "sett", K], "invalid choice: 'sett'"),
+        (["keys", "set", K, "--to", "valut"], "invalid choice: 'valut'"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["keys", "set", K, "--plaintext"], "unrecognized arguments: --plaintext"),
+        (["train", "--bogus"], "unrecognized arguments: --bogus"),
+        (["keys", "set", K, "GROQ_API_KEY"], "bitnet keys set needs one name"),
+    ],
+)
+def test_another_mistake_is_named(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    try:
+        code = main(arguments)
+    except SystemExit as left:
+        code = int(str(left.code))
+    assert code != 0
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_question_that_begins_with_a_keys_name_is_a_question() -> None:
+    secrets.command_line.refuse_values([], ["chat", f"{K}: what is it for?"])
+
+
+@pytest.mark.parametrize("arguments", [["--env", f"/nowhere/{VALUE}.env", "train"], [f"{VALUE}-action"]])
+def test_errors_mask_the_keys_that_are_known(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(K, VALUE)
+    with pytest.raises(SystemExit) if len(arguments) == 1 else pytest.MonkeyPatch.context():
+        main(arguments)
+    said = capsys.readouterr().err
+    assert "•••" in said
+    assert VALUE not in said
+
+
+def test_warnings_and_checks_mask_them_too(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_text(f"{K}={VALUE}\nMODEL_{VALUE.replace('-', '_')}=1\nSEED={VALUE}\n")
+    assert main(["config", "--check", "--json"]) == 2
+    said = capsys.readouterr()
+    assert "SEED=•••" in said.err
+    assert "SEED=•••" in json.loads(said.out)["problems"][1]["message"]
+    assert VALUE not in said.err + said.out
+
+
+def test_a_bug_shows_no_key_that_was_resolved_typed_or_piped_in(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them is in the environment, and no place has given one out."""
+    Path("exp").mkdir()
+    Path("exp/.env").write_text(f"{K}=in the file of the experiment\nMY_OWN=behind a reference\n")
+    Path(".env").write_text(f"{K}=in the weaker file\nGROQ_API_KEY=${{MY_OWN}}\n")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("typed or piped\n"))
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError(
+            "in the file of the experiment, behind a reference, in the weaker file, typed or piped"
+        )
+
+    monkeypatch.setattr("bitnet_core.secrets.lookup.KeyPlaces.keep", broken)
+    assert main(["--root", "exp", "keys", "set", "MISTRAL_API_KEY"]) == 1
+    assert "ZeroDivisionError: •••, •••, •••, •••" in capsys.readouterr().err
+
+
+def test_what_is_remembered_is_known_and_what_sounds_like_a_secret_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secrets.remember(["a remembered value", ""])
+    monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "another program's")
+    monkeypatch.setenv("USE_TOKEN", "always")
+    assert {"a remembered value", "another program's"} <= known.values()
+    assert "always" not in known.values()
+    assert secrets.redactor()("a remembered value") == "•••"
+
+
+@pytest.mark.parametrize("place", ["environment", ".env", "pipe"])
+@pytest.mark.parametrize("name", ["OPENAI_MODEL", "DRIVE_ROOT"])
+def test_a_stage_is_not_started_with_a_key_in_a_setting_or_an_argument(
+    place: str, name: str, isolated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would stand in run.json, as they are."""
+    keys: dict[str, str] = {}
+    if place == "environment":
+        monkeypatch.setenv(K, VALUE)
+    elif place == ".env":
+        Path(".env").write_text(f"{K}={VALUE}\n")
+    else:
+        keys = {K: VALUE}
+    settings = resolve({name: f"exp {VALUE}"}).settings
+    with pytest.raises(UsageError, match=f"^{name} holds a key, and settings are written into run records"):
+        launch(settings, "train", keys, argv=["bitnet"])
+    with pytest.raises(UsageError, match="An argument of this command holds a key"):
+        launch(resolve({"DRIVE_ROOT": "exp"}).settings, "train", keys, argv=["bitnet", f"--bogus={VALUE}"])
+    assert not Path("exp").exists()
+
+
+def test_a_placeholder_for_a_key_stands_in_settings_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMACPP_API_KEY", "llamacpp")
+    secrets.refuse_in_record({"TEACHER_PROVIDER": "llamacpp"}, ["bitnet", "llamacpp"], ["llamacpp"])

@@ -1,0 +1,159 @@
+"""Moving keys out of `.env` files that refer to one another: what is in use stays so, and no reference dangles."""
+
+import os
+import signal
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bitnet_core import dotenv_edit
+from bitnet_core.cli import main
+from bitnet_core.config import resolve
+from bitnet_core.secrets import KeyPlaces, lookup, vault
+from bitnet_core.secrets.inventory import Inventory
+
+K, GROQ, CUSTOM = "OPENAI_API_KEY", "GROQ_API_KEY", "CUSTOM_API_KEY"
+
+
+@pytest.fixture(autouse=True)
+def cheap(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vault, "COST", 2)
+    monkeypatch.setattr(lookup, "_open", {})
+    (isolated / "passphrase").write_text("correct horse")
+    monkeypatch.setenv("BITNET_VAULT_PASSPHRASE_FILE", str(isolated / "passphrase"))
+    (isolated / "exp").mkdir()
+
+
+def _kept() -> Mapping[str, str]:
+    return KeyPlaces.of(resolve().settings).opened().read()
+
+
+def _in_use() -> dict[str, str]:
+    names = (K, GROQ, CUSTOM)
+    return {name: found.value for name, found in lookup.gather(names, resolve(root=Path("exp"))).items()}
+
+
+@pytest.mark.parametrize(
+    ("experiment", "folder", "kept", "experiment_after", "folder_after"),
+    [
+        # A reference in the stronger file: the value behind it is in use, not the text of the reference.
+        (f"{K}=${{{GROQ}}}\n", f"{GROQ}=gsk-0123\n", {K: "gsk-0123", GROQ: "gsk-0123"}, f"{K}=\n", f"{GROQ}=\n"),
+        # The other key of the same name is in the way of nothing, and stays.
+        (
+            f"{K}=${{{GROQ}}}\n",
+            f"{GROQ}=gsk-0123\n{K}=sk-weaker\n",
+            {K: "gsk-0123", GROQ: "gsk-0123"},
+            f"{K}=\n",
+            f"{GROQ}=\n{K}=sk-weaker\n",
+        ),
+        # By way of a name of the user's own.
+        (
+            f"{CUSTOM}=${{MINE}}\nMINE=${{{K}}}\n",
+            f"{K}=sk-0123\n",
+            {CUSTOM: "sk-0123", K: "sk-0123"},
+            f"{CUSTOM}=\nMINE=${{{K}}}\n",
+            f"{K}=\n",
+        ),
+        # What a reference falls back to stands in the file.
+        (f"{K}=${{NOPE:-sk-default}}\n", "", {K: "sk-default"}, f"{K}=\n", ""),
+        # Under a name of the user's own: what is ours is moved, the rest is said.
+        (f"MINE=sk-0123\n{K}=${{MINE}}\n", "", {K: "sk-0123"}, f"MINE=sk-0123\n{K}=\n", ""),
+    ],
+)
+def test_all_of_them_are_moved_and_in_use_as_before(
+    experiment: str,
+    folder: str,
+    kept: dict[str, str],
+    experiment_after: str,
+    folder_after: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("exp/.env").write_text(experiment)
+    Path(".env").write_text(folder)
+    before = _in_use()
+    offered = {
+        one.name for one in Inventory.of(resolve(root=Path("exp"))).status((K, GROQ, CUSTOM))[1] if one.movable
+    }
+    assert main(["--root", "exp", "keys", "move", "--all"]) == 0
+    assert _kept() == kept
+    assert offered == set(kept)
+    assert _in_use() == before
+    assert (Path("exp/.env").read_text(), Path(".env").read_text()) == (experiment_after, folder_after)
+    left = any(value in experiment_after + folder_after for value in (*kept.values(), "sk-weaker"))
+    assert ("still holds its value or another" in capsys.readouterr().err) == left
+
+
+def test_one_key_takes_what_refers_to_it_along(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("exp/.env").write_text(f"{K}=sk-0123\n{CUSTOM}=${{{K}}}\n{GROQ}=gsk-other\n")
+    assert main(["--root", "exp", "keys", "move", K]) == 0
+    assert _kept() == {K: "sk-0123", CUSTOM: "sk-0123"}
+    assert Path("exp/.env").read_text() == f"{K}=\n{CUSTOM}=\n{GROQ}=gsk-other\n"
+    said = capsys.readouterr().out
+    assert f"{K} is kept in the vault" in said
+    assert f"{CUSTOM} is kept in the vault" in said
+
+
+def test_what_refers_to_it_but_comes_from_elsewhere_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    KeyPlaces.of(resolve().settings).keep(CUSTOM, "its-own-key", "vault")
+    Path("exp/.env").write_text(f"{K}=sk-0123\n{CUSTOM}=${{{K}}}\n")
+    assert main(["--root", "exp", "keys", "move", K]) == 0
+    assert _kept() == {K: "sk-0123", CUSTOM: "its-own-key"}
+
+
+def test_a_variable_of_the_environment_behind_a_reference_is_not_offered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MY_COMPANY_KEY", "sk-from-the-company")
+    Path("exp/.env").write_text(f"{K}=${{MY_COMPANY_KEY}}\n")
+    assert main(["--root", "exp", "keys", "status"]) == 0
+    said = capsys.readouterr().out
+    assert "(plain text)" in said
+    assert "keys move" not in said
+    assert main(["--root", "exp", "keys", "move", "--all"]) == 0
+    assert "no key stands in a .env" in capsys.readouterr().out
+    assert main(["--root", "exp", "keys", "move", K]) == 2
+    assert Path("exp/.env").read_text() == f"{K}=${{MY_COMPANY_KEY}}\n"
+
+
+def test_a_value_that_the_environment_hides_is_moved_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(K, "sk-environment")
+    Path("exp/.env").write_text(f"{K}=sk-file\n")
+    assert main(["--root", "exp", "keys", "move", "--all"]) == 0
+    assert _kept() == {K: "sk-file"}
+    assert _in_use() == {K: "sk-environment"}
+
+
+def test_what_a_killed_writer_left_is_removed_with_the_next_write(tmp_path: Path) -> None:
+    """The whole file as it was or was to be, keys and all, under a name that nobody looks at."""
+    path = tmp_path / ".env"
+    pid = os.fork()
+    if pid == 0:
+        os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        dotenv_edit.write(path, "OPENAI_API_KEY=sk-left-behind\n")
+    os.waitpid(pid, 0)
+    (left,) = tmp_path.iterdir()
+    assert "sk-left-behind" in left.read_text()
+    dotenv_edit.write(path, "A=1\n")
+    assert [one.name for one in tmp_path.iterdir()] == [".env"]
+
+
+def test_a_comment_with_another_spelling_of_the_key_is_masked() -> None:
+    text = f'# was: curl -H "key: sk%2F0123" and "sk\\/0123"\n{K}=sk/0123\n'
+    assert dotenv_edit.without(text, [K], ["sk/0123"]) == f'# was: curl -H "key: •••" and "•••"\n{K}=\n'
+
+
+def test_two_writers_of_a_file_lose_nothing_of_each_other(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    children = []
+    for number in range(4):
+        pid = os.fork()
+        if pid == 0:
+            for turn in range(10):
+                dotenv_edit.change(path, partial(dotenv_edit.with_value, name=f"NAME_{number}_{turn}", value="1"))
+            os._exit(0)
+        children.append(pid)
+    for pid in children:
+        os.waitpid(pid, 0)
+    assert len(path.read_text().splitlines()) == 40
