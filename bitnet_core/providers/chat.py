@@ -23,7 +23,15 @@ from bitnet_core.providers.http import (
     Watch,
 )
 from bitnet_core.providers.pace import Pace
-from bitnet_core.providers.refusals import Asked, ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, QuotaSpent
+from bitnet_core.providers.refusals import (
+    Asked,
+    ContextExceeded,
+    Failing,
+    KeyRefused,
+    NoLogprobs,
+    PromptRefused,
+    QuotaSpent,
+)
 from bitnet_core.providers.replies import BadReply, ChatResult, checked, guarded
 from bitnet_core.providers.reply import Reply
 from bitnet_core.providers.table import Provider
@@ -31,6 +39,9 @@ from bitnet_core.traces.steps import TokenTable
 
 _LOCAL_SECONDS = 3600.0
 """An answer may come in one piece, and one's own machine may be slow: asking again would only make it slower."""
+_SLOWEST = 5.0
+"""Tokens a second below which no hosted model is expected to write."""
+_LONGEST_SECONDS = 4 * _LOCAL_SECONDS
 _SAMPLING = ("temperature", "top_p", "topP", "seed")
 
 OnText = Callable[[str], None]
@@ -137,7 +148,7 @@ class HttpChat(ABC):
             self.headers(key) if key else {},
             connections=connections,
             read_seconds=_LOCAL_SECONDS if provider.local else READ_SECONDS,
-            whole_seconds=4 * _LOCAL_SECONDS if provider.local else WHOLE_SECONDS,
+            whole_seconds=_LONGEST_SECONDS if provider.local else WHOLE_SECONDS,
             on_retry=on_retry,
             first_wait=first_wait,
             pace=pace,
@@ -209,6 +220,8 @@ class HttpChat(ABC):
         if on_text is not None:
             return await self._streamed(request, on_text, attempts, watch)
         path = self.path(stream=False)
+        if seconds is None and not self.provider.local:
+            seconds = min(READ_SECONDS + request.max_tokens / _SLOWEST, _LONGEST_SECONDS)
         reply = await self._http.post(path, self.payload(request), attempts=attempts, watch=watch, seconds=seconds)
         return self._result(reply, self._asked(path, request))
 
@@ -297,6 +310,7 @@ __all__ = [
     "ChatRequest",
     "ChatResult",
     "ContextExceeded",
+    "Failing",
     "Fold",
     "HttpChat",
     "KeyRefused",

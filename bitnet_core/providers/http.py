@@ -26,7 +26,9 @@ QUICK_SECONDS = 60.0
 ATTEMPTS = 6
 _REFUSALS = 60
 """A rate limit is no failure: waiting for it is not counted among the attempts, but it has an end."""
-_LONGEST_WAIT = 300.0
+_LATE = 3
+"""So often an answer may fail to come in its time: each may have been made all the same, and be paid for."""
+_LONGEST_WAIT = 3600.0
 _LEAST_REST = 0.1
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _REMAINING = ("x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining", "x-ratelimit-remaining")
@@ -35,7 +37,7 @@ _TOKENS_LEFT = ("x-ratelimit-remaining-tokens", "anthropic-ratelimit-tokens-rema
 _TOKENS_RESET = ("x-ratelimit-reset-tokens", "anthropic-ratelimit-tokens-reset")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_EPOCH = 1e9
+_EPOCH, _EPOCH_MS = 1e9, 1e11
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 _T = TypeVar("_T")
@@ -46,7 +48,8 @@ class Watch(Protocol):
 
     async def sent(self) -> None: ...
 
-    async def failed(self, *, replied: bool) -> None: ...
+    async def failed(self, *, refused: bool) -> None:
+        """`refused`: the server said no before it did anything."""
 
 
 OnRetry = Callable[[str, float | None], None]
@@ -59,6 +62,10 @@ stamina.instrumentation.set_on_retry_hooks([])
 
 class Unreachable(BitnetError):
     """No answer from the address at all."""
+
+
+class Late(Unreachable):
+    """No answer in its time, several times."""
 
 
 class StreamCut(Exception):
@@ -85,6 +92,14 @@ class _Again(Exception):
     @property
     def limited(self) -> bool:
         return self.reply is not None and self.reply.code == 429
+
+    @property
+    def refused(self) -> bool:
+        return self.reply is not None and self.reply.refused
+
+
+class _Late(_Again):
+    """Nothing came in time."""
 
 
 class JsonClient:
@@ -140,7 +155,7 @@ class JsonClient:
         so, a body that is no JSON, and a broken transport.
 
         Returns the last reply, of whatever status; `watch` is told of each sending; an attempt takes `seconds` at
-        most. Unreachable when no attempt got a reply.
+        most, where that is given. Unreachable when no attempt got a reply.
         """
         return await self._tried(lambda: self._once("POST", path, payload, seconds), attempts, watch)
 
@@ -169,15 +184,16 @@ class JsonClient:
         return await self._tried(once, attempts, watch)
 
     async def _tried(self, once: Callable[[], Awaitable[_T]], attempts: int, watch: Watch | None) -> _T | Reply:
-        failures = refusals = 0
+        failures = refusals = late = 0
 
         def backoff(error: Exception) -> bool | dt.timedelta:
-            nonlocal failures, refusals
+            nonlocal failures, refusals, late
             if not isinstance(error, _Again):
                 return False
             refusals += error.limited
             failures += not error.limited
-            more = failures < attempts and refusals < (_REFUSALS if attempts > 2 else attempts)
+            late += isinstance(error, _Late)
+            more = failures < attempts and refusals < _REFUSALS and late < _LATE
             if more and self._on_retry is not None:
                 self._on_retry(error.reason, error.wait)
             if not more:
@@ -204,7 +220,7 @@ class JsonClient:
                             found = await once()
                         except _Again as again:
                             if watch is not None:
-                                await watch.failed(replied=again.reply is not None)
+                                await watch.failed(refused=again.refused)
                             if again.limited:
                                 self.pace.refused(turn, max(again.wait or 0.0, _LEAST_REST))
                             elif again.wait is not None:
@@ -215,17 +231,21 @@ class JsonClient:
         except _Again as failure:
             if failure.reply is not None:
                 return failure.reply
-            raise Unreachable(
+            kind = Late if isinstance(failure, _Late) else Unreachable
+            raise kind(
                 f"{self.base_url} can't be reached ({failure.reason}); "
                 "check the address, the network and that the server runs."
             ) from None
         raise AssertionError("stamina ends with a result or the last error")
 
     async def _once(self, method: str, path: str, payload: Mapping[str, Any] | None, seconds: float | None) -> Reply:
-        whole = min(seconds or self._whole_seconds, self._whole_seconds)
-        with self._explained(whole):
+        whole = self._whole_seconds if seconds is None else seconds
+        # An answer in one piece comes when all of it is made.
+        read = self._read_seconds if seconds is None else max(seconds, self._read_seconds)
+        limits = httpx.Timeout(read, connect=CONNECT_SECONDS, pool=None)
+        with self._explained(whole, read):
             async with asyncio.timeout(whole):
-                response = await self._client.request(method, self.base_url + path, json=payload)
+                response = await self._client.request(method, self.base_url + path, json=payload, timeout=limits)
                 return self._judged(await _reply(response))
 
     async def _once_streamed(
@@ -233,7 +253,7 @@ class JsonClient:
     ) -> Reply | None:
         begun = False
         try:
-            with self._explained(self._whole_seconds):
+            with self._explained(self._whole_seconds, self._read_seconds):
                 async with (
                     asyncio.timeout(self._whole_seconds),
                     self._client.stream("POST", self.base_url + path, json=payload) as response,
@@ -256,13 +276,15 @@ class JsonClient:
             raise
 
     @contextlib.contextmanager
-    def _explained(self, whole_seconds: float) -> Iterator[None]:
+    def _explained(self, whole_seconds: float, read_seconds: float) -> Iterator[None]:
         try:
             yield
         except TimeoutError as error:
-            raise _Again(None, f"no whole answer within {whole_seconds:.0f} s", None) from error
+            raise _Late(None, f"no whole answer within {whole_seconds:.0f} s", None) from error
+        except httpx.ReadTimeout as error:
+            raise _Late(None, f"no answer within {read_seconds:.0f} s", None) from error
         except httpx.TransportError as error:
-            raise _Again(None, self._plain(error), None) from error
+            raise _Again(None, _plain(error), None) from error
         except httpx.DecodingError as error:
             raise _Again(None, "the answer can't be unpacked", None) from error
 
@@ -282,14 +304,13 @@ class JsonClient:
                 if wait is not None:
                     self.pace.pause(min(wait, _LONGEST_WAIT))
 
-    def _plain(self, error: httpx.TransportError) -> str:
-        if isinstance(error, httpx.ConnectTimeout):
-            return f"no connection within {CONNECT_SECONDS:.0f} s"
-        if isinstance(error, httpx.ReadTimeout):
-            return f"no answer within {self._read_seconds:.0f} s"
-        if isinstance(error, httpx.ConnectError):
-            return "connection refused" if "refused" in str(error).lower() else "no connection"
-        return "the connection broke"
+
+def _plain(error: httpx.TransportError) -> str:
+    if isinstance(error, httpx.ConnectTimeout):
+        return f"no connection within {CONNECT_SECONDS:.0f} s"
+    if isinstance(error, httpx.ConnectError):
+        return "connection refused" if "refused" in str(error).lower() else "no connection"
+    return "the connection broke"
 
 
 def _host(base_url: str) -> str:
@@ -352,6 +373,7 @@ def _until(text: str) -> float | None:
     else:
         with contextlib.suppress(ValueError):
             found = float(text)
+            found = found / 1000 if found > _EPOCH_MS else found
             found = found - dt.datetime.now(dt.UTC).timestamp() if found > _EPOCH else found
     if found is None:
         for parse in (dt.datetime.fromisoformat, email.utils.parsedate_to_datetime):

@@ -58,6 +58,10 @@ class QuotaSpent(BitnetError):
     """Waiting does not help; money or a higher limit does. What is there stays."""
 
 
+class Failing(BitnetError):
+    """The server fails, time after time; later it may not."""
+
+
 class KeyRefused(BitnetError):
     """The server does not take the key."""
 
@@ -115,9 +119,9 @@ class Asked:
                 f"correct {self._address} (it usually ends in /v1)."
             )
         if code == 429:
-            return BitnetError(f"{name} refuses more requests ({told}); wait a while, then start again.")
+            return Failing(f"{name} refuses more requests ({told}); wait a while, then start again.")
         if code >= 500:
-            return BitnetError(f"{name} at {self.base_url} keeps failing ({told}); start again later.")
+            return Failing(f"{name} at {self.base_url} keeps failing ({told}); start again later.")
         whose = "teacher's" if self.own else "provider's"
         fix = "it is the network's or the provider's rule" if about_the_prompt else f"correct the {whose} settings"
         return PromptRefused(f"{name} at {self.base_url} refuses the request ({told}); {fix}.", reply.body)

@@ -9,7 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
-_SPENT_SIGNS = ("insufficient balance", "credit balance is too low", "insufficient credits", "spending limit")
+_SPENT_SIGNS = (
+    *("insufficient balance", "credit balance is too low", "insufficient credits", "spending limit", "spending cap"),
+    *("credits are depleted", "specified api usage limits", "key limit exceeded", "free-models-per-day"),
+    *("requests per day", "tokens per day"),
+)
 _CODES = {
     "overloaded_error": 529,
     "rate_limit_error": 429,
@@ -23,6 +27,8 @@ _CODES = {
 }
 """What an error is called where it comes without a number: Anthropic's names, OpenAI's and what imitates them."""
 _RETRIED = frozenset({408, 409, 429})
+_CLOSED = frozenset({503, 529})
+"""Servers that let nothing in."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,11 @@ class Reply:
         if self.quota_spent:
             return False
         return self.code in _RETRIED or self.code >= 500 or (self.status == 200 and self.payload is None)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the server said no before it did anything; a gateway may fail after an answer was billed."""
+        return (400 <= self.status < 500 and self.status != 408) or self.status in _CLOSED
 
     @property
     def quota_spent(self) -> bool:

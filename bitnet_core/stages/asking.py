@@ -4,13 +4,22 @@ Between the collection (which requests there are) and the journal (what was answ
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.budget import Budget, LimitReached
-from bitnet_core.providers.chat import ChatRequest, ChatResult, ContextExceeded, PromptRefused
+from bitnet_core.providers.chat import (
+    ChatRequest,
+    ChatResult,
+    ContextExceeded,
+    Failing,
+    PromptRefused,
+    Unreachable,
+)
+from bitnet_core.providers.http import ATTEMPTS
 from bitnet_core.providers.replies import BadReply
 from bitnet_core.providers.teacher import Teacher
 from bitnet_core.stages.collection import Request, Sampling
@@ -23,9 +32,18 @@ _TRIES = 2
 """An answer that a gateway may have spoilt is asked for once more."""
 _REFUSED_IN_A_ROW = 5
 """One prompt that is not taken is that prompt's matter; so many without an answer between are the teacher's."""
+_OUTAGE_SECONDS = 900.0
+"""So long a teacher that answers nobody is waited for."""
+_PAUSE_SECONDS = 10.0
 _PROBE_KEY = "probe"
 
 OnAnswer = Callable[[Request, Entry, ChatResult | None], Awaitable[None]]
+Mask = Callable[[bytes], tuple[bytes, bool]]
+"""Masks keys in a body, and says whether there were any."""
+
+
+class Closed(Exception):
+    """Nothing more is sent."""
 
 
 @dataclass
@@ -34,6 +52,12 @@ class Ledger:
 
     journal: Journal
     budget: Budget
+    mask: Mask = lambda body: (body, False)
+    closed: bool = False
+    under_way: "set[Sending]" = field(default_factory=set)
+    """Those that the server is at work on, or whose answer is being kept."""
+    masked: int = 0
+    """Answers in which the server had put a key."""
 
     def watch(self, request: ChatRequest, key: str = _PROBE_KEY) -> "Sending":
         return Sending(self, key, self.budget.worst(request.messages, request.max_tokens))
@@ -49,13 +73,17 @@ class Sending:
         self._open: int | None = None
 
     async def sent(self) -> None:
-        """Raises LimitReached instead of letting anything be sent that might pass a limit."""
+        """Raises LimitReached instead of letting anything be sent that might pass a limit, Closed at the end."""
+        if self._ledger.closed:
+            raise Closed
         self._ledger.budget.set_aside(self._worst)
+        self._ledger.under_way.add(self)
         self._open = await asyncio.to_thread(self._ledger.journal.sending, self._key, self._worst)
 
-    async def failed(self, *, replied: bool) -> None:
-        """A server that says no charges nothing; one that was not heard from may have."""
-        await self._close("failed", Charge(0, 0) if replied else None)
+    async def failed(self, *, refused: bool) -> None:
+        """What was refused costs nothing; what else failed may have been made, and be billed."""
+        await self._close("failed", Charge(0, 0) if refused else None)
+        self.done()
 
     async def answered(self, result: ChatResult | None) -> None:
         """There was an answer, but none to keep; without one its worst case stays."""
@@ -65,9 +93,15 @@ class Sending:
         """Put the answer and its cost into the journal, together."""
         charge = self._actual(result)
         number, self._open = self._open, None
-        await asyncio.to_thread(self._ledger.journal.put, self._key, entry, number, charge)
+        body, masked = self._ledger.mask(entry.body)
+        self._ledger.masked += masked
+        await asyncio.to_thread(self._ledger.journal.put, self._key, Entry(entry.status, body), number, charge)
         if number is not None and charge is not None:
             self._ledger.budget.settle(self._worst, charge)
+
+    def done(self) -> None:
+        """Nothing of it is under way any more."""
+        self._ledger.under_way.discard(self)
 
     async def _close(self, state: str, charge: Charge | None) -> None:
         number, self._open = self._open, None
@@ -96,15 +130,17 @@ class Asking:
     statuses: Counter[str] = field(default_factory=Counter)
     _refused: int = 0
     """Prompts that were not taken since the last answer."""
+    _answers: int = 0
+    _answered_at: float = 0.0
     _failure: BaseException | None = None
-    _ending: bool = False
 
     async def run(self, requests: Iterator[Request], parallel: int, check: Callable[[], None]) -> None:
         """Ask for all, `parallel` at most at once.
 
-        Ends early at a limit (see `limit`), at what stops every request, and when `check` raises. Answers under way
-        are waited for: they are paid for.
+        Ends early at a limit (see `limit`), at what stops every request, and when `check` raises. Nothing is sent
+        from then on; answers under way are waited for: they are paid for.
         """
+        self._answered_at = time.monotonic()
         workers = [asyncio.create_task(self._work(requests)) for _ in range(parallel)]
         try:
             while any(not worker.done() for worker in workers):
@@ -113,60 +149,86 @@ class Asking:
                     break
                 await asyncio.wait(workers, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            self._ending = True
-            await asyncio.wait(workers, timeout=_DRAIN_SECONDS)
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            self.ledger.closed = True
+            await self._drain(workers)
         if self._failure is not None:
             raise self._failure
+
+    async def _drain(self, workers: list[asyncio.Task[None]]) -> None:
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while self.ledger.under_way and time.monotonic() < deadline and any(not worker.done() for worker in workers):
+            await asyncio.wait(workers, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
     async def _work(self, requests: Iterator[Request]) -> None:
         try:
             for request in requests:
                 await self._one(request)
-                if self._ending or self.limit is not None or self._failure is not None:
+                if self.ledger.closed:
                     return
+        except Closed:
+            return
         except LimitReached as reached:
             self.limit = self.limit or reached
+            self.ledger.closed = True
         except Exception as error:  # noqa: BLE001 - it is raised again by `run`, after the others' answers are kept
             self._failure = self._failure or error
+            self.ledger.closed = True
 
     async def _one(self, request: Request) -> None:
         """One answer into the journal; what can't be used goes there with its reason."""
-        wanted = self.sampling.request(request)
-        entry = Entry("", b"")
-        result: ChatResult | None = None
-        refusal: PromptRefused | None = None
-        for _ in range(_TRIES):
-            sending = self.ledger.watch(wanted, request.key)
-            try:
-                result = await self.teacher.chat(wanted, watch=sending)
-            except PromptRefused as error:
-                entry, refusal = Entry(error.status, error.body), error
-                await sending.failed(replied=True)
-                break
-            except BadReply as error:
-                entry = Entry(error.reason, error.body)
-                await sending.answered(None)
-                if error.passing:
-                    continue
-                break
-            except BitnetError:
-                await sending.failed(replied=True)
-                raise
-            if result.steps is not None:
-                entry = Entry("ok", result.body)
-            else:
-                entry = Entry("no_logprobs", result.body)
-                await sending.answered(result)
-            break
-        await sending.keep(entry, result)
-        self.statuses[entry.status] += 1
-        await self.on_answer(request, entry, result if entry.status == "ok" else None)
+        sending = self.ledger.watch(self.sampling.request(request), request.key)
+        try:
+            entry, result, refusal = await self._asked(request, sending)
+            await self._kept(request, sending, entry, result)
+        finally:
+            sending.done()
         if refusal is None:
             self._refused = 0
         elif not isinstance(refusal, ContextExceeded):  # whose fault that is, is no question
             self._refused += 1
             if self._refused >= _REFUSED_IN_A_ROW:
                 raise refusal
+
+    async def _asked(
+        self, request: Request, sending: Sending
+    ) -> tuple[Entry, ChatResult | None, PromptRefused | None]:
+        """What came of asking, as often as that is worth it."""
+        wanted, tries, attempts = self.sampling.request(request), 0, ATTEMPTS
+        failed_after: int | None = None
+        while True:
+            try:
+                result = await self.teacher.chat(wanted, watch=sending, attempts=attempts)
+            except PromptRefused as error:
+                await sending.failed(refused=True)
+                return Entry(error.status, error.body), None, error
+            except BadReply as error:
+                await sending.answered(None)
+                tries += 1
+                if not error.passing or tries >= _TRIES:
+                    return Entry(error.reason, error.body), None, None
+            except (Failing, Unreachable) as error:
+                await sending.failed(refused=False)
+                if failed_after is not None and self._answers > failed_after:
+                    return Entry("no_answer", b""), None, None  # others were answered meanwhile: it is this request
+                failed_after = self._answers
+                if time.monotonic() - self._answered_at > _OUTAGE_SECONDS:
+                    raise
+                attempts = 1
+                await asyncio.sleep(_PAUSE_SECONDS)
+                if self.ledger.closed:
+                    raise Closed from error
+            except BitnetError:
+                await sending.failed(refused=True)
+                raise
+            else:
+                self._answers += 1
+                self._answered_at = time.monotonic()
+                return Entry("ok" if result.steps is not None else "no_logprobs", result.body), result, None
+
+    async def _kept(self, request: Request, sending: Sending, entry: Entry, result: ChatResult | None) -> None:
+        await sending.keep(entry, result)
+        self.statuses[entry.status] += 1
+        await self.on_answer(request, entry, result if entry.status == "ok" else None)

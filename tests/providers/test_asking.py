@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.providers.budget import Budget, Limits
-from bitnet_core.providers.chat import ChatRequest
+from bitnet_core.providers.chat import ChatRequest, QuotaSpent
+from bitnet_core.providers.openai_chat import OpenAIChat
 from bitnet_core.providers.replies import parse_chat
-from bitnet_core.stages import collect
+from bitnet_core.providers.table import PROVIDERS
+from bitnet_core.secrets import Redactor
+from bitnet_core.stages import asking, collect
 from bitnet_core.stages.asking import Ledger
 from bitnet_core.stages.context import StageContext
 from bitnet_core.traces.journal import Entry, Journal, Spent
@@ -30,7 +34,7 @@ def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
     return teacher_tokenizer
 
 
-def context(root: Path, server: ChatServer) -> StageContext:
+def context(root: Path, server: ChatServer, **more: str) -> StageContext:
     values = {
         "KD_NUM_PROMPTS": "12",
         "KD_MAX_TOKENS_PER_PROMPT": "16",
@@ -40,7 +44,7 @@ def context(root: Path, server: ChatServer) -> StageContext:
         "TEACHER_MODEL": "m",
         "TEACHER_BASE_URL": server.base_url,
     }
-    return StageContext.for_tests(root, stage="collect", values=values)
+    return StageContext.for_tests(root, stage="collect", values=values | more)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +139,155 @@ def test_a_text_with_half_a_surrogate_pair_is_rejected_and_kept(tmp_path: Path, 
         summary = collect.run(context(tmp_path, server))
         assert len(server.asked) == 12 + PROBES
     assert (summary["sequences"], summary["rejected"]) == (11, {"malformed_text": 1})
+
+
+# -- what failed, and what it may have cost --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "charged"),
+    [(429, False), (503, False), (400, False), (500, True), (502, True), (504, True), (408, True)],
+)
+async def test_only_what_was_refused_before_anything_was_done_costs_nothing(
+    tmp_path: Path, status: int, charged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway may give up on an answer that was made, and is billed."""
+    monkeypatch.setattr("bitnet_core.providers.http._REFUSALS", 2)
+    budget = Budget(Limits(tokens=100_000), None, Spent(0, 0, 0.0))
+    provider = PROVIDERS["vllm"]
+    with (
+        Journal(tmp_path / "journal.sqlite") as journal,
+        ChatServer(lambda *_: Canned({"error": {"message": "no"}}, status)) as server,
+    ):
+        sending = Ledger(journal, budget).watch(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0))
+        async with OpenAIChat(provider, server.base_url, "m", None, first_wait=0.01) as chat:
+            with pytest.raises(BitnetError):
+                async with asyncio.timeout(20):
+                    await chat.chat(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0), attempts=1,
+                                    watch=sending)  # fmt: skip
+        await sending.failed(refused=True)  # as asking does for what was not tried again
+        billed = len(server.asked)
+        assert (budget.tokens > 100) == charged
+        assert journal.spent().tokens == budget.tokens
+    assert billed >= 1
+
+
+def test_an_answer_in_which_the_server_put_a_key_is_kept_without_it(tmp_path: Path) -> None:
+    key = "sk-canary-0123456789"
+    body = json.dumps({"choices": [], "debug": {"authorization": f"Bearer {key}"}}).encode()
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        ledger = Ledger(journal, Budget(Limits(), None, Spent(0, 0, 0.0)), Redactor([key]).bytes)
+        sending = ledger.watch(ChatRequest([{"role": "user", "content": "Hi"}], 9, 1.0, 1.0), "one")
+        asyncio.run(sending.sent())
+        asyncio.run(sending.keep(Entry("ok", body), None))
+        kept = journal.get("one")
+        assert kept is not None
+        assert key.encode() not in kept.body
+        assert json.loads(kept.body)["debug"]["authorization"].startswith("Bearer ")
+        asyncio.run(ledger.watch(ChatRequest([], 9, 1.0, 1.0), "two").keep(Entry("ok", b"{}"), None))
+    assert ledger.masked == 1
+
+
+# -- the end ---------------------------------------------------------------------------------------------
+
+
+def test_when_the_quota_is_spent_nothing_more_is_sent(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    """Those that wait for their turn do not get it any more."""
+    spent = Canned({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}, 429)
+    refused: list[int] = []
+
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        if number < 20:
+            return None
+        refused.append(number)
+        time.sleep(0.05)
+        return spent
+
+    with ChatServer(FakeTeacher(tokenizer, twist, seconds=0.01)) as server, pytest.raises(QuotaSpent):
+        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="400", KD_CONCURRENCY="32"))
+    assert 1 <= len(refused) < 32  # every worker would send one more
+
+
+def test_a_stop_sends_nothing_more_and_waits_for_what_is_under_way(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    stopped: list[float] = []
+    began: list[float] = []
+
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> None:
+        if number >= PROBES:
+            began.append(time.monotonic())
+            time.sleep(0.4)
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        ctx = context(tmp_path, server, KD_CONCURRENCY="3")
+
+        def stop() -> None:
+            if len(began) >= 6 and not stopped:
+                stopped.append(time.monotonic())
+                raise Stopped("stopped by the test")
+
+        ctx.check_stop = stop  # type: ignore[method-assign]
+        with pytest.raises(Stopped):
+            collect.run(ctx)
+    assert max(began) <= stopped[0]
+    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+        assert journal.lost() == 0
+        assert journal._db.execute("select count(*) from answers where status = 'ok'").fetchone()[0] == len(began)
+
+
+# -- outages ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(asking, "ATTEMPTS", 1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_outage_is_outlasted(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    down = range(PROBES + 4, PROBES + 16)
+
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        return Canned({"error": {"message": "down"}}, 502) if number in down else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        summary = collect.run(context(tmp_path, server, KD_CONCURRENCY="2"))
+        assert len(server.asked) == PROBES + 12 + len(down)
+    assert (summary["sequences"], summary["rejected"]) == (12, {})
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_that_has_no_end_ends_the_stage_and_what_is_there_stays(
+    tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_OUTAGE_SECONDS", 0.1)
+
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        return Canned({"error": {"message": "down"}}, 502) if number >= PROBES + 5 else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="keeps failing"):
+        collect.run(context(tmp_path, server))
+    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+        assert journal._db.execute("select count(*) from answers where status = 'ok'").fetchone()[0] == 5
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_prompt_that_always_fails_while_others_do_not_is_passed_over(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    cursed: list[str] = []
+
+    def twist(number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        prompt = asked.body["messages"][-1]["content"]
+        if number == PROBES + 3:
+            cursed.append(prompt)
+        if prompt in cursed:
+            time.sleep(0.1)
+            return Canned({"error": {"message": "this one breaks me"}}, 500)
+        return None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        summary = collect.run(context(tmp_path, server, KD_CONCURRENCY="2"))
+    assert (summary["sequences"], summary["rejected"]) == (11, {"no_answer": 1})

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bitnet_core.providers.http import JsonClient, StreamCut, Unreachable
+from bitnet_core.providers.http import JsonClient, Late, StreamCut, Unreachable, _until
 from bitnet_core.providers.pace import Pace
 from bitnet_core.providers.reply import Reply
 
@@ -156,8 +156,8 @@ async def test_a_cancelled_request_ends_at_once_and_frees_its_place() -> None:
         (
             b"anthropic-ratelimit-requests-remaining: 0\r\n"
             b"anthropic-ratelimit-requests-reset: 2099-01-01T00:00:00Z\r\n",
-            299,
-            301,
+            3599,
+            3601,
         ),
     ],
 )
@@ -171,3 +171,68 @@ async def test_a_server_that_has_counted_down_to_nothing_is_left_alone(
     async with serving(counted) as url, client(url) as http:
         await http.post("/x", {})
         assert least <= http.pace.paused_seconds <= most
+
+
+async def test_what_does_not_come_in_time_is_asked_for_a_few_times_only() -> None:
+    """Each may have been made, and be paid for."""
+    asked: list[bytes] = []
+
+    async def late(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        asked.append(b"")
+        await asyncio.sleep(30)
+
+    async with serving(late) as url, client(url) as http:
+        with pytest.raises(Late, match="no answer within 0 s"):
+            await http.post("/x", {}, attempts=6)
+    assert len(asked) == 3
+
+
+async def test_an_answer_in_one_piece_is_given_the_time_that_it_takes() -> None:
+    async def slow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1.0)  # longer than a chunk and than the whole may take otherwise
+        writer.write(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    async with serving(slow) as url, client(url) as http:
+        assert (await http.post("/x", {}, attempts=1, seconds=20)).payload == {}
+
+
+async def test_a_limiter_is_waited_for_however_few_attempts_a_failure_would_get() -> None:
+    """As the probe asks: a rate limit is no failure."""
+    refusals = iter([b"HTTP/1.1 429 No\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"] * 5)
+
+    async def limited(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(next(refusals, HEAD + b"Content-Length: 2\r\n\r\n{}"))
+        await writer.drain()
+
+    async with serving(limited) as url, client(url) as http:
+        assert (await http.post("/x", {}, attempts=2)).payload == {}
+
+
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_a_moment_in_unix_time_may_be_in_milliseconds(unit: int) -> None:
+    wait = _until(str(int((time.time() + 90) * unit)))
+    assert wait is not None
+    assert 85 < wait < 95
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (429, {"message": "Rate limit exceeded: free-models-per-day. Add 10 credits"}),
+        (403, {"message": "Key limit exceeded (total limit)"}),
+        (429, {"message": "Rate limit reached for gpt-4o on requests per day (RPD): Limit 200"}),
+        (429, {"message": "Your prepayment credits are depleted."}),
+        (429, {"message": "Your project has exceeded its monthly spending cap."}),
+        (400, {"message": "You have reached your specified API usage limits. You will regain access on 2026-12-01"}),
+        (429, {"code": "insufficient_quota"}),
+        (402, {}),
+    ],
+)
+def test_a_spent_quota_is_told_from_a_rate_limit(status: int, error: dict[str, str]) -> None:
+    reply = Reply(status, b"", {"error": error})
+    assert reply.quota_spent
+    assert not reply.passing
+    assert not Reply(
+        429, b"", {"error": {"message": "Rate limit reached on requests per min (RPM): Limit 3"}}
+    ).quota_spent
