@@ -3,7 +3,8 @@
 Every answer goes into `data/journal.sqlite` before anything else is done with it; the Parquet shards are
 made from there, and can be made again. When the teacher, the sampling or the prompts changed, a trace set
 that the new one would not contain is moved to `data/superseded/`, and the journal keeps the answers of
-both: going back costs nothing. Memory does not grow with the number of prompts: requests are walked, never listed.
+both: going back costs nothing. Requests are walked, never listed: memory grows by some 50 bytes a prompt, which is
+what it takes to know a repeated one.
 """
 
 import asyncio

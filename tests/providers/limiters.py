@@ -1,8 +1,14 @@
-"""Servers that limit, in virtual time, and a sender who knows their limits: what any other is measured by."""
+"""Servers that limit, in virtual time, and a sender who knows their limits: what any other is measured by.
+
+`python -m tests.providers.limiters [N]` prints how the pace fares behind N of them, drawn at random.
+"""
 
 import asyncio
 import contextlib
+import math
 import random
+import statistics
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -144,3 +150,42 @@ def outcome(requests: int, workers: int = 32, **limits: float | None) -> Outcome
     limiter = Limiter(**limits)  # type: ignore[arg-type]
     took, pace = run(learning())
     return Outcome(took / run(knowing()), limiter.refused / requests, took, pace)
+
+
+def enough(rate: float, burst: int = 0) -> int:
+    """Requests for 40 s of work after the burst, and no fewer than 60."""
+    return int(max(60, 40 * rate)) + burst
+
+
+def main(count: int) -> None:
+    draw = random.Random(5)
+    found = []
+    for seed in range(count):
+        rate = math.exp(draw.uniform(math.log(0.2), math.log(50)))
+        seconds = math.exp(draw.uniform(math.log(0.05), math.log(5)))
+        most = draw.choice([10**9, draw.randint(1, 30)])
+        burst = draw.choice([0, draw.randint(0, 60)])
+        failing, retry_after = draw.choice([0, draw.uniform(0, 0.3)]), draw.choice([None, draw.uniform(0.1, 2)])
+        found.append(
+            outcome(
+                enough(min(rate, most / seconds), burst),
+                rate=rate,
+                burst=burst,
+                most=most,
+                seconds=seconds,
+                failing=failing,
+                retry_after=retry_after,
+                seed=seed,
+            )
+        )
+    ratios, refusals = sorted(one.ratio for one in found), sorted(one.refusals for one in found)
+    within = sum(ratio <= 1.3 for ratio in ratios) / count
+    sys.stdout.write(
+        f"{count} limiters: {statistics.median(ratios):.2f} times the time of one who knows the limits (median), "
+        f"within 1.3 for {within:.1%}, {ratios[-1]:.2f} at worst\n"
+        f"refusals an answer: {statistics.median(refusals):.2f} (median), {refusals[-1]:.2f} at worst\n"
+    )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300)

@@ -12,16 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitnet_core.providers.pace import Pace
-from tests.providers.limiters import outcome
+from tests.providers.limiters import enough, outcome
 from tests.providers.virtual_time import run
 
 RATES = (0.2, 0.5, 1.0, 2.0, 4.0, 10.0, 50.0)
 LATENCIES = (0.05, 0.5, 2.0, 5.0)
 FAILING = (0.0, 0.1, 0.3)
-
-
-def enough(rate: float, burst: int = 0) -> int:
-    return int(max(60, 40 * rate)) + burst
 
 
 @pytest.mark.parametrize("retry_after", [None, 1.0])
