@@ -418,9 +418,8 @@ def _columns() -> int | None:
 
 
 def _prompts(arguments: argparse.Namespace) -> int:
-    from bitnet_core import files
     from bitnet_core.console import render_table
-    from bitnet_core.prompt_templates import generate, load_topics
+    from bitnet_core.prompt_templates import lines, load_topics, write
 
     topics = load_topics(arguments.templates, [name.strip() for name in arguments.topics.split(",") if name.strip()])
     if arguments.list:
@@ -434,14 +433,10 @@ def _prompts(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.count is None or arguments.count < 1:
         raise UsageError("bitnet prompts needs --count N, 1 or more; --list shows the topics.")
-    lines = (
-        json.dumps(prompt, ensure_ascii=False) + "\n" for prompt in generate(topics, arguments.count, arguments.seed)
-    )
     if arguments.out is None:
-        sys.stdout.writelines(lines)
+        sys.stdout.writelines(lines(topics, arguments.count, arguments.seed))
         return 0
-    with files.atomic_path(arguments.out) as temp, temp.open("w", encoding="utf-8") as out:
-        out.writelines(lines)
+    write(arguments.out, topics, arguments.count, arguments.seed)
     fields = {"path": str(arguments.out), "prompts": arguments.count, "seed": arguments.seed}
     _answer(
         arguments, fields, f"{arguments.count} prompts are in {arguments.out}; collect them with KD_PROMPTS_FILE."

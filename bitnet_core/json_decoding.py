@@ -7,8 +7,11 @@ import orjson
 
 
 def decode(body: bytes | str) -> Any:
-    """The value; ValueError for what is no JSON."""
+    """The value; ValueError for what is no JSON, and for what is nested deeper than anything sensible."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        return json.loads(body)
+        try:
+            return json.loads(body)
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error

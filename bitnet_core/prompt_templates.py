@@ -6,10 +6,12 @@ numbers are shuffled by a small cipher. Knows no teacher and no command line.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import random
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.resources import asset
 from bitnet_core.traces.seen import DIGEST_BYTES, Seen
@@ -25,6 +28,10 @@ _SLOT = re.compile(r"\$\{([^}]*)\}")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _ROUNDS = 4
 _WIDEST = 10**9
+_NAMES = (".jsonl", ".ndjson")
+_MOST = 5_000_000
+"""Prompts in one go: what tells repeats takes 200 MB for so many."""
+_SAMPLE = 200
 _RANGE: dict[str, Any] = {"from": None, "to": None, "step": 1}
 
 Values = Sequence[str] | range
@@ -101,6 +108,37 @@ def generate(topics: Sequence[Topic], count: int, seed: int) -> Iterator[dict[st
         # Two fillings may read the same ("a" + "bc", "ab" + "c").
         if seen.add(hashlib.sha256(json.dumps(prompt).encode()).digest()[:DIGEST_BYTES]):
             yield prompt
+
+
+def lines(topics: Sequence[Topic], count: int, seed: int) -> Iterator[str]:
+    """As `generate`, each as a line of JSON."""
+    if count > _MOST:
+        raise BitnetError(f"{count} prompts are too many for one go; ask for {_MOST} or fewer, with several seeds.")
+    return (json.dumps(prompt, ensure_ascii=False) + "\n" for prompt in generate(topics, count, seed))
+
+
+def write(path: Path, topics: Sequence[Topic], count: int, seed: int) -> None:
+    """Write a prompts file, whole or not at all. BitnetError names what is wrong with the path, or what it lacks."""
+    if not path.name.lower().endswith(_NAMES):
+        raise BitnetError(
+            f"{path} would hold JSON lines, but its name says otherwise to whoever reads it; "
+            f"name it {path.with_suffix(_NAMES[0]).name}."
+        )
+    made = lines(topics, count, seed)
+    sample = list(itertools.islice(made, _SAMPLE))
+    wanted = sum(len(line.encode()) for line in sample) * count // max(1, len(sample))
+    there = next(folder for folder in path.absolute().parents if folder.exists())
+    free = shutil.disk_usage(there).free
+    if wanted > free:
+        raise BitnetError(
+            f"{count} prompts take about {wanted / 1e9:.1f} GB, and {there} has {free / 1e9:.1f} GB free; ask for "
+            "fewer, or name another place."
+        )
+    try:
+        with files.atomic_path(path) as temp, temp.open("w", encoding="utf-8") as out:
+            out.writelines(itertools.chain(sample, made))
+    except OSError as error:
+        raise BitnetError(f"{path} can't be written ({error.strerror or error}); name another place.") from error
 
 
 def _too_many(count: int, possible: int) -> BitnetError:

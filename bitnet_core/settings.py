@@ -190,6 +190,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _path("KD_PROMPTS_FILE", "", "Prompts (text, JSON lines or Parquet); empty = the packaged ones."),
         _int("KD_NUM_PROMPTS", "100", "How many prompts to collect from.", 1, 1 << 30),
         _int("KD_CONCURRENCY", "", "Most requests under way at once; empty = 4 embedded, 8 hf, 32 else.", 1, 1024),
+        _int("KD_MAX_ATTEMPTS", "2", "Runs that ask for an answer before it is given up.", 1, 1000),
         _int("KD_SHARD_SEQUENCES", "256", "Sequences in one shard.", 1, 1 << 20),
         _int("KD_MAX_TOKENS_TOTAL", "", "Tokens, prompts included, that collecting may use in all.", 1, 1 << 50),
         _int("KD_MAX_REQUESTS", "", "Requests that collecting may send in all.", 1, 1 << 40),

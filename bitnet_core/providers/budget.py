@@ -1,11 +1,16 @@
 """Limits on what collecting may spend. The worst case is set aside before a request is sent, so none is ever passed.
 
+A server counts more than what it is sent: its chat template, and often a preface of its own. What it counted beyond
+the worst case is added to every later one (`beyond`, which who uses this keeps for later runs), so the first request,
+the probe's, sent alone, teaches it. What is assumed is that the very first request fits into the limit, and that no
+later one exceeds its own worst case by more than the largest before it did.
+
 Knows no HTTP and no files: who uses it keeps the charges where a kill can't lose them (the journal does).
 """
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.prices import Price
@@ -13,6 +18,8 @@ from bitnet_core.traces.journal import Charge, Spent
 
 _TOKENS_A_MESSAGE = 32
 """More than any chat template puts around a message."""
+_TOKENS_A_REQUEST = 128
+"""Twice what the longest known preface of a server takes (gpt-oss: some 65 tokens before a prompt of one)."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class LimitReached(BitnetError):
 class Budget:
     """Safe for several threads. Amounts set aside count as spent until they are settled."""
 
-    def __init__(self, limits: Limits, price: Price | None, spent: Spent) -> None:
+    def __init__(self, limits: Limits, price: Price | None, spent: Spent, beyond: tuple[int, int] = (0, 0)) -> None:
         if limits.usd is not None and price is None:
             raise BitnetError(
                 "KD_MAX_USD is set, but the price file has no price for this model; add it to a file named in "
@@ -51,11 +58,15 @@ class Budget:
         self.requests = spent.requests
         self.tokens = spent.tokens
         self.usd = spent.usd
+        self.beyond = beyond
+        """The most tokens, of prompt and completion, that the server counted beyond a worst case."""
 
     def worst(self, messages: Sequence[Mapping[str, str]], max_tokens: int) -> Charge:
-        """More than this a request can't cost: a token is at least a byte."""
+        """More than this a request can't cost, as far as is known: a token is at least a byte."""
         prompt = sum(len(message["content"].encode()) + _TOKENS_A_MESSAGE for message in messages)
-        return self._charge(prompt, max_tokens)
+        more_prompt, more_completion = beyond = self.beyond
+        charge = self._charge(prompt + _TOKENS_A_REQUEST + more_prompt, max_tokens + more_completion)
+        return replace(charge, beyond=beyond)
 
     def actual(self, prompt_tokens: int, completion_tokens: int) -> Charge:
         return self._charge(prompt_tokens, completion_tokens)
@@ -71,8 +82,12 @@ class Budget:
             self.usd += worst.usd
 
     def settle(self, worst: Charge, actual: Charge) -> None:
-        """Replace what was set aside by what it was."""
+        """Replace what was set aside by what it was; where that is more, later ones set as much more aside."""
         with self._lock:
+            self.beyond = (
+                max(self.beyond[0], worst.beyond[0] + actual.prompt_tokens - worst.prompt_tokens),
+                max(self.beyond[1], worst.beyond[1] + actual.completion_tokens - worst.completion_tokens),
+            )
             self.tokens += actual.tokens - worst.tokens
             self.usd += actual.usd - worst.usd
 

@@ -58,7 +58,8 @@ def probe(settings: Settings, name: str, model: str, secrets: Secrets, notice: N
     """The report on one model of a provider; see `examine`. Without a model it ends at the list of models, and
     without what is needed to ask at all (a key, an address) with the problem alone."""
     identity = identify_as(settings, name, model, need_model=False)
-    price = price_of(identity.provider, identity.model, settings.maybe_path("KD_PRICES_FILE"))
+    prices = settings.maybe_path("KD_PRICES_FILE")
+    price = price_of(identity.provider, identity.model, prices, address=identity.base_url)
 
     async def ask(host: Host) -> dict[str, Any]:
         async with open_teacher(host, identity=identity) as teacher:

@@ -1,10 +1,12 @@
 """What a model's tokens cost, from a dated file that the user may replace. Standard library only."""
 
 import datetime as dt
+import ipaddress
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.table import Provider
@@ -29,8 +31,12 @@ class Price:
 FREE = Price(0.0, 0.0, "", "a model on your own machine")
 
 
-def price_of(provider: Provider, model: str, file: Path | None = None) -> Price | None:
-    """The price of a model; None where the file has none. BitnetError for a file that can't be used."""
+def price_of(provider: Provider, model: str, file: Path | None = None, *, address: str | None = None) -> Price | None:
+    """The price of a model; None where the file has none. BitnetError for a file that can't be used.
+
+    `address` is where the model is served: the same server software runs on one's own machine, for nothing, and in
+    somebody's cloud. None: on this machine.
+    """
     table = _read(file or asset("prices.toml")).get(provider.name, {})
     if not isinstance(table, dict):
         raise BitnetError(
@@ -38,9 +44,21 @@ def price_of(provider: Provider, model: str, file: Path | None = None) -> Price 
         )
     fitting = [name for name in table if model == name or (name.endswith("*") and model.startswith(name[:-1]))]
     if not fitting:
-        return FREE if provider.local else None
+        return FREE if provider.local and _ours(address) else None
     name = max(fitting, key=lambda one: (one == model, len(one)))
     return _price(file or asset("prices.toml"), provider.name, name, table[name])
+
+
+def _ours(address: str | None) -> bool:
+    """Whether an address lies on this machine or in its own network."""
+    host = urlsplit(address).hostname if address else None
+    if not host:
+        return not address
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:  # a name; one without a dot is none of the internet's
+        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
+    return found.is_loopback or found.is_private or found.is_link_local
 
 
 def _read(path: Path) -> dict[str, Any]:

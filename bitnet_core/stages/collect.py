@@ -3,15 +3,16 @@
 Every answer goes into `data/journal.sqlite` before anything else is done with it; the Parquet shards are
 made from there, and can be made again. When the teacher, the sampling or the prompts changed, a trace set
 that the new one would not contain is moved to `data/superseded/`, and the journal keeps the answers of
-both: going back costs nothing. Memory does not grow with the number of prompts: requests are walked, never listed.
+both: going back costs nothing. Requests are walked, never listed: memory grows by some 50 bytes a prompt, which is
+what it takes to know a repeated one.
 """
 
 import asyncio
+import contextlib
 import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from bitnet_core.providers.teacher import fetch_model, fetch_progress, identify,
 from bitnet_core.stages.asking import Asking, Ledger
 from bitnet_core.stages.collection import Collection, Request, check_sampling
 from bitnet_core.stages.context import StageContext
+from bitnet_core.stages.outstanding import Outstanding, State
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.journal import JOURNAL_FILE, Entry, Journal
 from bitnet_core.traces.prompts import iter_prompts
@@ -60,6 +62,7 @@ class _Plan:
     """What a walk over all requests found before anything was asked."""
 
     pending: int = 0
+    usable: int = 0
     longest: int = 1
     """Prompt tokens of the longest pending one, where the teacher's memory depends on it."""
     foreign: bool = False
@@ -82,27 +85,6 @@ class _Tally:
         return self.tokens / self.seconds if self.seconds > 0 and self.tokens else None
 
 
-class _Shards:
-    """Which shards have all their answers; holds the requests of those alone that are under way."""
-
-    def __init__(self, collection: Collection) -> None:
-        self._collection = collection
-        self._met: dict[int, list[Request]] = {}
-        self._settled: Counter[int] = Counter()
-
-    def met(self, request: Request) -> None:
-        self._met.setdefault(self._collection.shard_of(request), []).append(request)
-
-    def settled(self, request: Request) -> list[Request] | None:
-        """All requests of the shard, when this was the last of it that was waited for."""
-        index = self._collection.shard_of(request)
-        self._settled[index] += 1
-        if self._settled[index] < self._collection.in_shard(index):
-            return None
-        del self._settled[index]
-        return self._met.pop(index)
-
-
 class _Collecting:
     """One run of the stage."""
 
@@ -111,21 +93,25 @@ class _Collecting:
         self._collection = collection
         self._journal = journal
         self._data = ctx.experiment.data
+        settings = ctx.settings
         self._tally = _Tally()
-        self._shards = _Shards(collection)
+        self._plan = _Plan()
+        self._attempts = settings.int("KD_MAX_ATTEMPTS")
+        self._outstanding = Outstanding(collection, journal, self._attempts)
         self._writing = asyncio.Lock()
         self._verdict = self._known_verdict()
         self._limit: LimitReached | None = None
-        settings = ctx.settings
         limits = Limits(
             tokens=settings.maybe_int("KD_MAX_TOKENS_TOTAL"),
             requests=settings.maybe_int("KD_MAX_REQUESTS"),
             usd=settings.maybe_float("KD_MAX_USD"),
         )
         identity = collection.identity
-        price = price_of(identity.provider, identity.model, settings.maybe_path("KD_PRICES_FILE"))
+        price = price_of(
+            identity.provider, identity.model, settings.maybe_path("KD_PRICES_FILE"), address=identity.base_url
+        )
         self._lost = journal.lost()
-        self._budget = Budget(limits, price, journal.spent())
+        self._budget = Budget(limits, price, journal.spent(), self._known_beyond())
 
     def run(self) -> dict[str, Any]:
         if self._lost:
@@ -136,16 +122,31 @@ class _Collecting:
                 "been paid for.",
                 "Nothing to do.",
             )
-        plan = self._plan()
-        self._tally.done = self._collection.total - plan.pending
-        if plan.pending or self._verdict is None:
-            asyncio.run(self._ask(plan))
-        self._make_room(plan)
+        summary = self._round()
+        if self._journal.damaged:
+            self._ctx.alert(
+                "warning",
+                "answers_damaged",
+                f"{self._journal.damaged} answers in {self._journal.path} were spoilt on the disk; they are asked "
+                "for again.",
+                "Look after that disk; all other answers are whole.",
+            )
+            summary = self._round()
+        return summary
+
+    def _round(self) -> dict[str, Any]:
+        """Ask for what is missing, and write it."""
+        self._outstanding = Outstanding(self._collection, self._journal, self._attempts)
+        self._plan = self._walked()
+        self._tally.done = self._collection.total - self._plan.pending
+        if self._plan.pending or self._verdict is None:
+            asyncio.run(self._ask())
+        self._make_room()
         return self._publish()
 
     # -- before ------------------------------------------------------------------------------------------
 
-    def _plan(self) -> _Plan:
+    def _walked(self) -> _Plan:
         """Walk over all requests once: what is missing, and does what is there belong to it."""
         collection, plan = self._collection, _Plan()
         embedded = collection.identity.provider.name == "embedded"
@@ -155,7 +156,9 @@ class _Collecting:
         keys: list[str] = []
         for request in collection.requests():
             self._ctx.check_stop()
-            if not self._journal.answered(request.key):
+            state = self._outstanding.state(request)
+            plan.usable += state is State.KEPT
+            if state in (State.NEW, State.AGAIN):
                 plan.pending += 1
                 if embedded:
                     rendered = reader.render_prompt(request.prompt.messages)
@@ -168,10 +171,13 @@ class _Collecting:
         plan.foreign |= writer.shards_in(self._data) > collection.shards
         return plan
 
-    def _make_room(self, plan: _Plan) -> None:
+    def _make_room(self) -> None:
         """Before the first file is written, and not before the teacher has proved that there will be one."""
-        if plan.foreign:
+        tokenizer = self._data / schema.TOKENIZER_FOLDER
+        if self._plan.foreign:
             aside = writer.set_aside(self._data)
+            if tokenizer.is_dir():
+                tokenizer.replace(aside / schema.TOKENIZER_FOLDER)
             self._ctx.alert(
                 "info",
                 "traces_superseded",
@@ -179,20 +185,34 @@ class _Collecting:
                 f"{aside}.",
                 "Nothing to do; set the old values again to get them back without new requests.",
             )
-            plan.foreign = False
-        self._collection.tokenizer.save(self._data / schema.TOKENIZER_FOLDER)
+            self._plan.foreign = False
+        self._collection.tokenizer.save(tokenizer)
 
     def _note(self) -> str:
         return f"probe:{self._collection.teacher_hash}:{self._collection.sampling.top_logprobs}"
 
     def _known_verdict(self) -> Verdict | None:
+        """None also for one that this version can't read: the teacher is asked again."""
         text = self._journal.note(self._note())
-        return None if text is None else Verdict(**json.loads(text))
+        with contextlib.suppress(ValueError, TypeError):
+            return None if text is None else Verdict(**json.loads(text))
+        return None
+
+    def _known_beyond(self) -> tuple[int, int]:
+        text = self._journal.note(f"beyond:{self._collection.teacher_hash}") or "0 0"
+        prompt, completion = map(int, text.split())
+        return prompt, completion
+
+    def _keep_beyond(self) -> None:
+        """What the teacher counts beyond the worst case, for the next run's first request."""
+        prompt, completion = self._budget.beyond
+        if self._budget.beyond != self._known_beyond():
+            self._journal.write_note(f"beyond:{self._collection.teacher_hash}", f"{prompt} {completion}")
 
     # -- asking ------------------------------------------------------------------------------------------
 
-    async def _ask(self, plan: _Plan) -> None:
-        ctx, collection = self._ctx, self._collection
+    async def _ask(self) -> None:
+        ctx, collection, plan = self._ctx, self._collection, self._plan
         sampling = collection.sampling
         most = ctx.settings.maybe_int("KD_CONCURRENCY")
         most = _AT_ONCE.get(collection.identity.provider.name, _AT_ONCE_ELSEWHERE) if most is None else most
@@ -203,16 +223,19 @@ class _Collecting:
         async with open_teacher(
             ctx, parallel=parallel, waiting=waiting, context=context, table=collection.table
         ) as teacher:
-            ledger = Ledger(self._journal, self._budget)
+            ledger = Ledger(self._journal, self._budget, ctx.redact.bytes)
             teacher.guard = ledger.watch
             ctx.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
             try:
-                verdict = await probe(teacher, sampling.top_logprobs)
+                upstream = self._verdict.upstream if self._verdict else ""
+                verdict = await probe(teacher, sampling.top_logprobs, upstream)
             except LimitReached as reached:
                 if self._verdict is None:
                     raise
                 self._reached(reached)
                 return
+            finally:
+                self._keep_beyond()
             check_sampling(verdict, sampling, collection.identity)
             if verdict.candidates < sampling.top_logprobs:
                 ctx.alert(
@@ -223,19 +246,27 @@ class _Collecting:
                     f"Set TEACHER_TOP_LOGPROBS={verdict.candidates}, or choose a teacher that gives more.",
                 )
             self._verdict = verdict
-            self._journal.write_note(self._note(), json.dumps(verdict.record()))
-            self._make_room(plan)
+            self._journal.write_note(self._note(), json.dumps(ctx.redact.tree(verdict.record())))
+            self._make_room()
             self._tally.started = time.monotonic()
             asking = Asking(teacher, sampling, ledger, self._answered)
             try:
-                await asking.run(self._wanted(), parallel + waiting, ctx.check_stop)
+                await asking.run(self._outstanding.requests(), parallel + waiting, ctx.check_stop)
             except QuotaSpent as error:
                 ctx.alert("error", "quota_spent", str(error), "Everything answered so far is kept.")
                 raise
             finally:
+                self._keep_beyond()
                 if teacher.pace is not None and teacher.pace.refusals:
                     ctx.log(
                         f"{teacher.name} refused {teacher.pace.refusals} requests for their rate; all were resent."
+                    )
+                if ledger.masked:
+                    ctx.alert(
+                        "warning",
+                        "key_in_answers",
+                        f"{teacher.name} sent a key back in {ledger.masked} of its answers; it is not kept.",
+                        "Use another gateway, and change that key.",
                     )
             if asking.limit is not None:
                 self._reached(asking.limit)
@@ -243,17 +274,6 @@ class _Collecting:
     def _reached(self, limit: LimitReached) -> None:
         self._limit = limit
         self._ctx.alert("warning", "limit_reached", str(limit), "What was collected is written and usable.")
-
-    def _wanted(self) -> Iterator[Request]:
-        """The requests without an answer; on the way to them, shards that are complete are written."""
-        for request in self._collection.requests():
-            self._shards.met(request)
-            if not self._journal.answered(request.key):
-                yield request
-                continue
-            complete = self._shards.settled(request)
-            if complete is not None:
-                self._write(complete)
 
     async def _answered(self, request: Request, entry: Entry, result: ChatResult | None) -> None:
         ctx, tally = self._ctx, self._tally
@@ -278,11 +298,11 @@ class _Collecting:
         )
         ctx.metric(answers=tally.done, tokens=tally.tokens, tokens_per_s=tally.tokens_per_s())
         ctx.progress(tally.done, self._collection.total, "sequences", "collecting")
-        complete = self._shards.settled(request)
+        complete = self._outstanding.settled(request)
         if complete is not None:
             async with self._writing:
                 await asyncio.to_thread(self._write, complete)
-        if tally.kept == 0 and tally.answers >= _LEAST_JUDGED:
+        if tally.kept == self._plan.usable == 0 and tally.answers >= _LEAST_JUDGED:
             reason = tally.reasons.most_common(1)[0][0].replace("_", " ")
             raise BitnetError(
                 f"None of the first {tally.answers} answers of {self._collection.identity.model} can be used "
@@ -294,15 +314,20 @@ class _Collecting:
     def _write(self, requests: list[Request]) -> None:
         if self._verdict is None:
             raise AssertionError("nothing is written before the teacher has proved itself")
-        self._collection.write_shard(self._journal, self._data, requests, self._verdict, self._ctx.check_stop)
+        damaged = -1
+        while damaged != self._journal.damaged:  # a shard that named an answer that is none is written again
+            damaged = self._journal.damaged
+            self._collection.write_shard(self._journal, self._data, requests, self._verdict, self._ctx.check_stop)
 
     def _publish(self) -> dict[str, Any]:
         ctx, collection, data = self._ctx, self._collection, self._data
         if self._verdict is None:
             raise AssertionError("nothing is published before the teacher has proved itself")
         waiting: list[Request] = []
+        given_up = 0
         for request in collection.requests():
             waiting.append(request)
+            given_up += self._outstanding.state(request) is State.GIVEN_UP
             index = collection.shard_of(request)
             if len(waiting) < collection.in_shard(index):
                 continue
@@ -329,7 +354,7 @@ class _Collecting:
                 "warning",
                 "sequences_rejected",
                 f"{rejected} of {collection.total} answers can't be used: {reasons}.",
-                _advice(summary.rejected),
+                _advice(summary.rejected, given_up, self._attempts),
             )
         ctx.table(
             "traces",
@@ -352,6 +377,7 @@ class _Collecting:
             "answers_this_run": self._tally.answers,
             "tokens_per_s": self._tally.tokens_per_s(),
             "requests_resent": self._lost,
+            "given_up": given_up,
             "limit_reached": self._limit.name if self._limit else None,
             "spent": {
                 "requests": self._budget.requests,
@@ -361,13 +387,14 @@ class _Collecting:
         }
 
 
-def _advice(rejected: Counter[str]) -> str:
+def _advice(rejected: Counter[str], given_up: int, attempts: int) -> str:
     if rejected.most_common(1)[0][0] == "sentinel_logprob":
         return (
             "The teacher sampled tokens outside its own list of candidates; lower KD_TEACHER_TOP_P or "
             "KD_TEACHER_TEMPERATURE to lose fewer."
         )
-    return "The rest is unharmed; raise KD_NUM_PROMPTS to collect more."
+    given = f" {given_up} are given up after {attempts} runs (KD_MAX_ATTEMPTS)." if given_up else ""
+    return f"The rest is unharmed; raise KD_NUM_PROMPTS to collect more.{given}"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -278,7 +278,8 @@ def _rounded(value: float | None) -> float | None:
 def _cost(ctx: StageContext, prompt_tokens: int | None, completion_tokens: int | None) -> dict[str, Any]:
     """US dollars of the answers, by the price file; null where that has no price or tokens were not counted."""
     identity = identify(ctx.settings)
-    price = price_of(identity.provider, identity.model, ctx.settings.maybe_path("KD_PRICES_FILE"))
+    prices = ctx.settings.maybe_path("KD_PRICES_FILE")
+    price = price_of(identity.provider, identity.model, prices, address=identity.base_url)
     free = price is not None and not (price.input or price.output)
     if price is None or ((prompt_tokens is None or completion_tokens is None) and not free):
         return {"usd": None, "origin": "unknown"}

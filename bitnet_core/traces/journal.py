@@ -2,7 +2,8 @@
 
 Shards are made from it and can be made again; it is only ever added to, so no answer is paid for twice.
 `kill -9` loses what was in flight and nothing else; that, too, is known, because each sending is written down
-before it happens. Knows requests by their keys alone.
+before it happens. Each answer has a checksum: one that a disk spoilt is as good as none, and costs no other.
+Knows requests by their keys alone.
 """
 
 import contextlib
@@ -24,24 +25,37 @@ JOURNAL_FILE = "journal.sqlite"
 _ZSTD = pa.Codec("zstd", 9)
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LENGTH_BYTES = 8
-_SCHEMA = """
-create table if not exists answers (
-    key text primary key,
-    status text not null,
-    body blob not null,
-    at real not null
-) without rowid;
-create table if not exists notes (key text primary key, value text not null) without rowid;
-create table if not exists sendings (
-    id integer primary key,
-    key text not null,
-    prompt_tokens integer not null,
-    completion_tokens integer not null,
-    usd real not null,
-    state text not null
-);
-create index if not exists sendings_open on sendings (state) where state = 'open';
-"""
+_LONGEST = 1 << 30
+"""Bytes of a body; a length beyond it was spoilt."""
+_DAMAGED = "damaged"
+_VERSION = 1
+"""Of the tables, as `pragma user_version` gives it."""
+_SCHEMA = (
+    """create table if not exists answers (
+        key text primary key,
+        status text not null,
+        body blob not null,
+        at real not null
+    ) without rowid""",
+    "create table if not exists notes (key text primary key, value text not null) without rowid",
+    """create table if not exists sendings (
+        id integer primary key,
+        key text not null,
+        prompt_tokens integer not null,
+        completion_tokens integer not null,
+        usd real not null,
+        state text not null
+    )""",
+    "create index if not exists sendings_open on sendings (state) where state = 'open'",
+)
+_SINCE = (
+    # 1: how often an answer was asked for in vain, and the CRC-32 of its body as it is stored
+    (
+        "alter table answers add column attempts integer not null default 1",
+        "alter table answers add column crc integer",
+    ),
+)
+"""What makes tables of each version from those of the one before."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +67,23 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """Where a request stands: the status of its answer, in how many runs it was asked for, and when it came last."""
+
+    status: str
+    attempts: int
+    at: float
+
+
+@dataclass(frozen=True)
 class Charge:
     """What a request costs, or at worst may cost."""
 
     prompt_tokens: int
     completion_tokens: int
     usd: float = 0.0
+    beyond: tuple[int, int] = (0, 0)
+    """What of a worst case's tokens, of prompt and completion, is there because earlier requests took more."""
 
     @property
     def tokens(self) -> int:
@@ -79,6 +104,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.damaged = 0
+        """Answers found spoilt since this was opened; they count as not answered from then on."""
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._explained():
@@ -87,7 +114,7 @@ class Journal:
             self._db.execute("pragma locking_mode=exclusive")
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
-            self._db.executescript(_SCHEMA)
+            self._upgrade()
 
     def __enter__(self) -> "Journal":
         return self
@@ -106,26 +133,42 @@ class Journal:
 
     def get_status(self, key: str) -> str | None:
         """The status of an answer, without reading it; None where there is none."""
+        standing = self.standing(key)
+        return None if standing is None else standing.status
+
+    def standing(self, key: str) -> Standing | None:
+        """As `get_status`, with what else is known of the request."""
         with self._lock, self._explained():
-            row = self._db.execute("select status from answers where key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
+            row = self._db.execute("select status, attempts, at from answers where key = ?", (key,)).fetchone()
+        return None if row is None or row[0] == _DAMAGED else Standing(*row)
 
     def get(self, key: str) -> Entry | None:
+        """An answer; None where there is none, and for one that was spoilt on the disk (see `damaged`)."""
         with self._lock, self._explained():
-            row = self._db.execute("select status, body from answers where key = ?", (key,)).fetchone()
-        return None if row is None else Entry(row[0], self._unpacked(row[1]))
+            row = self._db.execute("select status, body, crc from answers where key = ?", (key,)).fetchone()
+        if row is None or row[0] == _DAMAGED:
+            return None
+        status, packed, checksum = row
+        body = _unpacked(packed) if checksum is None or checksum == zlib.crc32(packed) else None
+        if body is not None:
+            return Entry(status, body)
+        self.damaged += 1
+        with self._lock, self._explained():
+            self._db.execute("update answers set status = ?, attempts = 0 where key = ?", (_DAMAGED, key))
+        return None
 
     def put(self, key: str, entry: Entry, sending: int | None = None, charge: Charge | None = None) -> None:
         """Keep an answer, and what it cost; both are on the disk when this returns.
 
         An answer that can be used is never replaced.
         """
-        packed = len(entry.body).to_bytes(_LENGTH_BYTES, "little") + _ZSTD.compress(entry.body, asbytes=True)
+        packed = _packed(entry.body)
         with self._lock, self._explained(), self._transaction():
             self._db.execute(
-                "insert into answers values (?, ?, ?, ?) on conflict (key) do update set "
-                "status = excluded.status, body = excluded.body, at = excluded.at where status <> 'ok'",
-                (key, entry.status, packed, time.time()),
+                "insert into answers (key, status, body, at, crc, attempts) values (?, ?, ?, ?, ?, 1) "
+                "on conflict (key) do update set status = excluded.status, body = excluded.body, at = excluded.at, "
+                "crc = excluded.crc, attempts = attempts + 1 where status <> 'ok'",
+                (key, entry.status, packed, time.time(), zlib.crc32(packed)),
             )
             if sending is not None:
                 self._settle(sending, "answered", charge)
@@ -181,25 +224,29 @@ class Journal:
 
     # ----------------------------------------------------------------------------------------------------
 
-    def _unpacked(self, packed: bytes) -> bytes:
-        try:
-            if packed[_LENGTH_BYTES : _LENGTH_BYTES + 4] == _ZSTD_MAGIC:
-                size = int.from_bytes(packed[:_LENGTH_BYTES], "little")
-                found: bytes = _ZSTD.decompress(packed[_LENGTH_BYTES:], size, asbytes=True)
-                return found
-            return zlib.decompress(packed)  # as the first versions kept them
-        except (zlib.error, OSError, pa.ArrowException) as error:
-            raise self._damaged() from error
+    def _upgrade(self) -> None:
+        """Make the tables, or those of an earlier version into today's."""
+        (version,) = self._db.execute("pragma user_version").fetchone()
+        if version > _VERSION:
+            raise BitnetError(
+                f"{self.path} was written by a newer version of bitnet-tui; update this one, or collect into another "
+                "experiment."
+            )
+        with self._transaction():
+            for statement in (*_SCHEMA, *(one for later in _SINCE[version:] for one in later)):
+                self._db.execute(statement)
+            self._db.execute(f"pragma user_version = {_VERSION}")
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._db.execute("begin immediate")
         try:
             yield
+            self._db.execute("commit")
         except BaseException:
-            self._db.execute("rollback")
+            if self._db.in_transaction:  # a full disk has ended it already
+                self._db.execute("rollback")
             raise
-        self._db.execute("commit")
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -214,7 +261,27 @@ class Journal:
                 raise BitnetError(f"{self.path} is in use by another program; close it and start again.") from error
             raise BitnetError(f"{self.path} can't be used ({error}); check its folder's permissions.") from error
         except sqlite3.DatabaseError as error:
-            raise self._damaged() from error
+            raise BitnetError(
+                f"{self.path} is damaged ({error}); keep it, and get back what is whole with `sqlite3 {self.path} "
+                f".recover | sqlite3 {self.path}.new`, then put the new file in its place."
+            ) from error
 
-    def _damaged(self) -> BitnetError:
-        return BitnetError(f"{self.path} is damaged; move it away and run `bitnet collect` again.")
+
+def _packed(body: bytes) -> bytes:
+    """How a body is stored; the one way that bodies take into the file."""
+    packed: bytes = _ZSTD.compress(body, asbytes=True)
+    return len(body).to_bytes(_LENGTH_BYTES, "little") + packed
+
+
+def _unpacked(packed: bytes) -> bytes | None:
+    """The body; None for one that can't be unpacked."""
+    try:
+        if packed[_LENGTH_BYTES : _LENGTH_BYTES + 4] == _ZSTD_MAGIC:
+            size = int.from_bytes(packed[:_LENGTH_BYTES], "little")
+            if size > _LONGEST:
+                return None
+            found: bytes = _ZSTD.decompress(packed[_LENGTH_BYTES:], size, asbytes=True)
+            return found
+        return zlib.decompress(packed)  # as the first versions kept them
+    except (zlib.error, OSError, pa.ArrowException):
+        return None

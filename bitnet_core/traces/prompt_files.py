@@ -88,11 +88,15 @@ def _json(source: Path, text: IO[str]) -> Iterator[Record]:
         place = f"line {number}"
         try:
             value = json.loads(whole)
-        except ValueError as error:
-            raise refusal(source, place, "this is not JSON") from error
+        except (ValueError, RecursionError) as error:
+            raise refusal(source, place, _reason(error)) from error
         if isinstance(value, str):  # in an array it is a prompt; on a line of its own it is a slip
             raise refusal(source, place, "this is not a JSON object")
         yield place, value
+
+
+def _reason(error: Exception) -> str:
+    return "this is nested too deeply" if isinstance(error, RecursionError) else "this is not JSON"
 
 
 def _array(source: Path, text: IO[str], buffer: str) -> Iterator[Record]:
@@ -107,11 +111,13 @@ def _array(source: Path, text: IO[str], buffer: str) -> Iterator[Record]:
             try:
                 value, end = decoder.raw_decode(buffer)
                 break
+            except RecursionError as error:
+                raise refusal(source, place, _reason(error)) from error
             except ValueError as error:
                 # Its end may not be read yet. Reading as much again keeps the trials few.
                 more = text.read(max(_CHUNK, len(buffer))) if len(buffer) < _LONGEST else ""
                 if not more:
-                    raise refusal(source, place, "this is not JSON") from error
+                    raise refusal(source, place, _reason(error)) from error
                 buffer += more
         yield place, value
         buffer = _ahead(text, buffer[end:])
@@ -162,6 +168,7 @@ def _cell(source: Path, number: int, column: str, value: Any) -> dict[str, Any]:
     if column == "messages" and isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError as error:
-            raise refusal(source, f"row {number}", "its messages are not JSON") from error
+        except (ValueError, RecursionError) as error:
+            reason = "its messages are not JSON" if isinstance(error, ValueError) else _reason(error)
+            raise refusal(source, f"row {number}", reason) from error
     return {"messages" if column == "messages" or isinstance(value, list) else "prompt": value}

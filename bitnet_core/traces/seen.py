@@ -1,4 +1,8 @@
-"""Which 16-byte digests were met before, at 24 to 48 bytes each. Knows nothing of what they are digests of."""
+"""Which 16-byte digests were met before. Knows nothing of what they are digests of.
+
+Memory grows with their number: 24 to 48 bytes each, and half as much again while the table is copied into the next
+larger one. A million take 34 MB, 50 MB at that moment.
+"""
 
 DIGEST_BYTES = 16
 _FIRST_SLOTS = 1 << 10

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -171,3 +172,34 @@ def test_too_many_leave_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFix
     assert main([*given, "0"]) == 2
     assert main(["prompts"]) == 2
     assert "--count" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["prompts.txt", "prompts", "prompts.jsonl.gz", "prompts.parquet"])
+def test_a_name_that_says_something_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert main(["prompts", "--count", "3", "--out", str(tmp_path / name)]) == 1
+    assert "name it prompts" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert main(["prompts", "--count", "3", "--out", str(tmp_path / "prompts.NDJSON")]) == 0
+    assert len(load_prompts(tmp_path / "prompts.NDJSON", "")) == 3
+
+
+def test_what_would_not_fit_is_said_before_it_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "new" / "p.jsonl"
+    assert main(["prompts", "--count", "99999999999", "--out", str(out)]) == 1
+    assert "ask for 5000000 or fewer" in capsys.readouterr().err
+    assert main(["prompts", "--count", "99999999999"]) == 1
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
+    assert main(["prompts", "--count", "1000000", "--out", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path} has 0.0 GB free" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_takes_no_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["prompts", "--count", "3", "--out", str(tmp_path / "file" / "p.jsonl")]) == 1
+    assert "can't be written" in capsys.readouterr().err

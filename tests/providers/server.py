@@ -73,7 +73,11 @@ class ChatServer:
         self._server.server_close()
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
-        sent = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        length = int(handler.headers.get("Content-Length", 0))
+        sent = handler.rfile.read(length)
+        if len(sent) < length:  # the client was killed while it asked: nobody is there to answer
+            handler.close_connection = True
+            return
         body = json.loads(sent) if sent else {}
         asked = Asked(handler.path, dict(handler.headers), body)
         with self._lock:

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow.parquet as pq
@@ -142,10 +143,12 @@ def settings(isolated: Path) -> Iterator[list[str]]:
 def test_a_real_collection_leaves_no_trace_of_its_key(
     isolated: Path, settings: list[str], teacher_tokenizer: StudentTokenizer
 ) -> None:
-    def rude(number: int, asked: Asked, _: object) -> Canned | None:
-        """A server that quotes the key in its errors."""
+    def rude(number: int, asked: Asked, body: dict[str, Any]) -> Canned | None:
+        """A server that quotes the key in its errors, and in what it adds to its answers."""
         if number in (0, 6):
             return Canned({"error": {"message": f"no luck with {asked.headers['Authorization']}"}}, 500)
+        body["debug"] = {"headers": dict(asked.headers), "url": f"/v1?key={quote(WIRE)}"}
+        body["model"] = f"m for {WIRE}"
         return None
 
     wanted = {"KD_NUM_PROMPTS": "6", "KD_MAX_TOKENS_PER_PROMPT": "16", "TEACHER_TOP_LOGPROBS": "5"}
@@ -156,6 +159,7 @@ def test_a_real_collection_leaves_no_trace_of_its_key(
     assert any("bitnet_core.worker" in command for command in watch.seen.values())
     assert watch.found == {}
     assert_clean(done.stdout + done.stderr, WIRE, "the command's output")
+    assert b"sent a key back in 6 of its answers" in done.stdout + done.stderr
     assert list((isolated / "exp" / "data").glob("*.parquet"))
     assert assert_no_file_holds(isolated, WIRE) > 10
 

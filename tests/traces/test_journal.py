@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.traces.journal import Charge, Entry, Journal, Spent
+from bitnet_core.traces.journal import Charge, Entry, Journal, Spent, Standing
 
 _WRITER = """
 import sys
@@ -60,8 +60,84 @@ def test_notes_are_kept(tmp_path: Path) -> None:
 
 def test_answers_of_the_first_versions_are_still_read(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
-        journal._db.execute("insert into answers values ('old', 'ok', ?, 0)", (zlib.compress(b"said"),))
+        journal._db.execute(
+            "insert into answers (key, status, body, at) values ('old', 'ok', ?, 0)", (zlib.compress(b"said"),)
+        )
         assert journal.get("old") == Entry("ok", b"said")
+
+
+def test_a_journal_of_the_first_versions_gets_the_new_columns(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    old = sqlite3.connect(path)
+    old.execute("create table answers (key text primary key, status text, body blob, at real) without rowid")
+    old.execute("insert into answers values ('a', 'ok', ?, 7), ('b', 'no_text', x'', 7)", (zlib.compress(b"said"),))
+    old.commit()
+    old.close()
+    for _ in range(2):
+        with Journal(path) as journal:
+            assert journal.get("a") == Entry("ok", b"said")
+            assert journal.standing("b") == Standing("no_text", 1, 7)
+            assert journal._db.execute("pragma user_version").fetchone() == (1,)
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        journal._db.execute("pragma user_version = 2")
+    before = path.read_bytes()
+    with pytest.raises(BitnetError, match="newer version"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_it_counts_how_often_an_answer_was_asked_for_in_vain(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert journal.standing("a") is None
+        for attempts in (1, 2):
+            journal.put("a", Entry("refused", b""))
+            standing = journal.standing("a")
+            assert standing is not None
+            assert (standing.status, standing.attempts) == ("refused", attempts)
+
+
+@pytest.mark.parametrize("place", range(0, 60, 7))
+def test_one_flipped_bit_costs_one_answer(tmp_path: Path, place: int) -> None:
+    body = os.urandom(200)
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        journal.put("a", Entry("ok", body))
+        journal.put("b", Entry("ok", b"whole"))
+        packed = bytearray(journal._db.execute("select body from answers where key = 'a'").fetchone()[0])
+        packed[place] ^= 4
+        journal._db.execute("update answers set body = ? where key = 'a'", (bytes(packed),))
+        assert journal.answered("a")
+        assert journal.get("a") is None
+        assert journal.damaged == 1
+        assert not journal.answered("a")
+        assert journal.standing("a") is None
+        assert journal.get("b") == Entry("ok", b"whole")
+        assert journal.get("a") is None
+        assert journal.damaged == 1
+        journal.put("a", Entry("ok", body))
+        assert journal.get("a") == Entry("ok", body)
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        journal.put("before", Entry("ok", b"x"))
+        sending = journal.sending("big", Charge(10, 100, 0.5))
+        (pages,) = journal._db.execute("pragma page_count").fetchone()
+        journal._db.execute(f"pragma max_page_count = {pages + 2}")
+        for _ in range(2):
+            with pytest.raises(BitnetError, match=r"The disk with .* is full; free some space"):
+                journal.put("big", Entry("ok", os.urandom(50_000)), sending, Charge(1, 2, 0.1))
+        assert journal.spent() == Spent(1, 110, 0.5)
+        journal._db.execute("pragma max_page_count = 100000")
+        journal.put("big", Entry("ok", b"y"), sending, Charge(1, 2, 0.1))
+    with Journal(path) as journal:
+        assert journal.answered("before")
+        assert journal.answered("big")
+        assert journal.spent() == Spent(1, 3, 0.1)
 
 
 def test_it_is_durable_and_alone_with_its_file(tmp_path: Path) -> None:
@@ -94,7 +170,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, after: int) 
 def test_a_damaged_journal_is_named_with_the_fix(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_bytes(content)
-    with pytest.raises(BitnetError, match="move it away"):
+    with pytest.raises(BitnetError, match=r"keep it, .* \.recover"):
         Journal(path)
     assert path.read_bytes() == content
 

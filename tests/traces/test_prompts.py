@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.json_decoding import decode
 from bitnet_core.traces import prompt_files
 from bitnet_core.traces.prompts import Prompt, iter_prompts, load_prompts, prompts_hash
 
@@ -55,6 +56,11 @@ def test_json_lines_hold_a_prompt_or_messages(tmp_path: Path) -> None:
         ('{"messages": [{"role": "user", "content": 3}]}', "line 2: a message has no text"),
         ('{"messages": [{"role": "assistant", "content": "a"}]}', "line 2: the last message is not the user's"),
         ('{"prompt": " "}', "line 2: it has neither"),
+        ('{"messages": [{"role": "user", "content": " \\n"}]}', "line 2: a message is blank"),
+        ('{"messages": [{"role": "system", "content": ""}, {"role": "user", "content": "a"}]}', "a message is blank"),
+        ('{"prompt": "a\\ud800b"}', "line 2: '\\ud800' is half a character"),
+        ('{"messages": [{"role": "user", "content": "\\udfff"}]}', "line 2: '\\udfff' is half a character"),
+        ('{"prompt": "a", "x": ' + "[" * 100_000 + "]" * 100_000 + "}", "line 2: this is nested too deeply"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
@@ -87,6 +93,11 @@ def test_the_packaged_prompts_are_many_different_and_apart() -> None:
     first = " ".join(prompt.text for prompt in collect[:100])
     assert first.count("JSON") >= 5
     assert max(len(prompt.text) for prompt in collect) < 200
+
+
+def test_json_of_a_server_that_is_nested_without_end_is_no_json() -> None:
+    with pytest.raises(ValueError, match="nested too deeply"):
+        decode(b"[" * 200_000)
 
 
 # -- other formats -----------------------------------------------------------------------------------
@@ -148,6 +159,7 @@ def test_an_array_may_hold_plain_texts(tmp_path: Path) -> None:
         ('["a"', "object 1: neither a comma"),
         ('["a"]\n["b"]', "after the array: there is more"),
         ("[]", "holds no prompt"),
+        ('["a", ' + "[" * 100_000, "object 2: this is nested too deeply"),
         ('{"prompt": "a"}\n"b"', "line 2: this is not a JSON object"),
     ],
 )
@@ -166,6 +178,7 @@ def test_what_is_wrong_with_an_array_is_named(tmp_path: Path, text: str, said: s
         ({"prompt": [3]}, "row 1: it has neither"),
         ({"messages": ["[]", "{"]}, "row 1: it has neither"),
         ({"messages": [json.dumps(ASKED), "{"]}, "row 2: its messages are not JSON"),
+        ({"messages": ["[" * 100_000]}, "row 1: this is nested too deeply"),
         ({"messages": [ASKED, [{"role": "robot", "content": "a"}]]}, "row 2: a message has no role"),
         ({"messages": [ASKED, [{"role": "user", "content": None}]]}, "row 2: a message has no text"),
         ({"prompt": pa.array([], pa.string())}, "holds no prompt"),
