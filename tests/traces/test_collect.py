@@ -1,18 +1,8 @@
 """The collect stage against a quick teacher over real HTTP, and once against the embedded one."""
 
-import asyncio
-import contextlib
-import json
 import math
-import os
-import random
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +10,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.events import read_events
 from bitnet_core.stages import collect
-from bitnet_core.stages.collection import Collection
 from bitnet_core.stages.context import StageContext
 from bitnet_core.traces.dataset import load_traces
-from bitnet_core.traces.journal import Journal
-from bitnet_core.traces.prompts import load_prompts
 from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
 from tests.providers.server import Asked, Canned, ChatServer
+from tests.traces.collecting import PROBES, context, events, parquet
 from tests.traces.fake_teacher import FakeTeacher, is_probe, spoil
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
-
-PROBES = 2
 
 
 @pytest.fixture
 def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
     return teacher_tokenizer
-
-
-def context(root: Path, server: ChatServer | None = None, **values: str) -> StageContext:
-    wanted = {"KD_NUM_PROMPTS": "12", "KD_MAX_TOKENS_PER_PROMPT": "16", "TEACHER_TOP_LOGPROBS": "5"}
-    if server is not None:
-        wanted |= {"TEACHER_PROVIDER": "llamacpp", "TEACHER_MODEL": "m", "TEACHER_BASE_URL": server.base_url}
-    return StageContext.for_tests(root, stage="collect", values=wanted | values)
-
-
-def events(ctx: StageContext, kind: str) -> list[dict[str, Any]]:
-    return [event for event in read_events(ctx.run_dir / "events.jsonl") if event["kind"] == kind]
-
-
-def parquet(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((root / "data").glob("*.parquet"))}
 
 
 def test_both_layers_are_written_and_a_second_run_asks_nothing(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
@@ -163,281 +133,6 @@ def test_a_stop_keeps_what_was_answered_and_asks_only_for_the_rest(
         assert len(server.asked) <= 30 + 2 * PROBES + 2
     assert summary["sequences"] == 30
     assert summary["requests_resent"] <= 2
-
-
-def asked_prompts(server: ChatServer, since: int = 0) -> list[str]:
-    return [asked.body["messages"][-1]["content"] for asked in server.asked[since:] if not is_probe(asked)]
-
-
-TOO_LONG = Canned({"error": {"message": "the request exceeds the context size"}}, 400)
-
-
-def test_many_unusable_answers_of_earlier_runs_stop_no_later_one(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
-    bad = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[:10]}
-
-    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
-        return TOO_LONG if not is_probe(asked) and asked.body["messages"][-1]["content"] in bad else None
-
-    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        # Ten in a row, and nothing usable yet: going on would only cost, as far as is known.
-        with pytest.raises(BitnetError, match="None of the first 8"):
-            collect.run(context(tmp_path, server, KD_NUM_PROMPTS="14", KD_CONCURRENCY="1"))
-        first = set(asked_prompts(server))
-        before = len(server.asked)
-        summary = collect.run(context(tmp_path, server, KD_NUM_PROMPTS="14", KD_CONCURRENCY="1"))
-        second = asked_prompts(server, before)
-        assert summary["sequences"] == 4
-        assert summary["rejected"] == {"context_exceeded": 10}
-        assert summary["given_up"] == len(first)
-        # What was not to be had before comes last.
-        assert set(second[-len(first) :]) == first
-        before = len(server.asked)
-        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="20", KD_CONCURRENCY="1"))
-        assert not first & set(asked_prompts(server, before))
-
-
-def test_an_answer_without_use_is_paid_for_in_two_runs_and_no_more(
-    tmp_path: Path, tokenizer: StudentTokenizer
-) -> None:
-    refusal = (Path(__file__).parents[1] / "providers" / "fixtures" / "openai_refusal.json").read_bytes()
-    bad = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[3:5]}
-
-    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
-        return Canned(refusal) if not is_probe(asked) and asked.body["messages"][-1]["content"] in bad else None
-
-    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-
-        def again(**values: str) -> tuple[set[str], int]:
-            before = len(server.asked)
-            ctx = context(tmp_path, server, KD_CONCURRENCY="1", **values)
-            summary = collect.run(ctx)
-            assert summary["sequences"] == 10
-            (alert,) = (event for event in events(ctx, "alert") if event["code"] == "sequences_rejected")
-            assert ("given up" in alert["advice"]) == (summary["given_up"] > 0)
-            return set(asked_prompts(server, before)), summary["given_up"]
-
-        asked, given_up = again()
-        assert len(asked) == 12
-        assert given_up == 0
-        assert again() == (bad, 2)
-        before = len(server.asked)
-        assert again() == (set(), 2)
-        assert len(server.asked) == before  # not even a probe
-        assert again(KD_MAX_ATTEMPTS="3") == (bad, 2)
-
-
-def test_no_shard_is_written_while_the_loop_waits(
-    tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Answers under way would time out meanwhile."""
-    written: list[bool] = []
-    plain = Collection.write_shard
-
-    def watched(self: Collection, *given: Any) -> None:
-        written.append(asyncio._get_running_loop() is not None)
-        plain(self, *given)
-
-    monkeypatch.setattr(Collection, "write_shard", watched)
-    values = {"KD_NUM_PROMPTS": "12", "KD_SHARD_SEQUENCES": "2"}
-    with ChatServer(FakeTeacher(tokenizer)) as server:
-        collect.run(context(tmp_path, server, **values))
-        for path in (tmp_path / "data").glob("kd_shard_*"):
-            path.unlink()
-        assert collect.run(context(tmp_path, server, **values | {"KD_NUM_PROMPTS": "14"}))["sequences"] == 14
-    assert len(written) > 14
-    assert not any(written)
-
-
-@pytest.mark.parametrize("note", ["{", "[]", "7", '{"mode": "raw", "of_a_later_version": 1}'])
-def test_a_verdict_that_can_not_be_read_is_asked_for_again(
-    tmp_path: Path, tokenizer: StudentTokenizer, note: str
-) -> None:
-    with ChatServer(FakeTeacher(tokenizer)) as server:
-        collect.run(context(tmp_path, server))
-        with Journal(tmp_path / "data" / "journal.sqlite") as journal:
-            journal._db.execute("update notes set value = ?", (note,))
-        before = len(server.asked)
-        assert collect.run(context(tmp_path, server))["logprob_mode"] == "raw"
-        assert len(server.asked) == before + PROBES
-
-
-def test_superseded_traces_keep_their_tokenizer(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
-    with ChatServer(FakeTeacher(tokenizer)) as server:
-        collect.run(context(tmp_path, server))
-        made = (tmp_path / "data" / "tokenizer" / "tokenizer.json").read_bytes()
-        collect.run(context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5"))
-    (folder,) = (tmp_path / "data" / "superseded").iterdir()
-    assert (folder / "tokenizer" / "tokenizer.json").read_bytes() == made
-    assert len(load_traces(folder, 5).sequences) == len(load_traces(tmp_path / "data", 5).sequences) == 12
-
-
-def test_a_spoilt_answer_is_asked_for_again_and_costs_no_other(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
-    with ChatServer(FakeTeacher(tokenizer)) as server:
-        collect.run(context(tmp_path, server))
-        made = parquet(tmp_path)
-        with Journal(tmp_path / "data" / "journal.sqlite") as journal:
-            (key,) = journal._db.execute("select key from answers limit 1 offset 3").fetchone()
-            (body,) = journal._db.execute("select body from answers where key = ?", (key,)).fetchone()
-            spoilt = body[:40] + bytes(20) + body[60:]
-            journal._db.execute("update answers set body = ? where key = ?", (spoilt, key))
-        for path in (tmp_path / "data").glob("kd_shard_*"):
-            path.unlink()
-        before = len(server.asked)
-        ctx = context(tmp_path, server)
-        summary = collect.run(ctx)
-        assert len(asked_prompts(server, before)) == 1
-    assert summary["sequences"] == 12
-    assert [event["code"] for event in events(ctx, "alert")] == ["answers_damaged"]
-    assert parquet(tmp_path) == made
-
-
-_KILLED_AGAIN_AND_AGAIN = """
-import json, os, sys
-from pathlib import Path
-from bitnet_core.stages import collect
-from bitnet_core.stages.collection import Collection
-from bitnet_core.stages.context import StageContext
-loaded = collect.load_tokenizer(collect.ensure_files().tokenizer_dir)
-collect.load_tokenizer = lambda *_: loaded
-while True:
-    child = os.fork()  # all modules and the tokenizer are loaded: the kill falls into the work
-    if not child:
-        if os.read(0, 1):  # the test knows this process now
-            collect.run(StageContext.for_tests(Path(sys.argv[1]), stage="collect", values=json.loads(sys.argv[2])))
-        os._exit(0)
-    print(child, flush=True)
-    if os.waitpid(child, 0)[1] == 0:
-        break
-"""
-
-
-@contextlib.contextmanager
-def children(root: Path, values: dict[str, str]) -> Iterator[Callable[[], int]]:
-    """Gives a function that starts the collection in another process and returns its id; each must be killed."""
-    command = [sys.executable, "-c", _KILLED_AGAIN_AND_AGAIN, str(root), json.dumps(values)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-
-        def start() -> int:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            child = int(process.stdout.readline())
-            process.stdin.write("x")
-            process.stdin.flush()
-            return child
-
-        yield start
-        process.stdin.close()  # the one that waits next reads the end, and with it the loop ends
-        assert process.wait() == 0
-
-
-def killed_values(server: ChatServer, **values: str) -> dict[str, str]:
-    return {
-        "KD_MAX_TOKENS_PER_PROMPT": "16",
-        "KD_SHARD_SEQUENCES": "32",
-        "TEACHER_TOP_LOGPROBS": "5",
-        "KD_CONCURRENCY": "3",
-        "TEACHER_PROVIDER": "llamacpp",
-        "TEACHER_MODEL": "m",
-        "TEACHER_BASE_URL": server.base_url,
-    } | values
-
-
-def test_kill_9_at_20_random_points_loses_only_what_was_in_flight(
-    tmp_path: Path, tokenizer: StudentTokenizer
-) -> None:
-    """Each kill comes right after the teacher was asked so many times: how fast anything is decides nothing."""
-    seed = random.SystemRandom().randrange(10**9)
-    draw = random.Random(seed)
-    lock = threading.Lock()
-    killed = threading.Event()
-    child, left = 0, 0
-
-    def kill(process: int) -> None:
-        os.kill(process, signal.SIGKILL)
-        killed.set()
-
-    def twist(_number: int, _asked: Asked, _body: dict[str, Any]) -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            if left == 0:
-                threading.Timer(draw.uniform(0, 0.04), kill, [child]).start()
-
-    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        values = killed_values(server, KD_NUM_PROMPTS="300")
-        with children(tmp_path, values) as start:
-            for _ in range(20):
-                killed.clear()
-                with lock:
-                    left = draw.randint(1, 8)
-                    child = start()
-                assert killed.wait(60), seed
-        before = Counter(json.dumps(asked.body) for asked in server.asked if not is_probe(asked))
-        ctx = context(tmp_path, server, **values)
-        summary = collect.run(ctx)
-        sent = Counter(json.dumps(asked.body) for asked in server.asked if not is_probe(asked))
-    assert summary["sequences"] == 300, seed
-    assert len(sent) == 300, seed
-    assert before, seed
-    # What was sent twice was in flight at one of the kills, three at most at each.
-    assert sum(sent.values()) - 300 <= 3 * 20, seed
-    rows = pq.read_table(tmp_path / "data" / "sequences.parquet").to_pylist()
-    assert [row["prompt_idx"] for row in rows] == list(range(300)), seed
-    assert len({row["request_key"] for row in rows}) == 300, seed
-    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
-        assert journal._db.execute("pragma integrity_check").fetchone() == ("ok",)
-        assert journal.spent().requests >= len(server.asked), seed
-        lost = journal._db.execute("select count(*) from sendings where state = 'lost'").fetchone()[0]
-    # Each sending is settled, or was lost at a kill and told.
-    assert sum(sent.values()) - 300 <= lost <= 3 * 20, seed
-
-
-def test_what_was_in_flight_at_a_kill_is_counted_exactly(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
-    """The teacher keeps its last answers back until as many wait as may: those are in flight, and no others."""
-    held = threading.Semaphore(0)
-    answers = 0
-    free = threading.Event()
-
-    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> None:
-        nonlocal answers
-        with lock:
-            answers -= 1
-            kept_back = answers < 0 and not is_probe(asked)
-        if kept_back and not free.is_set():
-            held.release()
-            free.wait(60)
-
-    lock = threading.Lock()
-    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        values = killed_values(server, KD_NUM_PROMPTS="40")
-        told: list[int] = []
-        with children(tmp_path, values) as start:
-            for quick in (0, 9, 5):
-                with lock:
-                    answers = quick + PROBES
-                child = start()
-                for _ in range(3):
-                    assert held.acquire(timeout=60)
-                os.kill(child, signal.SIGKILL)
-                told.append(3)
-        before = Counter(json.dumps(asked.body) for asked in server.asked if not is_probe(asked))
-        free.set()
-        with lock:
-            answers = 10**9
-        ctx = context(tmp_path, server, **values)
-        summary = collect.run(ctx)
-        sent = Counter(json.dumps(asked.body) for asked in server.asked if not is_probe(asked))
-    assert summary["sequences"] == 40
-    assert summary["requests_resent"] == told[-1] == 3
-    (alert,) = (event for event in events(ctx, "alert") if event["code"] == "requests_lost")
-    assert alert["message"].startswith("3 requests were under way")
-    assert sum(sent.values()) == 40 + sum(told)
-    assert sum(before.values()) == 9 + 5 + sum(told)
-    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
-        states = dict(journal._db.execute("select state, count(*) from sendings group by state").fetchall())
-    assert states["lost"] == sum(told)
 
 
 @pytest.mark.parametrize("preface", [0, 700])
