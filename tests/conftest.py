@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from bitnet_core.secrets import known
 from bitnet_core.settings import REGISTRY
 
 pytest_plugins = ["tests.teacher_fixtures"]
+
+# A busy machine is slow, which is no failure.
+settings.register_profile("patient", settings.default, deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

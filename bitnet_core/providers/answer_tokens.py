@@ -90,8 +90,9 @@ def mended(
         tops_NK, top_NK = np.where(lost_NK, -1, tops_NK), np.where(lost_NK, -np.inf, top_NK)
     if end and table.spellings[end[0]]:
         blank = table.number(table.ids[end[0]], b"")
-        said_N1 = np.isin(sampled_N[:, None], end) & (np.arange(len(sampled_N)) < len(sampled_N) - 1)[:, None]
-        tops_NK = np.where(np.isin(tops_NK, end) & ~said_N1, blank, tops_NK)
+        before_N1 = np.arange(len(sampled_N))[:, None] < len(sampled_N) - 1
+        said_NK = (tops_NK == sampled_N[:, None]) & before_N1  # as text, not as the end
+        tops_NK = np.where(np.isin(tops_NK, end) & ~said_NK, blank, tops_NK)
         sampled_N = np.append(sampled_N[:-1], np.int32(blank)).astype(np.int32)
         repairs["spelled_end"] = 1
     tops_NK, top_NK, repairs["repeated_candidates"] = _once(tops_NK, top_NK)

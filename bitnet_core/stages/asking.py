@@ -60,23 +60,26 @@ class Ledger:
     """Answers in which the server had put a key."""
 
     def watch(self, request: ChatRequest, key: str = _PROBE_KEY) -> "Sending":
-        return Sending(self, key, self.budget.worst(request.messages, request.max_tokens))
+        return Sending(self, key, request)
 
 
 class Sending:
     """One request's sendings; see `http.Watch`. Not more than one of them is open at a time."""
 
-    def __init__(self, ledger: Ledger, key: str, worst: Charge) -> None:
+    def __init__(self, ledger: Ledger, key: str, request: ChatRequest) -> None:
         self._ledger = ledger
         self._key = key
-        self._worst = worst
+        self._request = request
+        self._worst = Charge(0, 0)
         self._open: int | None = None
 
     async def sent(self) -> None:
         """Raises LimitReached instead of letting anything be sent that might pass a limit, Closed at the end."""
         if self._ledger.closed:
             raise Closed
-        self._ledger.budget.set_aside(self._worst)
+        budget = self._ledger.budget
+        self._worst = budget.worst(self._request.messages, self._request.max_tokens)
+        budget.set_aside(self._worst)
         self._ledger.under_way.add(self)
         self._open = await asyncio.to_thread(self._ledger.journal.sending, self._key, self._worst)
 
@@ -133,6 +136,7 @@ class Asking:
     _answers: int = 0
     _answered_at: float = 0.0
     _failure: BaseException | None = None
+    _door: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, requests: Iterator[Request], parallel: int, check: Callable[[], None]) -> None:
         """Ask for all, `parallel` at most at once.
@@ -164,10 +168,8 @@ class Asking:
 
     async def _work(self, requests: Iterator[Request]) -> None:
         try:
-            for request in requests:
+            while not self.ledger.closed and (request := await self._next(requests)) is not None:
                 await self._one(request)
-                if self.ledger.closed:
-                    return
         except Closed:
             return
         except LimitReached as reached:
@@ -176,6 +178,11 @@ class Asking:
         except Exception as error:  # noqa: BLE001 - it is raised again by `run`, after the others' answers are kept
             self._failure = self._failure or error
             self.ledger.closed = True
+
+    async def _next(self, requests: Iterator[Request]) -> Request | None:
+        """In a thread: on the way to the next there may be a million that are answered already."""
+        async with self._door:
+            return await asyncio.to_thread(next, requests, None)
 
     async def _one(self, request: Request) -> None:
         """One answer into the journal; what can't be used goes there with its reason."""

@@ -3,6 +3,7 @@
 Between the collection (which requests there are) and the journal (how each of them stands). Asks nobody anything.
 """
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ class State(Enum):
 
 
 class Outstanding:
-    """Holds the requests of those shards alone that are under way."""
+    """Holds the requests of those shards alone that are under way. The walk may go on in a thread of its own."""
 
     def __init__(self, collection: Collection, journal: Journal, attempts: int) -> None:
         """`attempts`: in so many runs an answer is asked for before it is given up."""
@@ -34,6 +35,7 @@ class Outstanding:
         self._met: dict[int, list[Request]] = {}
         self._settled: Counter[int] = Counter()
         self._left: set[int] = set()
+        self._lock = threading.Lock()
 
     def state(self, request: Request) -> State:
         standing = self._journal.standing(request.key)
@@ -47,17 +49,12 @@ class Outstanding:
         """What is to be asked. What was asked before in vain comes last: it is the least likely to bring anything."""
         postponed = False
         for request in self._collection.requests():
-            index = self._collection.shard_of(request)
             state = self.state(request)
-            if state is State.AGAIN:
-                postponed = True
-                self._leave(index)
-                continue
-            if index not in self._left:
-                self._met.setdefault(index, []).append(request)
+            postponed |= state is State.AGAIN
+            self._meet(request, state)
             if state is State.NEW:
                 yield request
-            else:
+            elif state is not State.AGAIN:
                 self.settled(request)
         if postponed:
             for request in self._collection.requests():
@@ -67,19 +64,25 @@ class Outstanding:
     def settled(self, request: Request) -> list[Request] | None:
         """All requests of its shard, when this was the last of them that was waited for."""
         index = self._collection.shard_of(request)
-        if index in self._left:
-            return None
-        self._settled[index] += 1
-        if self._settled[index] < self._collection.in_shard(index):
-            return None
-        del self._settled[index]
-        return self._met.pop(index)
+        with self._lock:
+            if index in self._left:
+                return None
+            self._settled[index] += 1
+            if self._settled[index] < self._collection.in_shard(index):
+                return None
+            del self._settled[index]
+            return self._met.pop(index)
 
-    def _leave(self, index: int) -> None:
-        """Don't wait for a shard whose last answers come at the very end: it is written then, with the rest."""
-        self._left.add(index)
-        self._met.pop(index, None)
-        self._settled.pop(index, None)
+    def _meet(self, request: Request, state: State) -> None:
+        """A shard whose last answers come at the very end is not waited for: it is written then, with the rest."""
+        index = self._collection.shard_of(request)
+        with self._lock:
+            if state is State.AGAIN:
+                self._left.add(index)
+                self._met.pop(index, None)
+                self._settled.pop(index, None)
+            elif index not in self._left:
+                self._met.setdefault(index, []).append(request)
 
     def _of_earlier_run(self, request: Request) -> bool:
         standing = self._journal.standing(request.key)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
@@ -107,7 +107,6 @@ def slow_nucleus(probs: list[float], top_p: float) -> list[float]:
     return [kept.get(index, 0.0) / total for index in range(len(probs))]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), st.integers(1, 100))
 def test_the_nucleus_against_its_slow_twin(weights: list[int], percent: int) -> None:
     # Sixteenths of a power of two keep every sum exact, so that a tie at the boundary is a tie in both.

@@ -86,7 +86,7 @@ def dequantised(linear: BitLinear) -> Tensor:
     return torch.clamp(torch.round(linear.weight.detach() / scale), -1, 1) * scale
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(code_tables(), st.integers(-3, 3))
 def test_integers_come_out_exact(codes: list[list[int]], power: int) -> None:
     """Codes times a power of two have no rounding anywhere, so the slow twin is met exactly."""

@@ -28,7 +28,7 @@ def twin_activation(x: np.ndarray, bits: int) -> np.ndarray:
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31), st.sampled_from([8, 4]), st.floats(-4, 4), st.integers(1, 5))
 def test_activations_equal_the_twin_within_their_grid(seed: int, bits: int, log_scale: float, rows: int) -> None:
     x = np.random.default_rng(seed).normal(size=(rows, 64)) * 10**log_scale

@@ -85,7 +85,7 @@ limits = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(limits)
 def test_it_runs_away_behind_none(limiter: dict[str, Any]) -> None:
     rate = min(limiter["rate"], limiter["most"] / limiter["seconds"])

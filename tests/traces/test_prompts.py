@@ -114,7 +114,7 @@ asked = st.tuples(st.lists(message, max_size=3), texts).map(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.one_of(texts, asked), min_size=1, max_size=12), st.data())
 def test_every_format_holds_the_same_prompts(tmp_path_factory: Any, given_: list[Any], data: st.DataObject) -> None:
     """Against a twin that keeps every prompt in a dictionary; each file cut at places that vary."""
