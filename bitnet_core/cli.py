@@ -232,7 +232,10 @@ def _demo(arguments: argparse.Namespace) -> int:
     if not (root / ".env").exists():
         Workspace(root.parent).create(root.name, demo_env_text())
     arguments.command, arguments.root = "pipeline", root
-    return _launch(arguments, root)
+    code = _launch(arguments, root)
+    if code == 0 and not arguments.json:
+        sys.stdout.write("look at it with `make tui` (or `bitnet-tui`); README says what these figures are\n")
+    return code
 
 
 def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: bool) -> int:

@@ -20,6 +20,7 @@ from bitnet_core.secrets import lookup
 from bitnet_core.secrets.inventory import Inventory, Moved
 from bitnet_core.secrets.lookup import KEYRING, VAULT
 from bitnet_core.secrets.spellings import SHORTEST
+from bitnet_core.secrets.vault import LEAST_PASSPHRASE
 from bitnet_core.settings import SECRET_NAMES
 
 
@@ -205,7 +206,7 @@ def ask_passphrase(path: Path, new: bool) -> str | None:
         return None
     if not new:
         return _typed(f"Passphrase of the vault {path}: ") or None
-    first = _typed(f"A passphrase for the new vault {path}: ")
+    first = _typed(f"A passphrase for the new vault {path}, {LEAST_PASSPHRASE} characters or more: ")
     if first and _typed("The same again: ") != first:
         raise UsageError("The two passphrases differ; nothing was kept, so try again.")
     return first or None

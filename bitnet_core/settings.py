@@ -46,7 +46,8 @@ class Setting:
             noun = "a whole number" if self.kind == "int" else "a number"
             low, high = self.low, self.high
             if low is not None and high is not None:
-                return f"{noun} from {low:.15g} to {high:.15g}"
+                form = ",.0f" if self.kind == "int" else ".15g"
+                return f"{noun} from {low:{form}} to {high:{form}}"
             return f"{noun} of at least {low:.12g}" if low is not None else noun
         return "a path" if self.kind == "path" else "text"
 
@@ -188,12 +189,18 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         _float("KD_TEACHER_TOP_P", "0.95", "Nucleus while collecting.", 0.01, 1),
         _int("KD_MAX_TOKENS_PER_PROMPT", "512", "Longest answer collected.", 1, 1 << 20, "tokens"),
         _path("KD_PROMPTS_FILE", "", "Prompts (text, JSON lines or Parquet); empty = the packaged ones."),
-        _int("KD_NUM_PROMPTS", "100", "How many prompts to collect from.", 1, 1 << 30),
+        _int("KD_NUM_PROMPTS", "100", "Answers to collect; more than there are prompts ask them again.", 1, 1 << 30),
         _int("KD_CONCURRENCY", "", "Most requests under way at once; empty = 4 embedded, 8 hf, 32 else.", 1, 1024),
         _int("KD_MAX_ATTEMPTS", "2", "Runs that ask for an answer before it is given up.", 1, 1000),
         _int("KD_SHARD_SEQUENCES", "256", "Sequences in one shard.", 1, 1 << 20),
         _int("KD_MAX_TOKENS_TOTAL", "", "Tokens, prompts included, that collecting may use in all.", 1, 1 << 50),
-        _int("KD_MAX_REQUESTS", "", "Requests that collecting may send in all.", 1, 1 << 40),
+        _int(
+            "KD_MAX_REQUESTS",
+            "",
+            "Requests that collecting may send in all, the probe's included.",
+            1,
+            1 << 40,
+        ),
         _float("KD_MAX_USD", "", "US dollars that collecting may spend in all, by the price file.", 0),
         _path("KD_PRICES_FILE", "", "Prices to reckon with; empty = the packaged, dated ones."),
     ),

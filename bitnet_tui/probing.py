@@ -43,9 +43,8 @@ class Probe:
         resolution = resolve(given)
         names = ("TEACHER_API_KEY", provider.key_setting)
         found = {} if self._key else secrets.gather(names, resolution)
-        keys = {name: one.value for name, one in found.items()} | (
-            {provider.key_setting: self._key} if self._key else {}
-        )
+        # What was typed is asked with, whatever is kept under any of the names.
+        keys = dict.fromkeys(names, self._key) if self._key else {name: one.value for name, one in found.items()}
         command = [sys.executable, "-m", "bitnet_core", "--json", "providers", "probe", provider.name]
         command += ["--model", self._model] if self._model else []
         for name, value in given.items():
@@ -58,7 +57,8 @@ class Probe:
             self._kill(self._process)
 
     def _asked(self, command: list[str], keys: dict[str, str]) -> dict[str, Any]:
-        limit = LOADING_SECONDS if self._provider.wire == "transformers" else SECONDS
+        ours = self._provider.local or self._provider.name == "custom"
+        limit = LOADING_SECONDS if ours else SECONDS
         read_end, write_end = os.pipe()
         try:
             self._process = subprocess.Popen(

@@ -188,7 +188,7 @@ def columns(content: Sequence[Any], table: TokenTable) -> Completion:
         for one in candidates:
             try:
                 known, number = met[one["id"]]
-                if known != one["bytes"]:
+                if known != one["bytes"] or one["id"] is True:  # which Python takes for 1
                     number = number_of(one, table)
             except (KeyError, TypeError):
                 number = number_of(one, table)

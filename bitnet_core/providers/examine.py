@@ -6,9 +6,8 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.chat import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, Unreachable
-from bitnet_core.providers.http import QUICK_SECONDS
 from bitnet_core.providers.prices import Price
-from bitnet_core.providers.probe import Verdict, candidates, one_token, plain_token, probe
+from bitnet_core.providers.probe import Verdict, candidates, patience, plain_token, probe, token
 from bitnet_core.providers.refusals import TooManyCandidates
 from bitnet_core.providers.replies import BadReply
 from bitnet_core.providers.teacher import Teacher
@@ -86,7 +85,7 @@ async def _chat(report: dict[str, Any], teacher: Teacher) -> None:
 
     async def ask() -> bool:
         try:
-            await teacher.chat(plain_token(), attempts=2, seconds=QUICK_SECONDS)
+            await teacher.chat(plain_token(), attempts=2, seconds=patience(teacher))
         except BadReply as error:
             if error.reason != "no_text":
                 raise
@@ -136,7 +135,7 @@ async def largest(teacher: Teacher, known: int) -> int | None:
 async def _given(teacher: Teacher, wanted: int) -> int | None:
     """Candidates given when so many are wanted: 0 for a refusal, None for a failure that says nothing of it."""
     try:
-        return candidates(await teacher.chat(one_token(wanted), attempts=2, seconds=QUICK_SECONDS))
+        return candidates(await token(teacher, wanted))
     except TooManyCandidates as error:
         return error.most
     except (NoLogprobs, PromptRefused):

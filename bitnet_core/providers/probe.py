@@ -30,6 +30,8 @@ _NUCLEUS = 1.0
 """A smaller one would cut the list itself, where the server tells what is left after sampling."""
 _TRIES = 3
 """At a high temperature anything may be sampled, half a character too: of which some servers tell no bytes."""
+_SAMPLES = 5
+_LOADING_SECONDS = 600.0
 _COLD, _WARM = 0.2, 1.5
 _APART = math.sqrt(_WARM / _COLD)
 _NOISE = 0.05
@@ -73,6 +75,21 @@ def plain_token() -> ChatRequest:
     return ChatRequest(MESSAGES, 1, 0.0, 1.0)
 
 
+def patience(teacher: Teacher) -> float:
+    """Seconds for one token: one's own server may have to load its model first."""
+    return _LOADING_SECONDS if teacher.provider.local or teacher.provider.name == "custom" else QUICK_SECONDS
+
+
+async def token(teacher: Teacher, top_logprobs: int, temperature: float = _COLD) -> ChatResult:
+    """One token with its logprobs. Asked for again when none come: it may have been half a character, by chance, of
+    which llama.cpp tells nothing."""
+    for _ in range(_SAMPLES):
+        result = await teacher.chat(one_token(top_logprobs, temperature), attempts=2, seconds=patience(teacher))
+        if result.steps is not None:
+            break
+    return result
+
+
 async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verdict:
     """Two requests of one token each. BitnetError when traces can't be made from this teacher.
 
@@ -106,8 +123,7 @@ async def _asked(teacher: Teacher, top_logprobs: int, temperature: float) -> tup
     for _ in range(_TRIES):
         began = time.monotonic()
         try:
-            result = await teacher.chat(one_token(top_logprobs, temperature), attempts=2, seconds=QUICK_SECONDS)
-            return result, time.monotonic() - began
+            return await token(teacher, top_logprobs, temperature), time.monotonic() - began
         except BadReply as error:
             failure = error
         except PromptRefused as error:
@@ -124,7 +140,7 @@ async def _asked(teacher: Teacher, top_logprobs: int, temperature: float) -> tup
 
 async def _chats(teacher: Teacher) -> bool:
     try:
-        await teacher.chat(plain_token(), attempts=2, seconds=QUICK_SECONDS)
+        await teacher.chat(plain_token(), attempts=2, seconds=patience(teacher))
     except BadReply as error:
         return error.reason == "no_text"
     except BitnetError:

@@ -31,9 +31,11 @@ class PromptRefused(BitnetError):
     status = "refused_prompt"
     """What the journal calls it."""
 
-    def __init__(self, message: str, body: bytes = b"") -> None:
+    def __init__(self, message: str, body: bytes = b"", *, billed: bool = False) -> None:
+        """`billed`: it may be, for the server did not say at once that it refuses."""
         super().__init__(message)
         self.body = body
+        self.billed = billed
 
 
 class ContextExceeded(PromptRefused):
@@ -97,6 +99,7 @@ class Asked:
                 f"{self.model} can't take a prompt this long ({told}); "
                 "shorten it, lower the number of tokens or raise TEACHER_CTX_LEN.",
                 reply.body,
+                billed=not reply.refused,
             )
         if self.top_logprobs and code < 500 and any(sign in low for sign in _LOGPROB_SIGNS):
             most = _most(low, self.top_logprobs)
@@ -124,7 +127,9 @@ class Asked:
             return Failing(f"{name} at {self.base_url} keeps failing ({told}); start again later.")
         whose = "teacher's" if self.own else "provider's"
         fix = "it is the network's or the provider's rule" if about_the_prompt else f"correct the {whose} settings"
-        return PromptRefused(f"{name} at {self.base_url} refuses the request ({told}); {fix}.", reply.body)
+        return PromptRefused(
+            f"{name} at {self.base_url} refuses the request ({told}); {fix}.", reply.body, billed=not reply.refused
+        )
 
     def no_json(self, reply: Reply) -> BitnetError:
         return BitnetError(
@@ -155,8 +160,8 @@ def _most(low: str, asked: int) -> int | None:
 def missing_key(provider: Provider, *, own: bool = True) -> BitnetError:
     other = "TEACHER_PROVIDER" if own else "PROVIDER"
     return BitnetError(
-        f"There is no key for {provider.name}: set {provider.key_setting} in the environment or keep it in the OS "
-        f"keyring with `bitnet keys set {provider.key_setting}`; {other}=embedded needs none."
+        f"There is no key for {provider.name}: keep it with `bitnet keys set {provider.key_setting}` (in the OS "
+        f"keyring or an encrypted vault), or set it in the environment; {other}=embedded needs none."
     )
 
 

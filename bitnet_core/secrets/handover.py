@@ -24,6 +24,11 @@ _NEEDED = ("HOME", "PATH", "PWD", "USER", "LOGNAME", "SHELL")
 """Without these no program works; who keeps a key there is beyond help."""
 
 
+def is_telling(value: str) -> bool:
+    """Whether a text that holds this holds a key, and not by chance a word that stands in for one."""
+    return len(value) >= _LEAST_WITHIN and bool(_NO_PLACEHOLDER.search(value))
+
+
 def environment_without_secrets(secrets: Iterable[str] = ()) -> dict[str, str]:
     """Our environment less every variable that is named like a secret, or holds one of these or one that is known."""
     met = {*known.values(), *secrets}
@@ -47,7 +52,7 @@ def child_environment(values: Mapping[str, object], secrets: Iterable[str] = ())
 def refuse_in_record(settings: Mapping[str, object], argv: Sequence[str], secrets: Iterable[str] = ()) -> None:
     """UsageError for a setting or an argument that holds a key: both go into the record of the run as they are."""
     met = {*known.values(), *secrets}
-    holds = Redactor(value for value in met if len(value) >= _LEAST_WITHIN and _NO_PLACEHOLDER.search(value))
+    holds = Redactor(filter(is_telling, met))
     for name, value in settings.items():
         if isinstance(value, (str, Path)) and holds.known(str(value)) != str(value):
             raise UsageError(

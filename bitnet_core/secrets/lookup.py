@@ -25,6 +25,8 @@ from bitnet_core.stages import catalog
 Ask = Callable[[Path, bool], str | None]
 """Asks a person for the passphrase of the vault at a path, which is new or not; None = nobody answers."""
 KEYRING, VAULT = "keyring", "vault"
+_ASKED = 3
+"""So often a person is asked for a passphrase."""
 
 _open: dict[Path, OpenVault] = {}
 """Vaults opened in this process. Their keys are in its memory alone and go with it."""
@@ -83,10 +85,23 @@ class KeyPlaces:
         vault.names(self.vault)  # nobody is asked for the passphrase of what is no vault
         passphrase = self._from_file()
         if not passphrase and ask is not None:
-            passphrase = ask(self.vault, not self.vault.exists())
+            return self._asked(ask, why)
         if not passphrase:
             raise VaultLocked(self.vault, why or f"Keys are kept in {self.vault}")
         return unlock_vault(self.vault, passphrase)
+
+    def _asked(self, ask: Ask, why: str) -> OpenVault:
+        """Opened by somebody who may mistype it."""
+        for left in range(_ASKED, 0, -1):
+            passphrase = ask(self.vault, not self.vault.exists())
+            if not passphrase:
+                break
+            try:
+                return unlock_vault(self.vault, passphrase)
+            except vault.WrongPassphrase:
+                if left == 1:
+                    raise
+        raise VaultLocked(self.vault, why or f"Keys are kept in {self.vault}")
 
     def keep(self, name: str, value: str, to: str = "", ask: Ask | None = None) -> str:
         """Keep a key in the first place that takes it, or in the one named; return which: `keyring` or `vault`.
@@ -271,4 +286,4 @@ def _in_keyring(places: KeyPlaces, names: list[str]) -> tuple[dict[str, str], st
     try:
         return places.keyring.read(names), ""
     except KeyringUnusable as error:
-        return {}, "" if error.state == "off" else error.reason
+        return {}, "" if error.state in ("off", "absent") else error.reason  # where there is none, none is missed

@@ -13,19 +13,19 @@ from bitnet_core.secrets.spellings import spellings
 MASK = "•••"
 # What it is called stays: `name=•••` says what was there. A key's body holds a digit: `sk-learn-and-long-words`,
 # `Bearer responsibilities` and `api_key=settings.text(` are text.
-_BODY = r"(?=[\w.~+/=-]*\d)[\w.~+/=-]{16,}"
-_VALUE = r"(?=[^&\s\"'<>]*\d)[^&\s\"'<>]{8,}"
+_BODY = r"(?=[\w.~+/=-]{0,256}?\d)[\w.~+/=-]{16,}"
+_VALUE = r"(?=[^&\s\"'<>]{0,256}?\d)[^&\s\"'<>]{8,}"
 _WORDS = r"access_token|refresh_token|id_token|client_secret|api_key|apikey"
 _SIGNED = r"X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|sig|signature"
 _HEADERS = r"(?:x-api-key|x-goog-api-key|api-key|x-auth-token|private-token|authorization)"
 _SHAPES = tuple(
     (hints.split(), re.compile(f"(?P<kept>{kept}){body}", re.IGNORECASE if kept else re.DOTALL))
     for hints, kept, body in (
-        ("sk- pk- rk-", "", r"(?<![A-Za-z0-9_])(?:sk|pk|rk)-(?=[\w-]*\d)[A-Za-z0-9_-]{16,}"),
+        ("sk- pk- rk-", "", r"(?<![A-Za-z0-9_])(?:sk|pk|rk)-(?=[\w-]{0,256}?\d)[A-Za-z0-9_-]{16,}"),
         (
             "gsk hf_ hf- ghp gho glpat xai",
             "",
-            r"(?<![A-Za-z0-9_])(?:gsk|hf|ghp|gho|glpat|xai)[_-](?=[\w-]*\d)[A-Za-z0-9_-]{16,}",
+            r"(?<![A-Za-z0-9_])(?:gsk|hf|ghp|gho|glpat|xai)[_-](?=[\w-]{0,256}?\d)[A-Za-z0-9_-]{16,}",
         ),
         ("aiza", "", r"(?<![A-Za-z0-9])AIza[0-9A-Za-z_-]{30,}"),
         ("akia asia", "", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[0-9A-Z]{16}(?![A-Za-z0-9])"),
@@ -33,7 +33,7 @@ _SHAPES = tuple(
         ("-----begin", "", r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"),
         ("authorization", r"\bauthorization: (?:bearer|basic) ", r"[^\s\"']+"),
         ("bearer", r"\bbearer ", _BODY),
-        ("basic", r"\bbasic ", r"(?=[\w+/]*\d)[\w+/]{12,}={0,2}(?![\w.])"),
+        ("basic", r"\bbasic ", r"(?=[\w+/]{0,256}?\d)[\w+/]{12,}={0,2}(?![\w.])"),
         ("-key -token authorization", rf"\b{_HEADERS}: ?", r"(?!(?:bearer|basic) )[^\s\"',]{8,}"),
         # A header in a dict, in a tuple of its name and value, in bytes: what a client's debug log shows.
         (
@@ -44,7 +44,7 @@ _SHAPES = tuple(
         ("://", "://", r"[^\s/@:\"']*:[^\s/@\"']+(?=@)"),
         ("? &", rf"[?&](?:key|token|password|{_WORDS}|{_SIGNED})=", _VALUE),
         ("token= secret= key=", rf"(?<![\w?&])(?:{_WORDS})=", _VALUE),
-        ("password= passwd=", r"(?<!\w)(?:password|passwd)=", r"(?=[^&\s\"'<>,;)]*\d)[^&\s\"'<>,;)]{6,}"),
+        ("password= passwd=", r"(?<!\w)(?:password|passwd)=", r"(?=[^&\s\"'<>,;)]{0,256}?\d)[^&\s\"'<>,;)]{6,}"),
         (
             "token secret key",
             rf"\"(?:{_WORDS}|private_key)\\?\"\s*:\s*\\?\"",

@@ -148,7 +148,7 @@ def _token(char: str) -> str:
         ways += [r"\\+r\\+n", "%(?:25)*0d%(?:25)*0a", r"\r\n"]
     if char == " ":
         ways += [r"\+", "%(?:25)*2b"]
-    ways.append(r"\\+" if char == "\\" else r"\\*" + re.escape(char))
+    ways.append(r"\\+" if char == "\\" else r"\\{0,8}" + re.escape(char))
     return f"(?:{'|'.join(dict.fromkeys(ways))})"
 
 

@@ -35,6 +35,7 @@ _REFUSED_IN_A_ROW = 5
 _OUTAGE_SECONDS = 900.0
 """So long a teacher that answers nobody is waited for."""
 _PAUSE_SECONDS = 10.0
+_SETTLING_SECONDS = 0.05
 _PROBE_KEY = "probe"
 
 OnAnswer = Callable[[Request, Entry, ChatResult | None], Awaitable[None]]
@@ -58,6 +59,14 @@ class Ledger:
     """Those that the server is at work on, or whose answer is being kept."""
     masked: int = 0
     """Answers in which the server had put a key."""
+    beyond_note: str = "beyond"
+    """The journal's note of what the server counts beyond a worst case: known before the next request is sent."""
+
+    def clean(self, entry: Entry) -> tuple[Entry, bool]:
+        """The answer as it may be kept, and whether a key had to be masked for that."""
+        body, masked = self.mask(entry.body)
+        self.masked += masked
+        return Entry(entry.status, body), masked
 
     def watch(self, request: ChatRequest, key: str = _PROBE_KEY) -> "Sending":
         return Sending(self, key, request)
@@ -79,9 +88,22 @@ class Sending:
             raise Closed
         budget = self._ledger.budget
         self._worst = budget.worst(self._request.messages, self._request.max_tokens)
-        budget.set_aside(self._worst)
+        while not self._fits(budget):
+            await asyncio.sleep(_SETTLING_SECONDS)
+            if self._ledger.closed:
+                raise Closed
         self._ledger.under_way.add(self)
         self._open = await asyncio.to_thread(self._ledger.journal.sending, self._key, self._worst)
+
+    def _fits(self, budget: Budget) -> bool:
+        """Set the worst case aside; False while what others have set aside may still turn out to be less."""
+        try:
+            budget.set_aside(self._worst)
+        except LimitReached:
+            if self._ledger.under_way and not self._ledger.closed:
+                return False
+            raise
+        return True
 
     async def failed(self, *, refused: bool) -> None:
         """What was refused costs nothing; what else failed may have been made, and be billed."""
@@ -91,16 +113,14 @@ class Sending:
     async def answered(self, result: ChatResult | None) -> None:
         """There was an answer, but none to keep; without one its worst case stays."""
         await self._close("unusable", self._actual(result))
+        self.done()
 
     async def keep(self, entry: Entry, result: ChatResult | None) -> None:
         """Put the answer and its cost into the journal, together."""
         charge = self._actual(result)
         number, self._open = self._open, None
-        body, masked = self._ledger.mask(entry.body)
-        self._ledger.masked += masked
-        await asyncio.to_thread(self._ledger.journal.put, self._key, Entry(entry.status, body), number, charge)
-        if number is not None and charge is not None:
-            self._ledger.budget.settle(self._worst, charge)
+        note = self._settled(charge) if number is not None else None
+        await asyncio.to_thread(self._ledger.journal.put, self._key, entry, number, charge, note)
 
     def done(self) -> None:
         """Nothing of it is under way any more."""
@@ -110,9 +130,15 @@ class Sending:
         number, self._open = self._open, None
         if number is None:
             return
-        await asyncio.to_thread(self._ledger.journal.settle, number, state, charge)
+        await asyncio.to_thread(self._ledger.journal.settle, number, state, charge, self._settled(charge))
+
+    def _settled(self, charge: Charge | None) -> tuple[str, str] | None:
+        """Reckon with what it cost; the note of what was learnt from that, to be written down with it."""
+        budget = self._ledger.budget
+        before = budget.beyond
         if charge is not None:
-            self._ledger.budget.settle(self._worst, charge)
+            budget.settle(self._worst, charge)
+        return None if budget.beyond == before else (self._ledger.beyond_note, "{} {}".format(*budget.beyond))
 
     def _actual(self, result: ChatResult | None) -> Charge | None:
         if result is None or not (result.prompt_tokens and result.counted):
@@ -205,11 +231,12 @@ class Asking:
         """What came of asking, as often as that is worth it."""
         wanted, tries, attempts = self.sampling.request(request), 0, ATTEMPTS
         failed_after: int | None = None
+        recovered = False
         while True:
             try:
                 result = await self.teacher.chat(wanted, watch=sending, attempts=attempts)
             except PromptRefused as error:
-                await sending.failed(refused=True)
+                await sending.failed(refused=not error.billed)
                 return Entry(error.status, error.body), None, error
             except BadReply as error:
                 await sending.answered(None)
@@ -218,12 +245,14 @@ class Asking:
                     return Entry(error.reason, error.body), None, None
             except (Failing, Unreachable) as error:
                 await sending.failed(refused=False)
-                if failed_after is not None and self._answers > failed_after:
-                    return Entry("no_answer", b""), None, None  # others were answered meanwhile: it is this request
+                others = failed_after is not None and self._answers > failed_after
+                if others and recovered:  # it failed time after time while others were answered
+                    return Entry("no_answer", b""), None, None
+                recovered = others
                 failed_after = self._answers
                 if time.monotonic() - self._answered_at > _OUTAGE_SECONDS:
                     raise
-                attempts = 1
+                attempts = ATTEMPTS if others else 1
                 await asyncio.sleep(_PAUSE_SECONDS)
                 if self.ledger.closed:
                     raise Closed from error
@@ -236,6 +265,9 @@ class Asking:
                 return Entry("ok" if result.steps is not None else "no_logprobs", result.body), result, None
 
     async def _kept(self, request: Request, sending: Sending, entry: Entry, result: ChatResult | None) -> None:
+        entry, masked = self.ledger.clean(entry)
+        self.ledger.under_way.add(sending)
         await sending.keep(entry, result)
         self.statuses[entry.status] += 1
-        await self.on_answer(request, entry, result if entry.status == "ok" else None)
+        # What was masked is read again, as it will be from now on.
+        await self.on_answer(request, entry, result if entry.status == "ok" and not masked else None)

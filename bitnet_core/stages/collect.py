@@ -24,14 +24,17 @@ from bitnet_core.providers.chat import ChatResult, QuotaSpent
 from bitnet_core.providers.embedded import ensure_files
 from bitnet_core.providers.prices import price_of
 from bitnet_core.providers.probe import Verdict, probe
+from bitnet_core.providers.refusals import no_logprobs
 from bitnet_core.providers.teacher import fetch_model, fetch_progress, identify, open_teacher
+from bitnet_core.secrets import Redactor, is_telling
 from bitnet_core.stages.asking import Asking, Ledger
 from bitnet_core.stages.collection import Collection, Request, check_sampling
 from bitnet_core.stages.context import StageContext
 from bitnet_core.stages.outstanding import Outstanding, State
 from bitnet_core.traces import schema, writer
-from bitnet_core.traces.journal import JOURNAL_FILE, Entry, Journal
+from bitnet_core.traces.journal import Entry, Journal
 from bitnet_core.traces.prompts import iter_prompts
+from bitnet_core.traces.schema import JOURNAL_FILE
 from bitnet_core.traces.tokenizer import load_tokenizer
 
 PACKAGED_PROMPTS = "collect.txt"
@@ -46,6 +49,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """Collect what is missing, write what is not written; the summary counts the whole trace set."""
     settings = ctx.settings
     identity = identify(settings)
+    if identity.provider.logprobs == "no":
+        raise no_logprobs(identity.provider.name, identity.model)
     fetch_model(ctx, identity)
     prompts_file = settings.maybe_path("KD_PROMPTS_FILE")
     named, template = settings.text("TOKENIZER_NAME"), settings.text("TEMPLATE")
@@ -169,6 +174,11 @@ class _Collecting:
                 plan.foreign |= not writer.holds(self._data, index, collection.config_hash, keys)
                 keys = []
         plan.foreign |= writer.shards_in(self._data) > collection.shards
+        if plan.pending and 0 < collection.prompts < collection.total:
+            self._ctx.log(
+                f"{collection.prompts} prompts for KD_NUM_PROMPTS={collection.total} answers: each is asked up to "
+                f"{-(-collection.total // collection.prompts)} times, with other seeds."
+            )
         return plan
 
     def _make_room(self) -> None:
@@ -199,15 +209,13 @@ class _Collecting:
         return None
 
     def _known_beyond(self) -> tuple[int, int]:
-        text = self._journal.note(f"beyond:{self._collection.teacher_hash}") or "0 0"
+        """What the teacher counts beyond the worst case, as earlier requests have shown."""
+        text = self._journal.note(self._beyond_note()) or "0 0"
         prompt, completion = map(int, text.split())
         return prompt, completion
 
-    def _keep_beyond(self) -> None:
-        """What the teacher counts beyond the worst case, for the next run's first request."""
-        prompt, completion = self._budget.beyond
-        if self._budget.beyond != self._known_beyond():
-            self._journal.write_note(f"beyond:{self._collection.teacher_hash}", f"{prompt} {completion}")
+    def _beyond_note(self) -> str:
+        return f"beyond:{self._collection.teacher_hash}"
 
     # -- asking ------------------------------------------------------------------------------------------
 
@@ -223,7 +231,8 @@ class _Collecting:
         async with open_teacher(
             ctx, parallel=parallel, waiting=waiting, context=context, table=collection.table
         ) as teacher:
-            ledger = Ledger(self._journal, self._budget, ctx.redact.bytes)
+            mask = Redactor(filter(is_telling, ctx.secrets.values())).bytes
+            ledger = Ledger(self._journal, self._budget, mask, beyond_note=self._beyond_note())
             teacher.guard = ledger.watch
             ctx.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
             try:
@@ -234,8 +243,6 @@ class _Collecting:
                     raise
                 self._reached(reached)
                 return
-            finally:
-                self._keep_beyond()
             check_sampling(verdict, sampling, collection.identity)
             if verdict.candidates < sampling.top_logprobs:
                 ctx.alert(
@@ -251,12 +258,13 @@ class _Collecting:
             self._tally.started = time.monotonic()
             asking = Asking(teacher, sampling, ledger, self._answered)
             try:
-                await asking.run(self._outstanding.requests(), parallel + waiting, ctx.check_stop)
+                await asking.run(
+                    self._outstanding.requests(lambda: ledger.closed), parallel + waiting, ctx.check_stop
+                )
             except QuotaSpent as error:
                 ctx.alert("error", "quota_spent", str(error), "Everything answered so far is kept.")
                 raise
             finally:
-                self._keep_beyond()
                 if teacher.pace is not None and teacher.pace.refusals:
                     ctx.log(
                         f"{teacher.name} refused {teacher.pace.refusals} requests for their rate; all were resent."
@@ -273,7 +281,13 @@ class _Collecting:
 
     def _reached(self, limit: LimitReached) -> None:
         self._limit = limit
-        self._ctx.alert("warning", "limit_reached", str(limit), "What was collected is written and usable.")
+        there = self._plan.usable + self._tally.kept
+        self._ctx.alert(
+            "warning",
+            "limit_reached",
+            f"{limit} There are {there} of {self._collection.total} answers to use.",
+            "They are written and usable." if there else "",
+        )
 
     async def _answered(self, request: Request, entry: Entry, result: ChatResult | None) -> None:
         ctx, tally = self._ctx, self._tally

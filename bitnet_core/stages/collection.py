@@ -103,6 +103,8 @@ class Collection:
         self._seed = settings.int("SEED")
         self.shard_size = settings.int("KD_SHARD_SEQUENCES")
         self.total = settings.int("KD_NUM_PROMPTS")
+        self.prompts = 0
+        """How many prompts there are, once `requests` has found fewer than answers are wanted."""
         if self.sampling.temperature == 0:
             # Asked again it would give the same answer again.
             self.total = min(self.total, sum(1 for _ in prompts()))
@@ -116,6 +118,7 @@ class Collection:
                     return
                 yield self._request(index, prompt, repeat, self._seed)
                 index += 1
+            self.prompts = self.prompts or index
             repeat += 1
 
     def _request(self, index: int, prompt: Prompt, repeat: int, base_seed: int) -> Request:

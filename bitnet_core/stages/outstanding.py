@@ -6,7 +6,7 @@ Between the collection (which requests there are) and the journal (how each of t
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 
 from bitnet_core.stages.collection import Collection, Request
@@ -45,10 +45,13 @@ class Outstanding:
             return State.KEPT
         return State.GIVEN_UP if standing.attempts >= self._attempts else State.AGAIN
 
-    def requests(self) -> Iterator[Request]:
-        """What is to be asked. What was asked before in vain comes last: it is the least likely to bring anything."""
+    def requests(self, ended: Callable[[], bool] = lambda: False) -> Iterator[Request]:
+        """What is to be asked, until `ended`. What was asked before in vain comes last: it is the least likely to
+        bring anything."""
         postponed = False
         for request in self._collection.requests():
+            if ended():
+                return
             state = self.state(request)
             postponed |= state is State.AGAIN
             self._meet(request, state)
@@ -58,6 +61,8 @@ class Outstanding:
                 self.settled(request)
         if postponed:
             for request in self._collection.requests():
+                if ended():
+                    return
                 if self.state(request) is State.AGAIN and self._of_earlier_run(request):
                     yield request
 

@@ -20,8 +20,6 @@ import pyarrow as pa
 
 from bitnet_core.errors import BitnetError
 
-JOURNAL_FILE = "journal.sqlite"
-
 _ZSTD = pa.Codec("zstd", 9)
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LENGTH_BYTES = 8
@@ -157,8 +155,15 @@ class Journal:
             self._db.execute("update answers set status = ?, attempts = 0 where key = ?", (_DAMAGED, key))
         return None
 
-    def put(self, key: str, entry: Entry, sending: int | None = None, charge: Charge | None = None) -> None:
-        """Keep an answer, and what it cost; both are on the disk when this returns.
+    def put(
+        self,
+        key: str,
+        entry: Entry,
+        sending: int | None = None,
+        charge: Charge | None = None,
+        note: tuple[str, str] | None = None,
+    ) -> None:
+        """Keep an answer, what it cost, and a note with them; all are on the disk when this returns.
 
         An answer that can be used is never replaced.
         """
@@ -171,7 +176,7 @@ class Journal:
                 (key, entry.status, packed, time.time(), zlib.crc32(packed)),
             )
             if sending is not None:
-                self._settle(sending, "answered", charge)
+                self._settle(sending, "answered", charge, note)
 
     # -- sendings ----------------------------------------------------------------------------------------
 
@@ -185,10 +190,12 @@ class Journal:
             )
             return int(done.lastrowid or 0)
 
-    def settle(self, sending: int, state: str, charge: Charge | None = None) -> None:
+    def settle(
+        self, sending: int, state: str, charge: Charge | None = None, note: tuple[str, str] | None = None
+    ) -> None:
         """How a sending ended that brought no answer to keep; without a charge its worst case stays."""
-        with self._lock, self._explained():
-            self._settle(sending, state, charge)
+        with self._lock, self._explained(), self._transaction():
+            self._settle(sending, state, charge, note)
 
     def lost(self) -> int:
         """Close the sendings that a killed run left open: they may have been paid for, so they stay as they are."""
@@ -202,7 +209,9 @@ class Journal:
             ).fetchone()
         return Spent(int(row[0]), int(row[1]), float(row[2]))
 
-    def _settle(self, sending: int, state: str, charge: Charge | None) -> None:
+    def _settle(self, sending: int, state: str, charge: Charge | None, note: tuple[str, str] | None) -> None:
+        if note is not None:
+            self._db.execute("insert or replace into notes values (?, ?)", note)
         if charge is None:
             self._db.execute("update sendings set state = ? where id = ?", (state, sending))
         else:

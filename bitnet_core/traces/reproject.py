@@ -58,7 +58,7 @@ def reproject(
         raise BitnetError(f"There is no teacher space in {data_dir}; run `bitnet collect` first.")
     tokenizer = _tokenizer(data_dir, source, template)
     digest = hashlib.sha256((tokenizer.hash + tokenizer.template_hash).encode()).hexdigest()
-    folder = out or data_dir / FOLDER / digest[:8]
+    folder = (out or data_dir / FOLDER / digest[:8]).resolve()
     if out is not None:
         _require_room(out)
     wanted = {index: _metadata(path, tokenizer) for index, path in shards}

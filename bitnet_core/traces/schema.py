@@ -14,6 +14,7 @@ PROJECTION_VERSION = 2
 METADATA_KEY = b"bitnet"
 
 SEQUENCES_FILE = "sequences.parquet"
+JOURNAL_FILE = "journal.sqlite"
 TOKENIZER_FOLDER = "tokenizer"
 TEMPLATE_FILE = "chat_template.jinja"
 

@@ -128,6 +128,11 @@ def shards_in(data_dir: Path) -> list[Path]:
     """The KD shards of a trace set, in order; BitnetError if there is none."""
     found = sorted(data_dir.glob("kd_shard_*.parquet"))
     if not found:
+        if (data_dir / schema.JOURNAL_FILE).is_file():
+            raise BitnetError(
+                f"No traces are written in {data_dir} yet; what was answered is kept in {schema.JOURNAL_FILE}, and "
+                "`bitnet collect` goes on with it."
+            )
         raise BitnetError(f"There are no traces in {data_dir}; run `bitnet collect` first.")
     return found
 

@@ -13,6 +13,7 @@ from textual.widgets import Button, Input, Label, Select
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.experiment import Workspace
+from bitnet_core.providers.table import PROVIDERS
 from bitnet_core.secrets import remember
 from bitnet_tui import keys
 from bitnet_tui.probing import Probe
@@ -69,6 +70,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         for name in self._fields:
             self.query_one(f"#row-{name}").display = name in wanted
         self.query_one("#test").display = provider != "embedded"
+        self.query_one(f"#field-{new_form.ADDRESS}", Input).placeholder = PROVIDERS[provider].base_url
         text, style = new_form.note(provider)
         self.query_one("#note", Painted).show((line(Span(text, style)),))
 
@@ -101,6 +103,10 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
     def action_cancel(self) -> None:
         self._forget_answer()
         self.dismiss(None)
+
+    def on_unmount(self) -> None:
+        if self._probe is not None:  # the app ends, and does not wait for an answer
+            self._probe.give_up()
 
     # -- asking the model before anything is made ------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """From a run's curves to what a plotting library may be given: thinned, finite, with axes of round numbers."""
 
 import math
+import sys
 from dataclasses import dataclass
 
 from bitnet_tui.view.numbers import count, scientific
@@ -57,7 +58,7 @@ def drawing(view: RunView, shown: tuple[str, ...], columns: int, rows: int, *, l
 def ticks(low: float, high: float, most: int) -> Ticks:
     """Round positions (1, 2 or 5 times a power of ten) inside the limits: one at least, at most `most` + 1."""
     rough = (high - low) / most
-    step = _round_step(rough)
+    step = _round_step(max(rough, sys.float_info.min))
     first, last = _multiples(low, high, step)
     while last < first:  # a range just short of its step may lie between two multiples
         rough /= 2

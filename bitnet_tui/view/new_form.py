@@ -141,7 +141,7 @@ def problems(values: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]
     found: dict[str, str] = {}
     name = values.get(NAME, "")
     if not _NAME.fullmatch(name):
-        found[NAME] = "letters, digits, dots, dashes" if name else "give it a name"
+        found[NAME] = "letters, digits, . _ -" if name else "give it a name"
     elif name in taken:
         found[NAME] = "exists already"
     provider = PROVIDERS[values[TEACHER]]

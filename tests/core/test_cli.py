@@ -149,7 +149,10 @@ def test_ctrl_c_stops_a_stage_but_only_leaves_a_watch(
 def test_the_demo_is_an_ordinary_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--set", "SEED=3"]) == 0
     out = capsys.readouterr().out
-    assert out.rstrip().splitlines()[-1] == "✓ succeeded"
+    assert out.rstrip().splitlines()[-2:] == [
+        "✓ succeeded",
+        "look at it with `make tui` (or `bitnet-tui`); README says what these figures are",
+    ]
     assert "── qei ──" in out
     assert "TEACHER_PROVIDER=embedded" in Path("experiments/demo/.env").read_text()
     assert main(["demo", "--set", "SEED=3"]) == 0

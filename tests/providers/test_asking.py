@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.providers.budget import Budget, Limits
+from bitnet_core.providers.budget import Budget, LimitReached, Limits
 from bitnet_core.providers.chat import ChatRequest, QuotaSpent
 from bitnet_core.providers.openai_chat import OpenAIChat
 from bitnet_core.providers.replies import parse_chat
@@ -177,15 +177,38 @@ def test_an_answer_in_which_the_server_put_a_key_is_kept_without_it(tmp_path: Pa
     body = json.dumps({"choices": [], "debug": {"authorization": f"Bearer {key}"}}).encode()
     with Journal(tmp_path / "journal.sqlite") as journal:
         ledger = Ledger(journal, Budget(Limits(), None, Spent(0, 0, 0.0)), Redactor([key]).bytes)
-        sending = ledger.watch(ChatRequest([{"role": "user", "content": "Hi"}], 9, 1.0, 1.0), "one")
-        asyncio.run(sending.sent())
-        asyncio.run(sending.keep(Entry("ok", body), None))
-        kept = journal.get("one")
-        assert kept is not None
+        kept, masked = ledger.clean(Entry("ok", body))
+        assert masked
         assert key.encode() not in kept.body
         assert json.loads(kept.body)["debug"]["authorization"].startswith("Bearer ")
-        asyncio.run(ledger.watch(ChatRequest([], 9, 1.0, 1.0), "two").keep(Entry("ok", b"{}"), None))
+        assert ledger.clean(Entry("ok", b"{}")) == (Entry("ok", b"{}"), False)
     assert ledger.masked == 1
+
+
+async def test_a_limit_is_not_reached_while_what_is_set_aside_may_turn_out_to_be_less(tmp_path: Path) -> None:
+    """The worst case is ten times what an answer takes; and what was learnt of it is written down with the answer."""
+    request = ChatRequest([{"role": "user", "content": "Hi"}], 1000, 1.0, 1.0)
+    answer = parse_chat(
+        chat_body("a", None) | {"usage": {"prompt_tokens": 5, "completion_tokens": 95}}, b"", TokenTable()
+    )
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        ledger = Ledger(journal, Budget(Limits(tokens=1500), None, Spent(0, 0, 0.0)))
+        first, second = ledger.watch(request, "one"), ledger.watch(request, "two")
+        await first.sent()
+        waiting = asyncio.create_task(second.sent())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        await first.keep(Entry("ok", b"{}"), answer)
+        first.done()
+        await asyncio.wait_for(waiting, 20)
+        beyond = parse_chat(
+            chat_body("a", None) | {"usage": {"prompt_tokens": 5, "completion_tokens": 1200}}, b"", TokenTable()
+        )
+        await second.keep(Entry("ok", b"{}"), beyond)
+        assert journal.note("beyond") == "0 200"
+        second.done()
+        with pytest.raises(LimitReached):
+            await ledger.watch(request, "three").sent()
 
 
 # -- the end ---------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ import pytest
 from bitnet_core.providers.embedded import EmbeddedFiles, ensure_files
 from bitnet_core.stages import collect
 from bitnet_core.stages.context import StageContext
-from bitnet_core.traces.journal import JOURNAL_FILE, Journal
+from bitnet_core.traces.journal import Journal
+from bitnet_core.traces.schema import JOURNAL_FILE
 from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
 
 # SmolLM2-135M's, written down: to read it from the GGUF's head takes transformers 5 s.

@@ -90,6 +90,24 @@ async def test_half_a_character_sampled_by_chance_is_asked_again() -> None:
         assert (await probe(one, 4)).mode == "raw"
 
 
+async def test_an_answer_without_logprobs_by_chance_is_asked_again_and_one_without_always_is_refused() -> None:
+    """Half a character may be sampled as the one token, of which llama.cpp tells nothing at all."""
+    silent = Canned(chat_body("", None))
+    for lucky, requests in ((3, 5), (99, None)):
+
+        def answer(number: int, _asked: Asked, lucky: int = lucky) -> Canned:
+            return silent if number < lucky else Canned(body(RAW))
+
+        with ChatServer(answer) as server:
+            one = Teacher(OpenAIChat(PROVIDERS["llamacpp"], server.base_url, "m", None, first_wait=0.01))
+            if requests is None:
+                with pytest.raises(NoLogprobs):
+                    await probe(one, 4)
+            else:
+                assert (await probe(one, 4)).mode == "raw"
+                assert len(server.asked) == requests
+
+
 async def test_candidates_that_are_no_text_are_candidates_all_the_same() -> None:
     words = ["a", "the", "<|eot_id|>", "<|end|>"]
     with teacher(body(RAW, ids=False, words=words)) as one:

@@ -153,7 +153,7 @@ def test_a_probe_that_is_given_up_leaves_no_process(home: Path, started: list["s
 def test_one_that_takes_too_long_is_ended_with_a_sentence(
     home: Path, started: list["subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bitnet_tui.probing.SECONDS", 0.2)
+    monkeypatch.setattr("bitnet_tui.probing.LOADING_SECONDS", 0.2)
     with ChatServer(silent) as server, pytest.raises(BitnetError, match="gave no whole answer in 0 s; try again"):
         Probe(home, "custom", "m", server.base_url, KEY).run()
     assert started[0].poll() is not None
