@@ -30,7 +30,7 @@ _NUCLEUS = 1.0
 """A smaller one would cut the list itself, where the server tells what is left after sampling."""
 _TRIES = 3
 """At a high temperature anything may be sampled, half a character too: of which some servers tell no bytes."""
-_SAMPLES = 5
+_SAMPLES = 3
 _LOADING_SECONDS = 600.0
 _COLD, _WARM = 0.2, 1.5
 _APART = math.sqrt(_WARM / _COLD)
@@ -103,9 +103,10 @@ async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verd
         raise too_many_candidates(teacher.name, teacher.model, top_logprobs, most)
     teacher.pin(upstream)
     cold, cold_seconds = await _asked(teacher, top_logprobs, _COLD)
+    first = first_step(teacher, cold)
     teacher.pin(cold.upstream)
     warm, warm_seconds = await _asked(teacher, top_logprobs, _WARM)
-    first, second = first_step(teacher, cold), first_step(teacher, warm)
+    second = first_step(teacher, warm)
     return Verdict(
         mode="raw" if _same(first, second) else "scaled",
         candidates=min(top_logprobs, max(candidates(cold), candidates(warm))),
