@@ -57,8 +57,7 @@ class Probe:
             self._kill(self._process)
 
     def _asked(self, command: list[str], keys: dict[str, str]) -> dict[str, Any]:
-        ours = self._provider.local or self._provider.name == "custom"
-        limit = LOADING_SECONDS if ours else SECONDS
+        limit = LOADING_SECONDS if self._provider.loads_first else SECONDS
         read_end, write_end = os.pipe()
         try:
             self._process = subprocess.Popen(

@@ -77,7 +77,7 @@ def plain_token() -> ChatRequest:
 
 def patience(teacher: Teacher) -> float:
     """Seconds for one token: one's own server may have to load its model first."""
-    return _LOADING_SECONDS if teacher.provider.local or teacher.provider.name == "custom" else QUICK_SECONDS
+    return _LOADING_SECONDS if teacher.provider.loads_first else QUICK_SECONDS
 
 
 async def token(teacher: Teacher, top_logprobs: int, temperature: float = _COLD) -> ChatResult:

@@ -51,6 +51,11 @@ class Provider:
         return "HF_TOKEN" if self.name == "hf" else f"{self.prefix}_API_KEY"
 
     @property
+    def loads_first(self) -> bool:
+        """Whether it may be one's own server, which loads its model when it is first asked."""
+        return self.local or self.name == "custom"
+
+    @property
     def model_setting(self) -> str:
         return f"{self.prefix}_MODEL"
 
