@@ -4,11 +4,12 @@ A kept answer is some hundred steps with twenty candidates each; all but a few o
 their bytes are compared as they stand in the JSON, not decoded. Whatever is not the usual shape is left to `replies`.
 """
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from bitnet_core.json_decoding import decode
 from bitnet_core.providers import answer_tokens, replies
@@ -17,14 +18,14 @@ from bitnet_core.providers.replies import BadReply, ChatResult
 from bitnet_core.traces.steps import TokenTable
 
 
-class _Token(msgspec.Struct):
+class _Token(msgspec.Struct, gc=False):
     logprob: float | None = None
     id: int = -1
     token: msgspec.Raw = msgspec.Raw(b"")
     bytes: msgspec.Raw = msgspec.Raw(b"")
 
 
-class _Step(msgspec.Struct):
+class _Step(msgspec.Struct, gc=False):
     top_logprobs: list[_Token]
     logprob: float | None = None
     id: int = -1
@@ -58,6 +59,7 @@ class _Body(msgspec.Struct):
 
 _DECODER = msgspec.json.Decoder(_Body)
 _NONE = (b"", b"null")
+_NOT_MET: tuple[object, int] = (None, -1)
 
 
 def read(body: bytes, table: TokenTable) -> ChatResult:
@@ -75,20 +77,12 @@ def _usual(body: bytes, table: TokenTable) -> ChatResult | None:
     if choice is None or not choice.logprobs.content or choice.error or choice.message.refusal:
         return None
     finish_reason = finish_of(choice.finish_reason)
-    sampled: list[int] = []
-    own: list[float] = []
-    tops: list[int] = []
-    logprobs: list[float] = []
-    met = table.spelled
-    for step in choice.logprobs.content:
-        for token in step.top_logprobs:
-            known = met.get(token.id)
-            tops.append(known[1] if known is not None and known[0] == token.bytes else _number(token, table))
-            logprobs.append(math.nan if token.logprob is None else token.logprob)
-        sampled.append(_number(step, table))
-        own.append(math.nan if step.logprob is None else step.logprob)
-    counts_N = np.array([len(step.top_logprobs) for step in choice.logprobs.content], np.int64)
-    steps = answer_tokens.padded(table, sampled, np.array(own), tops, np.array(logprobs), counts_N)
+    content = choice.logprobs.content
+    tops = [token for step in content for token in step.top_logprobs]
+    counts_N = np.array([len(step.top_logprobs) for step in content], np.int64)
+    steps = answer_tokens.padded(
+        table, _numbers(content, table), _values(content), _numbers(tops, table), _values(tops), counts_N
+    )
     if steps.text() != choice.message.content.encode(errors="replace"):
         return None  # something is to be mended, or cut inside a character
     found = answer_tokens.mended(steps, choice.message.content, finish_reason)
@@ -107,12 +101,36 @@ def _usual(body: bytes, table: TokenTable) -> ChatResult | None:
     )
 
 
+def _numbers(tokens: Sequence[_Token | _Step], table: TokenTable) -> list[int]:
+    """The number of each token: looked up for all at once, and one by one only for what was not met before."""
+    met = table.spelled.get
+    keys: Sequence[int | bytes] = [token.id for token in tokens]
+    spellings = [token.bytes for token in tokens]
+    if -1 in keys:
+        keys = [_key(token) for token in tokens]
+    known = [met(key, _NOT_MET) for key in keys]
+    numbers = [number for _, number in known]
+    if [spelling for spelling, _ in known] != spellings:
+        for place, (spelling, _) in enumerate(known):
+            if spelling != spellings[place]:
+                numbers[place] = _number(tokens[place], table)
+    return numbers
+
+
+def _values(tokens: Sequence[_Token | _Step]) -> npt.NDArray[np.float64]:
+    """Their logprobs; null becomes NaN."""
+    return np.array([token.logprob for token in tokens], np.float64)
+
+
 def _number(token: _Token | _Step, table: TokenTable) -> int:
-    """The number of a token; with an id its spelling is kept, so that the next one costs a comparison."""
+    """The number of a token; its spelling is kept, so that the next one costs a comparison."""
     spelling = token.bytes
     if bytes(spelling) in _NONE:
         return answer_tokens.number_of({"id": token.id, "token": decode(bytes(token.token) or b"null")}, table)
     number = answer_tokens.number_of({"id": token.id, "bytes": decode(bytes(spelling))}, table)
-    if token.id >= 0:
-        table.spelled[token.id] = (spelling.copy(), number)
+    table.spelled[_key(token)] = (spelling.copy(), number)
     return number
+
+
+def _key(token: _Token | _Step) -> int | bytes:
+    return token.id if token.id >= 0 else bytes(token.bytes)

@@ -70,8 +70,8 @@ class TokenTable:
         self._lock = threading.Lock()
         self.met: dict[int, tuple[list[int], int]] = {}
         """By id: the bytes that it was last said with, as they came, and its number. For readers in a hurry."""
-        self.spelled: dict[int, tuple[object, int]] = {}
-        """The same, with the bytes as they stand in JSON."""
+        self.spelled: dict[int | bytes, tuple[object, int]] = {}
+        """The same, with the bytes as they stand in JSON; of a token without an id, by these."""
 
     def __len__(self) -> int:
         return len(self.ids)
