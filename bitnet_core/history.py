@@ -54,7 +54,9 @@ class History:
             for run, _ in self.entries:
                 if matches(run.id, name):
                     return run
-        known = ", ".join(run.id for run, _ in self.entries[:5]) or "none yet"
+        if not self.entries:
+            raise UsageError(f"{self.experiment.root} has no run yet; `bitnet pipeline` starts the first.")
+        known = ", ".join(run.id for run, _ in self.entries[:5])
         raise UsageError(f"{self.experiment.root} has no run {name!r}; its latest runs: {known}.")
 
     def upstream(self, stage: str) -> dict[str, str | None]:

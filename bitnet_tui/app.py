@@ -49,8 +49,6 @@ class BitnetApp(App[None]):
         self._launch = launch
         self.over_ssh = bool(os.environ.get("SSH_CONNECTION"))
         self.redraw_seconds = 0.5 if self.over_ssh else 0.25
-        self.typed_secrets: set[str] = set()
-        """Keys typed in this session, for the redaction of a crash report."""
         if self.over_ssh:
             self.animation_level = "none"
         self.register_theme(theme.DARK)
@@ -115,5 +113,5 @@ class BitnetApp(App[None]):
         from bitnet_tui import crash
 
         if self._exception is not None and not self._exit_renderables:
-            self._exit_renderables.append(crash.report(self._exception, self.typed_secrets))
+            self._exit_renderables.append(crash.report(self._exception))
         self._close_messages_no_wait()

@@ -3,20 +3,18 @@
 import os
 import time
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 
-from bitnet_core.secrets import Redactor, given_out
+from bitnet_core.secrets import redactor
 
 
-def report(error: BaseException, known_secrets: Iterable[str] = ()) -> str:
+def report(error: BaseException) -> str:
     """Write the trace into the user's state folder; return the sentence to show."""
-    redact = Redactor([*known_secrets, *given_out()])
     what = f"bitnet-tui has a bug ({type(error).__name__}) and had to close; runs go on."
     try:
         path = _folder() / f"crash-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(redact("".join(traceback.format_exception(error))), encoding="utf-8")
+        path.write_text(redactor()("".join(traceback.format_exception(error))), encoding="utf-8")
     except OSError as failure:
         return f"{what} No report could be written ({failure.strerror})."
     return f"{what} Please report it with {path}, which holds no keys."

@@ -21,7 +21,6 @@ from bitnet_core.secrets.lookup import (
     VaultLocked,
     for_stage,
     gather,
-    given_out,
     names_for,
     unlock_vault,
 )
@@ -37,7 +36,6 @@ __all__ = [
     "environment_without_secrets",
     "for_stage",
     "gather",
-    "given_out",
     "is_telling",
     "keep_out_of_core_dumps",
     "names_for",

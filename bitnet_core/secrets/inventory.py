@@ -78,20 +78,23 @@ class Inventory:
             return error.reason, {}
 
     def vault_notes(self) -> tuple[str, ...]:
-        """Sentences on a vault that can't be read, or that others can read."""
+        """Sentences on a vault that can't be read or opened, or that others can read."""
         _, _, unread = self.places.sealed()
         if unread is not None:
             return (str(unread),)
+        notes = []
         if vault.open_to_others(self.places.vault):
-            return (f"{self.places.vault} can be read by others, though not opened; `chmod 600` mends that.",)
-        return ()
+            notes.append(f"{self.places.vault} can be read by others, though not opened; `chmod 600` mends that.")
+        if self.places.passphrase_file is not None and self._opened[1]:
+            notes.append(self._opened[1])
+        return tuple(notes)
 
     def status(self, names: Iterable[str]) -> tuple[str, tuple[Held, ...]]:
         """The keyring's state, and each of these keys as `gather` would find it; asks for no passphrase."""
         wanted = list(names)
         state, kept = self.keyring(wanted)
         sealed, over, _ = self.places.sealed()
-        opened = self._opened() if sealed & set(wanted) else {}
+        opened = self._opened[0] if sealed & set(wanted) else {}
         return state, tuple(self._held(name, kept, sealed, over, opened) for name in wanted)
 
     def _held(
@@ -114,12 +117,15 @@ class Inventory:
             return Held(name, origin, _end(written), plain=True, movable=name in self.plain_text())
         return Held(name, "")
 
-    def _opened(self) -> dict[str, str]:
-        """What the vault holds where no question is needed to open it."""
+    @cached_property
+    def _opened(self) -> tuple[dict[str, str], str]:
+        """What the vault holds where no question is needed to open it, else why it can't be opened so."""
+        if not self.places.vault.exists():
+            return {}, ""
         try:
-            return self.places.opened().read()
-        except BitnetError:  # no passphrase, or one that does not fit
-            return {}
+            return self.places.opened().read(), ""
+        except BitnetError as error:
+            return {}, str(error)
 
     # -- moving ------------------------------------------------------------------------------------------
 

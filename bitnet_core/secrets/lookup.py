@@ -88,7 +88,13 @@ class KeyPlaces:
             return self._asked(ask, why)
         if not passphrase:
             raise VaultLocked(self.vault, why or f"Keys are kept in {self.vault}")
-        return unlock_vault(self.vault, passphrase)
+        try:
+            return unlock_vault(self.vault, passphrase)
+        except vault.WrongPassphrase:
+            raise vault.WrongPassphrase(
+                f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE) is not the passphrase of {self.vault}; "
+                "correct one of the two."
+            ) from None
 
     def _asked(self, ask: Ask, why: str) -> OpenVault:
         """Opened by somebody who may mistype it."""
@@ -229,11 +235,6 @@ def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> Sta
     missing = provider.needs_key and not found
     values = {name: secret.value for name, secret in found.items()}
     return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}." if missing and trouble else "")
-
-
-def given_out() -> frozenset[str]:
-    """Every value that this process has met so far: what nothing that it writes may show."""
-    return known.values()
 
 
 def gather(

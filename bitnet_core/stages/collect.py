@@ -372,7 +372,7 @@ class _Collecting:
             )
         ctx.table(
             "traces",
-            ["sequences", "tokens", "KD rows", "coverage", "mean Other", "rejected"],
+            ["sequences", "tokens", "KD rows", "rows a token", "mean Other", "rejected"],
             [
                 [
                     summary.sequences,

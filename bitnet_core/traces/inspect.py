@@ -150,7 +150,7 @@ def stats_text(report: dict[str, Any]) -> str:
         ["JSON structure", _of(report["structure_tokens"], tokens)],
         ["rows (tokens with a teacher)", _of(rows, tokens)],
         ["candidates per row", f"{number(report['candidates_per_row'])} of at most {report['top_k']}"],
-        ["mean coverage of the top-k", number(report["mean_coverage"])],
+        ["mean mass of the top-k", number(report["mean_coverage"])],
         ["sampled token in the top-k", number(report["sampled_in_top_share"])],
         ["ended by", ", ".join(f"{name} {count:,}" for name, count in report["finish_reasons"].items()) or "–"],
     ]
@@ -178,7 +178,7 @@ def stats_text(report: dict[str, Any]) -> str:
     parts = [
         render_table("traces", ["figure", "value"], figures),
         render_table("mass outside the top-k", ["other mass", "rows", "share", "drawn"], histogram),
-        render_table("invalid, by reason", ["what", "how many"], invalid),
+        render_table("invalid or mended, by reason", ["what", "how many"], invalid),
     ]
     if report["broken_rules"]:
         parts.append("`bitnet traces validate` names the rows.")
@@ -187,7 +187,7 @@ def stats_text(report: dict[str, Any]) -> str:
 
 _COUNTED = {
     "recut": "rows of tokens that the student cuts otherwise",
-    "clamped": "rows whose candidates had more than all mass, scaled",
+    "clamped": "rows whose candidates left Other no mass, scaled down",
 }
 
 

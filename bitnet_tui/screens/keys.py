@@ -10,6 +10,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
+from bitnet_core.secrets import remember
 from bitnet_core.settings import SECRET_NAMES
 from bitnet_tui import actions, keys
 from bitnet_tui.screens.dialogs import ConfirmScreen
@@ -111,7 +112,7 @@ class KeysScreen(KeyedScreen[None]):
 
         def typed(value: str | None) -> None:
             if value:
-                self.bitnet.typed_secrets.add(value)
+                remember([value])
                 self._say("Keeping the key…", "label")
                 self.attempt(
                     lambda: keys.keep(self.bitnet.home, name, value, self._root), self._changed, **keys.VAULT_INSTEAD

@@ -119,7 +119,6 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         for name in (new_form.MODEL, new_form.ADDRESS):
             if name in wrong and values.get(name, "") + provider == "custom":
                 self.query_one(f"#wrong-{name}", Label).update(wrong[name])
-        self.bitnet.typed_secrets.add(values[new_form.KEY])
         remember([values[new_form.KEY]])  # the question is asked by a process of its own
         self._probe = Probe(self.bitnet.home, **new_form.question(values))
         self._say("Asking it for one token or two… esc gives up.", "label")
@@ -160,7 +159,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         if not key:
             self._create(values)
             return
-        self.bitnet.typed_secrets.add(key)
+        remember([key])
         name = new_form.key_name(values[new_form.TEACHER])
         self._say("Keeping the key…", "label")
         self.attempt(lambda: keys.keep(self.bitnet.home, name, key), self._kept, **keys.VAULT_INSTEAD)

@@ -1,7 +1,7 @@
 """The vault's passphrase: asked for when a key is nowhere else, or when a first key needs a place."""
 
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,7 +12,6 @@ from textual.widgets import Button, Input, Static
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import unlock_vault
-from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.paths import short
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
@@ -81,7 +80,6 @@ class VaultScreen(ModalScreen[bool]):
             self._say("The two differ; type the same twice.", "warn")
             return
         self._busy = True
-        cast("BitnetApp", self.app).typed_secrets.add(passphrase)
         self._say("Opening…", "label")
         self.run_worker(lambda: self._unlock(passphrase), thread=True, group="vault", description="open the vault")
 

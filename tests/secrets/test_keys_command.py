@@ -54,6 +54,23 @@ def test_set_refuses_where_no_place_takes_the_key(
     assert not [path for path in isolated.rglob("*") if path.is_file()]
 
 
+def test_a_passphrase_file_that_does_not_fit_is_named(
+    passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _pipe(monkeypatch, CANARY)
+    assert main(["keys", "set", K]) == 0
+    passphrase.write_text("another horse\n")
+    lookup._open.clear()
+    capsys.readouterr()
+    assert main(["keys", "status", K]) == 0
+    said = capsys.readouterr()
+    assert said.out == f"{K}: vault (locked)\n"
+    fault = f"{passphrase} (BITNET_VAULT_PASSPHRASE_FILE) is not the passphrase of {_places().vault}; "
+    assert fault in said.err
+    assert main(["keys", "delete", K]) == 1
+    assert fault in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("value", ["sk-plain-0123456789", "schlüssel 🔑", "k" * 4096, "two\nlines\n\n", " spaces "])
 def test_what_is_piped_in_comes_back_less_one_line_end(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str

@@ -8,7 +8,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
 from bitnet_core.config import resolve
-from bitnet_core.secrets import KeyPlaces, lookup, vault
+from bitnet_core.secrets import KeyPlaces, known, lookup, vault
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
@@ -62,16 +62,20 @@ def env_file(home: Path) -> EnvFile:
     return EnvFile(home)
 
 
-async def _opened(pilot: Pilot[None]) -> KeysScreen:
+async def _opened(pilot: Pilot[None]) -> None:
     """The keys, over the one experiment."""
     await settled(pilot)
     await pilot.press("enter")
     await settled(pilot)
     await pilot.press("a")
     await settled(pilot)
-    screen = pilot.app.screen
-    assert isinstance(screen, KeysScreen)
-    return screen
+    assert isinstance(pilot.app.screen, KeysScreen)
+
+
+def _mark(pilot: Pilot[None], name: str) -> None:
+    """Put the cursor on this key."""
+    entries = pilot.app.screen.query_one(OptionList)
+    entries.highlighted = entries.get_option_index(name)
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)])
@@ -93,9 +97,8 @@ async def test_it_says_where_each_key_comes_from_and_shows_no_value(
 
 async def test_one_key_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile, keyring: OneKeyring):
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
-        screen = await _opened(pilot)
-        entries = screen.query_one(OptionList)
-        entries.highlighted = entries.get_option_index(NAME)
+        await _opened(pilot)
+        _mark(pilot, NAME)
         await pilot.press("m")
         await settled(pilot)
         await settled(pilot)
@@ -111,9 +114,8 @@ async def test_one_key_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile
 async def test_without_a_keyring_the_vault_takes_it_and_a_closed_vault_leaves_the_file(home: Path, env_file: EnvFile):
     before = env_file.text()
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
-        screen = await _opened(pilot)
-        entries = screen.query_one(OptionList)
-        entries.highlighted = entries.get_option_index(NAME)
+        await _opened(pilot)
+        _mark(pilot, NAME)
         await pilot.press("m")
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
@@ -137,8 +139,7 @@ async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: P
         await settled(pilot)
         await pilot.press("a")
         await settled(pilot)
-        entries = pilot.app.screen.query_one(OptionList)
-        entries.highlighted = entries.get_option_index("MISTRAL_API_KEY")
+        _mark(pilot, "MISTRAL_API_KEY")
         await pilot.press("enter")
         await settled(pilot)
         assert isinstance(pilot.app.screen, KeyEntryScreen)
@@ -149,8 +150,7 @@ async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: P
         await settled(pilot)
         assert "MISTRAL_API_KEY is kept in the OS keyring." in words(pilot)
         assert keyring.held == {"MISTRAL_API_KEY": "typed-canary-0123"}
-        assert isinstance(pilot.app, BitnetApp)
-        assert "typed-canary-0123" in pilot.app.typed_secrets
+        assert "typed-canary-0123" in known.values()
         await pilot.press("x")
         await settled(pilot)
         assert isinstance(pilot.app.screen, ConfirmScreen)
@@ -202,9 +202,8 @@ async def test_a_key_behind_a_variable_is_not_offered_to_be_moved(
     monkeypatch.setenv("MY_COMPANY_KEY", CANARY)
     (experiment(home, "hosted").root / ".env").write_text(f"TEACHER_PROVIDER=openai\n{NAME}=${{MY_COMPANY_KEY}}\n")
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
-        screen = await _opened(pilot)
-        entries = screen.query_one(OptionList)
-        entries.highlighted = entries.get_option_index(NAME)
+        await _opened(pilot)
+        _mark(pilot, NAME)
         await settled(pilot)
         assert "m move" not in words(pilot)
         await pilot.press("m")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bitnet_core import secrets
 from bitnet_core.config import resolve
 from bitnet_core.experiment import Experiment
 from bitnet_core.history import History
@@ -106,6 +107,7 @@ def test_plain_lists_everything_as_text(home: Path, capsys: pytest.CaptureFixtur
 
 def test_a_crash_report_holds_no_keys_and_no_locals(isolated: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-from-the-environment")
+    secrets.remember(["sk-typed-just-now"])
 
     def fails() -> None:
         local = "a value of a local variable"
@@ -114,7 +116,7 @@ def test_a_crash_report_holds_no_keys_and_no_locals(isolated: Path, monkeypatch:
     try:
         fails()
     except ValueError as error:
-        sentence = crash.report(error, ["sk-typed-just-now"])
+        sentence = crash.report(error)
     (path,) = (isolated / ".local" / "state" / "bitnet-tui").iterdir()
     assert str(path) in sentence
     told = path.read_text()
