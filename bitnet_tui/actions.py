@@ -74,7 +74,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     *_at(
         "app",
-        ("keys", "a", "keys", "API keys", "Where each API key is kept; set, move or forget one", False),
+        ("keys", "a", "keys", "API keys", "Where each API key is kept; set, move or forget one", True),
         ("theme", "t", "next_theme", "Dark or light", "Change between the dark and the light theme", False),
         ("help", "question_mark,f1", "help", "Help", "What the keys do", True),
         ("quit", "q,ctrl+q", "quit", "Quit", "Leave; runs go on", True),
