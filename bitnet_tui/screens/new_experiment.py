@@ -1,9 +1,10 @@
 """A new experiment: name, teacher, student, budget. The key goes to the OS keyring or the vault, never to `.env`."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from textual import events
+from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -36,6 +37,8 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         Binding("ctrl+t", "test", "Test", id="new.test"),
         Binding("down", "app.focus_next", "Next field", show=False),
         Binding("up", "app.focus_previous", "Field before", show=False),
+        Binding("tab,enter,down", "leave_field('next')", show=False, priority=True),
+        Binding("shift+tab,up", "leave_field('previous')", show=False, priority=True),
     ]
 
     def __init__(self) -> None:
@@ -97,8 +100,14 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         else:
             self.action_cancel()
 
-    def on_input_submitted(self) -> None:
-        self.app.action_focus_next()
+    def action_leave_field(self, way: Literal["next", "previous"]) -> None:
+        """Before what comes next is handed out: a key pasted in haste must not reach a field that shows it."""
+        if not isinstance(self.focused, Input):
+            raise SkipAction
+        if way == "next":
+            self.focus_next()
+        else:
+            self.focus_previous()
 
     def action_cancel(self) -> None:
         self._forget_answer()

@@ -24,7 +24,7 @@ def row(held: "Held", cells: int) -> Line:
     """One key in one line: its name, where it comes from, how it ends."""
     name = pad(held.name, _NAME_CELLS)
     if not held.origin:
-        return line(Span(f"{name} ", "faint"), Span("not set", "faint"))
+        return line(Span(f"{name} ", "label"), Span("not set", "faint"))
     end = f"…{held.end}" if held.end else ""
     room = max(8, cells - _NAME_CELLS - _END_CELLS - 2)
     # Of a file's path the name will do here; the line about the marked key has all of it.

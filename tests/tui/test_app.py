@@ -110,6 +110,24 @@ async def _form_with_a_key(pilot: Pilot[None]) -> NewExperimentScreen:
     return form
 
 
+@pytest.mark.parametrize("leave", ["tab", "enter", "down"])
+async def test_a_key_pasted_right_behind_the_way_to_its_field_is_not_shown(home: Path, leave: str):
+    """A slow line brings both at once."""
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        form = await _form_with_a_key(pilot)
+        model, key = form.query_one("#field-MODEL", Input), form.query_one("#field-KEY", Input)
+        key.value = ""
+        model.focus()
+        await settled(pilot)
+        pilot.app.post_message(events.Key(leave, None))
+        pilot.app.post_message(events.Paste("sk-pasted-in-haste"))
+        await settled(pilot)
+        assert (model.value, key.value) == ("gpt-4o-mini", "sk-pasted-in-haste")
+        await pilot.press("shift+tab")
+        await settled(pilot)
+        assert model.has_focus
+
+
 async def test_a_key_goes_to_the_keyring_and_into_no_file(
     home: Path, noted: NotedLaunch, monkeypatch: pytest.MonkeyPatch
 ):
