@@ -37,8 +37,10 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         Binding("ctrl+t", "test", "Test", id="new.test"),
         Binding("down", "app.focus_next", "Next field", show=False),
         Binding("up", "app.focus_previous", "Field before", show=False),
-        Binding("tab,enter,down", "leave_field('next')", show=False, priority=True),
-        Binding("shift+tab,up", "leave_field('previous')", show=False, priority=True),
+        Binding("tab", "app.focus_next", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", show=False, priority=True),
+        Binding("enter,down", "leave_field('next')", show=False, priority=True),
+        Binding("up", "leave_field('previous')", show=False, priority=True),
     ]
 
     def __init__(self) -> None:
