@@ -70,6 +70,7 @@ def mended(
 
     `spelled_end`: the last token is told by a name that the text does not hold. Raises BadReply.
     """
+    steps = _known_again(steps)
     table, sampled_N = steps.table, steps.sampled_N
     tops_NK, top_NK = steps.tops_NK, steps.top_logprobs_NK
     repairs: dict[str, int] = {}
@@ -101,13 +102,28 @@ def mended(
     return Told(found, told, matches, {name: number for name, number in repairs.items() if number})
 
 
+def _known_again(steps: Completion) -> Completion:
+    """With the sampled token as one with the candidate that it is, where only one of the two was told with an id."""
+    table, sampled_N = steps.table, steps.sampled_N
+    changed_N = sampled_N.copy()
+    for row in np.flatnonzero(~(steps.tops_NK == sampled_N[:, None]).any(axis=1)).tolist():
+        number = int(sampled_N[row])
+        index, data = table.ids[number], table.spellings[number]
+        for top in steps.tops_NK[row].tolist() if data else ():
+            if top >= 0 and table.spellings[top] == data and (table.ids[top] < 0) != (index < 0):
+                changed_N[row] = top
+                break
+    return steps if (changed_N == sampled_N).all() else replace(steps, sampled_N=changed_N)
+
+
 def _end(steps: Completion, text: str, finish_reason: str, spelled_end: bool) -> tuple[list[int], str]:
     """The numbers that the end of the answer goes by, none where it did not end, and the text without its name."""
     table, last = steps.table, int(steps.sampled_N[-1])
     index, data = table.ids[last], table.spellings[last]
     if not data:
-        if index < 0 and finish_reason == "length":
-            raise BadReply("bytes_missing", "the last token is told without bytes, and is not the end")
+        if finish_reason == "length":
+            reason = "bytes_missing" if index < 0 else "control_token"
+            raise BadReply(reason, "the last token is told without bytes, and is not the end")
         return [last], text
     if not spelled_end:
         # A server that shows special tokens shows the end in the text, too.

@@ -81,6 +81,13 @@ class Budget:
             self.tokens += worst.tokens
             self.usd += worst.usd
 
+    def take_back(self, worst: Charge) -> None:
+        """Of a request that was not sent after all."""
+        with self._lock:
+            self.requests -= 1
+            self.tokens -= worst.tokens
+            self.usd -= worst.usd
+
     def settle(self, worst: Charge, actual: Charge) -> None:
         """Replace what was set aside by what it was; where that is more, later ones set as much more aside."""
         with self._lock:

@@ -6,6 +6,7 @@ import datetime as dt
 import email.utils
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from enum import Enum
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -43,13 +44,23 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 _T = TypeVar("_T")
 
 
+class Failure(Enum):
+    """How a sending came to nothing."""
+
+    UNSENT = "unsent"
+    """There was no connection: it never left."""
+    REFUSED = "refused"
+    """The server said no before it did anything."""
+    BROKEN = "broken"
+    """An answer may have been made, and be billed."""
+
+
 class Watch(Protocol):
     """Told of each sending of one request: before it, and after one that brought nothing to keep."""
 
     async def sent(self) -> None: ...
 
-    async def failed(self, *, refused: bool) -> None:
-        """`refused`: the server said no before it did anything."""
+    async def failed(self, how: Failure) -> None: ...
 
 
 OnRetry = Callable[[str, float | None], None]
@@ -83,19 +94,22 @@ class Passing(Exception):
 class _Again(Exception):
     """Worth another attempt; `wait` is what the server asked for."""
 
-    def __init__(self, reply: Reply | None, reason: str, wait: float | None) -> None:
+    def __init__(self, reply: Reply | None, reason: str, wait: float | None, *, unsent: bool = False) -> None:
         super().__init__(reason)
         self.reply = reply
         self.reason = reason
         self.wait = wait
+        self._unsent = unsent
 
     @property
     def limited(self) -> bool:
         return self.reply is not None and self.reply.code == 429
 
     @property
-    def refused(self) -> bool:
-        return self.reply is not None and self.reply.refused
+    def how(self) -> Failure:
+        if self.reply is None:
+            return Failure.UNSENT if self._unsent else Failure.BROKEN
+        return Failure.REFUSED if self.reply.refused else Failure.BROKEN
 
 
 class _Late(_Again):
@@ -220,7 +234,7 @@ class JsonClient:
                             found = await once()
                         except _Again as again:
                             if watch is not None:
-                                await watch.failed(refused=again.refused)
+                                await watch.failed(again.how)
                             if again.limited:
                                 self.pace.refused(turn, max(again.wait or 0.0, _LEAST_REST))
                             elif again.wait is not None:
@@ -284,7 +298,8 @@ class JsonClient:
         except httpx.ReadTimeout as error:
             raise _Late(None, f"no answer within {read_seconds:.0f} s", None) from error
         except httpx.TransportError as error:
-            raise _Again(None, _plain(error), None) from error
+            unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise _Again(None, _plain(error), None, unsent=unsent) from error
         except httpx.DecodingError as error:
             raise _Again(None, "the answer can't be unpacked", None) from error
 

@@ -16,10 +16,19 @@ from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers import embedded
 from bitnet_core.providers.anthropic_messages import AnthropicMessages
-from bitnet_core.providers.chat import Chat, ChatRequest, ChatResult, HttpChat, OnText
+from bitnet_core.providers.chat import (
+    Chat,
+    ChatRequest,
+    ChatResult,
+    Failing,
+    HttpChat,
+    OnText,
+    PromptRefused,
+    Unreachable,
+)
 from bitnet_core.providers.embedded_files import GGUF_SHA256
 from bitnet_core.providers.gemini_content import GeminiContent
-from bitnet_core.providers.http import ATTEMPTS, Watch
+from bitnet_core.providers.http import ATTEMPTS, Failure, Watch
 from bitnet_core.providers.openai_chat import OpenAIChat
 from bitnet_core.providers.pace import Pace
 from bitnet_core.providers.refusals import missing_key
@@ -68,6 +77,13 @@ class Guard(Watch, Protocol):
     async def answered(self, result: ChatResult | None) -> None: ...
 
 
+def ended(error: BitnetError) -> Failure:
+    """What an exception says of the sending that it ended."""
+    if isinstance(error, PromptRefused):
+        return Failure.BROKEN if error.billed else Failure.REFUSED
+    return Failure.BROKEN if isinstance(error, Failing | Unreachable) else Failure.REFUSED
+
+
 class Teacher:
     """An open teacher. `origin` is "embedded" or the address it is served from."""
 
@@ -107,6 +123,8 @@ class Teacher:
             )
             return result
         except BitnetError as error:
+            if guard is not None:
+                await guard.failed(ended(error))
             if self._server is not None and not self._server.alive():
                 raise BitnetError(
                     "The embedded teacher's server ended in the middle of the work (often for lack of memory); "

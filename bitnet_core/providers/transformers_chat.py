@@ -23,7 +23,7 @@ import torch
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.chat import ChatRequest, ContextExceeded, OnText
 from bitnet_core.providers.http import ATTEMPTS, Watch
-from bitnet_core.providers.replies import ChatResult, parse_chat
+from bitnet_core.providers.replies import ChatResult, checked, parse_chat
 from bitnet_core.providers.table import Provider
 from bitnet_core.providers.transformers_decoding import Batch, Choice, Sampling
 from bitnet_core.providers.transformers_model import LoadedModel, out_of_memory
@@ -121,7 +121,7 @@ class TransformersChat:
             body = await job.done
         finally:
             job.given_up = True
-        return parse_chat(json.loads(body), body, self.table)
+        return checked(lambda: parse_chat(json.loads(body), body, self.table), body)
 
     def sent(self, request: ChatRequest) -> dict[str, Any]:
         """See `Chat.sent`."""

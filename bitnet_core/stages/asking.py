@@ -19,9 +19,10 @@ from bitnet_core.providers.chat import (
     PromptRefused,
     Unreachable,
 )
-from bitnet_core.providers.http import ATTEMPTS
+from bitnet_core.providers.http import ATTEMPTS, Failure
+from bitnet_core.providers.probe import one_token, patience
 from bitnet_core.providers.replies import BadReply
-from bitnet_core.providers.teacher import Teacher
+from bitnet_core.providers.teacher import Teacher, ended
 from bitnet_core.stages.collection import Request, Sampling
 from bitnet_core.traces.journal import Charge, Entry, Journal
 
@@ -31,12 +32,15 @@ _DRAIN_SECONDS = 8.0
 _TRIES = 2
 """An answer that a gateway may have spoilt is asked for once more."""
 _REFUSED_IN_A_ROW = 5
-"""One prompt that is not taken is that prompt's matter; so many without an answer between are the teacher's."""
+"""One prompt that is not taken is that prompt's matter; after so many without an answer it may be the teacher's."""
+_FAILURES = 3
+"""So often a prompt may fail of which the teacher answers others."""
 _OUTAGE_SECONDS = 900.0
 """So long a teacher that answers nobody is waited for."""
 _PAUSE_SECONDS = 10.0
 _SETTLING_SECONDS = 0.05
 _PROBE_KEY = "probe"
+_NO_ANSWER = "no_answer"
 
 OnAnswer = Callable[[Request, Entry, ChatResult | None], Awaitable[None]]
 Mask = Callable[[bytes], tuple[bytes, bool]]
@@ -105,9 +109,12 @@ class Sending:
             raise
         return True
 
-    async def failed(self, *, refused: bool) -> None:
-        """What was refused costs nothing; what else failed may have been made, and be billed."""
-        await self._close("failed", Charge(0, 0) if refused else None)
+    async def failed(self, how: Failure) -> None:
+        """What was refused costs nothing; what broke may have been made, and be billed."""
+        if how is Failure.UNSENT:
+            await self._take_back()
+        else:
+            await self._close("failed", Charge(0, 0) if how is Failure.REFUSED else None)
         self.done()
 
     async def answered(self, result: ChatResult | None) -> None:
@@ -125,6 +132,12 @@ class Sending:
     def done(self) -> None:
         """Nothing of it is under way any more."""
         self._ledger.under_way.discard(self)
+
+    async def _take_back(self) -> None:
+        number, self._open = self._open, None
+        if number is not None:
+            self._ledger.budget.take_back(self._worst)
+            await asyncio.to_thread(self._ledger.journal.settle, number, "unsent", Charge(0, 0))
 
     async def _close(self, state: str, charge: Charge | None) -> None:
         number, self._open = self._open, None
@@ -154,15 +167,20 @@ class Asking:
     sampling: Sampling
     ledger: Ledger
     on_answer: OnAnswer
+    answered: bool = False
+    """Whether anything was ever answered that was asked for in this way."""
     limit: LimitReached | None = None
     """Why no more was asked for, where a limit was reached."""
     statuses: Counter[str] = field(default_factory=Counter)
+    _parallel: int = 1
     _refused: int = 0
     """Prompts that were not taken since the last answer."""
     _answers: int = 0
+    """Signs of life, those included that were asked for as such."""
     _answered_at: float = 0.0
     _failure: BaseException | None = None
     _door: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _knocking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, requests: Iterator[Request], parallel: int, check: Callable[[], None]) -> None:
         """Ask for all, `parallel` at most at once.
@@ -171,6 +189,7 @@ class Asking:
         from then on; answers under way are waited for: they are paid for.
         """
         self._answered_at = time.monotonic()
+        self._parallel = parallel
         workers = [asyncio.create_task(self._work(requests)) for _ in range(parallel)]
         try:
             while any(not worker.done() for worker in workers):
@@ -219,24 +238,25 @@ class Asking:
         finally:
             sending.done()
         if refusal is None:
+            self.answered |= entry.status != _NO_ANSWER
             self._refused = 0
         elif not isinstance(refusal, ContextExceeded):  # whose fault that is, is no question
             self._refused += 1
-            if self._refused >= _REFUSED_IN_A_ROW:
+            # A refusal is quick: others under way may be about to be answered.
+            if self._refused % (_REFUSED_IN_A_ROW + self._parallel - 1) == 0 and not await self._takes_others():
                 raise refusal
 
     async def _asked(
         self, request: Request, sending: Sending
     ) -> tuple[Entry, ChatResult | None, PromptRefused | None]:
         """What came of asking, as often as that is worth it."""
-        wanted, tries, attempts = self.sampling.request(request), 0, ATTEMPTS
-        failed_after: int | None = None
-        recovered = False
+        wanted, tries, failures = self.sampling.request(request), 0, 0
         while True:
+            before = self._answers
             try:
-                result = await self.teacher.chat(wanted, watch=sending, attempts=attempts)
+                result = await self.teacher.chat(wanted, watch=sending, attempts=ATTEMPTS)
             except PromptRefused as error:
-                await sending.failed(refused=not error.billed)
+                await sending.failed(ended(error))
                 return Entry(error.status, error.body), None, error
             except BadReply as error:
                 await sending.answered(None)
@@ -244,25 +264,54 @@ class Asking:
                 if not error.passing or tries >= _TRIES:
                     return Entry(error.reason, error.body), None, None
             except (Failing, Unreachable) as error:
-                await sending.failed(refused=False)
-                others = failed_after is not None and self._answers > failed_after
-                if others and recovered:  # it failed time after time while others were answered
-                    return Entry("no_answer", b""), None, None
-                recovered = others
-                failed_after = self._answers
-                if time.monotonic() - self._answered_at > _OUTAGE_SECONDS:
-                    raise
-                attempts = ATTEMPTS if others else 1
-                await asyncio.sleep(_PAUSE_SECONDS)
-                if self.ledger.closed:
-                    raise Closed from error
-            except BitnetError:
-                await sending.failed(refused=True)
+                await sending.failed(ended(error))
+                await self._until_it_answers(before, error)
+                failures += 1
+                if failures >= _FAILURES:
+                    return Entry(_NO_ANSWER, b""), None, None
+                await self._pause()
+            except BitnetError as error:
+                await sending.failed(ended(error))
                 raise
             else:
-                self._answers += 1
-                self._answered_at = time.monotonic()
+                self._lives()
                 return Entry("ok" if result.steps is not None else "no_logprobs", result.body), result, None
+
+    async def _until_it_answers(self, before: int, failure: BitnetError) -> None:
+        """Is it this prompt, or the teacher? Return when it has answered anybody since there were `before` answers.
+
+        While there is none, one of all that wait asks for a single token now and then.
+        """
+        async with self._knocking:
+            while self._answers == before and not await self._answers_a_token():
+                if time.monotonic() - self._answered_at > _OUTAGE_SECONDS:
+                    raise failure
+                await self._pause()
+
+    async def _takes_others(self) -> bool:
+        """Whether it is the prompts that are not taken."""
+        return self.answered and await self._answers_a_token()
+
+    async def _answers_a_token(self) -> bool:
+        request = one_token(self.sampling.top_logprobs)
+        try:
+            await self.teacher.chat(request, attempts=1, seconds=patience(self.teacher))
+        except (Failing, Unreachable, PromptRefused):
+            return False
+        except BadReply as error:
+            if error.passing:
+                return False
+        self._lives()
+        return True
+
+    def _lives(self) -> None:
+        self._answers += 1
+        self._answered_at = time.monotonic()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(_PAUSE_SECONDS)
+        if self.ledger.closed:
+            raise Closed
 
     async def _kept(self, request: Request, sending: Sending, entry: Entry, result: ChatResult | None) -> None:
         entry, masked = self.ledger.clean(entry)

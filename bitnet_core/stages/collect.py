@@ -32,6 +32,7 @@ from bitnet_core.stages.collection import Collection, Request, check_sampling
 from bitnet_core.stages.context import StageContext
 from bitnet_core.stages.outstanding import Outstanding, State
 from bitnet_core.traces import schema, writer
+from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.journal import Entry, Journal
 from bitnet_core.traces.prompts import iter_prompts
 from bitnet_core.traces.schema import JOURNAL_FILE
@@ -40,6 +41,8 @@ from bitnet_core.traces.tokenizer import load_tokenizer
 PACKAGED_PROMPTS = "collect.txt"
 _LEAST_JUDGED = 8
 """After so many answers of which none can be used, going on would only cost."""
+_SAMPLED = 64
+"""So many kept answers are looked at for one that can be used."""
 _AT_ONCE = {"embedded": 4, "hf": 8}
 _AT_ONCE_ELSEWHERE = 32
 _IN_ITS_QUEUE = 4
@@ -67,7 +70,8 @@ class _Plan:
     """What a walk over all requests found before anything was asked."""
 
     pending: int = 0
-    usable: int = 0
+    kept: list[Request] = field(default_factory=list)
+    """The first of those that were answered in earlier runs."""
     longest: int = 1
     """Prompt tokens of the longest pending one, where the teacher's memory depends on it."""
     foreign: bool = False
@@ -76,12 +80,13 @@ class _Plan:
 
 @dataclass
 class _Tally:
-    """What this run has asked for so far; `done` counts kept answers of earlier runs too."""
+    """What this run has asked for so far; `done`, `judged` and `usable` count kept answers of earlier runs too."""
 
     done: int = 0
     started: float = field(default_factory=time.monotonic)
     answers: int = 0
-    kept: int = 0
+    judged: int = 0
+    usable: int = 0
     tokens: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
@@ -144,6 +149,8 @@ class _Collecting:
         self._outstanding = Outstanding(self._collection, self._journal, self._attempts)
         self._plan = self._walked()
         self._tally.done = self._collection.total - self._plan.pending
+        if self._plan.pending:
+            self._judge_kept()
         if self._plan.pending or self._verdict is None:
             asyncio.run(self._ask())
         self._make_room()
@@ -162,7 +169,8 @@ class _Collecting:
         for request in collection.requests():
             self._ctx.check_stop()
             state = self._outstanding.state(request)
-            plan.usable += state is State.KEPT
+            if state is State.KEPT and len(plan.kept) < _SAMPLED:
+                plan.kept.append(request)
             if state in (State.NEW, State.AGAIN):
                 plan.pending += 1
                 if embedded:
@@ -219,6 +227,32 @@ class _Collecting:
 
     # -- asking ------------------------------------------------------------------------------------------
 
+    def _judge_kept(self) -> None:
+        """Before another answer is paid for: was there one to use among those that are there?"""
+        for request in self._plan.kept:
+            entry = self._journal.get(request.key)
+            if entry is not None:
+                self._judge(self._collection.finish(request, entry))
+            if self._tally.usable:
+                return
+        self._require_usable()
+
+    def _judge(self, sequence: FinishedSequence) -> None:
+        self._tally.judged += 1
+        if sequence.projection is None:
+            self._tally.reasons[sequence.rejected] += 1
+        else:
+            self._tally.usable += 1
+
+    def _require_usable(self) -> None:
+        tally = self._tally
+        if not tally.usable and tally.judged >= _LEAST_JUDGED:
+            reason = tally.reasons.most_common(1)[0][0].replace("_", " ")
+            raise BitnetError(
+                f"None of the first {tally.judged} answers of {self._collection.identity.model} can be used "
+                f"({reason}); choose another model or TEACHER_PROVIDER=embedded."
+            )
+
     async def _ask(self) -> None:
         ctx, collection, plan = self._ctx, self._collection, self._plan
         sampling = collection.sampling
@@ -241,7 +275,7 @@ class _Collecting:
             except LimitReached as reached:
                 if self._verdict is None:
                     raise
-                self._reached(reached)
+                self._limit = reached
                 return
             check_sampling(verdict, sampling, collection.identity)
             if verdict.candidates < sampling.top_logprobs:
@@ -256,7 +290,7 @@ class _Collecting:
             self._journal.write_note(self._note(), json.dumps(ctx.redact.tree(verdict.record())))
             self._make_room()
             self._tally.started = time.monotonic()
-            asking = Asking(teacher, sampling, ledger, self._answered)
+            asking = Asking(teacher, sampling, ledger, self._answered, answered=bool(plan.kept))
             try:
                 await asking.run(
                     self._outstanding.requests(lambda: ledger.closed), parallel + waiting, ctx.check_stop
@@ -276,18 +310,7 @@ class _Collecting:
                         f"{teacher.name} sent a key back in {ledger.masked} of its answers; it is not kept.",
                         "Use another gateway, and change that key.",
                     )
-            if asking.limit is not None:
-                self._reached(asking.limit)
-
-    def _reached(self, limit: LimitReached) -> None:
-        self._limit = limit
-        there = self._plan.usable + self._tally.kept
-        self._ctx.alert(
-            "warning",
-            "limit_reached",
-            f"{limit} There are {there} of {self._collection.total} answers to use.",
-            "They are written and usable." if there else "",
-        )
+            self._limit = asking.limit
 
     async def _answered(self, request: Request, entry: Entry, result: ChatResult | None) -> None:
         ctx, tally = self._ctx, self._tally
@@ -296,11 +319,8 @@ class _Collecting:
         tally.done += 1
         tally.answers += 1
         tally.tokens += sequence.completion_tokens
+        self._judge(sequence)
         projection = sequence.projection
-        if projection is None:
-            tally.reasons[sequence.rejected] += 1
-        else:
-            tally.kept += 1
         other_R = projection.other_R if projection else np.zeros(0)
         ctx.emit(
             "trace",
@@ -316,12 +336,7 @@ class _Collecting:
         if complete is not None:
             async with self._writing:
                 await asyncio.to_thread(self._write, complete)
-        if tally.kept == self._plan.usable == 0 and tally.answers >= _LEAST_JUDGED:
-            reason = tally.reasons.most_common(1)[0][0].replace("_", " ")
-            raise BitnetError(
-                f"None of the first {tally.answers} answers of {self._collection.identity.model} can be used "
-                f"({reason}); choose another model or TEACHER_PROVIDER=embedded."
-            )
+        self._require_usable()
 
     # -- writing -----------------------------------------------------------------------------------------
 
@@ -362,6 +377,13 @@ class _Collecting:
                 raise BitnetError(str(self._limit))
             raise BitnetError(
                 f"No answer of {collection.identity.model} can be used ({reasons}); choose another model."
+            )
+        if self._limit is not None:
+            ctx.alert(
+                "warning",
+                "limit_reached",
+                f"{self._limit} There are {summary.sequences} of {collection.total} answers to use.",
+                "They are written and usable.",
             )
         if rejected:
             ctx.alert(

@@ -203,9 +203,10 @@ class Journal:
             return self._db.execute("update sendings set state = 'lost' where state = 'open'").rowcount
 
     def spent(self) -> Spent:
+        """What was sent, and not what found no connection ("unsent")."""
         with self._lock, self._explained():
             row = self._db.execute(
-                "select count(*), total(prompt_tokens + completion_tokens), total(usd) from sendings"
+                "select total(state <> 'unsent'), total(prompt_tokens + completion_tokens), total(usd) from sendings"
             ).fetchone()
         return Spent(int(row[0]), int(row[1]), float(row[2]))
 

@@ -72,6 +72,11 @@ class ChatServer:
         self._server.shutdown()
         self._server.server_close()
 
+    def refuse_connections(self) -> None:
+        """From now on; what is being answered is."""
+        self._server.shutdown()
+        self._server.socket.close()
+
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         length = int(handler.headers.get("Content-Length", 0))
         sent = handler.rfile.read(length)

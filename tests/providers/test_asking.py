@@ -11,6 +11,7 @@ import pytest
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.providers.budget import Budget, LimitReached, Limits
 from bitnet_core.providers.chat import ChatRequest, QuotaSpent
+from bitnet_core.providers.http import Failure
 from bitnet_core.providers.openai_chat import OpenAIChat
 from bitnet_core.providers.replies import parse_chat
 from bitnet_core.providers.table import PROVIDERS
@@ -19,10 +20,12 @@ from bitnet_core.stages import asking, collect
 from bitnet_core.stages.asking import Ledger
 from bitnet_core.stages.context import StageContext
 from bitnet_core.traces.journal import Entry, Journal, Spent
+from bitnet_core.traces.prompts import load_prompts
 from bitnet_core.traces.steps import TokenTable
 from bitnet_core.traces.tokenizer import StudentTokenizer
 from tests.providers.server import Asked, Canned, ChatServer, chat_body
-from tests.traces.fake_teacher import FakeTeacher
+from tests.traces.collecting import events
+from tests.traces.fake_teacher import FakeTeacher, is_probe
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
 
@@ -108,7 +111,7 @@ def test_a_teacher_that_refuses_everything_after_its_probe_is_left(
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="no such thing"):
         collect.run(context(tmp_path, server))
-    assert len(server.asked) == PROBES + 1 + 5
+    assert len(server.asked) == PROBES + 1 + 5 + 1  # a token, to know whose matter it is
 
 
 @pytest.mark.parametrize(
@@ -165,7 +168,7 @@ async def test_only_what_was_refused_before_anything_was_done_costs_nothing(
                 async with asyncio.timeout(20):
                     await chat.chat(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0), attempts=1,
                                     watch=sending)  # fmt: skip
-        await sending.failed(refused=True)  # as asking does for what was not tried again
+        await sending.failed(Failure.REFUSED)  # as asking does for what was not tried again
         billed = len(server.asked)
         assert (budget.tokens > 100) == charged
         assert journal.spent().tokens == budget.tokens
@@ -259,6 +262,27 @@ def test_a_stop_sends_nothing_more_and_waits_for_what_is_under_way(
         assert journal._db.execute("select count(*) from answers where status = 'ok'").fetchone()[0] == len(began)
 
 
+@pytest.mark.parametrize("at_once", ["1", "4"])
+def test_many_prompts_that_are_not_taken_end_no_run(
+    tmp_path: Path, tokenizer: StudentTokenizer, at_once: str
+) -> None:
+    """Also where they are all that is left to ask, and where refusals are quicker than answers."""
+    refused = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[3:15]}
+
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        if asked.body["messages"][-1]["content"] in refused:
+            return Canned({"error": {"message": "filtered", "code": "content_filter"}}, 400)
+        time.sleep(0.02)
+        return None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        values = {"KD_NUM_PROMPTS": "20", "KD_CONCURRENCY": at_once, "KD_MAX_ATTEMPTS": "3"}
+        for given_up in (0, 0, 12, 12):
+            summary = collect.run(context(tmp_path, server, **values))
+            assert (summary["sequences"], summary["rejected"]) == (8, {"refused_prompt": 12})
+            assert summary["given_up"] == given_up
+
+
 # -- outages ---------------------------------------------------------------------------------------------
 
 
@@ -277,7 +301,7 @@ def test_an_outage_is_outlasted(tmp_path: Path, tokenizer: StudentTokenizer) -> 
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         summary = collect.run(context(tmp_path, server, KD_CONCURRENCY="2"))
-        assert len(server.asked) == PROBES + 12 + len(down)
+        assert len(server.asked) == PROBES + 12 + len(down) + 1  # a token, when it was back
     assert (summary["sequences"], summary["rejected"]) == (12, {})
 
 
@@ -297,20 +321,91 @@ def test_one_that_has_no_end_ends_the_stage_and_what_is_there_stays(
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("place", "at_once"), [(0, "1"), (3, "1"), (3, "2"), (11, "1"), (11, "4")])
 def test_a_prompt_that_always_fails_while_others_do_not_is_passed_over(
-    tmp_path: Path, tokenizer: StudentTokenizer
+    tmp_path: Path, tokenizer: StudentTokenizer, place: int, at_once: str
 ) -> None:
-    cursed: list[str] = []
+    """Wherever it stands: also where nobody else is asked meanwhile."""
+    cursed = load_prompts(None, collect.PACKAGED_PROMPTS)[place].text
+    tries = 0
 
-    def twist(number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
-        prompt = asked.body["messages"][-1]["content"]
-        if number == PROBES + 3:
-            cursed.append(prompt)
-        if prompt in cursed:
-            time.sleep(0.1)
-            return Canned({"error": {"message": "this one breaks me"}}, 500)
-        return None
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        nonlocal tries
+        if asked.body["messages"][-1]["content"] != cursed:
+            return None
+        tries += 1
+        return Canned({"error": {"message": "this one breaks me"}}, 500)
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        summary = collect.run(context(tmp_path, server, KD_CONCURRENCY="2"))
-    assert (summary["sequences"], summary["rejected"]) == (11, {"no_answer": 1})
+        for given_up in (0, 1, 1):
+            summary = collect.run(context(tmp_path, server, KD_CONCURRENCY=at_once))
+            assert (summary["sequences"], summary["rejected"]) == (11, {"no_answer": 1})
+            assert summary["given_up"] == given_up
+    assert tries == 2 * asking._FAILURES
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_never_left_costs_nothing_and_one_knocks_for_all(
+    tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_OUTAGE_SECONDS", 1.0)
+    knocks: list[int] = []
+    token = asking.Asking._answers_a_token
+
+    async def noted(self: asking.Asking) -> bool:
+        knocks.append(1)
+        return await token(self)
+
+    monkeypatch.setattr(asking.Asking, "_answers_a_token", noted)
+
+    def twist(number: int, _asked: Asked, body: dict[str, Any]) -> Canned:
+        if number == PROBES + 5:
+            server.refuse_connections()
+        return Canned(body, headers={"Connection": "close"})
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="can't be reached"):
+        collect.run(context(tmp_path, server, KD_CONCURRENCY="8", KD_NUM_PROMPTS="40", KD_MAX_REQUESTS="60"))
+    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+        states = dict(journal._db.execute("select state, count(*) from sendings group by state"))
+        assert states["unsent"] > 8
+        assert journal.spent().requests == sum(states.values()) - states["unsent"]
+        assert journal.spent().requests <= len(server.asked) + 8
+    assert 3 < len(knocks) < 60
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_probe_that_is_refused_costs_nothing(tmp_path: Path, status: int) -> None:
+    refusal = Canned({"error": {"message": "no"}}, status)
+    with ChatServer(lambda *_: refusal) as server, pytest.raises(BitnetError):
+        collect.run(context(tmp_path, server))
+    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+        assert journal.spent() == Spent(len(server.asked), 0, 0.0)
+
+
+# -- what can be used ------------------------------------------------------------------------------------
+
+
+def test_the_guard_counts_what_earlier_runs_have_paid_for(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    def twist(_number: int, asked: Asked, body: dict[str, Any]) -> None:
+        if not is_probe(asked):
+            body["choices"][0]["message"]["content"] = "quite another text"
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        for asked in (5, 8, 8):
+            with pytest.raises(BitnetError, match=r"text differs|KD_MAX_REQUESTS"):
+                collect.run(
+                    context(tmp_path, server, KD_NUM_PROMPTS="40", KD_MAX_REQUESTS="7" if asked == 5 else "100")
+                )
+            assert len([one for one in server.asked if not is_probe(one)]) == asked
+
+
+def test_what_a_limit_leaves_is_counted_by_what_can_be_used(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    def twist(number: int, _asked: Asked, body: dict[str, Any]) -> None:
+        if number > PROBES:
+            body["choices"][0]["message"]["content"] = "quite another text"
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        ctx = context(tmp_path, server, KD_NUM_PROMPTS="40", KD_MAX_REQUESTS="8")
+        assert collect.run(ctx)["sequences"] == 1
+    (alert,) = (event for event in events(ctx, "alert") if event["code"] == "limit_reached")
+    assert "There are 1 of 40 answers to use." in alert["message"]

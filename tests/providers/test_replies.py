@@ -391,12 +391,18 @@ def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[Te
     def lost(index: int, data: bytes) -> bool:
         return b"\xef\xbf\xbd" in data or (not data and index < 0)
 
-    sampled = [token(one) for one in content]
+    def known_again(one: dict[str, Any]) -> tuple[int, bytes, float]:
+        index, data, logprob = token(one)
+        listed = [token(other)[:2] for other in one["top_logprobs"]]
+        others = [other for other in listed if other[1] == data and (other[0] < 0) != (index < 0)]
+        return (*others[0], logprob) if data and others and (index, data) not in listed else (index, data, logprob)
+
+    sampled = [known_again(one) for one in content]
     last_id, last, _ = sampled[-1]
     end: tuple[int, bytes] | None = None
     if not last:
-        if last_id < 0 and finish == "length":
-            return "bytes_missing"
+        if finish == "length":
+            return "bytes_missing" if last_id < 0 else "control_token"
         end = last_id, last
     elif last == b"<|end|>" and finish == "stop":
         end = last_id, last
