@@ -168,7 +168,9 @@ def _parser() -> argparse.ArgumentParser:
     done = ("set", "list", "status", "delete", "move")
     keys.add_argument("action", nargs="?", default="status", choices=done, help="status if left out")
     keys.add_argument("names", nargs="*", metavar="NAME", help="such as OPENAI_API_KEY; its value comes from stdin")
-    keys.add_argument("--to", choices=("keyring", "vault"), default="", help="set, move: this place and no other")
+    keys.add_argument(
+        "--to", type=str.lower, choices=("keyring", "vault"), default="", help="set, move: this place and no other"
+    )
     keys.add_argument("--all", action="store_true", help="move: every key that stands in a .env")
     keys.add_argument("--plain-text", action="store_true", help="set: write it into .env, readable by whoever can")
     return parser

@@ -17,6 +17,7 @@ from bitnet_core.config import Resolution
 from bitnet_core.dotenv_file import read_dotenv
 from bitnet_core.errors import UsageError
 from bitnet_core.secrets import lookup
+from bitnet_core.secrets.command_line import in_full
 from bitnet_core.secrets.inventory import Inventory, Moved
 from bitnet_core.secrets.lookup import KEYRING, VAULT
 from bitnet_core.secrets.spellings import SHORTEST
@@ -25,6 +26,7 @@ from bitnet_core.settings import SECRET_NAMES
 
 
 def run(arguments: argparse.Namespace, resolution: Resolution) -> int:
+    arguments.names = [in_full(name) for name in arguments.names]
     for name in arguments.names:
         lookup.require_secret(name)
     command = _Command(arguments, resolution)

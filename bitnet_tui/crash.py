@@ -14,9 +14,11 @@ def report(error: BaseException) -> str:
     try:
         path = _folder() / f"crash-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(redactor()("".join(traceback.format_exception(error))), encoding="utf-8")
-    except OSError as failure:
-        return f"{what} No report could be written ({failure.strerror})."
+        text = redactor()("".join(traceback.format_exception(error)))
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except Exception as failure:  # noqa: BLE001 - whoever asks has no other report than this one, and would show all
+        reason = getattr(failure, "strerror", None) or type(failure).__name__
+        return f"{what} No report could be written ({reason})."
     return f"{what} Please report it with {path}, which holds no keys."
 
 

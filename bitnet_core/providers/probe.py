@@ -33,6 +33,8 @@ _TRIES = 3
 _SAMPLES = 3
 _LOADING_SECONDS = 600.0
 _COLD, _WARM = 0.2, 1.5
+_LEAST_COMPARED = 2
+"""Of a single candidate nobody can tell whether the temperature bends it."""
 _APART = math.sqrt(_WARM / _COLD)
 _NOISE = 0.05
 """Nats that computing the same thing twice may make of difference."""
@@ -102,10 +104,11 @@ async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verd
     if most is not None and top_logprobs > most:
         raise too_many_candidates(teacher.name, teacher.model, top_logprobs, most)
     teacher.pin(upstream)
-    cold, cold_seconds = await _asked(teacher, top_logprobs, _COLD)
+    asked = max(top_logprobs, _LEAST_COMPARED)
+    cold, cold_seconds = await _asked(teacher, asked, _COLD)
     first = first_step(teacher, cold)
     teacher.pin(cold.upstream)
-    warm, warm_seconds = await _asked(teacher, top_logprobs, _WARM)
+    warm, warm_seconds = await _asked(teacher, asked, _WARM)
     second = first_step(teacher, warm)
     return Verdict(
         mode="raw" if _same(first, second) else "scaled",
@@ -195,7 +198,7 @@ def _same(first: TeacherStep, second: TeacherStep) -> bool:
         for data, logprob in zip(first.top_bytes, first.top_logprobs, strict=True)
         if data in other
     ]
-    if len(pairs) < 2:
+    if len(pairs) < _LEAST_COMPARED:
         return False
     cold, warm = (statistics.pstdev(side) for side in zip(*pairs, strict=True))
     return bool(1 / _APART < (cold + _NOISE) / (warm + _NOISE) < _APART)

@@ -26,6 +26,8 @@ _CODES = {
     "service_unavailable": 503,
 }
 """What an error is called where it comes without a number: Anthropic's names, OpenAI's and what imitates them."""
+_WORDS = {"rate limit": 429, "too many requests": 429, "overloaded": 529, "temporarily unavailable": 503}
+"""What it says where it has neither a number nor a name."""
 _RETRIED = frozenset({408, 409, 429})
 _CLOSED = frozenset({503, 529})
 """Servers that let nothing in."""
@@ -72,7 +74,8 @@ class Reply:
                 return int(told)
             if told.lower() in _CODES:
                 return _CODES[told.lower()]
-        return self.status
+        low = str(error.get("message", "")).lower()
+        return next((code for words, code in _WORDS.items() if words in low), self.status)
 
     @property
     def passing(self) -> bool:
@@ -95,7 +98,7 @@ class Reply:
         if _SPENT_CODES & {str(error.get("code")), str(error.get("type"))}:
             return True
         low = str(error.get("message", "")).lower()
-        if self.code >= 400 and any(sign in low for sign in _SPENT_SIGNS):
+        if any(sign in low for sign in _SPENT_SIGNS):
             return True
         return self.code == 429 and "perday" in json.dumps(error.get("details", "")).lower()
 

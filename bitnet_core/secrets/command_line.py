@@ -19,6 +19,7 @@ _OPTION = re.compile(r"--?[a-z-]{0,12}")
 _FOR_A_KEY = re.compile(r"--?(?:[a-z]+[-_])*(?:api[-_]?key|key|token|secret|password|value)", re.IGNORECASE)
 """We have no such option, but other programs do."""
 _ONE_NAME = ("set", "delete")
+_PLACES = ("keyring", "vault")
 
 
 def refuse_values(assignments: Sequence[str], rest: Sequence[str]) -> None:
@@ -37,6 +38,11 @@ def refuse_values(assignments: Sequence[str], rest: Sequence[str]) -> None:
         raise _given(name)
 
 
+def in_full(name: str) -> str:
+    """A secret's name as it is written, however it was typed."""
+    return name.upper() if name.upper() in SECRET_NAMES else name
+
+
 def quotable(name: str) -> bool:
     """Whether a message may repeat what was given for a name."""
     return _NAME.fullmatch(name) is not None
@@ -50,13 +56,14 @@ def _check_keys(words: Sequence[str]) -> None:
         option, _, value = word.partition("=")
         if before == "--to" or option == "--to":
             place = word if before == "--to" else value
-            foreign |= bool(place) and not _WORD.fullmatch(place)
+            foreign |= bool(place) and not _WORD.fullmatch(place) and place.lower() not in _PLACES
         elif word.startswith("-"):
             foreign |= not _OPTION.fullmatch(option) or bool(value)
         else:
             plain.append(word)
         before = word
     action, *names = plain if plain and _WORD.fullmatch(plain[0]) else ["", *plain]
+    names = [in_full(name) for name in names]
     foreign |= not all(map(quotable, names))
     if action in _ONE_NAME and names[:1] and names[0] in SECRET_NAMES:
         foreign |= not set(names) <= SECRET_NAMES

@@ -12,6 +12,7 @@ from pathlib import Path
 from bitnet_core.errors import UsageError
 from bitnet_core.secrets import known
 from bitnet_core.secrets.redaction import Redactor
+from bitnet_core.secrets.spellings import SHORTEST
 from bitnet_core.settings import REGISTRY
 
 FD_VARIABLE = "BITNET_SECRETS_FD"
@@ -31,7 +32,8 @@ def is_telling(value: str) -> bool:
 
 def environment_without_secrets(secrets: Iterable[str] = ()) -> dict[str, str]:
     """Our environment less every variable that is named like a secret, or holds one of these or one that is known."""
-    met = {*known.values(), *secrets}
+    # What is too short to be told from other text is too short to take OMP_NUM_THREADS=1 from a stage.
+    met = {value for value in (*known.values(), *secrets) if len(value) >= SHORTEST}
     within = Redactor(value for value in met if len(value) >= _LEAST_WITHIN)
     return {
         name: value

@@ -67,12 +67,12 @@ class KeysScreen(KeyedScreen[None]):
 
     def _show(self, found: "tuple[str, tuple[Held, ...], Path, bool, tuple[str, ...]]") -> None:
         state, held, vault, exists, notes = found
-        if notes:
-            self._say(" ".join(notes), "warn")
         entries = self.query_one("#entries", OptionList)
         marked = entries.highlighted_option.id if entries.highlighted_option else None
         self._held = {one.name: one for one in key_rows.ordered(held)}
-        self.query_one("#places", Painted).show((key_rows.summary(state, vault, exists=exists),))
+        said = (key_rows.summary(state, vault, exists=exists), *(line(Span(note, "warn")) for note in notes))
+        self.query_one("#places", Painted).show(said)
+        self.query_one(".card").set_class(bool(notes), "-noted")
         cells = max(24, entries.size.width - 4)
         entries.clear_options()
         entries.add_options([Option(paint([key_rows.row(one, cells)]), id=name) for name, one in self._held.items()])

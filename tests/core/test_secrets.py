@@ -157,10 +157,17 @@ def test_no_variable_goes_on_that_holds_a_key_or_is_named_like_one(monkeypatch: 
             ("HUGGING_FACE_HUB_TOKEN", "GOOGLE_API_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET"), "unknown-to-us"
         ),
     }
-    kept = {"LANG": "C.UTF-8", "TOKENIZERS_PARALLELISM": "false", "HOME": f"/home/{key}", "LONGER": "xabcdefx"}
+    kept = {
+        "LANG": "C.UTF-8",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HOME": f"/home/{key}",
+        "LONGER": "xabcdefx",
+        "OMP_NUM_THREADS": "1",
+    }
     for name, value in (given | kept).items():
         monkeypatch.setenv(name, value)
     resolve(environ={"OPENAI_API_KEY": key, "GROQ_API_KEY": "abcdef"}, read_files=False)
+    secrets.remember(["1"])  # typed by mistake
     environment = secrets.child_environment({}, [sent])
     assert not set(given) & set(environment)
     assert kept.items() <= environment.items()

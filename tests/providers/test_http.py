@@ -103,6 +103,7 @@ async def test_only_what_the_format_calls_a_line_end_ends_a_line(end: str, size:
         (b'{"error": {"code": 429, "message": "slow down"}}', b"application/json"),
         (b'{"error": {"code": "502", "message": "upstream"}}', b"application/json"),
         (b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}', b"application/json"),
+        (b'{"error": {"message": "Rate limit exceeded (429)"}}', b"application/json"),
     ],
 )
 async def test_a_hiccup_in_a_good_status_is_worth_another_attempt(body: bytes, kind: bytes) -> None:
@@ -226,6 +227,7 @@ def test_a_moment_in_unix_time_may_be_in_milliseconds(unit: int) -> None:
         (429, {"message": "Your project has exceeded its monthly spending cap."}),
         (400, {"message": "You have reached your specified API usage limits. You will regain access on 2026-12-01"}),
         (429, {"code": "insufficient_quota"}),
+        (200, {"message": "Insufficient credits. Add more using the dashboard."}),
         (402, {}),
     ],
 )

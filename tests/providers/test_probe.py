@@ -83,6 +83,18 @@ async def test_the_probe_cuts_no_list_itself() -> None:
         assert (await probe(one, 4)).candidates == 4
 
 
+async def test_one_candidate_is_compared_by_two() -> None:
+    """Of a single one nobody can tell whether the temperature bends it."""
+
+    def answer(_number: int, asked: Asked) -> Canned:
+        wanted = asked.body["top_logprobs"]
+        return Canned(body(RAW[:wanted], words=WORDS[:wanted]))
+
+    with ChatServer(answer) as server:
+        verdict = await probe(Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01)), 1)
+    assert (verdict.mode, verdict.candidates) == ("raw", 1)
+
+
 async def test_half_a_character_sampled_by_chance_is_asked_again() -> None:
     lost = body(RAW)
     lost["choices"][0]["logprobs"]["content"][0] |= {"token": "\ufffd", "bytes": None, "id": -1}

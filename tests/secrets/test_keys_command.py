@@ -54,6 +54,15 @@ def test_set_refuses_where_no_place_takes_the_key(
     assert not [path for path in isolated.rglob("*") if path.is_file()]
 
 
+def test_names_and_places_may_be_typed_in_small_letters(
+    passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _pipe(monkeypatch, CANARY)
+    assert main(["keys", "set", K.lower(), "--to", "Vault"]) == 0
+    assert main(["keys", "status", K.capitalize()]) == 0
+    assert f"{K}: vault, ends in 'wxyz'" in capsys.readouterr().out
+
+
 def test_a_passphrase_file_that_does_not_fit_is_named(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

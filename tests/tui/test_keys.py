@@ -211,6 +211,36 @@ async def test_a_key_behind_a_variable_is_not_offered_to_be_moved(
         assert f"{NAME} refers to a variable of the environment." in words(pilot)
 
 
+@pytest.mark.parametrize("size", [(120, 36), (80, 24)])
+async def test_what_is_wrong_with_the_vault_hides_nothing(
+    home: Path,
+    env_file: EnvFile,
+    keyring: OneKeyring,
+    isolated: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: tuple[int, int],
+):
+    """Not what was just done, nor the keys."""
+    vault.create(KeyPlaces.of(resolve().settings).vault, "right horse").set("GROQ_API_KEY", CANARY)
+    lookup._open.clear()
+    (isolated / "words").write_text("wrong horse")
+    monkeypatch.setenv("BITNET_VAULT_PASSPHRASE_FILE", str(isolated / "words"))
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=size) as pilot:
+        await _opened(pilot)
+        note = f"{isolated / 'words'} (BITNET_VAULT_PASSPHRASE_FILE) is not the passphrase of"
+        card = "".join(one.split("│")[1] for one in shown(pilot).splitlines() if "│" in one)
+        assert "".join(note.split()) in "".join(card.split())
+        _mark(pilot, NAME)
+        await pilot.press("m")
+        await settled(pilot)
+        await settled(pilot)
+        said = words(pilot)
+        assert f"{NAME} is out of" in said
+        assert "(BITNET_VAULT_PASSPHRASE_FILE) is" in said
+        assert "GROQ_API_KEY vault (locked)" in said
+        assert "esc close" in said
+
+
 async def test_a_damaged_vault_is_said_beside_the_keys(home: Path, env_file: EnvFile, keyring: OneKeyring):
     path = KeyPlaces.of(resolve().settings).vault
     path.parent.mkdir(parents=True)

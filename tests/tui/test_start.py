@@ -105,6 +105,23 @@ def test_plain_lists_everything_as_text(home: Path, capsys: pytest.CaptureFixtur
     assert "other" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("trouble", ["half a letter", "no folder", "anything"])
+def test_a_crash_report_that_can_not_be_written_shows_nothing_either(
+    isolated: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+):
+    """Whoever catches what it raises would show the whole traceback."""
+    if trouble == "no folder":
+        (isolated / ".local").write_text("")
+    if trouble == "anything":
+        monkeypatch.setattr(crash, "redactor", lambda: 1 / 0)
+    sentence = crash.report(ValueError("bad name \udcff.env sk-canary-0123456789abcdef"))
+    assert "canary" not in sentence
+    assert ("No report could be written" in sentence) == (trouble != "half a letter")
+    written = [path.read_text() for path in isolated.rglob("crash-*.log")]
+    assert len(written) == (trouble == "half a letter")
+    assert all("bad name \\udcff.env" in text and "canary" not in text for text in written)
+
+
 def test_a_crash_report_holds_no_keys_and_no_locals(isolated: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-from-the-environment")
     secrets.remember(["sk-typed-just-now"])
