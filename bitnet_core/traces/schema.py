@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-PROJECTION_VERSION = 2
+PROJECTION_VERSION = 3
 """Of the way from an answer to rows: shards made in another way are made again, from what is kept."""
 METADATA_KEY = b"bitnet"
 
