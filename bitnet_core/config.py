@@ -269,7 +269,6 @@ class _Expander:
             if layer is None and "${" in setting.default:
                 return None  # the name that the default refers to has the problem, and says so
             shown = layer.values[setting.name] if layer else setting.default
-            shown = shown.encode("utf-8", "backslashreplace").decode()
             if "://" in shown:
                 shown = _ADDRESS_KEYS.sub(lambda found: "•••@" if found[0].endswith("@") else "?•••", shown)
             self._problems.append(
@@ -324,21 +323,11 @@ def _check_address(text: str) -> None:
         raise ValueError("an address is written into run records, so it must have no query, which may hold a key")
 
 
-def _require_utf8(text: str) -> None:
-    """Bytes that are none come as half surrogate pairs, and can't be written into a run's record."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("it must be UTF-8, for it is written into run records") from None
-
-
 def _parse(setting: Setting, text: str, base: Path) -> Value:
     """Turn text into the setting's type, or raise ValueError with what is allowed."""
     wrong = ValueError(f"it must be {setting.allowed()}")
     if setting.kind == "path":
-        path = _as_path(text, base)
-        _require_utf8(str(path))
-        return path
+        return _as_path(text, base)
     if setting.kind == "bool":
         if text.lower() in _TRUE + _FALSE:
             return text.lower() in _TRUE
@@ -346,7 +335,6 @@ def _parse(setting: Setting, text: str, base: Path) -> Value:
     if setting.choices and text not in setting.choices:
         raise wrong
     if setting.kind == "text":
-        _require_utf8(text)
         if "://" in text:
             _check_address(text)
         return text

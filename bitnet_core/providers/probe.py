@@ -13,7 +13,7 @@ from typing import Any
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.chat import ChatRequest, PromptRefused
 from bitnet_core.providers.http import QUICK_SECONDS
-from bitnet_core.providers.refusals import no_logprobs, too_many_candidates
+from bitnet_core.providers.refusals import TooManyCandidates, no_logprobs, too_many_candidates
 from bitnet_core.providers.replies import BadReply, ChatResult
 from bitnet_core.providers.teacher import Teacher
 from bitnet_core.traces.steps import SENTINEL, TeacherStep, fault
@@ -105,7 +105,13 @@ async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verd
         raise too_many_candidates(teacher.name, teacher.model, top_logprobs, most)
     teacher.pin(upstream)
     asked = max(top_logprobs, _LEAST_COMPARED)
-    cold, cold_seconds = await _asked(teacher, asked, _COLD)
+    try:
+        cold, cold_seconds = await _asked(teacher, asked, _COLD)
+    except TooManyCandidates as error:
+        if error.most >= top_logprobs:
+            alone = "it gives one candidate a token, of which nobody can tell whether the temperature bends it"
+            raise no_logprobs(teacher.name, teacher.model, alone) from error
+        raise
     first = first_step(teacher, cold)
     teacher.pin(cold.upstream)
     warm, warm_seconds = await _asked(teacher, asked, _WARM)

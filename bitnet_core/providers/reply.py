@@ -27,7 +27,9 @@ _CODES = {
 }
 """What an error is called where it comes without a number: Anthropic's names, OpenAI's and what imitates them."""
 _WORDS = {"rate limit": 429, "too many requests": 429, "overloaded": 529, "temporarily unavailable": 503}
-"""What it says where it has neither a number nor a name."""
+"""What an error says that is sent with status 200 and has neither a number nor a name."""
+_ABOUT_THE_PROMPT = ("content", "moderation", "safety", "policy")
+"""In the name of an error: it may quote the prompt, whatever that is about."""
 _RETRIED = frozenset({408, 409, 429})
 _CLOSED = frozenset({503, 529})
 """Servers that let nothing in."""
@@ -74,8 +76,16 @@ class Reply:
                 return int(told)
             if told.lower() in _CODES:
                 return _CODES[told.lower()]
+        if self._named:
+            return self.status
         low = str(error.get("message", "")).lower()
         return next((code for words, code in _WORDS.items() if words in low), self.status)
+
+    @property
+    def _named(self) -> str:
+        """What the error is called, where it is called anything but its status."""
+        names = (str((self.error or {}).get(name) or "") for name in ("code", "status", "type"))
+        return " ".join(name.lower() for name in names if name != str(self.status)).strip()
 
     @property
     def passing(self) -> bool:
@@ -98,7 +108,12 @@ class Reply:
         if _SPENT_CODES & {str(error.get("code")), str(error.get("type"))}:
             return True
         low = str(error.get("message", "")).lower()
-        if any(sign in low for sign in _SPENT_SIGNS):
+        known = self.code >= 400 or not self._named
+        if (
+            known
+            and any(sign in low for sign in _SPENT_SIGNS)
+            and not any(sign in self._named for sign in _ABOUT_THE_PROMPT)
+        ):
             return True
         return self.code == 429 and "perday" in json.dumps(error.get("details", "")).lower()
 

@@ -52,16 +52,29 @@ def child_environment(values: Mapping[str, object], secrets: Iterable[str] = ())
 
 
 def refuse_in_record(settings: Mapping[str, object], argv: Sequence[str], secrets: Iterable[str] = ()) -> None:
-    """UsageError for a setting or an argument that holds a key: both go into the record of the run as they are."""
+    """UsageError for a setting or an argument that holds a key or is no text: both go into the run's record."""
     met = {*known.values(), *secrets}
     holds = Redactor(filter(is_telling, met))
     for name, value in settings.items():
-        if isinstance(value, (str, Path)) and holds.known(str(value)) != str(value):
+        text = str(value) if isinstance(value, (str, Path)) else ""
+        if holds.known(text) != text:
             raise UsageError(
                 f"{name} holds a key, and settings are written into run records; take the key out of it."
             )
+        if not _is_utf8(text):
+            shown = text.encode("utf-8", "backslashreplace").decode()
+            raise UsageError(
+                f"{name}={shown} is not UTF-8, and settings are written into run records; rename the folder or file."
+            )
     if any(holds.known(text) != text for text in argv):
         raise UsageError("An argument of this command holds a key, and is written into run records; take it out.")
+    if not all(map(_is_utf8, argv)):
+        raise UsageError("An argument of this command is not UTF-8, and goes into run records; rename its file.")
+
+
+def _is_utf8(text: str) -> bool:
+    """Bytes that are none come as half surrogate pairs."""
+    return text == text.encode("utf-8", "ignore").decode()
 
 
 def send(write_end: int, secrets: Mapping[str, str]) -> None:

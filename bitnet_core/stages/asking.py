@@ -33,8 +33,12 @@ _TRIES = 2
 """An answer that a gateway may have spoilt is asked for once more."""
 _REFUSED_IN_A_ROW = 5
 """One prompt that is not taken is that prompt's matter; after so many without an answer it may be the teacher's."""
+_REFUSED_AT_MOST = 50
+"""So many new ones without an answer between are the teacher's matter, whatever else it answers."""
 _FAILURES = 3
 """So often a prompt may fail of which the teacher answers others."""
+_FAILED_AT_MOST = 8
+"""So many prompts that fail without an answer between are the teacher's matter."""
 _OUTAGE_SECONDS = 900.0
 """So long a teacher that answers nobody is waited for."""
 _PAUSE_SECONDS = 10.0
@@ -96,7 +100,8 @@ class Sending:
             await asyncio.sleep(_SETTLING_SECONDS)
             if self._ledger.closed:
                 raise Closed
-        self._ledger.under_way.add(self)
+        if self._key != _PROBE_KEY:  # for whose answer nobody waits at the end
+            self._ledger.under_way.add(self)
         self._open = await asyncio.to_thread(self._ledger.journal.sending, self._key, self._worst)
 
     def _fits(self, budget: Budget) -> bool:
@@ -171,10 +176,15 @@ class Asking:
     """Whether anything was ever answered that was asked for in this way."""
     limit: LimitReached | None = None
     """Why no more was asked for, where a limit was reached."""
+    complaint: BitnetError | None = None
+    """What was said of the last prompt that was refused or failed."""
+    left: bool = False
+    """Whether prompts that failed in an earlier run were left for a later one, for they fail one after the other."""
     statuses: Counter[str] = field(default_factory=Counter)
     _parallel: int = 1
     _refused: int = 0
-    """Prompts that were not taken since the last answer."""
+    """Prompts that were not taken since the last answer, and, below, those that failed."""
+    _failed: int = 0
     _answers: int = 0
     """Signs of life, those included that were asked for as such."""
     _answered_at: float = 0.0
@@ -233,28 +243,45 @@ class Asking:
         """One answer into the journal; what can't be used goes there with its reason."""
         sending = self.ledger.watch(self.sampling.request(request), request.key)
         try:
-            entry, result, refusal = await self._asked(request, sending)
+            entry, result, trouble = await self._asked(request, sending)
+            standing = await asyncio.to_thread(self.ledger.journal.standing, request.key) if trouble else None
             await self._kept(request, sending, entry, result)
         finally:
             sending.done()
-        if refusal is None:
-            self.answered |= entry.status != _NO_ANSWER
-            self._refused = 0
-        elif not isinstance(refusal, ContextExceeded):  # whose fault that is, is no question
-            self._refused += 1
-            # A refusal is quick: others under way may be about to be answered.
-            if self._refused % (_REFUSED_IN_A_ROW + self._parallel - 1) == 0 and not await self._takes_others():
-                raise refusal
+        if trouble is None:
+            self.answered = True
+            self._refused = self._failed = 0
+        elif not isinstance(trouble, ContextExceeded):  # whose fault that is, is no question
+            self.complaint = trouble
+            await self._troubled(trouble, again=standing is not None)
 
-    async def _asked(
-        self, request: Request, sending: Sending
-    ) -> tuple[Entry, ChatResult | None, PromptRefused | None]:
-        """What came of asking, as often as that is worth it."""
-        wanted, tries, failures = self.sampling.request(request), 0, 0
+    async def _troubled(self, trouble: BitnetError, *, again: bool) -> None:
+        """A prompt was refused or failed, `again` in an earlier run too. Raises where it is the teacher's matter."""
+        others = self._parallel - 1  # a refusal is quick: those under way may be about to be answered
+        if not isinstance(trouble, PromptRefused):
+            self._failed += 1
+            if self._failed >= _FAILED_AT_MOST + others:
+                if not again:
+                    raise trouble
+                self.left = self.ledger.closed = True
+            return
+        if again and self.answered:  # it is what was to be expected
+            return
+        self._refused += 1
+        if self._refused >= _REFUSED_AT_MOST + others:
+            raise trouble
+        if self._refused % (_REFUSED_IN_A_ROW + others) == 0 and (
+            not self.answered or await self._answers_a_token() is False
+        ):
+            raise trouble
+
+    async def _asked(self, request: Request, sending: Sending) -> tuple[Entry, ChatResult | None, BitnetError | None]:
+        """What came of asking, as often as that is worth it; last, why there was no answer."""
+        wanted, tries, failures, attempts = self.sampling.request(request), 0, 0, ATTEMPTS
         while True:
             before = self._answers
             try:
-                result = await self.teacher.chat(wanted, watch=sending, attempts=ATTEMPTS)
+                result = await self.teacher.chat(wanted, watch=sending, attempts=attempts)
             except PromptRefused as error:
                 await sending.failed(ended(error))
                 return Entry(error.status, error.body), None, error
@@ -268,7 +295,8 @@ class Asking:
                 await self._until_it_answers(before, error)
                 failures += 1
                 if failures >= _FAILURES:
-                    return Entry(_NO_ANSWER, b""), None, None
+                    return Entry(_NO_ANSWER, b""), None, error
+                attempts = 1  # each may be billed
                 await self._pause()
             except BitnetError as error:
                 await sending.failed(ended(error))
@@ -288,19 +316,18 @@ class Asking:
                     raise failure
                 await self._pause()
 
-    async def _takes_others(self) -> bool:
-        """Whether it is the prompts that are not taken."""
-        return self.answered and await self._answers_a_token()
-
-    async def _answers_a_token(self) -> bool:
+    async def _answers_a_token(self) -> bool | None:
+        """False where it refuses even that, None where there is no answer at all."""
         request = one_token(self.sampling.top_logprobs)
         try:
             await self.teacher.chat(request, attempts=1, seconds=patience(self.teacher))
-        except (Failing, Unreachable, PromptRefused):
+        except PromptRefused:
             return False
+        except (Failing, Unreachable):
+            return None
         except BadReply as error:
             if error.passing:
-                return False
+                return None
         self._lives()
         return True
 

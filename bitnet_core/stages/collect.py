@@ -41,8 +41,8 @@ from bitnet_core.traces.tokenizer import load_tokenizer
 PACKAGED_PROMPTS = "collect.txt"
 _LEAST_JUDGED = 8
 """After so many answers of which none can be used, going on would only cost."""
-_SAMPLED = 64
-"""So many kept answers are looked at for one that can be used."""
+_NO_ANSWERS = ("refused_prompt", "no_answer")
+"""What is no answer says nothing of answers; how many are too many, `asking` knows."""
 _AT_ONCE = {"embedded": 4, "hf": 8}
 _AT_ONCE_ELSEWHERE = 32
 _IN_ITS_QUEUE = 4
@@ -70,8 +70,8 @@ class _Plan:
     """What a walk over all requests found before anything was asked."""
 
     pending: int = 0
-    kept: list[Request] = field(default_factory=list)
-    """The first of those that were answered in earlier runs."""
+    kept: int = 0
+    """Those that were answered in earlier runs."""
     longest: int = 1
     """Prompt tokens of the longest pending one, where the teacher's memory depends on it."""
     foreign: bool = False
@@ -80,12 +80,11 @@ class _Plan:
 
 @dataclass
 class _Tally:
-    """What this run has asked for so far; `done`, `judged` and `usable` count kept answers of earlier runs too."""
+    """What this run has asked for so far; `done`, `usable` and `reasons` count kept answers of earlier runs too."""
 
     done: int = 0
     started: float = field(default_factory=time.monotonic)
     answers: int = 0
-    judged: int = 0
     usable: int = 0
     tokens: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
@@ -111,6 +110,7 @@ class _Collecting:
         self._writing = asyncio.Lock()
         self._verdict = self._known_verdict()
         self._limit: LimitReached | None = None
+        self._parallel = 1
         limits = Limits(
             tokens=settings.maybe_int("KD_MAX_TOKENS_TOTAL"),
             requests=settings.maybe_int("KD_MAX_REQUESTS"),
@@ -169,8 +169,7 @@ class _Collecting:
         for request in collection.requests():
             self._ctx.check_stop()
             state = self._outstanding.state(request)
-            if state is State.KEPT and len(plan.kept) < _SAMPLED:
-                plan.kept.append(request)
+            plan.kept += state is State.KEPT
             if state in (State.NEW, State.AGAIN):
                 plan.pending += 1
                 if embedded:
@@ -229,8 +228,9 @@ class _Collecting:
 
     def _judge_kept(self) -> None:
         """Before another answer is paid for: was there one to use among those that are there?"""
-        for request in self._plan.kept:
-            entry = self._journal.get(request.key)
+        for request in self._collection.requests() if self._plan.kept else ():
+            self._ctx.check_stop()
+            entry = self._journal.get(request.key) if self._outstanding.state(request) is State.KEPT else None
             if entry is not None:
                 self._judge(self._collection.finish(request, entry))
             if self._tally.usable:
@@ -238,18 +238,18 @@ class _Collecting:
         self._require_usable()
 
     def _judge(self, sequence: FinishedSequence) -> None:
-        self._tally.judged += 1
-        if sequence.projection is None:
-            self._tally.reasons[sequence.rejected] += 1
-        else:
+        if sequence.projection is not None:
             self._tally.usable += 1
+        elif sequence.rejected not in _NO_ANSWERS:
+            self._tally.reasons[sequence.rejected] += 1
 
-    def _require_usable(self) -> None:
+    def _require_usable(self, under_way: int = 0) -> None:
+        """`under_way`: of the others it is not known yet."""
         tally = self._tally
-        if not tally.usable and tally.judged >= _LEAST_JUDGED:
+        if not tally.usable and tally.reasons.total() >= _LEAST_JUDGED + under_way:
             reason = tally.reasons.most_common(1)[0][0].replace("_", " ")
             raise BitnetError(
-                f"None of the first {tally.judged} answers of {self._collection.identity.model} can be used "
+                f"None of the first {tally.reasons.total()} answers of {self._collection.identity.model} can be used "
                 f"({reason}); choose another model or TEACHER_PROVIDER=embedded."
             )
 
@@ -258,7 +258,7 @@ class _Collecting:
         sampling = collection.sampling
         most = ctx.settings.maybe_int("KD_CONCURRENCY")
         most = _AT_ONCE.get(collection.identity.provider.name, _AT_ONCE_ELSEWHERE) if most is None else most
-        parallel = max(1, min(most, plan.pending))
+        self._parallel = parallel = max(1, min(most, plan.pending))
         context = parallel * (plan.longest + sampling.max_tokens + 16)
         # Our own server's places are never empty while an answer is being kept: the next one waits at its door.
         waiting = _IN_ITS_QUEUE if collection.identity.provider.name == "embedded" else 0
@@ -310,6 +310,13 @@ class _Collecting:
                         f"{teacher.name} sent a key back in {ledger.masked} of its answers; it is not kept.",
                         "Use another gateway, and change that key.",
                     )
+                if asking.complaint is not None:
+                    ctx.alert(
+                        "warning",
+                        "prompts_without_answer",
+                        f"Some prompts were not answered; of the last one was said: {asking.complaint}",
+                        "More of those that failed before are left for the next run." if asking.left else "",
+                    )
             self._limit = asking.limit
 
     async def _answered(self, request: Request, entry: Entry, result: ChatResult | None) -> None:
@@ -336,7 +343,7 @@ class _Collecting:
         if complete is not None:
             async with self._writing:
                 await asyncio.to_thread(self._write, complete)
-        self._require_usable()
+        self._require_usable(self._parallel - 1)
 
     # -- writing -----------------------------------------------------------------------------------------
 

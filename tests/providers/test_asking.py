@@ -272,7 +272,7 @@ def test_many_prompts_that_are_not_taken_end_no_run(
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         if asked.body["messages"][-1]["content"] in refused:
             return Canned({"error": {"message": "filtered", "code": "content_filter"}}, 400)
-        time.sleep(0.02)
+        time.sleep(0 if is_probe(asked) else 0.15)  # while the others are refused one after the other
         return None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
@@ -342,6 +342,113 @@ def test_a_prompt_that_always_fails_while_others_do_not_is_passed_over(
             assert (summary["sequences"], summary["rejected"]) == (11, {"no_answer": 1})
             assert summary["given_up"] == given_up
     assert tries == 2 * asking._FAILURES
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("at_once", [1, 4])
+@pytest.mark.parametrize(
+    ("trouble", "said", "bound"),
+    [
+        (Canned({"error": {"message": "CUDA out of memory"}}, 500), "CUDA out of memory", asking._FAILED_AT_MOST),
+        (Canned({"error": {"message": "above your plan"}}, 400), "above your plan", asking._REFUSED_AT_MOST),
+    ],
+)
+def test_a_teacher_that_answers_a_token_and_nothing_else_is_left(
+    tmp_path: Path, tokenizer: StudentTokenizer, trouble: Canned, said: str, bound: int, at_once: int
+) -> None:
+    real = 0
+
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        nonlocal real
+        real += not is_probe(asked)
+        return trouble if real > 3 and not is_probe(asked) else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match=said):
+        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="90", KD_CONCURRENCY=str(at_once)))
+    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+        spoilt = journal._db.execute("select count(*) from answers where status <> 'ok'").fetchone()[0]
+    assert bound <= spoilt <= bound + 2 * at_once
+
+
+@pytest.mark.usefixtures("quick")
+def test_many_prompts_that_always_fail_are_left_for_later_runs_which_succeed(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    cursed = {prompt.text for number, prompt in enumerate(load_prompts(None, collect.PACKAGED_PROMPTS)) if number % 2}
+
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        failure = Canned({"error": {"message": "this one breaks me"}}, 500)
+        return failure if asked.body["messages"][-1]["content"] in cursed else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        for given_up in (0, 8, 10, 10):
+            ctx = context(tmp_path, server, KD_NUM_PROMPTS="20", KD_CONCURRENCY="1")
+            summary = collect.run(ctx)
+            assert (summary["sequences"], summary["rejected"]) == (10, {"no_answer": 10})
+            assert summary["given_up"] == given_up
+            told = [event for event in events(ctx, "alert") if event["code"] == "prompts_without_answer"]
+            assert ["this one breaks me" in event["message"] for event in told] == [True] * len(told)
+            assert any("left for the next run" in event["advice"] for event in told) == (given_up == 8)
+
+
+def test_one_hiccup_while_it_is_asked_whose_matter_refusals_are_ends_nothing(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    refused = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[3:11]}
+    probes = 0
+
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        nonlocal probes
+        probes += is_probe(asked)
+        if is_probe(asked) and probes > PROBES:
+            return Canned({"error": {"message": "bad gateway"}}, 502)
+        bad = asked.body["messages"][-1]["content"] in refused
+        return Canned({"error": {"message": "filtered"}}, 400) if bad else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        assert collect.run(context(tmp_path, server))["sequences"] == 4
+    assert probes > PROBES
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_a_teacher_that_takes_nothing_but_its_probe_is_left_with_its_words(
+    tmp_path: Path, tokenizer: StudentTokenizer, at_once: int
+) -> None:
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        return None if is_probe(asked) else Canned({"error": {"message": "logit_bias is not permitted"}}, 400)
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="not permitted"):
+        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="60", KD_CONCURRENCY=str(at_once)))
+    assert len(server.asked) <= PROBES + asking._REFUSED_IN_A_ROW + 2 * at_once
+
+
+def test_a_stop_in_an_outage_is_heard_soon(
+    tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "_PAUSE_SECONDS", 0.3)
+    monkeypatch.setattr(asking, "ATTEMPTS", 1)
+    began: list[float] = []
+
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        if number < PROBES + 3:
+            return None
+        began.append(time.monotonic())
+        return Canned({"error": {"message": "down"}}, 502)
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        ctx = context(tmp_path, server, KD_CONCURRENCY="3")
+
+        def stop() -> None:
+            if len(began) > 4:
+                raise Stopped("stopped by the test")
+
+        ctx.check_stop = stop  # type: ignore[method-assign]
+        with pytest.raises(Stopped):
+            collect.run(ctx)
+        sent = len(server.asked)
+        time.sleep(0.5)
+        assert len(server.asked) == sent
+    assert sent <= PROBES + 3 + 4 + 3
 
 
 @pytest.mark.usefixtures("quick")

@@ -200,7 +200,7 @@ async def test_an_answer_in_one_piece_is_given_the_time_that_it_takes() -> None:
 
 async def test_a_limiter_is_waited_for_however_few_attempts_a_failure_would_get() -> None:
     """As the probe asks: a rate limit is no failure."""
-    refusals = iter([b"HTTP/1.1 429 No\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"] * 5)
+    refusals = iter([b"HTTP/1.1 429 No\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"] * 3)
 
     async def limited(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(next(refusals, HEAD + b"Content-Length: 2\r\n\r\n{}"))
@@ -215,6 +215,15 @@ def test_a_moment_in_unix_time_may_be_in_milliseconds(unit: int) -> None:
     wait = _until(str(int((time.time() + 90) * unit)))
     assert wait is not None
     assert 85 < wait < 95
+
+
+@pytest.mark.parametrize("words", ["How do I raise my AWS spending limit?", "Write a rate limiter", "overloaded x"])
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("name", [{"code": "content_filter"}, {"code": 400, "type": "content_policy_violation"}])
+def test_words_of_a_prompt_are_not_the_servers(words: str, status: int, name: dict[str, object]) -> None:
+    reply = Reply(status, b"", {"error": {"message": f"prompt blocked: {words}", **name}})
+    assert not reply.quota_spent
+    assert not reply.passing
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,18 @@ async def test_one_candidate_is_compared_by_two() -> None:
 
     with ChatServer(answer) as server:
         verdict = await probe(Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01)), 1)
+        assert [asked.body["top_logprobs"] for asked in server.asked] == [2, 2]
     assert (verdict.mode, verdict.candidates) == ("raw", 1)
+
+
+async def test_who_gives_one_candidate_at_most_can_not_be_compared() -> None:
+    refusal = {"error": {"message": "top_logprobs must be less than or equal to 1"}}
+    with ChatServer(lambda *_: Canned(refusal, 400)) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
+        with pytest.raises(NoLogprobs, match="one candidate a token, of which nobody can tell"):
+            await probe(one, 1)
+        with pytest.raises(TooManyCandidates, match="set TEACHER_TOP_LOGPROBS=1"):
+            await probe(one, 5)
 
 
 async def test_half_a_character_sampled_by_chance_is_asked_again() -> None:

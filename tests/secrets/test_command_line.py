@@ -159,6 +159,16 @@ def test_a_stage_is_not_started_with_a_key_in_a_setting_or_an_argument(
     assert not Path("exp").exists()
 
 
+@pytest.mark.parametrize("name", ["KD_PROMPTS_FILE", "OPENAI_MODEL", "DRIVE_ROOT"])
+def test_what_is_not_utf8_is_refused_before_it_is_written_down(name: str) -> None:
+    settings = resolve({"DRIVE_ROOT": "exp", name: "a\udcffb"}).settings
+    with pytest.raises(UsageError, match=rf"^{name}=\S*a\\udcffb is not UTF-8, .* rename"):
+        launch(settings, "train", {}, argv=["bitnet"])
+    with pytest.raises(UsageError, match="An argument of this command is not UTF-8"):
+        launch(resolve({"DRIVE_ROOT": "exp"}).settings, "train", {}, argv=["bitnet", "a\udcffb"])
+    assert not list(Path().iterdir())
+
+
 def test_a_placeholder_for_a_key_stands_in_settings_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMACPP_API_KEY", "llamacpp")
     secrets.refuse_in_record({"TEACHER_PROVIDER": "llamacpp"}, ["bitnet", "llamacpp"], ["llamacpp"])

@@ -304,14 +304,14 @@ def later_none(number: int, asked: Asked, body: dict[str, Any]) -> None:
             3,
         ),  # half a character, by chance, is without them too
         (scaled, "KD_TEACHER_TEMPERATURE=1", PROBES),
-        (later_none, "None of the first 8 answers", PROBES + 2 * (8 + 4)),
+        (later_none, "None of the first 11 answers", PROBES + 11 + 2 * 4),
     ],
 )
 def test_nothing_more_is_spent_on_a_teacher_that_will_not_do(
     tmp_path: Path, tokenizer: StudentTokenizer, twist: Any, said: str, requests: int
 ) -> None:
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match=said):
-        collect.run(context(tmp_path, server, KD_CONCURRENCY="4"))
+        collect.run(context(tmp_path, server, KD_CONCURRENCY="4", KD_NUM_PROMPTS="40"))
     assert len(server.asked) <= requests
     assert parquet(tmp_path) == {}
 

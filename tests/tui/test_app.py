@@ -123,9 +123,20 @@ async def test_a_key_pasted_right_behind_the_way_to_its_field_is_not_shown(home:
         pilot.app.post_message(events.Paste("sk-pasted-in-haste"))
         await settled(pilot)
         assert (model.value, key.value) == ("gpt-4o-mini", "sk-pasted-in-haste")
-        await pilot.press("shift+tab")
+        assert key.has_focus
+
+
+@pytest.mark.parametrize("leave", ["shift+tab", "up"])
+async def test_so_it_is_on_the_way_back(home: Path, leave: str):
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        form = await _form_with_a_key(pilot)
+        form.query_one("#field-KEY", Input).focus()
         await settled(pilot)
-        assert model.has_focus
+        pilot.app.post_message(events.Key(leave, None))
+        pilot.app.post_message(events.Paste("another-model"))
+        await settled(pilot)
+        assert form.query_one("#field-MODEL", Input).value.endswith("another-model")
+        assert form.query_one("#field-KEY", Input).value == "sk-very-secret-key"
 
 
 async def test_a_key_goes_to_the_keyring_and_into_no_file(
