@@ -89,6 +89,8 @@ class Asked:
             return QuotaSpent(
                 f"The quota at {name} is spent ({told}); raise it or add credit, then start again (it goes on)."
             )
+        if reply.about_the_prompt:
+            return self._not_taken(reply, told)
         about_the_prompt = code == 403 and (reply.kind == "a web page" or any(sign in low for sign in _PROMPT_SIGNS))
         if (code in (401, 403) and not about_the_prompt) or any(sign in low for sign in _KEY_SIGNS):
             return key_refused(self.provider, told, own=self.own)
@@ -125,10 +127,18 @@ class Asked:
             return Failing(f"{name} refuses more requests ({told}); wait a while, then start again.")
         if code >= 500:
             return Failing(f"{name} at {self.base_url} keeps failing ({told}); start again later.")
+        if about_the_prompt:
+            return self._not_taken(reply, told)
         whose = "teacher's" if self.own else "provider's"
-        fix = "it is the network's or the provider's rule" if about_the_prompt else f"correct the {whose} settings"
+        return self._not_taken(reply, told, f"correct the {whose} settings")
+
+    def _not_taken(
+        self, reply: Reply, told: str, fix: str = "it is the network's or the provider's rule"
+    ) -> PromptRefused:
         return PromptRefused(
-            f"{name} at {self.base_url} refuses the request ({told}); {fix}.", reply.body, billed=not reply.refused
+            f"{self.provider.name} at {self.base_url} refuses the request ({told}); {fix}.",
+            reply.body,
+            billed=not reply.refused,
         )
 
     def no_json(self, reply: Reply) -> BitnetError:

@@ -88,6 +88,11 @@ class Reply:
         return " ".join(name.lower() for name in names if name != str(self.status)).strip()
 
     @property
+    def about_the_prompt(self) -> bool:
+        """Whether the error is called so that its words may be the prompt's."""
+        return any(sign in self._named for sign in _ABOUT_THE_PROMPT)
+
+    @property
     def passing(self) -> bool:
         """Whether it may be another the next time: a rate limit, a failure of the server, a page of a gateway."""
         if self.quota_spent:
@@ -109,11 +114,7 @@ class Reply:
             return True
         low = str(error.get("message", "")).lower()
         known = self.code >= 400 or not self._named
-        if (
-            known
-            and any(sign in low for sign in _SPENT_SIGNS)
-            and not any(sign in self._named for sign in _ABOUT_THE_PROMPT)
-        ):
+        if known and not self.about_the_prompt and any(sign in low for sign in _SPENT_SIGNS):
             return True
         return self.code == 429 and "perday" in json.dumps(error.get("details", "")).lower()
 

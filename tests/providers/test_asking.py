@@ -56,6 +56,8 @@ def context(root: Path, server: ChatServer, **more: str) -> StageContext:
         (400, {"message": "Content Exists Risk", "type": "invalid_request_error"}, "refused_prompt"),
         (403, {"message": "m requires moderation and your input was flagged", "code": 403}, "refused_prompt"),
         (413, {"message": "Request too large"}, "refused_prompt"),
+        (400, {"message": "blocked: 'Invalid API key for logprobs?'", "code": "content_filter"}, "refused_prompt"),
+        (200, {"message": "blocked: 'A rate limiter for my spending limit'", "type": "moderation"}, "refused_prompt"),
         (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 4097"}, "context_exceeded"),
         (400, {"message": "input length and `max_tokens` exceed context limit: 9 + 8 > 10"}, "context_exceeded"),
     ],
