@@ -10,6 +10,7 @@ import pytest
 
 from bitnet_core.providers.embedded import EmbeddedFiles, EmbeddedServer, ensure_files
 from bitnet_core.resources import cache_folder
+from bitnet_core.stages import collect
 from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
 
 _CACHE = cache_folder()
@@ -27,9 +28,23 @@ def teacher_tokenizer(teacher_files: EmbeddedFiles) -> StudentTokenizer:
 
 
 @pytest.fixture
-def teacher_cache(teacher_files: EmbeddedFiles, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let stages and processes that a test starts find the same cache."""
+def teacher_cache(
+    teacher_files: EmbeddedFiles,
+    teacher_tokenizer: StudentTokenizer,
+    isolated: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """Let stages and processes that a test starts find the same cache.
+
+    Collecting in the test's own process takes the teacher's tokenizer as it was read once: it takes half a second.
+    """
     monkeypatch.setenv("BITNET_CACHE", str(_CACHE))
+
+    def known(source: Path | str, template: str = "") -> StudentTokenizer:
+        own = source == teacher_files.tokenizer_dir and not template
+        return teacher_tokenizer if own else load_tokenizer(source, template)
+
+    monkeypatch.setattr(collect, "load_tokenizer", known)
     return _CACHE
 
 
