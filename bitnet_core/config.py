@@ -269,6 +269,7 @@ class _Expander:
             if layer is None and "${" in setting.default:
                 return None  # the name that the default refers to has the problem, and says so
             shown = layer.values[setting.name] if layer else setting.default
+            shown = shown.encode("utf-8", "backslashreplace").decode()
             if "://" in shown:
                 shown = _ADDRESS_KEYS.sub(lambda found: "•••@" if found[0].endswith("@") else "?•••", shown)
             self._problems.append(
@@ -323,6 +324,14 @@ def _check_address(text: str) -> None:
         raise ValueError("an address is written into run records, so it must have no query, which may hold a key")
 
 
+def _require_utf8(text: str) -> None:
+    """Bytes that are none come as half surrogate pairs, and can be sent and written nowhere."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it must be UTF-8") from None
+
+
 def _parse(setting: Setting, text: str, base: Path) -> Value:
     """Turn text into the setting's type, or raise ValueError with what is allowed."""
     wrong = ValueError(f"it must be {setting.allowed()}")
@@ -335,6 +344,7 @@ def _parse(setting: Setting, text: str, base: Path) -> Value:
     if setting.choices and text not in setting.choices:
         raise wrong
     if setting.kind == "text":
+        _require_utf8(text)
         if "://" in text:
             _check_address(text)
         return text

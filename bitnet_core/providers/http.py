@@ -5,6 +5,7 @@ import contextlib
 import datetime as dt
 import email.utils
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from enum import Enum
 from types import TracebackType
@@ -27,6 +28,7 @@ QUICK_SECONDS = 60.0
 ATTEMPTS = 6
 _REFUSALS = 60
 """A rate limit is no failure: waiting for it is not counted among the attempts, but it has an end."""
+_REFUSED_SECONDS = 900.0
 _LATE = 3
 """So often an answer may fail to come in its time: each may have been made all the same, and be paid for."""
 _LONGEST_WAIT = 3600.0
@@ -199,6 +201,7 @@ class JsonClient:
 
     async def _tried(self, once: Callable[[], Awaitable[_T]], attempts: int, watch: Watch | None) -> _T | Reply:
         failures = refusals = late = 0
+        began = time.monotonic()
 
         def backoff(error: Exception) -> bool | dt.timedelta:
             nonlocal failures, refusals, late
@@ -207,7 +210,8 @@ class JsonClient:
             refusals += error.limited
             failures += not error.limited
             late += isinstance(error, _Late)
-            more = failures < attempts and refusals < _REFUSALS and late < _LATE
+            waits = refusals < _REFUSALS and time.monotonic() - began < _REFUSED_SECONDS
+            more = failures < attempts and (waits or not error.limited) and late < _LATE
             if more and self._on_retry is not None:
                 self._on_retry(error.reason, error.wait)
             if not more:

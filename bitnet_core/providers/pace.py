@@ -42,6 +42,8 @@ _PROBING = 5e-4
 """Growth of the ceiling with each request; it speeds up the longer nothing is refused."""
 _CALM = 50.0
 _LEAST_CUT = 0.9
+_SLOWEST = 1 / 60
+"""Requests a second: who is refused more slowly than that asks for a wait of its own."""
 _REST = 20.0
 """After a refusal nothing is tried for so many times the wait that it cost."""
 _SENT_WEIGHT = 0.2
@@ -157,6 +159,7 @@ class Pace:
             self._ceiling = _NONE if crowding and self._weight >= _SUSPECTED else tried
             self.rate = math.sqrt(tried * min(tried, served)) * min(_LEAST_CUT, (taken + 1) / (taken + 2))
         if self.rate is not None:
+            self.rate = max(_SLOWEST, self.rate)
             self._next_start = max(self._next_start, now + 1 / self.rate)
 
     def pause(self, seconds: float) -> None:

@@ -89,20 +89,22 @@ class Asked:
             return QuotaSpent(
                 f"The quota at {name} is spent ({told}); raise it or add credit, then start again (it goes on)."
             )
-        if reply.about_the_prompt:
-            return self._not_taken(reply, told)
-        about_the_prompt = code == 403 and (reply.kind == "a web page" or any(sign in low for sign in _PROMPT_SIGNS))
-        if (code in (401, 403) and not about_the_prompt) or any(sign in low for sign in _KEY_SIGNS):
+        about_the_prompt = reply.about_the_prompt or (
+            code == 403 and (reply.kind == "a web page" or any(sign in low for sign in _PROMPT_SIGNS))
+        )
+        if not about_the_prompt and (code in (401, 403) or any(sign in low for sign in _KEY_SIGNS)):
             return key_refused(self.provider, told, own=self.own)
         if _OUTPUT_SIGN in low:  # it thought for as long as it was allowed to
             return BadReply("no_text", "the answer holds no text: all its tokens went into thinking", reply.body)
-        if any(sign in low for sign in _CONTEXT_SIGNS):
+        if reply.too_large or any(sign in low for sign in _CONTEXT_SIGNS):
             return ContextExceeded(
                 f"{self.model} can't take a prompt this long ({told}); "
                 "shorten it, lower the number of tokens or raise TEACHER_CTX_LEN.",
                 reply.body,
                 billed=not reply.refused,
             )
+        if about_the_prompt:
+            return self._not_taken(reply, told)
         if self.top_logprobs and code < 500 and any(sign in low for sign in _LOGPROB_SIGNS):
             most = _most(low, self.top_logprobs)
             if most:
@@ -127,8 +129,6 @@ class Asked:
             return Failing(f"{name} refuses more requests ({told}); wait a while, then start again.")
         if code >= 500:
             return Failing(f"{name} at {self.base_url} keeps failing ({told}); start again later.")
-        if about_the_prompt:
-            return self._not_taken(reply, told)
         whose = "teacher's" if self.own else "provider's"
         return self._not_taken(reply, told, f"correct the {whose} settings")
 

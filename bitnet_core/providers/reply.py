@@ -26,8 +26,10 @@ _CODES = {
     "service_unavailable": 503,
 }
 """What an error is called where it comes without a number: Anthropic's names, OpenAI's and what imitates them."""
-_WORDS = {"rate limit": 429, "too many requests": 429, "overloaded": 529, "temporarily unavailable": 503}
+_WORDS = {"rate limit exceeded": 429, "rate limit reached": 429, "too many requests": 429}
 """What an error says that is sent with status 200 and has neither a number nor a name."""
+_TOO_LARGE = "request too large"
+"""For what a minute's limit is too small no waiting helps, whatever the status."""
 _ABOUT_THE_PROMPT = ("content", "moderation", "safety", "policy")
 """In the name of an error: it may quote the prompt, whatever that is about."""
 _RETRIED = frozenset({408, 409, 429})
@@ -90,12 +92,18 @@ class Reply:
     @property
     def about_the_prompt(self) -> bool:
         """Whether the error is called so that its words may be the prompt's."""
-        return any(sign in self._named for sign in _ABOUT_THE_PROMPT)
+        others = self.code >= 500 or self.code in (402, 429)
+        return not others and any(sign in self._named for sign in _ABOUT_THE_PROMPT)
+
+    @property
+    def too_large(self) -> bool:
+        """Whether this one request is more than the server ever takes."""
+        return _TOO_LARGE in str((self.error or {}).get("message", "")).lower()
 
     @property
     def passing(self) -> bool:
         """Whether it may be another the next time: a rate limit, a failure of the server, a page of a gateway."""
-        if self.quota_spent:
+        if self.quota_spent or self.too_large:
             return False
         return self.code in _RETRIED or self.code >= 500 or (self.status == 200 and self.payload is None)
 

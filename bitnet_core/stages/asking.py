@@ -16,11 +16,13 @@ from bitnet_core.providers.chat import (
     ChatResult,
     ContextExceeded,
     Failing,
+    NoLogprobs,
     PromptRefused,
     Unreachable,
 )
 from bitnet_core.providers.http import ATTEMPTS, Failure
 from bitnet_core.providers.probe import one_token, patience
+from bitnet_core.providers.refusals import TooManyCandidates
 from bitnet_core.providers.replies import BadReply
 from bitnet_core.providers.teacher import Teacher, ended
 from bitnet_core.stages.collection import Request, Sampling
@@ -45,6 +47,8 @@ _PAUSE_SECONDS = 10.0
 _SETTLING_SECONDS = 0.05
 _PROBE_KEY = "probe"
 _NO_ANSWER = "no_answer"
+_SPOILT = ("not_json", "error", "stream_cut", "other_upstream")
+"""What comes from a gateway more often than from the teacher."""
 
 OnAnswer = Callable[[Request, Entry, ChatResult | None], Awaitable[None]]
 Mask = Callable[[bytes], tuple[bytes, bool]]
@@ -172,8 +176,6 @@ class Asking:
     sampling: Sampling
     ledger: Ledger
     on_answer: OnAnswer
-    answered: bool = False
-    """Whether anything was ever answered that was asked for in this way."""
     limit: LimitReached | None = None
     """Why no more was asked for, where a limit was reached."""
     complaint: BitnetError | None = None
@@ -183,8 +185,11 @@ class Asking:
     statuses: Counter[str] = field(default_factory=Counter)
     _parallel: int = 1
     _refused: int = 0
-    """Prompts that were not taken since the last answer, and, below, those that failed."""
+    """Prompts that were not taken since the last answer; below, those of them that were not before, either."""
+    _refused_anew: int = 0
     _failed: int = 0
+    """Prompts that failed since the last answer; below, those that brought nothing before, either."""
+    _failed_again: int = 0
     _answers: int = 0
     """Signs of life, those included that were asked for as such."""
     _answered_at: float = 0.0
@@ -216,7 +221,8 @@ class Asking:
     async def _drain(self, workers: list[asyncio.Task[None]]) -> None:
         deadline = time.monotonic() + _DRAIN_SECONDS
         while self.ledger.under_way and time.monotonic() < deadline and any(not worker.done() for worker in workers):
-            await asyncio.wait(workers, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            busy = [worker for worker in workers if not worker.done()]
+            await asyncio.wait(busy, timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
@@ -244,35 +250,38 @@ class Asking:
         sending = self.ledger.watch(self.sampling.request(request), request.key)
         try:
             entry, result, trouble = await self._asked(request, sending)
-            standing = await asyncio.to_thread(self.ledger.journal.standing, request.key) if trouble else None
+            self.ledger.under_way.add(sending)  # what is known now is kept, whatever comes
+            before = await asyncio.to_thread(self.ledger.journal.get_status, request.key) if trouble else None
             await self._kept(request, sending, entry, result)
         finally:
             sending.done()
         if trouble is None:
-            self.answered = True
-            self._refused = self._failed = 0
+            self._refused = self._refused_anew = self._failed = self._failed_again = 0
         elif not isinstance(trouble, ContextExceeded):  # whose fault that is, is no question
             self.complaint = trouble
-            await self._troubled(trouble, again=standing is not None)
+            await self._troubled(trouble, before)
 
-    async def _troubled(self, trouble: BitnetError, *, again: bool) -> None:
-        """A prompt was refused or failed, `again` in an earlier run too. Raises where it is the teacher's matter."""
-        others = self._parallel - 1  # a refusal is quick: those under way may be about to be answered
+    async def _troubled(self, trouble: BitnetError, before: str | None) -> None:
+        """A prompt was refused or failed; `before` is how it stood in an earlier run.
+
+        Raises where it is the teacher's matter.
+        """
+        others = self._parallel - 1  # trouble is quick: those under way may be about to be answered
+        if self.left:
+            return
         if not isinstance(trouble, PromptRefused):
-            self._failed += 1
+            self._failed += before is None
+            self._failed_again += before is not None
             if self._failed >= _FAILED_AT_MOST + others:
-                if not again:
-                    raise trouble
+                raise trouble
+            if self._failed_again >= _FAILED_AT_MOST + others:
                 self.left = self.ledger.closed = True
             return
-        if again and self.answered:  # it is what was to be expected
-            return
         self._refused += 1
-        if self._refused >= _REFUSED_AT_MOST + others:
+        self._refused_anew += before != PromptRefused.status
+        if self._refused_anew >= _REFUSED_AT_MOST + others:
             raise trouble
-        if self._refused % (_REFUSED_IN_A_ROW + others) == 0 and (
-            not self.answered or await self._answers_a_token() is False
-        ):
+        if self._refused % (_REFUSED_IN_A_ROW + others) == 0 and await self._answers_a_token() is False:
             raise trouble
 
     async def _asked(self, request: Request, sending: Sending) -> tuple[Entry, ChatResult | None, BitnetError | None]:
@@ -289,7 +298,8 @@ class Asking:
                 await sending.answered(None)
                 tries += 1
                 if not error.passing or tries >= _TRIES:
-                    return Entry(error.reason, error.body), None, None
+                    spoilt = error.reason in _SPOILT
+                    return Entry(error.reason, error.body), None, self._spoilt(error) if spoilt else None
             except (Failing, Unreachable) as error:
                 await sending.failed(ended(error))
                 await self._until_it_answers(before, error)
@@ -298,12 +308,21 @@ class Asking:
                     return Entry(_NO_ANSWER, b""), None, error
                 attempts = 1  # each may be billed
                 await self._pause()
+            except (NoLogprobs, TooManyCandidates) as error:
+                await sending.failed(ended(error))
+                # It gave them before: do its words quote the prompt? Raises the same where they do not.
+                if not await self._answers_a_token():
+                    raise
+                return Entry(PromptRefused.status, b""), None, PromptRefused(str(error))
             except BitnetError as error:
                 await sending.failed(ended(error))
                 raise
             else:
                 self._lives()
                 return Entry("ok" if result.steps is not None else "no_logprobs", result.body), result, None
+
+    def _spoilt(self, error: BadReply) -> Failing:
+        return Failing(f"{self.teacher.name} sends what is no answer ({error}); start again later.")
 
     async def _until_it_answers(self, before: int, failure: BitnetError) -> None:
         """Is it this prompt, or the teacher? Return when it has answered anybody since there were `before` answers.

@@ -41,7 +41,7 @@ from bitnet_core.traces.tokenizer import load_tokenizer
 PACKAGED_PROMPTS = "collect.txt"
 _LEAST_JUDGED = 8
 """After so many answers of which none can be used, going on would only cost."""
-_NO_ANSWERS = ("refused_prompt", "no_answer")
+_NO_ANSWERS = ("refused_prompt", "context_exceeded", "no_answer")
 """What is no answer says nothing of answers; how many are too many, `asking` knows."""
 _AT_ONCE = {"embedded": 4, "hf": 8}
 _AT_ONCE_ELSEWHERE = 32
@@ -290,7 +290,7 @@ class _Collecting:
             self._journal.write_note(self._note(), json.dumps(ctx.redact.tree(verdict.record())))
             self._make_room()
             self._tally.started = time.monotonic()
-            asking = Asking(teacher, sampling, ledger, self._answered, answered=bool(plan.kept))
+            asking = Asking(teacher, sampling, ledger, self._answered)
             try:
                 await asking.run(
                     self._outstanding.requests(lambda: ledger.closed), parallel + waiting, ctx.check_stop

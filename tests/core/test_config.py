@@ -119,6 +119,11 @@ def test_an_address_without_one_is_taken(address: str, tmp_path: Path) -> None:
     assert found.checked().text("OPENAI_BASE_URL") == address
 
 
+def test_a_text_that_is_not_utf8_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (problem,) = resolve({"TEACHER_MODEL": "a\udcffb"}, environ={}, cwd=tmp_path).problems
+    assert problem.message == r"TEACHER_MODEL=a\udcffb (command line) is not allowed: it must be UTF-8."
+
+
 def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path: Path) -> None:
     found = _messages(f"TEACHER_BASE_URL=https://me:{CANARY}@host/v1\n", tmp_path)
     assert found == [

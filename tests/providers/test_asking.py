@@ -55,7 +55,13 @@ def context(root: Path, server: ChatServer, **more: str) -> StageContext:
     [
         (400, {"message": "Content Exists Risk", "type": "invalid_request_error"}, "refused_prompt"),
         (403, {"message": "m requires moderation and your input was flagged", "code": 403}, "refused_prompt"),
-        (413, {"message": "Request too large"}, "refused_prompt"),
+        (413, {"message": "Request too large"}, "context_exceeded"),
+        (
+            429,
+            {"message": "Request too large for m on TPM: Limit 9", "code": "rate_limit_exceeded"},
+            "context_exceeded",
+        ),
+        (400, {"message": "'what are logprobs?'", "type": "invalid_request_error"}, "refused_prompt"),
         (400, {"message": "blocked: 'Invalid API key for logprobs?'", "code": "content_filter"}, "refused_prompt"),
         (200, {"message": "blocked: 'A rate limiter for my spending limit'", "type": "moderation"}, "refused_prompt"),
         (422, {"message": "`inputs` tokens + `max_new_tokens` must be <= 4097"}, "context_exceeded"),
@@ -70,13 +76,14 @@ def test_a_prompt_that_is_refused_is_counted_and_the_rest_goes_on(
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         summary = collect.run(context(tmp_path, server))
-        assert len(server.asked) == 12 + PROBES
+        confirmed = "logprobs?" in error["message"] and "code" not in error
+        assert len(server.asked) == 12 + PROBES + confirmed
     assert (summary["sequences"], summary["rejected"]) == (11, {reason: 1})
     with Journal(tmp_path / "data" / "journal.sqlite") as journal:
         (key,) = journal._db.execute("select key from answers where status = ?", (reason,)).fetchone()
         kept = journal.get(key)
     assert kept is not None
-    assert json.loads(kept.body) == {"error": error}
+    assert kept.body == b"" if confirmed else json.loads(kept.body) == {"error": error}
 
 
 def test_prompts_that_are_too_long_are_passed_over_however_many_there_are(
@@ -421,7 +428,92 @@ def test_a_teacher_that_takes_nothing_but_its_probe_is_left_with_its_words(
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="not permitted"):
         collect.run(context(tmp_path, server, KD_NUM_PROMPTS="60", KD_CONCURRENCY=str(at_once)))
-    assert len(server.asked) <= PROBES + asking._REFUSED_IN_A_ROW + 2 * at_once
+    most = asking._REFUSED_AT_MOST + 2 * at_once
+    assert len(server.asked) <= PROBES + most + most // asking._REFUSED_IN_A_ROW
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "garbage",
+    [Canned(b"<html>log in</html>", 200), Canned({"choices": [{"error": {"message": "upstream", "code": 502}}]})],
+)
+def test_a_gateway_that_answers_for_the_teacher_is_left(
+    tmp_path: Path, tokenizer: StudentTokenizer, garbage: Canned
+) -> None:
+    with ChatServer(FakeTeacher(tokenizer, lambda number, *_: garbage if number > PROBES + 3 else None)) as server:
+        with pytest.raises(BitnetError, match="sends what is no answer"):
+            collect.run(context(tmp_path, server, KD_NUM_PROMPTS="60"))
+        assert len(server.asked) <= PROBES + 3 + 3 * (asking._FAILED_AT_MOST + 1)
+
+
+def test_what_was_left_for_last_costs_no_attempt_where_even_a_token_is_refused(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    silent = Canned({"choices": [{"message": {"content": "x"}, "finish_reason": "stop", "logprobs": None}]})
+    suspended = Canned({"error": {"message": "your account is suspended"}}, 400)
+    started = 0
+
+    def twist(number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        if number >= started + PROBES and started:
+            return suspended
+        return None if is_probe(asked) or number < PROBES + 3 else silent
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        values = {"KD_NUM_PROMPTS": "40", "KD_MAX_ATTEMPTS": "2"}
+        assert collect.run(context(tmp_path, server, **values))["rejected"] == {"no_logprobs": 37}
+        started = len(server.asked)
+        with pytest.raises(BitnetError, match="your account is suspended"):
+            collect.run(context(tmp_path, server, **values))
+        assert len(server.asked) <= started + PROBES + asking._REFUSED_IN_A_ROW + 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_new_prompt_that_fails_among_those_that_did_before_ends_nothing(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    prompts = [prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)]
+    cursed = {*prompts[1:24:2], prompts[24]}
+
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        prompt = asked.body["messages"][-1]["content"]
+        if prompt == prompts[24]:
+            time.sleep(0.3)
+        return Canned({"error": {"message": "this one breaks me"}}, 500) if prompt in cursed else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="24", KD_CONCURRENCY="4"))
+        summary = collect.run(context(tmp_path, server, KD_NUM_PROMPTS="25", KD_CONCURRENCY="4"))
+    assert summary["sequences"] == 12
+
+
+def test_the_wait_for_what_is_under_way_is_none_of_the_processor(
+    tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = 0
+    wait = asyncio.wait
+
+    async def counted(*given: Any, **named: Any) -> Any:
+        nonlocal waits
+        waits += 1
+        return await wait(*given, **named)
+
+    monkeypatch.setattr(asyncio, "wait", counted)
+
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> None:
+        if number == PROBES + 2:
+            time.sleep(1.5)
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        ctx = context(tmp_path, server, KD_CONCURRENCY="4")
+
+        def stop() -> None:
+            if len(server.asked) >= PROBES + 6:
+                raise Stopped("stopped by the test")
+
+        ctx.check_stop = stop  # type: ignore[method-assign]
+        with pytest.raises(Stopped):
+            collect.run(ctx)
+    assert waits < 60
 
 
 def test_a_stop_in_an_outage_is_heard_soon(

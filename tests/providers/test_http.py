@@ -224,6 +224,7 @@ def test_words_of_a_prompt_are_not_the_servers(words: str, status: int, name: di
     reply = Reply(status, b"", {"error": {"message": f"prompt blocked: {words}", **name}})
     assert not reply.quota_spent
     assert not reply.passing
+    assert not Reply(200, b"", {"error": {"message": "input rejected: 'write a rate limiter'"}}).passing
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,23 @@ def test_a_wait_holds_for_all() -> None:
     assert min(starts[1:]) >= 30
 
 
+def test_who_refuses_everything_is_asked_once_a_minute_at_least() -> None:
+    """Halving without an end, the fortieth question would be asked in a thousand years."""
+
+    async def asked() -> list[float]:
+        loop = asyncio.get_running_loop()
+        pace = Pace(4, clock=loop.time)
+        times = []
+        for _ in range(40):
+            async with pace.turn() as turn:
+                times.append(loop.time())
+                pace.refused(turn, 0.1)
+        return times
+
+    times = run(asked())
+    assert 30 < max(after - before for before, after in itertools.pairwise(times)) < 61
+
+
 def test_a_cancelled_turn_gives_its_place_back() -> None:
     async def scenario() -> bool:
         pace = Pace(1, clock=asyncio.get_running_loop().time)

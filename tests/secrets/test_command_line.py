@@ -159,7 +159,7 @@ def test_a_stage_is_not_started_with_a_key_in_a_setting_or_an_argument(
     assert not Path("exp").exists()
 
 
-@pytest.mark.parametrize("name", ["KD_PROMPTS_FILE", "OPENAI_MODEL", "DRIVE_ROOT"])
+@pytest.mark.parametrize("name", ["KD_PROMPTS_FILE", "DRIVE_ROOT"])
 def test_what_is_not_utf8_is_refused_before_it_is_written_down(name: str) -> None:
     settings = resolve({"DRIVE_ROOT": "exp", name: "a\udcffb"}).settings
     with pytest.raises(UsageError, match=rf"^{name}=\S*a\\udcffb is not UTF-8, .* rename"):

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from bitnet_core.errors import BitnetError
 from bitnet_core.stages import collect
 from bitnet_core.stages.collection import Collection
 from bitnet_core.traces.dataset import load_traces
@@ -35,10 +34,10 @@ def test_many_unusable_answers_of_earlier_runs_stop_no_later_one(tmp_path: Path,
         return TOO_LONG if not is_probe(asked) and asked.body["messages"][-1]["content"] in bad else None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        # Ten in a row, and nothing usable yet: going on would only cost, as far as is known.
-        with pytest.raises(BitnetError, match="None of the first 8"):
-            collect.run(context(tmp_path, server, KD_NUM_PROMPTS="14", KD_CONCURRENCY="1"))
-        first = set(asked_prompts(server))
+        # Ten in a row, and nothing usable yet: what is too long says nothing of the model.
+        summary = collect.run(context(tmp_path, server, KD_NUM_PROMPTS="14", KD_CONCURRENCY="1"))
+        assert (summary["sequences"], summary["given_up"]) == (4, 0)
+        first = bad
         before = len(server.asked)
         summary = collect.run(context(tmp_path, server, KD_NUM_PROMPTS="14", KD_CONCURRENCY="1"))
         second = asked_prompts(server, before)
