@@ -29,6 +29,7 @@ ATTEMPTS = 6
 _REFUSALS = 60
 """A rate limit is no failure: waiting for it is not counted among the attempts, but it has an end."""
 _REFUSED_SECONDS = 900.0
+"""So long one request is refused, without the waits that the server asks for."""
 _LATE = 3
 """So often an answer may fail to come in its time: each may have been made all the same, and be paid for."""
 _LONGEST_WAIT = 3600.0
@@ -201,17 +202,22 @@ class JsonClient:
 
     async def _tried(self, once: Callable[[], Awaitable[_T]], attempts: int, watch: Watch | None) -> _T | Reply:
         failures = refusals = late = 0
-        began = time.monotonic()
+        patience = _REFUSED_SECONDS
+        refused_at: float | None = None
 
         def backoff(error: Exception) -> bool | dt.timedelta:
-            nonlocal failures, refusals, late
+            nonlocal failures, refusals, late, patience, refused_at
             if not isinstance(error, _Again):
                 return False
             refusals += error.limited
             failures += not error.limited
             late += isinstance(error, _Late)
-            waits = refusals < _REFUSALS and time.monotonic() - began < _REFUSED_SECONDS
-            more = failures < attempts and (waits or not error.limited) and late < _LATE
+            if error.limited:
+                refused_at = time.monotonic() if refused_at is None else refused_at
+                patience += error.wait or 0.0
+                if refusals >= _REFUSALS or time.monotonic() - refused_at >= patience:
+                    return False
+            more = failures < attempts and late < _LATE
             if more and self._on_retry is not None:
                 self._on_retry(error.reason, error.wait)
             if not more:

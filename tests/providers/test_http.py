@@ -210,6 +210,24 @@ async def test_a_limiter_is_waited_for_however_few_attempts_a_failure_would_get(
         assert (await http.post("/x", {}, attempts=2)).payload == {}
 
 
+@pytest.mark.parametrize(("seconds", "requests"), [(0.0, 1), (0.5, 2)])
+async def test_a_request_that_is_always_refused_has_an_end(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, requests: int
+) -> None:
+    monkeypatch.setattr("bitnet_core.providers.http._REFUSED_SECONDS", seconds)
+    asked = 0
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        writer.write(b"HTTP/1.1 429 No\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with serving(refuse) as url, client(url) as http, asyncio.timeout(20):
+        reply = await http.post("/x", {})
+    assert (reply.status, asked) == (429, requests)
+
+
 @pytest.mark.parametrize("unit", [1, 1000])
 def test_a_moment_in_unix_time_may_be_in_milliseconds(unit: int) -> None:
     wait = _until(str(int((time.time() + 90) * unit)))
