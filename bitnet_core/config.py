@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from bitnet_core import utf8
 from bitnet_core.dotenv_file import DotenvFile, read_dotenv
 from bitnet_core.errors import UsageError
 from bitnet_core.settings import REGISTRY, SECRET_NAMES, Setting
@@ -269,7 +270,7 @@ class _Expander:
             if layer is None and "${" in setting.default:
                 return None  # the name that the default refers to has the problem, and says so
             shown = layer.values[setting.name] if layer else setting.default
-            shown = shown.encode("utf-8", "backslashreplace").decode()
+            shown = utf8.printable(shown)
             if "://" in shown:
                 shown = _ADDRESS_KEYS.sub(lambda found: "•••@" if found[0].endswith("@") else "?•••", shown)
             self._problems.append(
@@ -324,14 +325,6 @@ def _check_address(text: str) -> None:
         raise ValueError("an address is written into run records, so it must have no query, which may hold a key")
 
 
-def _require_utf8(text: str) -> None:
-    """Bytes that are none come as half surrogate pairs, and can be sent and written nowhere."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("it must be UTF-8") from None
-
-
 def _parse(setting: Setting, text: str, base: Path) -> Value:
     """Turn text into the setting's type, or raise ValueError with what is allowed."""
     wrong = ValueError(f"it must be {setting.allowed()}")
@@ -344,7 +337,8 @@ def _parse(setting: Setting, text: str, base: Path) -> Value:
     if setting.choices and text not in setting.choices:
         raise wrong
     if setting.kind == "text":
-        _require_utf8(text)
+        if not utf8.is_utf8(text):
+            raise ValueError("it must be UTF-8")
         if "://" in text:
             _check_address(text)
         return text

@@ -1,6 +1,7 @@
 """The one exception for an answer that can't be used, whatever the wire format."""
 
-_PASSING = frozenset({"stream_cut", "not_json", "no_choice", "no_text", "error", "other_upstream"})
+_SPOILT = frozenset({"stream_cut", "not_json", "error", "other_upstream"})
+_PASSING = _SPOILT | {"no_choice", "no_text"}
 
 
 class BadReply(Exception):
@@ -16,3 +17,8 @@ class BadReply(Exception):
     def passing(self) -> bool:
         """Whether a gateway may have hiccuped, so that the same request may bring another answer."""
         return self.reason in _PASSING
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether what came is from a gateway more often than from the model."""
+        return self.reason in _SPOILT

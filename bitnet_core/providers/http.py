@@ -202,20 +202,19 @@ class JsonClient:
 
     async def _tried(self, once: Callable[[], Awaitable[_T]], attempts: int, watch: Watch | None) -> _T | Reply:
         failures = refusals = late = 0
-        patience = _REFUSED_SECONDS
-        refused_at: float | None = None
+        deadline: float | None = None  # of being refused, from the first refusal on
 
         def backoff(error: Exception) -> bool | dt.timedelta:
-            nonlocal failures, refusals, late, patience, refused_at
+            nonlocal failures, refusals, late, deadline
             if not isinstance(error, _Again):
                 return False
             refusals += error.limited
             failures += not error.limited
             late += isinstance(error, _Late)
             if error.limited:
-                refused_at = time.monotonic() if refused_at is None else refused_at
-                patience += error.wait or 0.0
-                if refusals >= _REFUSALS or time.monotonic() - refused_at >= patience:
+                deadline = time.monotonic() + _REFUSED_SECONDS if deadline is None else deadline
+                deadline += error.wait or 0.0
+                if refusals >= _REFUSALS or time.monotonic() >= deadline:
                     return False
             more = failures < attempts and late < _LATE
             if more and self._on_retry is not None:

@@ -17,6 +17,7 @@ from bitnet_core.providers.answer_tokens import completion_of
 from bitnet_core.providers.bad_reply import BadReply
 from bitnet_core.providers.finish import finish_of
 from bitnet_core.traces.steps import Completion, TokenTable
+from bitnet_core.utf8 import is_utf8
 
 __all__ = ["BadReply", "ChatResult", "checked", "count", "guarded", "parse_chat", "timings"]
 
@@ -58,8 +59,8 @@ def checked(read: Callable[[], ChatResult], body: bytes) -> ChatResult:
     """What `read` reads from `body`, as text that can be written down; raises as `guarded` does."""
     with guarded(body):
         result = read()
-        for text in (result.text, result.finish_reason, result.model, result.upstream):
-            _require_text(text)
+        if not all(map(is_utf8, (result.text, result.finish_reason, result.model, result.upstream))):
+            raise BadReply("malformed_text", "the answer's text holds half a surrogate pair")
     return result
 
 
@@ -80,14 +81,6 @@ def guarded(body: bytes) -> Iterator[None]:
         raise BadReply(
             "malformed", f"the answer has a shape that nothing documents ({error})"[:_SHOWN], body
         ) from error
-
-
-def _require_text(text: str) -> None:
-    """Half a surrogate pair can be written in JSON, but nowhere else: not in Parquet, not in UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadReply("malformed_text", "the answer's text holds half a surrogate pair") from error
 
 
 def parse_chat(payload: Any, body: bytes, table: TokenTable) -> ChatResult:

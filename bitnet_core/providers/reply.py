@@ -6,6 +6,7 @@ Servers word their errors in many shapes, and some send them with status 200; ev
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
@@ -47,7 +48,7 @@ class Reply:
     content_type: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    @property
+    @cached_property
     def error(self) -> Mapping[str, Any] | None:
         """The error of a body, also of one sent with status 200, with its words in `message`."""
         payload = self.payload[0] if isinstance(self.payload, list) and self.payload else self.payload
@@ -80,8 +81,12 @@ class Reply:
                 return _CODES[told.lower()]
         if self._named:
             return self.status
-        low = str(error.get("message", "")).lower()
-        return next((code for words, code in _WORDS.items() if words in low), self.status)
+        return next((code for words, code in _WORDS.items() if words in self._low), self.status)
+
+    @property
+    def _low(self) -> str:
+        """What the error says, in small letters."""
+        return str((self.error or {}).get("message", "")).lower()
 
     @property
     def _named(self) -> str:
@@ -98,7 +103,7 @@ class Reply:
     @property
     def too_large(self) -> bool:
         """Whether this one request is more than the server ever takes."""
-        return _TOO_LARGE in str((self.error or {}).get("message", "")).lower()
+        return _TOO_LARGE in self._low
 
     @property
     def passing(self) -> bool:
@@ -120,9 +125,8 @@ class Reply:
         error = self.error or {}
         if _SPENT_CODES & {str(error.get("code")), str(error.get("type"))}:
             return True
-        low = str(error.get("message", "")).lower()
         known = self.code >= 400 or not self._named
-        if known and not self.about_the_prompt and any(sign in low for sign in _SPENT_SIGNS):
+        if known and not self.about_the_prompt and any(sign in self._low for sign in _SPENT_SIGNS):
             return True
         return self.code == 429 and "perday" in json.dumps(error.get("details", "")).lower()
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from bitnet_core import utf8
 from bitnet_core.errors import UsageError
 from bitnet_core.secrets import known
 from bitnet_core.secrets.redaction import Redactor
@@ -61,20 +62,15 @@ def refuse_in_record(settings: Mapping[str, object], argv: Sequence[str], secret
             raise UsageError(
                 f"{name} holds a key, and settings are written into run records; take the key out of it."
             )
-        if not _is_utf8(text):
-            shown = text.encode("utf-8", "backslashreplace").decode()
+        if not utf8.is_utf8(text):
             raise UsageError(
-                f"{name}={shown} is not UTF-8, and settings are written into run records; rename the folder or file."
+                f"{name}={utf8.printable(text)} is not UTF-8, and settings are written into run records; rename the "
+                "folder or file."
             )
     if any(holds.known(text) != text for text in argv):
         raise UsageError("An argument of this command holds a key, and is written into run records; take it out.")
-    if not all(map(_is_utf8, argv)):
+    if not all(map(utf8.is_utf8, argv)):
         raise UsageError("An argument of this command is not UTF-8, and goes into run records; rename its file.")
-
-
-def _is_utf8(text: str) -> bool:
-    """Bytes that are none come as half surrogate pairs."""
-    return text == text.encode("utf-8", "ignore").decode()
 
 
 def send(write_end: int, secrets: Mapping[str, str]) -> None:

@@ -84,10 +84,8 @@ class KeyPlaces:
             return before
         vault.names(self.vault)  # nobody is asked for the passphrase of what is no vault
         passphrase = self._from_file()
-        if not passphrase and ask is not None:
-            return self._asked(ask, why)
         if not passphrase:
-            raise VaultLocked(self.vault, why or f"Keys are kept in {self.vault}")
+            return self._asked(ask, why)
         try:
             return unlock_vault(self.vault, passphrase)
         except vault.WrongPassphrase:
@@ -96,10 +94,10 @@ class KeyPlaces:
                 "correct one of the two."
             ) from None
 
-    def _asked(self, ask: Ask, why: str) -> OpenVault:
-        """Opened by somebody who may mistype it."""
+    def _asked(self, ask: Ask | None, why: str) -> OpenVault:
+        """Opened by somebody who may mistype it, if anybody is there."""
         for left in range(_ASKED, 0, -1):
-            passphrase = ask(self.vault, not self.vault.exists())
+            passphrase = ask(self.vault, not self.vault.exists()) if ask is not None else None
             if not passphrase:
                 break
             try:

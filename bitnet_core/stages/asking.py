@@ -46,9 +46,8 @@ _OUTAGE_SECONDS = 900.0
 _PAUSE_SECONDS = 10.0
 _SETTLING_SECONDS = 0.05
 _PROBE_KEY = "probe"
-_NO_ANSWER = "no_answer"
-_SPOILT = ("not_json", "error", "stream_cut", "other_upstream")
-"""What comes from a gateway more often than from the teacher."""
+NO_ANSWER = "no_answer"
+"""The status of a prompt that failed time after time."""
 
 OnAnswer = Callable[[Request, Entry, ChatResult | None], Awaitable[None]]
 Mask = Callable[[bytes], tuple[bytes, bool]]
@@ -298,14 +297,13 @@ class Asking:
                 await sending.answered(None)
                 tries += 1
                 if not error.passing or tries >= _TRIES:
-                    spoilt = error.reason in _SPOILT
-                    return Entry(error.reason, error.body), None, self._spoilt(error) if spoilt else None
+                    return Entry(error.reason, error.body), None, self._spoilt(error) if error.spoilt else None
             except (Failing, Unreachable) as error:
                 await sending.failed(ended(error))
                 await self._until_it_answers(before, error)
                 failures += 1
                 if failures >= _FAILURES:
-                    return Entry(_NO_ANSWER, b""), None, error
+                    return Entry(NO_ANSWER, b""), None, error
                 attempts = 1  # each may be billed
                 await self._pause()
             except (NoLogprobs, TooManyCandidates) as error:
@@ -361,7 +359,6 @@ class Asking:
 
     async def _kept(self, request: Request, sending: Sending, entry: Entry, result: ChatResult | None) -> None:
         entry, masked = self.ledger.clean(entry)
-        self.ledger.under_way.add(sending)
         await sending.keep(entry, result)
         self.statuses[entry.status] += 1
         # What was masked is read again, as it will be from now on.

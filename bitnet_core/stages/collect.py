@@ -20,14 +20,14 @@ import numpy as np
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.providers.budget import Budget, LimitReached, Limits
-from bitnet_core.providers.chat import ChatResult, QuotaSpent
+from bitnet_core.providers.chat import ChatResult, ContextExceeded, PromptRefused, QuotaSpent
 from bitnet_core.providers.embedded import ensure_files
 from bitnet_core.providers.prices import price_of
 from bitnet_core.providers.probe import Verdict, probe
 from bitnet_core.providers.refusals import no_logprobs
 from bitnet_core.providers.teacher import fetch_model, fetch_progress, identify, open_teacher
 from bitnet_core.secrets import Redactor, is_telling
-from bitnet_core.stages.asking import Asking, Ledger
+from bitnet_core.stages.asking import NO_ANSWER, Asking, Ledger
 from bitnet_core.stages.collection import Collection, Request, check_sampling
 from bitnet_core.stages.context import StageContext
 from bitnet_core.stages.outstanding import Outstanding, State
@@ -41,7 +41,7 @@ from bitnet_core.traces.tokenizer import load_tokenizer
 PACKAGED_PROMPTS = "collect.txt"
 _LEAST_JUDGED = 8
 """After so many answers of which none can be used, going on would only cost."""
-_NO_ANSWERS = ("refused_prompt", "context_exceeded", "no_answer")
+_NO_ANSWERS = (PromptRefused.status, ContextExceeded.status, NO_ANSWER)
 """What is no answer says nothing of answers; how many are too many, `asking` knows."""
 _AT_ONCE = {"embedded": 4, "hf": 8}
 _AT_ONCE_ELSEWHERE = 32

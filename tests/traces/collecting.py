@@ -18,6 +18,11 @@ def context(root: Path, server: ChatServer | None = None, **values: str) -> Stag
     return StageContext.for_tests(root, stage="collect", values=wanted | values)
 
 
+def one_by_one(root: Path, server: ChatServer, **values: str) -> StageContext:
+    """The same with one request after the other, unless told otherwise."""
+    return context(root, server, **{"KD_CONCURRENCY": "1"} | values)
+
+
 def events(ctx: StageContext, kind: str) -> list[dict[str, Any]]:
     return [event for event in read_events(ctx.run_dir / "events.jsonl") if event["kind"] == kind]
 
