@@ -69,7 +69,7 @@ format: $(VENV)/.installed-test ## rewrite the sources in the project's format
 	@$(BIN)/ruff check --fix $(SOURCES)
 
 docs: $(VENV)/.installed ## write .env.example and docs/settings.md from the registry
-	@$(BIN)/python -m bitnet_core.settings_docs
+	@$(BIN)/python -m bitnet_core.settings.docs
 
 bench: $(VENV)/.installed-test ## the benchmarks, as ratios measured in one run
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done

@@ -27,16 +27,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bitnet_core.providers.budget import Budget, Limits
-from bitnet_core.providers.embedded import EmbeddedServer, ensure_files
-from bitnet_core.providers.openai_chat import OpenAIChat
-from bitnet_core.providers.pace import Pace
-from bitnet_core.providers.table import PROVIDERS
-from bitnet_core.providers.teacher import Teacher
-from bitnet_core.stages.asking import Asking, Ledger
-from bitnet_core.stages.collection import Request, Sampling
-from bitnet_core.traces.journal import Journal, Spent
-from bitnet_core.traces.prompts import iter_prompts
+from bitnet_core.collecting.asking import Asking, Ledger
+from bitnet_core.collecting.budget import Budget, Limits
+from bitnet_core.collecting.journal import Journal, Spent
+from bitnet_core.collecting.requests import Request, Sampling
+from bitnet_core.prompts.prompt import iter_prompts
+from bitnet_core.teachers.embedded.server import EmbeddedServer, ensure_files
+from bitnet_core.teachers.http.pace import Pace
+from bitnet_core.teachers.opening import Teacher
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.wire.openai import OpenAIChat
 
 TOKENS = 64
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_tokens=TOKENS, top_logprobs=20)

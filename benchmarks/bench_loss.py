@@ -19,9 +19,10 @@ import psutil
 import torch
 from torch import Tensor
 
-from bitnet_core.config import Settings
-from bitnet_core.training.losses import Counts, LossWeights, Targets, distill_loss
-from bitnet_core.training.precision import pick_precision
+from bitnet_core.model.precision import pick_precision
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.traces.examples import Counts, Targets
+from bitnet_core.training.losses import LossWeights, distill_loss
 
 CANDIDATES = 20
 GOALS = {256: (3, 12), 768: (1.4, 5)}  # plain / fused in time and in extra peak memory, by hidden size
@@ -75,7 +76,7 @@ VARIANTS: dict[str, Callable[[Tensor, Tensor, Targets, Counts], Tensor]] = {"pla
 
 def narrowed(variant: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[None]:
     if dtype is None and variant == "fused":
-        return pick_precision(Settings.from_values({}), torch.device("cpu")).matmuls()
+        return pick_precision(from_values({}), torch.device("cpu")).matmuls()
     return contextlib.nullcontext()
 
 

@@ -36,9 +36,9 @@ PARTS = {
 
 def fill(path: Path, steps: int) -> int:
     """Answers whose tokens are drawn as a language draws them: few often, many seldom."""
-    from bitnet_core.providers.embedded import ensure_files
-    from bitnet_core.traces.journal import Entry, Journal
-    from bitnet_core.traces.tokenizer import load_tokenizer
+    from bitnet_core.collecting.journal import Entry, Journal
+    from bitnet_core.teachers.embedded.server import ensure_files
+    from bitnet_core.tokenizer.student import load_tokenizer
 
     tokenizer = load_tokenizer(ensure_files().tokenizer_dir)
     draw = random.Random(0)
@@ -72,14 +72,14 @@ def fill(path: Path, steps: int) -> int:
 
 
 def collection(root: Path) -> Any:
-    from bitnet_core.config import Settings
-    from bitnet_core.providers.embedded import ensure_files
-    from bitnet_core.providers.teacher import identify
-    from bitnet_core.stages.collection import Collection
-    from bitnet_core.traces.prompts import Prompt
-    from bitnet_core.traces.tokenizer import load_tokenizer
+    from bitnet_core.collecting.requests import Collection
+    from bitnet_core.prompts.prompt import Prompt
+    from bitnet_core.settings.resolve import from_values
+    from bitnet_core.teachers.embedded.server import ensure_files
+    from bitnet_core.teachers.opening import identify
+    from bitnet_core.tokenizer.student import load_tokenizer
 
-    settings = Settings.from_values({"DRIVE_ROOT": str(root), "KD_SHARD_SEQUENCES": str(SHARD)})
+    settings = from_values({"DRIVE_ROOT": str(root), "KD_SHARD_SEQUENCES": str(SHARD)})
     prompt = Prompt(({"role": "user", "content": "What is a day?"},))
     return Collection(
         settings, identify(settings), load_tokenizer(ensure_files().tokenizer_dir), lambda: iter([prompt])
@@ -91,10 +91,10 @@ def convert(root: Path, answers: int) -> dict[str, Any]:
     import cProfile
     import pstats
 
-    from bitnet_core.providers.probe import Verdict
-    from bitnet_core.stages.collection import Request
-    from bitnet_core.traces.journal import Journal
-    from bitnet_core.traces.prompts import Prompt
+    from bitnet_core.collecting.journal import Journal
+    from bitnet_core.collecting.requests import Request
+    from bitnet_core.prompts.prompt import Prompt
+    from bitnet_core.teachers.probe import Verdict
 
     made = collection(root)
     prompt = Prompt(({"role": "user", "content": "What is a day?"},))
@@ -126,7 +126,7 @@ def plain(root: Path, answers: int) -> float:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from bitnet_core.traces.journal import Journal
+    from bitnet_core.collecting.journal import Journal
 
     with Journal(root / "journal.sqlite") as journal:
         began = time.process_time()

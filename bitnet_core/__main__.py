@@ -2,7 +2,7 @@
 
 import sys
 
-from bitnet_core.cli import main
+from bitnet_core.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,7 @@
-"""Files that are whole or absent: temp file in the same folder, fsync, rename. No experiments here."""
+"""Files that are whole or absent: temp file in the same folder, fsync, rename. Also packaged files and the cache.
+
+Knows nothing of experiments.
+"""
 
 import contextlib
 import hashlib
@@ -10,10 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from bitnet_core import process
 from bitnet_core.errors import BitnetError
 
 _CHUNK = 1 << 20
+_PACKAGE = Path(__file__).parent
+_ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
 
 @contextlib.contextmanager
@@ -90,3 +97,14 @@ def sha256_file(path: Path) -> str:
         while chunk := source.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def asset(*parts: str) -> Path:
+    """Path of one packaged file, such as `asset("demo.env")`."""
+    return _ASSETS.joinpath(*parts)
+
+
+def cache_folder() -> Path:
+    """$BITNET_CACHE, or the user's cache folder for this program."""
+    chosen = os.environ.get("BITNET_CACHE", "").strip()
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("bitnet-tui", appauthor=False))

@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
     home = _home(options.home)
     root = options.root.absolute() if options.root else None
     if root is not None:
-        from bitnet_core.experiment import is_experiment
+        from bitnet_core.runs.experiment import is_experiment
 
         if not root.is_dir() or not is_experiment(root):
             raise UsageError(f"{root} is no experiment; give --root the folder of one, or leave it out.")
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _home(given: Path | None) -> Path:
     """The workspace. Other settings may be wrong without harm here; a wrong BITNET_HOME is said."""
-    from bitnet_core.config import resolve
+    from bitnet_core.secrets.resolving import resolve
 
     overrides = {"BITNET_HOME": str(given)} if given else {}
     home = resolve(overrides).settings.path("BITNET_HOME")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
-from bitnet_core.experiment import Workspace
+from bitnet_core.runs.experiment import Workspace
 from bitnet_tui import actions, theme
 
 if TYPE_CHECKING:
     from textual.command import Provider
 
-    from bitnet_tui.launching import Launch
+    from bitnet_tui.services.launching import Launch
 
 
 _HERE = Path(__file__).parent
@@ -27,7 +27,7 @@ def _commands() -> "type[Provider]":
 
 
 def _launch_really() -> "Launch":
-    from bitnet_tui.launching import launch
+    from bitnet_tui.services.launching import launch
 
     return launch
 

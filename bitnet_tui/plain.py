@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from bitnet_tui.view.numbers import ago, significant
+from bitnet_core.text import ago, significant
 from bitnet_tui.view.stage_rows import running
 from bitnet_tui.view.states import look
 from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher, row_of

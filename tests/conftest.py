@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from bitnet_core.secrets import known
-from bitnet_core.settings import REGISTRY
+from bitnet_core.settings.registry import REGISTRY
 
 pytest_plugins = ["tests.teacher_fixtures"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core.providers.embedded import EmbeddedFiles, EmbeddedServer, ensure_files
-from bitnet_core.resources import cache_folder
+from bitnet_core.files import cache_folder
 from bitnet_core.stages import collect
-from bitnet_core.traces.tokenizer import StudentTokenizer, load_tokenizer
+from bitnet_core.teachers.embedded.server import EmbeddedFiles, EmbeddedServer, ensure_files
+from bitnet_core.tokenizer.student import StudentTokenizer, load_tokenizer
 
 _CACHE = cache_folder()
 

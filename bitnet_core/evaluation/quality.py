@@ -25,8 +25,7 @@ from torch import Tensor
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.student import Student
 from bitnet_core.traces.dataset import TraceSequence, top1_counts
-from bitnet_core.training.batches import Example, collate
-from bitnet_core.training.losses import Targets
+from bitnet_core.traces.examples import Example, Targets, collate
 
 Float64 = npt.NDArray[np.float64]
 _NEG_INF = float("-inf")

@@ -7,12 +7,12 @@ The teacher's baseline is `reports/teacher_baseline.json` as the teacher stage w
 from collections.abc import Mapping
 from typing import Any
 
-from bitnet_core.config import Settings
 from bitnet_core.errors import UsageError
 from bitnet_core.evaluation import qei
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.evaluation.qei import Model, Quantity
 from bitnet_core.evaluation.quality import Estimate, Scores
+from bitnet_core.settings.resolved import Settings
 
 Figures = Mapping[str, Estimate]
 _MORE_PROMPTS = "collect traces of more prompts (KD_NUM_PROMPTS), so that some are held out"

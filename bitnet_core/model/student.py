@@ -20,13 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.quant import (
-    hadamard,
-    levels,
-    quantize_activation_ste,
-    quantize_weight,
-    quantize_weight_ste,
-)
+from bitnet_core.model.quant import hadamard, levels, quantize_activation_ste, quantize_weight, quantize_weight_ste
 
 Rotation = tuple[Tensor, Tensor]
 

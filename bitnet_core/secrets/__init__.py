@@ -15,15 +15,7 @@ from bitnet_core.secrets.handover import (
     send,
 )
 from bitnet_core.secrets.known import keep_out_of_core_dumps, redactor, remember
-from bitnet_core.secrets.lookup import (
-    FoundSecret,
-    KeyPlaces,
-    VaultLocked,
-    for_stage,
-    gather,
-    names_for,
-    unlock_vault,
-)
+from bitnet_core.secrets.lookup import FoundSecret, KeyPlaces, VaultLocked, gather, unlock_vault
 from bitnet_core.secrets.redaction import Redactor
 
 __all__ = [
@@ -34,11 +26,9 @@ __all__ = [
     "VaultLocked",
     "child_environment",
     "environment_without_secrets",
-    "for_stage",
     "gather",
     "is_telling",
     "keep_out_of_core_dumps",
-    "names_for",
     "read_from_pipe",
     "redactor",
     "refuse_in_record",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from bitnet_core.errors import UsageError
-from bitnet_core.settings import SECRET_NAMES
+from bitnet_core.settings.registry import SECRET_NAMES
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _ASSIGNED = re.compile(r"-*([A-Za-z][A-Za-z0-9_]*)\s*[=:].*", re.DOTALL)

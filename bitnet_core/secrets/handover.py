@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bitnet_core import utf8
 from bitnet_core.errors import UsageError
 from bitnet_core.secrets import known
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.secrets.spellings import SHORTEST
-from bitnet_core.settings import REGISTRY
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.text import escaped, is_utf8
 
 FD_VARIABLE = "BITNET_SECRETS_FD"
 PIPE_SECONDS = 10.0
@@ -62,14 +62,14 @@ def refuse_in_record(settings: Mapping[str, object], argv: Sequence[str], secret
             raise UsageError(
                 f"{name} holds a key, and settings are written into run records; take the key out of it."
             )
-        if not utf8.is_utf8(text):
+        if not is_utf8(text):
             raise UsageError(
-                f"{name}={utf8.printable(text)} is not UTF-8, and settings are written into run records; rename the "
+                f"{name}={escaped(text)} is not UTF-8, and settings are written into run records; rename the "
                 "folder or file."
             )
     if any(holds.known(text) != text for text in argv):
         raise UsageError("An argument of this command holds a key, and is written into run records; take it out.")
-    if not all(map(utf8.is_utf8, argv)):
+    if not all(map(is_utf8, argv)):
         raise UsageError("An argument of this command is not UTF-8, and goes into run records; rename its file.")
 
 

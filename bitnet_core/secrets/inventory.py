@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from bitnet_core import dotenv_edit
-from bitnet_core.config import Resolution
-from bitnet_core.dotenv_file import read_dotenv
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import vault
 from bitnet_core.secrets.keyring_store import KeyringUnusable
 from bitnet_core.secrets.lookup import KEYRING, VAULT, Ask, KeyPlaces
-from bitnet_core.settings import SECRET_NAMES
+from bitnet_core.secrets.redaction import Redactor
+from bitnet_core.settings import dotenv_edit
+from bitnet_core.settings.dotenv import read_dotenv
+from bitnet_core.settings.registry import SECRET_NAMES
+from bitnet_core.settings.resolved import Resolution
 
 _SHOWN_END = 4
 _LEAST_SHOWN = 16
@@ -157,7 +158,7 @@ class Inventory:
         names = {name, *along}
         cleaned = {path: lines for path in self._files if (lines := self._lines(path, names, value))}
         for path, lines in cleaned.items():
-            dotenv_edit.change(path, partial(dotenv_edit.without, names=lines, values=[value]))
+            dotenv_edit.change(path, partial(dotenv_edit.without, names=lines, mask=Redactor([value]).known))
         self.__dict__.pop("_files")
         moved = Moved(name, place, tuple(cleaned), along=tuple(along), value=value)
         return replace(moved, left=self.left(moved))

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import lru_cache
 
 from bitnet_core.secrets.redaction import Redactor
-from bitnet_core.settings import SECRET_NAMES
+from bitnet_core.settings.registry import SECRET_NAMES
 
 _LEAST_FOREIGN = 8
 """A variable that only sounds like a secret may hold `true` or `always`."""

@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bitnet_core.config import Resolution, Settings
 from bitnet_core.errors import BitnetError
-from bitnet_core.providers.table import PROVIDERS
 from bitnet_core.secrets import known, vault
 from bitnet_core.secrets.handover import read_from_pipe
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.vault import OpenVault
-from bitnet_core.settings import SECRET_NAMES
-from bitnet_core.stages import catalog
+from bitnet_core.settings.registry import SECRET_NAMES
+from bitnet_core.settings.resolved import Resolution, Settings
 
 Ask = Callable[[Path, bool], str | None]
 """Asks a person for the passphrase of the vault at a path, which is new or not; None = nobody answers."""
@@ -51,14 +49,6 @@ class VaultLocked(BitnetError):
 class FoundSecret:
     value: str = field(repr=False)
     origin: str
-
-
-@dataclass(frozen=True)
-class StageKeys:
-    """What a stage is sent; `warning` says what kept a key it may need from being found."""
-
-    values: dict[str, str] = field(repr=False)
-    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,27 +202,6 @@ def require_secret(name: str) -> None:
     if name not in SECRET_NAMES:
         keys = ", ".join(sorted(n for n in SECRET_NAMES if n.endswith("_API_KEY")))
         raise BitnetError(f"{name} is no secret's name; the keys are {keys}.")
-
-
-def names_for(stage: str, settings: Settings) -> tuple[str, ...]:
-    """The secrets that a stage may need with these settings: the teacher's key, and nothing else."""
-    provider = PROVIDERS[settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER")]
-    if provider.name == "embedded" or not catalog.stage(stage).uses_teacher:
-        return ()
-    return ("TEACHER_API_KEY", provider.key_setting)
-
-
-def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> StageKeys:
-    """The keys to send to a stage that is about to be launched."""
-    names = names_for(stage, resolution.settings)
-    if not names:
-        return StageKeys({})
-    trouble: list[str] = []
-    found = gather(names, resolution, ask=ask, trouble=trouble)
-    provider = PROVIDERS[resolution.settings.text("TEACHER_PROVIDER") or resolution.settings.text("PROVIDER")]
-    missing = provider.needs_key and not found
-    values = {name: secret.value for name, secret in found.items()}
-    return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}." if missing and trouble else "")
 
 
 def gather(

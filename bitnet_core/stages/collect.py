@@ -18,25 +18,27 @@ from typing import Any
 
 import numpy as np
 
+from bitnet_core.collecting.asking import NO_ANSWER, Asking, Ledger
+from bitnet_core.collecting.budget import Budget, LimitReached, Limits
+from bitnet_core.collecting.journal import Entry, Journal
+from bitnet_core.collecting.outstanding import Outstanding, State
+from bitnet_core.collecting.requests import Collection, Request, check_sampling
 from bitnet_core.errors import BitnetError
-from bitnet_core.providers.budget import Budget, LimitReached, Limits
-from bitnet_core.providers.chat import ChatResult, ContextExceeded, PromptRefused, QuotaSpent
-from bitnet_core.providers.embedded import ensure_files
-from bitnet_core.providers.prices import price_of
-from bitnet_core.providers.probe import Verdict, probe
-from bitnet_core.providers.refusals import no_logprobs
-from bitnet_core.providers.teacher import fetch_model, fetch_progress, identify, open_teacher
+from bitnet_core.model.precision import pick_device
+from bitnet_core.prompts.prompt import iter_prompts
+from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.events import Metric, Trace
 from bitnet_core.secrets import Redactor, is_telling
-from bitnet_core.stages.asking import NO_ANSWER, Asking, Ledger
-from bitnet_core.stages.collection import Collection, Request, check_sampling
-from bitnet_core.stages.context import StageContext
-from bitnet_core.stages.outstanding import Outstanding, State
+from bitnet_core.teachers.chat import ChatResult, ContextExceeded, PromptRefused, QuotaSpent
+from bitnet_core.teachers.embedded.server import ensure_files
+from bitnet_core.teachers.opening import fetch_model, fetch_progress, identify, open_teacher
+from bitnet_core.teachers.prices import price_of
+from bitnet_core.teachers.probe import Verdict, probe
+from bitnet_core.teachers.refusals import no_logprobs
+from bitnet_core.tokenizer.student import load_tokenizer
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
-from bitnet_core.traces.journal import Entry, Journal
-from bitnet_core.traces.prompts import iter_prompts
 from bitnet_core.traces.schema import JOURNAL_FILE
-from bitnet_core.traces.tokenizer import load_tokenizer
 
 PACKAGED_PROMPTS = "collect.txt"
 _LEAST_JUDGED = 8
@@ -263,7 +265,7 @@ class _Collecting:
         # Our own server's places are never empty while an answer is being kept: the next one waits at its door.
         waiting = _IN_ITS_QUEUE if collection.identity.provider.name == "embedded" else 0
         async with open_teacher(
-            ctx, parallel=parallel, waiting=waiting, context=context, table=collection.table
+            ctx, device=pick_device, parallel=parallel, waiting=waiting, context=context, table=collection.table
         ) as teacher:
             mask = Redactor(filter(is_telling, ctx.secrets.values())).bytes
             ledger = Ledger(self._journal, self._budget, mask, beyond_note=self._beyond_note())
@@ -330,14 +332,15 @@ class _Collecting:
         projection = sequence.projection
         other_R = projection.other_R if projection else np.zeros(0)
         ctx.emit(
-            "trace",
-            prompt_idx=request.prompt_idx,
-            tokens=sequence.completion_tokens,
-            kept=len(other_R),
-            dropped={sequence.rejected: sequence.completion_tokens} if sequence.rejected else {},
-            other_mass_mean=float(np.exp(other_R).mean()) if len(other_R) else None,
+            Trace(
+                prompt_idx=request.prompt_idx,
+                tokens=sequence.completion_tokens,
+                kept=len(other_R),
+                dropped={sequence.rejected: sequence.completion_tokens} if sequence.rejected else {},
+                other_mass_mean=float(np.exp(other_R).mean()) if len(other_R) else None,
+            )
         )
-        ctx.metric(answers=tally.done, tokens=tally.tokens, tokens_per_s=tally.tokens_per_s())
+        ctx.emit(Metric(answers=tally.done, tokens=tally.tokens, tokens_per_s=tally.tokens_per_s()))
         ctx.progress(tally.done, self._collection.total, "sequences", "collecting")
         complete = self._outstanding.settled(request)
         if complete is not None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from bitnet_core.config import Settings
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.evaluation import memory
 from bitnet_core.evaluation.dryrun import (
@@ -22,8 +21,9 @@ from bitnet_core.evaluation.dryrun import (
 )
 from bitnet_core.evaluation.memory import available_bytes, peak_rss
 from bitnet_core.model.config import SIZE_MULTIPLE, StudentConfig
-from bitnet_core.stages.context import StageContext
-from bitnet_core.training.precision import pick_device
+from bitnet_core.model.precision import pick_device
+from bitnet_core.runs.context import StageContext
+from bitnet_core.settings.resolved import Settings
 
 REPORT = "dryrun_7b_memory.json"
 VOCABULARY = 32_000

@@ -15,16 +15,17 @@ from bitnet_core.evaluation.deployed import Deployed, run_deployed
 from bitnet_core.evaluation.quality import Estimate, Scores, figures, majority_token, score
 from bitnet_core.model.decoding import Generation, Sampling
 from bitnet_core.model.packing import pack_student
+from bitnet_core.model.precision import configure, pick_device
 from bitnet_core.model.student import Student
-from bitnet_core.stages.context import StageContext
+from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.events import Sample
+from bitnet_core.tokenizer.student import WRITTEN_AGAIN, StudentTokenizer, load_tokenizer
 from bitnet_core.traces.dataset import TraceSet, load_traces
-from bitnet_core.traces.prompts import load_prompts
+from bitnet_core.traces.examples import prepare
 from bitnet_core.traces.schema import SEQUENCES_FILE, TOKENIZER_FOLDER
-from bitnet_core.traces.tokenizer import WRITTEN_AGAIN, StudentTokenizer, load_tokenizer
 from bitnet_core.training import checkpoints
-from bitnet_core.training.batches import prepare
 from bitnet_core.training.checkpoints import Checkpoint
-from bitnet_core.training.precision import configure, pick_device
 
 REPORT = "mini_evaluation_report.json"
 BASELINE = "teacher_baseline.json"
@@ -245,7 +246,7 @@ def _answer(
     ctx: StageContext, packed: Student, prompts: list[_Prompt], tokenizer: StudentTokenizer, device: str
 ) -> Deployed:
     def on_answer(place: int, answer: Generation) -> None:
-        ctx.emit("sample", prompt=prompts[place].text, text=tokenizer.decode(answer.ids), source="student")
+        ctx.emit(Sample(prompt=prompts[place].text, text=tokenizer.decode(answer.ids), source="student"))
         ctx.progress(place + 1, len(prompts), "prompts", "answers")
 
     ctx.progress(0, len(prompts), "prompts", "answers")

@@ -7,12 +7,12 @@ import time
 from typing import Any
 
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.events import read_events
-from bitnet_core.history import History
-from bitnet_core.run_record import Run
-from bitnet_core.runs import launch
-from bitnet_core.stages.catalog import STAGES
-from bitnet_core.stages.context import StageContext
+from bitnet_core.runs.catalog import STAGES
+from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.events import Progress, Table, read_events
+from bitnet_core.runs.history import History
+from bitnet_core.runs.launch import launch
+from bitnet_core.runs.record import Run
 
 _POLL_SECONDS = 0.2
 
@@ -50,7 +50,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 def _progress(ctx: StageContext, done: int, stage: str, child: Run | None) -> None:
     """Say which stage is on and which run does it, so that whoever watches can follow that run's own events."""
     run_id = child.id if child else None
-    ctx.emit("progress", done=done, total=len(STAGES), unit="stages", rate=None, eta_s=None, label=stage, run=run_id)
+    ctx.emit(Progress(done=done, total=len(STAGES), unit="stages", label=stage, run=run_id))
 
 
 def _wait(ctx: StageContext, child: Run) -> None:
@@ -76,8 +76,8 @@ def _repeat_qei(ctx: StageContext) -> None:
     """What the pipeline was run for comes last: the QEI table of the evaluation that counts now."""
     evaluated = History.read(ctx.experiment).latest("eval", lambda record: record.state == "succeeded")
     for event in read_events(evaluated.events_path) if evaluated else []:
-        if event["kind"] == "table" and event["name"] == "qei":
-            ctx.table(event["name"], event["columns"], event["rows"])
+        if isinstance(event, Table) and event.name == "qei":
+            ctx.table(event.name, event.columns, event.rows)
 
 
 def _row(stage: str, child: Run, *, skipped: bool) -> dict[str, Any]:

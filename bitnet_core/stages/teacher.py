@@ -16,14 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.providers.chat import ChatRequest, PromptRefused
-from bitnet_core.providers.embedded import ensure_files
-from bitnet_core.providers.prices import price_of
-from bitnet_core.providers.replies import BadReply, ChatResult
-from bitnet_core.providers.teacher import Teacher, fetch_progress, identify, open_teacher
-from bitnet_core.stages.context import StageContext
-from bitnet_core.traces.prompts import Prompt, canonical_json, load_prompts, prompts_hash
-from bitnet_core.traces.tokenizer import load_tokenizer
+from bitnet_core.model.precision import pick_device
+from bitnet_core.prompts.prompt import Prompt, canonical_json, load_prompts, prompts_hash
+from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.events import Sample
+from bitnet_core.teachers.answers.read import BadReply, ChatResult
+from bitnet_core.teachers.chat import ChatRequest, PromptRefused
+from bitnet_core.teachers.embedded.server import ensure_files
+from bitnet_core.teachers.opening import Teacher, fetch_progress, identify, open_teacher
+from bitnet_core.teachers.prices import price_of
+from bitnet_core.tokenizer.student import load_tokenizer
 
 REPORT = "teacher_baseline.json"
 PACKAGED_PROMPTS = "baseline.txt"
@@ -74,7 +76,7 @@ async def _measure(ctx: StageContext, prompts: list[Prompt], sampling: dict[str,
         context = _longest_prompt(ctx, prompts) + sampling["max_tokens"] + 16
     generations: list[_Generation] = []
     failed: list[dict[str, str]] = []
-    async with open_teacher(ctx, parallel=1, context=context) as teacher:
+    async with open_teacher(ctx, device=pick_device, parallel=1, context=context) as teacher:
         # The first request after loading also pays for reading the weights: it is made and not counted.
         with contextlib.suppress(BadReply, PromptRefused):
             await _generate(ctx, teacher, prompts[0], {**sampling, "max_tokens": 1})
@@ -87,7 +89,7 @@ async def _measure(ctx: StageContext, prompts: list[Prompt], sampling: dict[str,
                 failed.append({"prompt": prompt.text, "reason": str(error)})
                 continue
             generations.append(generation)
-            ctx.emit("sample", prompt=prompt.text, text=generation.result.text, source="teacher")
+            ctx.emit(Sample(prompt=prompt.text, text=generation.result.text, source="teacher"))
             teacher.memory_bytes()
         wall = time.monotonic() - started
         sent = dict(teacher.sent(ChatRequest(prompts[0].messages, **sampling)))

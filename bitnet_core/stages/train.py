@@ -5,16 +5,16 @@ from typing import Any
 
 import torch
 
-from bitnet_core.config import Settings
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.precision import configure, pick_device, pick_precision
 from bitnet_core.model.presets import preset
 from bitnet_core.model.student import Student
-from bitnet_core.stages.context import StageContext
+from bitnet_core.runs.context import StageContext
+from bitnet_core.settings.resolved import Settings
 from bitnet_core.traces.dataset import TraceSet, load_traces, top1_counts
-from bitnet_core.training.batches import Cuts, prepare
+from bitnet_core.traces.examples import Cuts, prepare
 from bitnet_core.training.flip import flip_report
 from bitnet_core.training.options import TrainOptions
-from bitnet_core.training.precision import configure, pick_device, pick_precision
 from bitnet_core.training.trainer import Trainer
 
 # Rotary positions cost nothing, and answers may be longer than training sequences.

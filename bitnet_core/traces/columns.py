@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from bitnet_core.tokenizer.steps import Completion, TokenTable, settle
 from bitnet_core.traces import schema
 from bitnet_core.traces.project import Heard, Projection
 from bitnet_core.traces.schema import TraceMetadata
-from bitnet_core.traces.steps import Completion, TokenTable, settle
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

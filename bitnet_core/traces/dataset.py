@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
-from bitnet_core.resources import cache_folder
+from bitnet_core.files import cache_folder
 from bitnet_core.traces.shards import Shard, Window, require_one_configuration, shards_in, whole
 
 Int32 = npt.NDArray[np.int32]

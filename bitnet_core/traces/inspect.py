@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from bitnet_core.console import number, render_table
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.text import number, render_table
+from bitnet_core.tokenizer.student import WRITTEN_AGAIN, StudentTokenizer, load_tokenizer
 from bitnet_core.traces import schema
 from bitnet_core.traces.dataset import is_heldout
 from bitnet_core.traces.shards import Shard, Window, require_one_configuration, shards_in
-from bitnet_core.traces.tokenizer import WRITTEN_AGAIN, StudentTokenizer, load_tokenizer
 
 _EDGES = (0.0, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Of the histogram of the other mass, that is of 1 − the coverage of the top-k."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from bitnet_core.traces.steps import Completion, Settled, fault_of, log_sum_exp, settle
+from bitnet_core.tokenizer.steps import Completion, Settled, fault_of, log_sum_exp, settle
+from bitnet_core.tokenizer.student import NoToken, StudentTokenizer
 from bitnet_core.traces.struct import structural_bytes, structural_tokens
-from bitnet_core.traces.tokenizer import NoToken, StudentTokenizer
 from bitnet_core.traces.vocabulary import Vocabulary
 
 Int32 = npt.NDArray[np.int32]

@@ -17,18 +17,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.prompt import canonical_json
+from bitnet_core.tokenizer.steps import Completion, TokenTable, balanced
+from bitnet_core.tokenizer.student import NoTemplate, StudentTokenizer, load_tokenizer
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.project import Rejected, heard, project
-from bitnet_core.traces.prompts import canonical_json
 from bitnet_core.traces.schema import TraceMetadata
-from bitnet_core.traces.steps import Completion, TokenTable, balanced
-from bitnet_core.traces.tokenizer import NoTemplate, StudentTokenizer, load_tokenizer
 from bitnet_core.traces.vocabulary import Vocabulary
 
 FOLDER = "projected"
@@ -248,9 +249,7 @@ def _finished(row: Mapping[str, Any], stored: _Stored, vocabulary: Vocabulary) -
 
 def decode_messages(text: str) -> list[dict[str, str]]:
     """The messages of a stored prompt."""
-    from bitnet_core.json_decoding import decode
-
-    found: list[dict[str, str]] = decode(text)
+    found: list[dict[str, str]] = orjson.loads(text)
     return found
 
 

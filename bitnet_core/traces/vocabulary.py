@@ -13,8 +13,8 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from bitnet_core.traces.steps import Completion, TokenTable
-from bitnet_core.traces.tokenizer import NoToken, StudentTokenizer
+from bitnet_core.tokenizer.steps import Completion, TokenTable
+from bitnet_core.tokenizer.student import NoToken, StudentTokenizer
 
 Int32 = npt.NDArray[np.int32]
 _Kind = TypeVar("_Kind", bound=np.generic)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from bitnet_core.model.student import Student
-from bitnet_core.training.batches import Example, batches_in_order
-from bitnet_core.training.losses import Counts, LossWeights, distill_loss
+from bitnet_core.traces.examples import Counts, Example, batches_in_order
+from bitnet_core.training.losses import LossWeights, distill_loss
 
 _MOST_TOKENS = 20_000  # an estimate within a hundredth of a nat; more would only take longer
 

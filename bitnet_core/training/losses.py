@@ -17,58 +17,19 @@ pass (as in Liger-Kernel's fused linear losses) and only scaled in the backward 
 Shapes: N supervised positions, K candidates, D hidden, V vocabulary, n positions of one chunk.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bitnet_core.traces.examples import Counts, Targets
+
 _NEG_INF = float("-inf")
 # Logits of one chunk. On a CPU they should stay near the caches; a GPU wants fewer, larger matmuls.
 _CHUNK_BYTES = {"cpu": 24 << 20}
 _CHUNK_BYTES_ELSEWHERE = 256 << 20
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What N supervised positions are trained on. A candidate with logprob -inf is padding, whatever its id."""
-
-    observed_N: Tensor  # int64: the token that really follows
-    topk_ids_NK: Tensor  # int64, distinct where valid, most likely first
-    topk_logprobs_NK: Tensor  # float, natural log at temperature 1
-    other_logprob_N: Tensor  # float
-    kd_valid_N: Tensor  # bool: False = no teacher row starts here, only CE
-    is_struct_N: Tensor  # bool: the observed token is JSON structure
-
-    def __len__(self) -> int:
-        return self.observed_N.shape[0]
-
-    def at_least_one_candidate(self) -> "Targets":
-        """The same targets, with one column of padding where K is 0."""
-        if self.topk_ids_NK.shape[1]:
-            return self
-        shape = (len(self), 1)
-        return replace(
-            self,
-            topk_ids_NK=self.topk_ids_NK.new_zeros(shape),
-            topk_logprobs_NK=self.topk_logprobs_NK.new_full(shape, _NEG_INF),
-        )
-
-    def rows(self, start: int, end: int) -> "Targets":
-        return Targets(*(getattr(self, name)[start:end] for name in self.__dataclass_fields__))
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Positions behind each mean, over the *whole* accumulated batch; host integers, so that no device is asked."""
-
-    kd: int
-    ce: int
-    format: int
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.kd + other.kd, self.ce + other.ce, self.format + other.format)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
-from bitnet_core.config import Settings
+from bitnet_core.settings.resolved import Settings
 from bitnet_core.training.flip import FlipSchedule, Policy
 from bitnet_core.training.losses import LossWeights
 from bitnet_core.training.schedule import Schedule, Shape

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitnet_core.model.precision import Precision
 from bitnet_core.model.student import BitLinear, Student
-from bitnet_core.training.batches import Batch
-from bitnet_core.training.losses import Counts, LossParts, LossWeights, distill_loss
+from bitnet_core.traces.examples import Batch, Counts
+from bitnet_core.training.losses import LossParts, LossWeights, distill_loss
 from bitnet_core.training.options import TrainOptions
-from bitnet_core.training.precision import Precision
 
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
 

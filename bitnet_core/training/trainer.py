@@ -14,16 +14,18 @@ from typing import Any
 import torch
 
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.model.precision import INDUCTOR_CACHE, Precision
 from bitnet_core.model.student import Student
-from bitnet_core.stages.context import StageContext
+from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.events import CheckpointSaved, Flip, Metric
+from bitnet_core.traces.examples import Example, collate
 from bitnet_core.training import checkpoints, heldout
-from bitnet_core.training.batches import Example, Sampler, collate
+from bitnet_core.training.batches import Sampler
 from bitnet_core.training.checkpoints import Checkpoint
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report
 from bitnet_core.training.heldout import HeldOut
 from bitnet_core.training.monitor import Divergence, Meter, Stopwatch, TernaryWatch, a4_health, memory
 from bitnet_core.training.options import TrainOptions
-from bitnet_core.training.precision import INDUCTOR_CACHE, Precision
 from bitnet_core.training.step import Stepper, StepResult
 
 _REFUSALS_IN_A_ROW = 3
@@ -224,13 +226,14 @@ class Trainer:
                 self._evaluate("before flip")
             self.student.set_layer_bits(after)
             self.ctx.emit(
-                "flip",
-                step=self.step,
-                seen_tokens=self.seen_tokens,
-                from_bits=BITS_BEFORE,
-                to_bits=BITS_AFTER,
-                layers_flipped=after.count(BITS_AFTER),
-                layers_total=len(after),
+                Flip(
+                    step=self.step,
+                    seen_tokens=self.seen_tokens,
+                    from_bits=BITS_BEFORE,
+                    to_bits=BITS_AFTER,
+                    layers_flipped=after.count(BITS_AFTER),
+                    layers_total=len(after),
+                )
             )
             if self.step:
                 self._evaluate("after flip")
@@ -256,7 +259,7 @@ class Trainer:
             kept = when == "end" or (when == "checkpoint" and not self.divergence.suspected)
             if kept and found.loss < self.best.get("heldout_loss", math.inf):
                 self.best = {"step": self.step, "heldout_loss": found.loss}
-            self.ctx.metric(**row)
+            self.ctx.emit(Metric(**row))
         self.evaluations.append(row)
         self.unmeasured = None
 
@@ -293,13 +296,13 @@ class Trainer:
         }
         if self.first_loss is None:
             self.first_loss = self.last["loss"]
-        self.ctx.metric(step=self.step, seen_tokens=self.seen_tokens, **self.last)
+        self.ctx.emit(Metric(step=self.step, seen_tokens=self.seen_tokens, **self.last))
 
     def _save(self) -> None:
         folder = self.ctx.experiment.checkpoints
         saved = checkpoints.save(folder, self._checkpoint(), self._health())
         self.last_checkpoint = saved.path
-        self.ctx.emit("checkpoint", step=self.step, path=str(saved.path), bytes=saved.bytes, sha256=saved.sha256)
+        self.ctx.emit(CheckpointSaved(step=self.step, path=str(saved.path), bytes=saved.bytes, sha256=saved.sha256))
         self.ctx.artifact(checkpoints.health_of(saved.path), "health")
         checkpoints.prune(folder, self.best.get("step"))
 

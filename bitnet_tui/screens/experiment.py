@@ -9,8 +9,8 @@ from textual.message import Message
 from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.secrets import VaultLocked
-from bitnet_core.stages.catalog import PIPELINE, stage
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.view.run_fold import CURVES

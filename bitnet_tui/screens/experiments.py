@@ -125,6 +125,6 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
             self.bitnet.open_experiment(root)
 
     def action_demo(self) -> None:
-        from bitnet_tui.demo import open_demo
+        from bitnet_tui.services.demo import open_demo
 
         open_demo(self.bitnet)

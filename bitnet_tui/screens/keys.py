@@ -11,10 +11,11 @@ from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from bitnet_core.secrets import remember
-from bitnet_core.settings import SECRET_NAMES
-from bitnet_tui import actions, keys
+from bitnet_core.settings.registry import SECRET_NAMES
+from bitnet_tui import actions
 from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.screens.keyed import KeyedScreen
+from bitnet_tui.services import keys
 from bitnet_tui.theme import paint
 from bitnet_tui.view import key_rows
 from bitnet_tui.view.spans import Span, line

@@ -13,12 +13,12 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, Label, Select
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.experiment import Workspace
-from bitnet_core.providers.table import PROVIDERS
+from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets import remember
-from bitnet_tui import keys
-from bitnet_tui.probing import Probe
+from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.screens.keyed import KeyedScreen
+from bitnet_tui.services import keys
+from bitnet_tui.services.probing import Probe
 from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
 from bitnet_tui.view.spans import Span, line

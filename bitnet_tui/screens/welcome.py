@@ -10,8 +10,8 @@ from textual.widget import Widget
 from textual.widgets import Button, Static
 
 from bitnet_tui import actions
-from bitnet_tui.demo import open_demo
 from bitnet_tui.screens.base import BaseScreen
+from bitnet_tui.services.demo import open_demo
 from bitnet_tui.view.spans import Line, Span, line
 
 _TRY = (

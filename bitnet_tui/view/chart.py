@@ -4,7 +4,7 @@ import math
 import sys
 from dataclasses import dataclass
 
-from bitnet_tui.view.numbers import count, scientific
+from bitnet_core.text import count, scientific
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.series import Point, Segment, thin
 

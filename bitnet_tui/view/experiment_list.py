@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from bitnet_tui.view.numbers import ago, significant
-from bitnet_tui.view.spans import Line, Span, crop, line, spread, width
+from bitnet_core.text import ago, crop, significant, width
+from bitnet_tui.view.spans import Line, Span, line, spread
 from bitnet_tui.view.states import LEGEND, look
 
 if TYPE_CHECKING:

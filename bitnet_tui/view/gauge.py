@@ -1,9 +1,8 @@
 """The bar over a run: how much of its budget or work is done, where the flip stands, how wide things are now."""
 
-from bitnet_tui.view.numbers import count, percent
-from bitnet_tui.view.run_fold import Progress
-from bitnet_tui.view.spans import Line, Span, line, width
-from bitnet_tui.view.stage_rows import progress_text
+from bitnet_core.runs.events import Progress
+from bitnet_core.text import count, flat, percent, progress_words, width
+from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.watch import RunShown
 
 _SHORTEST_BAR = 8
@@ -37,29 +36,29 @@ def gauge(run: RunShown, cells: int) -> Line:
 
 def _budget(run: RunShown, seen: float, budget: float, cells: int) -> Line:
     left = [Span("tokens ", "label"), Span(count(seen), "value"), Span(f" of {count(budget)}  ", "label")]
-    right = [Span(f"  {percent(seen, budget)}  ", "value"), *_badge(run, budget)]
+    right = [Span(f"  {percent(seen, budget)}  ", "value"), *_badge(run)]
     room = cells - sum(width(span.text) for span in (*left, *right))
     if room < _SHORTEST_BAR:
         return line(*left, *right)
-    return line(*left, *bar(seen / budget, room, run.flip_fraction), *right)
+    return line(*left, *bar(seen / budget, room, None if run.flip_at is None else run.flip_at / budget), *right)
 
 
-def _badge(run: RunShown, budget: float) -> list[Span]:
+def _badge(run: RunShown) -> list[Span]:
     bits = run.view.metric.activation_bits
     now = f" A{bits:.0f} " if bits is not None else " A? "
     if run.view.flip is not None:
         return [Span(now, "badge-after"), Span(f" flipped at {count(run.view.flip.seen_tokens)}", "flip")]
     spans = [Span(now, "badge")]
-    if run.flip_fraction is not None:
-        spans.append(Span(f" flips at {count(int(run.flip_fraction * budget))}", "label"))
+    if run.flip_at is not None:
+        spans.append(Span(f" flips at {count(run.flip_at)}", "label"))
     return spans
 
 
 def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:
     if progress is None:
         return () if ended else line(Span("waiting for the first progress…", "label"))
-    text = progress_text(progress)
-    label = f"  {progress.label}" if progress.label else ""
+    text = progress_words(progress.done, progress.total, progress.unit)
+    label = f"  {flat(progress.label)}" if progress.label else ""
     if progress.total is None:
         return line(Span(text, "value"), Span(label, "label"))
     right = [Span(f"  {percent(progress.done, progress.total)}", "value"), Span(label, "label")]

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitnet_core.settings import REGISTRY
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.text import pad
 from bitnet_tui.view.paths import short
-from bitnet_tui.view.spans import Line, Span, line, pad
+from bitnet_tui.view.spans import Line, Span, line
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held

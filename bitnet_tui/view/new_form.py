@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from bitnet_core.config import Settings
 from bitnet_core.errors import UsageError
-from bitnet_core.providers.table import PROVIDERS, Provider
-from bitnet_core.settings import REGISTRY
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.teachers.profiles import PROVIDERS, Provider
 
 NAME, TEACHER, PRESET, MODEL, ADDRESS, KEY = "NAME", "TEACHER_PROVIDER", "MINI_PRESET", "MODEL", "BASE_URL", "KEY"
 NUMBERS = ("KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_TOKENS")
@@ -158,7 +158,7 @@ def problems(values: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]
             found[number] = REGISTRY[number].allowed()
             continue
         try:
-            Settings.from_values({number: values[number]})
+            from_values({number: values[number]})
         except UsageError:
             found[number] = REGISTRY[number].allowed()
     return found

@@ -1,11 +1,24 @@
 """The words around the charts: title, figures, what to do next, what went wrong. Pure: a view in, lines out."""
 
-from bitnet_core.stages.catalog import PIPELINE, stage
-from bitnet_tui.view.numbers import UNKNOWN, count, duration, scientific, significant, size
-from bitnet_tui.view.run_fold import Alert, Metric, RunView, Traces
-from bitnet_tui.view.spans import Line, Span, crop, line, spread, width, wrap
+from bitnet_core.runs.catalog import PIPELINE, stage
+from bitnet_core.text import (
+    UNKNOWN,
+    cell,
+    count,
+    crop,
+    duration,
+    flat,
+    printable,
+    scientific,
+    significant,
+    size,
+    width,
+    wrap,
+)
+from bitnet_tui.view.run_fold import Metric, RunView, ShownAlert, Traces
+from bitnet_tui.view.spans import Line, Span, line, spread
 from bitnet_tui.view.states import look
-from bitnet_tui.view.tables import cell, importance, table_lines
+from bitnet_tui.view.tables import importance, table_lines
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
 CURVE_TITLES = {"loss": "total", "kl": "KL", "ce": "CE", "format": "format"}
@@ -77,7 +90,9 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
     if progress is not None and run.stage != PIPELINE.name:
         if progress.rate is not None:
             rate = (
-                size(progress.rate) if progress.unit == "bytes" else f"{significant(progress.rate)} {progress.unit}"
+                size(progress.rate)
+                if progress.unit == "bytes"
+                else f"{significant(progress.rate)} {flat(progress.unit)}"
             )
             pairs.append(("rate", f"{rate}/s", "value"))
         if run.active and progress.eta_s is not None:
@@ -113,7 +128,7 @@ def legend(metric: Metric, shown: tuple[str, ...], view: RunView, cells: int) ->
         parts += [Span(mark, style), Span(f"{text} ", "label"), Span(significant(getattr(metric, name)), "value")]
         parts.append(Span("   "))
     if view.flip:
-        parts.append(Span(f"┊ {view.flip.from_bits}→{view.flip.to_bits}", "flip"))
+        parts.append(Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"))
     return spread(parts, [Span("seen tokens →", "faint")], cells)
 
 
@@ -136,11 +151,12 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
     return tuple(lines)
 
 
-def _alert(alert: Alert, cells: int) -> list[Line]:
+def _alert(shown: ShownAlert, cells: int) -> list[Line]:
+    alert = shown.alert
     style = "bad" if alert.severity in _SERIOUS else "warn"
-    times = f" (×{alert.times})" if alert.times > 1 else ""
-    lines = _wrapped("! ", alert.message + times, style, cells)
-    return lines + (_wrapped("  ", alert.advice, "label", cells) if alert.advice else [])
+    times = f" (×{shown.times})" if shown.times > 1 else ""
+    lines = _wrapped("! ", printable(alert.message) + times, style, cells)
+    return lines + (_wrapped("  ", printable(alert.advice), "label", cells) if alert.advice else [])
 
 
 def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
@@ -155,16 +171,16 @@ def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
         lines += [*table_lines(table, cells), ()]
     if not seen.tables and seen.samples:
         newest = seen.samples[-1]
-        lines += [line(Span("latest sample", "title"), Span(f"  {newest.source}", "label"))]
-        lines += _wrapped("› ", newest.prompt, "label", cells)[:3]
-        lines += _wrapped("  ", newest.text, "", cells)
+        lines += [line(Span("latest sample", "title"), Span(f"  {flat(newest.source)}", "label"))]
+        lines += _wrapped("› ", printable(newest.prompt), "label", cells)[:3]
+        lines += _wrapped("  ", printable(newest.text), "", cells)
     if not lines and view.stage == PIPELINE.name and view.run.active:
         lines += _wrapped("", "Its stages run one after the other; f follows the one at work.", "label", cells)
     return tuple(lines)
 
 
 def _dropped(traces: Traces) -> list[Line]:
-    reasons = ", ".join(f"{reason} {count(number)}" for reason, number in traces.dropped)
+    reasons = ", ".join(f"{flat(reason)} {count(number)}" for reason, number in traces.dropped)
     return [line(Span("dropped  ", "label"), Span(reasons, "warn")), ()]
 
 
@@ -198,9 +214,9 @@ def sample_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
         )
     lines: list[Line] = []
     for sample in reversed(run.view.samples):
-        lines.append(line(Span("── ", "faint"), Span(sample.source or "sample", "title")))
-        lines += _wrapped("› ", sample.prompt, "label", cells)
-        lines += [*_wrapped("  ", sample.text, "", cells), ()]
+        lines.append(line(Span("── ", "faint"), Span(flat(sample.source) or "sample", "title")))
+        lines += _wrapped("› ", printable(sample.prompt), "label", cells)
+        lines += [*_wrapped("  ", printable(sample.text), "", cells), ()]
     return tuple(lines)
 
 

@@ -1,16 +1,15 @@
 """Reads an experiment's runs again and again, cheaply: a record that did not change on disk is not parsed twice."""
 
 import contextlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bitnet_core.config import resolve
 from bitnet_core.errors import BitnetError
-from bitnet_core.events import Event
-from bitnet_core.experiment import Experiment
-from bitnet_core.history import History
-from bitnet_core.run_record import Run, RunRecord
+from bitnet_core.runs.events import Progress, decode
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
+from bitnet_core.runs.record import Run, RunRecord
+from bitnet_core.secrets.resolving import resolve
 
 _TAIL_BYTES = 1 << 16
 
@@ -43,8 +42,8 @@ def experiment_at(root: Path, home: Path) -> tuple[Experiment, str]:
     return Experiment.from_settings(resolution.settings), errors
 
 
-def last_event(path: Path, kind: str) -> Event | None:
-    """The newest event of a kind near the end of a file that may be growing; torn lines are passed over."""
+def last_progress(path: Path) -> Progress | None:
+    """The newest progress near the end of a file that may be growing; torn lines are passed over."""
     try:
         with path.open("rb") as source:
             end = source.seek(0, 2)
@@ -53,8 +52,7 @@ def last_event(path: Path, kind: str) -> Event | None:
     except OSError:
         return None
     for raw in reversed(lines):
-        with contextlib.suppress(ValueError):
-            event = json.loads(raw)
-            if isinstance(event, dict) and event.get("kind") == kind:
-                return event
+        event = decode(raw)
+        if isinstance(event, Progress):
+            return event
     return None

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-from bitnet_core.history import History
-from bitnet_core.run_record import Run, RunRecord
-from bitnet_core.stages.catalog import PIPELINE, STAGES, stage
-from bitnet_tui.view.numbers import duration, percent, size
-from bitnet_tui.view.records import last_event
-from bitnet_tui.view.run_fold import Progress
+from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
+from bitnet_core.runs.history import History
+from bitnet_core.runs.record import Run, RunRecord
+from bitnet_core.text import duration, percent, progress_words
+from bitnet_tui.view.records import last_progress
 from bitnet_tui.view.states import ACTIVE, RESUMABLE
 
 ROWS = (PIPELINE.name, *STAGES)
@@ -63,13 +62,12 @@ def _pipeline(history: History) -> tuple[str, Run | None]:
 
 def _note(run: Run, record: RunRecord, state: str) -> str:
     if state in ACTIVE:
-        event = last_event(run.events_path, "progress")
-        if event is None:
+        event = last_progress(run.events_path)
+        if event is None or event.total is None:
             return "…"
-        done, total = event.get("done"), event.get("total")
-        if not isinstance(done, int | float) or not isinstance(total, int | float):
-            return "…"
-        return f"{done:.0f}/{total:.0f}" if total <= 20 else percent(done, total)
+        if event.total <= 20:
+            return progress_words(event.done, event.total, "")
+        return percent(event.done, event.total)
     if record.started and record.ended:
         return duration(record.ended - record.started)
     return ""
@@ -79,13 +77,3 @@ def running(rows: tuple[StageRow, ...]) -> StageRow | None:
     """What is at work: the stage itself rather than the pipeline that waits for it."""
     active = [row for row in rows if row.active]
     return active[-1] if active else None
-
-
-def progress_text(progress: Progress | None) -> str:
-    """`37/120 sequences`, `41 MB of 93 MB`, or `37 sequences` when the whole is not known."""
-    if progress is None:
-        return ""
-    if progress.unit == "bytes":
-        return size(progress.done) + (f" of {size(progress.total)}" if progress.total is not None else "")
-    whole = f"/{progress.total:,.0f}" if progress.total is not None else ""
-    return f"{progress.done:,.0f}{whole} {progress.unit}".strip()

@@ -1,6 +1,7 @@
 """The stages as text: a column with their titles where there is room, one line of names where there is not."""
 
-from bitnet_tui.view.spans import Line, Span, crop, line, pad, width
+from bitnet_core.text import crop, pad, width
+from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.states import look
 

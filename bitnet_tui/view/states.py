@@ -1,6 +1,8 @@
-"""The states of stages and runs: one glyph each (colour only repeats what the glyph says), one word, one style."""
+"""The states of stages and runs in colour, which only repeats what the glyph says."""
 
 from dataclasses import dataclass
+
+from bitnet_core.text import STATES
 
 
 @dataclass(frozen=True)
@@ -10,18 +12,14 @@ class Look:
     style: str
 
 
-# Narrow in every terminal, none with an emoji form, told apart without colour.
-LOOKS: dict[str, Look] = {
-    "new": Look("·", "new", "faint"),
-    "starting": Look("◦", "starting", "accent"),
-    "running": Look("▸", "running", "accent"),
-    "done": Look("✓", "done", "good"),
-    "succeeded": Look("✓", "done", "good"),
-    "outdated": Look("↻", "outdated", "warn"),
-    "failed": Look("✗", "failed", "bad"),
-    "cancelled": Look("■", "stopped", "warn"),
-    "interrupted": Look("!", "interrupted", "bad"),
+_STYLES = {
+    "new": "faint",
+    **dict.fromkeys(("starting", "running"), "accent"),
+    **dict.fromkeys(("done", "succeeded"), "good"),
+    **dict.fromkeys(("outdated", "cancelled"), "warn"),
+    **dict.fromkeys(("failed", "interrupted"), "bad"),
 }
+LOOKS: dict[str, Look] = {state: Look(*STATES[state], style) for state, style in _STYLES.items()}
 LEGEND = ("done", "running", "outdated", "cancelled", "interrupted", "failed", "new")
 ACTIVE = ("starting", "running")
 RESUMABLE = ("cancelled", "interrupted")

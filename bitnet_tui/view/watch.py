@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bitnet_core.history import History
-from bitnet_core.run_record import Run, RunRecord
-from bitnet_core.stages.catalog import PIPELINE
+from bitnet_core.runs.catalog import PIPELINE
+from bitnet_core.runs.events import AnyEvent
+from bitnet_core.runs.history import History
+from bitnet_core.runs.record import Run, RunRecord
+from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.view.records import RecordCache, experiment_at
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
@@ -28,7 +30,8 @@ class RunShown:
     position: int
     of: int
     budget_tokens: float | None
-    flip_fraction: float | None
+    flip_at: int | None
+    """Seen tokens at which the activations flip."""
 
     @property
     def active(self) -> bool:
@@ -63,7 +66,7 @@ class ExperimentWatcher:
     home: Path
     clock: Callable[[], float] = time.time
     _cache: RecordCache = field(default_factory=RecordCache)
-    _folds: dict[str, tuple[RunFold, Callable[[], list[dict[str, object]]]]] = field(default_factory=dict)
+    _folds: dict[str, tuple[RunFold, Callable[[], list[AnyEvent]]]] = field(default_factory=dict)
 
     def look(self, stage: str | None, back: int = 0) -> ExperimentView:
         """The experiment with that stage's run, `back` runs before the newest; None = what is most worth seeing."""
@@ -107,7 +110,7 @@ class ExperimentWatcher:
             position=place + 1,
             of=len(runs),
             budget_tokens=_number(record, "BUDGET_TOKENS"),
-            flip_fraction=_number(record, "FLIP_FRACTION"),
+            flip_at=_flip_at(record),
         )
 
     def _elapsed(self, record: RunRecord, state: str) -> float | None:
@@ -135,3 +138,11 @@ def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
 def _number(record: RunRecord, name: str) -> float | None:
     value = record.settings.get(name)
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _flip_at(record: RunRecord) -> int | None:
+    """The trainer's own threshold, from the settings that the run was started with."""
+    budget, fraction = _number(record, "BUDGET_TOKENS"), _number(record, "FLIP_FRACTION")
+    if budget is None or fraction is None:
+        return None
+    return FlipOptions(budget_tokens=int(budget), fraction=fraction).threshold

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.experiment import Workspace
-from bitnet_core.history import History
-from bitnet_core.run_record import RunRecord
-from bitnet_tui.view.numbers import finite
+from bitnet_core.runs.experiment import Workspace
+from bitnet_core.runs.history import History
+from bitnet_core.runs.record import RunRecord
+from bitnet_core.text import finite
 from bitnet_tui.view.records import RecordCache, experiment_at
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 

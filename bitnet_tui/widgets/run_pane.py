@@ -5,7 +5,7 @@ from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
 from textual.widgets import ContentSwitcher, Log, Tab, Tabs
 
-from bitnet_core.stages.catalog import stage
+from bitnet_core.runs.catalog import stage
 from bitnet_tui.view import panels
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.run_fold import RunView

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bitnet_core.settings import REGISTRY
+from bitnet_core.settings.registry import REGISTRY
 
 
 @pytest.fixture(scope="module")

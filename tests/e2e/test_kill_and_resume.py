@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from bitnet_core import process
-from bitnet_core.config import resolve
-from bitnet_core.events import read_events
-from bitnet_core.experiment import Experiment
-from bitnet_core.run_record import Run
-from bitnet_core.runs import launch
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.launch import launch
+from bitnet_core.runs.record import Run
+from bitnet_core.settings.resolve import resolve
+from tests.builders import events_of
 from tests.traces.sets import write_set
 
 SETTINGS = """MINI_DIM=256
@@ -65,7 +65,7 @@ def metrics(runs: list[Run]) -> dict[tuple[Any, ...], list[Any]]:
     """What was said last of each step; a step done twice must be the same twice."""
     said: dict[tuple[Any, ...], list[Any]] = {}
     for run in runs:
-        for event in read_events(run.events_path):
+        for event in events_of(run.events_path):
             if event["kind"] != "metric":
                 continue
             names = HELD_OUT if "heldout_loss" in event else FIGURES
@@ -104,7 +104,7 @@ def test_killed_at_random_and_resumed_is_never_interrupted(tmp_path: Path, monke
     assert run.state() == "succeeded"
     uninterrupted = metrics([run])
     steps = max(step for step, *_ in uninterrupted)
-    flips = [event["step"] for event in read_events(run.events_path) if event["kind"] == "flip"]
+    flips = [event["step"] for event in events_of(run.events_path) if event["kind"] == "flip"]
     assert 5 < flips[0] < steps
 
     seed = random.randrange(1 << 30)  # another moment each time; a failure names it

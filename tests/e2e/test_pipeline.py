@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from bitnet_core.config import resolve
-from bitnet_core.events import read_events
-from bitnet_core.experiment import Experiment
 from bitnet_core.files import sha256_file
-from bitnet_core.history import History
-from bitnet_core.run_record import Run
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
+from bitnet_core.runs.record import Run
+from bitnet_core.settings.resolve import resolve
+from tests.builders import events_of
 
 TINY = """\
 TEACHER_BASELINE_MAX_PROMPTS=2
@@ -60,7 +60,7 @@ def _latest(root: Path, stage: str) -> Run:
 
 
 def _events(root: Path, stage: str, kind: str) -> list[dict[str, Any]]:
-    return [event for event in read_events(_latest(root, stage).events_path) if event["kind"] == kind]
+    return [event for event in events_of(_latest(root, stage).events_path) if event["kind"] == kind]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / ".env").write_text(TINY)
     shown = _bitnet(root, "pipeline")
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert shown.stdout.rstrip().endswith("✓ succeeded")
+    assert shown.stdout.rstrip().endswith("✓ done")
     assert "── qei ──" in shown.stdout[shown.stdout.index("── pipeline ──") :]
     return root
 
@@ -103,7 +103,7 @@ def test_artifacts_are_what_their_events_say(done: Path) -> None:
     """Each file announced last under its path has that size and hash."""
     announced = {}
     for run, _ in reversed(_history(done).entries):
-        for event in read_events(run.events_path):
+        for event in events_of(run.events_path):
             if event["kind"] in ("artifact", "checkpoint"):
                 announced[event["path"]] = event
     assert len(announced) >= 6
@@ -139,7 +139,7 @@ def test_kill_9_in_the_middle_of_training_loses_no_checkpoint(done: Path) -> Non
     ).stdout.strip()
     run = Run(done / "logs" / run_id)
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(e["kind"] == "checkpoint" for e in read_events(run.events_path)):
+    while time.monotonic() < deadline and not any(e["kind"] == "checkpoint" for e in events_of(run.events_path)):
         time.sleep(0.05)
     pid = run.record().pid
     assert pid is not None
@@ -147,7 +147,7 @@ def test_kill_9_in_the_middle_of_training_loses_no_checkpoint(done: Path) -> Non
     while run.is_active():
         time.sleep(0.02)
     assert run.state() == "interrupted"
-    kept = [e for e in read_events(run.events_path) if e["kind"] == "checkpoint"][-1]
+    kept = [e for e in events_of(run.events_path) if e["kind"] == "checkpoint"][-1]
     assert sha256_file(Path(kept["path"])) == kept["sha256"]
     shown = _bitnet(done, "train", "--set", f"TOTAL_STEPS={kept['step'] + 2}", "--set", "BUDGET_TOKENS=100000")
     assert shown.returncode == 0, shown.stdout

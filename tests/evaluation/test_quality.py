@@ -13,7 +13,7 @@ from bitnet_core.evaluation.quality import SUMS, Scores, figures, majority_token
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
 from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.training.batches import prepare
+from bitnet_core.traces.examples import prepare
 from tests.evaluation.conftest import VOCAB, make_sequence
 
 LENGTHS = [0 if index == 7 else 1 + index % 4 for index in range(VOCAB)]

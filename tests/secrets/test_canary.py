@@ -18,25 +18,25 @@ import pyarrow.parquet as pq
 import pytest
 from textual.widgets import Input
 
-from bitnet_core import dotenv_edit
-from bitnet_core.providers.probe import Verdict
-from bitnet_core.providers.teacher import identify
+from bitnet_core.collecting.journal import Journal
+from bitnet_core.collecting.requests import Collection
+from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.runs.context import StageContext
 from bitnet_core.secrets import lookup, vault
+from bitnet_core.settings import dotenv_edit
 from bitnet_core.stages.collect import PACKAGED_PROMPTS
-from bitnet_core.stages.collection import Collection
-from bitnet_core.stages.context import StageContext
-from bitnet_core.traces.journal import Journal
-from bitnet_core.traces.prompts import load_prompts
-from bitnet_core.traces.tokenizer import StudentTokenizer
+from bitnet_core.teachers.opening import identify
+from bitnet_core.teachers.probe import Verdict
+from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_tui.app import BitnetApp
-from tests.providers.server import Asked, Canned, ChatServer
-from tests.traces.fake_teacher import FakeTeacher
+from tests.collecting.fake_teacher import FakeTeacher
+from tests.teachers.server import Asked, Canned, ChatServer
 
 CANARY = 'sk-canary/ü"7f3a91c2+nobody-else-has-this'
 WIRE = "sk-canary-7f3a91c2+nobody/else=has\\this"
 """Keys that go over HTTP are ASCII."""
 KEY = "OPENAI_API_KEY"
-FAKE_STAGES = Path(__file__).parents[1] / "core" / "fake_stages"
+FAKE_STAGES = Path(__file__).parents[1] / "runs" / "fake_stages"
 
 
 def spellings(key: str) -> set[bytes]:
@@ -156,7 +156,7 @@ def test_a_real_collection_leaves_no_trace_of_its_key(
         done = bitnet("collect", *settings, keys={KEY: WIRE}, OPENAI_BASE_URL=server.base_url, **wanted)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {asked.headers["Authorization"] for asked in server.asked} == {f"Bearer {WIRE}"}
-    assert any("bitnet_core.worker" in command for command in watch.seen.values())
+    assert any("bitnet_core.stages" in command for command in watch.seen.values())
     assert watch.found == {}
     assert_clean(done.stdout + done.stderr, WIRE, "the command's output")
     assert b"sent a key back in 6 of its answers" in done.stdout + done.stderr
@@ -238,7 +238,7 @@ def test_wherever_a_key_comes_from_it_reaches_the_stage_through_the_pipe_alone(
     with ProcessWatch(CANARY) as watch:
         done = bitnet("teacher", *settings, keys=keys, BITNET_KEYRING="secretservice", **given)
     assert done.returncode == 1
-    for name in ("bitnet_core.worker", "keyring_child.py"):
+    for name in ("bitnet_core.stages", "keyring_child.py"):
         assert any(name in one for one in watch.seen.values()), name
     exported = place in ("environment", "alias")
     assert set(watch.found.values()) == ({" ".join((*done.args, ""))} if exported else set())

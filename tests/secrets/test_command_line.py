@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from bitnet_core import secrets
-from bitnet_core.cli import main
-from bitnet_core.config import resolve
+from bitnet_core.cli.main import main
 from bitnet_core.errors import UsageError
-from bitnet_core.runs import launch
+from bitnet_core.runs.launch import launch
 from bitnet_core.secrets import known
+from bitnet_core.settings.resolve import resolve
 
 VALUE = "sk-argv-7f3a91"
 K = "OPENAI_API_KEY"

@@ -21,9 +21,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bitnet_core.config import resolve
 from bitnet_core.secrets import KeyPlaces, lookup, vault
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
+from bitnet_core.settings.resolve import resolve
 from tests.secrets.conftest import Desktop
 
 LIMIT = 6.0

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import dotenv_edit
-from bitnet_core.cli import main
-from bitnet_core.config import resolve
+from bitnet_core.cli.main import main
 from bitnet_core.secrets import KeyPlaces, lookup, vault
 from bitnet_core.secrets.inventory import Inventory
+from bitnet_core.secrets.redaction import Redactor
+from bitnet_core.settings import dotenv_edit
+from bitnet_core.settings.resolve import resolve
 
 K, GROQ, CUSTOM = "OPENAI_API_KEY", "GROQ_API_KEY", "CUSTOM_API_KEY"
 
@@ -141,7 +142,9 @@ def test_what_a_killed_writer_left_is_removed_with_the_next_write(tmp_path: Path
 
 def test_a_comment_with_another_spelling_of_the_key_is_masked() -> None:
     text = f'# was: curl -H "key: sk%2F0123" and "sk\\/0123"\n{K}=sk/0123\n'
-    assert dotenv_edit.without(text, [K], ["sk/0123"]) == f'# was: curl -H "key: •••" and "•••"\n{K}=\n'
+    assert (
+        dotenv_edit.without(text, [K], Redactor(["sk/0123"]).known) == f'# was: curl -H "key: •••" and "•••"\n{K}=\n'
+    )
 
 
 def test_two_writers_of_a_file_lose_nothing_of_each_other(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core.cli import main
-from bitnet_core.config import resolve
+from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import KeyPlaces, keyring_store, lookup, vault
 from bitnet_core.secrets.inventory import Inventory
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.lookup import FoundSecret, VaultLocked
+from bitnet_core.settings.resolve import resolve
+from bitnet_core.teachers import stage_keys
 
 TOKEN = "ONEDRIVE_REFRESH_TOKEN"
 K = "OPENAI_API_KEY"
@@ -201,7 +202,7 @@ def test_a_damaged_vault_is_a_note_where_keys_are_elsewhere(
     keyring.held.clear()
     with pytest.raises(vault.DamagedVault):
         _found(K)
-    keys = lookup.for_stage("collect", resolve({"TEACHER_PROVIDER": "openai"}))
+    keys = stage_keys.for_stage("collect", resolve({"TEACHER_PROVIDER": "openai"}))
     assert keys.warning.startswith(f"{K} was not found: ")
     assert "is damaged" in keys.warning
 

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.config import resolve
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import lookup, vault
 from bitnet_core.secrets.lookup import VaultLocked
+from bitnet_core.settings.resolve import resolve
+from bitnet_core.teachers import stage_keys
 
 CANARY = "sk-canary-0123456789"
 WORDS = "correct horse"
@@ -171,16 +172,16 @@ def test_a_stage_that_needs_the_vault_asks_for_its_passphrase_and_only_then(
         asked.append((path, new))
         return WORDS
 
-    assert lookup.for_stage("train", resolution).values == {}
+    assert stage_keys.for_stage("train", resolution).values == {}
     with pytest.raises(VaultLocked, match=r"OPENAI_API_KEY is in .*, which is locked; give its passphrase"):
-        lookup.for_stage("collect", resolution)
+        stage_keys.for_stage("collect", resolution)
     assert asked == []
-    assert lookup.for_stage("collect", resolution, ask).values == {"OPENAI_API_KEY": CANARY}
-    assert lookup.for_stage("collect", resolution).values == {"OPENAI_API_KEY": CANARY}
+    assert stage_keys.for_stage("collect", resolution, ask).values == {"OPENAI_API_KEY": CANARY}
+    assert stage_keys.for_stage("collect", resolution).values == {"OPENAI_API_KEY": CANARY}
     assert asked == [(places.vault, False)]
     lookup._open.clear()
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
-    again = lookup.for_stage("collect", resolve({"TEACHER_PROVIDER": "openai"}), ask)
+    again = stage_keys.for_stage("collect", resolve({"TEACHER_PROVIDER": "openai"}), ask)
     assert again.values == {"OPENAI_API_KEY": "sk-environment"}
     assert len(asked) == 1
 

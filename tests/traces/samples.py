@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
+from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.project import Projection, heard, project
-from bitnet_core.traces.steps import Completion, TeacherStep, TokenTable
-from bitnet_core.traces.tokenizer import StudentTokenizer
 from bitnet_core.traces.vocabulary import Vocabulary
 
 END = "<|im_end|>"

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bitnet_core.prompts.prompt import Prompt
+from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.traces import schema
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.project import heard, project
-from bitnet_core.traces.prompts import Prompt
 from bitnet_core.traces.schema import TraceMetadata
-from bitnet_core.traces.steps import Completion, TokenTable
 from bitnet_core.traces.vocabulary import Vocabulary
 from tests.traces.samples import random_cut, small_tokenizer, steps_for
 

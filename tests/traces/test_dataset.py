@@ -217,7 +217,8 @@ _WALK = """
 import sys
 from pathlib import Path
 from bitnet_core.traces.dataset import load_traces
-from bitnet_core.training.batches import Sampler, prepare
+from bitnet_core.traces.examples import prepare
+from bitnet_core.training.batches import Sampler
 
 def anonymous():
     fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())

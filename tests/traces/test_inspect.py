@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from bitnet_core import cli
+from bitnet_core.cli import main as cli
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.traces import inspect, schema
 from bitnet_core.traces.dataset import is_heldout

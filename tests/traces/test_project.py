@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
 from bitnet_core.traces.project import Projection, Rejected, heard
-from bitnet_core.traces.steps import Completion, TeacherStep, TokenTable
 from bitnet_core.traces.vocabulary import Vocabulary
 from tests.traces.samples import projected, random_cut, rows_of, small_tokenizer, steps_for
 

@@ -20,17 +20,17 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 
 from bitnet_core import files
-from bitnet_core.cli import main
+from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
-from bitnet_core.resources import cache_folder
+from bitnet_core.files import cache_folder
+from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import collect, train
-from bitnet_core.stages.context import StageContext
+from bitnet_core.tokenizer.steps import TeacherStep
+from bitnet_core.tokenizer.student import NoToken, StudentTokenizer, load_tokenizer
 from bitnet_core.traces import writer
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.project import Rejected
 from bitnet_core.traces.reproject import reproject
-from bitnet_core.traces.steps import TeacherStep
-from bitnet_core.traces.tokenizer import NoToken, StudentTokenizer, load_tokenizer
 from tests.traces.samples import TEMPLATE, projected, random_cut, rows_of, small_tokenizer, steps_for
 from tests.traces.sets import edit, rewrite
 

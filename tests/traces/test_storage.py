@@ -6,10 +6,10 @@ from types import ModuleType
 
 import pytest
 
-from bitnet_core.providers.probe import Verdict
-from bitnet_core.stages.collection import Request
-from bitnet_core.traces.journal import Journal
-from bitnet_core.traces.prompts import Prompt
+from bitnet_core.collecting.journal import Journal
+from bitnet_core.collecting.requests import Request
+from bitnet_core.prompts.prompt import Prompt
+from bitnet_core.teachers.probe import Verdict
 
 STEPS = 60_000  # most of a shard of the usual size: a shard has a cost of its own, for its dictionaries
 MOST_BYTES = 80

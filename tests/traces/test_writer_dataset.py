@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.steps import TeacherStep
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence, rounded
 from bitnet_core.traces.dataset import TraceSet, is_heldout, load_traces
-from bitnet_core.traces.steps import TeacherStep
 from tests.traces.samples import rows_of
 from tests.traces.sets import ORIGIN, TOKENIZER, TOP_K, edit, metadata, rewrite, sequence, set_in
 

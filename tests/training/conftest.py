@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.precision import Precision
 from bitnet_core.model.student import Student
-from bitnet_core.stages.context import StageContext
+from bitnet_core.runs.context import StageContext
 from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.training.batches import prepare
+from bitnet_core.traces.examples import prepare
 from bitnet_core.training.options import TrainOptions
-from bitnet_core.training.precision import Precision
 from bitnet_core.training.trainer import Trainer
 
 VOCAB, TOP_K = 512, 6

@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.training.batches import (
-    Sampler,
-    batches_in_order,
-    collate,
-    collate_rows,
-    epoch_plan,
-    fill_rows,
-    prepare,
-)
+from bitnet_core.traces.examples import batches_in_order, collate, collate_rows, prepare
+from bitnet_core.training.batches import Sampler, epoch_plan, fill_rows
 from tests.training.conftest import make_sequence
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bitnet_core.training.losses import Counts, LossParts, LossWeights, Targets, distill_loss
+from bitnet_core.traces.examples import Counts, Targets
+from bitnet_core.training.losses import LossParts, LossWeights, distill_loss
 from tests.training.losses_reference import reference_loss
 
 TAUS = [0.5, 1.0, 1.3, 2.0, 4.0, 10.0]

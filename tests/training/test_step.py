@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from bitnet_core.config import Settings
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.precision import Precision
 from bitnet_core.model.student import Student
+from bitnet_core.settings.resolve import from_values
 from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.training.batches import Batch, Example, collate, collate_rows, prepare
+from bitnet_core.traces.examples import Batch, Example, collate, collate_rows, prepare
 from bitnet_core.training.options import TrainOptions
-from bitnet_core.training.precision import Precision
 from bitnet_core.training.step import Stepper
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def stepper(dtype: torch.dtype = torch.float32, **values: str) -> Stepper:
     torch.manual_seed(3)
     student = Student(StudentConfig(512, 256, 256, 1, 4, 4, 64))
-    options = TrainOptions.from_settings(Settings.from_values({"GRAD_CLIP_NORM": "1000000", **values}))
+    options = TrainOptions.from_settings(from_values({"GRAD_CLIP_NORM": "1000000", **values}))
     return Stepper(student, options, CPU, Precision(dtype, "test"))
 
 

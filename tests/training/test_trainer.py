@@ -12,20 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.events import read_events
+from bitnet_core.traces.examples import Batch
 from bitnet_core.training import checkpoints
-from bitnet_core.training.batches import Batch
 from bitnet_core.training.flip import flip_report
 from bitnet_core.training.monitor import Divergence
 from bitnet_core.training.step import StepResult
 from bitnet_core.training.trainer import Trainer
+from tests.builders import events_of
 
 Make = Callable[..., Trainer]
 TIMES = ("tokens_per_s", "peak_rss_bytes", "t", "seq", "v")
 
 
 def events(trainer: Trainer, kind: str) -> list[dict[str, Any]]:
-    return [event for event in read_events(trainer.ctx.run_dir / "events.jsonl") if event["kind"] == kind]
+    return [event for event in events_of(trainer.ctx.run_dir / "events.jsonl") if event["kind"] == kind]
 
 
 def timeless(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -380,6 +380,6 @@ def test_another_recipe_trains_anew_and_keeps_what_there_was(make_trainer: Make)
     assert (again.resumed_from, again.step) == (None, 0)
     aside = next((folder / "superseded").iterdir())
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
-    alerts = [e for e in read_events(again.ctx.run_dir / "events.jsonl") if e["kind"] == "alert"]
+    alerts = [e for e in events_of(again.ctx.run_dir / "events.jsonl") if e["kind"] == "alert"]
     assert [alert["code"] for alert in alerts] == ["training_superseded"]
     assert alerts[0]["message"].startswith("KD_TAU changed since mini_bitnet_step_")

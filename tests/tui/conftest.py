@@ -10,7 +10,7 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from bitnet_core.errors import BitnetError
-from bitnet_tui.launching import Launched
+from bitnet_tui.services.launching import Launched
 
 
 class SvgExtension(SingleFileSnapshotExtension):

@@ -10,11 +10,12 @@ from typing import Any
 from unittest import mock
 
 from bitnet_core import process
-from bitnet_core.config import resolve
-from bitnet_core.events import EventWriter
-from bitnet_core.experiment import Experiment, Workspace
-from bitnet_core.history import History
-from bitnet_core.run_record import Run, RunRecord
+from bitnet_core.runs.events import EventWriter
+from bitnet_core.runs.experiment import Experiment, Workspace
+from bitnet_core.runs.history import History
+from bitnet_core.runs.record import Run, RunRecord
+from bitnet_core.settings.resolve import resolve
+from tests.builders import event
 
 NOON = 1_790_000_000.0
 ENV = "BUDGET_TOKENS=150000\nFLIP_FRACTION=0.9\nTOTAL_STEPS=200\n"
@@ -80,8 +81,8 @@ class SimulatedRun:
 
     def emit(self, kind: str, after: float = 1.0, **fields: Any) -> None:
         self._now += after
-        with mock.patch("bitnet_core.events.time.time", return_value=self._now):
-            self._writer.emit(kind, **fields)
+        with mock.patch("bitnet_core.runs.events.time.time", return_value=self._now):
+            self._writer.emit(event(kind, **fields))
 
     def train(self, first: int, last: int, *, bad_at: int | None = None) -> None:
         """Metrics of these steps; the flip where it belongs; a step that was not finite at `bad_at`."""
@@ -107,7 +108,9 @@ class SimulatedRun:
                 self.emit("alert", 0, severity="warning", code="nonfinite", message="The loss was not finite.",
                           advice="Lower LR.")  # fmt: skip
             if step and step % 100 == 0:
-                self.emit("checkpoint", 0, step=step, path=f"mini_bitnet_step_{step}.pt", bytes=19e7, sha256="0")
+                self.emit(
+                    "checkpoint", 0, step=step, path=f"mini_bitnet_step_{step}.pt", bytes=190_000_000, sha256="0"
+                )
         self.emit("progress", 0, done=last, total=200, unit="steps", rate=0.9, eta_s=(200 - last) / 0.9, label="")
 
     def finish(self, state: str = "succeeded", error: str | None = None, **summary: Any) -> "SimulatedRun":

@@ -7,11 +7,11 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Log, OptionList
 
-from bitnet_core.config import Settings
-from bitnet_core.experiment import demo_env_text
-from bitnet_core.run_record import Run
+from bitnet_core.runs.experiment import demo_env_text
+from bitnet_core.runs.record import Run
 from bitnet_core.secrets import lookup, vault
 from bitnet_core.secrets.keyring_store import Keyring
+from bitnet_core.settings.resolved import Settings
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
@@ -210,7 +210,7 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
         sent.append(keys)
         return Run(home / "hosted" / "logs" / f"{stage}-noted")
 
-    monkeypatch.setattr("bitnet_tui.launching.runs.launch", start)
+    monkeypatch.setattr("bitnet_tui.services.launching.runs.launch", start)
     async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
         await pilot.press("enter")
@@ -289,8 +289,8 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
             await pilot.press("4")
             await settled(pilot)
             log = "\n".join(pilot.app.screen.query_one(Log).lines)
-            assert "activations flipped A8→A4 at 136k seen tokens" in log
-            assert "checkpoint of step 100 kept: mini_bitnet_step_100.pt, 190 MB" in log
+            assert "activations A8 → A4 at step 182, 135,590 tokens seen" in log
+            assert "checkpoint of step 100: mini_bitnet_step_100.pt, 190 MB" in log
     finally:
         live.end_process()
 

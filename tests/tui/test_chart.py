@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bitnet_tui.view.chart import drawing, ticks
 from bitnet_tui.view.run_fold import CURVES, RunFold
+from tests.builders import event
 
 _COLOURS = dict.fromkeys(("axis", "flip", "bad", *CURVES), (1, 2, 3))
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -17,9 +18,9 @@ _loss = st.one_of(st.none(), st.floats(min_value=-1e4, max_value=1e8), st.just(0
 
 def _view(losses, flip_at=None):
     fold = RunFold()
-    fold.feed({"kind": "metric", "step": n, "seen_tokens": n * 100, "loss": y} for n, y in enumerate(losses))
+    fold.feed(event("metric", step=n, seen_tokens=n * 100, loss=y) for n, y in enumerate(losses))
     if flip_at is not None:
-        fold.feed([{"kind": "flip", "seen_tokens": flip_at, "from_bits": 8, "to_bits": 4}])
+        fold.feed([event("flip", seen_tokens=flip_at, from_bits=8, to_bits=4)])
     return fold.view()
 
 
@@ -81,7 +82,7 @@ def test_a_logarithm_falls_back_when_nothing_is_positive():
 
 def test_only_the_asked_curves():
     fold = RunFold()
-    fold.feed([{"kind": "metric", "seen_tokens": n, "loss": 2.0, "kl": 1.0} for n in range(3)])
+    fold.feed([event("metric", seen_tokens=n, loss=2.0, kl=1.0) for n in range(3)])
     assert [name for name, _ in drawing(fold.view(), ("kl",), 80, 20, log=False).curves] == ["kl"]
 
 

@@ -7,9 +7,9 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from bitnet_core.config import resolve
 from bitnet_core.secrets import KeyPlaces, known, lookup, vault
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
+from bitnet_core.settings.resolve import resolve
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.screens.keys import KeyEntryScreen, KeysScreen

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.config import resolve
-from bitnet_core.providers.table import PROVIDERS
-from bitnet_core.settings import REGISTRY, SECRET_NAMES
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
+from bitnet_core.settings.resolve import resolve
+from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.view import new_form
 
 _SUPPORTED = [provider.name for provider in PROVIDERS.values() if provider.supported]

@@ -12,10 +12,10 @@ from textual.widgets import Button, Input
 
 from bitnet_core.errors import BitnetError
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.probing import Probe
 from bitnet_tui.screens.new_experiment import NewExperimentScreen
+from bitnet_tui.services.probing import Probe
 from bitnet_tui.view import new_form
-from tests.providers.server import Asked, Canned, ChatServer, chat_body
+from tests.teachers.server import Asked, Canned, ChatServer, chat_body
 from tests.tui.conftest import NotedLaunch
 from tests.tui.test_app import files_text, settled, words
 
@@ -110,7 +110,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list["subprocess.Popen[str]"]:
         found.append(popen(*arguments, **options))
         return found[-1]
 
-    monkeypatch.setattr("bitnet_tui.probing.subprocess.Popen", noted)
+    monkeypatch.setattr("bitnet_tui.services.probing.subprocess.Popen", noted)
     return found
 
 
@@ -153,7 +153,7 @@ def test_a_probe_that_is_given_up_leaves_no_process(home: Path, started: list["s
 def test_one_that_takes_too_long_is_ended_with_a_sentence(
     home: Path, started: list["subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bitnet_tui.probing.LOADING_SECONDS", 0.2)
+    monkeypatch.setattr("bitnet_tui.services.probing.LOADING_SECONDS", 0.2)
     with ChatServer(silent) as server, pytest.raises(BitnetError, match="gave no whole answer in 0 s; try again"):
         Probe(home, "custom", "m", server.base_url, KEY).run()
     assert started[0].poll() is not None

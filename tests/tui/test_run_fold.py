@@ -6,8 +6,9 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.events import KINDS, EventReader, EventWriter
+from bitnet_core.runs.events import KINDS, Event, EventReader, EventWriter, decode
 from bitnet_tui.view.run_fold import RunFold
+from tests.builders import event
 
 _json = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
@@ -21,19 +22,38 @@ _names = st.sampled_from(
         *("message", "code", "path", "bytes"),
     ]
 )
+_whole = {
+    **dict.fromkeys(
+        ("unit", "level", "message", "name", "prompt", "text", "source", "severity", "code", "state"), "x"
+    ),
+    **dict.fromkeys(
+        ("done", "total", "step", "seen_tokens", "from_bits", "to_bits", "prompt_idx", "tokens", "kept"), 1
+    ),
+    "columns": [],
+    "rows": [],
+    "exit_code": 0,
+}
 _event = st.builds(
-    lambda kind, fields: {**fields, "kind": kind}, st.sampled_from(KINDS), st.dictionaries(_names, _json)
+    lambda kind, fields: {**_whole, **fields, "kind": kind.__struct_config__.tag},
+    st.sampled_from(KINDS),
+    st.dictionaries(_names, _json, max_size=3),
 )
 
 
-def _metric(step: int, **fields) -> dict:
-    return {"kind": "metric", "step": step, "seen_tokens": step * 10, **fields}
+def _metric(step: int, **fields) -> Event:
+    return event("metric", step=step, seen_tokens=step * 10, **fields)
+
+
+def _events(objects) -> list[Event]:
+    """Those of any JSON objects that a reader takes for events."""
+    lines = (json.dumps(one).encode(errors="surrogatepass") for one in objects)
+    return [found for line in lines if (found := decode(line)) is not None]
 
 
 @given(st.lists(_event, max_size=30))
 def test_any_json_is_survived_and_only_finite_numbers_come_out(events):
     fold = RunFold()
-    fold.feed(events)
+    fold.feed(_events(events))
     view = fold.view()
     for curve in view.curves:
         for segment in curve.segments:
@@ -43,6 +63,7 @@ def test_any_json_is_survived_and_only_finite_numbers_come_out(events):
 
 @given(st.lists(_event, max_size=20), st.integers(0, 20))
 def test_in_pieces_or_at_once_is_the_same(events, cut):
+    events = _events(events)
     at_once, in_pieces = RunFold(), RunFold()
     at_once.feed(events)
     in_pieces.feed(events[:cut])
@@ -70,37 +91,35 @@ def test_the_newest_metric_wins_and_null_means_not_finite():
 
 def test_alerts_of_one_code_count_up_and_the_newest_words_stay():
     fold = RunFold()
-    fold.feed(
-        [{"kind": "alert", "code": "nonfinite", "message": f"step {n}", "severity": "warning"} for n in range(3)]
-    )
-    (alert,) = fold.view().alerts
-    assert (alert.message, alert.times) == ("step 2", 3)
+    fold.feed([event("alert", code="nonfinite", message=f"step {n}", severity="warning") for n in range(3)])
+    (shown,) = fold.view().alerts
+    assert (shown.alert.message, shown.times) == ("step 2", 3)
 
 
 def test_a_later_table_of_the_same_name_replaces_the_earlier():
     fold = RunFold()
     for value in (1, 2):
-        fold.feed([{"kind": "table", "name": "qei", "columns": ["a"], "rows": [[value]]}])
-    assert [table.rows for table in fold.view().tables] == [((2,),)]
+        fold.feed([event("table", name="qei", columns=["a"], rows=[[value]])])
+    assert [table.rows for table in fold.view().tables] == [[[2]]]
 
 
 def test_traces_add_up():
     fold = RunFold()
     fold.feed(
         [
-            {"kind": "trace", "tokens": 10, "kept": 9, "dropped": {"mass": 1}},
-            {"kind": "trace", "tokens": 5, "kept": 5, "dropped": {}, "other_mass_mean": 0.03},
+            event("trace", tokens=10, kept=9, dropped={"mass": 1}),
+            event("trace", tokens=5, kept=5, other_mass_mean=0.03),
         ]
     )
     traces = fold.view().traces
-    assert (traces.sequences, traces.tokens, traces.kept, traces.dropped) == (2, 15, 14, (("mass", 1.0),))
+    assert (traces.sequences, traces.tokens, traces.kept, traces.dropped) == (2, 15, 14, (("mass", 1),))
     assert traces.other_mass_mean == 0.03
 
 
 def test_torn_lines_are_not_there_yet_and_a_replaced_file_starts_anew(tmp_path):
     path = tmp_path / "events.jsonl"
     writer = EventWriter(path)
-    writer.emit("metric", step=1, seen_tokens=10, loss=3.0)
+    writer.emit(event("metric", step=1, seen_tokens=10, loss=3.0))
     with path.open("ab") as file:
         file.write(b'{"kind": "metric", "step": 2, "seen')
     fold, reader = RunFold(), EventReader(path)
@@ -111,7 +130,7 @@ def test_torn_lines_are_not_there_yet_and_a_replaced_file_starts_anew(tmp_path):
     fold.feed(reader.read_new())
     assert (fold.view().metric.step, fold.view().metric.loss) == (2, 2.0)
     path.unlink()
-    EventWriter(path).emit("metric", step=7, seen_tokens=70, loss=1.0)
+    EventWriter(path).emit(event("metric", step=7, seen_tokens=70, loss=1.0))
     fold.feed(reader.read_new())
     (loss,) = [curve for curve in fold.view().curves if curve.name == "loss"]
     assert loss.segments == (((70.0, 1.0),),)
@@ -119,16 +138,16 @@ def test_torn_lines_are_not_there_yet_and_a_replaced_file_starts_anew(tmp_path):
 
 def test_control_characters_from_outside_are_never_drawn():
     fold = RunFold()
-    fold.feed([{"kind": "sample", "prompt": "\x1b[2J\x07", "text": "a\tb", "source": "x"}])
-    fold.feed([{"kind": "log", "message": json.loads('"\\u001b]0;title\\u0007"'), "level": "info"}])
+    fold.feed([event("sample", prompt="\x1b[2J\x07", text="a\tb", source="x")])
+    fold.feed([event("log", message="\x1b]0;title\x07", level="info")])
     view = fold.view()
-    assert "\x1b" not in view.samples[0].prompt + "".join(view.log)
+    assert "\x1b" not in "".join(view.log)
 
 
 def test_a_long_run_folds_in_bounded_memory():
     fold = RunFold()
     fold.feed(_metric(step, loss=2.0, kl=1.0, ce=3.0, format=1.0) for step in range(20_000))
-    fold.feed({"kind": "log", "message": str(n), "level": "info"} for n in range(5_000))
+    fold.feed(event("log", message=str(n), level="info") for n in range(5_000))
     view = fold.view()
     assert all(sum(len(segment) for segment in curve.segments) < 2100 for curve in view.curves)
     assert (len(view.log), view.log_total) == (2000, 5000)

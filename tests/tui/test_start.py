@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bitnet_core import secrets
-from bitnet_core.config import resolve
-from bitnet_core.experiment import Experiment
-from bitnet_core.history import History
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
+from bitnet_core.settings.resolve import resolve
 from bitnet_tui import crash
 from bitnet_tui.__main__ import main
 from bitnet_tui.app import BitnetApp
@@ -39,7 +39,7 @@ def test_help_and_version_import_no_textual(option: str):
     code = (
         "import sys\nfrom bitnet_tui.__main__ import main\n"
         f"try: main([{option!r}])\nexcept SystemExit as end: assert end.code == 0\n"
-        "assert 'textual' not in sys.modules and 'bitnet_core.config' not in sys.modules"
+        "assert 'textual' not in sys.modules and 'bitnet_core.settings.resolve' not in sys.modules"
     )
     done = _python(code)
     assert done.returncode == 0, done.stderr

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitnet_core import text as words
+from bitnet_core.runs.events import Alert, Flip, Progress, Table
 from bitnet_tui.view import gauge, panels, spans, stage_text, tables
-from bitnet_tui.view.run_fold import Alert, Flip, Metric, Progress, RunView, Table
+from bitnet_tui.view.run_fold import Metric, RunView, ShownAlert
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -19,7 +21,7 @@ def _run(stage="train", state="running", view=None, **changes) -> RunShown:
     shown = {
         "id": f"{stage}-1", "stage": stage, "state": state, "view": view or RunView(), "error": "",
         "output": _ROOT / "logs" / "output.log", "elapsed": 61.0, "position": 1, "of": 1,
-        "budget_tokens": 150_000.0, "flip_fraction": 0.9,
+        "budget_tokens": 150_000.0, "flip_at": 135_000,
     }  # fmt: skip
     return RunShown(**{**shown, **changes})
 
@@ -30,15 +32,15 @@ def _text(lines) -> str:
 
 @given(st.text(max_size=200), st.integers(2, 60))
 def test_wrapping_loses_nothing_and_fits(text, cells):
-    lines = spans.wrap(text, cells)
+    lines = words.wrap(text, cells)
     assert "".join(lines).replace(" ", "") == text.replace("\n", "").replace(" ", "")
-    assert all(spans.width(line) <= cells for line in lines)
+    assert all(words.width(line) <= cells for line in lines)
 
 
 @given(st.text(max_size=50), st.integers(0, 40))
 def test_crop_and_pad_fit(text, cells):
-    assert spans.width(spans.crop(text, cells)) <= cells
-    assert spans.width(spans.pad(text, cells)) == cells or cells == 0
+    assert words.width(words.crop(text, cells)) <= cells
+    assert words.width(words.pad(text, cells)) == cells or cells == 0
 
 
 _cell = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=40))
@@ -50,13 +52,13 @@ _cell = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(
     st.integers(100, 160),
 )
 def test_any_table_fits_where_there_is_room_for_its_columns(columns, rows, cells):
-    table = Table("qei", tuple(columns), tuple(tuple(row) for row in rows))
-    assert all(spans.width(_text([line])) <= cells for line in tables.table_lines(table, cells))
+    table = Table(name="qei", columns=columns, rows=rows)
+    assert all(words.width(_text([line])) <= cells for line in tables.table_lines(table, cells))
 
 
 def test_a_table_aligns_numbers_and_wraps_words():
-    rows = (("student quality", 0.38214, "agreement with the teacher over held-out traces"), ("QEI", 7.28, "given"))
-    text = _text(tables.table_lines(Table("qei", ("quantity", "value", "how"), rows), 48))
+    rows = [["student quality", 0.38214, "agreement with the teacher over held-out traces"], ["QEI", 7.28, "given"]]
+    text = _text(tables.table_lines(Table(name="qei", columns=["quantity", "value", "how"], rows=rows), 48))
     assert text == (
         "qei\n"
         "quantity          value  how\n"
@@ -69,7 +71,9 @@ def test_a_table_aligns_numbers_and_wraps_words():
 
 
 def test_the_results_begin_with_the_qei():
-    view = RunView(tables=(Table("memory", ("a",), ((1,),)), Table("qei", ("a",), ((2,),))))
+    view = RunView(
+        tables=(Table(name="memory", columns=["a"], rows=[[1]]), Table(name="qei", columns=["a"], rows=[[2]]))
+    )
     assert _text(panels.result_lines(_run(view=view), 60)).startswith("qei")
 
 
@@ -87,12 +91,15 @@ def test_the_gauge_of_training():
     assert text.startswith("tokens 75k of 150k  ━")
     assert text.endswith("  50%   A8  flips at 135k")
     assert len(text) == 80
-    flipped = RunView(metric=Metric(seen_tokens=140_000, activation_bits=4), flip=Flip(135_040, "A8", "A4"))
+    flipped = RunView(
+        metric=Metric(seen_tokens=140_000, activation_bits=4),
+        flip=Flip(step=1, seen_tokens=135_040, from_bits=8, to_bits=4),
+    )
     assert " A4  flipped at 135k" in _text([gauge.gauge(_run(view=flipped), 80)])
 
 
 def test_the_gauge_of_other_stages():
-    view = RunView(progress=Progress(41e6, 93e6, "bytes", None, None, "fetching the teacher"))
+    view = RunView(progress=Progress(done=41e6, total=93e6, unit="bytes", label="fetching the teacher"))
     assert "41 MB of 93 MB" in _text([gauge.gauge(_run("teacher", view=view), 80)])
     assert _text([gauge.gauge(_run("teacher"), 80)]) == "waiting for the first progress…"
     assert gauge.gauge(_run("teacher", "failed"), 80) == ()
@@ -106,7 +113,15 @@ def test_a_failure_is_told_whole_with_its_output():
 
 
 def test_alerts_come_with_advice_and_their_number():
-    run = _run(view=RunView(alerts=(Alert("warning", "nonfinite", "Loss was not finite.", "Lower LR.", 3),)))
+    run = _run(
+        view=RunView(
+            alerts=(
+                ShownAlert(
+                    Alert(severity="warning", code="nonfinite", message="Loss was not finite.", advice="Lower LR."), 3
+                ),
+            )
+        )
+    )
     assert _text(panels.alert_lines(run, "", 60, 6)) == "! Loss was not finite. (×3)\n  Lower LR."
     assert _text(panels.alert_lines(run, "X=1 is not allowed", 60, 2)).startswith("✗ X=1 is not allowed")
 
@@ -121,7 +136,7 @@ def test_an_empty_stage_says_what_to_do():
 def test_the_figures_of_training_side_by_side_or_in_columns():
     view = RunView(
         metric=Metric(step=50, tokens_per_s=690, lr=1.1e-3, grad_norm=0.84, nonfinite=2),
-        progress=Progress(50, 200, "steps", 0.9, 166, ""),
+        progress=Progress(done=50, total=200, unit="steps", rate=0.9, eta_s=166),
     )
     wide = panels.figures(_run(view=view), 90)
     assert _text(wide).split("\n")[0].split() == ["step", "tok/s", "lr", "grad", "norm", "NaN", "ETA"]
@@ -134,7 +149,7 @@ def test_the_figures_of_training_side_by_side_or_in_columns():
 def test_glyphs_tell_the_states_apart_without_colour():
     glyphs = {state: look.glyph for state, look in LOOKS.items() if state != "succeeded"}
     assert len(set(glyphs.values())) == len(glyphs)
-    assert all(len(glyph) == 1 and spans.width(glyph) == 1 for glyph in glyphs.values())
+    assert all(len(glyph) == 1 and words.width(glyph) == 1 for glyph in glyphs.values())
 
 
 _ROWS = (

@@ -1,0 +1,67 @@
+"""Events on the command line: a line each, a progress line that is redrawn on a terminal, or JSON lines."""
+
+import json
+import shutil
+import sys
+import time
+from typing import TextIO
+
+from bitnet_core.runs.events import Event, Table, to_dict
+from bitnet_core.text import describe, head, mark, render_table
+
+_PLAIN_PROGRESS_SECONDS = 10.0
+_PLAIN_WIDTH = 120
+_INDENT = "  "
+
+
+class Console:
+    """Renders the events of one or more runs to a stream."""
+
+    def __init__(self, stream: TextIO | None = None, *, as_json: bool = False) -> None:
+        self._stream = stream or sys.stdout
+        self._json = as_json
+        self._live = self._stream.isatty() and not as_json
+        self._open_line = False
+        self._last_progress = 0.0
+
+    def event(self, run_id: str, event: Event) -> None:
+        if self._json:
+            self._stream.write(json.dumps(to_dict(event) | {"run": run_id}, ensure_ascii=False) + "\n")
+            self._stream.flush()
+            return
+        text = render(event, shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns)
+        if event.kind == "progress":
+            self._progress(text)
+        elif text:
+            self.line(text)
+
+    def line(self, text: str) -> None:
+        """Write a line of its own, in place of the progress line if there is one."""
+        if self._open_line:
+            self._stream.write("\r\x1b[K")
+            self._open_line = False
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _progress(self, text: str) -> None:
+        now = time.monotonic()
+        if self._live:
+            # A line that wraps could not be redrawn.
+            text = head(text, shutil.get_terminal_size().columns - 1)
+            self._stream.write(f"\r\x1b[K{text}")
+            self._stream.flush()
+            self._open_line = True
+        elif now - self._last_progress >= _PLAIN_PROGRESS_SECONDS:
+            self._last_progress = now
+            self.line(text)
+
+
+def render(event: Event, cells: int | None = None) -> str:
+    """One event as text; empty for one that says nothing to people. `cells` is the terminal's width."""
+    if isinstance(event, Table):
+        return render_table(event.name, event.columns, event.rows, cells)
+    text = describe(event)
+    if not text:
+        return ""
+    first, *others = text.split("\n")
+    return "\n".join([f"{mark(event)} {first}", *(_INDENT + other for other in others)])

@@ -1,0 +1,119 @@
+"""The table of stages: order, what each needs, what it leaves and which settings change its result. Light."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitnet_core import files
+from bitnet_core.settings.registry import REGISTRY, in_sections
+from bitnet_core.settings.resolved import Settings
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`outputs` are glob patterns under the experiment's folders, as (folder attribute, pattern)."""
+
+    name: str
+    title: str
+    about: str
+    needs: tuple[str, ...]
+    outputs: tuple[tuple[str, str], ...]
+    settings: tuple[str, ...]
+    uses_teacher: bool = False
+
+
+_NO_EFFECT = {
+    "LOG_INTERVAL",
+    "CHECKPOINT_INTERVAL",
+    "NUM_WORKERS",
+    "KD_CONCURRENCY",
+    "KD_PRICES_FILE",
+    "SAVE_SAMPLE_GENERATIONS",
+}
+
+
+def _settings(*sections: str, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
+    return tuple(name for name in (*in_sections(*sections), *extra) if name not in _NO_EFFECT)
+
+
+_TEACHER = tuple(n for n in _settings("Chat provider", "Teacher") if not n.startswith("TEACHER_BASELINE"))
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "teacher",
+            "Teacher baseline",
+            "Greedy answers of the teacher: text, tokens/s, latency, memory.",
+            needs=(),
+            outputs=(("reports", "teacher_baseline.json"),),
+            settings=_settings("Chat provider", "Teacher"),
+            uses_teacher=True,
+        ),
+        Stage(
+            "collect",
+            "Collect traces",
+            "Samples the teacher with top-k logprobs and keeps them as Parquet.",
+            needs=(),
+            outputs=(("data", "kd_shard_*.parquet"),),
+            settings=(*_TEACHER, *_settings("Collection", extra=("SEED", "TOKENIZER_NAME", "TEMPLATE"))),
+            uses_teacher=True,
+        ),
+        Stage(
+            "train",
+            "Train the student",
+            "Distils the traces into a ternary student, with the A8→A4 flip.",
+            needs=("collect",),
+            outputs=(("checkpoints", "mini_bitnet_step_*.pt"),),
+            settings=_settings("Student", "Data", "Optimiser", "Flip", "Loss", "Device", "Run"),
+        ),
+        Stage(
+            "eval",
+            "Evaluate",
+            "Quality on held-out traces, tokens/s, memory, QEI.",
+            needs=("teacher", "train"),
+            outputs=(("reports", "mini_evaluation_report.json"),),
+            settings=_settings("Evaluation", extra=("TEACHER_MEMORY_GB", "SEED")),
+        ),
+        Stage(
+            "dryrun",
+            "7B dry run",
+            "One forward pass of a 7B student at A8 and at A4, with its peak memory.",
+            needs=(),
+            outputs=(("reports", "dryrun_7b_memory.json"),),
+            settings=_settings("Dry run", extra=("SEED", "DEVICE_TYPE", "FORCE_CPU")),
+        ),
+    )
+}
+
+PIPELINE = Stage(
+    "pipeline",
+    "Whole pipeline",
+    "All five stages in order; what is done and unchanged is skipped.",
+    needs=(),
+    outputs=(("reports", "pipeline_summary.json"),),
+    settings=(),
+    uses_teacher=True,
+)
+
+
+def stage(name: str) -> Stage:
+    return PIPELINE if name == PIPELINE.name else STAGES[name]
+
+
+def _with_content(name: str, value: Any) -> Any:
+    """A file of prompts decides by what it holds, not by where it lies."""
+    if REGISTRY[name].kind == "path" and value and Path(value).is_file():
+        return [value, files.sha256_file(Path(value))]
+    return value
+
+
+def fingerprint(name: str, settings: Settings, upstream: Mapping[str, str | None]) -> str:
+    """Hash of what decides a stage's result: its settings and the runs that made what it reads."""
+    record = settings.to_record()
+    chosen = {key: _with_content(key, record.get(key)) for key in stage(name).settings}
+    text = json.dumps([name, chosen, dict(upstream)], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""What a stage is given: its experiment, settings and secrets, and a reporter that writes into the run's folder."""
+
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bitnet_core import files
+from bitnet_core.runs.events import EventWriter
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.secrets import Redactor
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import LogOptions
+
+
+class StageContext(Reporter):
+    """Passed to every stage's `run`."""
+
+    def __init__(
+        self,
+        stage: str,
+        run_dir: Path,
+        experiment: Experiment,
+        settings: Settings,
+        events: EventWriter,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(events.emit, name=stage, level=LogOptions.of(settings).level.lower())
+        self.stage = stage
+        self.run_id = run_dir.name
+        self.run_dir = run_dir
+        self.experiment = experiment
+        self.settings = settings
+        self.secrets = dict(secrets or {})
+
+    @classmethod
+    def for_tests(
+        cls,
+        root: Path,
+        stage: str = "train",
+        values: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> "StageContext":
+        """A context outside a worker process, on an experiment at `root`."""
+        settings = from_values({"DRIVE_ROOT": str(root), **(values or {})})
+        experiment = Experiment.from_settings(settings)
+        experiment.ensure()
+        run_dir = experiment.logs / f"{stage}-test-{time.monotonic_ns():x}"
+        run_dir.mkdir()
+        secrets = dict(secrets or {})
+        writer = EventWriter(run_dir / "events.jsonl", Redactor(secrets.values()))
+        return cls(stage, run_dir, experiment, settings, writer, secrets)
+
+    @cached_property
+    def redact(self) -> Redactor:
+        """Masks this stage's keys; what is written past `events` and `report` goes through it."""
+        return Redactor(self.secrets.values())
+
+    def secret(self, name: str) -> str | None:
+        return self.secrets.get(name) or None
+
+    def report(self, name: str, payload: dict[str, Any]) -> Path:
+        """Write `reports/<name>` as strict JSON, whole or not at all and without keys, and announce it."""
+        path = self.experiment.reports / name
+        files.write_json(path, self.redact.tree(payload))
+        self.artifact(path, "report")
+        return path

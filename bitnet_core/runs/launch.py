@@ -1,0 +1,131 @@
+"""Launching a stage in a process of its own, and the lock that lets one run of a stage go at a time.
+
+The run is known from the files it leaves (`run_record.py`, `history.py`), so an app that was closed, or another
+one, picks it up where it is. What happens inside the process is `worker.py`'s.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets as random_bytes
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from bitnet_core import process
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
+from bitnet_core.runs.record import START_SECONDS, Run, RunRecord, end
+from bitnet_core.secrets import FD_VARIABLE, child_environment, refuse_in_record, send
+from bitnet_core.settings.resolved import Settings
+
+_BALLAST_BYTES = 64 * 1024
+_DYING_SECONDS = 5.0
+_children: list["subprocess.Popen[bytes]"] = []
+
+
+@contextlib.contextmanager
+def stage_lock(experiment: Experiment, stage: str) -> Iterator[None]:
+    """Hold the stage for this process. The kernel lets go of the lock when its owner dies, however it dies."""
+    path = experiment.logs / f".{stage}.lock"
+    deadline = time.monotonic() + _DYING_SECONDS
+    with path.open("a+") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                # A killed process shows as gone a moment before its last thread is, and with it the lock.
+                if time.monotonic() > deadline or History.read(experiment).active(stage):
+                    raise busy(experiment, stage) from error
+                time.sleep(0.02)
+        yield
+
+
+def busy(experiment: Experiment, stage: str) -> UsageError:
+    running = History.read(experiment).active(stage)
+    name = running.id if running else stage
+    return UsageError(
+        f"{stage} is already running in {experiment.root}; "
+        f"watch it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
+    )
+
+
+def launch(
+    settings: Settings, stage: str, secrets: Mapping[str, str] | None = None, argv: list[str] | None = None
+) -> Run:
+    """Start a stage in a session of its own; return once its process has taken over or has failed to.
+
+    It outlives this process, a closed terminal and a dropped connection. Secrets go through an inherited pipe.
+    """
+    refuse_in_record(settings.values(), argv or sys.argv, (secrets or {}).values())
+    experiment = Experiment.from_settings(settings)
+    experiment.ensure()
+    try:
+        with stage_lock(experiment, stage):
+            pass
+        run = _prepare(experiment, stage, argv or sys.argv)
+    except OSError as error:
+        raise BitnetError(
+            f"{stage} can't start: {experiment.logs} can't be written ({error.strerror}); "
+            "free space or give another place."
+        ) from error
+    read_end, write_end = os.pipe()
+    try:
+        with run.output_path.open("ab") as output:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "bitnet_core.stages", str(run.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=(read_end,),
+                env=process.PATIENT_THREADS
+                | child_environment(settings.values(), (secrets or {}).values())
+                | {
+                    FD_VARIABLE: str(read_end),
+                    "PYTHONUNBUFFERED": "1",
+                },
+            )
+    finally:
+        os.close(read_end)
+    send(write_end, secrets or {})
+    _children.append(child)
+    deadline = time.monotonic() + START_SECONDS
+    while run.record().state == "starting" and time.monotonic() < deadline:
+        if child.poll() is not None and run.record().state == "starting":
+            end(run, "failed", child.returncode or 1, f"{stage} did not start; {run.output_path} says why.")
+        time.sleep(0.02)
+    _reap()
+    return run
+
+
+def _reap() -> None:
+    """Collect children that ended, so that none stays behind as a zombie while this process lives."""
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
+def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
+    now = datetime.now(UTC)
+    run = Run(experiment.logs / f"{stage}-{now:%Y%m%dT%H%M%SZ}-{random_bytes.token_hex(2)}")
+    run.path.mkdir()
+    # Given back when the run ends, so that the end can be written down even on a disk that is full.
+    (run.path / ".ballast").write_bytes(os.urandom(_BALLAST_BYTES))
+    record = RunRecord(
+        id=run.id,
+        stage=stage,
+        state="starting",
+        settings=experiment.settings.to_record(),
+        origins=experiment.settings.origins(),
+        argv=argv,
+        created=now.timestamp(),
+        host=socket.gethostname(),
+        boot_id=process.boot_id(),
+        fingerprint=History.read(experiment).fingerprint(stage),
+    )
+    run.write(record)
+    return run

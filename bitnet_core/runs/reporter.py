@@ -1,0 +1,88 @@
+"""How work says what it does: events, and a question whether to stop. A stage's context is one; so is a notebook.
+
+Never prints. What calls it needs no run folder, and does not know whether there is one.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitnet_core import files
+from bitnet_core.errors import Stopped
+from bitnet_core.runs.events import Alert, Artifact, Event, Log, Progress, Table
+
+_PROGRESS_SECONDS = 0.25
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass
+class _Pace:
+    """Since when the work with one label goes on, and when it was last reported."""
+
+    label: str
+    started: float
+    first: float
+    reported: float = 0.0
+
+
+class Reporter:
+    """Hands events to `on_event`. Safe to use from threads."""
+
+    def __init__(
+        self, on_event: Callable[[Event], object] = lambda _: None, *, name: str = "the work", level: str = "info"
+    ) -> None:
+        """`name` says in messages what was stopped; messages below `level` are dropped."""
+        self._on_event = on_event
+        self._name = name
+        self._level = _LEVELS.index(level)
+        self._stop = threading.Event()
+        self._pace: _Pace | None = None
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def request_stop(self) -> None:
+        """Ask the work to stop; it does so where it next calls `check_stop`."""
+        self._stop.set()
+
+    def check_stop(self) -> None:
+        """Raise `Stopped` once a stop was asked for; call it in every loop."""
+        if self.stopping:
+            raise Stopped(f"{self._name} was stopped; what it had made is kept, and starting it again resumes.")
+
+    def emit(self, event: Event) -> None:
+        self._on_event(event)
+
+    def log(self, message: str, level: str = "info") -> None:
+        if _LEVELS.index(level) >= self._level:
+            self.emit(Log(level=level, message=message))
+
+    def alert(self, severity: str, code: str, message: str, advice: str = "") -> None:
+        self.emit(Alert(severity=severity, code=code, message=message, advice=advice))
+
+    def table(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        self.emit(Table(name=name, columns=columns, rows=rows))
+
+    def artifact(self, path: Path, role: str) -> None:
+        """Announce a file that is on disk, whole."""
+        size, digest = path.stat().st_size, files.sha256_file(path)
+        self.emit(Artifact(path=str(path), bytes=size, sha256=digest, role=role))
+
+    def progress(self, done: float, total: float | None, unit: str, label: str = "") -> None:
+        """Report progress; the rate is measured from the first call with this label on."""
+        now = time.monotonic()
+        if self._pace is None or self._pace.label != label:
+            self._pace = _Pace(label, now, done)
+        pace = self._pace
+        finished = total is not None and done >= total
+        if now - pace.reported < _PROGRESS_SECONDS and not finished:
+            return
+        pace.reported = now
+        spent = now - pace.started
+        rate = (done - pace.first) / spent if spent > 0 and done > pace.first else None
+        eta = (total - done) / rate if rate and total is not None else None
+        self.emit(Progress(done=done, total=total, unit=unit, rate=rate, eta_s=eta, label=label))

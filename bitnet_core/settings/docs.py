@@ -1,0 +1,58 @@
+"""What is generated from the registry of settings: `.env.example` and docs/settings.md."""
+
+from pathlib import Path
+
+from bitnet_core.settings.registry import REGISTRY
+
+
+def env_example() -> str:
+    """The text of `.env.example`: every name with its default, help, bounds and unit, by section."""
+    out = [
+        "# Every setting of bitnet-tui, with its default. Copy to .env and keep what you change.",
+        "# Empty = unset.",
+    ]
+    section = ""
+    for setting in REGISTRY.values():
+        if setting.section != section:
+            section = setting.section
+            out += ["", f"# --- {section} ---"]
+        notes = [setting.help]
+        if setting.kind != "text" or setting.choices:
+            notes.append(f"({setting.allowed()}{', ' + setting.unit if setting.unit else ''})")
+        out += [f"# {' '.join(notes)}", f"{setting.name}={setting.default}"]
+    return "\n".join(out) + "\n"
+
+
+_INTRO = """# Settings
+
+Generated from `bitnet_core/settings/registry.py` by `make docs`; change it there.
+
+A value comes from the strongest of: the command line (`--set KD_TAU=1.1`, `make train KD_TAU=1.1`), the process
+environment, the experiment's `.env`, `.env` in the working folder, the default. Empty means unset. `${NAME}` and
+`${NAME:-default}` expand. A relative path in a `.env` is relative to that file. `bitnet config` shows every value and
+where it came from; `bitnet config --check` reports every problem at once.
+"""
+
+
+def settings_page() -> str:
+    """The text of docs/settings.md: a table a section."""
+    out = [_INTRO.strip()]
+    section = ""
+    for setting in REGISTRY.values():
+        if setting.section != section:
+            section = setting.section
+            out += ["", f"## {section}", "", "| name | default | allowed | what it is |", "|---|---|---|---|"]
+        default = f"`{setting.default}`" if setting.default else "(unset)"
+        allowed = "secret" if setting.secret else setting.allowed() + (f", {setting.unit}" if setting.unit else "")
+        out.append(f"| `{setting.name}` | {default} | {allowed} | {setting.help} |")
+    return "\n".join(out).strip() + "\n"
+
+
+def main() -> None:
+    """Write both files into the working folder (`make docs`); a test fails when they differ from the registry."""
+    Path(".env.example").write_text(env_example(), encoding="utf-8")
+    Path("docs/settings.md").write_text(settings_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

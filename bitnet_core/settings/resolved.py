@@ -1,0 +1,111 @@
+"""The settings once they are resolved: immutable values with their origins, and the problems on the way."""
+
+import builtins
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from bitnet_core.errors import UsageError
+from bitnet_core.settings.parse import Value
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An `error` stops the command; a `warning` is shown and work goes on."""
+
+    severity: Literal["error", "warning"]
+    message: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Resolved values by name, without secrets. The accessors are typed: a wrong one is a bug and says so."""
+
+    _values: Mapping[str, Value]
+    _origins: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], origins: Mapping[str, str]) -> "Settings":
+        """Back from a run record; names that this version does not know are passed over."""
+        known = {name: value for name, value in record.items() if name in REGISTRY}
+        paths = {n: Path(v) for n, v in known.items() if REGISTRY[n].kind == "path" and v is not None}
+        missing = {name: None for name in REGISTRY if name not in known and name not in SECRET_NAMES}
+        return cls(missing | known | paths, dict(origins))
+
+    def to_record(self) -> dict[str, Any]:
+        return {name: str(v) if isinstance(v, Path) else v for name, v in self._values.items()}
+
+    def value(self, name: str) -> Value:
+        """The value of one setting; `settings.values` has it typed."""
+        return self._values[name]
+
+    def values(self) -> dict[str, Value]:
+        return dict(self._values)
+
+    def origin(self, name: str) -> str:
+        return self._origins.get(name, "default")
+
+    def origins(self) -> dict[str, str]:
+        return dict(self._origins)
+
+    def maybe_int(self, name: str) -> builtins.int | None:
+        return self._typed(name, int)
+
+    def maybe_float(self, name: str) -> builtins.float | None:
+        return self._typed(name, float)
+
+    def maybe_path(self, name: str) -> Path | None:
+        return self._typed(name, Path)
+
+    def int(self, name: str) -> builtins.int:
+        return self._present(name, self._typed(name, int))
+
+    def float(self, name: str) -> builtins.float:
+        return self._present(name, self._typed(name, float))
+
+    def bool(self, name: str) -> builtins.bool:
+        return self._present(name, self._typed(name, bool))
+
+    def path(self, name: str) -> Path:
+        return self._present(name, self._typed(name, Path))
+
+    def text(self, name: str) -> str:
+        return self._typed(name, str) or ""
+
+    def _typed(self, name: str, kind: type[_T]) -> _T | None:
+        value = self._values[name]
+        if value is None or isinstance(value, kind):
+            return value
+        raise TypeError(f"{name} is {type(value).__name__}, read as {kind.__name__}")
+
+    def _present(self, name: str, value: _T | None) -> _T:
+        if value is None:
+            raise UsageError(f"{name} is not set; give it with --set {name}=… or in .env.")
+        return value
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What `resolve` found. `secrets` came from the environment or a `.env`, with their origins.
+
+    `env_files` are the `.env` files that were read, the strongest first.
+    """
+
+    settings: Settings
+    secrets: Mapping[str, str] = field(repr=False)
+    secret_origins: Mapping[str, str]
+    problems: tuple[Problem, ...]
+    env_files: tuple[Path, ...] = ()
+    secret_values: frozenset[str] = field(default=frozenset(), repr=False)
+    """Every secret that any layer holds, the ones that a stronger layer overrides included."""
+
+    def checked(self) -> Settings:
+        """The settings, or one `UsageError` that names every error, a line each."""
+        errors = [problem.message for problem in self.problems if problem.severity == "error"]
+        if errors:
+            raise UsageError("\n".join(errors))
+        return self.settings

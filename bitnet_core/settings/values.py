@@ -1,0 +1,290 @@
+"""Settings as typed groups: what a stage reads is a field, so that a typo is a type error.
+
+`TrainOptions.of(settings)` fills a group; `TrainOptions(total_steps=200)` makes one by hand, with the registry's
+defaults for the rest. What each setting means and allows is in `registry.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from bitnet_core.settings.group import Group, nested, setting, several
+from bitnet_core.settings.registry import PROVIDERS, REGISTRY
+
+DType = Literal["bf16", "fp16", "fp32"]
+FlipPolicy = Literal["hard", "ramp"]
+RateShape = Literal["cosine", "two_stage"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Group):
+    """How an answer is sampled. Temperature 0 is greedy; `top_p` 1 keeps the whole distribution."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+def _sampling(temperature: str, top_p: str, max_tokens: str) -> Any:
+    names = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
+    return several(names, lambda values: Sampling(**values))
+
+
+def _by_provider(suffix: str) -> Any:
+    """What is set of `OPENAI_<suffix>`, `GROQ_<suffix>`, … by the provider's name."""
+    names = {provider: f"{provider.upper()}_{suffix}" for provider in PROVIDERS}
+    known = {provider: name for provider, name in names.items() if name in REGISTRY}
+    return several(known, lambda values: {provider: value for provider, value in values.items() if value})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceOptions(Group):
+    """The workspace, and the folders of one experiment."""
+
+    home: Path = setting("BITNET_HOME")
+    root: Path = setting("DRIVE_ROOT")
+    checkpoints: Path = setting("CHECKPOINTS_DIR")
+    data: Path = setting("DATA_DIR")
+    reports: Path = setting("REPORTS_DIR")
+    logs: Path = setting("LOGS_DIR")
+    create: bool = setting("AUTO_CREATE_DIRS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyOptions(Group):
+    """Where API keys may be kept."""
+
+    keyring: str = setting("BITNET_KEYRING")
+    vault: Path | None = setting("BITNET_VAULT")
+    passphrase_file: Path | None = setting("BITNET_VAULT_PASSPHRASE_FILE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogOptions(Group):
+    """What a run keeps of its messages."""
+
+    level: str = setting("LOG_LEVEL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions(Group):
+    """Where and in which type to compute. Masters are fp32 everywhere; `dtype` is autocast's."""
+
+    device: str = setting("DEVICE_TYPE")
+    force_cpu: bool = setting("FORCE_CPU")
+    dtype: DType = setting("TORCH_DTYPE")
+    autocast: bool = setting("USE_AMP")
+    compiled: bool = setting("TORCH_COMPILE")
+    flash_attention: bool = setting("ENABLE_FLASH_ATTN")
+    deterministic: bool = setting("DETERMINISTIC")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherOptions(Group):
+    """Which teacher answers. `models` and `addresses` are those set for each provider, by its name."""
+
+    chat_provider: str = setting("PROVIDER")
+    provider: str = setting("TEACHER_PROVIDER")
+    model: str = setting("TEACHER_MODEL")
+    base_url: str = setting("TEACHER_BASE_URL")
+    context: int = setting("TEACHER_CTX_LEN")
+    dtype: DType = setting("TORCH_DTYPE")
+    prices_file: Path | None = setting("KD_PRICES_FILE")
+    models: Mapping[str, str] = _by_provider("MODEL")
+    addresses: Mapping[str, str] = _by_provider("BASE_URL")
+
+    @property
+    def chosen(self) -> str:
+        """The teacher's provider: its own, or that of chat."""
+        return self.provider or self.chat_provider
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineOptions(Group):
+    """The teacher's greedy baseline."""
+
+    sampling: Sampling = _sampling(
+        "TEACHER_BASELINE_TEMPERATURE", "TEACHER_BASELINE_TOP_P", "TEACHER_BASELINE_MAX_TOKENS"
+    )
+    max_prompts: int = setting("TEACHER_BASELINE_MAX_PROMPTS")
+    prompts_file: Path | None = setting("TEACHER_BASELINE_PROMPTS_FILE")
+    memory_gb: float | None = setting("TEACHER_MEMORY_GB")
+    prices_file: Path | None = setting("KD_PRICES_FILE")
+    seed: int = setting("SEED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitOptions(Group):
+    """What collecting may use in all; None = no limit."""
+
+    tokens: int | None = setting("KD_MAX_TOKENS_TOTAL")
+    requests: int | None = setting("KD_MAX_REQUESTS")
+    usd: float | None = setting("KD_MAX_USD")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerOptions(Group):
+    """The student's tokenizer; an empty `name` is the embedded teacher's, an empty `template` the tokenizer's own."""
+
+    name: str = setting("TOKENIZER_NAME")
+    template: str = setting("TEMPLATE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectOptions(Group):
+    """What is collected, and how."""
+
+    sampling: Sampling = _sampling("KD_TEACHER_TEMPERATURE", "KD_TEACHER_TOP_P", "KD_MAX_TOKENS_PER_PROMPT")
+    top_logprobs: int = setting("TEACHER_TOP_LOGPROBS")
+    answers: int = setting("KD_NUM_PROMPTS")
+    prompts_file: Path | None = setting("KD_PROMPTS_FILE")
+    concurrency: int | None = setting("KD_CONCURRENCY")
+    max_attempts: int = setting("KD_MAX_ATTEMPTS")
+    shard_sequences: int = setting("KD_SHARD_SEQUENCES")
+    limits: LimitOptions = nested(LimitOptions)
+    prices_file: Path | None = setting("KD_PRICES_FILE")
+    tokenizer: TokenizerOptions = nested(TokenizerOptions)
+    seed: int = setting("SEED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentOptions(Group):
+    """The student's shape: a preset, and what is set instead of its sizes."""
+
+    preset: str = setting("MINI_PRESET")
+    hidden_size: int | None = setting("MINI_DIM")
+    layers: int | None = setting("MINI_LAYERS")
+    heads: int | None = setting("MINI_HEADS")
+    head_dim: int | None = setting("MINI_HEAD_DIM")
+    profile: str = setting("STUDENT_PROFILE")
+    hadamard: bool = setting("STUDENT_HADAMARD")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Group):
+    """Which traces are read, and how much of each. An empty `path` is the experiment's data folder."""
+
+    path: Path | None = setting("KD_DATA_PATH")
+    top_k: int = setting("MAX_TOPK")
+    max_seq_len: int = setting("MAX_SEQ_LEN")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateOptions(Group):
+    """The learning rate's course: up to `peak`, then down to `floor` over `steps` (None = all steps)."""
+
+    peak: float = setting("LR")
+    floor: float = setting("SCHEDULER_ETA_MIN")
+    steps: int | None = setting("SCHEDULER_TMAX")
+    shape: RateShape = setting("LR_SCHEDULE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipOptions(Group):
+    """When activations go from 8 to 4 bits, as shares of the token budget."""
+
+    budget_tokens: int = setting("BUDGET_TOKENS")
+    fraction: float = setting("FLIP_FRACTION")
+    policy: FlipPolicy = setting("FLIP_POLICY")
+    ramp_fraction: float = setting("FLIP_RAMP_FRACTION")
+
+    @property
+    def threshold(self) -> int:
+        """Seen tokens at which the flip begins: ⌊fraction · budget⌋."""
+        return self._tokens(Decimal(repr(self.fraction)))
+
+    @property
+    def completed_at(self) -> int:
+        """Seen tokens from which every layer is at 4 bits; never past the budget, whose end is one student."""
+        if self.policy == "hard":
+            return self.threshold
+        return self._tokens(min(Decimal(1), Decimal(repr(self.fraction)) + Decimal(repr(self.ramp_fraction))))
+
+    def _tokens(self, share: Decimal) -> int:
+        # In decimals, as the user wrote it: 0.29 · 100 is 28.999… in binary.
+        return int((share * self.budget_tokens).to_integral_value(rounding=ROUND_FLOOR))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights(Group):
+    """The temperature τ of the distillation loss, and the weight of each part of the total."""
+
+    tau: float = setting("KD_TAU")
+    kd: float = setting("KD_WEIGHT")
+    ce: float = setting("KD_CE_WEIGHT")
+    format: float = setting("FORMAT_LOSS_WEIGHT")
+
+    def __post_init__(self) -> None:
+        if not self.tau > 0:
+            raise ValueError(f"tau is {self.tau}; it must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Group):
+    """What decides a training. It ends after `total_steps` steps or `flip.budget_tokens` seen, whichever is first."""
+
+    total_steps: int = setting("TOTAL_STEPS")
+    batch_size: int = setting("TRAIN_BATCH_SIZE")
+    accumulate: int = setting("GRAD_ACCUM_STEPS")
+    max_seq_len: int = setting("MAX_SEQ_LEN")
+    pack: bool = setting("PACK_SEQUENCES")
+    rate: RateOptions = nested(RateOptions)
+    beta1: float = setting("ADAM_BETA1")
+    beta2: float = setting("ADAM_BETA2")
+    eps: float = setting("ADAM_EPS")
+    weight_decay: float = setting("WEIGHT_DECAY")
+    clip_norm: float = setting("GRAD_CLIP_NORM")
+    flip: FlipOptions = nested(FlipOptions)
+    loss: LossWeights = nested(LossWeights)
+    quantize: bool = setting("STUDENT_QUANTIZE")
+    compiled: bool = setting("TORCH_COMPILE")
+    log_interval: int = setting("LOG_INTERVAL")
+    checkpoint_interval: int = setting("CHECKPOINT_INTERVAL")
+    workers: int = setting("NUM_WORKERS")
+    seed: int = setting("SEED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions(Group):
+    """What the evaluation asks and reports. A given quality or memory takes the place of the measured one."""
+
+    sampling: Sampling = _sampling("EVAL_TEMPERATURE", "EVAL_TOP_P", "EVAL_MAX_NEW_TOKENS")
+    max_prompts: int = setting("EVAL_MAX_PROMPTS")
+    prompts_file: Path | None = setting("EVAL_PROMPTS_FILE")
+    keep_samples: bool = setting("SAVE_SAMPLE_GENERATIONS")
+    student_quality: float | None = setting("EVAL_STUDENT_QUALITY")
+    teacher_quality: float | None = setting("EVAL_TEACHER_QUALITY")
+    teacher_memory_gb: float | None = setting("TEACHER_MEMORY_GB")
+    seed: int = setting("SEED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRunOptions(Group):
+    """The shape of the dry run's student, and what it may take of this machine."""
+
+    hidden_size: int = setting("DRYRUN_DIM")
+    layers: int = setting("DRYRUN_LAYERS")
+    heads: int = setting("DRYRUN_HEADS")
+    head_dim: int = setting("DRYRUN_HEAD_DIM")
+    seq_len: int = setting("DRYRUN_SEQ_LEN")
+    batch_size: int = setting("DRYRUN_BATCH_SIZE")
+    first_bits: int = setting("DRYRUN_ACT_BITS_START")
+    second_bits: int = setting("DRYRUN_ACT_BITS_AFTER")
+    may_drop_layers: bool = setting("DRYRUN_ALLOW_DOWNGRADE")
+    force_cpu: bool = setting("DRYRUN_FORCE_CPU")
+    memory_share: float = setting("DRYRUN_MAX_ALLOC_FRAC")
+    seed: int = setting("SEED")
+
+
+GROUPS: tuple[type[Group], ...] = (
+    *(PlaceOptions, KeyOptions, LogOptions, DeviceOptions, TeacherOptions, BaselineOptions, CollectOptions),
+    *(StudentOptions, DataOptions, TrainOptions, EvalOptions, DryRunOptions),
+)
+
+
+def settings_in_use() -> frozenset[str]:
+    """The settings that something reads: those of a group, and those that a library reads from the environment."""
+    read = frozenset[str]().union(*(group.setting_names() for group in GROUPS))
+    return read | {name for name, one in REGISTRY.items() if one.exported or one.secret}

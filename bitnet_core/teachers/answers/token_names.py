@@ -1,0 +1,87 @@
+"""How servers spell tokens: which spellings are no text, and how another alphabet is read as bytes. Pure.
+
+Tokens that end a text or a turn, or pad one, have names in every vocabulary, and many servers tell the name where
+they mean the token: ChatML and Qwen `<|im_end|>`, Llama 3 `<|eot_id|>`, GPT-2 `<|endoftext|>`, Llama 2 and Mistral
+`</s>` and `[/INST]`, Gemma `<end_of_turn>` and `<unused7>`, DeepSeek `<｜end▁of▁sentence｜>`, T5 `<extra_id_0>`, BERT
+`[SEP]` (each from the model's tokenizer_config.json). The list is closed: `<div>` is a word of HTML.
+"""
+
+import re
+import weakref
+
+import numpy as np
+import numpy.typing as npt
+
+from bitnet_core.tokenizer.byte_alphabet import BYTE_OF_CHARACTER
+from bitnet_core.tokenizer.steps import TokenTable
+
+_SPECIAL = re.compile(
+    r"<\|[^\s<>|]{1,48}\|>|<｜[^\s<>｜]{1,48}｜>"
+    r"|</?s>|<(?:pad|unk|bos|eos|eod|eop|eot|sep|cls|mask|end_of_text|end_of_utterance|(?:start|end)_of_turn)>"
+    r"|<(?:unused|extra_id_|SPECIAL_)\d{1,5}>"
+    r"|\[(?:PAD|UNK|BOS|EOS|SEP|CLS|MASK|/?INST|/?SYSTEM_PROMPT)\]"
+)
+_LOST = "\ufffd".encode()
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+
+TEXT, SPECIAL, HALF, EMPTY = range(4)
+"""Text; the name of a token that is none; half a character whose bytes are lost; nothing, and no id to know it by."""
+
+_kinds: weakref.WeakKeyDictionary[TokenTable, npt.NDArray[np.int8]] = weakref.WeakKeyDictionary()
+
+
+def kinds(table: TokenTable) -> npt.NDArray[np.int8]:
+    """What each number of the table is; one more at the end, so that -1 (no token) is text.
+
+    It depends on the token alone, never on what else was read: a shard depends on its answers alone.
+    """
+    known = _kinds.get(table)
+    if known is None:
+        known = np.zeros(1, np.int8)
+    wanted = len(table)
+    if len(known) <= wanted:
+        fresh = [_kind(table.ids[number], table.spellings[number]) for number in range(len(known) - 1, wanted)]
+        known = np.concatenate([known[:-1], np.array([*fresh, TEXT], np.int8)])
+        _kinds[table] = known
+    return known
+
+
+def _kind(index: int, data: bytes) -> int:
+    if not data:
+        return EMPTY if index < 0 else TEXT
+    if _LOST in data:
+        return HALF
+    return SPECIAL if is_special(data.decode("utf-8", errors="replace")) else TEXT
+
+
+def is_special(token: str) -> bool:
+    """Whether this is the name of an end, a turn or a pad."""
+    return _SPECIAL.fullmatch(token) is not None
+
+
+def looks_special(token: str) -> bool:
+    """Whether it might be, of a vocabulary that is not known; for a token that the text proves to be none of it."""
+    return len(token) > 2 and (token[0], token[-1]) in (("<", ">"), ("[", "]"))
+
+
+def text_bytes(token: str) -> bytes:
+    """The bytes of a token that comes as text alone; half a surrogate pair is half a character."""
+    return token.encode("utf-16-le", errors="surrogatepass").decode("utf-16-le", errors="replace").encode()
+
+
+def raw_spelling(token: str) -> bytes | None:
+    """Bytes of a byte-level BPE token in its own alphabet (`Ġthe`); None where it is not of it."""
+    if is_special(token):
+        return token.encode()
+    try:
+        return bytes(BYTE_OF_CHARACTER[character] for character in token)
+    except KeyError:
+        return None
+
+
+def piece_spelling(token: str) -> bytes | None:
+    """Bytes of a SentencePiece piece (`▁the`, `<0xE2>`)."""
+    if is_special(token):
+        return token.encode()
+    byte = _BYTE_TOKEN.fullmatch(token)
+    return bytes([int(byte[1], 16)]) if byte else text_bytes(token.replace("▁", " "))

@@ -1,0 +1,62 @@
+"""The process that serves the embedded teacher: `python -m bitnet_core.teachers.embedded.child`.
+
+It reads its configuration, API key included, as one JSON line from stdin, listens on 127.0.0.1, writes one
+JSON line with its address to stdout, and ends when stdin does: a parent that dies, however, takes it along.
+It must not know settings, stages or experiments.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+import psutil
+
+
+def main() -> int:
+    # llama.cpp logs to stdout too: keep the pipe to the parent to ourselves and send the rest to stderr.
+    with os.fdopen(os.dup(1), "w") as parent:
+        os.dup2(2, 1)
+        config = json.loads(sys.stdin.readline())
+        import xllamacpp  # noqa: F401 - the library is the program, not the model: its pages are not the teacher's
+
+        rss_before = psutil.Process().memory_info().rss
+        server = _serve(config)
+        line = {"address": server.listening_address, "rss_before": rss_before, "pid": os.getpid()}
+        parent.write(json.dumps(line) + "\n")
+    _end_with_stdin()
+    return 0
+
+
+def _serve(config: dict[str, Any]) -> Any:
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = config["gguf"]
+    params.model_alias = {config["model"]}
+    params.api_keys = [config["api_key"]]
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_parallel = config["parallel"]
+    params.n_ctx = config["context"]
+    # One pool for all slots: a long answer may use what the short ones leave.
+    params.kv_unified = True
+    params.cpuparams.n_threads = config["threads"]
+    params.cpuparams_batch.n_threads = config["threads"]
+    params.warmup = False
+    params.ui = False
+    # Prompts are not repeated, so a cache of old ones would only grow the memory that is measured.
+    params.cache_ram_mib = 0
+    params.verbosity = 1
+    return xllamacpp.Server(params)
+
+
+def _end_with_stdin() -> None:
+    """Block until the parent is gone, then leave at once: the server's threads have nothing to save."""
+    while sys.stdin.buffer.read(4096):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

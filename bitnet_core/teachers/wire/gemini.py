@@ -1,0 +1,188 @@
+"""The wire format of Gemini's generateContent. Some of its models give logprobs, with ids and without bytes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bitnet_core.teachers.answers.finish import finish_of
+from bitnet_core.teachers.answers.read import BadReply, ChatResult, count
+from bitnet_core.teachers.answers.tokens import completion_of
+from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
+from bitnet_core.tokenizer.steps import TokenTable
+
+_PAGES = 20
+
+
+class GeminiContent(HttpChat):
+    """POST /models/MODEL:generateContent."""
+
+    @staticmethod
+    def headers(key: str) -> dict[str, str]:
+        return {"x-goog-api-key": key}
+
+    def path(self, *, stream: bool) -> str:
+        model = self.model.removeprefix("models/")
+        return f"/models/{model}:streamGenerateContent?alt=sse" if stream else f"/models/{model}:generateContent"
+
+    def payload(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the path does
+        config: dict[str, Any] = {
+            "temperature": request.temperature,
+            "topP": request.top_p,
+            "maxOutputTokens": request.max_tokens,
+        }
+        if request.seed is not None:
+            config["seed"] = request.seed
+        if request.top_logprobs > 0:
+            config |= {"responseLogprobs": True, "logprobs": request.top_logprobs}
+        if "2.5-flash" in self.model:
+            # It thinks first unless told not to, and its thoughts are billed as output.
+            config["thinkingConfig"] = {"thinkingBudget": 0}
+        roles = {"user": "user", "assistant": "model"}
+        body: dict[str, Any] = {
+            "contents": [
+                {"role": roles[message["role"]], "parts": [{"text": message["content"]}]}
+                for message in request.messages
+                if message["role"] != "system"
+            ],
+            "generationConfig": config,
+        }
+        system = [{"text": message["content"]} for message in request.messages if message["role"] == "system"]
+        if system:
+            body["systemInstruction"] = {"parts": system}
+        return body
+
+    @staticmethod
+    def interpret(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
+        candidate = _candidate(payload)
+        text = _text(candidate)
+        finish_reason = finish_of(candidate.get("finishReason"))
+        if not text:
+            reason = "no_text" if finish_reason in ("", "stop", "length") else "refused"
+            raise BadReply(reason, f"the answer holds no text ({finish_reason})")
+        told = completion_of(_content(candidate.get("logprobsResult")), text, finish_reason, table)
+        usage = payload.get("usageMetadata")
+        usage = usage if isinstance(usage, dict) else {}
+        return ChatResult(
+            text=told.text,
+            steps=told.steps,
+            finish_reason=finish_reason,
+            prompt_tokens=count(usage.get("promptTokenCount"), 0),
+            completion_tokens=count(usage.get("candidatesTokenCount"), len(told.steps or ()))
+            + count(usage.get("thoughtsTokenCount"), 0),
+            text_matches_bytes=told.matches,
+            timings={},
+            model=str(payload.get("modelVersion") or ""),
+            body=body,
+            repairs=told.repairs,
+        )
+
+    @staticmethod
+    def fold() -> Fold:
+        return _Parts()
+
+    async def models(self) -> list[str]:
+        found: list[str] = []
+        page = ""
+        for _ in range(_PAGES):
+            payload = await self._listed(f"/models?pageSize=1000{page}")
+            entries = payload.get("models") if isinstance(payload, dict) else None
+            found += [
+                str(entry.get("name", "")).removeprefix("models/")
+                for entry in (entries if isinstance(entries, list) else [])
+                if isinstance(entry, dict) and "generateContent" in (entry.get("supportedGenerationMethods") or ())
+            ]
+            token = payload.get("nextPageToken") if isinstance(payload, dict) else None
+            if not token:
+                break
+            page = f"&pageToken={token}"
+        return sorted(found)
+
+
+class _Parts(Fold):
+    """Whole GenerateContentResponses, each with the next piece of text and of logprobs."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._finish = ""
+        self._text: list[str] = []
+        self._chosen: list[Any] = []
+        self._tops: list[Any] = []
+
+    def add(self, event: Mapping[str, Any]) -> str:
+        for field in ("usageMetadata", "modelVersion", "promptFeedback"):
+            if event.get(field):
+                self._head[field] = event[field]
+        try:
+            candidate = _candidate(event)
+        except BadReply:
+            self.complete = self.complete or "promptFeedback" in self._head
+            return ""
+        if candidate.get("finishReason"):
+            self._finish = str(candidate["finishReason"])
+            self.complete = True
+        result = candidate.get("logprobsResult")
+        if isinstance(result, dict):
+            self._chosen += _list(result.get("chosenCandidates"))
+            self._tops += _list(result.get("topCandidates"))
+        text = _text(candidate)
+        self._text.append(text)
+        return text
+
+    def payload(self) -> dict[str, Any]:
+        candidate: dict[str, Any] = {
+            "content": {"parts": [{"text": "".join(self._text)}]},
+            "finishReason": self._finish,
+        }
+        if self._chosen:
+            candidate["logprobsResult"] = {"chosenCandidates": self._chosen, "topCandidates": self._tops}
+        return {**self._head, "candidates": [candidate]}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _candidate(payload: Any) -> Mapping[str, Any]:
+    candidates = payload.get("candidates") if isinstance(payload, dict) else None
+    if isinstance(candidates, list) and candidates and isinstance(candidates[0], dict):
+        return candidates[0]
+    feedback = payload.get("promptFeedback") if isinstance(payload, dict) else None
+    if isinstance(feedback, dict) and feedback.get("blockReason"):
+        raise BadReply("refused", f"the prompt was blocked ({feedback['blockReason']})")
+    raise BadReply("no_choice", "the answer holds no candidate")
+
+
+def _text(candidate: Mapping[str, Any]) -> str:
+    content = candidate.get("content")
+    parts = content.get("parts") if isinstance(content, dict) else None
+    return "".join(
+        str(part.get("text", ""))
+        for part in (parts if isinstance(parts, list) else [])
+        if isinstance(part, dict) and not part.get("thought")
+    )
+
+
+def _content(result: Any) -> list[Any] | None:
+    """Its logprobs as OpenAI writes them."""
+    chosen = result.get("chosenCandidates") if isinstance(result, dict) else None
+    if not isinstance(chosen, list) or not chosen:
+        return None
+    tops = result.get("topCandidates")
+    tops = tops if isinstance(tops, list) else []
+    if len(tops) != len(chosen):
+        raise BadReply("malformed_logprobs", "there are other numbers of chosen tokens and of lists of candidates")
+    return [
+        _entry(one) | {"top_logprobs": [_entry(other) for other in (top or {}).get("candidates") or []]}
+        if isinstance(one, dict) and isinstance(top, dict)
+        else None
+        for one, top in zip(chosen, tops, strict=True)
+    ]
+
+
+def _entry(candidate: Any) -> dict[str, Any]:
+    if not isinstance(candidate, dict):
+        raise BadReply("malformed_logprobs", "a candidate is no object")
+    return {
+        "token": candidate.get("token"),
+        "id": candidate.get("tokenId", -1),
+        "logprob": candidate.get("logProbability"),
+    }

@@ -1,0 +1,130 @@
+"""The wire format of OpenAI's chat completions, which most servers speak, and the dialects of those that differ."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from bitnet_core.teachers.answers import quick as quick_reply
+from bitnet_core.teachers.answers.read import ChatResult, parse_chat
+from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
+from bitnet_core.tokenizer.steps import TokenTable
+
+_REASONING = re.compile(r"(?:gpt-5(?!.*chat)|o\d)")
+"""litellm's and the AI SDK's tables of 2026: gpt-5-chat is no reasoning model."""
+
+
+class OpenAIChat(HttpChat):
+    """POST /chat/completions."""
+
+    @staticmethod
+    def headers(key: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {key}"}
+
+    def path(self, *, stream: bool) -> str:  # noqa: ARG002 - the body says it
+        return "/chat/completions"
+
+    def payload(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
+        name = self.provider.name
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [dict(message) for message in request.messages],
+            self.provider.limit_field: request.max_tokens,
+            "stream": stream,
+        }
+        if request.top_logprobs > 0 or not self._reasons():
+            body |= {"temperature": request.temperature, "top_p": request.top_p}
+        if stream and self.provider.usage_in_stream:
+            body["stream_options"] = {"include_usage": True}
+        if request.seed is not None and self.provider.seeds:
+            body["seed"] = request.seed
+        if name == "deepseek":
+            # It thinks first unless told not to, and thinking ignores the temperature without a word.
+            body["thinking"] = {"type": "disabled"}
+        if name == "openrouter" and (self.upstream or request.top_logprobs > 0):
+            # Else it may route to an upstream that leaves the logprobs out without a word, or, once one has been
+            # probed, to another one.
+            only = {"order": [self.upstream], "allow_fallbacks": False} if self.upstream else {}
+            body["provider"] = {**only, "require_parameters": True}
+        if request.top_logprobs <= 0:
+            return body
+        if self.provider.integer_logprobs:
+            body["logprobs"] = request.top_logprobs
+        else:
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        if self._reasons() and self.model.startswith("gpt-5"):
+            # These models have logprobs, and take a temperature, only when they don't reason.
+            body["reasoning_effort"] = "none"
+        return body
+
+    def _reasons(self) -> bool:
+        """Whether it is one of OpenAI's models that think, and refuse any sampling but their own."""
+        return self.provider.name == "openai" and _REASONING.match(self.model) is not None
+
+    @staticmethod
+    def interpret(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
+        return parse_chat(payload, body, table)
+
+    @classmethod
+    def interpret_body(cls, body: bytes, table: TokenTable) -> ChatResult:
+        return quick_reply.read(body, table)
+
+    @staticmethod
+    def fold() -> Fold:
+        return _Chunks()
+
+    async def models(self) -> list[str]:
+        payload = await self._listed("/models")
+        # Together answers with the bare list.
+        listed = payload.get("data") if isinstance(payload, dict) else payload
+        entries = listed if isinstance(listed, list) else []
+        return sorted(str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id"))
+
+
+class _Chunks(Fold):
+    """`chat.completion.chunk` objects; the last ones bring usage and timings."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._failure: Any = None
+        self._content: list[Any] = []
+        self._finish: str | None = None
+        self._saw_logprobs = False
+
+    def add(self, event: Mapping[str, Any]) -> str:
+        for field in ("model", "provider", "usage", "timings"):
+            if event.get(field):
+                self._head[field] = event[field]
+        choices = event.get("choices")
+        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+        delta = choice.get("delta")
+        text = delta.get("content") if isinstance(delta, dict) else None
+        refusal = delta.get("refusal") if isinstance(delta, dict) else None
+        if isinstance(refusal, str):
+            self._refusal.append(refusal)
+        self._failure = self._failure or choice.get("error")
+        logprobs = choice.get("logprobs")
+        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
+            self._saw_logprobs = True
+            self._content += logprobs["content"]
+        if choice.get("finish_reason"):
+            self._finish = choice["finish_reason"]
+            self.complete = True
+        if isinstance(text, str):
+            self._text.append(text)
+            return text
+        return ""
+
+    def payload(self) -> dict[str, Any]:
+        choice = {
+            "message": {
+                "role": "assistant",
+                "content": "".join(self._text),
+                "refusal": "".join(self._refusal) or None,
+            },
+            "finish_reason": self._finish,
+            "error": self._failure,
+            "logprobs": {"content": self._content} if self._saw_logprobs else None,
+        }
+        return {**self._head, "choices": [choice]}

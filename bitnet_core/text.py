@@ -1,0 +1,384 @@
+"""Text for people, the same on the command line and in the app: numbers, tables, the words for events; and safe text.
+
+Pure. Events are told apart by their `kind`: the structs are a room above.
+"""
+
+import math
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
+from typing import Any
+
+UNKNOWN = "–"
+STATES = {
+    "new": ("·", "new"),
+    "starting": ("◦", "starting"),
+    "running": ("▸", "running"),
+    "done": ("✓", "done"),
+    "succeeded": ("✓", "done"),
+    "outdated": ("↻", "outdated"),
+    "failed": ("✗", "failed"),
+    "cancelled": ("■", "stopped"),
+    "interrupted": ("!", "interrupted"),
+}
+"""A glyph and a word for each state of a stage or run. Narrow in every terminal, told apart without colour."""
+_THOUSANDS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_GAP = "  "
+_NARROWEST = 12
+_SAMPLE_CELLS = 100
+_BYTES = "bytes"
+
+# -- numbers ---------------------------------------------------------------------------------------------
+
+
+def finite(value: object) -> float | None:
+    """The value as a float when it is a finite number; None for everything else (text, bool, NaN, huge)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """`12345` → `12,345`, `0.84312` → `0.8431`, `0.0000841` → `8.410e-5`; a whole number is written whole."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return UNKNOWN
+    if abs(value) < 1e15 and value == int(value):
+        return f"{int(value):,}"
+    return significant(finite(value), digits)
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """`0.8431` → `0.843`, `12.34` → `12.3`, `0.0000841` → `8.41e-5`; trailing zeros stay, so columns are quiet."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if exponent < -3 or exponent > 5:
+        return scientific(value, digits)
+    return f"{value:.{max(0, digits - 1 - exponent)}f}"
+
+
+def scientific(value: float | None, digits: int = 3) -> str:
+    """`0.00110` → `1.10e-3`."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def count(value: float | None) -> str:
+    """`950` → `950`, `87412` → `87.4k`, `1500000` → `1.5M`."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    for unit, letter in _THOUSANDS:
+        if abs(value) >= unit * 0.9995:
+            scaled = value / unit
+            text = f"{scaled:.0f}" if abs(scaled) >= 99.95 else f"{scaled:.1f}"
+            return text.removesuffix(".0") + letter
+    return f"{value:.0f}" if abs(value) >= 99.95 or value == int(value) else f"{value:.1f}"
+
+
+def size(value: float | None) -> str:
+    """Bytes with decimal prefixes: `93 MB`, `1.3 GB`."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    text = count(value)
+    return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{text} B"
+
+
+def percent(part: float | None, whole: float | None) -> str:
+    """`58%`; never 100% before the whole is there."""
+    if part is None or not whole or whole < 0:
+        return UNKNOWN
+    return f"{math.floor(max(0.0, min(1.0, part / whole)) * 100 + 1e-9)}%"
+
+
+def duration(seconds: float | None) -> str:
+    """`48s`, `3m 21s`, `1h 05m`, `2d 3h`."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02d}m" if hours < 48 else f"{hours // 24}d {hours % 24}h"
+
+
+def ago(then: float | None, now: float) -> str:
+    """`just now`, `4 min ago`, `3 h ago`, `6 days ago`."""
+    if then is None:
+        return UNKNOWN
+    seconds = max(0.0, now - then)
+    if seconds < 60:
+        return "just now"
+    if seconds < 3600:
+        return f"{int(seconds // 60)} min ago"
+    if seconds < 48 * 3600:
+        return f"{int(seconds // 3600)} h ago"
+    return f"{int(seconds // 86400)} days ago"
+
+
+# -- cells of a terminal ---------------------------------------------------------------------------------
+
+
+def width(text: str) -> int:
+    """Cells that a text takes: wide East Asian characters take two, combining marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def head(text: str, cells: int) -> str:
+    """The longest beginning that fits."""
+    if width(text) <= cells:
+        return text
+    used = 0
+    for place, char in enumerate(text):
+        used += width(char)
+        if used > cells:
+            return text[:place]
+    return text
+
+
+def crop(text: str, cells: int) -> str:
+    """Cut to so many cells, with an ellipsis where something is missing."""
+    if width(text) <= cells:
+        return text
+    return head(text, cells - 1) + "…" if cells > 0 else ""
+
+
+def wrap(text: str, cells: int) -> list[str]:
+    """Break at spaces, and inside a word only where it is longer than a line. At least one line."""
+    cells = max(2, cells)
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        current = ""
+        for word in paragraph.split(" "):
+            if current and width(current) + 1 + width(word) > cells:
+                lines.append(current)
+                current = word
+            else:
+                current = f"{current} {word}" if current else word
+            while width(current) > cells:
+                first = head(current, cells)
+                lines.append(first)
+                current = current[len(first) :]
+        lines.append(current)
+    return lines
+
+
+def pad(text: str, cells: int, *, right: bool = False) -> str:
+    """Cut or filled with spaces to so many cells; with `right` the text stands at the right end."""
+    text = crop(text, cells)
+    space = " " * (cells - width(text))
+    return space + text if right else text + space
+
+
+# -- text from outside -----------------------------------------------------------------------------------
+
+
+def is_utf8(text: str) -> bool:
+    """Whether it can be written at all: bytes that are not UTF-8 come in as half surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def escaped(text: str) -> str:
+    """The text with what can't be written as escapes, for a sentence about it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def printable(text: str) -> str:
+    """Text from outside, safe to draw: tabs become spaces, other control characters a visible mark."""
+    return "".join(
+        char if char == "\n" or char.isprintable() else "    " if char == "\t" else "·" for char in text.expandtabs(4)
+    )
+
+
+def flat(text: str) -> str:
+    """On one line, safe to draw."""
+    return printable(" ".join(text.split()))
+
+
+# -- tables ----------------------------------------------------------------------------------------------
+
+
+def cell(value: Any, *, as_bytes: bool = False) -> str:
+    """A value as it stands in a table."""
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return size(finite(value)) if as_bytes else number(value)
+    return flat(str(value))
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None) -> list[str]:
+    """Heading, rule and rows, numbers to the right. Within `cells`, wide columns wrap below themselves.
+
+    Numbers of a column named `bytes`, and of a row whose first cell ends in `, bytes`, are written as sizes.
+    """
+    across = max([len(columns), *(len(row) for row in rows)], default=0)
+    heads = [flat(column) for column in columns] + [""] * (across - len(columns))
+    filled = [[*row, *[""] * (across - len(row))] for row in rows]
+    texts = [_row_texts(heads, row) for row in filled]
+    numeric = [_is_numeric([row[place] for row in filled]) for place in range(across)]
+    widths = [max([width(heads[place]), *(width(row[place]) for row in texts)]) for place in range(across)]
+    if cells is not None:
+        widths = _narrowed(widths, numeric, cells - len(_GAP) * (across - 1))
+    lines = [_aligned(heads, widths, numeric), _GAP.join("─" * one for one in widths)]
+    for row in texts:
+        pieces = [wrap(text, one) for text, one in zip(row, widths, strict=True)]
+        for depth in range(max((len(piece) for piece in pieces), default=0)):
+            parts = [piece[depth] if depth < len(piece) else "" for piece in pieces]
+            lines.append(_aligned(parts, widths, numeric))
+    return lines
+
+
+def render_table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None) -> str:
+    """A table with its name above, as the command line prints it."""
+    inner = None if cells is None else cells - len(_GAP)
+    return "\n".join([f"── {name} ──", *(_GAP + line for line in table_lines(columns, rows, inner))])
+
+
+def _row_texts(heads: Sequence[str], row: Sequence[Any]) -> list[str]:
+    first = str(row[0]) if row else ""
+    of_bytes = first.endswith(f", {_BYTES}")
+    texts = [cell(value, as_bytes=of_bytes or heads[place] == _BYTES) for place, value in enumerate(row)]
+    return [texts[0].removesuffix(f", {_BYTES}"), *texts[1:]] if of_bytes else texts
+
+
+def _is_numeric(values: Iterable[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and sum(finite(value) is not None for value in known) * 2 > len(known)
+
+
+def _narrowed(widths: list[int], numeric: list[bool], room: int) -> list[int]:
+    """Take from the widest text columns, then from any, until the table fits or nothing can give."""
+    widths = list(widths)
+    for candidates in ([c for c, number in enumerate(numeric) if not number], list(range(len(widths)))):
+        while sum(widths) > room and candidates:
+            widest = max(candidates, key=lambda column: widths[column])
+            if widths[widest] <= _NARROWEST:
+                break
+            widths[widest] -= 1
+    return widths
+
+
+def _aligned(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    placed = (pad(text, one, right=right) for text, one, right in zip(texts, widths, numeric, strict=True))
+    return _GAP.join(placed).rstrip()
+
+
+# -- events ----------------------------------------------------------------------------------------------
+
+
+def describe(event: Any) -> str:
+    """What an event says, in one or a few lines that are safe to draw; empty for one that says nothing to people."""
+    words = _WORDS.get(event.kind)
+    return printable(words(event)) if words else ""
+
+
+def mark(event: Any) -> str:
+    """One character that stands before an event's line."""
+    if event.kind == "run_finished":
+        return STATES.get(event.state, ("?", ""))[0]
+    if event.kind == "log":
+        return {"warning": "!", "error": "✗"}.get(event.level, " ")
+    return {"run_started": "▸", "flip": "┊", "alert": "!", "sample": "›"}.get(event.kind, " ")
+
+
+def progress_words(done: float, total: float | None, unit: str) -> str:
+    """`37/120 sequences`, `41 MB of 93 MB`, or `37 sequences` when the whole is not known."""
+    if unit == _BYTES:
+        return size(done) + (f" of {size(total)}" if total is not None else "")
+    return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()
+
+
+def _progress(event: Any) -> str:
+    rate = f"{number(event.rate, 3)} {event.unit}/s" if event.rate and event.unit != _BYTES else ""
+    left = f"{duration(event.eta_s)} left" if event.eta_s else ""
+    parts = (event.label, progress_words(event.done, event.total, event.unit), rate, left)
+    return _GAP.join(part for part in parts if part)
+
+
+_METRICS = {
+    **{name: name for name in ("loss", "kl", "ce", "format", "lr", "grad_norm")},
+    "tokens_per_s": "tokens/s",
+    "heldout_loss": "held-out loss",
+    "heldout_agreement": "agreement with the teacher",
+}
+
+
+def _metric(event: Any) -> str:
+    if finite(event.step) is None:
+        return ""  # a rate of something that shows progress already
+    seen = finite(event.seen_tokens)
+    bits, refused = finite(event.activation_bits), finite(event.nonfinite)
+    parts = [f"step {number(event.step)}", f"{number(seen)} tokens" if seen is not None else ""]
+    parts += [
+        f"{label} {number(value)}" for name, label in _METRICS.items() if (value := _told(event, name)) is not None
+    ]
+    parts += [f"A{bits:.0f}" if bits else "", f"{number(refused)} not finite" if refused else ""]
+    return _GAP.join(part for part in parts if part)
+
+
+def _told(event: Any, name: str) -> float | None:
+    return finite(getattr(event, name))
+
+
+def _flip(event: Any) -> str:
+    flipped, layers = finite(event.layers_flipped), finite(event.layers_total)
+    part = f" in {flipped:.0f} of {layers:.0f} layers" if flipped and layers and flipped < layers else ""
+    return (
+        f"activations A{event.from_bits} → A{event.to_bits}{part} at step {number(event.step)}, "
+        f"{number(event.seen_tokens)} tokens seen"
+    )
+
+
+def _alert(event: Any) -> str:
+    return f"{event.message}\n{event.advice}" if event.advice else str(event.message)
+
+
+def _sample(event: Any) -> str:
+    return f"{crop(flat(event.prompt), _SAMPLE_CELLS)}\n{crop(flat(event.text), _SAMPLE_CELLS)}"
+
+
+def _finished(event: Any) -> str:
+    word = STATES.get(event.state, ("", event.state))[1]
+    return f"{word}: {event.error}" if event.error else word
+
+
+def _file(path: str) -> str:
+    """The file and the folder it lies in, which is one of the experiment's."""
+    return "/".join(PurePath(path).parts[-2:])
+
+
+_WORDS: dict[str, Callable[[Any], str]] = {
+    "run_started": lambda e: f"{e.run} started (pid {e.pid} on {e.host}, {e.device})",
+    "progress": _progress,
+    "metric": _metric,
+    "flip": _flip,
+    "checkpoint": lambda e: f"checkpoint of step {number(e.step)}: {_file(e.path)}, {size(e.bytes)}",
+    "sample": _sample,
+    "table": lambda e: f"results: {e.name.replace('_', ' ')}",
+    "artifact": lambda e: f"wrote {_file(e.path)}, {size(e.bytes)}",
+    "upload": lambda e: f"upload of {_file(e.path)} to {e.target}: {e.state}",
+    "alert": _alert,
+    "log": lambda e: e.message,
+    "run_finished": _finished,
+}

@@ -1,0 +1,245 @@
+"""Trace sequences as training examples and padded batches. It knows no model and no order.
+
+The stream is prompt + completion; the hidden state at stream position t predicts token t + 1. So the state at
+P − 1 + j is supervised by completion token j, the last token is never read, and the prompt carries no loss.
+A row of a batch holds one sequence, or as many as fit when they are packed; a segment number keeps them apart.
+Shapes: B rows, T positions read, N supervised positions of a batch, C completion tokens, K candidates.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, overload, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.traces.dataset import TraceSequence
+
+_NEG_INF = float("-inf")
+_PADDING = -1
+_LEAST_COMPLETION = 4  # a prompt may take all but one part in so many of MAX_SEQ_LEN
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What N supervised positions are trained on. A candidate with logprob -inf is padding, whatever its id."""
+
+    observed_N: Tensor  # int64: the token that really follows
+    topk_ids_NK: Tensor  # int64, distinct where valid, most likely first
+    topk_logprobs_NK: Tensor  # float, natural log at temperature 1
+    other_logprob_N: Tensor  # float
+    kd_valid_N: Tensor  # bool: False = no teacher row starts here, only CE
+    is_struct_N: Tensor  # bool: the observed token is JSON structure
+
+    def __len__(self) -> int:
+        return self.observed_N.shape[0]
+
+    def at_least_one_candidate(self) -> "Targets":
+        """The same targets, with one column of padding where K is 0."""
+        if self.topk_ids_NK.shape[1]:
+            return self
+        shape = (len(self), 1)
+        return replace(
+            self,
+            topk_ids_NK=self.topk_ids_NK.new_zeros(shape),
+            topk_logprobs_NK=self.topk_logprobs_NK.new_full(shape, _NEG_INF),
+        )
+
+    def rows(self, start: int, end: int) -> "Targets":
+        return Targets(*(getattr(self, name)[start:end] for name in self.__dataclass_fields__))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Positions behind each mean, over the *whole* accumulated batch; host integers, so that no device is asked."""
+
+    kd: int
+    ce: int
+    format: int
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(self.kd + other.kd, self.ce + other.ce, self.format + other.format)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One sequence cut to length. `targets` has a row for each supervised position; the first is `first`."""
+
+    ids_T: Tensor
+    first: int
+    targets: Targets
+
+
+@dataclass
+class Cuts:
+    """What MAX_SEQ_LEN cost."""
+
+    completions: int = 0
+    completion_tokens: int = 0
+    prompts: int = 0
+    prompt_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padding stands on the right, where no real token can see it; `positions_N` index the flattened [B·T].
+
+    `segments_BT` numbers the sequences of each row, -1 for padding; None where every row holds one.
+    """
+
+    ids_BT: Tensor
+    positions_N: Tensor
+    targets: Targets
+    counts: Counts
+    segments_BT: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        if device.type == "cpu":
+            return self
+
+        def move(tensor: Tensor) -> Tensor:
+            pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+            return pinned.to(device, non_blocking=True)
+
+        targets = Targets(*(move(getattr(self.targets, field.name)) for field in fields(Targets)))
+        segments_BT = None if self.segments_BT is None else move(self.segments_BT)
+        return Batch(move(self.ids_BT), move(self.positions_N), targets, self.counts, segments_BT)
+
+
+@runtime_checkable
+class _Measured(Protocol):
+    """A sequence of traces that knows its lengths and its content without being read."""
+
+    content_hash: str
+
+    @property
+    def prompt_lengths_S(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def completion_lengths_S(self) -> npt.NDArray[np.int64]: ...
+
+
+class Examples(Sequence[Example]):
+    """Trace sequences cut to `max_len` read positions, each made when it is asked for.
+
+    The completion's end is cut first. A prompt that would leave less than a quarter of the room to the completion
+    loses its *beginning*, so that every sequence keeps supervision; `cuts` counts what was lost.
+    """
+
+    def __init__(self, sequences: Sequence[TraceSequence], max_len: int) -> None:
+        self._sequences, self._max_len = sequences, max_len
+        if isinstance(sequences, _Measured):
+            prompts_S, completions_S = sequences.prompt_lengths_S, sequences.completion_lengths_S
+        else:
+            prompts_S = np.array([len(sequence.prompt_ids_P) for sequence in sequences], np.int64)
+            completions_S = np.array([len(sequence.completion_ids_C) for sequence in sequences], np.int64)
+        empty_S = (prompts_S == 0) | (completions_S == 0)
+        if empty_S.any():
+            prompt_idx = sequences[int(empty_S.argmax())].prompt_idx
+            raise BitnetError(f"Sequence {prompt_idx} has no prompt or no completion; collect the traces again.")
+        room = max_len + 1  # the last token is predicted, never read
+        self._prompts_S = np.minimum(
+            prompts_S, room - np.minimum(completions_S, max(1, max_len // _LEAST_COMPLETION))
+        )
+        self.supervised_S = np.minimum(completions_S, room - self._prompts_S)
+        self.lengths_S = self._prompts_S + self.supervised_S - 1
+        lost_S, lost_prompt_S = completions_S - self.supervised_S, prompts_S - self._prompts_S
+        self.cuts = Cuts(
+            completions=int((lost_S > 0).sum()),
+            completion_tokens=int(lost_S.sum()),
+            prompts=int((lost_prompt_S > 0).sum()),
+            prompt_tokens=int(lost_prompt_S.sum()),
+        )
+
+    def fingerprint(self) -> str:
+        """Of all that the examples hold."""
+        if isinstance(self._sequences, _Measured):
+            return f"{self._sequences.content_hash} {self._max_len}"
+        return fingerprint(self)
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    @overload
+    def __getitem__(self, place: int) -> Example: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Example]: ...
+    def __getitem__(self, place: int | slice) -> Example | list[Example]:
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(len(self)))]
+        sequence = self._sequences[place]
+        prompt, kept = int(self._prompts_S[place]), int(self.supervised_S[place])
+        stream = np.concatenate([sequence.prompt_ids_P[-prompt:], sequence.completion_ids_C[:kept]])
+        return Example(
+            ids_T=_tensor(stream[:-1], np.int64),
+            first=prompt - 1,
+            targets=Targets(
+                observed_N=_tensor(sequence.completion_ids_C[:kept], np.int64),
+                topk_ids_NK=_tensor(sequence.topk_ids_CK[:kept], np.int64),
+                topk_logprobs_NK=_tensor(sequence.topk_logprobs_CK[:kept], np.float32),
+                other_logprob_N=_tensor(sequence.other_logprob_C[:kept], np.float32),
+                kd_valid_N=_tensor(sequence.kd_valid_C[:kept], np.bool_),
+                is_struct_N=_tensor(sequence.is_struct_C[:kept], np.bool_),
+            ),
+        )
+
+
+def fingerprint(examples: Iterable[Example]) -> str:
+    """Of the tokens and of the teacher's numbers."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(example.ids_T.numpy().tobytes())
+        digest.update(example.targets.topk_logprobs_NK.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _tensor(values: npt.NDArray[Any], dtype: type[np.generic]) -> Tensor:
+    return torch.from_numpy(np.array(values, dtype))  # a copy: the trace's memory may be a file's, and read-only
+
+
+def prepare(sequences: Sequence[TraceSequence], max_len: int) -> tuple[Examples, Cuts]:
+    """Cut every sequence to `max_len` read positions; what that cost is the second of the two."""
+    examples = Examples(sequences, max_len)
+    return examples, examples.cuts
+
+
+def collate(examples: Sequence[Example]) -> Batch:
+    """One batch with a row for each example, of which there is at least one."""
+    return collate_rows([[example] for example in examples])
+
+
+def collate_rows(rows: Sequence[Sequence[Example]], shape: tuple[int, int] | None = None) -> Batch:
+    """One batch of at least one row, each of at least one example, which stand behind one another in it.
+
+    With a `shape` [B, T] the rest is padding, so that every batch looks alike to a compiler.
+    """
+    height, width = shape or (len(rows), max(sum(len(example.ids_T) for example in row) for row in rows))
+    ids_BT = torch.zeros(height, width, dtype=torch.int64)
+    segments_BT = torch.full((height, width), _PADDING, dtype=torch.int32)
+    positions: list[Tensor] = []
+    for number, row in enumerate(rows):
+        begin = 0
+        for segment, example in enumerate(row):
+            end = begin + len(example.ids_T)
+            ids_BT[number, begin:end] = example.ids_T
+            segments_BT[number, begin:end] = segment
+            start = number * width + begin + example.first
+            positions.append(torch.arange(start, start + len(example.targets)))
+            begin = end
+    examples = [example for row in rows for example in row]
+    targets = Targets(
+        *(torch.cat([getattr(example.targets, field.name) for example in examples]) for field in fields(Targets))
+    )
+    counts = Counts(int(targets.kd_valid_N.sum()), len(targets), int(targets.is_struct_N.sum()))
+    packed = len(examples) > len(rows) or shape is not None
+    return Batch(ids_BT, torch.cat(positions), targets, counts, segments_BT if packed else None)
+
+
+def batches_in_order(examples: Sequence[Example], batch_size: int) -> Iterator[Batch]:
+    """Every example once, similar lengths together, always in the same order: for evaluation."""
+    order = sorted(range(len(examples)), key=lambda index: (len(examples[index].ids_T), index))
+    for start in range(0, len(order), batch_size):
+        yield collate([examples[index] for index in order[start : start + batch_size]])

@@ -1,0 +1,174 @@
+"""The command line: exit codes, one sentence a mistake, JSON lines, options on either side of the command."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bitnet_core import __version__
+from bitnet_core.cli.main import main
+
+FAKE = Path(__file__).parents[1] / "runs" / "fake_stages"
+
+
+@pytest.fixture(autouse=True)
+def fake_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(FAKE))
+    monkeypatch.setenv("FAKE_STAGES", "1")
+
+
+def _json_lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--help", "--version"):
+        with pytest.raises(SystemExit) as caught:
+            main([option])
+        assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert __version__ in out
+    assert "bitnet demo" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["train", "--set", "KD_TAUU=1"], 2, "KD_TAUU (the command line) is no setting; did you mean KD_TAU?"),
+        (["train", "--set", "KD_TAU=cold"], 2, "KD_TAU=cold (command line) is not allowed"),
+        (["train", "--set", "KD_TAU"], 2, "--set KD_TAU has no value"),
+        (["train", "--env", "no.env"], 2, "no.env (--env) does not exist"),
+        (["runs", "--root", "nothing"], 2, "is no experiment"),
+        (["watch", "train", "--root", "exp"], 2, "exp has no run yet; `bitnet pipeline` starts the first."),
+        (["watch", "--root", "exp"], 2, "exp has no run yet; `bitnet pipeline` starts the first."),
+        (["train", "--set", "TOTAL_STEPS=abc"], 2, "TOTAL_STEPS=abc (command line) is not allowed"),
+        (["train", "--root", "full-of-things"], 2, "is no experiment and is not empty"),
+        (["train", "--root", "a-file"], 2, "is a file"),
+        (["keys", "set", "PATH"], 1, "PATH is no secret's name"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_an_exit_code(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    sentence: str,
+) -> None:
+    Path("exp/logs").mkdir(parents=True)
+    Path("full-of-things").mkdir()
+    Path("full-of-things/novel.txt").write_text("chapter one")
+    Path("a-file").write_text("")
+    monkeypatch.setattr("sys.stdin", io.StringIO("value\n"))
+    assert main(arguments) == code
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_a_stage_from_start_to_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--root", "exp", "dryrun", "--json"]) == 0
+    events = _json_lines(capsys.readouterr().out)
+    assert events[0]["kind"] == "run_started"
+    assert events[-1]["state"] == "succeeded"
+    assert main(["runs", "--root", "exp", "--json"]) == 0
+    listed = _json_lines(capsys.readouterr().out)
+    assert [(row["stage"], row["state"]) for row in listed] == [("dryrun", "succeeded")]
+    assert main(["watch", "--root", "exp"]) == 0
+    assert "✓ done" in capsys.readouterr().out
+    assert main(["watch", "dry", "--root", "exp"]) == 0
+    assert "✓ done" in capsys.readouterr().out
+
+
+def test_a_failed_stage_gives_its_sentence_and_code(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_DRYRUN", "fail")
+    assert main(["dryrun", "--root", "exp"]) == 1
+    assert "✗ failed: The moon is in the wrong phase; wait a week." in capsys.readouterr().out
+
+
+def test_set_works_on_either_side_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--set", "SEED=7", "config", "--set", "KD_TAU=2", "--json"]) == 0
+    values = {str(row["name"]): row for row in _json_lines(capsys.readouterr().out)}
+    assert (values["SEED"]["value"], values["KD_TAU"]["value"]) == (7, 2.0)
+    assert values["SEED"]["origin"] == "command line"
+
+
+def test_config_never_shows_a_secret(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-00")
+    for options in ([], ["--json"], ["--check"]):
+        assert main(["config", *options]) == 0
+    captured = capsys.readouterr()
+    assert "sk-canary-00" not in captured.out + captured.err
+
+
+def test_check_reports_everything_and_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_text("SEED=1\nSEED=2\nLR=hot\nwhat is this\nKDTAU=1\n")
+    assert main(["config", "--check"]) == 2
+    err = capsys.readouterr().err
+    assert [word in err for word in ("lines 1, 2", "LR=hot", "line 4", "KDTAU")] == [True] * 4
+
+
+def test_detach_watch_and_stop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_TRAIN", "wait")
+    assert main(["train", "--root", "exp", "--detach"]) == 0
+    run_id = capsys.readouterr().out.strip()
+    assert main(["stop", run_id, "--root", "exp"]) == 0
+    assert capsys.readouterr().out == f"{run_id} is cancelled\n"
+    assert main(["watch", run_id, "--root", "exp"]) == 130
+    assert main(["stop", run_id, "--root", "exp"]) == 2
+
+
+@pytest.mark.parametrize(("command", "left_in"), [("train", "cancelled"), ("watch", "running")])
+def test_ctrl_c_stops_a_stage_but_only_leaves_a_watch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, left_in: str
+) -> None:
+    monkeypatch.setenv("FAKE_TRAIN", "wait")
+    arguments = [command, "--root", "exp"]
+    if command == "watch":
+        main(["train", "--root", "exp", "--detach"])
+        arguments.insert(1, "train")
+        capsys.readouterr()
+    shown = subprocess.Popen([sys.executable, "-m", "bitnet_core", *arguments], stdout=subprocess.PIPE, text=True)
+    assert shown.stdout is not None
+    assert shown.stdout.readline().startswith("▸ train")
+    shown.send_signal(signal.SIGINT)
+    shown.communicate(timeout=30)
+    assert shown.returncode == (130 if command == "train" else 0)
+    main(["runs", "--root", "exp", "--json"])
+    assert _json_lines(capsys.readouterr().out)[0]["state"] == left_in
+    main(["stop", "train", "--root", "exp"])
+
+
+def test_the_demo_is_an_ordinary_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--set", "SEED=3"]) == 0
+    out = capsys.readouterr().out
+    assert out.rstrip().splitlines()[-2:] == [
+        "✓ done",
+        "look at it with `make tui` (or `bitnet-tui`); README says what these figures are",
+    ]
+    assert "── qei ──" in out
+    assert "TEACHER_PROVIDER=embedded" in Path("experiments/demo/.env").read_text()
+    assert main(["demo", "--set", "SEED=3"]) == 0
+    assert "skipped" in capsys.readouterr().out
+    assert main(["runs"]) == 2
+    assert "give --root experiments/demo." in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_traceback() -> None:
+    command = [sys.executable, "-m", "bitnet_core", "config"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    ) as shown:
+        assert shown.stdout is not None
+        assert shown.stderr is not None
+        shown.stdout.close()
+        time.sleep(0.1)
+        assert b"Traceback" not in shown.stderr.read()

@@ -1,0 +1,82 @@
+"""Events on the command line: every kind renders, JSON stays JSON, progress is not a flood."""
+
+import io
+import json
+
+import pytest
+
+from bitnet_core.cli.output import Console, render
+from bitnet_core.runs.events import KINDS
+from tests.builders import event
+
+EXAMPLES = {
+    "run_started": {"stage": "train", "run": "train-1", "pid": 7, "host": "box", "device": "cpu", "versions": {}},
+    "progress": {"done": 3, "total": 9, "unit": "prompts", "rate": 1.5, "eta_s": 61.0, "label": "collect"},
+    "metric": {"step": 1200, "seen_tokens": 34567, "loss": 2.5, "kl": None, "lr": 6e-4, "activation_bits": 4,
+               "nonfinite": 2},
+    "flip": {"step": 1000, "seen_tokens": 900000, "from_bits": 8, "to_bits": 4},
+    "checkpoint": {"step": 200, "path": "/x/checkpoints/mini.pt", "bytes": 1234567, "sha256": "00"},
+    "sample": {"prompt": "Say\nhello", "text": "x" * 200, "source": "teacher"},
+    "trace": {"prompt_idx": 1, "tokens": 10, "kept": 10, "dropped": {}, "other_mass_mean": 0.01},
+    "table": {"name": "qei", "columns": ["quantity", "value"], "rows": [["QEI", 1.25], ["memory", None]]},
+    "artifact": {"path": "/x/reports/report.json", "bytes": 10, "sha256": "00", "role": "report"},
+    "upload": {"path": "/x/data/a", "target": "s3", "bytes": 1, "done": 1, "state": "done"},
+    "alert": {"severity": "warning", "code": "low_disk", "message": "The disk is filling.", "advice": "Free some."},
+    "log": {"level": "info", "message": "hello"},
+    "run_finished": {"state": "failed", "exit_code": 1, "error": "The moon.", "summary": {}},
+}  # fmt: skip
+LINES = {
+    "run_started": "▸ train-1 started (pid 7 on box, cpu)",
+    "progress": "  collect  3/9 prompts  1.50 prompts/s  1m 01s left",
+    "metric": "  step 1,200  34,567 tokens  loss 2.500  lr 6.000e-4  A4  2 not finite",
+    "flip": "┊ activations A8 → A4 at step 1,000, 900,000 tokens seen",
+    "checkpoint": "  checkpoint of step 200: checkpoints/mini.pt, 1.2 MB",
+    "sample": "› Say hello\n  " + "x" * 99 + "…",
+    "trace": "",
+    "artifact": "  wrote reports/report.json, 10 B",
+    "upload": "  upload of data/a to s3: done",
+    "alert": "! The disk is filling.\n  Free some.",
+    "log": "  hello",
+    "run_finished": "✗ failed: The moon.",
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_what_each_kind_says(kind: str) -> None:
+    assert render(event(kind, **EXAMPLES[kind])) == LINES[kind]
+
+
+def test_a_metric_without_a_step_says_nothing() -> None:
+    assert render(event("metric", answers=3, tokens_per_s=10.0)) == ""
+
+
+def test_a_ramp_says_how_many_layers_have_flipped() -> None:
+    flip = {"step": 9, "seen_tokens": 900, "from_bits": 8, "to_bits": 4, "layers_total": 4}
+    assert "A8 → A4 in 2 of 4 layers at step 9" in render(event("flip", **flip, layers_flipped=2))
+    assert "A8 → A4 at step 9" in render(event("flip", **flip, layers_flipped=4))
+
+
+def test_escape_sequences_from_outside_are_not_printed() -> None:
+    for kind in ("log", "alert"):
+        assert "\x1b" not in render(
+            event(kind, level="info", message="\x1b]0;title\x07") if kind == "log" else event(kind, message="\x1b[2J")
+        )
+    assert "\x1b" not in render(event("table", name="t", columns=["\x1b[1m"], rows=[["\x1b[2J"]]))
+
+
+def test_json_mode_writes_every_event_with_its_run() -> None:
+    stream = io.StringIO()
+    console = Console(stream, as_json=True)
+    for kind, fields in EXAMPLES.items():
+        console.event("run-1", event(kind, **fields))
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["kind"] for line in lines] == [kind.__struct_config__.tag for kind in KINDS]
+    assert {line["run"] for line in lines} == {"run-1"}
+
+
+def test_progress_is_not_a_flood_where_nobody_redraws() -> None:
+    stream = io.StringIO()
+    console = Console(stream)
+    for done in range(100):
+        console.event("run-1", event("progress", **EXAMPLES["progress"] | {"done": done}))
+    assert stream.getvalue().count("\n") == 1

@@ -1,0 +1,201 @@
+"""Limits are never passed: the worst case is set aside before anything is sent."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.collecting.budget import Budget, LimitReached, Limits
+from bitnet_core.collecting.journal import Spent
+from bitnet_core.errors import BitnetError
+from bitnet_core.teachers.prices import Price, price_of
+from bitnet_core.teachers.profiles import PROVIDERS
+
+PRICE = Price(1.0, 4.0, "", "")
+MESSAGES = [{"role": "user", "content": "naïve"}]
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.floats(0, 1), st.booleans()), max_size=40), st.integers(1, 2000))
+def test_whatever_happens_no_limit_is_passed(requests: list[tuple[int, float, bool]], limit: int) -> None:
+    budget = Budget(Limits(tokens=limit, usd=limit / 1e6, requests=25), PRICE, Spent())
+    used = usd = sent = 0.0
+    open_ones = []
+    for max_tokens, share, settled in requests:
+        worst = budget.worst(MESSAGES, max_tokens)
+        try:
+            budget.set_aside(worst)
+        except LimitReached:
+            continue
+        sent += 1
+        actual = budget.actual(int(worst.prompt_tokens * share), int(worst.completion_tokens * share))
+        if settled:
+            budget.settle(worst, actual)
+            used, usd = used + actual.tokens, usd + actual.usd
+        else:
+            open_ones.append(worst)
+        at_worst = used + sum(one.tokens for one in open_ones)
+        assert at_worst <= limit
+        assert usd + sum(one.usd for one in open_ones) <= limit / 1e6 + 1e-12
+        assert budget.tokens == at_worst
+    assert sent <= 25
+
+
+bills = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 300), st.integers(0, 60), st.booleans()), max_size=60)
+
+
+@given(bills, st.integers(0, 2000), st.integers(600, 20_000))
+def test_no_limit_is_passed_by_what_a_server_bills(
+    requests: list[tuple[int, int, int, bool]], preface: int, limit: int
+) -> None:
+    """Its own count, kept here alone: a preface of its own, answers longer than asked for, resent requests billed."""
+    usd_limit = limit / 1e6
+    budget = Budget(Limits(tokens=limit, usd=usd_limit), PRICE, Spent())
+    longest = max((over for _, _, over, _ in requests), default=0)
+    billed_tokens, billed_usd = 0, 0.0
+    largest = 0
+    for place, (max_tokens, prompt, over, silent) in enumerate(requests):
+        messages = [{"role": "user", "content": "x" * prompt}]
+        worst = budget.worst(messages, max_tokens)
+        try:
+            budget.set_aside(worst)
+        except LimitReached:
+            continue
+        over = longest if place == 0 else over  # the first is as bad as it gets, which is what is assumed
+        counted = (prompt + preface, max_tokens + over)
+        billed_tokens += sum(counted)
+        billed_usd += counted[0] / 1e6 * PRICE.input + counted[1] / 1e6 * PRICE.output
+        largest = max(largest, sum(counted)) if place == 0 else largest
+        if place == 0 or not silent:  # of the others it is not heard what they cost: the worst case stays
+            budget.settle(worst, budget.actual(*counted))
+    if billed_tokens > largest:  # more was sent than the one that taught it
+        assert billed_tokens <= limit
+        assert billed_usd <= usd_limit * (1 + 1e-9)
+
+
+def test_what_a_server_counts_beyond_the_worst_case_is_set_aside_from_then_on() -> None:
+    budget = Budget(Limits(), PRICE, Spent())
+    worst = budget.worst(MESSAGES, 7)
+    budget.set_aside(worst)
+    budget.settle(worst, budget.actual(worst.prompt_tokens + 400, 9))
+    again = budget.worst(MESSAGES, 7)
+    assert (again.prompt_tokens, again.completion_tokens) == (worst.prompt_tokens + 400, 9)
+    budget.settle(again, budget.actual(1, 1))
+    assert budget.worst(MESSAGES, 7) == again
+    budget.settle(worst, budget.actual(worst.prompt_tokens + 400, 9))  # sent before that was known: nothing new
+    assert budget.worst(MESSAGES, 7) == again
+    assert Budget(Limits(), PRICE, Spent(), budget.beyond).worst(MESSAGES, 7) == again
+
+
+def test_a_preface_as_gpt_oss_has_it_fits_from_the_first_request_on() -> None:
+    assert Budget(Limits(), None, Spent()).worst([{"role": "user", "content": "Hi?"}], 1).prompt_tokens >= 2 * 68
+
+
+def test_threads_together_pass_no_limit() -> None:
+    budget = Budget(Limits(requests=100), None, Spent(requests=20))
+    taken: list[int] = []
+
+    def work() -> None:
+        for _ in range(50):
+            try:
+                budget.set_aside(budget.worst(MESSAGES, 1))
+            except LimitReached:
+                return
+            taken.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 80
+
+
+def test_no_prompt_has_more_tokens_than_its_worst_case() -> None:
+    budget = Budget(Limits(), None, Spent())
+    assert budget.worst(MESSAGES, 7).prompt_tokens >= len("naïve".encode())
+    assert budget.worst(MESSAGES, 7).completion_tokens == 7
+
+
+def test_dollars_need_a_price() -> None:
+    with pytest.raises(BitnetError, match="KD_MAX_TOKENS_TOTAL instead"):
+        Budget(Limits(usd=1.0), None, Spent())
+
+
+def test_the_longest_name_that_fits_gives_the_price(tmp_path: Path) -> None:
+    openai = PROVIDERS["openai"]
+    assert price_of(openai, "gpt-4o-mini-2024-07-18") == price_of(openai, "gpt-4o-mini")
+    mini, large = price_of(openai, "gpt-4o-mini"), price_of(openai, "gpt-4o")
+    assert mini is not None
+    assert large is not None
+    assert mini.input < large.input
+    assert mini.as_of
+    assert mini.source
+    assert price_of(openai, "gpt-99") is None
+    local = price_of(PROVIDERS["llamacpp"], "anything")
+    assert local is not None
+    assert local.usd(10**6, 10**6) == 0
+    own = tmp_path / "prices.toml"
+    own.write_text('[openai."gpt-99"]\ninput = 7\noutput = 8.5\nas_of = 2026-11-01\n')
+    found = price_of(openai, "gpt-99", own)
+    assert found == Price(7.0, 8.5, "2026-11-01", "")
+    assert found.usd(2_000_000, 1_000_000) == 22.5
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "gpt-4o-audio-preview",
+        "gpt-4o-realtime-preview",
+        "gpt-4o-mini-search-preview",
+        "gpt-4o-transcribe",
+        "gpt-4.10",
+    ],
+)
+def test_other_products_are_not_priced_like_their_namesakes(model: str) -> None:
+    assert price_of(PROVIDERS["openai"], model) is None
+
+
+def test_a_dated_release_has_its_own_price() -> None:
+    assert price_of(PROVIDERS["openai"], "gpt-4o-2024-05-13") != price_of(PROVIDERS["openai"], "gpt-4o")
+    assert price_of(PROVIDERS["openai"], "gpt-4.1-2025-04-14") == price_of(PROVIDERS["openai"], "gpt-4.1")
+
+
+@pytest.mark.parametrize(
+    ("address", "free"),
+    [
+        (None, True),
+        ("http://localhost:8000/v1", True),
+        ("http://127.0.0.1:8000/v1", True),
+        ("http://[::1]:8000/v1", True),
+        ("http://192.168.1.20:8000/v1", True),
+        ("http://10.0.0.7/v1", True),
+        ("http://gpu-box:8000/v1", True),
+        ("http://gpu.local:8000/v1", True),
+        ("https://api.example.com/v1", False),
+        ("https://8.8.8.8/v1", False),
+        ("not an address", False),
+    ],
+)
+def test_server_software_is_free_on_ones_own_machines_alone(address: str | None, free: bool) -> None:
+    assert (price_of(PROVIDERS["vllm"], "m", address=address) is not None) == free
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[openai", "not valid TOML"),
+        ('[openai."m"]\ninput = 1\n', "output must be"),
+        ('[openai."m"]\ninput = "1"\noutput = 1\n', "input must be"),
+        ('[openai."m"]\ninput = -1\noutput = 1\n', "input must be"),
+        ("openai = 3\n", "must hold tables"),
+    ],
+)
+def test_a_price_file_that_is_wrong_is_told(tmp_path: Path, text: str, said: str) -> None:
+    own = tmp_path / "prices.toml"
+    own.write_text(text)
+    with pytest.raises(BitnetError, match=said):
+        price_of(PROVIDERS["openai"], "m", own)
+    with pytest.raises(BitnetError, match="can't be read"):
+        price_of(PROVIDERS["openai"], "m", tmp_path / "nowhere.toml")

@@ -1,0 +1,181 @@
+"""The journal: what was said once is never lost, also to kill -9."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.collecting.journal import Charge, Entry, Journal, Spent, Standing
+from bitnet_core.errors import BitnetError
+
+_WRITER = """
+import sys
+from pathlib import Path
+from bitnet_core.collecting.journal import Entry, Journal
+with Journal(Path(sys.argv[1])) as journal:
+    for number in range(100000):
+        journal.put(f"key{number}", Entry("ok", b"answer %d" % number * 50))
+        print(number, flush=True)
+"""
+
+
+def test_answers_are_kept_and_good_ones_never_replaced(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        journal.put("a", Entry("no_logprobs", b""))
+        assert not journal.answered("a")
+        journal.put("a", Entry("ok", b"first"))
+        journal.put("a", Entry("ok", b"second"))
+        journal.put("a", Entry("no_text", b""))
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert journal.answered("a")
+        assert journal.get("a") == Entry("ok", b"first")
+        assert journal.get("b") is None
+
+
+def test_sendings_are_charged_at_their_worst_until_they_are_settled(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        first, second, third, fourth = (journal.sending(key, Charge(10, 100, 0.5)) for key in "abab")
+        assert journal.spent() == Spent(4, 440, 2.0)
+        journal.put("a", Entry("ok", b"x"), first, Charge(5, 20, 0.1))
+        journal.settle(second, "failed", Charge(0, 0))
+        journal.settle(third, "failed")
+        assert journal.spent() == Spent(4, 245, pytest.approx(1.1))
+        assert journal.lost() == 1  # the fourth
+        assert journal.lost() == 0
+        assert journal.spent().tokens == 245
+        assert fourth == 4
+
+
+def test_notes_are_kept(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert journal.note("probe") is None
+        journal.write_note("probe", "raw")
+        assert journal.note("probe") == "raw"
+
+
+def test_answers_of_the_first_versions_are_still_read(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        journal._db.execute(
+            "insert into answers (key, status, body, at) values ('old', 'ok', ?, 0)", (zlib.compress(b"said"),)
+        )
+        assert journal.get("old") == Entry("ok", b"said")
+
+
+def test_a_journal_of_the_first_versions_gets_the_new_columns(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    old = sqlite3.connect(path)
+    old.execute("create table answers (key text primary key, status text, body blob, at real) without rowid")
+    old.execute("insert into answers values ('a', 'ok', ?, 7), ('b', 'no_text', x'', 7)", (zlib.compress(b"said"),))
+    old.commit()
+    old.close()
+    for _ in range(2):
+        with Journal(path) as journal:
+            assert journal.get("a") == Entry("ok", b"said")
+            assert journal.standing("b") == Standing("no_text", 1, 7)
+            assert journal._db.execute("pragma user_version").fetchone() == (1,)
+
+
+def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        journal._db.execute("pragma user_version = 2")
+    before = path.read_bytes()
+    with pytest.raises(BitnetError, match="newer version"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_it_counts_how_often_an_answer_was_asked_for_in_vain(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert journal.standing("a") is None
+        for attempts in (1, 2):
+            journal.put("a", Entry("refused", b""))
+            standing = journal.standing("a")
+            assert standing is not None
+            assert (standing.status, standing.attempts) == ("refused", attempts)
+
+
+@pytest.mark.parametrize("place", range(0, 60, 7))
+def test_one_flipped_bit_costs_one_answer(tmp_path: Path, place: int) -> None:
+    body = os.urandom(200)
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        journal.put("a", Entry("ok", body))
+        journal.put("b", Entry("ok", b"whole"))
+        packed = bytearray(journal._db.execute("select body from answers where key = 'a'").fetchone()[0])
+        packed[place] ^= 4
+        journal._db.execute("update answers set body = ? where key = 'a'", (bytes(packed),))
+        assert journal.answered("a")
+        assert journal.get("a") is None
+        assert journal.damaged == 1
+        assert not journal.answered("a")
+        assert journal.standing("a") is None
+        assert journal.get("b") == Entry("ok", b"whole")
+        assert journal.get("a") is None
+        assert journal.damaged == 1
+        journal.put("a", Entry("ok", body))
+        assert journal.get("a") == Entry("ok", body)
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        journal.put("before", Entry("ok", b"x"))
+        sending = journal.sending("big", Charge(10, 100, 0.5))
+        (pages,) = journal._db.execute("pragma page_count").fetchone()
+        journal._db.execute(f"pragma max_page_count = {pages + 2}")
+        for _ in range(2):
+            with pytest.raises(BitnetError, match=r"The disk with .* is full; free some space"):
+                journal.put("big", Entry("ok", os.urandom(50_000)), sending, Charge(1, 2, 0.1))
+        assert journal.spent() == Spent(1, 110, 0.5)
+        journal._db.execute("pragma max_page_count = 100000")
+        journal.put("big", Entry("ok", b"y"), sending, Charge(1, 2, 0.1))
+    with Journal(path) as journal:
+        assert journal.answered("before")
+        assert journal.answered("big")
+        assert journal.spent() == Spent(1, 3, 0.1)
+
+
+def test_it_is_durable_and_alone_with_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        assert journal._db.execute("pragma journal_mode").fetchone() == ("wal",)
+        assert journal._db.execute("pragma synchronous").fetchone() == (2,)
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            sqlite3.connect(path, timeout=0).execute("select * from answers")
+
+
+@pytest.mark.parametrize("after", [1, 7, 40])
+def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, after: int) -> None:
+    path = tmp_path / "journal.sqlite"
+    with subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) == after:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+    with Journal(path) as journal:
+        kept = {row[0] for row in journal._db.execute("select key from answers")}
+        assert {f"key{number}" for number in range(after + 1)} <= kept
+        for key in kept:
+            entry = journal.get(key)
+            assert entry == Entry("ok", b"answer %d" % int(key.removeprefix("key")) * 50)
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_journal_is_named_with_the_fix(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes(content)
+    with pytest.raises(BitnetError, match=r"keep it, .* \.recover"):
+        Journal(path)
+    assert path.read_bytes() == content
+
+
+def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "journal.sqlite").mkdir()
+    with pytest.raises(BitnetError, match="can't be used"):
+        Journal(tmp_path / "journal.sqlite")

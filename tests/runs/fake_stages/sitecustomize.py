@@ -1,0 +1,64 @@
+"""Put on a child's PYTHONPATH: replaces the stages by small ones whose ends a test can choose.
+
+`launch`, the worker, signals, locks and files are the real ones; only what the stage computes is not.
+FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak (in every way there is), abort.
+"""
+
+import errno
+import logging
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs import catalog
+from bitnet_core.runs.context import StageContext
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    what = os.environ.get(f"FAKE_{ctx.stage.upper()}", "done")
+    place, pattern = catalog.stage(ctx.stage).outputs[0]
+    made = getattr(ctx.experiment, place) / pattern.replace("*", "000")
+    made.write_text(f"made by {ctx.run_id}")
+    ctx.artifact(made, "fake")
+    if ctx.stage == "eval":
+        ctx.table("qei", ["quantity", "value"], [["QEI", 1.5]])
+    while what in ("wait", "deaf"):
+        ctx.progress(1, 2, "steps")
+        if what == "wait":
+            ctx.check_stop()
+        time.sleep(0.02)
+    if what == "fail":
+        raise BitnetError("The moon is in the wrong phase; wait a week.")
+    if what == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", str(made))
+    key = ctx.secret("OPENAI_API_KEY") or ""
+    if what in ("leak", "abort"):
+        sys.stdout.write(f"debug: key={key}\n")
+        os.write(2, f"from C: {key}\n".encode())
+        os.write(2, b"a token that nobody was told of: sk-proj-0123456789abcdefABCD\n")
+        logging.getLogger("httpx").warning("Authorization: Bearer %s", key)
+        ctx.log(f"key={key}")
+        ctx.table(key, ["key"], [[key]])
+        ctx.alert("warning", "leak", f"https://user:{key}@host/", key)
+        ctx.report("leak.json", {key: [key, {"deep": f"url?api_key={key}"}]})
+        thread = threading.Thread(target=lambda: int(f"thread {key}"))
+        thread.start()
+        thread.join()
+    if what == "abort":
+        os.abort()
+    if what in ("bug", "leak"):
+        secret_local = ctx.secret("OPENAI_API_KEY")
+        raise ValueError(f"unexpected reply for {secret_local}")
+    return {"answer": 42}
+
+
+def _install() -> None:
+    for name in ("teacher", "collect", "train", "evaluate", "dryrun"):
+        sys.modules[f"bitnet_core.stages.{name}"] = sys.modules[__name__]
+
+
+if os.environ.get("FAKE_STAGES") == "1":
+    _install()

@@ -1,0 +1,306 @@
+"""Runs in real processes: every way to end, kill -9, locks, re-attachment, and the pipeline over them."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bitnet_core import process
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
+from bitnet_core.runs.launch import launch
+from bitnet_core.runs.record import Run
+from bitnet_core.settings.resolve import from_values
+from tests.builders import events_of, followed
+
+CANARY = "sk-canary-51c0ffee"
+STAGES = ["teacher", "collect", "train", "eval", "dryrun"]
+Starter = Callable[..., Run]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starter:
+    """Launch a stage whose behaviour is chosen by name; the process machinery is the real one."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "fake_stages"))
+    monkeypatch.setenv("FAKE_STAGES", "1")
+
+    def starter(
+        stage: str = "train", what: str = "done", secrets: dict[str, str] | None = None, **values: str
+    ) -> Run:
+        monkeypatch.setenv(f"FAKE_{stage.upper()}", what)
+        return launch(from_values({"DRIVE_ROOT": str(tmp_path / "exp"), **values}), stage, secrets)
+
+    return starter
+
+
+def _wait(run: Run, *states: str) -> str:
+    deadline = time.monotonic() + 20
+    while (state := run.state()) not in states and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return state
+
+
+def _history(run: Run) -> History:
+    return History.read(Experiment.from_settings(from_values({"DRIVE_ROOT": str(run.path.parents[1])})))
+
+
+def _pid(run: Run) -> int:
+    pid = run.record().pid
+    assert pid is not None
+    return pid
+
+
+def test_a_run_that_succeeds(start: Starter) -> None:
+    run = start(what="done")
+    events = followed(run)
+    assert [events[0]["kind"], events[-1]["kind"]] == ["run_started", "run_finished"]
+    assert run.state() == "succeeded"
+    assert run.record().summary == {"answer": 42}
+    assert run.record().exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("fail", "The moon is in the wrong phase; wait a week."),
+        ("full", "The disk is full at"),
+        ("bug", "A bug in bitnet-tui ended the stage (ValueError:"),
+    ],
+)
+def test_a_failure_is_one_sentence_in_the_record_and_in_an_event(start: Starter, what: str, sentence: str) -> None:
+    run = start(what=what)
+    last = followed(run)[-1]
+    assert (run.state(), last["state"], last["exit_code"]) == ("failed", "failed", 1)
+    assert last["error"].startswith(sentence)
+    assert run.record().error == last["error"]
+    assert "\n" not in last["error"]
+
+
+def test_stop_is_a_cancelled_run_with_exit_130(start: Starter) -> None:
+    run = start(what="wait")
+    assert run.state() == "running"
+    assert run.stop() == "cancelled"
+    assert run.record().exit_code == 130
+    assert followed(run)[-1]["state"] == "cancelled"
+
+
+def test_a_stage_that_does_not_listen_is_killed_and_recorded(start: Starter) -> None:
+    run = start(what="deaf")
+    assert run.stop(seconds=0.3) == "cancelled"
+    assert process.identify(_pid(run)) is None
+    assert [event["kind"] for event in followed(run)].count("run_finished") == 1
+
+
+def test_kill_9_of_a_stage_shows_as_interrupted_and_frees_the_stage(start: Starter) -> None:
+    run = start(what="wait")
+    deadline = time.monotonic() + 20
+    while not any(e["kind"] == "artifact" for e in events_of(run.events_path)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(_pid(run), signal.SIGKILL)
+    assert _wait(run, "interrupted") == "interrupted"
+    assert _history(run).status("train").state == "interrupted"
+    made = run.path.parents[1] / "checkpoints" / "mini_bitnet_step_000.pt"
+    assert made.read_text() == f"made by {run.id}"
+    again = start(what="done")
+    assert _wait(again, "succeeded") == "succeeded"
+
+
+def test_kill_9_of_the_launcher_leaves_the_run_alive(start: Starter, tmp_path: Path) -> None:
+    """The app or the command line dies, its process group and session with it; the stage goes on."""
+    code = (
+        "import sys, time\nfrom bitnet_core.settings.resolve import from_values\n"
+        "from bitnet_core.runs.launch import launch\n"
+        "run = launch(from_values({'DRIVE_ROOT': sys.argv[1]}), 'train')\n"
+        "print(run.path, flush=True)\ntime.sleep(60)\n"
+    )
+    environment = os.environ | {"FAKE_TRAIN": "wait"}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "exp")],
+        stdout=subprocess.PIPE, env=environment, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    run = Run(Path(parent.stdout.readline().strip()))
+    os.killpg(parent.pid, signal.SIGKILL)
+    parent.wait()
+    time.sleep(0.2)
+    assert run.state() == "running"
+    assert run.stop() == "cancelled"
+
+
+def test_one_run_of_a_stage_at_a_time(start: Starter) -> None:
+    run = start(what="wait")
+    with pytest.raises(UsageError, match=f"already running.*bitnet stop {run.id}"):
+        start(what="done")
+    other = start("dryrun", "done")
+    assert _wait(other, "succeeded") == "succeeded"
+    run.stop()
+
+
+def test_a_reused_pid_is_not_taken_for_the_run(start: Starter) -> None:
+    run = start(what="wait")
+    record = run.record()
+    identity = record.process
+    assert identity is not None
+    assert process.is_alive(identity)
+    assert not process.is_alive(
+        process.ProcessIdentity(identity.pid, identity.start - 1, identity.boot_id, identity.host)
+    )
+    assert not process.is_alive(process.ProcessIdentity(identity.pid, identity.start, "another boot", identity.host))
+    run.stop()
+
+
+def test_a_key_reaches_the_stage_and_nothing_else(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    run = start("train", "wait", {"OPENAI_API_KEY": CANARY})
+    proc = Path(f"/proc/{_pid(run)}")
+    if proc.exists():
+        assert CANARY.encode() not in (proc / "environ").read_bytes() + (proc / "cmdline").read_bytes()
+    run.stop()
+    leaky = start("dryrun", "leak", {"OPENAI_API_KEY": CANARY})
+    assert "unexpected reply" in str(followed(leaky)[-1]["error"])
+    files = [path for path in run.path.parents[1].rglob("*") if path.is_file()]
+    assert any("key=•••" in path.read_text(errors="replace") for path in files)
+    assert not [path for path in files if CANARY in path.read_text(errors="replace")]
+
+
+def test_status_notices_changed_settings_and_missing_files(start: Starter) -> None:
+    run = start("dryrun", "done")
+    _wait(run, "succeeded")
+    root = run.path.parents[1]
+
+    def status(**values: str) -> str:
+        experiment = Experiment.from_settings(from_values({"DRIVE_ROOT": str(root), **values}))
+        return History.read(experiment).status("dryrun").state
+
+    assert status() == "done"
+    assert status(KD_TAU="2") == "done"
+    assert status(DRYRUN_LAYERS="8") == "outdated"
+    (root / "reports" / "dryrun_7b_memory.json").unlink()
+    assert status() == "outdated"
+
+
+def test_the_pipeline_runs_in_order_then_skips_then_redoes_what_changed(start: Starter) -> None:
+    first = start("pipeline")
+    tables = [event for event in followed(first) if event["kind"] == "table"]
+    assert first.state() == "succeeded"
+    assert [row[:2] for row in tables[0]["rows"]] == [[stage, "succeeded"] for stage in STAGES]
+    assert tables[-1]["name"] == "qei"
+    second = start("pipeline")
+    rows = next(event["rows"] for event in followed(second) if event["kind"] == "table")
+    assert [row[1] for row in rows] == ["skipped"] * 5
+    third = start("pipeline", KD_TAU="2")
+    rows = next(event["rows"] for event in followed(third) if event["kind"] == "table")
+    assert [row[1] for row in rows] == ["skipped", "skipped", "succeeded", "succeeded", "skipped"]
+
+
+def test_the_pipeline_stops_at_the_first_failure_and_goes_on_from_there(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TRAIN", "fail")
+    run = start("pipeline")
+    assert followed(run)[-1]["error"] == "train failed: The moon is in the wrong phase; wait a week."
+    monkeypatch.setenv("FAKE_TRAIN", "done")
+    again = start("pipeline")
+    rows = next(event["rows"] for event in followed(again) if event["kind"] == "table")
+    assert [row[1] for row in rows] == ["skipped", "skipped", "succeeded", "succeeded", "succeeded"]
+
+
+def test_stopping_the_pipeline_stops_its_stage(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_COLLECT", "wait")
+    run = start("pipeline")
+    deadline = time.monotonic() + 20
+    while not (child := _history(run).active("collect")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert child is not None
+    assert run.stop() == "cancelled"
+    assert child.state() == "cancelled"
+
+
+def test_killing_the_pipeline_kills_its_stage(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_COLLECT", "deaf")
+    run = start("pipeline")
+    deadline = time.monotonic() + 20
+    while not (child := _history(run).active("collect")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert child is not None
+    while not run.at_work() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.kill()
+    assert (run.state(), child.state()) == ("cancelled", "cancelled")
+    assert process.identify(_pid(child)) is None
+
+
+def test_a_host_that_changed_its_name_still_knows_its_runs(start: Starter) -> None:
+    """By pid, start time and boot while it lives; by its silence when it is gone and can't be asked for."""
+    run = start(what="wait")
+    run.write(dataclasses.replace(run.record(), host="before-dhcp"))
+    assert run.state() == "running"
+    os.killpg(_pid(run), signal.SIGKILL)
+    time.sleep(0.1)
+    assert run.state() == "running"  # for all we know, another machine's
+    os.utime(run.events_path, (time.time() - 3600, time.time() - 3600))
+    assert run.state() == "interrupted"
+
+
+def test_a_run_stopped_before_it_began_does_not_begin(start: Starter) -> None:
+    run = start("dryrun", "done")
+    _wait(run, "succeeded")
+    run.write(dataclasses.replace(run.record(), state="cancelled", pid=None, process_start=None))
+    worker = subprocess.run([sys.executable, "-m", "bitnet_core.stages", str(run.path)], check=False)
+    assert worker.returncode == 130
+    assert run.state() == "cancelled"
+
+
+def test_prompts_edited_in_place_make_a_stage_outdated(start: Starter, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("Say hello.")
+    run = start("collect", "done", KD_PROMPTS_FILE=str(prompts))
+    _wait(run, "succeeded")
+    values = {"DRIVE_ROOT": str(run.path.parents[1]), "KD_PROMPTS_FILE": str(prompts)}
+    experiment = Experiment.from_settings(from_values(values))
+    assert History.read(experiment).status("collect").state == "done"
+    prompts.write_text("Say goodbye.")
+    assert History.read(experiment).status("collect").state == "outdated"
+
+
+def test_the_end_can_be_written_on_a_full_disk(
+    tmp_path: Path, start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small real file system, filled to the last byte while the stage runs."""
+    disk = tmp_path / "exp"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        run = start("train", "wait")
+        with (disk / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
+            while True:
+                filler.write(b"x" * 512)
+        run.request_stop()
+        assert _wait(run, "cancelled", "failed") in ("cancelled", "failed")
+        assert events_of(run.events_path)[-1]["kind"] == "run_finished"
+        with pytest.raises(BitnetError, match="can't be written"):
+            start("dryrun")
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # a stage may be at its last breath
+
+
+def test_a_record_that_is_no_record_is_passed_over(start: Starter) -> None:
+    run = start(what="done")
+    _wait(run, "succeeded")
+    for name, text in {"torn": '{"id": "x', "foreign": '{"a": 1}', "list": "[]"}.items():
+        (run.path.parent / name).mkdir()
+        (run.path.parent / name / "run.json").write_text(text)
+    assert [found.id for found, _ in _history(run).entries] == [run.id]
+    assert json.loads((run.path / "run.json").read_text())["state"] == "succeeded"

@@ -1,0 +1,186 @@
+"""Settings: precedence, expansion, problems with their lines, and never a secret's value."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.errors import UsageError
+from bitnet_core.settings.docs import env_example, settings_page
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, Setting
+from bitnet_core.settings.resolve import from_values, resolve
+from bitnet_core.settings.resolved import Settings
+
+ROOT = Path(__file__).parents[2]
+CANARY = "sk-canary-7f3a"
+
+
+def _messages(text: str, cwd: Path) -> list[str]:
+    (cwd / ".env").write_text(text)
+    return [f"{p.severity}: {p.message}" for p in resolve(environ={}, cwd=cwd).problems]
+
+
+@pytest.mark.parametrize("strongest", range(5))
+def test_precedence(tmp_path: Path, strongest: int) -> None:
+    """Every place from the default up holds the name; the strongest one wins and is named as the origin."""
+    root = tmp_path / "exp"
+    root.mkdir()
+    places = ["default", ".env line 1", "exp/.env line 1", "environment", "command line"]
+    present = places[: strongest + 1]
+    if ".env line 1" in present:
+        (tmp_path / ".env").write_text("KD_TAU=2.1\n")
+    if "exp/.env line 1" in present:
+        (root / ".env").write_text("KD_TAU=2.2\n")
+    environ = {"KD_TAU": "2.3"} if "environment" in present else {}
+    overrides = {"KD_TAU": "2.4"} if "command line" in present else {}
+    settings = resolve(overrides, root=root, environ=environ, cwd=tmp_path).checked()
+    assert settings.origin("KD_TAU") == places[strongest]
+    assert settings.float("KD_TAU") == pytest.approx([1.3, 2.1, 2.2, 2.3, 2.4][strongest])
+
+
+def test_env_option_stands_in_for_the_folders_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SEED=1\nLR=0.1\n")
+    (tmp_path / "other.env").write_text("SEED=2\n")
+    settings = resolve(environ={}, cwd=tmp_path, env_file=tmp_path / "other.env").checked()
+    assert (settings.int("SEED"), settings.float("LR")) == (2, 6e-4)
+
+
+def test_every_problem_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
+    found = _messages("KD_TAU=warm\n\n# a comment\nthis is not one\nTOTAL_STEP=3\nSEED=1\nSEED=2\nLR=9\n", tmp_path)
+    assert sorted(found) == [
+        "error: .env line 4 can't be read; write it as NAME=value.",
+        "error: KD_TAU=warm (.env line 1) is not allowed: it must be a number from 0.05 to 100.",
+        "error: LR=9 (.env line 8) is not allowed: it must be a number from 1e-09 to 1.",
+        "warning: SEED stands 2 times in .env (lines 6, 7); the last counts.",
+        "warning: TOTAL_STEP (.env line 5) is no setting; did you mean TOTAL_STEPS?",
+    ]
+
+
+def test_expansion_knows_other_settings_plain_variables_and_defaults(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DISK=/big\nDATA_DIR=${DISK}/d\nLOGS_DIR=${NOWHERE:-/small}/l\n")
+    settings = resolve({"DRIVE_ROOT": "/r"}, environ={}, cwd=tmp_path).checked()
+    assert settings.path("DATA_DIR") == Path("/big/d")
+    assert settings.path("LOGS_DIR") == Path("/small/l")
+    assert settings.path("REPORTS_DIR") == Path("/r/reports")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("DATA_DIR=${NOWHERE}/d", "it uses ${NOWHERE}, which is not set"),
+        ("DATA_DIR=${LOGS_DIR}\nLOGS_DIR=${DATA_DIR}", "refer to each other in a circle"),
+        ("TEACHER_MODEL=${OPENAI_API_KEY}\nOPENAI_API_KEY=" + CANARY, "it uses OPENAI_API_KEY, a secret"),
+    ],
+)
+def test_expansion_that_can_not_be(tmp_path: Path, line: str, reason: str) -> None:
+    found = _messages(line, tmp_path)
+    assert any(reason in message for message in found)
+    assert not any(CANARY in message for message in found)
+
+
+def test_secrets_are_kept_apart_and_taken_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("WEBDAV_PASSWORD='a$b${c}d'\nTEACHER_API_KEY=${OPENAI_API_KEY}\n")
+    found = resolve(environ={"OPENAI_API_KEY": CANARY}, cwd=tmp_path)
+    assert found.secrets["WEBDAV_PASSWORD"] == "a$b${c}d"
+    assert found.secrets["TEACHER_API_KEY"] == CANARY
+    assert CANARY not in repr(found.settings)
+    assert not SECRET_NAMES & found.settings.values().keys()
+
+
+def test_a_secret_on_the_command_line_is_refused_without_showing_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="OPENAI_API_KEY is a secret") as caught:
+        resolve({"OPENAI_API_KEY": CANARY}, environ={}, cwd=tmp_path).checked()
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown", "why"),
+    [
+        ("https://user:pa/ss@host/v1", "https://•••@host/v1", "must not hold a password"),
+        ("https://user:p@ss@host/v1", "https://•••@host/v1", "must not hold a password"),
+        ("https://pass@host", "https://•••@host", "must not hold a password"),
+        ("https://user:p@ss?@host/v1?key=pass", "https://•••@host/v1?•••", "must not hold a password"),
+        ("https://host/v1?api_key=pass", "https://host/v1?•••", "must have no query"),
+        ("https://host/v1?", "https://host/v1?•••", "must have no query"),
+        ("https://user:pass/v1", "https://user:pass/v1", "must be an address such as"),
+    ],
+)
+def test_an_address_holds_no_key(address: str, shown: str, why: str, tmp_path: Path) -> None:
+    (problem,) = resolve({"OPENAI_BASE_URL": address}, environ={}, cwd=tmp_path).problems
+    assert problem.message.startswith(f"OPENAI_BASE_URL={shown} (command line) is not allowed: ")
+    assert why in problem.message
+
+
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:8080/v1", "https://host", "http://[::1]:80/v1", "https://h/a%40b"]
+)
+def test_an_address_without_one_is_taken(address: str, tmp_path: Path) -> None:
+    found = resolve({"OPENAI_BASE_URL": address}, environ={}, cwd=tmp_path)
+    assert found.checked().text("OPENAI_BASE_URL") == address
+
+
+def test_a_text_that_is_not_utf8_is_refused_with_a_sentence(tmp_path: Path) -> None:
+    (problem,) = resolve({"TEACHER_MODEL": "a\udcffb"}, environ={}, cwd=tmp_path).problems
+    assert problem.message == r"TEACHER_MODEL=a\udcffb (command line) is not allowed: it must be UTF-8."
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path: Path) -> None:
+    found = _messages(f"TEACHER_BASE_URL=https://me:{CANARY}@host/v1\n", tmp_path)
+    assert found == [
+        "error: TEACHER_BASE_URL=https://•••@host/v1 (.env line 1) is not allowed: "
+        "an address is written into run records, so it must not hold a password."
+    ]
+
+
+def test_the_experiments_file_can_not_move_the_experiment(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DRIVE_ROOT=/elsewhere\nSEED=5\n")
+    found = resolve(root=tmp_path, environ={}, cwd=tmp_path.parent)
+    assert found.settings.path("DRIVE_ROOT") == tmp_path
+    assert found.settings.int("SEED") == 5
+    assert any("is ignored" in problem.message for problem in found.problems)
+
+
+def test_a_file_that_is_no_text_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfe\x00S")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        resolve(environ={}, cwd=tmp_path)
+
+
+def test_a_record_brings_the_settings_back(tmp_path: Path) -> None:
+    settings = from_values({"KD_TAU": "2", "DATA_DIR": "/d", "MINI_DIM": "512"})
+    again = Settings.from_record(settings.to_record(), settings.origins())
+    assert again.values() == settings.values()
+
+
+def test_every_public_name_is_there() -> None:
+    """The names that users bring along, read from the prototype's list kept in the docs of settings."""
+    for name in ("DRIVE_ROOT", "KD_TAU", "BUDGET_TOKENS", "FLIP_FRACTION", "MINI_HEAD_DIM", "EVAL_TOP_P",
+                 "DRYRUN_MAX_ALLOC_FRAC", "NC_APP_PASSWORD", "DYNAMO_TABLE_PREFIX", "WANDB_PROJECT"):  # fmt: skip
+        assert name in REGISTRY
+
+
+def test_generated_files_are_up_to_date() -> None:
+    assert (ROOT / ".env.example").read_text() == env_example(), "run `make docs`"
+    assert (ROOT / "docs/settings.md").read_text() == settings_page(), "run `make docs`"
+
+
+def test_the_example_file_has_no_problem(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(env_example())
+    assert resolve(environ={}, cwd=tmp_path).problems == ()
+
+
+_NUMBERS = [s for s in REGISTRY.values() if s.kind in ("int", "float") and not s.choices]
+
+
+@given(st.sampled_from(_NUMBERS), st.floats(allow_nan=True, allow_infinity=True) | st.integers(-10, 10**7))
+def test_a_number_is_taken_exactly_when_it_is_within_its_bounds(setting: Setting, number: float) -> None:
+    low = float("-inf") if setting.low is None else setting.low
+    high = float("inf") if setting.high is None else setting.high
+    whole = setting.kind == "float" or isinstance(number, int)
+    allowed = whole and low <= number <= high
+    found = resolve({setting.name: repr(number)}, environ={}, cwd=Path("/"), read_files=False)
+    errors = [p for p in found.problems if p.message.startswith(f"{setting.name}=")]
+    assert (not errors) == allowed
+    if allowed:
+        assert found.settings.values()[setting.name] == number

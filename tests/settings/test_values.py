@@ -1,0 +1,87 @@
+"""Typed groups: every field has the type of its setting, and the registry's default when a group is made by hand."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from bitnet_core.errors import UsageError
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import (
+    GROUPS,
+    FlipOptions,
+    LossWeights,
+    TeacherOptions,
+    TrainOptions,
+    settings_in_use,
+)
+
+KINDS = {"int": int, "float": float, "bool": bool, "text": str, "path": Path}
+
+
+def single_fields() -> list[Any]:
+    found = []
+    waiting: list[Any] = list(GROUPS)
+    while waiting:
+        group = waiting.pop()
+        for one in dataclasses.fields(group):
+            if "group" in one.metadata:
+                waiting.append(one.metadata["group"])
+            elif "build" not in one.metadata:
+                name = one.metadata["settings"][""]
+                found.append(pytest.param(get_type_hints(group)[one.name], name, id=f"{group.__name__}.{one.name}"))
+    return found
+
+
+@pytest.mark.parametrize(("hint", "name"), single_fields())
+def test_a_field_has_the_type_of_its_setting(hint: Any, name: str) -> None:
+    setting = REGISTRY[name]
+    if get_origin(hint) is Literal:
+        assert get_args(hint) == setting.choices
+        return
+    kinds = set(get_args(hint)) or {hint}
+    assert kinds - {type(None)} == {KINDS[setting.kind]}
+    if not setting.default:
+        assert type(None) in kinds or setting.kind == "text"
+
+
+def test_a_group_made_by_hand_is_the_one_that_untouched_settings_fill() -> None:
+    filled = TrainOptions.of(from_values({}))
+    by_hand = TrainOptions()
+    assert dataclasses.replace(by_hand, rate=dataclasses.replace(by_hand.rate, steps=1000)) == filled
+
+
+def test_values_reach_their_fields() -> None:
+    options = TrainOptions.of(from_values({"KD_TAU": "2.5", "TOTAL_STEPS": "7", "FLIP_POLICY": "ramp"}))
+    assert (options.loss.tau, options.total_steps, options.rate.steps, options.flip.policy) == (2.5, 7, 7, "ramp")
+
+
+def test_what_is_set_for_each_provider_is_found_by_its_name() -> None:
+    options = TeacherOptions.of(from_values({"OPENAI_MODEL": "gpt-4o-mini", "VLLM_BASE_URL": "http://box:8000/v1"}))
+    assert options.models == {"openai": "gpt-4o-mini"}
+    assert options.addresses == {"vllm": "http://box:8000/v1"}
+    assert options.chosen == "embedded"
+
+
+def test_a_required_setting_that_is_empty_is_named() -> None:
+    record = from_values({}).to_record() | {"KD_TAU": None}
+    with pytest.raises(UsageError, match="KD_TAU is not set"):
+        TrainOptions.of(Settings.from_record(record, {}))
+
+
+def test_a_temperature_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="tau is 0"):
+        LossWeights(tau=0)
+
+
+def test_the_flip_is_reckoned_in_decimals() -> None:
+    assert FlipOptions(budget_tokens=100, fraction=0.29).threshold == 29
+
+
+def test_settings_of_what_is_not_built_yet_are_known_as_such() -> None:
+    unused = set(REGISTRY) - settings_in_use()
+    assert "S3_BUCKET" in unused
+    assert not unused & {"KD_TAU", "OPENAI_MODEL", "HF_HOME", "OPENAI_API_KEY"}

@@ -1,0 +1,146 @@
+"""The collect stage started again: what is asked once more, what is not, and what becomes of what was there."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitnet_core.collecting.journal import Journal
+from bitnet_core.collecting.requests import Collection
+from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.stages import collect
+from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.traces.dataset import load_traces
+from tests.collecting.collecting import PROBES, asked_prompts, context, events, parquet
+from tests.collecting.fake_teacher import FakeTeacher, is_probe
+from tests.teachers.server import Asked, Canned, ChatServer
+
+pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
+
+
+@pytest.fixture
+def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
+    return teacher_tokenizer
+
+
+TOO_LONG = Canned({"error": {"message": "the request exceeds the context size"}}, 400)
+
+
+def test_many_unusable_answers_of_earlier_runs_stop_no_later_one(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    bad = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[:10]}
+
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        return TOO_LONG if not is_probe(asked) and asked.body["messages"][-1]["content"] in bad else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        # Ten in a row, and nothing usable yet: what is too long says nothing of the model.
+        summary = collect.run(context(tmp_path, server, KD_NUM_PROMPTS="14", KD_CONCURRENCY="1"))
+        assert (summary["sequences"], summary["given_up"]) == (4, 0)
+        first = bad
+        before = len(server.asked)
+        summary = collect.run(context(tmp_path, server, KD_NUM_PROMPTS="14", KD_CONCURRENCY="1"))
+        second = asked_prompts(server, before)
+        assert summary["sequences"] == 4
+        assert summary["rejected"] == {"context_exceeded": 10}
+        assert summary["given_up"] == len(first)
+        # What was not to be had before comes last.
+        assert set(second[-len(first) :]) == first
+        before = len(server.asked)
+        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="20", KD_CONCURRENCY="1"))
+        assert not first & set(asked_prompts(server, before))
+
+
+def test_an_answer_without_use_is_paid_for_in_two_runs_and_no_more(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
+    refusal = (Path(__file__).parents[1] / "teachers" / "fixtures" / "openai_refusal.json").read_bytes()
+    bad = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[3:5]}
+
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        return Canned(refusal) if not is_probe(asked) and asked.body["messages"][-1]["content"] in bad else None
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+
+        def again(**values: str) -> tuple[set[str], int]:
+            before = len(server.asked)
+            ctx = context(tmp_path, server, KD_CONCURRENCY="1", **values)
+            summary = collect.run(ctx)
+            assert summary["sequences"] == 10
+            (alert,) = (event for event in events(ctx, "alert") if event["code"] == "sequences_rejected")
+            assert ("given up" in alert["advice"]) == (summary["given_up"] > 0)
+            return set(asked_prompts(server, before)), summary["given_up"]
+
+        asked, given_up = again()
+        assert len(asked) == 12
+        assert given_up == 0
+        assert again() == (bad, 2)
+        before = len(server.asked)
+        assert again() == (set(), 2)
+        assert len(server.asked) == before  # not even a probe
+        assert again(KD_MAX_ATTEMPTS="3") == (bad, 2)
+
+
+def test_no_shard_is_written_while_the_loop_waits(
+    tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers under way would time out meanwhile."""
+    written: list[bool] = []
+    plain = Collection.write_shard
+
+    def watched(self: Collection, *given: Any) -> None:
+        written.append(asyncio._get_running_loop() is not None)
+        plain(self, *given)
+
+    monkeypatch.setattr(Collection, "write_shard", watched)
+    values = {"KD_NUM_PROMPTS": "12", "KD_SHARD_SEQUENCES": "2"}
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server, **values))
+        for path in (tmp_path / "data").glob("kd_shard_*"):
+            path.unlink()
+        assert collect.run(context(tmp_path, server, **values | {"KD_NUM_PROMPTS": "14"}))["sequences"] == 14
+    assert len(written) > 14
+    assert not any(written)
+
+
+@pytest.mark.parametrize("note", ["{", "[]", "7", '{"mode": "raw", "of_a_later_version": 1}'])
+def test_a_verdict_that_can_not_be_read_is_asked_for_again(
+    tmp_path: Path, tokenizer: StudentTokenizer, note: str
+) -> None:
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server))
+        with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+            journal._db.execute("update notes set value = ?", (note,))
+        before = len(server.asked)
+        assert collect.run(context(tmp_path, server))["logprob_mode"] == "raw"
+        assert len(server.asked) == before + PROBES
+
+
+def test_superseded_traces_keep_their_tokenizer(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server))
+        made = (tmp_path / "data" / "tokenizer" / "tokenizer.json").read_bytes()
+        collect.run(context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5"))
+    (folder,) = (tmp_path / "data" / "superseded").iterdir()
+    assert (folder / "tokenizer" / "tokenizer.json").read_bytes() == made
+    assert len(load_traces(folder, 5).sequences) == len(load_traces(tmp_path / "data", 5).sequences) == 12
+
+
+def test_a_spoilt_answer_is_asked_for_again_and_costs_no_other(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server))
+        made = parquet(tmp_path)
+        with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+            (key,) = journal._db.execute("select key from answers limit 1 offset 3").fetchone()
+            (body,) = journal._db.execute("select body from answers where key = ?", (key,)).fetchone()
+            spoilt = body[:40] + bytes(20) + body[60:]
+            journal._db.execute("update answers set body = ? where key = ?", (spoilt, key))
+        for path in (tmp_path / "data").glob("kd_shard_*"):
+            path.unlink()
+        before = len(server.asked)
+        ctx = context(tmp_path, server)
+        summary = collect.run(ctx)
+        assert len(asked_prompts(server, before)) == 1
+    assert summary["sequences"] == 12
+    assert [event["code"] for event in events(ctx, "alert")] == ["answers_damaged"]
+    assert parquet(tmp_path) == made

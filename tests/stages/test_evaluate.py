@@ -1,0 +1,264 @@
+"""The stage, from a trained checkpoint and real trace files to a report, tables and plain refusals."""
+
+import json
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.evaluation.deployed import Deployed
+from bitnet_core.model.decoding import Generation, Sampling
+from bitnet_core.model.student import Student
+from bitnet_core.prompts.prompt import Prompt
+from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.events import Event
+from bitnet_core.stages import evaluate, train
+from bitnet_core.tokenizer.steps import Completion, TokenTable
+from bitnet_core.traces import schema, writer
+from bitnet_core.traces.columns import FinishedSequence
+from bitnet_core.traces.project import heard, project
+from bitnet_core.traces.vocabulary import Vocabulary
+from tests.builders import events_of
+from tests.traces.samples import small_tokenizer, steps_for
+
+TOKENIZER = small_tokenizer()
+TABLE = TokenTable()
+VOCABULARY = Vocabulary(TOKENIZER, TABLE)
+SETTINGS = {
+    "FORCE_CPU": "1",
+    "TORCH_DTYPE": "fp32",
+    "MINI_DIM": "256",
+    "MINI_LAYERS": "1",
+    "TOTAL_STEPS": "6",
+    "TRAIN_BATCH_SIZE": "4",
+    "LR": "3e-3",
+    "BUDGET_TOKENS": "300",
+    "FLIP_FRACTION": "0.5",
+    "EVAL_MAX_PROMPTS": "2",
+    "EVAL_MAX_NEW_TOKENS": "5",
+}
+BASELINE = {
+    "provider": "embedded",
+    "model": "teacher",
+    "memory": {"bytes": 300_000_000, "origin": "measured"},
+    "tokens_per_s": {"end_to_end": 80.0, "decode": 100.0, "origin": "measured"},
+}
+
+
+def finished(index: int) -> FinishedSequence:
+    draw = random.Random(index)
+    text = " ".join(draw.choice(["the rain", "there then", '{"a": 1}', "plain"]) for _ in range(4))
+    steps = steps_for([*TOKENIZER.encode_plain(text), TOKENIZER.eos_id], TOKENIZER, draw)
+    prompt = Prompt(({"role": "user", "content": f"question {index}"},))
+    rendered = TOKENIZER.render_prompt(prompt.messages)
+    said = heard(Completion.of(steps, TABLE), VOCABULARY)
+    return FinishedSequence(
+        prompt_idx=index,
+        sequence_hash=prompt.hash,
+        request_key=f"key{index}",
+        messages_json=json.dumps(prompt.messages),
+        rendered_prompt=rendered,
+        prompt_ids=TOKENIZER.encode(rendered),
+        completion_text=text,
+        finish_reason="stop",
+        prompt_tokens=10,
+        completion_tokens=len(steps),
+        text_matches_bytes=True,
+        heard=said,
+        projection=project(said, "stop", VOCABULARY),
+    )
+
+
+def write_traces(data: Path, count: int) -> None:
+    sequences = [finished(index) for index in range(count)]
+    metadata = schema.TraceMetadata(
+        schema_version=schema.SCHEMA_VERSION,
+        tokenizer="small",
+        tokenizer_hash=TOKENIZER.hash,
+        template_hash=TOKENIZER.template_hash,
+        provider="embedded",
+        teacher="teacher",
+        sampling={},
+        vocab_size=TOKENIZER.vocab_size,
+        top_k=5,
+        config_hash="config",
+        keys=[sequence.request_key for sequence in sequences],
+        counts={},
+    )
+    origin = {"provider": "", "teacher": "", "sampling_json": "", "logprob_mode": "raw", "logprob_temperature": 1.0}
+    writer.write_shard(data, 0, metadata, origin, sequences)
+    writer.write_sequences(data, 1, metadata)
+    TOKENIZER.save(data / schema.TOKENIZER_FOLDER)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment after the teacher, collect and train stages."""
+    root = tmp_path_factory.mktemp("module") / "experiment"
+    ctx = StageContext.for_tests(root, "train", SETTINGS)
+    write_traces(ctx.experiment.data, 24)
+    files.write_json(ctx.experiment.reports / "teacher_baseline.json", BASELINE)
+    train.run(ctx)
+    return root
+
+
+@pytest.fixture
+def root(trained: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(trained, tmp_path / "experiment")
+
+
+def context(root: Path, **values: str) -> StageContext:
+    return StageContext.for_tests(root, "eval", SETTINGS | values)
+
+
+def events(ctx: StageContext, kind: str) -> list[Event]:
+    return [event for event in events_of(ctx.run_dir / "events.jsonl") if event["kind"] == kind]
+
+
+def table(ctx: StageContext, name: str) -> list[list[Any]]:
+    (found,) = [event for event in events(ctx, "table") if event["name"] == name]
+    assert all(len(row) == len(found["columns"]) for row in found["rows"])
+    rows: list[list[Any]] = found["rows"]
+    return rows
+
+
+@pytest.fixture
+def no_child(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Sequence[int]]]:
+    """Stand in for the measuring process where a test is about something else; returns the prompts it got."""
+    asked: list[Sequence[Sequence[int]]] = []
+
+    def stand_in(_packed: Student, prompts: Sequence[Sequence[int]], sampling: Sampling, **_: Any) -> Deployed:
+        asked.append(prompts)
+        answers = [Generation([3] * 5, "length", len(prompt), 0.1, 0.2) for prompt in prompts]
+        return Deployed(answers, {"total": 7}, 100_000_000, "stood in", 1, 2, 3, "stood in", 2)
+
+    monkeypatch.setattr(evaluate, "run_deployed", stand_in)
+    return asked
+
+
+def test_the_whole_stage(root: Path) -> None:
+    ctx = context(root)
+    summary = evaluate.run(ctx)
+    report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
+    assert report["checkpoint"]["activation_bits"] == 4
+    widths = list(report["quality"]["by_activation_bits"])
+    assert widths == ["4", "8"], "the student's own width first"
+    # The trained student knows more than nothing, and the table shows what nothing is.
+    quality = {(row[0], row[1]): row[2] for row in table(ctx, "quality")}
+    assert quality["top-1 agreement", "chance"] == pytest.approx(1 / TOKENIZER.vocab_size)
+    assert 0 <= quality["top-1 agreement", "always the commonest token"] <= 1
+    assert quality["coarse KL", "student A4"] != quality["coarse KL", "student A8"]
+    assert 0 < quality["quality", "student A4"] < quality["quality", "teacher"] <= 1
+    qei = report["qei"]
+    for side in ("student", "teacher"):
+        assert {qei[side][name]["origin"] for name in ("quality", "memory", "speed")} == {"measured"}
+    q_s, q_t = qei["student"]["quality"]["value"], qei["teacher"]["quality"]["value"]
+    m_s = qei["student"]["memory"]["value"]
+    assert m_s == report["deployed"]["memory"]["bytes"] > 0
+    assert summary["qei"] == qei["qei"]["value"] == pytest.approx(q_s / q_t / (m_s / 300e6))
+    speed = report["deployed"]["tokens_per_s"]["decode"] / 100.0
+    assert summary["qei_speed"] == pytest.approx(summary["qei"] * speed)
+    assert [row[0] for row in table(ctx, "qei")][-2:] == ["QEI", "QEI_speed"]
+    assert table(ctx, "memory")[0][1] == m_s
+    samples = events(ctx, "sample")
+    assert [sample["source"] for sample in samples] == ["student", "student"]
+    assert samples[0]["prompt"].startswith("question ")
+    assert [sample["text"] for sample in report["samples"]] == [sample["text"] for sample in samples]
+    assert not list(ctx.run_dir.glob(".packed*"))
+
+
+def test_quality_does_not_depend_on_the_run(root: Path, no_child: object) -> None:
+    first, second = evaluate.run(context(root)), evaluate.run(context(root))
+    assert first == second
+
+
+def test_a_hosted_teacher_has_no_index_until_its_memory_is_given(root: Path, no_child: object) -> None:
+    hosted = BASELINE | {"memory": {"bytes": None, "origin": "unknown"}}
+    files.write_json(root / "reports" / "teacher_baseline.json", hosted)
+    ctx = context(root)
+    assert evaluate.run(ctx)["qei"] is None
+    row = next(row for row in table(ctx, "qei") if row[0] == "QEI")
+    assert row[1] is None
+    assert "TEACHER_MEMORY_GB" in row[4]
+    ctx = context(root, TEACHER_MEMORY_GB="2.5")
+    assert evaluate.run(ctx)["qei"] is not None
+    assert next(row for row in table(ctx, "qei") if row[0] == "QEI")[3] == "given"
+
+
+def test_speeds_are_compared_like_with_like(root: Path, no_child: object) -> None:
+    no_clock = BASELINE | {"tokens_per_s": {"end_to_end": 80.0, "decode": None}}
+    files.write_json(root / "reports" / "teacher_baseline.json", no_clock)
+    ctx = context(root)
+    evaluate.run(ctx)
+    row = next(row for row in table(ctx, "qei") if row[0].startswith("speed"))
+    assert row[1:3] == [pytest.approx(10 / 0.6, abs=0.1), 80.0]
+
+
+def test_given_qualities_are_shown_as_given(root: Path, no_child: object) -> None:
+    ctx = context(root, EVAL_STUDENT_QUALITY="0.4", EVAL_TEACHER_QUALITY="0.8")
+    assert evaluate.run(ctx)["qei"] == pytest.approx(0.5 / (100 / 300))
+    row = table(ctx, "qei")[0]
+    assert row[1:4] == [0.4, 0.8, "given"]
+    ctx = context(root, EVAL_STUDENT_QUALITY="0.4")
+    evaluate.run(ctx)
+    assert [alert["code"] for alert in events(ctx, "alert")] == ["mixed_quality"]
+    with pytest.raises(BitnetError, match="EVAL_TEACHER_QUALITY is 0"):
+        evaluate.run(context(root, EVAL_TEACHER_QUALITY="0"))
+
+
+def test_the_users_prompts_are_answered(root: Path, tmp_path: Path, no_child: list[Sequence[Sequence[int]]]) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("the rain\nthere then\n" + "long " * 3000 + "\n")
+    ctx = context(root, EVAL_PROMPTS_FILE=str(path), EVAL_MAX_PROMPTS="3", SAVE_SAMPLE_GENERATIONS="0")
+    evaluate.run(ctx)
+    (asked,) = no_child
+    rendered = [TOKENIZER.render_prompt([{"role": "user", "content": text}]) for text in ("the rain", "there then")]
+    assert [list(prompt) for prompt in asked] == [TOKENIZER.encode(text) for text in rendered]
+    assert [alert["code"] for alert in events(ctx, "alert")] == ["prompts_too_long"]
+    assert json.loads((root / "reports" / "mini_evaluation_report.json").read_text())["samples"] == []
+
+
+def test_one_prompt_leaves_quality_open(root: Path, no_child: object) -> None:
+    for path in (root / "data").glob("*.parquet"):
+        path.unlink()
+    write_traces(root / "data", 1)
+    ctx = context(root)
+    assert evaluate.run(ctx)["qei"] is None
+    assert "KD_NUM_PROMPTS" in next(row for row in table(ctx, "qei") if row[0] == "QEI")[4]
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("checkpoints", "run `bitnet train` first"),
+        ("data", "run `bitnet collect` first"),
+        ("reports", "run `bitnet teacher` first"),
+    ],
+)
+def test_what_is_missing_is_named_with_its_fix(root: Path, missing: str, sentence: str) -> None:
+    shutil.rmtree(root / missing)
+    with pytest.raises(BitnetError, match=sentence):
+        evaluate.run(context(root))
+    assert not (root / "reports" / "mini_evaluation_report.json").exists()
+
+
+def test_another_tokenizer_is_refused(root: Path) -> None:
+    folder = root / "data" / schema.TOKENIZER_FOLDER
+    path = folder / "tokenizer.json"
+    changed = json.loads(path.read_text())
+    changed["added_tokens"][0]["lstrip"] = True
+    path.write_text(json.dumps(changed))
+    with pytest.raises(BitnetError, match="another tokenizer"):
+        evaluate.run(context(root))
+
+
+def test_a_stop_is_heard(root: Path) -> None:
+    ctx = context(root)
+    ctx.request_stop()
+    with pytest.raises(BitnetError, match="stopped"):
+        evaluate.run(ctx)

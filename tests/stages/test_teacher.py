@@ -1,0 +1,243 @@
+"""The teacher stage: what it measures, on the embedded teacher and on a scripted one."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.runs.context import StageContext
+from bitnet_core.stages import teacher
+from tests.builders import events_of
+from tests.teachers.server import Asked, Canned, ChatServer, chat_body
+
+
+def context(root: Path, server: ChatServer | None = None, **values: str) -> StageContext:
+    wanted = {"TEACHER_BASELINE_MAX_PROMPTS": "3", "TEACHER_BASELINE_MAX_TOKENS": "8"}
+    if server is not None:
+        wanted |= {"TEACHER_PROVIDER": "groq", "GROQ_MODEL": "m", "GROQ_BASE_URL": server.base_url}
+    return StageContext.for_tests(
+        root, stage="teacher", values=wanted | values, secrets={"GROQ_API_KEY": "gsk-secret"}
+    )
+
+
+def events(ctx: StageContext, kind: str) -> list[dict[str, Any]]:
+    return [event for event in events_of(ctx.run_dir / "events.jsonl") if event["kind"] == kind]
+
+
+def report(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((root / "reports" / "teacher_baseline.json").read_text())
+    return found
+
+
+def reply(text: str = "Fine.", tokens: int = 4) -> Canned:
+    body = chat_body(text, None)
+    return Canned(body | {"usage": {"prompt_tokens": 7, "completion_tokens": tokens}})
+
+
+@pytest.mark.teacher
+@pytest.mark.usefixtures("teacher_cache")
+def test_the_embedded_teachers_baseline_is_measured_and_greedy(tmp_path: Path) -> None:
+    ctx = context(tmp_path)
+    summary = teacher.run(ctx)
+    told = report(tmp_path)
+    assert told["provider"] == "embedded"
+    assert told["sampling"]["temperature"] == 0
+    assert told["answered"] == 3
+    assert told["tokens_per_s"]["decode"] >= told["tokens_per_s"]["end_to_end"] > 0
+    assert told["latency_s"]["p99"] >= told["latency_s"]["p95"] >= told["latency_s"]["p50"] > 0
+    assert 100e6 < told["memory"]["bytes"] < 4e9
+    assert told["memory"]["origin"] == "measured"
+    assert summary["usage"]["completion_tokens"] == sum(one["completion_tokens"] for one in told["generations"])
+    assert len(events(ctx, "sample")) == 3
+    assert 0 < told["time_to_first_token_s"]["p50"] <= told["latency_s"]["p50"]
+    assert (told["determinism"]["asked_twice"], told["determinism"]["deterministic"]) == (3, True)
+    assert told["cost"]["usd"] == 0
+    assert all(len(one["text_hash"]) == 64 for one in told["generations"])
+    assert [event["name"] for event in events(ctx, "table")] == ["baseline"]
+    first = [one["text"] for one in told["generations"]]
+    teacher.run(context(tmp_path))
+    assert [one["text"] for one in report(tmp_path)["generations"]] == first
+    assert report(tmp_path)["config_hash"] == told["config_hash"]
+
+
+def test_a_hosted_teacher_needs_no_logprobs_and_has_no_measured_memory(tmp_path: Path) -> None:
+    with ChatServer(lambda _number, _asked: reply()) as server:
+        teacher.run(context(tmp_path, server))
+        assert "logprobs" not in server.asked[-1].body
+        assert server.asked[-1].body["temperature"] == 0
+    told = report(tmp_path)
+    assert told["memory"] == {"bytes": None, "origin": "unknown"}
+    assert told["tokens_per_s"]["decode"] is None
+    assert told["usage"] == {"prompt_tokens": 21, "completion_tokens": 12}
+    assert "gsk-secret" not in (tmp_path / "reports" / "teacher_baseline.json").read_text()
+
+
+def test_a_given_memory_is_shown_as_given(tmp_path: Path) -> None:
+    with ChatServer(lambda _number, _asked: reply()) as server:
+        teacher.run(context(tmp_path, server, TEACHER_MEMORY_GB="1.5"))
+    assert report(tmp_path)["memory"] == {"bytes": 1_500_000_000, "origin": "given"}
+
+
+def test_latency_is_that_of_each_answer(tmp_path: Path) -> None:
+    def slow(number: int, _asked: Asked) -> Canned:
+        time.sleep(0.3 if number == 2 else 0.0)
+        return reply()
+
+    with ChatServer(slow) as server:
+        teacher.run(context(tmp_path, server))
+    seconds = [one["seconds"] for one in report(tmp_path)["generations"]]
+    assert seconds[1] >= 0.3
+    assert max(seconds[0], seconds[2]) < 0.3
+
+
+def test_unusable_answers_are_left_out_and_told(tmp_path: Path) -> None:
+    silent = Canned({"choices": [{"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}]})
+    with ChatServer(lambda number, _asked: silent if number == 2 else reply()) as server:
+        ctx = context(tmp_path, server)
+        teacher.run(ctx)
+    assert report(tmp_path)["answered"] == 2
+    assert len(report(tmp_path)["failed"]) == 1
+    assert [event["code"] for event in events(ctx, "alert")] == ["prompts_failed"]
+
+
+def test_a_warm_up_without_a_text_is_no_failure(tmp_path: Path) -> None:
+    with ChatServer(lambda number, _asked: Canned({"choices": []}) if number == 0 else reply()) as server:
+        teacher.run(context(tmp_path, server))
+    assert report(tmp_path)["answered"] == 3
+
+
+def test_a_prompt_that_is_refused_is_left_out_and_a_hiccup_is_asked_again(tmp_path: Path) -> None:
+    refused = Canned({"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}, 400)
+    said = {2: refused, 3: Canned({"choices": []})}
+    with ChatServer(lambda number, _asked: said.get(number) or reply()) as server:
+        ctx = context(tmp_path, server)
+        teacher.run(ctx)
+    told = report(tmp_path)
+    assert told["answered"] == 2
+    (failed,) = told["failed"]
+    assert "Content Exists Risk" in failed["reason"]
+    assert [event["code"] for event in events(ctx, "alert")] == ["prompts_failed"]
+
+
+def test_what_was_not_counted_is_not_measured(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.toml"
+    prices.write_text('[groq."m"]\ninput = 1.0\noutput = 2.0\n')
+
+    def uncounted(number: int, _asked: Asked) -> Canned:
+        if number != 2:
+            return reply()
+        events = [
+            {"choices": [{"delta": {"content": "Fine."}, "finish_reason": None}]},
+            {"choices": [{"delta": {}, "finish_reason": "stop"}]},
+        ]
+        body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+        return Canned(body.encode(), headers={"Content-Type": "text/event-stream"})
+
+    with ChatServer(uncounted) as server:
+        ctx = context(tmp_path / "e", server, KD_PRICES_FILE=str(prices))
+        teacher.run(ctx)
+    told = report(tmp_path / "e")
+    assert told["usage"] == {"prompt_tokens": None, "completion_tokens": None}
+    assert told["tokens_per_s"] == {"end_to_end": None, "decode": None, "origin": "unknown"}
+    assert told["cost"] == {"usd": None, "origin": "unknown"}
+    assert told["answers_without_count"] == 1
+    assert [one["completion_tokens"] for one in told["generations"]] == [4, None, 4]
+    assert "tokens_not_counted" in [event["code"] for event in events(ctx, "alert")]
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "sent"),
+    [
+        ("openai", "gpt-5-mini", {"seed": 1337}),
+        ("openai", "gpt-4.1", {"temperature": 1.3, "top_p": 0.9, "seed": 1337}),
+        ("mistral", "m", {"temperature": 1.3, "top_p": 0.9}),
+    ],
+)
+def test_the_report_says_which_sampling_was_really_sent(
+    tmp_path: Path, provider: str, model: str, sent: dict[str, float]
+) -> None:
+    with ChatServer(lambda *_: reply()) as server:
+        values = {
+            "TEACHER_PROVIDER": provider,
+            "TEACHER_MODEL": model,
+            "TEACHER_BASE_URL": server.base_url,
+            "TEACHER_BASELINE_MAX_PROMPTS": "1",
+            "TEACHER_BASELINE_TEMPERATURE": "1.3",
+            "TEACHER_BASELINE_TOP_P": "0.9",
+            "SEED": "1337",
+        }
+        teacher.run(StageContext.for_tests(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
+        body = server.asked[-2].body
+    told = report(tmp_path)
+    assert told["sampling_sent"] == sent
+    assert told["sampling"]["temperature"] == 1.3
+    assert {name: body[name] for name in ("temperature", "top_p", "seed") if name in body}.keys() == sent.keys()
+
+
+def test_a_refused_key_ends_it_without_a_report(tmp_path: Path) -> None:
+    refused = Canned({"error": {"message": "bad key gsk-secret"}}, 401)
+    with ChatServer(lambda *_: refused) as server, pytest.raises(BitnetError, match="GROQ_API_KEY") as caught:
+        teacher.run(context(tmp_path, server))
+    assert "gsk-secret" not in str(caught.value)
+    assert not (tmp_path / "reports" / "teacher_baseline.json").exists()
+
+
+def test_a_stop_is_heard_while_an_answer_is_awaited(tmp_path: Path) -> None:
+    stopping: list[StageContext] = []
+
+    def slow(number: int, _asked: Asked) -> Canned:
+        if number == 1:
+            stopping[0].request_stop()
+            time.sleep(1.5)
+        return reply()
+
+    with ChatServer(slow) as server:
+        ctx = context(tmp_path, server)
+        stopping.append(ctx)
+        began = time.monotonic()
+        with pytest.raises(Stopped):
+            teacher.run(ctx)
+        assert time.monotonic() - began < 1.4
+
+
+def test_prompts_can_be_ones_own(tmp_path: Path) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text('{"prompt": "Mine?"}\n')
+    with ChatServer(lambda _number, _asked: reply()) as server:
+        teacher.run(context(tmp_path / "own", server, TEACHER_BASELINE_PROMPTS_FILE=str(own)))
+        assert server.asked[-1].body["messages"] == [{"role": "user", "content": "Mine?"}]
+    assert report(tmp_path / "own")["prompts"] == 1
+
+
+def test_answers_that_differ_when_asked_twice_are_told(tmp_path: Path) -> None:
+    def moody(number: int, _asked: Asked) -> Canned:
+        return Canned(chat_body(f"Answer {number}", None))
+
+    with ChatServer(moody) as server:
+        teacher.run(context(tmp_path, server))
+    told = report(tmp_path)["determinism"]
+    assert (told["equal"], told["deterministic"], told["first_difference_at_character"]) == (0, False, 7)
+
+
+@pytest.mark.parametrize(
+    ("provider", "fixture", "tokens"),
+    [("anthropic", "anthropic_stream.sse", (25, 15)), ("gemini", "gemini_stream.sse", (4, 2))],
+)
+def test_every_format_has_a_baseline(tmp_path: Path, provider: str, fixture: str, tokens: tuple[int, int]) -> None:
+    body = (Path(__file__).parents[1] / "teachers" / "fixtures" / fixture).read_bytes()
+    with ChatServer(lambda *_: Canned(body, headers={"Content-Type": "text/event-stream"})) as server:
+        values = {
+            "TEACHER_PROVIDER": provider,
+            "TEACHER_MODEL": "claude-sonnet-4-5",
+            "TEACHER_BASE_URL": server.base_url,
+            "TEACHER_BASELINE_MAX_PROMPTS": "2",
+        }
+        teacher.run(StageContext.for_tests(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
+    told = report(tmp_path)
+    assert told["sampling_sent"]["temperature"] == 0
+    assert told["usage"] == {"prompt_tokens": 2 * tokens[0], "completion_tokens": 2 * tokens[1]}
+    assert told["time_to_first_token_s"]["p50"] > 0
+    assert told["cost"]["usd"] == (pytest.approx(2 * (25 * 3 + 15 * 15) / 1e6) if provider == "anthropic" else None)

@@ -1,0 +1,86 @@
+"""The stage: from traces and settings to checkpoints, a table and a summary."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.context import StageContext
+from bitnet_core.stages import train
+from bitnet_core.traces.dataset import TraceSequence, TraceSet
+from bitnet_core.training import checkpoints
+from tests.builders import events_of
+from tests.training.conftest import TINY, TOP_K, VOCAB
+
+SHAPE = {"MINI_DIM": "256", "MINI_LAYERS": "1", "FORCE_CPU": "1", "TORCH_DTYPE": "fp32"}
+FLIP = {"TOTAL_STEPS": "6", "BUDGET_TOKENS": "400", "FLIP_FRACTION": "0.4"}
+
+
+@pytest.fixture(autouse=True)
+def _traces(sequences: list[TraceSequence], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = TraceSet(sequences, VOCAB, TOP_K, "t" * 64, "p" * 64, "teacher")
+    monkeypatch.setattr(train, "load_traces", lambda _folder, _top_k, *_: found)
+
+
+def context(root: Path, **values: str) -> StageContext:
+    return StageContext.for_tests(root, "train", TINY | SHAPE | FLIP | values)
+
+
+def test_the_stage_leaves_checkpoints_a_table_and_a_summary(tmp_path: Path) -> None:
+    ctx = context(tmp_path / "e")
+    summary = train.run(ctx)
+    path = checkpoints.latest(ctx.experiment.checkpoints)
+    assert summary["checkpoint"] == str(path)
+    assert summary["activation_bits"] == 4
+    assert summary["resumed_from"] is None
+    assert summary["steps"] <= 6
+    assert 0 < summary["heldout_agreement_commonest_token"] < 0.3
+    (table,) = [e for e in events_of(ctx.run_dir / "events.jsonl") if e["kind"] == "table"]
+    assert table["name"] == "training"
+    assert [row[0] for row in table["rows"]] == [
+        "start",
+        "before flip",
+        "after flip",
+        "end",
+        "flip shock",
+        "tokens to recover",
+        "commonest token",
+    ]
+    columns = table["columns"]
+    loss = columns.index("held-out loss")
+    before, after, shock = table["rows"][1], table["rows"][2], table["rows"][4]
+    assert shock[loss] == pytest.approx(after[loss] - before[loss])
+    assert all(len(row) == len(columns) for row in table["rows"])
+    again = train.run(context(tmp_path / "e"))
+    assert again["resumed_from"] == str(path)
+    assert again["steps"] == summary["steps"]
+
+
+def test_the_log_says_what_computes(tmp_path: Path) -> None:
+    ctx = context(tmp_path / "e")
+    train.run(ctx)
+    messages = [e["message"] for e in events_of(ctx.run_dir / "events.jsonl") if e["kind"] == "log"]
+    assert any("on cpu in fp32 (TORCH_DTYPE is fp32)" in message for message in messages)
+
+
+def test_another_shape_in_the_same_experiment_is_refused(tmp_path: Path) -> None:
+    train.run(context(tmp_path / "e"))
+    with pytest.raises(BitnetError, match=r"mini_bitnet_step_.*hidden_size=256.*hidden_size=512.*another experiment"):
+        train.run(context(tmp_path / "e", MINI_DIM="512"))
+
+
+def test_cut_prompts_and_a_missing_held_out_side_are_told(
+    tmp_path: Path, sequences: list[TraceSequence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = TraceSet([s for s in sequences if not s.heldout], VOCAB, TOP_K, "t" * 64, "p" * 64, "teacher")
+    monkeypatch.setattr(train, "load_traces", lambda _folder, _top_k, *_: only)
+    ctx = context(tmp_path / "e", MAX_SEQ_LEN="16")
+    summary = train.run(ctx)
+    codes = [e["code"] for e in events_of(ctx.run_dir / "events.jsonl") if e["kind"] == "alert"]
+    assert "no_heldout" in codes
+    assert "heldout_loss" not in summary
+    assert any(
+        "cut the end of" in e.get("message", "")
+        for e in events_of(ctx.run_dir / "events.jsonl")
+        if e["kind"] == "log"
+    )

@@ -1,0 +1,150 @@
+"""What the embedded teacher's server says, against an independent forward pass of transformers over the same file.
+
+Measured over 32 answers of 64 tokens (`python -m tests.teachers.test_embedded_parity 32 64`): the figures are beside
+the limits. The server computes with 4-bit weights times 8-bit activations, transformers with the same weights in
+float32; that, and what its prompt cache adds, is all the difference there is.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from bitnet_core.collecting.journal import Journal
+from bitnet_core.runs.context import StageContext
+from bitnet_core.stages import collect
+from bitnet_core.teachers.embedded.server import EmbeddedFiles, ensure_files
+from bitnet_core.tokenizer.student import StudentTokenizer, load_tokenizer
+from bitnet_core.traces.schema import JOURNAL_FILE
+
+# SmolLM2-135M's, written down: to read it from the GGUF's head takes transformers 5 s.
+CONFIG = {
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "max_position_embeddings": 8192,
+    "rms_norm_eps": 1e-5,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
+    "tie_word_embeddings": True,
+}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Differences of every step's stored top 20 from the full softmax of the other implementation."""
+
+    first: np.ndarray
+    """Of the most likely candidate's logprob, in nats."""
+    rest: np.ndarray
+    mass: np.ndarray
+    """Of the probability of all 20 together."""
+    shared: np.ndarray
+    """How many of the 20 are among the other's 20."""
+    astray: np.ndarray
+    """As `first`, of the step before: what a mistake of one step would look like."""
+
+
+def compare(root: Path, files: EmbeddedFiles, prompts: int, tokens: int) -> Parity:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    values = {"KD_NUM_PROMPTS": str(prompts), "KD_MAX_TOKENS_PER_PROMPT": str(tokens), "TEACHER_TOP_LOGPROBS": "20"}
+    collect.run(StageContext.for_tests(root, "collect", values))
+    tokenizer = load_tokenizer(files.tokenizer_dir)
+    model = LlamaForCausalLM.from_pretrained(
+        files.gguf.parent, gguf_file=files.gguf.name, config=LlamaConfig(**CONFIG), dtype=torch.float32
+    )
+    streams = {row["prompt_idx"]: row for row in pq.read_table(root / "data" / "kd_stream_000.parquet").to_pylist()}
+    texts = said_by_the_server(root / "data")
+    steps: dict[int, list[dict[str, Any]]] = {}
+    for row in pq.read_table(root / "data" / "teacher_shard_000.parquet").to_pylist():
+        steps.setdefault(row["prompt_idx"], []).append(row)
+    assert len(steps) == len(texts) == prompts
+    ends = sorted(tokenizer.special_ids)
+    first, rest, mass, shared, astray = [], [], [], [], []
+    for prompt_idx, rows in steps.items():
+        said = b"".join(row["bytes_before"] + row["token_bytes"] for row in rows)
+        assert said.decode(errors="ignore") == texts[prompt_idx]
+        assert streams[prompt_idx]["completion_text"] == said.decode(errors="replace")
+        ids, places = [*streams[prompt_idx]["prompt_ids"]], []
+        for row in rows:
+            silent = silent_ids(row, tokenizer)
+            if silent is None:
+                break
+            ids += silent
+            places.append(len(ids) - 1)
+            ids.append(row["token_id"])
+        with torch.inference_mode():
+            logits_TV = model(torch.tensor([ids])).logits[0].float()
+        own_TV = torch.log_softmax(logits_TV, -1).numpy()
+        for place, row in zip(places, rows, strict=False):
+            ours, theirs = own_TV[place], np.array(row["top_logprobs"])
+            known = known_ids(row["top_bytes"], ours, tokenizer, ends)
+            gap = np.abs(ours[known] - theirs)
+            first.append(gap[0])
+            rest += gap[1:].tolist()
+            mass.append(abs(np.exp(ours[known]).sum() - np.exp(theirs).sum()))
+            shared.append(len(set(known.tolist()) & set(np.argpartition(ours, -20)[-20:].tolist())))
+            astray.append(abs(own_TV[place - 1][known[0]] - theirs[0]))
+    return Parity(np.array(first), np.array(rest), np.array(mass), np.array(shared), np.array(astray))
+
+
+def said_by_the_server(data: Path) -> dict[int, str]:
+    """The text of each answer as it came, read from the journal's raw bodies and by nothing of ours."""
+    with Journal(data / JOURNAL_FILE) as journal:
+        bodies = {
+            row["prompt_idx"]: journal.get(row["request_key"])
+            for row in pq.read_table(data / "sequences.parquet").to_pylist()
+        }
+    return {
+        prompt_idx: json.loads(entry.body)["choices"][0]["message"]["content"]
+        for prompt_idx, entry in bodies.items()
+        if entry is not None
+    }
+
+
+def silent_ids(row: dict[str, Any], tokenizer: StudentTokenizer) -> list[int] | None:
+    """The tokens before a step that the server did not report (all but the last of a character); None: not known."""
+    if not row["bytes_before"]:
+        return []
+    cut = tokenizer.encode_bytes(row["bytes_before"] + row["token_bytes"])
+    return cut[:-1] if cut[-1] == row["token_id"] else None
+
+
+def known_ids(spelled: list[bytes], ours: np.ndarray, tokenizer: StudentTokenizer, ends: list[int]) -> np.ndarray:
+    """Ids of the candidates; ends have no bytes, so the likeliest of them is taken for the likeliest one listed."""
+    free = sorted(ends, key=lambda index: -ours[index])
+    return np.array([tokenizer.ids_by_bytes[data] if data else free.pop(0) for data in spelled])
+
+
+@pytest.mark.teacher
+@pytest.mark.usefixtures("teacher_cache")
+def test_every_stored_step_is_what_the_model_says(tmp_path: Path, teacher_files: EmbeddedFiles) -> None:
+    found = compare(tmp_path, teacher_files, 6, 32)
+    assert len(found.first) > 100
+    # Measured: mean 0.035, 99 % below 0.22; rest: mean 0.12, 99 % below 0.48; mass: 99 % below 0.029; 19.3 of 20.
+    assert found.first.mean() < 0.08
+    assert np.percentile(found.first, 99) < 0.5
+    assert found.rest.mean() < 0.2
+    assert np.percentile(found.rest, 99) < 0.8
+    assert np.percentile(found.mass, 99) < 0.06
+    assert found.shared.mean() >= 19
+    assert found.astray.mean() > 2
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        told = compare(Path(folder), ensure_files(), int(sys.argv[1]), int(sys.argv[2]))
+    for name, values in vars(told).items():
+        shares = ", ".join(f"{share} % {np.percentile(values, share):.4g}" for share in (1, 50, 95, 99, 100))
+        sys.stdout.write(f"{name}: {len(values)} values, mean {values.mean():.4g}; {shares}\n")

@@ -1,0 +1,154 @@
+"""What a probe reports of a model: asked for, with what was not found out left open."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from bitnet_core.teachers.examine import examine, largest
+from bitnet_core.teachers.opening import Teacher
+from bitnet_core.teachers.prices import Price
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.wire.openai import OpenAIChat
+from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry
+
+MODELS = {"object": "list", "data": [{"id": "m"}, {"id": "other"}]}
+
+
+def refusal(status: int, message: str) -> Canned:
+    return Canned({"error": {"message": message}}, status)
+
+
+def step(given: int) -> Canned:
+    tops = [entry(f"t{place}", -1.5 - place / 2, index=place) for place in range(given)]
+    return Canned(chat_body("t0", [{**tops[0], "top_logprobs": tops}]))
+
+
+def serving(
+    most: int, over: Callable[[int], Canned | None] = lambda _wanted: None, plain: Canned | None = None
+) -> ChatServer:
+    """A server that gives so many candidates; `over` answers those who want more."""
+
+    def answer(_number: int, asked: Asked) -> Canned:
+        if asked.path.endswith("/models"):
+            return Canned(MODELS)
+        wanted = asked.body.get("top_logprobs")
+        if wanted is None:
+            return plain or Canned(chat_body("t0", None))
+        return (over(wanted) if wanted > most else None) or step(min(wanted, most))
+
+    return ChatServer(answer)
+
+
+async def report_on(server: ChatServer, provider: str = "vllm", model: str = "m", **more: Any) -> dict[str, Any]:
+    with server:
+        chat = OpenAIChat(PROVIDERS[provider], server.base_url, model, "key-of-a-test", first_wait=0.01)
+        async with chat:
+            return await examine(Teacher(chat), more.get("price"))
+
+
+async def test_everything_that_can_be_found_out() -> None:
+    told = await report_on(serving(37), price=Price(1.0, 2.0, "2026-11-01", "x"))
+    seconds = told.pop("latency_s")
+    assert seconds > 0
+    address = told.pop("base_url")
+    assert address.startswith("http://127.0.0.1:")
+    assert told == {
+        "provider": "vllm",
+        "model": "m",
+        "reachable": True,
+        "key_accepted": True,
+        "models": ["m", "other"],
+        "model_listed": True,
+        "chat": True,
+        "logprobs": True,
+        "largest_k": 37,
+        "largest_k_capped": False,
+        "token_ids": True,
+        "bytes": True,
+        "logprob_mode": "raw",
+        "upstream": None,
+        "price_usd_per_million": {"input": 1.0, "output": 2.0},
+        "price_as_of": "2026-11-01",
+        "problem": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("most", "over", "largest_k", "capped"),
+    [
+        (100, lambda _: None, 100, True),
+        (1000, lambda _: None, 100, True),
+        (20, lambda _: refusal(400, "top_logprobs must be less than or equal to 20"), 20, False),
+        (23, lambda _: refusal(400, "top_logprobs: bad value"), 23, False),
+        (7, lambda _: refusal(400, "top_logprobs must be less than or equal to 7"), 7, False),
+        (3, lambda _: refusal(422, "top_logprobs must be less than or equal to 3"), 3, False),
+        (40, lambda wanted: refusal(503, "busy") if wanted > 60 else None, None, None),
+    ],
+)
+async def test_the_largest_number_of_candidates(
+    most: int, over: Callable[[int], Canned | None], largest_k: int | None, capped: bool | None
+) -> None:
+    told = await report_on(serving(most, over))
+    assert (told["logprobs"], told["largest_k"], told["largest_k_capped"]) == (True, largest_k, capped)
+
+
+@pytest.mark.parametrize(
+    ("over", "logprobs", "said"),
+    [
+        (lambda _: refusal(400, "logprobs are not supported"), False, "gives no logprobs"),
+        (lambda _: refusal(400, "strange field"), False, "it answers without"),
+        (lambda _: Canned(chat_body("t0", None)), False, "gives no logprobs"),
+        (lambda _: refusal(503, "busy"), None, "keeps failing"),
+        (lambda _: refusal(402, "pay first"), None, "quota"),
+    ],
+)
+async def test_no_logprobs_is_said_only_where_it_is_known(
+    over: Callable[[int], Canned], logprobs: bool | None, said: str
+) -> None:
+    told = await report_on(serving(0, over))
+    assert told["chat"] is True
+    assert told["logprobs"] is logprobs
+    assert said in told["problem"]
+    assert told["largest_k"] is None
+
+
+async def test_a_model_that_thinks_answers_although_one_token_is_no_text() -> None:
+    silent = Canned({"choices": [{"message": {"content": None}, "finish_reason": "length"}]})
+    assert (await report_on(serving(0, lambda _: silent, silent)))["chat"] is True
+    cut = refusal(400, "Could not finish the message because max_tokens or model output limit was reached.")
+    assert (await report_on(serving(0, lambda _: cut, cut), "openai", "o3"))["chat"] is True
+
+
+async def test_who_has_no_logprobs_is_not_asked_for_them() -> None:
+    server = serving(5)
+    told = await report_on(server, "groq")
+    assert (told["chat"], told["logprobs"]) == (True, False)
+    assert all("top_logprobs" not in asked.body for asked in server.asked)
+
+
+async def test_a_refused_key_ends_it_and_a_missing_model_too() -> None:
+    refused = ChatServer(lambda *_: Canned({"error": {"message": "bad key-of-a-test"}}, 401))
+    told = await report_on(refused)
+    assert (told["reachable"], told["key_accepted"], told["chat"]) == (True, False, None)
+    assert "key-of-a-test" not in told["problem"]
+    unnamed = serving(5)
+    told = await report_on(unnamed, model="")
+    assert (told["models"], told["chat"], told["problem"]) == (["m", "other"], None, None)
+    assert len(unnamed.asked) == 1
+
+
+async def test_a_server_that_lists_nothing_may_answer_all_the_same() -> None:
+    def answer(_number: int, asked: Asked) -> Canned:
+        return refusal(404, "no such path") if asked.path.endswith("/models") else step(5)
+
+    told = await report_on(ChatServer(answer))
+    assert (told["models"], told["chat"], told["largest_k"]) == (None, True, 5)
+
+
+async def test_fewer_requests_than_candidates() -> None:
+    with serving(61) as server:
+        chat = OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01)
+        async with chat:
+            assert await largest(Teacher(chat), 20) == 61
+    assert len(server.asked) <= 8

@@ -1,0 +1,268 @@
+"""The one HTTP client: servers that stall, drip, hang up or count down never hang or fool it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bitnet_core.teachers.http.client import JsonClient, Late, StreamCut, Unreachable, _until
+from bitnet_core.teachers.http.pace import Pace
+from bitnet_core.teachers.http.reply import Reply
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+@asynccontextmanager
+async def serving(serve: Serve) -> AsyncIterator[str]:
+    """A raw TCP server, so that it may break every rule."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            await serve(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def client(url: str, pace: Pace | None = None) -> JsonClient:
+    return JsonClient(url, read_seconds=0.3, whole_seconds=0.8, first_wait=0.01, pace=pace)
+
+
+async def stall(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(30)
+
+
+async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b"Content-Length: 1000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def cut(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(HEAD + b'Content-Length: 1000\r\n\r\n{"choices"')
+    await writer.drain()
+
+
+@pytest.mark.parametrize(("serve", "said"), [(stall, "no answer within"), (drip, "no whole answer"), (cut, "broke")])
+async def test_what_never_ends_is_given_up(serve: Serve, said: str) -> None:
+    async with serving(serve) as url, client(url) as http:
+        with pytest.raises(Unreachable, match=said):
+            await http.post("/x", {}, attempts=2)
+
+
+async def stream_then_stall(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(STREAM + b'data: {"a": 1}\n\ndata: {"b"')
+    await writer.drain()
+    await asyncio.sleep(30)
+
+
+async def test_a_stream_that_stalls_in_the_middle_is_cut_and_not_sent_again() -> None:
+    events: list[str] = []
+    async with serving(stream_then_stall) as url, client(url) as http:
+        with pytest.raises(StreamCut):
+            await http.stream("/x", {}, events.append)
+    assert events == ['{"a": 1}']
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+async def test_only_what_the_format_calls_a_line_end_ends_a_line(end: str, size: int) -> None:
+    text = "a\u2028b\u2029c\x85d\x0be\x1cf"
+    lines = [f'data: "{text}"', "", ": a comment", "event: x", "data: one", "data: two", "", "data: [DONE]"]
+    sent = end.join(lines).encode()
+
+    async def stream(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM)
+        for place in range(0, len(sent), size):
+            writer.write(sent[place : place + size])
+            await writer.drain()
+
+    events: list[str] = []
+    async with serving(stream) as url, client(url) as http:
+        assert await http.stream("/x", {}, events.append) is None
+    assert events == [f'"{text}"', "one\ntwo", "[DONE]"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"<html>502 Bad Gateway</html>", b"text/html"),
+        (b"", b"application/json"),
+        (b'{"error": {"code": 429, "message": "slow down"}}', b"application/json"),
+        (b'{"error": {"code": "502", "message": "upstream"}}', b"application/json"),
+        (b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}', b"application/json"),
+        (b'{"error": {"message": "Rate limit exceeded (429)"}}', b"application/json"),
+    ],
+)
+async def test_a_hiccup_in_a_good_status_is_worth_another_attempt(body: bytes, kind: bytes) -> None:
+    answers = [body, body, b'{"fine": 1}']
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        data = answers.pop(0)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: " + kind + b"\r\nConnection: close\r\n\r\n" + data)
+        await writer.drain()
+
+    async with serving(serve) as url, client(url) as http:
+        assert (await http.post("/x", {})).payload == {"fine": 1}
+        assert http.pace.refusals == (2 if b"429" in body else 0)
+
+
+@pytest.mark.parametrize("error", [{}, "", None])
+async def test_an_empty_error_in_a_good_body_is_none(error: object) -> None:
+    assert Reply(200, b"", {"error": error, "choices": []}).error is None
+
+
+async def test_what_is_quick_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitnet_core.teachers.http.client.QUICK_SECONDS", 0.05)
+    async with serving(stall) as url, JsonClient(url, read_seconds=3600, whole_seconds=3600, first_wait=0.01) as http:
+        with pytest.raises(Unreachable, match="no whole answer within 0 s"):
+            await http.get("/models", attempts=1)
+        with pytest.raises(Unreachable, match="no whole answer within 0 s"):
+            await http.post("/x", {}, attempts=1, seconds=0.05)
+
+
+async def test_a_cancelled_request_ends_at_once_and_frees_its_place() -> None:
+    pace = Pace(1)
+    async with serving(stall) as url, JsonClient(url, pace=pace) as http:
+        task = asyncio.create_task(http.post("/x", {}))
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - began < 5
+        async with asyncio.timeout(5), pace.turn():
+            pass
+
+
+@pytest.mark.parametrize(
+    ("headers", "least", "most"),
+    [
+        (b"x-ratelimit-remaining-requests: 0\r\nx-ratelimit-reset-requests: 1m30s\r\n", 85, 91),
+        (b"x-ratelimit-remaining-tokens: 0\r\nx-ratelimit-reset-tokens: 250ms\r\n", 0.0, 0.26),
+        (b"x-ratelimit-remaining-requests: -1\r\nx-ratelimit-reset-requests: 60s\r\n", 0.0, 0.0),
+        (b"x-ratelimit-remaining-requests: 0\r\n", 0.0, 0.0),
+        (
+            b"anthropic-ratelimit-requests-remaining: 0\r\n"
+            b"anthropic-ratelimit-requests-reset: 2099-01-01T00:00:00Z\r\n",
+            3599,
+            3601,
+        ),
+    ],
+)
+async def test_a_server_that_has_counted_down_to_nothing_is_left_alone(
+    headers: bytes, least: float, most: float
+) -> None:
+    async def counted(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + headers + b"Content-Length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    async with serving(counted) as url, client(url) as http:
+        await http.post("/x", {})
+        assert least <= http.pace.paused_seconds <= most
+
+
+async def test_what_does_not_come_in_time_is_asked_for_a_few_times_only() -> None:
+    """Each may have been made, and be paid for."""
+    asked: list[bytes] = []
+
+    async def late(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        asked.append(b"")
+        await asyncio.sleep(30)
+
+    async with serving(late) as url, client(url) as http:
+        with pytest.raises(Late, match="no answer within 0 s"):
+            await http.post("/x", {}, attempts=6)
+    assert len(asked) == 3
+
+
+async def test_an_answer_in_one_piece_is_given_the_time_that_it_takes() -> None:
+    async def slow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(1.0)  # longer than a chunk and than the whole may take otherwise
+        writer.write(HEAD + b"Content-Length: 2\r\n\r\n{}")
+        await writer.drain()
+
+    async with serving(slow) as url, client(url) as http:
+        assert (await http.post("/x", {}, attempts=1, seconds=20)).payload == {}
+
+
+async def test_a_limiter_is_waited_for_however_few_attempts_a_failure_would_get() -> None:
+    """As the probe asks: a rate limit is no failure."""
+    refusals = iter([b"HTTP/1.1 429 No\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"] * 3)
+
+    async def limited(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(next(refusals, HEAD + b"Content-Length: 2\r\n\r\n{}"))
+        await writer.drain()
+
+    async with serving(limited) as url, client(url) as http:
+        assert (await http.post("/x", {}, attempts=2)).payload == {}
+
+
+@pytest.mark.parametrize(("seconds", "requests"), [(0.0, 1), (0.5, 2)])
+async def test_a_request_that_is_always_refused_has_an_end(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, requests: int
+) -> None:
+    monkeypatch.setattr("bitnet_core.teachers.http.client._REFUSED_SECONDS", seconds)
+    asked = 0
+
+    async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        writer.write(b"HTTP/1.1 429 No\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    async with serving(refuse) as url, client(url) as http, asyncio.timeout(20):
+        reply = await http.post("/x", {})
+    assert (reply.status, asked) == (429, requests)
+
+
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_a_moment_in_unix_time_may_be_in_milliseconds(unit: int) -> None:
+    wait = _until(str(int((time.time() + 90) * unit)))
+    assert wait is not None
+    assert 85 < wait < 95
+
+
+@pytest.mark.parametrize("words", ["How do I raise my AWS spending limit?", "Write a rate limiter", "overloaded x"])
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("name", [{"code": "content_filter"}, {"code": 400, "type": "content_policy_violation"}])
+def test_words_of_a_prompt_are_not_the_servers(words: str, status: int, name: dict[str, object]) -> None:
+    reply = Reply(status, b"", {"error": {"message": f"prompt blocked: {words}", **name}})
+    assert not reply.quota_spent
+    assert not reply.passing
+    assert not Reply(200, b"", {"error": {"message": "input rejected: 'write a rate limiter'"}}).passing
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (429, {"message": "Rate limit exceeded: free-models-per-day. Add 10 credits"}),
+        (403, {"message": "Key limit exceeded (total limit)"}),
+        (429, {"message": "Rate limit reached for gpt-4o on requests per day (RPD): Limit 200"}),
+        (429, {"message": "Your prepayment credits are depleted."}),
+        (429, {"message": "Your project has exceeded its monthly spending cap."}),
+        (400, {"message": "You have reached your specified API usage limits. You will regain access on 2026-12-01"}),
+        (429, {"code": "insufficient_quota"}),
+        (200, {"message": "Insufficient credits. Add more using the dashboard."}),
+        (402, {}),
+    ],
+)
+def test_a_spent_quota_is_told_from_a_rate_limit(status: int, error: dict[str, str]) -> None:
+    reply = Reply(status, b"", {"error": error})
+    assert reply.quota_spent
+    assert not reply.passing
+    assert not Reply(
+        429, b"", {"error": {"message": "Rate limit reached on requests per min (RPM): Limit 3"}}
+    ).quota_spent

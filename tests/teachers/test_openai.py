@@ -1,0 +1,325 @@
+"""The client against a real local server: what is sent, what is tried again, and what each failure says."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.teachers.chat import (
+    BadReply,
+    ChatRequest,
+    ChatResult,
+    ContextExceeded,
+    KeyRefused,
+    NoLogprobs,
+    PromptRefused,
+)
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.refusals import TooManyCandidates
+from bitnet_core.teachers.wire.openai import OpenAIChat
+from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry
+
+KEY = "sk-very-secret-1234567890"
+GOOD = Canned(chat_body("A", [{**entry("A", -0.5), "top_logprobs": [entry("A", -0.5)]}]))
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+def error(status: int, message: str = "", code: str | None = None, **headers: str) -> Canned:
+    return Canned({"error": {"message": message, "type": None, "code": code}}, status, headers)
+
+
+@contextlib.contextmanager
+def serving(*answers: Canned) -> Iterator[ChatServer]:
+    """Answers in turn; the last one again and again."""
+
+    def answer(number: int, _asked: Asked) -> Canned:
+        return answers[min(number, len(answers) - 1)]
+
+    with ChatServer(answer) as server:
+        yield server
+
+
+async def ask(
+    base_url: str,
+    provider: str = "openai",
+    key: str | None = KEY,
+    on_retry: Callable[[str, float | None], None] | None = None,
+    **sampling: Any,
+) -> ChatResult:
+    wanted = {"max_tokens": 8, "temperature": 0.8, "top_p": 0.9, "top_logprobs": 3, **sampling}
+    chat = OpenAIChat(PROVIDERS[provider], base_url, "m", key, on_retry=on_retry, first_wait=0.01)
+    async with chat:
+        return await chat.chat(ChatRequest(MESSAGES, **wanted))
+
+
+async def test_what_is_sent() -> None:
+    with serving(GOOD) as server:
+        result = await ask(server.base_url, seed=7)
+    assert result.text == "A"
+    (asked,) = server.asked
+    assert asked.path == "/v1/chat/completions"
+    assert asked.headers["Authorization"] == f"Bearer {KEY}"
+    assert asked.body == {
+        "model": "m",
+        "messages": MESSAGES,
+        "max_completion_tokens": 8,
+        "temperature": 0.8,
+        "top_p": 0.9,
+        "stream": False,
+        "logprobs": True,
+        "top_logprobs": 3,
+        "seed": 7,
+    }
+
+
+async def test_no_logprobs_are_asked_for_when_none_are_wanted_and_seeds_only_where_taken() -> None:
+    with serving(GOOD) as server:
+        await ask(server.base_url, provider="mistral", top_logprobs=0, seed=7)
+        await ask(server.base_url, provider="vllm", key=None)
+        await ask(server.base_url, provider="openrouter")
+    mistral, keyless, openrouter = server.asked
+    assert not {"logprobs", "top_logprobs", "seed"} & set(mistral.body)
+    assert "Authorization" not in keyless.headers
+    assert openrouter.body["provider"] == {"require_parameters": True}
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        error(408),
+        error(409),
+        error(500),
+        error(502),
+        error(503),
+        error(429, "slow down"),
+        Canned(GOOD.body, hang_up=True),
+    ],
+)
+async def test_what_may_pass_is_tried_again(passing: Canned) -> None:
+    told: list[str] = []
+    with serving(passing, passing, GOOD) as server:
+        result = await ask(server.base_url, on_retry=lambda reason, _wait: told.append(reason))
+    assert result.text == "A"
+    assert len(server.asked) == 3
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+async def test_what_stays_is_not(status: int) -> None:
+    with serving(error(status, "no")) as server, pytest.raises(BitnetError):
+        await ask(server.base_url)
+    assert len(server.asked) == 1
+
+
+async def test_a_spent_quota_is_not_tried_again_although_it_is_429() -> None:
+    spent = error(429, "You exceeded your current quota", "insufficient_quota")
+    with serving(spent) as server, pytest.raises(BitnetError, match="quota at openai is spent"):
+        await ask(server.base_url)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+async def test_retry_after_is_waited_for(as_date: bool) -> None:
+    wait = formatdate(time.time() + 2, usegmt=True) if as_date else "0.6"
+    with serving(error(429, "slow down", **{"Retry-After": wait}), GOOD) as server:
+        began = time.monotonic()
+        await ask(server.base_url)
+    assert time.monotonic() - began >= 0.5
+
+
+async def test_it_gives_up_after_six_attempts() -> None:
+    with serving(error(503, "overloaded")) as server, pytest.raises(BitnetError, match=r"keeps failing .*overloaded"):
+        await ask(server.base_url)
+    assert len(server.asked) == 6
+
+
+@pytest.mark.parametrize(
+    ("canned", "kind", "said"),
+    [
+        (error(401, "Incorrect API key provided: " + KEY), BitnetError, "refuses the key in OPENAI_API_KEY"),
+        (error(403, "forbidden"), KeyRefused, r"forbidden.*bitnet keys set OPENAI_API_KEY"),
+        (error(403, "Country, region, or territory not supported"), PromptRefused, "Country, region, or territory"),
+        (
+            Canned(b"<html>Attention</html>", 403, {"Content-Type": "text/html"}),
+            PromptRefused,
+            "HTTP 403: a web page",
+        ),
+        (error(403, "m requires moderation and your input was flagged"), PromptRefused, "input was flagged"),
+        (error(400, "Content Exists Risk", "invalid_request_error"), PromptRefused, "Content Exists Risk"),
+        (
+            Canned({"detail": "Not Found"}, 404),
+            BitnetError,
+            "has no /chat/completions .*CUSTOM_BASE_URL|OPENAI_BASE_URL",
+        ),
+        (Canned(b"<html>404</html>", 404), BitnetError, "has no /chat/completions"),
+        (Canned(b"", 307, {"Location": "https://else.where/v1"}), BitnetError, "OPENAI_BASE_URL .* answers"),
+        (
+            error(400, "Could not finish the message because max_tokens or model output limit was reached"),
+            BadReply,
+            "think",
+        ),
+        (error(400, "inputs tokens + max_new_tokens must be <= 4097"), ContextExceeded, "prompt this long"),
+        (error(400, "Invalid value", "Invalid value"), PromptRefused, r"\(HTTP 400: Invalid value\)"),
+        (
+            Canned({"detail": [{"loc": ["body", "top_logprobs"], "msg": "Extra inputs are not permitted"}]}, 422),
+            NoLogprobs,
+            r"body\.top_logprobs: Extra inputs",
+        ),
+        (
+            Canned(
+                {
+                    "object": "error",
+                    "message": {"detail": [{"loc": ["body", "logprobs"], "msg": "Extra inputs are not permitted"}]},
+                    "type": "invalid_request_error",
+                },
+                422,
+            ),
+            NoLogprobs,
+            r"body\.logprobs: Extra inputs are not permitted invalid_request_error\)",
+        ),
+        (Canned({"detail": "logprobs is not supported"}, 400), NoLogprobs, "logprobs is not supported"),
+        (
+            Canned({"statusCode": 400, "message": ["top_logprobs is unknown"], "error": "Bad Request"}, 400),
+            NoLogprobs,
+            "top_logprobs is unknown",
+        ),
+        (
+            Canned(
+                {
+                    "error": {
+                        "message": "Provider returned error",
+                        "metadata": {"raw": '{"detail": "no logprobs here"}'},
+                    }
+                },
+                400,
+            ),
+            NoLogprobs,
+            "no logprobs here",
+        ),
+        (error(404, "The model `m` does not exist"), BitnetError, "knows no model m"),
+        (error(400, "too long", "context_length_exceeded"), ContextExceeded, "prompt this long"),
+        (
+            Canned(
+                {"error": {"code": 400, "message": "the request exceeds", "type": "exceed_context_size_error"}}, 400
+            ),
+            ContextExceeded,
+            "TEACHER_CTX_LEN",
+        ),
+        (
+            error(400, "logprobs are not supported with reasoning models"),
+            NoLogprobs,
+            "choose another model, or .*embedded",
+        ),
+        (Canned({"error": "bad thing"}, 200), BitnetError, "bad thing"),
+        (Canned({"message": "Extra inputs are not permitted", "type": "invalid"}, 422), BitnetError, "Extra inputs"),
+        (
+            Canned(b"<!DOCTYPE html><html>Welcome</html>", 200, {"Content-Type": "text/html"}),
+            BitnetError,
+            "a web page instead of JSON",
+        ),
+        (Canned(b"", 200), BitnetError, "an empty body instead of JSON; correct OPENAI_BASE_URL"),
+        (error(400, f"strange {KEY} echo"), BitnetError, r"strange \*\*\* echo"),
+    ],
+)
+async def test_each_failure_is_one_sentence_without_the_key(canned: Canned, kind: type[Exception], said: str) -> None:
+    with serving(canned) as server, pytest.raises(kind, match=said) as caught:
+        await ask(server.base_url)
+    told = str(caught.value)
+    assert KEY not in told
+    assert told.endswith(".") == issubclass(kind, BitnetError)
+    assert "\n" not in told
+
+
+async def test_an_unusable_answer_is_told_apart_from_a_failure() -> None:
+    with serving(Canned({"choices": []})) as server, pytest.raises(BadReply):
+        await ask(server.base_url)
+
+
+async def test_an_hour_is_given_to_ones_own_machine_and_two_minutes_to_others() -> None:
+    for name, seconds in (("openai", 120), ("embedded", 3600), ("llamacpp", 3600)):
+        chat = OpenAIChat(PROVIDERS[name], "http://127.0.0.1:9/v1", "m", None)
+        async with chat:
+            timeout = chat._http._client.timeout
+        assert (timeout.connect, timeout.read) == (10, seconds)
+
+
+async def test_nobody_there_names_the_address() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        base_url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        with pytest.raises(BitnetError, match="can't be reached") as caught:
+            await ask(base_url)
+    assert base_url in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("told", "most"),
+    [
+        ("Requested sample logprobs of 20, which is greater than max allowed: 5", 5),
+        ("Invalid 'top_logprobs': integer above maximum value. Expected a value <= 5, but got 20 instead.", 5),
+        ("top_logprobs must be less than or equal to 3", 3),
+        ("logprobs must be between 0 and 5", 5),
+        ("body.top_logprobs: Input should be less than or equal to 8", 8),
+        ("top_logprobs: 20 is greater than the maximum of 10", 10),
+    ],
+)
+async def test_too_many_candidates_are_told_apart_from_none(told: str, most: int) -> None:
+    with serving(error(400, told)) as server, pytest.raises(TooManyCandidates) as caught:
+        await ask(server.base_url, top_logprobs=20)
+    assert caught.value.most == most
+    assert f"set TEACHER_TOP_LOGPROBS={most}" in str(caught.value)
+
+
+async def test_the_address_is_at_fault_only_while_nothing_good_came_from_it() -> None:
+    page = Canned(b"<html>busy</html>", 200, {"Content-Type": "text/html"})
+    with serving(GOOD, page) as server:
+        chat = OpenAIChat(PROVIDERS["openai"], server.base_url, "m", KEY, first_wait=0.01)
+        async with chat:
+            request = ChatRequest(MESSAGES, 8, 0.8, 0.9, 3)
+            await chat.chat(request)
+            with pytest.raises(BadReply) as caught:
+                await chat.chat(request, attempts=2)
+    assert (caught.value.reason, caught.value.passing, caught.value.body) == ("not_json", True, page.body)
+
+
+@pytest.mark.parametrize(
+    ("model", "logprobs", "sampling", "effort"),
+    [
+        ("gpt-4.1", 0, True, None),
+        ("gpt-5-mini", 0, False, None),
+        ("gpt-5.1", 0, False, None),
+        ("gpt-5.1", 3, True, "none"),
+        ("gpt-5-chat-latest", 0, True, None),
+        ("gpt-5-chat-latest", 3, True, None),
+        ("o3-mini", 0, False, None),
+        ("omni-moderation", 0, True, None),
+    ],
+)
+async def test_models_that_think_are_asked_for_no_sampling(
+    model: str, logprobs: int, sampling: bool, effort: str | None
+) -> None:
+    request = ChatRequest(MESSAGES, 8, 0.8, 0.9, logprobs)
+    body = OpenAIChat(PROVIDERS["openai"], "http://127.0.0.1:9", model, None).payload(request)
+    assert ({"temperature", "top_p"} <= set(body), body.get("reasoning_effort")) == (sampling, effort)
+    same = OpenAIChat(PROVIDERS["vllm"], "http://127.0.0.1:9", model, None).payload(request)
+    assert {"temperature", "top_p"} <= set(same)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["", "localhost:8000", "ftp://x", "http://", "http://[::1", "http://localhost:abc/v1", "http://x:99999/v1"],
+)
+async def test_an_address_that_is_none_is_named(base_url: str) -> None:
+    with pytest.raises(BitnetError, match="not an http"):
+        await ask(base_url)
+
+
+async def test_a_key_with_a_line_break_is_refused_without_showing_it() -> None:
+    with pytest.raises(BitnetError, match="characters that no key has") as caught:
+        await ask("http://127.0.0.1:9/v1", key="sk-abc\ndef")
+    assert "sk-abc" not in str(caught.value)

@@ -1,0 +1,231 @@
+"""The probe: what it accepts, and the sentence for each thing that it does not."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.teachers.answers.read import BadReply
+from bitnet_core.teachers.chat import NoLogprobs, PromptRefused
+from bitnet_core.teachers.opening import Teacher
+from bitnet_core.teachers.probe import Verdict, one_token, probe
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.refusals import TooManyCandidates
+from bitnet_core.teachers.wire.openai import OpenAIChat
+from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry
+from tests.traces.samples import small_tokenizer
+
+TOKENIZER = small_tokenizer()
+RAW = [-0.5, -1.5, -2.5, -4.0]
+WORDS = ["a", "the", "r", "t"]
+
+
+def body(logprobs: list[float], *, ids: bool = True, words: list[str] | None = None, **more: Any) -> dict[str, Any]:
+    top = [
+        entry(word, logprob, index=TOKENIZER.ids_by_bytes.get(word.encode(), 3) if ids else None)
+        for word, logprob in zip(words or WORDS, logprobs, strict=True)
+    ]
+    return chat_body(top[0]["token"], [{**top[0], "top_logprobs": top}], **more)
+
+
+@contextlib.contextmanager
+def teacher(*answers: Any) -> Iterator[Teacher]:
+    def answer(number: int, _asked: Asked) -> Canned:
+        return Canned(answers[min(number, len(answers) - 1)])
+
+    with ChatServer(answer) as server:
+        yield Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
+
+
+async def test_logprobs_that_do_not_depend_on_the_temperature_are_raw() -> None:
+    nearly = [logprob + shift for logprob, shift in zip(RAW, (0.1, -0.1, 0.05, -0.2), strict=True)]
+    with teacher(body(RAW), body(nearly)) as one:
+        verdict = await probe(one, 4)
+    assert (verdict.mode, verdict.candidates, verdict.token_ids, verdict.exact_bytes) == ("raw", 4, True, True)
+    assert verdict.latency_s is not None
+
+
+async def test_logprobs_that_do_are_scaled() -> None:
+    flat = [logprob / 7.5 - 1.2 for logprob in RAW]
+    with teacher(body(RAW), body(flat)) as one:
+        verdict = await probe(one, 4)
+    assert verdict.mode == "scaled"
+    assert (verdict.temperature(0.8), Verdict("raw", 4).temperature(0.8)) == (0.8, 1.0)
+
+
+@pytest.mark.parametrize("answer", [chat_body("a", None), chat_body("a", [{**entry("a", -0.5), "top_logprobs": []}])])
+async def test_no_logprobs_names_who_has_them(answer: dict[str, Any]) -> None:
+    with teacher(answer) as one, pytest.raises(BitnetError, match="TEACHER_PROVIDER that has them: embedded"):
+        await probe(one, 4)
+
+
+async def test_what_is_sampled_does_not_matter() -> None:
+    outside = body(RAW)
+    (step,) = outside["choices"][0]["logprobs"]["content"]
+    said = entry("zz", -9999.0, index=9)
+    outside["choices"][0]["message"]["content"] = "zz"
+    outside["choices"][0]["logprobs"]["content"] = [{**said, "top_logprobs": [*step["top_logprobs"], said]}]
+    with teacher(body(RAW), outside) as one:
+        verdict = await probe(one, 4)
+    assert (verdict.mode, verdict.candidates) == ("raw", 4)
+
+
+async def test_the_probe_cuts_no_list_itself() -> None:
+    def answer(_number: int, asked: Asked) -> Canned:
+        return Canned(
+            body(RAW[:1] if asked.body["top_p"] < 1 else RAW, words=WORDS[:1] if asked.body["top_p"] < 1 else None)
+        )
+
+    with ChatServer(answer) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
+        assert (await probe(one, 4)).candidates == 4
+
+
+async def test_one_candidate_is_compared_by_two() -> None:
+    """Of a single one nobody can tell whether the temperature bends it."""
+
+    def answer(_number: int, asked: Asked) -> Canned:
+        wanted = asked.body["top_logprobs"]
+        return Canned(body(RAW[:wanted], words=WORDS[:wanted]))
+
+    with ChatServer(answer) as server:
+        verdict = await probe(Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01)), 1)
+        assert [asked.body["top_logprobs"] for asked in server.asked] == [2, 2]
+    assert (verdict.mode, verdict.candidates) == ("raw", 1)
+
+
+async def test_who_gives_one_candidate_at_most_can_not_be_compared() -> None:
+    refusal = {"error": {"message": "top_logprobs must be less than or equal to 1"}}
+    with ChatServer(lambda *_: Canned(refusal, 400)) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
+        with pytest.raises(NoLogprobs, match="one candidate a token, of which nobody can tell"):
+            await probe(one, 1)
+        with pytest.raises(TooManyCandidates, match="set TEACHER_TOP_LOGPROBS=1"):
+            await probe(one, 5)
+
+
+async def test_half_a_character_sampled_by_chance_is_asked_again() -> None:
+    lost = body(RAW)
+    lost["choices"][0]["logprobs"]["content"][0] |= {"token": "\ufffd", "bytes": None, "id": -1}
+    with teacher(lost, body(RAW), lost, lost, body(RAW)) as one:
+        assert (await probe(one, 4)).mode == "raw"
+
+
+async def test_an_answer_without_logprobs_by_chance_is_asked_again_and_one_without_always_is_refused() -> None:
+    """Half a character may be sampled as the one token, of which llama.cpp tells nothing at all."""
+    silent = Canned(chat_body("", None))
+    for lucky, requests in ((2, 4), (99, None)):
+
+        def answer(number: int, _asked: Asked, lucky: int = lucky) -> Canned:
+            return silent if number < lucky else Canned(body(RAW))
+
+        with ChatServer(answer) as server:
+            one = Teacher(OpenAIChat(PROVIDERS["llamacpp"], server.base_url, "m", None, first_wait=0.01))
+            if requests is None:
+                with pytest.raises(NoLogprobs):
+                    await probe(one, 4)
+            else:
+                assert (await probe(one, 4)).mode == "raw"
+                assert len(server.asked) == requests
+
+
+async def test_candidates_that_are_no_text_are_candidates_all_the_same() -> None:
+    words = ["a", "the", "<|eot_id|>", "<|end|>"]
+    with teacher(body(RAW, ids=False, words=words)) as one:
+        assert (await probe(one, 4)).candidates == 4
+
+
+@pytest.mark.parametrize(
+    "refusal", [Canned({"error": {"message": "Unknown field"}}, 400), Canned({"choices": [{"message": None}]})]
+)
+async def test_a_refusal_that_plain_chat_does_not_get_is_about_the_logprobs(refusal: Canned) -> None:
+    def answer(_number: int, asked: Asked) -> Canned:
+        return refusal if "top_logprobs" in asked.body else Canned(chat_body("a", None))
+
+    with ChatServer(answer) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
+        with pytest.raises(NoLogprobs, match="TEACHER_PROVIDER that has them: embedded"):
+            await probe(one, 4)
+
+
+async def test_a_refusal_that_plain_chat_gets_too_is_not() -> None:
+    with ChatServer(lambda *_: Canned({"error": {"message": "Unknown field"}}, 400)) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
+        with pytest.raises(PromptRefused, match="Unknown field"):
+            await probe(one, 4)
+
+
+async def test_more_candidates_than_are_known_to_be_given_are_refused_with_the_number() -> None:
+    with ChatServer(lambda *_: Canned({})) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["fireworks"], server.base_url, "m", "fw-key"))
+        with pytest.raises(TooManyCandidates, match=r"at most 5 .*set TEACHER_TOP_LOGPROBS=5"):
+            await probe(one, 20)
+        assert server.asked == []
+
+
+def router(answers: list[str]) -> Any:
+    def answer(number: int, _asked: Asked) -> Canned:
+        return Canned(body(RAW, ids=False, provider=answers[min(number, len(answers) - 1)]))
+
+    return answer
+
+
+async def test_behind_a_router_who_was_probed_answers_and_nobody_else() -> None:
+    with ChatServer(router(["DeepInfra", "DeepInfra", "DeepInfra", "Together"])) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["openrouter"], server.base_url, "m", "or-key", first_wait=0.01))
+        verdict = await probe(one, 4)
+        assert (await one.chat(one_token(4))).upstream == "DeepInfra"
+        with pytest.raises(BadReply) as caught:
+            await one.chat(one_token(4))
+    assert verdict.upstream == "DeepInfra"
+    assert caught.value.reason == "other_upstream"
+    first, *rest = [asked.body["provider"] for asked in server.asked]
+    assert first == {"require_parameters": True}
+    pinned = {"order": ["DeepInfra"], "allow_fallbacks": False, "require_parameters": True}
+    assert rest == [pinned] * 3
+
+
+async def test_behind_a_router_who_is_known_from_before_is_asked_at_once() -> None:
+    with ChatServer(router(["Together"])) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["openrouter"], server.base_url, "m", "or-key", first_wait=0.01))
+        assert (await probe(one, 4, "Together")).upstream == "Together"
+        assert all(asked.body["provider"]["order"] == ["Together"] for asked in server.asked)
+        with pytest.raises(BitnetError, match="Together answered instead of DeepInfra"):
+            await probe(one, 4, "DeepInfra")
+
+
+def test_a_verdict_kept_before_there_were_routers_still_loads() -> None:
+    kept = {"mode": "raw", "candidates": 4, "token_ids": True, "exact_bytes": True, "latency_s": 0.1}
+    assert Verdict(**kept).upstream == ""
+    assert Verdict(**kept).record() == {**kept, "served_model": ""}
+    assert Verdict(**Verdict("raw", 4, upstream="X").record()).upstream == "X"
+
+
+async def test_sentinels_are_named() -> None:
+    with teacher(body([-0.5, -1.0, -2.0, -9999.0])) as one, pytest.raises(BitnetError, match="sentinel logprob"):
+        await probe(one, 4)
+
+
+async def test_what_comes_with_the_tokens_is_told() -> None:
+    bare = body(RAW, ids=False)
+    for token in bare["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+        del token["bytes"]
+    del bare["choices"][0]["logprobs"]["content"][0]["bytes"]
+    with teacher(bare) as one:
+        verdict = await probe(one, 4)
+    assert (verdict.token_ids, verdict.exact_bytes) == (False, False)
+
+
+async def test_a_provider_without_logprobs_is_refused_before_anything_is_sent() -> None:
+    with ChatServer(lambda *_: Canned({})) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["groq"], server.base_url, "m", "gsk-key"))
+        with pytest.raises(BitnetError, match=r"groq gives no logprobs .*embedded"):
+            await probe(one, 4)
+        assert server.asked == []
+
+
+async def test_an_unreadable_answer_is_said_in_one_sentence() -> None:
+    with teacher({"choices": []}) as one, pytest.raises(BitnetError, match="can't be used"):
+        await probe(one, 4)

@@ -1,0 +1,59 @@
+"""The light half, in a fresh process for each module: what has been imported when it answers."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bitnet_core
+
+HEAVY = {"torch", "transformers", "pyarrow", "numpy", "tokenizers", "gguf", "xllamacpp"}
+SLOW = {"httpx", "keyring", "cryptography", "plotext", "dropbox", "boxsdk", "box_sdk_gen", "jinja2", "stamina"}
+LIGHT_ROOMS = ("settings", "secrets", "runs", "cli")
+LIGHT_FILES = ("prompts.templates", "teachers.profiles", "teachers.stage_keys")
+SUBPROCESSES = ("bitnet_core.secrets.keyring_child",)
+"""Programs that are run, never imported."""
+HEAVY_FILES = ("bitnet_core.cli.ask",)
+"""Imported only when their command runs."""
+
+
+def _modules_after(code: str) -> set[str]:
+    report = (
+        "import sys, json; sys.stderr.write(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stderr.splitlines()[-1]))
+
+
+def _light_modules() -> list[str]:
+    """Every module of the light rooms and at the root, found by walking the packages."""
+    folder = Path(bitnet_core.__file__).parent
+    found = [f"bitnet_core.{one.name}" for one in pkgutil.iter_modules([str(folder)]) if not one.ispkg]
+    for room in LIGHT_ROOMS:
+        found += [one.name for one in pkgutil.walk_packages([str(folder / room)], f"bitnet_core.{room}.")]
+    found += [f"bitnet_core.{name}" for name in LIGHT_FILES]
+    return sorted(set(found) - {"bitnet_core.__main__", *SUBPROCESSES, *HEAVY_FILES})
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["config"]])
+def test_the_command_line_answers_from_the_light_half(arguments: list[str]) -> None:
+    code = "import contextlib\nfrom bitnet_core.cli.main import main\n"
+    code += f"with contextlib.suppress(SystemExit): main({arguments})"
+    assert not _modules_after(code) & (HEAVY | SLOW | {"textual", "rich"})
+
+
+def test_the_light_half_imports_nothing_heavy() -> None:
+    """All at once first: a process for each module is started only to name the one that is at fault."""
+    modules = _light_modules()
+    assert len(modules) > 30
+    forbidden = HEAVY | SLOW | {"textual", "rich"}
+    if _modules_after("\n".join(f"import {module}" for module in modules)) & forbidden:
+        found = {module: _modules_after(f"import {module}") & forbidden for module in modules}
+        pytest.fail(f"heavy imports: { {module: heavy for module, heavy in found.items() if heavy} }")
+
+
+def test_a_pipeline_imports_no_stage_that_it_starts() -> None:
+    assert not _modules_after("import bitnet_core.stages.pipeline") & HEAVY

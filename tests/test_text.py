@@ -1,0 +1,118 @@
+"""Numbers as people read them."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core import text as words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.8431, "0.843"), (12.34, "12.3"), (123.9, "124"), (0.0000841, "8.41e-5"), (0, "0"), (-2.5, "-2.50"),
+     (None, "–"), (math.nan, "–"), (math.inf, "–")],
+)  # fmt: skip
+def test_significant(value, text):
+    assert words.significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (950, "950"), (999.96, "1k"), (87412, "87.4k"), (150000, "150k"), (1.5e6, "1.5M"), (12.25, "12.2")],
+)
+def test_count(value, text):
+    assert words.count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (59.4, "59s"), (59.9, "1m 00s"), (201, "3m 21s"), (3900, "1h 05m"), (184000, "2d 3h"), (None, "–")],
+)
+def test_duration(seconds, text):
+    assert words.duration(seconds) == text
+
+
+def test_percent_is_never_full_before_the_end():
+    assert words.percent(999_999, 1_000_000) == "99%"
+    assert words.percent(1_000_000, 1_000_000) == "100%"
+    assert words.percent(3, 0) == "–"
+
+
+def test_ago():
+    assert words.ago(100.0, 130.0) == "just now"
+    assert words.ago(0.0, 240.0) == "4 min ago"
+    assert words.ago(0.0, 3 * 3600.0) == "3 h ago"
+    assert words.ago(None, 1.0) == "–"
+
+
+@given(st.one_of(st.none(), st.booleans(), st.text(), st.integers(), st.floats(), st.lists(st.integers())))
+def test_finite_gives_a_finite_float_or_nothing(value):
+    number = words.finite(value)
+    assert number is None or (isinstance(number, float) and math.isfinite(number))
+    if isinstance(value, bool):
+        assert number is None
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True))
+def test_every_format_takes_every_float(value):
+    for write in (words.significant, words.count, words.scientific, words.size, words.duration):
+        assert 0 < len(write(value)) <= 320
+
+
+@given(st.floats(min_value=1e-3, max_value=9e4))
+def test_significant_is_close(value):
+    assert float(words.significant(value)) == pytest.approx(value, rel=5.1e-3)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (12345, "12,345"), (3.0, "3"), (0.84312, "0.8431"), (8.41e-5, "8.410e-5"), (math.nan, "–")],
+)
+def test_number(value, text):
+    assert words.number(value) == text
+
+
+@pytest.mark.parametrize("value", [0, 999, 1500, 98_400_000, 4e9, 5e12])
+def test_size_has_a_unit(value):
+    assert (
+        words.size(value)
+        == {0: "0 B", 999: "999 B", 1500: "1.5 kB", 98_400_000: "98.4 MB", 4e9: "4 GB", 5e12: "5 TB"}[value]
+    )
+
+
+_CELLS = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.floats(-1e9, 1e9), st.text("abc ", max_size=9)
+)
+
+
+@given(st.lists(st.lists(_CELLS, min_size=3, max_size=3), max_size=6))
+def test_tables_are_aligned(rows):
+    lines = words.table_lines(["a", "bb", "ccc"], rows)
+    rule = lines[1]
+    for line in lines[2:]:
+        assert len(line) <= len(rule)
+        gaps = [place for place in range(len(line)) if rule[place] == " "]
+        assert all(line[place] == " " for place in gaps)
+
+
+def test_a_column_of_prose_folds_to_the_terminal():
+    prose = "resident bytes added by loading and running the student, in a process of its own, and more"
+    lines = words.render_table("memory", ["memory", "count", "how"], [["student", 123456789, prose]], 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert " ".join(" ".join(lines[3:]).split()) == f"student 123,456,789 {prose}"
+
+
+def test_bytes_are_written_as_sizes_wherever_they_stand():
+    rows = [["embedding", 50_331_648]]
+    assert words.table_lines(["memory", "bytes"], rows)[-1] == "embedding  50.3 MB"
+    by_row = words.table_lines(["quantity", "student"], [["memory, bytes", 53_100_000], ["QEI", 0.5]])
+    assert [" ".join(line.split()) for line in by_row[2:]] == ["memory 53.1 MB", "QEI 0.5000"]
+
+
+def test_text_from_outside_is_made_safe():
+    assert words.printable("a\x1b[2J\n\tb") == "a·[2J\n    b"
+    assert words.flat(" two\n lines ") == "two lines"
+    assert not words.is_utf8("\ud800")
+    assert words.escaped("a\udcff") == "a\\udcff"
