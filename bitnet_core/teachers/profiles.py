@@ -1,7 +1,16 @@
-"""What each provider is and can do, as far as is known without asking it. Light: data and standard library only.
+"""What each provider is and can do, as far as that is known without asking it. Light: data and standard library only.
 
-Logprobs are a property of the model more than of its provider, so collecting asks the teacher itself first;
-this table is what the app shows before that, and what error messages recommend.
+Whether there are logprobs depends on the model more than on its provider, so collecting probes the teacher first. The
+app shows this table before that, and error messages recommend from it.
+
+To add a provider:
+
+- a row in `_ALL` below;
+- in `settings/registry.py`, its name in `PROVIDERS` and a line `_provider(label, PREFIX)` for its model, key and
+  address (then `make docs`);
+- only for a new wire format: a module in `wire/`, and a line in `WIRES` of `opening.py`.
+
+`tests/teachers/test_profiles.py` fails while one of them is missing.
 """
 
 from dataclasses import dataclass
@@ -21,47 +30,45 @@ class Provider:
     label: str
     wire: Wire
     base_url: str
-    """Usual address; empty when only the user knows it (or nobody needs it)."""
+    """The usual address; empty where only the user knows it, or where there is none."""
     needs_key: bool
     logprobs: Logprobs
     max_top_logprobs: int | None
-    """None: not known, or the server's own setting."""
+    """None: unknown, or set on the server."""
     note: str
-    supported: bool = True
+    source: str
+    """Where the facts of this row come from, and their date."""
     seeds: bool = False
-    """Takes OpenAI's `seed` field."""
+    """Accepts OpenAI's `seed` field."""
     local: bool = False
     """Usually runs on the user's own machine or network."""
-    source: str = ""
-    """Where this row's facts are from, and of when."""
     token_ids: bool = False
     limit_field: str = "max_tokens"
-    """What it calls the longest answer."""
+    """The request field that limits the length of the answer."""
     integer_logprobs: bool = False
-    """Its `logprobs` is the number of candidates."""
+    """Its `logprobs` field is the number of candidates, not a flag."""
     usage_in_stream: bool = True
-    """Takes OpenAI's `stream_options` to count the tokens of a streamed answer."""
-
-    @property
-    def prefix(self) -> str:
-        return self.name.upper()
+    """Accepts OpenAI's `stream_options`, which ask for token counts in a stream."""
 
     @property
     def key_setting(self) -> str:
-        return "HF_TOKEN" if self.name == "hf" else f"{self.prefix}_API_KEY"
-
-    @property
-    def loads_first(self) -> bool:
-        """Whether it may be one's own server, which loads its model when it is first asked."""
-        return self.local or self.name == "custom"
+        return "HF_TOKEN" if self.name == "hf" else self._setting("API_KEY")
 
     @property
     def model_setting(self) -> str:
-        return f"{self.prefix}_MODEL"
+        return self._setting("MODEL")
 
     @property
     def base_url_setting(self) -> str:
-        return f"{self.prefix}_BASE_URL"
+        return self._setting("BASE_URL")
+
+    @property
+    def loads_first(self) -> bool:
+        """Whether it may be the user's own server, which loads its model at the first request."""
+        return self.local or self.name == "custom"
+
+    def _setting(self, suffix: str) -> str:
+        return f"{self.name.upper()}_{suffix}"
 
 
 _ALL = (
@@ -73,7 +80,7 @@ _ALL = (
         needs_key=False,
         logprobs="yes",
         max_top_logprobs=100,
-        note="Runs on this machine through llama.cpp; no key, no cost; fetched once (93 MB).",
+        note="Runs on this machine through llama.cpp; no key, no cost; downloaded once (93 MB).",
         source="measured with xllamacpp 2026.10",
         seeds=True,
         local=True,
@@ -87,7 +94,7 @@ _ALL = (
         needs_key=False,
         logprobs="yes",
         max_top_logprobs=None,
-        note="A model run in this process, on the GPU where there is one; logprobs exact over the whole vocabulary.",
+        note="A model in this process, on the GPU if there is one; logprobs are exact over the whole vocabulary.",
         source="computed here",
         seeds=True,
         local=True,
@@ -114,7 +121,7 @@ _ALL = (
         needs_key=True,
         logprobs="no",
         max_top_logprobs=None,
-        note="No logprobs: good for chat and the baseline alone.",
+        note="No logprobs: only for chat and the baseline.",
         source="anthropic 2.12 (SDK types), 2026-11",
     ),
     Provider(
@@ -125,7 +132,7 @@ _ALL = (
         needs_key=True,
         logprobs="no",
         max_top_logprobs=None,
-        note="No logprobs: good for chat and the baseline alone.",
+        note="No logprobs: only for chat and the baseline.",
         source="console.groq.com/docs/openai, 2026-11",
         seeds=True,
     ),
@@ -137,7 +144,7 @@ _ALL = (
         needs_key=True,
         logprobs="per model",
         max_top_logprobs=None,
-        note="Depends on the model behind it; asked before anything is spent.",
+        note="Depends on the model behind it; probed before anything is spent.",
         source="not documented",
     ),
     Provider(
@@ -148,7 +155,7 @@ _ALL = (
         needs_key=True,
         logprobs="per model",
         max_top_logprobs=20,
-        note="Some models give logprobs, newer ones often not; asked before anything is spent.",
+        note="Some models give logprobs, newer ones often don't; probed before anything is spent.",
         source="google-genai 3.4 (SDK types), 2026-11",
         token_ids=True,
     ),
@@ -160,8 +167,8 @@ _ALL = (
         needs_key=True,
         logprobs="per model",
         max_top_logprobs=20,
-        note="Logprobs come when the model does not think first; it is told not to.",
-        source="client libraries, 2026-11; the most is not documented",
+        note="Gives logprobs when the model does not think first, so thinking is switched off.",
+        source="client libraries, 2026-11; the maximum is not documented",
     ),
     Provider(
         "mistral",
@@ -171,7 +178,7 @@ _ALL = (
         needs_key=True,
         logprobs="per model",
         max_top_logprobs=None,
-        note="Depends on the model; asked before anything is spent.",
+        note="Depends on the model; probed before anything is spent.",
         source="mistralai 3.7 (SDK types), 2026-11",
         usage_in_stream=False,
     ),
@@ -183,7 +190,7 @@ _ALL = (
         needs_key=True,
         logprobs="per model",
         max_top_logprobs=20,
-        note="Its logprobs field is a number of its own; asked before anything is spent.",
+        note="Depends on the model; probed before anything is spent.",
         source="togethercomputer/openapi, 2026-11",
         seeds=True,
         integer_logprobs=True,
@@ -196,8 +203,8 @@ _ALL = (
         needs_key=True,
         logprobs="yes",
         max_top_logprobs=5,
-        note="Few candidates a step.",
-        source="client libraries, 2026-11; the most is not documented",
+        note="At most 5 candidates a step.",
+        source="client libraries, 2026-11; the maximum is not documented",
     ),
     Provider(
         "openrouter",
@@ -207,8 +214,8 @@ _ALL = (
         needs_key=True,
         logprobs="per model",
         max_top_logprobs=20,
-        note="Passes on what the provider behind it gives; some give nothing without saying so.",
-        source="users' reports, 2026-11",
+        note="Gives what the provider behind it gives; some omit logprobs without saying so.",
+        source="user reports, 2026-11",
         seeds=True,
     ),
     Provider(
@@ -219,7 +226,7 @@ _ALL = (
         needs_key=False,
         logprobs="yes",
         max_top_logprobs=None,
-        note="Your own server; --max-logprobs sets the most candidates (20 by default).",
+        note="Your own server; its --max-logprobs sets the maximum (20 by default).",
         source="vLLM's documentation, 2026-11",
         seeds=True,
         local=True,
@@ -246,7 +253,7 @@ _ALL = (
         needs_key=False,
         logprobs="yes",
         max_top_logprobs=20,
-        note="Your own Ollama, of 2026 or later for logprobs.",
+        note="Your own Ollama; logprobs need a version of 2026 or later.",
         source="ollama#18579, 2026-11",
         seeds=True,
         local=True,
@@ -260,38 +267,26 @@ _ALL = (
         logprobs="per model",
         max_top_logprobs=None,
         note="Any server with /chat/completions; name it in CUSTOM_BASE_URL.",
-        source="asked at the probe",
+        source="found by the probe",
     ),
 )
 
-_UNPROVED = frozenset({"aimlapi", "custom"})
-"""Nobody has documented what is behind them; nothing is promised of them."""
-
 PROVIDERS: dict[str, Provider] = {provider.name: provider for provider in _ALL}
 
-
-def supported_names() -> list[str]:
-    return [provider.name for provider in _ALL if provider.supported]
-
-
-def names_with_logprobs() -> list[str]:
-    """Providers that work today and are known to give logprobs, at least for some models; sure ones first."""
-    able = [one for one in _ALL if one.supported and one.logprobs != "no" and one.name not in _UNPROVED]
-    return [provider.name for provider in sorted(able, key=lambda provider: provider.logprobs != "yes")]
-
-
-def who_has_logprobs(besides: str = "") -> str:
-    """The same as words, without one that was just found not to."""
-    names = [name for name in names_with_logprobs() if name != besides]
-    sure = [name for name in names if PROVIDERS[name].logprobs == "yes"]
-    some = [name for name in names if name not in sure]
-    return f"{', '.join(sure)}; or some models of {', '.join(some)}"
+_NOT_RECOMMENDED = frozenset({"aimlapi", "custom"})
+"""What is behind them is not documented, so no error message recommends them."""
 
 
 def profile(name: str) -> Provider:
-    """The provider of this name, if it works today; BitnetError with those that do otherwise."""
-    provider = PROVIDERS.get(name)
-    if provider is None or not provider.supported:
-        known = "is not a provider" if provider is None else "is not available yet"
-        raise BitnetError(f"{name or 'An empty name'} {known}; choose one of {', '.join(supported_names())}.")
-    return provider
+    """The provider of this name. BitnetError names the others."""
+    if name not in PROVIDERS:
+        raise BitnetError(f"{name or 'An empty name'} is not a provider; choose one of {', '.join(PROVIDERS)}.")
+    return PROVIDERS[name]
+
+
+def recommended_for_logprobs(besides: str = "") -> str:
+    """The providers known to give logprobs, in words; `besides` is one that was just found not to."""
+    able = [one for one in _ALL if one.name not in {besides, *_NOT_RECOMMENDED}]
+    always = ", ".join(one.name for one in able if one.logprobs == "yes")
+    sometimes = ", ".join(one.name for one in able if one.logprobs == "per model")
+    return f"{always}; or some models of {sometimes}"

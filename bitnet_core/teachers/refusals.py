@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.http.reply import Reply
-from bitnet_core.teachers.profiles import Provider, who_has_logprobs
+from bitnet_core.teachers.profiles import Provider, recommended_for_logprobs
 
 _SHOWN = 200
 _CONTEXT_SIGNS = (
@@ -188,7 +188,7 @@ def no_logprobs(provider_name: str, model: str, told: str = "") -> NoLogprobs:
     because = f" ({told})" if told else ""
     return NoLogprobs(
         f"{provider_name} gives no logprobs for {model}{because}, and traces need them; "
-        f"choose another model, or a TEACHER_PROVIDER that has them: {who_has_logprobs(provider_name)}."
+        f"choose another model, or a TEACHER_PROVIDER that has them: {recommended_for_logprobs(provider_name)}."
     )
 
 

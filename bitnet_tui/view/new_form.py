@@ -55,7 +55,7 @@ def _field(name: str) -> Field:
     if name == NAME:
         return Field(name, label, "A folder of this name is made in the workspace.")
     if name == TEACHER:
-        choices = tuple((provider.label, provider.name) for provider in PROVIDERS.values() if provider.supported)
+        choices = tuple((provider.label, provider.name) for provider in PROVIDERS.values())
         return Field(name, label, REGISTRY[name].help, "embedded", choices)
     if name == MODEL:
         return Field(name, label, "The model's name as the provider spells it; for transformers a folder, too.")

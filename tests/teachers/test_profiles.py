@@ -1,4 +1,4 @@
-"""The providers' table: complete, honest, and light."""
+"""The table of providers: complete, honest and light."""
 
 import subprocess
 import sys
@@ -6,41 +6,38 @@ import sys
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.settings import registry as settings
-from bitnet_core.teachers.profiles import PROVIDERS, names_with_logprobs, profile, supported_names, who_has_logprobs
+from bitnet_core.settings import registry
+from bitnet_core.teachers.opening import WIRES
+from bitnet_core.teachers.profiles import PROVIDERS, profile, recommended_for_logprobs
 
 
-def test_it_has_every_provider_that_settings_take_and_their_settings_exist() -> None:
-    assert set(PROVIDERS) == set(settings.PROVIDERS)
+def test_the_registry_of_settings_has_the_same_providers_and_their_settings() -> None:
+    """The names are written twice: settings may not import teachers."""
+    assert tuple(PROVIDERS) == registry.PROVIDERS
     for provider in PROVIDERS.values():
         if provider.name == "embedded":
             continue
-        assert provider.key_setting in settings.REGISTRY
-        assert provider.model_setting in settings.REGISTRY
+        assert provider.key_setting in registry.REGISTRY
+        assert provider.model_setting in registry.REGISTRY
         if provider.name != "hf":
-            assert provider.base_url_setting in settings.REGISTRY
+            assert provider.base_url_setting in registry.REGISTRY
+
+
+def test_every_provider_has_a_wire_format() -> None:
+    assert {provider.wire for provider in PROVIDERS.values()} - {"transformers"} == set(WIRES)
 
 
 @pytest.mark.parametrize("name", ["unheard-of", ""])
-def test_what_does_not_work_yet_is_refused_with_what_does(name: str) -> None:
-    with pytest.raises(BitnetError, match="embedded, hf, openai") as caught:
+def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
+    with pytest.raises(BitnetError, match="is not a provider; choose one of embedded, hf, openai") as caught:
         profile(name)
     assert str(caught.value).endswith("custom.")
 
 
-def test_recommendations_work_today_and_begin_with_the_sure_ones() -> None:
-    names = names_with_logprobs()
-    assert names[0] == "embedded"
-    assert set(names) <= set(supported_names())
-    assert not {"groq", "anthropic", "custom", "aimlapi"} & set(names)
-
-
-def test_what_only_some_models_have_is_not_promised_of_all() -> None:
-    told = who_has_logprobs("vllm")
-    sure, some = told.split("; or some models of ")
-    assert sure == "embedded, hf, fireworks, llamacpp, ollama"
-    assert "openai" in some
-    assert "vllm" not in told
+def test_recommendations_tell_providers_that_always_have_logprobs_from_those_with_some_models() -> None:
+    always, some = recommended_for_logprobs("vllm").split("; or some models of ")
+    assert always == "embedded, hf, fireworks, llamacpp, ollama"
+    assert some == "openai, gemini, deepseek, mistral, together, openrouter"
 
 
 def test_every_fact_has_a_source() -> None:

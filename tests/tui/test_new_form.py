@@ -9,8 +9,6 @@ from bitnet_core.settings.resolve import resolve
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.view import new_form
 
-_SUPPORTED = [provider.name for provider in PROVIDERS.values() if provider.supported]
-
 
 def _values(**changes: str) -> dict[str, str]:
     defaults = {field.name: field.default for field in new_form.fields()}
@@ -36,10 +34,10 @@ def test_what_is_wrong_is_told_at_its_field(changes, field):
 
 def test_who_gives_no_logprobs_is_warned_of():
     assert "can't be collected" in new_form.note("groq")[0]
-    assert all(new_form.note(name)[1] == "label" for name in _SUPPORTED if PROVIDERS[name].logprobs != "no")
+    assert all(new_form.note(name)[1] == "label" for name, one in PROVIDERS.items() if one.logprobs != "no")
 
 
-@pytest.mark.parametrize("provider", _SUPPORTED)
+@pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_env_resolves_to_what_was_typed_and_holds_no_secret(provider, tmp_path):
     values = _values(
         TEACHER_PROVIDER=provider, MODEL="org/model-1.5", BASE_URL="http://10.0.0.1:1/v1", KEY="sk-secret"
