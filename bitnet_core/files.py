@@ -4,12 +4,14 @@ Knows nothing of experiments.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from bitnet_core import process
 from bitnet_core.errors import BitnetError
 
 _CHUNK = 1 << 20
+_LOCK_POLL_SECONDS = 0.02
 _PACKAGE = Path(__file__).parent
 _ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
@@ -52,6 +55,33 @@ def remove_leftovers(folder: Path) -> list[Path]:
             temp.unlink(missing_ok=True)
             removed.append(temp)
     return removed
+
+
+@contextlib.contextmanager
+def locked(path: Path, on_wait: Callable[[], object] | None = None, mode: int = 0o666) -> Iterator[None]:
+    """Hold an exclusive lock on a folder, or on a file that is created if missing.
+
+    The kernel releases the lock when its owner dies. Without `on_wait` this blocks until the lock is free; with it,
+    the lock is polled and `on_wait` called after each failed try: it may report, or raise to give up.
+    """
+    fd = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, mode)
+    try:
+        if on_wait is None:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        else:
+            _poll_lock(fd, on_wait)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _poll_lock(fd: int, on_wait: Callable[[], object]) -> None:
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            time.sleep(_LOCK_POLL_SECONDS)
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -57,3 +57,25 @@ def test_a_file_that_can_not_be_read_is_a_sentence(tmp_path: Path, text: str | N
         (tmp_path / "x.json").write_text(text)
     with pytest.raises(BitnetError, match=sentence):
         files.read_json(tmp_path / "x.json")
+
+
+def test_a_lock_is_held_by_one_owner_and_released_at_the_end(tmp_path: Path) -> None:
+    tries: list[int] = []
+
+    def give_up() -> None:
+        tries.append(1)
+        if len(tries) == 3:
+            raise BitnetError("taken")
+
+    for path in (tmp_path, tmp_path / "lock"):
+        with files.locked(path), pytest.raises(BitnetError, match="taken"), files.locked(path, give_up):
+            pytest.fail("the lock was held twice")
+        assert len(tries) == 3
+        tries.clear()
+        with files.locked(path, give_up):
+            assert not tries
+
+
+def test_a_lock_file_has_the_mode_that_was_asked_for(tmp_path: Path) -> None:
+    with files.locked(tmp_path / "lock", mode=0o600):
+        assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600

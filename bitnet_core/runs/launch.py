@@ -5,7 +5,6 @@ one, picks it up where it is. What happens inside the process is `worker.py`'s.
 """
 
 import contextlib
-import fcntl
 import os
 import secrets as random_bytes
 import socket
@@ -15,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from bitnet_core import process
+from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
@@ -31,18 +30,14 @@ _children: list["subprocess.Popen[bytes]"] = []
 @contextlib.contextmanager
 def stage_lock(experiment: Experiment, stage: str) -> Iterator[None]:
     """Hold the stage for this process. The kernel lets go of the lock when its owner dies, however it dies."""
-    path = experiment.logs / f".{stage}.lock"
     deadline = time.monotonic() + _DYING_SECONDS
-    with path.open("a+") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                # A killed process shows as gone a moment before its last thread is, and with it the lock.
-                if time.monotonic() > deadline or History.read(experiment).active(stage):
-                    raise busy(experiment, stage) from error
-                time.sleep(0.02)
+
+    def give_up_if_running() -> None:
+        # A killed process looks gone a moment before its last thread exits and its lock is released.
+        if time.monotonic() > deadline or History.read(experiment).active(stage):
+            raise busy(experiment, stage)
+
+    with files.locked(experiment.logs / f".{stage}.lock", on_wait=give_up_if_running):
         yield
 
 

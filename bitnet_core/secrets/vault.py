@@ -9,7 +9,6 @@ replacement under a lock: a kill at any moment leaves the old file or the new on
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -213,12 +212,8 @@ def _locked(path: Path) -> Iterator[None]:
     """One writer at a time; the kernel lets go when it dies."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with files.locked(path.with_name(f".{path.name}.lock"), mode=0o600):
             yield
-        finally:
-            os.close(lock)
     except OSError as error:
         raise BitnetError(
             f"{path} can't be written ({error.strerror}); check the folder or set BITNET_VAULT."

@@ -4,12 +4,10 @@ python-dotenv finds where an assignment begins and ends, so that what is rewritt
 """
 
 import contextlib
-import fcntl
 import io
-import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
@@ -97,7 +95,10 @@ def read(path: Path) -> str:
 
 def change(path: Path, edit: Callable[[str], str], *, private: bool = False) -> None:
     """Rewrite the file as `edit` makes it, one writer at a time; with `private` others may not read it any more."""
-    with _alone_in(path.resolve().parent):
+    with contextlib.ExitStack() as stack:
+        # Locking the folder leaves no lock file behind. A file system without locks must not prevent the change.
+        with contextlib.suppress(OSError):
+            stack.enter_context(files.locked(path.resolve().parent))
         write(path, edit(read(path)), private=private)
 
 
@@ -113,14 +114,3 @@ def write(path: Path, text: str, *, private: bool = False) -> None:
         target.chmod(mode)
     except OSError as error:
         raise BitnetError(f"{path} can't be written ({error.strerror}); check its permissions.") from error
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """The folder itself is locked, which leaves nothing behind; where it can't be, there is no lock."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):
-            lock = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, lock)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

