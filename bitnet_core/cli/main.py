@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     stop.add_argument("run", metavar="RUN", help="a run's id or its beginning, such as `train`")
     stop.add_argument("--now", action="store_true", help="kill it at once")
     config = command("config", "show every setting with its value and where it came from", _config)
-    config.add_argument("--check", action="store_true", help="only report problems; exit 2 if there is any")
+    config.add_argument("--check", action="store_true", help="only report problems; exit 2 if one needs fixing")
     config.add_argument("--example", action="store_true", help="print the text of .env.example")
     traces = command("traces", "look into collected traces, or project them onto another tokenizer", _traces)
     traces.add_argument("action", choices=("stats", "show", "validate", "project"))
@@ -345,9 +345,9 @@ def _config(arguments: argparse.Namespace) -> int:
         problems = resolve(overrides, root=arguments.root, env_file=arguments.env).problems
         for problem in problems:
             _complain(f"bitnet: {problem.severity}: {problem.message}\n")
-        told = redactor().tree([vars(problem) for problem in problems])
+        told = redactor().tree([{"severity": one.severity, "message": one.message} for one in problems])
         _answer(arguments, {"problems": told}, "" if problems else "settings are fine")
-        return 2 if problems else 0
+        return 2 if any(problem.to_fix for problem in problems) else 0
     resolution = _resolution(arguments)
     values, rows = resolution.settings.to_record(), []
     for setting in REGISTRY.values():

@@ -17,6 +17,7 @@ from bitnet_core.settings.dotenv import DotenvFile, read_dotenv
 from bitnet_core.settings.parse import Value, as_path, parse
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, Setting
 from bitnet_core.settings.resolved import Problem, Resolution, Settings
+from bitnet_core.settings.values import settings_in_use
 from bitnet_core.text import escaped
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
@@ -78,6 +79,7 @@ def resolve(
     values = {name: expander.value(setting) for name, setting in REGISTRY.items() if not setting.secret}
     origins = {name: origin for name in REGISTRY if (origin := expander.origin(name)) != "default"}
     secrets = {name: text for name in SECRET_NAMES if (text := expander.secret(name))}
+    problems += _without_effect(expander, values)
     return Resolution(
         Settings(values, {n: o for n, o in origins.items() if n not in SECRET_NAMES}),
         secrets,
@@ -91,6 +93,25 @@ def resolve(
 def from_values(values: Mapping[str, str], cwd: Path | None = None) -> Settings:
     """Defaults with some values put over them; reads neither files nor the environment."""
     return resolve(values, environ={}, cwd=cwd or Path.cwd(), read_files=False).checked()
+
+
+def _without_effect(expander: "_Expander", values: Mapping[str, Value]) -> list[Problem]:
+    """A warning for each setting that differs from its default and that nothing reads yet."""
+    found = []
+    for setting in REGISTRY.values():
+        name, origin = setting.name, expander.origin(setting.name)
+        if origin == "default" or name in settings_in_use():
+            continue
+        if setting.secret:
+            # In the environment it is there for other programs.
+            given = "" if origin == "environment" else name
+        elif values[name] is None or values[name] == expander.default(setting):
+            given = ""
+        else:
+            given = f"{name}={escaped(expander.written(name))}"
+        if given:
+            found.append(Problem("warning", f"{given} ({origin}) has no effect yet.", to_fix=False))
+    return found
 
 
 def _written_secrets(layers: list[_Layer]) -> set[str]:
@@ -152,6 +173,14 @@ class _Expander:
         layer = self._layer(name)
         return layer.origin(name) if layer else "default"
 
+    def written(self, name: str) -> str:
+        """The text of the strongest layer, or of the registry, before `${…}` is expanded."""
+        layer = self._layer(name)
+        return layer.values[name] if layer else (REGISTRY[name].default if name in REGISTRY else "")
+
+    def default(self, setting: Setting) -> Value:
+        return parse(setting, setting.default, self._layers[0].base) if setting.default else None
+
     def secret(self, name: str) -> str:
         """A secret is taken as it stands (it may hold `${`), unless it is one reference to another name."""
         layer = self._layer(name)
@@ -171,8 +200,7 @@ class _Expander:
             layer = self._layer(setting.name)
             if layer is None and "${" in setting.default:
                 return None  # the name that the default refers to has the problem, and says so
-            shown = layer.values[setting.name] if layer else setting.default
-            shown = escaped(shown)
+            shown = escaped(self.written(setting.name))
             if "://" in shown:
                 shown = _ADDRESS_KEYS.sub(lambda found: "•••@" if found[0].endswith("@") else "?•••", shown)
             self._problems.append(
@@ -188,8 +216,6 @@ class _Expander:
     def _text(self, name: str, seen: tuple[str, ...]) -> str:
         if name in seen:
             raise ValueError(f"{' → '.join([*seen, name])} refer to each other in a circle")
-        layer = self._layer(name)
-        raw = layer.values[name] if layer else (REGISTRY[name].default if name in REGISTRY else "")
 
         def expand(match: re.Match[str]) -> str:
             found = self._lookup(match[1], (*seen, name))
@@ -197,7 +223,7 @@ class _Expander:
                 raise ValueError(f"it uses ${{{match[1]}}}, which is not set")
             return found or match[2] or ""
 
-        return _REFERENCE.sub(expand, raw)
+        return _REFERENCE.sub(expand, self.written(name))
 
     def _lookup(self, name: str, seen: tuple[str, ...]) -> str | None:
         if name in SECRET_NAMES and seen[0] not in SECRET_NAMES:

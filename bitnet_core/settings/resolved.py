@@ -19,6 +19,8 @@ class Problem:
 
     severity: Literal["error", "warning"]
     message: str
+    to_fix: bool = True
+    """Whether `bitnet config --check` fails because of it."""
 
 
 @dataclass(frozen=True)

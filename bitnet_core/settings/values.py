@@ -7,11 +7,12 @@ defaults for the rest. What each setting means and allows is in `registry.py`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from bitnet_core.settings.group import Group, nested, setting, several
-from bitnet_core.settings.registry import PROVIDERS, REGISTRY
+from bitnet_core.settings.registry import PROVIDERS, REGISTRY, SECRET_NAMES
 
 DType = Literal["bf16", "fp16", "fp32"]
 FlipPolicy = Literal["hard", "ramp"]
@@ -284,7 +285,13 @@ GROUPS: tuple[type[Group], ...] = (
 )
 
 
+@cache
 def settings_in_use() -> frozenset[str]:
-    """The settings that something reads: those of a group, and those that a library reads from the environment."""
+    """The settings that something reads: through a group, or, as libraries do, from the environment.
+
+    A secret is in use when another setting of its section is.
+    """
     read = frozenset[str]().union(*(group.setting_names() for group in GROUPS))
-    return read | {name for name, one in REGISTRY.items() if one.exported or one.secret}
+    read |= {name for name, one in REGISTRY.items() if one.exported}
+    sections = {REGISTRY[name].section for name in read}
+    return read | {name for name in SECRET_NAMES if REGISTRY[name].section in sections}

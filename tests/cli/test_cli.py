@@ -116,6 +116,12 @@ def test_check_reports_everything_and_exits_2(capsys: pytest.CaptureFixture[str]
     assert [word in err for word in ("lines 1, 2", "LR=hot", "line 4", "KDTAU")] == [True] * 4
 
 
+def test_check_passes_what_has_no_effect_yet_and_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_text("WANDB_PROJECT=mine\n")
+    assert main(["config", "--check"]) == 0
+    assert capsys.readouterr().err == "bitnet: warning: WANDB_PROJECT=mine (.env line 1) has no effect yet.\n"
+
+
 def test_detach_watch_and_stop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_TRAIN", "wait")
     assert main(["train", "--root", "exp", "--detach"]) == 0

@@ -12,7 +12,7 @@ from bitnet_core.cli.main import main
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.launch import launch
 from bitnet_core.secrets import known
-from bitnet_core.settings.resolve import resolve
+from bitnet_core.secrets.resolving import resolve
 
 VALUE = "sk-argv-7f3a91"
 K = "OPENAI_API_KEY"

@@ -170,6 +170,23 @@ def test_the_example_file_has_no_problem(tmp_path: Path) -> None:
     assert resolve(environ={}, cwd=tmp_path).problems == ()
 
 
+def test_what_is_not_built_yet_says_that_it_has_no_effect(tmp_path: Path) -> None:
+    text = "S3_BUCKET=runs\nWANDB_DISABLED=0\nKD_TAU=2\nS3_PREFIX=bitnet_poc/\nDROPBOX_ROOT=\n"
+    assert _messages(text, tmp_path) == [
+        "warning: WANDB_DISABLED=0 (.env line 2) has no effect yet.",
+        "warning: S3_BUCKET=runs (.env line 1) has no effect yet.",
+    ]
+    assert not any(problem.to_fix for problem in resolve(environ={}, cwd=tmp_path).problems)
+    assert resolve({"STORAGE_BACKEND": "local"}, environ={}, cwd=tmp_path.parent).problems == ()
+
+
+def test_a_secret_that_nothing_reads_yet_is_named_without_its_value(tmp_path: Path) -> None:
+    text = f"AWS_SECRET_ACCESS_KEY={CANARY}\nOPENAI_API_KEY={CANARY}\nHF_TOKEN={CANARY}\n"
+    assert _messages(text, tmp_path) == ["warning: AWS_SECRET_ACCESS_KEY (.env line 1) has no effect yet."]
+    # In the environment it is there for other programs.
+    assert resolve(environ={"AWS_SECRET_ACCESS_KEY": CANARY}, cwd=tmp_path.parent).problems == ()
+
+
 _NUMBERS = [s for s in REGISTRY.values() if s.kind in ("int", "float") and not s.choices]
 
 
