@@ -1,7 +1,9 @@
 """Which process is which: pid + start time + boot id name one process for ever; a pid alone gets reused."""
 
 import os
+import resource
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ The default spins for milliseconds. As soon as another program wants a core, eac
 thread needs to get there: training falls to a twentieth of its speed. A thousand turns cost nothing on a machine
 that is idle (sleeping at once, `OMP_WAIT_POLICY=passive`, halves the embedded teacher's speed there).
 """
+_STATUS = Path("/proc/self/status")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -49,6 +52,29 @@ def current() -> ProcessIdentity:
 def is_alive(identity: ProcessIdentity) -> bool:
     """True when that very process still runs on this host. Say nothing of other hosts with it."""
     return identity.boot_id == boot_id() and _start_time(identity.pid) == identity.start
+
+
+def rss_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process, this one by default; 0 when it is gone."""
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def peak_rss_bytes() -> int:
+    """The most memory that was resident in this process since it started.
+
+    On Linux this is VmHWM: unlike ru_maxrss it starts anew with exec, so it never shows the peak of the parent.
+    """
+    if _STATUS.exists():
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _start_time(pid: int) -> float | None:

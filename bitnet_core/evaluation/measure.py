@@ -21,11 +21,12 @@ from typing import IO, Any
 import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation.memory import peak_rss, rss_bytes
+from bitnet_core.evaluation.memory import peak_rss
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.decoding import Sampling, generate
 from bitnet_core.model.packing import load_packed, pack_student, save_packed, weight_bytes
 from bitnet_core.model.student import Student
+from bitnet_core.process import rss_bytes
 
 _WARM_UP_TOKENS = 2
 _ALIVE_SECONDS = 0.5

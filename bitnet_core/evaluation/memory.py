@@ -10,16 +10,12 @@ from pathlib import Path
 
 import psutil
 
-_STATUS = Path("/proc/self/status")
+from bitnet_core.process import peak_rss_bytes, rss_bytes
+
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # man 5 proc: clears the high-water mark of this process
 _CGROUP = Path("/sys/fs/cgroup")
 _SAMPLE_SECONDS = 0.01
-
-
-def rss_bytes() -> int:
-    """What this process has in memory now."""
-    return int(psutil.Process().memory_info().rss)
 
 
 def available_bytes() -> int:
@@ -51,7 +47,7 @@ def peak_rss() -> Iterator[Peak]:
         try:
             yield peak
         finally:
-            peak.bytes, peak.how = _high_water(), "VmHWM, set back before"
+            peak.bytes, peak.how = peak_rss_bytes(), "VmHWM, set back before"
         return
     peak.how = f"sampled every {_SAMPLE_SECONDS * 1000:.0f} ms"
     done = threading.Event()
@@ -73,7 +69,7 @@ def peak_rss() -> Iterator[Peak]:
 
 
 def _reset_high_water() -> bool:
-    if not sys.platform.startswith("linux") or not _STATUS.exists():
+    if not sys.platform.startswith("linux"):
         return False
     try:
         fd = os.open(_CLEAR_REFS, os.O_WRONLY)
@@ -86,14 +82,7 @@ def _reset_high_water() -> bool:
     finally:
         os.close(fd)
     # Some sandboxes accept the write and ignore it.
-    return _high_water() <= rss_bytes() * 1.05 + (16 << 20)
-
-
-def _high_water() -> int:
-    for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return peak_rss_bytes() <= rss_bytes() * 1.05 + (16 << 20)
 
 
 def _cgroup_number(name: str) -> int | None:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.evaluation import memory
 from bitnet_core.evaluation.dryrun import (
     Difference,
     Pass,
@@ -22,6 +21,7 @@ from bitnet_core.evaluation.dryrun import (
 from bitnet_core.evaluation.memory import available_bytes, peak_rss
 from bitnet_core.model.config import SIZE_MULTIPLE, StudentConfig
 from bitnet_core.model.precision import pick_device
+from bitnet_core.process import rss_bytes
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.resolved import Settings
 
@@ -40,7 +40,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     config = _what_fits(ctx, wanted, batch * length, device)
     bits = settings.int("DRYRUN_ACT_BITS_START"), settings.int("DRYRUN_ACT_BITS_AFTER")
     layers, seed = config.num_hidden_layers, settings.int("SEED")
-    before = memory.rss_bytes()
+    before = rss_bytes()
     with peak_rss() as building:
         started = time.perf_counter()
         student = build(config, seed, device, _progress(ctx, layers, "build"))

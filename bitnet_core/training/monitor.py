@@ -1,10 +1,7 @@
 """Numbers about a running training: means between two reports, speed, memory. Only a reading waits for the device."""
 
 import math
-import resource
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +10,7 @@ from torch import Tensor
 from bitnet_core.model.packing import pack, unpack
 from bitnet_core.model.quant import levels, ternarize
 from bitnet_core.model.student import BitLinear, Student
+from bitnet_core.process import peak_rss_bytes
 
 PARTS = ("loss", "kl", "ce", "format", "agreement")
 # A mean loss is far above the lowest one from both on, and training has diverged after so many reports of it.
@@ -72,17 +70,6 @@ def memory(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         found["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)
     return found
-
-
-def peak_rss_bytes() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Unlike ru_maxrss this starts anew with exec: it never shows the peak of the process that launched us.
-        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 class Divergence:

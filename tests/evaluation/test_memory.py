@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.evaluation import memory
+from bitnet_core.process import rss_bytes
 
 BLOCK = 192 << 20
 
@@ -20,7 +21,7 @@ def touch(seconds: float = 0.0) -> int:
 def test_a_peak_inside_the_block_is_seen(kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not kernel:
         monkeypatch.setattr(memory, "_reset_high_water", lambda: False)
-    before = memory.rss_bytes()
+    before = rss_bytes()
     with memory.peak_rss() as peak:
         # Sampling may only miss what is shorter than its interval, the kernel misses nothing.
         touch(0.0 if kernel else 0.5)
@@ -31,7 +32,7 @@ def test_a_peak_inside_the_block_is_seen(kernel: bool, monkeypatch: pytest.Monke
 def test_a_peak_before_the_block_is_not() -> None:
     touch()
     with memory.peak_rss() as peak:
-        now = memory.rss_bytes()
+        now = rss_bytes()
     assert peak.bytes < now + BLOCK / 2
 
 

@@ -14,6 +14,7 @@ from bitnet_core.evaluation import memory
 from bitnet_core.evaluation.dryrun import build, compare, components, fit, forward, needed_bytes, random_codes
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.packing import unpack, weight_bytes
+from bitnet_core.process import rss_bytes
 from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import dryrun
 from tests.builders import events_of
@@ -178,7 +179,7 @@ def test_building_takes_little_more_than_the_student() -> None:
     build(
         StudentConfig(1000, 1024, 2816, 1, 8, 8, 32), 0, "cpu"
     )  # what torch imports on the way is not the student's
-    before = memory.rss_bytes()
+    before = rss_bytes()
     with memory.peak_rss() as peak:
         student = build(shape, 0, "cpu")
     total = sum(dict(components(student)).values())

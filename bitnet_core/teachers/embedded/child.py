@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-import psutil
+from bitnet_core.process import rss_bytes
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
         config = json.loads(sys.stdin.readline())
         import xllamacpp  # noqa: F401 - the library is the program, not the model: its pages are not the teacher's
 
-        rss_before = psutil.Process().memory_info().rss
+        rss_before = rss_bytes()
         server = _serve(config)
         line = {"address": server.listening_address, "rss_before": rss_before, "pid": os.getpid()}
         parent.write(json.dumps(line) + "\n")

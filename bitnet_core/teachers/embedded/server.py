@@ -15,7 +15,7 @@ from typing import IO
 import psutil
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.process import PATIENT_THREADS
+from bitnet_core.process import PATIENT_THREADS, rss_bytes
 from bitnet_core.secrets import environment_without_secrets
 from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME, EmbeddedFiles, Progress, ensure_files
 
@@ -120,9 +120,7 @@ class EmbeddedServer:
     def memory(self) -> int:
         """Resident bytes added by loading and running the model: the most seen at any call so far."""
         if self.pid:
-            with contextlib.suppress(psutil.Error):
-                added = psutil.Process(self.pid).memory_info().rss - self._rss_before
-                self._peak_added = max(self._peak_added, added)
+            self._peak_added = max(self._peak_added, rss_bytes(self.pid) - self._rss_before)
         return self._peak_added
 
 

@@ -4,19 +4,18 @@ Heavy: torch and transformers. Knows no request.
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import transformers
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.process import rss_bytes
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.teachers.hf.files import is_gguf, locate
 from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, StudentTokenizer, load_tokenizer
@@ -140,4 +139,4 @@ def _memory(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     if device.type == "mps":
         return int(torch.mps.driver_allocated_memory())
-    return int(psutil.Process(os.getpid()).memory_info().rss)
+    return rss_bytes()
