@@ -23,7 +23,7 @@ from bitnet_core.teachers.chat import (
     PromptRefused,
     Unreachable,
 )
-from bitnet_core.teachers.http.client import ATTEMPTS, Failure
+from bitnet_core.teachers.http.retries import ATTEMPTS, Failure
 from bitnet_core.teachers.opening import Teacher, ended
 from bitnet_core.teachers.probe import one_token, patience
 from bitnet_core.teachers.refusals import TooManyCandidates
@@ -84,7 +84,7 @@ class Ledger:
 
 
 class Sending:
-    """One request's sendings; see `http.Watch`. Not more than one of them is open at a time."""
+    """One request's sendings; see `retries.Watch`. Not more than one of them is open at a time."""
 
     def __init__(self, ledger: Ledger, key: str, request: ChatRequest) -> None:
         self._ledger = ledger

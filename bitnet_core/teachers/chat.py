@@ -12,19 +12,10 @@ from typing import Any, Protocol
 
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.answers.read import BadReply, ChatResult, checked, guarded
-from bitnet_core.teachers.http.client import (
-    ATTEMPTS,
-    READ_SECONDS,
-    WHOLE_SECONDS,
-    JsonClient,
-    OnRetry,
-    Passing,
-    StreamCut,
-    Unreachable,
-    Watch,
-)
+from bitnet_core.teachers.http.client import READ_SECONDS, WHOLE_SECONDS, JsonClient
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.reply import Reply
+from bitnet_core.teachers.http.retries import ATTEMPTS, OnRetry, RetryableEvent, StreamCut, Unreachable, Watch
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import (
     Asked,
@@ -245,7 +236,7 @@ class HttpChat(ABC):
                 event = json.loads(data)
             told = Reply(200, data.encode(), event)
             if told.error is not None:
-                raise Passing(told) if told.passing else asked.refusal(told)
+                raise RetryableEvent(told) if told.retryable else asked.refusal(told)
             with guarded(data.encode()):
                 text = fold.add(event) if isinstance(event, dict) else ""
             if text:

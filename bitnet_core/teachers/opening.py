@@ -27,8 +27,8 @@ from bitnet_core.teachers.chat import (
 from bitnet_core.teachers.embedded import server as embedded
 from bitnet_core.teachers.embedded.files import GGUF_SHA256
 from bitnet_core.teachers.hf.files import locate, origin
-from bitnet_core.teachers.http.client import ATTEMPTS, Failure, Watch
 from bitnet_core.teachers.http.pace import Pace
+from bitnet_core.teachers.http.retries import ATTEMPTS, Failure, Watch
 from bitnet_core.teachers.profiles import Provider, profile
 from bitnet_core.teachers.refusals import missing_key
 from bitnet_core.teachers.wire.anthropic import AnthropicMessages

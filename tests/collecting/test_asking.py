@@ -16,7 +16,7 @@ from bitnet_core.secrets import Redactor
 from bitnet_core.stages import collect
 from bitnet_core.teachers.answers.read import parse_chat
 from bitnet_core.teachers.chat import ChatRequest, QuotaSpent
-from bitnet_core.teachers.http.client import Failure
+from bitnet_core.teachers.http.retries import Failure
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.steps import TokenTable
@@ -148,7 +148,7 @@ async def test_only_what_was_refused_before_anything_was_done_costs_nothing(
     tmp_path: Path, status: int, charged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gateway may give up on an answer that was made, and is billed."""
-    monkeypatch.setattr("bitnet_core.teachers.http.client._REFUSALS", 2)
+    monkeypatch.setattr("bitnet_core.teachers.http.retries.MAX_RATE_LIMITED", 2)
     budget = Budget(Limits(tokens=100_000), None, Spent(0, 0, 0.0))
     provider = PROVIDERS["vllm"]
     with (

@@ -16,8 +16,6 @@ from typing import Protocol
 from bitnet_core.teachers.http.pace import Pace, Turn
 from tests.teachers.virtual_time import run
 
-_LEAST_REST = 0.1
-"""As `http` rests after each refusal."""
 _REFUSAL_SECONDS = 0.05
 
 
@@ -116,7 +114,7 @@ async def load(limiter: Limiter, sender: Sender, requests: int, workers: int) ->
                 async with sender.turn() as turn:
                     status = await limiter.answer()
                     if status == 429:
-                        sender.refused(turn, max(limiter.retry_after or 0.0, _LEAST_REST))
+                        sender.refused(turn, limiter.retry_after)
                     elif status == 200:
                         sender.answered(turn)
                         break

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bitnet_core.teachers.http.client import JsonClient, Late, StreamCut, Unreachable, _until
+from bitnet_core.teachers.http.client import JsonClient
 from bitnet_core.teachers.http.pace import Pace
+from bitnet_core.teachers.http.rate_limits import seconds_until
 from bitnet_core.teachers.http.reply import Reply
+from bitnet_core.teachers.http.retries import StreamCut, TimedOut, Unreachable
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -55,7 +57,9 @@ async def cut(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     await writer.drain()
 
 
-@pytest.mark.parametrize(("serve", "said"), [(stall, "no answer within"), (drip, "no whole answer"), (cut, "broke")])
+@pytest.mark.parametrize(
+    ("serve", "said"), [(stall, "no answer within"), (drip, "no complete answer"), (cut, "broke")]
+)
 async def test_what_never_ends_is_given_up(serve: Serve, said: str) -> None:
     async with serving(serve) as url, client(url) as http:
         with pytest.raises(Unreachable, match=said):
@@ -127,9 +131,9 @@ async def test_an_empty_error_in_a_good_body_is_none(error: object) -> None:
 async def test_what_is_quick_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitnet_core.teachers.http.client.QUICK_SECONDS", 0.05)
     async with serving(stall) as url, JsonClient(url, read_seconds=3600, whole_seconds=3600, first_wait=0.01) as http:
-        with pytest.raises(Unreachable, match="no whole answer within 0 s"):
+        with pytest.raises(Unreachable, match="no complete answer within 0 s"):
             await http.get("/models", attempts=1)
-        with pytest.raises(Unreachable, match="no whole answer within 0 s"):
+        with pytest.raises(Unreachable, match="no complete answer within 0 s"):
             await http.post("/x", {}, attempts=1, seconds=0.05)
 
 
@@ -183,7 +187,7 @@ async def test_what_does_not_come_in_time_is_asked_for_a_few_times_only() -> Non
         await asyncio.sleep(30)
 
     async with serving(late) as url, client(url) as http:
-        with pytest.raises(Late, match="no answer within 0 s"):
+        with pytest.raises(TimedOut, match="no answer within 0 s"):
             await http.post("/x", {}, attempts=6)
     assert len(asked) == 3
 
@@ -214,7 +218,7 @@ async def test_a_limiter_is_waited_for_however_few_attempts_a_failure_would_get(
 async def test_a_request_that_is_always_refused_has_an_end(
     monkeypatch: pytest.MonkeyPatch, seconds: float, requests: int
 ) -> None:
-    monkeypatch.setattr("bitnet_core.teachers.http.client._REFUSED_SECONDS", seconds)
+    monkeypatch.setattr("bitnet_core.teachers.http.retries.MAX_RATE_LIMITED_SECONDS", seconds)
     asked = 0
 
     async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -230,7 +234,7 @@ async def test_a_request_that_is_always_refused_has_an_end(
 
 @pytest.mark.parametrize("unit", [1, 1000])
 def test_a_moment_in_unix_time_may_be_in_milliseconds(unit: int) -> None:
-    wait = _until(str(int((time.time() + 90) * unit)))
+    wait = seconds_until(str(int((time.time() + 90) * unit)))
     assert wait is not None
     assert 85 < wait < 95
 
@@ -241,8 +245,8 @@ def test_a_moment_in_unix_time_may_be_in_milliseconds(unit: int) -> None:
 def test_words_of_a_prompt_are_not_the_servers(words: str, status: int, name: dict[str, object]) -> None:
     reply = Reply(status, b"", {"error": {"message": f"prompt blocked: {words}", **name}})
     assert not reply.quota_spent
-    assert not reply.passing
-    assert not Reply(200, b"", {"error": {"message": "input rejected: 'write a rate limiter'"}}).passing
+    assert not reply.retryable
+    assert not Reply(200, b"", {"error": {"message": "input rejected: 'write a rate limiter'"}}).retryable
 
 
 @pytest.mark.parametrize(
@@ -262,7 +266,7 @@ def test_words_of_a_prompt_are_not_the_servers(words: str, status: int, name: di
 def test_a_spent_quota_is_told_from_a_rate_limit(status: int, error: dict[str, str]) -> None:
     reply = Reply(status, b"", {"error": error})
     assert reply.quota_spent
-    assert not reply.passing
+    assert not reply.retryable
     assert not Reply(
         429, b"", {"error": {"message": "Rate limit reached on requests per min (RPM): Limit 3"}}
     ).quota_spent

@@ -25,7 +25,7 @@ from bitnet_core.teachers.answers.read import ChatResult, checked, parse_chat
 from bitnet_core.teachers.chat import ChatRequest, ContextExceeded, OnText
 from bitnet_core.teachers.hf.decoding import Batch, Choice, Sampling
 from bitnet_core.teachers.hf.model import LoadedModel, out_of_memory
-from bitnet_core.teachers.http.client import ATTEMPTS, Watch
+from bitnet_core.teachers.http.retries import ATTEMPTS, Watch
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.tokenizer.steps import TokenTable
 

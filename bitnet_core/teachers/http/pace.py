@@ -48,6 +48,7 @@ _REST = 20.0
 """After a refusal nothing is tried for so many times the wait that it cost."""
 _SENT_WEIGHT = 0.2
 _FIRST_SECONDS = 1.0
+_LEAST_REST = 0.1
 _TICK = 1e-3
 _NONE = float("inf")
 
@@ -136,13 +137,13 @@ class Pace:
     def refused(self, turn: Turn, wait: float | None) -> None:
         """The server says that this is too much; `wait` is what it asks for."""
         now = self._clock()
+        wait = max(wait or 0.0, _LEAST_REST)
         self.refusals += 1
-        if wait is not None:
-            self.pause(wait)
+        self.pause(wait)
         empty_at, self._empty_at = self._empty_at, max(self._empty_at, turn.began)
         if turn.began <= self._cut_at:  # sent before the last cut: it says nothing new
             return
-        self._calm_at = now + _REST * (wait or 0)
+        self._calm_at = now + _REST * wait
         taken = turn.number - self._cut_number
         self._cut_at, self._cut_number = now, self._sent
         crowding = self._may_be_their_number(turn, now, taken)

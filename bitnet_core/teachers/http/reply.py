@@ -106,7 +106,7 @@ class Reply:
         return _TOO_LARGE in self._low
 
     @property
-    def passing(self) -> bool:
+    def retryable(self) -> bool:
         """Whether it may be another the next time: a rate limit, a failure of the server, a page of a gateway."""
         if self.quota_spent or self.too_large:
             return False

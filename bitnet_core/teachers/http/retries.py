@@ -1,0 +1,114 @@
+"""How an attempt to get an answer fails, and whether another one follows. Knows no HTTP client and no provider."""
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.teachers.http.reply import Reply
+
+ATTEMPTS = 6
+MAX_TIMEOUTS = 3
+"""Fewer than ATTEMPTS: each answer that came too late may have been generated, and be billed."""
+MAX_RATE_LIMITED = 60
+"""Being rate limited does not count as a failed attempt, but it has to end, too."""
+MAX_RATE_LIMITED_SECONDS = 900.0
+"""How long one request may be rate limited, not counting the waits that the server asked for."""
+
+OnRetry = Callable[[str, float | None], None]
+"""Called with (reason, seconds until the next attempt; None = soon)."""
+
+
+class Failure(Enum):
+    """How far a request came that brought no answer."""
+
+    UNSENT = "unsent"
+    """There was no connection, so the server never saw it."""
+    REFUSED = "refused"
+    """The server rejected it without doing any work."""
+    BROKEN = "broken"
+    """An answer may have been generated, and be billed."""
+
+
+class Watch(Protocol):
+    """Follows the attempts of one request, to account for their cost."""
+
+    async def sent(self) -> None:
+        """Called before each attempt; whatever it raises prevents the attempt."""
+
+    async def failed(self, how: Failure) -> None:
+        """Called after each attempt that brought no answer."""
+
+
+class Unreachable(BitnetError):
+    """The address gave no answer at all."""
+
+
+class TimedOut(Unreachable):
+    """No answer came within its time limit, several times in a row."""
+
+
+class StreamCut(Exception):
+    """A stream of events broke off after its first event."""
+
+
+class RetryableEvent(Exception):
+    """A stream carried an error that a retry may get around."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(f"HTTP {reply.code}")
+        self.reply = reply
+
+
+class FailedAttempt(Exception):
+    """An attempt that failed in a way worth a retry. `wait` is the number of seconds that the server asked for."""
+
+    def __init__(self, reason: str, reply: Reply | None = None, wait: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.reply = reply
+        self.wait = wait
+
+    @property
+    def rate_limited(self) -> bool:
+        return self.reply is not None and self.reply.code == 429
+
+    @property
+    def how(self) -> Failure:
+        return Failure.REFUSED if self.reply is not None and self.reply.refused else Failure.BROKEN
+
+
+class NoConnection(FailedAttempt):
+    """The server could not be connected to."""
+
+    how = Failure.UNSENT
+
+
+class NoAnswerInTime(FailedAttempt):
+    """The time limit of an attempt ran out."""
+
+
+class RetryPolicy:
+    """Counts the failed attempts of one request and says whether another one follows."""
+
+    def __init__(self, attempts: int) -> None:
+        self._attempts_left = attempts
+        self._timeouts_left = MAX_TIMEOUTS
+        self._rate_limited_left = MAX_RATE_LIMITED
+        self._rate_limited_until: float | None = None
+
+    def allows_another(self, failure: FailedAttempt) -> bool:
+        if failure.rate_limited:
+            return self._may_wait_longer(failure.wait or 0.0)
+        self._attempts_left -= 1
+        self._timeouts_left -= isinstance(failure, NoAnswerInTime)
+        return self._attempts_left > 0 and self._timeouts_left > 0
+
+    def _may_wait_longer(self, requested_wait: float) -> bool:
+        now = time.monotonic()
+        if self._rate_limited_until is None:
+            self._rate_limited_until = now + MAX_RATE_LIMITED_SECONDS
+        self._rate_limited_until += requested_wait
+        self._rate_limited_left -= 1
+        return self._rate_limited_left > 0 and now < self._rate_limited_until
