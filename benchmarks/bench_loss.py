@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bitnet_core.model.precision import pick_precision
-from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.values import DeviceOptions
 from bitnet_core.traces.examples import Counts, Targets
 from bitnet_core.training.losses import LossWeights, distill_loss
 
@@ -76,7 +76,7 @@ VARIANTS: dict[str, Callable[[Tensor, Tensor, Targets, Counts], Tensor]] = {"pla
 
 def narrowed(variant: str, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[None]:
     if dtype is None and variant == "fused":
-        return pick_precision(from_values({}), torch.device("cpu")).matmuls()
+        return pick_precision(DeviceOptions(), torch.device("cpu")).matmuls()
     return contextlib.nullcontext()
 
 

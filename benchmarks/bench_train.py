@@ -27,6 +27,7 @@ from bitnet_core.model.presets import preset
 from bitnet_core.model.quant import quantize_activation, quantize_weight
 from bitnet_core.model.student import BitLinear, FeedForward, RMSNorm, Student
 from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.values import DeviceOptions
 from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Batch, Example, collate, prepare
 from bitnet_core.training.batches import Sampler
@@ -131,7 +132,7 @@ def ours(student: Student, examples: Sequence[Example], compiled: bool) -> Step:
     """
     values = {"TRAIN_BATCH_SIZE": str(ROWS), "MAX_SEQ_LEN": str(MAX_LEN), "TORCH_COMPILE": str(int(compiled))}
     settings, cpu = from_values(values), torch.device("cpu")
-    stepper = Stepper(student, TrainOptions.from_settings(settings), cpu, pick_precision(settings, cpu))
+    stepper = Stepper(student, TrainOptions.from_settings(settings), cpu, pick_precision(DeviceOptions(), cpu))
     sampler = Sampler(examples, ROWS, 0, MAX_LEN, shape=(ROWS, MAX_LEN) if compiled else None)
 
     def step() -> int:

@@ -1,4 +1,4 @@
-"""Which device computes, and in which type. Masters are fp32 everywhere; only autocast's type is chosen here."""
+"""Which device computes, and in which type. Master weights are always fp32; only the type of a step is chosen."""
 
 import os
 import shutil
@@ -10,19 +10,19 @@ import torch
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import cache_folder
-from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import DeviceOptions
 
 INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_MATMUL_KERNELS = 64
-"""Of oneDNN's at a time. A student's step has about 30 shapes; the default of 1024 keeps those of every batch."""
+_CACHED_KERNELS = 64
+"""oneDNN matmul kernels to keep. A training step has about 30 shapes; the default of 1024 keeps every batch's."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """`dtype` is autocast's; fp32 means no autocast. `reason` is for the log.
+    """`dtype` is autocast's; fp32 means no autocast. `reason` says for the log why it was chosen.
 
-    With `narrow_matmuls` fp32 tensors are multiplied in bf16 and summed in fp32, inside oneDNN.
+    With `narrow_matmuls`, oneDNN multiplies fp32 tensors in bf16 and sums in fp32.
     """
 
     dtype: torch.dtype
@@ -35,7 +35,7 @@ class Precision:
 
     @property
     def scaled(self) -> bool:
-        """fp16 gradients underflow without a loss scale; bf16 has fp32's exponents."""
+        """Whether the loss is scaled: fp16 gradients underflow without that, bf16 has the exponents of fp32."""
         return self.dtype == torch.float16
 
     @property
@@ -45,7 +45,7 @@ class Precision:
 
     @contextmanager
     def matmuls(self) -> Iterator[None]:
-        """Forward and backward passes inside it multiply fp32 tensors as this says."""
+        """Apply `narrow_matmuls` to the forward and backward passes inside the block."""
         backend = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
         before = backend.fp32_precision
         if self.narrow_matmuls:
@@ -56,12 +56,12 @@ class Precision:
             backend.fp32_precision = before
 
 
-def pick_device(settings: Settings) -> torch.device:
-    """The device that the settings ask for, or the best one there is; BitnetError if the asked one is absent."""
-    wanted = "cpu" if settings.bool("FORCE_CPU") else settings.text("DEVICE_TYPE")
+def pick_device(options: DeviceOptions) -> torch.device:
+    """The device asked for, or the best one of this machine. BitnetError if the one asked for is absent."""
+    wanted = "cpu" if options.force_cpu else options.device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    there = {
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and torch.version.hip is None,
         "rocm": torch.cuda.is_available() and torch.version.hip is not None,
@@ -69,28 +69,28 @@ def pick_device(settings: Settings) -> torch.device:
     }
     if wanted == "cuda" and torch.cuda.is_available():
         return torch.device("cuda")
-    if not there[wanted]:
+    if not available[wanted]:
         raise BitnetError(f"DEVICE_TYPE is {wanted}, but torch finds no such device; set DEVICE_TYPE=auto.")
     return torch.device("cuda" if wanted == "rocm" else wanted)
 
 
-def pick_precision(settings: Settings, device: torch.device) -> Precision:
-    """Autocast's type: what the settings ask for where the device gains by it, fp32 otherwise."""
-    wanted = _DTYPES[settings.text("TORCH_DTYPE")]
-    if not settings.bool("USE_AMP"):
+def pick_precision(options: DeviceOptions, device: torch.device) -> Precision:
+    """The type asked for where `device` is faster with it, fp32 otherwise."""
+    wanted = _DTYPES[options.dtype]
+    if not options.autocast:
         return Precision(torch.float32, "USE_AMP is off")
     if wanted == torch.float32:
         return Precision(torch.float32, "TORCH_DTYPE is fp32")
     if device.type == "cpu":
-        # Autocast to bf16 gains a fifth here and loses where there is no AMX; narrowing inside the matmul gains half.
+        # bf16 autocast is a fifth faster with AMX and slower without; bf16 inside the matmuls alone is half faster.
         if wanted == torch.bfloat16 and has_bf16_tiles():
             return Precision(torch.float32, "this CPU has bf16 matrix tiles", narrow_matmuls=True)
-        return Precision(torch.float32, f"{settings.text('TORCH_DTYPE')} gains nothing on this CPU")
+        return Precision(torch.float32, f"{options.dtype} is no faster on this CPU")
     if device.type == "mps":
-        return Precision(torch.float32, "autocast gains little on MPS")
+        return Precision(torch.float32, "autocast is hardly faster on MPS")
     if wanted == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
         return Precision(torch.float16, "this GPU has no bf16")
-    return Precision(wanted, "as TORCH_DTYPE says")
+    return Precision(wanted, f"TORCH_DTYPE is {options.dtype}")
 
 
 def has_bf16_tiles() -> bool:
@@ -98,17 +98,18 @@ def has_bf16_tiles() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def configure(settings: Settings) -> None:
-    """Process-wide switches of torch that the settings name; before the first matmul."""
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_MATMUL_KERNELS))
-    if settings.bool("DETERMINISTIC"):
+def configure(options: DeviceOptions) -> None:
+    """Set torch's process-wide switches; call it before the first matmul."""
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_CACHED_KERNELS))
+    if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    if settings.bool("TORCH_COMPILE"):
-        compiler = os.environ.get("CXX", "g++")
-        if shutil.which(compiler) is None:
-            raise BitnetError(
-                f"TORCH_COMPILE=1 needs a C++ compiler, and there is no {compiler}; set TORCH_COMPILE=0."
-            )
-        os.environ.setdefault(INDUCTOR_CACHE, str(cache_folder() / "inductor"))
-    torch.backends.cuda.enable_flash_sdp(settings.bool("ENABLE_FLASH_ATTN"))
+    torch.backends.cuda.enable_flash_sdp(options.flash_attention)
+
+
+def prepare_compiler() -> None:
+    """Make ready for `torch.compile`: give it a cache that outlives the run. BitnetError without a C++ compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise BitnetError(f"TORCH_COMPILE=1 needs a C++ compiler, and {compiler} was not found; set TORCH_COMPILE=0.")
+    os.environ.setdefault(INDUCTOR_CACHE, str(cache_folder() / "inductor"))

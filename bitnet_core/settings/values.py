@@ -77,7 +77,6 @@ class DeviceOptions(Group):
     force_cpu: bool = setting("FORCE_CPU")
     dtype: DType = setting("TORCH_DTYPE")
     autocast: bool = setting("USE_AMP")
-    compiled: bool = setting("TORCH_COMPILE")
     flash_attention: bool = setting("ENABLE_FLASH_ATTN")
     deterministic: bool = setting("DETERMINISTIC")
 

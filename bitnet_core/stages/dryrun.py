@@ -24,6 +24,7 @@ from bitnet_core.model.precision import pick_device
 from bitnet_core.process import rss_bytes
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import DeviceOptions
 
 REPORT = "dryrun_7b_memory.json"
 VOCABULARY = 32_000
@@ -34,7 +35,7 @@ _GIGABYTE = 1e9
 def run(ctx: StageContext) -> dict[str, Any]:
     """Build, run twice, measure; write `reports/dryrun_7b_memory.json` and the table memory."""
     settings = ctx.settings
-    device = torch.device("cpu") if settings.bool("DRYRUN_FORCE_CPU") else pick_device(settings)
+    device = torch.device("cpu") if settings.bool("DRYRUN_FORCE_CPU") else pick_device(DeviceOptions.of(settings))
     batch, length = settings.int("DRYRUN_BATCH_SIZE"), settings.int("DRYRUN_SEQ_LEN")
     wanted = _shape(settings)
     config = _what_fits(ctx, wanted, batch * length, device)

@@ -20,6 +20,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
+from bitnet_core.settings.values import DeviceOptions
 from bitnet_core.tokenizer.student import WRITTEN_AGAIN, StudentTokenizer, load_tokenizer
 from bitnet_core.traces.dataset import TraceSet, load_traces
 from bitnet_core.traces.examples import prepare
@@ -73,8 +74,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
             f"{path} is a full-precision twin (STUDENT_QUANTIZE=0), which is there to compare training with; "
             "train with STUDENT_QUANTIZE=1 to evaluate a ternary student."
         )
-    device = pick_device(settings)
-    configure(settings)
+    options = DeviceOptions.of(settings)
+    device = pick_device(options)
+    configure(options)
     packed = pack_student(checkpoints.student_from(checkpoint))
     quality = _measure_quality(ctx, packed.to(device), checkpoint.activation_bits, traces, tokenizer)
     prompts = _prompts(ctx, data, packed, traces, tokenizer)

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.precision import configure, pick_device, pick_precision
+from bitnet_core.model.precision import configure, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.presets import preset
 from bitnet_core.model.student import Student
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import DeviceOptions
 from bitnet_core.traces.dataset import TraceSet, load_traces, top1_counts
 from bitnet_core.traces.examples import Cuts, prepare
 from bitnet_core.training.flip import flip_report
@@ -25,9 +26,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
     """Train, or go on training, the student that the settings describe."""
     settings = ctx.settings
     options = TrainOptions.from_settings(settings)
-    device = pick_device(settings)
-    precision = pick_precision(settings, device)
-    configure(settings)
+    compute = DeviceOptions.of(settings)
+    device = pick_device(compute)
+    precision = pick_precision(compute, device)
+    configure(compute)
+    if options.compiled:
+        prepare_compiler()
     data = settings.maybe_path("KD_DATA_PATH") or ctx.experiment.data
     traces = load_traces(data, settings.int("MAX_TOPK"), _telling(ctx))
     train, held_out = traces.split()

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import DeviceOptions
 from bitnet_core.teachers.chat import (
     Chat,
     ChatRequest,
@@ -206,7 +207,7 @@ def secret_names(identity: Identity) -> tuple[str, ...]:
 async def open_teacher(
     ctx: Host,
     *,
-    device: Callable[[Settings], Any],
+    device: Callable[[DeviceOptions], Any],
     identity: Identity | None = None,
     parallel: int = 1,
     waiting: int = 0,
@@ -266,7 +267,7 @@ async def open_teacher(
 
         def load() -> tuple[Any, Any]:
             heavy = [importlib.import_module(f"bitnet_core.teachers.hf.{name}") for name in ("model", "chat")]
-            return heavy[1].TransformersChat, heavy[0].load(model, settings, device(settings), key)
+            return heavy[1].TransformersChat, heavy[0].load(model, settings, device(DeviceOptions.of(settings)), key)
 
         kind, loaded = await _beside(load)
         async with kind(provider, model, loaded, parallel=parallel, table=table) as local:

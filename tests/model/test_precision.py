@@ -5,30 +5,25 @@ import torch
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.precision import pick_device, pick_precision
-from bitnet_core.settings.resolve import from_values
-from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import DeviceOptions, DType
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def settings(**values: str) -> Settings:
-    return from_values(values)
-
-
 @pytest.mark.parametrize("wanted", ["bf16", "fp16", "fp32"])
-def test_a_cpu_computes_in_fp32_and_says_why(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_computes_in_fp32_and_says_why(wanted: DType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    chosen = pick_precision(settings(TORCH_DTYPE=wanted), CPU)
+    chosen = pick_precision(DeviceOptions(dtype=wanted), CPU)
     assert (chosen.name, chosen.autocast, chosen.scaled) == ("fp32", False, False)
     assert "fp32" in chosen.reason if wanted == "fp32" else "CPU" in chosen.reason
-    assert pick_precision(settings(TORCH_DTYPE=wanted, USE_AMP="0"), CPU).reason == "USE_AMP is off"
+    assert pick_precision(DeviceOptions(dtype=wanted, autocast=False), CPU).reason == "USE_AMP is off"
 
 
 def test_a_cpu_with_matrix_tiles_narrows_inside_the_matmuls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    chosen = pick_precision(settings(TORCH_DTYPE="bf16"), CPU)
+    chosen = pick_precision(DeviceOptions(dtype="bf16"), CPU)
     assert (chosen.name, chosen.autocast) == ("fp32 with bf16 matmuls", False)
-    assert not pick_precision(settings(TORCH_DTYPE="fp32"), CPU).narrow_matmuls
+    assert not pick_precision(DeviceOptions(dtype="fp32"), CPU).narrow_matmuls
     backend = torch.backends.mkldnn.matmul
     before = backend.fp32_precision
     with pytest.raises(KeyError), chosen.matmuls():
@@ -39,21 +34,21 @@ def test_a_cpu_with_matrix_tiles_narrows_inside_the_matmuls_alone(monkeypatch: p
 
 def test_a_gpu_without_bf16_gets_fp16_and_a_loss_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
-    old = pick_precision(settings(TORCH_DTYPE="bf16"), CUDA)
+    old = pick_precision(DeviceOptions(dtype="bf16"), CUDA)
     assert (old.name, old.scaled) == ("fp16", True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    new = pick_precision(settings(TORCH_DTYPE="bf16"), CUDA)
+    new = pick_precision(DeviceOptions(dtype="bf16"), CUDA)
     assert (new.name, new.scaled) == ("bf16", False)
-    assert pick_precision(settings(TORCH_DTYPE="fp16"), CUDA).scaled
+    assert pick_precision(DeviceOptions(dtype="fp16"), CUDA).scaled
 
 
 def test_a_device_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert pick_device(settings()) == CPU
+    assert pick_device(DeviceOptions()) == CPU
     for wanted in ("cuda", "rocm", "mps"):
         with pytest.raises(BitnetError, match=f"DEVICE_TYPE is {wanted}.*set DEVICE_TYPE=auto"):
-            pick_device(settings(DEVICE_TYPE=wanted))
-        assert pick_device(settings(DEVICE_TYPE=wanted, FORCE_CPU="1")) == CPU
+            pick_device(DeviceOptions(device=wanted))
+        assert pick_device(DeviceOptions(device=wanted, force_cpu=True)) == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert pick_device(settings()) == CUDA
+    assert pick_device(DeviceOptions()) == CUDA
