@@ -1,38 +1,57 @@
-"""`bitnet providers`, `bitnet providers probe` and `bitnet chat`: what there is, what one can do, one answer.
+"""`bitnet providers`, `bitnet providers probe` and `bitnet chat`: the table, what one model can do, one answer.
 
-Light: what asks a model is imported when it is asked.
+Only `ask.py` imports the heavy half; it is loaded when a model is asked.
 """
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bitnet_core import secrets
-from bitnet_core.cli import keys as keys_command
-from bitnet_core.settings.registry import REGISTRY
-from bitnet_core.settings.resolved import Resolution
-from bitnet_core.teachers.profiles import PROVIDERS, Provider
-from bitnet_core.text import render_table
+from bitnet_core.cli.command import Commands, answer, answer_table, complain, resolution, terminal_columns
+from bitnet_core.cli.passphrase import ask_passphrase
+from bitnet_core.errors import UsageError
 
-_LISTED = 8
+if TYPE_CHECKING:
+    from bitnet_core.settings.resolved import Resolution
+
+_MOST_MODELS_SHOWN = 8
+_GOOD_FOR = {"yes": "traces", "no": "chat, baseline"}
 
 
-def providers(arguments: argparse.Namespace, resolution: Resolution, columns: int | None) -> int:
-    """The table, or the report on one of them; `columns` is the terminal's width, if there is one."""
-    if arguments.action == "probe":
-        return _probe(arguments, resolution, columns)
-    chosen = {resolution.settings.text(name) for name in ("PROVIDER", "TEACHER_PROVIDER")}
-    rows = []
+def add_to(commands: Commands) -> None:
+    providers = commands.add("providers", "list the providers and what they can do, or ask one", _providers)
+    actions = providers.add_subparsers(dest="action", metavar="probe", title="actions")
+    probe = actions.add_parser("probe", help="ask a model what it can do, with requests of one token")
+    probe.add_argument("provider", metavar="NAME", help="such as openai; `bitnet providers` lists them")
+    probe.add_argument("--model", default="", help="the model (default: the one in the settings)")
+    chat = commands.add("chat", "ask the chat provider (PROVIDER) one question; Ctrl-C gives up", _chat)
+    chat.add_argument("prompt", nargs="?", metavar="TEXT", help="the question (default: read from stdin)")
+
+
+def _providers(arguments: argparse.Namespace) -> int:
+    resolved = resolution(arguments)
+    return _probe(arguments, resolved) if arguments.action == "probe" else _list(arguments, resolved)
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+
+
+def _list(arguments: argparse.Namespace, resolved: "Resolution") -> int:
+    from bitnet_core.settings.values import TeacherOptions
+    from bitnet_core.teachers.profiles import PROVIDERS
+
+    options = TeacherOptions.of(resolved.settings)
+    chosen = {options.chat_provider, options.provider}
+    rows, records = [], []
     for one in PROVIDERS.values():
-        if arguments.json:
-            fields = {
+        records.append(
+            {
                 "name": one.name,
                 "label": one.label,
                 "wire": one.wire,
-                "base_url": _address(one, resolution),
+                "base_url": options.addresses.get(one.name) or one.base_url,
                 "needs_key": one.needs_key,
                 "key_setting": one.key_setting,
                 "logprobs": one.logprobs,
@@ -42,102 +61,106 @@ def providers(arguments: argparse.Namespace, resolution: Resolution, columns: in
                 "source": one.source,
                 "chosen": one.name in chosen,
             }
-            sys.stdout.write(json.dumps(fields) + "\n")
-        use = (
-            "traces" if one.logprobs == "yes" else "chat, baseline" if one.logprobs == "no" else "traces, some models"
         )
-        key = resolution.secret_origins.get(one.key_setting, "")
-        need = ("needed" if one.needs_key else "none") if not key else "set"
-        rows.append([("▸ " if one.name in chosen else "  ") + one.name, use, one.max_top_logprobs, need, one.source])
+        good_for = _GOOD_FOR.get(one.logprobs, "traces, some models")
+        key = "needed" if one.needs_key else "none"
+        if resolved.secret_origins.get(one.key_setting):
+            key = "set"
+        mark = "▸ " if one.name in chosen else "  "
+        rows.append([mark + one.name, good_for, one.max_top_logprobs, key, one.source])
+    answer_table(arguments, "providers", ["  name", "good for", "max k", "key", "known from"], rows, records)
     if not arguments.json:
-        text = render_table("providers", ["  name", "good for", "most k", "key", "known from"], rows, columns)
-        sys.stdout.write(
-            text + "\n\n`bitnet providers probe NAME` asks a model itself, with requests of one token.\n"
-        )
+        sys.stdout.write("\n`bitnet providers probe NAME` asks a model itself, with requests of one token.\n")
     return 0
 
 
-def _address(provider: Provider, resolution: Resolution) -> str:
-    given = provider.base_url_setting in REGISTRY and resolution.settings.text(provider.base_url_setting)
-    return given or provider.base_url
+# -- one model -----------------------------------------------------------------------------------------------------
 
 
-def _probe(arguments: argparse.Namespace, resolution: Resolution, columns: int | None) -> int:
-    found = importlib.import_module("bitnet_core.cli.ask").probe(
-        resolution.settings, arguments.provider, arguments.model, _finder(resolution), _notice
-    )
+def _probe(arguments: argparse.Namespace, resolved: "Resolution") -> int:
+    from bitnet_core import secrets
+    from bitnet_core.cli import ask
+    from bitnet_core.text import render_table
+
+    found = ask.probe(resolved.settings, arguments.provider, arguments.model, _key_finder(resolved), _notice)
     report: dict[str, Any] = secrets.redactor().tree(found)  # a server may list the key among its models
     if arguments.json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:
-        rows = [[name.replace("_", " "), _said(value)] for name, value in _shown(report).items()]
-        sys.stdout.write(render_table(f"{report['provider']}", ["what", "found"], rows, columns) + "\n")
-        if report["problem"]:
-            sys.stdout.write(f"! {report['problem']}\n")
-        elif report["logprobs"] is False:
-            sys.stdout.write("! No logprobs: good for chat and the baseline, not for collecting traces.\n")
-        elif not report["model"]:
-            sys.stdout.write("! No model is set; give one of these with --model.\n")
+        rows = [[name.replace("_", " "), value] for name, value in _shown_fields(report).items()]
+        table = render_table(report["provider"], ["what", "found"], rows, terminal_columns())
+        sys.stdout.write(table + "\n" + "".join(f"! {line}\n" for line in _conclusion(report)))
     return 0 if report["reachable"] and report["key_accepted"] and report["chat"] is not False else 1
 
 
-def _shown(report: dict[str, Any]) -> dict[str, Any]:
-    """What the report says, in the words of a table."""
-    left_out = {"problem"} if report["upstream"] else {"problem", "upstream"}
-    shown = {name: value for name, value in report.items() if name not in left_out}
+def _shown_fields(report: dict[str, Any]) -> dict[str, Any]:
+    """The report as the rows of a table for people."""
+    from bitnet_core.text import number
+
+    hidden = {"problem"} if report["upstream"] else {"problem", "upstream"}
+    shown = {name: value for name, value in report.items() if name not in hidden}
     models, price = shown.pop("models"), shown.pop("price_usd_per_million")
     if shown.pop("largest_k_capped"):
         shown["largest_k"] = f"{shown['largest_k']} or more"
-    shown["models"] = None if models is None else f"{len(models)}: " + ", ".join(models[:_LISTED])
-    shown["price, USD a million"] = price and f"{price['input']:g} in, {price['output']:g} out"
-    return shown
+    shown["models"] = None if models is None else f"{len(models)}: " + ", ".join(models[:_MOST_MODELS_SHOWN])
+    shown["price, USD per million"] = price and f"{number(price['input'])} in, {number(price['output'])} out"
+    return {name: "unknown" if value is None else value for name, value in shown.items()}
 
 
-def _said(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return {None: "not known", True: "yes", False: "no", "": "–"}.get(value, str(value))
+def _conclusion(report: dict[str, Any]) -> list[str]:
+    if report["problem"]:
+        return [report["problem"]]
+    if report["logprobs"] is False:
+        return ["No logprobs: good for chat and the baseline, not for collecting traces."]
+    return [] if report["model"] else ["No model is set; choose one of these with --model."]
 
 
-def chat(arguments: argparse.Namespace, resolution: Resolution, prompt: str) -> int:
-    """One answer, shown as it comes; what ends it early starts on a line of its own."""
-    shown = False
+# -- one answer ----------------------------------------------------------------------------------------------------
+
+
+def _chat(arguments: argparse.Namespace) -> int:
+    """The answer is shown as it arrives; an error that cuts it short starts on its own line."""
+    prompt: str = arguments.prompt if arguments.prompt is not None else sys.stdin.read()
+    if not prompt.strip():
+        raise UsageError("bitnet chat needs a question; give it after the command or on stdin.")
+    resolved = resolution(arguments)
+    from bitnet_core.cli import ask
+
+    streamed = False
 
     def on_text(text: str) -> None:
-        nonlocal shown
+        nonlocal streamed
         if not arguments.json:
-            shown = True
+            streamed = True
             sys.stdout.write(text)
             sys.stdout.flush()
 
-    command = importlib.import_module("bitnet_core.cli.ask")
     try:
-        result = command.chat(resolution.settings, prompt, _finder(resolution), _notice, on_text)
+        result = ask.chat(resolved.settings, prompt, _key_finder(resolved), _notice, on_text)
     finally:
-        if shown:
+        if streamed:
             sys.stdout.write("\n")
             sys.stdout.flush()
-    if arguments.json:
-        usage = {
-            "prompt_tokens": result.prompt_tokens or None,
-            "completion_tokens": result.completion_tokens if result.counted else None,
-        }
-        fields = {"text": result.text, "finish_reason": result.finish_reason, "usage": usage}
-        sys.stdout.write(json.dumps(fields) + "\n")
-    elif not shown:
-        sys.stdout.write(result.text + "\n")
+    usage = {
+        "prompt_tokens": result.prompt_tokens or None,
+        "completion_tokens": result.completion_tokens if result.counted else None,
+    }
+    fields = {"text": result.text, "finish_reason": result.finish_reason, "usage": usage}
+    if arguments.json or not streamed:
+        answer(arguments, fields, result.text)
     return 0
 
 
-def _finder(resolution: Resolution) -> Callable[[tuple[str, ...]], dict[str, str]]:
-    """Looks keys up where stages get them from."""
+def _key_finder(resolved: "Resolution") -> Callable[[tuple[str, ...]], dict[str, str]]:
+    """Finds keys in the places where stages get them from."""
+    from bitnet_core import secrets
 
     def find(names: tuple[str, ...]) -> dict[str, str]:
-        found = secrets.gather(names, resolution, ask=keys_command.ask_passphrase)
+        found = secrets.gather(names, resolved, ask=ask_passphrase)
         return {name: secret.value for name, secret in found.items()}
 
     return find
 
 
 def _notice(text: str) -> None:
-    sys.stderr.write(secrets.redactor()(f"bitnet: {text}\n"))
+    complain(f"bitnet: {text}\n")

@@ -44,7 +44,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--set", "KD_TAU=cold"], 2, "KD_TAU=cold (command line) is not allowed"),
         (["train", "--set", "KD_TAU"], 2, "--set KD_TAU has no value"),
         (["train", "--env", "no.env"], 2, "no.env (--env) does not exist"),
-        (["runs", "--root", "nothing"], 2, "is no experiment"),
+        (["runs", "--root", "nothing"], 2, "is not an experiment"),
         (["watch", "train", "--root", "exp"], 2, "exp has no run yet; `bitnet pipeline` starts the first."),
         (["watch", "--root", "exp"], 2, "exp has no run yet; `bitnet pipeline` starts the first."),
         (["train", "--set", "TOTAL_STEPS=abc"], 2, "TOTAL_STEPS=abc (command line) is not allowed"),
@@ -158,7 +158,7 @@ def test_the_demo_is_an_ordinary_experiment(capsys: pytest.CaptureFixture[str]) 
     out = capsys.readouterr().out
     assert out.rstrip().splitlines()[-2:] == [
         "✓ done",
-        "look at it with `make tui` (or `bitnet-tui`); README says what these figures are",
+        "open it with `make tui` (or `bitnet-tui`); the README explains these figures",
     ]
     assert "── qei ──" in out
     assert "TEACHER_PROVIDER=embedded" in Path("experiments/demo/.env").read_text()

@@ -113,7 +113,7 @@ def test_status_tells_the_origin_and_at_most_the_end(
     assert {name: (row["origin"], row["end"]) for name, row in rows.items()} == {
         K: ("vault", "wxyz"),
         "HF_TOKEN": ("environment", "abcd"),
-        "GROQ_API_KEY": (".env line 1 (plain text; `bitnet keys move GROQ_API_KEY` mends that)", None),
+        "GROQ_API_KEY": (".env line 1 (plain text; `bitnet keys move GROQ_API_KEY` fixes that)", None),
     }
     passphrase.unlink()
     monkeypatch.delenv("BITNET_VAULT_PASSPHRASE_FILE")
@@ -146,8 +146,8 @@ def test_delete_forgets_it(
     assert main(["keys", "delete", K]) == 0
     assert main(["keys", "delete", K]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [
-        f"{K} is forgotten",
-        f"{K} is kept in no keyring and no vault",
+        f"{K} is deleted",
+        f"{K} is in no keyring and no vault",
     ]
     assert _places().opened().read() == {}
 
@@ -211,7 +211,7 @@ def test_a_place_that_does_not_give_it_back_leaves_the_file_alone(
         (["set"], "bitnet keys set needs one name"),
         (["set", "PATH"], "PATH is no secret's name"),
         (["move"], "bitnet keys move needs names"),
-        (["move", K], "OPENAI_API_KEY stands in no .env with a value"),
+        (["move", K], "No .env holds a value of OPENAI_API_KEY"),
         (["set", K], "no value for OPENAI_API_KEY came in"),
     ],
 )
@@ -238,7 +238,7 @@ def _prompts(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", terminal)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr("bitnet_core.cli.keys._has_terminal", lambda: True)
+    monkeypatch.setattr("bitnet_core.cli.passphrase.has_terminal", lambda: True)
     monkeypatch.setattr("getpass.getpass", typed)
 
 
@@ -294,7 +294,7 @@ def test_plain_text_makes_an_open_file_its_owners_and_a_new_one_where_it_is_told
     assert Path("new.env").read_text() == f"{K}={CANARY}\n"
     _pipe(monkeypatch, CANARY)
     assert main(["keys", "set", K, "--plain-text", "--to", "vault"]) == 2
-    assert "give one of the two" in capsys.readouterr().err
+    assert "give only one of them" in capsys.readouterr().err
 
 
 def test_what_is_kept_below_a_stronger_place_or_too_short_is_said(
@@ -307,11 +307,11 @@ def test_what_is_kept_below_a_stronger_place_or_too_short_is_said(
     assert main(["keys", "set", K, "--plain-text"]) == 0
     said = capsys.readouterr().err
     assert f"{K} is shorter than 6 characters" in said
-    assert f"{K} is in the vault too, and that one is used" in said
+    assert f"{K} is also in the vault, and that one is used" in said
     monkeypatch.setenv(K, "sk-environment")
     _pipe(monkeypatch, CANARY)
     assert main(["keys", "set", K]) == 0
-    assert f"{K} is in the environment too, and that one is used" in capsys.readouterr().err
+    assert f"{K} is also in the environment, and that one is used" in capsys.readouterr().err
 
 
 def test_keys_alone_is_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

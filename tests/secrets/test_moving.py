@@ -113,7 +113,7 @@ def test_a_variable_of_the_environment_behind_a_reference_is_not_offered(
     assert "(plain text)" in said
     assert "keys move" not in said
     assert main(["--root", "exp", "keys", "move", "--all"]) == 0
-    assert "no key stands in a .env" in capsys.readouterr().out
+    assert "no .env file holds a key" in capsys.readouterr().out
     assert main(["--root", "exp", "keys", "move", K]) == 2
     assert Path("exp/.env").read_text() == f"{K}=${{MY_COMPANY_KEY}}\n"
 

@@ -1,0 +1,125 @@
+"""What the commands share: their place in the parser, the settings, the experiment, and how they answer.
+
+Every module of this room is imported to print `bitnet --help`, so what only a running command needs is imported
+inside its function.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitnet_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from bitnet_core.runs.experiment import Experiment
+    from bitnet_core.settings.resolved import Resolution
+
+Handler = Callable[[argparse.Namespace], int]
+"""Runs a command with its parsed arguments; returns the exit code."""
+
+
+class Commands:
+    """The subcommands of `bitnet`; each family of commands adds its own."""
+
+    def __init__(self, parser: argparse.ArgumentParser, epilog: str) -> None:
+        self._subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+        self._epilog = epilog
+
+    def add(self, name: str, about: str, handler: Handler) -> argparse.ArgumentParser:
+        added = self._subparsers.add_parser(
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}.",
+            epilog=self._epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        added.set_defaults(handler=handler)
+        return added
+
+
+# -- settings and experiment ---------------------------------------------------------------------------------------
+
+
+def overrides(arguments: argparse.Namespace) -> dict[str, str]:
+    """The settings given with `--set`, by name."""
+    given: dict[str, str] = {}
+    for assignment in arguments.assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            raise UsageError(f"--set {assignment} has no value; write --set {name}=VALUE.")
+        given[name] = value
+    return given
+
+
+def resolution(arguments: argparse.Namespace, root: Path | None = None) -> "Resolution":
+    """The resolved settings. Warnings go to stderr; an error in the settings is a UsageError."""
+    from bitnet_core.secrets.resolving import resolve
+
+    resolved = resolve(overrides(arguments), root=root or arguments.root, env_file=arguments.env)
+    for problem in resolved.problems:
+        if problem.severity == "warning":
+            warn(problem.message)
+    resolved.checked()
+    return resolved
+
+
+def existing_experiment(arguments: argparse.Namespace) -> "Experiment":
+    """The experiment to read from. UsageError if its folder is not an experiment."""
+    from bitnet_core.runs.experiment import Experiment, Workspace, is_experiment
+    from bitnet_core.settings.values import PlaceOptions
+
+    settings = resolution(arguments).settings
+    experiment = Experiment.from_settings(settings)
+    if not is_experiment(experiment.root):
+        known = Workspace(PlaceOptions.of(settings).home).experiments()[:3]
+        suggested = " or ".join(f"--root {os.path.relpath(path)}" for path in known)
+        advice = f"give {suggested}." if suggested else "start one with `bitnet demo`."
+        raise UsageError(f"{experiment.root} is not an experiment; {advice}")
+    return experiment
+
+
+# -- answers and complaints ----------------------------------------------------------------------------------------
+
+
+def answer(arguments: argparse.Namespace, fields: dict[str, Any], text: str) -> None:
+    """Write `fields` as a JSON line with `--json`, else `text` if there is any."""
+    line = json.dumps(fields) if arguments.json else text
+    if line:
+        sys.stdout.write(line + "\n")
+
+
+def answer_table(
+    arguments: argparse.Namespace,
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    records: Iterable[dict[str, Any]],
+) -> None:
+    """Write `records` as JSON lines with `--json`, else `rows` as a table."""
+    from bitnet_core.text import render_table
+
+    if arguments.json:
+        sys.stdout.writelines(json.dumps(record) + "\n" for record in records)
+    else:
+        sys.stdout.write(render_table(name, columns, rows, terminal_columns()) + "\n")
+
+
+def terminal_columns() -> int | None:
+    """The width of the terminal; None if stdout is not one."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def complain(text: str) -> None:
+    """Write to stderr, with every key masked that this process has met."""
+    from bitnet_core.secrets import redactor
+
+    sys.stderr.write(redactor()(text))
+
+
+def warn(sentence: str, severity: str = "warning") -> None:
+    complain(f"bitnet: {severity}: {sentence}\n")

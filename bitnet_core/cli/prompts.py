@@ -1,0 +1,43 @@
+"""`bitnet prompts`: prompts written from topic templates."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bitnet_core.cli.command import Commands, answer, answer_table
+from bitnet_core.errors import UsageError
+
+
+def add_to(commands: Commands) -> None:
+    prompts = commands.add("prompts", "write prompts from topic templates, for KD_PROMPTS_FILE", _prompts)
+    prompts.add_argument("--count", type=int, metavar="N", help="how many; all are different")
+    prompts.add_argument("--seed", type=int, default=0, metavar="S", help="same seed, same prompts (default: 0)")
+    prompts.add_argument("--topics", default="", metavar="A,B", help="only these topics")
+    prompts.add_argument("--templates", type=Path, metavar="FILE", help="your own template file")
+    prompts.add_argument("--out", type=Path, metavar="FILE", help="write here (JSON lines) instead of to stdout")
+    prompts.add_argument("--list", action="store_true", help="show the topics instead")
+
+
+def _prompts(arguments: argparse.Namespace) -> int:
+    from bitnet_core.prompts.templates import lines, load_topics, write
+
+    topics = load_topics(arguments.templates, [name.strip() for name in arguments.topics.split(",") if name.strip()])
+    if arguments.list:
+        rows = [[topic.name, topic.about, len(topic.templates), topic.weight, topic.size] for topic in topics]
+        records = [
+            {"topic": topic.name, "about": topic.about, "weight": topic.weight, "prompts": topic.size}
+            for topic in topics
+        ]
+        columns = ["topic", "about", "templates", "weight", "different prompts"]
+        answer_table(arguments, "topics", columns, rows, records)
+        return 0
+    count: int | None = arguments.count
+    if count is None or count < 1:
+        raise UsageError("bitnet prompts needs --count N, 1 or more; --list shows the topics.")
+    if arguments.out is None:
+        sys.stdout.writelines(lines(topics, count, arguments.seed))
+        return 0
+    write(arguments.out, topics, count, arguments.seed)
+    fields = {"path": str(arguments.out), "prompts": count, "seed": arguments.seed}
+    answer(arguments, fields, f"{count} prompts are in {arguments.out}; collect them with KD_PROMPTS_FILE.")
+    return 0

@@ -1,0 +1,174 @@
+"""Commands that start runs and look after them: one for each stage, `demo`, `runs`, `watch` and `stop`."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitnet_core.cli.command import (
+    Commands,
+    answer,
+    answer_table,
+    existing_experiment,
+    resolution,
+    warn,
+)
+from bitnet_core.errors import BitnetError, UsageError
+
+if TYPE_CHECKING:
+    from bitnet_core.cli.output import Console
+    from bitnet_core.runs.record import Run
+
+_STAGES = {
+    "teacher": "measure the teacher: greedy answers, tokens/s, latency, memory",
+    "collect": "sample the teacher with top-k logprobs and keep them as Parquet",
+    "train": "distil the traces into a ternary student, with the A8→A4 flip",
+    "eval": "measure the student: quality, tokens/s, memory, QEI",
+    "dryrun": "one forward pass of a 7B student at A8 and at A4, with its peak memory",
+    "pipeline": "all of them in order, skipping what is done and unchanged",
+}
+
+
+def add_to(commands: Commands) -> None:
+    for stage, about in _STAGES.items():
+        one = commands.add(stage, about, _launch)
+        one.add_argument("--detach", action="store_true", help="start it and return at once, printing the run's id")
+    commands.add("demo", "create the experiment `demo` in the workspace and run its pipeline", _demo)
+    commands.add("runs", "list the runs of the experiment", _runs)
+    watch = commands.add("watch", "follow a run from its first event; Ctrl-C leaves it running", _watch)
+    watch.add_argument(
+        "run", metavar="RUN", nargs="?", help="a run's id or the start of it (default: what is running now)"
+    )
+    stop = commands.add("stop", "stop a run; it saves its work first", _stop)
+    stop.add_argument("run", metavar="RUN", help="a run's id or the start of it, such as `train`")
+    stop.add_argument("--now", action="store_true", help="kill it at once")
+
+
+def _launch(arguments: argparse.Namespace, root: Path | None = None) -> int:
+    from bitnet_core.cli.passphrase import ask_passphrase
+    from bitnet_core.runs.launch import launch
+    from bitnet_core.teachers import stage_keys
+
+    resolved = resolution(arguments, root)
+    stage: str = arguments.command
+    keys = stage_keys.for_stage(stage, resolved, ask_passphrase)
+    if keys.warning:
+        warn(keys.warning)
+    run = launch(resolved.settings, stage, keys.values)
+    if getattr(arguments, "detach", False):
+        answer(arguments, {"run": run.id, "path": str(run.path)}, run.id)
+        return 0
+    return _follow(run, arguments, stop_on_interrupt=True)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from bitnet_core.runs.experiment import Workspace, demo_env_text
+    from bitnet_core.settings.values import PlaceOptions
+
+    settings = resolution(arguments).settings
+    places = PlaceOptions.of(settings)
+    given = settings.origin("DRIVE_ROOT") in ("command line", "environment")
+    root = places.root if given else places.home / "demo"
+    if not (root / ".env").exists():
+        Workspace(root.parent).create(root.name, demo_env_text())
+    arguments.command, arguments.root = "pipeline", root
+    code = _launch(arguments, root)
+    if code == 0 and not arguments.json:
+        sys.stdout.write("open it with `make tui` (or `bitnet-tui`); the README explains these figures\n")
+    return code
+
+
+def _runs(arguments: argparse.Namespace) -> int:
+    from bitnet_core.runs.history import History
+    from bitnet_core.text import duration
+
+    rows: list[list[str]] = []
+    records: list[dict[str, Any]] = []
+    for run, record in History.read(existing_experiment(arguments)).entries:
+        began = record.started or record.created
+        state = run.state_of(record)
+        seconds = (record.ended or (time.time() if state == "running" else began)) - began
+        rows.append([run.id, state, duration(seconds), record.error or ""])
+        fields = {"run": run.id, "stage": record.stage, "state": state, "path": str(run.path), "pid": record.pid}
+        records.append(fields | {"started": began, "seconds": seconds, "error": record.error})
+    if not rows and not arguments.json:
+        sys.stdout.write("no runs yet\n")
+        return 0
+    answer_table(arguments, "runs", ["run", "state", "time", "error"], rows, records)
+    return 0
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    from bitnet_core.runs.history import History
+
+    history = History.read(existing_experiment(arguments))
+    run = history.find(arguments.run) if arguments.run else history.active("pipeline") or history.active()
+    return _follow(run or history.find(""), arguments, stop_on_interrupt=False)
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    from bitnet_core.runs.history import History
+
+    run = History.read(existing_experiment(arguments)).find(arguments.run)
+    if not run.is_active():
+        raise UsageError(f"{run.id} is not running; it is {run.state()}.")
+    if arguments.now:
+        run.kill()
+    state = run.stop()
+    answer(arguments, {"run": run.id, "state": state}, f"{run.id} is {state}")
+    return 0
+
+
+def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: bool) -> int:
+    """Show a run's events, and those of a pipeline's stages, until it ends. Returns its exit code.
+
+    With `stop_on_interrupt`, the first Ctrl-C stops the run and the next one kills it; without, it is left running.
+    """
+    from bitnet_core.cli.output import Console
+
+    interrupts = 0
+
+    def on_signal(*_: Any) -> None:
+        nonlocal interrupts
+        if not stop_on_interrupt:
+            raise KeyboardInterrupt
+        interrupts += 1
+        if interrupts == 1:
+            sys.stderr.write("\nbitnet: stopping; the run saves its work first (again to kill it at once).\n")
+            run.request_stop()
+        else:
+            run.kill()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _show_events(run, Console(as_json=arguments.json))
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nbitnet: {run.id} keeps running; `bitnet stop {run.id}` stops it.\n")
+        return 0
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    state, record = run.state(), run.record()
+    if state == "interrupted":
+        raise BitnetError(f"{run.id} was interrupted (its process is gone); `bitnet {run.stage}` resumes it.")
+    return record.exit_code if record.exit_code is not None else 1
+
+
+def _show_events(run: "Run", console: "Console", until: Callable[[], bool] = lambda: False) -> None:
+    """A pipeline's progress names the run of the stage at work; that run's events are shown in its place."""
+    from bitnet_core.runs.events import Progress
+    from bitnet_core.runs.record import Run
+
+    shown: set[str] = set()
+    for event in run.follow(until):
+        child_id = (event.run or None) if isinstance(event, Progress) else None
+        if child_id is None or child_id in shown:
+            console.event(run.id, event)
+            continue
+        shown.add(child_id)
+        child = Run(run.path.parent / child_id)
+        if run.is_active() and child.is_active():
+            _show_events(child, console, until=lambda: not run.is_active())
