@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from bitnet_core.model.decoding import Sampling, generate
+from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.packing import pack_student, weight_bytes
 from bitnet_core.model.presets import PRESETS, preset
 from bitnet_core.model.student import Student
+from bitnet_core.settings.values import Sampling
 
 Decode = Callable[[Student, list[int], int], list[int]]
 Prepare = Callable[[Student], contextlib.AbstractContextManager[Student]]
@@ -33,7 +34,7 @@ def recompute(student: Student, prompt: list[int], tokens: int) -> list[int]:
 
 
 def cached(student: Student, prompt: list[int], tokens: int) -> list[int]:
-    return generate(student, prompt, Sampling(tokens)).ids
+    return generate_ids(student, prompt, Sampling(max_tokens=tokens)).ids
 
 
 @contextlib.contextmanager

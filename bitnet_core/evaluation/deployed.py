@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.model.decoding import Generation, Sampling
+from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import save_packed
 from bitnet_core.model.student import Student
+from bitnet_core.settings.values import Sampling
 
 _PATIENCE_SECONDS = 10
 _PREFIX = ".packed-"

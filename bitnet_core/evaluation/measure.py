@@ -23,10 +23,11 @@ import torch
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.memory import peak_rss
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.decoding import Sampling, generate
+from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.packing import load_packed, pack_student, save_packed, weight_bytes
 from bitnet_core.model.student import Student
 from bitnet_core.process import rss_bytes
+from bitnet_core.settings.values import Sampling
 
 _WARM_UP_TOKENS = 2
 _ALIVE_SECONDS = 0.5
@@ -57,13 +58,13 @@ def _run(job: dict[str, Any], out: IO[str]) -> None:
         loaded = rss_bytes()
         _say(out, "loaded", weights=weight_bytes(student), threads=torch.get_num_threads())
         # The first pass also pays for starting threads and touching the weights: it is made and not counted.
-        warm_up = Sampling(min(_WARM_UP_TOKENS, sampling.max_new_tokens))
-        generate(student, job["prompts"][0], warm_up)
+        warm_up = Sampling(max_tokens=min(_WARM_UP_TOKENS, sampling.max_tokens))
+        generate_ids(student, job["prompts"][0], warm_up)
         most = rss_bytes()
         for place, prompt_ids in enumerate(job["prompts"]):
             generator = torch.Generator(device).manual_seed(job["seed"] + place)
-            made = generate(
-                student, prompt_ids, sampling, eos_id=job["eos_id"], generator=generator, between=_alive(out)
+            made = generate_ids(
+                student, prompt_ids, sampling, eos_id=job["eos_id"], generator=generator, on_token=_alive(out)
             )
             most = max(most, rss_bytes())
             _say(out, "answer", place=place, **asdict(made))
@@ -92,7 +93,7 @@ def _complete_program(path: Path, device: torch.device) -> None:
         max_position_embeddings=8,
     )
     save_packed(pack_student(Student(tiny)), path)
-    generate(load_packed(path, device), [1, 2], Sampling(4, temperature=1.0, top_p=0.5))
+    generate_ids(load_packed(path, device), [1, 2], Sampling(max_tokens=4, temperature=1.0, top_p=0.5))
 
 
 def _alive(out: IO[str]) -> Callable[[], None]:

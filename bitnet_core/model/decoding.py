@@ -1,9 +1,9 @@
-"""Generation with a KV cache: one prefill, then a token at a time. It knows ids, not text, tokenizers or files.
+"""Token ids in, new token ids out: one prefill with a KV cache, then one token at a time. It knows no text.
 
-The student must be one whose weights are quantised already (`pack_student`, or `Student.held_weights`), or every
-token would quantise every weight anew.
+The student's weights should be quantised already (`pack_student`, or inside `Student.held_weights`); otherwise every
+token quantises every weight again.
 
-Shapes: P prompt tokens, V vocabulary.
+Shapes: N new tokens, V vocabulary, D hidden.
 """
 
 import time
@@ -17,25 +17,17 @@ from torch import Tensor
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.student import Student
+from bitnet_core.settings.values import Sampling
 
-# Asking a GPU whether the end token has come makes the host wait for it, so there it is asked in strides and
-# what came after the end is dropped. On a CPU the question is free.
+# Reading a token back from a GPU makes the host wait, so there the end token is looked for every few tokens, and
+# what was decoded after it is dropped. On a CPU reading is free.
 _STRIDE_GPU = 16
 FinishReason = Literal["eos", "length", "context"]
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """Temperature 0 is greedy; `top_p` 1 keeps the whole distribution."""
-
-    max_new_tokens: int
-    temperature: float = 0.0
-    top_p: float = 1.0
-
-
-@dataclass(frozen=True)
 class Generation:
-    """New ids, the end token included if it came. `decode_s` is the time of all tokens after the first."""
+    """New ids, the end token included if there is one. `decode_s` is the time of all tokens after the first."""
 
     ids: list[int]
     finish_reason: FinishReason
@@ -45,25 +37,25 @@ class Generation:
 
     @property
     def decode_tokens_per_s(self) -> float | None:
-        """None when there was no second token to time."""
+        """None without a second token to time."""
         steps = len(self.ids) - 1
         return steps / self.decode_s if steps > 0 and self.decode_s > 0 else None
 
 
 @torch.inference_mode()
-def generate(
+def generate_ids(
     student: Student,
     prompt_ids: Sequence[int],
     sampling: Sampling,
     *,
     eos_id: int | None = None,
     generator: torch.Generator | None = None,
-    between: Callable[[], None] = lambda: None,
+    on_token: Callable[[], None] = lambda: None,
 ) -> Generation:
-    """Continue one prompt until the end token, `max_new_tokens` or the end of the context.
+    """Continue one prompt up to the end token, `sampling.max_tokens`, or the end of the student's context.
 
-    `generator` must live on the student's device; the same seed gives the same ids. `between` is called between
-    tokens and may raise. Raises BitnetError for a prompt that is empty or leaves no room to answer.
+    `generator` must be on the student's device; the same seed gives the same ids. `on_token` is called before each
+    token after the first, and may raise to stop. BitnetError for an empty prompt and for one that is too long.
     """
     device = student.output_weight.device
     limit = student.config.max_position_embeddings
@@ -72,9 +64,9 @@ def generate(
             f"A prompt has {len(prompt_ids)} tokens and the student reads 1 to {limit}; shorten it, "
             "or train with a longer MAX_SEQ_LEN."
         )
-    # The token after the last position can still be predicted, it only can't be read.
+    # The token after the last position can be predicted, but not read.
     room = limit - len(prompt_ids) + 1
-    steps = min(sampling.max_new_tokens, room)
+    steps = min(sampling.max_tokens, room)
     stride = _stride(device)
     cache = KVCache(
         student.config, max_len=len(prompt_ids) + steps - 1, device=device, dtype=student.output_weight.dtype
@@ -82,28 +74,28 @@ def generate(
     new_ids_N = torch.empty(steps, dtype=torch.int64, device=device)
     started = _now(device)
     hidden_11D = student(torch.tensor([list(prompt_ids)], device=device), cache=cache)[:, -1:]
-    new_ids_N[0] = pick(student.logits(hidden_11D)[0, 0], sampling, generator)
+    new_ids_N[0] = next_token(student.logits(hidden_11D)[0, 0], sampling, generator)
     prefilled = _now(device)
     made = 1
     while made < steps:
         if eos_id is not None and made % stride == 0 and bool((new_ids_N[made - stride : made] == eos_id).any()):
             break
-        between()
+        on_token()
         hidden_11D = student(new_ids_N[made - 1].view(1, 1), cache=cache)
-        new_ids_N[made] = pick(student.logits(hidden_11D)[0, 0], sampling, generator)
+        new_ids_N[made] = next_token(student.logits(hidden_11D)[0, 0], sampling, generator)
         made += 1
     ended = _now(device)
     ids = new_ids_N[:made].tolist()
-    finish: FinishReason = "length" if made == sampling.max_new_tokens else "context"
+    finish: FinishReason = "length" if made == sampling.max_tokens else "context"
     if eos_id in ids:
         ids, finish = ids[: ids.index(eos_id) + 1], "eos"
-    # Tokens past the end that a stride computed took their share of the time.
+    # Tokens decoded after the end took their share of the time.
     decode_s = (ended - prefilled) * (len(ids) - 1) / (made - 1) if made > 1 else 0.0
     return Generation(ids, finish, len(prompt_ids), prefilled - started, decode_s)
 
 
-def pick(logits_V: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> Tensor:
-    """One id (a scalar tensor on the logits' device): the argmax at temperature 0, else a sample of the nucleus."""
+def next_token(logits_V: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> Tensor:
+    """One id, a scalar on the device of the logits: the argmax at temperature 0, else drawn from the nucleus."""
     if sampling.temperature == 0:
         return logits_V.argmax()
     probs_V = nucleus(torch.softmax(logits_V.float() / sampling.temperature, dim=-1), sampling.top_p)
@@ -116,7 +108,7 @@ def nucleus(probs_V: Tensor, top_p: float) -> Tensor:
         return probs_V
     sorted_V, order_V = probs_V.sort(descending=True, stable=True)
     before_V = sorted_V.cumsum(-1) - sorted_V
-    # The most likely token has nothing before it, so it always stays.
+    # No mass comes before the most likely token, so it is always kept.
     kept_V = torch.where(before_V < top_p, sorted_V, 0.0)
     return torch.zeros_like(probs_V).scatter_(0, order_V, kept_V / kept_V.sum())
 

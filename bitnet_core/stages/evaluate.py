@@ -13,14 +13,14 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation import qei, summary
 from bitnet_core.evaluation.deployed import Deployed, run_deployed
 from bitnet_core.evaluation.quality import Estimate, Scores, figures, majority_token, score
-from bitnet_core.model.decoding import Generation, Sampling
+from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.precision import configure, pick_device
 from bitnet_core.model.student import Student
 from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
-from bitnet_core.settings.values import DeviceOptions
+from bitnet_core.settings.values import DeviceOptions, EvalOptions
 from bitnet_core.tokenizer.student import WRITTEN_AGAIN, StudentTokenizer, load_tokenizer
 from bitnet_core.traces.dataset import TraceSet, load_traces
 from bitnet_core.traces.examples import prepare
@@ -255,11 +255,7 @@ def _answer(
     return run_deployed(
         packed,
         [prompt.ids for prompt in prompts],
-        Sampling(
-            ctx.settings.int("EVAL_MAX_NEW_TOKENS"),
-            ctx.settings.float("EVAL_TEMPERATURE"),
-            ctx.settings.float("EVAL_TOP_P"),
-        ),
+        EvalOptions.of(ctx.settings).sampling,
         eos_id=tokenizer.eos_id,
         seed=ctx.settings.int("SEED"),
         device=device,

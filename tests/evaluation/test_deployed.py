@@ -8,9 +8,10 @@ import torch
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.evaluation.deployed import run_deployed
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.decoding import Generation, Sampling, generate
+from bitnet_core.model.decoding import Generation, generate_ids
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
+from bitnet_core.settings.values import Sampling
 
 CPU = "cpu"
 PROMPTS = [[3, 4, 5], [200, 7]]
@@ -27,6 +28,7 @@ def test_the_child_gives_the_same_answers_and_measures_itself(tmp_path: Path) ->
         max_position_embeddings=64,
     )
     packed = pack_student(Student(config))
+    sampling = Sampling(max_tokens=6, temperature=0.9, top_p=0.9)
     told: list[int] = []
 
     def on_answer(place: int, answer: Generation) -> None:
@@ -36,7 +38,7 @@ def test_the_child_gives_the_same_answers_and_measures_itself(tmp_path: Path) ->
     found = run_deployed(
         packed,
         PROMPTS,
-        Sampling(6, temperature=0.9, top_p=0.9),
+        sampling,
         eos_id=-1,
         seed=11,
         device=CPU,
@@ -46,7 +48,7 @@ def test_the_child_gives_the_same_answers_and_measures_itself(tmp_path: Path) ->
     assert told == [0, 1]
     for place, answer in enumerate(found.answers):
         rng = torch.Generator().manual_seed(11 + place)
-        assert answer.ids == generate(packed, PROMPTS[place], Sampling(6, 0.9, 0.9), generator=rng).ids
+        assert answer.ids == generate_ids(packed, PROMPTS[place], sampling, generator=rng).ids
     embedding = 60_000 * 256 * 4
     assert found.weights["embedding"] == embedding
     # The embedding is nearly all of it, and the parent's torch, pytest and masters are none of it.
@@ -66,7 +68,7 @@ def test_a_stop_ends_the_child(student: Student, tmp_path: Path) -> None:
         run_deployed(
             pack_student(student),
             PROMPTS,
-            Sampling(3),
+            Sampling(max_tokens=3),
             eos_id=-1,
             seed=0,
             device=CPU,
@@ -78,13 +80,17 @@ def test_a_stop_ends_the_child(student: Student, tmp_path: Path) -> None:
 
 def test_the_childs_sentence_comes_through(student: Student, tmp_path: Path) -> None:
     with pytest.raises(BitnetError, match="reads 1 to 64"):
-        run_deployed(pack_student(student), [[1] * 99], Sampling(3), eos_id=-1, seed=0, device=CPU, scratch=tmp_path)
+        run_deployed(
+            pack_student(student), [[1] * 99], Sampling(max_tokens=3), eos_id=-1, seed=0, device=CPU, scratch=tmp_path
+        )
 
 
 def test_a_child_that_dies_is_told(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(BitnetError, match="ended early"):
-        run_deployed(pack_student(student), PROMPTS, Sampling(3), eos_id=-1, seed=0, device=CPU, scratch=tmp_path)
+        run_deployed(
+            pack_student(student), PROMPTS, Sampling(max_tokens=3), eos_id=-1, seed=0, device=CPU, scratch=tmp_path
+        )
 
 
 def test_what_a_killed_evaluation_left_is_removed(
@@ -96,5 +102,7 @@ def test_what_a_killed_evaluation_left_is_removed(
     (left / "student.pt").write_bytes(b"half")
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(BitnetError, match="ended early"):
-        run_deployed(pack_student(student), PROMPTS, Sampling(3), eos_id=-1, seed=0, device=CPU, scratch=mine)
+        run_deployed(
+            pack_student(student), PROMPTS, Sampling(max_tokens=3), eos_id=-1, seed=0, device=CPU, scratch=mine
+        )
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["eval-1", "eval-2"]

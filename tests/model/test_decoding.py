@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.decoding import Sampling, generate, nucleus, pick
+from bitnet_core.model.decoding import generate_ids, next_token, nucleus
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
+from bitnet_core.settings.values import Sampling
 
 PROMPT = [5, 17, 200, 3]
 
@@ -36,16 +37,16 @@ def slow_greedy(student: Student, prompt: list[int], count: int) -> list[int]:
 def test_cached_greedy_is_recomputation_token_by_token(student: Student, prompt: list[int], bits: int) -> None:
     """In fp64: in fp32 one token and many take different matmul kernels, and a last bit may move a level."""
     student.double().activation_bits = bits
-    made = generate(student, prompt, Sampling(max_new_tokens=20))
+    made = generate_ids(student, prompt, Sampling(max_tokens=20))
     assert made.ids == slow_greedy(student, prompt, 20)
     assert len(set(made.ids)) > 3, "a constant answer would prove nothing"
     assert made.finish_reason == "length"
 
 
 def test_the_end_token_ends_it_and_is_kept(student: Student) -> None:
-    free = generate(student, PROMPT, Sampling(max_new_tokens=12)).ids
+    free = generate_ids(student, PROMPT, Sampling(max_tokens=12)).ids
     eos = free[5]
-    made = generate(student, PROMPT, Sampling(max_new_tokens=12), eos_id=eos)
+    made = generate_ids(student, PROMPT, Sampling(max_tokens=12), eos_id=eos)
     assert made.ids == free[: free.index(eos) + 1]
     assert made.finish_reason == "eos"
 
@@ -54,34 +55,34 @@ def test_asking_for_the_end_in_strides_changes_nothing(student: Student, monkeyp
     """What a GPU does, acted out here."""
     from bitnet_core.model import decoding
 
-    free = generate(student, PROMPT, Sampling(max_new_tokens=30)).ids
+    free = generate_ids(student, PROMPT, Sampling(max_tokens=30)).ids
     eos = free[9]
-    expected = generate(student, PROMPT, Sampling(max_new_tokens=30), eos_id=eos)
+    expected = generate_ids(student, PROMPT, Sampling(max_tokens=30), eos_id=eos)
     monkeypatch.setattr(decoding, "_stride", lambda _device: 4)
-    made = generate(student, PROMPT, Sampling(max_new_tokens=30), eos_id=eos)
+    made = generate_ids(student, PROMPT, Sampling(max_tokens=30), eos_id=eos)
     assert (made.ids, made.finish_reason) == (expected.ids, expected.finish_reason)
 
 
 def test_the_context_ends_it_after_its_last_position(student: Student) -> None:
     limit = student.config.max_position_embeddings
     prompt = [1] * (limit - 3)
-    made = generate(student, prompt, Sampling(max_new_tokens=50))
+    made = generate_ids(student, prompt, Sampling(max_tokens=50))
     # Three more positions can be read, and the last of them predicts one token more.
     assert len(made.ids) == 4
     assert made.finish_reason == "context"
-    assert len(generate(student, [1] * limit, Sampling(max_new_tokens=50)).ids) == 1
+    assert len(generate_ids(student, [1] * limit, Sampling(max_tokens=50)).ids) == 1
 
 
 @pytest.mark.parametrize("size", [0, 65])
 def test_a_prompt_without_room_is_refused(student: Student, size: int) -> None:
     with pytest.raises(BitnetError, match=f"{size} tokens"):
-        generate(student, [1] * size, Sampling(max_new_tokens=1))
+        generate_ids(student, [1] * size, Sampling(max_tokens=1))
 
 
 def test_a_seed_decides_a_sample(student: Student) -> None:
     def sample(seed: int) -> list[int]:
         rng = torch.Generator().manual_seed(seed)
-        return generate(student, PROMPT, Sampling(16, temperature=1.0, top_p=0.9), generator=rng).ids
+        return generate_ids(student, PROMPT, Sampling(max_tokens=16, temperature=1.0, top_p=0.9), generator=rng).ids
 
     assert sample(1) == sample(1)
     assert len({tuple(sample(seed)) for seed in range(4)}) > 1
@@ -89,11 +90,11 @@ def test_a_seed_decides_a_sample(student: Student) -> None:
 
 def test_timings_and_the_pause_between_tokens(student: Student) -> None:
     calls: list[None] = []
-    made = generate(student, PROMPT, Sampling(max_new_tokens=6), between=lambda: calls.append(None))
+    made = generate_ids(student, PROMPT, Sampling(max_tokens=6), on_token=lambda: calls.append(None))
     assert len(calls) == 5
     assert made.prefill_s > 0
     assert made.decode_tokens_per_s == pytest.approx(5 / made.decode_s)
-    assert generate(student, PROMPT, Sampling(max_new_tokens=1)).decode_tokens_per_s is None
+    assert generate_ids(student, PROMPT, Sampling(max_tokens=1)).decode_tokens_per_s is None
 
 
 def slow_nucleus(probs: list[float], top_p: float) -> list[float]:
@@ -120,11 +121,11 @@ def test_the_nucleus_against_its_slow_twin(weights: list[int], percent: int) -> 
 
 def test_samples_follow_the_tempered_nucleus() -> None:
     logits = torch.tensor([2.0, 1.0, 0.0, -5.0])
-    sampling = Sampling(1, temperature=0.7, top_p=0.9)
+    sampling = Sampling(max_tokens=1, temperature=0.7, top_p=0.9)
     rng = torch.Generator().manual_seed(3)
     counts = torch.zeros(4)
     for _ in range(4000):
-        counts[pick(logits, sampling, rng)] += 1
+        counts[next_token(logits, sampling, rng)] += 1
     tempered = torch.softmax(logits.double() / 0.7, 0)
     expected = torch.tensor(slow_nucleus(tempered.tolist(), 0.9))
     assert counts[expected == 0].sum() == 0
@@ -132,4 +133,4 @@ def test_samples_follow_the_tempered_nucleus() -> None:
 
 
 def test_temperature_zero_is_the_argmax() -> None:
-    assert int(pick(torch.tensor([0.1, 3.0, 2.9]), Sampling(1, temperature=0.0, top_p=0.1))) == 1
+    assert int(next_token(torch.tensor([0.1, 3.0, 2.9]), Sampling(max_tokens=1, temperature=0.0, top_p=0.1))) == 1

@@ -12,11 +12,12 @@ import pytest
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.deployed import Deployed
-from bitnet_core.model.decoding import Generation, Sampling
+from bitnet_core.model.decoding import Generation
 from bitnet_core.model.student import Student
 from bitnet_core.prompts.prompt import Prompt
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Event
+from bitnet_core.settings.values import Sampling
 from bitnet_core.stages import evaluate, train
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.traces import schema, writer
