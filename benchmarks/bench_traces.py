@@ -25,7 +25,7 @@ PLAIN_STEPS = 40_000
 PARTS = {
     ("journal.py", "get"): "journal",
     ("quick_reply.py", "read"): "reading",
-    ("project.py", "heard"): "projection",
+    ("answer.py", "check_answer"): "projection",
     ("project.py", "project"): "projection",
     ("columns.py", "kd_table"): "columns",
     ("columns.py", "step_table"): "columns",

@@ -21,8 +21,9 @@ from bitnet_core.teachers.probe import Verdict
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import schema, writer
+from bitnet_core.traces.answer import CheckedAnswer, Rejected, check_answer
 from bitnet_core.traces.columns import FinishedSequence
-from bitnet_core.traces.project import Heard, Projection, Rejected, heard, project
+from bitnet_core.traces.project import Projection, project
 from bitnet_core.traces.vocabulary import Vocabulary
 
 _UNREPORTED_END = 4
@@ -134,7 +135,7 @@ class Collection:
     def finish(self, request: Request, entry: Entry, result: ChatResult | None = None) -> FinishedSequence:
         """Both layers of one answer, or the reason why it can't be used. `result`: the entry, where it is read."""
         rendered = self.tokenizer.render_prompt(request.prompt.messages)
-        said: Heard | None = None
+        answer: CheckedAnswer | None = None
         projection: Projection | None = None
         repairs: dict[str, int] = {}
         rejected = "" if entry.status == "ok" else entry.status
@@ -143,8 +144,8 @@ class Collection:
                 if result is None:
                     result = self.read(entry.body, self.table)
                 repairs |= result.repairs
-                said = self._heard(result, repairs)
-                projection = project(said, result.finish_reason, self.vocabulary)
+                answer = self._check(result, repairs)
+                projection = project(answer, result.finish_reason, self.vocabulary)
             except (BadReply, Rejected) as error:
                 rejected = error.reason
             except ValueError:
@@ -161,13 +162,13 @@ class Collection:
             prompt_tokens=result.prompt_tokens if result else 0,
             completion_tokens=result.completion_tokens if result else 0,
             text_matches_bytes=bool(result and result.text_matches_bytes),
-            heard=said,
+            answer=answer,
             projection=projection,
             rejected=rejected,
             repairs=repairs,
         )
 
-    def _heard(self, result: ChatResult, repairs: dict[str, int]) -> Heard:
+    def _check(self, result: ChatResult, repairs: dict[str, int]) -> CheckedAnswer:
         """What was said, if it can be used; of more candidates than were asked for, the likeliest stay."""
         if not result.steps:
             raise Rejected("no_logprobs")
@@ -176,11 +177,11 @@ class Collection:
         steps = result.steps.at_most(self.sampling.top_logprobs)
         if steps is not result.steps:
             repairs["surplus_candidates"] = int((result.steps.tops_NK >= 0).sum() - (steps.tops_NK >= 0).sum())
-        said = heard(steps, self.vocabulary)
-        unexplained = result.completion_tokens - len(steps) - sum(map(len, said.before.values()))
+        answer = check_answer(steps, self.vocabulary)
+        unexplained = result.completion_tokens - len(steps) - sum(map(len, answer.bytes_before.values()))
         if unexplained > _UNREPORTED_END:
             raise Rejected("logprobs_missing")
-        return said
+        return answer
 
     # -- shards --------------------------------------------------------------------------------------
 

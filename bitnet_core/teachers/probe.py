@@ -16,7 +16,8 @@ from bitnet_core.teachers.chat import ChatRequest, PromptRefused
 from bitnet_core.teachers.http.client import QUICK_SECONDS
 from bitnet_core.teachers.opening import Teacher
 from bitnet_core.teachers.refusals import TooManyCandidates, no_logprobs, too_many_candidates
-from bitnet_core.tokenizer.steps import SENTINEL, TeacherStep, fault
+from bitnet_core.tokenizer.mass import SENTINEL, step_fault
+from bitnet_core.tokenizer.steps import TeacherStep
 
 # Digits, accents, two scripts and code: what tokenizers cut most differently. The answer is plain ASCII: of a
 # character made of several tokens, llama.cpp reports none but the last.
@@ -178,7 +179,7 @@ def first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
         top_bytes=tuple(step.top_bytes[place] for place in listed),
         top_logprobs=tuple(step.top_logprobs[place] for place in listed),
     )
-    reason = fault(step)
+    reason = step_fault(step)
     if reason is not None:
         raise no_logprobs(teacher.name, teacher.model, f"what it sends is unusable: {reason.replace('_', ' ')}")
     return step

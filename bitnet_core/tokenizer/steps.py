@@ -1,4 +1,4 @@
-"""Steps of the teacher as the provider told them, and the rule for their probability mass (DESIGN §6).
+"""Steps of the teacher as the provider told them; `mass` has the rule for their probabilities.
 
 A single step is a `TeacherStep`; a whole completion is a `Completion`: arrays of token numbers, so that millions
 of steps cost neither objects nor time. Pure: no tokenizer, no provider, no files.
@@ -12,13 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-EPSILON = 1e-6
-"""The least mass that Other keeps when rounding leaves it none."""
-_TOP = math.log1p(-EPSILON)
-_GARBAGE_MASS = math.log(1.01)
-SENTINEL = -9000.0
-"""OpenAI writes -9999.0 for "not in the top list"; nothing real comes near it."""
-
 
 @dataclass(frozen=True)
 class TeacherStep:
@@ -30,30 +23,6 @@ class TeacherStep:
     top_ids: tuple[int, ...]
     top_bytes: tuple[bytes, ...]
     top_logprobs: tuple[float, ...]
-
-
-def fault(step: TeacherStep) -> str | None:
-    """Why the step's numbers can't be used, as a short code for the counts; None when they can."""
-    if not step.top_logprobs:
-        return "no_candidates"
-    for logprob in (step.logprob, *step.top_logprobs):
-        if math.isnan(logprob):
-            return "nan_logprob"
-        if logprob == math.inf:
-            return "infinite_logprob"
-        if logprob <= SENTINEL:
-            return "sentinel_logprob"
-    if step.logprob > _GARBAGE_MASS or log_sum_exp(step.top_logprobs) > _GARBAGE_MASS:
-        return "mass_above_one"
-    return None
-
-
-def log_sum_exp(logprobs: Sequence[float]) -> float:
-    """log of the sum of probabilities, exactly rounded; -inf for none."""
-    highest = max(logprobs, default=-math.inf)
-    if math.isinf(highest):
-        return highest
-    return highest + math.log(math.fsum(math.exp(logprob - highest) for logprob in logprobs))
 
 
 class TokenTable:
@@ -153,57 +122,6 @@ class Completion:
     def text(self) -> bytes:
         """The bytes of all sampled tokens, joined."""
         return b"".join(self.table.spellings[number] for number in self.sampled_N.tolist())
-
-
-def fault_of(completion: Completion) -> str | None:
-    """Why the first step that can't be used can't be, as `fault` says it; None when all can."""
-    tops_NK, top_NK, own_N = completion.tops_NK, completion.top_logprobs_NK, completion.logprobs_N
-    given_NK = tops_NK >= 0
-    with np.errstate(invalid="ignore", over="ignore"):
-        wrong_N = ~given_NK.any(axis=1) | ~(own_N > SENTINEL) | (own_N > _GARBAGE_MASS)
-        wrong_N |= (given_NK & ~((top_NK > SENTINEL) & (top_NK < math.inf))).any(axis=1)
-        wrong_N |= np.exp(top_NK, where=given_NK, out=np.zeros_like(top_NK)).sum(axis=1) > 1.0099
-    for row in np.flatnonzero(wrong_N):
-        reason = fault(completion.step(int(row)))
-        if reason is not None:
-            return reason
-    return None
-
-
-@dataclass(frozen=True)
-class Settled:
-    """Logprobs of every step that sum to at most 1 - EPSILON, and the log of what is left."""
-
-    logprobs_NK: npt.NDArray[np.float64]
-    other_N: npt.NDArray[np.float64]
-    clamped_N: npt.NDArray[np.bool_]
-
-
-def settle(logprobs_NK: npt.NDArray[np.float64]) -> Settled:
-    """Leave logprobs as they are where Other has room; else scale them down so that Other = log EPSILON.
-
-    Row by row; padding is -inf.
-    """
-    total_N = _log_sum(logprobs_NK)
-    clamped_N = total_N > _TOP
-    excess_N = np.where(clamped_N, total_N - _TOP, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        other_N = np.where(clamped_N, math.log(EPSILON), np.log(-np.expm1(np.minimum(total_N, _TOP))))
-    settled_NK = np.where(clamped_N[:, None], logprobs_NK - excess_N[:, None], logprobs_NK)
-    return Settled(settled_NK, other_N, clamped_N)
-
-
-def balanced(logprobs_NK: npt.NDArray[np.float64], other_N: npt.NDArray[np.float64]) -> Settled:
-    """Logprobs and Other that were rounded apart, scaled alike so that they make 1 again."""
-    excess_N = _log_sum(np.column_stack([logprobs_NK, other_N]))
-    return Settled(logprobs_NK - excess_N[:, None], other_N - excess_N, np.zeros(len(other_N), np.bool_))
-
-
-def _log_sum(logprobs_NK: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    highest_N1 = logprobs_NK.max(axis=1, keepdims=True, initial=-1e300)
-    with np.errstate(divide="ignore"):  # a row of nothing
-        total_N: npt.NDArray[np.float64] = highest_N1[:, 0] + np.log(np.exp(logprobs_NK - highest_N1).sum(axis=1))
-    return total_N
 
 
 def _sortable(logprob: float) -> float:

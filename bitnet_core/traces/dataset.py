@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import cache_folder
+from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
 from bitnet_core.traces.shards import Shard, Window, require_one_configuration, shards_in, whole
 
 Int32 = npt.NDArray[np.int32]
@@ -298,11 +299,9 @@ def _assemble(window: Window, top_k: int) -> pa.RecordBatch:
     topk_logprobs_CK = np.full((tokens, top_k), -np.inf, np.float32)
     logprobs_M = window.topk_logprobs.values.astype(np.float64)
     other_N = window.column("other_logprob").astype(np.float64)
-    excess_N = np.log(np.bincount(owner_M, np.exp(logprobs_M), minlength=len(other_N)) + np.exp(other_N))
-    logprobs_M -= excess_N[owner_M]
-    other_N -= excess_N
+    logprobs_M, other_N = rebalance_lists(logprobs_M, owner_M, other_N)
     topk_logprobs_CK[places] = logprobs_M[kept_M]
-    np.logaddexp.at(other_N, owner_M[~kept_M], logprobs_M[~kept_M])
+    give_to_other(other_N, owner_M[~kept_M], logprobs_M[~kept_M])
     other_C = np.zeros(tokens, np.float32)
     other_C[at_N] = np.minimum(other_N, 0.0)
 

@@ -24,11 +24,12 @@ import pyarrow.parquet as pq
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import canonical_json
-from bitnet_core.tokenizer.steps import Completion, TokenTable, balanced
+from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.tokenizer.student import NoTemplate, StudentTokenizer, load_tokenizer
 from bitnet_core.traces import schema, writer
+from bitnet_core.traces.answer import Rejected, check_stored
 from bitnet_core.traces.columns import FinishedSequence
-from bitnet_core.traces.project import Rejected, heard, project
+from bitnet_core.traces.project import project
 from bitnet_core.traces.schema import TraceMetadata
 from bitnet_core.traces.vocabulary import Vocabulary
 
@@ -201,7 +202,7 @@ class _Stored:
     prompt_idx: int
     completion: Completion
     other_N: npt.NDArray[np.float64]
-    before: Mapping[int, bytes]
+    bytes_before: Mapping[int, bytes]
 
 
 def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[FinishedSequence]:
@@ -222,11 +223,10 @@ def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[Finis
 def _finished(row: Mapping[str, Any], stored: _Stored, vocabulary: Vocabulary) -> FinishedSequence:
     tokenizer = vocabulary.tokenizer
     rendered = tokenizer.render_prompt(decode_messages(row["messages_json"]))
-    rejected, said, projection = "", None, None
+    rejected, answer, projection = "", None, None
     try:
-        said = heard(stored.completion, vocabulary, stored.before)
-        settled = balanced(stored.completion.top_logprobs_NK, stored.other_N)
-        projection = project(said, row["finish_reason"], vocabulary, settled)
+        answer = check_stored(stored.completion, stored.bytes_before, stored.other_N, vocabulary)
+        projection = project(answer, row["finish_reason"], vocabulary)
     except Rejected as error:
         rejected = error.reason
     return FinishedSequence(
@@ -241,7 +241,7 @@ def _finished(row: Mapping[str, Any], stored: _Stored, vocabulary: Vocabulary) -
         prompt_tokens=row["prompt_tokens"],
         completion_tokens=row["completion_tokens"],
         text_matches_bytes=row["text_matches_bytes"],
-        heard=said,
+        answer=answer,
         projection=projection,
         rejected=rejected,
     )

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.mass import SUM_TOLERANCE, total_mass
 from bitnet_core.traces import schema
 
 Int32 = npt.NDArray[np.int32]
@@ -25,8 +26,6 @@ Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
 
 AGAIN = "move it away and run `bitnet collect` again (what the teacher already said is kept)"
-_MASS_TOLERANCE = 1e-3
-"""Stored float32 logprobs of at most a few hundred candidates sum to 1 within this."""
 _RISE = 1e-6
 _UNKNOWN, _EARLIER = -1, -2
 _WINDOW_SEQUENCES = 1024
@@ -159,7 +158,6 @@ def _null_faults(path: Path, table: pa.Table, first: int) -> Iterator[Fault]:
 
 def _row_rules(window: Window, metadata: schema.TraceMetadata, stream: str) -> Iterator[tuple[Bool, str]]:
     ids, logprobs = window.topk_ids, window.topk_logprobs
-    rows = len(window.rows)
     unknown_N = window.sequence_N == _UNKNOWN
     if unknown_N.any():
         yield unknown_N, f"prompt_idx {window.column('prompt_idx')[unknown_N.argmax()]} is not in {stream}"
@@ -184,9 +182,8 @@ def _row_rules(window: Window, metadata: schema.TraceMetadata, stream: str) -> I
     yield bad_other_N, "other_logprob is not a finite number of at most 0"
     yield _repeats(ids), "a candidate appears twice"
     sound_M = np.where(strange_M, 0.0, logprobs.values.astype(np.float64))
-    mass_N = np.bincount(logprobs.owners, np.exp(sound_M), minlength=rows).astype(np.float64)  # int64 of nothing
-    mass_N += np.exp(np.where(bad_other_N, 0.0, other_N.astype(np.float64)))
-    yield ~(strange_N | bad_other_N) & (np.abs(mass_N - 1) > _MASS_TOLERANCE), "the probabilities don't sum to 1"
+    mass_N = total_mass(sound_M, logprobs.owners, np.where(bad_other_N, 0.0, other_N.astype(np.float64)))
+    yield ~(strange_N | bad_other_N) & (np.abs(mass_N - 1) > SUM_TOLERANCE), "the probabilities don't sum to 1"
     for name in ("tokenizer_hash", "template_hash"):
         same = pc.equal(window.rows.column(name), getattr(metadata, name))
         yield ~np.asarray(same.fill_null(False)), f"has another {name}"

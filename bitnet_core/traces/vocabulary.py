@@ -1,9 +1,8 @@
 """The student's first sub-token of every token that a teacher names, looked up once and kept.
 
-A candidate is never cut on its own, where a tokenizer would put a space before it, but behind a boundary that holds
-(`StudentTokenizer.encode_bytes` sees to that): the student that would say it has just finished a token. What then
-comes first does not depend on what was before, so one lookup a token is enough, and projecting is a gather.
-Must not know files.
+A candidate is never encoded alone, where some tokenizers put a space before it, but as it would be behind finished
+text (`StudentTokenizer.encode_bytes`). Its first sub-token then doesn't depend on what came before, so one lookup per
+token is enough, and projecting a completion is indexing into an array. It must not know files.
 """
 
 import threading
@@ -23,38 +22,39 @@ _Kind = TypeVar("_Kind", bound=np.generic)
 class Vocabulary:
     """Maps the numbers of a `TokenTable` to ids of a tokenizer; grows with the table. Safe for several threads.
 
-    Whether a teacher has the student's own vocabulary is asked of each answer anew (`is_of`), so that what becomes of
-    an answer depends on that answer alone.
+    Whether the teacher has the student's own vocabulary is decided for each answer alone (`contains`), so that a
+    sequence never depends on other answers.
     """
 
     def __init__(self, tokenizer: StudentTokenizer, table: TokenTable) -> None:
         self.tokenizer = tokenizer
         self.table = table
-        self._fits = _ByNumber(self._fit, np.bool_)
-        self._own = _ByNumber(self._itself, np.int32)
-        self._cut = _ByNumber(self._first, np.int32)
+        self._contained = _PerToken(self._is_contained, np.bool_)
+        self._first_if_shared = _PerToken(self._find_first_if_shared, np.int32)
+        self._first = _PerToken(self._find_first, np.int32)
         self._lock = threading.Lock()
         self._lengths_V = np.array([len(tokenizer.token_bytes(index)) for index in range(tokenizer.vocab_size)])
 
-    def is_of(self, completion: Completion) -> bool:
-        """Whether every token that the answer names is one of this vocabulary, with the same id where it has one."""
+    def contains(self, completion: Completion) -> bool:
+        """Whether every token of the answer is one of this vocabulary, with the same id if it has one."""
         with self._lock:
-            fits = np.append(self._fits.grown(self.table), True)  # the last one is for padding
-        return bool(fits[completion.tops_NK].all() and fits[completion.sampled_N].all())
+            contained = np.append(self._contained.grown(self.table), True)  # index -1 is padding
+        return bool(contained[completion.tops_NK].all() and contained[completion.sampled_N].all())
 
-    def firsts(self, *, same: bool) -> Int32:
-        """By number: the id of the first sub-token; the end token for what ends a text; -1 where there is none.
+    def first_ids(self, *, shared: bool) -> Int32:
+        """The id of each token's first sub-token, by the token's number in the table.
 
-        `same`: the teacher has this vocabulary, and its tokens are the student's.
+        The end token stands for any token that ends the text; -1 for one that can't be spelled. `shared`: the teacher
+        has this vocabulary, and its tokens are the student's own.
         """
         with self._lock:
-            return (self._own if same else self._cut).grown(self.table)
+            return (self._first_if_shared if shared else self._first).grown(self.table)
 
     def lengths(self, ids: Int32) -> npt.NDArray[np.int64]:
         """Bytes of each of these ids."""
         return self._lengths_V[ids]
 
-    def _fit(self, index: int, data: bytes) -> bool:
+    def _is_contained(self, index: int, data: bytes) -> bool:
         tokenizer = self.tokenizer
         if not data:
             return True
@@ -63,7 +63,7 @@ class Vocabulary:
         # llama.cpp puts bytes that it held back before a token's own.
         return index < tokenizer.vocab_size and data.endswith(tokenizer.token_bytes(index))
 
-    def _itself(self, index: int, data: bytes) -> int:
+    def _find_first_if_shared(self, index: int, data: bytes) -> int:
         tokenizer = self.tokenizer
         if not data:
             return index if index in tokenizer.special_ids else tokenizer.eos_id
@@ -71,17 +71,17 @@ class Vocabulary:
         if known and tokenizer.token_bytes(index) == data:
             return index
         whole = tokenizer.ids_by_bytes.get(data)
-        return self._first(index, data) if whole is None else whole
+        return self._find_first(index, data) if whole is None else whole
 
-    def _first(self, _: int, data: bytes) -> int:
+    def _find_first(self, _: int, data: bytes) -> int:
         try:
             return self.tokenizer.encode_bytes(data)[0] if data else self.tokenizer.eos_id
         except NoToken:
             return -1
 
 
-class _ByNumber(Generic[_Kind]):
-    """A value for each token of a table, found when it is first asked for."""
+class _PerToken(Generic[_Kind]):
+    """A value for each token of a table, found when it is first needed."""
 
     def __init__(self, find: Callable[[int, bytes], int], kind: type[_Kind]) -> None:
         self._find = find

@@ -75,7 +75,7 @@ def write_shard(
     wanted = list(zip(names, schemas, strict=True))[2 if student_only else 0 :]
 
     def groups(pending: list[FinishedSequence]) -> None:
-        good = columns.kept(pending)
+        good = columns.projected(pending)
         stream.add(columns.stream_table(good))
         kd.add(columns.kd_table(good, metadata))
         for one in teacher:
@@ -84,7 +84,7 @@ def write_shard(
     def _rows_of(wanted: pa.Schema, pending: list[FinishedSequence]) -> pa.Table:
         if wanted == schema.SEQUENCES:
             return pa.Table.from_pylist([{**_sequence_row(one), **origin} for one in pending], schema=wanted)
-        return columns.step_table(columns.told(pending), metadata.top_k)
+        return columns.step_table(columns.answered(pending), metadata.top_k)
 
     told = _Counts()
     with ExitStack() as stack:
@@ -97,7 +97,7 @@ def write_shard(
         for sequence in sequences:
             told.add(sequence)
             pending.append(sequence)
-            held += len(sequence.heard.steps) if sequence.heard else 0
+            held += len(sequence.answer.steps) if sequence.answer else 0
             if held >= _GROUP_STEPS:
                 groups(pending)
                 pending, held = [], 0
@@ -115,22 +115,22 @@ class _Counts:
         self._other = 0.0
 
     def add(self, sequence: FinishedSequence) -> None:
-        heard, projection = sequence.heard, sequence.projection
-        if heard is None or projection is None:
+        answer, projection = sequence.answer, sequence.projection
+        if answer is None or projection is None:
             self._counts[f"rejected:{sequence.rejected}"] += 1
             return
         self._counts.update(
             sequences=1,
             rows=len(projection),
             tokens=len(projection.completion_ids_C),
-            steps=len(heard.steps),
+            steps=len(answer.steps),
             candidates=int(projection.counts_R.sum()),
-            clamped=projection.clamped,
+            clamped=int(answer.mass.clamped_N.sum()),
             recut=projection.recut,
             merged=projection.merged,
             unmapped=projection.unmapped,
-            unreported=sum(map(len, heard.before.values())),
-            bytes=len(heard.text),
+            unreported=sum(map(len, answer.bytes_before.values())),
+            bytes=len(answer.text),
             stream_bytes=projection.stream_bytes,
         )
         self._counts.update({f"repaired:{kind}": number for kind, number in sequence.repairs.items()})

@@ -5,7 +5,6 @@ import math
 import random
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from bitnet_core.teachers.probe import Verdict
 from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import columns
+from bitnet_core.traces.answer import check_answer
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.reproject import reproject
 from tests.collecting.fake_teacher import token_json
@@ -106,8 +106,8 @@ def test_of_more_candidates_than_were_asked_for_the_likeliest_are_kept_and_the_s
         journal.put(request.key, Entry("ok", answer("the rain there", seed, top_k=ASKED + 7)))
     requests = write(made, journal, tmp_path / "data")
     finished = made.finish(requests[0], journal.get(requests[0].key) or Entry("", b""))
-    assert finished.heard is not None
-    assert finished.repairs == {"surplus_candidates": 7 * len(finished.heard.steps)}
+    assert finished.answer is not None
+    assert finished.repairs == {"surplus_candidates": 7 * len(finished.answer.steps)}
     traces = load_traces(tmp_path / "data", 20)
     assert traces.top_k == ASKED
     for row in rows(tmp_path / "data" / "teacher_shard_000.parquet"):
@@ -127,10 +127,10 @@ def test_what_an_answer_becomes_depends_on_that_answer_alone(tmp_path: Path) -> 
     def told(made: Collection) -> object:
         request = next(made.requests())
         finished = made.finish(request, Entry("ok", body([step])))
-        assert finished.heard is not None
+        assert finished.answer is not None
         assert finished.projection is not None
         return (
-            finished.heard.before,
+            finished.answer.bytes_before,
             finished.projection.stream_pos_R.tolist(),
             finished.projection.topk_ids_RK.tolist(),
         )
@@ -159,8 +159,8 @@ def test_a_shard_is_written_while_other_answers_bring_new_tokens() -> None:
     steps = [TeacherStep(-1, b"t%d" % n, -0.5, (-1,), (b"t%d" % n,), (-0.5,)) for n in range(200)]
     made = collection(Path("unused"))
     finished = made.finish(next(made.requests()), Entry("ok", answer("the rain")))
-    assert finished.heard is not None
-    said = replace(finished.heard, steps=Completion.of(steps, table), before={})
+    assert finished.answer is not None
+    answered = check_answer(Completion.of(steps, table), made.vocabulary)
     stop = threading.Event()
 
     def growing() -> None:
@@ -173,7 +173,7 @@ def test_a_shard_is_written_while_other_answers_bring_new_tokens() -> None:
     thread.start()
     try:
         for _ in range(30):
-            found = columns.step_table([columns.Told(finished, said)], 20)
+            found = columns.step_table([columns.Answered(finished, answered)], 20)
             assert found["top_bytes"][0].as_py() == [b"t0", *[b""] * 19]
     finally:
         stop.set()

@@ -21,8 +21,9 @@ from bitnet_core.settings.values import Sampling
 from bitnet_core.stages import evaluate, train
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.traces import schema, writer
+from bitnet_core.traces.answer import check_answer
 from bitnet_core.traces.columns import FinishedSequence
-from bitnet_core.traces.project import heard, project
+from bitnet_core.traces.project import project
 from bitnet_core.traces.vocabulary import Vocabulary
 from tests.builders import events_of
 from tests.traces.samples import small_tokenizer, steps_for
@@ -57,7 +58,7 @@ def finished(index: int) -> FinishedSequence:
     steps = steps_for([*TOKENIZER.encode_plain(text), TOKENIZER.eos_id], TOKENIZER, draw)
     prompt = Prompt(({"role": "user", "content": f"question {index}"},))
     rendered = TOKENIZER.render_prompt(prompt.messages)
-    said = heard(Completion.of(steps, TABLE), VOCABULARY)
+    answer = check_answer(Completion.of(steps, TABLE), VOCABULARY)
     return FinishedSequence(
         prompt_idx=index,
         sequence_hash=prompt.hash,
@@ -70,8 +71,8 @@ def finished(index: int) -> FinishedSequence:
         prompt_tokens=10,
         completion_tokens=len(steps),
         text_matches_bytes=True,
-        heard=said,
-        projection=project(said, "stop", VOCABULARY),
+        answer=answer,
+        projection=project(answer, "stop", VOCABULARY),
     )
 
 

@@ -29,8 +29,10 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.wire.anthropic import AnthropicMessages
 from bitnet_core.teachers.wire.gemini import GeminiContent
 from bitnet_core.teachers.wire.openai import OpenAIChat
-from bitnet_core.tokenizer.steps import TeacherStep, TokenTable, fault
-from bitnet_core.traces.project import heard, project
+from bitnet_core.tokenizer.mass import step_fault
+from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
+from bitnet_core.traces.answer import check_answer
+from bitnet_core.traces.project import project
 from bitnet_core.traces.vocabulary import Vocabulary
 from tests.teachers.server import Asked, Canned, ChatServer
 from tests.traces.samples import small_tokenizer
@@ -83,7 +85,7 @@ def test_what_is_kept_has_the_text_byte_for_byte(name: str, text: str, repairs: 
     assert result.text == text
     assert result.text_matches_bytes
     assert b"".join(step.data for step in steps_of(result)) == text.encode()
-    assert all(fault(step) is None for step in steps_of(result))
+    assert all(step_fault(step) is None for step in steps_of(result))
     assert result.repairs == repairs
 
 
@@ -113,7 +115,7 @@ def test_candidates_beside_the_sampled_token_are_all_kept() -> None:
     ],
 )
 def test_numbers_that_are_none_are_faults(name: str, reason: str) -> None:
-    assert reason in [fault(step) for step in steps_of(parsed(name))]
+    assert reason in [step_fault(step) for step in steps_of(parsed(name))]
 
 
 @pytest.mark.parametrize("name", ["text_of_other_tokens.json", "vllm_lost_bytes.json"])
@@ -143,7 +145,7 @@ def test_no_mass_of_what_is_no_text_goes_to_a_token_of_the_student(name: str) ->
     result = OpenAIChat.read(body, table)
     assert result.steps is not None
     vocabulary = Vocabulary(tokenizer, table)
-    projection = project(heard(result.steps, vocabulary), result.finish_reason, vocabulary)
+    projection = project(check_answer(result.steps, vocabulary), result.finish_reason, vocabulary)
     candidates = set(projection.topk_ids_RK[projection.topk_ids_RK >= 0].tolist())
     wrong = {tokenizer.encode_bytes(data)[0] for data in (b"<", "\ufffd".encode())}
     assert not candidates & wrong
@@ -409,6 +411,7 @@ async def test_a_prompt_that_is_too_long_is_told_in_every_format() -> None:
 def test_a_mass_above_one_is_a_fault() -> None:
     step = steps_of(parsed("openai_plain.json"))[0]
     assert (
-        fault(TeacherStep(-1, b"a", 0.0, (-1, -1), (b"a", b"b"), (math.log(0.9), math.log(0.2)))) == "mass_above_one"
+        step_fault(TeacherStep(-1, b"a", 0.0, (-1, -1), (b"a", b"b"), (math.log(0.9), math.log(0.2))))
+        == "mass_above_one"
     )
-    assert fault(step) is None
+    assert step_fault(step) is None

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.traces.project import Projection, heard, project
+from bitnet_core.traces.answer import check_answer
+from bitnet_core.traces.project import Projection, project
 from bitnet_core.traces.vocabulary import Vocabulary
 
 END = "<|im_end|>"
@@ -74,7 +75,7 @@ def rows_of(projection: Projection) -> list[Row]:
 def projected(steps: Sequence[TeacherStep], finish_reason: str, tokenizer: StudentTokenizer) -> Projection:
     """Project single steps, with a table of their own."""
     vocabulary = Vocabulary(tokenizer, TokenTable())
-    return project(heard(Completion.of(steps, vocabulary.table), vocabulary), finish_reason, vocabulary)
+    return project(check_answer(Completion.of(steps, vocabulary.table), vocabulary), finish_reason, vocabulary)
 
 
 def random_cut(data: bytes, tokenizer: StudentTokenizer, draw: random.Random) -> list[int]:

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from bitnet_core.prompts.prompt import Prompt
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.traces import schema
+from bitnet_core.traces.answer import check_answer
 from bitnet_core.traces.columns import FinishedSequence
-from bitnet_core.traces.project import heard, project
+from bitnet_core.traces.project import project
 from bitnet_core.traces.schema import TraceMetadata
 from bitnet_core.traces.vocabulary import Vocabulary
 from tests.traces.samples import random_cut, small_tokenizer, steps_for
@@ -37,7 +38,7 @@ def sequence(index: int, seed: int = 0) -> FinishedSequence:
     prompt = Prompt(({"role": "user", "content": f"prompt {index}"},))
     rendered = TOKENIZER.render_prompt(prompt.messages)
     finish = "stop" if stops else "length"
-    said = heard(Completion.of(steps, TABLE), VOCABULARY)
+    answer = check_answer(Completion.of(steps, TABLE), VOCABULARY)
     return FinishedSequence(
         prompt_idx=index,
         sequence_hash=prompt.hash,
@@ -50,8 +51,8 @@ def sequence(index: int, seed: int = 0) -> FinishedSequence:
         prompt_tokens=10,
         completion_tokens=len(steps),
         text_matches_bytes=True,
-        heard=said,
-        projection=project(said, finish, VOCABULARY),
+        answer=answer,
+        projection=project(answer, finish, VOCABULARY),
     )
 
 

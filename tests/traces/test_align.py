@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.traces.project import _aligned, _Parts
+from bitnet_core.traces.align import TeacherCut, align
 
 Cut = list[int]
 """Lengths of tokens in bytes."""
@@ -28,8 +28,10 @@ def two_cuts(draw: st.DrawFn) -> tuple[Cut, Cut, set[int]]:
 
 def aligned(student: Cut, teacher: Cut, silent: set[int]) -> list[tuple[int, int, int, int]]:
     steps = np.array([-1 if piece in silent else piece for piece in range(len(teacher))])
-    parts = _Parts(np.array(teacher), steps, np.array(teacher), ends=False)
-    return list(zip(*(column.tolist() for column in _aligned(np.array(student), parts)), strict=True))
+    cut = TeacherCut(np.array(teacher), steps, np.array(teacher), ends=False)
+    found = align(np.array(student), cut)
+    columns = found.position_R, found.step_R, found.last_step_R, found.tail_R
+    return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def owners(lengths: Cut) -> list[tuple[int, int]]:

@@ -97,10 +97,10 @@ def test_a_file_that_cannot_be_read_does_not_hide_the_others(data: Path) -> None
 
 def test_a_sequence_is_shown_with_its_text_rebuilt(data: Path) -> None:
     made = sequence(13)
-    assert made.heard is not None
+    assert made.answer is not None
     assert made.projection is not None
     found = inspect.show(data, 13, 1000)
-    assert found["rebuilt_text"] == found["completion_text"] == made.heard.text.decode()
+    assert found["rebuilt_text"] == found["completion_text"] == made.answer.text.decode()
     assert found["rebuilt_is_same"]
     assert len(found["positions"]) == found["completion_tokens"] == len(made.projection.completion_ids_C)
     for row in rows_of(made.projection):

@@ -28,8 +28,8 @@ from bitnet_core.stages import collect, train
 from bitnet_core.tokenizer.steps import TeacherStep
 from bitnet_core.tokenizer.student import NoToken, StudentTokenizer, load_tokenizer
 from bitnet_core.traces import writer
+from bitnet_core.traces.answer import Rejected
 from bitnet_core.traces.dataset import load_traces
-from bitnet_core.traces.project import Rejected
 from bitnet_core.traces.reproject import reproject
 from tests.traces.samples import TEMPLATE, projected, random_cut, rows_of, small_tokenizer, steps_for
 from tests.traces.sets import edit, rewrite
