@@ -24,6 +24,7 @@ from bitnet_core.traces import columns
 from bitnet_core.traces.answer import check_answer
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.reproject import reproject
+from bitnet_core.traces.vocabulary import Vocabulary
 from tests.collecting.fake_teacher import token_json
 from tests.traces.samples import TEMPLATE, small_tokenizer, steps_for
 
@@ -160,7 +161,7 @@ def test_a_shard_is_written_while_other_answers_bring_new_tokens() -> None:
     made = collection(Path("unused"))
     finished = made.finish(next(made.requests()), Entry("ok", answer("the rain")))
     assert finished.answer is not None
-    answered = check_answer(Completion.of(steps, table), made.vocabulary)
+    answered = check_answer(Completion.of(steps, table), Vocabulary(SMALL, table))
     stop = threading.Event()
 
     def growing() -> None:
