@@ -1,11 +1,20 @@
-"""Which process is which: pid + start time + boot id name one process for ever; a pid alone gets reused."""
+"""Processes: which one is which, how much memory one holds, and helpers that answer through a pipe.
 
+Knows nothing of stages or secrets.
+"""
+
+import contextlib
+import json
 import os
 import resource
+import signal
 import socket
+import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 PATIENT_THREADS = {"GOMP_SPINCOUNT": "1000"}
 """For the environment of what computes with OpenMP: wait a little at a barrier, then sleep.
@@ -20,7 +29,9 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """`start` is in clock ticks since boot on Linux, in seconds since 1970 elsewhere."""
+    """Names one process for ever; a pid alone is reused.
+
+    `start` is in clock ticks since boot on Linux, in seconds since 1970 elsewhere."""
 
     pid: int
     start: float
@@ -75,6 +86,59 @@ def peak_rss_bytes() -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def start_helper(
+    module: str, job: object, log: IO[str], environment: Mapping[str, str] | None = None
+) -> "subprocess.Popen[str]":
+    """Start `python -m module` and write `job` to its stdin as one JSON line; it answers in lines on stdout.
+
+    Its stderr goes to `log`. It stays in our session and process group: what kills us as a group kills it too.
+    """
+    helper = subprocess.Popen(
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env=environment,
+    )
+    # A helper that has died already is noticed by its exit.
+    with contextlib.suppress(BrokenPipeError):
+        pipe_of(helper.stdin).write(json.dumps(job) + "\n")
+        pipe_of(helper.stdin).flush()
+    return helper
+
+
+def pipe_of(stream: IO[str] | None) -> IO[str]:
+    """A pipe of a process that was started with it: what `Popen` types as maybe None."""
+    if stream is None:
+        raise AssertionError("the process was started without this pipe")
+    return stream
+
+
+def last_line(log: IO[str]) -> str:
+    """The last line in a log that is not blank, or an empty text."""
+    log.seek(0)
+    return next((line.strip() for line in reversed(log.readlines()) if line.strip()), "")
+
+
+def communicate(child: "subprocess.Popen[str]", seconds: float, request: str | None = None) -> tuple[str, str]:
+    """What a child in a session of its own writes to stdout and stderr until it ends.
+
+    When the time is up (`subprocess.TimeoutExpired`) or anything else goes wrong, its whole group is killed.
+    """
+    try:
+        return child.communicate(request, timeout=seconds)
+    except BaseException:
+        kill_group(child.pid)
+        raise
+
+
+def kill_group(pid: int) -> None:
+    """Kill a session's leader and all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _start_time(pid: int) -> float | None:

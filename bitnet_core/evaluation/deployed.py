@@ -7,7 +7,6 @@ weights (see benchmarks/bench_decode.py), but memory and speed of one index must
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import save_packed
 from bitnet_core.model.student import Student
+from bitnet_core.process import last_line, pipe_of, start_helper
 from bitnet_core.settings.values import Sampling
 
 _PATIENCE_SECONDS = 10
@@ -132,39 +132,25 @@ def _deployed(answers: list[Generation], loaded: dict[str, Any], done: dict[str,
 def _child(job: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
     """Start the child, yield its lines, and end it however the block is left."""
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bitnet_core.evaluation.measure"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-        )
-        if process.stdin is None or process.stdout is None:  # pragma: no cover - PIPE was asked for
-            raise RuntimeError("the child has no pipes")
+        child = start_helper("bitnet_core.evaluation.measure", job, errors)
         try:
-            # A child that is gone already has no use for its job; how it ended is found below.
-            with suppress(BrokenPipeError):
-                process.stdin.write(json.dumps(job) + "\n")
-                process.stdin.flush()
-            yield _lines(process, process.stdout, errors)
+            yield _lines(child, errors)
         finally:
-            process.kill()
-            process.wait(_PATIENCE_SECONDS)
+            child.kill()
+            child.wait(_PATIENCE_SECONDS)
             with suppress(BrokenPipeError):
-                process.stdin.close()
-            process.stdout.close()
+                pipe_of(child.stdin).close()
+            pipe_of(child.stdout).close()
 
 
-def _lines(process: subprocess.Popen[str], out: IO[str], errors: IO[str]) -> Iterator[dict[str, Any]]:
-    for line in out:
+def _lines(child: "subprocess.Popen[str]", errors: IO[str]) -> Iterator[dict[str, Any]]:
+    for line in pipe_of(child.stdout):
         yield json.loads(line)
-    code = process.wait(_PATIENCE_SECONDS)
-    errors.seek(0)
-    said = [line.strip() for line in errors if line.strip()]
+    code = child.wait(_PATIENCE_SECONDS)
     if code < 0:
         reason = f"signal {-code}" + (", most likely for lack of memory" if code == -9 else "")
     else:
-        reason = said[-1] if said else f"exit code {code}"
+        reason = last_line(errors) or f"exit code {code}"
     raise BitnetError(
         f"The process that measures the student ended early ({reason}); free some memory and try again."
     )

@@ -19,12 +19,12 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import START_SECONDS, Run, RunRecord, end
-from bitnet_core.secrets import FD_VARIABLE, child_environment, refuse_in_record, send
+from bitnet_core.secrets import child_environment, refuse_in_record, start_with_secrets
 from bitnet_core.settings.resolved import Settings
 
 _BALLAST_BYTES = 64 * 1024
 _DYING_SECONDS = 5.0
-_children: list["subprocess.Popen[bytes]"] = []
+_children: list["subprocess.Popen[str]"] = []
 
 
 @contextlib.contextmanager
@@ -69,26 +69,12 @@ def launch(
             f"{stage} can't start: {experiment.logs} can't be written ({error.strerror}); "
             "free space or give another place."
         ) from error
-    read_end, write_end = os.pipe()
-    try:
-        with run.output_path.open("ab") as output:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "bitnet_core.stages", str(run.path)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                pass_fds=(read_end,),
-                env=process.PATIENT_THREADS
-                | child_environment(settings.values(), (secrets or {}).values())
-                | {
-                    FD_VARIABLE: str(read_end),
-                    "PYTHONUNBUFFERED": "1",
-                },
-            )
-    finally:
-        os.close(read_end)
-    send(write_end, secrets or {})
+    environment = process.PATIENT_THREADS | child_environment(settings.values(), (secrets or {}).values())
+    command = [sys.executable, "-m", "bitnet_core.stages", str(run.path)]
+    with run.output_path.open("ab") as output:
+        child = start_with_secrets(
+            command, secrets or {}, environment | {"PYTHONUNBUFFERED": "1"}, stdout=output, stderr=output
+        )
     _children.append(child)
     deadline = time.monotonic() + START_SECONDS
     while run.record().state == "starting" and time.monotonic() < deadline:

@@ -6,20 +6,18 @@ to a stage, `known.py` remembers those that this process has met, `redaction.py`
 """
 
 from bitnet_core.secrets.handover import (
-    FD_VARIABLE,
     child_environment,
     environment_without_secrets,
     is_telling,
     read_from_pipe,
     refuse_in_record,
-    send,
+    start_with_secrets,
 )
 from bitnet_core.secrets.known import keep_out_of_core_dumps, redactor, remember
 from bitnet_core.secrets.lookup import FoundSecret, KeyPlaces, VaultLocked, gather, unlock_vault
 from bitnet_core.secrets.redaction import Redactor
 
 __all__ = [
-    "FD_VARIABLE",
     "FoundSecret",
     "KeyPlaces",
     "Redactor",
@@ -33,6 +31,6 @@ __all__ = [
     "redactor",
     "refuse_in_record",
     "remember",
-    "send",
+    "start_with_secrets",
     "unlock_vault",
 ]

@@ -5,9 +5,11 @@ import json
 import os
 import re
 import select
+import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from bitnet_core.errors import UsageError
 from bitnet_core.secrets import known
@@ -71,6 +73,33 @@ def refuse_in_record(settings: Mapping[str, object], argv: Sequence[str], secret
         raise UsageError("An argument of this command holds a key, and is written into run records; take it out.")
     if not all(map(is_utf8, argv)):
         raise UsageError("An argument of this command is not UTF-8, and goes into run records; rename its file.")
+
+
+def start_with_secrets(
+    command: Sequence[str],
+    secrets: Mapping[str, str],
+    environment: Mapping[str, str],
+    *,
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+) -> "subprocess.Popen[str]":
+    """Start a program in a session of its own, without a terminal; it gets the secrets through an inherited pipe."""
+    read_end, write_end = os.pipe()
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+            pass_fds=(read_end,),
+            env={**environment, FD_VARIABLE: str(read_end)},
+            start_new_session=True,
+        )
+    finally:
+        os.close(read_end)
+    send(write_end, secrets)
+    return child
 
 
 def send(write_end: int, secrets: Mapping[str, str]) -> None:

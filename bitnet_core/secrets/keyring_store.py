@@ -4,10 +4,7 @@ The process is in a session of its own, without a terminal: a backend that would
 holds what during a write is `keyring_child.py`'s.
 """
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bitnet_core import process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.secrets.handover import environment_without_secrets
 
@@ -126,14 +124,9 @@ def _ask(request: str) -> dict[str, Any]:
         start_new_session=True,
     ) as child:
         try:
-            told, _ = child.communicate(request, timeout=deadline - time.monotonic())
-        except BaseException as error:
-            # With its group: what it started may hang as well.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                return {"problem": "silent"}
-            raise
+            told, _ = process.communicate(child, deadline - time.monotonic(), request)
+        except subprocess.TimeoutExpired:
+            return {"problem": "silent"}
     try:
         answer = json.loads(told)
     except ValueError:

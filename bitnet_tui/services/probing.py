@@ -4,15 +4,13 @@ Slow (a network, a keyring), so always called in a thread; it can be given up fr
 """
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bitnet_core import secrets
+from bitnet_core import process, secrets
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.resolving import resolve
 from bitnet_core.teachers.profiles import PROVIDERS
@@ -54,41 +52,23 @@ class Probe:
     def give_up(self) -> None:
         self._given_up = True
         if self._process is not None:
-            self._kill(self._process)
+            process.kill_group(self._process.pid)
 
     def _asked(self, command: list[str], keys: dict[str, str]) -> dict[str, Any]:
         limit = LOADING_SECONDS if self._provider.loads_first else SECONDS
-        read_end, write_end = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                pass_fds=(read_end,),
-                env=secrets.environment_without_secrets() | {secrets.FD_VARIABLE: str(read_end)},
-                start_new_session=True,
-            )
-        finally:
-            os.close(read_end)
-        secrets.send(write_end, keys)
-        with self._process as process:
+        environment = secrets.environment_without_secrets()
+        pipe = subprocess.PIPE
+        self._process = secrets.start_with_secrets(command, keys, environment, stdout=pipe, stderr=pipe)
+        with self._process as child:
             if self._given_up:  # between the start and the look at it
-                self._kill(process)
+                process.kill_group(child.pid)
             try:
-                told, complaint = process.communicate(timeout=limit)
+                told, complaint = process.communicate(child, limit)
             except subprocess.TimeoutExpired:
-                self._kill(process)
                 raise BitnetError(
                     f"{self._provider.label} gave no whole answer in {limit:.0f} s; try again."
                 ) from None
-        return _report(told, complaint, process.returncode)
-
-    @staticmethod
-    def _kill(process: "subprocess.Popen[str]") -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        return _report(told, complaint, child.returncode)
 
 
 def _report(told: str, complaint: str, code: int) -> dict[str, Any]:

@@ -273,12 +273,13 @@ def test_a_write_goes_on_when_the_one_who_asked_is_killed(desktop: Desktop, tmp_
     desktop.log_in()
     code = (
         "import os, signal, subprocess\n"
+        "from bitnet_core import process\n"
         "from bitnet_core.secrets import keyring_store\n"
         "class Dying(subprocess.Popen):\n"
         "    def communicate(self, request, timeout):\n"
         "        self.stdin.write(request); self.stdin.close()\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "keyring_store.subprocess.Popen = Dying\n"
+        "process.subprocess.Popen = Dying\n"
         f"keyring_store.Keyring().set({TOKEN!r}, 'new token')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)

@@ -177,8 +177,8 @@ def test_no_variable_goes_on_that_holds_a_key_or_is_named_like_one(monkeypatch: 
 def test_a_large_secret_goes_through_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {"OPENAI_API_KEY": "k" * 4096, "FIREBASE_CREDENTIALS_JSON": '{"a": "\\n"}' * 100_000}
     read_end, write_end = os.pipe()
-    monkeypatch.setenv(secrets.FD_VARIABLE, str(read_end))
-    sender = threading.Thread(target=secrets.send, args=(write_end, keys))
+    monkeypatch.setenv(handover.FD_VARIABLE, str(read_end))
+    sender = threading.Thread(target=handover.send, args=(write_end, keys))
     sender.start()
     assert secrets.read_from_pipe() == keys
     sender.join()
@@ -191,7 +191,7 @@ def test_a_pipe_that_nobody_closes_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     read_end, write_end = os.pipe()
     try:
         os.write(write_end, b'{"OPENAI_API_KEY": "sk-')
-        monkeypatch.setenv(secrets.FD_VARIABLE, str(read_end))
+        monkeypatch.setenv(handover.FD_VARIABLE, str(read_end))
         with pytest.raises(BitnetError, match="came to no end in 0 s; close the pipe"):
             secrets.read_from_pipe()
     finally:

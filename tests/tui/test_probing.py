@@ -110,7 +110,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list["subprocess.Popen[str]"]:
         found.append(popen(*arguments, **options))
         return found[-1]
 
-    monkeypatch.setattr("bitnet_tui.services.probing.subprocess.Popen", noted)
+    monkeypatch.setattr("bitnet_core.process.subprocess.Popen", noted)
     return found
 
 

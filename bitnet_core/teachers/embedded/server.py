@@ -6,7 +6,6 @@ import os
 import secrets
 import select
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +14,7 @@ from typing import IO
 import psutil
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.process import PATIENT_THREADS, rss_bytes
+from bitnet_core.process import PATIENT_THREADS, last_line, pipe_of, rss_bytes, start_helper
 from bitnet_core.secrets import environment_without_secrets
 from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME, EmbeddedFiles, Progress, ensure_files
 
@@ -63,28 +62,18 @@ class EmbeddedServer:
             "threads": self.threads,
         }
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "bitnet_core.teachers.embedded.child"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=PATIENT_THREADS | environment_without_secrets(),
-            )
+            environment = PATIENT_THREADS | environment_without_secrets()
+            self._process = start_helper("bitnet_core.teachers.embedded.child", config, log, environment)
             try:
-                self._greet(self._process, config, log)
+                self._greet(self._process, log)
             except BaseException:
                 self.close()
                 raise
 
-    def _greet(self, process: subprocess.Popen[str], config: dict[str, object], log: IO[str]) -> None:
-        if process.stdin is None or process.stdout is None:
-            raise AssertionError("both are pipes")
-        with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(config) + "\n")
-            process.stdin.flush()
-        ready, _, _ = select.select([process.stdout], [], [], _START_SECONDS)
-        line = process.stdout.readline() if ready else ""
+    def _greet(self, process: subprocess.Popen[str], log: IO[str]) -> None:
+        answers = pipe_of(process.stdout)
+        ready, _, _ = select.select([answers], [], [], _START_SECONDS)
+        line = answers.readline() if ready else ""
         if not line:
             raise BitnetError(_no_start(process, log))
         told = json.loads(line)
@@ -139,9 +128,7 @@ def _no_start(process: subprocess.Popen[str], log: IO[str]) -> str:
             f"The embedded teacher's server did not start within {_START_SECONDS:.0f} s; "
             "close other programs and try again."
         )
-    log.seek(0)
-    lines = [line.strip() for line in log.read().splitlines() if line.strip()]
-    last = lines[-1] if lines else "no message"
+    last = last_line(log) or "no message"
     free = psutil.virtual_memory().available
     if free < 8 * GGUF_BYTES:
         return (
