@@ -72,10 +72,10 @@ class _Command:
         self._warn_of_overriding(name, written_to_file=self._arguments.plain_text)
 
     def _write_plain_text(self, name: str, value: str) -> None:
-        from bitnet_core.settings import dotenv_edit
+        from bitnet_core.settings import dotenv
 
         path = Path(self._arguments.env or (self._arguments.root or Path.cwd()) / ".env")
-        dotenv_edit.change(path, lambda text: dotenv_edit.with_value(text, name, value), private=True)
+        dotenv.change(path, lambda text: dotenv.with_value(text, name, value), private=True)
         self._say({"name": name, "kept": str(path)}, f"{name} is kept in {path} as plain text")
 
     def _warn_of_overriding(self, name: str, *, written_to_file: bool) -> None:

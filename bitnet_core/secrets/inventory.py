@@ -14,7 +14,7 @@ from bitnet_core.secrets import vault
 from bitnet_core.secrets.keyring_store import KeyringUnusable
 from bitnet_core.secrets.lookup import KEYRING, VAULT, Ask, KeyPlaces
 from bitnet_core.secrets.redaction import Redactor
-from bitnet_core.settings import dotenv_edit
+from bitnet_core.settings import dotenv
 from bitnet_core.settings.dotenv import read_dotenv
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.settings.resolved import Resolution
@@ -158,7 +158,7 @@ class Inventory:
         names = {name, *along}
         cleaned = {path: lines for path in self._files if (lines := self._lines(path, names, value))}
         for path, lines in cleaned.items():
-            dotenv_edit.change(path, partial(dotenv_edit.without, names=lines, mask=Redactor([value]).known))
+            dotenv.change(path, partial(dotenv.without_values, names=lines, mask=Redactor([value]).known))
         self.__dict__.pop("_files")
         moved = Moved(name, place, tuple(cleaned), along=tuple(along), value=value)
         return replace(moved, left=self.left(moved))
@@ -169,7 +169,7 @@ class Inventory:
             path
             for path, values in self._files.items()
             if {moved.name, *moved.along} & set(values)
-            or moved.value in dotenv_edit.read(path)
+            or moved.value in dotenv.read_text(path)
             or moved.value in map(_own, values.values())
         )
 

@@ -1,4 +1,4 @@
-"""What is generated from the registry of settings: `.env.example` and docs/settings.md."""
+"""Writes `.env.example` and docs/settings.md from the registry of settings (`make docs`)."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from bitnet_core.settings.registry import REGISTRY
 def env_example() -> str:
     """The text of `.env.example`: every name with its default, help, bounds and unit, by section."""
     out = [
-        "# Every setting of bitnet-tui, with its default. Copy to .env and keep what you change.",
+        "# Every setting of bitnet-tui with its default. Copy this file to .env and keep the lines that you change.",
         "# Empty = unset.",
     ]
     section = ""
@@ -27,15 +27,16 @@ _INTRO = """# Settings
 
 Generated from `bitnet_core/settings/registry.py` by `make docs`; change it there.
 
-A value comes from the strongest of: the command line (`--set KD_TAU=1.1`, `make train KD_TAU=1.1`), the process
-environment, the experiment's `.env`, `.env` in the working folder, the default. Empty means unset. `${NAME}` and
-`${NAME:-default}` expand. A relative path in a `.env` is relative to that file. `bitnet config` shows every value and
-where it came from; `bitnet config --check` reports every problem at once.
+A value comes from the first of these places that has one: the command line (`--set KD_TAU=1.1`,
+`make train KD_TAU=1.1`), the process environment, the experiment's `.env`, `.env` in the working folder, the default.
+Empty means unset. `${NAME}` stands for another value, `${NAME:-text}` for the text if there is none. A relative path
+in a `.env` is relative to that file. `bitnet config` shows every value and where it came from.
+`bitnet config --check` reports every problem, and which settings have no effect yet.
 """
 
 
 def settings_page() -> str:
-    """The text of docs/settings.md: a table a section."""
+    """The text of docs/settings.md: one table per section."""
     out = [_INTRO.strip()]
     section = ""
     for setting in REGISTRY.values():
@@ -49,7 +50,7 @@ def settings_page() -> str:
 
 
 def main() -> None:
-    """Write both files into the working folder (`make docs`); a test fails when they differ from the registry."""
+    """Write both files into the working folder. A test fails when they differ from the registry."""
     Path(".env.example").write_text(env_example(), encoding="utf-8")
     Path("docs/settings.md").write_text(settings_page(), encoding="utf-8")
 

@@ -1,54 +1,170 @@
-"""Reading a `.env` with line numbers: what stands where, what stands twice, what can't be read.
+"""Reading and editing a `.env`. Knows neither settings nor secrets, and expands no references.
 
-python-dotenv parses; this module adds the line of each name, which its `dotenv_values` leaves out.
-Values come back raw: `${…}` is expanded by `config.py`, which knows the other layers.
+python-dotenv parses. What this module adds: the line of each assignment, and editing one assignment so that comments,
+order, line ends, BOM and file mode stay as they are.
 """
 
+import contextlib
 import io
+import re
+import stat
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dotenv import dotenv_values
-from dotenv.parser import parse_stream
+from dotenv.parser import Binding, parse_stream
 
-from bitnet_core.errors import UsageError
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.settings.references import as_reference
+
+_BOM = "\ufeff"
+_NEEDS_NO_QUOTES = re.compile(r"[\w./:@+,%=-]+", re.ASCII)
+_HEAD = re.compile(r"(\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=)", re.UNICODE)
+_LINE_END = re.compile(r"(?:\r\n|\n|\r)?\Z")
+_QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+_ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+# -- reading ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class DotenvFile:
-    """`values` holds the last assignment of each name (empty ones left out), `lines` where it stands."""
+    """`values` has the last assignment of each name (without empty ones), `lines` the line of that assignment."""
 
     path: Path
     values: dict[str, str]
     lines: dict[str, int]
     duplicates: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """The lines of each name that is assigned more than once."""
     unreadable: tuple[int, ...] = ()
 
 
 def read_dotenv(path: Path) -> DotenvFile:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
-    except OSError as error:
-        raise UsageError(f"{path} can't be read ({error.strerror}); check the path and its permissions.") from error
-    seen: dict[str, list[int]] = {}
+    """Parse a file; UsageError if it can't be read or is not UTF-8."""
+    text = io.StringIO(_decoded(path).removeprefix(_BOM), newline=None)
+    lines: dict[str, list[int]] = {}
     unreadable: list[int] = []
     readable: list[str] = []
-    for binding in parse_stream(io.StringIO(text)):
-        # A binding starts with the blank lines before it; its own line comes after them.
+    for binding in parse_stream(text):
+        # python-dotenv counts the blank lines before an assignment as part of it.
         blank = len(binding.original.string) - len(binding.original.string.lstrip("\r\n"))
         line = binding.original.line + binding.original.string[:blank].count("\n")
         if binding.error or (binding.key is not None and binding.value is None):
             unreadable.append(line)
         elif binding.key is not None:
-            seen.setdefault(binding.key, []).append(line)
+            lines.setdefault(binding.key, []).append(line)
             readable.append(binding.original.string)
     parsed = dotenv_values(stream=io.StringIO("".join(readable)), interpolate=False)
     return DotenvFile(
         path=path,
         values={name: value for name, value in parsed.items() if value},
-        lines={name: lines[-1] for name, lines in seen.items()},
-        duplicates={name: tuple(lines) for name, lines in seen.items() if len(lines) > 1},
+        lines={name: places[-1] for name, places in lines.items()},
+        duplicates={name: tuple(places) for name, places in lines.items() if len(places) > 1},
         unreadable=tuple(unreadable),
     )
+
+
+def read_text(path: Path) -> str:
+    """The file's text with its own line ends and BOM; empty if there is no file."""
+    return _decoded(path) if path.exists() else ""
+
+
+def _decoded(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
+    except OSError as error:
+        raise UsageError(f"{path} can't be read ({error.strerror}); check the path and its permissions.") from error
+
+
+# -- editing text ----------------------------------------------------------------------------------------
+
+
+def without_values(text: str, names: Iterable[str], mask: Callable[[str], str] = str) -> str:
+    """Empty every assignment of these names: `NAME=`, which is unset. `mask` is applied to comments."""
+    emptied = set(names)
+    bom, bindings = _parsed(text)
+    out = []
+    for binding in bindings:
+        part = "".join(_around_value(binding)) if binding.key in emptied else binding.original.string
+        out.append(mask(part) if binding.key is None or binding.key in emptied else part)
+    return bom + "".join(out)
+
+
+def with_value(text: str, name: str, value: str) -> str:
+    """Set `NAME=value` where the name is assigned last, or at the end. UsageError for a value that is a reference."""
+    if as_reference(value):
+        raise UsageError(f"{name} would be read as a reference from a .env; keep it in the keyring or the vault.")
+    bom, bindings = _parsed(text)
+    out = [binding.original.string for binding in bindings]
+    places = [place for place, binding in enumerate(bindings) if binding.key == name]
+    if places:
+        head, tail = _around_value(bindings[places[-1]])
+        out[places[-1]] = head + quoted(value) + tail
+    else:
+        if out and not out[-1].endswith(("\n", "\r")):
+            out.append("\n")
+        out.append(f"{name}={quoted(value)}\n")
+    return bom + "".join(out)
+
+
+def quoted(value: str) -> str:
+    """The value as it is written in a `.env`; python-dotenv reads it back unchanged."""
+    if _NEEDS_NO_QUOTES.fullmatch(value):
+        return value
+    return '"' + "".join(_ESCAPES.get(char, char) for char in value) + '"'
+
+
+def _parsed(text: str) -> tuple[str, list[Binding]]:
+    """The BOM, if there is one, and the parts of the text, which joined are the text."""
+    bom = _BOM if text.startswith(_BOM) else ""
+    return bom, list(parse_stream(io.StringIO(text.removeprefix(_BOM), newline="")))
+
+
+def _around_value(binding: Binding) -> tuple[str, str]:
+    """The text before the value and after it: `export NAME=`, and a comment with the line end."""
+    text = binding.original.string
+    head = _HEAD.match(text)
+    if head is None:  # a name without `=`
+        return text, ""
+    rest = text[head.end() :]
+    line_end = _LINE_END.search(rest)
+    value = rest.lstrip(" \t")
+    comment = ""
+    if value[:1] in ("'", '"'):
+        closed = _QUOTED.match(value)
+        after = value[closed.end() :] if closed else ""
+        comment = after if "#" in after else ""
+    elif found := re.search(r"\s+#[^\r\n]*", rest):
+        comment = found[0]
+    return head[1], (f" {comment.strip()}" if comment else "") + (line_end[0] if line_end else "")
+
+
+# -- editing files ---------------------------------------------------------------------------------------
+
+
+def change(path: Path, edit: Callable[[str], str], *, private: bool = False) -> None:
+    """Rewrite the file with `edit`, one writer at a time; with `private`, for its owner alone from now on."""
+    with contextlib.ExitStack() as stack:
+        # Locking the folder leaves no lock file behind. A file system without locks must not prevent the change.
+        with contextlib.suppress(OSError):
+            stack.enter_context(files.locked(path.resolve().parent))
+        write(path, edit(read_text(path)), private=private)
+
+
+def write(path: Path, text: str, *, private: bool = False) -> None:
+    """Replace the whole file atomically. It keeps its mode; a new file is for its owner alone."""
+    target = path.resolve()  # a link stays a link
+    try:
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
+        mode &= 0o700 if private else 0o777
+        # A writer that was killed may have left a copy that contains every key of this file.
+        files.remove_leftovers(target.parent)
+        files.write_bytes(target, text.encode("utf-8"), mode)
+        target.chmod(mode)
+    except OSError as error:
+        raise BitnetError(f"{path} can't be written ({error.strerror}); check its permissions.") from error

@@ -1,37 +1,31 @@
-"""Settings with their origin: command line → environment → the experiment's `.env` → `./.env` → default.
+"""Finds the value and origin of every setting.
 
-`resolve` reads every layer once, reports all problems at once and never shows a secret's value. The result is
-immutable; a stage gets it through its run record and reads no file or environment itself.
+Strongest first: command line, environment, the experiment's `.env`, `.env` in the working folder, default.
+
+`resolve` reads every layer once, reports all problems together and never shows a secret's value. Its result is
+immutable. A stage gets it through its run record and reads neither files nor the environment for it.
 """
 
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.dotenv import DotenvFile, read_dotenv
-from bitnet_core.settings.parse import Value, as_path, parse
-from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, Setting
+from bitnet_core.settings.layers import Layer, Layers
+from bitnet_core.settings.parse import Value, as_path
+from bitnet_core.settings.references import names_in
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolved import Problem, Resolution, Settings
 from bitnet_core.settings.values import settings_in_use
 from bitnet_core.text import escaped
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_ADDRESS_KEYS = re.compile(r"(?<=://).*@|\?.*", re.DOTALL)
-"""What may hold a key in an address: all before its last @, and its query."""
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One place that values come from. Relative paths in it are relative to `base`."""
-
-    values: Mapping[str, str]
-    origin: Callable[[str], str]
-    base: Path
+_KEYS_IN_ADDRESS = re.compile(r"(?<=://).*@|\?.*", re.DOTALL)
+"""The parts of an address that may hold a key: everything before its last @, and its query."""
 
 
 def resolve(
@@ -43,97 +37,92 @@ def resolve(
     cwd: Path | None = None,
     read_files: bool = True,
 ) -> Resolution:
-    """Resolve every setting. `env_file` stands in for `./.env`; `root` is the command line's `DRIVE_ROOT`."""
+    """Resolve every setting. `env_file` is read instead of `./.env`; `root` is `DRIVE_ROOT` from the command line.
+
+    UsageError when `env_file` does not exist or a `.env` can't be read; everything else becomes a `Problem`.
+    """
     environ = os.environ if environ is None else environ
     cwd = (cwd or Path.cwd()).absolute()
-    overrides = dict(overrides or {})
-    problems = [_unknown(name, "the command line", "error") for name in overrides if name not in REGISTRY]
-    problems += [
-        Problem(
-            "error",
-            f"{name} is a secret and others can read a command line; keep it with `bitnet keys set {name}`.",
-        )
-        for name in overrides
-        if name in SECRET_NAMES
-    ]
+    given = dict(overrides or {})
+    problems = _override_problems(given)
     if root is not None:
-        overrides["DRIVE_ROOT"] = str(root)
+        given["DRIVE_ROOT"] = str(root)
     layers = [
-        _Layer(overrides, lambda _: "command line", cwd),
-        _Layer({n: v for n, v in environ.items() if n in REGISTRY and v}, lambda _: "environment", cwd),
+        Layer(given, lambda _: "command line", cwd),
+        Layer({n: v for n, v in environ.items() if n in REGISTRY and v}, lambda _: "environment", cwd),
     ]
-    env_files: list[Path] = []
     if read_files:
-        if env_file is not None and not env_file.is_file():
-            raise UsageError(f"{env_file} (--env) does not exist; give the path of a .env file.")
-        folder_file = (env_file or cwd / ".env").absolute()
-        folder_layer = _file_layer(folder_file, cwd, problems) if folder_file.is_file() else None
-        below = [folder_layer] if folder_layer else []
-        place = _Expander([*layers, *below], environ, []).path("DRIVE_ROOT")
-        if place is not None and (place / ".env").is_file() and place / ".env" != folder_file:
-            layers.append(_own_layer(_file_layer(place / ".env", cwd, problems), place, problems))
-            env_files.append(place / ".env")
-        layers += below
-        env_files += [folder_file] * len(below)
-    expander = _Expander(layers, environ, problems)
-    values = {name: expander.value(setting) for name, setting in REGISTRY.items() if not setting.secret}
-    origins = {name: origin for name in REGISTRY if (origin := expander.origin(name)) != "default"}
-    secrets = {name: text for name in SECRET_NAMES if (text := expander.secret(name))}
-    problems += _without_effect(expander, values)
+        layers += _file_layers(layers, environ, env_file, cwd, problems)
+    found = Layers(layers, environ)
+    values = {name: _value(found, name, problems) for name in REGISTRY if name not in SECRET_NAMES}
+    secrets = {name: text for name in sorted(SECRET_NAMES) if (text := _secret(found, name, problems))}
+    problems += _without_effect(found, values)
+    origins = {name: origin for name in REGISTRY if (origin := found.origin(name)) != "default"}
     return Resolution(
-        Settings(values, {n: o for n, o in origins.items() if n not in SECRET_NAMES}),
-        secrets,
-        {name: origins[name] for name in secrets},
-        tuple(problems),
-        tuple(env_files),
-        frozenset(secrets.values()) | _written_secrets(layers),
+        settings=Settings(values, {name: origin for name, origin in origins.items() if name in values}),
+        secrets=secrets,
+        secret_origins={name: origins[name] for name in secrets},
+        problems=tuple(problems),
+        env_files=tuple(layer.file for layer in layers if layer.file),
+        secret_values=frozenset(secrets.values()) | found.all_secrets(),
     )
 
 
 def from_values(values: Mapping[str, str], cwd: Path | None = None) -> Settings:
-    """Defaults with some values put over them; reads neither files nor the environment."""
+    """The defaults with `values` in their place; reads neither files nor the environment."""
     return resolve(values, environ={}, cwd=cwd or Path.cwd(), read_files=False).checked()
 
 
-def _without_effect(expander: "_Expander", values: Mapping[str, Value]) -> list[Problem]:
-    """A warning for each setting that differs from its default and that nothing reads yet."""
-    found = []
-    for setting in REGISTRY.values():
-        name, origin = setting.name, expander.origin(setting.name)
-        if origin == "default" or name in settings_in_use():
-            continue
-        if setting.secret:
-            # In the environment it is there for other programs.
-            given = "" if origin == "environment" else name
-        elif values[name] is None or values[name] == expander.default(setting):
-            given = ""
-        else:
-            given = f"{name}={escaped(expander.written(name))}"
-        if given:
-            found.append(Problem("warning", f"{given} ({origin}) has no effect yet.", to_fix=False))
-    return found
+# -- reading the layers ----------------------------------------------------------------------------------
 
 
-def _written_secrets(layers: list[_Layer]) -> set[str]:
-    written = [value for layer in layers for name, value in layer.values.items() if name in SECRET_NAMES]
-    return {value for value in written if not _REFERENCE.fullmatch(value)}
+def _file_layers(
+    above: list[Layer], environ: Mapping[str, str], env_file: Path | None, cwd: Path, problems: list[Problem]
+) -> list[Layer]:
+    """The experiment's `.env`, then the one of the working folder, as far as they exist."""
+    if env_file is not None and not env_file.is_file():
+        raise UsageError(f"{env_file} (--env) does not exist; give the path of a .env file.")
+    file = (env_file or cwd / ".env").absolute()
+    layers = [_file_layer(file, cwd, problems)] if file.is_file() else []
+    try:
+        root = Layers([*above, *layers], environ).value("DRIVE_ROOT")
+    except ValueError:  # reported when all values are resolved
+        root = None
+    if isinstance(root, Path) and (root / ".env").is_file() and root / ".env" != file:
+        layers.insert(0, _experiment_layer(_file_layer(root / ".env", cwd, problems), root, problems))
+    return layers
 
 
-def _file_layer(path: Path, cwd: Path, problems: list[Problem]) -> _Layer:
+def _file_layer(path: Path, cwd: Path, problems: list[Problem]) -> Layer:
     shown = path.relative_to(cwd) if path.is_relative_to(cwd) else path
     file = read_dotenv(path)
     problems += _lint(file, str(shown))
-    return _Layer(file.values, lambda name: f"{shown} line {file.lines[name]}", path.parent)
+    return Layer(file.values, lambda name: f"{shown} line {file.lines[name]}", path.parent, path)
 
 
-def _own_layer(layer: _Layer, place: Path, problems: list[Problem]) -> _Layer:
-    """The experiment's own file may not move the experiment: where it lies is where it is."""
+def _experiment_layer(layer: Layer, root: Path, problems: list[Problem]) -> Layer:
+    """The experiment's own file without DRIVE_ROOT: it can't say that the experiment is somewhere else."""
     written = layer.values.get("DRIVE_ROOT")
-    if written is not None and "${" not in written and as_path(written, layer.base) != place:
+    if written is not None and not names_in(written) and as_path(written, layer.base) != root:
         problems.append(
-            Problem("warning", f"DRIVE_ROOT ({layer.origin('DRIVE_ROOT')}) is ignored: the experiment is {place}.")
+            Problem("warning", f"DRIVE_ROOT ({layer.origin('DRIVE_ROOT')}) is ignored: the experiment is {root}.")
         )
-    return _Layer({n: v for n, v in layer.values.items() if n != "DRIVE_ROOT"}, layer.origin, layer.base)
+    return replace(layer, values={name: text for name, text in layer.values.items() if name != "DRIVE_ROOT"})
+
+
+# -- problems --------------------------------------------------------------------------------------------
+
+
+def _override_problems(given: Mapping[str, str]) -> list[Problem]:
+    unknown = [_unknown(name, "the command line", "error") for name in given if name not in REGISTRY]
+    return unknown + [
+        Problem(
+            "error",
+            f"{name} is a secret and others can read a command line; keep it with `bitnet keys set {name}`.",
+        )
+        for name in given
+        if name in SECRET_NAMES
+    ]
 
 
 def _lint(file: DotenvFile, shown: str) -> list[Problem]:
@@ -141,11 +130,11 @@ def _lint(file: DotenvFile, shown: str) -> list[Problem]:
         Problem("error", f"{shown} line {line} can't be read; write it as NAME=value.") for line in file.unreadable
     ]
     for name, lines in file.duplicates.items():
-        places = ", ".join(str(line) for line in lines)
+        places = ", ".join(map(str, lines))
         found.append(
-            Problem("warning", f"{name} stands {len(lines)} times in {shown} (lines {places}); the last counts.")
+            Problem("warning", f"{name} is set {len(lines)} times in {shown} (lines {places}); the last one counts.")
         )
-    used = {match[1] for value in file.values.values() for match in _REFERENCE.finditer(value)}
+    used = frozenset[str]().union(*map(names_in, file.values.values()))
     for name, line in file.lines.items():
         if name not in REGISTRY and name not in used:
             found.append(_unknown(name, f"{shown} line {line}", "warning"))
@@ -155,82 +144,51 @@ def _lint(file: DotenvFile, shown: str) -> list[Problem]:
 def _unknown(name: str, place: str, severity: Literal["error", "warning"]) -> Problem:
     close = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.75)
     hint = f"did you mean {close[0]}?" if close else "`bitnet config` lists the names."
-    return Problem(severity, f"{name} ({place}) is no setting; {hint}")
+    return Problem(severity, f"{name} ({place}) is not a setting; {hint}")
 
 
-class _Expander:
-    """Finds a name's text in the strongest layer, expands `${…}` in it, and turns it into a value."""
-
-    def __init__(self, layers: list[_Layer], environ: Mapping[str, str], problems: list[Problem]) -> None:
-        self._layers = layers
-        self._environ = environ
-        self._problems = problems
-
-    def _layer(self, name: str) -> _Layer | None:
-        return next((layer for layer in self._layers if layer.values.get(name)), None)
-
-    def origin(self, name: str) -> str:
-        layer = self._layer(name)
-        return layer.origin(name) if layer else "default"
-
-    def written(self, name: str) -> str:
-        """The text of the strongest layer, or of the registry, before `${…}` is expanded."""
-        layer = self._layer(name)
-        return layer.values[name] if layer else (REGISTRY[name].default if name in REGISTRY else "")
-
-    def default(self, setting: Setting) -> Value:
-        return parse(setting, setting.default, self._layers[0].base) if setting.default else None
-
-    def secret(self, name: str) -> str:
-        """A secret is taken as it stands (it may hold `${`), unless it is one reference to another name."""
-        layer = self._layer(name)
-        text = layer.values[name] if layer else ""
-        whole = _REFERENCE.fullmatch(text)
-        return self._lookup(whole[1], (name,)) or whole[2] or "" if whole else text
-
-    def path(self, name: str) -> Path | None:
-        value = self.value(REGISTRY[name])
-        return value if isinstance(value, Path) else None
-
-    def value(self, setting: Setting) -> Value:
-        try:
-            text = self._text(setting.name, ())
-            return None if text == "" else parse(setting, text, self._base(setting.name))
-        except ValueError as error:
-            layer = self._layer(setting.name)
-            if layer is None and "${" in setting.default:
-                return None  # the name that the default refers to has the problem, and says so
-            shown = escaped(self.written(setting.name))
-            if "://" in shown:
-                shown = _ADDRESS_KEYS.sub(lambda found: "•••@" if found[0].endswith("@") else "?•••", shown)
-            self._problems.append(
-                Problem("error", f"{setting.name}={shown} ({self.origin(setting.name)}) is not allowed: {error}.")
+def _value(found: Layers, name: str, problems: list[Problem]) -> Value:
+    """The value, or None and a problem when it is not allowed."""
+    try:
+        return found.value(name)
+    except ValueError as error:
+        written, origin = found.written(name), found.origin(name)
+        # A default that refers to a bad name is reported under that name.
+        if origin != "default" or not names_in(written):
+            problems.append(
+                Problem("error", f"{name}={_without_keys(escaped(written))} ({origin}) is not allowed: {error}.")
             )
-            return None
+        return None
 
-    def _base(self, name: str) -> Path:
-        layer = self._layer(name)
-        # A value that is a reference was made absolute where the other name was resolved.
-        return layer.base if layer else self._layers[0].base
 
-    def _text(self, name: str, seen: tuple[str, ...]) -> str:
-        if name in seen:
-            raise ValueError(f"{' → '.join([*seen, name])} refer to each other in a circle")
+def _secret(found: Layers, name: str, problems: list[Problem]) -> str:
+    """The secret, or an empty text and a problem (which quotes no value) when its reference leads nowhere."""
+    try:
+        return found.secret(name)
+    except ValueError as error:
+        problems.append(Problem("error", f"{name} ({found.origin(name)}) is not allowed: {error}."))
+        return ""
 
-        def expand(match: re.Match[str]) -> str:
-            found = self._lookup(match[1], (*seen, name))
-            if found is None and match[2] is None:
-                raise ValueError(f"it uses ${{{match[1]}}}, which is not set")
-            return found or match[2] or ""
 
-        return _REFERENCE.sub(expand, self.written(name))
+def _without_keys(text: str) -> str:
+    if "://" not in text:
+        return text
+    return _KEYS_IN_ADDRESS.sub(lambda found: "•••@" if found[0].endswith("@") else "?•••", text)
 
-    def _lookup(self, name: str, seen: tuple[str, ...]) -> str | None:
-        if name in SECRET_NAMES and seen[0] not in SECRET_NAMES:
-            raise ValueError(f"it uses {name}, a secret, and settings are written into run records")
-        if name in REGISTRY and REGISTRY[name].kind == "path":
-            text = self._text(name, seen)
-            return str(as_path(text, self._base(name))) if text else None
-        if self._layer(name) or name in REGISTRY:
-            return self._text(name, seen)
-        return self._environ.get(name)
+
+def _without_effect(found: Layers, values: Mapping[str, Value]) -> list[Problem]:
+    """A warning for each setting that is set to something other than its default and that nothing reads yet."""
+    problems = []
+    for name in REGISTRY:
+        origin = found.origin(name)
+        if origin == "default" or name in settings_in_use():
+            continue
+        if name in SECRET_NAMES:
+            # Many programs read AWS_SECRET_ACCESS_KEY and the like from the environment; in a .env it is for us.
+            given = "" if origin == "environment" else name
+        else:
+            changed = values[name] is not None and values[name] != found.default(name)
+            given = f"{name}={escaped(found.written(name))}" if changed else ""
+        if given:
+            problems.append(Problem("warning", f"{given} ({origin}) has no effect yet.", to_fix=False))
+    return problems

@@ -1,4 +1,4 @@
-"""The settings once they are resolved: immutable values with their origins, and the problems on the way."""
+"""The result of resolving: immutable values with their origins, and the problems that were found."""
 
 import builtins
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Problem:
-    """An `error` stops the command; a `warning` is shown and work goes on."""
+    """An `error` stops the command; a `warning` is shown and the command goes on."""
 
     severity: Literal["error", "warning"]
     message: str
@@ -25,30 +25,32 @@ class Problem:
 
 @dataclass(frozen=True)
 class Settings:
-    """Resolved values by name, without secrets. The accessors are typed: a wrong one is a bug and says so."""
+    """The value of every setting by name, without secrets. Code reads them as fields of `settings.values`."""
 
     _values: Mapping[str, Value]
     _origins: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], origins: Mapping[str, str]) -> "Settings":
-        """Back from a run record; names that this version does not know are passed over."""
+        """The settings of a run record. Names unknown to this version are ignored; missing ones are None."""
         known = {name: value for name, value in record.items() if name in REGISTRY}
         paths = {n: Path(v) for n, v in known.items() if REGISTRY[n].kind == "path" and v is not None}
         missing = {name: None for name in REGISTRY if name not in known and name not in SECRET_NAMES}
         return cls(missing | known | paths, dict(origins))
 
     def to_record(self) -> dict[str, Any]:
+        """The values as JSON types."""
         return {name: str(v) if isinstance(v, Path) else v for name, v in self._values.items()}
 
     def value(self, name: str) -> Value:
-        """The value of one setting; `settings.values` has it typed."""
+        """The value of one setting, untyped; None if it is empty."""
         return self._values[name]
 
     def values(self) -> dict[str, Value]:
         return dict(self._values)
 
     def origin(self, name: str) -> str:
+        """Where the value comes from, such as `environment` or `.env line 3`."""
         return self._origins.get(name, "default")
 
     def origins(self) -> dict[str, str]:
@@ -92,9 +94,9 @@ class Settings:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What `resolve` found. `secrets` came from the environment or a `.env`, with their origins.
+    """What `resolve` found. `secrets` are those in the environment or a `.env`, without the keyring and the vault.
 
-    `env_files` are the `.env` files that were read, the strongest first.
+    `env_files` are the `.env` files that were read, strongest first.
     """
 
     settings: Settings
@@ -103,10 +105,10 @@ class Resolution:
     problems: tuple[Problem, ...]
     env_files: tuple[Path, ...] = ()
     secret_values: frozenset[str] = field(default=frozenset(), repr=False)
-    """Every secret that any layer holds, the ones that a stronger layer overrides included."""
+    """Every secret in any layer, including those that a stronger layer overrides."""
 
     def checked(self) -> Settings:
-        """The settings, or one `UsageError` that names every error, a line each."""
+        """The settings, or a `UsageError` with one line for every error."""
         errors = [problem.message for problem in self.problems if problem.severity == "error"]
         if errors:
             raise UsageError("\n".join(errors))

@@ -1,7 +1,7 @@
-"""Settings as typed groups: what a stage reads is a field, so that a typo is a type error.
+"""Settings as typed groups: code reads a setting as a field, so that a typo is a type error.
 
 `TrainOptions.of(settings)` fills a group; `TrainOptions(total_steps=200)` makes one by hand, with the registry's
-defaults for the rest. What each setting means and allows is in `registry.py`.
+defaults for the rest. What a setting means and which values are allowed is in `registry.py`.
 """
 
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from bitnet_core.settings.group import Group, nested, setting, several
-from bitnet_core.settings.registry import PROVIDERS, REGISTRY, SECRET_NAMES
+from bitnet_core.settings.group import Group, combined, nested, setting
+from bitnet_core.settings.registry import PROVIDER_NAMES, REGISTRY, SECRET_NAMES
 
 DType = Literal["bf16", "fp16", "fp32"]
 FlipPolicy = Literal["hard", "ramp"]
@@ -30,14 +30,14 @@ class Sampling(Group):
 
 def _sampling(temperature: str, top_p: str, max_tokens: str) -> Any:
     names = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens}
-    return several(names, lambda values: Sampling(**values))
+    return combined(names, lambda values: Sampling(**values))
 
 
 def _by_provider(suffix: str) -> Any:
-    """What is set of `OPENAI_<suffix>`, `GROQ_<suffix>`, … by the provider's name."""
-    names = {provider: f"{provider.upper()}_{suffix}" for provider in PROVIDERS}
+    """Those of `OPENAI_<suffix>`, `GROQ_<suffix>`, … that are set, by provider."""
+    names = {provider: f"{provider.upper()}_{suffix}" for provider in PROVIDER_NAMES}
     known = {provider: name for provider, name in names.items() if name in REGISTRY}
-    return several(known, lambda values: {provider: value for provider, value in values.items() if value})
+    return combined(known, lambda values: {provider: value for provider, value in values.items() if value})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class PlaceOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class KeyOptions(Group):
-    """Where API keys may be kept."""
+    """Where API keys are kept; without a `vault` it is in the user's config folder."""
 
     keyring: str = setting("BITNET_KEYRING")
     vault: Path | None = setting("BITNET_VAULT")
@@ -64,14 +64,14 @@ class KeyOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class LogOptions(Group):
-    """What a run keeps of its messages."""
+    """Which messages a run keeps."""
 
     level: str = setting("LOG_LEVEL")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceOptions(Group):
-    """Where and in which type to compute. Masters are fp32 everywhere; `dtype` is autocast's."""
+    """The device and type to compute with. Master weights are always fp32; `dtype` is that of autocast."""
 
     device: str = setting("DEVICE_TYPE")
     force_cpu: bool = setting("FORCE_CPU")
@@ -83,7 +83,7 @@ class DeviceOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherOptions(Group):
-    """Which teacher answers. `models` and `addresses` are those set for each provider, by its name."""
+    """Which model is the teacher. `models` and `addresses` have what is set for each provider, by its name."""
 
     chat_provider: str = setting("PROVIDER")
     provider: str = setting("TEACHER_PROVIDER")
@@ -97,7 +97,7 @@ class TeacherOptions(Group):
 
     @property
     def chosen(self) -> str:
-        """The teacher's provider: its own, or that of chat."""
+        """The teacher's provider: TEACHER_PROVIDER, else PROVIDER."""
         return self.provider or self.chat_provider
 
 
@@ -117,7 +117,7 @@ class BaselineOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class LimitOptions(Group):
-    """What collecting may use in all; None = no limit."""
+    """What collecting may use in total; None = no limit."""
 
     tokens: int | None = setting("KD_MAX_TOKENS_TOTAL")
     requests: int | None = setting("KD_MAX_REQUESTS")
@@ -126,7 +126,7 @@ class LimitOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerOptions(Group):
-    """The student's tokenizer; an empty `name` is the embedded teacher's, an empty `template` the tokenizer's own."""
+    """The student's tokenizer. An empty `name` is the embedded teacher's, an empty `template` the tokenizer's own."""
 
     name: str = setting("TOKENIZER_NAME")
     template: str = setting("TEMPLATE")
@@ -134,7 +134,7 @@ class TokenizerOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class CollectOptions(Group):
-    """What is collected, and how."""
+    """What to collect, and how."""
 
     sampling: Sampling = _sampling("KD_TEACHER_TEMPERATURE", "KD_TEACHER_TOP_P", "KD_MAX_TOKENS_PER_PROMPT")
     top_logprobs: int = setting("TEACHER_TOP_LOGPROBS")
@@ -151,7 +151,7 @@ class CollectOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class StudentOptions(Group):
-    """The student's shape: a preset, and what is set instead of its sizes."""
+    """The student's shape: a preset, and sizes that replace those of the preset."""
 
     preset: str = setting("MINI_PRESET")
     hidden_size: int | None = setting("MINI_DIM")
@@ -164,7 +164,7 @@ class StudentOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Group):
-    """Which traces are read, and how much of each. An empty `path` is the experiment's data folder."""
+    """Which traces to read, and how much of each. Without a `path` they are in the experiment's data folder."""
 
     path: Path | None = setting("KD_DATA_PATH")
     top_k: int = setting("MAX_TOPK")
@@ -173,7 +173,7 @@ class DataOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class RateOptions(Group):
-    """The learning rate's course: up to `peak`, then down to `floor` over `steps` (None = all steps)."""
+    """The learning rate: up to `peak`, then down to `floor` over `steps` (None = all steps)."""
 
     peak: float = setting("LR")
     floor: float = setting("SCHEDULER_ETA_MIN")
@@ -183,7 +183,7 @@ class RateOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class FlipOptions(Group):
-    """When activations go from 8 to 4 bits, as shares of the token budget."""
+    """When activations go from 8 to 4 bits; fractions are of the token budget."""
 
     budget_tokens: int = setting("BUDGET_TOKENS")
     fraction: float = setting("FLIP_FRACTION")
@@ -197,13 +197,13 @@ class FlipOptions(Group):
 
     @property
     def completed_at(self) -> int:
-        """Seen tokens from which every layer is at 4 bits; never past the budget, whose end is one student."""
+        """Seen tokens from which every layer is at 4 bits; never more than the budget."""
         if self.policy == "hard":
             return self.threshold
         return self._tokens(min(Decimal(1), Decimal(repr(self.fraction)) + Decimal(repr(self.ramp_fraction))))
 
     def _tokens(self, share: Decimal) -> int:
-        # In decimals, as the user wrote it: 0.29 · 100 is 28.999… in binary.
+        # In decimals, as the user wrote it: in binary, 0.29 · 100 is 28.999…
         return int((share * self.budget_tokens).to_integral_value(rounding=ROUND_FLOOR))
 
 
@@ -223,7 +223,7 @@ class LossWeights(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(Group):
-    """What decides a training. It ends after `total_steps` steps or `flip.budget_tokens` seen, whichever is first."""
+    """How to train. It ends after `total_steps` steps or `flip.budget_tokens` seen tokens, whichever comes first."""
 
     total_steps: int = setting("TOTAL_STEPS")
     batch_size: int = setting("TRAIN_BATCH_SIZE")
@@ -248,7 +248,7 @@ class TrainOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(Group):
-    """What the evaluation asks and reports. A given quality or memory takes the place of the measured one."""
+    """What the evaluation asks and reports. A quality or memory given here replaces the measured one."""
 
     sampling: Sampling = _sampling("EVAL_TEMPERATURE", "EVAL_TOP_P", "EVAL_MAX_NEW_TOKENS")
     max_prompts: int = setting("EVAL_MAX_PROMPTS")
@@ -262,7 +262,7 @@ class EvalOptions(Group):
 
 @dataclass(frozen=True, kw_only=True)
 class DryRunOptions(Group):
-    """The shape of the dry run's student, and what it may take of this machine."""
+    """The shape of the dry run's student, and how much of this machine it may use."""
 
     hidden_size: int = setting("DRYRUN_DIM")
     layers: int = setting("DRYRUN_LAYERS")

@@ -40,7 +40,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["train", "--set", "KD_TAUU=1"], 2, "KD_TAUU (the command line) is no setting; did you mean KD_TAU?"),
+        (["train", "--set", "KD_TAUU=1"], 2, "KD_TAUU (the command line) is not a setting; did you mean KD_TAU?"),
         (["train", "--set", "KD_TAU=cold"], 2, "KD_TAU=cold (command line) is not allowed"),
         (["train", "--set", "KD_TAU"], 2, "--set KD_TAU has no value"),
         (["train", "--env", "no.env"], 2, "no.env (--env) does not exist"),

@@ -23,7 +23,7 @@ from bitnet_core.collecting.requests import Collection
 from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.runs.context import StageContext
 from bitnet_core.secrets import lookup, vault
-from bitnet_core.settings import dotenv_edit
+from bitnet_core.settings import dotenv
 from bitnet_core.stages.collect import PACKAGED_PROMPTS
 from bitnet_core.teachers.opening import identify
 from bitnet_core.teachers.probe import Verdict
@@ -215,7 +215,7 @@ def _put(place: str, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
         env_file.write_text(env_file.read_text() + f"{KEY}=${{MY_COMPANY_KEY}}\n")
         return {"MY_COMPANY_KEY": CANARY, "HUGGING_FACE_HUB_TOKEN": CANARY, "SETTINGS_AS_JSON": json.dumps([CANARY])}
     if place == ".env":
-        env_file.write_text(dotenv_edit.with_value(env_file.read_text(), KEY, CANARY))
+        env_file.write_text(dotenv.with_value(env_file.read_text(), KEY, CANARY))
     if place == "vault":
         monkeypatch.setattr(vault, "COST", 2)
         (isolated / "passphrase").write_text("correct horse")

@@ -12,7 +12,7 @@ from bitnet_core.cli.main import main
 from bitnet_core.secrets import KeyPlaces, lookup, vault
 from bitnet_core.secrets.inventory import Inventory
 from bitnet_core.secrets.redaction import Redactor
-from bitnet_core.settings import dotenv_edit
+from bitnet_core.settings import dotenv
 from bitnet_core.settings.resolve import resolve
 
 K, GROQ, CUSTOM = "OPENAI_API_KEY", "GROQ_API_KEY", "CUSTOM_API_KEY"
@@ -132,18 +132,19 @@ def test_what_a_killed_writer_left_is_removed_with_the_next_write(tmp_path: Path
     pid = os.fork()
     if pid == 0:
         os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-        dotenv_edit.write(path, "OPENAI_API_KEY=sk-left-behind\n")
+        dotenv.write(path, "OPENAI_API_KEY=sk-left-behind\n")
     os.waitpid(pid, 0)
     (left,) = tmp_path.iterdir()
     assert "sk-left-behind" in left.read_text()
-    dotenv_edit.write(path, "A=1\n")
+    dotenv.write(path, "A=1\n")
     assert [one.name for one in tmp_path.iterdir()] == [".env"]
 
 
 def test_a_comment_with_another_spelling_of_the_key_is_masked() -> None:
     text = f'# was: curl -H "key: sk%2F0123" and "sk\\/0123"\n{K}=sk/0123\n'
     assert (
-        dotenv_edit.without(text, [K], Redactor(["sk/0123"]).known) == f'# was: curl -H "key: •••" and "•••"\n{K}=\n'
+        dotenv.without_values(text, [K], Redactor(["sk/0123"]).known)
+        == f'# was: curl -H "key: •••" and "•••"\n{K}=\n'
     )
 
 
@@ -154,7 +155,7 @@ def test_two_writers_of_a_file_lose_nothing_of_each_other(tmp_path: Path) -> Non
         pid = os.fork()
         if pid == 0:
             for turn in range(10):
-                dotenv_edit.change(path, partial(dotenv_edit.with_value, name=f"NAME_{number}_{turn}", value="1"))
+                dotenv.change(path, partial(dotenv.with_value, name=f"NAME_{number}_{turn}", value="1"))
             os._exit(0)
         children.append(pid)
     for pid in children:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.settings import dotenv_edit
+from bitnet_core.settings import dotenv
 from bitnet_core.settings.dotenv import read_dotenv
 
 K = "OPENAI_API_KEY"
@@ -35,7 +35,7 @@ K = "OPENAI_API_KEY"
     ],
 )  # fmt: skip
 def test_a_name_is_emptied_and_the_rest_stays(before: str, after: str) -> None:
-    assert dotenv_edit.without(before, [K], lambda text: text.replace("secret-1", "•••")) == after
+    assert dotenv.without_values(before, [K], lambda text: text.replace("secret-1", "•••")) == after
 
 
 _LINE = st.sampled_from(
@@ -47,7 +47,7 @@ _LINE = st.sampled_from(
 @given(st.lists(_LINE, max_size=12), st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans())
 def test_only_the_name_is_gone(lines: list[str], newline: str, bom: bool, ended: bool) -> None:
     text = ("\ufeff" if bom else "") + newline.join(lines) + (newline if ended else "")
-    after = dotenv_edit.without(text, [K])
+    after = dotenv.without_values(text, [K])
 
     def values(of: str) -> dict[str, str | None]:
         return dotenv_values(stream=io.StringIO(of.removeprefix("\ufeff"), newline=""), interpolate=False)
@@ -58,7 +58,7 @@ def test_only_the_name_is_gone(lines: list[str], newline: str, bom: bool, ended:
         line for line in after.splitlines() if "#" in line and K not in line and '"' not in line
     ]
     assert after.count(newline) <= text.count(newline)
-    assert dotenv_edit.without(after, [K]) == after
+    assert dotenv.without_values(after, [K]) == after
 
 
 @given(
@@ -68,7 +68,7 @@ def test_only_the_name_is_gone(lines: list[str], newline: str, bom: bool, ended:
 def test_a_value_that_is_written_is_read_back(value: str, text: str) -> None:
     if value.startswith("${") and value.endswith("}"):
         return
-    found = dotenv_values(stream=io.StringIO(dotenv_edit.with_value(text, K, value)), interpolate=False)
+    found = dotenv_values(stream=io.StringIO(dotenv.with_value(text, K, value)), interpolate=False)
     assert found[K] == value
     if "B=2" in text:
         assert (found["A"], found["B"]) == ("1", "2")
@@ -79,14 +79,14 @@ def test_the_file_keeps_its_mode_its_link_and_its_line_ends(tmp_path: Path) -> N
     real.write_bytes(b"A=1\r\nOPENAI_API_KEY=sk-1\r\n")
     real.chmod(0o640)
     link.symlink_to(real)
-    dotenv_edit.write(link, dotenv_edit.without(dotenv_edit.read(link), [K]))
+    dotenv.write(link, dotenv.without_values(dotenv.read_text(link), [K]))
     assert link.is_symlink()
     assert real.read_bytes() == b"A=1\r\nOPENAI_API_KEY=\r\n"
     assert real.stat().st_mode & 0o777 == 0o640
     new = tmp_path / "new.env"
     old = os.umask(0)
     try:
-        dotenv_edit.write(new, "A=1\n")
+        dotenv.write(new, "A=1\n")
     finally:
         os.umask(old)
     assert new.stat().st_mode & 0o777 == 0o600
@@ -96,4 +96,4 @@ def test_the_file_keeps_its_mode_its_link_and_its_line_ends(tmp_path: Path) -> N
 def test_what_is_no_utf8_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"A=\xff\n")
     with pytest.raises(BitnetError, match="is not UTF-8 text"):
-        dotenv_edit.read(tmp_path / ".env")
+        dotenv.read_text(tmp_path / ".env")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.docs import env_example, settings_page
-from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, Setting
+from bitnet_core.settings.kinds import Setting
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolve import from_values, resolve
 from bitnet_core.settings.resolved import Settings
 
@@ -52,8 +53,8 @@ def test_every_problem_is_reported_at_once_with_its_line(tmp_path: Path) -> None
         "error: .env line 4 can't be read; write it as NAME=value.",
         "error: KD_TAU=warm (.env line 1) is not allowed: it must be a number from 0.05 to 100.",
         "error: LR=9 (.env line 8) is not allowed: it must be a number from 1e-09 to 1.",
-        "warning: SEED stands 2 times in .env (lines 6, 7); the last counts.",
-        "warning: TOTAL_STEP (.env line 5) is no setting; did you mean TOTAL_STEPS?",
+        "warning: SEED is set 2 times in .env (lines 6, 7); the last one counts.",
+        "warning: TOTAL_STEP (.env line 5) is not a setting; did you mean TOTAL_STEPS?",
     ]
 
 
@@ -86,6 +87,17 @@ def test_secrets_are_kept_apart_and_taken_as_they_stand(tmp_path: Path) -> None:
     assert found.secrets["TEACHER_API_KEY"] == CANARY
     assert CANARY not in repr(found.settings)
     assert not SECRET_NAMES & found.settings.values().keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("GROQ_API_KEY=${OPENAI_API_KEY}\nOPENAI_API_KEY=${GROQ_API_KEY}\n", "refer to each other in a circle"),
+        ("GROQ_API_KEY=${OPENAI_API_KEY}\nOPENAI_API_KEY=${NOWHERE}\n", "it uses ${NOWHERE}, which is not set"),
+    ],
+)
+def test_a_secret_that_refers_to_nothing_is_a_problem(tmp_path: Path, text: str, reason: str) -> None:
+    assert any(reason in message for message in _messages(text, tmp_path))
 
 
 def test_a_secret_on_the_command_line_is_refused_without_showing_it(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from bitnet_core.teachers.profiles import PROVIDERS, profile, recommended_for_lo
 
 def test_the_registry_of_settings_has_the_same_providers_and_their_settings() -> None:
     """The names are written twice: settings may not import teachers."""
-    assert tuple(PROVIDERS) == registry.PROVIDERS
+    assert tuple(PROVIDERS) == registry.PROVIDER_NAMES
     for provider in PROVIDERS.values():
         if provider.name == "embedded":
             continue

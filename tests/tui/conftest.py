@@ -56,7 +56,7 @@ class NotedLaunch:
         self.asked.append((root, stage))
         if self._refusal:
             raise BitnetError(self._refusal)
-        return Launched(f"{stage}-noted", ("KD_TUA (.env line 3) is no setting; did you mean KD_TAU?",))
+        return Launched(f"{stage}-noted", ("KD_TUA (.env line 3) is not a setting; did you mean KD_TAU?",))
 
 
 @pytest.fixture
