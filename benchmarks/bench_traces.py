@@ -38,7 +38,7 @@ def fill(path: Path, steps: int) -> int:
     """Answers whose tokens are drawn as a language draws them: few often, many seldom."""
     from bitnet_core.collecting.journal import Entry, Journal
     from bitnet_core.teachers.embedded.server import ensure_files
-    from bitnet_core.tokenizer.student import load_tokenizer
+    from bitnet_core.tokenizer.load import load_tokenizer
 
     tokenizer = load_tokenizer(ensure_files().tokenizer_dir)
     draw = random.Random(0)
@@ -77,7 +77,7 @@ def collection(root: Path) -> Any:
     from bitnet_core.settings.resolve import from_values
     from bitnet_core.teachers.embedded.server import ensure_files
     from bitnet_core.teachers.opening import identify
-    from bitnet_core.tokenizer.student import load_tokenizer
+    from bitnet_core.tokenizer.load import load_tokenizer
 
     settings = from_values({"DRIVE_ROOT": str(root), "KD_SHARD_SEQUENCES": str(SHARD)})
     prompt = Prompt(({"role": "user", "content": "What is a day?"},))

@@ -11,7 +11,8 @@ import pytest
 from bitnet_core.files import cache_folder
 from bitnet_core.stages import collect
 from bitnet_core.teachers.embedded.server import EmbeddedFiles, EmbeddedServer, ensure_files
-from bitnet_core.tokenizer.student import StudentTokenizer, load_tokenizer
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
 
 _CACHE = cache_folder()
 

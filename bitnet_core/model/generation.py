@@ -8,7 +8,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import Sampling
-from bitnet_core.tokenizer.student import Message, StudentTokenizer
+from bitnet_core.tokenizer.chat_template import Message
+from bitnet_core.tokenizer.student import StudentTokenizer
 
 
 def generate(

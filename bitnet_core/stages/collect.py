@@ -35,7 +35,7 @@ from bitnet_core.teachers.opening import fetch_model, fetch_progress, identify, 
 from bitnet_core.teachers.prices import price_of
 from bitnet_core.teachers.probe import Verdict, probe
 from bitnet_core.teachers.refusals import no_logprobs
-from bitnet_core.tokenizer.student import load_tokenizer
+from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.schema import JOURNAL_FILE

@@ -21,7 +21,8 @@ from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
 from bitnet_core.settings.values import DeviceOptions, EvalOptions
-from bitnet_core.tokenizer.student import WRITTEN_AGAIN, StudentTokenizer, load_tokenizer
+from bitnet_core.tokenizer.load import WRITTEN_AGAIN, load_tokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSet, load_traces
 from bitnet_core.traces.examples import prepare
 from bitnet_core.traces.schema import SEQUENCES_FILE, TOKENIZER_FOLDER

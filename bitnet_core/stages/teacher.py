@@ -25,7 +25,7 @@ from bitnet_core.teachers.chat import ChatRequest, PromptRefused
 from bitnet_core.teachers.embedded.server import ensure_files
 from bitnet_core.teachers.opening import Teacher, fetch_progress, identify, open_teacher
 from bitnet_core.teachers.prices import price_of
-from bitnet_core.tokenizer.student import load_tokenizer
+from bitnet_core.tokenizer.load import load_tokenizer
 
 REPORT = "teacher_baseline.json"
 PACKAGED_PROMPTS = "baseline.txt"

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.text import number, render_table
-from bitnet_core.tokenizer.student import WRITTEN_AGAIN, StudentTokenizer, load_tokenizer
+from bitnet_core.tokenizer.load import WRITTEN_AGAIN, load_tokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import schema
 from bitnet_core.traces.dataset import is_heldout
 from bitnet_core.traces.shards import Shard, Window, require_one_configuration, shards_in

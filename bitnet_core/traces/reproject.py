@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import canonical_json
+from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
 from bitnet_core.tokenizer.steps import Completion, TokenTable
-from bitnet_core.tokenizer.student import NoTemplate, StudentTokenizer, load_tokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.answer import Rejected, check_stored
 from bitnet_core.traces.columns import FinishedSequence

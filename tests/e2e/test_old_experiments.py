@@ -17,7 +17,7 @@ from bitnet_core.runs.events import read_events
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.settings.resolve import resolve
-from bitnet_core.tokenizer.student import WRITTEN_AGAIN, load_tokenizer
+from bitnet_core.tokenizer.load import WRITTEN_AGAIN, load_tokenizer
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.training import checkpoints
 from bitnet_tui.view.watch import ExperimentWatcher

@@ -12,7 +12,8 @@ import pytest
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import collect
-from bitnet_core.tokenizer.student import StudentTokenizer, load_tokenizer
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
 from tests.collecting.collecting import PROBES, context, events, parquet
 from tests.collecting.fake_teacher import FakeTeacher, is_probe, spoil

@@ -19,7 +19,8 @@ from bitnet_core.collecting.journal import Journal
 from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import collect
 from bitnet_core.teachers.embedded.server import EmbeddedFiles, ensure_files
-from bitnet_core.tokenizer.student import StudentTokenizer, load_tokenizer
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.schema import JOURNAL_FILE
 
 # SmolLM2-135M's, written down: to read it from the GGUF's head takes transformers 5 s.

@@ -396,9 +396,9 @@ def test_a_hub_that_can_not_be_reached_is_said_in_a_sentence(monkeypatch: pytest
 
     for kind, said in (
         (errors.GatedRepoError, "accept its terms"),
-        (errors.RepositoryNotFoundError, "knows no model someone/model"),
-        (errors.LocalEntryNotFoundError, "go online, or name a folder"),
-        (OSError, "go online, or name a folder"),
+        (errors.RepositoryNotFoundError, "has no model someone/model"),
+        (errors.LocalEntryNotFoundError, "network, or give a folder"),
+        (OSError, "network, or give a folder"),
     ):
         failing(kind)
         with pytest.raises(BitnetError, match=said):

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer, models
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.embedded.server import EmbeddedFiles, EmbeddedServer
-from bitnet_core.tokenizer.student import StudentTokenizer, load_tokenizer
-from tests.traces.samples import END, TEMPLATE, small_tokenizer
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
+from tests.traces.samples import END, TEMPLATE, small_tokenizer, with_template
 
 TOKENIZER = small_tokenizer()
 CHAT = [
@@ -91,12 +92,12 @@ def test_a_spoilt_folder_is_explained(tmp_path: Path, spoil: object, said: str) 
 
 def test_what_is_no_tokenizer_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(BitnetError, match="can't be had from the hub"):
+    with pytest.raises(BitnetError, match="can't be downloaded from the hub"):
         load_tokenizer("TinyLlama/TinyLlama-1.1B")
     with pytest.raises(BitnetError, match="no such folder or file"):
         load_tokenizer(tmp_path / "nowhere")
     (tmp_path / "some.model").write_bytes(b"no model")
-    with pytest.raises(BitnetError, match="no SentencePiece model"):
+    with pytest.raises(BitnetError, match="not a SentencePiece model"):
         load_tokenizer(tmp_path / "some.model", TEMPLATE)
     TOKENIZER.save(tmp_path / "bare")
     (tmp_path / "bare" / "chat_template.jinja").unlink()
@@ -135,7 +136,7 @@ def test_ids_may_have_gaps() -> None:
 
 
 def test_a_template_can_not_reach_outside_its_sandbox() -> None:
-    spy = TOKENIZER.with_template("{{ messages.__class__.__mro__ }}")
+    spy = with_template(TOKENIZER, "{{ messages.__class__.__mro__ }}")
     with pytest.raises(BitnetError, match="can't render"):
         spy.render_prompt(CHAT)
 
@@ -153,7 +154,7 @@ TEMPLATES = {
 def test_templates_render_as_in_transformers(tmp_path: Path, name: str) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = TOKENIZER.with_template(TEMPLATES[name])
+    tokenizer = with_template(TOKENIZER, TEMPLATES[name])
     tokenizer.save(tmp_path)
     theirs = PreTrainedTokenizerFast.from_pretrained(str(tmp_path))
     wanted = theirs.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True)

@@ -42,6 +42,12 @@ def small_tokenizer() -> StudentTokenizer:
     return StudentTokenizer(tokenizer, special_tokens={"eos_token": END}, template=TEMPLATE, name="small")
 
 
+def with_template(tokenizer: StudentTokenizer, template: str) -> StudentTokenizer:
+    return StudentTokenizer(
+        tokenizer._tokenizer, special_tokens=tokenizer.special_tokens, template=template, name=tokenizer.name
+    )
+
+
 @dataclass(frozen=True)
 class Row:
     """What supervises one student token; candidates most likely first."""

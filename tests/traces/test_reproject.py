@@ -25,13 +25,14 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.files import cache_folder
 from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import collect, train
+from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.steps import TeacherStep
-from bitnet_core.tokenizer.student import NoToken, StudentTokenizer, load_tokenizer
+from bitnet_core.tokenizer.student import NoToken, StudentTokenizer
 from bitnet_core.traces import writer
 from bitnet_core.traces.answer import Rejected
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.reproject import reproject
-from tests.traces.samples import TEMPLATE, projected, random_cut, rows_of, small_tokenizer, steps_for
+from tests.traces.samples import projected, random_cut, rows_of, small_tokenizer, steps_for
 from tests.traces.sets import edit, rewrite
 
 _CACHE = cache_folder()
@@ -425,7 +426,7 @@ def test_what_can_not_be_projected_is_told(tmp_path: Path, data: Path) -> None:
     with pytest.raises(BitnetError, match="no teacher space"):
         reproject(tmp_path / "nowhere", "x")
     TOKENIZER_FOLDER = tmp_path / "own"
-    small_tokenizer().with_template(TEMPLATE).save(TOKENIZER_FOLDER)
+    small_tokenizer().save(TOKENIZER_FOLDER)
     (data / ".sequences" / "part_000.parquet").unlink()
     with pytest.raises(BitnetError, match=r"part_000\.parquet is missing"):
         reproject(data, str(TOKENIZER_FOLDER))

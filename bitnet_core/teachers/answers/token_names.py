@@ -12,8 +12,8 @@ import weakref
 import numpy as np
 import numpy.typing as npt
 
-from bitnet_core.tokenizer.byte_alphabet import BYTE_OF_CHARACTER
 from bitnet_core.tokenizer.steps import TokenTable
+from bitnet_core.tokenizer.token_bytes import byte_level_bytes
 
 _SPECIAL = re.compile(
     r"<\|[^\s<>|]{1,48}\|>|<｜[^\s<>｜]{1,48}｜>"
@@ -73,10 +73,7 @@ def raw_spelling(token: str) -> bytes | None:
     """Bytes of a byte-level BPE token in its own alphabet (`Ġthe`); None where it is not of it."""
     if is_special(token):
         return token.encode()
-    try:
-        return bytes(BYTE_OF_CHARACTER[character] for character in token)
-    except KeyError:
-        return None
+    return byte_level_bytes(token)
 
 
 def piece_spelling(token: str) -> bytes | None:

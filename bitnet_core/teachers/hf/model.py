@@ -18,7 +18,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.process import rss_bytes
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.teachers.hf.files import is_gguf, locate
-from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, StudentTokenizer, load_tokenizer
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, StudentTokenizer
 
 
 class OutOfMemory(BitnetError):

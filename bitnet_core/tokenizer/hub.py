@@ -1,0 +1,42 @@
+"""Download from the Hugging Face hub, into the hub's own cache. Knows no tokenizer and no model."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError
+
+_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def is_hub_name(text: str) -> bool:
+    """Whether `text` has the form of a repository's name on the hub; asks nobody."""
+    return _NAME.fullmatch(text) is not None
+
+
+def download(name: str, patterns: Sequence[str], *, kind: str, fix: str, token: str | None = None) -> Path:
+    """The folder with the repository's files that match `patterns`; what the cache has is not fetched again.
+
+    `kind` ("model", "tokenizer") and `fix` ("correct TOKENIZER_NAME") go into the BitnetError of a failed download.
+    Without a `token` the hub library looks for HF_TOKEN itself.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, token=token, allow_patterns=list(patterns)))
+    except GatedRepoError as error:
+        raise BitnetError(
+            f"The {kind} {name} is gated on the hub: accept its terms there and set HF_TOKEN "
+            "(`bitnet keys set HF_TOKEN`)."
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BitnetError(
+            f"The hub has no {kind} {name}, or it is private; {fix}, or set HF_TOKEN (`bitnet keys set HF_TOKEN`)."
+        ) from error
+    except Exception as error:
+        # No network, a full disk, a bad proxy: the library raises errors of many families.
+        raise BitnetError(
+            f"The {kind} {name} can't be downloaded from the hub ({type(error).__name__}); check the name and the "
+            "network, or give a folder with its files."
+        ) from error

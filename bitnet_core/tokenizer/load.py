@@ -1,0 +1,115 @@
+"""Load a student's tokenizer: from a folder, a `tokenizer.json`, a SentencePiece `.model` file, or the hub.
+
+Needs `tokenizers` and `jinja2` alone for the usual case, so that loading takes a fraction of a second.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.chat_template import ChatTemplate
+from bitnet_core.tokenizer.hub import download, is_hub_name
+from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, TOKENIZER_FILE, StudentTokenizer
+
+WRITTEN_AGAIN = "run `bitnet collect` to write it again"
+"""The fix for a tokenizer that is a part of a trace set."""
+_CORRECT = "correct TOKENIZER_NAME or leave it empty"
+_HUB_FILES = ("tokenizer*.json", "tokenizer*.model", TEMPLATE_FILE, "special_tokens_map.json")
+_FILE_SUFFIXES = (".json", ".model")
+_KINDS = ("BPE", "Unigram")
+_USUAL_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<eos>")
+
+
+class NoTemplate(BitnetError):
+    """The tokenizer has no chat template, and none was given."""
+
+
+def load_tokenizer(source: Path | str, template: str = "", *, fix: str = _CORRECT) -> StudentTokenizer:
+    """The tokenizer of a folder, a `tokenizer.json`, a SentencePiece `.model` file, or a name on the hub.
+
+    A `template` replaces the tokenizer's own chat template; `fix` is what the user should do about a wrong source.
+    BitnetError names what is missing and the fix; NoTemplate if no template is known.
+    """
+    if source == "":
+        raise BitnetError(f"No tokenizer is named; {fix}: a folder, a file or a name on the hub.")
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _from_folder(path, template, fix)
+    if path.is_file():
+        return _from_file(path, template, fix)
+    if isinstance(source, Path) or not is_hub_name(source) or path.suffix in _FILE_SUFFIXES:
+        raise BitnetError(f"{source} is not a tokenizer: there is no such folder or file; {fix}.")
+    tokenizer = _from_folder(download(source, _HUB_FILES, kind="tokenizer", fix=fix), template, fix)
+    tokenizer.name = source
+    return tokenizer
+
+
+def _from_folder(folder: Path, template: str, fix: str) -> StudentTokenizer:
+    source = folder / TOKENIZER_FILE
+    if not source.is_file() and (models := sorted(folder.glob("*.model*"))):
+        if len(models) > 1:
+            names = ", ".join(path.name for path in models)
+            raise BitnetError(f"{folder} holds several models ({names}); {fix}: name one of these files.")
+        return _from_file(models[0], template, fix)
+    config = files.read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
+    own = config.get("chat_template")
+    if not isinstance(own, str):
+        template_file = folder / TEMPLATE_FILE
+        own = template_file.read_text(encoding="utf-8") if template_file.is_file() else ""
+    named = {key: _token_text(value) for key, value in config.items() if key.endswith("_token")}
+    return _assemble(
+        _read_tokenizer(source, fix),
+        {key: text for key, text in named.items() if text is not None},
+        template or own,
+        str(folder),
+        str(config.get("name") or folder.name),
+    )
+
+
+def _from_file(path: Path, template: str, fix: str) -> StudentTokenizer:
+    if path.suffix == ".json":
+        return _assemble(_read_tokenizer(path, fix), {}, template, str(path), path.stem)
+    from bitnet_core.tokenizer.sentencepiece import read_model
+
+    return _assemble(read_model(path, fix), {}, template, str(path), path.name)
+
+
+def _read_tokenizer(source: Path, fix: str) -> Tokenizer:
+    """BitnetError for a file that is not a tokenizer, and for kinds whose tokens don't determine their bytes."""
+    try:
+        tokenizer = Tokenizer.from_str(source.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BitnetError(f"{source.parent} holds no {TOKENIZER_FILE}; {fix}.") from error
+    except Exception as error:
+        # The Rust library raises bare Exception for whatever is wrong with the file.
+        raise BitnetError(f"{source} is not a readable tokenizer; {fix}.") from error
+    kind = type(tokenizer.model).__name__
+    if kind not in _KINDS:
+        raise BitnetError(
+            f"{source} is a {kind} tokenizer, which does not keep every character of a text; "
+            f"{fix} (supported kinds: {', '.join(_KINDS)})."
+        )
+    return tokenizer
+
+
+def _assemble(
+    tokenizer: Tokenizer, special_tokens: dict[str, str], template: str, where: str, name: str
+) -> StudentTokenizer:
+    if "eos_token" not in special_tokens:
+        usual = next((token for token in _USUAL_END_TOKENS if tokenizer.token_to_id(token) is not None), None)
+        if usual is None:
+            raise BitnetError(f"The tokenizer in {where} names no end token; use another one.")
+        special_tokens = {**special_tokens, "eos_token": usual}
+    if not template:
+        raise NoTemplate(f"The tokenizer in {where} has no chat template; give one in TEMPLATE, or use another one.")
+    ChatTemplate(template, where)  # names the folder where it is wrong
+    return StudentTokenizer(tokenizer, special_tokens=special_tokens, template=template, name=name)
+
+
+def _token_text(value: Any) -> str | None:
+    """A token in a config is a string, or an object with its content."""
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None
