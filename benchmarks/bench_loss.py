@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from bitnet_core.model.precision import pick_precision
-from bitnet_core.settings.values import DeviceOptions
+from bitnet_core.settings.values import DeviceOptions, LossWeights
 from bitnet_core.traces.examples import Counts, Targets
-from bitnet_core.training.losses import LossWeights, distill_loss
+from bitnet_core.training.losses import distill_loss
 
 CANDIDATES = 20
 GOALS = {256: (3, 12), 768: (1.4, 5)}  # plain / fused in time and in extra peak memory, by hidden size

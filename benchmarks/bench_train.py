@@ -26,13 +26,10 @@ from bitnet_core.model.precision import pick_precision
 from bitnet_core.model.presets import preset
 from bitnet_core.model.quant import quantize_activation, quantize_weight
 from bitnet_core.model.student import BitLinear, FeedForward, RMSNorm, Student
-from bitnet_core.settings.resolve import from_values
-from bitnet_core.settings.values import DeviceOptions
+from bitnet_core.settings.values import DeviceOptions, LossWeights, TrainOptions
 from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Batch, Example, collate, prepare
 from bitnet_core.training.batches import Sampler
-from bitnet_core.training.losses import LossWeights
-from bitnet_core.training.options import TrainOptions
 from bitnet_core.training.step import Stepper
 
 VOCAB, CANDIDATES, ROWS, MAX_LEN = 49152, 20, 4, 256
@@ -130,9 +127,9 @@ def ours(student: Student, examples: Sequence[Example], compiled: bool) -> Step:
 
     And its own choice of precision: fp32, or fp32 with bf16 matmuls where the CPU has tiles for them.
     """
-    values = {"TRAIN_BATCH_SIZE": str(ROWS), "MAX_SEQ_LEN": str(MAX_LEN), "TORCH_COMPILE": str(int(compiled))}
-    settings, cpu = from_values(values), torch.device("cpu")
-    stepper = Stepper(student, TrainOptions.from_settings(settings), cpu, pick_precision(DeviceOptions(), cpu))
+    options = TrainOptions(batch_size=ROWS, max_seq_len=MAX_LEN, compiled=compiled)
+    cpu = torch.device("cpu")
+    stepper = Stepper(student, options, cpu, pick_precision(DeviceOptions(), cpu))
     sampler = Sampler(examples, ROWS, 0, MAX_LEN, shape=(ROWS, MAX_LEN) if compiled else None)
 
     def step() -> int:

@@ -1,9 +1,13 @@
-"""Named shapes of students, and how a user's own sizes change them. No tensors here."""
+"""Named shapes of students, and how other sizes change them. No tensors here."""
 
 from dataclasses import dataclass
 
 from bitnet_core.errors import UsageError
 from bitnet_core.model.config import SIZE_MULTIPLE, StudentConfig
+from bitnet_core.settings.values import StudentOptions
+
+_LEAST_POSITIONS = 2048
+"""Rotary positions cost no memory, and answers may be longer than training sequences."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ _SHAPES = {
     "7b": _Shape(hidden=4096, layers=32, heads=32, ffn=11008),
 }
 PRESETS = tuple(_SHAPES)
-# `portable` runs here, in transformers and in llama.cpp, which knows no other activation than SiLU for this model.
+# `portable` runs here, in transformers and in llama.cpp, which has only SiLU for this model.
 _PROFILES = {"portable": "silu", "b158": "relu2"}
 
 
@@ -28,7 +32,7 @@ def preset(
     name: str,
     vocab_size: int,
     *,
-    max_positions: int,
+    max_positions: int = _LEAST_POSITIONS,
     hidden_size: int | None = None,
     layers: int | None = None,
     heads: int | None = None,
@@ -36,11 +40,14 @@ def preset(
     profile: str = "portable",
     hadamard: bool = False,
 ) -> StudentConfig:
-    """The preset's shape with some sizes replaced; raises `UsageError` when they don't fit together.
+    """The shape of a student: a preset (`nano`, `mini` or `7b`) with some of its sizes replaced.
 
-    Of hidden size, heads and head size any two decide the third; the preset's head count fills in where
-    only one is given. The feed-forward size keeps the preset's ratio, rounded up to a multiple of 256.
-    `profile` is portable (SiLU) or b158 (squared ReLU, as BitNet b1.58 2B4T).
+    Any two of hidden size, heads and head size decide the third; where only one is given, the preset's head count
+    is used. The feed-forward size keeps the preset's ratio, rounded up to a multiple of 256. `max_positions` is the
+    longest context in tokens. `profile` is `portable` (SiLU) or `b158` (squared ReLU, as in BitNet b1.58 2B4T);
+    `hadamard` transforms the inputs of o_proj and down_proj (BitNet v2), which no other program can run.
+
+    Raises UsageError for an unknown name and for sizes that don't fit together.
     """
     if name not in _SHAPES:
         raise UsageError(f"MINI_PRESET is {name!r}; it is one of {', '.join(PRESETS)}.")
@@ -67,4 +74,19 @@ def preset(
         max_position_embeddings=max_positions,
         hidden_act=_PROFILES[profile],
         hadamard=hadamard,
+    )
+
+
+def student_config(options: StudentOptions, vocab_size: int, max_seq_len: int) -> StudentConfig:
+    """The shape that the options ask for, for sequences of up to `max_seq_len` tokens and for longer answers."""
+    return preset(
+        options.preset,
+        vocab_size,
+        max_positions=max(_LEAST_POSITIONS, max_seq_len),
+        hidden_size=options.hidden_size,
+        layers=options.layers,
+        heads=options.heads,
+        head_dim=options.head_dim,
+        profile=options.profile,
+        hadamard=options.hadamard,
     )

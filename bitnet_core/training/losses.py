@@ -17,31 +17,19 @@ pass (as in Liger-Kernel's fused linear losses) and only scaled in the backward 
 Shapes: N supervised positions, K candidates, D hidden, V vocabulary, n positions of one chunk.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.examples import Counts, Targets
 
 _NEG_INF = float("-inf")
 # Logits of one chunk. On a CPU they should stay near the caches; a GPU wants fewer, larger matmuls.
 _CHUNK_BYTES = {"cpu": 24 << 20}
 _CHUNK_BYTES_ELSEWHERE = 256 << 20
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    tau: float = 1.3
-    ce: float = 0.25
-    format: float = 0.2
-    kd: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.tau > 0:
-            raise ValueError(f"tau is {self.tau}; it must be above 0")
 
 
 class LossParts(NamedTuple):

@@ -1,4 +1,4 @@
-"""One optimizer step: micro-batches in, an update or a refusal out. It knows no schedule, file or event."""
+"""One optimizer step: micro-batches in, an update or a refusal out. It knows no schedules, files or events."""
 
 import contextlib
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 
 from bitnet_core.model.precision import Precision
 from bitnet_core.model.student import BitLinear, Student
+from bitnet_core.settings.values import LossWeights, TrainOptions
 from bitnet_core.traces.examples import Batch, Counts
-from bitnet_core.training.losses import LossParts, LossWeights, distill_loss
-from bitnet_core.training.options import TrainOptions
+from bitnet_core.training.losses import LossParts, distill_loss
 
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """`parts_5` (loss, kl, ce, format, agreement) and `grad_norm` stay on the device; `finite` was asked for."""
+    """`parts_5` (loss, kl, ce, format, agreement) and `grad_norm` stay on the device; the host knows `finite`."""
 
     parts_5: Tensor
     grad_norm: Tensor
@@ -28,20 +28,21 @@ class StepResult:
 
 
 def build_optimizer(student: Student, options: TrainOptions, device: torch.device) -> torch.optim.AdamW:
-    """AdamW with decay on the ternary layers' masters alone: norms and the embedding are not to shrink."""
+    """AdamW that decays only the ternary layers' masters: norms and the embedding must not shrink."""
     decayed = [module.weight for module in student.modules() if isinstance(module, BitLinear)]
     chosen = {id(weight) for weight in decayed}
     rest = [parameter for parameter in student.parameters() if id(parameter) not in chosen]
     groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, betas=options.betas, eps=options.eps, fused=device.type in _FUSED_DEVICES)
+    betas, fused = (options.beta1, options.beta2), device.type in _FUSED_DEVICES
+    return torch.optim.AdamW(groups, betas=betas, eps=options.eps, fused=fused)
 
 
 class Stepper:
-    """Student, optimizer and loss scale together: what an update touches."""
+    """Student, optimizer and loss scale together: everything that an update changes."""
 
     def __init__(self, student: Student, options: TrainOptions, device: torch.device, precision: Precision) -> None:
         self.student, self.options, self.device, self.precision = student, options, device, precision
-        # The same parameters, traced and fused at the first call.
+        # It shares the parameters, and is traced and fused at its first call.
         self._forward_pass = torch.compile(student) if options.compiled else student
         self.optimizer = build_optimizer(student, options, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision.scaled)
@@ -49,7 +50,7 @@ class Stepper:
     def step(self, batches: Sequence[Batch], learning_rate: float, *, decay: bool = True) -> StepResult:
         """Accumulate over the batches and update once, unless loss or gradient is not finite.
 
-        Every mean is over all batches together: splitting them differently changes nothing but rounding.
+        Every mean is over all batches together, so splitting them differently only changes the rounding.
         """
         counts = sum((batch.counts for batch in batches), Counts(0, 0, 0))
         self.optimizer.zero_grad(set_to_none=True)
@@ -62,7 +63,7 @@ class Stepper:
                 parts_5 += torch.stack(parts).detach()
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.student.parameters(), self.options.clip_norm)
-        # The one place where the host waits for the device: an update that must not happen can't be undone.
+        # The only place where the host waits for the device: a bad update could not be undone.
         finite = bool(torch.isfinite(norm) & torch.isfinite(parts_5[0]))
         if finite:
             for group in self.optimizer.param_groups:

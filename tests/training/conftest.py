@@ -12,9 +12,8 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.precision import Precision
 from bitnet_core.model.student import Student
 from bitnet_core.runs.context import StageContext
-from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.traces.examples import prepare
-from bitnet_core.training.options import TrainOptions
+from bitnet_core.settings.values import TrainOptions
+from bitnet_core.traces.dataset import TraceSequence, TraceSet
 from bitnet_core.training.trainer import Trainer
 
 VOCAB, TOP_K = 512, 6
@@ -77,8 +76,17 @@ def sequences() -> list[TraceSequence]:
     ]
 
 
+class StageTrainer(Trainer):
+    """A trainer that reports to a stage's context, and keeps its checkpoints in that experiment."""
+
+    ctx: StageContext
+
+    def run(self) -> dict[str, Any]:
+        return super().run(self.ctx)
+
+
 @pytest.fixture
-def make_trainer(tmp_path: Path, sequences: list[TraceSequence]) -> Callable[..., Trainer]:
+def make_trainer(tmp_path: Path, sequences: list[TraceSequence]) -> Callable[..., StageTrainer]:
     """Build a trainer in an experiment of its own; the same arguments give the same run."""
 
     def make(
@@ -89,11 +97,9 @@ def make_trainer(tmp_path: Path, sequences: list[TraceSequence]) -> Callable[...
         resume: bool = False,
         tokenizer_hash: str = "t" * 64,
         **shape: Any,
-    ) -> Trainer:
+    ) -> StageTrainer:
         ctx = StageContext.for_tests(tmp_path / name, "train", TINY | (values or {}))
-        options = TrainOptions.from_settings(ctx.settings)
-        train, _ = prepare([s for s in sequences if not s.heldout], options.max_seq_len)
-        held_out, _ = prepare([s for s in sequences if s.heldout], options.max_seq_len)
+        options = TrainOptions.of(ctx.settings)
         sizes = {
             "vocab_size": VOCAB,
             "hidden_size": 256,
@@ -104,18 +110,17 @@ def make_trainer(tmp_path: Path, sequences: list[TraceSequence]) -> Callable[...
             "max_position_embeddings": 64,
         }
         torch.manual_seed(options.seed)
-        trainer = Trainer(
-            ctx,
+        trainer = StageTrainer(
             Student(StudentConfig(**sizes | shape)),
-            train,
-            held_out,
+            TraceSet(sequences, VOCAB, TOP_K, tokenizer_hash, "p" * 64, "teacher"),
             options,
+            folder=ctx.experiment.checkpoints,
             device=torch.device("cpu"),
             precision=Precision(dtype, "test"),
-            tokenizer_hash=tokenizer_hash,
         )
+        trainer.ctx = ctx
         if resume:
-            trainer.resume()
+            trainer.resume(ctx)
         return trainer
 
     return make

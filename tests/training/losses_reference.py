@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.examples import Counts, Targets
-from bitnet_core.training.losses import LossWeights
 
 
 def reference_loss(

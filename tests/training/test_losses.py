@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.examples import Counts, Targets
-from bitnet_core.training.losses import LossParts, LossWeights, distill_loss
+from bitnet_core.training.losses import LossParts, distill_loss
 from tests.training.losses_reference import reference_loss
 
 TAUS = [0.5, 1.0, 1.3, 2.0, 4.0, 10.0]
@@ -82,7 +83,7 @@ def test_value_and_gradient_equal_the_slow_twin(
     seed: int, n: int, k: int, tau: float, ce: float, kd: float, sharpness: float, chunk: int
 ) -> None:
     hidden, weight, targets = problem(seed, n, k, sharpness=sharpness)
-    weights = LossWeights(tau, ce, 0.2, kd)
+    weights = LossWeights(tau=tau, ce=ce, format=0.2, kd=kd)
     parts, d_hidden, d_weight = gradients(hidden, weight, targets, weights, chunk)
     slow_hidden, slow_weight = hidden.clone().requires_grad_(), weight.clone().requires_grad_()
     total, kl, ce_mean, fmt, agreement = reference_loss(
@@ -104,7 +105,7 @@ def test_zero_with_zero_gradient_exactly_at_coarse_agreement(tau: float) -> None
     tail = torch.ones_like(logprobs, dtype=torch.bool).scatter(1, ids, False)
     other = logprobs.masked_fill(~tail, -torch.inf).logsumexp(1)
     agreeing = dataclasses.replace(targets, topk_ids_NK=ids, topk_logprobs_NK=top, other_logprob_N=other)
-    parts, d_hidden, d_weight = gradients(hidden, weight, agreeing, LossWeights(tau, 0.0, 0.0))
+    parts, d_hidden, d_weight = gradients(hidden, weight, agreeing, LossWeights(tau=tau, ce=0.0, format=0.0))
     assert abs(parts.kl.item()) < 1e-12 * max(1, tau * tau)
     assert d_hidden.abs().max() < 1e-13 * max(1, tau)
     assert d_weight.abs().max() < 1e-13 * max(1, tau)
@@ -112,7 +113,7 @@ def test_zero_with_zero_gradient_exactly_at_coarse_agreement(tau: float) -> None
     nudged = top.clone()
     nudged[:, 1] += 0.01
     off = dataclasses.replace(agreeing, topk_logprobs_NK=nudged)
-    parts, d_hidden, _ = gradients(hidden, weight, off, LossWeights(tau, 0.0, 0.0))
+    parts, d_hidden, _ = gradients(hidden, weight, off, LossWeights(tau=tau, ce=0.0, format=0.0))
     assert parts.kl.item() > 1e-9
     assert d_hidden.abs().max() > 1e-7
 
@@ -121,7 +122,7 @@ def test_zero_with_zero_gradient_exactly_at_coarse_agreement(tau: float) -> None
 @given(st.integers(0, 2**31), st.sampled_from(TAUS))
 def test_kl_is_never_negative_and_ignores_the_order_of_candidates(seed: int, tau: float) -> None:
     hidden, weight, targets = problem(seed)
-    weights = LossWeights(tau)
+    weights = LossWeights(tau=tau)
     parts = distill_loss(hidden, weight, targets, weights, counts_of(targets))
     assert parts.kl.item() >= -1e-12
     order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
@@ -143,7 +144,7 @@ def test_the_kl_says_nothing_about_the_shape_of_the_tail() -> None:
         values = z[row][tail[row]]
         other = torch.randn_like(values) * 3
         reshaped[row][tail[row]] = other - other.logsumexp(0) + values.logsumexp(0)
-    eye, weights = torch.eye(V, dtype=torch.float64), LossWeights(1.3, 0.0, 0.0)
+    eye, weights = torch.eye(V, dtype=torch.float64), LossWeights(tau=1.3, ce=0.0, format=0.0)
     one = distill_loss(z, eye, targets, weights, counts_of(targets)).kl
     two = distill_loss(reshaped, eye, targets, weights, counts_of(targets)).kl
     torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-12)
@@ -162,7 +163,9 @@ def test_the_whole_kl_is_the_coarse_one_and_that_of_the_tail(seed: int, k: int) 
     other, student_other = (one.masked_fill(~tail, -torch.inf).logsumexp(1) for one in (teacher, student))
     _, _, targets = problem(seed, n=4, holes=False)
     targets = dataclasses.replace(targets, topk_ids_NK=ids, topk_logprobs_NK=top, other_logprob_N=other)
-    coarse = distill_loss(student, torch.eye(V, dtype=torch.float64), targets, LossWeights(1.0), counts_of(targets))
+    coarse = distill_loss(
+        student, torch.eye(V, dtype=torch.float64), targets, LossWeights(tau=1.0), counts_of(targets)
+    )
     whole = (teacher.exp() * (teacher - student)).sum(1)
     gaps = (teacher - other[:, None]) - (student - student_other[:, None])
     of_tail = (torch.where(tail, (teacher - other[:, None]).exp() * gaps, 0.0)).sum(1)
@@ -251,13 +254,13 @@ def test_rows_without_a_teacher_cost_only_cross_entropy() -> None:
         topk_logprobs_NK=torch.full_like(targets.topk_logprobs_NK, torch.nan),
         other_logprob_N=torch.full_like(targets.other_logprob_N, torch.nan),
     )
-    parts, d_hidden, d_weight = gradients(hidden, weight, nobody, LossWeights(1.3, 0.25, 0.0))
+    parts, d_hidden, d_weight = gradients(hidden, weight, nobody, LossWeights(tau=1.3, ce=0.25, format=0.0))
     assert parts.kl.item() == 0
     assert parts.agreement.item() == 0
     expected = hidden.clone().requires_grad_()
     (0.25 * torch.nn.functional.cross_entropy(expected @ weight.T, targets.observed_N)).backward()
     torch.testing.assert_close(d_hidden, expected.grad)
-    parts, d_hidden, d_weight = gradients(hidden, weight, nobody, LossWeights(1.3, 0.0, 0.0))
+    parts, d_hidden, d_weight = gradients(hidden, weight, nobody, LossWeights(tau=1.3, ce=0.0, format=0.0))
     assert parts.total.item() == 0
     assert not d_hidden.any()
     assert not d_weight.any()
@@ -284,9 +287,12 @@ def test_tiny_tails_stay_finite_in_fp32(offset: float) -> None:
         kd_valid_N=torch.tensor([True]),
         is_struct_N=torch.tensor([False]),
     )
-    parts, d_hidden, _ = gradients(z + offset, torch.eye(V), targets, LossWeights(1.0, 0.25, 0.0))
+    weights = LossWeights(tau=1.0, ce=0.25, format=0.0)
+    parts, d_hidden, _ = gradients(z + offset, torch.eye(V), targets, weights)
     slow = (z + offset).double().requires_grad_()
-    total, *_ = reference_loss(slow, torch.eye(V).double(), targets, LossWeights(1.0, 0.25, 0.0), Counts(1, 1, 0))
+    total, *_ = reference_loss(
+        slow, torch.eye(V).double(), targets, LossWeights(tau=1.0, ce=0.25, format=0.0), Counts(1, 1, 0)
+    )
     total.backward()
     assert parts.total.item() == pytest.approx(total.item(), rel=1e-4)
     torch.testing.assert_close(d_hidden, slow.grad.float(), rtol=1e-4, atol=1e-6)

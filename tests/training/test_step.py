@@ -10,9 +10,9 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.precision import Precision
 from bitnet_core.model.student import Student
 from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Batch, Example, collate, collate_rows, prepare
-from bitnet_core.training.options import TrainOptions
 from bitnet_core.training.step import Stepper
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def stepper(dtype: torch.dtype = torch.float32, **values: str) -> Stepper:
     torch.manual_seed(3)
     student = Student(StudentConfig(512, 256, 256, 1, 4, 4, 64))
-    options = TrainOptions.from_settings(from_values({"GRAD_CLIP_NORM": "1000000", **values}))
+    options = TrainOptions.of(from_values({"GRAD_CLIP_NORM": "1000000", **values}))
     return Stepper(student, options, CPU, Precision(dtype, "test"))
 
 

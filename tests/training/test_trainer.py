@@ -17,14 +17,14 @@ from bitnet_core.training import checkpoints
 from bitnet_core.training.flip import flip_report
 from bitnet_core.training.monitor import Divergence
 from bitnet_core.training.step import StepResult
-from bitnet_core.training.trainer import Trainer
 from tests.builders import events_of
+from tests.training.conftest import StageTrainer
 
-Make = Callable[..., Trainer]
+Make = Callable[..., StageTrainer]
 TIMES = ("tokens_per_s", "peak_rss_bytes", "t", "seq", "v")
 
 
-def events(trainer: Trainer, kind: str) -> list[dict[str, Any]]:
+def events(trainer: StageTrainer, kind: str) -> list[dict[str, Any]]:
     return [event for event in events_of(trainer.ctx.run_dir / "events.jsonl") if event["kind"] == kind]
 
 
@@ -32,13 +32,13 @@ def timeless(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 
-def stop_after(trainer: Trainer, steps: int) -> None:
+def stop_after(trainer: StageTrainer, steps: int) -> None:
     """Ask for a stop as SIGTERM would, once so many steps are done."""
     original = trainer.stepper.step
 
     def step(batches: Sequence[Batch], rate: float, *, decay: bool) -> StepResult:
         result = original(batches, rate, decay=decay)
-        if trainer.step + 1 >= steps:
+        if trainer.state.step + 1 >= steps:
             trainer.ctx.request_stop()
         return result
 
@@ -65,7 +65,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(make_trainer: Make, stopped: int
     assert second.resumed_from is not None
     summary = second.run()
 
-    assert (second.step, second.seen_tokens) == (whole.step, whole.seen_tokens)
+    assert (second.state.step, second.state.seen_tokens) == (whole.state.step, whole.state.seen_tokens)
     assert second.student.activation_bits == whole.student.activation_bits == 4
     for name, tensor in whole.student.state_dict().items():
         assert torch.equal(tensor, second.student.state_dict()[name]), name
@@ -75,7 +75,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(make_trainer: Make, stopped: int
     assert whole.sampler.state() == second.sampler.state()
     assert timeless(events(first, "metric") + events(second, "metric")) == timeless(events(whole, "metric"))
     assert timeless(events(first, "flip") + events(second, "flip")) == timeless([flip])
-    assert timeless(whole.evaluations) == timeless(second.evaluations)
+    assert timeless(whole.state.evaluations) == timeless(second.state.evaluations)
     assert summary["resumed_from"] == str(second.resumed_from)
 
 
@@ -95,12 +95,12 @@ def test_the_loss_falls_and_held_out_agreement_rises(make_trainer: Make) -> None
     trainer = make_trainer(values)
     summary = trainer.run()
     assert summary["last_loss"] < 0.5 * summary["first_loss"]
-    start, end = trainer.evaluations[0], trainer.evaluations[-1]
+    start, end = trainer.state.evaluations[0], trainer.state.evaluations[-1]
     assert end["heldout_loss"] < 0.6 * start["heldout_loss"]
     assert start["heldout_agreement"] < 0.1
     assert end["heldout_agreement"] > 0.5
     assert summary["heldout_agreement"] == end["heldout_agreement"]
-    rows = {row["when"]: row for row in trainer.evaluations}
+    rows = {row["when"]: row for row in trainer.state.evaluations}
     assert rows["before flip"]["step"] == rows["after flip"]["step"]
     assert (rows["before flip"]["activation_bits"], rows["after flip"]["activation_bits"]) == (8, 4)
     assert rows["before flip"]["heldout_loss"] != rows["after flip"]["heldout_loss"]
@@ -112,7 +112,7 @@ def test_the_flip_is_the_first_step_at_the_threshold(make_trainer: Make) -> None
     original = trainer.stepper.step
 
     def step(batches: Sequence[Batch], rate: float, *, decay: bool) -> StepResult:
-        used.append((trainer.seen_tokens, trainer.student.activation_bits))
+        used.append((trainer.state.seen_tokens, trainer.student.activation_bits))
         return original(batches, rate, decay=decay)
 
     trainer.stepper.step = step  # type: ignore[method-assign]
@@ -126,11 +126,11 @@ def test_the_flip_is_the_first_step_at_the_threshold(make_trainer: Make) -> None
 def test_training_ends_with_the_budget_or_the_steps(make_trainer: Make) -> None:
     budget = make_trainer({"BUDGET_TOKENS": "200"}, name="budget")
     budget.run()
-    assert budget.seen_tokens >= 200
-    assert budget.step < 8
+    assert budget.state.seen_tokens >= 200
+    assert budget.state.step < 8
     steps = make_trainer(name="steps")
     steps.run()
-    assert steps.step == 8
+    assert steps.state.step == 8
     (alert,) = events(steps, "alert")
     assert alert["code"] == "no_flip"
     assert not events(budget, "alert")
@@ -151,7 +151,7 @@ def test_events_health_and_files(make_trainer: Make) -> None:
     assert all(
         event["grad_norm_clipped"] <= 1 and event["grad_norm_clipped"] <= event["grad_norm"] for event in metrics
     )
-    assert metrics[-1]["seen_tokens"] == trainer.seen_tokens
+    assert metrics[-1]["seen_tokens"] == trainer.state.seen_tokens
     options = trainer.options.loss
     for event in metrics:
         assert event["loss"] == pytest.approx(
@@ -160,13 +160,13 @@ def test_events_health_and_files(make_trainer: Make) -> None:
     folder = trainer.ctx.experiment.checkpoints
     assert [event["step"] for event in events(trainer, "checkpoint")] == [2, 4, 6, 8, 10, 12]
     kept = {path.name for path in checkpoints.found(folder)}
-    best = checkpoints.path_of(folder, trainer.best["step"]).name
+    best = checkpoints.path_of(folder, trainer.state.best["step"]).name
     assert kept == {f"mini_bitnet_step_000000{n}.pt" for n in ("08", "10", "12")} | {best}
     path = checkpoints.latest(folder)
     assert path is not None
     health = json.loads(checkpoints.health_of(path).read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert health["seen_tokens"] == trainer.seen_tokens
-    assert health["heldout"]["heldout_loss"] == trainer.evaluations[-1]["heldout_loss"]
+    assert health["seen_tokens"] == trainer.state.seen_tokens
+    assert health["heldout"]["heldout_loss"] == trainer.state.evaluations[-1]["heldout_loss"]
     assert 0.2 < health["zero_weight_fraction"] < 0.5
     assert events(trainer, "progress")[-1]["done"] == 12
     student = checkpoints.student_from(checkpoints.load(path))
@@ -175,7 +175,7 @@ def test_events_health_and_files(make_trainer: Make) -> None:
     assert torch.equal(student(ids), trainer.student(ids))
 
 
-def poison_steps(trainer: Trainer, bad: set[int]) -> None:
+def poison_steps(trainer: StageTrainer, bad: set[int]) -> None:
     """Make the gradient of the given calls infinite."""
     original, calls = trainer.stepper.step, iter(range(10**6))
 
@@ -218,7 +218,7 @@ def test_three_in_a_row_go_back_to_the_last_checkpoint_at_half_the_rate(make_tra
     # The data too: step 5 reads again what it read before.
     plain = make_trainer(values, name="plain")
     plain.run()
-    assert summary["seen_tokens"] == plain.seen_tokens
+    assert summary["seen_tokens"] == plain.state.seen_tokens
 
 
 def test_a_second_time_ends_the_run_and_keeps_the_last_checkpoint(make_trainer: Make) -> None:
@@ -245,7 +245,7 @@ def test_a_loss_that_climbs_away_stops_the_run_and_is_not_saved(make_trainer: Ma
     original = trainer.stepper.step
 
     def step(batches: Sequence[Batch], rate: float, *, decay: bool) -> StepResult:
-        return original(batches, rate if trainer.step < 10 else 1.0, decay=decay)
+        return original(batches, rate if trainer.state.step < 10 else 1.0, decay=decay)
 
     trainer.stepper.step = step  # type: ignore[method-assign]
     with pytest.raises(BitnetError, match=r"Training diverged: the loss rose from .*last good checkpoint.*lower LR"):
@@ -301,23 +301,23 @@ def test_a_ramp_flips_layer_after_layer_and_resumes_to_the_bit(make_trainer: Mak
     second.run()
     for name, tensor in whole.student.state_dict().items():
         assert torch.equal(tensor, second.student.state_dict()[name])
-    assert whole.evaluations == second.evaluations
+    assert whole.state.evaluations == second.state.evaluations
 
 
 def test_a_step_across_the_flip_and_the_end_leaves_a_4_bit_student(make_trainer: Make) -> None:
     trainer = make_trainer({"BUDGET_TOKENS": "130", "FLIP_FRACTION": "0.9", "GRAD_ACCUM_STEPS": "4"})
     summary = trainer.run()
     assert (summary["steps"], summary["activation_bits"]) == (1, 4)
-    assert [row["when"] for row in trainer.evaluations] == ["start", "before flip", "after flip", "end"]
+    assert [row["when"] for row in trainer.state.evaluations] == ["start", "before flip", "after flip", "end"]
 
 
 def test_a_raised_budget_does_not_take_a_flipped_student_back(make_trainer: Make) -> None:
     make_trainer(FLIPPING, name="mine").run()
     more = {"BUDGET_TOKENS": "4000", "TOTAL_STEPS": "12"}
     again = make_trainer(FLIPPING | more, name="mine", resume=True)
-    assert again.step > 0
+    assert again.state.step > 0
     again.run()
-    assert again.seen_tokens < again.options.flip.threshold
+    assert again.state.seen_tokens < again.options.flip.threshold
     assert set(again.student.layer_bits) == {4}
 
 
@@ -333,7 +333,7 @@ def test_recovery_is_followed_until_the_loss_is_back(make_trainer: Make) -> None
     assert flip_report(rows) == {"flip_shock": 0.25, "flip_recovered_after_tokens": 50}
     trainer = make_trainer(FLIPPING | {"LOG_INTERVAL": "1"})
     summary = trainer.run()
-    assert summary["flip_shock"] == pytest.approx(flip_report(trainer.evaluations)["flip_shock"])
+    assert summary["flip_shock"] == pytest.approx(flip_report(trainer.state.evaluations)["flip_shock"])
 
 
 def test_fp16_trains_with_a_loss_scale_and_its_calibration_is_no_failure(make_trainer: Make) -> None:
@@ -351,7 +351,7 @@ def test_an_incomplete_checkpoint_is_passed_over_and_told(make_trainer: Make) ->
     newest = checkpoints.path_of(first.ctx.experiment.checkpoints, 8)
     newest.write_bytes(newest.read_bytes()[:1000])
     second = make_trainer({"CHECKPOINT_INTERVAL": "4"}, name="torn", resume=True)
-    assert second.step == 4
+    assert second.state.step == 4
     assert [alert["code"] for alert in events(second, "alert")] == ["checkpoint_incomplete"]
     second.run()
     for name, tensor in first.student.state_dict().items():
@@ -377,7 +377,7 @@ def test_another_recipe_trains_anew_and_keeps_what_there_was(make_trainer: Make)
     folder = first.ctx.experiment.checkpoints
     before = {path.name: path.read_bytes() for path in folder.glob("mini_bitnet*")}
     again = make_trainer({"KD_TAU": "2.5"}, name="mine", resume=True)
-    assert (again.resumed_from, again.step) == (None, 0)
+    assert (again.resumed_from, again.state.step) == (None, 0)
     aside = next((folder / "superseded").iterdir())
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == before
     alerts = [e for e in events_of(again.ctx.run_dir / "events.jsonl") if e["kind"] == "alert"]
