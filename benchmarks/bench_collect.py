@@ -34,8 +34,8 @@ from bitnet_core.collecting.requests import Request, Sampling
 from bitnet_core.prompts.prompt import iter_prompts
 from bitnet_core.teachers.embedded.server import EmbeddedServer, ensure_files
 from bitnet_core.teachers.http.pace import Pace
-from bitnet_core.teachers.opening import Teacher
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.teachers.wire.openai import OpenAIChat
 
 TOKENS = 64

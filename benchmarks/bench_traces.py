@@ -75,15 +75,15 @@ def collection(root: Path) -> Any:
     from bitnet_core.collecting.requests import Collection
     from bitnet_core.prompts.prompt import Prompt
     from bitnet_core.settings.resolve import from_values
+    from bitnet_core.settings.values import TeacherOptions
     from bitnet_core.teachers.embedded.server import ensure_files
-    from bitnet_core.teachers.opening import identify
+    from bitnet_core.teachers.identity import identify
     from bitnet_core.tokenizer.load import load_tokenizer
 
     settings = from_values({"DRIVE_ROOT": str(root), "KD_SHARD_SEQUENCES": str(SHARD)})
     prompt = Prompt(({"role": "user", "content": "What is a day?"},))
-    return Collection(
-        settings, identify(settings), load_tokenizer(ensure_files().tokenizer_dir), lambda: iter([prompt])
-    )
+    identity = identify(TeacherOptions.of(settings))
+    return Collection(settings, identity, load_tokenizer(ensure_files().tokenizer_dir), lambda: iter([prompt]))
 
 
 def convert(root: Path, answers: int) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from bitnet_core.teachers.chat import (
     Unreachable,
 )
 from bitnet_core.teachers.http.retries import ATTEMPTS, Failure
-from bitnet_core.teachers.opening import Teacher, ended
 from bitnet_core.teachers.probe import one_token, patience
-from bitnet_core.teachers.refusals import TooManyCandidates
+from bitnet_core.teachers.refusals import TooManyCandidates, failure_of
+from bitnet_core.teachers.teacher import Teacher
 
 _POLL_SECONDS = 0.2
 _DRAIN_SECONDS = 8.0
@@ -291,7 +291,7 @@ class Asking:
             try:
                 result = await self.teacher.chat(wanted, watch=sending, attempts=attempts)
             except PromptRefused as error:
-                await sending.failed(ended(error))
+                await sending.failed(failure_of(error))
                 return Entry(error.status, error.body), None, error
             except BadReply as error:
                 await sending.answered(None)
@@ -299,7 +299,7 @@ class Asking:
                 if not error.passing or tries >= _TRIES:
                     return Entry(error.reason, error.body), None, self._spoilt(error) if error.spoilt else None
             except (Failing, Unreachable) as error:
-                await sending.failed(ended(error))
+                await sending.failed(failure_of(error))
                 await self._until_it_answers(before, error)
                 failures += 1
                 if failures >= _FAILURES:
@@ -307,13 +307,13 @@ class Asking:
                 attempts = 1  # each may be billed
                 await self._pause()
             except (NoLogprobs, TooManyCandidates) as error:
-                await sending.failed(ended(error))
+                await sending.failed(failure_of(error))
                 # It gave them before: do its words quote the prompt? Raises the same where they do not.
                 if not await self._answers_a_token():
                     raise
                 return Entry(PromptRefused.status, b""), None, PromptRefused(str(error))
             except BitnetError as error:
-                await sending.failed(ended(error))
+                await sending.failed(failure_of(error))
                 raise
             else:
                 self._lives()

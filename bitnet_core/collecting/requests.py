@@ -16,7 +16,8 @@ from bitnet_core.prompts.prompt import Prompt, canonical_json
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.teachers.answers.read import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
-from bitnet_core.teachers.opening import Identity, reader
+from bitnet_core.teachers.identity import Identity
+from bitnet_core.teachers.opening import reader
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer

@@ -14,6 +14,7 @@ import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,11 @@ from bitnet_core.prompts.prompt import iter_prompts
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Metric, Trace
 from bitnet_core.secrets import Redactor, is_telling
+from bitnet_core.settings.values import DeviceOptions, TeacherOptions
 from bitnet_core.teachers.chat import ChatResult, ContextExceeded, PromptRefused, QuotaSpent
 from bitnet_core.teachers.embedded.server import ensure_files
-from bitnet_core.teachers.opening import fetch_model, fetch_progress, identify, open_teacher
+from bitnet_core.teachers.identity import identify
+from bitnet_core.teachers.opening import fetch_model, fetch_progress, open_teacher
 from bitnet_core.teachers.prices import price_of
 from bitnet_core.teachers.probe import Verdict, probe
 from bitnet_core.teachers.refusals import no_logprobs
@@ -53,7 +56,7 @@ _IN_ITS_QUEUE = 4
 def run(ctx: StageContext) -> dict[str, Any]:
     """Collect what is missing, write what is not written; the summary counts the whole trace set."""
     settings = ctx.settings
-    identity = identify(settings)
+    identity = identify(TeacherOptions.of(settings))
     if identity.provider.logprobs == "no":
         raise no_logprobs(identity.provider.name, identity.model)
     fetch_model(ctx, identity)
@@ -265,7 +268,13 @@ class _Collecting:
         # Our own server's places are never empty while an answer is being kept: the next one waits at its door.
         waiting = _IN_ITS_QUEUE if collection.identity.provider.name == "embedded" else 0
         async with open_teacher(
-            ctx, device=pick_device, parallel=parallel, waiting=waiting, context=context, table=collection.table
+            ctx,
+            TeacherOptions.of(ctx.settings),
+            device=partial(pick_device, DeviceOptions.of(ctx.settings)),
+            parallel=parallel,
+            waiting=waiting,
+            context=context,
+            table=collection.table,
         ) as teacher:
             mask = Redactor(filter(is_telling, ctx.secrets.values())).bytes
             ledger = Ledger(self._journal, self._budget, mask, beyond_note=self._beyond_note())

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,14 @@ from bitnet_core.model.precision import pick_device
 from bitnet_core.prompts.prompt import Prompt, canonical_json, load_prompts, prompts_hash
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
+from bitnet_core.settings.values import DeviceOptions, TeacherOptions
 from bitnet_core.teachers.answers.read import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest, PromptRefused
 from bitnet_core.teachers.embedded.server import ensure_files
-from bitnet_core.teachers.opening import Teacher, fetch_progress, identify, open_teacher
+from bitnet_core.teachers.identity import identify
+from bitnet_core.teachers.opening import fetch_progress, open_teacher
 from bitnet_core.teachers.prices import price_of
+from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.tokenizer.load import load_tokenizer
 
 REPORT = "teacher_baseline.json"
@@ -46,7 +50,7 @@ class _Generation:
 def run(ctx: StageContext) -> dict[str, Any]:
     """Measure the baseline, write `reports/teacher_baseline.json` and return its short form."""
     settings = ctx.settings
-    identity = identify(settings)
+    identity = identify(TeacherOptions.of(settings))
     prompts = load_prompts(settings.maybe_path("TEACHER_BASELINE_PROMPTS_FILE"), PACKAGED_PROMPTS)
     prompts = prompts[: settings.int("TEACHER_BASELINE_MAX_PROMPTS")]
     sampling = {
@@ -71,12 +75,14 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 async def _measure(ctx: StageContext, prompts: list[Prompt], sampling: dict[str, Any]) -> dict[str, Any]:
+    options = TeacherOptions.of(ctx.settings)
+    device = partial(pick_device, DeviceOptions.of(ctx.settings))
     context = None
-    if identify(ctx.settings).provider.name == "embedded":
+    if identify(options).provider.name == "embedded":
         context = _longest_prompt(ctx, prompts) + sampling["max_tokens"] + 16
     generations: list[_Generation] = []
     failed: list[dict[str, str]] = []
-    async with open_teacher(ctx, device=pick_device, parallel=1, context=context) as teacher:
+    async with open_teacher(ctx, options, device=device, parallel=1, context=context) as teacher:
         # The first request after loading also pays for reading the weights: it is made and not counted.
         with contextlib.suppress(BadReply, PromptRefused):
             await _generate(ctx, teacher, prompts[0], {**sampling, "max_tokens": 1})
@@ -279,7 +285,7 @@ def _rounded(value: float | None) -> float | None:
 
 def _cost(ctx: StageContext, prompt_tokens: int | None, completion_tokens: int | None) -> dict[str, Any]:
     """US dollars of the answers, by the price file; null where that has no price or tokens were not counted."""
-    identity = identify(ctx.settings)
+    identity = identify(TeacherOptions.of(ctx.settings))
     prices = ctx.settings.maybe_path("KD_PRICES_FILE")
     price = price_of(identity.provider, identity.model, prices, address=identity.base_url)
     free = price is not None and not (price.input or price.output)

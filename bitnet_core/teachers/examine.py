@@ -7,10 +7,10 @@ from typing import Any
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.read import BadReply
 from bitnet_core.teachers.chat import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, Unreachable
-from bitnet_core.teachers.opening import Teacher
 from bitnet_core.teachers.prices import Price
 from bitnet_core.teachers.probe import Verdict, candidates, patience, plain_token, probe, token
 from bitnet_core.teachers.refusals import TooManyCandidates
+from bitnet_core.teachers.teacher import Teacher
 
 _MOST = 100
 """The most candidates that a setting can ask for."""

@@ -1,55 +1,38 @@
-"""Open the teacher that the settings name: embedded, served or in this process, one face for all.
+"""Open the teacher that the options name: embedded, in this process, or over HTTP.
 
-Wires settings, secrets, the provider table and the client together. Knows no traces.
+Wires options, secrets, the table of providers and the client together. Knows no traces.
 """
 
-import asyncio
 import contextlib
 import importlib
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.settings.resolved import Settings
-from bitnet_core.settings.values import DeviceOptions
-from bitnet_core.teachers.chat import (
-    Chat,
-    ChatRequest,
-    ChatResult,
-    Failing,
-    HttpChat,
-    OnText,
-    PromptRefused,
-    Unreachable,
-)
+from bitnet_core.settings.values import TeacherOptions
+from bitnet_core.teachers.chat import ChatResult, HttpChat
+from bitnet_core.teachers.daemon_thread import run_in_daemon_thread
 from bitnet_core.teachers.embedded import server as embedded
-from bitnet_core.teachers.embedded.files import GGUF_SHA256
-from bitnet_core.teachers.hf.files import locate, origin
+from bitnet_core.teachers.hf.files import locate
 from bitnet_core.teachers.http.pace import Pace
-from bitnet_core.teachers.http.retries import ATTEMPTS, Failure, Watch
-from bitnet_core.teachers.profiles import Provider, profile
+from bitnet_core.teachers.http.retries import OnRetry
+from bitnet_core.teachers.identity import Identity, identify
+from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import missing_key
+from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.teachers.wire.anthropic import AnthropicMessages
 from bitnet_core.teachers.wire.gemini import GeminiContent
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.steps import TokenTable
 
-_LEAST_CONTEXT = 256
-_CLEANING_SECONDS = 2.0
-_QUIET_SECONDS = 30.0
-"""One alert a reason in so long: a busy provider would fill the log."""
-
-_T = TypeVar("_T")
+_CONTEXT_MULTIPLE = 256
+_ALERT_SECONDS = 30.0
+"""At most one alert in this time for each reason, or a busy provider would fill the log."""
 
 
 class Host(Protocol):
-    """Who opens a teacher: a stage, or a command."""
-
-    @property
-    def settings(self) -> Settings: ...
+    """Whoever opens a teacher: a stage's reporter, or a command. `secret` looks a key up by its setting's name."""
 
     def secret(self, name: str) -> str | None: ...
 
@@ -68,272 +51,136 @@ WIRES: dict[str, type[HttpChat]] = {
 
 
 def reader(provider: Provider) -> Callable[[bytes, TokenTable], ChatResult]:
-    """Reads the answers that the journal keeps; a model in this process writes OpenAI's."""
+    """Reads the answers that the journal keeps; a model in this process writes them as OpenAI does."""
     return WIRES.get(provider.wire, OpenAIChat).read
 
 
-class Guard(Watch, Protocol):
-    """A watch that is told of the end, too."""
-
-    async def answered(self, result: ChatResult | None) -> None: ...
-
-
-def ended(error: BitnetError) -> Failure:
-    """What an exception says of the sending that it ended."""
-    if isinstance(error, PromptRefused):
-        return Failure.BROKEN if error.billed else Failure.REFUSED
-    return Failure.BROKEN if isinstance(error, Failing | Unreachable) else Failure.REFUSED
-
-
-class Teacher:
-    """An open teacher. `origin` is "embedded" or the address it is served from."""
-
-    def __init__(
-        self,
-        chat: Chat,
-        server: embedded.EmbeddedServer | None = None,
-        pace: Pace | None = None,
-        memory: Callable[[], int | None] | None = None,
-    ) -> None:
-        self._chat = chat
-        self._server = server
-        self._memory = server.memory if server else memory
-        self.pace = pace
-        self.guard: Callable[[ChatRequest], Guard] | None = None
-        """Makes the watch of a request that brings none of its own, so that probes are counted too."""
-        self.provider = chat.provider
-        self.name = chat.provider.name
-        self.model = chat.model
-        self.origin = "embedded" if server else chat.base_url
-
-    async def chat(
-        self,
-        request: ChatRequest,
-        *,
-        attempts: int = ATTEMPTS,
-        on_text: OnText | None = None,
-        watch: Watch | None = None,
-        seconds: float | None = None,
-    ) -> ChatResult:
-        """Ask once; see `Chat.chat`. BitnetError when the embedded server has died."""
-        guard = self.guard(request) if watch is None and self.guard is not None else None
-        result: ChatResult | None = None
-        try:
-            result = await self._chat.chat(
-                request, attempts=attempts, on_text=on_text, watch=watch or guard, seconds=seconds
-            )
-            return result
-        except BitnetError as error:
-            if guard is not None:
-                await guard.failed(ended(error))
-            if self._server is not None and not self._server.alive():
-                raise BitnetError(
-                    "The embedded teacher's server ended in the middle of the work (often for lack of memory); "
-                    "start the stage again, it resumes."
-                ) from error
-            raise
-        finally:
-            if guard is not None:
-                await guard.answered(result)
-
-    async def models(self) -> list[str]:
-        return await self._chat.models()
-
-    def sent(self, request: ChatRequest) -> Mapping[str, Any]:
-        """The sampling that the request really asks for; see `Chat.sent`."""
-        return self._chat.sent(request)
-
-    def pin(self, upstream: str) -> None:
-        """Behind a router, let this one answer alone from now on; without a name there is no router."""
-        if isinstance(self._chat, HttpChat):
-            self._chat.upstream = upstream
-
-    def memory_bytes(self) -> int | None:
-        """Resident bytes that loading and running the model added; None for one that is not ours."""
-        return self._memory() if self._memory else None
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Which teacher the settings name; known without opening it."""
-
-    provider: Provider
-    model: str
-    base_url: str
-    """Empty for the embedded teacher, whose address is another one each time."""
-    own: bool = True
-    """Whether it is the teacher of the settings, and not another provider of the user's choice."""
-
-    @property
-    def origin(self) -> str:
-        """What makes its answers its own: the address, or the hash of the model's files."""
-        if self.provider.wire == "transformers":
-            return origin(self.model)
-        return self.base_url or f"embedded:{GGUF_SHA256}"
-
-
-def identify(settings: Settings) -> Identity:
-    """The teacher of TEACHER_PROVIDER, or else PROVIDER. BitnetError when its model or address is not set."""
-    return identify_as(settings, settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER"))
-
-
-def identify_as(settings: Settings, name: str, model: str = "", *, need_model: bool = True) -> Identity:
-    """As `identify`, of a provider of one's choice; what is set for the teacher counts where it is the teacher."""
-    provider = profile(name)
-    if provider.name == "embedded":
-        return Identity(provider, embedded.MODEL_NAME, "")
-    own = name == (settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER"))
-    model = model or (settings.text("TEACHER_MODEL") if own else "") or settings.text(provider.model_setting)
-    if not model and (need_model or provider.wire == "transformers"):
-        fix = f"TEACHER_MODEL (or {provider.model_setting})" if own else provider.model_setting
-        raise BitnetError(f"No model is set for {provider.name}; set {fix}.")
-    if provider.wire == "transformers":
-        return Identity(provider, model, "", own)
-    given = (settings.text("TEACHER_BASE_URL") if own else "") or settings.text(provider.base_url_setting)
-    base_url = given or provider.base_url
-    if not base_url:
-        raise BitnetError(f"No address is set for {provider.name}; set {provider.base_url_setting} to its base URL.")
-    return Identity(provider, model, base_url.rstrip("/"), own)
-
-
-def secret_names(identity: Identity) -> tuple[str, ...]:
-    """The settings that may hold its key, the one that counts first."""
-    if identity.provider.name == "embedded":
-        return ()
-    return (("TEACHER_API_KEY",) if identity.own else ()) + (identity.provider.key_setting,)
-
-
-@contextlib.asynccontextmanager
-async def open_teacher(
-    ctx: Host,
+def open_teacher(
+    host: Host,
+    options: TeacherOptions,
     *,
-    device: Callable[[DeviceOptions], Any],
+    device: Callable[[], Any],
     identity: Identity | None = None,
     parallel: int = 1,
     waiting: int = 0,
     context: int | None = None,
     table: TokenTable | None = None,
-) -> AsyncIterator[Teacher]:
-    """The teacher of `ctx.settings`, ready to answer `parallel` requests at once, with `waiting` more in its queue.
+) -> AbstractAsyncContextManager[Teacher]:
+    """A teacher that answers `parallel` requests at once, with `waiting` more in its queue; closed on exit.
 
-    `device` chooses where a model that runs in this process goes.
-    `context` is what the stage needs for all of them together; TEACHER_CTX_LEN is the most a single one
-    gets. BitnetError for a missing key, model or address, and for what `ensure_files` and the server say.
+    `identity` is a provider other than the teacher of the options. `device` chooses the torch device for a model in
+    this process. The embedded server's slots share `context` tokens; one request gets at most `options.context`.
+    `table` is shared with other teachers to recognise their tokens.
+    Raises BitnetError for a missing key, model or address, and for what the download or the server fails with.
     """
-    settings = ctx.settings
-    identity = identity or identify(settings)
-    provider, model, base_url = identity.provider, identity.model, identity.base_url
+    identity = identity or identify(options)
+    if identity.provider.name == "embedded":
+        limit = min(options.context, embedded.MAX_CONTEXT)
+        shared = limit * parallel if context is None else min(context, limit * parallel)
+        return _open_embedded(host, identity, parallel, waiting, shared, table)
+    key = _key(host, identity)
+    if key is None and identity.provider.needs_key:
+        raise missing_key(identity.provider, own=identity.own)
+    if identity.provider.wire == "transformers":
+        return _open_in_process(host, identity, options, key, device, parallel, table)
+    return _open_over_http(host, identity, key, parallel, table)
 
-    told: dict[str, float] = {}
 
-    def on_retry(reason: str, wait: float | None) -> None:
-        now = time.monotonic()
-        if now - told.get(reason, -_QUIET_SECONDS) < _QUIET_SECONDS:
-            return
-        told[reason] = now
-        code = "rate_limited" if reason == "rate limited" else "retrying"
-        soon = "soon" if wait is None else f"in {wait:.0f} s, as it asks"
-        ctx.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", "Nothing to do.")
-
+@contextlib.asynccontextmanager
+async def _open_embedded(
+    host: Host, identity: Identity, parallel: int, waiting: int, context: int, table: TokenTable | None
+) -> AsyncIterator[Teacher]:
+    files = await run_in_daemon_thread(lambda: embedded.ensure_files(fetch_progress(host)))
+    context = max(-(-context // _CONTEXT_MULTIPLE), 1) * _CONTEXT_MULTIPLE
+    server = embedded.EmbeddedServer(files.gguf, parallel=parallel, context=context)
     pace = Pace(parallel + waiting)
-    if provider.name == "embedded":
-        limit = min(settings.int("TEACHER_CTX_LEN"), embedded.MAX_CONTEXT)
-        needed = limit * parallel if context is None else min(context, limit * parallel)
-        files = await _beside(lambda: embedded.ensure_files(fetch_progress(ctx)))
-        size = max(-(-needed // _LEAST_CONTEXT) * _LEAST_CONTEXT, _LEAST_CONTEXT)
-        server = embedded.EmbeddedServer(files.gguf, parallel=parallel, context=size)
-        try:
-            await _beside(server.start)
-            chat: HttpChat = OpenAIChat(
-                provider,
-                server.base_url,
-                model,
-                server.api_key,
-                connections=parallel + waiting,
-                on_retry=on_retry,
-                pace=pace,
-                table=table,
-            )
-            async with chat:
-                yield Teacher(chat, server, pace)
-        finally:
-            server.close()
-        return
-    key = next((found for name in secret_names(identity) if (found := ctx.secret(name))), None)
-    if key is None and provider.needs_key:
-        raise missing_key(provider, own=identity.own)
-    if provider.wire == "transformers":
-        ctx.progress(0, None, "models", f"loading {model}")
+    try:
+        await run_in_daemon_thread(server.start)
+        async with OpenAIChat(
+            identity.provider,
+            server.base_url,
+            identity.model,
+            server.api_key,
+            connections=parallel + waiting,
+            on_retry=_alert_of_retries(host, identity.provider),
+            pace=pace,
+            table=table,
+        ) as chat:
+            yield Teacher(chat, server, pace)
+    finally:
+        server.close()
 
-        def load() -> tuple[Any, Any]:
-            heavy = [importlib.import_module(f"bitnet_core.teachers.hf.{name}") for name in ("model", "chat")]
-            return heavy[1].TransformersChat, heavy[0].load(model, settings, device(DeviceOptions.of(settings)), key)
 
-        kind, loaded = await _beside(load)
-        async with kind(provider, model, loaded, parallel=parallel, table=table) as local:
-            yield Teacher(local, memory=local.memory)
-        return
-    chat = WIRES[provider.wire](
-        provider,
-        base_url,
-        model,
+@contextlib.asynccontextmanager
+async def _open_in_process(
+    host: Host,
+    identity: Identity,
+    options: TeacherOptions,
+    key: str | None,
+    device: Callable[[], Any],
+    parallel: int,
+    table: TokenTable | None,
+) -> AsyncIterator[Teacher]:
+    host.progress(0, None, "models", f"loading {identity.model}")
+
+    def load() -> tuple[Any, Any]:  # torch is imported only here
+        model, chat = (importlib.import_module(f"bitnet_core.teachers.hf.{name}") for name in ("model", "chat"))
+        return chat.TransformersChat, model.load(identity.model, options, device(), key)
+
+    chat_type, loaded = await run_in_daemon_thread(load)
+    async with chat_type(identity.provider, identity.model, loaded, parallel=parallel, table=table) as chat:
+        yield Teacher(chat, memory=chat.memory)
+
+
+@contextlib.asynccontextmanager
+async def _open_over_http(
+    host: Host, identity: Identity, key: str | None, parallel: int, table: TokenTable | None
+) -> AsyncIterator[Teacher]:
+    pace = Pace(parallel)
+    async with WIRES[identity.provider.wire](
+        identity.provider,
+        identity.base_url,
+        identity.model,
         key,
         connections=parallel,
-        on_retry=on_retry,
+        on_retry=_alert_of_retries(host, identity.provider),
         pace=pace,
         table=table,
         own=identity.own,
-    )
-    async with chat:
+    ) as chat:
         yield Teacher(chat, None, pace)
 
 
-async def _beside(work: Callable[[], _T]) -> _T:
-    """As `asyncio.to_thread`, but whoever is cancelled ends soon: the work may take minutes, and sees no signal.
+def _key(host: Host, identity: Identity) -> str | None:
+    return next((found for name in identity.key_settings if (found := host.secret(name))), None)
 
-    Work that asks `check_stop` cleans up; what does not hear it ends with the process.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[_T] = loop.create_future()
 
-    def settle(result: _T | None, error: BaseException | None) -> None:
-        if done.done():
+def _alert_of_retries(host: Host, provider: Provider) -> OnRetry:
+    alerted: dict[str, float] = {}
+
+    def on_retry(reason: str, wait: float | None) -> None:
+        now = time.monotonic()
+        if now - alerted.get(reason, -_ALERT_SECONDS) < _ALERT_SECONDS:
             return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]
+        alerted[reason] = now
+        code = "rate_limited" if reason == "rate limited" else "retrying"
+        soon = "soon" if wait is None else f"in {wait:.0f} s, as it asks"
+        host.alert("warning", code, f"{provider.name}: {reason}; trying again {soon}.", "Nothing to do.")
 
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = work()
-        except BaseException as error:  # noqa: BLE001 - it belongs to who waits
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        return await done
-    except asyncio.CancelledError:
-        thread.join(_CLEANING_SECONDS)
-        raise
+    return on_retry
 
 
-def fetch_model(ctx: Host, identity: Identity) -> None:
-    """Have the files of a model that runs in this process, so that `Identity.origin` can be told without a key."""
+def fetch_model(host: Host, identity: Identity) -> None:
+    """Download a model that runs in this process, so that `Identity.origin` can be known without a key."""
     if identity.provider.wire == "transformers":
-        key = next((found for name in secret_names(identity) if (found := ctx.secret(name))), None)
-        locate(identity.model, key)
+        locate(identity.model, _key(host, identity))
 
 
-def fetch_progress(ctx: Host) -> embedded.Progress:
-    """Show the fetching of the embedded teacher as the stage's progress; stops when the stage is stopped."""
+def fetch_progress(host: Host) -> embedded.Progress:
+    """Show the download of the embedded teacher as progress; a stopped host stops it."""
 
     def report(label: str, done: int, total: int) -> None:
-        ctx.check_stop()
-        ctx.progress(done, total, "bytes" if total > 1 else "steps", label)
+        host.check_stop()
+        host.progress(done, total, "bytes" if total > 1 else "steps", label)
 
     return report

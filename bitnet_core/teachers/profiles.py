@@ -62,6 +62,12 @@ class Provider:
     def base_url_setting(self) -> str:
         return self._setting("BASE_URL")
 
+    def key_settings(self, *, own: bool) -> tuple[str, ...]:
+        """The settings that may hold its key, the strongest first; `own`: whether it is the teacher's provider."""
+        if self.name == "embedded":
+            return ()
+        return ("TEACHER_API_KEY", self.key_setting) if own else (self.key_setting,)
+
     @property
     def loads_first(self) -> bool:
         """Whether it may be the user's own server, which loads its model at the first request."""

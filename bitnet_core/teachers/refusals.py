@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.http.reply import Reply
+from bitnet_core.teachers.http.retries import Failure, Unreachable
 from bitnet_core.teachers.profiles import Provider, recommended_for_logprobs
 
 _SHOWN = 200
@@ -66,6 +67,13 @@ class Failing(BitnetError):
 
 class KeyRefused(BitnetError):
     """The server does not take the key."""
+
+
+def failure_of(error: BitnetError) -> Failure:
+    """How far the request came that ended in this error."""
+    if isinstance(error, PromptRefused):
+        return Failure.BROKEN if error.billed else Failure.REFUSED
+    return Failure.BROKEN if isinstance(error, Failing | Unreachable) else Failure.REFUSED
 
 
 @dataclass(frozen=True)

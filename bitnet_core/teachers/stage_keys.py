@@ -4,34 +4,33 @@ from dataclasses import dataclass, field
 
 from bitnet_core.runs import catalog
 from bitnet_core.secrets.lookup import Ask, gather
-from bitnet_core.settings.resolved import Resolution, Settings
-from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.settings.resolved import Resolution
+from bitnet_core.settings.values import TeacherOptions
+from bitnet_core.teachers.profiles import profile
 
 
 @dataclass(frozen=True)
 class StageKeys:
-    """What a stage is sent; `warning` says what kept a key it may need from being found."""
+    """The keys that a stage is sent; `warning` says why a key that it needs could not be found."""
 
     values: dict[str, str] = field(repr=False)
     warning: str = ""
 
 
-def names_for(stage: str, settings: Settings) -> tuple[str, ...]:
-    """The secrets that a stage may need with these settings: the teacher's key, and nothing else."""
-    provider = PROVIDERS[settings.text("TEACHER_PROVIDER") or settings.text("PROVIDER")]
-    if provider.name == "embedded" or not catalog.stage(stage).uses_teacher:
-        return ()
-    return ("TEACHER_API_KEY", provider.key_setting)
+def names_for(stage: str, options: TeacherOptions) -> tuple[str, ...]:
+    """The secrets that a stage may need: those for the teacher's key, and only if it asks the teacher."""
+    return profile(options.chosen).key_settings(own=True) if catalog.stage(stage).uses_teacher else ()
 
 
 def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> StageKeys:
-    """The keys to send to a stage that is about to be launched."""
-    names = names_for(stage, resolution.settings)
+    """The keys for a stage that is about to be launched; `ask` asks for the vault's passphrase."""
+    options = TeacherOptions.of(resolution.settings)
+    names = names_for(stage, options)
     if not names:
         return StageKeys({})
     trouble: list[str] = []
     found = gather(names, resolution, ask=ask, trouble=trouble)
-    provider = PROVIDERS[resolution.settings.text("TEACHER_PROVIDER") or resolution.settings.text("PROVIDER")]
-    missing = provider.needs_key and not found
     values = {name: secret.value for name, secret in found.items()}
-    return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}." if missing and trouble else "")
+    if values or not trouble or not profile(options.chosen).needs_key:
+        return StageKeys(values)
+    return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}.")

@@ -16,7 +16,8 @@ from bitnet_core.collecting.journal import Entry, Journal
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.prompts.prompt import Prompt
 from bitnet_core.settings.resolve import from_values
-from bitnet_core.teachers.opening import identify
+from bitnet_core.settings.values import TeacherOptions
+from bitnet_core.teachers.identity import identify
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -44,7 +45,7 @@ def collection(root: Path, tokenizer: StudentTokenizer = SMALL, total: int = 4) 
     }
     settings = from_values(values)
     prompts = [Prompt(({"role": "user", "content": f"prompt {number}"},)) for number in range(total)]
-    return Collection(settings, identify(settings), tokenizer, lambda: iter(prompts))
+    return Collection(settings, identify(TeacherOptions.of(settings)), tokenizer, lambda: iter(prompts))
 
 
 def body(steps: Sequence[TeacherStep]) -> bytes:

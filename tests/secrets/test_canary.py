@@ -24,8 +24,9 @@ from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.runs.context import StageContext
 from bitnet_core.secrets import lookup, vault
 from bitnet_core.settings import dotenv
+from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.stages.collect import PACKAGED_PROMPTS
-from bitnet_core.teachers.opening import identify
+from bitnet_core.teachers.identity import identify
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_tui.app import BitnetApp
@@ -170,7 +171,9 @@ def test_the_metadata_of_traces_is_masked(tmp_path: Path, teacher_tokenizer: Stu
     values = {"TEACHER_PROVIDER": "openai", "OPENAI_MODEL": f"gpt {WIRE}", "KD_NUM_PROMPTS": "1"}
     ctx = StageContext.for_tests(tmp_path, "collect", values, {KEY: WIRE})
     prompts = load_prompts(None, PACKAGED_PROMPTS)
-    made = Collection(ctx.settings, identify(ctx.settings), teacher_tokenizer, lambda: iter(prompts), ctx.redact)
+    made = Collection(
+        ctx.settings, identify(TeacherOptions.of(ctx.settings)), teacher_tokenizer, lambda: iter(prompts), ctx.redact
+    )
     metadata = made._metadata([], Verdict("raw", 5, served_model=f"gpt {WIRE}"))
     assert metadata.teacher == "gpt •••"
     assert_clean(str(metadata.as_key_values()).encode(), WIRE, "the metadata")

@@ -16,7 +16,8 @@ from bitnet_core import process, secrets
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import KeyPlaces, handover, keyring_store, known
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
-from bitnet_core.settings.resolve import from_values, resolve
+from bitnet_core.settings.resolve import resolve
+from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers import stage_keys
 
 FAKE_KEYRING = """
@@ -133,7 +134,7 @@ def test_read_order(
     ],
 )
 def test_a_stage_gets_only_what_it_needs(stage: str, provider: str, names: tuple[str, ...]) -> None:
-    assert stage_keys.names_for(stage, from_values({"TEACHER_PROVIDER": provider})) == names
+    assert stage_keys.names_for(stage, TeacherOptions(provider=provider)) == names
 
 
 def test_a_stages_environment_has_no_secret_and_the_caches_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

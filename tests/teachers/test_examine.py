@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from bitnet_core.teachers.examine import examine, largest
-from bitnet_core.teachers.opening import Teacher
 from bitnet_core.teachers.prices import Price
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry
 

@@ -16,14 +16,16 @@ import transformers
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.precision import pick_device
 from bitnet_core.runs.context import StageContext
-from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.values import DeviceOptions, TeacherOptions
 from bitnet_core.teachers.answers.read import BadReply, parse_chat
 from bitnet_core.teachers.chat import ChatRequest, ChatResult, ContextExceeded
 from bitnet_core.teachers.hf.chat import TransformersChat
 from bitnet_core.teachers.hf.decoding import Batch, Sampling
 from bitnet_core.teachers.hf.files import locate, origin
 from bitnet_core.teachers.hf.model import LoadedModel, OutOfMemory, load
-from bitnet_core.teachers.opening import identify, open_teacher
+from bitnet_core.teachers.identity import identify
+from bitnet_core.teachers.opening import open_teacher
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -62,9 +64,9 @@ def model_folder(folder: Path, tokenizer: StudentTokenizer, *, seed: int = 0, **
     return folder
 
 
-def settings(folder: Path | str, **values: str) -> Settings:
+def settings(folder: Path | str, **values: str) -> TeacherOptions:
     chosen = {"TEACHER_PROVIDER": "hf", "TEACHER_MODEL": str(folder), "FORCE_CPU": "1", **values}
-    return StageContext.for_tests(Path.cwd() / "experiment", "collect", chosen).settings
+    return TeacherOptions.of(from_values(chosen))
 
 
 @pytest.fixture(scope="module")
@@ -335,7 +337,7 @@ async def test_it_opens_like_every_teacher(folder: Path) -> None:
     ctx = StageContext.for_tests(
         Path.cwd() / "e", "collect", {"TEACHER_PROVIDER": "hf", "HF_MODEL": str(folder), "DEVICE_TYPE": "cpu"}
     )
-    async with open_teacher(ctx, device=pick_device, parallel=2) as teacher:
+    async with open_teacher(ctx, TeacherOptions.of(ctx.settings), device=lambda: CPU, parallel=2) as teacher:
         result = await teacher.chat(ask("Hi."))
         assert teacher.memory_bytes() or 0 >= 0
         assert (teacher.name, teacher.model, teacher.pace) == ("hf", str(folder), None)
@@ -359,9 +361,9 @@ def test_a_changed_model_is_another_teacher(tmp_path: Path, teacher_tokenizer: S
 def test_what_is_no_model_is_said_in_a_sentence(
     tmp_path: Path, teacher_tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def told(model: Path | str, **values: str) -> str:
+    def told(model: Path | str, device: str = "cpu") -> str:
         with pytest.raises(BitnetError) as caught:
-            load(str(model), settings(model, **values), CPU, None)
+            load(str(model), settings(model), pick_device(DeviceOptions(device=device)), None)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -371,7 +373,7 @@ def test_what_is_no_model_is_said_in_a_sentence(
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     assert "no tokenizer.json beside" in told(tmp_path / "m.gguf")
     folder = model_folder(tmp_path / "bare", teacher_tokenizer)
-    assert "finds no such device" in told(folder, FORCE_CPU="0", DEVICE_TYPE="rocm")
+    assert "finds no such device" in told(folder, "rocm")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     assert "transformers can't load" in told(folder)

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import rss_bytes
-from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.hf.files import is_gguf, locate
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, StudentTokenizer
@@ -48,12 +48,12 @@ class LoadedModel:
         return self._most
 
 
-def load(name: str, settings: Settings, device: torch.device, token: str | None) -> LoadedModel:
+def load(name: str, options: TeacherOptions, device: torch.device, token: str | None) -> LoadedModel:
     """The model in a folder, in a GGUF file or on the hub. BitnetError says what is wrong in one sentence."""
     path = locate(name, token)
     folder = path.parent if is_gguf(path) else path
     tokenizer = _tokenizer(name, folder, path)
-    dtype = pick_dtype(settings, device)
+    dtype = pick_dtype(options, device)
     before = _memory(device)
     with out_of_memory(f"{name} does not fit into the memory of {device}; choose a smaller one."):
         model = _model(name, folder, path, dtype)
@@ -63,15 +63,15 @@ def load(name: str, settings: Settings, device: torch.device, token: str | None)
             )
         model = model.to(device).eval()
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    context = min(settings.int("TEACHER_CTX_LEN"), limit or settings.int("TEACHER_CTX_LEN"))
+    context = min(options.context, limit or options.context)
     loaded = LoadedModel(model, tokenizer, _ends(model, tokenizer), context, before)
     loaded.memory()
     return loaded
 
 
-def pick_dtype(settings: Settings, device: torch.device) -> torch.dtype:
+def pick_dtype(options: TeacherOptions, device: torch.device) -> torch.dtype:
     """float32 on a CPU, where it is the quicker one; half of it on a GPU, unless TORCH_DTYPE asks for all."""
-    if device.type == "cpu" or settings.text("TORCH_DTYPE") == "fp32":
+    if device.type == "cpu" or options.dtype == "fp32":
         return torch.float32
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
