@@ -1,7 +1,37 @@
-"""Core of bitnet-tui: everything the app and the command line do, without a screen.
+"""Distil a language model into a ternary BitNet student: the core of bitnet-tui, and a library.
 
-The light half (settings, experiments, runs, events, secrets, the providers' table) imports no torch,
-transformers, pyarrow or numpy; the heavy half is imported only inside a stage's own process.
+`import bitnet_core as bn` costs nothing: a name is imported when it is first used (PEP 562). docs/LIBRARY.md shows
+how the names go together; `__init__.pyi` tells type checkers what they are.
 """
 
+import importlib
+from typing import Any
+
 __version__ = "0.1.0"
+
+_ROOM_OF = {
+    "Experiment": "runs.experiment",
+    "LossWeights": "settings.values",
+    "Sampling": "settings.values",
+    "Student": "model.student",
+    "TrainOptions": "settings.values",
+    "Trainer": "training.trainer",
+    "distill_loss": "training.losses",
+    "generate": "model.generation",
+    "launch": "runs.launch",
+    "load_tokenizer": "tokenizer.load",
+    "load_traces": "traces.dataset",
+    "open_teacher": "teachers.opening",
+    "preset": "model.presets",
+}
+__all__ = sorted(_ROOM_OF)  # noqa: PLE0605 - the table is the list
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ROOM_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files import asset
+from bitnet_core.secrets.resolving import resolve
 from bitnet_core.settings.resolved import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -34,6 +35,11 @@ class Experiment:
             logs=settings.path("LOGS_DIR"),
             settings=settings,
         )
+
+    @classmethod
+    def open(cls, root: Path | str) -> "Experiment":
+        """The experiment in a folder, with its settings. UsageError names every setting that is not allowed."""
+        return cls.from_settings(resolve(root=Path(root)).checked())
 
     @property
     def name(self) -> str:

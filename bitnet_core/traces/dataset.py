@@ -178,7 +178,9 @@ def top1_counts(sequences: Sequence[TraceSequence], vocab_size: int) -> Int64:
     return counts_V
 
 
-def load_traces(data_dir: Path, max_topk: int, between: Callable[[int, int], None] = lambda *_: None) -> TraceSet:
+def load_traces(
+    data_dir: Path, max_topk: int = 20, between: Callable[[int, int], None] = lambda *_: None
+) -> TraceSet:
     """All sequences of a trace set, in the order of their prompts.
 
     At most `max_topk` candidates are kept of each row; the mass of the others goes to Other. With two or
