@@ -18,13 +18,13 @@ from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import ATTEMPTS, OnRetry, RetryableEvent, StreamCut, Unreachable, Watch
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import (
-    Asked,
     ContextExceeded,
     Failing,
     KeyRefused,
     NoLogprobs,
     PromptRefused,
     QuotaSpent,
+    SentRequest,
 )
 from bitnet_core.tokenizer.steps import TokenTable
 
@@ -254,7 +254,7 @@ class HttpChat(ABC):
         whole = fold.payload()
         return self._known(self.parse(whole, json.dumps(whole).encode(), self.table))
 
-    def _result(self, reply: Reply, asked: Asked) -> ChatResult:
+    def _result(self, reply: Reply, asked: SentRequest) -> ChatResult:
         self._require(reply, asked)
         return self._known(self.parse(reply.payload, reply.body, self.table))
 
@@ -275,16 +275,16 @@ class HttpChat(ABC):
         self._require(reply, self._asked(path))
         return reply.payload
 
-    def _require(self, reply: Reply, asked: Asked) -> None:
+    def _require(self, reply: Reply, asked: SentRequest) -> None:
         if reply.status != 200 or reply.error is not None:
             raise asked.refusal(reply)
         if reply.payload is None:
             if self._answered:
-                raise BadReply("not_json", f"the answer is {reply.kind} instead of JSON", reply.body)
-            raise asked.no_json(reply)
+                raise BadReply("not_json", f"the answer is {reply.body_kind} instead of JSON", reply.body)
+            raise asked.not_json(reply)
 
-    def _asked(self, path: str, request: ChatRequest | None = None) -> Asked:
-        return Asked(
+    def _asked(self, path: str, request: ChatRequest | None = None) -> SentRequest:
+        return SentRequest(
             self.provider,
             self.base_url,
             self.model,

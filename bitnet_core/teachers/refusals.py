@@ -1,4 +1,4 @@
-"""What a server's refusal means, as one sentence that names the fix. Knows no HTTP client and no wire format."""
+"""What a server's refusal means: an exception whose sentence names the fix. Knows no HTTP client, no wire format."""
 
 import re
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import Failure, Unreachable
 from bitnet_core.teachers.profiles import Provider, recommended_for_logprobs
 
-_SHOWN = 200
+_SHOWN_CHARACTERS = 200
 _CONTEXT_SIGNS = (
     *("context_length", "context size", "exceed_context", "maximum context", "context window", "context limit"),
     *("prompt is too long", "input token count", "max_new_tokens"),
 )
 _LOGPROB_SIGNS = ("logprob", "requested parameters")
-"""The second is OpenRouter's, where no upstream takes all that is asked for."""
+"""OpenRouter says the second when none of its providers accepts all fields of the request."""
 _KEY_SIGNS = ("api key not valid", "api_key_invalid", "invalid api key")
 _PROMPT_SIGNS = ("moderation", "flagged", "content", "policy", "safety", "country", "region", "territory")
-"""Of a 403 that is not about the key."""
+"""In a 403, these say that it is not about the key."""
 _OUTPUT_SIGN = "output limit was reached"
 _LIMIT = re.compile(
     r"(?:less than or equal to|<=|≤|at most|maximum|max(?:imum)? allowed|up to|between \d+ and|exceed|greater than"
@@ -27,13 +27,13 @@ _LIMIT = re.compile(
 
 
 class PromptRefused(BitnetError):
-    """This one request is not taken, perhaps for what its prompt says; others may do."""
+    """The server does not accept this request, perhaps because of its prompt; it may accept others."""
 
     status = "refused_prompt"
-    """What the journal calls it."""
+    """Its name in the journal."""
 
     def __init__(self, message: str, body: bytes = b"", *, billed: bool = False) -> None:
-        """`billed`: it may be, for the server did not say at once that it refuses."""
+        """`billed`: it may be billed, because the server did not refuse before it did any work."""
         super().__init__(message)
         self.body = body
         self.billed = billed
@@ -50,7 +50,7 @@ class NoLogprobs(BitnetError):
 
 
 class TooManyCandidates(BitnetError):
-    """It has logprobs, but of fewer candidates than were asked for: `most`, where that is known."""
+    """The model gives logprobs, but for at most `most` candidates a step."""
 
     def __init__(self, message: str, most: int) -> None:
         super().__init__(message)
@@ -58,15 +58,15 @@ class TooManyCandidates(BitnetError):
 
 
 class QuotaSpent(BitnetError):
-    """Waiting does not help; money or a higher limit does. What is there stays."""
+    """Only money or a higher limit helps, not waiting."""
 
 
 class Failing(BitnetError):
-    """The server fails, time after time; later it may not."""
+    """The server failed at every attempt; it may work later."""
 
 
 class KeyRefused(BitnetError):
-    """The server does not take the key."""
+    """The server does not accept the key."""
 
 
 def failure_of(error: BitnetError) -> Failure:
@@ -77,8 +77,8 @@ def failure_of(error: BitnetError) -> Failure:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Who was asked for what."""
+class SentRequest:
+    """What was sent, and to whom: what it takes to explain a refusal."""
 
     provider: Provider
     base_url: str
@@ -87,124 +87,168 @@ class Asked:
     top_logprobs: int = 0
     path: str = ""
     own: bool = True
-    """Whether it is the teacher of the settings: only then its TEACHER_ settings count."""
+    """Whether it is the teacher of the settings. Only then do its TEACHER_ settings count."""
 
     def refusal(self, reply: Reply) -> Exception:
-        """The exception that says why there is no answer."""
-        told, low = self.told(reply), reply.words().lower()
-        name, code = self.provider.name, reply.code
-        if reply.quota_spent:
-            return QuotaSpent(
-                f"The quota at {name} is spent ({told}); raise it or add credit, then start again (it goes on)."
-            )
-        about_the_prompt = reply.about_the_prompt or (
-            code == 403 and (reply.kind == "a web page" or any(sign in low for sign in _PROMPT_SIGNS))
-        )
-        if not about_the_prompt and (code in (401, 403) or any(sign in low for sign in _KEY_SIGNS)):
-            return key_refused(self.provider, told, own=self.own)
-        if _OUTPUT_SIGN in low:  # it thought for as long as it was allowed to
-            return BadReply("no_text", "the answer holds no text: all its tokens went into thinking", reply.body)
-        if reply.too_large or any(sign in low for sign in _CONTEXT_SIGNS):
-            return ContextExceeded(
-                f"{self.model} can't take a prompt this long ({told}); "
-                "shorten it, lower the number of tokens or raise TEACHER_CTX_LEN.",
-                reply.body,
-                billed=not reply.refused,
-            )
-        if about_the_prompt:
-            return self._not_taken(reply, told)
-        if self.top_logprobs and code < 500 and any(sign in low for sign in _LOGPROB_SIGNS):
-            most = _most(low, self.top_logprobs)
-            if most:
-                return too_many_candidates(name, self.model, self.top_logprobs, most, told)
-            return no_logprobs(name, self.model, told)
-        if 300 <= code < 400:
-            return BitnetError(
-                f"{name} at {self.base_url} sends on to {reply.headers.get('location') or 'another address'} "
-                f"({told}); set {self._address} to the address that answers."
-            )
-        if code == 404 and ("model" in low or "endpoint" in low or self.model.lower() in low):
-            return BitnetError(
-                f"{name} at {self.base_url} knows no model {self.model} ({told}); "
-                f"correct {'TEACHER_MODEL or ' if self.own else ''}{self.provider.model_setting}."
-            )
-        if code in (404, 405):
-            return BitnetError(
-                f"{self.base_url} has no {self.path or 'such path'} ({told}); "
-                f"correct {self._address} (it usually ends in /v1)."
-            )
-        if code == 429:
-            return Failing(f"{name} refuses more requests ({told}); wait a while, then start again.")
-        if code >= 500:
-            return Failing(f"{name} at {self.base_url} keeps failing ({told}); start again later.")
-        whose = "teacher's" if self.own else "provider's"
-        return self._not_taken(reply, told, f"correct the {whose} settings")
+        """The exception for a reply without an answer.
 
-    def _not_taken(
-        self, reply: Reply, told: str, fix: str = "it is the network's or the provider's rule"
-    ) -> PromptRefused:
-        return PromptRefused(
-            f"{self.provider.name} at {self.base_url} refuses the request ({told}); {fix}.",
+        The explanations are tried in order. An error about the prompt may quote it, so words about the key, logprobs
+        or the model count only in other errors.
+        """
+        explanations = (
+            self._of_quota,
+            self._of_key,
+            self._of_length,
+            self._of_prompt,
+            self._of_logprobs,
+            self._of_address,
+            self._of_server,
+        )
+        said = self._said(reply)
+        for explanation in explanations:
+            error = explanation(reply, said)
+            if error is not None:
+                return error
+        return self._not_accepted(reply, said, f"correct the {'teacher' if self.own else 'provider'}'s settings")
+
+    def not_json(self, reply: Reply) -> BitnetError:
+        return BitnetError(
+            f"{self.base_url} answers with {reply.body_kind} instead of JSON; correct {self._address_settings} "
+            "(it usually ends in /v1)."
+        )
+
+    def _of_quota(self, reply: Reply, said: str) -> Exception | None:
+        if not reply.quota_spent:
+            return None
+        return QuotaSpent(
+            f"The quota at {self.provider.name} is spent ({said}); "
+            "raise it or add credit, then start again: it resumes."
+        )
+
+    def _of_key(self, reply: Reply, said: str) -> Exception | None:
+        if _about_the_prompt(reply) or not (reply.code in (401, 403) or _mentions(reply, _KEY_SIGNS)):
+            return None
+        return key_refused(self.provider, said, own=self.own)
+
+    def _of_length(self, reply: Reply, said: str) -> Exception | None:
+        if _mentions(reply, (_OUTPUT_SIGN,)):
+            return BadReply("no_text", "the answer has no text: all its tokens went into thinking", reply.body)
+        if not reply.too_large and not _mentions(reply, _CONTEXT_SIGNS):
+            return None
+        return ContextExceeded(
+            f"{self.model} can't take a prompt this long ({said}); "
+            "shorten it, lower the number of tokens or raise TEACHER_CTX_LEN.",
             reply.body,
             billed=not reply.refused,
         )
 
-    def no_json(self, reply: Reply) -> BitnetError:
-        return BitnetError(
-            f"{self.base_url} answers with {reply.kind} instead of JSON; correct {self._address} "
-            "(it usually ends in /v1)."
+    def _of_prompt(self, reply: Reply, said: str) -> Exception | None:
+        if not _about_the_prompt(reply):
+            return None
+        return self._not_accepted(reply, said, "a rule of the network or of the provider forbids it")
+
+    def _of_logprobs(self, reply: Reply, said: str) -> Exception | None:
+        if not self.top_logprobs or reply.code >= 500 or not _mentions(reply, _LOGPROB_SIGNS):
+            return None
+        most = _most_candidates(reply, self.top_logprobs)
+        if most:
+            return too_many_candidates(self.provider.name, self.model, self.top_logprobs, most, said)
+        return no_logprobs(self.provider.name, self.model, said)
+
+    def _of_address(self, reply: Reply, said: str) -> Exception | None:
+        server = f"{self.provider.name} at {self.base_url}"
+        if 300 <= reply.code < 400:
+            return BitnetError(
+                f"{server} redirects to {reply.headers.get('location') or 'another address'} ({said}); "
+                f"set {self._address_settings} to the address that answers."
+            )
+        if reply.code == 404 and _mentions(reply, ("model", "endpoint", self.model.lower())):
+            setting = f"{'TEACHER_MODEL or ' if self.own else ''}{self.provider.model_setting}"
+            return BitnetError(f"{server} has no model {self.model} ({said}); correct {setting}.")
+        if reply.code in (404, 405):
+            return BitnetError(
+                f"{self.base_url} has no {self.path or 'such path'} ({said}); "
+                f"correct {self._address_settings} (it usually ends in /v1)."
+            )
+        return None
+
+    def _of_server(self, reply: Reply, said: str) -> Exception | None:
+        name = self.provider.name
+        if reply.code == 429:
+            return Failing(f"{name} accepts no more requests ({said}); wait a while, then start again.")
+        if reply.code >= 500:
+            return Failing(f"{name} at {self.base_url} keeps failing ({said}); start again later.")
+        return None
+
+    def _not_accepted(self, reply: Reply, said: str, fix: str) -> PromptRefused:
+        return PromptRefused(
+            f"{self.provider.name} at {self.base_url} refuses the request ({said}); {fix}.",
+            reply.body,
+            billed=not reply.refused,
         )
 
     @property
-    def _address(self) -> str:
+    def _address_settings(self) -> str:
         return f"{self.provider.base_url_setting}{' or TEACHER_BASE_URL' if self.own else ''}"
 
-    def told(self, reply: Reply) -> str:
-        """What the server says, short and without the key (some servers echo it)."""
+    def _said(self, reply: Reply) -> str:
+        """What the server says, shortened and without the key, which some servers echo."""
         text = reply.words()
-        if not text and reply.kind == "a web page":
+        if not text and reply.body_kind == "a web page":
             text = "a web page"
         if self.key:
             text = text.replace(self.key, "***")
-        return f"HTTP {reply.status}" + (f": {text[:_SHOWN]}" if text else "")
+        return f"HTTP {reply.status}" + (f": {text[:_SHOWN_CHARACTERS]}" if text else "")
 
 
-def _most(low: str, asked: int) -> int | None:
-    """The most candidates that the words of a refusal allow, where that is less than was asked for."""
-    found = [int(number) for number in _LIMIT.findall(low) if int(number) < asked]
+def _mentions(reply: Reply, signs: tuple[str, ...]) -> bool:
+    words = reply.words().lower()
+    return any(sign in words for sign in signs)
+
+
+def _about_the_prompt(reply: Reply) -> bool:
+    if reply.about_the_prompt:
+        return True
+    return reply.code == 403 and (reply.body_kind == "a web page" or _mentions(reply, _PROMPT_SIGNS))
+
+
+def _most_candidates(reply: Reply, asked: int) -> int | None:
+    """The largest number of candidates that the refusal allows; None if it names none below `asked`."""
+    found = [int(number) for number in _LIMIT.findall(reply.words().lower()) if int(number) < asked]
     return max(found, default=None)
 
 
 def missing_key(provider: Provider, *, own: bool = True) -> BitnetError:
-    other = "TEACHER_PROVIDER" if own else "PROVIDER"
+    setting = "TEACHER_PROVIDER" if own else "PROVIDER"
     return BitnetError(
-        f"There is no key for {provider.name}: keep it with `bitnet keys set {provider.key_setting}` (in the OS "
-        f"keyring or an encrypted vault), or set it in the environment; {other}=embedded needs none."
+        f"There is no key for {provider.name}: store it with `bitnet keys set {provider.key_setting}` (in the OS "
+        f"keyring or an encrypted vault), or set it in the environment; {setting}=embedded needs none."
     )
 
 
-def key_refused(provider: Provider, told: str = "", *, own: bool = True) -> KeyRefused:
+def key_refused(provider: Provider, said: str = "", *, own: bool = True) -> KeyRefused:
     where = f"{provider.key_setting} (or TEACHER_API_KEY)" if own else provider.key_setting
-    because = f" ({told})" if told else ""
     return KeyRefused(
-        f"{provider.name} refuses the key in {where}{because}; "
+        f"{provider.name} refuses the key in {where}{_because(said)}; "
         f"set a valid one in the environment or with `bitnet keys set {provider.key_setting}`."
     )
 
 
-def no_logprobs(provider_name: str, model: str, told: str = "") -> NoLogprobs:
-    because = f" ({told})" if told else ""
+def no_logprobs(provider_name: str, model: str, said: str = "") -> NoLogprobs:
     return NoLogprobs(
-        f"{provider_name} gives no logprobs for {model}{because}, and traces need them; "
-        f"choose another model, or a TEACHER_PROVIDER that has them: {recommended_for_logprobs(provider_name)}."
+        f"{provider_name} gives no logprobs for {model}{_because(said)}, and traces need them; choose another model, "
+        f"or a TEACHER_PROVIDER that has them: {recommended_for_logprobs(besides=provider_name)}."
     )
 
 
-def too_many_candidates(provider_name: str, model: str, asked: int, most: int, told: str = "") -> TooManyCandidates:
-    because = f" ({told})" if told else ""
+def too_many_candidates(provider_name: str, model: str, asked: int, most: int, said: str = "") -> TooManyCandidates:
     return TooManyCandidates(
-        f"{provider_name} gives logprobs of at most {most} candidates for {model}, not of "
-        f"TEACHER_TOP_LOGPROBS={asked}{because}; set TEACHER_TOP_LOGPROBS={most}, or choose a TEACHER_PROVIDER "
-        f"that gives more.",
+        f"{provider_name} gives logprobs for at most {most} candidates with {model}, not for "
+        f"TEACHER_TOP_LOGPROBS={asked}{_because(said)}; set TEACHER_TOP_LOGPROBS={most}, or choose a "
+        "TEACHER_PROVIDER that gives more.",
         most,
     )
+
+
+def _because(said: str) -> str:
+    return f" ({said})" if said else ""

@@ -201,7 +201,7 @@ async def test_it_gives_up_after_six_attempts() -> None:
             NoLogprobs,
             "no logprobs here",
         ),
-        (error(404, "The model `m` does not exist"), BitnetError, "knows no model m"),
+        (error(404, "The model `m` does not exist"), BitnetError, "has no model m"),
         (error(400, "too long", "context_length_exceeded"), ContextExceeded, "prompt this long"),
         (
             Canned(

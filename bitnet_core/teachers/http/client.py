@@ -224,7 +224,7 @@ class JsonClient:
         self.apply_rate_limit_headers(reply.headers)
         if not reply.retryable:
             return reply
-        reason = f"HTTP {reply.code}" if reply.code != 200 else f"{reply.kind} instead of JSON"
+        reason = f"HTTP {reply.code}" if reply.code != 200 else f"{reply.body_kind} instead of JSON"
         raise FailedAttempt("rate limited" if reply.code == 429 else reason, reply, requested_wait(reply))
 
     def apply_rate_limit_headers(self, headers: Mapping[str, str]) -> None:
