@@ -1,12 +1,18 @@
-"""What several test files make: events, and the events that a run has left."""
+"""What several test files build: a stage's context, events, and the events that a run has left."""
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bitnet_core.runs.events import KINDS, Event, read_events, to_dict
+from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.events import KINDS, Event, EventWriter, read_events, to_dict
+from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import Run
+from bitnet_core.secrets import Redactor
+from bitnet_core.settings.resolve import from_values
 
 _BY_KIND = {kind.__struct_config__.tag: kind for kind in KINDS}
 _EMPTY: dict[Any, Any] = {str: "", int: 0, float: 0.0, list[str]: [], list[list[Any]]: []}
@@ -18,6 +24,23 @@ def event(kind: str, **fields: Any) -> Event:
     missing = [one for one in msgspec.structs.fields(made) if one.required and one.name not in fields]
     empty = {one.name: _EMPTY.get(one.type) for one in missing}
     return made(**{"seq": 1, **empty, **fields})
+
+
+def stage_context(
+    root: Path,
+    stage: str = "train",
+    values: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+) -> StageContext:
+    """A stage's context outside a worker process, on an experiment at `root`."""
+    settings = from_values({"DRIVE_ROOT": str(root), **(values or {})})
+    experiment = Experiment.from_settings(settings)
+    experiment.ensure()
+    run_dir = experiment.logs / f"{stage}-test-{time.monotonic_ns():x}"
+    run_dir.mkdir()
+    secrets = dict(secrets or {})
+    writer = EventWriter(run_dir / "events.jsonl", Redactor(secrets.values()))
+    return StageContext(stage, run_dir, experiment, settings, writer, secrets)
 
 
 def events_of(path: Path, kind: str = "") -> list[dict[str, Any]]:

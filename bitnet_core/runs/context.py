@@ -1,6 +1,5 @@
 """What a stage is given: its experiment, settings and secrets, and a reporter that writes into the run's folder."""
 
-import time
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +10,6 @@ from bitnet_core.runs.events import EventWriter
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.secrets import Redactor
-from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import LogOptions
 
@@ -35,24 +33,6 @@ class StageContext(Reporter):
         self.experiment = experiment
         self.settings = settings
         self.secrets = dict(secrets or {})
-
-    @classmethod
-    def for_tests(
-        cls,
-        root: Path,
-        stage: str = "train",
-        values: Mapping[str, str] | None = None,
-        secrets: Mapping[str, str] | None = None,
-    ) -> "StageContext":
-        """A context outside a worker process, on an experiment at `root`."""
-        settings = from_values({"DRIVE_ROOT": str(root), **(values or {})})
-        experiment = Experiment.from_settings(settings)
-        experiment.ensure()
-        run_dir = experiment.logs / f"{stage}-test-{time.monotonic_ns():x}"
-        run_dir.mkdir()
-        secrets = dict(secrets or {})
-        writer = EventWriter(run_dir / "events.jsonl", Redactor(secrets.values()))
-        return cls(stage, run_dir, experiment, settings, writer, secrets)
 
     @cached_property
     def redact(self) -> Redactor:

@@ -73,6 +73,11 @@ def is_experiment(folder: Path) -> bool:
     return (folder / ".env").is_file() or any((folder / mark).is_dir() for mark in _MARKS)
 
 
+def is_name(text: str) -> bool:
+    """Whether an experiment may be called so."""
+    return _NAME.fullmatch(text) is not None
+
+
 @dataclass(frozen=True)
 class Workspace:
     """`BITNET_HOME`: the folder with the experiments."""
@@ -88,7 +93,7 @@ class Workspace:
 
     def create(self, name: str, env_text: str = "") -> Path:
         """Make an experiment of that name with `env_text` as its `.env`; refuse a name that is taken."""
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise UsageError(f"{name!r} can't be a name; use up to 64 letters, digits, dots, dashes or underscores.")
         root = self.home / name
         if root.exists():

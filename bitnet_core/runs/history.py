@@ -2,7 +2,9 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs import catalog
@@ -10,13 +12,40 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 
 
+class Entry(NamedTuple):
+    """A run and its record, as it was when the history was read."""
+
+    run: Run
+    record: RunRecord
+
+    @property
+    def state(self) -> str:
+        return self.run.state_of(self.record)
+
+
 @dataclass(frozen=True)
 class StageStatus:
-    """How a stage stands: `state` is `new`, `done`, `outdated`, or the state of its last run."""
+    """How a stage stands. `state` is `new`, `done`, `outdated`, or the state of its last run."""
 
     stage: str
     state: str
-    run: Run | None
+    last: Entry | None
+
+
+@dataclass
+class RecordCache:
+    """Keeps the records that were read: one that did not change on disk is not parsed again. For one thread."""
+
+    _known: dict[Path, tuple[tuple[int, int], RunRecord]] = field(default_factory=dict)
+
+    def read(self, run: Run) -> RunRecord:
+        """The run's record. BitnetError or OSError when there is none."""
+        status = run.record_path.stat()
+        version = (status.st_mtime_ns, status.st_ino)
+        known = self._known.get(run.path)
+        if known is None or known[0] != version:
+            known = self._known[run.path] = (version, run.record())
+        return known[1]
 
 
 @dataclass(frozen=True)
@@ -24,32 +53,31 @@ class History:
     """A snapshot: every run of an experiment with its record, the newest first."""
 
     experiment: Experiment
-    entries: tuple[tuple[Run, RunRecord], ...]
+    entries: tuple[Entry, ...]
 
     @classmethod
-    def read(cls, experiment: Experiment) -> "History":
-        """Read every run. Folders without a readable record are passed over."""
-        found: list[tuple[Run, RunRecord]] = []
-        if experiment.logs.is_dir():
-            for folder in experiment.logs.iterdir():
-                if (folder / "run.json").is_file():
-                    with contextlib.suppress(BitnetError):
-                        found.append((Run(folder), Run(folder).record()))
-        return cls(experiment, tuple(sorted(found, key=lambda entry: entry[1].created, reverse=True)))
+    def read(cls, experiment: Experiment, cache: RecordCache | None = None) -> "History":
+        """Read every run. Folders without a readable record are left out."""
+        cache = cache or RecordCache()
+        found: list[Entry] = []
+        for folder in experiment.logs.iterdir() if experiment.logs.is_dir() else ():
+            with contextlib.suppress(OSError, BitnetError):
+                found.append(Entry(Run(folder), cache.read(Run(folder))))
+        return cls(experiment, tuple(sorted(found, key=lambda entry: entry.record.created, reverse=True)))
 
-    def latest(self, stage: str, wanted: Callable[[RunRecord], bool] = lambda _: True) -> Run | None:
+    def latest(self, stage: str, wanted: Callable[[RunRecord], bool] = lambda _: True) -> Entry | None:
         """The newest run of a stage that `wanted` accepts."""
-        return next((run for run, record in self.entries if record.stage == stage and wanted(record)), None)
+        return next((entry for entry in self.entries if entry.record.stage == stage and wanted(entry.record)), None)
 
     def active(self, stage: str | None = None) -> Run | None:
-        """The newest run that still goes on, of one stage or of any."""
+        """The newest run that has not ended, of one stage or of any."""
         return next(
-            (run for run, record in self.entries if stage in (None, record.stage) and run.state_of(record) in ACTIVE),
+            (entry.run for entry in self.entries if stage in (None, entry.record.stage) and entry.state in ACTIVE),
             None,
         )
 
     def find(self, name: str) -> Run:
-        """The run of that id, or the newest whose id starts with `name` (a stage's name will do)."""
+        """The run with that id, or the newest whose id starts with `name` (a stage's name will do)."""
         for matches in (str.__eq__, str.startswith):
             for run, _ in self.entries:
                 if matches(run.id, name):
@@ -59,24 +87,19 @@ class History:
         known = ", ".join(run.id for run, _ in self.entries[:5])
         raise UsageError(f"{self.experiment.root} has no run {name!r}; its latest runs: {known}.")
 
-    def upstream(self, stage: str) -> dict[str, str | None]:
-        """The newest successful run of each stage that `stage` reads from."""
-        runs = {name: self.latest(name, lambda r: r.state == "succeeded") for name in catalog.stage(stage).needs}
-        return {name: run.id if run else None for name, run in runs.items()}
-
     def fingerprint(self, stage: str) -> str:
-        return catalog.fingerprint(stage, self.experiment.settings, self.upstream(stage))
+        """What a run of the stage would be marked with now: its settings, and the runs that made its input."""
+        inputs = {name: self.latest(name, lambda r: r.state == "succeeded") for name in catalog.stage(stage).needs}
+        upstream = {name: entry.run.id if entry else None for name, entry in inputs.items()}
+        return catalog.fingerprint(stage, self.experiment.settings, upstream)
 
     def status(self, stage: str) -> StageStatus:
-        """`done` means: the last run succeeded, what it made is there, and nothing it depends on has changed."""
-        run = self.latest(stage)
-        if run is None:
-            return StageStatus(stage, "new", None)
-        record = next(record for candidate, record in self.entries if candidate == run)
-        state = run.state_of(record)
-        if state != "succeeded":
-            return StageStatus(stage, state, run)
-        made = all(any(getattr(self.experiment, at).glob(what)) for at, what in catalog.stage(stage).outputs)
-        return StageStatus(
-            stage, "done" if made and record.fingerprint == self.fingerprint(stage) else "outdated", run
-        )
+        """`done` means: the last run succeeded, its outputs exist, and nothing that it depends on has changed."""
+        last = self.latest(stage)
+        state = last.state if last else "new"
+        if last and state == "succeeded":
+            outputs = catalog.stage(stage).outputs
+            complete = all(any(getattr(self.experiment, at).glob(pattern)) for at, pattern in outputs)
+            unchanged = complete and last.record.fingerprint == self.fingerprint(stage)
+            state = "done" if unchanged else "outdated"
+        return StageStatus(stage, state, last)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.process import ProcessIdentity
@@ -75,16 +77,21 @@ class Run:
     def output_path(self) -> Path:
         return self.path / "output.log"
 
+    @property
+    def record_path(self) -> Path:
+        return self.path / "run.json"
+
     def record(self) -> RunRecord:
-        data = files.read_json(self.path / "run.json")
-        known = {f.name for f in dataclasses.fields(RunRecord)}
+        """Read `run.json`; BitnetError when it is missing or is not a run's record."""
+        data = files.read_json(self.record_path)
         try:
-            return RunRecord(**{key: value for key, value in data.items() if key in known})
-        except (TypeError, AttributeError) as error:
-            raise BitnetError(f"{self.path / 'run.json'} is no run record; move {self.path} away.") from error
+            return msgspec.convert(data, RunRecord)
+        except msgspec.ValidationError as error:
+            reason = f"{self.record_path} is not a run's record ({error})"
+            raise BitnetError(f"{reason}; move {self.path} away.") from error
 
     def write(self, record: RunRecord) -> None:
-        files.write_json(self.path / "run.json", dataclasses.asdict(record))
+        files.write_json(self.record_path, dataclasses.asdict(record))
 
     def state(self) -> str:
         return self.state_of(self.record())
@@ -112,7 +119,7 @@ class Run:
         events = read_events(self.events_path)
         names = {event.run for event in events if isinstance(event, Progress) and event.run}
         children = [Run(self.path.parent / name) for name in sorted(names)]
-        return [child for child in children if (child.path / "run.json").exists() and child.is_active()]
+        return [child for child in children if child.record_path.exists() and child.is_active()]
 
     def is_active(self) -> bool:
         return self.state() in ACTIVE

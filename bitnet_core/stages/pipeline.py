@@ -24,10 +24,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
         ctx.check_stop()
         history = History.read(ctx.experiment)
         before = history.status(stage.name)
-        if before.state == "done" and before.run is not None:
-            ctx.log(f"{stage.name} is done and unchanged ({before.run.id}); skipped.")
-            _progress(ctx, position + 1, stage.name, before.run)
-            rows.append(_row(stage.name, before.run, skipped=True))
+        if before.state == "done" and before.last is not None:
+            ctx.log(f"{stage.name} is done and unchanged ({before.last.run.id}); skipped.")
+            _progress(ctx, position + 1, stage.name, before.last.run)
+            rows.append(_row(stage.name, before.last.run, skipped=True))
             continue
         # A stage that somebody started before is waited for, not started twice.
         child = history.active(stage.name) or launch(
@@ -75,7 +75,7 @@ def _require_success(stage: str, child: Run) -> None:
 def _repeat_qei(ctx: StageContext) -> None:
     """What the pipeline was run for comes last: the QEI table of the evaluation that counts now."""
     evaluated = History.read(ctx.experiment).latest("eval", lambda record: record.state == "succeeded")
-    for event in read_events(evaluated.events_path) if evaluated else []:
+    for event in read_events(evaluated.run.events_path) if evaluated else []:
         if isinstance(event, Table) and event.name == "qei":
             ctx.table(event.name, event.columns, event.rows)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitnet_core.errors import UsageError
+from bitnet_core.runs.experiment import is_name
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
@@ -30,7 +31,6 @@ FIELDS = tuple(_LABELS)
 ASKED = frozenset({TEACHER, MODEL, ADDRESS, KEY})
 """Fields that decide who is asked by a test, and how."""
 _LISTED = 5
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PLAIN = re.compile(r"[\w./:@+,%=-]*", re.ASCII)
 
 
@@ -140,7 +140,7 @@ def problems(values: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]
     """Field → what is allowed there, for every field that is wrong."""
     found: dict[str, str] = {}
     name = values.get(NAME, "")
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         found[NAME] = "letters, digits, . _ -" if name else "give it a name"
     elif name in taken:
         found[NAME] = "exists already"

@@ -1,10 +1,10 @@
 """The stages of an experiment as rows: state, progress, and what may be done with each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
-from bitnet_core.runs.history import History
-from bitnet_core.runs.record import Run, RunRecord
+from bitnet_core.runs.history import Entry, History, StageStatus
 from bitnet_core.text import duration, percent, progress_words
 from bitnet_tui.view.records import last_progress
 from bitnet_tui.view.states import ACTIVE, RESUMABLE
@@ -33,36 +33,29 @@ class StageRow:
 
 def stage_rows(history: History) -> tuple[StageRow, ...]:
     """The pipeline first, then the five stages in order."""
-    records = {run.id: record for run, record in history.entries}
-    rows = []
-    for name in ROWS:
-        state, run = _pipeline(history) if name == PIPELINE.name else _stage(history, name)
-        record = records[run.id] if run else None
-        note = _note(run, record, state) if run and record else ""
-        rows.append(StageRow(name, stage(name).title, state, note, run.id if run else None))
-    return tuple(rows)
+    statuses = [history.status(name) for name in STAGES]
+    return tuple(_row(status) for status in (_pipeline(history, statuses), *statuses))
 
 
-def _stage(history: History, name: str) -> tuple[str, Run | None]:
-    status = history.status(name)
-    return status.state, status.run
+def _row(status: StageStatus) -> StageRow:
+    note = _note(status.last, status.state) if status.last else ""
+    run_id = status.last.run.id if status.last else None
+    return StageRow(status.stage, stage(status.stage).title, status.state, note, run_id)
 
 
-def _pipeline(history: History) -> tuple[str, Run | None]:
+def _pipeline(history: History, statuses: Sequence[StageStatus]) -> StageStatus:
     """The pipeline's own settings decide nothing: it is done while every stage is."""
-    run = history.latest(PIPELINE.name)
-    record = next((r for candidate, r in history.entries if candidate == run), None)
-    if run is None or record is None:
-        return "new", None
-    state = run.state_of(record)
+    last = history.latest(PIPELINE.name)
+    state = last.state if last else "new"
     if state == "succeeded":
-        state = "done" if all(history.status(name).state == "done" for name in STAGES) else "outdated"
-    return state, run
+        state = "done" if all(status.state == "done" for status in statuses) else "outdated"
+    return StageStatus(PIPELINE.name, state, last)
 
 
-def _note(run: Run, record: RunRecord, state: str) -> str:
+def _note(entry: Entry, state: str) -> str:
+    record = entry.record
     if state in ACTIVE:
-        event = last_progress(run.events_path)
+        event = last_progress(entry.run.events_path)
         if event is None or event.total is None:
             return "…"
         if event.total <= 20:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.runs.events import AnyEvent
-from bitnet_core.runs.history import History
+from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import Run, RunRecord
 from bitnet_core.settings.values import FlipOptions
-from bitnet_tui.view.records import RecordCache, experiment_at
+from bitnet_tui.view.records import experiment_at
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 from bitnet_tui.view.states import ACTIVE
@@ -71,7 +71,7 @@ class ExperimentWatcher:
     def look(self, stage: str | None, back: int = 0) -> ExperimentView:
         """The experiment with that stage's run, `back` runs before the newest; None = what is most worth seeing."""
         experiment, problem = experiment_at(self.root, self.home)
-        history = self._cache.history(experiment)
+        history = History.read(experiment, self._cache)
         rows = stage_rows(history)
         stage = stage or worth_seeing(rows, history)
         return ExperimentView(
@@ -86,16 +86,16 @@ class ExperimentWatcher:
 
     def active_runs(self, names: tuple[str, ...]) -> list[Run]:
         """The runs of these stages that are still at work, as the files say now."""
-        history = self._cache.history(experiment_at(self.root, self.home)[0])
+        history = History.read(experiment_at(self.root, self.home)[0], self._cache)
         return [run for name in names if (run := history.active(name)) is not None]
 
     def _shown(self, history: History, stage: str, back: int) -> RunShown | None:
-        runs = [(run, record) for run, record in history.entries if record.stage == stage]
+        runs = [entry for entry in history.entries if entry.record.stage == stage]
         if not runs:
             return None
         place = max(0, min(back, len(runs) - 1))
         run, record = runs[place]
-        state = run.state_of(record)
+        state = runs[place].state
         fold, read_new = self._folds.setdefault(run.id, (RunFold(), run.reader().read_new))
         while events := read_new():
             fold.feed(events)
@@ -129,8 +129,7 @@ def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
         return PIPELINE.name
     newest = max((record.ended or record.created) for _, record in history.entries)
     pipeline = history.latest(PIPELINE.name)
-    record = next((r for run, r in history.entries if run == pipeline), None)
-    if record is not None and (record.ended or record.created) >= newest - 2:
+    if pipeline and (pipeline.record.ended or pipeline.record.created) >= newest - 2:
         return PIPELINE.name
     return max(history.entries, key=lambda entry: entry[1].ended or entry[1].created)[1].stage
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
-from bitnet_core.runs.history import History
+from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import RunRecord
 from bitnet_core.text import finite
-from bitnet_tui.view.records import RecordCache, experiment_at
+from bitnet_tui.view.records import experiment_at
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 
 _STALE_SECONDS = 15.0
@@ -69,7 +69,7 @@ def row_of(root: Path, home: Path, cache: RecordCache | None = None) -> Experime
     """One experiment's row; what can't be read becomes its `problem`."""
     try:
         experiment, problem = experiment_at(root, home)
-        history = (cache or RecordCache()).history(experiment)
+        history = History.read(experiment, cache)
         return ExperimentRow(root, stage_rows(history), last_qei(history), _touched(root, history), problem)
     except (BitnetError, OSError) as error:
         return ExperimentRow(root, problem=str(error))
@@ -87,6 +87,5 @@ def last_qei(history: History) -> float | None:
     def told(record: RunRecord) -> bool:
         return record.state == "succeeded" and finite(record.summary.get("qei")) is not None
 
-    run = history.latest("eval", told)
-    record = next((record for candidate, record in history.entries if candidate == run), None)
-    return finite(record.summary["qei"]) if record else None
+    evaluation = history.latest("eval", told)
+    return finite(evaluation.record.summary["qei"]) if evaluation else None

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.runs.context import StageContext
-from tests.builders import events_of
+from tests.builders import events_of, stage_context
 from tests.collecting.fake_teacher import is_probe
 from tests.teachers.server import ChatServer
 
@@ -15,7 +15,7 @@ def context(root: Path, server: ChatServer | None = None, **values: str) -> Stag
     wanted = {"KD_NUM_PROMPTS": "12", "KD_MAX_TOKENS_PER_PROMPT": "16", "TEACHER_TOP_LOGPROBS": "5"}
     if server is not None:
         wanted |= {"TEACHER_PROVIDER": "llamacpp", "TEACHER_MODEL": "m", "TEACHER_BASE_URL": server.base_url}
-    return StageContext.for_tests(root, stage="collect", values=wanted | values)
+    return stage_context(root, stage="collect", values=wanted | values)
 
 
 def one_by_one(root: Path, server: ChatServer, **values: str) -> StageContext:

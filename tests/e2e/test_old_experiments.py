@@ -89,7 +89,7 @@ def test_collecting_again_asks_nothing(old: Path, unpacked: Path, teacher_cache:
     assert main(["--root", str(old), "collect", "--set", tokenizer]) == 0
     last = History.read(Experiment.from_settings(resolve(root=old).settings)).latest("collect")
     assert last is not None
-    summary = last.record().summary
+    summary = last.record.summary
     assert (summary["sequences"], summary["answers_this_run"]) == (6, 0)
     assert {path.name: path.read_bytes() for path in (old / "data").glob("*.parquet")} == before
 
@@ -98,6 +98,6 @@ def test_training_goes_on_from_its_checkpoint(old: Path) -> None:
     assert main(["--root", str(old), "train", "--set", "BUDGET_TOKENS=600", "--set", "TOTAL_STEPS=6"]) == 0
     last = History.read(Experiment.from_settings(resolve(root=old).settings)).latest("train")
     assert last is not None
-    summary = last.record().summary
+    summary = last.record.summary
     assert str(summary["resumed_from"]).endswith("mini_bitnet_step_00000004.pt")
     assert summary["steps"] > 4

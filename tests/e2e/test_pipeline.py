@@ -54,9 +54,9 @@ def _history(root: Path) -> History:
 
 
 def _latest(root: Path, stage: str) -> Run:
-    run = _history(root).latest(stage)
-    assert run is not None
-    return run
+    entry = _history(root).latest(stage)
+    assert entry is not None
+    return entry.run
 
 
 def _events(root: Path, stage: str, kind: str) -> list[dict[str, Any]]:

@@ -21,7 +21,6 @@ from textual.widgets import Input
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.requests import Collection
 from bitnet_core.prompts.prompt import load_prompts
-from bitnet_core.runs.context import StageContext
 from bitnet_core.secrets import lookup, vault
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.values import TeacherOptions
@@ -30,6 +29,7 @@ from bitnet_core.teachers.identity import identify
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_tui.app import BitnetApp
+from tests.builders import stage_context
 from tests.collecting.fake_teacher import FakeTeacher
 from tests.teachers.server import Asked, Canned, ChatServer
 
@@ -169,7 +169,7 @@ def test_a_real_collection_leaves_no_trace_of_its_key(
 def test_the_metadata_of_traces_is_masked(tmp_path: Path, teacher_tokenizer: StudentTokenizer) -> None:
     """Somebody pastes the key where the model's name belongs; the collection was not told of it."""
     values = {"TEACHER_PROVIDER": "openai", "OPENAI_MODEL": f"gpt {WIRE}", "KD_NUM_PROMPTS": "1"}
-    ctx = StageContext.for_tests(tmp_path, "collect", values, {KEY: WIRE})
+    ctx = stage_context(tmp_path, "collect", values, {KEY: WIRE})
     prompts = load_prompts(None, PACKAGED_PROMPTS)
     made = Collection(
         ctx.settings, identify(TeacherOptions.of(ctx.settings)), teacher_tokenizer, lambda: iter(prompts), ctx.redact

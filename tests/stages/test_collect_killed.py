@@ -36,14 +36,14 @@ import json, os, sys
 from pathlib import Path
 from bitnet_core.stages import collect
 from bitnet_core.collecting.requests import Collection
-from bitnet_core.runs.context import StageContext
+from tests.builders import stage_context
 loaded = collect.load_tokenizer(collect.ensure_files().tokenizer_dir)
 collect.load_tokenizer = lambda *_: loaded
 while True:
     child = os.fork()  # all modules and the tokenizer are loaded: the kill falls into the work
     if not child:
         if os.read(0, 1):  # the test knows this process now
-            collect.run(StageContext.for_tests(Path(sys.argv[1]), stage="collect", values=json.loads(sys.argv[2])))
+            collect.run(stage_context(Path(sys.argv[1]), stage="collect", values=json.loads(sys.argv[2])))
         os._exit(0)
     print(child, flush=True)
     if os.waitpid(child, 0)[1] == 0:
@@ -55,7 +55,10 @@ while True:
 def children(root: Path, values: dict[str, str]) -> Iterator[Callable[[], int]]:
     """Gives a function that starts the collection in another process and returns its id; each must be killed."""
     command = [sys.executable, "-c", _KILLED_AGAIN_AND_AGAIN, str(root), json.dumps(values)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
 

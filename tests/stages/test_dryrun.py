@@ -12,7 +12,7 @@ from bitnet_core.evaluation.sizes import layer_bytes, needed_bytes, wanted_shape
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import DryRunOptions
 from bitnet_core.stages import dryrun
-from tests.builders import events_of
+from tests.builders import events_of, stage_context
 
 SMALL = {
     "DRYRUN_DIM": "256",
@@ -26,7 +26,7 @@ SMALL = {
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> Iterator[StageContext]:
-    yield StageContext.for_tests(tmp_path / "e", "dryrun", SMALL)
+    yield stage_context(tmp_path / "e", "dryrun", SMALL)
 
 
 def test_the_stage(ctx: StageContext) -> None:
@@ -68,7 +68,7 @@ def test_no_room_is_refused_before_anything_is_built(
     monkeypatch.setattr(sizes, "available_bytes", lambda: 1 << 20)
     monkeypatch.setattr(passes, "build", never)
     with pytest.raises(BitnetError, match="DRYRUN_LAYERS"):
-        dryrun.run(StageContext.for_tests(tmp_path / "e", "dryrun", SMALL | values))
+        dryrun.run(stage_context(tmp_path / "e", "dryrun", SMALL | values))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_no_room_is_refused_before_anything_is_built(
 )
 def test_a_shape_that_does_not_fit_together_is_refused(tmp_path: Path, values: dict[str, str], name: str) -> None:
     with pytest.raises(UsageError, match=name):
-        dryrun.run(StageContext.for_tests(tmp_path / "e", "dryrun", SMALL | values))
+        dryrun.run(stage_context(tmp_path / "e", "dryrun", SMALL | values))
 
 
 def test_a_stop_ends_it_between_layers(ctx: StageContext) -> None:

@@ -25,7 +25,7 @@ from bitnet_core.traces.answer import check_answer
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.project import project
 from bitnet_core.traces.vocabulary import Vocabulary
-from tests.builders import events_of
+from tests.builders import events_of, stage_context
 from tests.traces.samples import small_tokenizer, steps_for
 
 TOKENIZER = small_tokenizer()
@@ -102,7 +102,7 @@ def write_traces(data: Path, count: int) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An experiment after the teacher, collect and train stages."""
     root = tmp_path_factory.mktemp("module") / "experiment"
-    ctx = StageContext.for_tests(root, "train", SETTINGS)
+    ctx = stage_context(root, "train", SETTINGS)
     write_traces(ctx.experiment.data, 24)
     files.write_json(ctx.experiment.reports / "teacher_baseline.json", BASELINE)
     train.run(ctx)
@@ -115,7 +115,7 @@ def root(trained: Path, tmp_path: Path) -> Path:
 
 
 def context(root: Path, **values: str) -> StageContext:
-    return StageContext.for_tests(root, "eval", SETTINGS | values)
+    return stage_context(root, "eval", SETTINGS | values)
 
 
 def events(ctx: StageContext, kind: str) -> list[Event]:

@@ -10,7 +10,7 @@ import pytest
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import teacher
-from tests.builders import events_of
+from tests.builders import events_of, stage_context
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body
 
 
@@ -18,9 +18,7 @@ def context(root: Path, server: ChatServer | None = None, **values: str) -> Stag
     wanted = {"TEACHER_BASELINE_MAX_PROMPTS": "3", "TEACHER_BASELINE_MAX_TOKENS": "8"}
     if server is not None:
         wanted |= {"TEACHER_PROVIDER": "groq", "GROQ_MODEL": "m", "GROQ_BASE_URL": server.base_url}
-    return StageContext.for_tests(
-        root, stage="teacher", values=wanted | values, secrets={"GROQ_API_KEY": "gsk-secret"}
-    )
+    return stage_context(root, stage="teacher", values=wanted | values, secrets={"GROQ_API_KEY": "gsk-secret"})
 
 
 def events(ctx: StageContext, kind: str) -> list[dict[str, Any]]:
@@ -169,7 +167,7 @@ def test_the_report_says_which_sampling_was_really_sent(
             "TEACHER_BASELINE_TOP_P": "0.9",
             "SEED": "1337",
         }
-        teacher.run(StageContext.for_tests(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
+        teacher.run(stage_context(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
         body = server.asked[-2].body
     told = report(tmp_path)
     assert told["sampling_sent"] == sent
@@ -235,7 +233,7 @@ def test_every_format_has_a_baseline(tmp_path: Path, provider: str, fixture: str
             "TEACHER_BASE_URL": server.base_url,
             "TEACHER_BASELINE_MAX_PROMPTS": "2",
         }
-        teacher.run(StageContext.for_tests(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
+        teacher.run(stage_context(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
     told = report(tmp_path)
     assert told["sampling_sent"]["temperature"] == 0
     assert told["usage"] == {"prompt_tokens": 2 * tokens[0], "completion_tokens": 2 * tokens[1]}

@@ -9,7 +9,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import train
 from bitnet_core.traces.dataset import TraceSequence, TraceSet
 from bitnet_core.training import checkpoints
-from tests.builders import events_of
+from tests.builders import events_of, stage_context
 from tests.training.conftest import TINY, TOP_K, VOCAB
 
 SHAPE = {"MINI_DIM": "256", "MINI_LAYERS": "1", "FORCE_CPU": "1", "TORCH_DTYPE": "fp32"}
@@ -23,7 +23,7 @@ def _traces(sequences: list[TraceSequence], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def context(root: Path, **values: str) -> StageContext:
-    return StageContext.for_tests(root, "train", TINY | SHAPE | FLIP | values)
+    return stage_context(root, "train", TINY | SHAPE | FLIP | values)
 
 
 def test_the_stage_leaves_checkpoints_a_table_and_a_summary(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.collecting.journal import Journal
-from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import collect
 from bitnet_core.teachers.embedded.server import EmbeddedFiles, ensure_files
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.schema import JOURNAL_FILE
+from tests.builders import stage_context
 
 # SmolLM2-135M's, written down: to read it from the GGUF's head takes transformers 5 s.
 CONFIG = {
@@ -58,7 +58,7 @@ def compare(root: Path, files: EmbeddedFiles, prompts: int, tokens: int) -> Pari
     from transformers import LlamaConfig, LlamaForCausalLM
 
     values = {"KD_NUM_PROMPTS": str(prompts), "KD_MAX_TOKENS_PER_PROMPT": str(tokens), "TEACHER_TOP_LOGPROBS": "20"}
-    collect.run(StageContext.for_tests(root, "collect", values))
+    collect.run(stage_context(root, "collect", values))
     tokenizer = load_tokenizer(files.tokenizer_dir)
     model = LlamaForCausalLM.from_pretrained(
         files.gguf.parent, gguf_file=files.gguf.name, config=LlamaConfig(**CONFIG), dtype=torch.float32

@@ -15,7 +15,6 @@ import transformers
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.precision import pick_device
-from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.values import DeviceOptions, TeacherOptions
 from bitnet_core.teachers.answers.read import BadReply, parse_chat
@@ -29,6 +28,7 @@ from bitnet_core.teachers.opening import open_teacher
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
+from tests.builders import stage_context
 
 pytestmark = pytest.mark.teacher
 
@@ -334,7 +334,7 @@ def test_draws_are_distributed_as_they_should(small: Any, temperature: float, to
 
 
 async def test_it_opens_like_every_teacher(folder: Path) -> None:
-    ctx = StageContext.for_tests(
+    ctx = stage_context(
         Path.cwd() / "e", "collect", {"TEACHER_PROVIDER": "hf", "HF_MODEL": str(folder), "DEVICE_TYPE": "cpu"}
     )
     async with open_teacher(ctx, TeacherOptions.of(ctx.settings), device=lambda: CPU, parallel=2) as teacher:

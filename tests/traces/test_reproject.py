@@ -23,7 +23,6 @@ from bitnet_core import files
 from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import cache_folder
-from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import collect, train
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.steps import TeacherStep
@@ -32,6 +31,7 @@ from bitnet_core.traces import writer
 from bitnet_core.traces.answer import Rejected
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.reproject import reproject
+from tests.builders import stage_context
 from tests.traces.samples import projected, random_cut, rows_of, small_tokenizer, steps_for
 from tests.traces.sets import edit, rewrite
 
@@ -281,7 +281,7 @@ def test_the_real_teachers_answers_onto_32000_pieces(
     tmp_path: Path, sentencepiece_model: Path, mistral: StudentTokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = {"KD_NUM_PROMPTS": "8", "KD_MAX_TOKENS_PER_PROMPT": "48", "TEACHER_TOP_LOGPROBS": "20"}
-    ctx = StageContext.for_tests(tmp_path, "collect", values)
+    ctx = stage_context(tmp_path, "collect", values)
     collect.run(ctx)
     data = tmp_path / "data"
     untouched = {path.name: path.read_bytes() for path in data.glob("*.parquet")}
@@ -333,7 +333,7 @@ def test_the_real_teachers_answers_onto_32000_pieces(
         "TOTAL_STEPS": "2",
         "MAX_SEQ_LEN": "64",
     }
-    assert train.run(StageContext.for_tests(tmp_path, "train", small))
+    assert train.run(stage_context(tmp_path, "train", small))
     assert main(["--root", str(tmp_path), "traces", "project", "--tokenizer", str(sentencepiece_model)]) == 0
     assert "was there already" in capsys.readouterr().out
 

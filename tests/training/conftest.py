@@ -15,6 +15,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSequence, TraceSet
 from bitnet_core.training.trainer import Trainer
+from tests.builders import stage_context
 
 VOCAB, TOP_K = 512, 6
 TINY = {
@@ -98,7 +99,7 @@ def make_trainer(tmp_path: Path, sequences: list[TraceSequence]) -> Callable[...
         tokenizer_hash: str = "t" * 64,
         **shape: Any,
     ) -> StageTrainer:
-        ctx = StageContext.for_tests(tmp_path / name, "train", TINY | (values or {}))
+        ctx = stage_context(tmp_path / name, "train", TINY | (values or {}))
         options = TrainOptions.of(ctx.settings)
         sizes = {
             "vocab_size": VOCAB,
