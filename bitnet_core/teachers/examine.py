@@ -1,4 +1,4 @@
-"""What `bitnet providers probe` reports of one model: asked for, not assumed. Every request is of one token."""
+"""What `bitnet providers probe` reports about one model: measured, not assumed, by requests of one token each."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -8,21 +8,23 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.read import BadReply
 from bitnet_core.teachers.chat import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, Unreachable
 from bitnet_core.teachers.prices import Price
-from bitnet_core.teachers.probe import Verdict, candidates, patience, plain_token, probe, token
+from bitnet_core.teachers.probe import Verdict, candidates, plain_token, probe, token
 from bitnet_core.teachers.refusals import TooManyCandidates
 from bitnet_core.teachers.teacher import Teacher
 
 _MOST = 100
-"""The most candidates that a setting can ask for."""
+"""The largest value of TEACHER_TOP_LOGPROBS."""
 _USUAL = 20
+"""The default of TEACHER_TOP_LOGPROBS."""
 _FEW = 5
+"""Asked for where the usual number gave no logprobs: some servers have a lower limit and don't say it."""
 _LISTED = 500
 
 
 def blank(
     provider: str, model: str, base_url: str, price: Price | None, problem: str | None = None
 ) -> dict[str, Any]:
-    """The report of what nothing is known about yet."""
+    """The report before anything is known but the names."""
     return {
         "provider": provider,
         "model": model,
@@ -47,26 +49,26 @@ def blank(
 
 
 async def examine(teacher: Teacher, price: Price | None) -> dict[str, Any]:
-    """The report. A thing that was not found out is None; `problem` is the first sentence that said so.
+    """The report. What could not be found out is None, and `problem` is the sentence that says why.
 
-    `largest_k_capped`: it gave as many candidates as were ever asked for, and might give more.
+    `largest_k_capped`: it gave all candidates that a setting can ask for, and may be able to give more.
     """
     report = blank(teacher.name, teacher.model, teacher.origin, price)
-    listed = await _tell(report, teacher.models)
+    listed = await _noted(report, teacher.models)
     if listed is not None:
         report |= {"models": listed[:_LISTED], "model_listed": teacher.model in listed}
     if report["reachable"] is False or report["key_accepted"] is False or not teacher.model:
         return report
-    report["problem"] = None  # a server may list no models and answer all the same
+    report["problem"] = None  # a server that lists no models may still answer
     await _chat(report, teacher)
     if not report["chat"]:
         return report
     if teacher.provider.logprobs == "no":
         report["logprobs"] = False
         return report
-    verdict = await _tell(report, lambda: _verdict(report, teacher))
+    verdict = await _noted(report, lambda: _verdict(report, teacher))
     if verdict is not None:
-        most = await largest(teacher, verdict.candidates)
+        most = await largest_k(teacher, verdict.candidates)
         report |= {
             "logprobs": True,
             "largest_k": most,
@@ -81,25 +83,19 @@ async def examine(teacher: Teacher, price: Price | None) -> dict[str, Any]:
 
 
 async def _chat(report: dict[str, Any], teacher: Teacher) -> None:
-    """Does it answer at all? A model that thinks has no text after one token, and answers all the same."""
+    """Note whether it answers at all, and how fast."""
 
-    async def ask() -> bool:
-        try:
-            await teacher.chat(plain_token(), attempts=2, seconds=patience(teacher))
-        except BadReply as error:
-            if error.reason != "no_text":
-                raise
-        return True
+    async def seconds() -> float:
+        began = time.monotonic()
+        await plain_token(teacher)
+        return time.monotonic() - began
 
-    began = time.monotonic()
-    answered = await _tell(report, ask)
-    report["chat"] = bool(answered)
-    if answered:
-        report["latency_s"] = time.monotonic() - began
+    report["latency_s"] = await _noted(report, seconds)
+    report["chat"] = report["latency_s"] is not None
 
 
 async def _verdict(report: dict[str, Any], teacher: Teacher) -> Verdict:
-    """As `collect` asks, with fewer candidates where the usual number is refused."""
+    """The probe as `collect` makes it, with fewer candidates if the usual number is refused."""
     usual = min(_USUAL, teacher.provider.max_top_logprobs or _USUAL)
     try:
         return await probe(teacher, usual)
@@ -114,9 +110,11 @@ async def _verdict(report: dict[str, Any], teacher: Teacher) -> Verdict:
         raise
 
 
-async def largest(teacher: Teacher, known: int) -> int | None:
-    """The most candidates that the server gives, found by asking for more and halving the doubt; None where it
-    failed in between."""
+async def largest_k(teacher: Teacher, known: int) -> int | None:
+    """The largest number of candidates that the server gives, found by bisection; None if a request failed.
+
+    `known` is a number that it gives.
+    """
     low, high = known, _MOST
     while low < high:
         middle = high if high == _MOST and low == known else (low + high + 1) // 2
@@ -124,7 +122,7 @@ async def largest(teacher: Teacher, known: int) -> int | None:
         if given is None:
             return None
         if given < middle:
-            if given >= low:  # fewer than asked for, with or without a word: that is all it gives
+            if given >= low:  # it gave fewer than asked for, so this is its limit
                 return given
             high = middle - 1
         else:
@@ -133,7 +131,7 @@ async def largest(teacher: Teacher, known: int) -> int | None:
 
 
 async def _given(teacher: Teacher, wanted: int) -> int | None:
-    """Candidates given when so many are wanted: 0 for a refusal, None for a failure that says nothing of it."""
+    """How many candidates it gives when asked for `wanted`: 0 if it refuses, None if it fails for another reason."""
     try:
         return candidates(await token(teacher, wanted))
     except TooManyCandidates as error:
@@ -144,8 +142,8 @@ async def _given(teacher: Teacher, wanted: int) -> int | None:
         return None
 
 
-async def _tell(report: dict[str, Any], ask: Callable[[], Awaitable[Any]]) -> Any:
-    """The answer, or None with the reason in the report."""
+async def _noted(report: dict[str, Any], ask: Callable[[], Awaitable[Any]]) -> Any:
+    """What `ask` returns, or None if it fails; the report notes what either says about the server and the key."""
     try:
         found = await ask()
     except Unreachable as error:
@@ -153,8 +151,8 @@ async def _tell(report: dict[str, Any], ask: Callable[[], Awaitable[Any]]) -> An
     except KeyRefused as error:
         report |= {"reachable": True, "key_accepted": False, "problem": str(error)}
     except (BitnetError, BadReply) as error:
-        told = isinstance(error, NoLogprobs | TooManyCandidates | ContextExceeded | PromptRefused | BadReply)
-        report |= {"reachable": True, "problem": str(error)} | ({"key_accepted": True} if told else {})
+        answered = isinstance(error, NoLogprobs | TooManyCandidates | ContextExceeded | PromptRefused | BadReply)
+        report |= {"reachable": True, "problem": str(error)} | ({"key_accepted": True} if answered else {})
     else:
         report |= {"reachable": True, "key_accepted": True}
         return found

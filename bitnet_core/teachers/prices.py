@@ -1,4 +1,4 @@
-"""What a model's tokens cost, from a dated file that the user may replace. Standard library only."""
+"""What a model's tokens cost, read from a dated file that the user may replace. Standard library only."""
 
 import datetime as dt
 import ipaddress
@@ -17,7 +17,7 @@ _MILLION = 1e6
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars a million tokens."""
+    """US dollars per million tokens."""
 
     input: float
     output: float
@@ -32,31 +32,31 @@ FREE = Price(0.0, 0.0, "", "a model on your own machine")
 
 
 def price_of(provider: Provider, model: str, file: Path | None = None, *, address: str | None = None) -> Price | None:
-    """The price of a model; None where the file has none. BitnetError for a file that can't be used.
+    """The price of a model; None if the file does not have it. BitnetError for a file that can't be used.
 
-    `address` is where the model is served: the same server software runs on one's own machine, for nothing, and in
-    somebody's cloud. None: on this machine.
+    `address` is where the model is served, None for this machine. A local server without a price is free, unless its
+    address is on the internet, where somebody may charge for it.
     """
     table = _read(file or asset("prices.toml")).get(provider.name, {})
     if not isinstance(table, dict):
         raise BitnetError(
             f'{file}: [{provider.name}] must hold tables of models, such as [{provider.name}."{model}"].'
         )
-    fitting = [name for name in table if model == name or (name.endswith("*") and model.startswith(name[:-1]))]
-    if not fitting:
-        return FREE if provider.local and _ours(address) else None
-    name = max(fitting, key=lambda one: (one == model, len(one)))
+    matching = [name for name in table if model == name or (name.endswith("*") and model.startswith(name[:-1]))]
+    if not matching:
+        return FREE if provider.local and _is_local(address) else None
+    name = max(matching, key=lambda one: (one == model, len(one)))
     return _price(file or asset("prices.toml"), provider.name, name, table[name])
 
 
-def _ours(address: str | None) -> bool:
-    """Whether an address lies on this machine or in its own network."""
+def _is_local(address: str | None) -> bool:
+    """Whether an address belongs to this machine or to its own network."""
     host = urlsplit(address).hostname if address else None
     if not host:
         return not address
     try:
         found = ipaddress.ip_address(host)
-    except ValueError:  # a name; one without a dot is none of the internet's
+    except ValueError:  # a name; names on the internet have a dot
         return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa"))
     return found.is_loopback or found.is_private or found.is_link_local
 
@@ -76,7 +76,7 @@ def _price(path: Path, provider: str, name: str, row: Any) -> Price:
     def number(field: str) -> float:
         value = row.get(field) if isinstance(row, dict) else None
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise BitnetError(f'{path}, [{provider}."{name}"]: {field} must be US dollars a million tokens.')
+            raise BitnetError(f'{path}, [{provider}."{name}"]: {field} must be US dollars per million tokens.')
         return float(value)
 
     as_of = row.get("as_of", "") if isinstance(row, dict) else ""

@@ -1,6 +1,6 @@
-"""Ask a teacher for two tokens before anything is spent: can its logprobs be used, and what are they?
+"""Ask a teacher for two tokens before anything is spent: can its logprobs be used, and how are they scaled?
 
-Every refusal is one sentence that names what would do instead.
+Every error is one sentence that names what to do instead. Knows no stage.
 """
 
 import math
@@ -19,8 +19,8 @@ from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.tokenizer.mass import SENTINEL, step_fault
 from bitnet_core.tokenizer.steps import TeacherStep
 
-# Digits, accents, two scripts and code: what tokenizers cut most differently. The answer is plain ASCII: of a
-# character made of several tokens, llama.cpp reports none but the last.
+# Tokenizers differ most in digits, accents, scripts and code. The answer is plain ASCII, because llama.cpp reports
+# only the last token of a character that takes several.
 MESSAGES = (
     {
         "role": "user",
@@ -28,64 +28,61 @@ MESSAGES = (
     },
 )
 _NUCLEUS = 1.0
-"""A smaller one would cut the list itself, where the server tells what is left after sampling."""
+"""With a smaller one, servers that report logprobs after sampling would cut the list of candidates."""
 _TRIES = 3
-"""At a high temperature anything may be sampled, half a character too: of which some servers tell no bytes."""
+"""At a high temperature half a character may be sampled, whose bytes some servers don't report."""
 _SAMPLES = 3
 _LOADING_SECONDS = 600.0
 _COLD, _WARM = 0.2, 1.5
 _LEAST_COMPARED = 2
-"""Of a single candidate nobody can tell whether the temperature bends it."""
+"""A single candidate does not show whether the temperature scales it."""
 _APART = math.sqrt(_WARM / _COLD)
 _NOISE = 0.05
-"""Nats that computing the same thing twice may make of difference."""
+"""Nats by which two computations of the same distribution may differ."""
 _BYTES = re.compile(rb'"bytes"\s*:\s*\[')
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the probe found. `mode` "raw": logprobs don't depend on the temperature; "scaled": they do."""
+    """What the probe found. `mode` is "raw" if logprobs don't depend on the temperature, "scaled" if they do."""
 
     mode: str
     candidates: int
-    """Candidates of a step, of as many as were asked for."""
+    """Candidates a step, at most as many as were asked for."""
     token_ids: bool = False
     exact_bytes: bool = False
-    """Whether tokens come with their bytes; else their text has to do."""
+    """Whether tokens come with their bytes; otherwise their text is used."""
     latency_s: float | None = None
-    """Of the quicker of both requests."""
+    """Of the faster of the two requests."""
     served_model: str = ""
-    """The model's name as the server gives it."""
+    """The name of the model as the server gives it."""
     upstream: str = ""
-    """Who answered behind a router; it alone is asked then."""
+    """The provider behind a router that answered; only it is asked from then on."""
 
     def temperature(self, sampled_at: float) -> float:
-        """The temperature that the logprobs of an answer sampled at `sampled_at` are at."""
+        """The temperature of the logprobs in an answer that was sampled at `sampled_at`."""
         return 1.0 if self.mode == "raw" else sampled_at
 
     def record(self) -> dict[str, Any]:
-        """As it is kept; without a router there is no word of one, so that shards written before stay current."""
+        """The verdict as it is stored. An empty `upstream` is left out, as in shards from before there was one."""
         return {name: value for name, value in asdict(self).items() if name != "upstream" or value}
 
 
 def one_token(top_logprobs: int, temperature: float = _COLD) -> ChatRequest:
-    """The request that probes are made of."""
+    """The request of a probe: one token with its logprobs."""
     return ChatRequest(MESSAGES, 1, temperature, _NUCLEUS, top_logprobs)
 
 
-def plain_token() -> ChatRequest:
-    """The same without logprobs."""
-    return ChatRequest(MESSAGES, 1, 0.0, 1.0)
-
-
 def patience(teacher: Teacher) -> float:
-    """Seconds for one token: one's own server may have to load its model first."""
+    """How many seconds to wait for one token; a local server may have to load its model first."""
     return _LOADING_SECONDS if teacher.provider.loads_first else QUICK_SECONDS
 
 
 async def token(teacher: Teacher, top_logprobs: int, temperature: float = _COLD) -> ChatResult:
-    """One token with its logprobs. Asked for again when none come: it may have been half a character, by chance, of
-    which llama.cpp tells nothing."""
+    """One token with its logprobs.
+
+    Repeated if there are none: the token may have been half a character, for which llama.cpp reports nothing.
+    """
     for _ in range(_SAMPLES):
         result = await teacher.chat(one_token(top_logprobs, temperature), attempts=2, seconds=patience(teacher))
         if result.steps is not None:
@@ -93,11 +90,20 @@ async def token(teacher: Teacher, top_logprobs: int, temperature: float = _COLD)
     return result
 
 
-async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verdict:
-    """Two requests of one token each. BitnetError when traces can't be made from this teacher.
+async def plain_token(teacher: Teacher) -> None:
+    """Ask for one token without logprobs. No text counts as an answer: a reasoning model has none after one token."""
+    try:
+        await teacher.chat(ChatRequest(MESSAGES, 1, 0.0, 1.0), attempts=2, seconds=patience(teacher))
+    except BadReply as error:
+        if error.reason != "no_text":
+            raise
 
-    Behind a router, the one who answered first is the only one to answer from then on: `upstream`, where that is
-    known from before.
+
+async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verdict:
+    """Judge a teacher by two requests of one token each. BitnetError if traces can't be made from it.
+
+    Behind a router, only the provider that answers first is asked from then on; `upstream` is that provider, if it is
+    known from an earlier run.
     """
     most = teacher.provider.max_top_logprobs
     if teacher.provider.logprobs == "no":
@@ -107,15 +113,15 @@ async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verd
     teacher.pin(upstream)
     asked = max(top_logprobs, _LEAST_COMPARED)
     try:
-        cold, cold_seconds = await _asked(teacher, asked, _COLD)
+        cold, cold_seconds = await _timed_token(teacher, asked, _COLD)
     except TooManyCandidates as error:
         if error.most >= top_logprobs:
-            alone = "it gives one candidate a token, of which nobody can tell whether the temperature bends it"
+            alone = "it gives one candidate a token, which does not show whether the temperature scales it"
             raise no_logprobs(teacher.name, teacher.model, alone) from error
         raise
     first = first_step(teacher, cold)
     teacher.pin(cold.upstream)
-    warm, warm_seconds = await _asked(teacher, asked, _WARM)
+    warm, warm_seconds = await _timed_token(teacher, asked, _WARM)
     second = first_step(teacher, warm)
     return Verdict(
         mode="raw" if _same(first, second) else "scaled",
@@ -128,8 +134,8 @@ async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verd
     )
 
 
-async def _asked(teacher: Teacher, top_logprobs: int, temperature: float) -> tuple[ChatResult, float]:
-    """The answer and its seconds. NoLogprobs where it would answer if it were not for the logprobs."""
+async def _timed_token(teacher: Teacher, top_logprobs: int, temperature: float) -> tuple[ChatResult, float]:
+    """The answer and its duration in seconds. NoLogprobs if the teacher answers only without logprobs."""
     failure: BadReply | PromptRefused | None = None
     for _ in range(_TRIES):
         began = time.monotonic()
@@ -140,8 +146,10 @@ async def _asked(teacher: Teacher, top_logprobs: int, temperature: float) -> tup
         except PromptRefused as error:
             failure = error
             break
-    if await _chats(teacher):
-        raise no_logprobs(teacher.name, teacher.model, f"it answers without, and with them: {failure}") from failure
+    if await _answers_without_logprobs(teacher):
+        raise no_logprobs(
+            teacher.name, teacher.model, f"it answers without them, and with them: {failure}"
+        ) from failure
     if isinstance(failure, PromptRefused):
         raise failure
     raise BitnetError(
@@ -149,20 +157,18 @@ async def _asked(teacher: Teacher, top_logprobs: int, temperature: float) -> tup
     ) from failure
 
 
-async def _chats(teacher: Teacher) -> bool:
+async def _answers_without_logprobs(teacher: Teacher) -> bool:
     try:
-        await teacher.chat(plain_token(), attempts=2, seconds=patience(teacher))
-    except BadReply as error:
-        return error.reason == "no_text"
-    except BitnetError:
+        await plain_token(teacher)
+    except (BadReply, BitnetError):
         return False
     return True
 
 
 def first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
-    """The answer's first step, with candidates that can be used; else NoLogprobs, naming who has them.
+    """The first step of the answer, with its usable candidates. NoLogprobs if there are none.
 
-    Which token was sampled does not matter here, nor does that it may be outside of the list.
+    Which token was sampled does not matter here; it may be missing from the candidates.
     """
     step = result.steps.step(0) if result.steps is not None else None
     if step is None or not step.top_logprobs:
@@ -181,12 +187,12 @@ def first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
     )
     reason = step_fault(step)
     if reason is not None:
-        raise no_logprobs(teacher.name, teacher.model, f"what it sends is unusable: {reason.replace('_', ' ')}")
+        raise no_logprobs(teacher.name, teacher.model, f"its logprobs are unusable: {reason.replace('_', ' ')}")
     return step
 
 
 def candidates(result: ChatResult) -> int:
-    """How many candidates of its first step were sent, those included that are no text and were left out."""
+    """How many candidates the first step had, including those that were left out because they are not text."""
     if result.steps is None:
         return 0
     left_out = sum(result.repairs.get(name, 0) for name in ("special_candidates", "unknown_candidates"))
@@ -194,10 +200,10 @@ def candidates(result: ChatResult) -> int:
 
 
 def _same(first: TeacherStep, second: TeacherStep) -> bool:
-    """Whether both temperatures gave one distribution, judged by how far its shared candidates lie apart.
+    """Whether both temperatures gave the same distribution, judged by the spread of their common candidates.
 
-    Scaled logprobs would lie _WARM / _COLD = 7.5 times as far apart in the first. The numbers themselves
-    can't be compared: a quantised model that reads a prompt from its cache differs by tenths of a nat.
+    Scaled logprobs would be spread _WARM / _COLD = 7.5 times as far in the first. The logprobs themselves can't be
+    compared: a quantised model that takes the prompt from its cache differs by tenths of a nat.
     """
     other = dict(zip(second.top_bytes, second.top_logprobs, strict=True))
     pairs = [

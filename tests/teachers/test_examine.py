@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bitnet_core.teachers.examine import examine, largest
+from bitnet_core.teachers.examine import examine, largest_k
 from bitnet_core.teachers.prices import Price
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.teacher import Teacher
@@ -150,5 +150,5 @@ async def test_fewer_requests_than_candidates() -> None:
     with serving(61) as server:
         chat = OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01)
         async with chat:
-            assert await largest(Teacher(chat), 20) == 61
+            assert await largest_k(Teacher(chat), 20) == 61
     assert len(server.asked) <= 8

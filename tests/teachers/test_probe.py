@@ -100,7 +100,7 @@ async def test_who_gives_one_candidate_at_most_can_not_be_compared() -> None:
     refusal = {"error": {"message": "top_logprobs must be less than or equal to 1"}}
     with ChatServer(lambda *_: Canned(refusal, 400)) as server:
         one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
-        with pytest.raises(NoLogprobs, match="one candidate a token, of which nobody can tell"):
+        with pytest.raises(NoLogprobs, match="one candidate a token, which does not show"):
             await probe(one, 1)
         with pytest.raises(TooManyCandidates, match="set TEACHER_TOP_LOGPROBS=1"):
             await probe(one, 5)
