@@ -1,7 +1,7 @@
 """Run a student as it would be deployed and measure it there: the parent's side of `evaluation.measure`.
 
-The packed form is what is run: a decode step on `nano` takes up to a quarter longer than from unpacked fp32
-weights (see benchmarks/bench_decode.py), but memory and speed of one index must belong to one program.
+The packed form is run. A decode step on `nano` takes up to a quarter longer than from unpacked fp32 weights (see
+benchmarks/bench_decode.py), but the memory and speed of one index must belong to one program.
 """
 
 import json
@@ -29,7 +29,7 @@ _PREFIX = ".packed-"
 class Deployed:
     """What was measured, memory in bytes. `memory_bytes` is the figure for QEI; `weights` are exact, by part.
 
-    `program_bytes` were resident before the student was loaded; the other resident figures are above that.
+    `program_bytes` were resident before the student was loaded; the other resident figures are what came on top.
     """
 
     answers: list[Generation]
@@ -66,13 +66,13 @@ def run_deployed(
     device: str,
     scratch: Path,
     on_answer: Callable[[int, Generation], None] = lambda _place, _answer: None,
-    between: Callable[[], None] = lambda: None,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> Deployed:
-    """Answer `prompts` (ids) in a process of its own; `on_answer` is told of each one.
+    """Answer `prompts` (token ids) in a process of its own.
 
-    `between` is called about twice a second. Both may raise, which ends the child.
-    `scratch` is a folder for the packed file while this runs. Raises BitnetError with the child's own sentence,
-    or with how it ended.
+    `on_answer` is called with the number of each answered prompt and the answer, `check_stop` about twice a second;
+    both may raise, which ends the process. `scratch` is a folder for the packed file while this runs. Raises
+    BitnetError with the message of the process, or with how it ended.
     """
     job = {
         "prompts": [list(map(int, prompt)) for prompt in prompts],
@@ -83,14 +83,14 @@ def run_deployed(
     }
     answers: list[Generation] = []
     loaded: dict[str, Any] = {}
-    for leftover in scratch.parent.glob(f"*/{_PREFIX}*"):  # of an evaluation that was killed; one runs at a time
+    for leftover in scratch.parent.glob(f"*/{_PREFIX}*"):  # a killed evaluation left it; only one runs at a time
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=_PREFIX) as folder:
         path = Path(folder) / "student.pt"
         save_packed(packed, path)
         with _child(job | {"path": str(path)}) as lines:
             for line in lines:
-                between()
+                check_stop()
                 kind = line.pop("kind")
                 if kind == "error":
                     raise BitnetError(line["message"])
@@ -101,7 +101,7 @@ def run_deployed(
                     on_answer(line["place"], answers[-1])
                 elif kind == "done":
                     return _deployed(answers, loaded, line)
-    raise AssertionError("the child ended well without a last word")  # pragma: no cover
+    raise AssertionError("the process ended well without a result")  # pragma: no cover
 
 
 def _generation(line: dict[str, Any]) -> Generation:
@@ -130,7 +130,7 @@ def _deployed(answers: list[Generation], loaded: dict[str, Any], done: dict[str,
 
 @contextmanager
 def _child(job: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
-    """Start the child, yield its lines, and end it however the block is left."""
+    """Start the process, yield its lines, and end it however the block is left."""
     with tempfile.TemporaryFile("w+") as errors:
         child = start_helper("bitnet_core.evaluation.measure", job, errors)
         try:

@@ -1,16 +1,18 @@
-"""The Quality-Efficiency Index, from quantities that each say where they are from. Arithmetic only.
+"""The Quality-Efficiency Index, from quantities that each say where they come from. Arithmetic only.
 
 QEI = (Q_s / Q_t) / (M_s / M_t) and QEI_speed = QEI · TPS_s / TPS_t, s the student and t the teacher. It is 1 for a
-student that is the teacher, and it has no unit: qualities, memories and speeds only enter as ratios.
+student that is the teacher, and has no unit: qualities, memories and speeds only enter as ratios.
 
-**Quality.** Q = 2^(-bits per byte) on held-out completions of the teacher: the geometric mean of the probability
-that a model gives to one byte of text, so it lies in (0, 1] and doubles when a model needs one bit less for each
-byte. Both models are measured on the same tokens, the teacher by the logprobs it reported while it wrote them.
-Why this and not top-1 agreement: the teacher agrees with its own top-1 always, so its quality would be a constant,
-and agreement depends on how text is cut into tokens. Why per byte and not per token: two tokenizers can be compared.
-What it does not say: the text is the teacher's own, so this is how much of *this teacher's* behaviour is left, and
-a student that is better at something else gains nothing by it. The given values of EVAL_STUDENT_QUALITY and
-EVAL_TEACHER_QUALITY replace it where a task's own score is wanted.
+**Quality.** Q = 2^(-bits per byte) on held-out completions of the teacher. It is the geometric mean of the
+probability that a model gives to one byte of text: it lies in (0, 1], and doubles when a model needs one bit less per
+byte. Both models are measured on the same tokens, the teacher by the logprobs that it reported while writing them.
+
+- Why not top-1 agreement: a teacher always agrees with its own top-1, so its quality would be a constant; and
+  agreement depends on how text is cut into tokens.
+- Why per byte and not per token: so that models with different tokenizers can be compared.
+- What it does not say: the text is the teacher's own, so this measures how much of *this teacher's* behaviour is
+  left. A student that is better at something else gains nothing by it. To use the score of a task instead, set
+  EVAL_STUDENT_QUALITY and EVAL_TEACHER_QUALITY.
 """
 
 import math
@@ -22,7 +24,7 @@ Origin = Literal["measured", "given", "placeholder"]
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number and where it is from. A placeholder has no value; its `how` says how to supply one."""
+    """A number and where it comes from. A placeholder has no value; its `how` says how to supply one."""
 
     value: float | None
     origin: Origin
@@ -30,7 +32,7 @@ class Quantity:
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.origin == "placeholder"):
-            raise ValueError("a quantity without a value is a placeholder, and the other way round")
+            raise ValueError("a placeholder is a quantity without a value, and the only one")
         if self.value is not None and not (math.isfinite(self.value) and self.value > 0):
             raise ValueError(f"a quantity of QEI is above 0 and finite, not {self.value}")
 
@@ -61,7 +63,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Index:
-    """The two figures; each is None while something it needs is missing, and then says what."""
+    """The two figures. While an input is missing, a figure is a placeholder that names it."""
 
     student: Model
     teacher: Model
@@ -78,7 +80,7 @@ class Index:
 
 
 def index(student: Model, teacher: Model) -> Index:
-    """Both figures, or in place of each the list of what it lacks."""
+    """Both figures; a placeholder that lists what is missing stands for one that can't be computed."""
     four = {
         "student quality": student.quality,
         "teacher quality": teacher.quality,
@@ -113,7 +115,7 @@ def table(result: Index) -> list[list[Any]]:
     """Rows under COLUMNS: the three inputs of both sides, then the two figures."""
     rows = [
         _row("quality, 2^(-bits/byte)", result.student.quality, result.teacher.quality, 4),
-        _row("memory, GB", _giga(result.student.memory), _giga(result.teacher.memory), 4),
+        _row("memory, bytes", result.student.memory, result.teacher.memory, None),
         _row("speed, tokens/s", result.student.speed, result.teacher.speed, 1),
     ]
     for label, figure in (("QEI", result.qei), ("QEI_speed", result.qei_speed)):
@@ -121,17 +123,12 @@ def table(result: Index) -> list[list[Any]]:
     return rows
 
 
-def _row(label: str, student: Quantity, teacher: Quantity, digits: int) -> list[Any]:
+def _row(label: str, student: Quantity, teacher: Quantity, digits: int | None) -> list[Any]:
     same = student.origin == teacher.origin
     origin = student.origin if same else f"student {student.origin}, teacher {teacher.origin}"
     how = student.how if student.how == teacher.how else f"student: {student.how}; teacher: {teacher.how}"
     return [label, _shown(student, digits), _shown(teacher, digits), origin, how]
 
 
-def _giga(quantity: Quantity) -> Quantity:
-    value = None if quantity.value is None else quantity.value / 1e9
-    return Quantity(value, quantity.origin, quantity.how)
-
-
-def _shown(quantity: Quantity, digits: int) -> float | None:
+def _shown(quantity: Quantity, digits: int | None) -> float | None:
     return None if quantity.value is None else round(quantity.value, digits)

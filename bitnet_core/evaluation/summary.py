@@ -1,57 +1,56 @@
-"""From measurements to QEI's inputs, tables and the report's parts. It measures nothing and reads no file.
+"""From measurements to QEI's inputs, tables and the parts of the report. It measures nothing and reads no files.
 
 The teacher's baseline is `reports/teacher_baseline.json` as the teacher stage writes it: `memory` {bytes, origin},
-`tokens_per_s` {end_to_end, decode}.
+`tokens_per_s` {end_to_end, decode}. An `Origin` says where a setting's value came from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from bitnet_core.errors import UsageError
 from bitnet_core.evaluation import qei
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.evaluation.qei import Model, Quantity
-from bitnet_core.evaluation.quality import Estimate, Scores
-from bitnet_core.settings.resolved import Settings
+from bitnet_core.evaluation.quality import Estimate
+from bitnet_core.evaluation.scores import Scores
+from bitnet_core.settings.values import EvalOptions
 
 Figures = Mapping[str, Estimate]
+Origin = Callable[[str], str]
 _MORE_PROMPTS = "collect traces of more prompts (KD_NUM_PROMPTS), so that some are held out"
 _GIGABYTE = 1e9
 
 
-def student_side(settings: Settings, figures: Figures | None, deployed: Deployed, *, decode: bool) -> Model:
+def student_side(
+    options: EvalOptions, origin: Origin, figures: Figures | None, deployed: Deployed, *, decode: bool
+) -> Model:
     """The student's three quantities; `decode` chooses decoding speed over end-to-end speed."""
     return Model(
-        quality=_quality(settings, "EVAL_STUDENT_QUALITY", figures, "student"),
+        quality=_quality(options.student_quality, "EVAL_STUDENT_QUALITY", origin, figures, "student"),
         memory=qei.measured(deployed.memory_bytes, deployed.memory_how),
         speed=_student_speed(deployed, decode),
     )
 
 
-def teacher_side(settings: Settings, figures: Figures | None, baseline: Mapping[str, Any], *, decode: bool) -> Model:
+def teacher_side(
+    options: EvalOptions, origin: Origin, figures: Figures | None, baseline: Mapping[str, Any], *, decode: bool
+) -> Model:
+    """The teacher's three quantities."""
     return Model(
-        quality=_quality(settings, "EVAL_TEACHER_QUALITY", figures, "teacher"),
-        memory=_teacher_memory(settings, baseline),
+        quality=_quality(options.teacher_quality, "EVAL_TEACHER_QUALITY", origin, figures, "teacher"),
+        memory=_teacher_memory(options.teacher_memory_gb, origin, baseline),
         speed=_teacher_speed(baseline, decode),
     )
 
 
 def compares_decoding(baseline: Mapping[str, Any], deployed: Deployed) -> bool:
-    """Decoding speed where both sides have it; else both end to end, never one of each."""
+    """Whether decoding speeds are compared: where both sides have one. Otherwise both are end to end."""
     speeds = baseline.get("tokens_per_s") or {}
     return bool(speeds.get("decode")) and deployed.decode_tokens_per_s is not None
 
 
-def require_positive_qualities(settings: Settings) -> None:
-    for name in ("EVAL_STUDENT_QUALITY", "EVAL_TEACHER_QUALITY"):
-        if settings.maybe_float(name) == 0:
-            raise UsageError(f"{name} is 0; QEI is a ratio of qualities, so give a value above 0 or leave it empty.")
-
-
-def _quality(settings: Settings, name: str, figures: Figures | None, side: str) -> Quantity:
-    value = settings.maybe_float(name)
-    if value is not None:
-        return qei.given(value, f"{name} ({settings.origin(name)})")
+def _quality(given: float | None, name: str, origin: Origin, figures: Figures | None, side: str) -> Quantity:
+    if given is not None:
+        return qei.given(given, f"{name} ({origin(name)})")
     if figures is None:
         return qei.placeholder(f"{_MORE_PROMPTS}, or set {name}")
     return qei.measured(figures[f"{side}_quality"].value, "on the teacher's held-out text")
@@ -64,10 +63,9 @@ def _student_speed(deployed: Deployed, decode: bool) -> Quantity:
     return qei.measured(deployed.end_to_end_tokens_per_s, f"prefill and decoding, {threads}")
 
 
-def _teacher_memory(settings: Settings, baseline: Mapping[str, Any]) -> Quantity:
-    value = settings.maybe_float("TEACHER_MEMORY_GB")
-    if value is not None:
-        return qei.given(value * _GIGABYTE, f"TEACHER_MEMORY_GB ({settings.origin('TEACHER_MEMORY_GB')})")
+def _teacher_memory(given_gb: float | None, origin: Origin, baseline: Mapping[str, Any]) -> Quantity:
+    if given_gb is not None:
+        return qei.given(given_gb * _GIGABYTE, f"TEACHER_MEMORY_GB ({origin('TEACHER_MEMORY_GB')})")
     memory = baseline.get("memory") or {}
     if not memory.get("bytes"):
         return qei.placeholder("this teacher's memory can't be measured from here: set TEACHER_MEMORY_GB")

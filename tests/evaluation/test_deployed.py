@@ -73,7 +73,7 @@ def test_a_stop_ends_the_child(student: Student, tmp_path: Path) -> None:
             seed=0,
             device=CPU,
             scratch=tmp_path,
-            between=stop,
+            check_stop=stop,
         )
     assert list(tmp_path.iterdir()) == []
 

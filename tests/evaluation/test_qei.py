@@ -86,7 +86,7 @@ def test_the_table_has_every_origin() -> None:
     rows = qei.table(qei.index(model(0.45, 51_209_328, 20), teacher))
     assert all(len(row) == len(qei.COLUMNS) for row in rows)
     by_name = {row[0]: row for row in rows}
-    assert by_name["memory, GB"][1:4] == [0.0512, None, "student measured, teacher placeholder"]
+    assert by_name["memory, bytes"][1:4] == [51_209_328, None, "student measured, teacher placeholder"]
     assert by_name["QEI"][1] is None
     assert "TEACHER_MEMORY_GB" in by_name["QEI"][4]
 

@@ -1,7 +1,6 @@
 """The stage, from a trained checkpoint and real trace files to a report, tables and plain refusals."""
 
 import json
-import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,23 +13,14 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.student import Student
-from bitnet_core.prompts.prompt import Prompt
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Event
 from bitnet_core.settings.values import Sampling
 from bitnet_core.stages import evaluate, train
-from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.traces import schema, writer
-from bitnet_core.traces.answer import check_answer
-from bitnet_core.traces.columns import FinishedSequence
-from bitnet_core.traces.project import project
-from bitnet_core.traces.vocabulary import Vocabulary
 from tests.builders import events_of, stage_context
-from tests.traces.samples import small_tokenizer, steps_for
+from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
 
-TOKENIZER = small_tokenizer()
-TABLE = TokenTable()
-VOCABULARY = Vocabulary(TOKENIZER, TABLE)
 SETTINGS = {
     "FORCE_CPU": "1",
     "TORCH_DTYPE": "fp32",
@@ -52,49 +42,11 @@ BASELINE = {
 }
 
 
-def finished(index: int) -> FinishedSequence:
-    draw = random.Random(index)
-    text = " ".join(draw.choice(["the rain", "there then", '{"a": 1}', "plain"]) for _ in range(4))
-    steps = steps_for([*TOKENIZER.encode_plain(text), TOKENIZER.eos_id], TOKENIZER, draw)
-    prompt = Prompt(({"role": "user", "content": f"question {index}"},))
-    rendered = TOKENIZER.render_prompt(prompt.messages)
-    answer = check_answer(Completion.of(steps, TABLE), VOCABULARY)
-    return FinishedSequence(
-        prompt_idx=index,
-        sequence_hash=prompt.hash,
-        request_key=f"key{index}",
-        messages_json=json.dumps(prompt.messages),
-        rendered_prompt=rendered,
-        prompt_ids=TOKENIZER.encode(rendered),
-        completion_text=text,
-        finish_reason="stop",
-        prompt_tokens=10,
-        completion_tokens=len(steps),
-        text_matches_bytes=True,
-        answer=answer,
-        projection=project(answer, "stop", VOCABULARY),
-    )
-
-
 def write_traces(data: Path, count: int) -> None:
-    sequences = [finished(index) for index in range(count)]
-    metadata = schema.TraceMetadata(
-        schema_version=schema.SCHEMA_VERSION,
-        tokenizer="small",
-        tokenizer_hash=TOKENIZER.hash,
-        template_hash=TOKENIZER.template_hash,
-        provider="embedded",
-        teacher="teacher",
-        sampling={},
-        vocab_size=TOKENIZER.vocab_size,
-        top_k=5,
-        config_hash="config",
-        keys=[sequence.request_key for sequence in sequences],
-        counts={},
-    )
-    origin = {"provider": "", "teacher": "", "sampling_json": "", "logprob_mode": "raw", "logprob_temperature": 1.0}
-    writer.write_shard(data, 0, metadata, origin, sequences)
-    writer.write_sequences(data, 1, metadata)
+    sequences = [sequence(index) for index in range(count)]
+    about = metadata([one.request_key for one in sequences])
+    writer.write_shard(data, 0, about, ORIGIN, sequences)
+    writer.write_sequences(data, 1, about)
     TOKENIZER.save(data / schema.TOKENIZER_FOLDER)
 
 
@@ -169,7 +121,7 @@ def test_the_whole_stage(root: Path) -> None:
     assert table(ctx, "memory")[0][1] == m_s
     samples = events(ctx, "sample")
     assert [sample["source"] for sample in samples] == ["student", "student"]
-    assert samples[0]["prompt"].startswith("question ")
+    assert samples[0]["prompt"].startswith("prompt ")
     assert [sample["text"] for sample in report["samples"]] == [sample["text"] for sample in samples]
     assert not list(ctx.run_dir.glob(".packed*"))
 

@@ -1,0 +1,89 @@
+"""The prompts that a student is asked in its evaluation, and its answers as the report keeps them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.model.decoding import Generation
+from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.values import EvalOptions
+from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.traces.dataset import TraceSet
+from bitnet_core.traces.schema import SEQUENCES_FILE
+
+_PACKAGED_PROMPTS = "baseline.txt"
+
+
+@dataclass(frozen=True)
+class EvalPrompt:
+    """`text` is for people: what the user says last. `ids` are what the student reads."""
+
+    text: str
+    ids: list[int]
+
+
+def choose_prompts(
+    data: Path,
+    traces: TraceSet,
+    tokenizer: StudentTokenizer,
+    options: EvalOptions,
+    most_tokens: int,
+    reporter: Reporter,
+) -> list[EvalPrompt]:
+    """The user's prompts, else the held-out ones, else the packaged ones; those of at most `most_tokens` tokens.
+
+    Raises BitnetError when none is short enough.
+    """
+    _, held_out = traces.split()
+    if options.prompts_file is None and held_out:
+        said = _last_messages(data)
+        found = [
+            EvalPrompt(said.get(sequence.prompt_idx, sequence.prompt_text), sequence.prompt_ids_P.tolist())
+            for sequence in held_out
+        ]
+    else:
+        found = [
+            EvalPrompt(prompt.text, tokenizer.encode(tokenizer.render_prompt(prompt.messages)))
+            for prompt in load_prompts(options.prompts_file, _PACKAGED_PROMPTS)
+        ]
+    found = found[: options.max_prompts]
+    fitting = [prompt for prompt in found if len(prompt.ids) <= most_tokens]
+    if len(fitting) < len(found):
+        reporter.alert(
+            "warning",
+            "prompts_too_long",
+            f"{len(found) - len(fitting)} of {len(found)} prompts are longer than the student's {most_tokens} "
+            "positions and are left out.",
+            "Shorten them.",
+        )
+    if not fitting:
+        source = options.prompts_file or data
+        raise BitnetError(f"No prompt fits into the student's {most_tokens} positions; shorten those of {source}.")
+    return fitting
+
+
+def _last_messages(data: Path) -> dict[int, str]:
+    """What the user says last in each prompt of a trace set; the stream has only the rendered template."""
+    path = data / SEQUENCES_FILE
+    if not path.exists():
+        return {}
+    rows = pq.read_table(path, columns=["prompt_idx", "messages_json"]).to_pylist()
+    return {row["prompt_idx"]: json.loads(row["messages_json"])[-1]["content"] for row in rows}
+
+
+def sample_record(prompt: EvalPrompt, answer: Generation, tokenizer: StudentTokenizer) -> dict[str, Any]:
+    """One of the report's `samples`."""
+    return {
+        "prompt": prompt.text,
+        "text": tokenizer.decode(answer.ids),
+        "finish_reason": answer.finish_reason,
+        "prompt_tokens": answer.prompt_tokens,
+        "tokens": len(answer.ids),
+        "prefill_s": answer.prefill_s,
+        "decode_s": answer.decode_s,
+    }

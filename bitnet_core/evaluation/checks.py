@@ -1,0 +1,79 @@
+"""What an evaluation checks before it measures: that checkpoint, traces, tokenizer and baseline belong together."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.values import EvalOptions
+from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.traces.dataset import TraceSet
+
+
+def load_baseline(path: Path) -> dict[str, Any]:
+    """The teacher's baseline as the teacher stage wrote it; BitnetError without one."""
+    if not path.exists():
+        raise BitnetError(f"{path} does not exist, and QEI compares with it; run `bitnet teacher` first.")
+    found = files.read_json(path)
+    if not isinstance(found, dict):
+        raise BitnetError(f"{path} is not a teacher's baseline; run `bitnet teacher` again.")
+    return found
+
+
+def require_positive_qualities(options: EvalOptions) -> None:
+    """UsageError for a given quality of 0."""
+    for name, value in _given_qualities(options).items():
+        if value == 0:
+            raise UsageError(f"{name} is 0; QEI is a ratio of qualities, so give a value above 0 or leave it empty.")
+
+
+def require_ternary(path: Path, activation_bits: int | None) -> int:
+    """The student's activation bits; BitnetError for a full-precision twin."""
+    if activation_bits is None:
+        raise BitnetError(
+            f"{path} is a full-precision twin (STUDENT_QUANTIZE=0), which only serves to compare training; "
+            "train with STUDENT_QUANTIZE=1 to evaluate a ternary student."
+        )
+    return activation_bits
+
+
+def require_one_tokenizer(
+    path: Path, trained_with: str, config: StudentConfig, traces: TraceSet, tokenizer: StudentTokenizer
+) -> None:
+    """BitnetError unless the checkpoint at `path`, the traces and the tokenizer folder have the same tokenizer."""
+    hashes = {trained_with, traces.tokenizer_hash, tokenizer.hash}
+    if len(hashes) > 1 or config.vocab_size != traces.vocab_size:
+        raise BitnetError(
+            f"{path.name} was trained with another tokenizer than the traces and the tokenizer folder have; "
+            "run `bitnet train` on these traces, or set KD_DATA_PATH to those that it was trained on."
+        )
+
+
+def warn_of_mixed_scales(options: EvalOptions, reporter: Reporter) -> None:
+    """Warn when one quality is given and the other is measured."""
+    given = [name for name, value in _given_qualities(options).items() if value is not None]
+    if len(given) == 1:
+        reporter.alert(
+            "warning",
+            "mixed_quality",
+            f"{given[0]} is given, and the other side's quality is measured as 2^(-bits/byte).",
+            "Give both on one scale, or neither.",
+        )
+
+
+def warn_of_another_teacher(baseline: Mapping[str, Any], traces: TraceSet, reporter: Reporter) -> None:
+    """Warn when the baseline is not that of the traces' teacher."""
+    if baseline.get("model") != traces.teacher:
+        reporter.alert(
+            "warning",
+            "other_teacher",
+            f"The baseline is of {baseline.get('model')}, the traces are of {traces.teacher}.",
+            "Run `bitnet teacher` with the teacher of the traces; QEI compares with the baseline's speed and memory.",
+        )
+
+
+def _given_qualities(options: EvalOptions) -> dict[str, float | None]:
+    return {"EVAL_STUDENT_QUALITY": options.student_quality, "EVAL_TEACHER_QUALITY": options.teacher_quality}
