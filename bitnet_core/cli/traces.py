@@ -32,15 +32,15 @@ def _traces(arguments: argparse.Namespace) -> int:
         raise UsageError("bitnet traces project needs --tokenizer T, and no other action takes it.")
     if arguments.action == "project":
         return _project(arguments, data)
-    from bitnet_core.traces import inspect
+    from bitnet_core.traces import inspect, stats
 
     if arguments.action == "validate":
         problems = inspect.validate(data)
         answer(arguments, {"problems": problems}, inspect.validate_text(data, problems))
         return 1 if problems else 0
     if arguments.action == "stats":
-        stats = inspect.stats(data)
-        answer(arguments, stats, "" if arguments.json else inspect.stats_text(stats))
+        report = stats.trace_stats(data)
+        answer(arguments, report, "" if arguments.json else stats.stats_text(report))
     else:
         sequence = inspect.show(data, arguments.prompt, arguments.rows)
         answer(arguments, sequence, "" if arguments.json else inspect.show_text(sequence))

@@ -183,9 +183,9 @@ class _Collecting:
             keys.append(request.key)
             index = collection.shard_of(request)
             if len(keys) == collection.in_shard(index):
-                plan.foreign |= not writer.holds(self._data, index, collection.config_hash, keys)
+                plan.foreign |= not writer.belongs_to_collection(self._data, index, collection.config_hash, keys)
                 keys = []
-        plan.foreign |= writer.shards_in(self._data) > collection.shards
+        plan.foreign |= writer.next_shard_index(self._data) > collection.shards
         if plan.pending and 0 < collection.prompts < collection.total:
             self._ctx.log(
                 f"{collection.prompts} prompts for KD_NUM_PROMPTS={collection.total} answers: each is asked up to "

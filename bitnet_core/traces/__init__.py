@@ -1,4 +1,4 @@
-"""KD traces: what the teacher said, step by step, and the same seen by the student's tokenizer (DESIGN §6).
+"""KD traces: a teacher's answers step by step, projected onto the student's tokens, stored and read back (DESIGN §6).
 
-Knows tokenizers, Parquet and alignment. Knows nothing of providers, models or training.
+It must not know providers, models or training.
 """

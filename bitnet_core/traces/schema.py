@@ -10,7 +10,7 @@ import pyarrow as pa
 
 SCHEMA_VERSION = 1
 PROJECTION_VERSION = 3
-"""Of the way from an answer to rows: shards made in another way are made again, from what is kept."""
+"""Version of the way from an answer to rows. Shards of another version are made again from the kept answers."""
 METADATA_KEY = b"bitnet"
 
 SEQUENCES_FILE = "sequences.parquet"
@@ -32,7 +32,7 @@ def kd_stream(index: int) -> str:
 
 
 def sequences_part(index: int) -> str:
-    """The rows of SEQUENCES_FILE that belong to a shard."""
+    """The file with a shard's rows of SEQUENCES_FILE."""
     return f".sequences/part_{index:03d}.parquet"
 
 
@@ -64,10 +64,9 @@ SEQUENCES = pa.schema(
 
 
 def teacher_steps(top_k: int) -> pa.Schema:
-    """One row per teacher step; candidate lists are `top_k` long, the rest padded (b"" and -inf).
+    """One row per teacher step; candidate lists are `top_k` long, padded with b"" and -inf.
 
-    A candidate is its bytes (none: the text's end), which say all that another tokenizer can use; `traces project`
-    finds ids by them.
+    A candidate is stored as its bytes (b"" for an end token): another tokenizer could not use its id.
     """
     return pa.schema(
         [
@@ -82,7 +81,7 @@ def teacher_steps(top_k: int) -> pa.Schema:
             ("other_logprob", pa.float32()),
             ("mass_clamped", pa.bool_()),
             ("sampled_in_top", pa.bool_()),
-            # Of tokens that the server did not report: no step says them, and the text has them.
+            # Bytes of tokens that the server did not report: they are in the text, but have no step.
             ("bytes_before", pa.binary()),
         ]
     )
@@ -120,7 +119,7 @@ STREAM = pa.schema(
 
 @dataclass(frozen=True)
 class TraceMetadata:
-    """What a trace set was made with; in every file's schema metadata as JSON under `bitnet`."""
+    """What a trace set was made with: JSON under the key `bitnet` in the metadata of every file."""
 
     schema_version: int
     tokenizer: str
@@ -132,24 +131,24 @@ class TraceMetadata:
     vocab_size: int
     top_k: int
     config_hash: str
-    """Of all that decides the content besides the requests: teacher, sampling, tokenizer, template."""
+    """Hash of everything but the requests that decides the content: teacher, sampling, tokenizer, template."""
     keys: Sequence[str]
-    """Keys of the requests whose answers are in the file, in order; none in the file over all sequences."""
+    """Keys of the requests whose answers are in the file, in order; empty in SEQUENCES_FILE."""
     counts: Mapping[str, float]
     probe: Mapping[str, Any] = field(default_factory=dict)
-    """What the teacher was found to give before the first answer was paid for."""
+    """What the probe found out about the teacher before the first answer was paid for."""
     projection: int = 1
-    """The PROJECTION_VERSION that made the file."""
+    """PROJECTION_VERSION when the file was made."""
     made_from: str = ""
-    """Hash of what a shard was made from: the statuses of its answers, or, projected, its shard of teacher space."""
+    """Hash of a shard's input: the statuses of its answers or, for a projection, its shard of teacher space."""
 
     def as_key_values(self) -> dict[str, str]:
-        """For a Parquet file's own metadata."""
+        """As a Parquet file's own key-values."""
         return {METADATA_KEY.decode(): json.dumps(asdict(self), sort_keys=True)}
 
 
 def read_metadata(key_values: Mapping[bytes, bytes] | None) -> TraceMetadata | None:
-    """What a file's key-values say, or None when it is nothing that can be understood."""
+    """The metadata in a file's key-values; None if there is none that this program understands."""
     try:
         return TraceMetadata(**json.loads((key_values or {})[METADATA_KEY]))
     except (KeyError, ValueError, TypeError):

@@ -1,7 +1,7 @@
-"""Which bytes of a text are JSON structure or code fences; decided once, from the text alone.
+"""Which bytes of a text are JSON structure or code fences, decided from the text alone.
 
-Structural are the brackets, colons, commas and string quotes of JSON embedded in the text, finished or cut
-off by the text's end, and the marks of code fences. Knows no tokens but their lengths.
+Structure is the brackets, colons, commas and string quotes of JSON embedded in the text, complete or cut off by the
+text's end, and the marks of code fences. It must not know tokens, only their lengths.
 """
 
 import re
@@ -9,16 +9,18 @@ from collections.abc import Sequence
 
 _FENCE = re.compile(rb"^[ \t]*(`{3,}|~{3,})", re.MULTILINE)
 _SCALAR = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
-_SCALAR_BEGUN = re.compile(rb"[-+.0-9a-zA-Z]*\Z")
+_SCALAR_CUT_OFF = re.compile(rb"[-+.0-9a-zA-Z]*\Z")
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
-_STRING_BEGUN = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z')
+_STRING_CUT_OFF = re.compile(
+    rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*(?:\\(?:u[0-9a-fA-F]{0,3})?)?\Z'
+)
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _MAX_DEPTH = 64
 _CLOSES = {ord("}"): ord("{"), ord("]"): ord("[")}
 
 
 def structural_bytes(data: bytes) -> bytearray:
-    """One byte for each byte of `data`: 1 where it is structure, else 0."""
+    """A mask with a byte for each byte of `data`: 1 for structure, else 0."""
     mask = bytearray(len(data))
     for fence in _FENCE.finditer(data):
         for place in range(*fence.span(1)):
@@ -30,7 +32,7 @@ def structural_bytes(data: bytes) -> bytearray:
             continue
         scan = _Scan(data, place)
         scan.run()
-        if not scan.worthwhile():
+        if not scan.is_json():
             place += 1
             continue
         for mark in scan.marks:
@@ -40,7 +42,7 @@ def structural_bytes(data: bytes) -> bytearray:
 
 
 def structural_tokens(mask: bytes | bytearray, lengths: Sequence[int]) -> list[bool]:
-    """For tokens of these byte lengths, in order: whether any byte of each is structure."""
+    """Whether any byte of each token is structure; the tokens have these lengths in bytes, in order."""
     flags: list[bool] = []
     begin = 0
     for length in lengths:
@@ -50,7 +52,7 @@ def structural_tokens(mask: bytes | bytearray, lengths: Sequence[int]) -> list[b
 
 
 class _Scan:
-    """One JSON object or array read from `place` on; afterwards `place` is where it ended."""
+    """One JSON object or array, read from `place` on; `run` moves `place` to its end."""
 
     def __init__(self, data: bytes, place: int) -> None:
         self.data = data
@@ -61,8 +63,8 @@ class _Scan:
         self.finished = False
         self.broken = False
 
-    def worthwhile(self) -> bool:
-        """A lone `[1]` or `[ ]` in prose is a footnote or a checkbox; a bare `{"word` is no JSON yet."""
+    def is_json(self) -> bool:
+        """Whether it is more than a footnote `[1]`, a checkbox `[ ]` or a bare `{"word` in prose."""
         if self.broken:
             return False
         if self.finished:
@@ -116,14 +118,14 @@ class _Scan:
             self.marks += [self.place, whole.end() - 1]
             self.place = whole.end()
             self.state = state
-        elif _STRING_BEGUN.match(self.data, self.place):
+        elif _STRING_CUT_OFF.match(self.data, self.place):
             self.marks.append(self.place)
             self.place = len(self.data)
         else:
             self.broken = True
 
     def _scalar(self) -> None:
-        if _SCALAR_BEGUN.match(self.data, self.place):
+        if _SCALAR_CUT_OFF.match(self.data, self.place):
             self.place = len(self.data)
             return
         end = self._after(_SCALAR)

@@ -1,7 +1,7 @@
-"""Write both layers of a trace set as Parquet shards, each whole or not at all, a few sequences in memory.
+"""Write both layers of a trace set as Parquet shards, each whole or not at all, with a few sequences in memory.
 
-What is in a shard depends on its answers alone: written again it is the same. Knows no providers and no
-journal; it is given one finished sequence after another.
+A shard depends on its answers alone: written again, it is the same. It takes one finished sequence after another, and
+must not know providers or the journal.
 """
 
 import shutil
@@ -34,20 +34,14 @@ _COUNTED = (
 
 
 def shard_is_current(data_dir: Path, index: int, metadata: TraceMetadata) -> bool:
-    """Whether all files of a shard are there, readable, and made from the same answers with the same settings."""
-    for name in _files_of(index):
-        found = metadata_of(data_dir / name)
-        if found is None or _made_with(found) != _made_with(metadata):
-            return False
-    return True
-
-
-def _made_with(metadata: TraceMetadata) -> TraceMetadata:
-    return replace(metadata, counts={}, probe={})
+    """Whether all files of a shard are readable, and were made from the same answers with the same settings."""
+    found = [metadata_of(data_dir / name) for name in _files_of(index)]
+    wanted = replace(metadata, counts={}, probe={})
+    return all(one is not None and replace(one, counts={}, probe={}) == wanted for one in found)
 
 
 def _files_of(index: int) -> tuple[str, ...]:
-    """The last one is written last."""
+    """In the order in which they appear."""
     return (
         schema.sequences_part(index),
         schema.teacher_shard(index),
@@ -64,51 +58,57 @@ def write_shard(
     sequences: Iterable[FinishedSequence],
     *,
     student_only: bool = False,
-) -> dict[str, float]:
-    """Write one shard of both layers and return its counts. The KD file appears last, when the rest is there.
+) -> None:
+    """Write one shard of both layers. The KD file appears last, when the others are complete.
 
-    `origin` is what all rows of SEQUENCES_FILE share. Rejected sequences are in there, with their reason.
-    `student_only`: leave teacher space where it is.
+    `origin` is what all rows of SEQUENCES_FILE share. Rejected sequences are in that file, with their reason.
+    `student_only`: don't write teacher space. BitnetError if a file can't be written.
     """
-    names = _files_of(index)
+
+    def sequence_rows(group: list[FinishedSequence]) -> pa.Table:
+        return pa.Table.from_pylist([{**_sequence_row(one), **origin} for one in group], schema=schema.SEQUENCES)
+
+    def step_rows(group: list[FinishedSequence]) -> pa.Table:
+        return columns.step_table(columns.answered(group), metadata.top_k)
+
+    def stream_rows(group: list[FinishedSequence]) -> pa.Table:
+        return columns.stream_table(columns.projected(group))
+
+    def kd_rows(group: list[FinishedSequence]) -> pa.Table:
+        return columns.kd_table(columns.projected(group), metadata)
+
     schemas = (schema.SEQUENCES, schema.teacher_steps(metadata.top_k), schema.STREAM, schema.KD)
-    wanted = list(zip(names, schemas, strict=True))[2 if student_only else 0 :]
-
-    def groups(pending: list[FinishedSequence]) -> None:
-        good = columns.projected(pending)
-        stream.add(columns.stream_table(good))
-        kd.add(columns.kd_table(good, metadata))
-        for one in teacher:
-            one.add(_rows_of(one.schema, pending))
-
-    def _rows_of(wanted: pa.Schema, pending: list[FinishedSequence]) -> pa.Table:
-        if wanted == schema.SEQUENCES:
-            return pa.Table.from_pylist([{**_sequence_row(one), **origin} for one in pending], schema=wanted)
-        return columns.step_table(columns.answered(pending), metadata.top_k)
-
-    told = _Counts()
+    makers = (sequence_rows, step_rows, stream_rows, kd_rows)
+    parts = list(zip(_files_of(index), schemas, makers, strict=True))[2 if student_only else 0 :]
+    counts = _Counts()
     with ExitStack() as stack:
-        # Left in reverse order: the KD shard is opened first and so renamed last.
-        kd, stream, *teacher = [
-            stack.enter_context(_growing(data_dir / name, kind, metadata)) for name, kind in reversed(wanted)
-        ]
-        pending: list[FinishedSequence] = []
-        held = 0
-        for sequence in sequences:
-            told.add(sequence)
-            pending.append(sequence)
-            held += len(sequence.answer.steps) if sequence.answer else 0
-            if held >= _GROUP_STEPS:
-                groups(pending)
-                pending, held = [], 0
-        groups(pending)
-        for part in (*teacher, stream, kd):
-            part.finish(told.record())
-    return told.record()
+        # An ExitStack closes in reverse order: the KD file is opened first, and so renamed last.
+        opened = [(stack.enter_context(_writing(data_dir / name, kind, metadata)), make)
+                  for name, kind, make in reversed(parts)]  # fmt: skip
+        for group in _groups(sequences):
+            for one in group:
+                counts.add(one)
+            for file, make in opened:
+                file.add(make(group))
+        for file, _ in opened:
+            file.finish(counts.record())
+
+
+def _groups(sequences: Iterable[FinishedSequence]) -> Iterator[list[FinishedSequence]]:
+    """Sequences for one row group of each file; the last group may be empty."""
+    group: list[FinishedSequence] = []
+    steps = 0
+    for sequence in sequences:
+        group.append(sequence)
+        steps += len(sequence.answer.steps) if sequence.answer else 0
+        if steps >= _GROUP_STEPS:
+            yield group
+            group, steps = [], 0
+    yield group
 
 
 class _Counts:
-    """What a shard holds, for its metadata."""
+    """Counts of what a shard holds, for its metadata."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
@@ -141,22 +141,22 @@ class _Counts:
 
 
 def write_sequences(data_dir: Path, shards: int, metadata: TraceMetadata) -> list[Mapping[str, float]]:
-    """Write SEQUENCES_FILE from the parts of these many shards; the counts of each."""
-    told: list[Mapping[str, float]] = []
-    with _growing(data_dir / schema.SEQUENCES_FILE, schema.SEQUENCES, metadata) as table:
+    """Write SEQUENCES_FILE from the parts of the first `shards` shards; returns the counts of each."""
+    counts: list[Mapping[str, float]] = []
+    with _writing(data_dir / schema.SEQUENCES_FILE, schema.SEQUENCES, metadata) as table:
         for index in range(shards):
             path = data_dir / schema.sequences_part(index)
             found = metadata_of(path)
             if found is None:
                 continue
             table.add_file(path)
-            told.append(found.counts)
-        table.finish({"sequences": sum(counts["sequences"] for counts in told)})
-    return told
+            counts.append(found.counts)
+        table.finish({"sequences": sum(one["sequences"] for one in counts)})
+    return counts
 
 
-def holds(data_dir: Path, index: int, config_hash: str, keys: Iterable[str]) -> bool:
-    """Whether the files of a shard, as far as there are any, were made with these settings from these requests."""
+def belongs_to_collection(data_dir: Path, index: int, config_hash: str, keys: Iterable[str]) -> bool:
+    """Whether a shard's existing files were made with these settings, from these requests only."""
     wanted = set(keys)
     for name in _files_of(index):
         path = data_dir / name
@@ -167,18 +167,18 @@ def holds(data_dir: Path, index: int, config_hash: str, keys: Iterable[str]) -> 
     return True
 
 
-def shards_in(data_dir: Path) -> int:
-    """One more than the highest number of a shard's file that is there."""
-    numbers = [path.stem.rpartition("_")[2] for path in data_dir.glob("*_*.parquet") if _ours(path)]
+def next_shard_index(data_dir: Path) -> int:
+    """One more than the highest index of any shard file; 0 if there are none."""
+    numbers = [path.stem.rpartition("_")[2] for path in data_dir.glob("*_*.parquet") if _is_trace_file(path)]
     return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
 
 
 def set_aside(data_dir: Path) -> Path:
-    """Move the trace set in `data_dir` away, unreadable files too, and return where to.
+    """Move the trace set in `data_dir` to a folder of its own, unreadable files included; returns that folder.
 
-    Nothing paid for is ever overwritten.
+    Answers that were paid for are never overwritten.
     """
-    present = [path for path in sorted(data_dir.glob("*.parquet")) if _ours(path)]
+    present = [path for path in sorted(data_dir.glob("*.parquet")) if _is_trace_file(path)]
     names = {one.config_hash[:8] for one in map(metadata_of, present) if one is not None}
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     folder = data_dir / SUPERSEDED_FOLDER / f"{stamp}-{'-'.join(sorted(names)) or 'unreadable'}"
@@ -191,20 +191,20 @@ def set_aside(data_dir: Path) -> Path:
     return folder
 
 
-def _ours(path: Path) -> bool:
+def _is_trace_file(path: Path) -> bool:
     return path.name == schema.SEQUENCES_FILE or path.name.startswith(("teacher_shard_", "kd_shard_", "kd_stream_"))
 
 
 def metadata_of(path: Path) -> TraceMetadata | None:
-    """What a file of traces says of itself; None for one that is missing, torn or something else."""
+    """A trace file's metadata; None if the file is missing, torn or of another kind."""
     try:
         return schema.read_metadata(pq.read_metadata(path).metadata)
     except (pa.ArrowException, OSError):
         return None
 
 
-class _Growing:
-    """A Parquet file being written, a row group at a time."""
+class _TraceFile:
+    """A Parquet file that is being written, a row group at a time."""
 
     def __init__(self, path: Path, wanted: pa.Schema, metadata: TraceMetadata) -> None:
         self._metadata = metadata
@@ -216,13 +216,9 @@ class _Growing:
             compression="zstd",
             compression_level=_ZSTD_LEVEL,
             use_dictionary=[name for name in _leaves(wanted, None) if name not in {*floats, *ids}],
-            # Bytes of the same weight together: what the rounding left zero then costs nothing.
+            # Bytes of equal weight are stored together, so that the zeros left by rounding compress well.
             column_encoding=dict.fromkeys([*floats, *ids], "BYTE_STREAM_SPLIT"),
         )
-
-    @property
-    def schema(self) -> pa.Schema:
-        return self._writer.schema
 
     def add(self, table: pa.Table) -> None:
         if table.num_rows:
@@ -242,7 +238,7 @@ class _Growing:
 
 
 def _leaves(wanted: pa.Schema, kind: pa.DataType | None) -> list[str]:
-    """Paths of the columns as Parquet names them, of one type or of all."""
+    """Parquet's names for the columns, of one type or of all."""
     found = []
     for one in wanted:
         nested = pa.types.is_list(one.type) or pa.types.is_fixed_size_list(one.type)
@@ -252,10 +248,10 @@ def _leaves(wanted: pa.Schema, kind: pa.DataType | None) -> list[str]:
 
 
 @contextmanager
-def _growing(path: Path, wanted: pa.Schema, metadata: TraceMetadata) -> Iterator[_Growing]:
+def _writing(path: Path, wanted: pa.Schema, metadata: TraceMetadata) -> Iterator[_TraceFile]:
     try:
         with files.atomic_path(path) as temp:
-            table = _Growing(temp, wanted, metadata)
+            table = _TraceFile(temp, wanted, metadata)
             try:
                 yield table
             finally:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.traces import dataset, schema, shards
+from bitnet_core.files import cache_folder
+from bitnet_core.traces import layout, schema, shards
 from bitnet_core.traces.dataset import MappedSequences, TraceSequence, load_traces, top1_counts
 from tests.traces.sets import TOKENIZER, TOP_K, metadata, rewrite, set_in, write_set
 
@@ -70,7 +71,7 @@ def test_every_sequence_is_what_the_rows_say(
         monkeypatch.setattr(shards, "_WINDOW_SEQUENCES", 5)
         monkeypatch.setattr(shards, "_WINDOW_TOKENS", 30)
         monkeypatch.setattr(shards, "_READ_ROWS", 7)
-        monkeypatch.setattr(dataset, "_BATCH_TOKENS", 100)
+        monkeypatch.setattr(layout, "_BATCH_TOKENS", 100)
     sequences, slow = load_traces(data, width).sequences, slow_load(data, width)
     assert len(sequences) == len(slow) == 20
     for one, twin in zip(sequences, slow, strict=True):
@@ -99,7 +100,7 @@ def test_the_sides_are_the_sequences_apart(data: Path) -> None:
 
 
 def cached() -> list[Path]:
-    return sorted((dataset.cache_folder() / "traces").glob("*.arrow"))
+    return sorted((cache_folder() / "traces").glob("*.arrow"))
 
 
 def test_the_layout_is_made_once_for_a_content(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +114,7 @@ def test_the_layout_is_made_once_for_a_content(data: Path, monkeypatch: pytest.M
         raise AssertionError("laid out again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(dataset, "_laid_out", never)
+        patch.setattr(layout, "_lay_out", never)
         again = load_traces(data, TOP_K)
     assert again.sequences.content_hash == first.sequences.content_hash  # type: ignore[attr-defined]
     rewrite(data / schema.kd_stream(1), set_in(0, "prompt_text", "another"))
@@ -141,7 +142,7 @@ def test_a_failed_check_leaves_no_layout_and_no_litter(data: Path) -> None:
     rewrite(data / schema.kd_shard(1), set_in(0, "other_logprob", 0.5))
     with pytest.raises(BitnetError, match=r"kd_shard_001\.parquet, row 0"):
         load_traces(data, TOP_K)
-    folder = dataset.cache_folder() / "traces"
+    folder = cache_folder() / "traces"
     assert not list(folder.iterdir())
 
 
@@ -161,7 +162,7 @@ def test_layouts_that_nobody_reads_are_forgotten(data: Path) -> None:
 def test_a_cache_that_takes_nothing_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("BITNET_CACHE", str(tmp_path / "file"))
-    with pytest.raises(BitnetError, match=r"file/traces can't take the traces .* BITNET_CACHE"):
+    with pytest.raises(BitnetError, match=r"can't be written to .*file/traces .* BITNET_CACHE"):
         load_traces(data, TOP_K)
 
 

@@ -10,7 +10,8 @@ import pytest
 from bitnet_core.cli import main as cli
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.traces import inspect, schema
-from bitnet_core.traces.dataset import is_heldout
+from bitnet_core.traces.split import is_heldout
+from bitnet_core.traces.stats import stats_text, trace_stats
 from tests.traces.samples import rows_of
 from tests.traces.sets import TOKENIZER, TOP_K, edit, rewrite, sequence, set_in
 
@@ -23,7 +24,7 @@ def _tokenizer(data: Path) -> None:
 def test_the_figures_are_what_counting_row_by_row_gives(data: Path) -> None:
     rows = [row for path in sorted(data.glob("kd_shard_*")) for row in pq.read_table(path).to_pylist()]
     streams = [row for path in sorted(data.glob("kd_stream_*")) for row in pq.read_table(path).to_pylist()]
-    found = inspect.stats(data)
+    found = trace_stats(data)
     assert (found["shards"], found["sequences"], found["rows"]) == (2, 20, len(rows))
     assert found["heldout_sequences"] == sum(is_heldout(row["sequence_hash"]) for row in streams)
     assert found["prompt_tokens"] == sum(len(row["prompt_ids"]) for row in streams)
@@ -45,26 +46,26 @@ def test_the_figures_are_what_counting_row_by_row_gives(data: Path) -> None:
 
 
 def test_faulty_rows_are_counted_and_kept_from_the_means(data: Path) -> None:
-    before = inspect.stats(data)
+    before = trace_stats(data)
     rewrite(data / schema.kd_shard(0), edit(7, "topk_logprobs", lambda row: [float("nan"), *row[1:]]))
     rewrite(data / schema.kd_shard(1), set_in(3, "other_logprob", None))
-    after = inspect.stats(data)
+    after = trace_stats(data)
     assert (after["rows"], after["faulty_rows"]) == (before["rows"], 2)
     assert math.isfinite(after["mean_coverage"])
-    assert "names the rows" in inspect.stats_text(after)
-    assert "names the rows" not in inspect.stats_text(before)
+    assert "names the rows" in stats_text(after)
+    assert "names the rows" not in stats_text(before)
 
 
 def test_rejected_answers_are_told_by_reason(data: Path) -> None:
     rewrite(data / schema.SEQUENCES_FILE, set_in(3, "rejected", "no logprobs"))
-    found = inspect.stats(data)
+    found = trace_stats(data)
     assert found["rejected_sequences"] == {"no logprobs": 1}
-    assert "answers rejected: no logprobs" in inspect.stats_text(found)
+    assert "answers rejected: no logprobs" in stats_text(found)
     (data / schema.SEQUENCES_FILE).write_bytes(b"torn")
     with pytest.raises(BitnetError, match=r"sequences\.parquet is truncated"):
-        inspect.stats(data)
+        trace_stats(data)
     (data / schema.SEQUENCES_FILE).unlink()
-    assert inspect.stats(data)["answers"] == 0
+    assert trace_stats(data)["answers"] == 0
 
 
 def test_a_sound_set_has_nothing_wrong(data: Path) -> None:
@@ -81,7 +82,7 @@ def test_every_fault_is_listed_and_not_the_first_alone(data: Path) -> None:
     outside = problems[schema.kd_shard(0), "a candidate is outside the vocabulary"]
     assert (outside["rows"], outside["first_row"]) == (2, 7)
     assert problems[schema.kd_shard(0), "other_logprob is not a finite number of at most 0"]["first_row"] == 11
-    assert problems[schema.kd_stream(1), inspect._OTHER_TEXT]["first_row"] == 2
+    assert problems[schema.kd_stream(1), inspect.OTHER_TEXT]["first_row"] == 2
     assert len(problems) == 3
 
 
@@ -118,21 +119,21 @@ def test_a_sequence_is_shown_with_its_text_rebuilt(data: Path) -> None:
 def test_a_set_without_rows_or_without_sequences_is_told(data: Path) -> None:
     for shard in (0, 1):
         rewrite(data / schema.kd_shard(shard), list.clear)
-    assert "rows (tokens with a teacher)  0 (0.0 %)" in inspect.stats_text(inspect.stats(data))
+    assert "rows (tokens with a teacher)  0 (0.0 %)" in stats_text(trace_stats(data))
     assert inspect.validate(data) == []
     for shard in (0, 1):
         rewrite(data / schema.kd_stream(shard), list.clear)
-    assert inspect.stats_text(inspect.stats(data))
+    assert stats_text(trace_stats(data))
     with pytest.raises(BitnetError, match="hold no sequence"):
         inspect.show(data, None, 5)
 
 
 def test_broken_rules_are_told_by_reason(data: Path) -> None:
     rewrite(data / schema.kd_shard(0), set_in(0, "teacher_sample_id", 3))
-    found = inspect.stats(data)
+    found = trace_stats(data)
     (reason,) = found["broken_rules"]
     assert "teacher_sample_id" in reason
-    assert reason in inspect.stats_text(found)
+    assert reason in stats_text(found)
 
 
 def test_text_that_differs_is_said(data: Path) -> None:
@@ -143,7 +144,7 @@ def test_text_that_differs_is_said(data: Path) -> None:
 def test_what_is_not_there_is_said(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no sequence 99"):
         inspect.show(data, 99, 5)
-    for look in (inspect.stats, inspect.validate):
+    for look in (trace_stats, inspect.validate):
         with pytest.raises(BitnetError, match="no traces in"):
             look(tmp_path / "nowhere")
 

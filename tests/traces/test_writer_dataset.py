@@ -11,7 +11,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.steps import TeacherStep
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
-from bitnet_core.traces.dataset import TraceSet, is_heldout, load_traces
+from bitnet_core.traces.dataset import TraceSet, load_traces
+from bitnet_core.traces.split import is_heldout
 from tests.traces.samples import rows_of
 from tests.traces.sets import ORIGIN, TOKENIZER, TOP_K, edit, metadata, rewrite, sequence, set_in
 
@@ -134,13 +135,13 @@ def test_a_current_shard_is_recognised(data: Path) -> None:
 
 def test_a_shard_that_the_new_set_would_not_contain_is_told(data: Path) -> None:
     keys = {f"key{index}" for index in range(12)}
-    assert writer.holds(data, 0, "config", keys | {"new"})
-    assert not writer.holds(data, 0, "config", keys - {"key3"})
-    assert not writer.holds(data, 0, "other", keys)
-    assert writer.holds(data, 7, "config", keys)
+    assert writer.belongs_to_collection(data, 0, "config", keys | {"new"})
+    assert not writer.belongs_to_collection(data, 0, "config", keys - {"key3"})
+    assert not writer.belongs_to_collection(data, 0, "other", keys)
+    assert writer.belongs_to_collection(data, 7, "config", keys)
     (data / schema.kd_shard(1)).write_bytes(b"PAR1 torn")
-    assert not writer.holds(data, 1, "config", {f"key{index}" for index in range(20)})
-    assert writer.shards_in(data) == 2
+    assert not writer.belongs_to_collection(data, 1, "config", {f"key{index}" for index in range(20)})
+    assert writer.next_shard_index(data) == 2
 
 
 def test_a_set_that_is_moved_away_is_whole(data: Path) -> None:
@@ -148,7 +149,7 @@ def test_a_set_that_is_moved_away_is_whole(data: Path) -> None:
     before = {path.name: path.read_bytes() for path in data.rglob("*.parquet")}
     folder = writer.set_aside(data)
     assert {path.name: path.read_bytes() for path in folder.rglob("*.parquet")} == before
-    assert writer.shards_in(data) == 0
+    assert writer.next_shard_index(data) == 0
 
 
 # -- faults ------------------------------------------------------------------------------------------

@@ -1,0 +1,194 @@
+"""Trace shards laid out as one uncompressed Arrow file in the cache, which is mapped into memory.
+
+A trace set larger than memory then costs only what is being read. The file is named after the shards' content, and
+each row of the shards is checked once, when it is made.
+Shapes: C completion tokens, K candidates (padded to the set's top-k), M candidates of a window's N rows.
+"""
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
+from bitnet_core.traces.ragged import Ragged, one_array
+from bitnet_core.traces.rules import require_faultless
+from bitnet_core.traces.shards import Shard, Window
+from bitnet_core.traces.split import is_heldout
+
+Int64 = npt.NDArray[np.int64]
+OnShard = Callable[[int, int], None]
+
+_LAYOUT = 2  # a change of the format changes the files' names
+_BATCH_TOKENS = 1 << 16
+_KEPT_DAYS = 30
+_TEXTS = ("prompt_text", "completion_text", "finish_reason", "sequence_hash")
+_LISTS = {
+    "prompt_ids": pa.int32(),
+    "completion_ids": pa.int32(),
+    "is_struct": pa.uint8(),
+    "kd_valid": pa.uint8(),
+    "other_logprob": pa.float32(),
+    "topk_ids": pa.int32(),
+    "topk_logprobs": pa.float32(),
+}
+_CACHED = pa.schema(
+    [
+        ("prompt_idx", pa.int64()),
+        *((name, pa.large_string()) for name in _TEXTS),
+        ("heldout", pa.uint8()),
+        *((name, pa.large_list(kind)) for name, kind in _LISTS.items()),
+    ]
+)
+"""One row per sequence. Lists are as long as the completion, those of candidates K times as long. Flags are bytes,
+because Arrow's bits can't be viewed without a copy."""
+
+
+class MappedBatch:
+    """Read-only views of one record batch of the cached file."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        if batch.schema != _CACHED:
+            raise pa.ArrowInvalid("another layout")
+        self.count: int = batch.num_rows
+        self._texts = [batch.column(name) for name in _TEXTS]
+        self.hashes = batch.column("sequence_hash")
+        self.prompt_idx_S = batch.column("prompt_idx").to_numpy()
+        self.heldout_S = batch.column("heldout").to_numpy()
+        self.lists = {
+            name: Ragged((column := batch.column(name)).values.to_numpy(), column.offsets.to_numpy())
+            for name in _LISTS
+        }
+
+    def texts(self, row: int) -> dict[str, str]:
+        return {name: column[row].as_py() for name, column in zip(_TEXTS, self._texts, strict=True)}
+
+
+def mapped_batches(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> tuple[list[MappedBatch], str]:
+    """The cached file of these shards, made first if it is missing or unreadable; and the hash of their content.
+
+    `on_shard(done, total)` is called before each shard is laid out, and may raise to stop. BitnetError for a shard
+    that breaks a rule, and for a cache that can't be written.
+    """
+    content_hash = _content_hash(shards, top_k)
+    path = files.cache_folder() / "traces" / f"{content_hash}.arrow"
+    try:
+        found = _map(path)
+        with contextlib.suppress(OSError):  # a read-only cache
+            path.touch()
+        return found, content_hash
+    except (OSError, pa.ArrowException):
+        pass
+    try:
+        _remove_old(path.parent)
+        with files.atomic_path(path) as temp, pa.ipc.new_file(str(temp), _CACHED) as out:
+            for batch in _lay_out(shards, top_k, on_shard):
+                out.write_batch(batch)
+        pa.default_memory_pool().release_unused()
+        return _map(path), content_hash
+    except OSError as error:
+        raise BitnetError(
+            f"The traces can't be written to {path.parent} ({error.strerror or error}); free some space, or name "
+            "another folder in BITNET_CACHE."
+        ) from error
+
+
+def _content_hash(shards: Sequence[Shard], top_k: int) -> str:
+    digest = hashlib.sha256(f"{_LAYOUT} {top_k}".encode())
+    for shard in shards:
+        for path in (shard.path, shard.stream_path):
+            digest.update(files.sha256_file(path).encode())
+    return digest.hexdigest()
+
+
+def _map(path: Path) -> list[MappedBatch]:
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    return [MappedBatch(reader.get_batch(number)) for number in range(reader.num_record_batches)]
+
+
+def _remove_old(folder: Path) -> None:
+    """Remove files that were not read for a month, and what a killed writer left."""
+    if not folder.is_dir():
+        return
+    files.remove_leftovers(folder)
+    for path in folder.glob("*.arrow"):
+        if path.stat().st_mtime < time.time() - _KEPT_DAYS * 86_400:
+            path.unlink(missing_ok=True)
+
+
+def _lay_out(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> Iterator[pa.RecordBatch]:
+    """The sequences of all shards, in batches of about 100 kB per candidate."""
+    waiting: list[pa.RecordBatch] = []
+    tokens = 0
+    for number, shard in enumerate(shards):
+        on_shard(number, len(shards))
+        for window in shard.windows():
+            require_faultless(shard, window)
+            waiting.append(_assemble(window, top_k))
+            tokens += len(window.completions.values)
+            if tokens >= _BATCH_TOKENS:
+                yield _one_batch(waiting)
+                waiting, tokens = [], 0
+    if waiting:
+        yield _one_batch(waiting)
+
+
+def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    table = pa.Table.from_batches(batches, _CACHED)
+    return pa.RecordBatch.from_arrays([one_array(column) for column in table.columns], schema=_CACHED)
+
+
+def _assemble(window: Window, top_k: int) -> pa.RecordBatch:
+    """Scatter the KD rows of a faultless window over the completions of its sequences."""
+    completions, ids = window.completions, window.topk_ids
+    tokens = len(completions.values)
+    at_N = completions.starts[window.sequence_N] + window.column("stream_pos")
+    kd_valid_C = np.zeros(tokens, np.uint8)
+    kd_valid_C[at_N] = 1
+    owner_M = ids.owners
+    rank_M = np.arange(len(owner_M)) - ids.starts[owner_M]
+    kept_M = rank_M < top_k
+    places = at_N[owner_M[kept_M]], rank_M[kept_M]
+    topk_ids_CK = np.zeros((tokens, top_k), np.int32)
+    topk_ids_CK[places] = ids.values[kept_M]
+    logprobs_M, other_N = rebalance_lists(
+        window.topk_logprobs.values.astype(np.float64), owner_M, window.column("other_logprob").astype(np.float64)
+    )
+    give_to_other(other_N, owner_M[~kept_M], logprobs_M[~kept_M])
+    topk_logprobs_CK = np.full((tokens, top_k), -np.inf, np.float32)
+    topk_logprobs_CK[places] = logprobs_M[kept_M]
+    other_C = np.zeros(tokens, np.float32)
+    other_C[at_N] = np.minimum(other_N, 0.0)
+
+    starts, wide = completions.starts, completions.starts * top_k
+    lists: dict[str, tuple[Int64, npt.NDArray[Any]]] = {
+        "prompt_ids": (window.prompts.starts, window.prompts.values),
+        "completion_ids": (starts, completions.values),
+        "is_struct": (starts, window.struct.values.astype(np.uint8)),
+        "kd_valid": (starts, kd_valid_C),
+        "other_logprob": (starts, other_C),
+        "topk_ids": (wide, topk_ids_CK.ravel()),
+        "topk_logprobs": (wide, topk_logprobs_CK.ravel()),
+    }
+    texts = {name: one_array(window.streams.column(name)).cast(pa.large_string()) for name in _TEXTS}
+    heldout = np.array([is_heldout(value) for value in texts["sequence_hash"].to_pylist()], np.uint8)
+    return pa.RecordBatch.from_arrays(
+        [
+            one_array(window.streams.column("prompt_idx")),
+            *texts.values(),
+            pa.array(heldout, pa.uint8()),
+            *(
+                pa.LargeListArray.from_arrays(pa.array(begins), pa.array(values, _LISTS[name]))
+                for name, (begins, values) in lists.items()
+            ),
+        ],
+        schema=_CACHED,
+    )
