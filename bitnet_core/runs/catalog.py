@@ -1,9 +1,13 @@
-"""The table of stages: order, what each needs, what it leaves and which settings change its result. Light."""
+"""The table of stages: their order, what each needs and leaves, and which settings change its result.
+
+Light: the app reads it. To add a stage, add a row here and a module in `bitnet_core.stages`.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,10 @@ from bitnet_core.settings.resolved import Settings
 
 @dataclass(frozen=True)
 class Stage:
-    """`outputs` are glob patterns under the experiment's folders, as (folder attribute, pattern)."""
+    """One stage. `needs` are the stages it reads from; `settings` decide its result.
+
+    `outputs` are pairs of a folder of `Experiment` and a glob pattern in it.
+    """
 
     name: str
     title: str
@@ -25,7 +32,7 @@ class Stage:
     uses_teacher: bool = False
 
 
-_NO_EFFECT = {
+_RESULT_UNCHANGED_BY = {
     "LOG_INTERVAL",
     "CHECKPOINT_INTERVAL",
     "NUM_WORKERS",
@@ -33,10 +40,11 @@ _NO_EFFECT = {
     "KD_PRICES_FILE",
     "SAVE_SAMPLE_GENERATIONS",
 }
+"""Settings that change what a stage reports or how fast it is, but not what it makes."""
 
 
 def _settings(*sections: str, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
-    return tuple(name for name in (*in_sections(*sections), *extra) if name not in _NO_EFFECT)
+    return tuple(name for name in (*in_sections(*sections), *extra) if name not in _RESULT_UNCHANGED_BY)
 
 
 _TEACHER = tuple(n for n in _settings("Chat provider", "Teacher") if not n.startswith("TEACHER_BASELINE"))
@@ -105,14 +113,22 @@ def stage(name: str) -> Stage:
 
 
 def _with_content(name: str, value: Any) -> Any:
-    """A file of prompts decides by what it holds, not by where it lies."""
+    """A setting's value; for a file, its path and the hash of its content."""
     if REGISTRY[name].kind == "path" and value and Path(value).is_file():
-        return [value, files.sha256_file(Path(value))]
+        status = Path(value).stat()
+        version = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return [value, _sha256_of(Path(value), version)]
     return value
 
 
+@lru_cache(maxsize=64)
+def _sha256_of(path: Path, _version: tuple[int, ...]) -> str:
+    """The app looks every second, and a prompts file may be large: each version of a file is read once."""
+    return files.sha256_file(path)
+
+
 def fingerprint(name: str, settings: Settings, upstream: Mapping[str, str | None]) -> str:
-    """Hash of what decides a stage's result: its settings and the runs that made what it reads."""
+    """Hash of what decides a stage's result: its settings, the files they name, and the runs that made its input."""
     record = settings.to_record()
     chosen = {key: _with_content(key, record.get(key)) for key in stage(name).settings}
     text = json.dumps([name, chosen, dict(upstream)], sort_keys=True, default=str)

@@ -48,7 +48,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["watch", "train", "--root", "exp"], 2, "exp has no run yet; `bitnet pipeline` starts the first."),
         (["watch", "--root", "exp"], 2, "exp has no run yet; `bitnet pipeline` starts the first."),
         (["train", "--set", "TOTAL_STEPS=abc"], 2, "TOTAL_STEPS=abc (command line) is not allowed"),
-        (["train", "--root", "full-of-things"], 2, "is no experiment and is not empty"),
+        (["train", "--root", "full-of-things"], 2, "is not empty and is not an experiment"),
         (["train", "--root", "a-file"], 2, "is a file"),
         (["keys", "set", "PATH"], 1, "PATH is no secret's name"),
     ],

@@ -1,4 +1,4 @@
-"""Experiments and the workspace: what is one, what is refused, what is created."""
+"""Experiments and the workspace: what counts as one, what is refused, what is created."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def _experiment(root: Path, **values: str) -> Experiment:
     return Experiment.from_settings(from_values({"DRIVE_ROOT": str(root), **values}))
 
 
-def test_ensure_creates_the_folders_once_and_again(tmp_path: Path) -> None:
+def test_ensure_creates_the_folders_and_may_be_repeated(tmp_path: Path) -> None:
     experiment = _experiment(tmp_path / "a/b")
     experiment.ensure()
     experiment.ensure()
@@ -21,26 +21,26 @@ def test_ensure_creates_the_folders_once_and_again(tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "a/b").iterdir()} == {"checkpoints", "data", "reports", "logs"}
 
 
-def test_a_folder_with_other_things_is_refused_and_untouched(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / "novel.txt").write_text("chapter one")
-    with pytest.raises(UsageError, match="is no experiment and is not empty"):
+    with pytest.raises(UsageError, match="is not empty and is not an experiment"):
         _experiment(tmp_path).ensure()
     assert [p.name for p in tmp_path.iterdir()] == ["novel.txt"]
 
 
-def test_folders_are_not_created_against_the_setting(tmp_path: Path) -> None:
+def test_no_folder_is_created_when_the_setting_forbids_it(tmp_path: Path) -> None:
     with pytest.raises(BitnetError, match="AUTO_CREATE_DIRS=1"):
         _experiment(tmp_path / "new", AUTO_CREATE_DIRS="0").ensure()
     assert not (tmp_path / "new").exists()
 
 
-def test_a_place_that_can_not_be_made_is_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BitnetError, match="can't be created"):
         _experiment(tmp_path / "file/inside").ensure()
 
 
-def test_the_workspace_lists_experiments_the_latest_first(tmp_path: Path) -> None:
+def test_the_workspace_lists_its_experiments(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     assert Workspace(tmp_path / "none").experiments() == []
     first, second = workspace.create("first"), workspace.create("second", "SEED=1\n")
@@ -52,14 +52,14 @@ def test_the_workspace_lists_experiments_the_latest_first(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 65, "naïve\n"])
-def test_names_that_would_leave_the_workspace_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="can't be a name"):
+def test_malformed_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="is not a valid name"):
         Workspace(tmp_path).create(name)
 
 
-def test_a_taken_name_is_refused_and_its_settings_kept(tmp_path: Path) -> None:
+def test_a_taken_name_is_refused_and_its_settings_are_kept(tmp_path: Path) -> None:
     root = Workspace(tmp_path).create("one", "SEED=1\n")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         Workspace(tmp_path).create("one", "SEED=2\n")
     assert (root / ".env").read_text() == "SEED=1\n"
 
@@ -68,5 +68,5 @@ def test_the_demos_settings_have_no_problem(tmp_path: Path) -> None:
     root = Workspace(tmp_path).create("demo", demo_env_text())
     found = resolve(root=root, environ={}, cwd=tmp_path)
     assert found.problems == ()
-    assert found.settings.text("TEACHER_PROVIDER") == "embedded"
+    assert found.settings.value("TEACHER_PROVIDER") == "embedded"
     assert found.settings.origin("MINI_PRESET").startswith("demo/.env line")
