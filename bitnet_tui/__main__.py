@@ -78,10 +78,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _home(given: Path | None) -> Path:
     """The workspace. Other settings may be wrong without harm here; a wrong BITNET_HOME is said."""
-    from bitnet_core.secrets.resolving import resolve
+    from bitnet_core.secrets.resolving import resolve_and_remember
 
     overrides = {"BITNET_HOME": str(given)} if given else {}
-    home = resolve(overrides).settings.path("BITNET_HOME")
+    home = resolve_and_remember(overrides).settings.path("BITNET_HOME")
     if home.exists() and not home.is_dir():
         raise UsageError(f"{home} is a file; give --home a folder.")
     return home

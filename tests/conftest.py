@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from bitnet_core.secrets import known
+from bitnet_core.secrets import known, places
 from bitnet_core.settings.registry import REGISTRY
 
 pytest_plugins = ["tests.teacher_fixtures"]
@@ -23,6 +23,7 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     for name in REGISTRY:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(known, "_values", set())
+    monkeypatch.setattr(places, "_open_vaults", {})
     monkeypatch.setenv("HOME", str(home))
     for name, folder in {
         "CACHE": ".cache",

@@ -58,9 +58,9 @@ def overrides(arguments: argparse.Namespace) -> dict[str, str]:
 
 def resolution(arguments: argparse.Namespace, root: Path | None = None) -> "Resolution":
     """The resolved settings. Warnings go to stderr; an error in the settings is a UsageError."""
-    from bitnet_core.secrets.resolving import resolve
+    from bitnet_core.secrets.resolving import resolve_and_remember
 
-    resolved = resolve(overrides(arguments), root=root or arguments.root, env_file=arguments.env)
+    resolved = resolve_and_remember(overrides(arguments), root=root or arguments.root, env_file=arguments.env)
     for problem in resolved.problems:
         if problem.severity == "warning":
             warn(problem.message)

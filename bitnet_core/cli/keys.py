@@ -29,12 +29,12 @@ def add_to(commands: Commands) -> None:
 
 
 def _keys(arguments: argparse.Namespace) -> int:
-    from bitnet_core.secrets import lookup
     from bitnet_core.secrets.command_line import in_full
+    from bitnet_core.secrets.places import require_secret
 
     arguments.names = [in_full(name) for name in arguments.names]
     for name in arguments.names:
-        lookup.require_secret(name)
+        require_secret(name)
     _ACTIONS[arguments.action](_Command(arguments))
     return 0
 
@@ -56,14 +56,14 @@ class _Command:
     # -- set and delete --------------------------------------------------------------------------------------------
 
     def set_key(self) -> None:
-        from bitnet_core.secrets.spellings import SHORTEST
+        from bitnet_core.secrets.encodings import SHORTEST_KEY
 
         name = self._one_name()
         if self._arguments.plain_text and self._arguments.to:
             raise UsageError("--plain-text writes to .env and --to elsewhere; give only one of them.")
         value = _read_value(name)
-        if len(value) < SHORTEST:
-            warn(f"{name} is shorter than {SHORTEST} characters, so it can't be masked where it is written.")
+        if len(value) < SHORTEST_KEY:
+            warn(f"{name} is shorter than {SHORTEST_KEY} characters, so it can't be masked where it is written.")
         if self._arguments.plain_text:
             self._write_plain_text(name, value)
         else:
@@ -80,7 +80,7 @@ class _Command:
 
     def _warn_of_overriding(self, name: str, *, written_to_file: bool) -> None:
         """Warn if the key is also in a place that is read before the one just written to."""
-        from bitnet_core.secrets.lookup import KEYRING, VAULT
+        from bitnet_core.secrets.places import KEYRING, VAULT
 
         if self._resolution.secret_origins.get(name) == "environment":
             warn(f"{name} is also in the environment, and that one is used.")
@@ -108,18 +108,22 @@ class _Command:
 
     def _holdings(self) -> list[tuple[str, str, list[str]]]:
         """Place, its state, and the names it holds; the place that is read first comes first."""
-        from bitnet_core.secrets.lookup import KEYRING, VAULT
+        from bitnet_core.secrets.places import KEYRING, VAULT
         from bitnet_core.settings.dotenv import read_dotenv
 
         wanted, origins = self._named_or_all, self._resolution.secret_origins
         keyring_state, in_keyring = self._inventory.keyring(wanted)
-        in_vault, _, unreadable = self._places.sealed()
+        in_vault = self._places.names_in_vault()
         vault = self._places.vault
         vault_state = f"encrypted, {vault}" if vault.exists() else "none"
         return [
             ("environment", "plain text", [name for name in wanted if origins.get(name) == "environment"]),
             (KEYRING, keyring_state, sorted(in_keyring)),
-            (VAULT, f"can't be read, {vault}" if unreadable else vault_state, sorted(in_vault & set(wanted))),
+            (
+                VAULT,
+                f"can't be read, {vault}" if in_vault.unreadable else vault_state,
+                sorted(in_vault.names & set(wanted)),
+            ),
             *(
                 (str(path), "plain text", [name for name in read_dotenv(path).values if name in wanted])
                 for path in self._resolution.env_files

@@ -13,9 +13,9 @@ def ask_passphrase(path: Path, new: bool) -> str | None:
         return None
     if not new:
         return type_hidden(f"Passphrase for the vault {path}: ") or None
-    from bitnet_core.secrets.vault import LEAST_PASSPHRASE
+    from bitnet_core.secrets.vault import SHORTEST_PASSPHRASE
 
-    first = type_hidden(f"New passphrase for the vault {path}, at least {LEAST_PASSPHRASE} characters: ")
+    first = type_hidden(f"New passphrase for the vault {path}, at least {SHORTEST_PASSPHRASE} characters: ")
     if first and type_hidden("Repeat it: ") != first:
         raise UsageError("The two passphrases differ; nothing was kept, so try again.")
     return first or None

@@ -156,7 +156,7 @@ def _key_finder(resolved: "Resolution") -> Callable[[tuple[str, ...]], dict[str,
     from bitnet_core import secrets
 
     def find(names: tuple[str, ...]) -> dict[str, str]:
-        found = secrets.gather(names, resolved, ask=ask_passphrase)
+        found = secrets.find_secrets(names, resolved, ask=ask_passphrase)
         return {name: secret.value for name, secret in found.items()}
 
     return find

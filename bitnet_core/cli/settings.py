@@ -25,9 +25,9 @@ def _config(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from bitnet_core.secrets import redactor
-    from bitnet_core.secrets.resolving import resolve
+    from bitnet_core.secrets.resolving import resolve_and_remember
 
-    problems = resolve(overrides(arguments), root=arguments.root, env_file=arguments.env).problems
+    problems = resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env).problems
     for problem in problems:
         complain(f"bitnet: {problem.severity}: {problem.message}\n")
     masked = redactor().tree([{"severity": one.severity, "message": one.message} for one in problems])

@@ -7,7 +7,7 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files import asset
-from bitnet_core.secrets.resolving import resolve
+from bitnet_core.secrets.resolving import resolve_and_remember
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import PlaceOptions
 
@@ -34,7 +34,7 @@ class Experiment:
     @classmethod
     def open(cls, root: Path | str) -> "Experiment":
         """The experiment in a folder, with its settings. UsageError names every setting that is not allowed."""
-        return cls.from_settings(resolve(root=Path(root)).checked())
+        return cls.from_settings(resolve_and_remember(root=Path(root)).checked())
 
     @property
     def name(self) -> str:

@@ -1,20 +1,22 @@
-"""API keys: where they are kept, how they reach a stage, how they stay out of everything that is written.
+"""API keys: where they are kept, how they reach a stage, and how they stay out of everything that is written.
 
-`lookup.py` finds and keeps them, `keyring_store.py` and `vault.py` are two places for them, `handover.py` is the pipe
-to a stage, `known.py` remembers those that this process has met, `redaction.py` masks them. Imports nothing slow:
-`keyring` lives in a process of its own, `cryptography` is imported when a vault is opened.
+`find.py` finds keys; `places.py` keeps them, in the OS keyring (`keyring_store.py`) or the vault (`vault.py`);
+`inventory.py` lists them and moves them out of a `.env`. `handover.py` sends them to a stage. `known.py` remembers
+those that this process knows, `redaction.py` masks them, `log_filter.py` does so in a stage's output. Imports nothing
+slow: `keyring` is imported in a process of its own, `cryptography` when a vault is opened.
 """
 
+from bitnet_core.secrets.find import FoundSecret, find_secrets
 from bitnet_core.secrets.handover import (
     child_environment,
     environment_without_secrets,
-    is_telling,
+    is_distinctive,
     read_from_pipe,
-    refuse_in_record,
+    refuse_unrecordable,
     start_with_secrets,
 )
 from bitnet_core.secrets.known import keep_out_of_core_dumps, redactor, remember
-from bitnet_core.secrets.lookup import FoundSecret, KeyPlaces, VaultLocked, gather, unlock_vault
+from bitnet_core.secrets.places import KeyPlaces, VaultLocked, unlock_vault
 from bitnet_core.secrets.redaction import Redactor
 
 __all__ = [
@@ -24,12 +26,12 @@ __all__ = [
     "VaultLocked",
     "child_environment",
     "environment_without_secrets",
-    "gather",
-    "is_telling",
+    "find_secrets",
+    "is_distinctive",
     "keep_out_of_core_dumps",
     "read_from_pipe",
     "redactor",
-    "refuse_in_record",
+    "refuse_unrecordable",
     "remember",
     "start_with_secrets",
     "unlock_vault",

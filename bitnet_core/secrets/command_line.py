@@ -1,7 +1,7 @@
-"""Keys that were given on the command line by mistake: refused in a sentence that repeats none of them.
+"""Refuses keys that were given on the command line by mistake, in a sentence that repeats none of them.
 
-Others can read a command line and the shell keeps it, so such a key is no secret any more. Knows the names of secrets
-and what our own words look like; whatever else stands where a key may have been meant is taken for one.
+Others can read a command line and the shell keeps it, so such a key is not secret any more. This module knows the
+names of secrets and what our own words look like; anything else in a place where a key may have been meant is a key.
 """
 
 import itertools
@@ -14,37 +14,37 @@ from bitnet_core.settings.registry import SECRET_NAMES
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _ASSIGNED = re.compile(r"-*([A-Za-z][A-Za-z0-9_]*)\s*[=:].*", re.DOTALL)
 _WORD = re.compile(r"[a-z]{1,10}")
-"""An action or a place, perhaps misspelt."""
+"""An action or a place, perhaps misspelled."""
 _OPTION = re.compile(r"--?[a-z-]{0,12}")
 _FOR_A_KEY = re.compile(r"--?(?:[a-z]+[-_])*(?:api[-_]?key|key|token|secret|password|value)", re.IGNORECASE)
-"""We have no such option, but other programs do."""
+"""Options for a key in other programs; we have none."""
 _ONE_NAME = ("set", "delete")
 _PLACES = ("keyring", "vault")
 
 
 def refuse_values(assignments: Sequence[str], rest: Sequence[str]) -> None:
-    """`assignments` are those of `--set`, `rest` the command and what follows it. UsageError for a key among them."""
+    """UsageError if there is a key in `assignments` (those of `--set`) or `rest` (the command and what follows)."""
     for text in assignments:
         if name := _assigned(text) or (text if text in SECRET_NAMES else ""):
-            raise _given(name)
+            raise _refusal(name)
     for text in rest:
         if _FOR_A_KEY.fullmatch(text.partition("=")[0]):
-            raise _given("")
-        if len(text.split()) == 1 and (name := _assigned(text)):  # a question to `bitnet chat` may well begin so
-            raise _given(name)
+            raise _refusal("")
+        if len(text.split()) == 1 and (name := _assigned(text)):  # a question to `bitnet chat` may begin like this
+            raise _refusal(name)
     if rest[:1] == ["keys"]:
         _check_keys(rest[1:])
     elif name := next((one for one, _ in itertools.pairwise(rest) if one in SECRET_NAMES), ""):
-        raise _given(name)
+        raise _refusal(name)
 
 
 def in_full(name: str) -> str:
-    """A secret's name as it is written, however it was typed."""
+    """A secret's name in upper case, however it was typed; any other name unchanged."""
     return name.upper() if name.upper() in SECRET_NAMES else name
 
 
 def quotable(name: str) -> bool:
-    """Whether a message may repeat what was given for a name."""
+    """Whether a message may repeat what was given as a name: it may be a key instead."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -68,7 +68,7 @@ def _check_keys(words: Sequence[str]) -> None:
     if action in _ONE_NAME and names[:1] and names[0] in SECRET_NAMES:
         foreign |= not set(names) <= SECRET_NAMES
     if foreign:
-        raise _given(next((name for name in names if name in SECRET_NAMES), ""))
+        raise _refusal(next((name for name in names if name in SECRET_NAMES), ""))
 
 
 def _assigned(text: str) -> str:
@@ -78,7 +78,7 @@ def _assigned(text: str) -> str:
     return name if name in SECRET_NAMES else ""
 
 
-def _given(name: str) -> UsageError:
+def _refusal(name: str) -> UsageError:
     return UsageError(
         "A value was given on the command line, where others can read it and the shell's history keeps it; change "
         f"that key where it was made, and pipe the new one into `bitnet keys set {name or 'NAME'}`."

@@ -1,4 +1,4 @@
-"""How keys reach a stage: over an inherited pipe, with an environment that holds none of them."""
+"""How keys reach a stage: through an inherited pipe, while its environment, arguments and run record have none."""
 
 import contextlib
 import json
@@ -13,40 +13,41 @@ from typing import IO
 
 from bitnet_core.errors import UsageError
 from bitnet_core.secrets import known
+from bitnet_core.secrets.encodings import SHORTEST_KEY
 from bitnet_core.secrets.redaction import Redactor
-from bitnet_core.secrets.spellings import SHORTEST
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import escaped, is_utf8
 
 FD_VARIABLE = "BITNET_SECRETS_FD"
 PIPE_SECONDS = 10.0
-_LEAST_WITHIN = 8
-"""A shorter value stands in other texts by chance; as the whole of a variable it counts."""
-_NO_PLACEHOLDER = re.compile(r"\d|.{16}", re.DOTALL)
-"""Servers without keys are given `lm-studio` or `llamacpp`, which stand in settings rightly."""
-_NEEDED = ("HOME", "PATH", "PWD", "USER", "LOGNAME", "SHELL")
-"""Without these no program works; who keeps a key there is beyond help."""
+_SHORTEST_WITHIN = 8
+"""A shorter value is part of other texts by chance; it counts only as the whole value of a variable."""
+_NOT_A_PLACEHOLDER = re.compile(r"\d|.{16}", re.DOTALL)
+"""The key of a server that needs none is a word such as `lm-studio` or `llamacpp`, which settings contain too."""
+_ALWAYS_KEPT = ("HOME", "PATH", "PWD", "USER", "LOGNAME", "SHELL")
+"""Programs don't work without these variables, even if one contains a key."""
 
 
-def is_telling(value: str) -> bool:
-    """Whether a text that holds this holds a key, and not by chance a word that stands in for one."""
-    return len(value) >= _LEAST_WITHIN and bool(_NO_PLACEHOLDER.search(value))
+def is_distinctive(value: str) -> bool:
+    """Whether a text with this value in it contains a key, rather than a word that is also used as one."""
+    return len(value) >= _SHORTEST_WITHIN and bool(_NOT_A_PLACEHOLDER.search(value))
 
 
 def environment_without_secrets(secrets: Iterable[str] = ()) -> dict[str, str]:
-    """Our environment less every variable that is named like a secret, or holds one of these or one that is known."""
-    # What is too short to be told from other text is too short to take OMP_NUM_THREADS=1 from a stage.
-    met = {value for value in (*known.values(), *secrets) if len(value) >= SHORTEST}
-    within = Redactor(value for value in met if len(value) >= _LEAST_WITHIN)
+    """Our environment without variables that are named like a secret, or contain one that is given here or known."""
+    # A secret as short as `1` must not remove OMP_NUM_THREADS=1.
+    values = {value for value in (*known.values(), *secrets) if len(value) >= SHORTEST_KEY}
+    within = Redactor(value for value in values if len(value) >= _SHORTEST_WITHIN)
     return {
         name: value
         for name, value in os.environ.items()
-        if name in _NEEDED or not (known.is_secret_name(name) or value in met or within.known(value) != value)
+        if name in _ALWAYS_KEPT
+        or not (known.is_secret_name(name) or value in values or within.mask_known(value) != value)
     }
 
 
 def child_environment(values: Mapping[str, object], secrets: Iterable[str] = ()) -> dict[str, str]:
-    """The environment of a stage: ours without any secret, plus the settings that libraries read there."""
+    """The environment of a stage: ours without secrets, plus the settings that libraries read there."""
     environment = environment_without_secrets(secrets)
     for name, setting in REGISTRY.items():
         if setting.exported and values.get(name) is not None:
@@ -54,13 +55,12 @@ def child_environment(values: Mapping[str, object], secrets: Iterable[str] = ())
     return environment
 
 
-def refuse_in_record(settings: Mapping[str, object], argv: Sequence[str], secrets: Iterable[str] = ()) -> None:
-    """UsageError for a setting or an argument that holds a key or is no text: both go into the run's record."""
-    met = {*known.values(), *secrets}
-    holds = Redactor(filter(is_telling, met))
+def refuse_unrecordable(settings: Mapping[str, object], argv: Sequence[str], secrets: Iterable[str] = ()) -> None:
+    """UsageError if a setting or an argument contains a key or is not UTF-8: the run's record will have them all."""
+    keys = Redactor(filter(is_distinctive, {*known.values(), *secrets}))
     for name, value in settings.items():
         text = str(value) if isinstance(value, (str, Path)) else ""
-        if holds.known(text) != text:
+        if keys.mask_known(text) != text:
             raise UsageError(
                 f"{name} holds a key, and settings are written into run records; take the key out of it."
             )
@@ -69,7 +69,7 @@ def refuse_in_record(settings: Mapping[str, object], argv: Sequence[str], secret
                 f"{name}={escaped(text)} is not UTF-8, and settings are written into run records; rename the "
                 "folder or file."
             )
-    if any(holds.known(text) != text for text in argv):
+    if any(keys.mask_known(text) != text for text in argv):
         raise UsageError("An argument of this command holds a key, and is written into run records; take it out.")
     if not all(map(is_utf8, argv)):
         raise UsageError("An argument of this command is not UTF-8, and goes into run records; rename its file.")
@@ -83,7 +83,7 @@ def start_with_secrets(
     stdout: int | IO[bytes],
     stderr: int | IO[bytes],
 ) -> "subprocess.Popen[str]":
-    """Start a program in a session of its own, without a terminal; it gets the secrets through an inherited pipe."""
+    """Start a program in a session of its own, without a terminal, and send it the secrets through a pipe."""
     read_end, write_end = os.pipe()
     try:
         child = subprocess.Popen(
@@ -98,38 +98,41 @@ def start_with_secrets(
         )
     finally:
         os.close(read_end)
-    send(write_end, secrets)
+    send_secrets(write_end, secrets)
     return child
 
 
-def send(write_end: int, secrets: Mapping[str, str]) -> None:
-    """Give a started stage its secrets through the pipe whose read end it inherited, and close the pipe."""
-    # A stage that has died before it read them is noticed by its exit, not here.
+def send_secrets(write_end: int, secrets: Mapping[str, str]) -> None:
+    """Write the secrets as JSON and close the pipe."""
+    # A program that dies before it reads them is noticed by its exit.
     with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "w", encoding="utf-8") as sink:
         json.dump(dict(secrets), sink)
 
 
 def read_from_pipe() -> dict[str, str]:
-    """Take the secrets, a JSON object, from the inherited pipe that BITNET_SECRETS_FD names; once."""
+    """Read the secrets, a JSON object, from the pipe that BITNET_SECRETS_FD names; empty on every later call.
+
+    UsageError if the pipe does not end within 10 s or has something else in it.
+    """
     number = os.environ.pop(FD_VARIABLE, "")
     if not number:
         return {}
     try:
-        text = _all_of(int(number)).decode()
+        text = _read_to_end(int(number)).decode()
         secrets = {str(name): str(value) for name, value in json.loads(text).items()}
     except TimeoutError:
         raise UsageError(
-            f"{FD_VARIABLE}={number} came to no end in {PIPE_SECONDS:.0f} s; close the pipe behind the keys."
+            f"{FD_VARIABLE}={number} did not end within {PIPE_SECONDS:.0f} s; close the pipe after writing the keys."
         ) from None
     except (OSError, ValueError, AttributeError):
-        # Without the cause, which would quote what was read.
-        raise UsageError(f"{FD_VARIABLE}={number} is no pipe with a JSON object of keys; pipe one in.") from None
+        # No cause: it would quote what was read.
+        raise UsageError(f"{FD_VARIABLE}={number} is not a pipe with a JSON object of keys; pipe one in.") from None
     known.remember(secrets.values())
     return secrets
 
 
-def _all_of(source: int) -> bytes:
-    """What comes until the end, which must come in time: a terminal or a forgotten pipe never ends."""
+def _read_to_end(source: int) -> bytes:
+    """Everything until the end of the pipe; TimeoutError if it does not end, as a terminal or a pipe left open."""
     deadline = time.monotonic() + PIPE_SECONDS
     data, waiting = b"", select.poll()
     waiting.register(source, select.POLLIN)

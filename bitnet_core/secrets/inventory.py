@@ -1,9 +1,8 @@
-"""Which place each key comes from, and moving one out of a `.env`. What `bitnet keys` and the app's keys both show.
+"""Where each key comes from, and moving one out of a `.env`. `bitnet keys` and the app's keys screen both show it.
 
-Shows no value but its end; never prompts itself.
+Shows no more of a value than its end, and never prompts.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -12,23 +11,21 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import vault
 from bitnet_core.secrets.keyring_store import KeyringUnusable
-from bitnet_core.secrets.lookup import KEYRING, VAULT, Ask, KeyPlaces
+from bitnet_core.secrets.places import KEYRING, VAULT, Ask, KeyPlaces, VaultNames
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings import dotenv
-from bitnet_core.settings.dotenv import read_dotenv
+from bitnet_core.settings.references import as_reference
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.settings.resolved import Resolution
 
 _SHOWN_END = 4
-_LEAST_SHOWN = 16
-"""Of a shorter value not even the end is shown."""
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_Files = Mapping[Path, Mapping[str, str]]
+_SHORTEST_SHOWN = 16
+"""Nothing of a shorter value is shown, not even its end."""
 
 
 @dataclass(frozen=True)
 class Held:
-    """Where the value of a key comes from that would be used now; `origin` is empty when it is not set."""
+    """Where the value of a key that would be used now comes from; `origin` is empty if the key is not set."""
 
     name: str
     origin: str
@@ -36,14 +33,15 @@ class Held:
     plain: bool = False
     """Whether it comes from a `.env`, as plain text."""
     movable: bool = False
-    """Whether its value stands there, and not behind a variable of the environment."""
+    """Whether the value itself is in a `.env`, rather than a reference to a variable of the environment."""
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A key that was taken out of `cleaned`; `left` are files that still hold its value or another one.
+    """A key that was moved to `place` and removed from the files `cleaned`.
 
-    `along` are keys whose lines referred to it, and which were moved with it.
+    `left` are files that still contain its value, or another one; `along` are keys that were moved with it because
+    their lines referred to it.
     """
 
     name: str
@@ -65,62 +63,57 @@ class Inventory:
     def of(cls, resolution: Resolution) -> "Inventory":
         return cls(resolution, KeyPlaces.of(resolution.settings))
 
+    # -- showing -----------------------------------------------------------------------------------------
+
     def keyring(self, names: Iterable[str]) -> tuple[str, dict[str, str]]:
-        """`ready` and what the keyring holds of these, or the clause that says why it can't be asked."""
+        """`ready` and what the keyring holds of these names, or the clause that says why it can't be asked."""
         state, kept = self._in_keyring
         return state, {name: kept[name] for name in names if name in kept}
 
     @cached_property
     def _in_keyring(self) -> tuple[str, dict[str, str]]:
-        """One call for all names: each is a process, and a keyring that hangs is waited for."""
+        """One call for all names: each call starts a process and may have to wait for a keyring that hangs."""
         try:
             return "ready", self.places.keyring.read(sorted(SECRET_NAMES))
         except KeyringUnusable as error:
             return error.reason, {}
 
     def vault_notes(self) -> tuple[str, ...]:
-        """Sentences on a vault that can't be read or opened, or that others can read."""
-        _, _, unread = self.places.sealed()
-        if unread is not None:
-            return (str(unread),)
+        """Sentences about a vault that can't be read or opened, or that others can read."""
+        unreadable = self.places.names_in_vault().unreadable
+        if unreadable is not None:
+            return (str(unreadable),)
         notes = []
-        if vault.open_to_others(self.places.vault):
-            notes.append(f"{self.places.vault} can be read by others, though not opened; `chmod 600` mends that.")
+        if vault.readable_by_others(self.places.vault):
+            notes.append(f"{self.places.vault} can be read by others, though not opened; `chmod 600` fixes that.")
         if self.places.passphrase_file is not None and self._opened[1]:
             notes.append(self._opened[1])
         return tuple(notes)
 
     def status(self, names: Iterable[str]) -> tuple[str, tuple[Held, ...]]:
-        """The keyring's state, and each of these keys as `gather` would find it; asks for no passphrase."""
+        """The keyring's state, and where `find_secrets` would find each key. Asks for no passphrase."""
         wanted = list(names)
         state, kept = self.keyring(wanted)
-        sealed, over, _ = self.places.sealed()
-        opened = self._opened[0] if sealed & set(wanted) else {}
-        return state, tuple(self._held(name, kept, sealed, over, opened) for name in wanted)
+        in_vault = self.places.names_in_vault()
+        opened = self._opened[0] if in_vault.names & set(wanted) else {}
+        return state, tuple(self._held(name, kept, in_vault, opened) for name in wanted)
 
-    def _held(
-        self,
-        name: str,
-        kept: Mapping[str, str],
-        sealed: frozenset[str],
-        over: frozenset[str],
-        opened: Mapping[str, str],
-    ) -> Held:
+    def _held(self, name: str, kept: Mapping[str, str], in_vault: VaultNames, opened: Mapping[str, str]) -> Held:
         written = self.resolution.secrets.get(name)
         origin = self.resolution.secret_origins.get(name, "")
         if written and origin == "environment":
             return Held(name, origin, _end(written))
-        if name in kept and name not in over:
-            return Held(name, KEYRING, _end(kept[name]))
-        if name in sealed:
+        if in_vault.counts(name, kept):
             return Held(name, VAULT if name in opened else f"{VAULT} (locked)", _end(opened.get(name)))
+        if name in kept:
+            return Held(name, KEYRING, _end(kept[name]))
         if written:
             return Held(name, origin, _end(written), plain=True, movable=name in self.plain_text())
         return Held(name, "")
 
     @cached_property
     def _opened(self) -> tuple[dict[str, str], str]:
-        """What the vault holds where no question is needed to open it, else why it can't be opened so."""
+        """What the vault holds if it can be opened without asking, else the sentence that says why it can't."""
         if not self.places.vault.exists():
             return {}, ""
         try:
@@ -131,17 +124,20 @@ class Inventory:
     # -- moving ------------------------------------------------------------------------------------------
 
     def plain_text(self) -> tuple[str, ...]:
-        """The keys whose values stand in a `.env`: under their own name, or under one that they refer to."""
+        """The keys whose values are in a `.env`, under their own name or under one that they refer to."""
         own = {
-            name for values in self._files.values() for name in values if name in SECRET_NAMES and _own(values[name])
+            name
+            for values in self._files.values()
+            for name, text in values.items()
+            if name in SECRET_NAMES and _own_value(text)
         }
-        standing = {_own(value) for values in self._files.values() for value in values.values()}
-        return tuple(sorted(own | {name for name in self._from_files() if self.resolution.secrets[name] in standing}))
+        written = {_own_value(text) for values in self._files.values() for text in values.values()}
+        return tuple(sorted(own | {name for name in self._from_files() if self.resolution.secrets[name] in written}))
 
     def move(self, name: str, to: str = "", ask: Ask | None = None) -> Moved:
-        """Out of every `.env` into the keyring or the vault: kept first, read back, and only then taken out.
+        """Move a key from every `.env` to the keyring or the vault: keep it, read it back, and only then remove it.
 
-        Keys whose lines refer to this one are moved with it: their lines would give nothing any more.
+        Keys whose lines refer to this one are moved with it, as their lines would give nothing afterwards.
         """
         value = self._value(name)
         other = self._elsewhere(name, value, ask)
@@ -154,79 +150,84 @@ class Inventory:
         for one in (*along, name):
             place = self.places.keep(one, value, to, ask)
             if self.places.read_back(one, place) != value:
-                raise BitnetError(f"{self.places.words(place)} did not give {one} back as it was; .env is unchanged.")
+                raise BitnetError(
+                    f"{self.places.words(place)} did not return {one} as it was kept; .env is unchanged."
+                )
         names = {name, *along}
-        cleaned = {path: lines for path in self._files if (lines := self._lines(path, names, value))}
-        for path, lines in cleaned.items():
-            dotenv.change(path, partial(dotenv.without_values, names=lines, mask=Redactor([value]).known))
+        cleaned = {path: given for path in self._files if (given := self._given_by(path, names, value))}
+        for path, given in cleaned.items():
+            mask = Redactor([value]).mask_known
+            dotenv.change(path, partial(dotenv.without_values, names=given, mask=mask))
         self.__dict__.pop("_files")
         moved = Moved(name, place, tuple(cleaned), along=tuple(along), value=value)
         return replace(moved, left=self.left(moved))
 
     def left(self, moved: Moved) -> tuple[Path, ...]:
-        """The files that hold its value now, or another one under its name or that of a key moved with it."""
+        """The files that now contain its value, or any value under its name or that of a key moved along."""
         return tuple(
             path
             for path, values in self._files.items()
             if {moved.name, *moved.along} & set(values)
             or moved.value in dotenv.read_text(path)
-            or moved.value in map(_own, values.values())
+            or moved.value in map(_own_value, values.values())
         )
 
     def _value(self, name: str) -> str:
-        """The one that is in use, or, where the environment gives another, the one that a `.env` would give."""
+        """The value in use, or the one that a `.env` would give if the environment did not give another."""
         if name in self._from_files():
             return self.resolution.secrets[name]
-        return next(_own(values[name]) for values in self._files.values() if _own(values.get(name, "")))
+        texts = (values.get(name, "") for values in self._files.values())
+        return next(value for text in texts if (value := _own_value(text)))
 
     def _from_files(self) -> tuple[str, ...]:
         origins = self.resolution.secret_origins
         return tuple(name for name in self.resolution.secrets if origins[name] != "environment")
 
-    def _lines(self, path: Path, names: Iterable[str], value: str) -> list[str]:
-        """Those of these names whose line in a file gives this value: itself, or, where it counts, by a reference."""
+    def _given_by(self, path: Path, names: Iterable[str], value: str) -> list[str]:
+        """Those of these names whose line in a file gives this value: literally, or by a reference in use."""
         values = self._files[path]
 
         def gives(name: str) -> bool:
-            counts = next(one for one, others in self._files.items() if name in others) == path
-            return _own(values[name]) == value or (counts and _REFERENCE.fullmatch(values[name]) is not None)
+            strongest = next(one for one, others in self._files.items() if name in others)
+            by_reference = strongest == path and as_reference(values[name]) is not None
+            return by_reference or _own_value(values[name]) == value
 
         return [name for name in names if name in values and gives(name)]
 
     def _dependants(self, name: str) -> list[str]:
-        """The keys that get this one's value through `${…}`, also by way of another name."""
+        """The keys that get this one's value through references, directly or by way of other names."""
         reached = {name}
         while more := {
             one
             for values in self._files.values()
             for one, text in values.items()
-            if one not in reached and (found := _REFERENCE.fullmatch(text)) and found[1] in reached
+            if one not in reached and (reference := as_reference(text)) and reference.name in reached
         }:
             reached |= more
         value, from_files = self._value(name), self._from_files()
         return sorted(one for one in reached - {name} if one in from_files and self.resolution.secrets[one] == value)
 
     def _elsewhere(self, name: str, value: str, ask: Ask | None) -> str:
-        """A place before `.env` in the read order that holds another value of this name."""
-        sealed, over, _ = self.places.sealed()
+        """The place that is read before a `.env` and holds another value of this name, in words."""
+        in_vault = self.places.names_in_vault()
         _, kept = self.keyring([name])
-        if name not in over and kept.get(name, value) != value:
-            return "the OS keyring"
-        if name in sealed and (name in over or name not in kept) and self.places.opened(ask).read()[name] != value:
-            return f"the vault {self.places.vault}"
+        if name not in in_vault.over_keyring and kept.get(name, value) != value:
+            return self.places.words(KEYRING)
+        if in_vault.counts(name, kept) and self.places.opened(ask).read()[name] != value:
+            return self.places.words(VAULT)
         return ""
 
     @cached_property
-    def _files(self) -> _Files:
-        """The `.env` files, the strongest first, and what stands in each."""
-        return {path: read_dotenv(path).values for path in self.resolution.env_files}
+    def _files(self) -> Mapping[Path, Mapping[str, str]]:
+        """The `.env` files, strongest first, and the assignments in each."""
+        return {path: dotenv.read_dotenv(path).values for path in self.resolution.env_files}
 
 
-def _own(text: str) -> str:
-    """The value that stands in a line itself: all of it, or what `${NAME:-value}` falls back to."""
-    found = _REFERENCE.fullmatch(text)
-    return (found[2] or "") if found else text
+def _own_value(text: str) -> str:
+    """The value that is in the line itself: all of it, or the fallback of a reference."""
+    reference = as_reference(text)
+    return (reference.fallback or "") if reference else text
 
 
 def _end(value: str | None) -> str | None:
-    return value[-_SHOWN_END:] if value and len(value) >= _LEAST_SHOWN else None
+    return value[-_SHOWN_END:] if value and len(value) >= _SHORTEST_SHOWN else None

@@ -1,11 +1,11 @@
-"""The program of the keyring's own process: one request as JSON on stdin, one answer as JSON on stdout.
+"""The program of the process that uses the keyring: a request as JSON on stdin, an answer as JSON on stdout.
 
-Run as a script by `keyring_store.py`, so it imports nothing of this package. The backend is chosen by its class,
-never by the chainer, which would take any plugin it finds. A locked or missing collection is said, not prompted for.
+`keyring_store.py` runs it as a script, so it imports nothing from this package. It loads a backend by its class
+instead of keyring's chainer, which would use any plugin. It reports a locked or missing collection and never prompts.
 
-Every write is a write-ahead: `NAME.next` first, then `NAME`, then `NAME.next` is deleted. Whoever reads finds
-`NAME.next` first and finishes what was begun, so a kill at any moment loses neither the old value nor the new one.
-A lock lets one process at a time do so; it could undo with an older value what another has just written.
+Every write is a write-ahead: set `NAME.next`, set `NAME`, delete `NAME.next`. A read that finds `NAME.next` completes
+the write first, so a kill at any moment loses neither the old value nor the new one. Only one process at a time holds
+the lock: otherwise a read could complete an older write over a newer one.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# Importing `keyring` would otherwise load every plugin there is, some of which prompt.
+# Without this, importing `keyring` loads every installed plugin, and some of them prompt.
 os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
 
 _ASKS_ON_THE_DESKTOP = "keyring.backends.SecretService.Keyring"
 
 
 class Unusable(Exception):
-    """`kind` is absent, locked or failed; the message says what was found, never a value."""
+    """`kind` is absent, locked or failed; the message never contains a value."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -40,8 +40,8 @@ def chosen(classes: list[str]) -> Any:
         module, _, name = path.rpartition(".")
         try:
             backend = getattr(importlib.import_module(module), name)
-            backend.priority  # noqa: B018 - keyring's own test: it raises where the backend can't work
-        except Exception as error:  # noqa: BLE001 - backends let out whatever their libraries raise
+            backend.priority  # noqa: B018 - keyring's own test: raises if the backend can't work here
+        except Exception as error:  # noqa: BLE001 - backends raise whatever their libraries do
             found.append(f"{module.rpartition('.')[2]}: {type(error).__name__}")
             continue
         if path == _ASKS_ON_THE_DESKTOP:
@@ -51,7 +51,7 @@ def chosen(classes: list[str]) -> Any:
 
 
 def _require_unlocked() -> None:
-    """The backend itself would ask on the desktop, and wait for ever for an answer over SSH."""
+    """Otherwise the backend asks on the desktop, and over SSH it waits for an answer forever."""
     import secretstorage
     from secretstorage.collection import get_collection_by_alias
 
@@ -65,33 +65,33 @@ def _require_unlocked() -> None:
 
 
 def read(backend: Any, service: str, name: str) -> str | None:
-    coming: str | None = backend.get_password(service, f"{name}.next")
-    if coming is None:
+    pending: str | None = backend.get_password(service, f"{name}.next")
+    if pending is None:
         value: str | None = backend.get_password(service, name)
         return value
-    backend.set_password(service, name, coming)
+    backend.set_password(service, name, pending)
     backend.delete_password(service, f"{name}.next")
-    return coming
+    return pending
 
 
 def write(backend: Any, service: str, name: str, value: str) -> None:
     backend.set_password(service, f"{name}.next", value)
     backend.set_password(service, name, value)
     if backend.get_password(service, name) != value:
-        raise Unusable("failed", "it did not keep what it was given")
+        raise Unusable("failed", "it did not keep the value")
     backend.delete_password(service, f"{name}.next")
 
 
 def delete(backend: Any, service: str, name: str) -> bool:
-    # The coming value first: left alone, it would bring the key back.
-    there = [entry for entry in (f"{name}.next", name) if backend.get_password(service, entry) is not None]
-    for entry in there:
+    # `NAME.next` first: left behind, it would restore the key.
+    entries = [entry for entry in (f"{name}.next", name) if backend.get_password(service, entry) is not None]
+    for entry in entries:
         backend.delete_password(service, entry)
-    return bool(there)
+    return bool(entries)
 
 
 def take_lock(path: str) -> None:
-    """Held until this process ends. Where no file can be written, there is none."""
+    """Lock until this process ends. Where no file can be written there is no lock."""
     with contextlib.suppress(OSError):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         fcntl.flock(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
@@ -111,22 +111,22 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         return {"values": {name: value for name, value in values.items() if value}}
     except Unusable as problem:
         return {"problem": problem.kind, "detail": str(problem)}
-    except Exception as error:  # noqa: BLE001 - backends let out whatever their libraries raise
+    except Exception as error:  # noqa: BLE001 - backends raise whatever their libraries do
         kind = type(error).__name__
         locked = kind in ("KeyringLocked", "InitError", "LockedException", "PromptDismissedException")
         return {"problem": "locked" if locked else "failed", "detail": kind}
 
 
 def main() -> None:
-    # Whoever asked ends this process after 5 s; killed itself, it can't, and the lock must not be held for ever.
+    # The caller kills this process after 5 s. If the caller was killed itself, the lock must still be released.
     signal.alarm(10)
-    with contextlib.suppress(OSError, ValueError):  # no image of the memory of a process that holds keys
+    with contextlib.suppress(OSError, ValueError):  # a process that has keys leaves no image of its memory
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # What a backend prints is not the answer.
-    told = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # What a backend prints must not get into the answer.
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    with told:
-        json.dump(answer(json.load(sys.stdin)), told)
+    with output:
+        json.dump(answer(json.load(sys.stdin)), output)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Keys in the OS keyring. Each call is a process of its own with a time limit, for a keyring may never answer.
+"""Keys in the OS keyring. Each call runs in a process with a time limit, because a keyring may never answer.
 
-The process is in a session of its own, without a terminal: a backend that would prompt there finds none. Which entry
-holds what during a write is `keyring_child.py`'s.
+The process has a session of its own without a terminal, so that no backend can prompt there. `keyring_child.py` is
+its program, and says how a key is written.
 """
 
 import json
@@ -29,10 +29,10 @@ CLASSES = {
 }
 _AUTO = ("macos",) if sys.platform == "darwin" else ("secretservice", "libsecret", "kwallet")
 _REFUSED = ("chainer", "keyrings.alt", "keyrings.cryptfile", f"{_BACKENDS}null", f"{_BACKENDS}fail")
-"""They take any plugin, write plain text, or keep nothing at all."""
+"""Backends that use any plugin, write plain text, or keep nothing."""
 _CHILD = Path(__file__).with_name("keyring_child.py")
-# Ways to a terminal that is ours, for programs behind a backend.
 _TERMINAL_VARIABLES = ("GPG_TTY", "SSH_ASKPASS", "SUDO_ASKPASS")
+"""They would let a program that a backend starts prompt on our terminal."""
 _REASONS = {
     "off": "the OS keyring is switched off (BITNET_KEYRING=none)",
     "absent": "there is no OS keyring here",
@@ -43,7 +43,7 @@ _REASONS = {
 
 
 class KeyringUnusable(BitnetError):
-    """`state` is off, absent, locked, silent or failed; `reason` is the clause that says so."""
+    """The keyring can't be used. `state` is off, absent, locked, silent or failed; `reason` is the clause for it."""
 
     def __init__(self, state: str, detail: str = "") -> None:
         self.state = state
@@ -54,25 +54,26 @@ class KeyringUnusable(BitnetError):
 
 @dataclass(frozen=True)
 class Keyring:
-    """`backend` is the value of BITNET_KEYRING: auto, none, a short name, or a backend's dotted class.
+    """`backend` is the value of BITNET_KEYRING: auto, none, a short name, or the dotted name of a backend's class.
 
-    With `found_silent`, a keyring that gave no answer once is not asked again: a command waits for it no second time.
+    The event `found_silent` is set when the keyring does not answer; from then on it is not asked, so that a command
+    waits only once. Every call raises KeyringUnusable if the keyring can't be used.
     """
 
     backend: str = "auto"
     found_silent: threading.Event | None = field(default=None, compare=False, repr=False)
 
     def read(self, names: Iterable[str]) -> dict[str, str]:
-        """Those of these keys that it holds, all in one call; KeyringUnusable when it can't say."""
+        """The values of those of these names that it holds, all in one call."""
         values = self._call("read", list(names)).get("values", {})
         return {str(name): str(value) for name, value in values.items()}
 
     def set(self, name: str, value: str) -> None:
-        """Keep a key. A kill at any moment leaves the old value or the new one, also of a token just rotated."""
+        """Keep a key. If the process is killed, the keyring still has the old value or the new one."""
         self._call("set", [name], value)
 
     def delete(self, name: str) -> bool:
-        """Forget a key; True when there was one."""
+        """Delete a key; True if there was one."""
         return bool(self._call("delete", [name]).get("found"))
 
     def _classes(self) -> list[str]:
@@ -82,7 +83,7 @@ class Keyring:
             return [CLASSES[self.backend]]
         if "." not in self.backend or any(part in self.backend for part in _REFUSED):
             raise UsageError(
-                f"BITNET_KEYRING={self.backend} is no keyring that keys can be trusted to; "
+                f"BITNET_KEYRING={self.backend} is not a keyring that keeps keys safe; "
                 f"give auto, none, {', '.join(CLASSES)} or the class of another backend."
             )
         return [self.backend]
@@ -112,7 +113,7 @@ def _ask(request: str) -> dict[str, Any]:
     environment = environment_without_secrets()
     for name in _TERMINAL_VARIABLES:
         environment.pop(name, None)
-    # -P: a file called keyring.py in the working folder is not the keyring.
+    # -P, so that a keyring.py in the working folder is not imported.
     with subprocess.Popen(
         [sys.executable, "-P", str(_CHILD)],
         stdin=subprocess.PIPE,
@@ -124,11 +125,11 @@ def _ask(request: str) -> dict[str, Any]:
         start_new_session=True,
     ) as child:
         try:
-            told, _ = process.communicate(child, deadline - time.monotonic(), request)
+            output, _ = process.communicate(child, deadline - time.monotonic(), request)
         except subprocess.TimeoutExpired:
             return {"problem": "silent"}
     try:
-        answer = json.loads(told)
+        answer = json.loads(output)
     except ValueError:
         return {"problem": "failed", "detail": f"exit code {child.returncode}"}
     return answer if isinstance(answer, dict) else {"problem": "failed"}

@@ -1,7 +1,7 @@
-"""A process between a stage's output and `output.log`, which masks every key on the way.
+"""A process between a stage's output and `output.log` that masks every key.
 
-Whatever writes to the descriptors passes through it: Python, C libraries, faulthandler, the last words of an abort.
-It is a fork made before anything else runs, outlives a stage that dies, and ends when nobody can write any more.
+Everything written to the descriptors passes through it: by Python, by C libraries, by faulthandler, by an abort. It
+is forked before anything else runs, outlives a stage that dies, and ends when the last writer has closed the pipe.
 """
 
 import contextlib
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
     from bitnet_core.secrets.redaction import Redactor
 
 _IDLE_SECONDS = 0.5
-"""After so long a line without an end is written as far as it has come, but for what may be half a key."""
+"""How long an unfinished line waits for the rest. Then it is written, except for what may be half a key."""
 _END_SECONDS = 2.0
+"""How long the stage waits at its end until everything is written."""
 _CHUNK = 1 << 16
 _LONGEST_LINE = 1 << 20
-_LETTER_IN_PART = re.compile("[\udcc2-\udcf4][\udc80-\udcbf]{0,2}\\Z")
-"""The first bytes of a letter in UTF-8, as they are decoded where its last ones are missing."""
+_CUT_OFF_CHARACTER = re.compile("[\udcc2-\udcf4][\udc80-\udcbf]{0,2}\\Z")
+"""The first bytes of a UTF-8 character whose last bytes are missing, as surrogateescape decodes them."""
 
 
 def start(redact: "Redactor") -> Callable[[], None]:
-    """Send this process's stdout and stderr through the filter; the result waits until all of it is written."""
+    """Send this process's stdout and stderr through the filter. Call the result to wait for its end."""
     read_end, write_end = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         os.close(write_end)
-        # The stage is asked to stop, not what writes down how it stops.
-        for asked in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(asked, signal.SIG_IGN)
+        # A signal that stops the stage must not stop the log of how it stops.
+        for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(stop, signal.SIG_IGN)
         try:
             _copy(read_end, 1, redact)
         finally:
@@ -49,31 +50,31 @@ def start(redact: "Redactor") -> Callable[[], None]:
 
 
 def _copy(source: int, sink: int, redact: "Redactor") -> None:
-    held, waits = b"", False
+    held, unfinished = b"", False
     while True:
-        ready = select.select([source], [], [], _IDLE_SECONDS if waits else None)[0]
+        ready = select.select([source], [], [], _IDLE_SECONDS if unfinished else None)[0]
         data = os.read(source, _CHUNK) if ready else b""
         held += data
-        # Whole lines, so that a key written in pieces is whole; after a pause, all there is.
+        # Whole lines, so that a key written in several parts is whole; after a pause, everything.
         whole = max(held.rfind(b"\n"), held.rfind(b"\r")) + 1 if data and len(held) < _LONGEST_LINE else len(held)
         text, rest = held[:whole].decode(errors="surrogateescape"), held[whole:]
         ended = bool(ready) and not data
-        sure = len(text) if ended else _sure(text, redact)
-        _write(sink, redact(text[:sure]).encode(errors="surrogateescape"))
+        ready_to_write = len(text) if ended else _ready_to_write(text, redact)
+        _write(sink, redact(text[:ready_to_write]).encode(errors="surrogateescape"))
         if ended:
             return
-        held = text[sure:].encode(errors="surrogateescape") + rest
-        waits = bool(rest)
+        held = text[ready_to_write:].encode(errors="surrogateescape") + rest
+        unfinished = bool(rest)
 
 
-def _sure(text: str, redact: "Redactor") -> int:
-    """How much may be written: what may be the beginning of a key waits for the rest of it."""
-    whole = len(_LETTER_IN_PART.sub("", text))
-    return whole - redact.begun(text[:whole])
+def _ready_to_write(text: str, redact: "Redactor") -> int:
+    """How many characters may be written: what may be the beginning of a key has to wait for its end."""
+    whole = len(_CUT_OFF_CHARACTER.sub("", text))
+    return whole - redact.cut_off_at_end(text[:whole])
 
 
 def _write(sink: int, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # a full disk takes nothing more; the stage goes on
+    with contextlib.suppress(OSError):  # a full disk must not stop the stage
         while data:
             data = data[os.write(sink, data) :]
 
@@ -85,7 +86,7 @@ def _finish(pid: int) -> None:
     for number in (1, 2):
         os.dup2(nothing, number)
     os.close(nothing)
-    # A program that the stage has left behind may still hold the pipe.
+    # A program that the stage started may still have the pipe open.
     deadline = time.monotonic() + _END_SECONDS
     while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
         time.sleep(0.005)

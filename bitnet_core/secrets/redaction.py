@@ -1,6 +1,6 @@
-"""The one redactor: masks known values in each of their spellings, and what has the shape of a key.
+"""The redactor: masks known keys in every encoding, and anything that has the shape of a key.
 
-For logs, events, tracebacks, reports and Parquet metadata. It knows values, never where they came from.
+For logs, events, tracebacks, reports and Parquet metadata. It is given values and must not know where they are kept.
 """
 
 import json
@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from bitnet_core.secrets.spellings import spellings
+from bitnet_core.secrets.encodings import key_patterns
 
 MASK = "•••"
-# What it is called stays: `name=•••` says what was there. A key's body holds a digit: `sk-learn-and-long-words`,
-# `Bearer responsibilities` and `api_key=settings.text(` are text.
+# The name of a value is kept: `name=•••` says what was there. Only what contains a digit is taken for a key:
+# `sk-learn-and-long-words`, `Bearer responsibilities` and `api_key=settings.text(` are ordinary text.
 _BODY = r"(?=[\w.~+/=-]{0,256}?\d)[\w.~+/=-]{16,}"
 _VALUE = r"(?=[^&\s\"'<>]{0,256}?\d)[^&\s\"'<>]{8,}"
 _WORDS = r"access_token|refresh_token|id_token|client_secret|api_key|apikey"
@@ -35,7 +35,7 @@ _SHAPES = tuple(
         ("bearer", r"\bbearer ", _BODY),
         ("basic", r"\bbasic ", r"(?=[\w+/]{0,256}?\d)[\w+/]{12,}={0,2}(?![\w.])"),
         ("-key -token authorization", rf"\b{_HEADERS}: ?", r"(?!(?:bearer|basic) )[^\s\"',]{8,}"),
-        # A header in a dict, in a tuple of its name and value, in bytes: what a client's debug log shows.
+        # A header in a dict, in a tuple of name and value, or in bytes, as a client's debug log shows it.
         (
             "-key -token authorization",
             rf"\b{_HEADERS}\\?[\"']\s*[:,]\s*b?\\?[\"'](?:bearer |basic )?",
@@ -52,20 +52,20 @@ _SHAPES = tuple(
         ),
     )
 )
-"""What a text must hold, in small letters, for a shape to be looked for at all; what stays; what is masked."""
+"""For each shape: parts one of which, in lower case, a text must contain; a pattern with the part that is kept."""
 
 
 class Redactor:
-    """Called with a text, returns it with every secret masked; masking twice changes nothing more."""
+    """Call it with a text to get the text with every secret masked. Masking twice gives the same text."""
 
     def __init__(self, values: Iterable[str] = ()) -> None:
-        found = {(one.text, one.exact): one for value in set(values) for one in spellings(value)}
-        self._spellings = sorted(found.values(), key=lambda one: (-one.length, one.text))
-        # Bodies may be long, so what they hold is looked for as it is written: as the key is, or in one case.
-        self._in_bytes = {probe.encode() for one in self._spellings for probe in one.probes}
+        found = {(one.text, one.exact): one for value in set(values) for one in key_patterns(value)}
+        self._patterns = sorted(found.values(), key=lambda one: (-len(one.text), one.text))
+        # Bodies may be long. They are searched as they are, for keys as given, in lower case and in upper case.
+        self._probes = {probe.encode() for one in self._patterns for probe in one.probes}
 
     def __call__(self, text: str) -> str:
-        text = self.known(text)
+        text = self.mask_known(text)
         lowered = text.lower()
         for hints, shape in _SHAPES:
             for hint in hints:
@@ -74,21 +74,21 @@ class Redactor:
                     break
         return text
 
-    def known(self, text: str) -> str:
-        """With the known values masked alone; what only has the shape of a key stays."""
+    def mask_known(self, text: str) -> str:
+        """Mask only the known keys; what just has the shape of a key stays."""
         flat = text.replace("\r", "").replace("\n", "") if "\n" in text else text
         lowered = flat.lower()
-        for one in self._spellings:
+        for one in self._patterns:
             if one.probe in (flat if one.exact else lowered):
                 text = one.pattern.sub(MASK, text)
         return text
 
-    def bytes(self, data: bytes) -> tuple[bytes, bool]:
-        """A body as it may be kept, and whether it held a known value. JSON stays JSON; nothing else is touched."""
-        if not any(probe in data for probe in self._in_bytes):
+    def mask_body(self, data: bytes) -> tuple[bytes, bool]:
+        """A body with its known keys masked, and whether it had any. JSON stays JSON; nothing else is changed."""
+        if not any(probe in data for probe in self._probes):
             return data, False
         text = data.decode(errors="surrogateescape")
-        masked = self.known(text)
+        masked = self.mask_known(text)
         if masked == text:
             return data, False
         before = _json(text)
@@ -96,16 +96,16 @@ class Redactor:
             masked = json.dumps(self._known_tree(before), ensure_ascii=False)
         return masked.encode(errors="surrogateescape"), True
 
-    def begun(self, text: str) -> int:
-        """How many characters at the end of a text that goes on may be the beginning of a known value."""
-        return max((one.begun(text) for one in self._spellings), default=0)
+    def cut_off_at_end(self, text: str) -> int:
+        """How many characters at the end of a text that goes on may be the beginning of a known key."""
+        return max((one.cut_off_at_end(text) for one in self._patterns), default=0)
 
     def tree(self, value: Any) -> Any:
-        """The same, in every text of a JSON-like value."""
+        """A JSON-like value with every text in it masked."""
         return _in_texts(value, self)
 
     def _known_tree(self, value: Any) -> Any:
-        return _in_texts(value, self.known, numbers=True)
+        return _in_texts(value, self.mask_known, numbers=True)
 
 
 def _in_texts(value: Any, mask: Callable[[str], str], *, numbers: bool = False) -> Any:
@@ -115,7 +115,7 @@ def _in_texts(value: Any, mask: Callable[[str], str], *, numbers: bool = False) 
         return {_in_texts(key, mask): _in_texts(item, mask, numbers=numbers) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_in_texts(item, mask, numbers=numbers) for item in value)
-    # A key of digits may stand as a number, in whose place no mask can stand.
+    # A key of digits may be a JSON number, inside which a mask would not be JSON.
     is_key = numbers and isinstance(value, (int, float)) and mask(json.dumps(value)) != json.dumps(value)
     return MASK if is_key else value
 

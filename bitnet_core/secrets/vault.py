@@ -1,10 +1,10 @@
-"""The vault: one encrypted file for keys, where there is no OS keyring (a server over SSH, a container).
+"""The vault: one encrypted file for keys, for machines without an OS keyring (a server over SSH, a container).
 
-scrypt makes a key of the passphrase; each entry is sealed with AES-GCM under its name, and the whole list under
-another seal, so that no entry can be exchanged or dropped unseen. That seal covers `over` too: the names that count
-before what the keyring holds of them, which may be older. A checksum that needs no passphrase tells a damaged file
-from a wrong passphrase. Names are readable without the passphrase, values never are. Every write is one atomic
-replacement under a lock: a kill at any moment leaves the old file or the new one.
+scrypt derives a key from the passphrase. AES-GCM encrypts each entry with its name as associated data, and a `seal`
+over the whole list shows whether an entry was exchanged or removed. The seal covers `over` too: the names that are
+read from the vault before the keyring, which may have an older value. `proof` and a checksum that needs no passphrase
+tell a wrong passphrase from a damaged file. Names can be read without the passphrase, values can't. Each write
+replaces the file atomically under a lock: a kill at any moment leaves the old file or the new one.
 """
 
 import base64
@@ -22,37 +22,37 @@ from bitnet_core.errors import BitnetError
 
 FORMAT = "bitnet-tui vault 1"
 COST = 1 << 17
-"""scrypt's n of a new vault: 128 MB and about half a second for each guess."""
-LEAST_PASSPHRASE = 8
+"""scrypt's n for a new vault: a guess takes 128 MB and about half a second."""
+SHORTEST_PASSPHRASE = 8
 _BLOCK, _LANES = 8, 1
 _HIGHEST_COST = 1 << 20
 _SALT_BYTES = 16
 
 
 class WrongPassphrase(BitnetError):
-    """The file is whole; the passphrase is another one."""
+    """The file is intact, but has another passphrase."""
 
 
 class DamagedVault(BitnetError):
-    """The file was changed by something else, or is none of ours."""
+    """The file was changed by another program, or is not a vault."""
 
 
 @dataclass(frozen=True)
 class OpenVault:
-    """A vault whose key is in memory. It writes nothing but sealed values, and shows nothing of itself."""
+    """A vault whose key is in memory. It writes only encrypted values, and its `repr` shows none."""
 
     path: Path
     salt: str
     _key: bytes = field(repr=False)
 
     def read(self) -> dict[str, str]:
-        """Every key it holds."""
+        """Every key in it, by name."""
         content = _load(self.path)
         self._check(content)
         return {name: self._unseal(sealed, f"entry {name}") for name, sealed in content["entries"].items()}
 
     def set(self, name: str, value: str) -> None:
-        """Keep a key; from now on it counts before whatever the keyring holds under its name."""
+        """Keep a key. From now on it is read before the keyring's value of the same name."""
         with _locked(self.path):
             content = _load(self.path)
             self._check(content)
@@ -60,7 +60,7 @@ class OpenVault:
             self._write(content, content["entries"] | {name: self._seal(value, f"entry {name}")}, over)
 
     def delete(self, name: str) -> bool:
-        """Forget a key; True when there was one."""
+        """Delete a key; True if there was one."""
         with _locked(self.path):
             content = _load(self.path)
             self._check(content)
@@ -70,7 +70,7 @@ class OpenVault:
             return len(kept) < len(content["entries"])
 
     def fits(self) -> bool:
-        """Whether the file is still the one that this key opens."""
+        """Whether the file is still the one that this key was derived for."""
         try:
             return bool(_load(self.path)["salt"] == self.salt)
         except BitnetError:
@@ -80,7 +80,7 @@ class OpenVault:
         try:
             self._unseal(content["proof"], "proof")
         except DamagedVault:
-            # The checksum was right, so this is what was written once: with another passphrase.
+            # The checksum is right, so the file is as it was written, with another passphrase.
             raise WrongPassphrase(f"That is not the passphrase of {self.path}; try again.") from None
         self._unseal(content["seal"], _sealed(content))
 
@@ -107,22 +107,22 @@ class OpenVault:
 
 
 def names(path: Path) -> tuple[str, ...]:
-    """The keys that the vault holds, without opening it; none where there is no vault."""
+    """The names in a vault, without opening it; none if there is no vault."""
     return tuple(_load(path)["entries"]) if path.exists() else ()
 
 
 def names_over_keyring(path: Path) -> frozenset[str]:
-    """Those of them that count before what the keyring holds."""
+    """Those of them that are read before the keyring."""
     return frozenset(_load(path).get("over", ())) if path.exists() else frozenset()
 
 
-def open_to_others(path: Path) -> bool:
-    """Whether others may read the file. What is in it is sealed; the next write is for its owner alone."""
+def readable_by_others(path: Path) -> bool:
+    """Whether other users may read the file. Its values are encrypted, and the next write removes the permission."""
     return path.exists() and bool(path.stat().st_mode & 0o077)
 
 
 def unlock(path: Path, passphrase: str) -> OpenVault:
-    """Open a vault; WrongPassphrase and DamagedVault are told apart."""
+    """Open a vault. Raises WrongPassphrase or DamagedVault."""
     content = _load(path)
     vault = OpenVault(path, content["salt"], _derive(passphrase, content["salt"], content["cost"]))
     vault._check(content)
@@ -130,14 +130,14 @@ def unlock(path: Path, passphrase: str) -> OpenVault:
 
 
 def create(path: Path, passphrase: str) -> OpenVault:
-    """Make an empty vault; one that is there already is never overwritten."""
-    if len(passphrase) < LEAST_PASSPHRASE:
-        raise BitnetError(f"The vault's passphrase is too short; give it at least {LEAST_PASSPHRASE} characters.")
+    """Create an empty vault. BitnetError if the passphrase is too short, or if the file exists."""
+    if len(passphrase) < SHORTEST_PASSPHRASE:
+        raise BitnetError(f"The vault's passphrase is too short; give it at least {SHORTEST_PASSPHRASE} characters.")
     salt = base64.b64encode(os.urandom(_SALT_BYTES)).decode()
     vault = OpenVault(path, salt, _derive(passphrase, salt, COST))
     with _locked(path):
         if path.exists():
-            raise BitnetError(f"{path} is there already; open it with its passphrase, or move it away.")
+            raise BitnetError(f"{path} exists already; open it with its passphrase, or move it away.")
         proof, seal = vault._seal("", "proof"), vault._seal("", _sealed({"entries": {}}))
         _store(path, {"format": FORMAT, "salt": salt, "cost": COST, "proof": proof, "entries": {}, "seal": seal})
     return vault
@@ -155,7 +155,7 @@ def _plain(content: Any) -> str:
 
 
 def _sealed(content: dict[str, Any]) -> str:
-    """What the seal is about. Files of before there was `over` are sealed without it."""
+    """What the seal covers. Files written before `over` existed are sealed without it."""
     over = f" over {_plain(content['over'])}" if "over" in content else ""
     return f"seal {_plain(content['entries'])}{over}"
 
@@ -165,11 +165,11 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def _damaged(path: Path) -> DamagedVault:
-    return DamagedVault(f"{path} is damaged; put back a copy of it, or move it away and set the keys again.")
+    return DamagedVault(f"{path} is damaged; restore a copy of it, or move it away and set the keys again.")
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The file's content once its checksum is right; what is in it is then what this module wrote."""
+    """The file's content, checked: its checksum is right and every field has the form that this module writes."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         whole = content["format"] == FORMAT and content["sha256"] == _checksum(content) and _well_formed(content)
@@ -185,7 +185,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _well_formed(content: dict[str, Any]) -> bool:
-    """Who mends the checksum may write anything: what is used before a seal is checked must be what it looks like."""
+    """An attacker can correct the checksum, so everything that is used before the seal is checked must be valid."""
     cost, entries, over = content["cost"], content["entries"], content.get("over", [])
     return (
         isinstance(cost, int)
@@ -209,7 +209,7 @@ def _store(path: Path, content: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time; the kernel lets go when it dies."""
+    """One writer at a time; the kernel releases the lock of one that dies."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with files.locked(path.with_name(f".{path.name}.lock"), mode=0o600):

@@ -29,7 +29,7 @@ from bitnet_core.model.precision import pick_device
 from bitnet_core.prompts.prompt import iter_prompts
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Metric, Trace
-from bitnet_core.secrets import Redactor, is_telling
+from bitnet_core.secrets import Redactor, is_distinctive
 from bitnet_core.settings.values import DeviceOptions, TeacherOptions
 from bitnet_core.teachers.chat import ChatResult, ContextExceeded, PromptRefused, QuotaSpent
 from bitnet_core.teachers.embedded.server import ensure_files
@@ -276,7 +276,7 @@ class _Collecting:
             context=context,
             table=collection.table,
         ) as teacher:
-            mask = Redactor(filter(is_telling, ctx.secrets.values())).bytes
+            mask = Redactor(filter(is_distinctive, ctx.secrets.values())).mask_body
             ledger = Ledger(self._journal, self._budget, mask, beyond_note=self._beyond_note())
             teacher.guard = ledger.watch
             ctx.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 
 from bitnet_core.runs import catalog
-from bitnet_core.secrets.lookup import Ask, gather
+from bitnet_core.secrets import find_secrets
+from bitnet_core.secrets.places import Ask
 from bitnet_core.settings.resolved import Resolution
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.profiles import profile
@@ -29,7 +30,7 @@ def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> Sta
     if not names:
         return StageKeys({})
     trouble: list[str] = []
-    found = gather(names, resolution, ask=ask, trouble=trouble)
+    found = find_secrets(names, resolution, ask=ask, trouble=trouble)
     values = {name: secret.value for name, secret in found.items()}
     if values or not trouble or not profile(options.chosen).needs_key:
         return StageKeys(values)

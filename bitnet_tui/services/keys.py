@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bitnet_core.secrets.inventory import Inventory
-from bitnet_core.secrets.resolving import resolve
+from bitnet_core.secrets.resolving import resolve_and_remember
 
 VAULT_INSTEAD = {
     "offer": "The key can be kept in an encrypted file instead.",
@@ -14,7 +14,7 @@ VAULT_INSTEAD = {
 
 def inventory(home: Path, root: Path | None) -> Inventory:
     """The keys as an experiment finds them, or as a new one would."""
-    return Inventory.of(resolve({"BITNET_HOME": str(home)}, root=root))
+    return Inventory.of(resolve_and_remember({"BITNET_HOME": str(home)}, root=root))
 
 
 def keep(home: Path, name: str, value: str, root: Path | None = None) -> str:

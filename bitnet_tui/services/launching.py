@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.runs import launch as runs
-from bitnet_core.secrets.resolving import resolve
+from bitnet_core.secrets.resolving import resolve_and_remember
 from bitnet_core.teachers import stage_keys
 
 
@@ -25,7 +25,7 @@ def launch(home: Path, root: Path, stage: str) -> Launched:
 
     Of these, `VaultLocked` asks for the vault to be opened first.
     """
-    resolution = resolve({"BITNET_HOME": str(home)}, root=root)
+    resolution = resolve_and_remember({"BITNET_HOME": str(home)}, root=root)
     settings = resolution.checked()
     keys = stage_keys.for_stage(stage, resolution)
     run = runs.launch(settings, stage, keys.values, argv=["bitnet-tui", stage])

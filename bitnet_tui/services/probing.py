@@ -12,7 +12,7 @@ from typing import Any
 
 from bitnet_core import process, secrets
 from bitnet_core.errors import BitnetError
-from bitnet_core.secrets.resolving import resolve
+from bitnet_core.secrets.resolving import resolve_and_remember
 from bitnet_core.teachers.profiles import PROVIDERS
 
 SECONDS = 90.0
@@ -38,9 +38,9 @@ class Probe:
         given = {"BITNET_HOME": str(self._home), "TEACHER_PROVIDER": provider.name}
         if self._base_url:
             given[provider.base_url_setting] = self._base_url
-        resolution = resolve(given)
+        resolution = resolve_and_remember(given)
         names = ("TEACHER_API_KEY", provider.key_setting)
-        found = {} if self._key else secrets.gather(names, resolution)
+        found = {} if self._key else secrets.find_secrets(names, resolution)
         # What was typed is asked with, whatever is kept under any of the names.
         keys = dict.fromkeys(names, self._key) if self._key else {name: one.value for name, one in found.items()}
         command = [sys.executable, "-m", "bitnet_core", "--json", "providers", "probe", provider.name]

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from bitnet_core.runs.events import Progress, decode
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.secrets.resolving import resolve
+from bitnet_core.secrets.resolving import resolve_and_remember
 
 _TAIL_BYTES = 1 << 16
 
 
 def experiment_at(root: Path, home: Path) -> tuple[Experiment, str]:
     """The experiment and what is wrong with its settings (empty when nothing is)."""
-    resolution = resolve({"BITNET_HOME": str(home)}, root=root)
+    resolution = resolve_and_remember({"BITNET_HOME": str(home)}, root=root)
     errors = "\n".join(p.message for p in resolution.problems if p.severity == "error")
     return Experiment.from_settings(resolution.settings), errors
 

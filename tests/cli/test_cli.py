@@ -50,7 +50,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--set", "TOTAL_STEPS=abc"], 2, "TOTAL_STEPS=abc (command line) is not allowed"),
         (["train", "--root", "full-of-things"], 2, "is not empty and is not an experiment"),
         (["train", "--root", "a-file"], 2, "is a file"),
-        (["keys", "set", "PATH"], 1, "PATH is no secret's name"),
+        (["keys", "set", "PATH"], 1, "PATH is not the name of a key"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_an_exit_code(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.cli.main import main
-from bitnet_core.secrets import KeyPlaces, lookup, vault
+from bitnet_core.secrets import FoundSecret, KeyPlaces, find_secrets, vault
+from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets.keyring_store import Keyring
 from bitnet_core.settings.resolve import resolve
 
@@ -19,7 +20,6 @@ CANARY = "sk-canary-0123456789-wxyz"
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vault, "COST", 2)
-    monkeypatch.setattr(lookup, "_open", {})
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_passphrase_file_that_does_not_fit_is_named(
     _pipe(monkeypatch, CANARY)
     assert main(["keys", "set", K]) == 0
     passphrase.write_text("another horse\n")
-    lookup._open.clear()
+    key_places._open_vaults.clear()
     capsys.readouterr()
     assert main(["keys", "status", K]) == 0
     said = capsys.readouterr()
@@ -117,7 +117,7 @@ def test_status_tells_the_origin_and_at_most_the_end(
     }
     passphrase.unlink()
     monkeypatch.delenv("BITNET_VAULT_PASSPHRASE_FILE")
-    lookup._open.clear()
+    key_places._open_vaults.clear()
     assert main(["keys", "status", K, "MISTRAL_API_KEY"]) == 0
     assert capsys.readouterr().out == f"{K}: vault (locked)\nMISTRAL_API_KEY: not set\n"
 
@@ -163,7 +163,7 @@ def test_move_takes_the_value_out_and_keeps_the_comments(
     assert Path(".env").read_text() == f"# my keys\nexport {K}= # work account\nSEED=7 # lucky\n# {K}=•••\n"
     assert Path(".env").stat().st_mode & 0o777 == 0o600
     assert _places().opened().read() == {K: CANARY}
-    assert lookup.gather([K], resolve())[K] == lookup.FoundSecret(CANARY, "vault")
+    assert find_secrets([K], resolve())[K] == FoundSecret(CANARY, "vault")
 
 
 def test_move_all_takes_what_refers_to_a_key_along(passphrase: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +201,7 @@ def test_a_place_that_does_not_give_it_back_leaves_the_file_alone(
     monkeypatch.setattr(Keyring, "set", lambda *_: None)
     monkeypatch.setattr(Keyring, "read", lambda *_: {})
     assert main(["keys", "move", K]) == 1
-    assert "did not give OPENAI_API_KEY back" in capsys.readouterr().err
+    assert "did not return OPENAI_API_KEY as it was kept" in capsys.readouterr().err
     assert Path(".env").read_text() == f"{K}={CANARY}\n"
 
 
@@ -209,7 +209,7 @@ def test_a_place_that_does_not_give_it_back_leaves_the_file_alone(
     ("arguments", "sentence"),
     [
         (["set"], "bitnet keys set needs one name"),
-        (["set", "PATH"], "PATH is no secret's name"),
+        (["set", "PATH"], "PATH is not the name of a key"),
         (["move"], "bitnet keys move needs names"),
         (["move", K], "No .env holds a value of OPENAI_API_KEY"),
         (["set", K], "no value for OPENAI_API_KEY came in"),
@@ -324,7 +324,7 @@ def test_a_bug_of_the_command_shows_its_trace_without_the_key(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(stage: str, resolution: object, ask: object) -> object:
-        found = lookup.gather([K], resolve())
+        found = find_secrets([K], resolve())
         raise ZeroDivisionError(f"with {found[K].value!r} and {found}")
 
     monkeypatch.setenv(K, CANARY.replace("sk-", "unlike a key, "))

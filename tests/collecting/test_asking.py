@@ -172,7 +172,7 @@ def test_an_answer_in_which_the_server_put_a_key_is_kept_without_it(tmp_path: Pa
     key = "sk-canary-0123456789"
     body = json.dumps({"choices": [], "debug": {"authorization": f"Bearer {key}"}}).encode()
     with Journal(tmp_path / "journal.sqlite") as journal:
-        ledger = Ledger(journal, Budget(Limits(), None, Spent(0, 0, 0.0)), Redactor([key]).bytes)
+        ledger = Ledger(journal, Budget(Limits(), None, Spent(0, 0, 0.0)), Redactor([key]).mask_body)
         kept, masked = ledger.clean(Entry("ok", body))
         assert masked
         assert key.encode() not in kept.body

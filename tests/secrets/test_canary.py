@@ -21,7 +21,8 @@ from textual.widgets import Input
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.requests import Collection
 from bitnet_core.prompts.prompt import load_prompts
-from bitnet_core.secrets import lookup, vault
+from bitnet_core.secrets import places as key_places
+from bitnet_core.secrets import vault
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.stages.collect import PACKAGED_PROMPTS
@@ -256,7 +257,6 @@ async def test_typed_into_the_app_it_is_in_the_vault_and_nowhere_else(
 ) -> None:
     """The screens on the way, the crash report of an app that fails with the key in its hands, and all files."""
     monkeypatch.setattr(vault, "COST", 2)
-    monkeypatch.setattr(lookup, "_open", {})
     screens: list[str] = []
     app = BitnetApp(isolated / "experiments")
 
@@ -298,7 +298,7 @@ async def test_typed_into_the_app_it_is_in_the_vault_and_nowhere_else(
             await look()
             app.call_later(broken, CANARY)
             await pilot.pause()
-    (opened,) = lookup._open.values()
+    (opened,) = key_places._open_vaults.values()
     assert opened.read() == {KEY: CANARY}
     assert len(screens) >= 12
     for screen in screens:

@@ -12,7 +12,7 @@ from bitnet_core.cli.main import main
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.launch import launch
 from bitnet_core.secrets import known
-from bitnet_core.secrets.resolving import resolve
+from bitnet_core.secrets.resolving import resolve_and_remember
 
 VALUE = "sk-argv-7f3a91"
 K = "OPENAI_API_KEY"
@@ -62,7 +62,7 @@ def test_a_key_on_the_command_line_is_refused_without_repeating_it(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["keys", "set", "PATH"], "PATH is no secret's name"),
+        (["keys", "set", "PATH"], "PATH is not the name of a key"),
         (["keys", "sett", K], "invalid choice: 'sett'"),
         (["keys", "set", K, "--to", "valut"], "invalid choice: 'valut'"),
         (["trian"], "invalid choice: 'trian'"),
@@ -122,7 +122,7 @@ def test_a_bug_shows_no_key_that_was_resolved_typed_or_piped_in(
             "in the file of the experiment, behind a reference, in the weaker file, typed or piped"
         )
 
-    monkeypatch.setattr("bitnet_core.secrets.lookup.KeyPlaces.keep", broken)
+    monkeypatch.setattr("bitnet_core.secrets.places.KeyPlaces.keep", broken)
     assert main(["--root", "exp", "keys", "set", "MISTRAL_API_KEY"]) == 1
     assert "ZeroDivisionError: •••, •••, •••, •••" in capsys.readouterr().err
 
@@ -151,24 +151,26 @@ def test_a_stage_is_not_started_with_a_key_in_a_setting_or_an_argument(
         Path(".env").write_text(f"{K}={VALUE}\n")
     else:
         keys = {K: VALUE}
-    settings = resolve({name: f"exp {VALUE}"}).settings
+    settings = resolve_and_remember({name: f"exp {VALUE}"}).settings
     with pytest.raises(UsageError, match=f"^{name} holds a key, and settings are written into run records"):
         launch(settings, "train", keys, argv=["bitnet"])
     with pytest.raises(UsageError, match="An argument of this command holds a key"):
-        launch(resolve({"DRIVE_ROOT": "exp"}).settings, "train", keys, argv=["bitnet", f"--bogus={VALUE}"])
+        launch(
+            resolve_and_remember({"DRIVE_ROOT": "exp"}).settings, "train", keys, argv=["bitnet", f"--bogus={VALUE}"]
+        )
     assert not Path("exp").exists()
 
 
 @pytest.mark.parametrize("name", ["KD_PROMPTS_FILE", "DRIVE_ROOT"])
 def test_what_is_not_utf8_is_refused_before_it_is_written_down(name: str) -> None:
-    settings = resolve({"DRIVE_ROOT": "exp", name: "a\udcffb"}).settings
+    settings = resolve_and_remember({"DRIVE_ROOT": "exp", name: "a\udcffb"}).settings
     with pytest.raises(UsageError, match=rf"^{name}=\S*a\\udcffb is not UTF-8, .* rename"):
         launch(settings, "train", {}, argv=["bitnet"])
     with pytest.raises(UsageError, match="An argument of this command is not UTF-8"):
-        launch(resolve({"DRIVE_ROOT": "exp"}).settings, "train", {}, argv=["bitnet", "a\udcffb"])
+        launch(resolve_and_remember({"DRIVE_ROOT": "exp"}).settings, "train", {}, argv=["bitnet", "a\udcffb"])
     assert not list(Path().iterdir())
 
 
 def test_a_placeholder_for_a_key_stands_in_settings_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMACPP_API_KEY", "llamacpp")
-    secrets.refuse_in_record({"TEACHER_PROVIDER": "llamacpp"}, ["bitnet", "llamacpp"], ["llamacpp"])
+    secrets.refuse_unrecordable({"TEACHER_PROVIDER": "llamacpp"}, ["bitnet", "llamacpp"], ["llamacpp"])

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bitnet_core.secrets import KeyPlaces, lookup, vault
+from bitnet_core.secrets import FoundSecret, KeyPlaces, find_secrets, unlock_vault, vault
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.settings.resolve import resolve
 from tests.secrets.conftest import Desktop
@@ -158,12 +158,11 @@ def test_a_hanging_keyring_costs_a_launch_one_wait_and_the_vault_takes_over(
     """Both of the teacher's names are asked for in one call, then the vault is looked into."""
     trouble: list[str] = []
     monkeypatch.setattr(vault, "COST", 2)
-    monkeypatch.setattr(lookup, "_open", {})
     resolution = resolve({"TEACHER_PROVIDER": "openai"})
-    lookup.unlock_vault(KeyPlaces.of(resolution.settings).vault, "correct horse").set(NAME, "sk-in-the-vault")
+    unlock_vault(KeyPlaces.of(resolution.settings).vault, "correct horse").set(NAME, "sk-in-the-vault")
     with answered_in_time():
-        found = lookup.gather(["TEACHER_API_KEY", NAME], resolution, trouble=trouble)
-    assert found == {NAME: lookup.FoundSecret("sk-in-the-vault", "vault")}
+        found = find_secrets(["TEACHER_API_KEY", NAME], resolution, trouble=trouble)
+    assert found == {NAME: FoundSecret("sk-in-the-vault", "vault")}
     assert trouble == ["the OS keyring gave no answer in 5 s"]
     assert _none_left_behind()
 
@@ -253,7 +252,6 @@ def test_a_token_rotated_while_it_was_locked_is_found_once_it_is_open(
 ) -> None:
     """K5 over both places: the keyring still has the old token, and can't be told while it is locked."""
     monkeypatch.setattr(vault, "COST", 2)
-    monkeypatch.setattr(lookup, "_open", {})
     resolution = resolve()
     places = KeyPlaces.of(resolution.settings)
     desktop.log_in()
@@ -264,7 +262,7 @@ def test_a_token_rotated_while_it_was_locked_is_found_once_it_is_open(
     desktop.log_out()
     desktop.log_in()
     assert Keyring().read([TOKEN]) == {TOKEN: "old token"}
-    assert lookup.gather([TOKEN], resolution)[TOKEN].value == "new token"
+    assert find_secrets([TOKEN], resolution)[TOKEN].value == "new token"
     assert Keyring().read([TOKEN]) == {}
 
 

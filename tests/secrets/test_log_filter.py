@@ -83,11 +83,11 @@ from bitnet_core.secrets import log_filter
 from bitnet_core.secrets.redaction import Redactor
 log_filter._IDLE_SECONDS = 0.01
 passed_in, passed_out = os.pipe()
-plain = log_filter._sure
+plain = log_filter._ready_to_write
 def told(text, redact):
     if text: os.write(passed_out, b".")
     return plain(text, redact)
-log_filter._sure = told
+log_filter._ready_to_write = told
 finish = log_filter.start(Redactor([{key!r}]))
 for piece in {pieces!r}:
     os.write(1, piece.encode())

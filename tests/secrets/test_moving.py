@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.cli.main import main
-from bitnet_core.secrets import KeyPlaces, lookup, vault
+from bitnet_core.secrets import KeyPlaces, find_secrets, vault
 from bitnet_core.secrets.inventory import Inventory
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings import dotenv
@@ -21,7 +21,6 @@ K, GROQ, CUSTOM = "OPENAI_API_KEY", "GROQ_API_KEY", "CUSTOM_API_KEY"
 @pytest.fixture(autouse=True)
 def cheap(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vault, "COST", 2)
-    monkeypatch.setattr(lookup, "_open", {})
     (isolated / "passphrase").write_text("correct horse")
     monkeypatch.setenv("BITNET_VAULT_PASSPHRASE_FILE", str(isolated / "passphrase"))
     (isolated / "exp").mkdir()
@@ -33,7 +32,7 @@ def _kept() -> Mapping[str, str]:
 
 def _in_use() -> dict[str, str]:
     names = (K, GROQ, CUSTOM)
-    return {name: found.value for name, found in lookup.gather(names, resolve(root=Path("exp"))).items()}
+    return {name: found.value for name, found in find_secrets(names, resolve(root=Path("exp"))).items()}
 
 
 @pytest.mark.parametrize(
@@ -143,7 +142,7 @@ def test_what_a_killed_writer_left_is_removed_with_the_next_write(tmp_path: Path
 def test_a_comment_with_another_spelling_of_the_key_is_masked() -> None:
     text = f'# was: curl -H "key: sk%2F0123" and "sk\\/0123"\n{K}=sk/0123\n'
     assert (
-        dotenv.without_values(text, [K], Redactor(["sk/0123"]).known)
+        dotenv.without_values(text, [K], Redactor(["sk/0123"]).mask_known)
         == f'# was: curl -H "key: •••" and "•••"\n{K}=\n'
     )
 

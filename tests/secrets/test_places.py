@@ -8,10 +8,10 @@ import pytest
 
 from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
-from bitnet_core.secrets import KeyPlaces, keyring_store, lookup, vault
+from bitnet_core.secrets import FoundSecret, KeyPlaces, VaultLocked, find_secrets, keyring_store, vault
+from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets.inventory import Inventory
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
-from bitnet_core.secrets.lookup import FoundSecret, VaultLocked
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.teachers import stage_keys
 
@@ -50,7 +50,6 @@ def keyring(monkeypatch: pytest.MonkeyPatch) -> FakeKeyring:
 @pytest.fixture(autouse=True)
 def cheap(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vault, "COST", 2)
-    monkeypatch.setattr(lookup, "_open", {})
     (isolated / "passphrase").write_text(WORDS)
     monkeypatch.setenv("BITNET_VAULT_PASSPHRASE_FILE", str(isolated / "passphrase"))
 
@@ -60,12 +59,12 @@ def _places() -> KeyPlaces:
 
 
 def _found(name: str = TOKEN) -> FoundSecret | None:
-    return lookup.gather([name], resolve()).get(name)
+    return find_secrets([name], resolve()).get(name)
 
 
 def _lock_vault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BITNET_VAULT_PASSPHRASE_FILE")
-    lookup._open.clear()
+    key_places._open_vaults.clear()
 
 
 @pytest.mark.parametrize("state", ["locked", "silent", "failed", "absent"])
@@ -242,7 +241,7 @@ def test_the_vaults_file_is_its_owners_again_and_a_link_stays_one(
 
 @pytest.mark.parametrize("name", ["null", "fail"])
 def test_a_keyring_that_keeps_nothing_is_refused(name: str) -> None:
-    with pytest.raises(BitnetError, match="is no keyring that keys can be trusted to"):
+    with pytest.raises(BitnetError, match="is not a keyring that keeps keys safe"):
         Keyring(f"keyring.backends.{name}.Keyring").set(K, "v")
 
 
@@ -281,7 +280,7 @@ def test_a_keyring_that_forgets_at_once_is_found_out(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("FAKE_WAY", "forget")
     monkeypatch.setattr(keyring_store, "SECONDS", 30.0)
     assert _places().keep(K, "v1") == "vault"
-    with pytest.raises(KeyringUnusable, match="did not keep what it was given"):
+    with pytest.raises(KeyringUnusable, match="did not keep the value"):
         _places().keep(K, "v2", "keyring")
     assert _found(K) == FoundSecret("v1", "vault")
 

@@ -89,7 +89,7 @@ def test_an_ordinary_encoding_hides_no_key(encoding: str, key: str) -> None:
 def test_no_encoding_of_any_key_survives(key: str, encoding: str) -> None:
     spelt = _ENCODINGS[encoding](key)
     if len(key.strip()) >= 6 and not encoding.startswith("base64") and encoding not in ("wrapped", "small letters"):
-        told = Redactor([key]).known(f"<<{spelt}>>")
+        told = Redactor([key]).mask_known(f"<<{spelt}>>")
         assert spelt not in told or spelt in MASK
 
 
@@ -99,7 +99,7 @@ def test_a_key_of_repeated_signs_is_looked_for_in_bounded_steps(signs: str) -> N
     key, text = f"a1b2c{signs * 20}end", f"a1b2c{signs * 2000}no"
     redact = Redactor([key])
     assert redact(text) == text
-    assert redact.begun(text) == 0
+    assert redact.cut_off_at_end(text) == 0
     assert redact(f"<{key}>") == f"<{MASK}>"
     assert redact(json.dumps([key])) == json.dumps([MASK], ensure_ascii=False)
 
@@ -114,20 +114,20 @@ def test_a_body_is_masked_and_stays_json() -> None:
     redact = Redactor([KEY, "12345678", '"quoted-key-1'])
     echoed = {"headers": {"authorization": f"Bearer {KEY}"}, "id": 12345678, "deep": [json.dumps([KEY])], "x": 1.50}
     for body in (json.dumps(echoed), json.dumps(echoed, ensure_ascii=False, indent=1)):
-        masked, found = redact.bytes(body.encode())
+        masked, found = redact.mask_body(body.encode())
         assert found
         assert json.loads(masked) == {
             "headers": {"authorization": f"Bearer {MASK}"}, "id": MASK, "deep": [f'["{MASK}"]'], "x": 1.5,
         }  # fmt: skip
-    assert json.loads(redact.bytes(b'{"a": ["quoted-key-1", 2]}')[0]) == {"a": ["quoted-key-1", 2]}
-    assert redact.bytes(f'data: {{"a": "{KEY[:10]}"}}\n'.encode())[1] is False
-    streamed, found = redact.bytes(b'data: {"a": "x 12345678 y"}\n\ndata: [DONE]\n\xff')
+    assert json.loads(redact.mask_body(b'{"a": ["quoted-key-1", 2]}')[0]) == {"a": ["quoted-key-1", 2]}
+    assert redact.mask_body(f'data: {{"a": "{KEY[:10]}"}}\n'.encode())[1] is False
+    streamed, found = redact.mask_body(b'data: {"a": "x 12345678 y"}\n\ndata: [DONE]\n\xff')
     assert (streamed, found) == (f'data: {{"a": "x {MASK} y"}}\n\ndata: [DONE]\n'.encode() + b"\xff", True)
 
 
 def test_a_body_without_a_key_is_the_same_object_and_what_looks_like_one_stays() -> None:
     body = json.dumps({"text": f"use sk-proj-{_BODY} or Bearer {_BODY}"}).encode()
-    masked, found = Redactor([KEY]).bytes(body)
+    masked, found = Redactor([KEY]).mask_body(body)
     assert masked is body
     assert not found
 
@@ -148,7 +148,7 @@ def test_a_body_without_a_key_is_the_same_object_and_what_looks_like_one_stays()
     ],
 )
 def test_what_may_be_the_beginning_of_a_key_is_known(text: str, held: str) -> None:
-    begun = Redactor([KEY]).begun(text)
+    begun = Redactor([KEY]).cut_off_at_end(text)
     assert text[len(text) - begun :] == held
 
 
@@ -158,8 +158,8 @@ def test_wherever_a_text_is_cut_the_beginning_of_a_key_is_held_back(encoding: st
     spelt = _ENCODINGS[encoding](KEY)
     for cut in range(1, len(spelt), 2):
         first = f"it says {spelt[:cut]}"
-        sure = len(first) - redact.begun(first)
-        told = redact.known(first[:sure]) + redact.known(f"{first[sure:]}{spelt[cut:]} here")
+        sure = len(first) - redact.cut_off_at_end(first)
+        told = redact.mask_known(first[:sure]) + redact.mask_known(f"{first[sure:]}{spelt[cut:]} here")
         assert MASK in told
         assert not [part for part in _parts(KEY) if part in told.lower()]
 

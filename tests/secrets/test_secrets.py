@@ -93,7 +93,7 @@ def test_a_hanging_keyring_is_given_up_with_what_it_started(
     "backend", ["chainer", "keyring.backends.chainer.ChainerBackend", "keyrings.alt.file.PlaintextKeyring", "pass"]
 )
 def test_a_backend_that_keeps_plain_text_or_takes_whatever_is_there_is_refused(backend: str) -> None:
-    with pytest.raises(BitnetError, match="is no keyring that keys can be trusted to"):
+    with pytest.raises(BitnetError, match="is not a keyring that keeps keys safe"):
         Keyring(backend).read(["OPENAI_API_KEY"])
 
 
@@ -120,7 +120,7 @@ def test_read_order(
         (tmp_path / ".env").write_text("OPENAI_API_KEY=from-file\n")
     environ = {"BITNET_KEYRING": "fake_keyring.Keyring"}
     environ |= {"OPENAI_API_KEY": "from-env"} if environment else {}
-    found = secrets.gather(["OPENAI_API_KEY", "GROQ_API_KEY"], resolve(environ=environ, cwd=tmp_path))
+    found = secrets.find_secrets(["OPENAI_API_KEY", "GROQ_API_KEY"], resolve(environ=environ, cwd=tmp_path))
     assert found == {"OPENAI_API_KEY": secrets.FoundSecret(value, origin)}
 
 
@@ -168,7 +168,7 @@ def test_no_variable_goes_on_that_holds_a_key_or_is_named_like_one(monkeypatch: 
     }
     for name, value in (given | kept).items():
         monkeypatch.setenv(name, value)
-    resolve(environ={"OPENAI_API_KEY": key, "GROQ_API_KEY": "abcdef"}, read_files=False)
+    secrets.remember([key, "abcdef"])
     secrets.remember(["1"])  # typed by mistake
     environment = secrets.child_environment({}, [sent])
     assert not set(given) & set(environment)
@@ -179,7 +179,7 @@ def test_a_large_secret_goes_through_the_pipe(monkeypatch: pytest.MonkeyPatch) -
     keys = {"OPENAI_API_KEY": "k" * 4096, "FIREBASE_CREDENTIALS_JSON": '{"a": "\\n"}' * 100_000}
     read_end, write_end = os.pipe()
     monkeypatch.setenv(handover.FD_VARIABLE, str(read_end))
-    sender = threading.Thread(target=handover.send, args=(write_end, keys))
+    sender = threading.Thread(target=handover.send_secrets, args=(write_end, keys))
     sender.start()
     assert secrets.read_from_pipe() == keys
     sender.join()
@@ -193,7 +193,7 @@ def test_a_pipe_that_nobody_closes_is_given_up(monkeypatch: pytest.MonkeyPatch) 
     try:
         os.write(write_end, b'{"OPENAI_API_KEY": "sk-')
         monkeypatch.setenv(handover.FD_VARIABLE, str(read_end))
-        with pytest.raises(BitnetError, match="came to no end in 0 s; close the pipe"):
+        with pytest.raises(BitnetError, match="did not end within 0 s; close the pipe"):
             secrets.read_from_pipe()
     finally:
         os.close(write_end)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.secrets import lookup, vault
-from bitnet_core.secrets.lookup import VaultLocked
+from bitnet_core.secrets import KeyPlaces, VaultLocked, unlock_vault, vault
+from bitnet_core.secrets import places as key_places
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.teachers import stage_keys
 
@@ -25,7 +25,6 @@ NAME = "ONEDRIVE_REFRESH_TOKEN"
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vault, "COST", 2)
-    monkeypatch.setattr(lookup, "_open", {})
 
 
 @pytest.mark.parametrize("value", ["sk-1", "schlüssel 🔑", "k" * 4096, "two\nlines\n", "\ud800 odd"])
@@ -62,7 +61,7 @@ def test_a_wrong_passphrase_is_not_a_damaged_file(tmp_path: Path) -> None:
         vault.unlock(path, "incorrect horse")
     with pytest.raises(BitnetError, match="at least 8 characters"):
         vault.create(tmp_path / "other.json", "short")
-    with pytest.raises(BitnetError, match="is there already"):
+    with pytest.raises(BitnetError, match="exists already"):
         vault.create(path, WORDS)
     assert vault.unlock(path, WORDS).read() == {NAME: CANARY}
 
@@ -78,7 +77,7 @@ def test_any_flipped_byte_is_found(tmp_path_factory: pytest.TempPathFactory, at:
     try:
         assert vault.unlock(path, WORDS).read() == {NAME: CANARY}  # white space alone
     except vault.DamagedVault as error:
-        assert "is damaged; put back a copy" in str(error)
+        assert "is damaged; restore a copy" in str(error)
 
 
 @pytest.mark.parametrize("change", ["swap", "drop", "cost"])
@@ -163,9 +162,9 @@ def test_a_stage_that_needs_the_vault_asks_for_its_passphrase_and_only_then(
     isolated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolution = resolve({"TEACHER_PROVIDER": "openai"})
-    places = lookup.KeyPlaces.of(resolution.settings)
-    lookup.unlock_vault(places.vault, WORDS).set("OPENAI_API_KEY", CANARY)
-    lookup._open.clear()
+    places = KeyPlaces.of(resolution.settings)
+    unlock_vault(places.vault, WORDS).set("OPENAI_API_KEY", CANARY)
+    key_places._open_vaults.clear()
     asked: list[tuple[Path, bool]] = []
 
     def ask(path: Path, new: bool) -> str | None:
@@ -179,7 +178,7 @@ def test_a_stage_that_needs_the_vault_asks_for_its_passphrase_and_only_then(
     assert stage_keys.for_stage("collect", resolution, ask).values == {"OPENAI_API_KEY": CANARY}
     assert stage_keys.for_stage("collect", resolution).values == {"OPENAI_API_KEY": CANARY}
     assert asked == [(places.vault, False)]
-    lookup._open.clear()
+    key_places._open_vaults.clear()
     monkeypatch.setenv("OPENAI_API_KEY", "sk-environment")
     again = stage_keys.for_stage("collect", resolve({"TEACHER_PROVIDER": "openai"}), ask)
     assert again.values == {"OPENAI_API_KEY": "sk-environment"}
@@ -192,12 +191,12 @@ def test_the_passphrase_comes_from_a_file_or_a_descriptor(isolated: Path) -> Non
     os.close(write_end)
     try:
         settings = resolve({"BITNET_VAULT_PASSPHRASE_FILE": f"/dev/fd/{read_end}"}).settings
-        lookup.KeyPlaces.of(settings).opened().set("OPENAI_API_KEY", CANARY)
+        KeyPlaces.of(settings).opened().set("OPENAI_API_KEY", CANARY)
     finally:
         os.close(read_end)
-    path = lookup.KeyPlaces.of(settings).vault
+    path = KeyPlaces.of(settings).vault
     assert vault.unlock(path, WORDS).read() == {"OPENAI_API_KEY": CANARY}
     missing = resolve({"BITNET_VAULT_PASSPHRASE_FILE": "nowhere"}).settings
-    lookup._open.clear()
+    key_places._open_vaults.clear()
     with pytest.raises(BitnetError, match="can't be read: No such file"):
-        lookup.KeyPlaces.of(missing).opened()
+        KeyPlaces.of(missing).opened()

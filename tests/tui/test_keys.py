@@ -7,7 +7,8 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from bitnet_core.secrets import KeyPlaces, known, lookup, vault
+from bitnet_core.secrets import KeyPlaces, known, vault
+from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.settings.resolve import resolve
 from bitnet_tui.app import BitnetApp
@@ -42,7 +43,6 @@ def keyring(monkeypatch: pytest.MonkeyPatch) -> OneKeyring:
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(vault, "COST", 2)
-    monkeypatch.setattr(lookup, "_open", {})
     yield
 
 
@@ -129,7 +129,7 @@ async def test_without_a_keyring_the_vault_takes_it_and_a_closed_vault_leaves_th
         await settled(pilot)
         await settled(pilot)
         assert f"{NAME} vault …wxyz" in words(pilot)
-    (made,) = lookup._open.values()
+    (made,) = key_places._open_vaults.values()
     assert made.read() == {NAME: CANARY}
     assert CANARY not in files_text(home)
 
@@ -222,7 +222,7 @@ async def test_what_is_wrong_with_the_vault_hides_nothing(
 ):
     """Not what was just done, nor the keys."""
     vault.create(KeyPlaces.of(resolve().settings).vault, "right horse").set("GROQ_API_KEY", CANARY)
-    lookup._open.clear()
+    key_places._open_vaults.clear()
     (isolated / "words").write_text("wrong horse")
     monkeypatch.setenv("BITNET_VAULT_PASSPHRASE_FILE", str(isolated / "words"))
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=size) as pilot:
@@ -247,7 +247,7 @@ async def test_a_damaged_vault_is_said_beside_the_keys(home: Path, env_file: Env
     path.write_text("{}")
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(120, 36)) as pilot:
         await _opened(pilot)
-        assert "is damaged; put back a copy" in words(pilot)
+        assert "is damaged; restore a copy" in words(pilot)
         assert f"{NAME} plain text" in words(pilot)
 
 

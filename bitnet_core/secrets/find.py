@@ -1,0 +1,84 @@
+"""Finds the keys that a command or a stage needs: piped in → environment → OS keyring → vault → `.env`.
+
+A key that was kept in the vault is read from there before the keyring, which may hold an older value that could not
+be deleted. This way the value kept last is the one found.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.secrets import known
+from bitnet_core.secrets.handover import read_from_pipe
+from bitnet_core.secrets.keyring_store import KeyringUnusable
+from bitnet_core.secrets.places import Ask, KeyPlaces
+from bitnet_core.settings.resolved import Resolution
+
+_piped: dict[str, str] = {}
+"""What was piped in for this process. A pipe can be read only once."""
+
+
+@dataclass(frozen=True)
+class FoundSecret:
+    """A secret and where it was found, in words."""
+
+    value: str = field(repr=False)
+    origin: str
+
+
+def find_secrets(
+    names: Iterable[str],
+    resolution: Resolution,
+    *,
+    ask: Ask | None = None,
+    trouble: list[str] | None = None,
+) -> dict[str, FoundSecret]:
+    """The secrets of these names; one that is nowhere is left out. Asks a place only if a stronger one has no value.
+
+    VaultLocked when the vault holds a key that no stronger place has, and it can't be opened; the value of a `.env`
+    is not used instead. A place that can't be read does not hide the others: it is skipped, and the clause that says
+    why is added to `trouble`. Without `trouble`, an unreadable vault is raised if nothing at all is found.
+    """
+    places = KeyPlaces.of(resolution.settings)
+    names = list(names)
+    _piped.update(read_from_pipe())
+    found = {name: FoundSecret(_piped[name], "piped in") for name in names if _piped.get(name)}
+    found |= _written(resolution, [name for name in names if name not in found], in_environment=True)
+    unreadable: BitnetError | None = None
+    if missing := [name for name in names if name not in found]:
+        in_keyring, reason = _in_keyring(places, missing)
+        in_vault = places.names_in_vault()
+        unreadable = in_vault.unreadable
+        if trouble is not None:
+            trouble += [str(unreadable).rstrip(".")] if unreadable else []
+            trouble += [reason] if reason else []
+        needed = [name for name in missing if in_vault.counts(name, in_keyring)]
+        if needed:
+            values = places.opened(ask, f"{' and '.join(needed)} is in {places.vault}").read()
+            found |= {name: FoundSecret(values[name], "vault") for name in needed if values.get(name)}
+        found |= {name: FoundSecret(value, "keyring") for name, value in in_keyring.items() if name not in found}
+        for name in in_vault.over_keyring & set(in_keyring):
+            places.forget_in_keyring(name)
+    found |= _written(resolution, [name for name in names if name not in found], in_environment=False)
+    if unreadable is not None and trouble is None and not found:
+        raise unreadable
+    known.remember(secret.value for secret in found.values())
+    return found
+
+
+def _written(resolution: Resolution, names: list[str], *, in_environment: bool) -> dict[str, FoundSecret]:
+    """Those of these names that are in the environment, or else those in a `.env`."""
+    found = {}
+    for name in names:
+        value, origin = resolution.secrets.get(name), resolution.secret_origins.get(name, "")
+        if value and (origin == "environment") == in_environment:
+            found[name] = FoundSecret(value, origin if in_environment else f"{origin} (plain text)")
+    return found
+
+
+def _in_keyring(places: KeyPlaces, names: list[str]) -> tuple[dict[str, str], str]:
+    """What the keyring holds of these names, and why it can't be read; a missing keyring needs no reason."""
+    try:
+        return places.keyring.read(names), ""
+    except KeyringUnusable as error:
+        return {}, "" if error.state in ("off", "absent") else error.reason

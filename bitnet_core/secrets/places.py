@@ -1,0 +1,213 @@
+"""The places where a user's keys are kept, and writing to them: OS keyring → vault → refuse.
+
+A key that is in the vault stays there when it is set again, and is read from there before the keyring. Nothing here
+prompts: the caller passes `Ask`, which asks a person for the vault's passphrase.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.secrets import known, vault
+from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
+from bitnet_core.secrets.vault import OpenVault
+from bitnet_core.settings.registry import SECRET_NAMES
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import KeyOptions
+
+Ask = Callable[[Path, bool], str | None]
+"""Asks a person for the passphrase of the vault at a path; True = it is a new one. Returns None without an answer."""
+KEYRING, VAULT = "keyring", "vault"
+_MOST_ATTEMPTS = 3
+"""How often a person may type the passphrase."""
+
+_open_vaults: dict[Path, OpenVault] = {}
+"""Vaults opened in this process, by path. Their keys are only in memory."""
+
+
+class VaultLocked(BitnetError):
+    """The vault is needed and its passphrase is not known. `why` is the clause that says what it is needed for."""
+
+    def __init__(self, path: Path, why: str, message: str = "") -> None:
+        self.path = path
+        self.why = why
+        super().__init__(
+            message
+            or f"{why}, which is locked; give its passphrase where it is asked for, or in a file that "
+            "BITNET_VAULT_PASSPHRASE_FILE names."
+        )
+
+
+@dataclass(frozen=True)
+class VaultNames:
+    """The names in the vault, those of them that are read before the keyring, and why it can't be read if so."""
+
+    names: frozenset[str] = frozenset()
+    over_keyring: frozenset[str] = frozenset()
+    unreadable: BitnetError | None = None
+
+    def counts(self, name: str, in_keyring: Collection[str]) -> bool:
+        """Whether the value in the vault is the one to use."""
+        return name in self.names and (name in self.over_keyring or name not in in_keyring)
+
+
+@dataclass(frozen=True)
+class KeyPlaces:
+    """Where this user's keys may be kept, from the settings."""
+
+    keyring: Keyring
+    vault: Path
+    passphrase_file: Path | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> "KeyPlaces":
+        options = KeyOptions.of(settings)
+        return cls(
+            Keyring(options.keyring, threading.Event()), options.vault or _usual_vault(), options.passphrase_file
+        )
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    def names_in_vault(self) -> VaultNames:
+        """What the vault holds, without opening it."""
+        try:
+            return VaultNames(frozenset(vault.names(self.vault)), vault.names_over_keyring(self.vault))
+        except BitnetError as error:
+            return VaultNames(unreadable=error)
+
+    def opened(self, ask: Ask | None = None, why: str = "") -> OpenVault:
+        """The vault, opened earlier in this process, by the passphrase file, or by asking; else VaultLocked."""
+        earlier = _open_vaults.get(self.vault)
+        if earlier is not None and earlier.fits():
+            return earlier
+        vault.names(self.vault)  # raises if the file is not a vault, before anyone is asked for a passphrase
+        passphrase = self._from_file()
+        if not passphrase:
+            return self._opened_by_asking(ask, why)
+        try:
+            return unlock_vault(self.vault, passphrase)
+        except vault.WrongPassphrase:
+            raise vault.WrongPassphrase(
+                f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE) is not the passphrase of {self.vault}; "
+                "correct one of the two."
+            ) from None
+
+    def read_back(self, name: str, place: str) -> str | None:
+        """What a place that was just written to holds, read from the place itself."""
+        if place == KEYRING:
+            return self.keyring.read([name]).get(name)
+        return self.opened().read().get(name)
+
+    def words(self, place: str) -> str:
+        """A place as a noun phrase, for a sentence about it."""
+        return "the OS keyring" if place == KEYRING else f"the vault {self.vault}"
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    def keep(self, name: str, value: str, to: str = "", ask: Ask | None = None) -> str:
+        """Keep a key in the place `to`, or in the first that takes it; return which: `keyring` or `vault`.
+
+        From then on `find_secrets` finds this value, unless the key is also piped in or in the environment.
+        """
+        require_secret(name)
+        known.remember([value])
+        in_vault = name in self.names_in_vault().over_keyring
+        if to == VAULT or (in_vault and to != KEYRING):
+            self.opened(ask, f"{name} is in {self.vault}" if in_vault else "").set(name, value)
+            self.forget_in_keyring(name)
+            return VAULT
+        older = self.opened(ask, f"{name} is in {self.vault} too") if in_vault else None
+        try:
+            self.keyring.set(name, value)
+        except KeyringUnusable as error:
+            if to == KEYRING:
+                raise
+            self._keep_in_vault(name, value, ask, error)
+            return VAULT
+        if older is not None:
+            older.delete(name)
+        return KEYRING
+
+    def forget(self, name: str, ask: Ask | None = None) -> tuple[str, ...]:
+        """Delete a key everywhere; return from where. KeyringUnusable if there is a keyring that can't be asked."""
+        require_secret(name)
+        gone = []
+        if name in vault.names(self.vault) and self.opened(ask).delete(name):
+            gone.append(VAULT)
+        try:
+            if self.keyring.delete(name):
+                gone.append(KEYRING)
+        except KeyringUnusable as error:
+            if error.state not in ("off", "absent"):
+                raise
+        return tuple(gone)
+
+    def forget_in_keyring(self, name: str) -> None:
+        """Delete the older value of a key that the vault holds. If that fails, the vault's value counts anyway."""
+        with contextlib.suppress(KeyringUnusable):
+            self.keyring.delete(name)
+
+    # -- steps -------------------------------------------------------------------------------------------
+
+    def _opened_by_asking(self, ask: Ask | None, why: str) -> OpenVault:
+        for left in range(_MOST_ATTEMPTS, 0, -1):
+            passphrase = ask(self.vault, not self.vault.exists()) if ask is not None else None
+            if not passphrase:
+                break
+            try:
+                return unlock_vault(self.vault, passphrase)
+            except vault.WrongPassphrase:
+                if left == 1:
+                    raise
+        raise VaultLocked(self.vault, why or f"Keys are kept in {self.vault}")
+
+    def _keep_in_vault(self, name: str, value: str, ask: Ask | None, refused: KeyringUnusable) -> None:
+        try:
+            self.opened(ask).set(name, value)
+        except VaultLocked:
+            raise VaultLocked(
+                self.vault,
+                refused.reason,
+                f"{name} could not be kept: {refused.reason}; fix that, or keep keys in the vault by putting "
+                "a passphrase in a file that BITNET_VAULT_PASSPHRASE_FILE names.",
+            ) from None
+
+    def _from_file(self) -> str | None:
+        if self.passphrase_file is None:
+            return None
+        try:
+            text = self.passphrase_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise BitnetError(
+                f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE) can't be read: {why}."
+            ) from error
+        passphrase = text.removesuffix("\n").removesuffix("\r")
+        if not passphrase:
+            raise BitnetError(
+                f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE) is empty; write the passphrase into it."
+            )
+        return passphrase
+
+
+def unlock_vault(path: Path, passphrase: str) -> OpenVault:
+    """Open a vault for the rest of this process; create it if there is none."""
+    known.remember([passphrase])
+    _open_vaults[path] = (vault.unlock if path.exists() else vault.create)(path, passphrase)
+    return _open_vaults[path]
+
+
+def require_secret(name: str) -> None:
+    """BitnetError for a name under which no key can be kept."""
+    if name not in SECRET_NAMES:
+        keys = ", ".join(sorted(n for n in SECRET_NAMES if n.endswith("_API_KEY")))
+        raise BitnetError(f"{name} is not the name of a key; the names are {keys}.")
+
+
+def _usual_vault() -> Path:
+    from platformdirs import user_config_path
+
+    return user_config_path("bitnet-tui", appauthor=False) / "vault.json"
