@@ -24,7 +24,7 @@ TOP_K, LENGTH, SHARD = 20, 384, 256
 PLAIN_STEPS = 40_000
 PARTS = {
     ("journal.py", "get"): "journal",
-    ("quick_reply.py", "read"): "reading",
+    ("body.py", "read_chat_completion"): "reading",
     ("answer.py", "check_answer"): "projection",
     ("project.py", "project"): "projection",
     ("columns.py", "kd_table"): "columns",

@@ -13,7 +13,7 @@ from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.model.precision import pick_device
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DeviceOptions, EvalOptions, TeacherOptions
-from bitnet_core.teachers.answers.read import BadReply
+from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.chat import ChatRequest, ChatResult
 from bitnet_core.teachers.examine import blank, examine
 from bitnet_core.teachers.identity import Identity, identify_as

@@ -13,7 +13,7 @@ from bitnet_core.collecting.budget import Budget, LimitReached
 from bitnet_core.collecting.journal import Charge, Entry, Journal
 from bitnet_core.collecting.requests import Request, Sampling
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.read import BadReply
+from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.chat import (
     ChatRequest,
     ChatResult,
@@ -296,8 +296,8 @@ class Asking:
             except BadReply as error:
                 await sending.answered(None)
                 tries += 1
-                if not error.passing or tries >= _TRIES:
-                    return Entry(error.reason, error.body), None, self._spoilt(error) if error.spoilt else None
+                if not error.retryable or tries >= _TRIES:
+                    return Entry(error.reason, error.body), None, self._spoilt(error) if error.from_gateway else None
             except (Failing, Unreachable) as error:
                 await sending.failed(failure_of(error))
                 await self._until_it_answers(before, error)
@@ -343,7 +343,7 @@ class Asking:
         except (Failing, Unreachable):
             return None
         except BadReply as error:
-            if error.passing:
+            if error.retryable:
                 return None
         self._lives()
         return True

@@ -14,7 +14,8 @@ from bitnet_core.collecting.journal import Entry, Journal
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import Prompt, canonical_json
 from bitnet_core.settings.resolved import Settings
-from bitnet_core.teachers.answers.read import BadReply, ChatResult
+from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.identity import Identity
 from bitnet_core.teachers.opening import reader

@@ -22,7 +22,8 @@ from bitnet_core.prompts.prompt import Prompt, canonical_json, load_prompts, pro
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
 from bitnet_core.settings.values import DeviceOptions, TeacherOptions
-from bitnet_core.teachers.answers.read import BadReply, ChatResult
+from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import ChatRequest, PromptRefused
 from bitnet_core.teachers.embedded.server import ensure_files
 from bitnet_core.teachers.identity import identify
@@ -130,7 +131,7 @@ async def _answered(ctx: StageContext, teacher: Teacher, prompt: Prompt, samplin
     try:
         return await _generate(ctx, teacher, prompt, sampling)
     except BadReply as error:
-        if not error.passing:
+        if not error.retryable:
             raise
     return await _generate(ctx, teacher, prompt, sampling)
 

@@ -1,6 +1,6 @@
-"""One face for every teacher that answers over HTTP; what differs between wire formats is in their own modules.
+"""One face for every teacher, and the base of those that answer over HTTP. Wire formats have modules of their own.
 
-Says in one sentence what is wrong when a chat can't be had. Knows no stage; a key is given to it and never shown.
+Knows no stage. A key is passed in and never shown.
 """
 
 import json
@@ -8,10 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
-from bitnet_core.teachers.answers.json_body import decode
-from bitnet_core.teachers.answers.read import BadReply, ChatResult, checked, guarded
+from bitnet_core.teachers.answers.errors import BadReply, as_bad_reply
+from bitnet_core.teachers.answers.result import ChatResult, read_checked
 from bitnet_core.teachers.http.client import READ_SECONDS, WHOLE_SECONDS, JsonClient
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.reply import Reply
@@ -29,9 +29,9 @@ from bitnet_core.teachers.refusals import (
 from bitnet_core.tokenizer.steps import TokenTable
 
 _LOCAL_SECONDS = 3600.0
-"""An answer may come in one piece, and one's own machine may be slow: asking again would only make it slower."""
+"""An answer may come in one piece from a slow machine of the user's own: asking again would only slow it down."""
 _SLOWEST = 5.0
-"""Tokens a second below which no hosted model is expected to write."""
+"""Tokens a second. Every hosted model is expected to be faster."""
 _LONGEST_SECONDS = 4 * _LOCAL_SECONDS
 _SAMPLING = ("temperature", "top_p", "topP", "seed")
 
@@ -40,7 +40,7 @@ OnText = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """All that decides an answer, besides who gives it. `top_logprobs` 0 asks for no logprobs."""
+    """All that decides an answer, except the teacher. `top_logprobs` 0 requests no logprobs."""
 
     messages: Sequence[Mapping[str, str]]
     max_tokens: int
@@ -50,38 +50,42 @@ class ChatRequest:
     seed: int | None = None
 
 
+class CallOptions(TypedDict, total=False):
+    """How one request is made."""
+
+    attempts: int
+    """How often to send it if it fails in a way that may pass; ATTEMPTS by default."""
+    on_text: OnText | None
+    """If given, the answer is streamed, and each piece of text is passed to it."""
+    watch: Watch | None
+    """Follows each sending."""
+    seconds: float | None
+    """Limits one attempt that is not streamed."""
+
+
 class Chat(Protocol):
-    """What a teacher can be asked."""
+    """A teacher that can be asked."""
 
     provider: Provider
     model: str
     base_url: str
     """Empty for a model in this process."""
 
-    async def chat(
-        self,
-        request: ChatRequest,
-        *,
-        attempts: int = ATTEMPTS,
-        on_text: OnText | None = None,
-        watch: Watch | None = None,
-        seconds: float | None = None,
-    ) -> ChatResult:
-        """Ask once. With `on_text` the answer is streamed and each piece of text goes there as it comes; else an
-        attempt may be given so many `seconds`.
+    async def chat(self, request: ChatRequest, **options: Unpack[CallOptions]) -> ChatResult:
+        """Ask once.
 
-        Raises BadReply for an answer that can't be used, PromptRefused for a prompt that is not taken (its kind
-        ContextExceeded for one that is too long), and another BitnetError for what stops every request (key, model,
+        Raises BadReply for an answer that can't be used, PromptRefused for a prompt that is not accepted (its
+        subclass ContextExceeded if it is too long), and another BitnetError for what stops every request (key, model,
         address, quota).
         """
         ...
 
     def sent(self, request: ChatRequest) -> Mapping[str, Any]:
-        """The sampling that a request really asks for: what a model does not take is left out or changed."""
+        """The sampling really requested: what a model does not accept is left out or changed."""
         ...
 
     async def models(self) -> list[str]:
-        """Names of the models that the server has."""
+        """The names of the server's models."""
         ...
 
     async def __aenter__(self) -> "Chat": ...
@@ -92,18 +96,18 @@ class Chat(Protocol):
 
 
 class Fold(ABC):
-    """Puts the events of a stream together into the answer that would have come in one piece."""
+    """Puts the events of a stream together into the body that would have come in one piece."""
 
     complete = False
-    """Whether the server has said that nothing more comes."""
+    """Whether the server has ended the answer."""
 
     @abstractmethod
     def add(self, event: Mapping[str, Any]) -> str:
-        """Take one event; the text that it adds."""
+        """Take one event and return the text that it adds."""
 
     @abstractmethod
     def payload(self) -> dict[str, Any]:
-        """The whole answer."""
+        """The whole body, before encoding."""
 
 
 class HttpChat(ABC):
@@ -123,17 +127,17 @@ class HttpChat(ABC):
         table: TokenTable | None = None,
         own: bool = True,
     ) -> None:
-        """`own`: whether it is the teacher of the settings, so that TEACHER_MODEL and the like count for it."""
+        """`own`: whether it is the teacher of the settings, to which TEACHER_MODEL and the like apply."""
         self.provider = provider
         self.model = model
         self.base_url = base_url
         self.table = TokenTable() if table is None else table
         self.upstream = ""
-        """Behind a router: who alone may answer, once somebody has."""
+        """Behind a router: the only one that may answer, once it is chosen."""
         self._key = key
         self._own = own
         self._answered = False
-        """Whether anything good came from the address, so that it is not the address that is wrong."""
+        """Whether the address has given a good answer before, so that it can't be wrong."""
         self._http = JsonClient(
             base_url,
             self.headers(key) if key else {},
@@ -153,7 +157,7 @@ class HttpChat(ABC):
     ) -> None:
         await self._http.__aexit__(kind, error, trace)
 
-    # -- what a wire format is ---------------------------------------------------------------------------
+    # -- what a wire format defines ----------------------------------------------------------------------
 
     @staticmethod
     @abstractmethod
@@ -169,13 +173,8 @@ class HttpChat(ABC):
 
     @staticmethod
     @abstractmethod
-    def interpret(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
-        """The result in a decoded body. Raises BadReply; for what is of no known shape it may raise anything."""
-
-    @classmethod
-    def interpret_body(cls, body: bytes, table: TokenTable) -> ChatResult:
-        """As `interpret`, from a body as it came."""
-        return cls.interpret(decode(body), body, table)
+    def read_body(body: bytes, table: TokenTable) -> ChatResult:
+        """The result in a body. Raises BadReply, or anything else for an unknown shape; see `read_answer`."""
 
     @staticmethod
     @abstractmethod
@@ -184,32 +183,19 @@ class HttpChat(ABC):
     @abstractmethod
     async def models(self) -> list[str]: ...
 
-    # -- reading -----------------------------------------------------------------------------------------
-
-    @classmethod
-    def parse(cls, payload: Any, body: bytes, table: TokenTable) -> ChatResult:
-        """The result in a decoded body. Raises BadReply and nothing else."""
-        return checked(lambda: cls.interpret(payload, body, table), body)
-
-    @classmethod
-    def read(cls, body: bytes, table: TokenTable) -> ChatResult:
-        """As `parse`, from a body that was kept."""
-        return checked(lambda: cls.interpret_body(body, table), body)
-
     # -- asking ------------------------------------------------------------------------------------------
 
-    async def chat(
-        self,
-        request: ChatRequest,
-        *,
-        attempts: int = ATTEMPTS,
-        on_text: OnText | None = None,
-        watch: Watch | None = None,
-        seconds: float | None = None,
-    ) -> ChatResult:
+    @classmethod
+    def read_answer(cls, body: bytes, table: TokenTable) -> ChatResult:
+        """The result in a body, just received or kept in a journal. Raises BadReply and nothing else."""
+        return read_checked(cls.read_body, body, table)
+
+    async def chat(self, request: ChatRequest, **options: Unpack[CallOptions]) -> ChatResult:
         """See `Chat.chat`."""
+        attempts, watch = options.get("attempts", ATTEMPTS), options.get("watch")
+        on_text, seconds = options.get("on_text"), options.get("seconds")
         if on_text is not None:
-            return await self._streamed(request, on_text, attempts, watch)
+            return await self._stream(request, on_text, attempts, watch)
         path = self.path(stream=False)
         if seconds is None and not self.provider.local:
             seconds = min(READ_SECONDS + request.max_tokens / _SLOWEST, _LONGEST_SECONDS)
@@ -222,9 +208,7 @@ class HttpChat(ABC):
         fields = payload | payload.get("generationConfig", {})
         return {{"topP": "top_p"}.get(name, name): fields[name] for name in _SAMPLING if name in fields}
 
-    async def _streamed(
-        self, request: ChatRequest, on_text: OnText, attempts: int, watch: Watch | None
-    ) -> ChatResult:
+    async def _stream(self, request: ChatRequest, on_text: OnText, attempts: int, watch: Watch | None) -> ChatResult:
         fold = self.fold()
         path = self.path(stream=True)
         asked = self._asked(path, request)
@@ -232,12 +216,12 @@ class HttpChat(ABC):
         def on_event(data: str) -> None:
             if data.strip() == "[DONE]":
                 return
-            with guarded(data.encode()):
+            with as_bad_reply(data.encode()):
                 event = json.loads(data)
-            told = Reply(200, data.encode(), event)
-            if told.error is not None:
-                raise RetryableEvent(told) if told.retryable else asked.refusal(told)
-            with guarded(data.encode()):
+            reply = Reply(200, data.encode(), event)
+            if reply.error is not None:
+                raise RetryableEvent(reply) if reply.retryable else asked.refusal(reply)
+            with as_bad_reply(data.encode()):
                 text = fold.add(event) if isinstance(event, dict) else ""
             if text:
                 on_text(text)
@@ -246,25 +230,25 @@ class HttpChat(ABC):
         try:
             reply = await self._http.stream(path, payload, on_event, attempts=attempts, watch=watch)
         except StreamCut as error:
-            raise BadReply("stream_cut", f"the answer broke off ({error})") from error
+            raise BadReply("stream_cut", f"the answer was cut off ({error})") from error
         if reply is not None:
             return self._result(reply, asked)
         if not fold.complete:
-            raise BadReply("stream_cut", "the answer ended before the server said so")
-        whole = fold.payload()
-        return self._known(self.parse(whole, json.dumps(whole).encode(), self.table))
+            raise BadReply("stream_cut", "the stream ended before the answer did")
+        return self._read(json.dumps(fold.payload()).encode())
 
     def _result(self, reply: Reply, asked: SentRequest) -> ChatResult:
         self._require(reply, asked)
-        return self._known(self.parse(reply.payload, reply.body, self.table))
+        return self._read(reply.body)
 
-    def _known(self, result: ChatResult) -> ChatResult:
-        """The result, if it is of the one who was asked."""
+    def _read(self, body: bytes) -> ChatResult:
+        """The result in a body; BadReply if a router let another upstream answer than the one that was asked."""
+        result = self.read_answer(body, self.table)
         self._answered = True
         if self.upstream and result.upstream != self.upstream:
             raise BadReply(
                 "other_upstream",
-                f"{result.upstream or 'nobody by name'} answered instead of {self.upstream}",
+                f"{result.upstream or 'an unnamed upstream'} answered instead of {self.upstream}",
                 result.body,
             )
         return result

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.read import BadReply
+from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.chat import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, Unreachable
 from bitnet_core.teachers.prices import Price
 from bitnet_core.teachers.probe import Verdict, candidates, plain_token, probe, token

@@ -52,7 +52,7 @@ WIRES: dict[str, type[HttpChat]] = {
 
 def reader(provider: Provider) -> Callable[[bytes, TokenTable], ChatResult]:
     """Reads the answers that the journal keeps; a model in this process writes them as OpenAI does."""
-    return WIRES.get(provider.wire, OpenAIChat).read
+    return WIRES.get(provider.wire, OpenAIChat).read_answer
 
 
 def open_teacher(

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.read import BadReply, ChatResult
+from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import ChatRequest, PromptRefused
 from bitnet_core.teachers.http.client import QUICK_SECONDS
 from bitnet_core.teachers.refusals import TooManyCandidates, no_logprobs, too_many_candidates

@@ -1,13 +1,13 @@
 """An open teacher: one interface for a server, a hosted API and a model in this process."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.chat import Chat, ChatRequest, ChatResult, HttpChat, OnText
+from bitnet_core.teachers.chat import CallOptions, Chat, ChatRequest, ChatResult, HttpChat
 from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.http.pace import Pace
-from bitnet_core.teachers.http.retries import ATTEMPTS, Watch
+from bitnet_core.teachers.http.retries import Watch
 from bitnet_core.teachers.refusals import failure_of
 
 
@@ -39,22 +39,14 @@ class Teacher:
         self.model = chat.model
         self.origin = "embedded" if server else chat.base_url
 
-    async def chat(
-        self,
-        request: ChatRequest,
-        *,
-        attempts: int = ATTEMPTS,
-        on_text: OnText | None = None,
-        watch: Watch | None = None,
-        seconds: float | None = None,
-    ) -> ChatResult:
+    async def chat(self, request: ChatRequest, **options: Unpack[CallOptions]) -> ChatResult:
         """Ask once; see `Chat.chat`. BitnetError if the embedded server has died."""
-        guard = self.guard(request) if watch is None and self.guard is not None else None
+        guard = self.guard(request) if options.get("watch") is None and self.guard is not None else None
+        if guard is not None:
+            options["watch"] = guard
         result: ChatResult | None = None
         try:
-            result = await self._chat.chat(
-                request, attempts=attempts, on_text=on_text, watch=watch or guard, seconds=seconds
-            )
+            result = await self._chat.chat(request, **options)
             return result
         except BitnetError as error:
             if guard is not None:

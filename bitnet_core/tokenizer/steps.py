@@ -1,7 +1,7 @@
-"""Steps of the teacher as the provider told them; `mass` has the rule for their probabilities.
+"""Steps of the teacher as the provider reported them; `mass` has the rule for their probabilities.
 
-A single step is a `TeacherStep`; a whole completion is a `Completion`: arrays of token numbers, so that millions
-of steps cost neither objects nor time. Pure: no tokenizer, no provider, no files.
+A single step is a `TeacherStep`. A whole completion is a `Completion`: arrays of token numbers, so that millions of
+steps are cheap. Pure: no tokenizer, no provider, no files.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class TeacherStep:
-    """One sampled token with its candidates; ids are -1 where the provider gives none, bytes are exact."""
+    """One sampled token with its candidates. An id is -1 if the provider gives none; bytes are exact."""
 
     token_id: int
     data: bytes
@@ -26,10 +26,10 @@ class TeacherStep:
 
 
 class TokenTable:
-    """Numbers the distinct tokens that a teacher has named, so that a step holds small integers alone.
+    """Numbers the distinct tokens that a teacher has reported, so that a step is a few small integers.
 
-    A token is its id (-1 where the provider gives none) and its exact bytes; two tokens with one id and other
-    bytes are two entries. Entries are never removed or renumbered. Safe for several threads.
+    A token is its id (-1 if the provider gives none) and its exact bytes; the same id with other bytes is another
+    entry. Entries are never removed or renumbered. Safe for several threads.
     """
 
     def __init__(self) -> None:
@@ -37,16 +37,14 @@ class TokenTable:
         self.spellings: list[bytes] = []
         self._numbers: dict[tuple[int, bytes], int] = {}
         self._lock = threading.Lock()
-        self.met: dict[int, tuple[list[int], int]] = {}
-        """By id: the bytes that it was last said with, as they came, and its number. For readers in a hurry."""
-        self.spelled: dict[int | bytes, tuple[object, int]] = {}
-        """The same, with the bytes as they stand in JSON; of a token without an id, by these."""
+        self.by_json: dict[int | bytes | None, tuple[object, int]] = {}
+        """A reader's memory: the JSON of a token's bytes and its number, by its id, or by that JSON without an id."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def number(self, index: int, data: bytes) -> int:
-        """The number of a token, a new one for one not met before."""
+        """The number of a token; a new one if the token is new."""
         found = self._numbers.get((index, data))
         if found is not None:
             return found
@@ -55,16 +53,17 @@ class TokenTable:
             if found is None:
                 found = len(self.ids)
                 self.spellings.append(data)
-                self.ids.append(index)  # last: who asks for the length finds all of it
+                self.ids.append(index)  # last, because the length of `ids` is the table's
                 self._numbers[index, data] = found
         return found
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The steps of one answer, as columns; N steps, at most K candidates each, as the provider told them.
+    """The steps of one answer as columns: N steps with at most K candidates each, as the provider reported them.
 
-    Candidates stand most likely first, each once; the rest of a row is padded (-1 and -inf).
+    Tokens are numbers of `table`. Logprobs are natural logs. Each candidate is there once, most likely first; the
+    rest of a row is padding (-1 and -inf).
     """
 
     table: TokenTable
@@ -78,12 +77,12 @@ class Completion:
 
     @classmethod
     def of(cls, steps: Sequence[TeacherStep], table: TokenTable) -> "Completion":
-        """From single steps; the candidates of each are put in order."""
+        """From single steps; the candidates of each are sorted."""
         width = max((len(step.top_logprobs) for step in steps), default=0)
         tops_NK = np.full((len(steps), width), -1, np.int32)
         top_logprobs_NK = np.full((len(steps), width), -np.inf)
         for row, step in enumerate(steps):
-            # NaN sorts last: the fault is found wherever it stands.
+            # NaN sorts last: the fault is found wherever it is.
             order = sorted(range(len(step.top_logprobs)), key=lambda place: -_sortable(step.top_logprobs[place]))
             for column, place in enumerate(order):
                 tops_NK[row, column] = table.number(step.top_ids[place], step.top_bytes[place])
@@ -110,7 +109,7 @@ class Completion:
         )
 
     def at_most(self, most: int) -> "Completion":
-        """With the `most` likeliest candidates of each step; the sampled one stays, in the place of the last."""
+        """With the `most` likeliest candidates of each step; a sampled one beyond them takes the last place."""
         if self.tops_NK.shape[1] <= most:
             return self
         tops_NK, top_logprobs_NK = self.tops_NK[:, :most].copy(), self.top_logprobs_NK[:, :most].copy()

@@ -14,17 +14,15 @@ from bitnet_core.collecting.journal import Entry, Journal, Spent
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.secrets import Redactor
 from bitnet_core.stages import collect
-from bitnet_core.teachers.answers.read import parse_chat
 from bitnet_core.teachers.chat import ChatRequest, QuotaSpent
 from bitnet_core.teachers.http.retries import Failure
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.wire.openai import OpenAIChat
-from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.collecting.collecting import PROBES, events
 from tests.collecting.collecting import one_by_one as context
 from tests.collecting.fake_teacher import FakeTeacher, is_probe
-from tests.teachers.server import Asked, Canned, ChatServer, chat_body
+from tests.teachers.server import Asked, Canned, ChatServer, chat_body, read_payload
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
 
@@ -86,7 +84,7 @@ def test_what_an_answer_cost_is_not_guessed(tmp_path: Path) -> None:
     """Without a count of its tokens the worst case stays set aside."""
     told = chat_body("a", None)
     told["usage"] = {"prompt_tokens": 5}
-    uncounted = parse_chat(told, b"", TokenTable())
+    uncounted = read_payload(told)
     budget = Budget(Limits(tokens=1000), None, Spent(0, 0, 0.0))
     with Journal(tmp_path / "journal.sqlite") as journal:
         sending = Ledger(journal, budget).watch(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0))
@@ -184,9 +182,7 @@ def test_an_answer_in_which_the_server_put_a_key_is_kept_without_it(tmp_path: Pa
 async def test_a_limit_is_not_reached_while_what_is_set_aside_may_turn_out_to_be_less(tmp_path: Path) -> None:
     """The worst case is ten times what an answer takes; and what was learnt of it is written down with the answer."""
     request = ChatRequest([{"role": "user", "content": "Hi"}], 1000, 1.0, 1.0)
-    answer = parse_chat(
-        chat_body("a", None) | {"usage": {"prompt_tokens": 5, "completion_tokens": 95}}, b"", TokenTable()
-    )
+    answer = read_payload(chat_body("a", None) | {"usage": {"prompt_tokens": 5, "completion_tokens": 95}})
     with Journal(tmp_path / "journal.sqlite") as journal:
         ledger = Ledger(journal, Budget(Limits(tokens=1500), None, Spent(0, 0, 0.0)))
         first, second = ledger.watch(request, "one"), ledger.watch(request, "two")
@@ -197,9 +193,7 @@ async def test_a_limit_is_not_reached_while_what_is_set_aside_may_turn_out_to_be
         await first.keep(Entry("ok", b"{}"), answer)
         first.done()
         await asyncio.wait_for(waiting, 20)
-        beyond = parse_chat(
-            chat_body("a", None) | {"usage": {"prompt_tokens": 5, "completion_tokens": 1200}}, b"", TokenTable()
-        )
+        beyond = read_payload(chat_body("a", None) | {"usage": {"prompt_tokens": 5, "completion_tokens": 1200}})
         await second.keep(Entry("ok", b"{}"), beyond)
         assert journal.note("beyond") == "0 200"
         second.done()

@@ -9,6 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
+from bitnet_core.teachers.answers.body import read_chat_completion
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
+
 
 @dataclass(frozen=True)
 class Canned:
@@ -128,3 +132,19 @@ def chat_body(text: str, content: list[dict[str, Any]] | None, **more: Any) -> d
     }
     usage = {"prompt_tokens": 5, "completion_tokens": len(content or ()), "total_tokens": 5 + len(content or ())}
     return {"id": "x", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage, **more}
+
+
+def read_payload(payload: Any, table: TokenTable | None = None) -> ChatResult:
+    """The answer in a decoded body of OpenAI's shape."""
+    return read_chat_completion(json.dumps(payload).encode(), TokenTable() if table is None else table)
+
+
+def steps_of(result: ChatResult) -> list[TeacherStep]:
+    """The steps of an answer that has some."""
+    assert result.steps is not None
+    return [result.steps.step(row) for row in range(len(result.steps))]
+
+
+def with_top(token: dict[str, Any], *top: dict[str, Any]) -> dict[str, Any]:
+    """A token of `entry` with its candidates."""
+    return {**token, "top_logprobs": list(top)}

@@ -16,11 +16,12 @@ import transformers
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.precision import pick_device
 from bitnet_core.settings.resolve import from_values
-from bitnet_core.settings.values import DeviceOptions, TeacherOptions
-from bitnet_core.teachers.answers.read import BadReply, parse_chat
+from bitnet_core.settings.values import DeviceOptions, Sampling, TeacherOptions
+from bitnet_core.teachers.answers.body import read_chat_completion
+from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.chat import ChatRequest, ChatResult, ContextExceeded
 from bitnet_core.teachers.hf.chat import TransformersChat
-from bitnet_core.teachers.hf.decoding import Batch, Sampling
+from bitnet_core.teachers.hf.decoding import Batch
 from bitnet_core.teachers.hf.files import locate, origin
 from bitnet_core.teachers.hf.model import LoadedModel, OutOfMemory, load
 from bitnet_core.teachers.identity import identify
@@ -198,8 +199,10 @@ async def test_an_answer_ends_with_the_end_token(
 
 async def test_the_body_is_read_like_any_other(loaded: LoadedModel) -> None:
     [result] = await all_of(loaded, [ask(SAYS[2], 1, 1.0)])
-    again = parse_chat(json.loads(result.body), result.body, TokenTable())
+    again = read_chat_completion(result.body, TokenTable())
     assert (again.text, again.finish_reason, again.model) == (result.text, result.finish_reason, "tiny")
+    assert (again.repairs, again.timings, again.text_matches_bytes) == (result.repairs, result.timings, True)
+    assert (again.prompt_tokens, again.completion_tokens) == (result.prompt_tokens, result.completion_tokens)
     assert again.steps is not None
     assert result.steps is not None
     assert [again.steps.step(n) for n in range(12)] == [result.steps.step(n) for n in range(12)]
@@ -313,7 +316,7 @@ def test_draws_are_distributed_as_they_should(small: Any, temperature: float, to
     """Many rows, the same distribution, other seeds; the twin's is summed up by hand."""
     batch = Batch(small, known)
     for seed in range(40):
-        batch.join([1, 2, 3], Sampling(temperature, top_p, 1, seed))
+        batch.join([1, 2, 3], Sampling(max_tokens=1, temperature=temperature, top_p=top_p), 1, seed)
     drawn = Counter(choice.token for _ in range(50) for choice in batch.choose())
     logits = small(input_ids=torch.tensor([[1, 2, 3]])).logits[0, -1, :known].double()
     weights = sorted(((w, n) for n, w in enumerate((logits / temperature).softmax(-1).tolist())), reverse=True)
@@ -418,7 +421,7 @@ def test_every_row_of_prompts_joins_whatever_the_lengths(small: Any) -> None:
         for turn in itertools.count():
             for row, joins, _ in rows:
                 if joins == turn:
-                    batch.join(list(range(3, 8 + 7 * row)), Sampling(0.0, 1.0, 1, 0))
+                    batch.join(list(range(3, 8 + 7 * row)), Sampling(max_tokens=1), 1, 0)
                     places.append(row)
             if not places:
                 if turn > 6:

@@ -1,4 +1,4 @@
-"""Whatever a server sends: a result that can be written down, or a BadReply, and never a traceback."""
+"""Whatever a server sends, the outcome is a result that can be stored or a BadReply, never another exception."""
 
 import copy
 import json
@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitnet_core.teachers.answers.read import BadReply, guarded
+from bitnet_core.teachers.answers.errors import BadReply, as_bad_reply
 from bitnet_core.teachers.chat import HttpChat
 from bitnet_core.teachers.wire.anthropic import AnthropicMessages
 from bitnet_core.teachers.wire.gemini import GeminiContent
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.steps import TokenTable
-from tests.teachers.server import chat_body, entry
+from tests.teachers.server import chat_body, entry, read_payload, steps_of
 
 FOLDER = Path(__file__).parent / "fixtures"
 WIRES: tuple[type[HttpChat], ...] = (OpenAIChat, AnthropicMessages, GeminiContent)
@@ -44,7 +44,7 @@ def places(tree: Any) -> Iterator[tuple[Any, Any]]:
         yield from places(tree[key])
 
 
-def spoilt(tree: Any, draw: Any, times: int) -> Any:
+def corrupted(tree: Any, draw: Any, times: int) -> Any:
     tree = copy.deepcopy(tree)
     for _ in range(times):
         found = list(places(tree))
@@ -54,77 +54,72 @@ def spoilt(tree: Any, draw: Any, times: int) -> Any:
     return tree
 
 
-def judge(wire: type[HttpChat], payload: Any) -> None:
+def check(wire: type[HttpChat], payload: Any) -> None:
     body = json.dumps(payload).encode()
-    for read in (lambda: wire.parse(payload, body, TokenTable()), lambda: wire.read(body, TokenTable())):
-        try:
-            result = read()
-        except BadReply as error:
-            assert error.reason
-            assert error.body == body
-            continue
-        for text in (result.text, result.finish_reason, result.model):
-            text.encode()
-        assert 0 <= result.prompt_tokens < 2**31
-        assert 0 <= result.completion_tokens < 2**32
-        if result.steps is not None:
-            assert all(-1 <= result.steps.step(row).token_id < 2**31 for row in range(len(result.steps)))
+    try:
+        result = wire.read_answer(body, TokenTable())
+    except BadReply as error:
+        assert error.reason
+        assert error.body == body
+        return
+    for text in (result.text, result.finish_reason, result.model):
+        text.encode()
+    assert 0 <= result.prompt_tokens < 2**31
+    assert 0 <= result.completion_tokens < 2**32
+    if result.steps is not None:
+        assert all(-1 <= step.token_id < 2**31 for step in steps_of(result))
 
 
 @settings(max_examples=400)
 @given(st.data())
-def test_a_body_that_is_spoilt_anywhere(data: st.DataObject) -> None:
+def test_a_body_corrupted_anywhere(data: st.DataObject) -> None:
     wire, payload = BODIES[data.draw(st.integers(0, len(BODIES) - 1))]
-    judge(wire, spoilt(payload, data.draw, data.draw(st.integers(1, 3))))
+    check(wire, corrupted(payload, data.draw, data.draw(st.integers(1, 3))))
 
 
 @settings(max_examples=200)
 @given(st.data())
-def test_a_stream_that_is_spoilt_anywhere(data: st.DataObject) -> None:
+def test_a_stream_corrupted_anywhere(data: st.DataObject) -> None:
     wire, events = STREAMS[data.draw(st.integers(0, len(STREAMS) - 1))]
-    judge_stream(wire, spoilt(events, data.draw, data.draw(st.integers(1, 3))))
+    check_stream(wire, corrupted(events, data.draw, data.draw(st.integers(1, 3))))
 
 
-def judge_stream(wire: type[HttpChat], events: list[Any]) -> None:
+def check_stream(wire: type[HttpChat], events: list[Any]) -> None:
     fold = wire.fold()
     try:
         for event in events:
-            with guarded(b"{}"):
+            with as_bad_reply(b"{}"):
                 if isinstance(event, dict):
                     fold.add(event)
         whole = fold.payload()
     except BadReply:
         return
-    judge(wire, whole)
+    check(wire, whole)
 
 
 A = entry("a", -0.5)
 
 
 @pytest.mark.parametrize("tops", [True, 3, "x", {"a": -0.5}])
-def test_candidates_that_are_no_list(tops: Any) -> None:
+def test_candidates_that_are_not_a_list(tops: Any) -> None:
     with pytest.raises(BadReply) as caught:
-        OpenAIChat.parse(chat_body("a", [{**A, "top_logprobs": tops}]), b"", TokenTable())
+        read_payload(chat_body("a", [{**A, "top_logprobs": tops}]))
     assert caught.value.reason == "malformed_logprobs"
 
 
-def test_what_is_no_json_says_so() -> None:
+def test_a_body_that_is_not_json_has_its_own_reason() -> None:
     for body in (b"<html>", b"", b"\xff\xfe", b'{"choices": [', b"[" * 100_000):
         with pytest.raises(BadReply) as caught:
-            OpenAIChat.read(body, TokenTable())
+            OpenAIChat.read_answer(body, TokenTable())
         assert caught.value.reason in ("not_json", "malformed")
 
 
-def test_half_a_surrogate_pair_is_no_text_in_any_format() -> None:
+def test_half_a_surrogate_pair_is_refused_in_every_format() -> None:
     gemini = {"candidates": [{"content": {"parts": [{"text": "abc \ud83d"}]}, "finishReason": "STOP"}]}
     anthropic = {"content": [{"type": "text", "text": "abc \ud83d"}], "stop_reason": "end_turn"}
     for wire, payload in zip(
         WIRES, (chat_body("abc \ud83d", [{**A, "top_logprobs": [A]}]), anthropic, gemini), strict=True
     ):
-        for read in (
-            lambda wire=wire, payload=payload: wire.parse(payload, b"", TokenTable()),
-            lambda wire=wire, payload=payload: wire.read(json.dumps(payload).encode(), TokenTable()),
-        ):
-            with pytest.raises(BadReply) as caught:
-                read()
-            assert caught.value.reason == "malformed_text"
+        with pytest.raises(BadReply) as caught:
+            wire.read_answer(json.dumps(payload).encode(), TokenTable())
+        assert caught.value.reason == "malformed_text"

@@ -284,7 +284,7 @@ async def test_the_address_is_at_fault_only_while_nothing_good_came_from_it() ->
             await chat.chat(request)
             with pytest.raises(BadReply) as caught:
                 await chat.chat(request, attempts=2)
-    assert (caught.value.reason, caught.value.passing, caught.value.body) == ("not_json", True, page.body)
+    assert (caught.value.reason, caught.value.retryable, caught.value.body) == ("not_json", True, page.body)
 
 
 @pytest.mark.parametrize(

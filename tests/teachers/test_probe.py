@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.read import BadReply
+from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.chat import NoLogprobs, PromptRefused
 from bitnet_core.teachers.probe import Verdict, one_token, probe
 from bitnet_core.teachers.profiles import PROVIDERS

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.read import BadReply
+from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.chat import (
     ChatRequest,
     ChatResult,
@@ -50,7 +50,7 @@ def canned(name: str, status: int = 200, **more: Any) -> Canned:
 
 def parsed(name: str, wire: type[HttpChat] = OpenAIChat) -> ChatResult:
     body = (FOLDER / name).read_bytes()
-    return wire.parse(json.loads(body), body, TokenTable())
+    return wire.read_answer(body, TokenTable())
 
 
 def steps_of(result: ChatResult) -> list[TeacherStep]:
@@ -142,7 +142,7 @@ def test_the_end_keeps_its_mass_wherever_it_is_told() -> None:
 @pytest.mark.parametrize("name", ["spelled_end.json", "spelled_end_cut.json", "ollama_half_candidates.json"])
 def test_no_mass_of_what_is_no_text_goes_to_a_token_of_the_student(name: str) -> None:
     tokenizer, table, body = small_tokenizer(), TokenTable(), (FOLDER / name).read_bytes()
-    result = OpenAIChat.read(body, table)
+    result = OpenAIChat.read_answer(body, table)
     assert result.steps is not None
     vocabulary = Vocabulary(tokenizer, table)
     projection = project(check_answer(result.steps, vocabulary), result.finish_reason, vocabulary)

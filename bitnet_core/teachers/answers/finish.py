@@ -1,8 +1,8 @@
 """Why an answer ended, in one vocabulary: OpenAI's `stop`, `length`, `content_filter`, …
 
-The names are from the vendors' references: `eos` is Together's, `eos_token` and `stop_sequence` TGI's, `model_length`
-Mistral's, `insufficient_system_resource` DeepSeek's, `abort` vLLM's and SGLang's, `end_turn` and `max_tokens`
-Anthropic's, those in capitals Gemini's.
+The names come from the vendors' references: `eos` is Together's, `eos_token` and `stop_sequence` TGI's,
+`model_length` Mistral's, `insufficient_system_resource` DeepSeek's, `abort` vLLM's and SGLang's, `end_turn` and
+`max_tokens` Anthropic's; Gemini writes its own in capitals.
 """
 
 from typing import Any
@@ -27,13 +27,13 @@ _NAMES = {
 _BY_NAME = {name: common for common, names in _NAMES.items() for name in names}
 
 
-def finish_of(told: Any) -> str:
-    """The common name, "" for none told, the server's own for one that is not known. BadReply for a failure."""
-    if told is None:
+def finish_of(reason: Any) -> str:
+    """The common name, "" for None, the server's own name if it is unknown. BadReply if it means a failure."""
+    if reason is None:
         return ""
-    if not isinstance(told, str):
-        raise BadReply("malformed", "the reason of the answer's end is no text")
-    name = _BY_NAME.get(told.lower(), told)
+    if not isinstance(reason, str):
+        raise BadReply("malformed", "the finish reason is not a string")
+    name = _BY_NAME.get(reason.lower(), reason)
     if name == "error":
-        raise BadReply("error", f"the server says that it failed on the way ({told})")
+        raise BadReply("error", f"the server reports that it failed while answering ({reason})")
     return name

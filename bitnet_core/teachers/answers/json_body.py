@@ -1,4 +1,4 @@
-"""Decode JSON fast, and as leniently as Python does: some servers write NaN. Knows nothing else."""
+"""Decode JSON fast, but as leniently as Python's own module: some servers write NaN."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import orjson
 
 
 def decode(body: bytes | str) -> Any:
-    """The value; ValueError for what is no JSON, and for what is nested deeper than anything sensible."""
+    """The value. ValueError for what is not JSON or is nested too deeply."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,9 +1,9 @@
-"""How servers spell tokens: which spellings are no text, and how another alphabet is read as bytes. Pure.
+"""How servers write tokens: which texts are not text but names, and how other alphabets are read as bytes. Pure.
 
-Tokens that end a text or a turn, or pad one, have names in every vocabulary, and many servers tell the name where
-they mean the token: ChatML and Qwen `<|im_end|>`, Llama 3 `<|eot_id|>`, GPT-2 `<|endoftext|>`, Llama 2 and Mistral
+Tokens that end a text or a turn, or pad one, have names in every vocabulary, and many servers send the name in place
+of the token: ChatML and Qwen `<|im_end|>`, Llama 3 `<|eot_id|>`, GPT-2 `<|endoftext|>`, Llama 2 and Mistral
 `</s>` and `[/INST]`, Gemma `<end_of_turn>` and `<unused7>`, DeepSeek `<｜end▁of▁sentence｜>`, T5 `<extra_id_0>`, BERT
-`[SEP]` (each from the model's tokenizer_config.json). The list is closed: `<div>` is a word of HTML.
+`[SEP]` (each from the model's tokenizer_config.json). The list is closed: `<div>` is ordinary HTML.
 """
 
 import re
@@ -25,15 +25,15 @@ _LOST = "\ufffd".encode()
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 TEXT, SPECIAL, HALF, EMPTY = range(4)
-"""Text; the name of a token that is none; half a character whose bytes are lost; nothing, and no id to know it by."""
+"""Text; the name of a special token; half a character whose bytes are lost; no bytes and no id."""
 
 _kinds: weakref.WeakKeyDictionary[TokenTable, npt.NDArray[np.int8]] = weakref.WeakKeyDictionary()
 
 
 def kinds(table: TokenTable) -> npt.NDArray[np.int8]:
-    """What each number of the table is; one more at the end, so that -1 (no token) is text.
+    """The kind of each token in the table, int8 [V + 1]; one more at the end, so that -1 (no token) is text.
 
-    It depends on the token alone, never on what else was read: a shard depends on its answers alone.
+    It depends on the token alone, never on what else was read: a shard must depend on nothing but its answers.
     """
     known = _kinds.get(table)
     if known is None:
@@ -55,29 +55,29 @@ def _kind(index: int, data: bytes) -> int:
 
 
 def is_special(token: str) -> bool:
-    """Whether this is the name of an end, a turn or a pad."""
+    """Whether this is a listed name of an end, a turn or a pad."""
     return _SPECIAL.fullmatch(token) is not None
 
 
 def looks_special(token: str) -> bool:
-    """Whether it might be, of a vocabulary that is not known; for a token that the text proves to be none of it."""
+    """Whether it might be a name in an unknown vocabulary; for a token that the text proves not to be text."""
     return len(token) > 2 and (token[0], token[-1]) in (("<", ">"), ("[", "]"))
 
 
 def text_bytes(token: str) -> bytes:
-    """The bytes of a token that comes as text alone; half a surrogate pair is half a character."""
+    """The bytes of a token that comes without them; half a surrogate pair becomes U+FFFD, like half a character."""
     return token.encode("utf-16-le", errors="surrogatepass").decode("utf-16-le", errors="replace").encode()
 
 
 def raw_spelling(token: str) -> bytes | None:
-    """Bytes of a byte-level BPE token in its own alphabet (`Ġthe`); None where it is not of it."""
+    """The bytes of a token in the alphabet of byte-level BPE (`Ġthe`); None if it has other characters."""
     if is_special(token):
         return token.encode()
     return byte_level_bytes(token)
 
 
 def piece_spelling(token: str) -> bytes | None:
-    """Bytes of a SentencePiece piece (`▁the`, `<0xE2>`)."""
+    """The bytes of a SentencePiece piece (`▁the`, `<0xE2>`)."""
     if is_special(token):
         return token.encode()
     byte = _BYTE_TOKEN.fullmatch(token)

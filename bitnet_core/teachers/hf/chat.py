@@ -1,55 +1,53 @@
-"""A transformers model in this process as a teacher: requests that come together are decoded together.
+"""A transformers model in this process as a teacher: concurrent requests are decoded together.
 
-One thread owns the model; requests join its batch between two tokens and leave it when they end or are given up.
-Answers are written down in OpenAI's shape (with ids, as llama.cpp does), so that they are kept and read like all
-others. Heavy: imported only when such a teacher is opened.
+One thread owns the model. Requests join its batch between two tokens, and leave it when they end or are cancelled.
+Heavy: imported only when such a teacher is opened.
 """
 
 import asyncio
 import codecs
 import contextlib
-import json
-import math
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.read import ChatResult, checked, parse_chat
-from bitnet_core.teachers.chat import ChatRequest, ContextExceeded, OnText
-from bitnet_core.teachers.hf.decoding import Batch, Choice, Sampling
+from bitnet_core.settings.values import Sampling
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.chat import CallOptions, ChatRequest, ContextExceeded, OnText
+from bitnet_core.teachers.hf.answer import AnswerWriter
+from bitnet_core.teachers.hf.decoding import Batch, Choice
 from bitnet_core.teachers.hf.model import LoadedModel, out_of_memory
-from bitnet_core.teachers.http.retries import ATTEMPTS, Watch
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.tokenizer.steps import TokenTable
 
 
 @dataclass
 class _Job:
-    """One request on its way through the thread."""
+    """One request on its way through the thread; `done` gets the finish reason."""
 
     prompt: list[int]
     sampling: Sampling
-    most: int
-    """Tokens that it may have."""
+    candidates: int
+    seed: int | None
     on_text: OnText | None
     loop: asyncio.AbstractEventLoop
-    done: "asyncio.Future[bytes]"
-    given_up: bool = False
-    entries: list[str] = field(default_factory=list)
+    done: "asyncio.Future[str]"
+    cancelled: bool = False
+    choices: list[Choice] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
-    tokens: int = 0
     decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
     )
-    prompt_seconds: float = 0.0
-    began: float = 0.0
+    joined_at: float = 0.0
+    prompt_read_at: float = 0.0
+    ended_at: float = 0.0
 
 
 class TransformersChat:
@@ -65,7 +63,7 @@ class TransformersChat:
         self.table = TokenTable() if table is None else table
         self._loaded = loaded
         self._parallel = parallel
-        self._spelled: dict[int, str] = {}
+        self._writer = AnswerWriter(model, loaded.tokenizer, loaded.ends, self.table)
         self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ending = False
         self._thread = threading.Thread(target=self._work, name="transformers", daemon=True)
@@ -87,16 +85,11 @@ class TransformersChat:
     def memory(self) -> int:
         return self._loaded.memory()
 
-    async def chat(
-        self,
-        request: ChatRequest,
-        *,
-        attempts: int = ATTEMPTS,  # noqa: ARG002 - nothing here fails for a while
-        on_text: OnText | None = None,
-        watch: Watch | None = None,
-        seconds: float | None = None,  # noqa: ARG002 - nobody hangs here but the machine itself
-    ) -> ChatResult:
-        """See `Chat.chat`. An answer that meets the end of the context ends there, as too long."""
+    async def chat(self, request: ChatRequest, **options: Unpack[CallOptions]) -> ChatResult:
+        """See `Chat.chat`. An answer that fills the context ends there with "length".
+
+        `attempts` and `seconds` have no effect: nothing here fails for a while, or hangs.
+        """
         tokenizer = self._loaded.tokenizer
         prompt = tokenizer.encode(tokenizer.render_prompt(request.messages))
         room = self._loaded.context - len(prompt)
@@ -105,25 +98,39 @@ class TransformersChat:
                 f"{self.model} can't take a prompt this long ({len(prompt)} tokens, its context is "
                 f"{self._loaded.context}); shorten it or raise TEACHER_CTX_LEN."
             )
+        watch = options.get("watch")
         if watch is not None:
             await watch.sent()
         loop = asyncio.get_running_loop()
         job = _Job(
             prompt,
-            Sampling(request.temperature, request.top_p, request.top_logprobs, request.seed),
-            min(request.max_tokens, room),
-            on_text,
+            Sampling(max_tokens=min(request.max_tokens, room), temperature=request.temperature, top_p=request.top_p),
+            request.top_logprobs,
+            request.seed,
+            options.get("on_text"),
             loop,
             loop.create_future(),
         )
         self._waiting.put(job)
         try:
-            body = await job.done
+            finish_reason = await job.done
         finally:
-            job.given_up = True
-        return checked(lambda: parse_chat(json.loads(body), body, self.table), body)
+            job.cancelled = True
+        return self._writer.write(
+            job.choices,
+            "".join(job.text),
+            finish_reason,
+            logprobs=job.candidates > 0,
+            prompt_tokens=len(prompt),
+            timings={
+                "prompt_n": len(prompt),
+                "prompt_ms": 1000 * (job.prompt_read_at - job.joined_at),
+                "predicted_n": len(job.choices),
+                "predicted_ms": 1000 * (job.ended_at - job.prompt_read_at),
+            },
+        )
 
-    def sent(self, request: ChatRequest) -> dict[str, Any]:
+    def sent(self, request: ChatRequest) -> Mapping[str, Any]:
         """See `Chat.sent`."""
         return {"temperature": request.temperature, "top_p": request.top_p, "seed": request.seed}
 
@@ -142,7 +149,7 @@ class TransformersChat:
                     self._admit(batch, jobs)
                     if jobs:
                         self._round(batch, jobs)
-            except Exception as error:  # noqa: BLE001 - it belongs to those who wait for an answer
+            except Exception as error:  # noqa: BLE001 - raised where the answers are awaited
                 for job in jobs:
                     _settle(job, error)
                 jobs.clear()
@@ -160,7 +167,7 @@ class TransformersChat:
         return jobs
 
     def _admit(self, batch: Batch, jobs: list[_Job]) -> None:
-        """Fill the batch from those who wait; wait for one where it is empty."""
+        """Fill the batch from the queue; wait for a job if the batch is empty."""
         while len(jobs) < self._parallel:
             try:
                 job = self._waiting.get(block=not jobs)
@@ -168,97 +175,54 @@ class TransformersChat:
                 return
             if job is None:
                 return
-            if job.given_up:
+            if job.cancelled:
                 continue
             jobs.append(job)
-            started = time.perf_counter()
-            batch.join(job.prompt, job.sampling)
-            job.began = time.perf_counter()
-            job.prompt_seconds = job.began - started
+            job.joined_at = time.perf_counter()
+            batch.join(job.prompt, job.sampling, job.candidates, job.seed)
+            job.prompt_read_at = time.perf_counter()
 
     def _round(self, batch: Batch, jobs: list[_Job]) -> None:
-        """One token for everybody."""
+        """One token for each job."""
         going = []
         for place, (job, choice) in enumerate(zip(jobs, batch.choose(), strict=True)):
-            finish = self._take(job, choice)
-            if finish is not None:
-                _settle(job, self._body(job, finish))
-            elif not job.given_up:
+            finish_reason = self._take(job, choice)
+            if finish_reason is not None:
+                job.ended_at = time.perf_counter()
+                _settle(job, finish_reason)
+            elif not job.cancelled:
                 going.append(place)
         batch.keep(going)
         jobs[:] = [jobs[place] for place in going]
         batch.forward()
 
     def _take(self, job: _Job, choice: Choice) -> str | None:
-        """Write a token down; why the answer is over, if it is."""
-        job.tokens += 1
-        if job.sampling.candidates:
-            tops = ",".join(
-                f"{{{self._spelling(index)},{_logprob(logprob)}}}"
-                for index, logprob in zip(choice.top_ids, choice.top_logprobs, strict=True)
-                if logprob != -math.inf
-            )
-            spelling = self._spelling(choice.token)
-            job.entries.append(f'{{{spelling},{_logprob(choice.logprob)},"top_logprobs":[{tops}]}}')
+        """Add a token to the job; the finish reason if it is the last one."""
+        job.choices.append(choice)
         ended = choice.token in self._loaded.ends
-        finish = "stop" if ended else "length" if job.tokens >= job.most else None
-        said = b"" if ended else self._loaded.tokenizer.text_bytes(choice.token)
-        text = job.decoder.decode(said, final=finish is not None)
+        finish_reason = "stop" if ended else "length" if len(job.choices) >= job.sampling.max_tokens else None
+        data = b"" if ended else self._loaded.tokenizer.text_bytes(choice.token)
+        text = job.decoder.decode(data, final=finish_reason is not None)
         if text:
             job.text.append(text)
             if job.on_text is not None:
-                _tell(job, text)
-        return finish
-
-    def _spelling(self, index: int) -> str:
-        """The fields of a token that don't change; what ends an answer, or is no text, has no bytes."""
-        found = self._spelled.get(index)
-        if found is None:
-            data = b"" if index in self._loaded.ends else self._loaded.tokenizer.text_bytes(index)
-            token = json.dumps(data.decode("utf-8", errors="replace"))
-            found = self._spelled[index] = f'"id":{index},"token":{token},"bytes":{json.dumps(list(data))}'
-        return found
-
-    def _body(self, job: _Job, finish: str) -> bytes:
-        prompt_tokens = len(job.prompt)
-        message = {"role": "assistant", "content": "".join(job.text)}
-        usage = {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": job.tokens,
-            "total_tokens": prompt_tokens + job.tokens,
-        }
-        timings = {
-            "prompt_n": prompt_tokens,
-            "prompt_ms": 1000 * job.prompt_seconds,
-            "predicted_n": job.tokens,
-            "predicted_ms": 1000 * (time.perf_counter() - job.began),
-        }
-        logprobs = f'{{"content":[{",".join(job.entries)}]}}' if job.entries else "null"
-        return (
-            f'{{"object":"chat.completion","model":{json.dumps(self.model)},"choices":[{{"index":0,'
-            f'"message":{json.dumps(message)},"finish_reason":"{finish}","logprobs":{logprobs}}}],'
-            f'"usage":{json.dumps(usage)},"timings":{json.dumps(timings)}}}'
-        ).encode()
+                _pass_on(job, job.on_text, text)
+        return finish_reason
 
 
-def _logprob(value: float) -> str:
-    """Nine digits are all that a float32 has. JSON has no NaN: the reader takes null for it."""
-    return f'"logprob":{"null" if math.isnan(value) else format(value, ".9g")}'
-
-
-def _tell(job: _Job, text: str) -> None:
-    def tell() -> None:
-        if job.on_text is None or job.done.done():
+def _pass_on(job: _Job, on_text: OnText, text: str) -> None:
+    def call() -> None:
+        if job.done.done():
             return
         try:
-            job.on_text(text)
-        except Exception as error:  # noqa: BLE001 - the caller's own, and so for the caller
+            on_text(text)
+        except Exception as error:  # noqa: BLE001 - raised where the answer is awaited
             job.done.set_exception(error)
 
-    _in_loop(job, tell)
+    _in_loop(job, call)
 
 
-def _settle(job: _Job, outcome: bytes | Exception) -> None:
+def _settle(job: _Job, outcome: str | Exception) -> None:
     def settle() -> None:
         if job.done.done():
             return
@@ -271,6 +235,5 @@ def _settle(job: _Job, outcome: bytes | Exception) -> None:
 
 
 def _in_loop(job: _Job, call: Callable[[], None]) -> None:
-    # A loop that is closed has nobody left who waits.
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(RuntimeError):  # a closed loop has nothing left that waits
         job.loop.call_soon_threadsafe(call)

@@ -1,11 +1,11 @@
 """Decode several answers together with a transformers model: rows join and leave between two tokens.
 
-A row's tokens are right-aligned in the batch, and its prompt is read alone, before it joins. What it draws comes from
-a generator of its own, a number for each token of the vocabulary (of all tokens that race to arrive, the first is
-taken), so an answer depends on its prompt, sampling and seed. Its neighbours change it only as far as a product of
-another shape rounds differently (about 1e-6 of a logit in float32, 1e-2 in bfloat16): that decides between two
-tokens only where they arrive as good as together, or where one is on the edge of the nucleus. Another device draws
-other numbers. Knows no tokenizer, no text and no request.
+A row's tokens are right-aligned in the batch, and its prompt is processed alone before the row joins. Each row has a
+random generator of its own and samples by an exponential race: it draws a waiting time for every token of the
+vocabulary and takes the token with the shortest. So an answer depends on its prompt, sampling and seed. Other rows
+change it only by rounding, since products of other shapes round differently (about 1e-6 of a logit in float32, 1e-2
+in bfloat16): that decides only between two tokens that are practically tied, or one on the edge of the nucleus. Other
+devices draw other numbers. Knows no tokenizer, no text and no request.
 """
 
 import inspect
@@ -18,23 +18,24 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache
 
+from bitnet_core.settings.values import Sampling
+
 _LIKELY = 1024
-"""Most nuclei hold fewer tokens; only where one does not is the whole vocabulary sorted."""
+"""Most nuclei hold fewer tokens; only if one holds more is the whole vocabulary sorted."""
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How one row is decoded; temperature 0 takes the likeliest token, and no seed one that nobody knows."""
+class _Row:
+    """How one row is decoded: temperature 0 takes the likeliest token."""
 
-    temperature: float
-    top_p: float
+    sampling: Sampling
     candidates: int
-    seed: int | None
+    generator: torch.Generator
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One token of one row; logprobs are the model's own, over its whole vocabulary, at temperature 1."""
+    """One token of one row. Logprobs are the model's own, over its whole vocabulary, at temperature 1."""
 
     token: int
     logprob: float
@@ -43,22 +44,21 @@ class Choice:
 
 
 class Batch:
-    """Rows under way, in order. Shapes: B rows, T cached tokens of the longest, V vocabulary, K candidates.
+    """The rows being decoded, in order. Shapes: B rows, T cached tokens of the longest, V vocabulary, K candidates.
 
-    The round is `choose` → `keep` → `forward`, and `join` before any round. Between two rounds every row has the
-    logits of its next token in `_logits_BV`.
+    A round is `choose` → `keep` → `forward`; rows `join` between rounds. Between two rounds `_logits_BV` holds the
+    logits of each row's next token.
     """
 
     def __init__(self, model: Any, known: int) -> None:
-        """`known` tokens have a spelling; a vocabulary padded beyond them gives the rest no candidates."""
+        """`known` tokens have text; the padding of the vocabulary beyond them is never a candidate."""
         self._model = model
         self._known = known
         self._takes = set(inspect.signature(type(model).forward).parameters)
         self._device = model.device
-        self._rows: list[Sampling] = []
-        self._generators: list[torch.Generator] = []
+        self._rows: list[_Row] = []
         self._lengths: list[int] = []
-        """Cached tokens of each row."""
+        """Cached tokens, by row."""
         self._cache = DynamicCache()
         self._mask_BT = torch.zeros(0, 0, dtype=torch.long, device=self._device)
         self._logits_BV = torch.zeros(0, 0, device=self._device)
@@ -67,8 +67,8 @@ class Batch:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def join(self, prompt: Sequence[int], sampling: Sampling) -> None:
-        """Read a prompt and add its row."""
+    def join(self, prompt: Sequence[int], sampling: Sampling, candidates: int, seed: int | None) -> None:
+        """Process a prompt and add its row. Without a seed the row is random."""
         ids_1T = torch.tensor([list(prompt)], device=self._device)
         cache = DynamicCache()
         logits_1V = self._logits(input_ids=ids_1T, past_key_values=cache, logits_to_keep=1)
@@ -76,7 +76,7 @@ class Batch:
         self._mask_BT = torch.cat([_widened(self._mask_BT, width), _widened(torch.ones_like(ids_1T), width)])
         if self._rows:
             for mine, its in zip(self._cache.layers, cache.layers, strict=True):
-                if not its.is_initialized:  # it shares another layer's
+                if not its.is_initialized:  # it shares another layer's cache
                     continue
                 mine.keys = torch.cat([_right_aligned(mine.keys, width), _right_aligned(its.keys, width)])
                 mine.values = torch.cat([_right_aligned(mine.values, width), _right_aligned(its.values, width)])
@@ -84,26 +84,25 @@ class Batch:
         else:
             self._cache, self._logits_BV = cache, logits_1V
         generator = torch.Generator(self._device)
-        if sampling.seed is None:
+        if seed is None:
             generator.seed()
         else:
-            generator.manual_seed(sampling.seed)
-        self._generators.append(generator)
-        self._rows.append(sampling)
+            generator.manual_seed(seed)
+        self._rows.append(_Row(sampling, candidates, generator))
         self._lengths.append(len(prompt))
 
     def choose(self) -> list[Choice]:
-        """The next token of each row. Waits for the device once."""
+        """The next token of each row. Synchronizes with the device once."""
         logprobs_BV = self._logits_BV.log_softmax(-1)[:, : self._known]
         chosen_B = logprobs_BV.argmax(-1)
-        if any(row.temperature > 0 for row in self._rows):
-            warm_B = self._column([row.temperature > 0 for row in self._rows])
+        if any(row.sampling.temperature > 0 for row in self._rows):
+            warm_B = self._column([row.sampling.temperature > 0 for row in self._rows])
             chosen_B = torch.where(warm_B, self._sampled(logprobs_BV), chosen_B)
         self._chosen_B = chosen_B
         count = min(max(row.candidates for row in self._rows), self._known)
         top_logprobs_BK, top_ids_BK = logprobs_BV.topk(count)
         own_B1 = logprobs_BV.gather(1, chosen_B[:, None])
-        # Packed into one tensor of 4-byte numbers, so that there is one thing to wait for.
+        # Packed into one tensor of 4-byte numbers, so that one transfer is enough.
         floats = torch.cat([own_B1, top_logprobs_BK], 1).view(torch.int32)
         packed = torch.cat([chosen_B[:, None].int(), top_ids_BK.int(), floats], 1).cpu()
         ids = packed[:, : count + 1].tolist()
@@ -114,11 +113,10 @@ class Batch:
         ]
 
     def keep(self, places: Sequence[int]) -> None:
-        """Drop all rows but these, with the columns that nobody left needs."""
+        """Drop all rows but these, and the columns that none of them needs."""
         if len(places) == len(self._rows):
             return
         self._rows = [self._rows[place] for place in places]
-        self._generators = [self._generators[place] for place in places]
         self._lengths = [self._lengths[place] for place in places]
         kept = torch.tensor(places, dtype=torch.long, device=self._device)
         first = self._mask_BT.shape[1] - max(self._lengths, default=0)
@@ -143,28 +141,28 @@ class Batch:
         )
 
     def _logits(self, **inputs: Any) -> Tensor:
-        """Of the last column. Some models compute positions from the mask alone, or all logits always."""
+        """The logits of the last column, from a model that may not accept all of the inputs."""
         inputs = {name: value for name, value in inputs.items() if name in self._takes}
         return cast(Tensor, self._model(**inputs, use_cache=True).logits[:, -1].float())
 
     def _sampled(self, logprobs_BV: Tensor) -> Tensor:
-        """A token of each row's nucleus: the first to arrive of a race in which each has its own rate."""
-        temperature_B1 = self._column([row.temperature or 1.0 for row in self._rows])[:, None]
+        """A token of each row's nucleus, by an exponential race; see the module's docstring."""
+        temperature_B1 = self._column([row.sampling.temperature or 1.0 for row in self._rows])[:, None]
         probs_BV = (logprobs_BV / temperature_B1).softmax(-1)
         rates_BV = torch.where(probs_BV >= self._least(probs_BV)[:, None], probs_BV, 0.0)
         waits_BV = torch.ones_like(probs_BV)
-        for wait_V, row, generator in zip(waits_BV, self._rows, self._generators, strict=True):
-            if row.temperature > 0:
-                wait_V.exponential_(generator=generator)
+        for wait_V, row in zip(waits_BV, self._rows, strict=True):
+            if row.sampling.temperature > 0:
+                wait_V.exponential_(generator=row.generator)
         return (rates_BV / waits_BV.clamp_(min=torch.finfo(waits_BV.dtype).tiny)).argmax(-1)
 
     def _least(self, probs_BV: Tensor) -> Tensor:
-        """The lowest probability in each row's nucleus: the fewest tokens, likeliest first, that hold `top_p`."""
-        if all(row.top_p >= 1 for row in self._rows):
+        """The lowest probability in each row's nucleus: the fewest tokens, likeliest first, that sum to `top_p`."""
+        if all(row.sampling.top_p >= 1 for row in self._rows):
             return torch.zeros_like(probs_BV[:, 0])
-        top_p_B = self._column([row.top_p for row in self._rows], torch.float64)
+        top_p_B = self._column([row.sampling.top_p for row in self._rows], torch.float64)
         probs_BS = None
-        if self._device.type == "cpu" and self._known > _LIKELY:  # elsewhere, asking would be waiting
+        if self._device.type == "cpu" and self._known > _LIKELY:  # on a GPU the check would synchronize
             probs_BS = probs_BV.topk(_LIKELY).values
             if bool(((top_p_B < 1) & (probs_BS.double().sum(-1) < top_p_B)).any()):
                 probs_BS = None

@@ -1,10 +1,12 @@
-"""The wire format of Anthropic's Messages API. It has no logprobs: good for chat and for the baseline."""
+"""The wire format of Anthropic's Messages API. It has no logprobs: it serves chat and the baseline."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.answers.finish import finish_of
-from bitnet_core.teachers.answers.read import BadReply, ChatResult, count
+from bitnet_core.teachers.answers.json_body import decode
+from bitnet_core.teachers.answers.result import ChatResult, token_count
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.tokenizer.steps import TokenTable
 
@@ -27,7 +29,7 @@ class AnthropicMessages(HttpChat):
             "model": self.model,
             "messages": [dict(message) for message in request.messages if message["role"] != "system"],
             "max_tokens": request.max_tokens,
-            # It goes to 1; and newer models take a temperature or a nucleus, not both.
+            # At most 1 is allowed, and newer models take either a temperature or top_p, not both.
             "temperature": min(request.temperature, 1.0),
             "stream": stream,
         }
@@ -39,7 +41,8 @@ class AnthropicMessages(HttpChat):
         return body
 
     @staticmethod
-    def interpret(payload: Any, body: bytes, table: TokenTable) -> ChatResult:  # noqa: ARG004 - no tokens are told
+    def read_body(body: bytes, table: TokenTable) -> ChatResult:  # noqa: ARG004 - it reports no tokens
+        payload = decode(body)
         blocks = payload.get("content") if isinstance(payload, dict) else None
         if not isinstance(blocks, list):
             raise BadReply("no_choice", "the answer holds no content")
@@ -55,8 +58,8 @@ class AnthropicMessages(HttpChat):
             text=text,
             steps=None,
             finish_reason=finish_reason,
-            prompt_tokens=count(usage.get("input_tokens"), 0) + sum(count(usage.get(name), 0) for name in cached),
-            completion_tokens=count(usage.get("output_tokens"), 0),
+            prompt_tokens=sum(token_count(usage.get(name), 0) for name in ("input_tokens", *cached)),
+            completion_tokens=token_count(usage.get("output_tokens"), 0),
             text_matches_bytes=True,
             timings={},
             model=str(payload.get("model") or ""),

@@ -1,11 +1,14 @@
-"""The wire format of Gemini's generateContent. Some of its models give logprobs, with ids and without bytes."""
+"""The wire format of Gemini's generateContent. Some of its models give logprobs, with ids but without bytes."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.answers.finish import finish_of
-from bitnet_core.teachers.answers.read import BadReply, ChatResult, count
-from bitnet_core.teachers.answers.tokens import completion_of
+from bitnet_core.teachers.answers.json_body import decode
+from bitnet_core.teachers.answers.repair import completion_of
+from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
+from bitnet_core.teachers.answers.result import ChatResult, token_count
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.tokenizer.steps import TokenTable
 
@@ -23,7 +26,7 @@ class GeminiContent(HttpChat):
         model = self.model.removeprefix("models/")
         return f"/models/{model}:streamGenerateContent?alt=sse" if stream else f"/models/{model}:generateContent"
 
-    def payload(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the path does
+    def payload(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the path says it
         config: dict[str, Any] = {
             "temperature": request.temperature,
             "topP": request.top_p,
@@ -34,7 +37,7 @@ class GeminiContent(HttpChat):
         if request.top_logprobs > 0:
             config |= {"responseLogprobs": True, "logprobs": request.top_logprobs}
         if "2.5-flash" in self.model:
-            # It thinks first unless told not to, and its thoughts are billed as output.
+            # By default it thinks first, and its thoughts are billed as output.
             config["thinkingConfig"] = {"thinkingBudget": 0}
         roles = {"user": "user", "assistant": "model"}
         body: dict[str, Any] = {
@@ -51,28 +54,29 @@ class GeminiContent(HttpChat):
         return body
 
     @staticmethod
-    def interpret(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
+    def read_body(body: bytes, table: TokenTable) -> ChatResult:
+        payload = decode(body)
         candidate = _candidate(payload)
         text = _text(candidate)
         finish_reason = finish_of(candidate.get("finishReason"))
         if not text:
             reason = "no_text" if finish_reason in ("", "stop", "length") else "refused"
             raise BadReply(reason, f"the answer holds no text ({finish_reason})")
-        told = completion_of(_content(candidate.get("logprobsResult")), text, finish_reason, table)
+        completion = completion_of(_reported(candidate.get("logprobsResult")), text, finish_reason, table)
         usage = payload.get("usageMetadata")
         usage = usage if isinstance(usage, dict) else {}
         return ChatResult(
-            text=told.text,
-            steps=told.steps,
+            text=completion.text,
+            steps=completion.steps,
             finish_reason=finish_reason,
-            prompt_tokens=count(usage.get("promptTokenCount"), 0),
-            completion_tokens=count(usage.get("candidatesTokenCount"), len(told.steps or ()))
-            + count(usage.get("thoughtsTokenCount"), 0),
-            text_matches_bytes=told.matches,
+            prompt_tokens=token_count(usage.get("promptTokenCount"), 0),
+            completion_tokens=token_count(usage.get("candidatesTokenCount"), len(completion.steps or ()))
+            + token_count(usage.get("thoughtsTokenCount"), 0),
+            text_matches_bytes=completion.matches,
             timings={},
             model=str(payload.get("modelVersion") or ""),
             body=body,
-            repairs=told.repairs,
+            repairs=completion.repairs,
         )
 
     @staticmethod
@@ -161,28 +165,23 @@ def _text(candidate: Mapping[str, Any]) -> str:
     )
 
 
-def _content(result: Any) -> list[Any] | None:
-    """Its logprobs as OpenAI writes them."""
+def _reported(result: Any) -> Reported | None:
     chosen = result.get("chosenCandidates") if isinstance(result, dict) else None
     if not isinstance(chosen, list) or not chosen:
         return None
-    tops = result.get("topCandidates")
-    tops = tops if isinstance(tops, list) else []
+    tops = _list(result.get("topCandidates"))
     if len(tops) != len(chosen):
-        raise BadReply("malformed_logprobs", "there are other numbers of chosen tokens and of lists of candidates")
-    return [
-        _entry(one) | {"top_logprobs": [_entry(other) for other in (top or {}).get("candidates") or []]}
-        if isinstance(one, dict) and isinstance(top, dict)
-        else None
-        for one, top in zip(chosen, tops, strict=True)
-    ]
+        raise BadReply("malformed_logprobs", "the lists of chosen tokens and of candidates differ in length")
+    candidates = [_object(top).get("candidates") or () for top in tops]
+    return Reported([_token(one) for one in chosen], [[_token(one) for one in step] for step in candidates])
 
 
-def _entry(candidate: Any) -> dict[str, Any]:
-    if not isinstance(candidate, dict):
-        raise BadReply("malformed_logprobs", "a candidate is no object")
-    return {
-        "token": candidate.get("token"),
-        "id": candidate.get("tokenId", -1),
-        "logprob": candidate.get("logProbability"),
-    }
+def _token(candidate: Any) -> ReportedToken:
+    one = _object(candidate)
+    return lenient_token(one.get("logProbability"), one.get("tokenId"), one.get("token"))
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise BadReply("malformed_logprobs", "a candidate is not an object")
+    return value

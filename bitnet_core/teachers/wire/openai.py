@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from bitnet_core.teachers.answers import quick as quick_reply
-from bitnet_core.teachers.answers.read import ChatResult, parse_chat
+from bitnet_core.teachers.answers.body import read_chat_completion
+from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.tokenizer.steps import TokenTable
 
 _REASONING = re.compile(r"(?:gpt-5(?!.*chat)|o\d)")
-"""litellm's and the AI SDK's tables of 2026: gpt-5-chat is no reasoning model."""
+"""From litellm's and the AI SDK's tables of 2026: gpt-5-chat is not a reasoning model."""
 
 
 class OpenAIChat(HttpChat):
@@ -38,11 +38,10 @@ class OpenAIChat(HttpChat):
         if request.seed is not None and self.provider.seeds:
             body["seed"] = request.seed
         if name == "deepseek":
-            # It thinks first unless told not to, and thinking ignores the temperature without a word.
+            # By default it thinks first, and then it silently ignores the temperature.
             body["thinking"] = {"type": "disabled"}
         if name == "openrouter" and (self.upstream or request.top_logprobs > 0):
-            # Else it may route to an upstream that leaves the logprobs out without a word, or, once one has been
-            # probed, to another one.
+            # Otherwise it may route to an upstream that silently omits logprobs, or to another one than was probed.
             only = {"order": [self.upstream], "allow_fallbacks": False} if self.upstream else {}
             body["provider"] = {**only, "require_parameters": True}
         if request.top_logprobs <= 0:
@@ -52,21 +51,17 @@ class OpenAIChat(HttpChat):
         else:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if self._reasons() and self.model.startswith("gpt-5"):
-            # These models have logprobs, and take a temperature, only when they don't reason.
+            # These models give logprobs, and take a temperature, only if they don't reason.
             body["reasoning_effort"] = "none"
         return body
 
     def _reasons(self) -> bool:
-        """Whether it is one of OpenAI's models that think, and refuse any sampling but their own."""
+        """Whether it is one of OpenAI's reasoning models, which refuse any sampling but their own."""
         return self.provider.name == "openai" and _REASONING.match(self.model) is not None
 
     @staticmethod
-    def interpret(payload: Any, body: bytes, table: TokenTable) -> ChatResult:
-        return parse_chat(payload, body, table)
-
-    @classmethod
-    def interpret_body(cls, body: bytes, table: TokenTable) -> ChatResult:
-        return quick_reply.read(body, table)
+    def read_body(body: bytes, table: TokenTable) -> ChatResult:
+        return read_chat_completion(body, table)
 
     @staticmethod
     def fold() -> Fold:
@@ -74,7 +69,7 @@ class OpenAIChat(HttpChat):
 
     async def models(self) -> list[str]:
         payload = await self._listed("/models")
-        # Together answers with the bare list.
+        # Together sends the bare list.
         listed = payload.get("data") if isinstance(payload, dict) else payload
         entries = listed if isinstance(listed, list) else []
         return sorted(str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id"))

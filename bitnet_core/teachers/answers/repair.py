@@ -1,0 +1,194 @@
+"""Compare the tokens of an answer with its text, and repair what servers are known to get wrong. Pure.
+
+Only repairs that are certain are made, and they are counted. A candidate that is not text, or whose bytes are lost,
+is dropped. What is not listed is in Other, so its mass never goes to another token. The outcome depends on the answer
+alone, so the same answer gives the same columns whenever it is read.
+"""
+
+import codecs
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from bitnet_core.teachers.answers import token_names
+from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.reported import Reported, columns, respelled
+from bitnet_core.tokenizer.steps import Completion, TokenTable
+
+_ROUNDING = 0.01
+"""Nats by which two logprobs of one token may differ if a server lists it twice."""
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """The tokens of an answer after all repairs; `steps` is None if there are no logprobs."""
+
+    steps: Completion | None
+    text: str
+    """The answer's text, without the name of an end-of-text token."""
+    matches: bool = True
+    """Whether the tokens' bytes are the text's."""
+    repairs: Mapping[str, int] = field(default_factory=dict)
+
+
+def completion_of(reported: Reported | None, text: str, finish_reason: str, table: TokenTable) -> Repaired:
+    """The tokens in the first spelling whose bytes are the text's. BadReply for tokens that can't be read at all."""
+    if reported is None:
+        return Repaired(None, text)
+    steps = columns(reported, table)
+    found = _repaired_if_matching(steps, reported, text, finish_reason)
+    if found is not None:
+        return found
+    for name, spelling in (("raw_tokens", token_names.raw_spelling), ("pieces", token_names.piece_spelling)):
+        other = respelled(reported, table, spelling)
+        found = None if other is None else _repaired_if_matching(other, reported, text, finish_reason)
+        if found is not None:
+            return replace(found, repairs={**found.repairs, name: len(reported.sampled)})
+    return repaired(steps, text, finish_reason, matches=False)
+
+
+def _repaired_if_matching(steps: Completion, reported: Reported, text: str, finish_reason: str) -> Repaired | None:
+    joined, named_end = steps.text(), False
+    match = _match(joined, text)
+    if match is None and token_names.looks_special(reported.sampled[-1].token or ""):
+        match = _match(joined.removesuffix(steps.table.spellings[steps.sampled_N[-1]]), text)
+        named_end = True
+    if match is None:
+        return None
+    found = repaired(steps, text, finish_reason, named_end=named_end)
+    return replace(found, repairs={**found.repairs, "trimmed_text": 1}) if match == "trimmed" else found
+
+
+def repaired(
+    steps: Completion, text: str, finish_reason: str, *, named_end: bool = False, matches: bool = True
+) -> Repaired:
+    """The steps with the end of the answer recognized, each candidate once, most likely first, and text alone.
+
+    `named_end`: the last token is given by a name that the text does not hold. Raises BadReply.
+    """
+    steps = _identify_sampled(steps)
+    table, sampled_N = steps.table, steps.sampled_N
+    tops_NK, top_NK = steps.tops_NK, steps.top_logprobs_NK
+    repairs: dict[str, int] = {}
+    kind_V = token_names.kinds(table)
+    end, shown = _end(steps, text, finish_reason, named_end)
+    _check_sampled(steps, kind_V, end, matches)
+    kind_NK = kind_V[tops_NK]
+    if kind_NK.any():
+        # A sampled token is text.
+        keep_NK = (tops_NK == sampled_N[:, None]) & (kind_NK != token_names.EMPTY)
+        if end:
+            keep_NK |= np.isin(tops_NK, end)
+        empty_NK = kind_NK == token_names.EMPTY  # of two, it is unknown which one is the end
+        keep_NK &= ~(empty_NK & (empty_NK.sum(axis=1, keepdims=True) > 1))
+        drop_NK = (kind_NK > 0) & ~keep_NK
+        special = int((drop_NK & (kind_NK == token_names.SPECIAL)).sum())
+        repairs |= {"special_candidates": special, "unknown_candidates": int(drop_NK.sum()) - special}
+        tops_NK, top_NK = np.where(drop_NK, -1, tops_NK), np.where(drop_NK, -np.inf, top_NK)
+    if end and table.spellings[end[0]]:
+        blank = table.number(table.ids[end[0]], b"")
+        before_last_N1 = np.arange(len(sampled_N))[:, None] < len(sampled_N) - 1
+        text_NK = (tops_NK == sampled_N[:, None]) & before_last_N1  # sampled as text, not as the end
+        tops_NK = np.where(np.isin(tops_NK, end) & ~text_NK, blank, tops_NK)
+        sampled_N = np.append(sampled_N[:-1], np.int32(blank)).astype(np.int32)
+        repairs["spelled_end"] = 1
+    tops_NK, top_NK, repairs["repeated_candidates"] = _deduplicated(tops_NK, top_NK)
+    tops_NK, top_NK = _sorted(tops_NK, top_NK)
+    made = Completion(table, sampled_N, steps.logprobs_N, tops_NK, top_NK)
+    return Repaired(made, shown, matches, {name: number for name, number in repairs.items() if number})
+
+
+def _identify_sampled(steps: Completion) -> Completion:
+    """With each sampled token equal to its candidate, if the server gives an id for only one of the two."""
+    table, sampled_N = steps.table, steps.sampled_N
+    changed_N = sampled_N.copy()
+    for row in np.flatnonzero(~(steps.tops_NK == sampled_N[:, None]).any(axis=1)).tolist():
+        number = int(sampled_N[row])
+        index, data = table.ids[number], table.spellings[number]
+        for top in steps.tops_NK[row].tolist() if data else ():
+            if top >= 0 and table.spellings[top] == data and (table.ids[top] < 0) != (index < 0):
+                changed_N[row] = top
+                break
+    return steps if (changed_N == sampled_N).all() else replace(steps, sampled_N=changed_N)
+
+
+def _end(steps: Completion, text: str, finish_reason: str, named_end: bool) -> tuple[list[int], str]:
+    """The numbers of the end-of-text token, none if the answer did not end, and the text without its name."""
+    table, last = steps.table, int(steps.sampled_N[-1])
+    index, data = table.ids[last], table.spellings[last]
+    if not data:
+        if finish_reason == "length":
+            reason = "bytes_missing" if index < 0 else "control_token"
+            raise BadReply(reason, "the last token has no bytes and is not the end")
+        return [last], text
+    if not named_end:
+        # A server that shows special tokens shows the end in the text, too.
+        name = data.decode("utf-8", errors="replace")
+        if finish_reason != "stop" or not token_names.is_special(name) or not text.endswith(name):
+            return [], text
+        text = text.removesuffix(name)
+    # Candidates may lack ids although the sampled token has one.
+    return [last] if index < 0 else [last, table.number(-1, data)], text
+
+
+def _check_sampled(steps: Completion, kind_V: npt.NDArray[np.int8], end: Sequence[int], matches: bool) -> None:
+    """BadReply if the bytes of a sampled token are lost: the text it belongs to is then unknown.
+
+    A token that really is U+FFFD is accepted if it has an id, which half a character has not, and the text holds it.
+    """
+    kind_N = kind_V[steps.sampled_N[: len(steps) - bool(end)]]
+    for row in np.flatnonzero((kind_N == token_names.HALF) | (kind_N == token_names.EMPTY)).tolist():
+        if not matches or steps.table.ids[steps.sampled_N[row]] < 0:
+            raise BadReply("bytes_missing", "a token is half a character and comes without its bytes")
+
+
+def _match(joined: bytes, text: str) -> str | None:
+    """How the joined bytes match the text: "exact" (it may be cut inside its last character), "trimmed", or None."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    decoded = decoder.decode(joined)
+    cut = len(decoder.getstate()[0])
+    if text == decoded or text in [decoded + "\ufffd" * lost for lost in range(1, cut + 1)]:
+        return "exact"
+    # The server stripped its text. Blanks in the text that the tokens lack would be tokens that were left out.
+    return "trimmed" if text.strip() and text in decoded and decoded.strip() == text.strip() else None
+
+
+def _deduplicated(
+    tops_NK: npt.NDArray[np.int32], top_NK: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], int]:
+    """Each candidate once, and how many were repeated. BadReply for one token with two logprobs.
+
+    Some servers repeat the sampled token at the end of the list; counted twice it would gain mass.
+    """
+    apart_NK = np.where(tops_NK >= 0, tops_NK, -1 - np.arange(tops_NK.shape[1]))
+    twice = np.flatnonzero((np.diff(np.sort(apart_NK, axis=1)) == 0).any(axis=1))
+    repeated = 0
+    for row in twice.tolist():
+        found: dict[int, float] = {}
+        for number, logprob in zip(tops_NK[row].tolist(), top_NK[row].tolist(), strict=True):
+            if number < 0:
+                continue
+            before = found.get(number, logprob)
+            if before != logprob and abs(before - logprob) > _ROUNDING:
+                raise BadReply("malformed_logprobs", "a candidate is listed with two logprobs")
+            repeated += number in found
+            found[number] = float(np.maximum(before, logprob))  # NaN stays and rejects the sequence later
+        tops_NK[row], top_NK[row] = -1, -np.inf
+        tops_NK[row, : len(found)], top_NK[row, : len(found)] = list(found), list(found.values())
+    return tops_NK, top_NK, repeated
+
+
+def _sorted(
+    tops_NK: npt.NDArray[np.int32], top_NK: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """Most likely first; NaN counts as the least likely, before the padding."""
+    with np.errstate(invalid="ignore"):
+        unsorted = np.flatnonzero(~(top_NK[:, 1:] <= top_NK[:, :-1]).all(axis=1))
+    if len(unsorted):
+        rank = np.where(np.isnan(top_NK[unsorted]), -1e300, top_NK[unsorted])
+        order = np.argsort(-rank, axis=1, kind="stable")
+        tops_NK[unsorted] = np.take_along_axis(tops_NK[unsorted], order, axis=1)
+        top_NK[unsorted] = np.take_along_axis(top_NK[unsorted], order, axis=1)
+    return tops_NK, top_NK

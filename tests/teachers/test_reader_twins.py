@@ -1,0 +1,146 @@
+"""The reader against a slow twin that takes one candidate at a time, and its two conversions against each other."""
+
+import math
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.repair import repaired
+from bitnet_core.teachers.answers.reported import Reported, ReportedToken, columns, lenient_token
+from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
+from tests.teachers.server import chat_body, read_payload, steps_of
+
+_NAMES = st.sampled_from(["a", " the", "é", "東", "\ufffd", "", "Ġx", "<|end|>", "▁b"])
+_ENTRY = st.fixed_dictionaries(
+    {"token": _NAMES, "logprob": st.one_of(st.floats(-9, 0), st.none(), st.just(-9999.0), st.just(-1.0))},
+    optional={
+        "id": st.one_of(st.integers(-1, 3), st.none()),
+        "bytes": st.one_of(st.none(), st.binary(max_size=4).map(list), st.just([65]), st.just([239, 191, 189])),
+    },
+)
+_CONTENT = st.lists(
+    st.tuples(_ENTRY, st.lists(_ENTRY, max_size=4)).map(lambda pair: {**pair[0], "top_logprobs": pair[1]}),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=300)
+@given(_CONTENT, st.sampled_from(["stop", "length"]))
+def test_columns_equal_the_slow_twin(content: list[dict[str, Any]], finish: str) -> None:
+    text = b"".join(token(one)[1] for one in content).decode(errors="replace")
+    expected = slow_steps(content, text, finish)
+    sampled = [lenient(one) for one in content]
+    reported = Reported(sampled, [[lenient(top) for top in one["top_logprobs"]] for one in content])
+    table = TokenTable()
+    for _ in range(2):  # the second time, every token was seen before
+        try:
+            steps = repaired(columns(reported, table), text, finish).steps
+            assert steps is not None
+            found: Any = [sorted_step(steps.step(row)) for row in range(len(steps))]
+        except BadReply as error:
+            found = error.reason
+        assert found == (expected if isinstance(expected, str) else [sorted_step(one) for one in expected])
+
+
+@settings(max_examples=300)
+@given(_CONTENT, st.sampled_from(["a", " the", "é東", "AA", "", None]), st.sampled_from(["stop", "length", "eos"]))
+def test_the_typed_and_the_lenient_conversion_give_the_same_answer(
+    content: list[dict[str, Any]], text: str | None, finish: str
+) -> None:
+    if text is None:
+        text = b"".join(token(one)[1] for one in content).decode(errors="replace")
+    body = chat_body(text, content, finish_reason=finish)
+    typed, lenient_table = TokenTable(), TokenTable()
+    for _ in range(2):  # the second time, every token was seen before
+        # NaN does not fit the typed decoder.
+        assert outcome(body, typed) == outcome({**body, "unknown": math.nan}, lenient_table)
+
+
+def outcome(body: Any, table: TokenTable) -> object:
+    try:
+        result = read_payload(body, table)
+    except BadReply as error:
+        return error.reason
+    steps = [sorted_step(step) for step in steps_of(result)]
+    return result.text, result.text_matches_bytes, result.repairs, result.finish_reason, steps
+
+
+def lenient(one: dict[str, Any]) -> ReportedToken:
+    return lenient_token(one["logprob"], one.get("id"), one["token"], one.get("bytes"))
+
+
+def token(one: dict[str, Any]) -> tuple[int, bytes, float]:
+    """One entry, read on its own."""
+    index, data, value = one.get("id"), one.get("bytes"), one["logprob"]
+    return (
+        -1 if index is None else index,
+        one["token"].encode() if data is None else bytes(data),
+        math.nan if value is None else float(value),
+    )
+
+
+def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[TeacherStep] | str:
+    """All steps, or the reason why they can't be used: the rules as written, one candidate at a time."""
+
+    def lost(index: int, data: bytes) -> bool:
+        return b"\xef\xbf\xbd" in data or (not data and index < 0)
+
+    def identified(one: dict[str, Any]) -> tuple[int, bytes, float]:
+        index, data, logprob = token(one)
+        listed = [token(other)[:2] for other in one["top_logprobs"]]
+        others = [other for other in listed if other[1] == data and (other[0] < 0) != (index < 0)]
+        return (*others[0], logprob) if data and others and (index, data) not in listed else (index, data, logprob)
+
+    sampled = [identified(one) for one in content]
+    last_id, last, _ = sampled[-1]
+    end: tuple[int, bytes] | None = None
+    if not last:
+        if finish == "length":
+            return "bytes_missing" if last_id < 0 else "control_token"
+        end = last_id, last
+    elif last == b"<|end|>" and finish == "stop":
+        end = last_id, last
+    steps: list[TeacherStep] = []
+    if any(lost(i, d) and not (i >= 0 and d) for i, d, _ in (sampled if end is None else sampled[:-1])):
+        return "bytes_missing"
+    for row, (one, (index, data, logprob)) in enumerate(zip(content, sampled, strict=True)):
+        final = end is not None and row == len(content) - 1
+        tops = [token(other) for other in one["top_logprobs"]]
+        nameless = sum(i < 0 and not d for i, d, _ in tops)
+        kept: dict[tuple[int, bytes], float] = {}
+        for i, d, p in tops:
+            is_end = end is not None and d == end[1] and (i == end[0] or (i < 0 and d != b""))
+            if not d and i < 0:
+                if not is_end or nameless > 1:
+                    continue
+            elif (lost(i, d) or d == b"<|end|>") and not is_end and (i, d) != (index, data):
+                continue
+            if is_end and (final or (i, d) != (index, data)):
+                i, d = (end or (-1, b""))[0], b""
+            if (i, d) in kept:
+                if abs(kept[i, d] - p) > 0.01:
+                    return "malformed_logprobs"
+                p = math.nan if math.isnan(p + kept[i, d]) else max(p, kept[i, d])
+            kept[i, d] = p
+        steps.append(
+            TeacherStep(
+                index,
+                b"" if final else data,
+                logprob,
+                tuple(i for i, _ in kept),
+                tuple(d for _, d in kept),
+                tuple(kept.values()),
+            )
+        )
+    return steps
+
+
+def sorted_step(step: TeacherStep) -> tuple[object, ...]:
+    tops = zip(step.top_ids, step.top_bytes, map(repr, step.top_logprobs), strict=True)
+    # A candidate without a logprob rejects its sequence, however often it is listed.
+    found = list(tops)
+    sound = [one for one in found if one[2] != "nan"]
+    return step.token_id, step.data, repr(step.logprob), sorted(sound) + sorted(set(found) - set(sound))
