@@ -62,5 +62,5 @@ def _project(arguments: argparse.Namespace, data: Path) -> int:
             sys.stderr.write(f"\r\x1b[K{done}/{total} shards" if done < total else "\r\x1b[K")
 
     made = reproject.reproject(data, arguments.tokenizer, arguments.template, arguments.out, progress)
-    answer(arguments, made, "" if arguments.json else reproject.text(made))
+    answer(arguments, made, "" if arguments.json else reproject.figures_text(made))
     return 0

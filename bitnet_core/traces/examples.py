@@ -1,9 +1,10 @@
-"""Trace sequences as training examples and padded batches. It knows no model and no order.
+"""Trace sequences as training examples and padded batches. It must not know models or the order of training.
 
-The stream is prompt + completion; the hidden state at stream position t predicts token t + 1. So the state at
+The stream is prompt + completion, and the hidden state at stream position t predicts token t + 1. So the state at
 P − 1 + j is supervised by completion token j, the last token is never read, and the prompt carries no loss.
-A row of a batch holds one sequence, or as many as fit when they are packed; a segment number keeps them apart.
-Shapes: B rows, T positions read, N supervised positions of a batch, C completion tokens, K candidates.
+A row of a batch holds one sequence, or several if they are packed; a segment number tells them apart.
+Shapes: B rows, T positions read, N supervised positions, S sequences, P prompt tokens, C completion tokens,
+K candidates.
 """
 
 import hashlib
@@ -21,7 +22,8 @@ from bitnet_core.traces.dataset import TraceSequence
 
 _NEG_INF = float("-inf")
 _PADDING = -1
-_LEAST_COMPLETION = 4  # a prompt may take all but one part in so many of MAX_SEQ_LEN
+_LEAST_COMPLETION = 4
+"""A completion gets at least 1 in so many of the positions, however long its prompt."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Targets:
     topk_ids_NK: Tensor  # int64, distinct where valid, most likely first
     topk_logprobs_NK: Tensor  # float, natural log at temperature 1
     other_logprob_N: Tensor  # float
-    kd_valid_N: Tensor  # bool: False = no teacher row starts here, only CE
+    kd_valid_N: Tensor  # bool: False = no candidates here, cross-entropy alone
     is_struct_N: Tensor  # bool: the observed token is JSON structure
 
     def __len__(self) -> int:
         return self.observed_N.shape[0]
 
     def at_least_one_candidate(self) -> "Targets":
-        """The same targets, with one column of padding where K is 0."""
+        """The same targets, with a column of padding if K is 0."""
         if self.topk_ids_NK.shape[1]:
             return self
         shape = (len(self), 1)
@@ -55,7 +57,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Counts:
-    """Positions behind each mean, over the *whole* accumulated batch; host integers, so that no device is asked."""
+    """Positions that each mean is over, in the *whole* accumulated batch. Host integers: no device has to be read."""
 
     kd: int
     ce: int
@@ -67,7 +69,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence cut to length. `targets` has a row for each supervised position; the first is `first`."""
+    """One sequence cut to length. `targets` has a row for each supervised position, from position `first` of T on."""
 
     ids_T: Tensor
     first: int
@@ -76,7 +78,7 @@ class Example:
 
 @dataclass
 class Cuts:
-    """What MAX_SEQ_LEN cost."""
+    """What was lost to MAX_SEQ_LEN: how many completions and prompts were cut, and their tokens."""
 
     completions: int = 0
     completion_tokens: int = 0
@@ -86,9 +88,9 @@ class Cuts:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padding stands on the right, where no real token can see it; `positions_N` index the flattened [B·T].
+    """Padding is on the right, where no real token can see it; `positions_N` index the flattened [B·T].
 
-    `segments_BT` numbers the sequences of each row, -1 for padding; None where every row holds one.
+    `segments_BT` numbers the sequences of each row, with -1 for padding; None if every row holds one sequence.
     """
 
     ids_BT: Tensor
@@ -112,7 +114,7 @@ class Batch:
 
 @runtime_checkable
 class _Measured(Protocol):
-    """A sequence of traces that knows its lengths and its content without being read."""
+    """Trace sequences whose lengths and content are known without reading them."""
 
     content_hash: str
 
@@ -123,10 +125,11 @@ class _Measured(Protocol):
 
 
 class Examples(Sequence[Example]):
-    """Trace sequences cut to `max_len` read positions, each made when it is asked for.
+    """Trace sequences cut to `max_len` read positions; each example is made when it is asked for.
 
-    The completion's end is cut first. A prompt that would leave less than a quarter of the room to the completion
-    loses its *beginning*, so that every sequence keeps supervision; `cuts` counts what was lost.
+    The completion's end is cut first. A prompt that would leave less than a quarter of the positions to the
+    completion loses its *beginning*, so that every sequence keeps supervised positions; `cuts` counts what was lost.
+    BitnetError for a sequence without prompt or completion.
     """
 
     def __init__(self, sequences: Sequence[TraceSequence], max_len: int) -> None:
@@ -155,7 +158,7 @@ class Examples(Sequence[Example]):
         )
 
     def fingerprint(self) -> str:
-        """Of all that the examples hold."""
+        """Identifies the examples' content and order."""
         if isinstance(self._sequences, _Measured):
             return f"{self._sequences.content_hash} {self._max_len}"
         return fingerprint(self)
@@ -188,7 +191,7 @@ class Examples(Sequence[Example]):
 
 
 def fingerprint(examples: Iterable[Example]) -> str:
-    """Of the tokens and of the teacher's numbers."""
+    """A hash of the examples' tokens and logprobs."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(example.ids_T.numpy().tobytes())
@@ -197,24 +200,24 @@ def fingerprint(examples: Iterable[Example]) -> str:
 
 
 def _tensor(values: npt.NDArray[Any], dtype: type[np.generic]) -> Tensor:
-    return torch.from_numpy(np.array(values, dtype))  # a copy: the trace's memory may be a file's, and read-only
+    return torch.from_numpy(np.array(values, dtype))  # a copy: the values may be views of a read-only file
 
 
 def prepare(sequences: Sequence[TraceSequence], max_len: int) -> tuple[Examples, Cuts]:
-    """Cut every sequence to `max_len` read positions; what that cost is the second of the two."""
+    """Cut every sequence to `max_len` read positions; also returns what that cost."""
     examples = Examples(sequences, max_len)
     return examples, examples.cuts
 
 
 def collate(examples: Sequence[Example]) -> Batch:
-    """One batch with a row for each example, of which there is at least one."""
+    """One batch with a row for each of at least one example."""
     return collate_rows([[example] for example in examples])
 
 
 def collate_rows(rows: Sequence[Sequence[Example]], shape: tuple[int, int] | None = None) -> Batch:
-    """One batch of at least one row, each of at least one example, which stand behind one another in it.
+    """One batch of at least one row; a row's examples (at least one) follow one another in it.
 
-    With a `shape` [B, T] the rest is padding, so that every batch looks alike to a compiler.
+    `shape` [B, T] pads every batch to the same size, so that a compiled step is compiled once.
     """
     height, width = shape or (len(rows), max(sum(len(example.ids_T) for example in row) for row in rows))
     ids_BT = torch.zeros(height, width, dtype=torch.int64)
