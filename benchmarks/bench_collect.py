@@ -32,7 +32,8 @@ from bitnet_core.collecting.budget import Budget, Limits
 from bitnet_core.collecting.journal import Journal, Spent
 from bitnet_core.collecting.requests import Request, Sampling
 from bitnet_core.prompts.prompt import iter_prompts
-from bitnet_core.teachers.embedded.server import EmbeddedServer, ensure_files
+from bitnet_core.teachers.embedded.files import ensure_files
+from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.teacher import Teacher

@@ -37,7 +37,7 @@ PARTS = {
 def fill(path: Path, steps: int) -> int:
     """Answers whose tokens are drawn as a language draws them: few often, many seldom."""
     from bitnet_core.collecting.journal import Entry, Journal
-    from bitnet_core.teachers.embedded.server import ensure_files
+    from bitnet_core.teachers.embedded.files import ensure_files
     from bitnet_core.tokenizer.load import load_tokenizer
 
     tokenizer = load_tokenizer(ensure_files().tokenizer_dir)
@@ -76,7 +76,7 @@ def collection(root: Path) -> Any:
     from bitnet_core.prompts.prompt import Prompt
     from bitnet_core.settings.resolve import from_values
     from bitnet_core.settings.values import TeacherOptions
-    from bitnet_core.teachers.embedded.server import ensure_files
+    from bitnet_core.teachers.embedded.files import ensure_files
     from bitnet_core.teachers.identity import identify
     from bitnet_core.tokenizer.load import load_tokenizer
 

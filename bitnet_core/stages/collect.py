@@ -32,7 +32,7 @@ from bitnet_core.runs.events import Metric, Trace
 from bitnet_core.secrets import Redactor, is_distinctive
 from bitnet_core.settings.values import DeviceOptions, TeacherOptions
 from bitnet_core.teachers.chat import ChatResult, ContextExceeded, PromptRefused, QuotaSpent
-from bitnet_core.teachers.embedded.server import ensure_files
+from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.identity import identify
 from bitnet_core.teachers.opening import fetch_model, fetch_progress, open_teacher
 from bitnet_core.teachers.prices import price_of

@@ -25,7 +25,7 @@ from bitnet_core.settings.values import DeviceOptions, TeacherOptions
 from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import ChatRequest, PromptRefused
-from bitnet_core.teachers.embedded.server import ensure_files
+from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.identity import identify
 from bitnet_core.teachers.opening import fetch_progress, open_teacher
 from bitnet_core.teachers.prices import price_of

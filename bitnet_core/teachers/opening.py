@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.chat import ChatResult, HttpChat
 from bitnet_core.teachers.daemon_thread import run_in_daemon_thread
-from bitnet_core.teachers.embedded import server as embedded
+from bitnet_core.teachers.embedded.files import Progress, ensure_files
+from bitnet_core.teachers.embedded.server import MAX_CONTEXT, EmbeddedServer
 from bitnet_core.teachers.hf.files import locate
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.retries import OnRetry
@@ -75,7 +76,7 @@ def open_teacher(
     """
     identity = identity or identify(options)
     if identity.provider.name == "embedded":
-        limit = min(options.context, embedded.MAX_CONTEXT)
+        limit = min(options.context, MAX_CONTEXT)
         shared = limit * parallel if context is None else min(context, limit * parallel)
         return _open_embedded(host, identity, parallel, waiting, shared, table)
     key = _key(host, identity)
@@ -90,9 +91,9 @@ def open_teacher(
 async def _open_embedded(
     host: Host, identity: Identity, parallel: int, waiting: int, context: int, table: TokenTable | None
 ) -> AsyncIterator[Teacher]:
-    files = await run_in_daemon_thread(lambda: embedded.ensure_files(fetch_progress(host)))
+    files = await run_in_daemon_thread(lambda: ensure_files(fetch_progress(host)))
     context = max(-(-context // _CONTEXT_MULTIPLE), 1) * _CONTEXT_MULTIPLE
-    server = embedded.EmbeddedServer(files.gguf, parallel=parallel, context=context)
+    server = EmbeddedServer(files.gguf, parallel=parallel, context=context)
     pace = Pace(parallel + waiting)
     try:
         await run_in_daemon_thread(server.start)
@@ -176,7 +177,7 @@ def fetch_model(host: Host, identity: Identity) -> None:
         locate(identity.model, _key(host, identity))
 
 
-def fetch_progress(host: Host) -> embedded.Progress:
+def fetch_progress(host: Host) -> Progress:
     """Show the download of the embedded teacher as progress; a stopped host stops it."""
 
     def report(label: str, done: int, total: int) -> None:

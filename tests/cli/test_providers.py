@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from bitnet_core.cli.main import main
-from bitnet_core.teachers.embedded import server as embedded
+from bitnet_core.teachers.embedded.files import EmbeddedFiles
+from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.profiles import PROVIDERS
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry
 
@@ -206,17 +207,17 @@ def test_a_signal_is_heard_while_the_embedded_teacher_is_fetched(
 ) -> None:
     cleaned: list[bool] = []
 
-    def endless(progress: Callable[[str, int, int], None]) -> embedded.EmbeddedFiles:
+    def endless(progress: Callable[[str, int, int], None]) -> EmbeddedFiles:
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
         try:
             for _ in range(3000):
-                progress("fetching the embedded teacher", 0, 100)
+                progress("downloading the embedded teacher", 0, 100)
                 time.sleep(0.01)
         finally:
             cleaned.append(True)
         raise AssertionError("nobody stopped it")
 
-    monkeypatch.setattr(embedded, "ensure_files", endless)
+    monkeypatch.setattr("bitnet_core.teachers.opening.ensure_files", endless)
     assert main(["chat", "hi", *settings(PROVIDER="embedded")]) == 130
     assert cleaned == [True]
     assert "Stopped" in capsys.readouterr().err
@@ -230,8 +231,8 @@ def test_the_embedded_server_is_given_no_key(monkeypatch: pytest.MonkeyPatch, tm
         given.append(env)
         raise FileNotFoundError
 
-    monkeypatch.setattr(embedded.subprocess, "Popen", popen)
+    monkeypatch.setattr("subprocess.Popen", popen)
     with pytest.raises(FileNotFoundError):
-        embedded.EmbeddedServer(tmp_path / "x.gguf").start()
+        EmbeddedServer(tmp_path / "x.gguf").start()
     assert KEY not in given[0].values()
     assert given[0]["HOME"] == os.environ["HOME"]

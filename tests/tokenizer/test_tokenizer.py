@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.embedded.server import EmbeddedFiles, EmbeddedServer
+from bitnet_core.teachers.embedded.files import EmbeddedFiles
+from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.traces.samples import END, TEMPLATE, small_tokenizer, with_template

@@ -1,8 +1,8 @@
 """The process that serves the embedded teacher: `python -m bitnet_core.teachers.embedded.child`.
 
-It reads its configuration, API key included, as one JSON line from stdin, listens on 127.0.0.1, writes one
-JSON line with its address to stdout, and ends when stdin does: a parent that dies, however, takes it along.
-It must not know settings, stages or experiments.
+It reads its configuration, API key included, as one JSON line from stdin, listens on 127.0.0.1, and writes its
+address as one JSON line to stdout. It ends when stdin is closed, which happens however its parent dies. It must
+not know settings, stages or experiments.
 """
 
 import json
@@ -14,11 +14,11 @@ from bitnet_core.process import rss_bytes
 
 
 def main() -> int:
-    # llama.cpp logs to stdout too: keep the pipe to the parent to ourselves and send the rest to stderr.
+    # llama.cpp logs to stdout: keep the pipe to the parent for our line alone, and send the log to stderr.
     with os.fdopen(os.dup(1), "w") as parent:
         os.dup2(2, 1)
         config = json.loads(sys.stdin.readline())
-        import xllamacpp  # noqa: F401 - the library is the program, not the model: its pages are not the teacher's
+        import xllamacpp  # noqa: F401 - before measuring: the memory of the library is not the model's
 
         rss_before = rss_bytes()
         server = _serve(config)
@@ -39,20 +39,20 @@ def _serve(config: dict[str, Any]) -> Any:
     params.port = 0
     params.n_parallel = config["parallel"]
     params.n_ctx = config["context"]
-    # One pool for all slots: a long answer may use what the short ones leave.
+    # One pool for all slots: a long answer may use what short ones leave free.
     params.kv_unified = True
     params.cpuparams.n_threads = config["threads"]
     params.cpuparams_batch.n_threads = config["threads"]
     params.warmup = False
     params.ui = False
-    # Prompts are not repeated, so a cache of old ones would only grow the memory that is measured.
+    # Prompts are not repeated, so a cache of old ones would only add to the memory that is measured.
     params.cache_ram_mib = 0
     params.verbosity = 1
     return xllamacpp.Server(params)
 
 
 def _end_with_stdin() -> None:
-    """Block until the parent is gone, then leave at once: the server's threads have nothing to save."""
+    """Wait until the parent is gone, then exit at once: the threads of the server have nothing to save."""
     while sys.stdin.buffer.read(4096):
         pass
     os._exit(0)

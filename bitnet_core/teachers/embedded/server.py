@@ -1,4 +1,4 @@
-"""The embedded teacher as its stages see it: files that are there, and a server of their own while they need it."""
+"""A llama.cpp server for the embedded teacher, in a process that ends with its owner. Knows no requests."""
 
 import contextlib
 import json
@@ -16,29 +16,24 @@ import psutil
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import PATIENT_THREADS, last_line, pipe_of, rss_bytes, start_helper
 from bitnet_core.secrets import environment_without_secrets
-from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME, EmbeddedFiles, Progress, ensure_files
-
-__all__ = ["MODEL_NAME", "EmbeddedFiles", "EmbeddedServer", "Progress", "ensure_files"]
+from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME
 
 MAX_CONTEXT = 8192
-"""What the model was trained for."""
+"""The context length that the model was trained with."""
 _START_SECONDS = 120.0
 
 
 class EmbeddedServer:
-    """A llama.cpp server in a process of its own, for the length of a `with` block.
+    """A llama.cpp server in a process of its own, for the duration of a `with` block.
 
-    `parallel` answers are made at once and share `context` tokens. The key is made for this server and goes
-    to it through a pipe.
+    It generates `parallel` answers at once, which share `context` tokens. Its key is made for it alone, and sent
+    through a pipe.
     """
 
-    def __init__(
-        self, gguf: Path, *, parallel: int = 1, context: int = MAX_CONTEXT, threads: int | None = None
-    ) -> None:
+    def __init__(self, gguf: Path, *, parallel: int = 1, context: int = MAX_CONTEXT) -> None:
         self.gguf = gguf
         self.parallel = parallel
         self.context = context
-        self.threads = threads or available_cores()
         self.model = MODEL_NAME
         self.api_key = secrets.token_urlsafe(24)
         self.base_url = ""
@@ -52,34 +47,34 @@ class EmbeddedServer:
         return self
 
     def start(self) -> None:
-        """Return when it can be asked. BitnetError when it does not start."""
+        """Start it, and return when it accepts requests. BitnetError if it does not start."""
         config = {
             "gguf": str(self.gguf),
             "model": self.model,
             "api_key": self.api_key,
             "parallel": self.parallel,
             "context": self.context,
-            "threads": self.threads,
+            "threads": _available_cores(),
         }
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
             environment = PATIENT_THREADS | environment_without_secrets()
             self._process = start_helper("bitnet_core.teachers.embedded.child", config, log, environment)
             try:
-                self._greet(self._process, log)
+                self._wait_until_ready(self._process, log)
             except BaseException:
                 self.close()
                 raise
 
-    def _greet(self, process: subprocess.Popen[str], log: IO[str]) -> None:
+    def _wait_until_ready(self, process: subprocess.Popen[str], log: IO[str]) -> None:
         answers = pipe_of(process.stdout)
-        ready, _, _ = select.select([answers], [], [], _START_SECONDS)
-        line = answers.readline() if ready else ""
+        readable, _, _ = select.select([answers], [], [], _START_SECONDS)
+        line = answers.readline() if readable else ""
         if not line:
-            raise BitnetError(_no_start(process, log))
-        told = json.loads(line)
-        self.base_url = told["address"] + "/v1"
-        self.pid = told["pid"]
-        self._rss_before = told["rss_before"]
+            raise BitnetError(_start_failure(process, log))
+        ready = json.loads(line)
+        self.base_url = ready["address"] + "/v1"
+        self.pid = ready["pid"]
+        self._rss_before = ready["rss_before"]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -87,7 +82,7 @@ class EmbeddedServer:
         self.close()
 
     def close(self) -> None:
-        """End it, at once while it is starting."""
+        """End it. A server that is still starting is killed."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -107,20 +102,20 @@ class EmbeddedServer:
         return self._process is not None and self._process.poll() is None
 
     def memory(self) -> int:
-        """Resident bytes added by loading and running the model: the most seen at any call so far."""
+        """Resident bytes that loading and running the model added: the maximum over all calls so far."""
         if self.pid:
             self._peak_added = max(self._peak_added, rss_bytes(self.pid) - self._rss_before)
         return self._peak_added
 
 
-def available_cores() -> int:
-    """Cores this process may use."""
+def _available_cores() -> int:
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
 
 
-def _no_start(process: subprocess.Popen[str], log: IO[str]) -> str:
+def _start_failure(process: subprocess.Popen[str], log: IO[str]) -> str:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=1)
     if process.poll() is None:
