@@ -98,6 +98,25 @@ def percent(part: float | None, whole: float | None) -> str:
     return f"{math.floor(max(0.0, min(1.0, part / whole)) * 100 + 1e-9)}%"
 
 
+def dollars(value: float | None) -> str:
+    """`2.5` → `$2.50`, `0.075` → `$0.075`: cents, and as many more decimals as there are."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    whole, _, decimals = f"{value:,.6f}".rstrip("0").partition(".")
+    return f"${whole}.{decimals:0<2}"
+
+
+def tick(value: float, step: float) -> str:
+    """A label on an axis whose labels are `step` apart: no more decimals than they need to differ."""
+    if abs(value) < step / 2:
+        return "0"
+    if abs(value) >= 1000:
+        return count(value)
+    if step < 1e-4:
+        return scientific(value, 2)
+    return f"{value:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
+
+
 def duration(seconds: float | None) -> str:
     """`48s`, `3m 21s`, `1h 05m`, `2d 3h`."""
     if seconds is None or not math.isfinite(seconds):
@@ -309,8 +328,13 @@ def progress_words(done: float, total: float | None, unit: str) -> str:
     return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()
 
 
+def rate_words(rate: float, unit: str) -> str:
+    """`1.50 prompts/s`, `4.1 MB/s`."""
+    return (size(rate) if unit == _BYTES else f"{number(rate, 3)} {unit}") + "/s"
+
+
 def _progress(event: Any) -> str:
-    rate = f"{number(event.rate, 3)} {event.unit}/s" if event.rate and event.unit != _BYTES else ""
+    rate = rate_words(event.rate, event.unit) if event.rate and event.unit != _BYTES else ""
     left = f"{duration(event.eta_s)} left" if event.eta_s else ""
     parts = (event.label, progress_words(event.done, event.total, event.unit), rate, left)
     return _GAP.join(part for part in parts if part)

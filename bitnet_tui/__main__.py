@@ -1,4 +1,4 @@
-"""`bitnet-tui`: reads the options, refuses what is no terminal, then starts the app. Textual is imported last."""
+"""`bitnet-tui`: reads the options, checks the terminal, then starts the app. Textual is imported last."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ NO_TERMINAL = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the app; a mistake in the options is one sentence on stderr and exit code 2."""
+    """Run the app; a wrong option is one sentence on stderr and exit code 2."""
     options = _parser().parse_args(argv)
     try:
         return _run(options)
@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
 
         sys.stderr.write("".join(f"bitnet-tui: {line}\n" for line in redactor()(str(error)).splitlines()))
         return error.exit_code
-    except Exception as error:  # noqa: BLE001 - a bug before or after the app's own loop: a report, without keys
+    except Exception as error:  # noqa: BLE001 - a bug outside the app's own loop: write a report without keys
         from bitnet_tui import crash
 
         sys.stderr.write(f"bitnet-tui: {crash.report(error)}\n")
@@ -34,15 +34,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bitnet-tui",
         description="Terminal experiment manager for distilling a language model into a ternary student.",
-        epilog="Runs go on when the app is closed; it finds them again when it is opened.",
+        epilog="Runs continue when the app is closed, and are shown again when it is opened.",
         allow_abbrev=False,
     )
     parser.add_argument(
         "--home", type=Path, metavar="DIR", help="the workspace: a folder of experiments (BITNET_HOME)"
     )
-    parser.add_argument("--root", type=Path, metavar="DIR", help="open this experiment at once")
-    parser.add_argument("--plain", action="store_true", help="print the experiments as text and leave")
-    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="open this experiment right away")
+    parser.add_argument("--plain", action="store_true", help="print the experiments as text and exit")
+    parser.add_argument("--no-mouse", action="store_true", help="don't use the mouse")
     parser.add_argument("--version", action="version", version=f"bitnet-tui {__version__}")
     return parser
 
@@ -54,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
         from bitnet_core.runs.experiment import is_experiment
 
         if not root.is_dir() or not is_experiment(root):
-            raise UsageError(f"{root} is no experiment; give --root the folder of one, or leave it out.")
+            raise UsageError(f"{root} is not an experiment; give --root an experiment's folder, or leave it out.")
     if options.plain:
         from bitnet_tui.plain import listing
 
@@ -72,26 +72,27 @@ def _run(options: argparse.Namespace) -> int:
     app = BitnetApp(home, root)
     app.run(mouse=not options.no_mouse)
     if not app.return_code:
-        _say_what_goes_on(home, root)
+        _say_what_runs(home, root)
     return app.return_code or 0
 
 
 def _home(given: Path | None) -> Path:
-    """The workspace. Other settings may be wrong without harm here; a wrong BITNET_HOME is said."""
+    """The workspace. UsageError if it is a file; other wrong settings do no harm here."""
     from bitnet_core.secrets.resolving import resolve_and_remember
+    from bitnet_core.settings.values import PlaceOptions
+    from bitnet_tui.services.settings import overrides
 
-    overrides = {"BITNET_HOME": str(given)} if given else {}
-    home = resolve_and_remember(overrides).settings.path("BITNET_HOME")
+    home = PlaceOptions.of(resolve_and_remember(overrides(given) if given else None).settings).home
     if home.exists() and not home.is_dir():
         raise UsageError(f"{home} is a file; give --home a folder.")
     return home
 
 
-def _say_what_goes_on(home: Path, root: Path | None) -> None:
-    from bitnet_tui.plain import at_work
+def _say_what_runs(home: Path, root: Path | None) -> None:
+    from bitnet_tui.plain import active_stages
 
-    for name, stage in at_work(home, root):
-        sys.stdout.write(f"{stage} in {name} goes on; open bitnet-tui again to watch it.\n")
+    for name, stage in active_stages(home, root):
+        sys.stdout.write(f"{stage} in {name} keeps running; open bitnet-tui again to watch it.\n")
 
 
 if __name__ == "__main__":

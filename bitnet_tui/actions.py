@@ -1,4 +1,4 @@
-"""Every action of the app in one table: its keys, words and place. Footer, help and command palette read it."""
+"""Every action of the app in one table: its keys, its words and where it works. Footer, help and palette read it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ Where = Literal["app", "list", "welcome", "experiment", "keys"]
 
 @dataclass(frozen=True)
 class Action:
-    """`name` is the method `action_<name>`, with its argument in brackets where it takes one."""
+    """`name` is the method `action_<name>` without its prefix, with an argument in brackets if it takes one."""
 
     id: str
     keys: str
@@ -40,44 +40,44 @@ def _at(where: Where, *rows: tuple[str, str, str, str, str, bool]) -> tuple[Acti
 ACTIONS: tuple[Action, ...] = (
     *_at(
         "list",
-        ("open", "enter", "open", "Open", "Open the marked experiment", True),
-        ("new", "n", "new", "New", "Make a new experiment", True),
+        ("open", "enter", "open", "Open", "Open the highlighted experiment", True),
+        ("new", "n", "new", "New", "Create an experiment", True),
         ("demo", "d", "demo", "Demo", "Open the demo; it needs no key", False),
     ),
     *_at(
         "welcome",
-        ("new", "n", "new", "New experiment", "Make an experiment with your own teacher", True),
+        ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True),
     ),
     *_at(
         "experiment",
-        ("run", "r", "launch", "Run stage", "Run the chosen stage", True),
-        ("resume", "r", "resume", "Resume", "Go on with the chosen stage where it stopped", True),
-        ("pipeline", "p", "pipeline", "Pipeline", "Run all stages in order; what is done is skipped", True),
-        ("stop", "s", "stop", "Stop", "Stop what runs; it keeps what it has. Again: kill it", True),
-        ("follow", "f", "follow", "Follow", "Always show the stage at work", True),
-        ("overview", "1", "view('overview')", "Overview", "Curves and figures", False),
+        ("run", "r", "launch", "Run stage", "Run the selected stage", True),
+        ("resume", "r", "resume", "Resume", "Continue the selected stage where it stopped", True),
+        ("pipeline", "p", "pipeline", "Pipeline", "Run all stages in order, skipping what is done", True),
+        ("stop", "s", "stop", "Stop", "Stop what is running; it saves its work. Again: kill it", True),
+        ("follow", "f", "follow", "Follow", "Always show the stage that is running", True),
+        ("overview", "1", "view('overview')", "Overview", "Curves and numbers", False),
         ("results", "2", "view('results')", "Results", "Tables: QEI, quality, gates", False),
-        ("samples", "3", "view('samples')", "Samples", "Texts that were generated", False),
-        ("log", "4", "view('log')", "Log", "Everything the run said", False),
+        ("samples", "3", "view('samples')", "Samples", "Generated texts", False),
+        ("log", "4", "view('log')", "Log", "All messages of the run", False),
         ("log-scale", "y", "log_scale", "Log scale", "Loss axis: linear or logarithmic", False),
-        ("curve", "c", "curve", "One curve", "Show all curves, or one after the other", False),
-        ("older", "left_square_bracket", "older", "Older run", "Show the run of this stage before", False),
+        ("curve", "c", "curve", "One curve", "Show all curves, or one at a time", False),
+        ("older", "left_square_bracket", "older", "Older run", "Show the previous run of this stage", False),
         ("newer", "right_square_bracket", "newer", "Newer run", "Show the next run of this stage", False),
         ("back", "escape", "back", "Back", "Back to the list of experiments", True),
     ),
     *_at(
         "keys",
-        ("set", "enter", "set", "Set", "Type or paste the marked key", False),
-        ("move", "m", "move", "Move", "Take it out of .env, into the OS keyring or the vault", False),
-        ("forget", "x,delete", "forget", "Forget", "Delete the marked key where it is kept", False),
-        ("close", "escape,q", "close", "Close", "Back to the screen below", False),
+        ("set", "enter", "set", "Set", "Type or paste the highlighted key", False),
+        ("move", "m", "move", "Move", "Move it out of .env into the OS keyring or the vault", False),
+        ("delete", "x,delete", "delete", "Delete", "Delete the highlighted key where it is kept", False),
+        ("close", "escape,q", "close", "Close", "Back to the previous screen", False),
     ),
     *_at(
         "app",
-        ("keys", "a", "keys", "API keys", "Where each API key is kept; set, move or forget one", True),
-        ("theme", "t", "next_theme", "Dark or light", "Change between the dark and the light theme", False),
-        ("help", "question_mark,f1", "help", "Help", "What the keys do", True),
-        ("quit", "q,ctrl+q", "quit", "Quit", "Leave; runs go on", True),
+        ("keys", "a", "keys", "API keys", "Where each API key is kept; set, move or delete one", True),
+        ("theme", "t", "next_theme", "Dark or light", "Switch between the dark and the light theme", False),
+        ("help", "question_mark,f1", "help", "Help", "What each key does", True),
+        ("quit", "q,ctrl+q", "quit", "Quit", "Leave; runs continue", True),
     ),
 )
 TITLES: dict[Where, str] = {
@@ -91,10 +91,10 @@ _SHOWN = {"question_mark": "?", "left_square_bracket": "[", "right_square_bracke
 
 
 def bindings(where: Where) -> list[BindingType]:
-    """What a screen (or the app) binds."""
+    """The bindings of a screen or of the app."""
     return [action.binding() for action in ACTIONS if action.where == where]
 
 
 def keys_text(action: Action) -> str:
-    """Its keys as one reads them: `?  f1`."""
+    """Its keys as they are shown: `? f1`."""
     return " ".join(_SHOWN.get(key, key) for key in action.keys.split(","))

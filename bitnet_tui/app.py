@@ -1,15 +1,16 @@
-"""The app: its home, its first screen, themes, and what every screen may ask of it. Screens load when shown."""
+"""The app: its first screen, its themes, and how a stage is started. A screen is imported when first shown."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.screen import Screen
 
 from bitnet_core.runs.experiment import Workspace
 from bitnet_tui import actions, theme
+from bitnet_tui.shell import Shell
 
 if TYPE_CHECKING:
     from textual.command import Provider
@@ -26,14 +27,14 @@ def _commands() -> "type[Provider]":
     return ActionCommands
 
 
-def _launch_really() -> "Launch":
+def _launch_process() -> "Launch":
     from bitnet_tui.services.launching import launch
 
     return launch
 
 
-class BitnetApp(App[None]):
-    """`root` opens that experiment at once. `launch` starts a stage; tests give their own."""
+class BitnetApp(Shell):
+    """`root` is an experiment to open at once. `launch` starts a stage; tests pass their own."""
 
     TITLE = "bitnet-tui"
     BINDINGS = actions.bindings("app")
@@ -42,14 +43,14 @@ class BitnetApp(App[None]):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (15, "-short"), (30, "-tall")]  # noqa: RUF012
 
     def __init__(self, home: Path, root: Path | None = None, launch: "Launch | None" = None) -> None:
-        # The list's styles come with the app's: read on their own, they would be a second pass over all of them.
+        # With the list's styles loaded here, showing it needs no second pass over all styles.
         super().__init__(css_path=[_HERE / "app.tcss", _HERE / "screens" / "experiments.tcss"])
         self.home = home
         self._root = root
         self._launch = launch
-        self.over_ssh = bool(os.environ.get("SSH_CONNECTION"))
-        self.redraw_seconds = 0.5 if self.over_ssh else 0.25
-        if self.over_ssh:
+        over_ssh = bool(os.environ.get("SSH_CONNECTION"))
+        self.redraw_seconds = 0.5 if over_ssh else 0.25
+        if over_ssh:
             self.animation_level = "none"
         self.register_theme(theme.DARK)
         self.register_theme(theme.LIGHT)
@@ -75,18 +76,16 @@ class BitnetApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         yield SystemCommand("Theme", "Choose another theme", self.action_change_theme)
 
-    def launch(self, root: Path, stage: str) -> str:
-        """Start a stage (slow: call it in a thread); return the run's id. Warnings become notifications."""
-        started = (self._launch or _launch_really())(self.home, root, stage)
-        for warning in started.warnings:
+    def launch(self, root: Path, stage: str) -> None:
+        """As `Shell.launch`; warnings about the settings become notifications."""
+        launch = self._launch or _launch_process()
+        for warning in launch(self.home, root, stage).warnings:
             self.call_from_thread(self.notify, warning, title="Settings", severity="warning", timeout=10)
-        return started.run_id
 
-    def open_experiment(self, root: Path, run: str | None = None) -> None:
-        """Show an experiment over the list, and start `run` in it when given."""
+    def open_experiment(self, root: Path, first: str | None = None) -> None:
         from bitnet_tui.screens.experiment import ExperimentScreen
 
-        screen = ExperimentScreen(root.absolute(), run)
+        screen = ExperimentScreen(root.absolute(), first)
         if self.screen.has_class("welcome"):
             self.switch_screen(screen)
         else:
@@ -96,7 +95,7 @@ class BitnetApp(App[None]):
         self.theme = theme.LIGHT.name if self.current_theme.dark else theme.DARK.name
 
     def action_keys(self) -> None:
-        """Over a screen; a dialog is finished first."""
+        """Show the API keys, unless a dialog is open."""
         from bitnet_tui.screens.keys import KeysScreen
 
         if not self.screen.is_modal:

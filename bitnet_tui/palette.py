@@ -1,4 +1,4 @@
-"""The command palette: the same actions as the keys, those that make sense on the screen below it."""
+"""The command palette: the actions that have keys on the screen below it."""
 
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -8,7 +8,7 @@ from bitnet_tui.actions import ACTIONS, Action, keys_text
 
 
 class ActionCommands(Provider):
-    """Offers the actions that the screen would take now."""
+    """Offers the actions that the screen accepts now."""
 
     async def discover(self) -> Hits:
         for action in self._possible():

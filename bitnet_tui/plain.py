@@ -1,4 +1,4 @@
-"""The experiments as plain text, for pipes, screen readers and terminals that can't move their cursor."""
+"""The experiments as plain text: for pipes, screen readers and terminals that can't move their cursor."""
 
 import time
 from pathlib import Path
@@ -10,24 +10,23 @@ from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher, row_of
 
 
 def listing(home: Path, root: Path | None = None) -> str:
-    """Every experiment (or the one at `root`) with its stages, a line each."""
+    """Every experiment, or only the one at `root`, with one line per stage."""
     rows = _rows(home, root)
     if not rows:
-        return f"No experiments in {home}. `bitnet demo` makes one and runs it; no key needed.\n"
+        return f"No experiments in {home}. `bitnet demo` creates one and runs it; it needs no key.\n"
     return "\n".join(_block(row) for row in rows)
 
 
-def at_work(home: Path, root: Path | None = None) -> list[tuple[str, str]]:
-    """Experiment and stage of everything that runs."""
-    at_work = [(row, running(row.stages)) for row in _rows(home, root)]
-    return [(row.name, stage.name) for row, stage in at_work if stage is not None]
+def active_stages(home: Path, root: Path | None = None) -> list[tuple[str, str]]:
+    """Experiment and stage of every run that is active."""
+    return [(row.name, stage.name) for row in _rows(home, root) if (stage := running(row.stages)) is not None]
 
 
 def _rows(home: Path, root: Path | None) -> tuple[ExperimentRow, ...]:
     rows = WorkspaceWatcher(home).look()
     if root is not None and all(row.root != root for row in rows):
         rows = (*rows, row_of(root, home))
-    return tuple(row for row in rows if root in (None, row.root)) if root else rows
+    return tuple(row for row in rows if root in (None, row.root))
 
 
 def _block(row: ExperimentRow) -> str:

@@ -1,4 +1,4 @@
-"""The one place that knows plotext: a drawing in, text with ANSI colours out. Imported with the first chart."""
+"""Draws with plotext: a `Drawing` in, text with ANSI colours out. Imported for the first chart, and nowhere else."""
 
 from collections.abc import Mapping
 
@@ -10,9 +10,9 @@ Colour = tuple[int, int, int]
 
 
 def build(drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colour]) -> str:
-    """Draw at exactly that size. plotext keeps one global figure, so it is cleared first.
+    """Draw at exactly this size. plotext keeps one global figure, so it is cleared first.
 
-    A number that is not finite, or a logarithm asked of it, would raise inside plotext; `Drawing` has neither.
+    plotext fails on numbers that are not finite and on logarithms of them; a `Drawing` has neither.
     """
     plotext.clear_figure()
     plotext.limit_size(False, False)
@@ -28,7 +28,7 @@ def build(drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colou
     plotext.yticks([place for place, _ in drawing.y_ticks], [label for _, label in drawing.y_ticks])
     if drawing.flip_at is not None:
         plotext.vertical_line(drawing.flip_at, colours["flip"])
-    # The total is drawn last: where curves cross, it is the one that stays whole.
+    # The total is drawn last, so that it stays whole where curves cross.
     for name, segments in reversed(drawing.curves):
         for segment in segments:
             plotext.plot([x for x, _ in segment], [y for _, y in segment], marker="braille", color=colours[name])

@@ -1,4 +1,4 @@
-"""The two themes and what each style name of the views looks like. Colours live here and nowhere else."""
+"""The two themes, and how each style of the views looks. No other file names a colour."""
 
 from collections.abc import Iterable, Mapping
 
@@ -8,8 +8,8 @@ from textual.theme import Theme
 
 from bitnet_tui.view.spans import Line
 
-# Every colour stands in the 256 colours of xterm as it is, so a terminal without true colour (most SSH sessions,
-# tmux) shows the same picture. The curves keep apart for colour-blind eyes too; total is the text's own colour.
+# Every colour is one of xterm's 256, so a terminal without true colour (most SSH sessions, tmux) shows the same
+# picture. The curves can be told apart by colour-blind readers; the total has the colour of the text.
 _DARK = {
     "label": "#949494",
     "faint": "#585858",
@@ -104,7 +104,7 @@ STYLES = {
 
 
 def paint(lines: Iterable[Line]) -> Content:
-    """Lines as Textual's content; theme variables are looked up when it is drawn, so themes may change."""
+    """Lines as Textual content. Theme variables are resolved when it is drawn, so it follows a change of theme."""
     parts: list[str | tuple[str, str]] = []
     for one in lines:
         if parts:
@@ -114,7 +114,7 @@ def paint(lines: Iterable[Line]) -> Content:
 
 
 def plot_colours(variables: Mapping[str, str]) -> dict[str, tuple[int, int, int]]:
-    """Colours of a chart from the theme's variables."""
+    """The colours of a chart from the theme's variables."""
     wanted = {"axis": "label", "flip": "flip", "bad": "error"}
     wanted |= {name: f"curve-{name}" for name in ("loss", "kl", "ce", "format")}
     colours: dict[str, tuple[int, int, int]] = {}

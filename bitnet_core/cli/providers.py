@@ -95,7 +95,7 @@ def _probe(arguments: argparse.Namespace, resolved: "Resolution") -> int:
 
 def _shown_fields(report: dict[str, Any]) -> dict[str, Any]:
     """The report as the rows of a table for people."""
-    from bitnet_core.text import number
+    from bitnet_core.text import dollars
 
     hidden = {"problem"} if report["upstream"] else {"problem", "upstream"}
     shown = {name: value for name, value in report.items() if name not in hidden}
@@ -103,7 +103,7 @@ def _shown_fields(report: dict[str, Any]) -> dict[str, Any]:
     if shown.pop("largest_k_capped"):
         shown["largest_k"] = f"{shown['largest_k']} or more"
     shown["models"] = None if models is None else f"{len(models)}: " + ", ".join(models[:_MOST_MODELS_SHOWN])
-    shown["price, USD per million"] = price and f"{number(price['input'])} in, {number(price['output'])} out"
+    shown["price per million"] = price and f"{dollars(price['input'])} in, {dollars(price['output'])} out"
     return {name: "unknown" if value is None else value for name, value in shown.items()}
 
 

@@ -1,1 +1,1 @@
-"""One file a screen, with its own stylesheet; each is imported when it is first shown."""
+"""One file per screen, each with its own stylesheet, imported when it is first shown."""

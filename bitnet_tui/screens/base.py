@@ -1,6 +1,7 @@
-"""What the full screens share: head line, word of a terminal too small, one look at the files at a time."""
+"""What the full screens share: head line, the ways to begin, and reading files in a thread, one read at a time."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from textual.app import ComposeResult
@@ -9,7 +10,8 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Static
 
-from bitnet_tui.app import BitnetApp
+from bitnet_core.errors import BitnetError
+from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.painted import Painted
@@ -19,7 +21,7 @@ TOO_SMALL = "This window is too small.\nbitnet-tui needs 60 columns and 15 rows.
 
 
 class Looked(Message):
-    """A worker has looked at the files."""
+    """A worker has read the files; `view` is what it found."""
 
     def __init__(self, view: Any) -> None:
         super().__init__()
@@ -27,11 +29,11 @@ class Looked(Message):
 
 
 class BaseScreen(Screen[None]):
-    """First paint is `compose`; `furnish` adds what is heavy after it."""
+    """`compose` is for the first paint; `furnish` adds heavier widgets after it."""
 
     @property
-    def bitnet(self) -> BitnetApp:
-        return cast("BitnetApp", self.app)
+    def shell(self) -> Shell:
+        return cast("Shell", self.app)
 
     def compose(self) -> ComposeResult:
         yield Painted(paint([self.head()]), classes="head", id="head")
@@ -55,11 +57,36 @@ class BaseScreen(Screen[None]):
             await self.mount(Footer(show_command_palette=False))
 
     async def furnish(self) -> None:
-        """Mount what the first paint can do without."""
+        """Mount what the first paint does not need."""
+
+    # -- ways to begin ---------------------------------------------------------------------------------------------
+
+    def action_new(self) -> None:
+        """Ask for a new experiment, and open it once it exists."""
+        from bitnet_tui.screens.new_experiment import NewExperimentScreen
+
+        def created(root: Path | None) -> None:
+            if root is not None:
+                self.shell.open_experiment(root)
+
+        self.app.push_screen(NewExperimentScreen(), created)
+
+    def action_demo(self) -> None:
+        """Open the demo, and run it if it is new."""
+        from bitnet_tui.services import demo
+
+        try:
+            root, first = demo.find_or_create(self.shell.home)
+        except BitnetError as error:
+            from bitnet_tui.screens.dialogs import MessageScreen
+
+            self.app.push_screen(MessageScreen("The demo can't be created", str(error)))
+        else:
+            self.shell.open_experiment(root, first)
 
 
 class LookingScreen(BaseScreen, Generic[_View]):
-    """Reads files in a thread, at most one look at a time; what was asked for meanwhile is looked at once more."""
+    """Reads files in a thread, at most one read at a time; a request during one leads to one more."""
 
     _looking = False
     _again = False
@@ -69,7 +96,7 @@ class LookingScreen(BaseScreen, Generic[_View]):
         self.look()
 
     def looker(self) -> Callable[[], _View]:
-        """What to do in the thread, bound to the state of now."""
+        """The work for the thread, bound to the present state."""
         raise NotImplementedError
 
     def look(self) -> None:

@@ -8,7 +8,7 @@ from textual.widgets import Button, Static
 
 
 class MessageScreen(ModalScreen[None]):
-    """A message that must be read whole: what, and the sentences that say why and how to mend it."""
+    """A message to read: what happened, and the sentences that say why and how to fix it."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
     BINDINGS = [Binding("escape,enter,q", "close", "Close", id="message.close")]  # noqa: RUF012
@@ -34,7 +34,7 @@ class MessageScreen(ModalScreen[None]):
 
 
 class ConfirmScreen(ModalScreen[bool]):
-    """A yes or no. The careful answer has the focus."""
+    """A question with a yes and a no. The safe answer has the focus."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
     BINDINGS = [  # noqa: RUF012

@@ -1,4 +1,4 @@
-"""One experiment: its stages, and the run of the chosen one, live or long over. Everything comes from files."""
+"""One experiment: its stages, and one run of the selected stage, live or finished. Everything is read from files."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,18 +25,18 @@ _IDLE_EVERY = 4
 
 
 class Started(Message):
-    """A launch has come to its end, well or with the message of what is wrong."""
+    """A launch has ended; `problem` and `locked` are empty if the stage was started."""
 
     def __init__(self, stage: str, problem: str = "", locked: VaultLocked | None = None) -> None:
         super().__init__()
         self.stage = stage
         self.problem = problem
         self.locked = locked
-        """The vault that holds a key of the stage, and has to be opened first."""
+        """The vault that must be opened first, because it holds a key of the stage."""
 
 
 class StopSent(Message):
-    """A stop or a kill has been sent, or could not be."""
+    """A stop or a kill was sent; `problem` says why it could not be."""
 
     def __init__(self, problem: str = "") -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class StopSent(Message):
 
 
 class ExperimentScreen(LookingScreen[ExperimentView]):
-    """`first` is a stage to start as soon as the screen stands."""
+    """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = "experiment.tcss"
     BINDINGS = actions.bindings("experiment")
@@ -55,7 +55,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
         self._first = first
         self._view = ExperimentView(root)
         self._chosen: str | None = None
-        """None = follow what is at work."""
+        """None = follow the stage that is running."""
         self._back = 0
         self._curves: tuple[str, ...] = CURVES
         self._log_scale = False
@@ -63,7 +63,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
         self._stop_asked: set[str] = set()
         self._ticks = 0
 
-    # -- what is drawn ---------------------------------------------------------------------------------------------
+    # -- drawing ---------------------------------------------------------------------------------------------------
 
     def head(self) -> Line:
         left = [Span(self.root.name, "title")]
@@ -78,10 +78,10 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
     async def furnish(self) -> None:
         from bitnet_tui.widgets.run_pane import RunPane
 
-        self._watcher = ExperimentWatcher(self.root, self.bitnet.home)
+        self._watcher = ExperimentWatcher(self.root, self.shell.home)
         await self.query_one("#main").mount(RunPane(id="run"))
         self.query_one(StageList).focus()
-        self.set_interval(self.bitnet.redraw_seconds, self._tick)
+        self.set_interval(self.shell.redraw_seconds, self._tick)
         self.look()
         if self._first is not None:
             self._start(self._first)
@@ -118,11 +118,11 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
 
         return self.query_one("#run", RunPane)
 
-    # -- what is chosen --------------------------------------------------------------------------------------------
+    # -- choosing what to see --------------------------------------------------------------------------------------
 
     @property
     def _selected(self) -> str:
-        """The stage that keys act on: what was chosen last, even where the view of it is still being made."""
+        """The stage that keys act on: the last one chosen, even while its view is still being read."""
         return self._chosen or self._view.stage
 
     def action_move_stage(self, by: int) -> None:
@@ -162,7 +162,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
         self._redraw()
 
     def action_curve(self) -> None:
-        """All curves → each alone → all."""
+        """All curves, then each one alone, then all again."""
         at = CURVES.index(self._curves[0]) if len(self._curves) == 1 else -1
         self._curves = CURVES if at == len(CURVES) - 1 else (CURVES[at + 1],)
         self._redraw()
@@ -170,7 +170,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
     def action_back(self) -> None:
         self.dismiss()
 
-    # -- what is done ----------------------------------------------------------------------------------------------
+    # -- starting and stopping -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         row = self._view.row(self._selected)
@@ -208,7 +208,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
 
     def _launch(self, name: str) -> None:
         try:
-            self.bitnet.launch(self.root, name)
+            self.shell.launch(self.root, name)
         except VaultLocked as error:
             self.post_message(Started(name, locked=error))
         except BitnetError as error:
@@ -233,12 +233,12 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
             if opened:
                 self._start(name)
             else:
-                self.notify(f"{stage(name).title} was not started: the vault stays closed.", severity="warning")
+                self.notify(f"{stage(name).title} was not started: the vault is still locked.", severity="warning")
 
         self.app.push_screen(VaultScreen(locked.path, f"{locked.why}."), answered)
 
     def action_stop(self) -> None:
-        """Ask first; what was asked to stop and still runs can be killed."""
+        """Ask first. A run that was asked to stop and still runs can be killed."""
         active = self._view.active_names
         if not active:
             return
@@ -260,7 +260,7 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
 
     def _stop(self, names: tuple[str, ...], *, kill: bool) -> None:
         problem = ""
-        watcher = ExperimentWatcher(self.root, self.bitnet.home)
+        watcher = ExperimentWatcher(self.root, self.shell.home)
         for run in watcher.active_runs(tuple(dict.fromkeys(names))):
             try:
                 run.kill() if kill else run.request_stop()
@@ -282,12 +282,12 @@ def _look(watcher: ExperimentWatcher, root: Path, chosen: str | None, back: int)
 
 
 def _stop_question(name: str) -> tuple[str, str, str, str]:
-    why = "It saves what it has and ends; r goes on from there."
+    why = "It saves its work first; r continues from there."
     if name == PIPELINE.name:
-        why = "The stage at work saves what it has and ends; p goes on from there."
+        why = "The running stage saves its work first; p continues from there."
     return f"Stop {name}?", f"{why} Leaving the app (q) does not stop it.", "Stop it", "Let it run"
 
 
 def _kill_question(name: str) -> tuple[str, str, str, str]:
-    why = "It was asked to stop and still runs. Killed, it keeps only what it saved before."
+    why = "It was asked to stop and is still running. If it is killed, only what it has already saved is kept."
     return f"Kill {name} now?", why, "Kill it", "Wait"

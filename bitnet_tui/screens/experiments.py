@@ -1,4 +1,4 @@
-"""Home: the experiments of the workspace, with what each has done and what runs in it now."""
+"""The list of experiments: what each has done and what is running in it."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 1.0
 _SIDES = 6
+_EMPTY = "No experiments yet. Press n to create one, d for the demo."
 
 
 class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
-    """A list that refreshes itself; only the entries that changed are drawn again."""
+    """The list refreshes itself; only entries that changed are redrawn."""
 
     CSS_PATH = "experiments.tcss"
     BINDINGS = actions.bindings("list")
@@ -40,19 +41,19 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
     def head(self) -> Line:
         counted = "experiments" if self._rows is None else experiment_list.counted(self._rows)
         left = [Span("bitnet-tui", "title"), Span(f"  {counted}", "label")]
-        return spread(left, [Span(short(self.bitnet.home), "label")], max(0, self.app.size.width - 2))
+        return spread(left, [Span(short(self.shell.home), "label")], max(0, self.app.size.width - 2))
 
     def skeleton(self) -> Iterable[Widget]:
         yield Container(id="experiments")
         yield Static(paint([experiment_list.legend()]), id="legend")
 
     async def furnish(self) -> None:
-        # Reading runs takes modules that the first paint can do without.
+        # The first paint does not need the modules that read runs.
         from textual.widgets import OptionList
 
         from bitnet_tui.view.workspace import WorkspaceWatcher
 
-        self._watcher = WorkspaceWatcher(self.bitnet.home)
+        self._watcher = WorkspaceWatcher(self.shell.home)
         entries: OptionList = OptionList(id="entries")
         await self.query_one("#experiments").mount(entries)
         entries.focus()
@@ -88,14 +89,14 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
     def _rebuild(self, entries: "OptionList", cards: dict[str, tuple[Line, ...]]) -> None:
         from textual.widgets.option_list import Option
 
-        marked = self._marked()
+        highlighted = self._highlighted()
         with self.app.batch_update():
             entries.clear_options()
             entries.add_options([Option(paint(lines[:2]) + "\n", id=key) for key, lines in cards.items()])
             keys = list(cards)
             if not keys:
-                entries.add_option(Option("No experiments here. n makes one, d makes the demo.", disabled=True))
-            entries.highlighted = keys.index(marked) if marked in keys else 0 if keys else None
+                entries.add_option(Option(_EMPTY, disabled=True))
+            entries.highlighted = keys.index(highlighted) if highlighted in keys else 0 if keys else None
 
     @property
     def _entries(self) -> "OptionList":
@@ -103,7 +104,7 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
 
         return self.query_one("#entries", OptionList)
 
-    def _marked(self) -> str | None:
+    def _highlighted(self) -> str | None:
         option = self._entries.highlighted_option
         return option.id if option else None
 
@@ -111,20 +112,6 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
         self.action_open()
 
     def action_open(self) -> None:
-        marked = self._marked()
-        if marked is not None:
-            self.bitnet.open_experiment(Path(marked))
-
-    def action_new(self) -> None:
-        from bitnet_tui.screens.new_experiment import NewExperimentScreen
-
-        self.app.push_screen(NewExperimentScreen(), self._made)
-
-    def _made(self, root: Path | None) -> None:
-        if root is not None:
-            self.bitnet.open_experiment(root)
-
-    def action_demo(self) -> None:
-        from bitnet_tui.services.demo import open_demo
-
-        open_demo(self.bitnet)
+        highlighted = self._highlighted()
+        if highlighted is not None:
+            self.shell.open_experiment(Path(highlighted))

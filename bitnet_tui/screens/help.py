@@ -1,4 +1,4 @@
-"""F1: every key, read from the table of actions, and what the marks mean."""
+"""The help (F1): every key, from the table of actions, and what the symbols mean."""
 
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -13,13 +13,13 @@ from bitnet_tui.view.spans import Line, Span, line
 
 _MOVING = (
     ("↑ ↓ j k", "Move in a list; ← → h l along the stages on a narrow screen"),
-    ("tab", "To the next part of the screen"),
+    ("tab", "Go to the next part of the screen"),
     ("ctrl+p", "Command palette: find an action by its name"),
 )
 
 
 def help_lines() -> tuple[Line, ...]:
-    """The whole help as lines."""
+    """The whole text."""
     lines: list[Line] = []
     for where, title in TITLES.items():
         lines.append(line(Span(title, "title")))
@@ -31,13 +31,13 @@ def help_lines() -> tuple[Line, ...]:
         if where == "app":
             lines += [line(Span(f"  {keys:<9}", "key"), Span(f" {what}")) for keys, what in _MOVING]
         lines.append(())
-    lines.append(line(Span("Marks", "title")))
+    lines.append(line(Span("Symbols", "title")))
     lines += legend_lines()
     return tuple(lines)
 
 
 class HelpScreen(ModalScreen[None]):
-    """Scrolls where it is longer than the screen."""
+    """The text, which scrolls."""
 
     CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012
     BINDINGS = [Binding("escape,q,question_mark,f1,enter", "close", "Close", id="help.close")]  # noqa: RUF012

@@ -1,4 +1,4 @@
-"""What dialogs that read or change keys share: each call in a thread, and the vault opened where it is needed."""
+"""What dialogs that read or change keys share: slow calls in a thread, and opening the vault when a call needs it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from textual.screen import ModalScreen
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import VaultLocked
-from bitnet_tui.app import BitnetApp
+from bitnet_tui.shell import Shell
 
 _Result = TypeVar("_Result")
-_Found = TypeVar("_Found")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,18 +24,18 @@ class _Job:
 
 
 class Attempted(Message):
-    """A call has come to its end: with what it found, with a sentence, or for want of the vault's passphrase."""
+    """A call has ended: with a result, with a problem, or because the vault is locked."""
 
-    def __init__(self, job: _Job, found: Any = None, problem: str = "", locked: VaultLocked | None = None) -> None:
+    def __init__(self, job: _Job, result: Any = None, problem: str = "", locked: VaultLocked | None = None) -> None:
         super().__init__()
         self.job = job
-        self.found = found
+        self.result = result
         self.problem = problem
         self.locked = locked
 
 
 class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
-    """One call at a time; `busy` while one is under way. A keyring may take its 5 s, the screen never waits."""
+    """One call at a time; `busy` during a call. A keyring may take 5 s, and the screen never waits for it."""
 
     _job: _Job | None = None
 
@@ -44,30 +44,31 @@ class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
         return self._job is not None
 
     def abandon(self) -> None:
-        """Care no more about what the call under way finds."""
+        """Ignore the result of the running call."""
         self._job = None
 
     def attempt(
         self,
-        work: Callable[[], _Found],
-        then: Callable[[_Found], None],
+        work: Callable[[], _Value],
+        then: Callable[[_Value], None],
         *,
         offer: str = "",
         without: str = "Nothing was changed",
     ) -> None:
-        """Call `work` in a thread and `then` with what it returns.
+        """Call `work` in a thread, and `then` with its result.
 
-        Where that needs the vault, `offer` says what for, and `without` what is the case when it stays closed.
+        If that needs the vault, `offer` is added to the question for its passphrase, and `without` is the outcome to
+        report if it stays locked.
         """
         self._begin(_Job(work, then, offer, without))
 
     def refused(self, problem: str) -> None:
-        """Say why it can't be done."""
+        """Show why the call failed."""
         raise NotImplementedError
 
     @property
-    def bitnet(self) -> BitnetApp:
-        return cast("BitnetApp", self.app)
+    def shell(self) -> Shell:
+        return cast("Shell", self.app)
 
     def _begin(self, job: _Job) -> None:
         self._job = job
@@ -75,13 +76,13 @@ class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
 
     def _attempt(self, job: _Job) -> None:
         try:
-            found = job.work()
+            result = job.work()
         except VaultLocked as error:
             self.post_message(Attempted(job, locked=error))
         except BitnetError as error:
             self.post_message(Attempted(job, problem=str(error)))
         else:
-            self.post_message(Attempted(job, found))
+            self.post_message(Attempted(job, result))
 
     def on_attempted(self, message: Attempted) -> None:
         if message.job is not self._job:
@@ -92,7 +93,7 @@ class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
         elif message.problem:
             self.refused(message.problem)
         else:
-            message.job.then(message.found)
+            message.job.then(message.result)
 
     def _open_vault(self, locked: VaultLocked, job: _Job) -> None:
         from bitnet_tui.screens.vault import VaultScreen

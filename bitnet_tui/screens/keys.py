@@ -1,33 +1,31 @@
-"""API keys: where each comes from, and setting, moving and forgetting them. No value is ever shown but its end."""
+"""API keys: where each comes from; setting, moving and deleting them. At most the end of a value is shown."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Horizontal, Vertical
-from textual.screen import ModalScreen
-from textual.widgets import Button, Input, OptionList, Static
+from textual.containers import Vertical
+from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
 from bitnet_core.secrets import remember
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui import actions
 from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.key_entry import KeyEntryScreen
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services import keys
 from bitnet_tui.theme import paint
 from bitnet_tui.view import key_rows
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
-from bitnet_tui.widgets.secret_input import SecretInput
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held, Moved
 
 
 class KeysScreen(KeyedScreen[None]):
-    """`root` is the experiment whose `.env` counts too; None where no experiment is open."""
+    """`root` is the open experiment, whose `.env` counts too; None if no experiment is open."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss", "keys.tcss"]  # noqa: RUF012
     BINDINGS = actions.bindings("keys")
@@ -49,17 +47,17 @@ class KeysScreen(KeyedScreen[None]):
     def on_mount(self) -> None:
         self.query_one("#entries").focus()
         self.query_one("#places", Painted).show((line(Span("Asking the OS keyring…", "label")),))
-        self._mark(None)
+        self._describe(None)
         self._read()
 
     def refused(self, problem: str) -> None:
         self._say(problem, "bad")
 
-    # -- what is shown ---------------------------------------------------------------------------------------------
+    # -- drawing ---------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
         def look() -> "tuple[str, tuple[Held, ...], Path, bool, tuple[str, ...]]":
-            inventory = keys.inventory(self.bitnet.home, self._root)
+            inventory = keys.inventory(self.shell.home, self._root)
             state, held = inventory.status(SECRET_NAMES)
             notes = inventory.vault_notes()
             return state, held, inventory.places.vault, inventory.places.vault.exists(), notes
@@ -69,27 +67,27 @@ class KeysScreen(KeyedScreen[None]):
     def _show(self, found: "tuple[str, tuple[Held, ...], Path, bool, tuple[str, ...]]") -> None:
         state, held, vault, exists, notes = found
         entries = self.query_one("#entries", OptionList)
-        marked = entries.highlighted_option.id if entries.highlighted_option else None
+        highlighted = entries.highlighted_option.id if entries.highlighted_option else None
         self._held = {one.name: one for one in key_rows.ordered(held)}
-        said = (key_rows.summary(state, vault, exists=exists), *(line(Span(note, "warn")) for note in notes))
-        self.query_one("#places", Painted).show(said)
+        lines = (key_rows.summary(state, vault, exists=exists), *(line(Span(note, "warn")) for note in notes))
+        self.query_one("#places", Painted).show(lines)
         self.query_one(".card").set_class(bool(notes), "-noted")
         cells = max(24, entries.size.width - 4)
         entries.clear_options()
         entries.add_options([Option(paint([key_rows.row(one, cells)]), id=name) for name, one in self._held.items()])
         names = list(self._held)
-        entries.highlighted = names.index(marked) if marked in names else 0
-        self._mark(self._marked)
+        entries.highlighted = names.index(highlighted) if highlighted in names else 0
+        self._describe(self._highlighted)
 
     def on_option_list_option_highlighted(self) -> None:
-        self._mark(self._marked)
+        self._describe(self._highlighted)
 
-    def _mark(self, held: "Held | None") -> None:
+    def _describe(self, held: "Held | None") -> None:
         self.query_one("#about", Painted).show((key_rows.about(held) if held else (),))
         self.query_one("#keys", Painted).show((key_rows.keys_line(held),))
 
     @property
-    def _marked(self) -> "Held | None":
+    def _highlighted(self) -> "Held | None":
         option = self.query_one("#entries", OptionList).highlighted_option
         return self._held.get(option.id or "") if option else None
 
@@ -100,13 +98,13 @@ class KeysScreen(KeyedScreen[None]):
         self._say(sentence, "good")
         self._read()
 
-    # -- what is done ----------------------------------------------------------------------------------------------
+    # -- changing keys ---------------------------------------------------------------------------------------------
 
     def on_option_list_option_selected(self) -> None:
         self.action_set()
 
     def action_set(self) -> None:
-        held = self._marked
+        held = self._highlighted
         if held is None or self.busy:
             return
         name = held.name
@@ -116,89 +114,48 @@ class KeysScreen(KeyedScreen[None]):
                 remember([value])
                 self._say("Keeping the key…", "label")
                 self.attempt(
-                    lambda: keys.keep(self.bitnet.home, name, value, self._root), self._changed, **keys.VAULT_INSTEAD
+                    lambda: keys.keep(self.shell.home, name, value, self._root), self._changed, **keys.VAULT_INSTEAD
                 )
 
         self.app.push_screen(KeyEntryScreen(name), typed)
 
     def action_move(self) -> None:
-        held = self._marked
+        held = self._highlighted
         if held is None or self.busy:
             return
         if not held.movable:
-            why = "refers to a variable of the environment" if held.plain else "does not come from a .env"
+            why = "refers to an environment variable" if held.plain else "does not come from a .env"
             self._say(f"{held.name} {why}.", "warn")
             return
         name = held.name
 
         def moved(found: "Moved") -> None:
-            along = "".join(f" {one} too." for one in found.along)
-            left = (
-                f"{along} {found.left[0]} still holds its value or another one; look there." if found.left else along
-            )
-            self._changed(f"{name} is out of {' and '.join(str(path) for path in found.cleaned)}.{left}")
+            names = " and ".join((name, *found.along))
+            files = " and ".join(str(path) for path in found.cleaned)
+            left = f" {found.left[0]} still holds its value or another one; check it." if found.left else ""
+            self._changed(f"{names} moved out of {files}.{left}")
 
         self._say("Moving the key…", "label")
-        self.attempt(lambda: keys.inventory(self.bitnet.home, self._root).move(name), moved, **keys.VAULT_INSTEAD)
+        self.attempt(lambda: keys.inventory(self.shell.home, self._root).move(name), moved, **keys.VAULT_INSTEAD)
 
-    def action_forget(self) -> None:
-        held = self._marked
+    def action_delete(self) -> None:
+        held = self._highlighted
         if held is None or self.busy or not held.origin:
             return
-        if not key_rows.forgettable(held):
-            self._say(f"{held.name} is set by {held.origin}; take it out there.", "warn")
+        if not key_rows.deletable(held):
+            self._say(f"{held.name} is set by {held.origin}; remove it there.", "warn")
             return
         name = held.name
 
         def answered(yes: bool | None) -> None:
             if yes:
-                places = keys.inventory(self.bitnet.home, self._root).places
-                self.attempt(lambda: places.forget(name), lambda _: self._changed(f"{name} is forgotten."))
+                self.attempt(
+                    lambda: keys.inventory(self.shell.home, self._root).places.forget(name),
+                    lambda _: self._changed(f"{name} is deleted."),
+                )
 
-        why = f"It is deleted from the {held.origin.removesuffix(' (locked)')} and can't be brought back."
-        self.app.push_screen(ConfirmScreen(f"Forget {name}?", why, "Forget it", "Keep it"), answered)
+        why = f"It will be deleted from the {held.origin.removesuffix(' (locked)')} and can't be recovered."
+        self.app.push_screen(ConfirmScreen(f"Delete {name}?", why, "Delete it", "Keep it"), answered)
 
     def action_close(self) -> None:
         self.dismiss()
-
-
-class KeyEntryScreen(ModalScreen[str | None]):
-    """Asks for a key's value, which it does not show."""
-
-    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
-    AUTO_FOCUS = "#value"
-    BINDINGS = [  # noqa: RUF012
-        Binding("escape", "cancel", "Cancel", id="key.cancel"),
-        Binding("down", "app.focus_next", "Next", show=False),
-        Binding("up", "app.focus_previous", "Previous", show=False),
-    ]
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._name_of_key = name
-
-    def compose(self) -> ComposeResult:
-        with Vertical(classes="card message vault"):
-            yield Static(self._name_of_key, classes="title", markup=False)
-            yield Static("Type or paste it; it is kept in the OS keyring or the encrypted vault.", markup=False)
-            yield SecretInput(id="value")
-            with Horizontal(classes="buttons"):
-                yield Button("Cancel", id="cancel")
-                yield Button("Keep it", id="keep")
-
-    def on_input_submitted(self) -> None:
-        self._keep()
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "keep":
-            self._keep()
-        else:
-            self.action_cancel()
-
-    def action_cancel(self) -> None:
-        self.dismiss(None)
-
-    def _keep(self) -> None:
-        value = self.query_one("#value", Input).value.strip()
-        if value:
-            self.dismiss(value)

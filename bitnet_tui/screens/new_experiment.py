@@ -1,4 +1,4 @@
-"""A new experiment: name, teacher, student, budget. The key goes to the OS keyring or the vault, never to `.env`."""
+"""The form for a new experiment. Its key goes to the OS keyring or the vault, never into `.env`."""
 
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -27,7 +27,7 @@ from bitnet_tui.widgets.secret_input import SecretInput
 
 
 class NewExperimentScreen(KeyedScreen[Path | None]):
-    """Returns the folder that was made, or None."""
+    """Returns the new experiment's folder, or None."""
 
     CSS_PATH = ["cards.tcss", "new_experiment.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#field-NAME"
@@ -67,14 +67,14 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
                 yield Button("Create", id="create")
 
     def on_mount(self) -> None:
-        self._fit("embedded")
+        self._fit(new_form.EMBEDDED)
 
     def _fit(self, provider: str) -> None:
-        """Show the fields that this provider needs, and what it can do."""
+        """Show the fields that this provider needs, and a note on what it can do."""
         wanted = new_form.needed(provider)
         for name in self._fields:
             self.query_one(f"#row-{name}").display = name in wanted
-        self.query_one("#test").display = provider != "embedded"
+        self.query_one("#test").display = provider != new_form.EMBEDDED
         self.query_one(f"#field-{new_form.ADDRESS}", Input).placeholder = PROVIDERS[provider].base_url
         text, style = new_form.note(provider)
         self.query_one("#note", Painted).show((line(Span(text, style)),))
@@ -83,11 +83,11 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         if event.select.id == f"field-{new_form.TEACHER}":
             self._fit(str(event.value))
             self.query_one(f"#field-{new_form.MODEL}", Input).suggester = None
-            self._forget_answer()
+            self._discard_answer()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if (event.input.id or "").removeprefix("field-") in new_form.ASKED:
-            self._forget_answer()
+            self._discard_answer()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         name = (event.widget.id or "").removeprefix("field-")
@@ -103,7 +103,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self.action_cancel()
 
     def action_leave_field(self, way: Literal["next", "previous"]) -> None:
-        """Before what comes next is handed out: a key pasted in haste must not reach a field that shows it."""
+        """Move the focus before the next input arrives: a key pasted in haste must not land in a visible field."""
         if not isinstance(self.focused, Input):
             raise SkipAction
         if way == "next":
@@ -112,28 +112,26 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self.focus_previous()
 
     def action_cancel(self) -> None:
-        self._forget_answer()
+        self._discard_answer()
         self.dismiss(None)
 
     def on_unmount(self) -> None:
-        if self._probe is not None:  # the app ends, and does not wait for an answer
-            self._probe.give_up()
+        if self._probe is not None:  # the app is closing and must not wait for the answer
+            self._probe.cancel()
 
-    # -- asking the model before anything is made ------------------------------------------------------------------
+    # -- testing the model ----------------------------------------------------------------------------------------
 
     def action_test(self) -> None:
         values = self._values()
         provider = values[new_form.TEACHER]
-        if self.busy or provider == "embedded":
+        if self.busy or provider == new_form.EMBEDDED:
             return
-        wrong = new_form.problems(values, frozenset())
-        for name in (new_form.MODEL, new_form.ADDRESS):
-            if name in wrong and values.get(name, "") + provider == "custom":
-                self.query_one(f"#wrong-{name}", Label).update(wrong[name])
-        remember([values[new_form.KEY]])  # the question is asked by a process of its own
-        self._probe = Probe(self.bitnet.home, **new_form.question(values))
-        self._say("Asking it for one token or two… esc gives up.", "label")
-        self.attempt(self._probe.run, self._answered, without="It was not asked")
+        for name, why in new_form.missing_for_test(values).items():
+            self.query_one(f"#wrong-{name}", Label).update(why)
+        remember([values[new_form.KEY]])
+        self._probe = Probe(self.shell.home, **new_form.question(values))
+        self._say("Asking the model for a token or two… esc cancels.", "label")
+        self.attempt(self._probe.run, self._answered, without="The model was not asked")
 
     def _answered(self, report: dict[str, Any]) -> None:
         self._probe = None
@@ -141,29 +139,29 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         if report.get("models"):
             self.query_one(f"#field-{new_form.MODEL}", Input).suggester = SuggestFromList(report["models"])
 
-    def _forget_answer(self) -> None:
-        """What is asked about has changed, or nobody waits for it any more."""
+    def _discard_answer(self) -> None:
+        """The fields it is about have changed, or the form is closing: cancel a running test and clear its answer."""
         if self._probe is not None:
-            self._probe.give_up()
+            self._probe.cancel()
             self._probe = None
             self.abandon()
         self._say("", "")
 
-    # -- making it -------------------------------------------------------------------------------------------------
+    # -- creating it -----------------------------------------------------------------------------------------------
 
     def action_create(self) -> None:
         if self._probe is not None:
-            self._forget_answer()
+            self._discard_answer()
         if self.busy:
             return
         values = self._values()
-        home = self.bitnet.home
+        home = self.shell.home
         taken = frozenset(path.name for path in home.iterdir()) if home.is_dir() else frozenset()
         wrong = new_form.problems(values, taken)
         for name in self._fields:
             self.query_one(f"#wrong-{name}", Label).update(wrong.get(name, ""))
         if wrong:
-            self._say("Mend what is marked, then create it.", "warn")
+            self._say("Fix the marked fields, then press Create.", "warn")
             self.query_one(f"#field-{next(iter(wrong))}").focus()
             return
         key = values[new_form.KEY] if new_form.KEY in new_form.needed(values[new_form.TEACHER]) else ""
@@ -173,7 +171,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         remember([key])
         name = new_form.key_name(values[new_form.TEACHER])
         self._say("Keeping the key…", "label")
-        self.attempt(lambda: keys.keep(self.bitnet.home, name, key), self._kept, **keys.VAULT_INSTEAD)
+        self.attempt(lambda: keys.keep(self.shell.home, name, key), self._kept, **keys.VAULT_INSTEAD)
 
     def _kept(self, sentence: str) -> None:
         if self._create(self._values()):
@@ -184,12 +182,12 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self._probe = None
             self._say(problem, "bad")
             return
-        self._say(f"{problem} Empty the field to create it without the key.", "bad")
+        self._say(f"{problem} Empty the field to create the experiment without a key.", "bad")
         self.query_one(f"#field-{new_form.KEY}").focus()
 
     def _create(self, values: dict[str, str]) -> bool:
         try:
-            root = Workspace(self.bitnet.home).create(values[new_form.NAME], new_form.env_text(values))
+            root = Workspace(self.shell.home).create(values[new_form.NAME], new_form.env_text(values))
         except BitnetError as error:
             self._say(str(error), "bad")
             return False

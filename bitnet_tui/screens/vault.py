@@ -1,4 +1,4 @@
-"""The vault's passphrase: asked for when a key is nowhere else, or when a first key needs a place."""
+"""Asks for the vault's passphrase: to read a key from it, or to create it for a first key."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +19,7 @@ from bitnet_tui.widgets.secret_input import SecretInput
 
 
 class Tried(Message):
-    """A passphrase has been tried; `problem` says in a sentence why it does not open the vault."""
+    """A passphrase was tried; `problem` says why it did not open the vault, and is empty if it did."""
 
     def __init__(self, problem: str = "") -> None:
         super().__init__()
@@ -27,9 +27,9 @@ class Tried(Message):
 
 
 class VaultScreen(ModalScreen[bool]):
-    """Returns whether the vault is open now. It stays so in this app's memory until the app ends."""
+    """Returns whether the vault is open now. It stays open until the app ends."""
 
-    CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
+    CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#passphrase"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="vault.cancel"),
@@ -46,16 +46,16 @@ class VaultScreen(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card message vault"):
-            yield Static("A vault for keys" if self._new else "Open the vault", classes="title", markup=False)
+            yield Static("Create a vault for keys" if self._new else "Open the vault", classes="title", markup=False)
             yield Static(self._why, markup=False)
             yield Static(short(self._path), classes="where", markup=False)
             yield SecretInput(id="passphrase", placeholder="passphrase")
             if self._new:
-                yield SecretInput(id="again", placeholder="the same again")
+                yield SecretInput(id="again", placeholder="repeat the passphrase")
             yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel")
-                yield Button("Make it" if self._new else "Open it", id="open")
+                yield Button("Create" if self._new else "Open", id="open")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if self._new and event.input.id == "passphrase":
@@ -77,7 +77,7 @@ class VaultScreen(ModalScreen[bool]):
         if self._busy or not passphrase:
             return
         if self._new and self.query_one("#again", Input).value != passphrase:
-            self._say("The two differ; type the same twice.", "warn")
+            self._say("The two passphrases differ; type the same one twice.", "warn")
             return
         self._busy = True
         self._say("Opening…", "label")

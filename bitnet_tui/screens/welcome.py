@@ -1,7 +1,6 @@
-"""First run: nothing here yet. The default needs no key, no GPU and no answer."""
+"""The first run, in a workspace without experiments. The default needs no key, no GPU and no answers."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -11,12 +10,11 @@ from textual.widgets import Button, Static
 
 from bitnet_tui import actions
 from bitnet_tui.screens.base import BaseScreen
-from bitnet_tui.services.demo import open_demo
 from bitnet_tui.view.spans import Line, Span, line
 
 _TRY = (
     "A small teacher runs on this machine: baseline, traces, training with the A8→A4 flip, "
-    "evaluation and a 7B dry run, in minutes on two cores. It is fetched once (93 MB)."
+    "evaluation and a 7B dry run, in minutes on two cores. The teacher is fetched once (93 MB)."
 )
 _NEW = "Choose a teacher, a student and a token budget of your own."
 
@@ -45,22 +43,13 @@ class WelcomeScreen(BaseScreen):
             Static(_TRY, classes="about"),
             Button("New experiment", id="new"),
             Static(_NEW, classes="about"),
-            Static(f"Experiments are kept in {self.bitnet.home}", classes="place", markup=False),
+            Static(f"Experiments are kept in {self.shell.home}", classes="place", markup=False),
             id="welcome",
         )
         yield Center(card, id="middle")
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         if event.button.id == "try":
-            open_demo(self.bitnet)
+            self.action_demo()
         else:
             self.action_new()
-
-    def action_new(self) -> None:
-        from bitnet_tui.screens.new_experiment import NewExperimentScreen
-
-        self.app.push_screen(NewExperimentScreen(), self._made)
-
-    def _made(self, root: Path | None) -> None:
-        if root is not None:
-            self.bitnet.open_experiment(root)

@@ -1,27 +1,17 @@
-"""The demo experiment: made once, opened ever after, its pipeline started when it has not been run through."""
+"""The demo experiment. Its pipeline is started once, when the experiment is new; later it is opened as it is."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.runs.experiment import Workspace, demo_env_text
-
-if TYPE_CHECKING:
-    from bitnet_tui.app import BitnetApp
 
 NAME = "demo"
 
 
-def open_demo(app: "BitnetApp") -> None:
-    """Make `demo` in the workspace and run its pipeline; an earlier one is opened as it is."""
-    root = app.home / NAME
+def find_or_create(home: Path) -> tuple[Path, str | None]:
+    """The demo's folder and the stage to start in it, if any. BitnetError if it can't be created."""
+    root = home / NAME
     if (root / ".env").exists():
-        app.open_experiment(root)
-        return
-    try:
-        Workspace(app.home).create(NAME, demo_env_text())
-    except BitnetError as error:
-        from bitnet_tui.screens.dialogs import MessageScreen
-
-        app.push_screen(MessageScreen("The demo can't be made", str(error)))
-        return
-    app.open_experiment(root, "pipeline")
+        return root, None
+    Workspace(home).create(NAME, demo_env_text())
+    return root, PIPELINE.name

@@ -1,23 +1,23 @@
-"""Keys as the app keeps, moves and forgets them. Slow (a keyring may take 5 s), so always called in a thread."""
+"""Finds and keeps keys for the app. Slow (a keyring may take 5 s), so call it in a thread."""
 
 from pathlib import Path
 
 from bitnet_core.secrets.inventory import Inventory
-from bitnet_core.secrets.resolving import resolve_and_remember
+from bitnet_tui.services.settings import resolved
 
 VAULT_INSTEAD = {
     "offer": "The key can be kept in an encrypted file instead.",
-    "without": "The key is kept nowhere",
+    "without": "The key was not kept",
 }
-"""What is said where no keyring takes a key."""
+"""What to say when the keyring can't take a key: the offer of a vault, and the outcome without one."""
 
 
 def inventory(home: Path, root: Path | None) -> Inventory:
-    """The keys as an experiment finds them, or as a new one would."""
-    return Inventory.of(resolve_and_remember({"BITNET_HOME": str(home)}, root=root))
+    """The keys that the experiment at `root` would use; without `root`, those of a new experiment."""
+    return Inventory.of(resolved(home, root))
 
 
 def keep(home: Path, name: str, value: str, root: Path | None = None) -> str:
-    """Keep a key in the keyring or the vault; the sentence that says where it is kept."""
+    """Keep a key in the keyring or the vault. Returns a sentence that says where it is."""
     places = inventory(home, root).places
     return f"{name} is kept in {places.words(places.keep(name, value))}."

@@ -1,17 +1,17 @@
-"""Starts a stage from the app: settings, keys, process. Slow (keyring, fork), so always called in a thread."""
+"""Starts a stage: settings, keys, process. Slow (keyring, fork), so call it in a thread."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.runs import launch as runs
-from bitnet_core.secrets.resolving import resolve_and_remember
 from bitnet_core.teachers import stage_keys
+from bitnet_tui.services.settings import resolved
 
 
 @dataclass(frozen=True)
 class Launched:
-    """The run that was started, and what its settings gave to warn of."""
+    """The run that was started, and the warnings about its settings and keys."""
 
     run_id: str
     warnings: tuple[str, ...] = ()
@@ -21,11 +21,11 @@ Launch = Callable[[Path, Path, str], Launched]
 
 
 def launch(home: Path, root: Path, stage: str) -> Launched:
-    """Resolve, find the keys, start; `BitnetError` with the whole message when that can't be.
+    """Start a stage of the experiment at `root`. BitnetError says why it can't be started.
 
-    Of these, `VaultLocked` asks for the vault to be opened first.
+    VaultLocked, one of them, asks for the vault to be opened first.
     """
-    resolution = resolve_and_remember({"BITNET_HOME": str(home)}, root=root)
+    resolution = resolved(home, root)
     settings = resolution.checked()
     keys = stage_keys.for_stage(stage, resolution)
     run = runs.launch(settings, stage, keys.values, argv=["bitnet-tui", stage])

@@ -1,1 +1,1 @@
-"""What the screens show, worked out by plain functions and frozen values. Nothing here imports Textual."""
+"""What the screens show, as frozen values made by plain functions. Nothing here imports Textual."""

@@ -1,10 +1,10 @@
-"""From a run's curves to what a plotting library may be given: thinned, finite, with axes of round numbers."""
+"""Prepares a run's curves for plotting: thinned, finite, on axes with round numbers."""
 
 import math
 import sys
 from dataclasses import dataclass
 
-from bitnet_core.text import count, scientific
+from bitnet_core.text import scientific, tick
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.series import Point, Segment, thin
 
@@ -15,7 +15,7 @@ Ticks = tuple[tuple[float, str], ...]
 
 @dataclass(frozen=True)
 class Drawing:
-    """Ready to draw: every number is finite, y is already a logarithm when `log` is."""
+    """Ready to draw: every number is finite; with `log`, y is already log10."""
 
     curves: tuple[tuple[str, tuple[Segment, ...]], ...]
     x_limits: Point
@@ -28,9 +28,9 @@ class Drawing:
 
 
 def drawing(view: RunView, shown: tuple[str, ...], columns: int, rows: int, *, log: bool) -> Drawing | None:
-    """The curves named in `shown`, at most 2 × `columns` points each; None when there is nothing to draw.
+    """The curves named in `shown`, at most 2 × `columns` points each; None if there is nothing to draw.
 
-    A logarithmic axis takes positive values only; when there are none the axis stays linear.
+    A logarithmic axis shows positive values only; if there are none, the axis stays linear.
     """
     picked = [(c.name, thin(c.segments, 2 * columns)) for c in view.curves if c.name in shown and c.segments]
     if not picked:
@@ -56,24 +56,24 @@ def drawing(view: RunView, shown: tuple[str, ...], columns: int, rows: int, *, l
 
 
 def ticks(low: float, high: float, most: int) -> Ticks:
-    """Round positions (1, 2 or 5 times a power of ten) inside the limits: one at least, at most `most` + 1."""
+    """Round positions (1, 2 or 5 times a power of ten) inside the limits: at least 1, at most `most` + 1."""
     rough = (high - low) / most
     step = _round_step(max(rough, sys.float_info.min))
     first, last = _multiples(low, high, step)
-    while last < first:  # a range just short of its step may lie between two multiples
+    while last < first:  # a range shorter than its step may lie between two multiples
         rough /= 2
         step = _round_step(rough)
         first, last = _multiples(low, high, step)
-    return tuple((index * step, _label(index * step, step)) for index in range(first, min(last, first + most) + 1))
+    return tuple((index * step, tick(index * step, step)) for index in range(first, min(last, first + most) + 1))
 
 
 def _log_ticks(low: float, high: float, most: int) -> Ticks:
-    """Positions in log10, labels in the value: powers of ten, with 2 and 5 between them when there is room."""
+    """Positions are log10 of the value, labels the value: powers of ten, with 2 and 5 between them if they fit."""
     exponents = range(math.floor(low), math.ceil(high) + 1)
     for digits in ((1, 2, 5), (1,)):
         found = [(e, d) for e in exponents for d in digits if low <= e + math.log10(d) <= high]
         if 2 <= len(found) <= most:
-            return tuple((e + math.log10(d), _label(d * 10.0**e, 10.0**e)) for e, d in found)
+            return tuple((e + math.log10(d), tick(d * 10.0**e, 10.0**e)) for e, d in found)
     return tuple((place, scientific(10.0**place, 2)) for place, _ in ticks(low, high, most))
 
 
@@ -83,16 +83,8 @@ def _round_step(rough: float) -> float:
 
 
 def _multiples(low: float, high: float, step: float) -> tuple[int, int]:
-    """The first and the last multiple of `step` inside the limits; the last is below the first when there is none."""
+    """The first and the last multiple of `step` inside the limits; last < first if there is none."""
     return math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-
-
-def _label(value: float, step: float) -> str:
-    if abs(value) >= 1000:
-        return count(value)
-    if step < 1e-4 or abs(value) < step / 2:
-        return "0" if abs(value) < step / 2 else scientific(value, 2)
-    return f"{value:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
 
 
 def _logarithms(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
@@ -101,6 +93,6 @@ def _logarithms(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
 
 
 def _widened(low: float, high: float) -> Point:
-    """Limits that are apart, so that a single point or a flat line has an axis too."""
+    """Limits that differ, so that a single point or a flat line has an axis too."""
     room = abs(high) * 0.05 or 1.0
     return (low, high) if high - low > abs(high) * 1e-9 else (low - room, high + room)

@@ -1,7 +1,8 @@
-"""The experiments as text: two lines each, name and time above, the five stages below."""
+"""The list of experiments as text: for each its name and age, and below them its five stages."""
 
 from typing import TYPE_CHECKING
 
+from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.text import ago, crop, significant, width
 from bitnet_tui.view.spans import Line, Span, line, spread
 from bitnet_tui.view.states import LEGEND, look
@@ -9,11 +10,9 @@ from bitnet_tui.view.states import LEGEND, look
 if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow
 
-_NOT_A_STAGE = "pipeline"
-
 
 def card(row: "ExperimentRow", cells: int, now: float) -> tuple[Line, ...]:
-    """Two lines and an empty one, for one experiment."""
+    """One experiment: two lines and an empty one."""
     above: list[Span] = [Span(crop(row.name, max(12, cells - 44)), "title")]
     if row.now:
         above.append(Span(f"   ▸ {row.now}", "accent"))
@@ -28,7 +27,7 @@ def card(row: "ExperimentRow", cells: int, now: float) -> tuple[Line, ...]:
 def _stages(row: "ExperimentRow") -> Line:
     parts: list[Span] = []
     for stage in row.stages:
-        if stage.name == _NOT_A_STAGE:
+        if stage.name == PIPELINE.name:
             continue
         state = look(stage.state)
         parts += [Span(f"{state.glyph} ", state.style), Span(stage.name, "faint" if stage.state == "new" else "")]
@@ -37,7 +36,7 @@ def _stages(row: "ExperimentRow") -> Line:
 
 
 def legend() -> Line:
-    """What the glyphs say, in one line."""
+    """What the glyphs mean, in one line."""
     parts: list[Span] = []
     for name in LEGEND:
         state = look(name)
@@ -46,13 +45,13 @@ def legend() -> Line:
 
 
 def legend_lines() -> tuple[Line, ...]:
-    """What the glyphs say, one a line."""
+    """What the glyphs mean, one per line."""
     states = [look(name) for name in LEGEND]
     return tuple(line(Span(f"  {state.glyph:<9} ", state.style), Span(state.word)) for state in states)
 
 
 def counted(rows: "tuple[ExperimentRow, ...]") -> str:
     """`3 experiments, 1 running`."""
-    at_work = sum(bool(row.now) for row in rows)
+    running = sum(bool(row.now) for row in rows)
     noun = "experiment" if len(rows) == 1 else "experiments"
-    return f"{len(rows)} {noun}" + (f", {at_work} running" if at_work else "")
+    return f"{len(rows)} {noun}" + (f", {running} running" if running else "")

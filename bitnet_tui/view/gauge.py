@@ -1,7 +1,8 @@
-"""The bar over a run: how much of its budget or work is done, where the flip stands, how wide things are now."""
+"""The bar above a run: how much of its budget or work is done, where the flip is, and the activation bits now."""
 
 from bitnet_core.runs.events import Progress
-from bitnet_core.text import count, flat, percent, progress_words, width
+from bitnet_core.settings.values import FlipOptions
+from bitnet_core.text import count, finite, flat, percent, progress_words, width
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.watch import RunShown
 
@@ -9,7 +10,7 @@ _SHORTEST_BAR = 8
 
 
 def bar(share: float, cells: int, mark: float | None = None) -> Line:
-    """A bar of so many cells; `mark` is where the flip stands. Done and rest differ in shape, not only in colour."""
+    """A bar with the flip at `mark`, a share like `share`. Done and rest differ in shape, not just colour."""
     share = min(1.0, max(0.0, share))
     filled = int(share * cells)
     shape = ["━"] * filled + ["─"] * (cells - filled)
@@ -27,31 +28,29 @@ def bar(share: float, cells: int, mark: float | None = None) -> Line:
 
 
 def gauge(run: RunShown, cells: int) -> Line:
-    """One line: for training the token budget with its flip and the badge, else the run's own progress."""
-    seen = run.view.metric.seen_tokens
-    if run.stage == "train" and run.budget_tokens and seen is not None:
-        return _budget(run, seen, run.budget_tokens, cells)
+    """One line: for training the token budget, its flip and the activation bits; else the run's own progress."""
+    seen = finite(run.view.metric.seen_tokens)
+    if run.stage == "train" and run.flip is not None and seen is not None:
+        return _budget(run, seen, run.flip, cells)
     return _work(run.view.progress, cells, ended=not run.active)
 
 
-def _budget(run: RunShown, seen: float, budget: float, cells: int) -> Line:
+def _budget(run: RunShown, seen: float, flip: FlipOptions, cells: int) -> Line:
+    budget = flip.budget_tokens
     left = [Span("tokens ", "label"), Span(count(seen), "value"), Span(f" of {count(budget)}  ", "label")]
-    right = [Span(f"  {percent(seen, budget)}  ", "value"), *_badge(run)]
+    right = [Span(f"  {percent(seen, budget)}  ", "value"), *_badge(run, flip)]
     room = cells - sum(width(span.text) for span in (*left, *right))
     if room < _SHORTEST_BAR:
         return line(*left, *right)
-    return line(*left, *bar(seen / budget, room, None if run.flip_at is None else run.flip_at / budget), *right)
+    return line(*left, *bar(seen / budget, room, flip.threshold / budget), *right)
 
 
-def _badge(run: RunShown) -> list[Span]:
-    bits = run.view.metric.activation_bits
+def _badge(run: RunShown, flip: FlipOptions) -> list[Span]:
+    bits = finite(run.view.metric.activation_bits)
     now = f" A{bits:.0f} " if bits is not None else " A? "
     if run.view.flip is not None:
         return [Span(now, "badge-after"), Span(f" flipped at {count(run.view.flip.seen_tokens)}", "flip")]
-    spans = [Span(now, "badge")]
-    if run.flip_at is not None:
-        spans.append(Span(f" flips at {count(run.flip_at)}", "label"))
-    return spans
+    return [Span(now, "badge"), Span(f" flips at {count(flip.threshold)}", "label")]
 
 
 def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:

@@ -1,4 +1,4 @@
-"""Events as lines of the log; kinds that have a better place on the screen give none."""
+"""Events as lines of the log. Events that the screen shows elsewhere give none."""
 
 import time
 

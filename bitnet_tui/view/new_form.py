@@ -1,6 +1,6 @@
-"""The form for a new experiment: which fields a provider needs, what is wrong with them, the `.env` they give.
+"""The form for a new experiment: which fields a provider needs, what is wrong with them, the `.env` they make.
 
-Bounds and help come from the registry of settings. The key is no part of the `.env`.
+Limits and help come from the registry of settings. The key never goes into the `.env`.
 """
 
 import re
@@ -13,9 +13,11 @@ from bitnet_core.runs.experiment import is_name
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
+from bitnet_core.text import dollars, significant
 
 NAME, TEACHER, PRESET, MODEL, ADDRESS, KEY = "NAME", "TEACHER_PROVIDER", "MINI_PRESET", "MODEL", "BASE_URL", "KEY"
 NUMBERS = ("KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_TOKENS")
+EMBEDDED, CUSTOM = "embedded", "custom"
 _LABELS = {
     NAME: "Name",
     TEACHER: "Teacher",
@@ -29,9 +31,9 @@ _LABELS = {
 }
 FIELDS = tuple(_LABELS)
 ASKED = frozenset({TEACHER, MODEL, ADDRESS, KEY})
-"""Fields that decide who is asked by a test, and how."""
-_LISTED = 5
-_PLAIN = re.compile(r"[\w./:@+,%=-]*", re.ASCII)
+"""The fields that a test of the model depends on."""
+_MOST_MODELS_SHOWN = 5
+_NEEDS_NO_QUOTES = re.compile(r"[\w./:@+,%=-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Field:
     hint: str
     default: str = ""
     choices: tuple[tuple[str, str], ...] = ()
-    """(label, value) of a field where one is chosen."""
+    """(label, value) of each choice; empty for a field that is typed."""
     secret: bool = False
 
 
@@ -53,18 +55,17 @@ def fields() -> tuple[Field, ...]:
 def _field(name: str) -> Field:
     label = _LABELS[name]
     if name == NAME:
-        return Field(name, label, "A folder of this name is made in the workspace.")
+        return Field(name, label, "The name of the experiment's folder in the workspace.")
     if name == TEACHER:
         choices = tuple((provider.label, provider.name) for provider in PROVIDERS.values())
-        return Field(name, label, REGISTRY[name].help, "embedded", choices)
+        return Field(name, label, REGISTRY[name].help, EMBEDDED, choices)
     if name == MODEL:
-        return Field(name, label, "The model's name as the provider spells it; for transformers a folder, too.")
+        return Field(name, label, "The model's name as the provider spells it; for transformers also a folder.")
     if name == ADDRESS:
         return Field(name, label, "Where the server listens; empty = the usual address.")
     if name == KEY:
-        return Field(
-            name, label, "Kept in the OS keyring or an encrypted vault. Empty = it is there already.", secret=True
-        )
+        hint = "It goes to the OS keyring or an encrypted vault. Empty = a key is already there."
+        return Field(name, label, hint, secret=True)
     setting = REGISTRY[name]
     choices = tuple((choice, choice) for choice in setting.choices)
     hint = setting.help if choices else f"{setting.help} {setting.allowed().capitalize()}."
@@ -72,72 +73,96 @@ def _field(name: str) -> Field:
 
 
 def needed(provider_name: str) -> frozenset[str]:
-    """The fields that make sense for this provider."""
+    """The fields that this provider needs."""
     provider = PROVIDERS[provider_name]
     wanted = {NAME, TEACHER, PRESET, *NUMBERS}
-    if provider_name != "embedded":
+    if provider_name != EMBEDDED:
         wanted.add(MODEL)
-    if provider.needs_key or provider_name == "custom":
+    if provider.needs_key or provider_name == CUSTOM:
         wanted.add(KEY)
-    if provider.wire != "transformers" and provider_name != "embedded" and (provider.local or not provider.base_url):
+    if provider.wire != "transformers" and provider_name != EMBEDDED and (provider.local or not provider.base_url):
         wanted.add(ADDRESS)
     return frozenset(wanted)
 
 
 def note(provider_name: str) -> tuple[str, str]:
-    """What the provider can do, honestly, and the style to say it in."""
+    """What the provider can and can't do, and the style to show it in."""
     provider = PROVIDERS[provider_name]
     if provider.logprobs == "no":
         return f"{provider.note} Traces can't be collected from it.", "warn"
     return provider.note, "label"
 
 
-def question(values: Mapping[str, str]) -> dict[str, str]:
-    """What a test has to know, of what is typed; fields that are not shown count as empty."""
-    provider = values[TEACHER]
-    shown = {name: values[name] if name in needed(provider) else "" for name in (MODEL, ADDRESS, KEY)}
-    return {"provider": provider, "model": shown[MODEL], "base_url": shown[ADDRESS], "key": shown[KEY]}
+# -- testing the model ---------------------------------------------------------------------------------------------
+
+
+def question(values: Mapping[str, str]) -> dict[str, Any]:
+    """What `Probe` asks with, from what was typed; a field that is not shown counts as empty."""
+    provider = PROVIDERS[values[TEACHER]]
+    shown = {name: values[name] if name in needed(provider.name) else "" for name in (MODEL, ADDRESS, KEY)}
+    settings = {TEACHER: provider.name}
+    if shown[ADDRESS]:
+        settings[provider.base_url_setting] = shown[ADDRESS]
+    return {"provider": provider.name, "model": shown[MODEL], "values": settings, "key": shown[KEY]}
+
+
+def missing_for_test(values: Mapping[str, str]) -> dict[str, str]:
+    """Field → what is missing, for a provider that can't be asked without a model and an address."""
+    if values[TEACHER] != CUSTOM:
+        return {}
+    wrong = problems(values, frozenset())
+    return {name: wrong[name] for name in (MODEL, ADDRESS) if name in wrong and not values.get(name)}
 
 
 def answer(report: Mapping[str, Any]) -> tuple[str, str]:
-    """What a probe found, in a sentence or two, and the style to say it in."""
+    """What a probe found, in a sentence or two, and the style to show it in."""
     problem = str(report.get("problem") or "")
     if not report.get("reachable") or not report.get("key_accepted"):
         return problem or "It gave no answer.", "bad"
-    models = report.get("models") or []
     if not report.get("model"):
-        listed = ", ".join(models[:_LISTED]) + (", …" if len(models) > _LISTED else "")
-        return (f"It has {len(models)} models: {listed}. Name one.", "label") if models else (problem, "warn")
+        return _models(report.get("models") or [], problem)
     if not report.get("chat"):
         return problem, "bad"
-    said = f"It answers in {report['latency_s']:.1f} s"
-    price = report.get("price_usd_per_million")
-    cost = (
-        f" ${price['input']:g} in and ${price['output']:g} out a million tokens."
-        if price and any(price.values())
-        else ""
-    )
+    said = f"It answers in {significant(report['latency_s'], 2)} s"
+    cost = _cost(report.get("price_usd_per_million"))
     if report.get("logprobs") is None:
-        return f"{said}, but whether it gives logprobs was not found out ({problem.rstrip('.')}).{cost}", "warn"
+        return f"{said}, but it is unknown whether it gives logprobs ({problem.rstrip('.')}).{cost}", "warn"
     if not report["logprobs"]:
-        return f"{said}, but gives no logprobs: good for chat and the baseline alone.{cost}", "warn"
+        return f"{said}, but gives no logprobs: good for chat and the baseline only.{cost}", "warn"
+    said += f", with logprobs{_candidates(report)}"
+    if report.get("logprob_mode") == "scaled":
+        advice = "collect with KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1"
+        return f"{said}, which the temperature distorts: {advice}.{cost}", "warn"
+    return f"{said}, exact at any temperature.{cost}", "good"
+
+
+def _models(models: list[str], problem: str) -> tuple[str, str]:
+    if not models:
+        return problem, "warn"
+    listed = ", ".join(models[:_MOST_MODELS_SHOWN]) + (", …" if len(models) > _MOST_MODELS_SHOWN else "")
+    return f"It has {len(models)} models: {listed}. Choose one.", "label"
+
+
+def _candidates(report: Mapping[str, Any]) -> str:
     most = report.get("largest_k")
     if most is None:
-        said += ", with logprobs"
-    elif report.get("largest_k_capped"):
-        said += f", with logprobs of {most} candidates a token or more"
-    else:
-        said += f", with logprobs of up to {most} candidates a token"
-    if report.get("logprob_mode") == "scaled":
-        return (
-            f"{said}, bent by the temperature: collect with KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1.{cost}",
-            "warn",
-        )
-    return f"{said}, true at any temperature.{cost}", "good"
+        return ""
+    if report.get("largest_k_capped"):
+        return f" of {most} or more candidates per token"
+    return f" of up to {most} candidates per token"
+
+
+def _cost(price: Mapping[str, float] | None) -> str:
+    if not price or not any(price.values()):
+        return ""
+    return f" {dollars(price['input'])} in and {dollars(price['output'])} out per million tokens."
+
+
+# -- making the experiment -----------------------------------------------------------------------------------------
 
 
 def problems(values: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]:
-    """Field → what is allowed there, for every field that is wrong."""
+    """Field → what is allowed there, for every field that is wrong. `taken` are names that exist already."""
     found: dict[str, str] = {}
     name = values.get(NAME, "")
     if not is_name(name):
@@ -153,28 +178,29 @@ def problems(values: Mapping[str, str], taken: frozenset[str]) -> dict[str, str]
     for field in (MODEL, ADDRESS):
         if "${" in values.get(field, "") or not values.get(field, "").isprintable():
             found[field] = "plain text only"
-    for number in NUMBERS:
-        if not values.get(number):
-            found[number] = REGISTRY[number].allowed()
-            continue
-        try:
-            from_values({number: values[number]})
-        except UsageError:
-            found[number] = REGISTRY[number].allowed()
+    found |= {name: REGISTRY[name].allowed() for name in NUMBERS if not _is_allowed(name, values.get(name, ""))}
     return found
 
 
+def _is_allowed(name: str, value: str) -> bool:
+    try:
+        from_values({name: value})
+    except UsageError:
+        return False
+    return bool(value)
+
+
 def key_name(provider_name: str) -> str:
+    """The name under which the provider's key is kept."""
     return PROVIDERS[provider_name].key_setting
 
 
 def env_text(values: Mapping[str, str]) -> str:
-    """The experiment's `.env`. It holds no secret: the key is in the keyring, the vault or the environment."""
+    """The experiment's `.env`, without secrets."""
     provider = PROVIDERS[values[TEACHER]]
-    lines = [f"# Settings of {values[NAME]}; `bitnet config` lists the names.", f"TEACHER_PROVIDER={provider.name}"]
+    lines = [f"# Settings of {values[NAME]}; `bitnet config` lists the names.", f"{TEACHER}={provider.name}"]
     lines += _server(values, provider)
-    lines.append(f"MINI_PRESET={values[PRESET]}")
-    lines += [f"{number}={values[number]}" for number in NUMBERS]
+    lines += [f"{name}={values[name]}" for name in (PRESET, *NUMBERS)]
     return "\n".join(lines) + "\n"
 
 
@@ -187,7 +213,7 @@ def _server(values: Mapping[str, str], provider: Provider) -> list[str]:
 
 
 def _quoted(value: str) -> str:
-    if _PLAIN.fullmatch(value):
+    if _NEEDS_NO_QUOTES.fullmatch(value):
         return value
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

@@ -1,4 +1,4 @@
-"""The words around the charts: title, figures, what to do next, what went wrong. Pure: a view in, lines out."""
+"""The text around the charts: title, figures, what to do next, what went wrong. A view in, lines out."""
 
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.text import (
@@ -7,15 +7,19 @@ from bitnet_core.text import (
     count,
     crop,
     duration,
+    finite,
     flat,
+    pad,
     printable,
+    progress_words,
+    rate_words,
     scientific,
     significant,
     size,
     width,
     wrap,
 )
-from bitnet_tui.view.run_fold import Metric, RunView, ShownAlert, Traces
+from bitnet_tui.view.run_fold import RunView, ShownAlert, Traces
 from bitnet_tui.view.spans import Line, Span, line, spread
 from bitnet_tui.view.states import look
 from bitnet_tui.view.tables import importance, table_lines
@@ -27,7 +31,7 @@ _SERIOUS = ("error", "critical")
 
 
 def title(view: ExperimentView, cells: int) -> Line:
-    """What is on the screen: stage, state, time, which run of how many."""
+    """What is shown: stage, state, time, which run of how many."""
     name = stage(view.stage).title
     if view.run is None:
         return line(Span(name, "title"), Span("   not run yet", "label"))
@@ -44,14 +48,14 @@ def title(view: ExperimentView, cells: int) -> Line:
 
 
 def figures(run: RunShown, cells: int) -> tuple[Line, ...]:
-    """The live numbers, as columns with their names above; narrow screens get name and value side by side."""
+    """The live numbers in columns under their names; on a narrow screen each value follows its name."""
     pairs = _training(run) if run.stage == "train" else _working(run)
     if not pairs:
         return ()
     columns = [max(width(name), width(value)) + 3 for name, value, _ in pairs]
     if cells >= _WIDE and sum(columns) - 3 <= cells:
-        names = line(*(Span(f"{name:<{w}}", "label") for (name, _, _), w in zip(pairs, columns, strict=True)))
-        values = line(*(Span(f"{value:<{w}}", style) for (_, value, style), w in zip(pairs, columns, strict=True)))
+        names = line(*(Span(pad(name, w), "label") for (name, _, _), w in zip(pairs, columns, strict=True)))
+        values = line(*(Span(pad(value, w), style) for (_, value, style), w in zip(pairs, columns, strict=True)))
         return names, values
     lines: list[list[Span]] = [[]]
     used = 0
@@ -67,21 +71,20 @@ def figures(run: RunShown, cells: int) -> tuple[Line, ...]:
 
 def _training(run: RunShown) -> list[tuple[str, str, str]]:
     metric, progress = run.view.metric, run.view.progress
-    steps = f"{count(metric.step)}" if metric.step is not None else UNKNOWN
+    steps = count(finite(metric.step))
     if progress and progress.unit.startswith("step") and progress.total:
-        steps = f"{progress.done:,.0f}/{progress.total:,.0f}"
-    bad = metric.nonfinite or 0
+        steps = progress_words(progress.done, progress.total, "")
+    bad = finite(metric.nonfinite) or 0
     pairs = [
         ("step", steps, "value"),
-        ("tok/s", count(metric.tokens_per_s), "value"),
-        ("lr", scientific(metric.lr), "value"),
-        ("grad norm", significant(metric.grad_norm), "value"),
+        ("tok/s", count(finite(metric.tokens_per_s)), "value"),
+        ("lr", scientific(finite(metric.lr)), "value"),
+        ("grad norm", significant(finite(metric.grad_norm)), "value"),
         ("NaN", count(bad), "bad" if bad else "good"),
         ("ETA", _eta(run), "value"),
     ]
-    if metric.peak_rss_bytes is not None:
-        pairs.append(("peak memory", size(metric.peak_rss_bytes), "value"))
-    return pairs
+    peak = finite(metric.peak_rss_bytes)
+    return pairs if peak is None else [*pairs, ("peak memory", size(peak), "value")]
 
 
 def _working(run: RunShown) -> list[tuple[str, str, str]]:
@@ -89,12 +92,7 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
     pairs = _qei(run.view)
     if progress is not None and run.stage != PIPELINE.name:
         if progress.rate is not None:
-            rate = (
-                size(progress.rate)
-                if progress.unit == "bytes"
-                else f"{significant(progress.rate)} {flat(progress.unit)}"
-            )
-            pairs.append(("rate", f"{rate}/s", "value"))
+            pairs.append(("rate", rate_words(progress.rate, flat(progress.unit)), "value"))
         if run.active and progress.eta_s is not None:
             pairs.append(("ETA", _eta(run), "value"))
     traces = run.view.traces
@@ -109,7 +107,7 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
 
 
 def _qei(view: RunView) -> list[tuple[str, str, str]]:
-    """The figures that everything was for, from the rows of the `qei` table that carry its name."""
+    """QEI and QEI_speed, the rows of the `qei` table whose names begin so."""
     rows = [row for table in view.tables if table.name == "qei" for row in table.rows if len(row) > 1]
     return [(str(row[0]), cell(row[1]), "title") for row in rows if str(row[0]).startswith("QEI")]
 
@@ -120,12 +118,16 @@ def _eta(run: RunShown) -> str:
     return duration(run.view.progress.eta_s if run.view.progress else None)
 
 
-def legend(metric: Metric, shown: tuple[str, ...], view: RunView, cells: int) -> Line:
-    """Names and newest values of the curves, in their colours; hidden ones are faint."""
+def legend(view: RunView, shown: tuple[str, ...], cells: int) -> Line:
+    """Names and newest values of the curves in their colours; hidden curves are faint."""
     parts: list[Span] = []
     for name, text in CURVE_TITLES.items():
         mark, style = ("━ ", f"curve-{name}") if name in shown else ("╌ ", "faint")
-        parts += [Span(mark, style), Span(f"{text} ", "label"), Span(significant(getattr(metric, name)), "value")]
+        parts += [
+            Span(mark, style),
+            Span(f"{text} ", "label"),
+            Span(significant(finite(getattr(view.metric, name))), "value"),
+        ]
         parts.append(Span("   "))
     if view.flip:
         parts.append(Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"))
@@ -133,7 +135,7 @@ def legend(metric: Metric, shown: tuple[str, ...], view: RunView, cells: int) ->
 
 
 def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tuple[Line, ...]:
-    """What must not be missed: the settings' problem, the failure with its sentence, then the newest alerts."""
+    """What must not be missed: the problem with the settings, the run's failure, then the newest alerts."""
     lines: list[Line] = []
     if problem:
         lines += _wrapped("✗ ", problem, "bad", cells)
@@ -142,7 +144,7 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
         if run.state == "failed":
             lines += _wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
-        text = "Its process is gone without an end; r resumes from what it had kept."
+        text = "Its process ended unexpectedly; r resumes from what was saved."
         lines += _wrapped("! ", text, "bad", cells)
     for alert in reversed(run.view.alerts if run else ()):
         lines += _alert(alert, cells)
@@ -160,7 +162,7 @@ def _alert(shown: ShownAlert, cells: int) -> list[Line]:
 
 
 def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
-    """What stands where curves would: results, else what has come so far, else what to do next."""
+    """What is shown in place of curves: results, else what has arrived so far, else what to do next."""
     if view.run is None:
         return what_next(view, cells)
     lines: list[Line] = []
@@ -175,7 +177,9 @@ def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
         lines += _wrapped("› ", printable(newest.prompt), "label", cells)[:3]
         lines += _wrapped("  ", printable(newest.text), "", cells)
     if not lines and view.stage == PIPELINE.name and view.run.active:
-        lines += _wrapped("", "Its stages run one after the other; f follows the one at work.", "label", cells)
+        lines += _wrapped(
+            "", "Its stages run one after the other; f follows the one that is running.", "label", cells
+        )
     return tuple(lines)
 
 
@@ -185,7 +189,7 @@ def _dropped(traces: Traces) -> list[Line]:
 
 
 def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
-    """An empty stage says what it is for, what it needs and which key starts it."""
+    """For a stage that has not run: what it is for, what it needs, and which key starts it."""
     one = stage(view.stage)
     lines = _wrapped("", one.about, "", cells)
     leaves = ", ".join(f"{folder}/{pattern}" for folder, pattern in one.outputs)
@@ -207,10 +211,10 @@ def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
 
 
 def sample_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
-    """Every sample that is kept, the newest first."""
+    """Every kept sample, the newest first."""
     if run is None or not run.view.samples:
         return (
-            line(Span("No samples here. The stages that generate text, teacher and eval, keep their own.", "label")),
+            line(Span("No samples here. Only the stages that generate text, teacher and eval, have them.", "label")),
         )
     lines: list[Line] = []
     for sample in reversed(run.view.samples):
@@ -223,7 +227,7 @@ def sample_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
 def result_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
     """Every table, QEI first."""
     if run is None or not run.view.tables:
-        return (line(Span("No results yet. Tables appear here when the stage has measured something.", "label")),)
+        return (line(Span("No results yet. Tables appear here once the stage has measured something.", "label")),)
     lines: list[Line] = []
     for table in sorted(run.view.tables, key=importance):
         lines += [*table_lines(table, cells), ()]
@@ -231,13 +235,13 @@ def result_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
 
 
 def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...]:
-    """The newest log lines, faint, for the foot of the overview."""
+    """The newest log lines, for the foot of the overview."""
     lines = run.view.log[-count_of:] if run else ()
     return tuple(line(Span(crop(text, cells), "label")) for text in lines)
 
 
 def _wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
-    """Wrapped lines; the first starts with `lead`, the others with as much room."""
+    """Wrapped lines; the first starts with `lead`, the others are indented to match."""
     indent = " " * width(lead)
     pieces = wrap(text, max(8, cells - width(lead)))
     return [line(Span((indent if place else lead) + piece, style)) for place, piece in enumerate(pieces)]

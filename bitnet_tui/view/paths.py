@@ -1,4 +1,4 @@
-"""Paths as they are shown: short, from the home folder on."""
+"""Paths as they are shown: relative to the home folder."""
 
 from pathlib import Path
 

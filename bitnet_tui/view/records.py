@@ -1,23 +1,23 @@
-"""An experiment by its folder, and the newest progress of a run that is going on."""
+"""An experiment by its folder, and the newest progress of an active run."""
 
 from pathlib import Path
 
 from bitnet_core.runs.events import Progress, decode
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.secrets.resolving import resolve_and_remember
+from bitnet_tui.services.settings import resolved
 
 _TAIL_BYTES = 1 << 16
 
 
 def experiment_at(root: Path, home: Path) -> tuple[Experiment, str]:
-    """The experiment and what is wrong with its settings (empty when nothing is)."""
-    resolution = resolve_and_remember({"BITNET_HOME": str(home)}, root=root)
-    errors = "\n".join(p.message for p in resolution.problems if p.severity == "error")
+    """The experiment, and the errors in its settings (empty if there are none)."""
+    resolution = resolved(home, root)
+    errors = "\n".join(problem.message for problem in resolution.problems if problem.severity == "error")
     return Experiment.from_settings(resolution.settings), errors
 
 
 def last_progress(path: Path) -> Progress | None:
-    """The newest progress near the end of a file that may be growing; torn lines are passed over."""
+    """The newest progress near the end of a file that may be growing; unreadable lines are skipped."""
     try:
         with path.open("rb") as source:
             end = source.seek(0, 2)

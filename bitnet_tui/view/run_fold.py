@@ -1,57 +1,40 @@
-"""Folds a run's events, one by one as they come, into what the screen shows of it. Any JSON is survived."""
+"""Folds a run's events, one by one as they arrive, into what the screen shows of it."""
 
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from bitnet_core.runs.events import (
     Alert,
     AnyEvent,
     CheckpointSaved,
+    Event,
     Flip,
+    Metric,
     Progress,
     RunStarted,
     Sample,
     Table,
     Trace,
 )
-from bitnet_core.runs.events import Metric as MetricEvent
 from bitnet_core.text import finite, printable
 from bitnet_tui.view import log_lines
 from bitnet_tui.view.series import Segment, Series
 
 CURVES = ("loss", "kl", "ce", "format")
-_LOG_LINES = 2000
-_SAMPLES = 20
-_ALERTS = 50
-
-
-@dataclass(frozen=True)
-class Metric:
-    """The newest value of everything a metric event may carry; None = never told, or not finite just now."""
-
-    step: float | None = None
-    seen_tokens: float | None = None
-    loss: float | None = None
-    kl: float | None = None
-    ce: float | None = None
-    format: float | None = None
-    lr: float | None = None
-    grad_norm: float | None = None
-    tokens_per_s: float | None = None
-    activation_bits: float | None = None
-    nonfinite: float | None = None
-    peak_rss_bytes: float | None = None
-
-
-_METRICS = tuple(Metric.__dataclass_fields__)
+_MOST_LOG_LINES = 2000
+_MOST_SAMPLES = 20
+_MOST_ALERTS = 50
+_METRIC_FIELDS = tuple(name for name in Metric.__struct_fields__ if name not in Event.__struct_fields__)
 
 
 @dataclass(frozen=True)
 class Curve:
+    """`not_finite` holds the x of values that were not finite."""
+
     name: str
     segments: tuple[Segment, ...]
     not_finite: tuple[float, ...]
@@ -67,7 +50,7 @@ class ShownAlert:
 
 @dataclass(frozen=True)
 class Traces:
-    """What collecting has brought so far."""
+    """The sum of the `trace` events so far; `other_mass_mean` is the newest."""
 
     sequences: int = 0
     tokens: float = 0
@@ -78,12 +61,16 @@ class Traces:
 
 @dataclass(frozen=True)
 class RunView:
-    """A frozen picture of one run's events. `revision` grows with every event."""
+    """A frozen picture of one run's events. `revision` grows with every event.
+
+    `metric` holds the newest value of each field: unset if there was none, None if it was not finite. Texts in the
+    events are as they were written: pass them through `printable` before drawing.
+    """
 
     revision: int = 0
     device: str = ""
     progress: Progress | None = None
-    metric: Metric = Metric()
+    metric: Metric = field(default_factory=Metric)
     curves: tuple[Curve, ...] = ()
     flip: Flip | None = None
     samples: tuple[Sample, ...] = ()
@@ -97,43 +84,43 @@ class RunView:
 
 @dataclass
 class RunFold:
-    """Feed it events; `view` is cheap and equal as long as nothing came."""
+    """Feed it events; `view` returns the same object until the next event."""
 
     _view: RunView = RunView()
     _series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in CURVES})
-    _log: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
-    _seen: int = 0
+    _log: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LOG_LINES))
+    _events: int = 0
     _log_total: int = 0
-    _curves_at: int = -1
+    _curves_revision: int = -1
 
     def feed(self, events: Iterable[AnyEvent]) -> None:
         for event in events:
-            if event.seq == 0 and self._seen:
-                self._start_anew()
-            self._seen += 1
+            if event.seq == 0 and self._events:
+                self._start_over()
+            self._events += 1
             self._take(event)
             lines = log_lines.of_event(event)
             self._log.extend(lines)
             self._log_total += len(lines)
 
     def view(self) -> RunView:
-        if self._view.revision != self._seen:
-            drawn = sum(series.revision for series in self._series.values())
+        if self._view.revision != self._events:
+            revision = sum(series.revision for series in self._series.values())
             curves = self._view.curves
-            if drawn != self._curves_at:
-                self._curves_at = drawn
+            if revision != self._curves_revision:
+                self._curves_revision = revision
                 curves = tuple(Curve(name, s.segments(), s.not_finite()) for name, s in self._series.items())
             self._view = replace(
-                self._view, revision=self._seen, curves=curves, log=tuple(self._log), log_total=self._log_total
+                self._view, revision=self._events, curves=curves, log=tuple(self._log), log_total=self._log_total
             )
         return self._view
 
-    def _start_anew(self) -> None:
-        """The file was truncated or replaced: what was folded is no longer what it says."""
+    def _start_over(self) -> None:
+        """The file was truncated or replaced, so what was folded from it no longer holds."""
         self._view = RunView()
         self._series = {name: Series() for name in CURVES}
         self._log.clear()
-        self._curves_at = -1
+        self._curves_revision = -1
 
     def _set(self, **changes: Any) -> None:
         self._view = replace(self._view, **changes)
@@ -144,14 +131,14 @@ class RunFold:
                 self._set(device=printable(event.device))
             case Progress():
                 self._set(progress=event)
-            case MetricEvent():
+            case Metric():
                 self._take_metric(event)
-            case Flip() if self._view.flip is None:  # the marker of a ramp stands where it begins
+            case Flip() if self._view.flip is None:  # a ramp has several; its marker is at the first
                 self._set(flip=event)
             case CheckpointSaved():
                 self._set(checkpoints=self._view.checkpoints + 1)
             case Sample():
-                self._set(samples=(*self._view.samples, event)[-_SAMPLES:])
+                self._set(samples=(*self._view.samples, event)[-_MOST_SAMPLES:])
             case Alert():
                 self._take_alert(event)
             case Table():
@@ -161,33 +148,34 @@ class RunFold:
             case _:
                 pass
 
-    def _take_metric(self, event: MetricEvent) -> None:
-        told = {name: finite(value) for name in _METRICS if (value := getattr(event, name)) is not UNSET}
-        self._set(metric=replace(self._view.metric, **told))
-        x = told.get("seen_tokens") if told.get("seen_tokens") is not None else told.get("step")
+    def _take_metric(self, event: Metric) -> None:
+        values = {name: value for name in _METRIC_FIELDS if (value := getattr(event, name)) is not UNSET}
+        self._set(metric=structs.replace(self._view.metric, **values))
+        seen, step = finite(event.seen_tokens), finite(event.step)
+        x = step if seen is None else seen
         if x is not None:
             for name, series in self._series.items():
-                if name in told:
-                    series.append(x, told[name])
+                if name in values:
+                    series.append(x, finite(values[name]))
 
     def _take_alert(self, event: Alert) -> None:
         same = [shown for shown in self._view.alerts if event.code and shown.alert.code == event.code]
         others = tuple(shown for shown in self._view.alerts if shown not in same)
         shown = ShownAlert(event, times=1 + sum(one.times for one in same))
-        self._set(alerts=(*others, shown)[-_ALERTS:])
+        self._set(alerts=(*others, shown)[-_MOST_ALERTS:])
 
     def _take_trace(self, event: Trace) -> None:
         before = self._view.traces
         dropped = dict(before.dropped)
-        for reason, number in event.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + number
+        for reason, tokens in event.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + tokens
         mass = finite(event.other_mass_mean)
         self._set(
             traces=Traces(
                 before.sequences + 1,
                 before.tokens + event.tokens,
                 before.kept + event.kept,
-                tuple(sorted((reason, number) for reason, number in dropped.items() if number)),
+                tuple(sorted((reason, tokens) for reason, tokens in dropped.items() if tokens)),
                 before.other_mass_mean if mass is None else mass,
             )
         )

@@ -1,6 +1,6 @@
-"""A curve of any length in bounded memory: min-max buckets that are appended to and merge when full.
+"""A curve of any length in bounded memory: min-max buckets, merged in pairs when there are too many.
 
-Both extremes of every bucket survive, so a spike is never smoothed away; what is not finite makes a gap.
+Each bucket keeps both its extremes, so a spike is never smoothed away. A value that is not finite makes a gap.
 """
 
 from collections.abc import Iterable
@@ -30,11 +30,10 @@ class _Bucket:
 
 @dataclass
 class Series:
-    """Append-only. `segments` is what to draw; a gap stands between two segments."""
+    """Append-only. `revision` grows with every point."""
 
     capacity: int = _CAPACITY
     revision: int = 0
-    last: float | None = None
     _buckets: list[_Bucket] = field(default_factory=list)
     _stride: int = 1
     _in_last: int = 0
@@ -42,7 +41,7 @@ class Series:
     _marks: list[float] = field(default_factory=list)
 
     def append(self, x: float, y: float | None) -> None:
-        """Add a point; None stands for a value that was not finite."""
+        """Add a point; `y` is None for a value that was not finite."""
         self.revision += 1
         if y is None:
             self._gap = True
@@ -50,7 +49,6 @@ class Series:
             if len(self._marks) > 2 * _MARKS:
                 self._marks = self._marks[::2]
             return
-        self.last = y
         fresh = _Bucket((x, y), (x, y), self._gap and bool(self._buckets))
         if self._buckets and self._in_last < self._stride and not fresh.gap_before:
             self._buckets[-1].take(fresh)
@@ -63,16 +61,16 @@ class Series:
             self._halve()
 
     def segments(self) -> tuple[Segment, ...]:
-        """The curve as runs of points between gaps."""
+        """The curve as runs of points, split at the gaps."""
         return _split((bucket.gap_before, bucket.points()) for bucket in self._buckets)
 
     def not_finite(self) -> tuple[float, ...]:
-        """Where values were not finite (thinned out when there are very many)."""
+        """The x of values that were not finite; thinned if there are very many."""
         return tuple(self._marks)
 
     def _halve(self) -> None:
         merged = _pair_up(self._buckets, keep_gaps=True)
-        if len(merged) > self.capacity * 3 // 2:  # so many gaps that keeping each would grow for ever
+        if len(merged) > self.capacity * 3 // 2:  # keeping this many gaps would grow without bound
             merged = _pair_up(self._buckets, keep_gaps=False)
         self._buckets = merged
         self._stride *= 2
@@ -90,10 +88,10 @@ def _pair_up(buckets: list[_Bucket], *, keep_gaps: bool) -> list[_Bucket]:
 
 
 def thin(segments: Iterable[Segment], most: int) -> tuple[Segment, ...]:
-    """At most about `most` points, the extremes of each stretch kept: never more than a screen can show.
+    """At most about `most` points, with the extremes of each stretch of x kept.
 
-    Stretches are equally wide in x; one that a gap cuts counts for both sides. With more gaps than a tenth of
-    `most` they could not be told apart, and the curve is drawn through.
+    Stretches have equal widths; one that a gap cuts counts on both sides. If there are more gaps than a tenth of
+    `most`, they would be too small to see, so the curve is joined.
     """
     kept = tuple(segment for segment in segments if segment)
     if len(kept) > max(1, most // 10):

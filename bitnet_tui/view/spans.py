@@ -1,4 +1,4 @@
-"""Styled text as plain values: a line is a tuple of spans, a style is a name that the theme explains."""
+"""Styled text as plain values: a line is a tuple of spans; a style is a name that the theme defines."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ def line(*parts: str | Span) -> Line:
 
 
 def plain(lines: Iterable[Line]) -> str:
-    """The text alone, lines joined."""
+    """The text without styles."""
     return "\n".join("".join(span.text for span in one) for one in lines)
 
 
 def spread(left: Sequence[Span], right: Sequence[Span], cells: int) -> Line:
-    """Left and right ends of one line; the right end gives way when both do not fit."""
+    """One line with text at both ends; `right` is left out if both do not fit."""
     used = sum(width(span.text) for span in left)
     free = cells - used - sum(width(span.text) for span in right)
     return (*left, Span(" " * free), *right) if free > 0 else tuple(left)

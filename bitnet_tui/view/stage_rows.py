@@ -1,4 +1,4 @@
-"""The stages of an experiment as rows: state, progress, and what may be done with each."""
+"""The stages of an experiment as rows: state, progress, and what can be done with each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ ROWS = (PIPELINE.name, *STAGES)
 
 @dataclass(frozen=True)
 class StageRow:
-    """`note` is short: progress while it runs, else how long its last run took."""
+    """`note` is the progress while the stage runs, else how long its last run took."""
 
     name: str
     title: str
@@ -44,7 +44,7 @@ def _row(status: StageStatus) -> StageRow:
 
 
 def _pipeline(history: History, statuses: Sequence[StageStatus]) -> StageStatus:
-    """The pipeline's own settings decide nothing: it is done while every stage is."""
+    """The pipeline is done as long as every stage is; it has no settings of its own."""
     last = history.latest(PIPELINE.name)
     state = last.state if last else "new"
     if state == "succeeded":
@@ -67,6 +67,5 @@ def _note(entry: Entry, state: str) -> str:
 
 
 def running(rows: tuple[StageRow, ...]) -> StageRow | None:
-    """What is at work: the stage itself rather than the pipeline that waits for it."""
-    active = [row for row in rows if row.active]
-    return active[-1] if active else None
+    """The row that is running: the stage itself rather than the pipeline that waits for it."""
+    return next((row for row in reversed(rows) if row.active), None)

@@ -1,4 +1,4 @@
-"""The stages as text: a column with their titles where there is room, one line of names where there is not."""
+"""The stages as text: a column of titles, or one line of names on a narrow screen."""
 
 from bitnet_core.text import crop, pad, width
 from bitnet_tui.view.spans import Line, Span, line
@@ -7,7 +7,7 @@ from bitnet_tui.view.states import look
 
 
 def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> tuple[Line, ...]:
-    """One line a stage, the pipeline on top with an empty line under it."""
+    """One line per stage; the pipeline is on top, with an empty line below it."""
     lines: list[Line] = []
     for index, row in enumerate(rows):
         state = look(row.state)
@@ -31,7 +31,7 @@ def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
 
 
 def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> Line:
-    """All stages in one line; notes of those at work only, and none when that is too long."""
+    """All stages in one line, with the notes of those that run if they fit."""
     for with_notes in (True, False):
         spans: list[Span] = []
         for row in rows:
@@ -54,7 +54,7 @@ def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool)
 
 
 def at(rows: tuple[StageRow, ...], x: int, y: int, cells: int, *, as_column: bool) -> str | None:
-    """The stage under a cell, for the mouse."""
+    """The stage at a cell, for the mouse."""
     if as_column:
         index = 0 if y == 0 else y - 1 if y >= 2 else -1
         return rows[index].name if 0 <= index < len(rows) else None

@@ -1,4 +1,4 @@
-"""The states of stages and runs in colour, which only repeats what the glyph says."""
+"""The colours of states; a colour only repeats what the glyph says."""
 
 from dataclasses import dataclass
 

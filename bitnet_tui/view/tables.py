@@ -1,4 +1,4 @@
-"""Tables of results as styled lines; `bitnet_core.text` lays them out."""
+"""Tables of results as styled lines; `bitnet_core.text` does the layout."""
 
 from bitnet_core.runs.events import Table
 from bitnet_core.text import flat
@@ -15,9 +15,9 @@ def importance(table: Table) -> tuple[int, str]:
 
 
 def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
-    """Name, heading, rule, rows."""
+    """Name, heading, rule and rows."""
     title = line(Span(flat(table.name.replace("_", " ")), "title"))
     if not table.columns and not any(table.rows):
-        return (title, line(Span("nothing in it", "label")))
+        return (title, line(Span("empty", "label")))
     heading, rule, *rows = plain_lines(table.columns, table.rows, cells)
     return (title, line(Span(heading, "label")), line(Span(rule, "faint")), *(line(row) for row in rows))

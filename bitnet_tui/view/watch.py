@@ -1,15 +1,18 @@
-"""Looks at one experiment from its files alone and gives a frozen picture of it. One thread at a time."""
+"""Reads one experiment from its files and returns a frozen picture of it. Not thread-safe."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from bitnet_core.errors import UsageError
 from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.runs.events import AnyEvent
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import Run, RunRecord
-from bitnet_core.settings.values import FlipOptions
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import FlipOptions, StudentOptions, TeacherOptions
 from bitnet_tui.view.records import experiment_at
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
@@ -18,7 +21,7 @@ from bitnet_tui.view.states import ACTIVE
 
 @dataclass(frozen=True)
 class RunShown:
-    """The run on the screen. `position` 1 is the newest of `of` runs of that stage."""
+    """The run on the screen: number `position` of `of` runs of its stage, the newest being 1."""
 
     id: str
     stage: str
@@ -29,9 +32,8 @@ class RunShown:
     elapsed: float | None
     position: int
     of: int
-    budget_tokens: float | None
-    flip_at: int | None
-    """Seen tokens at which the activations flip."""
+    flip: FlipOptions | None
+    """The token budget and where the activations flip; None if the record does not say."""
 
     @property
     def active(self) -> bool:
@@ -60,7 +62,7 @@ class ExperimentView:
 
 @dataclass
 class ExperimentWatcher:
-    """Keeps the folds of the runs it has shown, so that each event is read once."""
+    """Keeps the fold of every run it has shown, so that no event is read twice."""
 
     root: Path
     home: Path
@@ -69,23 +71,16 @@ class ExperimentWatcher:
     _folds: dict[str, tuple[RunFold, Callable[[], list[AnyEvent]]]] = field(default_factory=dict)
 
     def look(self, stage: str | None, back: int = 0) -> ExperimentView:
-        """The experiment with that stage's run, `back` runs before the newest; None = what is most worth seeing."""
+        """The experiment with one run of `stage`, `back` before the newest; None = the stage most worth seeing."""
         experiment, problem = experiment_at(self.root, self.home)
         history = History.read(experiment, self._cache)
         rows = stage_rows(history)
         stage = stage or worth_seeing(rows, history)
-        return ExperimentView(
-            self.root,
-            rows,
-            stage,
-            self._shown(history, stage, back),
-            experiment.settings.text("TEACHER_PROVIDER"),
-            experiment.settings.text("MINI_PRESET"),
-            problem,
-        )
+        teacher, preset = _teacher_and_preset(experiment.settings)
+        return ExperimentView(self.root, rows, stage, self._shown(history, stage, back), teacher, preset, problem)
 
     def active_runs(self, names: tuple[str, ...]) -> list[Run]:
-        """The runs of these stages that are still at work, as the files say now."""
+        """The runs of these stages that are active now."""
         history = History.read(experiment_at(self.root, self.home)[0], self._cache)
         return [run for name in names if (run := history.active(name)) is not None]
 
@@ -109,8 +104,7 @@ class ExperimentWatcher:
             elapsed=self._elapsed(record, state),
             position=place + 1,
             of=len(runs),
-            budget_tokens=_number(record, "BUDGET_TOKENS"),
-            flip_at=_flip_at(record),
+            flip=flip_options(record.settings),
         )
 
     def _elapsed(self, record: RunRecord, state: str) -> float | None:
@@ -121,7 +115,7 @@ class ExperimentWatcher:
 
 
 def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
-    """What runs; else what ran last, a pipeline before the stages that it ran."""
+    """The stage that is running, else the one that ran last; a pipeline comes before the stages it ran."""
     at_work = running(rows)
     if at_work:
         return at_work.name
@@ -134,14 +128,18 @@ def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
     return max(history.entries, key=lambda entry: entry[1].ended or entry[1].created)[1].stage
 
 
-def _number(record: RunRecord, name: str) -> float | None:
-    value = record.settings.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _teacher_and_preset(settings: Settings) -> tuple[str, str]:
+    """Empty where the settings are wrong; the experiment's problem then says so."""
+    try:
+        return TeacherOptions.of(settings).chosen, StudentOptions.of(settings).preset
+    except UsageError:
+        return "", ""
 
 
-def _flip_at(record: RunRecord) -> int | None:
-    """The trainer's own threshold, from the settings that the run was started with."""
-    budget, fraction = _number(record, "BUDGET_TOKENS"), _number(record, "FLIP_FRACTION")
-    if budget is None or fraction is None:
+def flip_options(recorded: Mapping[str, Any]) -> FlipOptions | None:
+    """The budget and flip of a run from its recorded settings, which may hold anything; None if unusable."""
+    try:
+        flip = FlipOptions.of(Settings.from_record(recorded, {}))
+        return flip if flip.budget_tokens > 0 and flip.threshold >= 0 else None
+    except (UsageError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None
-    return FlipOptions(budget_tokens=int(budget), fraction=fraction).threshold

@@ -1,4 +1,4 @@
-"""The workspace as rows: every experiment with the state of its stages, what runs, its last QEI."""
+"""The workspace as rows: every experiment with its stages, what runs in it, and its last QEI."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ _STALE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class ExperimentRow:
-    """One experiment. `problem` is what is wrong with its settings."""
+    """One experiment. `problem` says what is wrong with its settings or files."""
 
     root: Path
     stages: tuple[StageRow, ...] = ()
@@ -32,13 +32,13 @@ class ExperimentRow:
 
     @property
     def now(self) -> str:
-        at_work = running(self.stages)
-        return f"{at_work.name} {at_work.note}" if at_work else ""
+        stage = running(self.stages)
+        return f"{stage.name} {stage.note}" if stage else ""
 
 
 @dataclass
 class WorkspaceWatcher:
-    """Reads the workspace; an experiment where nothing moved is not looked through again. One thread at a time."""
+    """Reads the workspace; an unchanged experiment is not read again. Not thread-safe."""
 
     home: Path
     clock: Callable[[], float] = time.monotonic
@@ -46,7 +46,7 @@ class WorkspaceWatcher:
     _rows: dict[Path, tuple[tuple[float, ...], float, ExperimentRow]] = field(default_factory=dict)
 
     def look(self) -> tuple[ExperimentRow, ...]:
-        """One row an experiment, the one touched last first."""
+        """One row per experiment, the most recently touched first."""
         return tuple(self._row(root) for root in Workspace(self.home).experiments())
 
     def _row(self, root: Path) -> ExperimentRow:
@@ -60,13 +60,13 @@ class WorkspaceWatcher:
 
 
 def _mark(root: Path) -> tuple[float, ...]:
-    """Changes whenever a run starts or an output appears; what changes inside a run is read while it runs."""
+    """Changes when a run starts or an output appears. Changes inside a run are read because it is running."""
     places = [root, *(root / name for name in (".env", "logs", "data", "reports", "checkpoints"))]
     return tuple(place.stat().st_mtime if place.exists() else 0.0 for place in places)
 
 
 def row_of(root: Path, home: Path, cache: RecordCache | None = None) -> ExperimentRow:
-    """One experiment's row; what can't be read becomes its `problem`."""
+    """One experiment's row; an error in reading it becomes its `problem`."""
     try:
         experiment, problem = experiment_at(root, home)
         history = History.read(experiment, cache)
@@ -82,10 +82,10 @@ def _touched(root: Path, history: History) -> float:
 
 
 def last_qei(history: History) -> float | None:
-    """QEI of the newest evaluation that succeeded."""
+    """The QEI of the newest evaluation that succeeded."""
 
-    def told(record: RunRecord) -> bool:
+    def has_qei(record: RunRecord) -> bool:
         return record.state == "succeeded" and finite(record.summary.get("qei")) is not None
 
-    evaluation = history.latest("eval", told)
+    evaluation = history.latest("eval", has_qei)
     return finite(evaluation.record.summary["qei"]) if evaluation else None

@@ -1,1 +1,1 @@
-"""Widgets that draw view models. They hold no logic and read no files."""
+"""Widgets draw view models. They hold no logic and read no files."""

@@ -1,4 +1,4 @@
-"""The loss chart. Built by plotext when its data, its size or the theme has changed, and never otherwise."""
+"""The loss chart. plotext redraws it only when its data, its size or the theme has changed."""
 
 from rich.text import Text
 from textual.app import RenderResult
@@ -21,15 +21,8 @@ class Chart(Widget):
     _built: Text = Text()
 
     def show(self, view: RunView, shown: tuple[str, ...], *, log: bool) -> None:
-        if (
-            view.curves is not self._view.curves
-            or view.flip != self._view.flip
-            or (shown, log)
-            != (
-                self._shown,
-                self._log,
-            )
-        ):
+        changed = view.curves is not self._view.curves or view.flip != self._view.flip
+        if changed or (shown, log) != (self._shown, self._log):
             self._view, self._shown, self._log = view, shown, log
             self.refresh()
 
@@ -47,6 +40,6 @@ class Chart(Widget):
         picture = drawing(self._view, self._shown, columns, rows, log=self._log)
         if picture is None:
             return Text("\n  Curves appear with the first metrics.", style="dim")
-        from bitnet_tui.plot import build  # plotext is not needed before there is something to draw
+        from bitnet_tui.plot import build  # imports plotext, which is not needed before there is something to draw
 
         return Text.from_ansi(build(picture, columns, rows, plot_colours(self.app.theme_variables)), no_wrap=True)

@@ -1,4 +1,4 @@
-"""Text that is painted from a view model's lines, and only when they have changed."""
+"""Text drawn from the lines of a view model, and redrawn only when they change."""
 
 from textual.widgets import Static
 
@@ -7,7 +7,7 @@ from bitnet_tui.view.spans import Line
 
 
 class Painted(Static):
-    """`show` is cheap when nothing has changed; an empty one can take no room (class `-empty`)."""
+    """Has the class `-empty` while there are no lines, so that a stylesheet can hide it."""
 
     ALLOW_SELECT = True
     _lines: tuple[Line, ...] | None = None

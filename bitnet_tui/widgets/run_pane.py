@@ -1,4 +1,4 @@
-"""Everything about one run: title, alerts, gauge, figures, and the four views below them."""
+"""Everything about one run: title, alerts, gauge, figures, and four views below them."""
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
@@ -21,7 +21,7 @@ _TAIL_LINES = 5
 
 
 class RunPane(Vertical):
-    """Draws an `ExperimentView`; which view is on top is all it remembers, and what the log already holds."""
+    """Draws an `ExperimentView`. It remembers only which view is open and what the log already holds."""
 
     _logged: tuple[str, int] = ("", 0)
     _drawn_at = 0
@@ -48,7 +48,7 @@ class RunPane(Vertical):
             yield Log(id="log", max_lines=_MOST_LOG_LINES, auto_scroll=True)
 
     class Resized(Message):
-        """Its lines were made for another width."""
+        """The lines were made for another width."""
 
     def on_resize(self) -> None:
         if self.content_size.width != self._drawn_at:
@@ -62,7 +62,7 @@ class RunPane(Vertical):
         self.query_one("#switch", ContentSwitcher).current = name
 
     def show(self, view: ExperimentView, curves: tuple[str, ...], *, log: bool, launching: str | None) -> None:
-        """Draw; parts that did not change are left as they are."""
+        """Draw the view; parts that did not change are left alone."""
         self._drawn_at = self.content_size.width
         cells = max(20, self._drawn_at)
         run = view.run
@@ -83,7 +83,7 @@ class RunPane(Vertical):
         charted = run is not None and any(curve.segments for curve in seen.curves)
         self.query_one("#overview").set_class(charted, "-charted")
         if charted:
-            self._painted("curves-legend", (panels.legend(seen.metric, curves, seen, cells),))
+            self._painted("curves-legend", (panels.legend(seen, curves, cells),))
             self.query_one("#chart", Chart).show(seen, curves, log=log)
         else:
             self._painted("summary", panels.summary(view, cells - 2))

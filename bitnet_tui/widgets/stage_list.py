@@ -1,4 +1,4 @@
-"""The list of stages: a column beside the run, or one line above it where the screen is narrow."""
+"""The list of stages: a column beside the run, or one line above it on a narrow screen."""
 
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from bitnet_tui.view.stage_rows import StageRow
 
 
 class StageList(Widget, can_focus=True):
-    """Says which stage was chosen; which one is shown as chosen, the screen says with `show`."""
+    """Reports which stage was clicked; the screen decides which one is shown as chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,left,k,h", "screen.move_stage(-1)", "Stage before", show=False),
@@ -22,7 +22,7 @@ class StageList(Widget, can_focus=True):
     ]
 
     class Chosen(Message):
-        """The user clicked on that stage; keys act on the screen at once, so that a burst of them all count."""
+        """The user clicked on a stage. Keys act on the screen directly, so that every press in a burst counts."""
 
         def __init__(self, stage: str) -> None:
             super().__init__()

@@ -70,7 +70,7 @@ def test_a_probe_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "100 or more" in shown
     assert "upstream" not in shown
-    assert "0 in, 0 out" in shown
+    assert "$0.00 in, $0.00 out" in shown
 
 
 def test_a_probe_without_a_key_is_a_report_with_the_problem(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,12 @@ from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.settings.resolve import resolve
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
-from bitnet_tui.screens.keys import KeyEntryScreen, KeysScreen
+from bitnet_tui.screens.key_entry import KeyEntryScreen
+from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import NotedLaunch
+from tests.tui.pilots import files_text, settled, shown, words
 from tests.tui.simulated import experiment
-from tests.tui.test_app import files_text, settled, shown, words
 
 CANARY = "sk-canary-0123456789-wxyz"
 NAME = "OPENAI_API_KEY"
@@ -72,7 +73,7 @@ async def _opened(pilot: Pilot[None]) -> None:
     assert isinstance(pilot.app.screen, KeysScreen)
 
 
-def _mark(pilot: Pilot[None], name: str) -> None:
+def _highlight(pilot: Pilot[None], name: str) -> None:
     """Put the cursor on this key."""
     entries = pilot.app.screen.query_one(OptionList)
     entries.highlighted = entries.get_option_index(name)
@@ -98,11 +99,11 @@ async def test_it_says_where_each_key_comes_from_and_shows_no_value(
 async def test_one_key_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile, keyring: OneKeyring):
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
-        _mark(pilot, NAME)
+        _highlight(pilot, NAME)
         await pilot.press("m")
         await settled(pilot)
         await settled(pilot)
-        assert f"{NAME} is out of" in words(pilot)
+        assert f"{NAME} moved out of" in words(pilot)
         assert f"{NAME} keyring …wxyz" in words(pilot)
         await pilot.press("m")
         await settled(pilot)
@@ -115,13 +116,13 @@ async def test_without_a_keyring_the_vault_takes_it_and_a_closed_vault_leaves_th
     before = env_file.text()
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
-        _mark(pilot, NAME)
+        _highlight(pilot, NAME)
         await pilot.press("m")
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
         await pilot.press("escape")
         await settled(pilot)
-        assert "The key is kept nowhere: the OS keyring is switched off" in words(pilot)
+        assert "The key was not kept: the OS keyring is switched off" in words(pilot)
         assert env_file.text() == before
         await pilot.press("m")
         await settled(pilot)
@@ -139,7 +140,7 @@ async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: P
         await settled(pilot)
         await pilot.press("a")
         await settled(pilot)
-        _mark(pilot, "MISTRAL_API_KEY")
+        _highlight(pilot, "MISTRAL_API_KEY")
         await pilot.press("enter")
         await settled(pilot)
         assert isinstance(pilot.app.screen, KeyEntryScreen)
@@ -160,7 +161,7 @@ async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: P
         await pilot.press("x", "y")
         await settled(pilot)
         await settled(pilot)
-        assert "MISTRAL_API_KEY is forgotten." in words(pilot)
+        assert "MISTRAL_API_KEY is deleted." in words(pilot)
         assert keyring.held == {}
 
 
@@ -203,12 +204,12 @@ async def test_a_key_behind_a_variable_is_not_offered_to_be_moved(
     (experiment(home, "hosted").root / ".env").write_text(f"TEACHER_PROVIDER=openai\n{NAME}=${{MY_COMPANY_KEY}}\n")
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
-        _mark(pilot, NAME)
+        _highlight(pilot, NAME)
         await settled(pilot)
         assert "m move" not in words(pilot)
         await pilot.press("m")
         await settled(pilot)
-        assert f"{NAME} refers to a variable of the environment." in words(pilot)
+        assert f"{NAME} refers to an environment variable." in words(pilot)
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)])
@@ -230,12 +231,12 @@ async def test_what_is_wrong_with_the_vault_hides_nothing(
         note = f"{isolated / 'words'} (BITNET_VAULT_PASSPHRASE_FILE) is not the passphrase of"
         card = "".join(one.split("│")[1] for one in shown(pilot).splitlines() if "│" in one)
         assert "".join(note.split()) in "".join(card.split())
-        _mark(pilot, NAME)
+        _highlight(pilot, NAME)
         await pilot.press("m")
         await settled(pilot)
         await settled(pilot)
         said = words(pilot)
-        assert f"{NAME} is out of" in said
+        assert f"{NAME} moved out of" in said
         assert "(BITNET_VAULT_PASSPHRASE_FILE) is" in said
         assert "GROQ_API_KEY vault (locked)" in said
         assert "esc close" in said
@@ -260,5 +261,5 @@ async def test_a_keyring_that_gives_no_answer_is_said_and_hides_nothing(
     monkeypatch.setattr(Keyring, "read", silent)
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
-        assert "The OS keyring gave no answer in 5 s; an encrypted vault takes" in words(pilot)
+        assert "The OS keyring gave no answer in 5 s; the first key goes into" in words(pilot)
         assert f"{NAME} plain text" in words(pilot)

@@ -70,12 +70,12 @@ _GOOD = {"reachable": True, "key_accepted": True, "model": "m", "chat": True, "l
 
 @pytest.mark.parametrize(
     ("changes", "said", "style"),
-    [({}, "with logprobs of up to 20 candidates a token, true at any temperature.", "good"),
-     ({"largest_k": 100, "largest_k_capped": True}, "with logprobs of 100 candidates a token or more", "good"),
-     ({"largest_k": None, "largest_k_capped": None}, "with logprobs, true", "good"),
+    [({}, "with logprobs of up to 20 candidates per token, exact at any temperature.", "good"),
+     ({"largest_k": 100, "largest_k_capped": True}, "with logprobs of 100 or more candidates per token", "good"),
+     ({"largest_k": None, "largest_k_capped": None}, "with logprobs, exact", "good"),
      ({"logprob_mode": "scaled"}, "KD_TEACHER_TEMPERATURE=1", "warn"),
      ({"logprobs": False}, "gives no logprobs", "warn"),
-     ({"logprobs": None, "problem": "It is busy."}, "was not found out (It is busy).", "warn"),
+     ({"logprobs": None, "problem": "It is busy."}, "it is unknown whether it gives logprobs (It is busy).", "warn"),
      ({"reachable": None, "problem": "There is no key."}, "There is no key.", "bad")],
 )  # fmt: skip
 def test_a_probe_is_told_in_a_sentence(changes, said, style):

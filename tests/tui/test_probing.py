@@ -17,7 +17,7 @@ from bitnet_tui.services.probing import Probe
 from bitnet_tui.view import new_form
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body
 from tests.tui.conftest import NotedLaunch
-from tests.tui.test_app import files_text, settled, words
+from tests.tui.pilots import files_text, settled, words
 
 KEY = "sk-typed-canary-0123456789"
 FOUND = {
@@ -36,15 +36,23 @@ FOUND = {
 @pytest.mark.parametrize(
     ("changes", "said", "style"),
     [
-        ({}, "It answers in 0.4 s, with logprobs of up to 20 candidates a token, true at any temperature.", "good"),
+        (
+            {},
+            "It answers in 0.42 s, with logprobs of up to 20 candidates per token, exact at any temperature.",
+            "good",
+        ),
         ({"logprob_mode": "scaled"}, "collect with KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1", "warn"),
-        ({"logprobs": False}, "but gives no logprobs: good for chat and the baseline alone.", "warn"),
-        ({"price_usd_per_million": {"input": 2.5, "output": 10.0}}, "$2.5 in and $10 out a million tokens.", "good"),
-        ({"price_usd_per_million": {"input": 0.0, "output": 0.0}}, "true at any temperature.", "good"),
+        ({"logprobs": False}, "but gives no logprobs: good for chat and the baseline only.", "warn"),
+        (
+            {"price_usd_per_million": {"input": 2.5, "output": 10.0}},
+            "$2.50 in and $10.00 out per million tokens.",
+            "good",
+        ),
+        ({"price_usd_per_million": {"input": 0.0, "output": 0.0}}, "exact at any temperature.", "good"),
         ({"reachable": False, "problem": "No answer from x."}, "No answer from x.", "bad"),
         ({"key_accepted": False, "problem": "openai refuses the key."}, "openai refuses the key.", "bad"),
         ({"chat": False, "problem": "m is not there."}, "m is not there.", "bad"),
-        ({"model": "", "models": list("abcdefg")}, "It has 7 models: a, b, c, d, e, …. Name one.", "label"),
+        ({"model": "", "models": list("abcdefg")}, "It has 7 models: a, b, c, d, e, …. Choose one.", "label"),
         ({"model": "", "models": []}, "", "warn"),
     ],
 )
@@ -56,7 +64,16 @@ def test_what_was_found_is_a_sentence(changes: dict[str, Any], said: str, style:
 
 def test_what_is_not_shown_is_not_asked_about() -> None:
     values = {field.name: "typed before" for field in new_form.fields()} | {"TEACHER_PROVIDER": "hf"}
-    assert new_form.question(values) == {"provider": "hf", "model": "typed before", "base_url": "", "key": ""}
+    assert new_form.question(values) == {
+        "provider": "hf",
+        "model": "typed before",
+        "values": {"TEACHER_PROVIDER": "hf"},
+        "key": "",
+    }
+
+
+def _custom(address: str) -> dict[str, str]:
+    return {"TEACHER_PROVIDER": "custom"} | ({"CUSTOM_BASE_URL": address} if address else {})
 
 
 def answering(number: int, asked: Asked) -> Canned:
@@ -88,10 +105,10 @@ async def test_a_model_is_tested_before_anything_is_made_and_the_key_stays_unsee
             form.query_one("#field-KEY", Input).value = KEY
             await settled(pilot)
             await pilot.press("ctrl+t")
-            assert "Asking it" in words(pilot)
+            assert "Asking the model" in words(pilot)
             await settled(pilot)
             assert "It answers in" in words(pilot)
-            assert "with logprobs of up to 2 candidates a token" in words(pilot)
+            assert "with logprobs of up to 2 candidates per token" in words(pilot)
             assert KEY not in words(pilot)
             form.query_one("#field-MODEL", Input).value = "another"
             await settled(pilot)
@@ -135,7 +152,7 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseEx
 
 def test_a_probe_that_is_given_up_leaves_no_process(home: Path, started: list["subprocess.Popen[str]"]) -> None:
     with ChatServer(silent) as server:
-        probe = Probe(home, "custom", "m", server.base_url, KEY)
+        probe = Probe(home, "custom", "m", _custom(server.base_url), KEY)
         thread, failures = in_thread(probe.run)
         deadline = time.monotonic() + 30
         while not started and time.monotonic() < deadline:
@@ -143,7 +160,7 @@ def test_a_probe_that_is_given_up_leaves_no_process(home: Path, started: list["s
         environ = Path(f"/proc/{started[0].pid}/environ")
         assert KEY not in (environ.read_text() if environ.exists() else "")
         assert KEY not in " ".join(map(str, started[0].args))  # type: ignore[arg-type]
-        probe.give_up()
+        probe.cancel()
         thread.join(timeout=30)
     assert not thread.is_alive()
     assert started[0].poll() is not None
@@ -154,11 +171,11 @@ def test_one_that_takes_too_long_is_ended_with_a_sentence(
     home: Path, started: list["subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bitnet_tui.services.probing.LOADING_SECONDS", 0.2)
-    with ChatServer(silent) as server, pytest.raises(BitnetError, match="gave no whole answer in 0 s; try again"):
-        Probe(home, "custom", "m", server.base_url, KEY).run()
+    with ChatServer(silent) as server, pytest.raises(BitnetError, match="gave no complete answer in 0s; try again"):
+        Probe(home, "custom", "m", _custom(server.base_url), KEY).run()
     assert started[0].poll() is not None
 
 
 def test_a_refusal_of_the_command_is_its_sentence(home: Path) -> None:
     with pytest.raises(BitnetError, match="No address is set for custom"):
-        Probe(home, "custom", "m", "", "").run()
+        Probe(home, "custom", "m", _custom(""), "").run()

@@ -27,7 +27,6 @@ def test_against_the_list_that_keeps_everything(values, capacity):
     if there:
         assert min(y for _, y in kept) == min(y for _, y in there)
         assert max(y for _, y in kept) == max(y for _, y in there)
-        assert series.last == next(y for y in reversed(values) if y is not None)
 
 
 @given(st.lists(_value, max_size=100))

@@ -88,7 +88,7 @@ def test_a_dumb_terminal_is_refused(home: Path):
 
 def test_a_folder_that_is_no_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--root", str(tmp_path), "--plain"]) == 2
-    assert f"{tmp_path} is no experiment" in capsys.readouterr().err
+    assert f"{tmp_path} is not an experiment" in capsys.readouterr().err
 
 
 def test_plain_lists_everything_as_text(home: Path, capsys: pytest.CaptureFixture[str]):
@@ -167,7 +167,7 @@ def test_kill_9_of_the_app_leaves_a_real_run_alive_and_true(home: Path):
     code = f"""
 import time
 from pathlib import Path
-from bitnet_tui.launching import launch
+from bitnet_tui.services.launching import launch
 print(launch(Path({str(home)!r}), Path({str(exp.root)!r}), "pipeline").run_id, flush=True)
 time.sleep(60)
 """

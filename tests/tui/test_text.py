@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core import text as words
-from bitnet_core.runs.events import Alert, Flip, Progress, Table
-from bitnet_tui.view import gauge, panels, spans, stage_text, tables
-from bitnet_tui.view.run_fold import Metric, RunView, ShownAlert
+from bitnet_core.runs.events import Alert, Flip, Metric, Progress, Table
+from bitnet_core.settings.values import FlipOptions
+from bitnet_tui.view import gauge, panels, spans, stage_text, tables, watch
+from bitnet_tui.view.run_fold import RunView, ShownAlert
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -21,7 +22,7 @@ def _run(stage="train", state="running", view=None, **changes) -> RunShown:
     shown = {
         "id": f"{stage}-1", "stage": stage, "state": state, "view": view or RunView(), "error": "",
         "output": _ROOT / "logs" / "output.log", "elapsed": 61.0, "position": 1, "of": 1,
-        "budget_tokens": 150_000.0, "flip_at": 135_000,
+        "flip": FlipOptions(budget_tokens=150_000, fraction=0.9),
     }  # fmt: skip
     return RunShown(**{**shown, **changes})
 
@@ -96,6 +97,21 @@ def test_the_gauge_of_training():
         flip=Flip(step=1, seen_tokens=135_040, from_bits=8, to_bits=4),
     )
     assert " A4  flipped at 135k" in _text([gauge.gauge(_run(view=flipped), 80)])
+
+
+@pytest.mark.parametrize(
+    ("record", "threshold"),
+    [
+        ({"BUDGET_TOKENS": 100, "FLIP_FRACTION": 0.29, "FLIP_POLICY": "hard", "FLIP_RAMP_FRACTION": 0.05}, 29),
+        ({"BUDGET_TOKENS": "many", "FLIP_FRACTION": [], "FLIP_POLICY": 1, "FLIP_RAMP_FRACTION": {}}, None),
+        ({"BUDGET_TOKENS": 0, "FLIP_FRACTION": 0.29, "FLIP_POLICY": "hard", "FLIP_RAMP_FRACTION": 0.05}, None),
+        ({}, None),
+    ],
+)
+def test_the_flip_marker_is_the_trainers_threshold_and_no_record_breaks_it(record, threshold):
+    """0.29 · 100 is 28.999… in binary."""
+    flip = watch.flip_options(record)
+    assert (flip and flip.threshold) == threshold
 
 
 def test_the_gauge_of_other_stages():
@@ -182,3 +198,10 @@ def test_a_click_finds_the_stage_that_is_drawn_there(chosen):
     for row in _ROWS:
         y = next(index for index, line in enumerate(column) if row.title in line)
         assert stage_text.at(_ROWS, 4, y, 32, as_column=True) == row.name
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(2.5, "$2.50"), (10, "$10.00"), (0.075, "$0.075"), (1234.5, "$1,234.50"), (None, "–")]
+)
+def test_dollars_have_cents_and_the_decimals_they_need(value, text):
+    assert words.dollars(value) == text

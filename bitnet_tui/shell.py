@@ -1,0 +1,20 @@
+"""What the screens may ask of the app. They import this module and never `app.py`, which imports them."""
+
+from pathlib import Path
+
+from textual.app import App
+
+
+class Shell(App[None]):
+    """The app as its screens see it. `home` is the workspace, `redraw_seconds` how often a live screen is redrawn."""
+
+    home: Path
+    redraw_seconds: float
+
+    def launch(self, root: Path, stage: str) -> None:
+        """Start a stage; `BitnetError` says why it can't be. Slow: call it in a thread."""
+        raise NotImplementedError
+
+    def open_experiment(self, root: Path, first: str | None = None) -> None:
+        """Show an experiment over the list; `first` is a stage to start as soon as it is shown."""
+        raise NotImplementedError

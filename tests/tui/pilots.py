@@ -1,0 +1,30 @@
+"""Drives the app in tests: waits until it is idle and reads what is on the screen."""
+
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+SIZES = [(120, 36), (80, 24)]
+
+
+async def settled(pilot: Pilot[None]) -> None:
+    """Wait until the screen is furnished and every worker has reported."""
+    for _ in range(3):
+        await pilot.pause()
+        await pilot.app.workers.wait_for_complete()
+    await pilot.pause()
+
+
+def shown(pilot: Pilot[None]) -> str:
+    """What stands on the screen, as text."""
+    strips = pilot.app.screen._compositor.render_strips()
+    return "\n".join(strip.text for strip in strips)
+
+
+def words(pilot: Pilot[None]) -> str:
+    """The same without line ends and frames, so that a wrapped sentence can be found."""
+    return " ".join(shown(pilot).replace("│", " ").replace("▌", " ").split())
+
+
+def files_text(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,89 @@
+"""One experiment, driven by keys: what is shown comes from files alone."""
+
+from pathlib import Path
+
+import pytest
+from textual.widgets import Log
+
+from bitnet_tui.app import BitnetApp
+from tests.tui.conftest import NotedLaunch
+from tests.tui.pilots import SIZES, settled, shown, words
+from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[int, int]):
+    exp = experiment(home, "live")
+    live = SimulatedRun(exp, "train", alive=True)
+    try:
+        live.train(0, 100, bad_at=91)
+        async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=size) as pilot:
+            await settled(pilot)
+            text = shown(pilot)
+            assert "Train the student" in text
+            assert "running" in text
+            assert "74.5k of 150k" in text
+            assert "A8  flips at 135k" in text
+            assert "The loss was not finite." in text
+            assert "690" in text
+            live.train(101, 190)
+            await pilot.pause(0.4)
+            await settled(pilot)
+            assert "A4  flipped at 136k" in shown(pilot)
+        live.train(191, 200)
+        async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=size) as pilot:
+            await settled(pilot)
+            assert "149k of 150k" in shown(pilot)
+            live.finish()
+            await pilot.pause(0.4)
+            await settled(pilot)
+            assert "done" in shown(pilot)
+            await pilot.press("4")
+            await settled(pilot)
+            log = "\n".join(pilot.app.screen.query_one(Log).lines)
+            assert "activations A8 → A4 at step 182, 135,590 tokens seen" in log
+            assert "checkpoint of step 100: mini_bitnet_step_100.pt, 190 MB" in log
+    finally:
+        live.end_process()
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_results_and_history_after_the_fact(home: Path, size: tuple[int, int]):
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=size) as pilot:
+        await settled(pilot)
+        assert "QEI            7.281        –  measured  (Q_s/Q_t)/(M_s/M_t)" in shown(pilot)
+        await pilot.press("up")
+        await settled(pilot)
+        assert "Train the student" in shown(pilot)
+        assert "flipped at 136k" in shown(pilot)
+        await pilot.press("3")
+        await settled(pilot)
+        assert "The capital of France." in shown(pilot)
+        await pilot.press("f", "1")
+        await settled(pilot)
+        assert "QEI" in shown(pilot)
+
+
+async def test_older_runs_of_a_stage(home: Path):
+    exp = experiment(home, "twice")
+    SimulatedRun(exp, "train", NOON).finish("cancelled", "train was stopped; what it had made is kept.")
+    SimulatedRun(exp, "train", NOON + 100).finish("failed", "Memory ran out; take a smaller TRAIN_BATCH_SIZE.")
+    async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        assert "Memory ran out; take a smaller TRAIN_BATCH_SIZE." in words(pilot)
+        assert "output.log" in shown(pilot).replace("\n", "")
+        await pilot.press("left_square_bracket")
+        await settled(pilot)
+        assert "run 1 of 2" in shown(pilot)
+        assert "train was stopped" in shown(pilot)
+
+
+async def test_an_empty_experiment_says_what_to_do(home: Path):
+    exp = experiment(home, "empty")
+    async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert "Press p to run all five stages" in shown(pilot)
+        await pilot.press("down")
+        await settled(pilot)
+        assert "Press r to run it" in shown(pilot)

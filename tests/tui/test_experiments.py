@@ -1,0 +1,80 @@
+"""The welcome screen, the list of experiments, the help and the palette, driven by keys."""
+
+from pathlib import Path
+
+import pytest
+from textual.widgets import Button, OptionList
+
+from bitnet_core.runs.experiment import demo_env_text
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.help import HelpScreen
+from bitnet_tui.screens.welcome import WelcomeScreen
+from tests.tui.conftest import NotedLaunch
+from tests.tui.pilots import SIZES, settled, shown
+from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
+
+
+async def test_first_run_makes_the_demo_and_asks_for_its_pipeline(home: Path, noted: NotedLaunch):
+    async with BitnetApp(home, launch=noted).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, WelcomeScreen)
+        assert isinstance(pilot.app.focused, Button)
+        assert str(pilot.app.focused.label) == "Try it now, no key needed"
+        await pilot.press("enter")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+    assert noted.asked == [(home / "demo", "pipeline")]
+    assert (home / "demo" / ".env").read_text() == demo_env_text()
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_list_shows_states_progress_and_qei(home: Path, size: tuple[int, int]):
+    finished_experiment(home)
+    live = SimulatedRun(experiment(home, "live"), "train", alive=True)
+    try:
+        live.train(0, 116)
+        async with BitnetApp(home).run_test(size=size) as pilot:
+            await settled(pilot)
+            text = shown(pilot)
+            assert "2 experiments, 1 running" in text
+            assert "train 58%" in text
+            assert "QEI 7.28" in text
+            entries = pilot.app.screen.query_one(OptionList)
+            marked = entries.highlighted_option
+            live.train(117, 150)
+            await pilot.pause(1.2)
+            await settled(pilot)
+            assert "train 75%" in shown(pilot)
+            assert entries.highlighted_option is marked
+    finally:
+        live.end_process()
+
+
+async def test_help_palette_and_a_screen_that_is_too_small(home: Path):
+    finished_experiment(home)
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(100, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("f1")
+        await pilot.pause()
+        assert isinstance(pilot.app.screen, HelpScreen)
+        assert "Run all stages in order" in shown(pilot)
+        await pilot.press("escape", "ctrl+p")
+        await pilot.pause(0.3)
+        assert "Create an experiment" in shown(pilot)
+        await pilot.press("escape")
+        await pilot.resize_terminal(50, 12)
+        await settled(pilot)
+        assert "too small" in shown(pilot)
+        assert "demo" not in shown(pilot)
+
+
+async def test_settings_that_are_wrong_are_shown_not_hidden(home: Path):
+    exp = experiment(home, "wrong")
+    (exp.root / ".env").write_text("KD_TAU=9000\n")
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        assert "KD_TAU=9000" in shown(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        assert "KD_TAU=9000" in shown(pilot)

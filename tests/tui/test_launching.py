@@ -1,0 +1,141 @@
+"""Starting, resuming and stopping stages from the app."""
+
+from pathlib import Path
+
+import pytest
+from textual import events
+
+from bitnet_core.runs.record import Run
+from bitnet_core.secrets import vault
+from bitnet_core.settings.resolved import Settings
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
+from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.vault import VaultScreen
+from tests.tui.conftest import NotedLaunch
+from tests.tui.pilots import settled, shown, words
+from tests.tui.simulated import NOON, SimulatedRun, experiment
+
+
+async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(vault, "COST", 2)
+    path = isolated / "vault.json"
+    vault.create(path, "correct horse").set("OPENAI_API_KEY", "sk-very-secret-key")
+    experiment(home, "hosted")
+    (home / "hosted" / ".env").write_text(f"TEACHER_PROVIDER=openai\nOPENAI_MODEL=m\nBITNET_VAULT={path}\n")
+    sent: list[dict[str, str]] = []
+
+    def start(settings: Settings, stage: str, keys: dict[str, str], argv: list[str]) -> Run:
+        sent.append(keys)
+        return Run(home / "hosted" / "logs" / f"{stage}-noted")
+
+    monkeypatch.setattr("bitnet_tui.services.launching.runs.launch", start)
+    async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, VaultScreen)
+        assert "OPENAI_API_KEY is in" in words(pilot)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert "the vault is still locked" in words(pilot)
+        assert sent == []
+        await pilot.press("r")
+        await settled(pilot)
+        await pilot.press(*"battery staple", "enter")
+        await settled(pilot)
+        assert "is not the passphrase of" in words(pilot)
+        await pilot.press(*"correct horse", "enter")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        await pilot.press("r")
+        await settled(pilot)
+    assert sent == [{"OPENAI_API_KEY": "sk-very-secret-key"}] * 2
+
+
+async def test_a_stopped_run_is_resumed(home: Path, noted: NotedLaunch):
+    exp = experiment(home, "stopped")
+    SimulatedRun(exp, "train", NOON).finish("cancelled", "train was stopped.")
+    async with BitnetApp(home, exp.root, launch=noted).run_test(size=(120, 36), notifications=True) as pilot:
+        await settled(pilot)
+        assert "r Resume" in shown(pilot)
+        assert "r Run stage" not in shown(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        assert noted.asked == [(exp.root, "train")]
+        assert "KD_TAU?" in words(pilot)
+
+
+async def test_a_launch_that_is_refused_says_why(home: Path):
+    exp = experiment(home, "refused")
+    launch = NotedLaunch("KD_TAU=9000 (.env line 2) is not allowed: it must be a number from 0.05 to 100.")
+    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("p")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, MessageScreen)
+        assert "it must be a number from 0.05 to 100." in words(pilot)
+        await pilot.press("escape")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+
+
+async def test_stop_asks_first(home: Path):
+    exp = experiment(home, "stubborn")
+    live = SimulatedRun(exp, "train", alive=True)
+    try:
+        assert live.child is not None
+        async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+            await settled(pilot)
+            await pilot.press("s", "escape")
+            await settled(pilot)
+            assert live.child.poll() is None
+            await pilot.press("s")
+            assert isinstance(pilot.app.screen, ConfirmScreen)
+            await pilot.press("y")
+            await settled(pilot)
+            assert live.child.wait(5) == -15
+            await pilot.pause(0.4)
+            await settled(pilot)
+            assert "interrupted" in shown(pilot)
+    finally:
+        live.end_process()
+
+
+async def test_a_second_stop_kills_what_did_not_listen(home: Path):
+    exp = experiment(home, "deaf")
+    live = SimulatedRun(exp, "train", deaf=True)
+    try:
+        assert live.child is not None
+        async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+            await settled(pilot)
+            await pilot.press("s", "y")
+            await settled(pilot)
+            assert live.child.poll() is None
+            await pilot.press("s")
+            assert "Kill" in words(pilot)
+            await pilot.press("y")
+            await settled(pilot)
+            assert live.child.wait(5) == -9
+            await pilot.pause(0.4)
+            await settled(pilot)
+            assert live.run.state() == "cancelled"
+    finally:
+        live.end_process()
+
+
+async def test_keys_pressed_in_a_burst_all_count_and_act_on_what_is_chosen(home: Path, noted: NotedLaunch):
+    """Held arrows, then `r` at once: no press waits for the screen to have read files in between."""
+    experiment(home, "mine")
+    app = BitnetApp(home, launch=noted)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("enter")
+        await settled(pilot)
+        for key in ("down", "down", "down", "r"):
+            app.post_message(events.Key(key, None))
+        await settled(pilot)
+    assert noted.asked == [(home / "mine", "train")]

@@ -1,0 +1,151 @@
+"""The form for a new experiment, driven by keys; where its key goes."""
+
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from bitnet_core.secrets import places as key_places
+from bitnet_core.secrets import vault
+from bitnet_core.secrets.keyring_store import Keyring
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.experiments import ExperimentsScreen
+from bitnet_tui.screens.new_experiment import NewExperimentScreen
+from bitnet_tui.screens.vault import VaultScreen
+from tests.tui.conftest import NotedLaunch
+from tests.tui.pilots import files_text, settled, shown, words
+
+
+async def test_first_run_with_an_experiment_of_ones_own(home: Path, noted: NotedLaunch):
+    async with BitnetApp(home, launch=noted).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("down", "enter")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, NewExperimentScreen)
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert "give it a name" in shown(pilot)
+        await pilot.press(*"mine", "ctrl+s")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentsScreen)
+        assert "mine" in shown(pilot)
+    assert noted.asked == []
+    assert "TEACHER_PROVIDER=embedded" in (home / "mine" / ".env").read_text()
+
+
+@pytest.mark.parametrize("provider", ["openai", "custom"])
+async def test_the_whole_form_fits_80_by_24(home: Path, provider: str):
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("n")
+        await settled(pilot)
+        pilot.app.screen.query_one("#field-TEACHER_PROVIDER").value = provider  # type: ignore[attr-defined]
+        await settled(pilot)
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        text = shown(pilot)
+        assert all(word in text for word in ("Name", "API key", "which model?", "Token budget", "Fix", "Create"))
+
+
+async def _form_with_a_key(pilot: Pilot[None]) -> NewExperimentScreen:
+    await settled(pilot)
+    await pilot.press("n")
+    await settled(pilot)
+    form = pilot.app.screen
+    assert isinstance(form, NewExperimentScreen)
+    form.query_one("#field-NAME", Input).value = "hosted"
+    form.query_one("#field-TEACHER_PROVIDER").value = "openai"  # type: ignore[attr-defined]
+    await settled(pilot)
+    form.query_one("#field-MODEL", Input).value = "gpt-4o-mini"
+    form.query_one("#field-KEY", Input).value = "sk-very-secret-key"
+    return form
+
+
+@pytest.mark.parametrize("leave", ["tab", "enter", "down"])
+async def test_a_key_pasted_right_behind_the_way_to_its_field_is_not_shown(home: Path, leave: str):
+    """A slow line brings both at once."""
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        form = await _form_with_a_key(pilot)
+        model, key = form.query_one("#field-MODEL", Input), form.query_one("#field-KEY", Input)
+        key.value = ""
+        model.focus()
+        await settled(pilot)
+        pilot.app.post_message(events.Key(leave, None))
+        pilot.app.post_message(events.Paste("sk-pasted-in-haste"))
+        await settled(pilot)
+        assert (model.value, key.value) == ("gpt-4o-mini", "sk-pasted-in-haste")
+        assert key.has_focus
+
+
+@pytest.mark.parametrize("leave", ["shift+tab", "up"])
+async def test_so_it_is_on_the_way_back(home: Path, leave: str):
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        form = await _form_with_a_key(pilot)
+        form.query_one("#field-KEY", Input).focus()
+        await settled(pilot)
+        pilot.app.post_message(events.Key(leave, None))
+        pilot.app.post_message(events.Paste("another-model"))
+        await settled(pilot)
+        assert form.query_one("#field-MODEL", Input).value.endswith("another-model")
+        assert form.query_one("#field-KEY", Input).value == "sk-very-secret-key"
+
+
+async def test_a_key_goes_to_the_keyring_and_into_no_file(
+    home: Path, noted: NotedLaunch, monkeypatch: pytest.MonkeyPatch
+):
+    kept: list[tuple[str, str]] = []
+    monkeypatch.setattr(Keyring, "set", lambda _, name, key: kept.append((name, key)))
+    async with BitnetApp(home, launch=noted).run_test(size=(80, 24), notifications=True) as pilot:
+        await _form_with_a_key(pilot)
+        assert "sk-very" not in shown(pilot)
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        assert "OPENAI_API_KEY is kept in the OS keyring." in words(pilot)
+    assert kept == [("OPENAI_API_KEY", "sk-very-secret-key")]
+    assert "sk-very" not in files_text(home)
+
+
+async def test_without_a_keyring_a_vault_is_offered_and_takes_the_key(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(vault, "COST", 2)
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
+        await _form_with_a_key(pilot)
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, VaultScreen)
+        assert "The OS keyring is switched off" in words(pilot)
+        await pilot.press(*"short", "enter", *"shore", "enter")
+        await settled(pilot)
+        assert "The two passphrases differ" in words(pilot)
+        await pilot.press("backspace", "t", "enter")
+        await settled(pilot)
+        assert "at least 8 characters" in words(pilot)
+        await pilot.press(*"correct horse", "enter", *"correct horse", "enter")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        assert "OPENAI_API_KEY is kept in the vault" in words(pilot)
+        assert "correct horse" not in shown(pilot)
+    (made,) = key_places._open_vaults.values()
+    assert made.read() == {"OPENAI_API_KEY": "sk-very-secret-key"}
+    assert "sk-very" not in files_text(isolated)
+    assert "correct horse" not in files_text(isolated)
+
+
+async def test_a_key_that_no_place_takes_is_said_and_nothing_is_made(home: Path):
+    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        form = await _form_with_a_key(pilot)
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert pilot.app.screen is form
+        assert "The key was not kept: the OS keyring is switched off" in words(pilot)
+    assert files_text(home) == ""
