@@ -146,8 +146,6 @@ def _token(char: str) -> str:
         ways += [rf"\\+x{code:02x}", f"%(?:25)*{code:02x}"]
     if char in _LETTER_ESCAPES:
         ways.append(rf"\\+{_LETTER_ESCAPES[char]}")
-    if char == "\n":
-        ways += [r"\\+r\\+n", "%(?:25)*0d%(?:25)*0a", r"\r\n"]
     if char == " ":
         ways += [r"\+", "%(?:25)*2b"]
     ways.append(r"\\+" if char == "\\" else r"\\{0,8}" + re.escape(char))

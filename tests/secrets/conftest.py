@@ -1,4 +1,4 @@
-"""A real gnome-keyring on a bus of the test's own, in the test's own HOME; skipped where the programs are missing."""
+"""A real gnome-keyring on a session bus and in a HOME of the test's own; skipped if the programs are missing."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ Unlock = Callable[[], None]
 
 @contextlib.contextmanager
 def _running(command: list[str], **options: object) -> Iterator["subprocess.Popen[bytes]"]:
-    """A program in a session of its own, ended with everything that it started."""
+    """Run a program in a session of its own; kill it and everything it started at the end."""
     started = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, **options)  # type: ignore[call-overload]
     try:
         yield started
@@ -50,7 +50,7 @@ class Desktop:
         self._monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", bus.stdout.readline().decode().strip())
 
     def log_in(self, *, unlocked: bool = True) -> None:
-        """Start the keyring, unlocked with the login password, or there and locked."""
+        """Start the keyring, unlocked with the login password or locked."""
         how = ["--unlock"] if unlocked else []
         command = ["gnome-keyring-daemon", "--foreground", "--components=secrets", *how]
         daemon = self._daemon.enter_context(_running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
@@ -71,10 +71,10 @@ class Desktop:
         command = ["Xvfb", "-displayfd", str(write_end), "-screen", "0", "320x200x8", "-nolisten", "tcp"]
         self._stack.enter_context(_running(command, pass_fds=(write_end,), stdout=subprocess.DEVNULL))
         os.close(write_end)
-        with os.fdopen(read_end) as told:
-            display = f":{told.readline().strip()}"
+        with os.fdopen(read_end) as output:
+            display = f":{output.readline().strip()}"
         self._monkeypatch.setenv("DISPLAY", display)
-        # What the bus starts, such as the program that asks for passwords, sees the display as well.
+        # Programs that the bus starts, such as the password prompt, need the display too.
         subprocess.run(["dbus-update-activation-environment", "DISPLAY"], check=True, capture_output=True)
 
     def _await_service(self) -> None:
@@ -96,7 +96,7 @@ class Desktop:
 
 @pytest.fixture
 def desktop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desktop]:
-    """A bus without anything unlocked yet."""
+    """A bus with no keyring yet."""
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     if missing:
         pytest.skip(f"{' and '.join(missing)} not installed (Debian: dbus, gnome-keyring)")

@@ -1,6 +1,6 @@
-"""K2: a canary key that is really used is found nowhere: files, argv, environments, screens, crash reports.
+"""A canary key that is really used leaks nowhere: not to files, argv, environments, screens or crash reports.
 
-The whole machine's processes are scanned while a stage works with it, and every file below the test's HOME after it.
+Every process of the machine is scanned while a stage uses the key, and every file below the test's HOME afterwards.
 """
 
 import base64
@@ -36,7 +36,7 @@ from tests.teachers.server import Asked, Canned, ChatServer
 
 CANARY = 'sk-canary/ü"7f3a91c2+nobody-else-has-this'
 WIRE = "sk-canary-7f3a91c2+nobody/else=has\\this"
-"""Keys that go over HTTP are ASCII."""
+"""A key for HTTP, which allows ASCII only."""
 KEY = "OPENAI_API_KEY"
 FAKE_STAGES = Path(__file__).parents[1] / "runs" / "fake_stages"
 
@@ -60,7 +60,7 @@ def assert_clean(data: bytes, key: str, where: object) -> None:
 
 
 def assert_no_file_holds(folder: Path, key: str) -> int:
-    """Raw bytes of every file, and what is behind compression: Parquet columns and metadata, the journal's bodies."""
+    """The bytes of every file, and what is compressed in it: Parquet columns and metadata, the journal's bodies."""
     seen = 0
     for path in folder.rglob("*"):
         if not path.is_file():
@@ -82,7 +82,7 @@ def assert_no_file_holds(folder: Path, key: str) -> int:
 
 
 class ProcessWatch:
-    """Reads argv and environment of every process of this machine, again and again, but this one's."""
+    """Keeps reading argv and environment of every other process of this machine."""
 
     def __init__(self, key: str) -> None:
         self._spellings = spellings(key)
@@ -90,7 +90,7 @@ class ProcessWatch:
         self._thread = threading.Thread(target=self._watch)
         self.seen: dict[int, str] = {}
         self.found: dict[tuple[str, int], str] = {}
-        """By what was read and of which process: the process's command."""
+        """The command of each process that had the key, by what was read and the process."""
 
     def __enter__(self) -> "ProcessWatch":
         self._thread.start()
@@ -109,14 +109,14 @@ class ProcessWatch:
                     except OSError:
                         continue
                     pid = int(folder.name)
-                    if name == "cmdline" and data:  # a process that has ended has none
+                    if name == "cmdline" and data:  # an ended process has none
                         self.seen[pid] = data.replace(b"\0", b" ").decode(errors="replace")
                     if any(spelling in data for spelling in self._spellings):
                         self.found[name, pid] = self.seen.get(pid, "")
 
 
 def bitnet(*arguments: str, keys: Mapping[str, str], **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """The command with keys piped in for this run."""
+    """Run the command with keys piped in."""
     read_end, write_end = os.pipe()
     os.write(write_end, json.dumps(dict(keys)).encode())
     os.close(write_end)
@@ -142,11 +142,11 @@ def settings(isolated: Path) -> Iterator[list[str]]:
 
 @pytest.mark.teacher
 @pytest.mark.usefixtures("teacher_cache")
-def test_a_real_collection_leaves_no_trace_of_its_key(
+def test_a_real_collection_leaks_no_key(
     isolated: Path, settings: list[str], teacher_tokenizer: StudentTokenizer
 ) -> None:
     def rude(number: int, asked: Asked, body: dict[str, Any]) -> Canned | None:
-        """A server that quotes the key in its errors, and in what it adds to its answers."""
+        """A server that quotes the key in its errors and in extra fields of its answers."""
         if number in (0, 6):
             return Canned({"error": {"message": f"no luck with {asked.headers['Authorization']}"}}, 500)
         body["debug"] = {"headers": dict(asked.headers), "url": f"/v1?key={quote(WIRE)}"}
@@ -168,7 +168,7 @@ def test_a_real_collection_leaves_no_trace_of_its_key(
 
 @pytest.mark.teacher
 def test_the_metadata_of_traces_is_masked(tmp_path: Path, teacher_tokenizer: StudentTokenizer) -> None:
-    """Somebody pastes the key where the model's name belongs; the collection was not told of it."""
+    """The key was pasted as the model's name, and the collection does not know it."""
     values = {"TEACHER_PROVIDER": "openai", "OPENAI_MODEL": f"gpt {WIRE}", "KD_NUM_PROMPTS": "1"}
     ctx = stage_context(tmp_path, "collect", values, {KEY: WIRE})
     prompts = load_prompts(None, PACKAGED_PROMPTS)
@@ -181,10 +181,8 @@ def test_the_metadata_of_traces_is_masked(tmp_path: Path, teacher_tokenizer: Stu
 
 
 @pytest.mark.parametrize("end", ["leak", "abort"])
-def test_a_stage_that_gives_its_key_away_in_every_way_is_masked(
-    end: str, isolated: Path, settings: list[str]
-) -> None:
-    """Prints, C writes, logging, events, reports, a thread's traceback, its own traceback, and an abort."""
+def test_a_stage_that_leaks_its_key_in_every_way_is_masked(end: str, isolated: Path, settings: list[str]) -> None:
+    """By print, C writes, logging, events, reports, tracebacks of a thread and of its own, and an abort."""
     path = f"{FAKE_STAGES}:{os.environ.get('PYTHONPATH', '')}"
     with ProcessWatch(CANARY) as watch:
         done = bitnet("teacher", *settings, keys={KEY: CANARY}, PYTHONPATH=path, FAKE_STAGES="1", FAKE_TEACHER=end)
@@ -200,7 +198,7 @@ def test_a_stage_that_gives_its_key_away_in_every_way_is_masked(
     assert assert_no_file_holds(isolated, CANARY) > 5
 
 
-def test_without_a_key_what_has_the_shape_of_one_is_masked_in_the_log(isolated: Path, settings: list[str]) -> None:
+def test_unknown_keys_are_masked_in_the_log_by_their_shape(isolated: Path, settings: list[str]) -> None:
     path = f"{FAKE_STAGES}:{os.environ.get('PYTHONPATH', '')}"
     bitnet("teacher", *settings, keys={}, PYTHONPATH=path, FAKE_STAGES="1", FAKE_TEACHER="leak")
     (log,) = (isolated / "exp" / "logs").glob("*/output.log")
@@ -211,7 +209,7 @@ _PLACES = ("environment", "alias", ".env", "vault", "pipe")
 
 
 def _put(place: str, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Keep the canary where a stage may get it from; what the command's environment needs for that."""
+    """Keep the canary in one of the places; return what the command's environment needs for it."""
     env_file = isolated / "exp" / ".env"
     if place == "environment":
         return {KEY: CANARY}
@@ -232,10 +230,10 @@ def _put(place: str, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
 
 @pytest.mark.parametrize("place", _PLACES)
-def test_wherever_a_key_comes_from_it_reaches_the_stage_through_the_pipe_alone(
+def test_a_key_from_any_place_reaches_the_stage_only_through_the_pipe(
     place: str, isolated: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The control is the command's own environment, where somebody exported it: what is there is found."""
+    """The control is an exported key in the command's own environment, which the scan must find."""
     path = f"{FAKE_STAGES}:{os.environ.get('PYTHONPATH', '')}"
     given = _put(place, isolated, monkeypatch) | {"PYTHONPATH": path, "FAKE_STAGES": "1", "FAKE_TEACHER": "leak"}
     keys = {KEY: CANARY} if place == "pipe" else {}
@@ -255,7 +253,7 @@ def test_wherever_a_key_comes_from_it_reaches_the_stage_through_the_pipe_alone(
 async def test_typed_into_the_app_it_is_in_the_vault_and_nowhere_else(
     isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The screens on the way, the crash report of an app that fails with the key in its hands, and all files."""
+    """All screens, all files, and the crash report of an app that fails while it has the key."""
     monkeypatch.setattr(vault, "COST", 2)
     screens: list[str] = []
     app = BitnetApp(isolated / "experiments")

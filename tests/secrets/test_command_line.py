@@ -1,4 +1,4 @@
-"""A key on the command line is refused and repeated nowhere; what the command says of anything masks known keys."""
+"""A key on the command line is refused and repeated nowhere; everything the command prints masks known keys."""
 
 import io
 import json
@@ -55,8 +55,8 @@ def test_a_key_on_the_command_line_is_refused_without_repeating_it(
     assert said.err.startswith("bitnet: A value was given on the command line, where others can read it")
     assert "pipe the new one into `bitnet keys set" in said.err
     assert said.err.count("\n") == 1
-    for told in (VALUE, VALUE[3:], "UPPERCASE"):
-        assert told not in said.err
+    for part in (VALUE, VALUE[3:], "UPPERCASE"):
+        assert part not in said.err
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_question_that_begins_with_a_keys_name_is_a_question() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--env", f"/nowhere/{VALUE}.env", "train"], [f"{VALUE}-action"]])
-def test_errors_mask_the_keys_that_are_known(
+def test_errors_mask_known_keys(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(K, VALUE)
@@ -99,7 +99,7 @@ def test_errors_mask_the_keys_that_are_known(
     assert VALUE not in said
 
 
-def test_warnings_and_checks_mask_them_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_and_checks_mask_known_keys(capsys: pytest.CaptureFixture[str]) -> None:
     Path(".env").write_text(f"{K}={VALUE}\nMODEL_{VALUE.replace('-', '_')}=1\nSEED={VALUE}\n")
     assert main(["config", "--check", "--json"]) == 2
     said = capsys.readouterr()
@@ -111,7 +111,7 @@ def test_warnings_and_checks_mask_them_too(capsys: pytest.CaptureFixture[str]) -
 def test_a_bug_shows_no_key_that_was_resolved_typed_or_piped_in(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None of them is in the environment, and no place has given one out."""
+    """None of the keys is in the environment, and none was read from a place that keeps keys."""
     Path("exp").mkdir()
     Path("exp/.env").write_text(f"{K}=in the file of the experiment\nMY_OWN=behind a reference\n")
     Path(".env").write_text(f"{K}=in the weaker file\nGROQ_API_KEY=${{MY_OWN}}\n")
@@ -127,7 +127,7 @@ def test_a_bug_shows_no_key_that_was_resolved_typed_or_piped_in(
     assert "ZeroDivisionError: •••, •••, •••, •••" in capsys.readouterr().err
 
 
-def test_what_is_remembered_is_known_and_what_sounds_like_a_secret_in_the_environment(
+def test_known_are_remembered_values_and_variables_named_like_a_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     secrets.remember(["a remembered value", ""])
@@ -143,7 +143,7 @@ def test_what_is_remembered_is_known_and_what_sounds_like_a_secret_in_the_enviro
 def test_a_stage_is_not_started_with_a_key_in_a_setting_or_an_argument(
     place: str, name: str, isolated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both would stand in run.json, as they are."""
+    """Both would be written to run.json unmasked."""
     keys: dict[str, str] = {}
     if place == "environment":
         monkeypatch.setenv(K, VALUE)
@@ -162,7 +162,7 @@ def test_a_stage_is_not_started_with_a_key_in_a_setting_or_an_argument(
 
 
 @pytest.mark.parametrize("name", ["KD_PROMPTS_FILE", "DRIVE_ROOT"])
-def test_what_is_not_utf8_is_refused_before_it_is_written_down(name: str) -> None:
+def test_text_that_is_not_utf8_is_refused_before_it_is_recorded(name: str) -> None:
     settings = resolve_and_remember({"DRIVE_ROOT": "exp", name: "a\udcffb"}).settings
     with pytest.raises(UsageError, match=rf"^{name}=\S*a\\udcffb is not UTF-8, .* rename"):
         launch(settings, "train", {}, argv=["bitnet"])
@@ -171,6 +171,6 @@ def test_what_is_not_utf8_is_refused_before_it_is_written_down(name: str) -> Non
     assert not list(Path().iterdir())
 
 
-def test_a_placeholder_for_a_key_stands_in_settings_rightly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_placeholder_for_a_key_is_allowed_in_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMACPP_API_KEY", "llamacpp")
     secrets.refuse_unrecordable({"TEACHER_PROVIDER": "llamacpp"}, ["bitnet", "llamacpp"], ["llamacpp"])

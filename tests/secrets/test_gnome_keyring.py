@@ -1,6 +1,6 @@
-"""K1 and K5 with a real gnome-keyring: unlocked, locked, absent, hanging, and killed in the middle of a write.
+"""A real gnome-keyring: unlocked, locked, absent, hanging, and killed in the middle of a write.
 
-A wall-clock limit is asserted here, for the limit is the feature: an answer within 6 s whatever the keyring does.
+These tests assert a wall-clock limit, as the limit is the feature: an answer within 6 s whatever the keyring does.
 """
 
 import contextlib
@@ -52,11 +52,11 @@ def _none_left_behind() -> bool:
 def _command(child: psutil.Process) -> str:
     try:
         return " ".join(child.cmdline())
-    except psutil.Error:  # another test's child that has ended
+    except psutil.Error:  # a child of another test has ended
         return ""
 
 
-def test_unlocked_it_keeps_any_key_and_gives_all_of_them_in_one_call(desktop: Desktop) -> None:
+def test_unlocked_it_keeps_any_key_and_returns_all_in_one_call(desktop: Desktop) -> None:
     desktop.log_in()
     keyring = Keyring()
     for name, value in SECRETS.items():
@@ -72,7 +72,7 @@ def test_unlocked_it_keeps_any_key_and_gives_all_of_them_in_one_call(desktop: De
 
 
 @pytest.mark.parametrize("display", [False, True])
-def test_locked_it_says_so_and_asks_nobody(desktop: Desktop, display: bool) -> None:
+def test_locked_it_says_so_and_does_not_prompt(desktop: Desktop, display: bool) -> None:
     desktop.log_in()
     Keyring().set(NAME, "sk-locked-away")
     desktop.log_out()
@@ -91,7 +91,7 @@ def test_locked_it_says_so_and_asks_nobody(desktop: Desktop, display: bool) -> N
     assert _none_left_behind()
 
 
-def test_a_keyring_that_was_never_made_is_a_locked_one(desktop: Desktop) -> None:
+def test_a_keyring_that_was_never_created_counts_as_locked(desktop: Desktop) -> None:
     desktop.log_in(unlocked=False)
     with answered_in_time(), pytest.raises(KeyringUnusable, match="locked"):
         Keyring().set(NAME, "sk-1")
@@ -100,7 +100,7 @@ def test_a_keyring_that_was_never_made_is_a_locked_one(desktop: Desktop) -> None
 def test_locked_with_a_prompt_on_the_desktop_it_is_given_up(
     desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The backend as it comes waits for ever for a password that nobody types."""
+    """The backend itself waits forever for a password."""
     (tmp_path / "asking.py").write_text(
         "from keyring.backends import SecretService\nclass Keyring(SecretService.Keyring): priority = 5\n"
     )
@@ -116,7 +116,7 @@ def test_locked_with_a_prompt_on_the_desktop_it_is_given_up(
 
 
 @pytest.mark.parametrize("address", [None, "unix:path=/nowhere/bus", "nonsense"])
-def test_without_a_bus_there_is_none(address: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_bus_means_no_keyring(address: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
@@ -128,7 +128,7 @@ def test_without_a_bus_there_is_none(address: str | None, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def silent_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A bus that lets everyone in and then never says a word."""
+    """A bus that accepts every client and then never answers."""
     with socket.socket(socket.AF_UNIX) as bus:
         bus.bind(str(tmp_path / "bus"))
         bus.listen(8)
@@ -144,7 +144,7 @@ def _let_in(bus: socket.socket) -> None:
         while True:
             client, _ = bus.accept()
             held.append(client)
-            # The client's first byte, a zero, may come alone.
+            # The client's first byte, a zero, may arrive alone.
             while b"BEGIN" not in (said := client.recv(4096)) and said:
                 if b"AUTH" in said:
                     client.sendall(b"OK 0123456789abcdef0123456789abcdef\r\n")
@@ -155,7 +155,7 @@ def _let_in(bus: socket.socket) -> None:
 def test_a_hanging_keyring_costs_a_launch_one_wait_and_the_vault_takes_over(
     silent_bus: None, isolated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both of the teacher's names are asked for in one call, then the vault is looked into."""
+    """One call asks for both of the teacher's names, then the vault is read."""
     trouble: list[str] = []
     monkeypatch.setattr(vault, "COST", 2)
     resolution = resolve({"TEACHER_PROVIDER": "openai"})
@@ -167,8 +167,8 @@ def test_a_hanging_keyring_costs_a_launch_one_wait_and_the_vault_takes_over(
     assert _none_left_behind()
 
 
-def test_a_backend_that_asks_on_the_terminal_finds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`bitnet keys` on a real pty: a backend that opens /dev/tty can neither write there nor wait for a line."""
+def test_a_backend_that_prompts_on_the_terminal_finds_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bitnet keys` on a real pty: a backend that opens /dev/tty can neither write to it nor wait for a line."""
     (tmp_path / "rude.py").write_text(
         "import os\n"
         "from keyring.backend import KeyringBackend\n"
@@ -224,7 +224,7 @@ class Keyring(SecretService.Keyring):
 def test_kill_9_at_every_point_of_a_rotation_loses_no_token(
     desktop: Desktop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K5 for the keyring: before and after each entry is touched or read back, and while a reader finishes it."""
+    """Before and after each access to an entry, and while a reader completes the write."""
     (tmp_path / "dying.py").write_text(_DYING)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     desktop.log_in()
@@ -237,7 +237,7 @@ def test_kill_9_at_every_point_of_a_rotation_loses_no_token(
                 Keyring("dying.Keyring").set(TOKEN, "new token")
         else:
             Keyring("dying.Keyring").set(TOKEN, "new token")
-        if point == 2:  # the reader that would finish the move dies as well, at each of its points
+        if point == 2:  # the reader that would complete the write is killed too, at each of its points
             for reader in range(1, 7):
                 monkeypatch.setenv("DIE_AT", str(reader))
                 with pytest.raises(KeyringUnusable):
@@ -247,10 +247,10 @@ def test_kill_9_at_every_point_of_a_rotation_loses_no_token(
     assert found == ["old token"] + ["new token"] * 8
 
 
-def test_a_token_rotated_while_it_was_locked_is_found_once_it_is_open(
+def test_a_token_rotated_while_the_keyring_was_locked_is_found_once_it_is_unlocked(
     desktop: Desktop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """K5 over both places: the keyring still has the old token, and can't be told while it is locked."""
+    """The keyring still has the old token, which can't be replaced while it is locked."""
     monkeypatch.setattr(vault, "COST", 2)
     resolution = resolve()
     places = KeyPlaces.of(resolution.settings)
@@ -266,8 +266,8 @@ def test_a_token_rotated_while_it_was_locked_is_found_once_it_is_open(
     assert Keyring().read([TOKEN]) == {}
 
 
-def test_a_write_goes_on_when_the_one_who_asked_is_killed(desktop: Desktop, tmp_path: Path) -> None:
-    """Between the receipt of a token and its keeping: once the keyring's process has it, it is kept."""
+def test_a_write_is_completed_when_the_caller_is_killed(desktop: Desktop, tmp_path: Path) -> None:
+    """A token is kept as soon as the keyring's process has received it."""
     desktop.log_in()
     code = (
         "import os, signal, subprocess\n"
@@ -288,8 +288,8 @@ def test_a_write_goes_on_when_the_one_who_asked_is_killed(desktop: Desktop, tmp_
     assert Keyring().read([TOKEN]) == {TOKEN: "new token"}
 
 
-def test_readers_never_bring_an_older_token_back(desktop: Desktop) -> None:
-    """Readers that finish what they find begun, while a writer goes through its three steps again and again."""
+def test_readers_never_restore_an_older_token(desktop: Desktop) -> None:
+    """Readers complete unfinished writes while a writer repeats its three steps."""
     desktop.log_in()
     Keyring().set(TOKEN, "token 0")
     done = threading.Event()
@@ -319,7 +319,7 @@ def test_readers_never_bring_an_older_token_back(desktop: Desktop) -> None:
 
 
 def test_bitnet_keys_moves_a_key_into_the_real_keyring(desktop: Desktop, isolated: Path) -> None:
-    """K4 with the real thing, over the command."""
+    """The whole way, with the real command and the real keyring."""
     desktop.log_in()
     (isolated / ".env").write_text(f"# mine\n{NAME}='sk-canary-0123456789' # work\nSEED=1\n")
     moved = subprocess.run(

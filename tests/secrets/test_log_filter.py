@@ -1,4 +1,4 @@
-"""The filter before `output.log`: every way to write passes through it, also that of a process that dies."""
+"""The filter in front of `output.log`: everything written passes through it, even by a process that dies."""
 
 import signal
 import subprocess
@@ -36,7 +36,7 @@ def _output(code: str, tmp_path: Path) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("way", _WAYS)
-def test_nothing_written_carries_a_key(way: str, tmp_path: Path) -> None:
+def test_nothing_written_contains_a_key(way: str, tmp_path: Path) -> None:
     code, log = _output(f"{_WAYS[way]}\nfinish()\nos._exit(3)", tmp_path)
     assert code == 3
     assert b"a " in log
@@ -48,7 +48,7 @@ def test_nothing_written_carries_a_key(way: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("death", "number"), [("os.abort()", signal.SIGABRT), ("os.kill(os.getpid(), 9)", signal.SIGKILL)]
 )
-def test_the_last_words_of_a_stage_that_dies_are_kept_and_clean(
+def test_the_last_output_of_a_stage_that_dies_is_kept_and_masked(
     death: str, number: signal.Signals, tmp_path: Path
 ) -> None:
     code, log = _output(f"api_key = {CANARY!r}\nos.write(2, b'last {CANARY} words')\n{death}", tmp_path)
@@ -73,10 +73,10 @@ def test_the_last_words_of_a_stage_that_dies_are_kept_and_clean(
         ("ab\ncd\nefgh\n", ["x ab\n", "cd\n", "efgh y\n"], "x ••• y\n"),
     ],
 )
-def test_a_pause_or_a_line_end_within_a_key_hides_nothing_of_it(
+def test_a_key_with_a_pause_or_a_line_end_in_it_is_masked(
     key: str, pieces: list[str], log: str, tmp_path: Path
 ) -> None:
-    """The writer waits until the filter has come to its pause: with the first word behind it, and no key."""
+    """The writer waits until the filter has looked at each piece and pauses."""
     code = f"""
 import os, sys, time
 from bitnet_core.secrets import log_filter
@@ -84,14 +84,14 @@ from bitnet_core.secrets.redaction import Redactor
 log_filter._IDLE_SECONDS = 0.01
 passed_in, passed_out = os.pipe()
 plain = log_filter._ready_to_write
-def told(text, redact):
+def watched(text, redact):
     if text: os.write(passed_out, b".")
     return plain(text, redact)
-log_filter._ready_to_write = told
+log_filter._ready_to_write = watched
 finish = log_filter.start(Redactor([{key!r}]))
 for piece in {pieces!r}:
     os.write(1, piece.encode())
-    os.read(passed_in, 1)  # this piece was looked at
+    os.read(passed_in, 1)  # the filter has looked at this piece
 finish()
 os._exit(0)
 """
@@ -101,7 +101,7 @@ os._exit(0)
     assert output.read_text() == log
 
 
-def test_a_letter_in_two_parts_is_one(tmp_path: Path) -> None:
+def test_a_character_written_in_two_parts_is_kept(tmp_path: Path) -> None:
     code, log = _output(
         "log_filter._IDLE_SECONDS = 0.01\n"
         "os.write(1, 'a ü'.encode()[:-1]); time.sleep(0.1); os.write(1, 'ü\\n'.encode()[1:])\nfinish()\nos._exit(0)",
@@ -110,8 +110,8 @@ def test_a_letter_in_two_parts_is_one(tmp_path: Path) -> None:
     assert (code, log.decode()) == (0, "a ü\n")
 
 
-def test_a_stage_does_not_wait_for_what_it_has_left_behind(tmp_path: Path) -> None:
-    """A program that still holds the output is no reason to stay; what it writes later is masked too."""
+def test_a_stage_does_not_wait_for_a_program_it_has_started(tmp_path: Path) -> None:
+    """A program that it started may keep the output open; what that one writes later is masked too."""
     code, log = _output(
         "import subprocess\n"
         "log_filter._END_SECONDS = 0.1\n"

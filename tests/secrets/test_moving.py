@@ -1,4 +1,4 @@
-"""Moving keys out of `.env` files that refer to one another: what is in use stays so, and no reference dangles."""
+"""Moving keys out of `.env` files that refer to each other: the same values stay in use and no reference dangles."""
 
 import os
 import signal
@@ -38,9 +38,9 @@ def _in_use() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("experiment", "folder", "kept", "experiment_after", "folder_after"),
     [
-        # A reference in the stronger file: the value behind it is in use, not the text of the reference.
+        # A reference in the stronger file: the value it stands for is in use.
         (f"{K}=${{{GROQ}}}\n", f"{GROQ}=gsk-0123\n", {K: "gsk-0123", GROQ: "gsk-0123"}, f"{K}=\n", f"{GROQ}=\n"),
-        # The other key of the same name is in the way of nothing, and stays.
+        # The other key of the same name is not in the way and stays.
         (
             f"{K}=${{{GROQ}}}\n",
             f"{GROQ}=gsk-0123\n{K}=sk-weaker\n",
@@ -48,7 +48,7 @@ def _in_use() -> dict[str, str]:
             f"{K}=\n",
             f"{GROQ}=\n{K}=sk-weaker\n",
         ),
-        # By way of a name of the user's own.
+        # Through a name of the user's own.
         (
             f"{CUSTOM}=${{MINE}}\nMINE=${{{K}}}\n",
             f"{K}=sk-0123\n",
@@ -56,13 +56,13 @@ def _in_use() -> dict[str, str]:
             f"{CUSTOM}=\nMINE=${{{K}}}\n",
             f"{K}=\n",
         ),
-        # What a reference falls back to stands in the file.
+        # The fallback of a reference is a value in the file.
         (f"{K}=${{NOPE:-sk-default}}\n", "", {K: "sk-default"}, f"{K}=\n", ""),
-        # Under a name of the user's own: what is ours is moved, the rest is said.
+        # Under a name of the user's own: our keys are moved, the rest is reported.
         (f"MINE=sk-0123\n{K}=${{MINE}}\n", "", {K: "sk-0123"}, f"MINE=sk-0123\n{K}=\n", ""),
     ],
 )
-def test_all_of_them_are_moved_and_in_use_as_before(
+def test_all_keys_are_moved_and_the_same_values_stay_in_use(
     experiment: str,
     folder: str,
     kept: dict[str, str],
@@ -85,7 +85,7 @@ def test_all_of_them_are_moved_and_in_use_as_before(
     assert ("still holds its value or another" in capsys.readouterr().err) == left
 
 
-def test_one_key_takes_what_refers_to_it_along(capsys: pytest.CaptureFixture[str]) -> None:
+def test_keys_that_refer_to_a_key_are_moved_with_it(capsys: pytest.CaptureFixture[str]) -> None:
     Path("exp/.env").write_text(f"{K}=sk-0123\n{CUSTOM}=${{{K}}}\n{GROQ}=gsk-other\n")
     assert main(["--root", "exp", "keys", "move", K]) == 0
     assert _kept() == {K: "sk-0123", CUSTOM: "sk-0123"}
@@ -95,14 +95,14 @@ def test_one_key_takes_what_refers_to_it_along(capsys: pytest.CaptureFixture[str
     assert f"{CUSTOM} is kept in the vault" in said
 
 
-def test_what_refers_to_it_but_comes_from_elsewhere_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_refers_to_it_but_comes_from_elsewhere_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     KeyPlaces.of(resolve().settings).keep(CUSTOM, "its-own-key", "vault")
     Path("exp/.env").write_text(f"{K}=sk-0123\n{CUSTOM}=${{{K}}}\n")
     assert main(["--root", "exp", "keys", "move", K]) == 0
     assert _kept() == {K: "sk-0123", CUSTOM: "its-own-key"}
 
 
-def test_a_variable_of_the_environment_behind_a_reference_is_not_offered(
+def test_a_reference_to_a_variable_of_the_environment_can_not_be_moved(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MY_COMPANY_KEY", "sk-from-the-company")
@@ -117,7 +117,7 @@ def test_a_variable_of_the_environment_behind_a_reference_is_not_offered(
     assert Path("exp/.env").read_text() == f"{K}=${{MY_COMPANY_KEY}}\n"
 
 
-def test_a_value_that_the_environment_hides_is_moved_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_overridden_by_the_environment_is_moved_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(K, "sk-environment")
     Path("exp/.env").write_text(f"{K}=sk-file\n")
     assert main(["--root", "exp", "keys", "move", "--all"]) == 0
@@ -125,8 +125,8 @@ def test_a_value_that_the_environment_hides_is_moved_out_too(monkeypatch: pytest
     assert _in_use() == {K: "sk-environment"}
 
 
-def test_what_a_killed_writer_left_is_removed_with_the_next_write(tmp_path: Path) -> None:
-    """The whole file as it was or was to be, keys and all, under a name that nobody looks at."""
+def test_the_next_write_removes_what_a_killed_writer_left(tmp_path: Path) -> None:
+    """A hidden copy of the whole file, with its keys."""
     path = tmp_path / ".env"
     pid = os.fork()
     if pid == 0:
@@ -139,7 +139,7 @@ def test_what_a_killed_writer_left_is_removed_with_the_next_write(tmp_path: Path
     assert [one.name for one in tmp_path.iterdir()] == [".env"]
 
 
-def test_a_comment_with_another_spelling_of_the_key_is_masked() -> None:
+def test_a_comment_with_the_key_in_another_encoding_is_masked() -> None:
     text = f'# was: curl -H "key: sk%2F0123" and "sk\\/0123"\n{K}=sk/0123\n'
     assert (
         dotenv.without_values(text, [K], Redactor(["sk/0123"]).mask_known)
@@ -147,7 +147,7 @@ def test_a_comment_with_another_spelling_of_the_key_is_masked() -> None:
     )
 
 
-def test_two_writers_of_a_file_lose_nothing_of_each_other(tmp_path: Path) -> None:
+def test_concurrent_writers_of_a_file_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     children = []
     for number in range(4):

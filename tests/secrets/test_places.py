@@ -1,4 +1,4 @@
-"""What was kept last is what is found, wherever it went: by choice, or while the keyring was locked."""
+"""The value kept last is the one found, whether its place was chosen or the keyring was locked."""
 
 import json
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ WORDS = "correct horse"
 
 
 class FakeKeyring:
-    """In memory; `state` is ready or what is wrong with it. Counts how often it was asked."""
+    """In memory; `state` is `ready` or what is wrong with it. Records every call."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.held: dict[str, str] = {}
@@ -68,7 +68,7 @@ def _lock_vault(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("state", ["locked", "silent", "failed", "absent"])
-def test_a_token_rotated_while_the_keyring_was_locked_is_found_when_it_is_open_again(
+def test_a_token_rotated_while_the_keyring_was_locked_is_found_when_it_is_unlocked_again(
     keyring: FakeKeyring, state: str
 ) -> None:
     assert _places().keep(TOKEN, "old token") == "keyring"
@@ -82,7 +82,7 @@ def test_a_token_rotated_while_the_keyring_was_locked_is_found_when_it_is_open_a
     assert _found() == FoundSecret("newest token", "vault")
 
 
-def test_the_vault_by_choice_counts_and_the_keyrings_is_deleted(keyring: FakeKeyring) -> None:
+def test_a_key_kept_in_the_vault_by_choice_counts_and_the_keyrings_is_deleted(keyring: FakeKeyring) -> None:
     _places().keep(K, "v1")
     assert _places().keep(K, "v2", "vault") == "vault"
     assert keyring.held == {}
@@ -94,7 +94,7 @@ def test_the_vault_by_choice_counts_and_the_keyrings_is_deleted(keyring: FakeKey
     assert _found(K) == FoundSecret("v4", "keyring")
 
 
-def test_a_locked_vault_with_the_newer_key_is_said_and_never_an_older_key_used(
+def test_a_locked_vault_with_the_newer_key_is_reported_and_the_older_key_not_used(
     keyring: FakeKeyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _places().keep(K, "v1")
@@ -112,10 +112,10 @@ def test_a_locked_vault_with_the_newer_key_is_said_and_never_an_older_key_used(
     assert keyring.held == {K: "v1"}
 
 
-def test_a_locked_vault_is_said_where_a_file_has_another_key(
+def test_a_locked_vault_is_reported_where_a_file_has_another_key(
     keyring: FakeKeyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `status` says and what `gather` does are the same."""
+    """`status` says what `find_secrets` does."""
     keyring.state = "absent"
     _places().keep(K, "v1")
     Path(".env").write_text(f"{K}=an-older-one\n")
@@ -126,8 +126,8 @@ def test_a_locked_vault_is_said_where_a_file_has_another_key(
         _found(K)
 
 
-def test_a_vault_of_before_opens_and_counts_after_the_keyring(keyring: FakeKeyring, isolated: Path) -> None:
-    """A file as it was written when there was no `over`, sealed as it was then."""
+def test_an_older_vault_opens_and_is_read_after_the_keyring(keyring: FakeKeyring, isolated: Path) -> None:
+    """A file written and sealed before `over` existed."""
     path = _places().vault
     opened = vault.create(path, WORDS)
     content = json.loads(path.read_text())
@@ -144,7 +144,7 @@ def test_a_vault_of_before_opens_and_counts_after_the_keyring(keyring: FakeKeyri
 
 
 @pytest.mark.parametrize("over", [[], [K], [K, TOKEN, "HF_TOKEN"], "text", 1])
-def test_the_mark_can_be_neither_taken_nor_added_unseen(over: object) -> None:
+def test_over_can_be_neither_removed_nor_added_unnoticed(over: object) -> None:
     path = _places().vault
     opened = vault.create(path, WORDS)
     opened.set(TOKEN, "one")
@@ -172,7 +172,7 @@ def test_the_mark_can_be_neither_taken_nor_added_unseen(over: object) -> None:
         {"proof": 1},
     ],
 )
-def test_a_checksum_mended_over_nonsense_is_a_damaged_vault(change: dict[str, object]) -> None:
+def test_nonsense_with_a_right_checksum_is_a_damaged_vault(change: dict[str, object]) -> None:
     path = _places().vault
     vault.create(path, WORDS)
     content = json.loads(path.read_text()) | change
@@ -182,7 +182,7 @@ def test_a_checksum_mended_over_nonsense_is_a_damaged_vault(change: dict[str, ob
         vault.unlock(path, WORDS)
 
 
-def test_a_damaged_vault_is_a_note_where_keys_are_elsewhere(
+def test_a_damaged_vault_is_only_a_note_when_keys_are_elsewhere(
     keyring: FakeKeyring, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keyring.held[K] = "sk-in-the-keyring-0123"
@@ -220,7 +220,16 @@ def test_what_is_wrong_with_the_vaults_path_or_passphrase_file_is_named(
         _places().keep(K, "v", "vault", lambda *_: pytest.fail("asked"))
 
 
-def test_the_vaults_file_is_its_owners_again_and_a_link_stays_one(
+def test_a_vault_that_was_replaced_by_another_is_opened_again(isolated: Path) -> None:
+    places = _places()
+    places.opened().set(K, "in the first vault")
+    places.vault.unlink()
+    (isolated / "passphrase").write_text("another horse")
+    vault.create(places.vault, "another horse").set(K, "in the second vault")
+    assert places.opened().read() == {K: "in the second vault"}
+
+
+def test_a_write_makes_the_vault_private_and_keeps_a_link(
     keyring: FakeKeyring, isolated: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = isolated / "elsewhere" / "v.json"
@@ -259,7 +268,7 @@ class Keyring(KeyringBackend):
 
 @pytest.fixture
 def calls(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A real process with a backend that takes everything and keeps nothing, or hangs; what it was asked to do."""
+    """A real process with a backend that keeps nothing, or hangs; it records what it was asked to do."""
     (isolated / "odd.py").write_text(_BACKEND)
     for name, value in {"PYTHONPATH": str(isolated), "BITNET_KEYRING": "odd.Keyring", "FAKE_WAY": "hang"}.items():
         monkeypatch.setenv(name, value)
@@ -276,7 +285,7 @@ def calls(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.usefixtures("calls")
-def test_a_keyring_that_forgets_at_once_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keyring_that_forgets_at_once_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_WAY", "forget")
     monkeypatch.setattr(keyring_store, "SECONDS", 30.0)
     assert _places().keep(K, "v1") == "vault"
@@ -296,8 +305,8 @@ def test_a_command_waits_once_for_a_keyring_that_hangs(arguments: list[str], cal
         assert Path(".env").read_text() == "".join(f"{name}=\n" for name in names)
 
 
-def test_a_move_asks_a_good_keyring_once_for_all_names(keyring: FakeKeyring) -> None:
+def test_a_move_reads_the_keyring_once_for_all_names(keyring: FakeKeyring) -> None:
     names = (K, "GROQ_API_KEY", "MISTRAL_API_KEY")
     Path(".env").write_text("".join(f"{name}=key-of-{name}\n" for name in names))
     assert main(["keys", "move", "--all"]) == 0
-    assert keyring.asked == ["read"] + ["set", "read"] * 3  # before the first, and each one read back
+    assert keyring.asked == ["read"] + ["set", "read"] * 3  # one read before the first, and one after each write

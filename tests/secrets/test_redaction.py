@@ -1,4 +1,4 @@
-"""The redactor: no spelling of a key survives, shapes of keys neither, and ordinary text is left alone."""
+"""The redactor: keys are masked in every encoding, shapes of keys are masked, and ordinary text is left alone."""
 
 import base64
 import html
@@ -17,12 +17,12 @@ _BODY = "aB3dE5fG7hI9jK1lM3nO5pQ7"
 
 
 @given(st.lists(st.text(min_size=6, max_size=30), max_size=4), st.text())
-def test_no_spelling_of_a_secret_survives(values: list[str], around: str) -> None:
+def test_no_simple_encoding_of_a_secret_survives(values: list[str], around: str) -> None:
     redact = Redactor(values)
     for value in values:
-        spelt = [value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]]
-        spelt += [quote(value, safe="", errors="replace"), quote_plus(value, errors="replace")]
-        for text in spelt:
+        encoded = [value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]]
+        encoded += [quote(value, safe="", errors="replace"), quote_plus(value, errors="replace")]
+        for text in encoded:
             assert text not in redact(f"{around}<{text}>{around}") or text in MASK
 
 
@@ -67,7 +67,7 @@ _ENCODINGS: dict[str, Callable[[str], str]] = {
 
 
 def _parts(key: str) -> list[str]:
-    """Six letters from anywhere in the key, and what they are in base64, in small letters."""
+    """Every six letters of the key, and their base64, in lower case."""
     cuts = [key[at : at + 6] for at in range(len(key) - 5)]
     whole = [base64.b64encode(cut.encode())[:7].decode() for cut in cuts]
     return [part.lower() for part in (*cuts, *whole)]
@@ -76,26 +76,26 @@ def _parts(key: str) -> list[str]:
 @pytest.mark.parametrize("encoding", _ENCODINGS)
 @pytest.mark.parametrize("key", [KEY, _LETTERS], ids=["signs", "letters"])
 def test_an_ordinary_encoding_hides_no_key(encoding: str, key: str) -> None:
-    spelt = _ENCODINGS[encoding](key)
-    told = Redactor([key])(f"it says {spelt} here")
-    assert told.startswith("it says ")
-    assert told.endswith(" here")
-    assert MASK in told
+    encoded = _ENCODINGS[encoding](key)
+    masked = Redactor([key])(f"it says {encoded} here")
+    assert masked.startswith("it says ")
+    assert masked.endswith(" here")
+    assert MASK in masked
     for part in _parts(key):
-        assert part not in told.lower()
+        assert part not in masked.lower()
 
 
 @given(st.text(min_size=6, max_size=24), st.sampled_from(sorted(set(_ENCODINGS) - {"large letters"})))
 def test_no_encoding_of_any_key_survives(key: str, encoding: str) -> None:
-    spelt = _ENCODINGS[encoding](key)
+    encoded = _ENCODINGS[encoding](key)
     if len(key.strip()) >= 6 and not encoding.startswith("base64") and encoding not in ("wrapped", "small letters"):
-        told = Redactor([key]).mask_known(f"<<{spelt}>>")
-        assert spelt not in told or spelt in MASK
+        masked = Redactor([key]).mask_known(f"<<{encoded}>>")
+        assert encoded not in masked or encoded in MASK
 
 
 @pytest.mark.parametrize("signs", ["\\", "\n", '\\"', "&", "%", "%25", " ", "+"])
-def test_a_key_of_repeated_signs_is_looked_for_in_bounded_steps(signs: str) -> None:
-    """Where a sign may be escaped by others of its kind, they could be shared out in more ways than there is time."""
+def test_a_key_of_repeated_signs_is_searched_in_linear_time(signs: str) -> None:
+    """A sign that may be escaped by others of its kind must not lead to exponential backtracking."""
     key, text = f"a1b2c{signs * 20}end", f"a1b2c{signs * 2000}no"
     redact = Redactor([key])
     assert redact(text) == text
@@ -125,7 +125,7 @@ def test_a_body_is_masked_and_stays_json() -> None:
     assert (streamed, found) == (f'data: {{"a": "x {MASK} y"}}\n\ndata: [DONE]\n'.encode() + b"\xff", True)
 
 
-def test_a_body_without_a_key_is_the_same_object_and_what_looks_like_one_stays() -> None:
+def test_a_body_without_a_known_key_is_returned_as_it_is() -> None:
     body = json.dumps({"text": f"use sk-proj-{_BODY} or Bearer {_BODY}"}).encode()
     masked, found = Redactor([KEY]).mask_body(body)
     assert masked is body
@@ -147,21 +147,21 @@ def test_a_body_without_a_key_is_the_same_object_and_what_looks_like_one_stays()
         (base64.b64encode(f"a:{KEY}".encode()).decode()[:12], base64.b64encode(f"a:{KEY}".encode()).decode()[3:12]),
     ],
 )
-def test_what_may_be_the_beginning_of_a_key_is_known(text: str, held: str) -> None:
-    begun = Redactor([KEY]).cut_off_at_end(text)
-    assert text[len(text) - begun :] == held
+def test_the_beginning_of_a_key_at_the_end_is_recognised(text: str, held: str) -> None:
+    cut_off = Redactor([KEY]).cut_off_at_end(text)
+    assert text[len(text) - cut_off :] == held
 
 
 @pytest.mark.parametrize("encoding", _ENCODINGS)
-def test_wherever_a_text_is_cut_the_beginning_of_a_key_is_held_back(encoding: str) -> None:
+def test_a_text_cut_anywhere_in_a_key_is_masked(encoding: str) -> None:
     redact = Redactor([KEY])
-    spelt = _ENCODINGS[encoding](KEY)
-    for cut in range(1, len(spelt), 2):
-        first = f"it says {spelt[:cut]}"
-        sure = len(first) - redact.cut_off_at_end(first)
-        told = redact.mask_known(first[:sure]) + redact.mask_known(f"{first[sure:]}{spelt[cut:]} here")
-        assert MASK in told
-        assert not [part for part in _parts(KEY) if part in told.lower()]
+    encoded = _ENCODINGS[encoding](KEY)
+    for cut in range(1, len(encoded), 2):
+        first = f"it says {encoded[:cut]}"
+        kept = len(first) - redact.cut_off_at_end(first)
+        masked = redact.mask_known(first[:kept]) + redact.mask_known(f"{first[kept:]}{encoded[cut:]} here")
+        assert MASK in masked
+        assert not [part for part in _parts(KEY) if part in masked.lower()]
 
 
 @given(st.text(min_size=6), st.text())
@@ -173,7 +173,7 @@ def test_masking_twice_changes_nothing_more(value: str, around: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "masked"),
     [
         (f"sk-proj-{_BODY}", MASK),
         (f"key=hf_{_BODY}.", f"key={MASK}."),
@@ -202,8 +202,8 @@ def test_masking_twice_changes_nothing_more(value: str, around: str) -> None:
         ("-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\nrest", f"{MASK}\nrest"),
     ],
 )
-def test_what_has_the_shape_of_a_key_is_masked(text: str, told: str) -> None:
-    assert Redactor()(text) == told
+def test_what_has_the_shape_of_a_key_is_masked(text: str, masked: str) -> None:
+    assert Redactor()(text) == masked
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The vault: sealed values, a wrong passphrase told from a damaged file, and kill -9 at every point of a write."""
+"""The vault: encryption, a wrong passphrase apart from a damaged file, and kill -9 at every point of a write."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def test_any_value_comes_back(tmp_path: Path, value: str) -> None:
     assert opened.read() == {}
 
 
-def test_the_file_is_its_owners_alone_and_holds_no_value(tmp_path: Path) -> None:
+def test_the_file_is_private_and_contains_no_value(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "v.json"
     old = os.umask(0)
     try:
@@ -54,7 +54,7 @@ def test_the_file_is_its_owners_alone_and_holds_no_value(tmp_path: Path) -> None
     assert WORDS.encode() not in everything
 
 
-def test_a_wrong_passphrase_is_not_a_damaged_file(tmp_path: Path) -> None:
+def test_a_wrong_passphrase_is_not_reported_as_damage(tmp_path: Path) -> None:
     path = tmp_path / "v.json"
     vault.create(path, WORDS).set(NAME, CANARY)
     with pytest.raises(vault.WrongPassphrase, match="is not the passphrase of"):
@@ -75,13 +75,13 @@ def test_any_flipped_byte_is_found(tmp_path_factory: pytest.TempPathFactory, at:
     data[at % len(data)] ^= flip
     path.write_bytes(data)
     try:
-        assert vault.unlock(path, WORDS).read() == {NAME: CANARY}  # white space alone
+        assert vault.unlock(path, WORDS).read() == {NAME: CANARY}  # the flipped byte was white space
     except vault.DamagedVault as error:
         assert "is damaged; restore a copy" in str(error)
 
 
 @pytest.mark.parametrize("change", ["swap", "drop", "cost"])
-def test_who_mends_the_checksum_is_found_by_the_seals(tmp_path: Path, change: str) -> None:
+def test_a_change_with_a_right_checksum_is_found_by_the_seals(tmp_path: Path, change: str) -> None:
     path = tmp_path / "v.json"
     opened = vault.create(path, WORDS)
     opened.set(NAME, "one")
@@ -101,7 +101,7 @@ def test_who_mends_the_checksum_is_found_by_the_seals(tmp_path: Path, change: st
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"format": "bitnet-tui vault 1"}', "\x00"])
-def test_what_is_no_vault_is_a_damaged_one(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_not_a_vault_is_reported_as_damaged(tmp_path: Path, content: str) -> None:
     (tmp_path / "v.json").write_text(content)
     with pytest.raises(vault.DamagedVault):
         vault.unlock(tmp_path / "v.json", WORDS)
@@ -117,7 +117,7 @@ vault.COST = 2
 path, at = Path(sys.argv[1]), int(sys.argv[2])
 opened = vault.unlock(path, "correct horse")
 seen = 0
-# Every call into the system is a point to die at: opening, writing, syncing, renaming.
+# Every system call is a point to be killed at: opening, writing, syncing, renaming.
 def hook(event, arguments):
     global seen
     if event in ("open", "os.rename", "os.remove", "os.listdir", "os.scandir", "fcntl.flock", "os.chmod"):
@@ -139,7 +139,7 @@ print(seen)
 
 
 def test_kill_9_at_every_point_of_a_write_keeps_the_old_token_or_the_new_one(tmp_path: Path) -> None:
-    """K5 for the vault; the leftover of a killed write goes with the next one."""
+    """The next write removes what a killed one left."""
     path = tmp_path / "v.json"
     opened = vault.create(path, WORDS)
     outcomes: list[str] = []
@@ -158,7 +158,7 @@ def test_kill_9_at_every_point_of_a_write_keeps_the_old_token_or_the_new_one(tmp
     assert sorted(p.name for p in tmp_path.iterdir()) == [".v.json.lock", "v.json"]
 
 
-def test_a_stage_that_needs_the_vault_asks_for_its_passphrase_and_only_then(
+def test_only_a_stage_that_needs_the_vault_asks_for_its_passphrase(
     isolated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolution = resolve({"TEACHER_PROVIDER": "openai"})

@@ -1,4 +1,4 @@
-"""The editor of `.env` files: what is not asked for stays to the byte, what is written is read back."""
+"""Editing `.env` files: everything else stays the same to the byte, and what is written is read back."""
 
 import io
 import os
@@ -34,7 +34,7 @@ K = "OPENAI_API_KEY"
         ("OPENAI_API_KEY=a#b\n", "OPENAI_API_KEY=\n"),
     ],
 )  # fmt: skip
-def test_a_name_is_emptied_and_the_rest_stays(before: str, after: str) -> None:
+def test_an_assignment_is_emptied_and_the_rest_stays(before: str, after: str) -> None:
     assert dotenv.without_values(before, [K], lambda text: text.replace("secret-1", "•••")) == after
 
 
@@ -45,7 +45,7 @@ _LINE = st.sampled_from(
 
 
 @given(st.lists(_LINE, max_size=12), st.sampled_from(["\n", "\r\n"]), st.booleans(), st.booleans())
-def test_only_the_name_is_gone(lines: list[str], newline: str, bom: bool, ended: bool) -> None:
+def test_only_the_assignment_is_changed(lines: list[str], newline: str, bom: bool, ended: bool) -> None:
     text = ("\ufeff" if bom else "") + newline.join(lines) + (newline if ended else "")
     after = dotenv.without_values(text, [K])
 
@@ -93,7 +93,7 @@ def test_the_file_keeps_its_mode_its_link_and_its_line_ends(tmp_path: Path) -> N
     assert read_dotenv(new).values == {"A": "1"}
 
 
-def test_what_is_no_utf8_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"A=\xff\n")
     with pytest.raises(BitnetError, match="is not UTF-8 text"):
         dotenv.read_text(tmp_path / ".env")

@@ -1,4 +1,4 @@
-"""Settings: precedence, expansion, problems with their lines, and never a secret's value."""
+"""Resolving settings: precedence, references, problems with their lines, and never a secret's value."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def _messages(text: str, cwd: Path) -> list[str]:
 
 @pytest.mark.parametrize("strongest", range(5))
 def test_precedence(tmp_path: Path, strongest: int) -> None:
-    """Every place from the default up holds the name; the strongest one wins and is named as the origin."""
+    """Every layer up to `strongest` has the name; the strongest wins and is named as the origin."""
     root = tmp_path / "exp"
     root.mkdir()
     places = ["default", ".env line 1", "exp/.env line 1", "environment", "command line"]
@@ -37,14 +37,14 @@ def test_precedence(tmp_path: Path, strongest: int) -> None:
     overrides = {"KD_TAU": "2.4"} if "command line" in present else {}
     settings = resolve(overrides, root=root, environ=environ, cwd=tmp_path).checked()
     assert settings.origin("KD_TAU") == places[strongest]
-    assert settings.float("KD_TAU") == pytest.approx([1.3, 2.1, 2.2, 2.3, 2.4][strongest])
+    assert settings.value("KD_TAU") == pytest.approx([1.3, 2.1, 2.2, 2.3, 2.4][strongest])
 
 
-def test_env_option_stands_in_for_the_folders_file(tmp_path: Path) -> None:
+def test_the_env_option_replaces_the_folders_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SEED=1\nLR=0.1\n")
     (tmp_path / "other.env").write_text("SEED=2\n")
     settings = resolve(environ={}, cwd=tmp_path, env_file=tmp_path / "other.env").checked()
-    assert (settings.int("SEED"), settings.float("LR")) == (2, 6e-4)
+    assert (settings.value("SEED"), settings.value("LR")) == (2, 6e-4)
 
 
 def test_every_problem_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
@@ -58,12 +58,12 @@ def test_every_problem_is_reported_at_once_with_its_line(tmp_path: Path) -> None
     ]
 
 
-def test_expansion_knows_other_settings_plain_variables_and_defaults(tmp_path: Path) -> None:
+def test_references_to_settings_and_variables_are_expanded_with_fallbacks(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DISK=/big\nDATA_DIR=${DISK}/d\nLOGS_DIR=${NOWHERE:-/small}/l\n")
     settings = resolve({"DRIVE_ROOT": "/r"}, environ={}, cwd=tmp_path).checked()
-    assert settings.path("DATA_DIR") == Path("/big/d")
-    assert settings.path("LOGS_DIR") == Path("/small/l")
-    assert settings.path("REPORTS_DIR") == Path("/r/reports")
+    assert settings.value("DATA_DIR") == Path("/big/d")
+    assert settings.value("LOGS_DIR") == Path("/small/l")
+    assert settings.value("REPORTS_DIR") == Path("/r/reports")
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_expansion_knows_other_settings_plain_variables_and_defaults(tmp_path: P
         ("TEACHER_MODEL=${OPENAI_API_KEY}\nOPENAI_API_KEY=" + CANARY, "it uses OPENAI_API_KEY, a secret"),
     ],
 )
-def test_expansion_that_can_not_be(tmp_path: Path, line: str, reason: str) -> None:
+def test_a_bad_reference_is_a_problem(tmp_path: Path, line: str, reason: str) -> None:
     found = _messages(line, tmp_path)
     assert any(reason in message for message in found)
     assert not any(CANARY in message for message in found)
 
 
-def test_secrets_are_kept_apart_and_taken_as_they_stand(tmp_path: Path) -> None:
+def test_secrets_are_kept_apart_and_taken_literally(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("WEBDAV_PASSWORD='a$b${c}d'\nTEACHER_API_KEY=${OPENAI_API_KEY}\n")
     found = resolve(environ={"OPENAI_API_KEY": CANARY}, cwd=tmp_path)
     assert found.secrets["WEBDAV_PASSWORD"] == "a$b${c}d"
@@ -96,7 +96,7 @@ def test_secrets_are_kept_apart_and_taken_as_they_stand(tmp_path: Path) -> None:
         ("GROQ_API_KEY=${OPENAI_API_KEY}\nOPENAI_API_KEY=${NOWHERE}\n", "it uses ${NOWHERE}, which is not set"),
     ],
 )
-def test_a_secret_that_refers_to_nothing_is_a_problem(tmp_path: Path, text: str, reason: str) -> None:
+def test_a_secret_with_a_bad_reference_is_a_problem(tmp_path: Path, text: str, reason: str) -> None:
     assert any(reason in message for message in _messages(text, tmp_path))
 
 
@@ -118,7 +118,7 @@ def test_a_secret_on_the_command_line_is_refused_without_showing_it(tmp_path: Pa
         ("https://user:pass/v1", "https://user:pass/v1", "must be an address such as"),
     ],
 )
-def test_an_address_holds_no_key(address: str, shown: str, why: str, tmp_path: Path) -> None:
+def test_an_address_with_a_key_is_refused_and_not_shown(address: str, shown: str, why: str, tmp_path: Path) -> None:
     (problem,) = resolve({"OPENAI_BASE_URL": address}, environ={}, cwd=tmp_path).problems
     assert problem.message.startswith(f"OPENAI_BASE_URL={shown} (command line) is not allowed: ")
     assert why in problem.message
@@ -127,12 +127,12 @@ def test_an_address_holds_no_key(address: str, shown: str, why: str, tmp_path: P
 @pytest.mark.parametrize(
     "address", ["http://127.0.0.1:8080/v1", "https://host", "http://[::1]:80/v1", "https://h/a%40b"]
 )
-def test_an_address_without_one_is_taken(address: str, tmp_path: Path) -> None:
+def test_an_address_without_a_key_is_accepted(address: str, tmp_path: Path) -> None:
     found = resolve({"OPENAI_BASE_URL": address}, environ={}, cwd=tmp_path)
-    assert found.checked().text("OPENAI_BASE_URL") == address
+    assert found.checked().value("OPENAI_BASE_URL") == address
 
 
-def test_a_text_that_is_not_utf8_is_refused_with_a_sentence(tmp_path: Path) -> None:
+def test_a_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (problem,) = resolve({"TEACHER_MODEL": "a\udcffb"}, environ={}, cwd=tmp_path).problems
     assert problem.message == r"TEACHER_MODEL=a\udcffb (command line) is not allowed: it must be UTF-8."
 
@@ -148,25 +148,25 @@ def test_a_password_in_an_address_is_refused_and_not_shown(tmp_path: Path) -> No
 def test_the_experiments_file_can_not_move_the_experiment(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("DRIVE_ROOT=/elsewhere\nSEED=5\n")
     found = resolve(root=tmp_path, environ={}, cwd=tmp_path.parent)
-    assert found.settings.path("DRIVE_ROOT") == tmp_path
-    assert found.settings.int("SEED") == 5
+    assert found.settings.value("DRIVE_ROOT") == tmp_path
+    assert found.settings.value("SEED") == 5
     assert any("is ignored" in problem.message for problem in found.problems)
 
 
-def test_a_file_that_is_no_text_is_a_sentence(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_reported(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"\xff\xfe\x00S")
     with pytest.raises(UsageError, match="not UTF-8"):
         resolve(environ={}, cwd=tmp_path)
 
 
-def test_a_record_brings_the_settings_back(tmp_path: Path) -> None:
+def test_settings_are_restored_from_a_record(tmp_path: Path) -> None:
     settings = from_values({"KD_TAU": "2", "DATA_DIR": "/d", "MINI_DIM": "512"})
     again = Settings.from_record(settings.to_record(), settings.origins())
     assert again.values() == settings.values()
 
 
-def test_every_public_name_is_there() -> None:
-    """The names that users bring along, read from the prototype's list kept in the docs of settings."""
+def test_public_names_exist() -> None:
+    """Names that users have in the `.env` files of the prototype."""
     for name in ("DRIVE_ROOT", "KD_TAU", "BUDGET_TOKENS", "FLIP_FRACTION", "MINI_HEAD_DIM", "EVAL_TOP_P",
                  "DRYRUN_MAX_ALLOC_FRAC", "NC_APP_PASSWORD", "DYNAMO_TABLE_PREFIX", "WANDB_PROJECT"):  # fmt: skip
         assert name in REGISTRY
@@ -177,12 +177,12 @@ def test_generated_files_are_up_to_date() -> None:
     assert (ROOT / "docs/settings.md").read_text() == settings_page(), "run `make docs`"
 
 
-def test_the_example_file_has_no_problem(tmp_path: Path) -> None:
+def test_the_example_file_has_no_problems(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(env_example())
     assert resolve(environ={}, cwd=tmp_path).problems == ()
 
 
-def test_what_is_not_built_yet_says_that_it_has_no_effect(tmp_path: Path) -> None:
+def test_a_setting_that_nothing_reads_yet_has_no_effect(tmp_path: Path) -> None:
     text = "S3_BUCKET=runs\nWANDB_DISABLED=0\nKD_TAU=2\nS3_PREFIX=bitnet_poc/\nDROPBOX_ROOT=\n"
     assert _messages(text, tmp_path) == [
         "warning: WANDB_DISABLED=0 (.env line 2) has no effect yet.",
@@ -203,7 +203,7 @@ _NUMBERS = [s for s in REGISTRY.values() if s.kind in ("int", "float") and not s
 
 
 @given(st.sampled_from(_NUMBERS), st.floats(allow_nan=True, allow_infinity=True) | st.integers(-10, 10**7))
-def test_a_number_is_taken_exactly_when_it_is_within_its_bounds(setting: Setting, number: float) -> None:
+def test_a_number_is_accepted_exactly_within_its_bounds(setting: Setting, number: float) -> None:
     low = float("-inf") if setting.low is None else setting.low
     high = float("inf") if setting.high is None else setting.high
     whole = setting.kind == "float" or isinstance(number, int)

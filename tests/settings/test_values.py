@@ -48,7 +48,7 @@ def test_a_field_has_the_type_of_its_setting(hint: Any, name: str) -> None:
         assert type(None) in kinds or setting.kind == "text"
 
 
-def test_a_group_made_by_hand_is_the_one_that_untouched_settings_fill() -> None:
+def test_a_group_made_by_hand_equals_the_one_of_default_settings() -> None:
     filled = TrainOptions.of(from_values({}))
     by_hand = TrainOptions()
     assert dataclasses.replace(by_hand, rate=dataclasses.replace(by_hand.rate, steps=1000)) == filled
@@ -59,7 +59,7 @@ def test_values_reach_their_fields() -> None:
     assert (options.loss.tau, options.total_steps, options.rate.steps, options.flip.policy) == (2.5, 7, 7, "ramp")
 
 
-def test_what_is_set_for_each_provider_is_found_by_its_name() -> None:
+def test_settings_per_provider_are_found_by_its_name() -> None:
     options = TeacherOptions.of(from_values({"OPENAI_MODEL": "gpt-4o-mini", "VLLM_BASE_URL": "http://box:8000/v1"}))
     assert options.models == {"openai": "gpt-4o-mini"}
     assert options.addresses == {"vllm": "http://box:8000/v1"}
@@ -72,16 +72,16 @@ def test_a_required_setting_that_is_empty_is_named() -> None:
         TrainOptions.of(Settings.from_record(record, {}))
 
 
-def test_a_temperature_of_nothing_is_refused() -> None:
+def test_a_temperature_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match="tau is 0"):
         LossWeights(tau=0)
 
 
-def test_the_flip_is_reckoned_in_decimals() -> None:
+def test_the_flip_is_computed_in_decimals() -> None:
     assert FlipOptions(budget_tokens=100, fraction=0.29).threshold == 29
 
 
-def test_settings_of_what_is_not_built_yet_are_known_as_such() -> None:
+def test_settings_that_nothing_reads_are_not_in_use() -> None:
     unused = set(REGISTRY) - settings_in_use()
     assert unused >= {"STORAGE_BACKEND", "S3_BUCKET", "AWS_SECRET_ACCESS_KEY", "AMP_BACKEND", "WANDB_PROJECT"}
     assert unused >= {"AUTO_MOUNT_GDRIVE", "GDRIVE_MOUNT_POINT", "ICLOUD_SESSION_TOKEN"}
