@@ -27,11 +27,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bitnet_core.collecting.asking import Asking, Ledger
-from bitnet_core.collecting.budget import Budget, Limits
+from bitnet_core.collecting.accounting import Accounts
+from bitnet_core.collecting.asking import Asker
+from bitnet_core.collecting.budget import Budget
 from bitnet_core.collecting.journal import Journal, Spent
-from bitnet_core.collecting.requests import Request, Sampling
+from bitnet_core.collecting.requests import Request
 from bitnet_core.prompts.prompt import iter_prompts
+from bitnet_core.settings.values import CollectOptions, LimitOptions, Sampling
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.http.pace import Pace
@@ -40,7 +42,7 @@ from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.teachers.wire.openai import OpenAIChat
 
 TOKENS = 64
-SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_tokens=TOKENS, top_logprobs=20)
+OPTIONS = CollectOptions(sampling=Sampling(max_tokens=TOKENS, temperature=0.8, top_p=0.95), top_logprobs=20)
 RATE, FAILING = 4, 0.08
 
 
@@ -60,11 +62,11 @@ async def collected(
         tokens += result.completion_tokens if result else 0
 
     with Journal(folder / f"{random.getrandbits(32):x}.sqlite") as journal:
-        ledger = Ledger(journal, Budget(Limits(), None, Spent()))
+        accounts = Accounts(journal, Budget(LimitOptions(), None, Spent()))
         began = time.monotonic()
         async with chat:
-            asking = Asking(Teacher(chat, None, pace), SAMPLING, ledger, on_answer)
-            await asking.run(iter(requests), parallel, lambda: None)
+            asker = Asker(Teacher(chat, None, pace), OPTIONS, accounts, on_answer)
+            await asker.run(iter(requests), parallel, lambda: None)
         return time.monotonic() - began, tokens
 
 
@@ -72,7 +74,7 @@ def plain(server: EmbeddedServer, chat: OpenAIChat, requests: list[Request], par
     """Tokens a second of a load generator that keeps nothing."""
 
     def ask(request: Request) -> int:
-        body = json.dumps(chat.payload(SAMPLING.request(request))).encode()
+        body = json.dumps(chat.payload(request.chat_request(OPTIONS))).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {server.api_key}"}
         wire = urllib.request.Request(server.base_url + "/chat/completions", body, headers)
         with urllib.request.urlopen(wire) as reply:

@@ -71,19 +71,31 @@ def fill(path: Path, steps: int) -> int:
     return made
 
 
-def collection(root: Path) -> Any:
+def shard_maker(root: Path, journal: Any, folder: Path) -> Any:
+    from bitnet_core.collecting.answers import AnswerReader
     from bitnet_core.collecting.requests import Collection
-    from bitnet_core.prompts.prompt import Prompt
+    from bitnet_core.collecting.shards import ShardMaker
     from bitnet_core.settings.resolve import from_values
-    from bitnet_core.settings.values import TeacherOptions
+    from bitnet_core.settings.values import CollectOptions, TeacherOptions
     from bitnet_core.teachers.embedded.files import ensure_files
     from bitnet_core.teachers.identity import identify
     from bitnet_core.tokenizer.load import load_tokenizer
 
     settings = from_values({"DRIVE_ROOT": str(root), "KD_SHARD_SEQUENCES": str(SHARD)})
+    tokenizer = load_tokenizer(ensure_files().tokenizer_dir)
+    collection = Collection(
+        CollectOptions.of(settings), identify(TeacherOptions.of(settings)), tokenizer, lambda: iter(())
+    )
+    return ShardMaker(collection, AnswerReader(collection), journal, folder)
+
+
+def requests(first: int, last: int) -> list[Any]:
+    """The requests whose answers `fill` has made, from `first` up to but not including `last`."""
+    from bitnet_core.collecting.requests import Request
+    from bitnet_core.prompts.prompt import Prompt
+
     prompt = Prompt(({"role": "user", "content": "What is a day?"},))
-    identity = identify(TeacherOptions.of(settings))
-    return Collection(settings, identity, load_tokenizer(ensure_files().tokenizer_dir), lambda: iter([prompt]))
+    return [Request(number, prompt, 0, f"key{number}") for number in range(first, last)]
 
 
 def convert(root: Path, answers: int) -> dict[str, Any]:
@@ -92,27 +104,24 @@ def convert(root: Path, answers: int) -> dict[str, Any]:
     import pstats
 
     from bitnet_core.collecting.journal import Journal
-    from bitnet_core.collecting.requests import Request
-    from bitnet_core.prompts.prompt import Prompt
     from bitnet_core.teachers.probe import Verdict
 
-    made = collection(root)
-    prompt = Prompt(({"role": "user", "content": "What is a day?"},))
-
-    def run(journal: Any, count: int, folder: Path) -> None:
-        for begin in range(0, count, SHARD):
-            part = [Request(n, prompt, 0, f"key{n}") for n in range(begin, min(begin + SHARD, count))]
-            made.write_shard(journal, folder, part, Verdict("raw", TOP_K), lambda: None)
-
     with Journal(root / "journal.sqlite") as journal:
-        run(journal, 8, root / "warm")
+        made = shard_maker(root, journal, root / "data")
+
+        def run(count: int, folder: Path) -> None:
+            made.folder = folder
+            for begin in range(0, count, SHARD):
+                made.write(requests(begin, min(begin + SHARD, count)), Verdict("raw", TOP_K))
+
+        run(8, root / "warm")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began, cpu = time.monotonic(), time.process_time()
-        run(journal, answers, root / "data")
+        run(answers, root / "data")
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         profile = cProfile.Profile()
-        profile.runcall(run, journal, min(answers, 64), root / "profiled")
+        profile.runcall(run, min(answers, 64), root / "profiled")
     stats: Any = pstats.Stats(profile)
     share: Counter[str] = Counter()
     for (file, _line, name), (_calls, _all, _own, cumulative, _callers) in stats.stats.items():

@@ -1,9 +1,9 @@
-"""What the teacher said, kept safe the moment it was said: one SQLite file, one row per answered request.
+"""The journal of a collection: one SQLite file that stores every answer as soon as it arrives.
 
-Shards are made from it and can be made again; it is only ever added to, so no answer is paid for twice.
-`kill -9` loses what was in flight and nothing else; that, too, is known, because each sending is written down
-before it happens. Each answer has a checksum: one that a disk spoilt is as good as none, and costs no other.
-Knows requests by their keys alone.
+Shards are made from the journal and can be made from it again. Usable answers are never replaced, so none is paid for
+twice. Each request is written down before it is sent: `kill -9` loses only the requests in flight, and the next run
+knows which they were. Each answer has a checksum, so that a damaged one is found and costs no other.
+This module knows requests only by their keys.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from bitnet_core.errors import BitnetError
 _ZSTD = pa.Codec("zstd", 9)
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LENGTH_BYTES = 8
-_LONGEST = 1 << 30
-"""Bytes of a body; a length beyond it was spoilt."""
+_MAX_BODY_BYTES = 1 << 30
+"""A stored length above this means that the row is damaged."""
 _DAMAGED = "damaged"
 _VERSION = 1
-"""Of the tables, as `pragma user_version` gives it."""
+"""Version of the tables, stored as `pragma user_version`."""
 _SCHEMA = (
     """create table if not exists answers (
         key text primary key,
@@ -46,19 +46,19 @@ _SCHEMA = (
     )""",
     "create index if not exists sendings_open on sendings (state) where state = 'open'",
 )
-_SINCE = (
-    # 1: how often an answer was asked for in vain, and the CRC-32 of its body as it is stored
+_MIGRATIONS = (
+    # To version 1: how many runs asked for the answer, and the CRC-32 of its stored body.
     (
         "alter table answers add column attempts integer not null default 1",
         "alter table answers add column crc integer",
     ),
 )
-"""What makes tables of each version from those of the one before."""
+"""The statements that bring the tables from each version to the next."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An answer. `status` is "ok", or the code of why there is none to use; `body` is what the server sent."""
+    """An answer. `status` is "ok" or the code of why it can't be used; `body` is what the server sent."""
 
     status: str
     body: bytes
@@ -66,7 +66,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a request stands: the status of its answer, in how many runs it was asked for, and when it came last."""
+    """The state of a request: the status of its answer, how many runs asked for it, and when the last answer came."""
 
     status: str
     attempts: int
@@ -75,13 +75,13 @@ class Standing:
 
 @dataclass(frozen=True)
 class Charge:
-    """What a request costs, or at worst may cost."""
+    """What a request costs, or may cost at most."""
 
     prompt_tokens: int
     completion_tokens: int
     usd: float = 0.0
-    beyond: tuple[int, int] = (0, 0)
-    """What of a worst case's tokens, of prompt and completion, is there because earlier requests took more."""
+    overrun: tuple[int, int] = (0, 0)
+    """In a worst case: the prompt and completion tokens added because earlier requests exceeded theirs."""
 
     @property
     def tokens(self) -> int:
@@ -90,7 +90,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class Spent:
-    """What all sendings so far cost, or at worst may have cost."""
+    """What all requests sent so far have cost, or may have cost at most."""
 
     requests: int = 0
     tokens: int = 0
@@ -98,17 +98,17 @@ class Spent:
 
 
 class Journal:
-    """Safe for several threads of one process, which has it to itself; use as a context manager."""
+    """An open journal. Use it as a context manager; safe for several threads of one process, which locks the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damaged = 0
-        """Answers found spoilt since this was opened; they count as not answered from then on."""
+        """Damaged answers found since the journal was opened; they count as not answered."""
         self._lock = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with self._explained():
+        with self._explain_errors():
             self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-            # Alone with the file, WAL needs no shared memory, which mounted drives don't have.
+            # With an exclusive lock, WAL needs no shared memory, which mounted drives don't have.
             self._db.execute("pragma locking_mode=exclusive")
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=full")
@@ -125,33 +125,29 @@ class Journal:
 
     # -- answers -----------------------------------------------------------------------------------------
 
-    def answered(self, key: str) -> bool:
-        """Whether there is an answer to use; others are worth asking for again."""
-        return self.get_status(key) == "ok"
-
     def get_status(self, key: str) -> str | None:
-        """The status of an answer, without reading it; None where there is none."""
+        """The status of an answer, without its body; None if there is no answer."""
         standing = self.standing(key)
         return None if standing is None else standing.status
 
     def standing(self, key: str) -> Standing | None:
-        """As `get_status`, with what else is known of the request."""
-        with self._lock, self._explained():
+        """The state of a request, without the answer's body; None if there is no answer."""
+        with self._lock, self._explain_errors():
             row = self._db.execute("select status, attempts, at from answers where key = ?", (key,)).fetchone()
         return None if row is None or row[0] == _DAMAGED else Standing(*row)
 
     def get(self, key: str) -> Entry | None:
-        """An answer; None where there is none, and for one that was spoilt on the disk (see `damaged`)."""
-        with self._lock, self._explained():
+        """An answer; None if there is none or if it is damaged (counted in `damaged`)."""
+        with self._lock, self._explain_errors():
             row = self._db.execute("select status, body, crc from answers where key = ?", (key,)).fetchone()
         if row is None or row[0] == _DAMAGED:
             return None
         status, packed, checksum = row
-        body = _unpacked(packed) if checksum is None or checksum == zlib.crc32(packed) else None
+        body = _unpack(packed) if checksum is None or checksum == zlib.crc32(packed) else None
         if body is not None:
             return Entry(status, body)
         self.damaged += 1
-        with self._lock, self._explained():
+        with self._lock, self._explain_errors():
             self._db.execute("update answers set status = ?, attempts = 0 where key = ?", (_DAMAGED, key))
         return None
 
@@ -159,30 +155,30 @@ class Journal:
         self,
         key: str,
         entry: Entry,
-        sending: int | None = None,
+        sent: int | None = None,
         charge: Charge | None = None,
         note: tuple[str, str] | None = None,
     ) -> None:
-        """Keep an answer, what it cost, and a note with them; all are on the disk when this returns.
+        """Store an answer, and in the same transaction close the request `sent` with its charge and a note.
 
-        An answer that can be used is never replaced.
+        Everything is on disk when this returns. A usable answer is never replaced.
         """
-        packed = _packed(entry.body)
-        with self._lock, self._explained(), self._transaction():
+        packed = _pack(entry.body)
+        with self._lock, self._explain_errors(), self._transaction():
             self._db.execute(
                 "insert into answers (key, status, body, at, crc, attempts) values (?, ?, ?, ?, ?, 1) "
                 "on conflict (key) do update set status = excluded.status, body = excluded.body, at = excluded.at, "
                 "crc = excluded.crc, attempts = attempts + 1 where status <> 'ok'",
                 (key, entry.status, packed, time.time(), zlib.crc32(packed)),
             )
-            if sending is not None:
-                self._settle(sending, "answered", charge, note)
+            if sent is not None:
+                self._close_sent(sent, "answered", charge, note)
 
-    # -- sendings ----------------------------------------------------------------------------------------
+    # -- requests sent -----------------------------------------------------------------------------------
 
-    def sending(self, key: str, worst: Charge) -> int:
-        """Write down that a request is about to be sent and what it may cost at worst; its number."""
-        with self._lock, self._explained():
+    def record_sent(self, key: str, worst: Charge) -> int:
+        """Write down that a request is about to be sent and what it may cost at most; returns its number."""
+        with self._lock, self._explain_errors():
             done = self._db.execute(
                 "insert into sendings (key, prompt_tokens, completion_tokens, usd, state) "
                 "values (?, ?, ?, ?, 'open')",
@@ -190,52 +186,52 @@ class Journal:
             )
             return int(done.lastrowid or 0)
 
-    def settle(
-        self, sending: int, state: str, charge: Charge | None = None, note: tuple[str, str] | None = None
+    def close_sent(
+        self, sent: int, state: str, charge: Charge | None = None, note: tuple[str, str] | None = None
     ) -> None:
-        """How a sending ended that brought no answer to keep; without a charge its worst case stays."""
-        with self._lock, self._explained(), self._transaction():
-            self._settle(sending, state, charge, note)
+        """Close a request that brought no answer to store. Without a charge its worst case still counts."""
+        with self._lock, self._explain_errors(), self._transaction():
+            self._close_sent(sent, state, charge, note)
 
-    def lost(self) -> int:
-        """Close the sendings that a killed run left open: they may have been paid for, so they stay as they are."""
-        with self._lock, self._explained():
+    def close_lost(self) -> int:
+        """Close the requests that a killed run left open and count them. They may be billed: worst cases count."""
+        with self._lock, self._explain_errors():
             return self._db.execute("update sendings set state = 'lost' where state = 'open'").rowcount
 
     def spent(self) -> Spent:
-        """What was sent, and not what found no connection ("unsent")."""
-        with self._lock, self._explained():
+        """The sum over all requests sent; those that found no connection ("unsent") don't count as requests."""
+        with self._lock, self._explain_errors():
             row = self._db.execute(
                 "select total(state <> 'unsent'), total(prompt_tokens + completion_tokens), total(usd) from sendings"
             ).fetchone()
         return Spent(int(row[0]), int(row[1]), float(row[2]))
 
-    def _settle(self, sending: int, state: str, charge: Charge | None, note: tuple[str, str] | None) -> None:
+    def _close_sent(self, sent: int, state: str, charge: Charge | None, note: tuple[str, str] | None) -> None:
         if note is not None:
             self._db.execute("insert or replace into notes values (?, ?)", note)
         if charge is None:
-            self._db.execute("update sendings set state = ? where id = ?", (state, sending))
+            self._db.execute("update sendings set state = ? where id = ?", (state, sent))
         else:
             self._db.execute(
                 "update sendings set state = ?, prompt_tokens = ?, completion_tokens = ?, usd = ? where id = ?",
-                (state, charge.prompt_tokens, charge.completion_tokens, charge.usd, sending),
+                (state, charge.prompt_tokens, charge.completion_tokens, charge.usd, sent),
             )
 
     # -- notes -------------------------------------------------------------------------------------------
 
-    def note(self, key: str) -> str | None:
-        with self._lock, self._explained():
+    def read_note(self, key: str) -> str | None:
+        with self._lock, self._explain_errors():
             row = self._db.execute("select value from notes where key = ?", (key,)).fetchone()
         return None if row is None else str(row[0])
 
     def write_note(self, key: str, value: str) -> None:
-        with self._lock, self._explained():
+        with self._lock, self._explain_errors():
             self._db.execute("insert or replace into notes values (?, ?)", (key, value))
 
-    # ----------------------------------------------------------------------------------------------------
+    # -- the file ----------------------------------------------------------------------------------------
 
     def _upgrade(self) -> None:
-        """Make the tables, or those of an earlier version into today's."""
+        """Create the tables, or migrate those of an earlier version."""
         (version,) = self._db.execute("pragma user_version").fetchone()
         if version > _VERSION:
             raise BitnetError(
@@ -243,7 +239,7 @@ class Journal:
                 "experiment."
             )
         with self._transaction():
-            for statement in (*_SCHEMA, *(one for later in _SINCE[version:] for one in later)):
+            for statement in (*_SCHEMA, *(one for migration in _MIGRATIONS[version:] for one in migration)):
                 self._db.execute(statement)
             self._db.execute(f"pragma user_version = {_VERSION}")
 
@@ -254,44 +250,45 @@ class Journal:
             yield
             self._db.execute("commit")
         except BaseException:
-            if self._db.in_transaction:  # a full disk has ended it already
+            if self._db.in_transaction:  # a full disk has already ended it
                 self._db.execute("rollback")
             raise
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
+        """Raise SQLite's errors as a BitnetError that names the file and the fix."""
         try:
             yield
         except sqlite3.OperationalError as error:
             if "full" in str(error):
                 raise BitnetError(
-                    f"The disk with {self.path} is full; free some space and start again (nothing kept is lost)."
+                    f"The disk with {self.path} is full; free some space and start again (stored answers are safe)."
                 ) from error
             if "locked" in str(error):
                 raise BitnetError(f"{self.path} is in use by another program; close it and start again.") from error
             raise BitnetError(f"{self.path} can't be used ({error}); check its folder's permissions.") from error
         except sqlite3.DatabaseError as error:
             raise BitnetError(
-                f"{self.path} is damaged ({error}); keep it, and get back what is whole with `sqlite3 {self.path} "
+                f"{self.path} is damaged ({error}); keep it, and recover the intact rows with `sqlite3 {self.path} "
                 f".recover | sqlite3 {self.path}.new`, then put the new file in its place."
             ) from error
 
 
-def _packed(body: bytes) -> bytes:
-    """How a body is stored; the one way that bodies take into the file."""
+def _pack(body: bytes) -> bytes:
+    """The stored form of a body: its length, then zstd."""
     packed: bytes = _ZSTD.compress(body, asbytes=True)
     return len(body).to_bytes(_LENGTH_BYTES, "little") + packed
 
 
-def _unpacked(packed: bytes) -> bytes | None:
-    """The body; None for one that can't be unpacked."""
+def _unpack(packed: bytes) -> bytes | None:
+    """The body; None if it can't be unpacked."""
     try:
         if packed[_LENGTH_BYTES : _LENGTH_BYTES + 4] == _ZSTD_MAGIC:
             size = int.from_bytes(packed[:_LENGTH_BYTES], "little")
-            if size > _LONGEST:
+            if size > _MAX_BODY_BYTES:
                 return None
             found: bytes = _ZSTD.decompress(packed[_LENGTH_BYTES:], size, asbytes=True)
             return found
-        return zlib.decompress(packed)  # as the first versions kept them
+        return zlib.decompress(packed)  # how the first versions stored bodies
     except (zlib.error, OSError, pa.ArrowException):
         return None

@@ -1,40 +1,63 @@
-"""Which requests of a collection are still to be asked, in what order, and which shards that completes.
+"""Which requests of a collection are still to be asked, in what order, and when all answers of a shard are in.
 
-Between the collection (which requests there are) and the journal (how each of them stands). Asks nobody anything.
+Between the collection (which requests there are) and the journal (the state of each). Asks no teacher.
 """
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.requests import Collection, Request
+from bitnet_core.traces import writer
+
+PromptLength = Callable[[Sequence[Mapping[str, str]]], int]
+"""The number of tokens that the teacher reads for a prompt."""
 
 
 class State(Enum):
     NEW = "new"
     """Never answered."""
     AGAIN = "again"
-    """Answered in an earlier run, but with nothing to use."""
+    """Answered in an earlier run, but with nothing to use: worth asking again."""
     GIVEN_UP = "given up"
-    """As AGAIN, in so many runs that another would only cost."""
+    """As AGAIN, but asked in so many runs that another would only cost."""
     KEPT = "kept"
+    """Answered, and the answer is in the journal."""
+
+
+@dataclass
+class Survey:
+    """What a walk over all requests found before any was sent."""
+
+    pending: int = 0
+    """Requests that are to be asked."""
+    kept: int = 0
+    """Requests answered in earlier runs."""
+    longest_prompt: int = 1
+    """Tokens of the longest pending prompt, where they are measured."""
+    foreign: bool = False
+    """Whether the folder holds traces that the new set would not contain."""
 
 
 class Outstanding:
-    """Holds the requests of those shards alone that are under way. The walk may go on in a thread of its own."""
+    """The requests still to be asked; holds only those of unfinished shards in memory. Safe for several threads."""
 
-    def __init__(self, collection: Collection, journal: Journal, attempts: int) -> None:
-        """`attempts`: in so many runs an answer is asked for before it is given up."""
+    def __init__(self, collection: Collection, journal: Journal) -> None:
         self._collection = collection
         self._journal = journal
-        self._attempts = attempts
+        self._max_attempts = collection.options.max_attempts
         self._began = time.time()
-        self._met: dict[int, list[Request]] = {}
+        self._requests: dict[int, list[Request]] = {}
+        """By shard: its requests met so far."""
         self._settled: Counter[int] = Counter()
-        self._left: set[int] = set()
+        """By shard: its requests that are not waited for any more."""
+        self._postponed: set[int] = set()
+        """Shards with a request that is asked again at the very end: they are written then, with the rest."""
         self._lock = threading.Lock()
 
     def state(self, request: Request) -> State:
@@ -43,52 +66,67 @@ class Outstanding:
             return State.NEW
         if standing.status == "ok":
             return State.KEPT
-        return State.GIVEN_UP if standing.attempts >= self._attempts else State.AGAIN
+        return State.GIVEN_UP if standing.attempts >= self._max_attempts else State.AGAIN
+
+    def survey(self, traces: Path, prompt_length: PromptLength | None, check_stop: Callable[[], None]) -> Survey:
+        """Walk over all requests once. `traces` is their folder; `prompt_length` measures pending prompts."""
+        found = Survey()
+        for index, requests in self._collection.requests_by_shard():
+            for request in requests:
+                check_stop()
+                state = self.state(request)
+                found.kept += state is State.KEPT
+                if state in (State.NEW, State.AGAIN):
+                    found.pending += 1
+                    if prompt_length is not None:
+                        found.longest_prompt = max(found.longest_prompt, prompt_length(request.prompt.messages))
+            keys = [request.key for request in requests]
+            found.foreign |= not writer.belongs_to_collection(traces, index, self._collection.config_hash, keys)
+        found.foreign |= writer.next_shard_index(traces) > self._collection.shards
+        return found
 
     def requests(self, ended: Callable[[], bool] = lambda: False) -> Iterator[Request]:
-        """What is to be asked, until `ended`. What was asked before in vain comes last: it is the least likely to
-        bring anything."""
-        postponed = False
+        """The requests to ask, until `ended`. Those asked in vain before come last: they are the least promising."""
+        any_again = False
         for request in self._collection.requests():
             if ended():
                 return
             state = self.state(request)
-            postponed |= state is State.AGAIN
-            self._meet(request, state)
+            any_again |= state is State.AGAIN
+            self._note(request, state)
             if state is State.NEW:
                 yield request
             elif state is not State.AGAIN:
-                self.settled(request)
-        if postponed:
+                self.settle(request)
+        if any_again:
             for request in self._collection.requests():
                 if ended():
                     return
-                if self.state(request) is State.AGAIN and self._of_earlier_run(request):
+                if self.state(request) is State.AGAIN and self._is_of_earlier_run(request):
                     yield request
 
-    def settled(self, request: Request) -> list[Request] | None:
-        """All requests of its shard, when this was the last of them that was waited for."""
+    def settle(self, request: Request) -> list[Request] | None:
+        """Stop waiting for a request. Returns all requests of its shard if this was the last one waited for."""
         index = self._collection.shard_of(request)
         with self._lock:
-            if index in self._left:
+            if index in self._postponed:
                 return None
             self._settled[index] += 1
-            if self._settled[index] < self._collection.in_shard(index):
+            if self._settled[index] < self._collection.shard_size(index):
                 return None
             del self._settled[index]
-            return self._met.pop(index)
+            return self._requests.pop(index)
 
-    def _meet(self, request: Request, state: State) -> None:
-        """A shard whose last answers come at the very end is not waited for: it is written then, with the rest."""
+    def _note(self, request: Request, state: State) -> None:
         index = self._collection.shard_of(request)
         with self._lock:
             if state is State.AGAIN:
-                self._left.add(index)
-                self._met.pop(index, None)
+                self._postponed.add(index)
+                self._requests.pop(index, None)
                 self._settled.pop(index, None)
-            elif index not in self._left:
-                self._met.setdefault(index, []).append(request)
+            elif index not in self._postponed:
+                self._requests.setdefault(index, []).append(request)
 
-    def _of_earlier_run(self, request: Request) -> bool:
+    def _is_of_earlier_run(self, request: Request) -> bool:
         standing = self._journal.standing(request.key)
         return standing is not None and standing.at < self._began

@@ -1,4 +1,4 @@
-"""Asking for many answers: what one prompt, one hiccup or one bad body may cost, and what stops the collection."""
+"""Asking for many answers: what one prompt, one hiccup or one bad body may cost, and what stops the run."""
 
 import asyncio
 import json
@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from bitnet_core.collecting.asking import Ledger
-from bitnet_core.collecting.budget import Budget, LimitReached, Limits
+from bitnet_core.collecting.accounting import Accounts
+from bitnet_core.collecting.budget import Budget, LimitReached
 from bitnet_core.collecting.journal import Entry, Journal, Spent
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.secrets import Redactor
+from bitnet_core.settings.values import LimitOptions
 from bitnet_core.stages import collect
 from bitnet_core.teachers.chat import ChatRequest, QuotaSpent
 from bitnet_core.teachers.http.retries import Failure
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.collecting.collecting import PROBES, events
-from tests.collecting.collecting import one_by_one as context
-from tests.collecting.fake_teacher import FakeTeacher, is_probe
+from tests.collecting.stage_runs import PROBES, events, sequential_context
+from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body, read_payload
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
@@ -50,14 +50,14 @@ def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
         (400, {"message": "input length and `max_tokens` exceed context limit: 9 + 8 > 10"}, "context_exceeded"),
     ],
 )
-def test_a_prompt_that_is_refused_is_counted_and_the_rest_goes_on(
+def test_a_refused_prompt_is_counted_and_the_others_are_asked(
     tmp_path: Path, tokenizer: StudentTokenizer, status: int, error: dict[str, Any], reason: str
 ) -> None:
     def twist(number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         return Canned({"error": error}, status) if number == PROBES + 2 else None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        summary = collect.run(context(tmp_path, server))
+        summary = collect.run(sequential_context(tmp_path, server))
         confirmed = "logprobs?" in error["message"] and "code" not in error
         assert len(server.asked) == 12 + PROBES + confirmed
     assert (summary["sequences"], summary["rejected"]) == (11, {reason: 1})
@@ -68,41 +68,39 @@ def test_a_prompt_that_is_refused_is_counted_and_the_rest_goes_on(
     assert kept.body == b"" if confirmed else json.loads(kept.body) == {"error": error}
 
 
-def test_prompts_that_are_too_long_are_passed_over_however_many_there_are(
-    tmp_path: Path, tokenizer: StudentTokenizer
-) -> None:
+def test_any_number_of_too_long_prompts_is_passed_over(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
         long = Canned({"error": {"message": "prompt is too long: 9 > 8"}}, 400)
         return long if PROBES + 1 <= number < PROBES + 9 else None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        summary = collect.run(context(tmp_path, server))
+        summary = collect.run(sequential_context(tmp_path, server))
     assert (summary["sequences"], summary["rejected"]) == (4, {"context_exceeded": 8})
 
 
-def test_what_an_answer_cost_is_not_guessed(tmp_path: Path) -> None:
-    """Without a count of its tokens the worst case stays set aside."""
-    told = chat_body("a", None)
-    told["usage"] = {"prompt_tokens": 5}
-    uncounted = read_payload(told)
-    budget = Budget(Limits(tokens=1000), None, Spent(0, 0, 0.0))
+def test_the_cost_of_an_answer_is_not_guessed(tmp_path: Path) -> None:
+    """Without a count of its tokens the worst case stays reserved."""
+    answer = chat_body("a", None)
+    answer["usage"] = {"prompt_tokens": 5}
+    uncounted = read_payload(answer)
+    budget = Budget(LimitOptions(tokens=1000), None, Spent(0, 0, 0.0))
     with Journal(tmp_path / "journal.sqlite") as journal:
-        sending = Ledger(journal, budget).watch(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0))
-        asyncio.run(sending.sent())
+        account = Accounts(journal, budget).open(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0))
+        asyncio.run(account.sent())
         worst = budget.tokens
-        asyncio.run(sending.keep(Entry("no_logprobs", b""), uncounted))
+        asyncio.run(account.store(Entry("no_logprobs", b""), uncounted))
     assert budget.tokens == worst > 100
 
 
-def test_a_teacher_that_refuses_everything_after_its_probe_is_left(
+def test_a_teacher_that_refuses_everything_after_its_probe_ends_the_run(
     tmp_path: Path, tokenizer: StudentTokenizer
 ) -> None:
     def twist(number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         return Canned({"error": {"message": "no such thing"}}, 400) if number >= PROBES + 1 else None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="no such thing"):
-        collect.run(context(tmp_path, server))
-    assert len(server.asked) == PROBES + 1 + 5 + 1  # a token, to know whose matter it is
+        collect.run(sequential_context(tmp_path, server))
+    assert len(server.asked) == PROBES + 1 + 5 + 1  # the last one tests whether it refuses a single token, too
 
 
 @pytest.mark.parametrize(
@@ -115,97 +113,99 @@ def test_a_teacher_that_refuses_everything_after_its_probe_is_left(
         Canned({"choices": []}),
     ],
 )
-def test_one_hiccup_in_a_good_status_costs_nothing(
+def test_one_hiccup_with_status_200_costs_no_answer(
     tmp_path: Path, tokenizer: StudentTokenizer, hiccup: Canned
 ) -> None:
     with ChatServer(FakeTeacher(tokenizer, lambda number, *_: hiccup if number == PROBES + 2 else None)) as server:
-        summary = collect.run(context(tmp_path, server))
+        summary = collect.run(sequential_context(tmp_path, server))
         assert len(server.asked) == 12 + PROBES + 1
     assert (summary["sequences"], summary["rejected"]) == (12, {})
 
 
-def test_a_text_with_half_a_surrogate_pair_is_rejected_and_kept(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+def test_a_text_with_half_a_surrogate_pair_is_stored_and_rejected(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
     def twist(number: int, _asked: Asked, body: dict[str, Any]) -> None:
         if number == PROBES + 2:
             body["choices"][0]["message"]["content"] = "abc \ud83d"
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        summary = collect.run(context(tmp_path, server))
+        summary = collect.run(sequential_context(tmp_path, server))
         assert len(server.asked) == 12 + PROBES
     assert (summary["sequences"], summary["rejected"]) == (11, {"malformed_text": 1})
 
 
-# -- what failed, and what it may have cost --------------------------------------------------------------
+# -- what a failed request may have cost -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("status", "charged"),
     [(429, False), (503, False), (400, False), (500, True), (502, True), (504, True), (408, True)],
 )
-async def test_only_what_was_refused_before_anything_was_done_costs_nothing(
+async def test_only_a_refusal_costs_nothing(
     tmp_path: Path, status: int, charged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gateway may give up on an answer that was made, and is billed."""
+    """A gateway may give up on an answer that the server makes and bills."""
     monkeypatch.setattr("bitnet_core.teachers.http.retries.MAX_RATE_LIMITED", 2)
-    budget = Budget(Limits(tokens=100_000), None, Spent(0, 0, 0.0))
+    budget = Budget(LimitOptions(tokens=100_000), None, Spent(0, 0, 0.0))
     provider = PROVIDERS["vllm"]
     with (
         Journal(tmp_path / "journal.sqlite") as journal,
         ChatServer(lambda *_: Canned({"error": {"message": "no"}}, status)) as server,
     ):
-        sending = Ledger(journal, budget).watch(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0))
+        account = Accounts(journal, budget).open(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0))
         async with OpenAIChat(provider, server.base_url, "m", None, first_wait=0.01) as chat:
             with pytest.raises(BitnetError):
                 async with asyncio.timeout(20):
                     await chat.chat(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0), attempts=1,
-                                    watch=sending)  # fmt: skip
-        await sending.failed(Failure.REFUSED)  # as asking does for what was not tried again
+                                    watch=account)  # fmt: skip
+        await account.failed(Failure.REFUSED)  # as `Asker` does when it gives up
         billed = len(server.asked)
         assert (budget.tokens > 100) == charged
         assert journal.spent().tokens == budget.tokens
     assert billed >= 1
 
 
-def test_an_answer_in_which_the_server_put_a_key_is_kept_without_it(tmp_path: Path) -> None:
+def test_a_key_that_the_server_puts_into_an_answer_is_not_stored(tmp_path: Path) -> None:
     key = "sk-canary-0123456789"
     body = json.dumps({"choices": [], "debug": {"authorization": f"Bearer {key}"}}).encode()
     with Journal(tmp_path / "journal.sqlite") as journal:
-        ledger = Ledger(journal, Budget(Limits(), None, Spent(0, 0, 0.0)), Redactor([key]).mask_body)
-        kept, masked = ledger.clean(Entry("ok", body))
+        accounts = Accounts(journal, Budget(LimitOptions(), None, Spent(0, 0, 0.0)), Redactor([key]).mask_body)
+        stored, masked = accounts.mask_keys(Entry("ok", body))
         assert masked
-        assert key.encode() not in kept.body
-        assert json.loads(kept.body)["debug"]["authorization"].startswith("Bearer ")
-        assert ledger.clean(Entry("ok", b"{}")) == (Entry("ok", b"{}"), False)
-    assert ledger.masked == 1
+        assert key.encode() not in stored.body
+        assert json.loads(stored.body)["debug"]["authorization"].startswith("Bearer ")
+        assert accounts.mask_keys(Entry("ok", b"{}")) == (Entry("ok", b"{}"), False)
+    assert accounts.masked == 1
 
 
-async def test_a_limit_is_not_reached_while_what_is_set_aside_may_turn_out_to_be_less(tmp_path: Path) -> None:
-    """The worst case is ten times what an answer takes; and what was learnt of it is written down with the answer."""
+async def test_a_limit_is_not_reached_while_reserved_amounts_may_turn_out_smaller(tmp_path: Path) -> None:
+    """The worst case is ten times an answer's cost. An overrun is written down with its answer."""
     request = ChatRequest([{"role": "user", "content": "Hi"}], 1000, 1.0, 1.0)
     answer = read_payload(chat_body("a", None) | {"usage": {"prompt_tokens": 5, "completion_tokens": 95}})
     with Journal(tmp_path / "journal.sqlite") as journal:
-        ledger = Ledger(journal, Budget(Limits(tokens=1500), None, Spent(0, 0, 0.0)))
-        first, second = ledger.watch(request, "one"), ledger.watch(request, "two")
+        accounts = Accounts(journal, Budget(LimitOptions(tokens=1500), None, Spent(0, 0, 0.0)))
+        first, second = accounts.open(request, "one"), accounts.open(request, "two")
         await first.sent()
         waiting = asyncio.create_task(second.sent())
         await asyncio.sleep(0.1)
         assert not waiting.done()
-        await first.keep(Entry("ok", b"{}"), answer)
-        first.done()
+        await first.store(Entry("ok", b"{}"), answer)
+        first.end()
         await asyncio.wait_for(waiting, 20)
-        beyond = read_payload(chat_body("a", None) | {"usage": {"prompt_tokens": 5, "completion_tokens": 1200}})
-        await second.keep(Entry("ok", b"{}"), beyond)
-        assert journal.note("beyond") == "0 200"
-        second.done()
+        overrun = read_payload(chat_body("a", None) | {"usage": {"prompt_tokens": 5, "completion_tokens": 1200}})
+        await second.store(Entry("ok", b"{}"), overrun)
+        assert journal.read_note("beyond") == "0 200"
+        second.end()
         with pytest.raises(LimitReached):
-            await ledger.watch(request, "three").sent()
+            await accounts.open(request, "three").sent()
 
 
 # -- the end ---------------------------------------------------------------------------------------------
 
 
-def test_when_the_quota_is_spent_nothing_more_is_sent(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
-    """Those that wait for their turn do not get it any more."""
+def test_nothing_more_is_sent_once_the_quota_is_spent(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    """Requests that wait for their turn are never sent."""
     spent = Canned({"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}}, 429)
     refused: list[int] = []
 
@@ -217,11 +217,11 @@ def test_when_the_quota_is_spent_nothing_more_is_sent(tmp_path: Path, tokenizer:
         return spent
 
     with ChatServer(FakeTeacher(tokenizer, twist, seconds=0.01)) as server, pytest.raises(QuotaSpent):
-        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="400", KD_CONCURRENCY="32"))
+        collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="400", KD_CONCURRENCY="32"))
     assert 1 <= len(refused) < 32  # every worker would send one more
 
 
-def test_a_stop_sends_nothing_more_and_waits_for_what_is_under_way(
+def test_a_stop_sends_nothing_more_and_waits_for_answers_in_flight(
     tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopped: list[float] = []
@@ -233,7 +233,7 @@ def test_a_stop_sends_nothing_more_and_waits_for_what_is_under_way(
             time.sleep(0.4)
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        ctx = context(tmp_path, server, KD_CONCURRENCY="3")
+        ctx = sequential_context(tmp_path, server, KD_CONCURRENCY="3")
 
         def stop() -> None:
             if len(began) >= 6 and not stopped:
@@ -245,14 +245,14 @@ def test_a_stop_sends_nothing_more_and_waits_for_what_is_under_way(
             collect.run(ctx)
     assert max(began) <= stopped[0]
     with Journal(tmp_path / "data" / "journal.sqlite") as journal:
-        assert journal.lost() == 0
+        assert journal.close_lost() == 0
         assert journal._db.execute("select count(*) from answers where status = 'ok'").fetchone()[0] == len(began)
 
 
-# -- what can be used ------------------------------------------------------------------------------------
+# -- usable answers --------------------------------------------------------------------------------------
 
 
-def test_the_guard_counts_what_earlier_runs_have_paid_for(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+def test_unusable_answers_of_earlier_runs_count_too(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     def twist(_number: int, asked: Asked, body: dict[str, Any]) -> None:
         if not is_probe(asked):
             body["choices"][0]["message"]["content"] = "quite another text"
@@ -260,19 +260,18 @@ def test_the_guard_counts_what_earlier_runs_have_paid_for(tmp_path: Path, tokeni
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         for asked in (5, 8, 8):
             with pytest.raises(BitnetError, match=r"text differs|KD_MAX_REQUESTS"):
-                collect.run(
-                    context(tmp_path, server, KD_NUM_PROMPTS="40", KD_MAX_REQUESTS="7" if asked == 5 else "100")
-                )
+                most = "7" if asked == 5 else "100"
+                collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="40", KD_MAX_REQUESTS=most))
             assert len([one for one in server.asked if not is_probe(one)]) == asked
 
 
-def test_what_a_limit_leaves_is_counted_by_what_can_be_used(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+def test_the_alert_about_a_limit_counts_usable_answers(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     def twist(number: int, _asked: Asked, body: dict[str, Any]) -> None:
         if number > PROBES:
             body["choices"][0]["message"]["content"] = "quite another text"
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        ctx = context(tmp_path, server, KD_NUM_PROMPTS="40", KD_MAX_REQUESTS="8")
+        ctx = sequential_context(tmp_path, server, KD_NUM_PROMPTS="40", KD_MAX_REQUESTS="8")
         assert collect.run(ctx)["sequences"] == 1
     (alert,) = (event for event in events(ctx, "alert") if event["code"] == "limit_reached")
-    assert "There are 1 of 40 answers to use." in alert["message"]
+    assert "1 of 40 answers can be used." in alert["message"]

@@ -1,4 +1,4 @@
-"""Whose matter it is that there are no answers: the prompts', the teacher's, or the line's, and what it costs."""
+"""Prompts without answers: is the prompt, the teacher or the line to blame, and what does finding out cost?"""
 
 import asyncio
 import time
@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from bitnet_core.collecting import asking
+from bitnet_core.collecting import asking, failures, teacher_health
 from bitnet_core.collecting.journal import Journal, Spent
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.collecting.collecting import PROBES, events
-from tests.collecting.collecting import one_by_one as context
-from tests.collecting.fake_teacher import FakeTeacher, is_probe
+from tests.collecting.stage_runs import PROBES, events, sequential_context
+from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
@@ -27,22 +26,20 @@ def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
 
 
 @pytest.mark.parametrize("at_once", ["1", "4"])
-def test_many_prompts_that_are_not_taken_end_no_run(
-    tmp_path: Path, tokenizer: StudentTokenizer, at_once: str
-) -> None:
-    """Also where they are all that is left to ask, and where refusals are quicker than answers."""
+def test_many_refused_prompts_do_not_end_a_run(tmp_path: Path, tokenizer: StudentTokenizer, at_once: str) -> None:
+    """Even if only they are left to ask, and if refusals come faster than answers."""
     refused = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[3:15]}
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         if asked.body["messages"][-1]["content"] in refused:
             return Canned({"error": {"message": "filtered", "code": "content_filter"}}, 400)
-        time.sleep(0 if is_probe(asked) else 0.15)  # while the others are refused one after the other
+        time.sleep(0 if is_probe(asked) else 0.15)  # others are refused in this time
         return None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         values = {"KD_NUM_PROMPTS": "20", "KD_CONCURRENCY": at_once, "KD_MAX_ATTEMPTS": "3"}
         for given_up in (0, 0, 12, 12):
-            summary = collect.run(context(tmp_path, server, **values))
+            summary = collect.run(sequential_context(tmp_path, server, **values))
             assert (summary["sequences"], summary["rejected"]) == (8, {"refused_prompt": 12})
             assert summary["given_up"] == given_up
 
@@ -52,44 +49,44 @@ def test_many_prompts_that_are_not_taken_end_no_run(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking, "_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(teacher_health, "_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(asking, "ATTEMPTS", 1)
 
 
 @pytest.mark.usefixtures("quick")
-def test_an_outage_is_outlasted(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+def test_an_outage_is_waited_for(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     down = range(PROBES + 4, PROBES + 16)
 
     def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
         return Canned({"error": {"message": "down"}}, 502) if number in down else None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        summary = collect.run(context(tmp_path, server, KD_CONCURRENCY="2"))
-        assert len(server.asked) == PROBES + 12 + len(down) + 1  # a token, when it was back
+        summary = collect.run(sequential_context(tmp_path, server, KD_CONCURRENCY="2"))
+        assert len(server.asked) == PROBES + 12 + len(down) + 1  # the last one is the test that found it back
     assert (summary["sequences"], summary["rejected"]) == (12, {})
 
 
 @pytest.mark.usefixtures("quick")
-def test_one_that_has_no_end_ends_the_stage_and_what_is_there_stays(
+def test_an_outage_without_end_ends_the_run_and_answers_stay(
     tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "_OUTAGE_SECONDS", 0.1)
+    monkeypatch.setattr(teacher_health, "_OUTAGE_SECONDS", 0.1)
 
     def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> Canned | None:
         return Canned({"error": {"message": "down"}}, 502) if number >= PROBES + 5 else None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="keeps failing"):
-        collect.run(context(tmp_path, server))
+        collect.run(sequential_context(tmp_path, server))
     with Journal(tmp_path / "data" / "journal.sqlite") as journal:
         assert journal._db.execute("select count(*) from answers where status = 'ok'").fetchone()[0] == 5
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("place", "at_once"), [(0, "1"), (3, "1"), (3, "2"), (11, "1"), (11, "4")])
-def test_a_prompt_that_always_fails_while_others_do_not_is_passed_over(
+def test_one_prompt_that_always_fails_is_passed_over(
     tmp_path: Path, tokenizer: StudentTokenizer, place: int, at_once: str
 ) -> None:
-    """Wherever it stands: also where nobody else is asked meanwhile."""
+    """Wherever it stands, even if no other prompt is asked meanwhile."""
     cursed = load_prompts(None, collect.PACKAGED_PROMPTS)[place].text
     tries = 0
 
@@ -102,42 +99,41 @@ def test_a_prompt_that_always_fails_while_others_do_not_is_passed_over(
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         for given_up in (0, 1, 1):
-            summary = collect.run(context(tmp_path, server, KD_CONCURRENCY=at_once))
+            summary = collect.run(sequential_context(tmp_path, server, KD_CONCURRENCY=at_once))
             assert (summary["sequences"], summary["rejected"]) == (11, {"no_answer": 1})
             assert summary["given_up"] == given_up
-    assert tries == 2 * asking._FAILURES
+    assert tries == 2 * asking._MAX_FAILURES
 
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("at_once", [1, 4])
 @pytest.mark.parametrize(
-    ("trouble", "said", "bound"),
+    ("status", "message", "bound"),
     [
-        (Canned({"error": {"message": "CUDA out of memory"}}, 500), "CUDA out of memory", asking._FAILED_AT_MOST),
-        (Canned({"error": {"message": "above your plan"}}, 400), "above your plan", asking._REFUSED_AT_MOST),
+        (500, "CUDA out of memory", failures.MAX_FAILED_PROMPTS),
+        (400, "above your plan", failures.MAX_NEW_REFUSALS),
     ],
 )
-def test_a_teacher_that_answers_a_token_and_nothing_else_is_left(
-    tmp_path: Path, tokenizer: StudentTokenizer, trouble: Canned, said: str, bound: int, at_once: int
+def test_a_teacher_that_answers_only_test_requests_ends_the_run(
+    tmp_path: Path, tokenizer: StudentTokenizer, status: int, message: str, bound: int, at_once: int
 ) -> None:
     real = 0
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         nonlocal real
         real += not is_probe(asked)
-        return trouble if real > 3 and not is_probe(asked) else None
+        fails = real > 3 and not is_probe(asked)
+        return Canned({"error": {"message": message}}, status) if fails else None
 
-    with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match=said):
-        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="90", KD_CONCURRENCY=str(at_once)))
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match=message):
+        collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="90", KD_CONCURRENCY=str(at_once)))
     with Journal(tmp_path / "data" / "journal.sqlite") as journal:
-        spoilt = journal._db.execute("select count(*) from answers where status <> 'ok'").fetchone()[0]
-    assert bound <= spoilt <= bound + 2 * at_once
+        without = journal._db.execute("select count(*) from answers where status <> 'ok'").fetchone()[0]
+    assert bound <= without <= bound + 2 * at_once
 
 
 @pytest.mark.usefixtures("quick")
-def test_many_prompts_that_always_fail_are_left_for_later_runs_which_succeed(
-    tmp_path: Path, tokenizer: StudentTokenizer
-) -> None:
+def test_many_prompts_that_keep_failing_are_left_for_later_runs(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     cursed = {prompt.text for number, prompt in enumerate(load_prompts(None, collect.PACKAGED_PROMPTS)) if number % 2}
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
@@ -146,18 +142,16 @@ def test_many_prompts_that_always_fail_are_left_for_later_runs_which_succeed(
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         for given_up in (0, 8, 10, 10):
-            ctx = context(tmp_path, server, KD_NUM_PROMPTS="20", KD_CONCURRENCY="1")
+            ctx = sequential_context(tmp_path, server, KD_NUM_PROMPTS="20", KD_CONCURRENCY="1")
             summary = collect.run(ctx)
             assert (summary["sequences"], summary["rejected"]) == (10, {"no_answer": 10})
             assert summary["given_up"] == given_up
-            told = [event for event in events(ctx, "alert") if event["code"] == "prompts_without_answer"]
-            assert ["this one breaks me" in event["message"] for event in told] == [True] * len(told)
-            assert any("left for the next run" in event["advice"] for event in told) == (given_up == 8)
+            alerts = [event for event in events(ctx, "alert") if event["code"] == "prompts_without_answer"]
+            assert ["this one breaks me" in event["message"] for event in alerts] == [True] * len(alerts)
+            assert any("left for the next run" in event["advice"] for event in alerts) == (given_up == 8)
 
 
-def test_one_hiccup_while_it_is_asked_whose_matter_refusals_are_ends_nothing(
-    tmp_path: Path, tokenizer: StudentTokenizer
-) -> None:
+def test_one_hiccup_of_the_test_request_does_not_end_the_run(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     refused = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[3:11]}
     probes = 0
 
@@ -170,21 +164,21 @@ def test_one_hiccup_while_it_is_asked_whose_matter_refusals_are_ends_nothing(
         return Canned({"error": {"message": "filtered"}}, 400) if bad else None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        assert collect.run(context(tmp_path, server))["sequences"] == 4
+        assert collect.run(sequential_context(tmp_path, server))["sequences"] == 4
     assert probes > PROBES
 
 
 @pytest.mark.parametrize("at_once", [1, 8])
-def test_a_teacher_that_takes_nothing_but_its_probe_is_left_with_its_words(
+def test_a_teacher_that_accepts_only_its_probe_ends_the_run_with_its_message(
     tmp_path: Path, tokenizer: StudentTokenizer, at_once: int
 ) -> None:
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         return None if is_probe(asked) else Canned({"error": {"message": "logit_bias is not permitted"}}, 400)
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="not permitted"):
-        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="60", KD_CONCURRENCY=str(at_once)))
-    most = asking._REFUSED_AT_MOST + 2 * at_once
-    assert len(server.asked) <= PROBES + most + most // asking._REFUSED_IN_A_ROW
+        collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="60", KD_CONCURRENCY=str(at_once)))
+    most = failures.MAX_NEW_REFUSALS + 2 * at_once
+    assert len(server.asked) <= PROBES + most + most // failures.REFUSALS_TO_TEST
 
 
 @pytest.mark.usefixtures("quick")
@@ -192,16 +186,16 @@ def test_a_teacher_that_takes_nothing_but_its_probe_is_left_with_its_words(
     "garbage",
     [Canned(b"<html>log in</html>", 200), Canned({"choices": [{"error": {"message": "upstream", "code": 502}}]})],
 )
-def test_a_gateway_that_answers_for_the_teacher_is_left(
+def test_a_gateway_that_answers_instead_of_the_teacher_ends_the_run(
     tmp_path: Path, tokenizer: StudentTokenizer, garbage: Canned
 ) -> None:
     with ChatServer(FakeTeacher(tokenizer, lambda number, *_: garbage if number > PROBES + 3 else None)) as server:
-        with pytest.raises(BitnetError, match="sends what is no answer"):
-            collect.run(context(tmp_path, server, KD_NUM_PROMPTS="60"))
-        assert len(server.asked) <= PROBES + 3 + 3 * (asking._FAILED_AT_MOST + 1)
+        with pytest.raises(BitnetError, match="sends replies that are not answers"):
+            collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="60"))
+        assert len(server.asked) <= PROBES + 3 + 3 * (failures.MAX_FAILED_PROMPTS + 1)
 
 
-def test_what_was_left_for_last_costs_no_attempt_where_even_a_token_is_refused(
+def test_postponed_prompts_cost_no_attempt_if_even_a_token_is_refused(
     tmp_path: Path, tokenizer: StudentTokenizer
 ) -> None:
     silent = Canned({"choices": [{"message": {"content": "x"}, "finish_reason": "stop", "logprobs": None}]})
@@ -215,15 +209,15 @@ def test_what_was_left_for_last_costs_no_attempt_where_even_a_token_is_refused(
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         values = {"KD_NUM_PROMPTS": "40", "KD_MAX_ATTEMPTS": "2"}
-        assert collect.run(context(tmp_path, server, **values))["rejected"] == {"no_logprobs": 37}
+        assert collect.run(sequential_context(tmp_path, server, **values))["rejected"] == {"no_logprobs": 37}
         started = len(server.asked)
         with pytest.raises(BitnetError, match="your account is suspended"):
-            collect.run(context(tmp_path, server, **values))
-        assert len(server.asked) <= started + PROBES + asking._REFUSED_IN_A_ROW + 1
+            collect.run(sequential_context(tmp_path, server, **values))
+        assert len(server.asked) <= started + PROBES + failures.REFUSALS_TO_TEST + 1
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_new_prompt_that_fails_among_those_that_did_before_ends_nothing(
+def test_one_new_failing_prompt_among_old_ones_does_not_end_the_run(
     tmp_path: Path, tokenizer: StudentTokenizer
 ) -> None:
     prompts = [prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)]
@@ -236,12 +230,12 @@ def test_a_new_prompt_that_fails_among_those_that_did_before_ends_nothing(
         return Canned({"error": {"message": "this one breaks me"}}, 500) if prompt in cursed else None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        collect.run(context(tmp_path, server, KD_NUM_PROMPTS="24", KD_CONCURRENCY="4"))
-        summary = collect.run(context(tmp_path, server, KD_NUM_PROMPTS="25", KD_CONCURRENCY="4"))
+        collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="24", KD_CONCURRENCY="4"))
+        summary = collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="25", KD_CONCURRENCY="4"))
     assert summary["sequences"] == 12
 
 
-def test_the_wait_for_what_is_under_way_is_none_of_the_processor(
+def test_waiting_for_answers_in_flight_does_not_poll(
     tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = 0
@@ -259,7 +253,7 @@ def test_the_wait_for_what_is_under_way_is_none_of_the_processor(
             time.sleep(1.5)
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        ctx = context(tmp_path, server, KD_CONCURRENCY="4")
+        ctx = sequential_context(tmp_path, server, KD_CONCURRENCY="4")
 
         def stop() -> None:
             if len(server.asked) >= PROBES + 6:
@@ -271,10 +265,10 @@ def test_the_wait_for_what_is_under_way_is_none_of_the_processor(
     assert waits < 60
 
 
-def test_a_stop_in_an_outage_is_heard_soon(
+def test_a_stop_during_an_outage_takes_effect_soon(
     tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "_PAUSE_SECONDS", 0.3)
+    monkeypatch.setattr(teacher_health, "_PAUSE_SECONDS", 0.3)
     monkeypatch.setattr(asking, "ATTEMPTS", 1)
     began: list[float] = []
 
@@ -285,7 +279,7 @@ def test_a_stop_in_an_outage_is_heard_soon(
         return Canned({"error": {"message": "down"}}, 502)
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        ctx = context(tmp_path, server, KD_CONCURRENCY="3")
+        ctx = sequential_context(tmp_path, server, KD_CONCURRENCY="3")
 
         def stop() -> None:
             if len(began) > 4:
@@ -301,18 +295,18 @@ def test_a_stop_in_an_outage_is_heard_soon(
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_never_left_costs_nothing_and_one_knocks_for_all(
+def test_unsent_requests_cost_nothing_and_one_request_at_a_time_tests_the_teacher(
     tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "_OUTAGE_SECONDS", 1.0)
-    knocks: list[int] = []
-    token = asking.Asking._answers_a_token
+    monkeypatch.setattr(teacher_health, "_OUTAGE_SECONDS", 1.0)
+    tests: list[int] = []
+    answers_a_token = teacher_health.TeacherHealth.answers_a_token
 
-    async def noted(self: asking.Asking) -> bool:
-        knocks.append(1)
-        return await token(self)
+    async def counted(self: teacher_health.TeacherHealth) -> bool | None:
+        tests.append(1)
+        return await answers_a_token(self)
 
-    monkeypatch.setattr(asking.Asking, "_answers_a_token", noted)
+    monkeypatch.setattr(teacher_health.TeacherHealth, "answers_a_token", counted)
 
     def twist(number: int, _asked: Asked, body: dict[str, Any]) -> Canned:
         if number == PROBES + 5:
@@ -320,19 +314,20 @@ def test_what_never_left_costs_nothing_and_one_knocks_for_all(
         return Canned(body, headers={"Connection": "close"})
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="can't be reached"):
-        collect.run(context(tmp_path, server, KD_CONCURRENCY="8", KD_NUM_PROMPTS="40", KD_MAX_REQUESTS="60"))
+        values = {"KD_CONCURRENCY": "8", "KD_NUM_PROMPTS": "40", "KD_MAX_REQUESTS": "60"}
+        collect.run(sequential_context(tmp_path, server, **values))
     with Journal(tmp_path / "data" / "journal.sqlite") as journal:
         states = dict(journal._db.execute("select state, count(*) from sendings group by state"))
         assert states["unsent"] > 8
         assert journal.spent().requests == sum(states.values()) - states["unsent"]
         assert journal.spent().requests <= len(server.asked) + 8
-    assert 3 < len(knocks) < 60
+    assert 3 < len(tests) < 60
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-def test_a_probe_that_is_refused_costs_nothing(tmp_path: Path, status: int) -> None:
+def test_a_refused_probe_costs_nothing(tmp_path: Path, status: int) -> None:
     refusal = Canned({"error": {"message": "no"}}, status)
     with ChatServer(lambda *_: refusal) as server, pytest.raises(BitnetError):
-        collect.run(context(tmp_path, server))
+        collect.run(sequential_context(tmp_path, server))
     with Journal(tmp_path / "data" / "journal.sqlite") as journal:
         assert journal.spent() == Spent(len(server.asked), 0, 0.0)

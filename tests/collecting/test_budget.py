@@ -1,4 +1,4 @@
-"""Limits are never passed: the worst case is set aside before anything is sent."""
+"""Limits are never passed: the worst case is reserved before anything is sent."""
 
 import threading
 from pathlib import Path
@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.collecting.budget import Budget, LimitReached, Limits
+from bitnet_core.collecting.budget import Budget, LimitReached
 from bitnet_core.collecting.journal import Spent
 from bitnet_core.errors import BitnetError
+from bitnet_core.settings.values import LimitOptions
 from bitnet_core.teachers.prices import Price, price_of
 from bitnet_core.teachers.profiles import PROVIDERS
 
@@ -18,18 +19,18 @@ MESSAGES = [{"role": "user", "content": "naïve"}]
 
 
 @given(st.lists(st.tuples(st.integers(1, 40), st.floats(0, 1), st.booleans()), max_size=40), st.integers(1, 2000))
-def test_whatever_happens_no_limit_is_passed(requests: list[tuple[int, float, bool]], limit: int) -> None:
-    budget = Budget(Limits(tokens=limit, usd=limit / 1e6, requests=25), PRICE, Spent())
+def test_no_limit_is_ever_passed(requests: list[tuple[int, float, bool]], limit: int) -> None:
+    budget = Budget(LimitOptions(tokens=limit, usd=limit / 1e6, requests=25), PRICE, Spent())
     used = usd = sent = 0.0
     open_ones = []
     for max_tokens, share, settled in requests:
-        worst = budget.worst(MESSAGES, max_tokens)
+        worst = budget.worst_case(MESSAGES, max_tokens)
         try:
-            budget.set_aside(worst)
+            budget.reserve(worst)
         except LimitReached:
             continue
         sent += 1
-        actual = budget.actual(int(worst.prompt_tokens * share), int(worst.completion_tokens * share))
+        actual = budget.charge(int(worst.prompt_tokens * share), int(worst.completion_tokens * share))
         if settled:
             budget.settle(worst, actual)
             used, usd = used + actual.tokens, usd + actual.usd
@@ -49,57 +50,58 @@ bills = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 300), st.integers(
 def test_no_limit_is_passed_by_what_a_server_bills(
     requests: list[tuple[int, int, int, bool]], preface: int, limit: int
 ) -> None:
-    """Its own count, kept here alone: a preface of its own, answers longer than asked for, resent requests billed."""
+    """The test keeps its own count: the server has a preface, writes more than asked, and bills resent requests."""
     usd_limit = limit / 1e6
-    budget = Budget(Limits(tokens=limit, usd=usd_limit), PRICE, Spent())
+    budget = Budget(LimitOptions(tokens=limit, usd=usd_limit), PRICE, Spent())
     longest = max((over for _, _, over, _ in requests), default=0)
     billed_tokens, billed_usd = 0, 0.0
     largest = 0
     for place, (max_tokens, prompt, over, silent) in enumerate(requests):
         messages = [{"role": "user", "content": "x" * prompt}]
-        worst = budget.worst(messages, max_tokens)
+        worst = budget.worst_case(messages, max_tokens)
         try:
-            budget.set_aside(worst)
+            budget.reserve(worst)
         except LimitReached:
             continue
-        over = longest if place == 0 else over  # the first is as bad as it gets, which is what is assumed
+        over = longest if place == 0 else over  # the budget assumes that the first is the worst
         counted = (prompt + preface, max_tokens + over)
         billed_tokens += sum(counted)
         billed_usd += counted[0] / 1e6 * PRICE.input + counted[1] / 1e6 * PRICE.output
         largest = max(largest, sum(counted)) if place == 0 else largest
-        if place == 0 or not silent:  # of the others it is not heard what they cost: the worst case stays
-            budget.settle(worst, budget.actual(*counted))
-    if billed_tokens > largest:  # more was sent than the one that taught it
+        if place == 0 or not silent:  # a silent one does not say what it cost: the worst case stays
+            budget.settle(worst, budget.charge(*counted))
+    if billed_tokens > largest:  # more was sent than the first
         assert billed_tokens <= limit
         assert billed_usd <= usd_limit * (1 + 1e-9)
 
 
-def test_what_a_server_counts_beyond_the_worst_case_is_set_aside_from_then_on() -> None:
-    budget = Budget(Limits(), PRICE, Spent())
-    worst = budget.worst(MESSAGES, 7)
-    budget.set_aside(worst)
-    budget.settle(worst, budget.actual(worst.prompt_tokens + 400, 9))
-    again = budget.worst(MESSAGES, 7)
+def test_an_overrun_is_reserved_for_every_later_request() -> None:
+    budget = Budget(LimitOptions(), PRICE, Spent())
+    worst = budget.worst_case(MESSAGES, 7)
+    budget.reserve(worst)
+    budget.settle(worst, budget.charge(worst.prompt_tokens + 400, 9))
+    again = budget.worst_case(MESSAGES, 7)
     assert (again.prompt_tokens, again.completion_tokens) == (worst.prompt_tokens + 400, 9)
-    budget.settle(again, budget.actual(1, 1))
-    assert budget.worst(MESSAGES, 7) == again
-    budget.settle(worst, budget.actual(worst.prompt_tokens + 400, 9))  # sent before that was known: nothing new
-    assert budget.worst(MESSAGES, 7) == again
-    assert Budget(Limits(), PRICE, Spent(), budget.beyond).worst(MESSAGES, 7) == again
+    budget.settle(again, budget.charge(1, 1))
+    assert budget.worst_case(MESSAGES, 7) == again
+    budget.settle(worst, budget.charge(worst.prompt_tokens + 400, 9))  # sent earlier: nothing new
+    assert budget.worst_case(MESSAGES, 7) == again
+    assert Budget(LimitOptions(), PRICE, Spent(), budget.overrun).worst_case(MESSAGES, 7) == again
 
 
-def test_a_preface_as_gpt_oss_has_it_fits_from_the_first_request_on() -> None:
-    assert Budget(Limits(), None, Spent()).worst([{"role": "user", "content": "Hi?"}], 1).prompt_tokens >= 2 * 68
+def test_the_preface_of_gpt_oss_fits_into_the_first_worst_case() -> None:
+    worst = Budget(LimitOptions(), None, Spent()).worst_case([{"role": "user", "content": "Hi?"}], 1)
+    assert worst.prompt_tokens >= 2 * 68
 
 
-def test_threads_together_pass_no_limit() -> None:
-    budget = Budget(Limits(requests=100), None, Spent(requests=20))
+def test_threads_together_do_not_pass_a_limit() -> None:
+    budget = Budget(LimitOptions(requests=100), None, Spent(requests=20))
     taken: list[int] = []
 
     def work() -> None:
         for _ in range(50):
             try:
-                budget.set_aside(budget.worst(MESSAGES, 1))
+                budget.reserve(budget.worst_case(MESSAGES, 1))
             except LimitReached:
                 return
             taken.append(1)
@@ -112,15 +114,15 @@ def test_threads_together_pass_no_limit() -> None:
     assert len(taken) == 80
 
 
-def test_no_prompt_has_more_tokens_than_its_worst_case() -> None:
-    budget = Budget(Limits(), None, Spent())
-    assert budget.worst(MESSAGES, 7).prompt_tokens >= len("naïve".encode())
-    assert budget.worst(MESSAGES, 7).completion_tokens == 7
+def test_a_worst_case_counts_every_byte() -> None:
+    budget = Budget(LimitOptions(), None, Spent())
+    assert budget.worst_case(MESSAGES, 7).prompt_tokens >= len("naïve".encode())
+    assert budget.worst_case(MESSAGES, 7).completion_tokens == 7
 
 
 def test_dollars_need_a_price() -> None:
     with pytest.raises(BitnetError, match="KD_MAX_TOKENS_TOTAL instead"):
-        Budget(Limits(usd=1.0), None, Spent())
+        Budget(LimitOptions(usd=1.0), None, Spent())
 
 
 def test_the_longest_name_that_fits_gives_the_price(tmp_path: Path) -> None:
@@ -178,7 +180,7 @@ def test_a_dated_release_has_its_own_price() -> None:
         ("not an address", False),
     ],
 )
-def test_server_software_is_free_on_ones_own_machines_alone(address: str | None, free: bool) -> None:
+def test_server_software_is_free_only_on_ones_own_machines(address: str | None, free: bool) -> None:
     assert (price_of(PROVIDERS["vllm"], "m", address=address) is not None) == free
 
 
@@ -192,7 +194,7 @@ def test_server_software_is_free_on_ones_own_machines_alone(address: str | None,
         ("openai = 3\n", "must hold tables"),
     ],
 )
-def test_a_price_file_that_is_wrong_is_told(tmp_path: Path, text: str, said: str) -> None:
+def test_a_wrong_price_file_is_named_with_the_fault(tmp_path: Path, text: str, said: str) -> None:
     own = tmp_path / "prices.toml"
     own.write_text(text)
     with pytest.raises(BitnetError, match=said):

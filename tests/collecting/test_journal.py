@@ -1,4 +1,4 @@
-"""The journal: what was said once is never lost, also to kill -9."""
+"""The journal: a stored answer is never lost, not even to kill -9."""
 
 import os
 import signal
@@ -24,41 +24,41 @@ with Journal(Path(sys.argv[1])) as journal:
 """
 
 
-def test_answers_are_kept_and_good_ones_never_replaced(tmp_path: Path) -> None:
+def test_answers_are_stored_and_usable_ones_never_replaced(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
         journal.put("a", Entry("no_logprobs", b""))
-        assert not journal.answered("a")
+        assert journal.get_status("a") != "ok"
         journal.put("a", Entry("ok", b"first"))
         journal.put("a", Entry("ok", b"second"))
         journal.put("a", Entry("no_text", b""))
     with Journal(tmp_path / "journal.sqlite") as journal:
-        assert journal.answered("a")
+        assert journal.get_status("a") == "ok"
         assert journal.get("a") == Entry("ok", b"first")
         assert journal.get("b") is None
 
 
-def test_sendings_are_charged_at_their_worst_until_they_are_settled(tmp_path: Path) -> None:
+def test_requests_cost_their_worst_case_until_they_are_closed(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
-        first, second, third, fourth = (journal.sending(key, Charge(10, 100, 0.5)) for key in "abab")
+        first, second, third, fourth = (journal.record_sent(key, Charge(10, 100, 0.5)) for key in "abab")
         assert journal.spent() == Spent(4, 440, 2.0)
         journal.put("a", Entry("ok", b"x"), first, Charge(5, 20, 0.1))
-        journal.settle(second, "failed", Charge(0, 0))
-        journal.settle(third, "failed")
+        journal.close_sent(second, "failed", Charge(0, 0))
+        journal.close_sent(third, "failed")
         assert journal.spent() == Spent(4, 245, pytest.approx(1.1))
-        assert journal.lost() == 1  # the fourth
-        assert journal.lost() == 0
+        assert journal.close_lost() == 1  # the fourth
+        assert journal.close_lost() == 0
         assert journal.spent().tokens == 245
         assert fourth == 4
 
 
-def test_notes_are_kept(tmp_path: Path) -> None:
+def test_notes_are_stored(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
-        assert journal.note("probe") is None
+        assert journal.read_note("probe") is None
         journal.write_note("probe", "raw")
-        assert journal.note("probe") == "raw"
+        assert journal.read_note("probe") == "raw"
 
 
-def test_answers_of_the_first_versions_are_still_read(tmp_path: Path) -> None:
+def test_answers_of_the_first_version_are_still_read(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
         journal._db.execute(
             "insert into answers (key, status, body, at) values ('old', 'ok', ?, 0)", (zlib.compress(b"said"),)
@@ -66,7 +66,7 @@ def test_answers_of_the_first_versions_are_still_read(tmp_path: Path) -> None:
         assert journal.get("old") == Entry("ok", b"said")
 
 
-def test_a_journal_of_the_first_versions_gets_the_new_columns(tmp_path: Path) -> None:
+def test_a_journal_of_the_first_version_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     old = sqlite3.connect(path)
     old.execute("create table answers (key text primary key, status text, body blob, at real) without rowid")
@@ -90,7 +90,7 @@ def test_a_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_it_counts_how_often_an_answer_was_asked_for_in_vain(tmp_path: Path) -> None:
+def test_it_counts_the_runs_that_asked_for_an_answer_in_vain(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
         assert journal.standing("a") is None
         for attempts in (1, 2):
@@ -109,10 +109,10 @@ def test_one_flipped_bit_costs_one_answer(tmp_path: Path, place: int) -> None:
         packed = bytearray(journal._db.execute("select body from answers where key = 'a'").fetchone()[0])
         packed[place] ^= 4
         journal._db.execute("update answers set body = ? where key = 'a'", (bytes(packed),))
-        assert journal.answered("a")
+        assert journal.get_status("a") == "ok"
         assert journal.get("a") is None
         assert journal.damaged == 1
-        assert not journal.answered("a")
+        assert journal.get_status("a") != "ok"
         assert journal.standing("a") is None
         assert journal.get("b") == Entry("ok", b"whole")
         assert journal.get("a") is None
@@ -121,26 +121,26 @@ def test_one_flipped_bit_costs_one_answer(tmp_path: Path, place: int) -> None:
         assert journal.get("a") == Entry("ok", body)
 
 
-def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal(path) as journal:
         journal.put("before", Entry("ok", b"x"))
-        sending = journal.sending("big", Charge(10, 100, 0.5))
+        sent = journal.record_sent("big", Charge(10, 100, 0.5))
         (pages,) = journal._db.execute("pragma page_count").fetchone()
         journal._db.execute(f"pragma max_page_count = {pages + 2}")
         for _ in range(2):
             with pytest.raises(BitnetError, match=r"The disk with .* is full; free some space"):
-                journal.put("big", Entry("ok", os.urandom(50_000)), sending, Charge(1, 2, 0.1))
+                journal.put("big", Entry("ok", os.urandom(50_000)), sent, Charge(1, 2, 0.1))
         assert journal.spent() == Spent(1, 110, 0.5)
         journal._db.execute("pragma max_page_count = 100000")
-        journal.put("big", Entry("ok", b"y"), sending, Charge(1, 2, 0.1))
+        journal.put("big", Entry("ok", b"y"), sent, Charge(1, 2, 0.1))
     with Journal(path) as journal:
-        assert journal.answered("before")
-        assert journal.answered("big")
+        assert journal.get_status("before") == "ok"
+        assert journal.get_status("big") == "ok"
         assert journal.spent() == Spent(1, 3, 0.1)
 
 
-def test_it_is_durable_and_alone_with_its_file(tmp_path: Path) -> None:
+def test_it_is_durable_and_locks_its_file(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal(path) as journal:
         assert journal._db.execute("pragma journal_mode").fetchone() == ("wal",)

@@ -67,7 +67,7 @@ def test_its_traces_and_its_checkpoint_still_fit_each_other(old: Path) -> None:
 def test_its_journal_still_has_every_answer(old: Path) -> None:
     with Journal(old / "data" / "journal.sqlite") as journal:
         assert journal.spent().requests >= 6
-        assert journal.lost() == 0
+        assert journal.close_lost() == 0
 
 
 def test_the_command_line_and_the_app_show_it(old: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,20 +18,22 @@ import pyarrow.parquet as pq
 import pytest
 from textual.widgets import Input
 
+from bitnet_core.collecting.answers import AnswerReader
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.requests import Collection
+from bitnet_core.collecting.shards import ShardMaker
 from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets import vault
 from bitnet_core.settings import dotenv
-from bitnet_core.settings.values import TeacherOptions
+from bitnet_core.settings.values import CollectOptions, TeacherOptions
 from bitnet_core.stages.collect import PACKAGED_PROMPTS
 from bitnet_core.teachers.identity import identify
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_tui.app import BitnetApp
 from tests.builders import stage_context
-from tests.collecting.fake_teacher import FakeTeacher
+from tests.teachers.fake_teacher import FakeTeacher
 from tests.teachers.server import Asked, Canned, ChatServer
 
 CANARY = 'sk-canary/ü"7f3a91c2+nobody-else-has-this'
@@ -172,10 +174,13 @@ def test_the_metadata_of_traces_is_masked(tmp_path: Path, teacher_tokenizer: Stu
     values = {"TEACHER_PROVIDER": "openai", "OPENAI_MODEL": f"gpt {WIRE}", "KD_NUM_PROMPTS": "1"}
     ctx = stage_context(tmp_path, "collect", values, {KEY: WIRE})
     prompts = load_prompts(None, PACKAGED_PROMPTS)
-    made = Collection(
-        ctx.settings, identify(TeacherOptions.of(ctx.settings)), teacher_tokenizer, lambda: iter(prompts), ctx.redact
+    options = CollectOptions.of(ctx.settings)
+    collection = Collection(
+        options, identify(TeacherOptions.of(ctx.settings)), teacher_tokenizer, lambda: iter(prompts)
     )
-    metadata = made._metadata([], Verdict("raw", 5, served_model=f"gpt {WIRE}"))
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        shards = ShardMaker(collection, AnswerReader(collection), journal, tmp_path, redact=ctx.redact)
+        metadata = shards._metadata(Verdict("raw", 5, served_model=f"gpt {WIRE}"), [])
     assert metadata.teacher == "gpt •••"
     assert_clean(str(metadata.as_key_values()).encode(), WIRE, "the metadata")
 

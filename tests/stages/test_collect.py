@@ -15,8 +15,8 @@ from bitnet_core.stages import collect
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
-from tests.collecting.collecting import PROBES, context, events, parquet
-from tests.collecting.fake_teacher import FakeTeacher, is_probe, spoil
+from tests.collecting.stage_runs import PROBES, context, events, parquet_files
+from tests.teachers.fake_teacher import FakeTeacher, is_probe, spoil
 from tests.teachers.server import Asked, Canned, ChatServer
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
@@ -33,10 +33,10 @@ def test_both_layers_are_written_and_a_second_run_asks_nothing(tmp_path: Path, t
         summary = collect.run(ctx)
         assert len(server.asked) == 12 + PROBES
         assert 1 < server.most_at_once <= 3
-        made = parquet(tmp_path)
+        made = parquet_files(tmp_path)
         again = collect.run(context(tmp_path, server))
         assert len(server.asked) == 12 + PROBES
-    assert parquet(tmp_path) == made
+    assert parquet_files(tmp_path) == made
     assert summary["sequences"] == again["sequences"] == 12
     assert summary["coverage"] == 1.0
     assert summary["rejected"] == {}
@@ -47,15 +47,15 @@ def test_both_layers_are_written_and_a_second_run_asks_nothing(tmp_path: Path, t
     for one in traces.sequences:
         assert tokenizer.decode(one.completion_ids_C) == one.completion_text
         assert (one.completion_ids_C[-1] == tokenizer.eos_id) == (one.finish_reason == "stop")
-    told = events(ctx, "trace")
-    assert sorted(event["prompt_idx"] for event in told) == list(range(12))
-    assert all(event["kept"] == event["tokens"] and event["dropped"] == {} for event in told)
-    assert summary["tokens"] == sum(event["tokens"] for event in told)
+    found = events(ctx, "trace")
+    assert sorted(event["prompt_idx"] for event in found) == list(range(12))
+    assert all(event["kept"] == event["tokens"] and event["dropped"] == {} for event in found)
+    assert summary["tokens"] == sum(event["tokens"] for event in found)
     assert events(ctx, "progress")
     assert events(ctx, "metric")[-1]["tokens_per_s"] > 0
 
 
-def test_more_prompts_keep_what_is_there(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+def test_asking_for_more_answers_keeps_the_old_ones(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     with ChatServer(FakeTeacher(tokenizer)) as server:
         collect.run(context(tmp_path, server, KD_NUM_PROMPTS="5"))
         collect.run(context(tmp_path, server, KD_NUM_PROMPTS="9"))
@@ -89,7 +89,7 @@ def test_other_settings_move_the_old_traces_and_going_back_is_free(
 ) -> None:
     with ChatServer(FakeTeacher(tokenizer)) as server:
         collect.run(context(tmp_path, server))
-        first = parquet(tmp_path)
+        first = parquet_files(tmp_path)
         ctx = context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5")
         collect.run(ctx)
         (folder,) = (tmp_path / "data" / "superseded").iterdir()
@@ -98,18 +98,16 @@ def test_other_settings_move_the_old_traces_and_going_back_is_free(
         asked = len(server.asked)
         collect.run(context(tmp_path, server))
         assert len(server.asked) == asked
-    assert parquet(tmp_path) == first
+    assert parquet_files(tmp_path) == first
 
 
-def test_a_teacher_that_will_not_do_leaves_the_old_traces_in_place(
-    tmp_path: Path, tokenizer: StudentTokenizer
-) -> None:
+def test_an_unusable_teacher_leaves_the_old_traces_in_place(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     with ChatServer(FakeTeacher(tokenizer)) as server:
         collect.run(context(tmp_path, server))
-    first = parquet(tmp_path)
+    first = parquet_files(tmp_path)
     with ChatServer(lambda *_: Canned({"error": "who are you"}, 401)) as server, pytest.raises(BitnetError):
         collect.run(context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5"))
-    assert parquet(tmp_path) == first
+    assert parquet_files(tmp_path) == first
 
 
 def test_a_stop_keeps_what_was_answered_and_asks_only_for_the_rest(
@@ -130,7 +128,7 @@ def test_a_stop_keeps_what_was_answered_and_asks_only_for_the_rest(
         before = len(server.asked)
         assert before < 30
         summary = collect.run(context(tmp_path, server, KD_CONCURRENCY="2", KD_NUM_PROMPTS="30"))
-        # Two were in flight, and a new run probes again.
+        # Two were in flight, and the new run probes again.
         assert len(server.asked) <= 30 + 2 * PROBES + 2
     assert summary["sequences"] == 30
     assert summary["requests_resent"] <= 2
@@ -141,10 +139,10 @@ def test_a_stop_keeps_what_was_answered_and_asks_only_for_the_rest(
     ("limit", "value", "name"),
     [("KD_MAX_REQUESTS", "9", "requests"), ("KD_MAX_TOKENS_TOTAL", "4000", "tokens"), ("KD_MAX_USD", "0.005", "usd")],
 )
-def test_a_limit_ends_the_asking_and_what_is_there_is_used(
+def test_a_limit_ends_the_asking_and_the_answers_so_far_are_used(
     tmp_path: Path, tokenizer: StudentTokenizer, limit: str, value: str, name: str, preface: int
 ) -> None:
-    """By what the server bills: with a preface of its own, answers that can't be used, and some that fail first."""
+    """Judged by the server's bill: it adds a preface, some answers can't be used, some requests fail first."""
     prices = tmp_path / "prices.toml"
     prices.write_text('[llamacpp."m"]\ninput = 1.0\noutput = 2.0\n')
     values = {limit: value, "KD_NUM_PROMPTS": "200", "KD_PRICES_FILE": str(prices), "KD_CONCURRENCY": "4"}
@@ -190,7 +188,7 @@ def test_a_spent_quota_stops_at_once_and_resumes(tmp_path: Path, tokenizer: Stud
         collect.run(context(tmp_path, server, KD_CONCURRENCY="2"))
     assert len(server.asked) <= PROBES + 6 + 2
     with ChatServer(FakeTeacher(tokenizer)) as server:
-        # The same teacher at another address would be another one: the journal knows the first.
+        # Another address makes it another teacher: everything is asked anew.
         summary = collect.run(context(tmp_path, server))
     assert summary["sequences"] == 12
 
@@ -207,7 +205,7 @@ def test_a_spent_quota_stops_at_once_and_resumes(tmp_path: Path, tokenizer: Stud
         ("openai_refusal.json", "refused"),
     ],
 )
-def test_a_reply_that_can_not_be_trusted_is_never_stored_as_good(
+def test_an_untrustworthy_reply_is_never_used(
     tmp_path: Path, tokenizer: StudentTokenizer, fixture: str, reason: str
 ) -> None:
     body = (Path(__file__).parents[1] / "teachers" / "fixtures" / fixture).read_bytes()
@@ -259,7 +257,7 @@ def test_a_bad_step_rejects_its_sequence_and_no_other(
     assert "sequences_rejected" in [event["code"] for event in events(ctx, "alert")]
 
 
-def test_steps_that_are_missing_reject_the_sequence(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+def test_missing_steps_reject_the_sequence(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     def twist(number: int, _asked: Asked, body: dict[str, Any]) -> None:
         if number == PROBES + 3:
             body["usage"]["completion_tokens"] += 9
@@ -303,21 +301,21 @@ def later_none(number: int, asked: Asked, body: dict[str, Any]) -> None:
             no_logprobs,
             "gives no logprobs for m.*TEACHER_PROVIDER that has them: embedded",
             3,
-        ),  # half a character, by chance, is without them too
+        ),  # asked again: half a character, sampled by chance, has none either
         (scaled, "KD_TEACHER_TEMPERATURE=1", PROBES),
         (later_none, "None of the first 11 answers", PROBES + 11 + 2 * 4),
     ],
 )
-def test_nothing_more_is_spent_on_a_teacher_that_will_not_do(
+def test_nothing_more_is_spent_on_an_unusable_teacher(
     tmp_path: Path, tokenizer: StudentTokenizer, twist: Any, said: str, requests: int
 ) -> None:
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match=said):
         collect.run(context(tmp_path, server, KD_CONCURRENCY="4", KD_NUM_PROMPTS="40"))
     assert len(server.asked) <= requests
-    assert parquet(tmp_path) == {}
+    assert parquet_files(tmp_path) == {}
 
 
-def test_fewer_candidates_than_asked_for_are_told(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+def test_fewer_candidates_than_asked_for_raise_an_alert(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     def twist(_number: int, _asked: Asked, body: dict[str, Any]) -> None:
         for token in body["choices"][0]["logprobs"]["content"]:
             del token["top_logprobs"][3:]
@@ -334,7 +332,7 @@ def test_fewer_candidates_than_asked_for_are_told(tmp_path: Path, tokenizer: Stu
     [
         (
             {"TEACHER_PROVIDER": "openai", "TEACHER_MODEL": "m"},
-            "no key for openai: keep it with `bitnet keys set OPENAI_API_KEY`",
+            "no key for openai: store it with `bitnet keys set OPENAI_API_KEY`",
         ),
         ({"TEACHER_PROVIDER": "openai"}, "No model is set for openai"),
         ({"TEACHER_PROVIDER": "custom", "TEACHER_MODEL": "m"}, "set CUSTOM_BASE_URL"),
@@ -344,10 +342,10 @@ def test_fewer_candidates_than_asked_for_are_told(tmp_path: Path, tokenizer: Stu
         ({"TEMPLATE": "{% if %}"}, "not valid Jinja"),
     ],
 )
-def test_mistakes_are_one_sentence_and_leave_nothing(tmp_path: Path, values: dict[str, str], said: str) -> None:
+def test_mistakes_are_one_sentence_and_leave_no_traces(tmp_path: Path, values: dict[str, str], said: str) -> None:
     with pytest.raises(BitnetError, match=said):
         collect.run(context(tmp_path, **values))
-    assert parquet(tmp_path) == {}
+    assert parquet_files(tmp_path) == {}
 
 
 def test_the_embedded_teacher_end_to_end(tmp_path: Path, tokenizer: StudentTokenizer) -> None:

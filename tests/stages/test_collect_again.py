@@ -1,4 +1,4 @@
-"""The collect stage started again: what is asked once more, what is not, and what becomes of what was there."""
+"""The collect stage started again: what it asks again, what it does not, and what becomes of old traces."""
 
 import asyncio
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from bitnet_core.collecting.journal import Journal
-from bitnet_core.collecting.requests import Collection
+from bitnet_core.collecting.shards import ShardMaker
 from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
-from tests.collecting.collecting import PROBES, asked_prompts, context, events, parquet
-from tests.collecting.fake_teacher import FakeTeacher, is_probe
+from tests.collecting.stage_runs import PROBES, asked_prompts, context, events, parquet_files
+from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
@@ -27,14 +27,16 @@ def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
 TOO_LONG = Canned({"error": {"message": "the request exceeds the context size"}}, 400)
 
 
-def test_many_unusable_answers_of_earlier_runs_stop_no_later_one(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+def test_many_unusable_answers_of_earlier_runs_do_not_stop_a_later_one(
+    tmp_path: Path, tokenizer: StudentTokenizer
+) -> None:
     bad = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[:10]}
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         return TOO_LONG if not is_probe(asked) and asked.body["messages"][-1]["content"] in bad else None
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
-        # Ten in a row, and nothing usable yet: what is too long says nothing of the model.
+        # Ten in a row before the first usable answer: a prompt that is too long says nothing about the model.
         summary = collect.run(context(tmp_path, server, KD_NUM_PROMPTS="14", KD_CONCURRENCY="1"))
         assert (summary["sequences"], summary["given_up"]) == (4, 0)
         first = bad
@@ -44,16 +46,14 @@ def test_many_unusable_answers_of_earlier_runs_stop_no_later_one(tmp_path: Path,
         assert summary["sequences"] == 4
         assert summary["rejected"] == {"context_exceeded": 10}
         assert summary["given_up"] == len(first)
-        # What was not to be had before comes last.
+        # Prompts asked in vain before come last.
         assert set(second[-len(first) :]) == first
         before = len(server.asked)
         collect.run(context(tmp_path, server, KD_NUM_PROMPTS="20", KD_CONCURRENCY="1"))
         assert not first & set(asked_prompts(server, before))
 
 
-def test_an_answer_without_use_is_paid_for_in_two_runs_and_no_more(
-    tmp_path: Path, tokenizer: StudentTokenizer
-) -> None:
+def test_an_unusable_answer_is_asked_for_in_two_runs_and_no_more(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     refusal = (Path(__file__).parents[1] / "teachers" / "fixtures" / "openai_refusal.json").read_bytes()
     bad = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[3:5]}
 
@@ -81,18 +81,18 @@ def test_an_answer_without_use_is_paid_for_in_two_runs_and_no_more(
         assert again(KD_MAX_ATTEMPTS="3") == (bad, 2)
 
 
-def test_no_shard_is_written_while_the_loop_waits(
+def test_shards_are_written_outside_the_event_loop(
     tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Answers under way would time out meanwhile."""
+    """Answers in flight would time out while the loop waits."""
     written: list[bool] = []
-    plain = Collection.write_shard
+    write = ShardMaker.write
 
-    def watched(self: Collection, *given: Any) -> None:
+    def watched(self: ShardMaker, *given: Any) -> None:
         written.append(asyncio._get_running_loop() is not None)
-        plain(self, *given)
+        write(self, *given)
 
-    monkeypatch.setattr(Collection, "write_shard", watched)
+    monkeypatch.setattr(ShardMaker, "write", watched)
     values = {"KD_NUM_PROMPTS": "12", "KD_SHARD_SEQUENCES": "2"}
     with ChatServer(FakeTeacher(tokenizer)) as server:
         collect.run(context(tmp_path, server, **values))
@@ -104,9 +104,7 @@ def test_no_shard_is_written_while_the_loop_waits(
 
 
 @pytest.mark.parametrize("note", ["{", "[]", "7", '{"mode": "raw", "of_a_later_version": 1}'])
-def test_a_verdict_that_can_not_be_read_is_asked_for_again(
-    tmp_path: Path, tokenizer: StudentTokenizer, note: str
-) -> None:
+def test_an_unreadable_verdict_is_asked_for_again(tmp_path: Path, tokenizer: StudentTokenizer, note: str) -> None:
     with ChatServer(FakeTeacher(tokenizer)) as server:
         collect.run(context(tmp_path, server))
         with Journal(tmp_path / "data" / "journal.sqlite") as journal:
@@ -126,15 +124,15 @@ def test_superseded_traces_keep_their_tokenizer(tmp_path: Path, tokenizer: Stude
     assert len(load_traces(folder, 5).sequences) == len(load_traces(tmp_path / "data", 5).sequences) == 12
 
 
-def test_a_spoilt_answer_is_asked_for_again_and_costs_no_other(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+def test_a_damaged_answer_is_asked_for_again_and_costs_no_other(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     with ChatServer(FakeTeacher(tokenizer)) as server:
         collect.run(context(tmp_path, server))
-        made = parquet(tmp_path)
+        made = parquet_files(tmp_path)
         with Journal(tmp_path / "data" / "journal.sqlite") as journal:
             (key,) = journal._db.execute("select key from answers limit 1 offset 3").fetchone()
             (body,) = journal._db.execute("select body from answers where key = ?", (key,)).fetchone()
-            spoilt = body[:40] + bytes(20) + body[60:]
-            journal._db.execute("update answers set body = ? where key = ?", (spoilt, key))
+            damaged = body[:40] + bytes(20) + body[60:]
+            journal._db.execute("update answers set body = ? where key = ?", (damaged, key))
         for path in (tmp_path / "data").glob("kd_shard_*"):
             path.unlink()
         before = len(server.asked)
@@ -143,4 +141,4 @@ def test_a_spoilt_answer_is_asked_for_again_and_costs_no_other(tmp_path: Path, t
         assert len(asked_prompts(server, before)) == 1
     assert summary["sequences"] == 12
     assert [event["code"] for event in events(ctx, "alert")] == ["answers_damaged"]
-    assert parquet(tmp_path) == made
+    assert parquet_files(tmp_path) == made

@@ -1,4 +1,4 @@
-"""The collect stage killed at any moment: nothing is lost, nothing comes twice, and what was in flight is counted."""
+"""The collect stage killed at any moment: nothing is lost or doubled, and requests in flight are counted."""
 
 import contextlib
 import json
@@ -19,8 +19,8 @@ import pytest
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.collecting.collecting import PROBES, context, events
-from tests.collecting.fake_teacher import FakeTeacher, is_probe
+from tests.collecting.stage_runs import PROBES, context, events
+from tests.teachers.fake_teacher import FakeTeacher, is_probe
 from tests.teachers.server import Asked, ChatServer
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
@@ -31,11 +31,10 @@ def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
     return teacher_tokenizer
 
 
-_KILLED_AGAIN_AND_AGAIN = """
+_RESTART_WHEN_KILLED = """
 import json, os, sys
 from pathlib import Path
 from bitnet_core.stages import collect
-from bitnet_core.collecting.requests import Collection
 from tests.builders import stage_context
 loaded = collect.load_tokenizer(collect.ensure_files().tokenizer_dir)
 collect.load_tokenizer = lambda *_: loaded
@@ -53,8 +52,8 @@ while True:
 
 @contextlib.contextmanager
 def children(root: Path, values: dict[str, str]) -> Iterator[Callable[[], int]]:
-    """Gives a function that starts the collection in another process and returns its id; each must be killed."""
-    command = [sys.executable, "-c", _KILLED_AGAIN_AND_AGAIN, str(root), json.dumps(values)]
+    """Yields a function that starts the collection in another process and returns its id; each must be killed."""
+    command = [sys.executable, "-c", _RESTART_WHEN_KILLED, str(root), json.dumps(values)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -71,7 +70,7 @@ def children(root: Path, values: dict[str, str]) -> Iterator[Callable[[], int]]:
             return child
 
         yield start
-        process.stdin.close()  # the one that waits next reads the end, and with it the loop ends
+        process.stdin.close()  # the child that waits reads the end, and the loop ends with it
         assert process.wait() == 0
 
 
@@ -90,7 +89,7 @@ def killed_values(server: ChatServer, **values: str) -> dict[str, str]:
 def test_kill_9_at_20_random_points_loses_only_what_was_in_flight(
     tmp_path: Path, tokenizer: StudentTokenizer
 ) -> None:
-    """Each kill comes right after the teacher was asked so many times: how fast anything is decides nothing."""
+    """Each kill follows a number of requests, so that the speed of the machine does not matter."""
     seed = random.SystemRandom().randrange(10**9)
     draw = random.Random(seed)
     lock = threading.Lock()
@@ -124,7 +123,7 @@ def test_kill_9_at_20_random_points_loses_only_what_was_in_flight(
     assert summary["sequences"] == 300, seed
     assert len(sent) == 300, seed
     assert before, seed
-    # What was sent twice was in flight at one of the kills, three at most at each.
+    # Whatever was sent twice was in flight at one of the kills, at most three at each.
     assert sum(sent.values()) - 300 <= 3 * 20, seed
     rows = pq.read_table(tmp_path / "data" / "sequences.parquet").to_pylist()
     assert [row["prompt_idx"] for row in rows] == list(range(300)), seed
@@ -133,12 +132,12 @@ def test_kill_9_at_20_random_points_loses_only_what_was_in_flight(
         assert journal._db.execute("pragma integrity_check").fetchone() == ("ok",)
         assert journal.spent().requests >= len(server.asked), seed
         lost = journal._db.execute("select count(*) from sendings where state = 'lost'").fetchone()[0]
-    # Each sending is settled, or was lost at a kill and told.
+    # Each request was closed, or was lost at a kill and counted.
     assert sum(sent.values()) - 300 <= lost <= 3 * 20, seed
 
 
-def test_what_was_in_flight_at_a_kill_is_counted_exactly(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
-    """The teacher keeps its last answers back until as many wait as may: those are in flight, and no others."""
+def test_requests_in_flight_at_a_kill_are_counted_exactly(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    """The teacher holds its last answers back until all three places wait: exactly those are in flight."""
     held = threading.Semaphore(0)
     answers = 0
     free = threading.Event()
@@ -155,7 +154,7 @@ def test_what_was_in_flight_at_a_kill_is_counted_exactly(tmp_path: Path, tokeniz
     lock = threading.Lock()
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         values = killed_values(server, KD_NUM_PROMPTS="40")
-        told: list[int] = []
+        in_flight: list[int] = []
         with children(tmp_path, values) as start:
             for quick in (0, 9, 5):
                 with lock:
@@ -164,7 +163,7 @@ def test_what_was_in_flight_at_a_kill_is_counted_exactly(tmp_path: Path, tokeniz
                 for _ in range(3):
                     assert held.acquire(timeout=60)
                 os.kill(child, signal.SIGKILL)
-                told.append(3)
+                in_flight.append(3)
         before = Counter(json.dumps(asked.body) for asked in server.asked if not is_probe(asked))
         free.set()
         with lock:
@@ -173,11 +172,11 @@ def test_what_was_in_flight_at_a_kill_is_counted_exactly(tmp_path: Path, tokeniz
         summary = collect.run(ctx)
         sent = Counter(json.dumps(asked.body) for asked in server.asked if not is_probe(asked))
     assert summary["sequences"] == 40
-    assert summary["requests_resent"] == told[-1] == 3
+    assert summary["requests_resent"] == in_flight[-1] == 3
     (alert,) = (event for event in events(ctx, "alert") if event["code"] == "requests_lost")
-    assert alert["message"].startswith("3 requests were under way")
-    assert sum(sent.values()) == 40 + sum(told)
-    assert sum(before.values()) == 9 + 5 + sum(told)
+    assert alert["message"].startswith("3 requests were in flight")
+    assert sum(sent.values()) == 40 + sum(in_flight)
+    assert sum(before.values()) == 9 + 5 + sum(in_flight)
     with Journal(tmp_path / "data" / "journal.sqlite") as journal:
         states = dict(journal._db.execute("select state, count(*) from sendings group by state").fetchall())
-    assert states["lost"] == sum(told)
+    assert states["lost"] == sum(in_flight)

@@ -7,8 +7,6 @@ from types import ModuleType
 import pytest
 
 from bitnet_core.collecting.journal import Journal
-from bitnet_core.collecting.requests import Request
-from bitnet_core.prompts.prompt import Prompt
 from bitnet_core.teachers.probe import Verdict
 
 STEPS = 60_000  # most of a shard of the usual size: a shard has a cost of its own, for its dictionaries
@@ -30,13 +28,10 @@ def benchmark() -> ModuleType:
 @pytest.mark.usefixtures("teacher_cache")
 def test_a_token_costs_at_most_80_bytes_in_each_layer(tmp_path: Path, benchmark: ModuleType) -> None:
     steps = benchmark.fill(tmp_path / "journal.sqlite", STEPS)
-    prompt = Prompt(({"role": "user", "content": "What is a day?"},))
-    answers = [Request(number, prompt, 0, f"key{number}") for number in range(steps // benchmark.LENGTH)]
     data = tmp_path / "data"
     with Journal(tmp_path / "journal.sqlite") as journal:
-        benchmark.collection(tmp_path).write_shard(
-            journal, data, answers, Verdict("raw", benchmark.TOP_K), lambda: None
-        )
+        shards = benchmark.shard_maker(tmp_path, journal, data)
+        shards.write(benchmark.requests(0, steps // benchmark.LENGTH), Verdict("raw", benchmark.TOP_K))
 
     def cost(*patterns: str) -> float:
         return sum(path.stat().st_size for pattern in patterns for path in data.rglob(pattern)) / steps

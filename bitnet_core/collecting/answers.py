@@ -1,0 +1,134 @@
+"""From a stored answer to a finished sequence: read it, check it for any student, project it for this one.
+
+An answer is checked when it arrives and projected once, when its shard is written. Asks no teacher, writes no file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bitnet_core.collecting.journal import Entry
+from bitnet_core.collecting.requests import Collection, Request
+from bitnet_core.prompts.prompt import canonical_json
+from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.opening import reader
+from bitnet_core.tokenizer.steps import TokenTable
+from bitnet_core.tokenizer.student import NoToken
+from bitnet_core.traces.answer import CheckedAnswer, Rejected, check_answer
+from bitnet_core.traces.columns import FinishedSequence
+from bitnet_core.traces.project import Projection, project
+from bitnet_core.traces.vocabulary import Vocabulary
+
+_MAX_UNREPORTED_TOKENS = 4
+"""Tokens that a server may count but not report at the end: half a character, and the end of the text."""
+
+
+@dataclass
+class ReadAnswer:
+    """What an entry of the journal holds: a usable answer, or the reason why it is `rejected`."""
+
+    result: ChatResult | None = None
+    answer: CheckedAnswer | None = None
+    rejected: str = ""
+    repairs: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def completion_tokens(self) -> int:
+        return self.result.completion_tokens if self.result else 0
+
+    @property
+    def steps(self) -> int:
+        """The number of teacher steps that can be used."""
+        return len(self.answer.steps) if self.answer else 0
+
+    def other_mass_mean(self) -> float | None:
+        """The mean probability outside the teacher's candidates; None for a rejected answer."""
+        return float(np.exp(self.answer.mass.other_N).mean()) if self.answer else None
+
+
+class AnswerReader:
+    """Reads, checks and projects the answers of one collection. Safe for several threads."""
+
+    def __init__(self, collection: Collection) -> None:
+        self.table = TokenTable()
+        """Numbers the tokens of every answer read here; a teacher that fills it saves reading them twice."""
+        self._collection = collection
+        self._tokenizer = collection.tokenizer
+        self._vocabulary = Vocabulary(self._tokenizer, self.table)
+        self._read = reader(collection.identity.provider)
+        self._spells_every_byte = all(bytes([byte]) in self._tokenizer.ids_by_bytes for byte in range(256))
+
+    def check(self, entry: Entry, result: ChatResult | None = None) -> ReadAnswer:
+        """Read an answer and check all that does not depend on the student. `result`: the answer, if it is read."""
+        if entry.status != "ok":
+            return ReadAnswer(rejected=entry.status)
+        read = ReadAnswer()
+        try:
+            read.result = self._read(entry.body, self.table) if result is None else result
+            repairs = read.repairs = dict(read.result.repairs)
+            read.answer = self._usable_answer(read.result, repairs)
+        except (BadReply, Rejected) as error:
+            read.rejected = error.reason
+        return read
+
+    def check_arrival(self, entry: Entry, result: ChatResult | None = None) -> ReadAnswer:
+        """As `check`, and reject a text that this student can't spell, without projecting the answer."""
+        read = self.check(entry, result)
+        if read.answer is not None and not self._can_spell(read.answer.text):
+            return ReadAnswer(read.result, rejected="byte_without_token", repairs=read.repairs)
+        return read
+
+    def finish(self, request: Request, entry: Entry) -> FinishedSequence:
+        """Both layers of one answer, or the reason why it can't be used."""
+        read = self.check(entry)
+        result, rejected = read.result, read.rejected
+        projection: Projection | None = None
+        if result is not None and read.answer is not None:
+            try:
+                projection = project(read.answer, result.finish_reason, self._vocabulary)
+            except Rejected as error:
+                rejected = error.reason
+        rendered = self._tokenizer.render_prompt(request.prompt.messages)
+        return FinishedSequence(
+            prompt_idx=request.prompt_idx,
+            sequence_hash=request.prompt.hash,
+            request_key=request.key,
+            messages_json=canonical_json(request.prompt.messages),
+            rendered_prompt=rendered,
+            prompt_ids=self._tokenizer.encode(rendered),
+            completion_text=result.text if result else "",
+            finish_reason=result.finish_reason if result else "",
+            prompt_tokens=result.prompt_tokens if result else 0,
+            completion_tokens=read.completion_tokens,
+            text_matches_bytes=bool(result and result.text_matches_bytes),
+            answer=read.answer,
+            projection=projection,
+            rejected=rejected,
+            repairs=read.repairs,
+        )
+
+    def _usable_answer(self, result: ChatResult, repairs: dict[str, int]) -> CheckedAnswer:
+        """The checked answer with at most as many candidates a step as asked for. Raises Rejected."""
+        if not result.steps:
+            raise Rejected("no_logprobs")
+        if not result.text_matches_bytes:
+            raise Rejected("text_differs")
+        steps = result.steps.at_most(self._collection.options.top_logprobs)
+        if steps is not result.steps:
+            repairs["surplus_candidates"] = int((result.steps.tops_NK >= 0).sum() - (steps.tops_NK >= 0).sum())
+        answer = check_answer(steps, self._vocabulary)
+        missing = result.completion_tokens - len(steps) - sum(map(len, answer.bytes_before.values()))
+        if missing > _MAX_UNREPORTED_TOKENS:
+            raise Rejected("logprobs_missing")
+        return answer
+
+    def _can_spell(self, text: bytes) -> bool:
+        if self._spells_every_byte:
+            return True
+        try:
+            self._tokenizer.encode_bytes(text)
+        except NoToken:
+            return False
+        return True

@@ -1,0 +1,167 @@
+"""What a collecting session reports: events, alerts with their advice, and the final table. Decides nothing."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+from bitnet_core.collecting.accounting import Accounts
+from bitnet_core.collecting.answers import ReadAnswer
+from bitnet_core.collecting.asking import Asker
+from bitnet_core.collecting.budget import LimitReached
+from bitnet_core.collecting.journal import Journal
+from bitnet_core.collecting.requests import Collection, Request
+from bitnet_core.collecting.summary import Summary
+from bitnet_core.collecting.tally import Tally
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.events import Metric, Trace
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.teachers.chat import QuotaSpent
+from bitnet_core.teachers.teacher import Teacher
+
+
+class SessionReporter:
+    """Puts what happens in a session into words and events."""
+
+    def __init__(self, reporter: Reporter, collection: Collection) -> None:
+        self._reporter = reporter
+        self._collection = collection
+        self._provider = collection.identity.provider.name
+
+    # -- before asking -----------------------------------------------------------------------------------
+
+    def lost_requests(self, lost: int) -> None:
+        self._reporter.alert(
+            "info",
+            "requests_lost",
+            f"{lost} requests were in flight when an earlier run ended; they are sent again, and may be billed.",
+            "Nothing to do.",
+        )
+
+    def damaged_answers(self, journal: Journal) -> None:
+        self._reporter.alert(
+            "warning",
+            "answers_damaged",
+            f"{journal.damaged} answers in {journal.path} are damaged on the disk; they are asked for again.",
+            "Check that disk; all other answers are intact.",
+        )
+
+    def repeated_prompts(self) -> None:
+        prompts, total = self._collection.distinct_prompts, self._collection.total
+        self._reporter.log(
+            f"{prompts} prompts for KD_NUM_PROMPTS={total} answers: "
+            f"each is asked up to {-(-total // prompts)} times, with other seeds."
+        )
+
+    def superseded_traces(self, data: Path, aside: Path) -> None:
+        self._reporter.alert(
+            "info",
+            "traces_superseded",
+            f"The traces in {data} were made with another teacher, sampling or prompts; they are kept in {aside}.",
+            "Nothing to do; set the old values again to get them back without new requests.",
+        )
+
+    def fewer_candidates(self, candidates: int) -> None:
+        self._reporter.alert(
+            "warning",
+            "fewer_candidates",
+            f"{self._provider} gives {candidates} candidates a step, not the "
+            f"{self._collection.options.top_logprobs} of TEACHER_TOP_LOGPROBS.",
+            f"Set TEACHER_TOP_LOGPROBS={candidates}, or choose a teacher that gives more.",
+        )
+
+    # -- while asking ------------------------------------------------------------------------------------
+
+    def answer(self, request: Request, answer: ReadAnswer, tally: Tally) -> None:
+        self._reporter.emit(
+            Trace(
+                prompt_idx=request.prompt_idx,
+                tokens=answer.completion_tokens,
+                kept=answer.steps,
+                dropped={answer.rejected: answer.completion_tokens} if answer.rejected else {},
+                other_mass_mean=answer.other_mass_mean(),
+            )
+        )
+        self._reporter.emit(Metric(answers=tally.done, tokens=tally.tokens, tokens_per_s=tally.tokens_per_s()))
+        self._reporter.progress(tally.done, self._collection.total, "sequences", "collecting")
+
+    def quota_spent(self, error: QuotaSpent) -> None:
+        self._reporter.alert("error", "quota_spent", str(error), "Everything answered so far is kept.")
+
+    def asking(self, teacher: Teacher, asker: Asker, accounts: Accounts) -> None:
+        """What was noticed while asking, once it is over."""
+        if teacher.pace is not None and teacher.pace.refusals:
+            self._reporter.log(
+                f"{teacher.name} refused {teacher.pace.refusals} requests because of its rate limit; all were resent."
+            )
+        if accounts.masked:
+            self._reporter.alert(
+                "warning",
+                "key_in_answers",
+                f"{teacher.name} sent a key back in {accounts.masked} of its answers; it is not kept.",
+                "Use another gateway, and change that key.",
+            )
+        if asker.last_error is not None:
+            self._reporter.alert(
+                "warning",
+                "prompts_without_answer",
+                f"Some prompts got no answer; the last error was: {asker.last_error}",
+                "Other prompts that failed before are left for the next run." if asker.left_failing else "",
+            )
+
+    # -- after asking ------------------------------------------------------------------------------------
+
+    def shard_progress(self, done: int) -> None:
+        self._reporter.progress(done, self._collection.shards, "shards", "writing")
+
+    def summary(self, summary: Summary, limit: LimitReached | None, given_up: int) -> None:
+        """Alerts and a table about the whole trace set. BitnetError if it holds no usable answer."""
+        rejected = summary.rejected.total()
+        reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.rejected.most_common())
+        if not summary.sequences:
+            model = self._collection.identity.model
+            raise BitnetError(
+                str(limit) if limit else f"No answer of {model} can be used ({reasons}); choose another model."
+            )
+        if limit is not None:
+            self._reporter.alert(
+                "warning",
+                "limit_reached",
+                f"{limit} {summary.sequences} of {self._collection.total} answers can be used.",
+                "They are written and usable.",
+            )
+        if rejected:
+            self._reporter.alert(
+                "warning",
+                "sequences_rejected",
+                f"{rejected} of {self._collection.total} answers can't be used: {reasons}.",
+                self._advice(summary.rejected, given_up),
+            )
+        record = summary.record()
+        self._reporter.table(
+            "traces",
+            ["sequences", "tokens", "KD rows", "rows a token", "mean Other", "rejected"],
+            [
+                [
+                    summary.sequences,
+                    record["tokens"],
+                    record["kd_rows"],
+                    _rounded(record["coverage"]),
+                    _rounded(record["other_mass_mean"]),
+                    rejected,
+                ]
+            ],
+        )
+
+    def _advice(self, rejected: Counter[str], given_up: int) -> str:
+        if rejected.most_common(1)[0][0] == "sentinel_logprob":
+            return (
+                "The teacher sampled tokens outside its own list of candidates; lower KD_TEACHER_TOP_P or "
+                "KD_TEACHER_TEMPERATURE to lose fewer."
+            )
+        attempts = self._collection.options.max_attempts
+        given = f" {given_up} are given up after {attempts} runs (KD_MAX_ATTEMPTS)." if given_up else ""
+        return f"All other answers can be used; raise KD_NUM_PROMPTS to collect more.{given}"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else round(value, 4)

@@ -1,0 +1,260 @@
+"""One run of a collection: find what is missing, probe the teacher, ask, write shards as they fill up, sum up.
+
+Every answer is in the journal before anything else is done with it; shards are made from the journal. Traces that the
+new set would not contain are moved to `data/superseded/`, and the journal keeps the answers of both sets. Requests
+are walked over, never listed: memory grows by some 50 bytes a prompt, which it takes to recognise repeated ones.
+Knows no settings and no stage: whatever belongs to the run's process is passed in.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.collecting.accounting import Accounts, MaskKeys
+from bitnet_core.collecting.answers import AnswerReader
+from bitnet_core.collecting.asking import Asker
+from bitnet_core.collecting.budget import Budget, LimitReached
+from bitnet_core.collecting.journal import Entry, Journal
+from bitnet_core.collecting.outstanding import Outstanding, PromptLength, State, Survey
+from bitnet_core.collecting.reporting import SessionReporter
+from bitnet_core.collecting.requests import Collection, Request
+from bitnet_core.collecting.shards import ShardMaker
+from bitnet_core.collecting.tally import Tally
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.secrets import Redactor
+from bitnet_core.teachers.chat import ChatResult, QuotaSpent
+from bitnet_core.teachers.prices import Price
+from bitnet_core.teachers.probe import Verdict, probe
+from bitnet_core.teachers.teacher import Teacher
+from bitnet_core.traces import schema, writer
+
+_PARALLEL = {"embedded": 4, "hf": 8}
+_PARALLEL_REMOTE = 32
+_QUEUED_EMBEDDED = 4
+"""Requests that wait in the embedded server's queue, so that it is never idle while an answer is being stored."""
+
+
+OpenTeacher = Callable[..., contextlib.AbstractAsyncContextManager[Teacher]]
+"""Opens the collection's teacher; takes `parallel`, `waiting`, `context` and `table` (see `opening.open_teacher`)."""
+
+
+class CollectSession:
+    """One run of a collection."""
+
+    def __init__(
+        self,
+        collection: Collection,
+        journal: Journal,
+        data: Path,
+        reporter: Reporter,
+        *,
+        open_teacher: OpenTeacher,
+        price: Price | None = None,
+        prompt_length: PromptLength | None = None,
+        redact: Redactor,
+        mask_answers: MaskKeys,
+    ) -> None:
+        """`data` is the folder of the traces. `prompt_length` measures prompts, where the teacher's memory depends on
+        the longest one. `redact` masks keys in metadata and notes, `mask_answers` in answers."""
+        self._collection = collection
+        self._journal = journal
+        self._data = data
+        self._reporter = reporter
+        self._open_teacher = open_teacher
+        self._prompt_length = prompt_length
+        self._redact = redact
+        self._mask_answers = mask_answers
+        self._report = SessionReporter(reporter, collection)
+        self._answers = AnswerReader(collection)
+        self._shards = ShardMaker(
+            collection, self._answers, journal, data, redact=redact, check_stop=reporter.check_stop
+        )
+        self._writing = asyncio.Lock()
+        self._tally = Tally()
+        self._survey = Survey()
+        self._outstanding = Outstanding(collection, journal)
+        self._verdict_note = f"probe:{collection.teacher_hash}:{collection.options.top_logprobs}"
+        self._overrun_note = f"beyond:{collection.teacher_hash}"
+        self._verdict = self._known_verdict()
+        self._limit: LimitReached | None = None
+        self._parallel = 1
+        self._lost_requests = journal.close_lost()
+        self._budget = Budget(collection.options.limits, price, journal.spent(), self._known_overrun())
+
+    def run(self) -> dict[str, Any]:
+        """Collect what is missing, write what is not written; the summary counts the whole trace set."""
+        if self._lost_requests:
+            self._report.lost_requests(self._lost_requests)
+        summary = self._ask_and_publish()
+        if self._journal.damaged:
+            self._report.damaged_answers(self._journal)
+            summary = self._ask_and_publish()
+        return summary
+
+    def _ask_and_publish(self) -> dict[str, Any]:
+        self._outstanding = Outstanding(self._collection, self._journal)
+        self._survey_requests()
+        if self._survey.pending:
+            self._judge_kept_answers()
+        if self._survey.pending or self._verdict is None:
+            asyncio.run(self._ask())
+        self._prepare_folder()
+        given_up = self._write_all_shards()
+        return self._sum_up(given_up)
+
+    # -- before asking -----------------------------------------------------------------------------------
+
+    def _survey_requests(self) -> None:
+        collection = self._collection
+        self._survey = self._outstanding.survey(self._data, self._prompt_length, self._reporter.check_stop)
+        self._tally.done = collection.total - self._survey.pending
+        if self._survey.pending and 0 < collection.distinct_prompts < collection.total:
+            self._report.repeated_prompts()
+
+    def _judge_kept_answers(self) -> None:
+        """Find one usable answer among those kept, before another is paid for. BitnetError if none of many is."""
+        for request in self._collection.requests() if self._survey.kept else ():
+            self._reporter.check_stop()
+            entry = self._journal.get(request.key) if self._outstanding.state(request) is State.KEPT else None
+            if entry is not None:
+                self._tally.judge(self._answers.check_arrival(entry))
+            if self._tally.usable:
+                return
+        self._tally.require_usable(self._collection.identity.model)
+
+    def _known_verdict(self) -> Verdict | None:
+        """The verdict of an earlier run's probe; None if there is none, or none that this version can read."""
+        text = self._journal.read_note(self._verdict_note)
+        with contextlib.suppress(ValueError, TypeError):
+            return None if text is None else Verdict(**json.loads(text))
+        return None
+
+    def _known_overrun(self) -> tuple[int, int]:
+        prompt, completion = map(int, (self._journal.read_note(self._overrun_note) or "0 0").split())
+        return prompt, completion
+
+    def _prepare_folder(self) -> None:
+        """Move foreign traces away. Called only once the teacher has proved that there will be new ones."""
+        tokenizer_folder = self._data / schema.TOKENIZER_FOLDER
+        if self._survey.foreign:
+            aside = writer.set_aside(self._data)
+            if tokenizer_folder.is_dir():
+                tokenizer_folder.replace(aside / schema.TOKENIZER_FOLDER)
+            self._report.superseded_traces(self._data, aside)
+            self._survey.foreign = False
+        self._collection.tokenizer.save(tokenizer_folder)
+
+    # -- asking ------------------------------------------------------------------------------------------
+
+    async def _ask(self) -> None:
+        collection, options = self._collection, self._collection.options
+        provider = collection.identity.provider.name
+        most = options.concurrency or _PARALLEL.get(provider, _PARALLEL_REMOTE)
+        self._parallel = max(1, min(most, self._survey.pending))
+        queued = _QUEUED_EMBEDDED if provider == "embedded" else 0
+        context = self._parallel * (self._survey.longest_prompt + options.sampling.max_tokens + 16)
+        async with self._open_teacher(
+            parallel=self._parallel, waiting=queued, context=context, table=self._answers.table
+        ) as teacher:
+            accounts = Accounts(self._journal, self._budget, self._mask_answers, self._overrun_note)
+            teacher.guard = accounts.open
+            if not await self._probe(teacher):
+                return
+            self._prepare_folder()
+            self._tally.start_clock()
+            asker = Asker(teacher, options, accounts, self._on_answer)
+            requests = self._outstanding.requests(lambda: accounts.closed)
+            try:
+                await asker.run(requests, self._parallel + queued, self._reporter.check_stop)
+            except QuotaSpent as error:
+                self._report.quota_spent(error)
+                raise
+            finally:
+                self._report.asking(teacher, asker, accounts)
+            self._limit = asker.limit
+
+    async def _probe(self, teacher: Teacher) -> bool:
+        """Make sure that the teacher's logprobs can be used. False if a limit forbids to ask, and there is a verdict
+        of an earlier run. BitnetError if they can't be used."""
+        collection, options = self._collection, self._collection.options
+        self._reporter.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
+        try:
+            upstream = self._verdict.upstream if self._verdict else ""
+            verdict = await probe(teacher, options.top_logprobs, upstream)
+        except LimitReached as reached:
+            if self._verdict is None:
+                raise
+            self._limit = reached
+            return False
+        require_unscaled(verdict, collection)
+        if verdict.candidates < options.top_logprobs:
+            self._report.fewer_candidates(verdict.candidates)
+        self._verdict = verdict
+        self._journal.write_note(self._verdict_note, json.dumps(self._redact.tree(verdict.record())))
+        return True
+
+    async def _on_answer(self, request: Request, entry: Entry, result: ChatResult | None) -> None:
+        """Count and report an answer that is in the journal; write its shard if it was the last one missing."""
+        answer = await asyncio.to_thread(self._answers.check_arrival, entry, result)
+        self._tally.add(answer)
+        self._report.answer(request, answer, self._tally)
+        complete = self._outstanding.settle(request)
+        if complete is not None:
+            async with self._writing:
+                await asyncio.to_thread(self._shards.write, complete, self._proven())
+        self._tally.require_usable(self._collection.identity.model, in_flight=self._parallel - 1)
+
+    # -- writing -----------------------------------------------------------------------------------------
+
+    def _write_all_shards(self) -> int:
+        """Write every shard that has answers and is not current. Returns the number of requests given up."""
+        given_up = 0
+        for index, requests in self._collection.requests_by_shard():
+            self._report.shard_progress(index)
+            given_up += sum(self._outstanding.state(request) is State.GIVEN_UP for request in requests)
+            if any(self._journal.get_status(request.key) is not None for request in requests):
+                self._shards.write(requests, self._proven())
+                for name in (schema.teacher_shard, schema.kd_stream, schema.kd_shard):
+                    self._reporter.artifact(self._data / name(index), "traces")
+        return given_up
+
+    def _sum_up(self, given_up: int) -> dict[str, Any]:
+        collection, verdict, budget = self._collection, self._proven(), self._budget
+        summary = self._shards.write_sequences(verdict)
+        self._reporter.artifact(self._data / schema.SEQUENCES_FILE, "traces")
+        self._report.shard_progress(collection.shards)
+        self._report.summary(summary, self._limit, given_up)
+        return summary.record() | {
+            "logprob_mode": verdict.mode,
+            "config_hash": collection.config_hash,
+            "shards": collection.shards,
+            "answers_this_run": self._tally.answers,
+            "tokens_per_s": self._tally.tokens_per_s(),
+            "requests_resent": self._lost_requests,
+            "given_up": given_up,
+            "limit_reached": self._limit.name if self._limit else None,
+            "spent": {
+                "requests": budget.requests,
+                "tokens": budget.tokens,
+                "usd": budget.usd if budget.priced else None,
+            },
+        }
+
+    def _proven(self) -> Verdict:
+        if self._verdict is None:
+            raise AssertionError("nothing is written before the teacher's logprobs have been proved usable")
+        return self._verdict
+
+
+def require_unscaled(verdict: Verdict, collection: Collection) -> None:
+    """BitnetError for logprobs scaled by the sampling: Other is a sum, which can't be unscaled (DESIGN §7)."""
+    sampling = collection.options.sampling
+    if verdict.mode == "scaled" and (sampling.temperature != 1 or sampling.top_p != 1):
+        raise BitnetError(
+            f"{collection.identity.provider.name} scales its logprobs by the temperature; collect with "
+            "KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1, or use embedded or llamacpp."
+        )
