@@ -1,7 +1,7 @@
-"""The events of a run: one struct a kind, written as one JSON object a line, and read while the file grows.
+"""The events of a run: one struct per kind, written as one JSON object per line, readable while the file grows.
 
-`docs/events.md` is generated from these structs. A field that was not told is absent; null is a number that was not
-finite. A reader passes over fields that it does not know, and over lines that are no event of this version.
+`docs/events.md` is generated from these structs. An UNSET field is left out of the line; a number that is not finite
+is written as null. A reader ignores unknown fields, and skips lines that are not an event of this version.
 """
 
 import json
@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,11 +19,11 @@ from msgspec import UNSET, UnsetType
 SCHEMA_VERSION = 1
 
 Number = float | None
-"""A finite number; null where it was not finite or is not known."""
+"""A finite number; null when it was not finite or is not known."""
 
 
 class Event(msgspec.Struct, tag_field="kind", kw_only=True):
-    """What every event has. `v` is the schema's version, `t` Unix seconds, `seq` its place in the run's record."""
+    """The fields of every event. `v` is the schema's version, `t` Unix seconds, `seq` its place in the file."""
 
     v: int = SCHEMA_VERSION
     t: float = 0.0
@@ -35,7 +35,7 @@ class Event(msgspec.Struct, tag_field="kind", kw_only=True):
 
 
 class RunStarted(Event, tag="run_started", kw_only=True):
-    """The run's process is at work. `versions` are those of the packages that matter."""
+    """The run's process has begun. `versions` holds the versions of Python and of the main packages."""
 
     stage: str
     run: str
@@ -46,7 +46,7 @@ class RunStarted(Event, tag="run_started", kw_only=True):
 
 
 class Progress(Event, tag="progress", kw_only=True):
-    """How far the work is. `rate` is in units a second; `run` is the stage's own run, in a pipeline's record."""
+    """How far the work has come. `rate` is in units per second; in a pipeline's events `run` is the stage's run."""
 
     done: float
     total: Number
@@ -58,7 +58,7 @@ class Progress(Event, tag="progress", kw_only=True):
 
 
 class Metric(Event, tag="metric", kw_only=True):
-    """Numbers of a training step, of a measurement on held-out traces (`when` says which), or of collecting."""
+    """Figures of a training step, of an evaluation on held-out traces (`when` says which one), or of collecting."""
 
     step: int | UnsetType = UNSET
     seen_tokens: int | UnsetType = UNSET
@@ -94,7 +94,7 @@ class Metric(Event, tag="metric", kw_only=True):
 
 
 class Flip(Event, tag="flip", kw_only=True):
-    """Activations of some layers went to fewer bits; with the policy `ramp` there is one event a group of layers."""
+    """The activations of some layers went to fewer bits. The policy `ramp` has one event per group of layers."""
 
     step: int
     seen_tokens: int
@@ -105,7 +105,7 @@ class Flip(Event, tag="flip", kw_only=True):
 
 
 class CheckpointSaved(Event, tag="checkpoint", kw_only=True):
-    """A checkpoint is on disk, whole."""
+    """A complete checkpoint is on disk."""
 
     step: int
     path: str
@@ -114,7 +114,7 @@ class CheckpointSaved(Event, tag="checkpoint", kw_only=True):
 
 
 class Sample(Event, tag="sample", kw_only=True):
-    """One answer; `source` is `teacher` or `student`."""
+    """A prompt and its answer; `source` is `teacher` or `student`."""
 
     prompt: str
     text: str
@@ -122,7 +122,7 @@ class Sample(Event, tag="sample", kw_only=True):
 
 
 class Trace(Event, tag="trace", kw_only=True):
-    """One collected answer: its tokens, the rows kept, the tokens dropped by reason, and the mean mass of Other."""
+    """A collected answer: its tokens, the rows kept, the tokens dropped by reason, and the mean mass of Other."""
 
     prompt_idx: int
     tokens: int
@@ -132,7 +132,7 @@ class Trace(Event, tag="trace", kw_only=True):
 
 
 class Table(Event, tag="table", kw_only=True):
-    """Results: `baseline`, `quality`, `qei`, `memory`, … A cell is text, a number, a truth value or null."""
+    """Results, such as the tables `baseline`, `quality` and `qei`. A cell is text, number, truth value or null."""
 
     name: str
     columns: list[str]
@@ -140,7 +140,7 @@ class Table(Event, tag="table", kw_only=True):
 
 
 class Artifact(Event, tag="artifact", kw_only=True):
-    """A file is on disk, whole; `role` is `report`, `traces`, `health` or another."""
+    """A complete file is on disk. `role` is `report`, `traces`, `health` or another word for its purpose."""
 
     path: str
     bytes: int
@@ -149,7 +149,7 @@ class Artifact(Event, tag="artifact", kw_only=True):
 
 
 class Upload(Event, tag="upload", kw_only=True):
-    """How far a file's way to a storage target is."""
+    """How much of a file has reached a storage target: `done` of `bytes`."""
 
     path: str
     target: str
@@ -159,7 +159,7 @@ class Upload(Event, tag="upload", kw_only=True):
 
 
 class Alert(Event, tag="alert", kw_only=True):
-    """Something a person should know. `code` names the kind; `advice` says what to do."""
+    """Something that a person should know. `code` identifies the kind of alert; `advice` says what to do."""
 
     severity: str
     code: str
@@ -175,7 +175,7 @@ class Log(Event, tag="log", kw_only=True):
 
 
 class RunFinished(Event, tag="run_finished", kw_only=True):
-    """The end, written down by the run's process or by whoever ended it."""
+    """The end of the run, written by its own process or by the one that killed it."""
 
     state: str
     exit_code: int | None
@@ -183,10 +183,6 @@ class RunFinished(Event, tag="run_finished", kw_only=True):
     summary: dict[str, Any] = {}
 
 
-KINDS: tuple[type[Event], ...] = (
-    *(RunStarted, Progress, Metric, Flip, CheckpointSaved, Sample, Trace, Table, Artifact, Upload, Alert, Log),
-    RunFinished,
-)
 AnyEvent = (
     RunStarted
     | Progress
@@ -202,11 +198,12 @@ AnyEvent = (
     | Log
     | RunFinished
 )
+KINDS: tuple[type[Event], ...] = get_args(AnyEvent)
 _DECODER: "msgspec.json.Decoder[AnyEvent]" = msgspec.json.Decoder(AnyEvent)
 
 
 def decode(line: bytes) -> AnyEvent | None:
-    """The event that a line holds; None for a line that is torn, foreign, or not an event of this version."""
+    """The event in a line; None if the line is torn, foreign, or not an event of this version."""
     try:
         return _DECODER.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -214,7 +211,7 @@ def decode(line: bytes) -> AnyEvent | None:
 
 
 def to_dict(event: Event) -> dict[str, Any]:
-    """The event as its line holds it: strict JSON, in which a number that is not finite is null."""
+    """The event as it is written: strict JSON, with null for a number that is not finite."""
     found: dict[str, Any] = _strict(msgspec.to_builtins(event), str)
     return found
 
@@ -232,7 +229,7 @@ def _strict(value: Any, redact: Callable[[str], str]) -> Any:
 
 
 class EventWriter:
-    """Appends events; every line reaches the file in one write, so a reader sees all of it or none."""
+    """Appends events. Each line is one write: a reader sees all of it or nothing. Safe to use from threads."""
 
     def __init__(self, path: Path, redact: Callable[[str], str] = str) -> None:
         earlier = path.read_bytes() if path.exists() else b""
@@ -243,11 +240,11 @@ class EventWriter:
         self._redact = redact
 
     def emit(self, event: Event) -> None:
-        """Append the event, with its time and its number. Safe to call from several threads."""
+        """Append the event with its time and number."""
         with self._lock:
             event = msgspec.structs.replace(event, v=SCHEMA_VERSION, t=round(time.time(), 3), seq=self._seq)
             line = json.dumps(_strict(msgspec.to_builtins(event), self._redact), ensure_ascii=False, allow_nan=False)
-            # After a write that a full disk or a kill cut short, the next event starts on a line of its own.
+            # If a full disk or a kill cut the last write short, the next event still gets a line of its own.
             data = (("\n" if self._torn else "") + line + "\n").encode(errors="replace")
             self._torn = True
             while data:
@@ -260,7 +257,7 @@ class EventWriter:
 
 
 class EventReader:
-    """Follows a growing file. A torn last line is not there yet; a truncated or replaced file is read anew."""
+    """Follows a growing file. Leaves a torn last line for later; starts again in a truncated or replaced file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -268,7 +265,7 @@ class EventReader:
         self._inode: int | None = None
 
     def read_new(self, limit_bytes: int = 1 << 24) -> list[AnyEvent]:
-        """The events that came since the last call; lines that are no events are passed over."""
+        """The events added since the last call, from at most `limit_bytes` of the file (-1 = all of it)."""
         try:
             with self.path.open("rb") as source:
                 status = os.fstat(source.fileno())
@@ -284,5 +281,5 @@ class EventReader:
 
 
 def read_events(path: Path) -> list[AnyEvent]:
-    """Every event that the file holds now."""
+    """Every event now in the file."""
     return EventReader(path).read_new(limit_bytes=-1)

@@ -1,4 +1,4 @@
-"""Events: written whole, strict JSON, read while the file grows, is torn, truncated or replaced."""
+"""Events: complete lines of strict JSON, readable while the file grows, is torn, truncated or replaced."""
 
 import json
 import threading
@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.runs.events import KINDS, Event, EventReader, EventWriter, decode, read_events
+from bitnet_core.runs.events_docs import events_page
 from bitnet_core.secrets import Redactor
 from tests.builders import event, events_of
 
 
-def test_numbers_that_json_can_not_hold_become_null(tmp_path: Path) -> None:
+def test_numbers_that_json_cannot_hold_become_null(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     writer = EventWriter(path)
     writer.emit(event("metric", loss=float("nan"), zero_weights_by_layer=[float("inf"), 1.5]))
@@ -23,7 +24,7 @@ def test_numbers_that_json_can_not_hold_become_null(tmp_path: Path) -> None:
     assert (metric["loss"], metric["zero_weights_by_layer"], end["summary"]) == (None, [None, 1.5], {"a": None})
 
 
-def test_what_was_not_told_is_absent_from_the_line(tmp_path: Path) -> None:
+def test_an_unset_field_is_absent_from_the_line(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     EventWriter(path).emit(event("metric", step=3, loss=None))
     assert set(json.loads(path.read_text())) == {"v", "t", "seq", "kind", "step", "loss"}
@@ -42,11 +43,11 @@ def test_what_was_not_told_is_absent_from_the_line(tmp_path: Path) -> None:
         b"[" * 100_000,
     ],
 )
-def test_a_line_that_is_no_event_is_passed_over(line: bytes) -> None:
+def test_a_line_that_is_not_an_event_is_skipped(line: bytes) -> None:
     assert decode(line) is None
 
 
-def test_fields_of_a_later_version_are_passed_over() -> None:
+def test_fields_of_a_later_version_are_ignored() -> None:
     assert decode(b'{"v": 2, "kind": "log", "level": "info", "message": "hello", "more": [1]}') == event(
         "log", v=2, seq=0, level="info", message="hello"
     )
@@ -62,7 +63,7 @@ def test_every_kind_comes_back_as_it_was_written(tmp_path: Path, kind: type[Even
 
 
 @given(st.lists(st.text(), max_size=8), st.lists(st.integers(0, 400), max_size=12))
-def test_any_cut_of_the_file_gives_each_event_once(
+def test_a_growing_file_gives_each_event_once(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], cuts: list[int]
 ) -> None:
     """However the growing file is cut while being read, every event comes exactly once and in order."""
@@ -81,7 +82,7 @@ def test_any_cut_of_the_file_gives_each_event_once(
     assert [one.seq for one in found] == list(range(len(texts)))
 
 
-def test_a_truncated_or_replaced_file_is_read_anew(tmp_path: Path) -> None:
+def test_a_truncated_or_replaced_file_is_read_from_its_start(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     reader = EventReader(path)
     assert reader.read_new() == []
@@ -95,7 +96,7 @@ def test_a_truncated_or_replaced_file_is_read_anew(tmp_path: Path) -> None:
     assert [one.message[0] for one in reader.read_new()] == ["c"]
 
 
-def test_garbage_and_a_torn_end_cost_nothing_else(tmp_path: Path) -> None:
+def test_garbage_and_a_torn_line_hide_no_other_event(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     EventWriter(path).emit(event("log", level="info", message="before"))
     with path.open("ab") as sink:
@@ -126,3 +127,8 @@ def test_a_secret_never_reaches_the_file(tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("events") / "events.jsonl"
     EventWriter(path, Redactor([secret])).emit(event("log", level="info", message=f"key<{secret}>"))
     assert secret not in events_of(path)[0]["message"]
+
+
+def test_the_page_of_events_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs/events.md"
+    assert page.read_text() == events_page(), "run `make docs`"
