@@ -1,11 +1,11 @@
-"""Text for people, the same on the command line and in the app: numbers, tables, the words for events; and safe text.
+"""Text for people, the same on the command line and in the app: numbers, tables, the words for events, safe text.
 
-Pure. Events are told apart by their `kind`: the structs are a room above.
+Pure functions. Events are recognised by their `kind`, because their structs are in a room above this one.
 """
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -21,18 +21,18 @@ STATES = {
     "cancelled": ("■", "stopped"),
     "interrupted": ("!", "interrupted"),
 }
-"""A glyph and a word for each state of a stage or run. Narrow in every terminal, told apart without colour."""
+"""A glyph and a word for each state of a stage or run. The glyphs are one cell wide and differ without colour."""
 _THOUSANDS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _GAP = "  "
 _NARROWEST = 12
-_SAMPLE_CELLS = 100
+_LINE_CELLS = 78
+"""Those of a terminal, less the two for the mark or the indentation."""
 _BYTES = "bytes"
 
+
 # -- numbers ---------------------------------------------------------------------------------------------
-
-
 def finite(value: object) -> float | None:
-    """The value as a float when it is a finite number; None for everything else (text, bool, NaN, huge)."""
+    """The value as a float if it is a finite number; None for anything else (text, bool, NaN, too large)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -52,7 +52,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def significant(value: float | None, digits: int = 3) -> str:
-    """`0.8431` → `0.843`, `12.34` → `12.3`, `0.0000841` → `8.41e-5`; trailing zeros stay, so columns are quiet."""
+    """`0.8431` → `0.843`, `12.34` → `12.3`, `0.0000841` → `8.41e-5`. Trailing zeros stay, so that columns line up."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     if value == 0:
@@ -92,7 +92,7 @@ def size(value: float | None) -> str:
 
 
 def percent(part: float | None, whole: float | None) -> str:
-    """`58%`; never 100% before the whole is there."""
+    """`58%`. Rounds down: 100% means complete."""
     if part is None or not whole or whole < 0:
         return UNKNOWN
     return f"{math.floor(max(0.0, min(1.0, part / whole)) * 100 + 1e-9)}%"
@@ -146,19 +146,19 @@ def ago(then: float | None, now: float) -> str:
 
 
 # -- cells of a terminal ---------------------------------------------------------------------------------
-
-
 def width(text: str) -> int:
-    """Cells that a text takes: wide East Asian characters take two, combining marks none."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
-    )
+    """Terminal cells that a text takes: wide East Asian characters take two, combining marks none."""
+    return len(text) if text.isascii() else sum(map(_char_width, text))
+
+
+def _char_width(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def head(text: str, cells: int) -> str:
-    """The longest beginning that fits."""
+    """The longest beginning that fits into the cells."""
     if width(text) <= cells:
         return text
     used = 0
@@ -170,14 +170,14 @@ def head(text: str, cells: int) -> str:
 
 
 def crop(text: str, cells: int) -> str:
-    """Cut to so many cells, with an ellipsis where something is missing."""
+    """The text cut to fit into the cells, with an ellipsis if something is missing."""
     if width(text) <= cells:
         return text
     return head(text, cells - 1) + "…" if cells > 0 else ""
 
 
 def wrap(text: str, cells: int) -> list[str]:
-    """Break at spaces, and inside a word only where it is longer than a line. At least one line."""
+    """The text as lines that fit: broken at spaces, or inside a word that is longer than a line. Never empty."""
     cells = max(2, cells)
     lines: list[str] = []
     for paragraph in text.split("\n"):
@@ -188,26 +188,33 @@ def wrap(text: str, cells: int) -> list[str]:
                 current = word
             else:
                 current = f"{current} {word}" if current else word
-            while width(current) > cells:
-                first = head(current, cells)
-                lines.append(first)
-                current = current[len(first) :]
+            *full, current = _pieces(current, cells)
+            lines += full
         lines.append(current)
     return lines
 
 
+def _pieces(word: str, cells: int) -> Iterator[str]:
+    """The word cut into parts that fit. One pass: an answer in Chinese is one long word."""
+    start = used = 0
+    for place, char in enumerate(word) if width(word) > cells else ():
+        used += width(char)
+        if used > cells:
+            yield word[start:place]
+            start, used = place, width(char)
+    yield word[start:]
+
+
 def pad(text: str, cells: int, *, right: bool = False) -> str:
-    """Cut or filled with spaces to so many cells; with `right` the text stands at the right end."""
+    """The text cut or filled with spaces to exactly so many cells; aligned to the right if `right`."""
     text = crop(text, cells)
     space = " " * (cells - width(text))
     return space + text if right else text + space
 
 
 # -- text from outside -----------------------------------------------------------------------------------
-
-
 def is_utf8(text: str) -> bool:
-    """Whether it can be written at all: bytes that are not UTF-8 come in as half surrogate pairs."""
+    """Whether the text can be encoded: bytes that are not UTF-8 are read as lone surrogates, which can't."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -216,27 +223,32 @@ def is_utf8(text: str) -> bool:
 
 
 def escaped(text: str) -> str:
-    """The text with what can't be written as escapes, for a sentence about it."""
+    """The text with lone surrogates as escapes such as `\\udcff`, to quote it in a message."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def printable(text: str) -> str:
-    """Text from outside, safe to draw: tabs become spaces, other control characters a visible mark."""
-    return "".join(
-        char if char == "\n" or char.isprintable() else "    " if char == "\t" else "·" for char in text.expandtabs(4)
-    )
+    """Text from outside, safe to show: each character that could move the cursor or hide or reorder text becomes `·`.
+
+    These are control characters (without its first one an escape sequence is plain text), C1, format characters such
+    as bidi overrides, and lone surrogates. Tabs and unusual spaces become spaces; line ends stay, as `\\n`.
+    """
+    plain = text.replace("\r\n", "\n").expandtabs(4)
+    return "".join(char if char == "\n" or char.isprintable() else _stand_in(char) for char in plain)
+
+
+def _stand_in(char: str) -> str:
+    return " " if unicodedata.category(char) == "Zs" else "·"
 
 
 def flat(text: str) -> str:
-    """On one line, safe to draw."""
+    """The text on one line, safe to show."""
     return printable(" ".join(text.split()))
 
 
 # -- tables ----------------------------------------------------------------------------------------------
-
-
 def cell(value: Any, *, as_bytes: bool = False) -> str:
-    """A value as it stands in a table."""
+    """A value as the text of a table's cell."""
     if value is None:
         return UNKNOWN
     if isinstance(value, bool):
@@ -247,9 +259,9 @@ def cell(value: Any, *, as_bytes: bool = False) -> str:
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None) -> list[str]:
-    """Heading, rule and rows, numbers to the right. Within `cells`, wide columns wrap below themselves.
+    """Heading, rule and rows, with numbers aligned to the right. To fit into `cells`, wide columns are wrapped.
 
-    Numbers of a column named `bytes`, and of a row whose first cell ends in `, bytes`, are written as sizes.
+    In a column named `bytes`, and in a row whose first cell ends in `, bytes`, numbers are written as sizes.
     """
     across = max([len(columns), *(len(row) for row in rows)], default=0)
     heads = [flat(column) for column in columns] + [""] * (across - len(columns))
@@ -269,9 +281,9 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: in
 
 
 def render_table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None) -> str:
-    """A table with its name above, as the command line prints it."""
+    """A table below its name, as the command line prints it."""
     inner = None if cells is None else cells - len(_GAP)
-    return "\n".join([f"── {name} ──", *(_GAP + line for line in table_lines(columns, rows, inner))])
+    return "\n".join([f"── {flat(name)} ──", *(_GAP + line for line in table_lines(columns, rows, inner))])
 
 
 def _row_texts(heads: Sequence[str], row: Sequence[Any]) -> list[str]:
@@ -287,8 +299,8 @@ def _is_numeric(values: Iterable[Any]) -> bool:
 
 
 def _narrowed(widths: list[int], numeric: list[bool], room: int) -> list[int]:
-    """Take from the widest text columns, then from any, until the table fits or nothing can give."""
-    widths = list(widths)
+    """Shrink the widest text columns, then any column, until the table fits or all are as narrow as allowed."""
+    widths = [min(one, max(room, _NARROWEST)) for one in widths]
     for candidates in ([c for c, number in enumerate(numeric) if not number], list(range(len(widths)))):
         while sum(widths) > room and candidates:
             widest = max(candidates, key=lambda column: widths[column])
@@ -304,16 +316,14 @@ def _aligned(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool
 
 
 # -- events ----------------------------------------------------------------------------------------------
-
-
 def describe(event: Any) -> str:
-    """What an event says, in one or a few lines that are safe to draw; empty for one that says nothing to people."""
+    """An event in words, on one or a few lines that are safe to show; empty for an event that is not for people."""
     words = _WORDS.get(event.kind)
     return printable(words(event)) if words else ""
 
 
 def mark(event: Any) -> str:
-    """One character that stands before an event's line."""
+    """The character in front of an event's first line."""
     if event.kind == "run_finished":
         return STATES.get(event.state, ("?", ""))[0]
     if event.kind == "log":
@@ -322,7 +332,7 @@ def mark(event: Any) -> str:
 
 
 def progress_words(done: float, total: float | None, unit: str) -> str:
-    """`37/120 sequences`, `41 MB of 93 MB`, or `37 sequences` when the whole is not known."""
+    """`37/120 sequences`, `41 MB of 93 MB`, or `37 sequences` if the total is not known."""
     if unit == _BYTES:
         return size(done) + (f" of {size(total)}" if total is not None else "")
     return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()
@@ -337,32 +347,43 @@ def _progress(event: Any) -> str:
     rate = rate_words(event.rate, event.unit) if event.rate and event.unit != _BYTES else ""
     left = f"{duration(event.eta_s)} left" if event.eta_s else ""
     parts = (event.label, progress_words(event.done, event.total, event.unit), rate, left)
-    return _GAP.join(part for part in parts if part)
+    return _GAP.join(flat(part) for part in parts if part)
 
 
 _METRICS = {
-    **{name: name for name in ("loss", "kl", "ce", "format", "lr", "grad_norm")},
-    "tokens_per_s": "tokens/s",
-    "heldout_loss": "held-out loss",
-    "heldout_agreement": "agreement with the teacher",
+    **{name: (name, 4) for name in ("loss", "kl", "ce", "format")},
+    "lr": ("lr", 3),
+    "grad_norm": ("grad norm", 3),
+    "tokens_per_s": ("tokens/s", 3),
+    "heldout_loss": ("held-out loss", 4),
+    "heldout_agreement": ("agreement with the teacher", 3),
 }
+"""Field → label and significant digits, in the order of the line."""
 
 
 def _metric(event: Any) -> str:
     if finite(event.step) is None:
-        return ""  # a rate of something that shows progress already
+        return ""  # the figures of collecting, whose progress is shown already
     seen = finite(event.seen_tokens)
     bits, refused = finite(event.activation_bits), finite(event.nonfinite)
     parts = [f"step {number(event.step)}", f"{number(seen)} tokens" if seen is not None else ""]
+    values = {name: finite(getattr(event, name)) for name in _METRICS}
     parts += [
-        f"{label} {number(value)}" for name, label in _METRICS.items() if (value := _told(event, name)) is not None
+        f"{label} {number(values[name], digits)}"
+        for name, (label, digits) in _METRICS.items()
+        if values[name] is not None
     ]
-    parts += [f"A{bits:.0f}" if bits else "", f"{number(refused)} not finite" if refused else ""]
-    return _GAP.join(part for part in parts if part)
+    parts += [f"A{bits:.0f}" if bits else "", f"{number(refused)} steps not finite" if refused else ""]
+    return "\n".join(_packed([part for part in parts if part]))
 
 
-def _told(event: Any, name: str) -> float | None:
-    return finite(getattr(event, name))
+def _packed(parts: Sequence[str]) -> list[str]:
+    """The parts on as few lines as an 80-column terminal allows, none broken."""
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]}{_GAP}{part}" if lines[-1] else part
+        lines[-1:] = [longer] if width(longer) <= _LINE_CELLS else [lines[-1], part]
+    return lines
 
 
 def _flip(event: Any) -> str:
@@ -374,12 +395,8 @@ def _flip(event: Any) -> str:
     )
 
 
-def _alert(event: Any) -> str:
-    return f"{event.message}\n{event.advice}" if event.advice else str(event.message)
-
-
 def _sample(event: Any) -> str:
-    return f"{crop(flat(event.prompt), _SAMPLE_CELLS)}\n{crop(flat(event.text), _SAMPLE_CELLS)}"
+    return f"{crop(flat(event.prompt), _LINE_CELLS)}\n{crop(flat(event.text), _LINE_CELLS)}"
 
 
 def _finished(event: Any) -> str:
@@ -388,7 +405,7 @@ def _finished(event: Any) -> str:
 
 
 def _file(path: str) -> str:
-    """The file and the folder it lies in, which is one of the experiment's."""
+    """The file's name and folder: enough to find it in the experiment."""
     return "/".join(PurePath(path).parts[-2:])
 
 
@@ -402,7 +419,7 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "table": lambda e: f"results: {e.name.replace('_', ' ')}",
     "artifact": lambda e: f"wrote {_file(e.path)}, {size(e.bytes)}",
     "upload": lambda e: f"upload of {_file(e.path)} to {e.target}: {e.state}",
-    "alert": _alert,
+    "alert": lambda e: "\n".join(filter(None, (e.message, e.advice))),
     "log": lambda e: e.message,
     "run_finished": _finished,
 }

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers, tables and events in words, and text from outside made safe."""
 
 import math
 
@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core import text as words
+from tests.builders import event
 
 
 @pytest.mark.parametrize(
@@ -111,8 +112,80 @@ def test_bytes_are_written_as_sizes_wherever_they_stand():
     assert [" ".join(line.split()) for line in by_row[2:]] == ["memory 53.1 MB", "QEI 0.5000"]
 
 
-def test_text_from_outside_is_made_safe():
-    assert words.printable("a\x1b[2J\n\tb") == "a·[2J\n    b"
-    assert words.flat(" two\n lines ") == "two lines"
+_BIDI = "".join(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]))
+_CONTROLS = "".join(map(chr, [*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)]))
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("a\x1b[2Jb", "a·[2Jb"),
+        ("\x1b]0;title\x07", "·]0;title·"),
+        ("\x9b31m", "·31m"),
+        (_CONTROLS, "·" * len(_CONTROLS)),
+        (_BIDI, "·" * len(_BIDI)),
+        ("\ud800 \udcff", "· ·"),
+        ("zero\u200bwidth\ufeff\u2028", "zero·width··"),
+        ("one\r\ntwo\rthree\n", "one\ntwo·three\n"),
+        ("\ta\tb", "    a   b"),
+        ("1\u00a0000\u3000€", "1 000 €"),
+        ("naïve 中文 👍 e\u0301", "naïve 中文 👍 e\u0301"),
+    ],
+    ids=[
+        "escape",
+        "title",
+        "C1",
+        "controls",
+        "bidi",
+        "surrogates",
+        "invisible",
+        "line ends",
+        "tabs",
+        "spaces",
+        "plain",
+    ],
+)
+def test_text_from_outside_is_made_safe(given, shown):
+    assert words.printable(given) == shown
+    assert words.printable(words.printable(given)) == words.printable(given)
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_no_text_moves_the_cursor_or_hides_anything(text):
+    shown = words.printable(text)
+    assert all(char == "\n" or char.isprintable() for char in shown)
+    assert words.is_utf8(shown)
+    assert "\n" not in words.flat(text)
+
+
+def test_text_on_one_line():
+    assert words.flat(" two\n lines\x85and \u2028 more\x1b ") == "two lines and more·"
     assert not words.is_utf8("\ud800")
     assert words.escaped("a\udcff") == "a\\udcff"
+
+
+def test_names_of_tables_are_made_safe():
+    assert words.render_table("\x1b[2J\n", ["a"], [[1]]).splitlines()[0] == "── ·[2J ──"
+
+
+def test_a_full_metric_fits_80_columns():
+    figures = {
+        "seen_tokens": 123_456_789, "loss": 12.3456, "kl": 0.00012345, "ce": 10.5, "format": 0.25, "lr": 1.25e-5,
+        "grad_norm": 12345.6, "tokens_per_s": 98765.4, "heldout_loss": 2.5, "heldout_agreement": 0.512345,
+        "activation_bits": 4, "nonfinite": 12,
+    }  # fmt: skip
+    lines = words.describe(event("metric", step=1_000_000, **figures)).split("\n")
+    assert len(lines) == 3
+    assert all(len(line) <= 78 for line in lines)
+    assert lines[0] == "step 1,000,000  123,456,789 tokens  loss 12.35  kl 1.234e-4  ce 10.50"
+
+
+def test_a_progress_line_is_one_line():
+    shown = words.describe(event("progress", done=3, total=9, unit="a\nb", label="two\nlines\x1b"))
+    assert shown == "two lines·  3/9 a b"
+
+
+def test_long_words_are_cut_in_one_pass():
+    assert words.wrap("中" * 200_000, 10) == ["中" * 5] * 40_000
+    assert words.wrap("ab " + "c" * 7, 4) == ["ab", "cccc", "ccc"]
+    assert words.width("e\u0301\ufe0f\u20dd") == 1

@@ -28,10 +28,10 @@ EXAMPLES = {
 LINES = {
     "run_started": "▸ train-1 started (pid 7 on box, cpu)",
     "progress": "  collect  3/9 prompts  1.50 prompts/s  1m 01s left",
-    "metric": "  step 1,200  34,567 tokens  loss 2.500  lr 6.000e-4  A4  2 not finite",
+    "metric": "  step 1,200  34,567 tokens  loss 2.500  lr 6.00e-4  A4  2 steps not finite",
     "flip": "┊ activations A8 → A4 at step 1,000, 900,000 tokens seen",
     "checkpoint": "  checkpoint of step 200: checkpoints/mini.pt, 1.2 MB",
-    "sample": "› Say hello\n  " + "x" * 99 + "…",
+    "sample": "› Say hello\n  " + "x" * 77 + "…",
     "trace": "",
     "artifact": "  wrote reports/report.json, 10 B",
     "upload": "  upload of data/a to s3: done",
