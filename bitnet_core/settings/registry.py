@@ -13,18 +13,7 @@ Data only: `parse.py` checks a value, `resolve.py` finds it.
 
 from dataclasses import replace
 
-from bitnet_core.settings.kinds import (
-    Setting,
-    bits,
-    exported,
-    integer,
-    number,
-    path,
-    provider,
-    secret,
-    switch,
-    text,
-)
+from bitnet_core.settings.kinds import Setting, bits, exported, integer, number, path, provider, secret, switch, text
 from bitnet_core.settings.storage_sections import STORAGE_SECTIONS
 
 PROVIDER_NAMES = (
@@ -44,9 +33,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         path("GDRIVE_MOUNT_POINT", "/content/drive", "Where Colab mounts Google Drive."),
     ),
     "Caches": (
-        exported(
-            "BITNET_CACHE", "", "Cache of the embedded teacher and of mapped traces; empty = the user's cache folder."
-        ),
+        exported("BITNET_CACHE", "", "Cache of the embedded teacher and mapped traces; empty = the user's cache."),
         exported("HF_HOME", "", "Cache of the Hugging Face libraries; empty = their default."),
         exported("TRANSFORMERS_CACHE", "", "Older name of the model cache; empty = the library's default."),
         exported("HF_DATASETS_CACHE", "", "Cache of datasets; empty = the library's default."),
@@ -55,21 +42,9 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         secret("HF_TOKEN", "Token for the Hugging Face hub."),
     ),
     "Keys": (
-        text(
-            "BITNET_KEYRING",
-            "auto",
-            "OS keyring: auto, none, secretservice, kwallet, macos or the class of a backend.",
-        ),
-        path(
-            "BITNET_VAULT",
-            "",
-            "Encrypted file for keys where there is no OS keyring; empty = one in the user's config folder.",
-        ),
-        path(
-            "BITNET_VAULT_PASSPHRASE_FILE",
-            "",
-            "File that holds the vault's passphrase (/dev/fd/3 works); empty = ask for it.",
-        ),
+        text("BITNET_KEYRING", "auto", "OS keyring: auto, none, secretservice, kwallet, macos or a backend's class."),
+        path("BITNET_VAULT", "", "Encrypted file for keys without an OS keyring; empty = in the user's config."),
+        path("BITNET_VAULT_PASSPHRASE_FILE", "", "File with its passphrase (/dev/fd/3 works); empty = ask."),
     ),
     "Run": (
         text("LOG_LEVEL", "INFO", "Least severe message to keep.", "DEBUG", "INFO", "WARNING", "ERROR"),
@@ -93,12 +68,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         exported("PYTORCH_NO_CUDA_MEMORY_CACHING", "", "Turn off torch's CUDA cache (for debugging)."),
     ),
     "Chat provider": (
-        text(
-            "PROVIDER",
-            "embedded",
-            "Provider for chat, and for the teacher unless TEACHER_PROVIDER is set.",
-            *PROVIDER_NAMES,
-        ),
+        text("PROVIDER", "embedded", "Provider for chat, and the default for the teacher.", *PROVIDER_NAMES),
         *provider("OpenAI", "OPENAI"),
         *provider("Anthropic", "ANTHROPIC"),
         *provider("Groq", "GROQ"),
@@ -123,11 +93,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         integer("TEACHER_CTX_LEN", "8192", "Context length of the teacher.", 128, 1 << 24, "tokens"),
         integer("TEACHER_TOP_LOGPROBS", "20", "Candidate tokens to request at each step.", 1, 100),
         number(
-            "TEACHER_MEMORY_GB",
-            "",
-            "The teacher's memory, for QEI; empty = measured if it runs on this machine.",
-            0.001,
-            unit="GB",
+            "TEACHER_MEMORY_GB", "", "The teacher's memory, for QEI; empty = measured if local.", 0.001, unit="GB"
         ),
         number("TEACHER_BASELINE_TEMPERATURE", "0.0", "Sampling temperature of the baseline.", 0, 2),
         number("TEACHER_BASELINE_TOP_P", "1.0", "Nucleus (top-p) of the baseline.", 0.01, 1),
@@ -140,42 +106,13 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("KD_TEACHER_TOP_P", "0.95", "Nucleus (top-p) while collecting.", 0.01, 1),
         integer("KD_MAX_TOKENS_PER_PROMPT", "512", "Longest answer to collect.", 1, 1 << 20, "tokens"),
         path("KD_PROMPTS_FILE", "", "File with prompts (text, JSON lines or Parquet); empty = the packaged ones."),
-        integer(
-            "KD_NUM_PROMPTS",
-            "100",
-            "Answers to collect; prompts are asked again if there are fewer prompts than this.",
-            1,
-            1 << 30,
-        ),
-        integer(
-            "KD_CONCURRENCY",
-            "",
-            "Most requests in flight at once; empty = 4 for embedded, 8 for hf, 32 for others.",
-            1,
-            1024,
-        ),
+        integer("KD_NUM_PROMPTS", "100", "Answers to collect; prompts repeat if there are fewer.", 1, 1 << 30),
+        integer("KD_CONCURRENCY", "", "Most requests in flight; empty = 4 embedded, 8 hf, 32 others.", 1, 1024),
         integer("KD_MAX_ATTEMPTS", "2", "Runs that request an answer before it is given up.", 1, 1000),
         integer("KD_SHARD_SEQUENCES", "256", "Sequences in one shard.", 1, 1 << 20),
-        integer(
-            "KD_MAX_TOKENS_TOTAL",
-            "",
-            "Most tokens, prompts included, that collecting may use in total; empty = no limit.",
-            1,
-            1 << 50,
-        ),
-        integer(
-            "KD_MAX_REQUESTS",
-            "",
-            "Most requests that collecting may send in total, the probe's included; empty = no limit.",
-            1,
-            1 << 40,
-        ),
-        number(
-            "KD_MAX_USD",
-            "",
-            "Most US dollars that collecting may spend in total, by the price file; empty = no limit.",
-            0,
-        ),
+        integer("KD_MAX_TOKENS_TOTAL", "", "Most tokens that collecting may use, prompts included.", 1, 1 << 50),
+        integer("KD_MAX_REQUESTS", "", "Most requests that collecting may send, the probe's included.", 1, 1 << 40),
+        number("KD_MAX_USD", "", "Most US dollars that collecting may spend, by the price file.", 0),
         path("KD_PRICES_FILE", "", "Price file; empty = the packaged, dated one."),
     ),
     "Student": (
@@ -189,15 +126,11 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         text(
             "STUDENT_PROFILE",
             "portable",
-            "portable: SiLU, runs in other programs. b158: squared ReLU.",
+            "portable: SiLU, as llama.cpp needs; b158: squared ReLU.",
             "portable",
             "b158",
         ),
-        switch(
-            "STUDENT_HADAMARD",
-            "0",
-            "Apply a Hadamard transform before the o and down projections; such a student can't be exported.",
-        ),
+        switch("STUDENT_HADAMARD", "0", "Hadamard transform before the o and down projections; not exportable."),
         switch("STUDENT_QUANTIZE", "1", "Quantise the student; 0 trains a full-precision twin for comparison."),
     ),
     "Data": (
@@ -217,11 +150,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("GRAD_CLIP_NORM", "1.0", "Gradients are clipped to this norm.", 1e-6, 1e6),
         integer("GRAD_ACCUM_STEPS", "1", "Batches in one optimizer step.", 1, 1 << 16),
         text(
-            "LR_SCHEDULE",
-            "cosine",
-            "Shape of the learning rate; two_stage ends without weight decay.",
-            "cosine",
-            "two_stage",
+            "LR_SCHEDULE", "cosine", "Shape of the decay; two_stage ends without weight decay.", "cosine", "two_stage"
         ),
         integer(
             "SCHEDULER_TMAX", "${TOTAL_STEPS}", "Steps over which the learning rate decays.", 1, 1 << 40, "steps"

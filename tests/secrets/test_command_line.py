@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -85,6 +86,13 @@ def test_another_mistake_is_named(
 
 def test_a_question_that_begins_with_a_keys_name_is_a_question() -> None:
     secrets.command_line.refuse_values([], ["chat", f"{K}: what is it for?"])
+
+
+def test_nothing_resolves_settings_without_remembering_their_secrets() -> None:
+    root = Path(__file__).parents[2]
+    plain = re.compile(r"settings\.resolve import .*\bresolve\b|settings import resolve\b")
+    for path in (path for package in ("bitnet_core", "bitnet_tui") for path in (root / package).rglob("*.py")):
+        assert path.name == "resolving.py" or not plain.search(path.read_text(encoding="utf-8")), path
 
 
 @pytest.mark.parametrize("arguments", [["--env", f"/nowhere/{VALUE}.env", "train"], [f"{VALUE}-action"]])
