@@ -1,0 +1,174 @@
+"""The teacher's greedy baseline: prompts asked one after another, timed, and the first ones asked twice.
+
+One at a time, so that a latency is the teacher's and not a queue's. What comes out is in `baseline_report`.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.prompt import Prompt
+from bitnet_core.runs.events import Sample
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.values import Sampling
+from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.chat import ChatRequest, PromptRefused
+from bitnet_core.teachers.teacher import Teacher
+
+_POLL_SECONDS = 0.2
+_ASKED_TWICE = 3
+
+
+@dataclass(frozen=True)
+class TimedAnswer:
+    """An answer and its latency. `first_token_s` is None where the answer came in one piece."""
+
+    prompt: Prompt
+    result: ChatResult
+    seconds: float
+    first_token_s: float | None
+
+    @property
+    def counted(self) -> bool:
+        """Whether the numbers of prompt and completion tokens are known."""
+        return bool(self.result.counted and self.result.prompt_tokens)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What was measured. `sampling_sent` is what the teacher was really asked for; `memory_bytes` may be unknown."""
+
+    answers: list[TimedAnswer]
+    failed: list[dict[str, str]]
+    """Prompts without a usable answer, each with its reason."""
+    wall_s: float
+    sampling_sent: dict[str, Any]
+    determinism: dict[str, Any]
+    memory_bytes: int | None
+
+
+class Interview:
+    """One teacher, asked with one sampling and seed; a stop of the reporter abandons the answer at once."""
+
+    def __init__(self, teacher: Teacher, sampling: Sampling, seed: int, reporter: Reporter) -> None:
+        self._teacher, self._sampling, self._seed, self._reporter = teacher, sampling, seed, reporter
+
+    async def measure(self, prompts: list[Prompt]) -> Baseline:
+        """Ask every prompt; BitnetError when none gets a usable answer."""
+        await self._warm_up(prompts[0])
+        answers: list[TimedAnswer] = []
+        failed: list[dict[str, str]] = []
+        started = time.monotonic()
+        for index, prompt in enumerate(prompts):
+            self._reporter.progress(index, len(prompts), "prompts", "baseline")
+            try:
+                answer = await self._ask_again_once(prompt)
+            except (BadReply, PromptRefused) as error:
+                failed.append({"prompt": prompt.text, "reason": str(error)})
+                continue
+            answers.append(answer)
+            self._reporter.emit(Sample(prompt=prompt.text, text=answer.result.text, source="teacher"))
+            self._teacher.memory_bytes()  # so that it knows its peak
+        wall_s = time.monotonic() - started
+        if not answers:
+            raise BitnetError(
+                f"The teacher answered none of {len(prompts)} baseline prompts ({failed[0]['reason']}); "
+                "choose another model."
+            )
+        sent = dict(self._teacher.sent(self._request(prompts[0], self._sampling)))
+        determinism = await self._compare_repeated_answers(answers)
+        self._reporter.progress(len(prompts), len(prompts), "prompts", "baseline")
+        found = Baseline(answers, failed, wall_s, sent, determinism, self._teacher.memory_bytes())
+        _warn_of_gaps(found, len(prompts), self._reporter)
+        return found
+
+    async def _warm_up(self, prompt: Prompt) -> None:
+        """The first request after loading also pays for reading the weights, so it is made and not counted."""
+        with contextlib.suppress(BadReply, PromptRefused):
+            await self._ask(prompt, dataclasses.replace(self._sampling, max_tokens=1))
+
+    async def _ask_again_once(self, prompt: Prompt) -> TimedAnswer:
+        """Ask, and ask once more where a gateway may have garbled the first answer."""
+        try:
+            return await self._ask(prompt, self._sampling)
+        except BadReply as error:
+            if not error.retryable:
+                raise
+        return await self._ask(prompt, self._sampling)
+
+    async def _ask(self, prompt: Prompt, sampling: Sampling) -> TimedAnswer:
+        """One answer, streamed so that its first token can be timed."""
+        began = time.monotonic()
+        first: list[float] = []
+
+        def on_text(_text: str) -> None:
+            if not first:
+                first.append(time.monotonic() - began)
+
+        task = asyncio.create_task(self._teacher.chat(self._request(prompt, sampling), on_text=on_text))
+        try:
+            while not task.done():
+                self._reporter.check_stop()
+                await asyncio.wait({task}, timeout=_POLL_SECONDS)
+            return TimedAnswer(prompt, task.result(), time.monotonic() - began, first[0] if first else None)
+        finally:
+            task.cancel()
+
+    def _request(self, prompt: Prompt, sampling: Sampling) -> ChatRequest:
+        return ChatRequest(
+            prompt.messages,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=self._seed,
+        )
+
+    async def _compare_repeated_answers(self, answers: list[TimedAnswer]) -> dict[str, Any]:
+        """Ask the first prompts a second time, greedily, and compare the texts."""
+        greedy = dataclasses.replace(self._sampling, temperature=0.0, top_p=1.0)
+        equal = asked = 0
+        first_difference: int | None = None
+        for answer in answers[:_ASKED_TWICE]:
+            self._reporter.check_stop()
+            try:
+                once = answer.result.text
+                if self._sampling != greedy:
+                    once = (await self._ask(answer.prompt, greedy)).result.text
+                twice = (await self._ask(answer.prompt, greedy)).result.text
+            except (BadReply, PromptRefused):
+                continue
+            asked += 1
+            equal += once == twice
+            if once != twice and first_difference is None:
+                pairs = enumerate(zip(once, twice, strict=False))
+                first_difference = next((place for place, (a, b) in pairs if a != b), min(len(once), len(twice)))
+        return {
+            "asked_twice": asked,
+            "equal": equal,
+            "deterministic": None if not asked else equal == asked,
+            "first_difference_at_character": first_difference,
+            "origin": "measured",
+        }
+
+
+def _warn_of_gaps(found: Baseline, prompts: int, reporter: Reporter) -> None:
+    uncounted = sum(not answer.counted for answer in found.answers)
+    if uncounted:
+        reporter.alert(
+            "warning",
+            "tokens_not_counted",
+            f"{uncounted} of {len(found.answers)} answers came without a count of their tokens.",
+            "Speed, usage and cost can't be known without it; ask the provider for usage in streams.",
+        )
+    if found.failed:
+        reporter.alert(
+            "warning",
+            "prompts_failed",
+            f"{len(found.failed)} of {prompts} baseline prompts got no usable answer ({found.failed[0]['reason']}).",
+            "They are left out of the figures; see the report.",
+        )
