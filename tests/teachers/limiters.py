@@ -1,6 +1,6 @@
-"""Servers that limit, in virtual time, and a sender who knows their limits: what any other is measured by.
+"""Servers with limits, in virtual time, and a sender that knows the limits, to compare the pace with.
 
-`python -m tests.teachers.limiters [N]` prints how the pace fares behind N of them, drawn at random.
+`python -m tests.teachers.limiters [N]` prints how the pace does behind N random limiters.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _REFUSAL_SECONDS = 0.05
 
 @dataclass
 class Limiter:
-    """nginx's `limit_req`: a bucket that leaks `rate` requests a second; `most` limits those at once."""
+    """nginx's `limit_req`, a bucket that leaks `rate` requests a second; `most` limits the requests at once."""
 
     rate: float | None = None
     burst: int = 0
@@ -70,8 +70,8 @@ class Sender(Protocol):
     def refused(self, turn: Turn, wait: float | None) -> None: ...
 
 
-class Knowing:
-    """Sends as early as the limiter allows, and never too early."""
+class IdealSender:
+    """Knows the limits: sends as early as they allow, and never too early."""
 
     def __init__(self, limiter: Limiter, most: int) -> None:
         self._rate, self._burst = limiter.rate, limiter.burst
@@ -97,14 +97,14 @@ class Knowing:
             self._tokens -= 1
 
     def answered(self, turn: Turn) -> None:
-        """Nothing is learnt."""
+        """There is nothing to learn."""
 
     def refused(self, turn: Turn, wait: float | None) -> None:
-        raise AssertionError("one who knows the limits is never refused")
+        raise AssertionError("a sender that knows the limits is never refused")
 
 
-async def load(limiter: Limiter, sender: Sender, requests: int, workers: int) -> float:
-    """Seconds until all requests are answered."""
+async def seconds_for(limiter: Limiter, sender: Sender, requests: int, workers: int) -> float:
+    """Seconds until all requests have been answered."""
     waiting = iter(range(requests))
 
     async def worker() -> None:
@@ -129,9 +129,9 @@ async def load(limiter: Limiter, sender: Sender, requests: int, workers: int) ->
 @dataclass(frozen=True)
 class Outcome:
     ratio: float
-    """Time, in times of what one who knows the limits takes."""
+    """Time relative to the ideal sender's."""
     refusals: float
-    """For each answer."""
+    """Per answer."""
     seconds: float
     pace: Pace
 
@@ -139,11 +139,11 @@ class Outcome:
 def outcome(requests: int, workers: int = 32, **limits: float | None) -> Outcome:
     async def learning() -> tuple[float, Pace]:
         pace = Pace(workers, clock=asyncio.get_running_loop().time)
-        return await load(limiter, pace, requests, workers), pace
+        return await seconds_for(limiter, pace, requests, workers), pace
 
     async def knowing() -> float:
         twin = Limiter(**limits)  # type: ignore[arg-type]
-        return await load(twin, Knowing(twin, workers), requests, workers)
+        return await seconds_for(twin, IdealSender(twin, workers), requests, workers)
 
     limiter = Limiter(**limits)  # type: ignore[arg-type]
     took, pace = run(learning())
@@ -151,7 +151,7 @@ def outcome(requests: int, workers: int = 32, **limits: float | None) -> Outcome
 
 
 def enough(rate: float, burst: int = 0) -> int:
-    """Requests for 40 s of work after the burst, and no fewer than 60."""
+    """Requests for 40 s of work after the burst, and at least 60."""
     return int(max(60, 40 * rate)) + burst
 
 
@@ -179,9 +179,9 @@ def main(count: int) -> None:
     ratios, refusals = sorted(one.ratio for one in found), sorted(one.refusals for one in found)
     within = sum(ratio <= 1.3 for ratio in ratios) / count
     sys.stdout.write(
-        f"{count} limiters: {statistics.median(ratios):.2f} times the time of one who knows the limits (median), "
+        f"{count} limiters: {statistics.median(ratios):.2f} times the ideal time (median), "
         f"within 1.3 for {within:.1%}, {ratios[-1]:.2f} at worst\n"
-        f"refusals an answer: {statistics.median(refusals):.2f} (median), {refusals[-1]:.2f} at worst\n"
+        f"refusals per answer: {statistics.median(refusals):.2f} (median), {refusals[-1]:.2f} at worst\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""The one HTTP client: servers that stall, drip, hang up or count down never hang or fool it."""
+"""The HTTP client: servers that stall, drip, hang up or count down neither hang nor mislead it."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: clo
 
 @asynccontextmanager
 async def serving(serve: Serve) -> AsyncIterator[str]:
-    """A raw TCP server, so that it may break every rule."""
+    """A raw TCP server, which can break every rule of HTTP."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -34,6 +34,17 @@ async def serving(serve: Serve) -> AsyncIterator[str]:
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+class RecordingPace(Pace):
+    """Remembers the pauses that it is told to make."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+        self.pauses = [0.0]
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
 
 
 def client(url: str, pace: Pace | None = None) -> JsonClient:
@@ -60,7 +71,7 @@ async def cut(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @pytest.mark.parametrize(
     ("serve", "said"), [(stall, "no answer within"), (drip, "no complete answer"), (cut, "broke")]
 )
-async def test_what_never_ends_is_given_up(serve: Serve, said: str) -> None:
+async def test_an_answer_that_never_ends_is_given_up(serve: Serve, said: str) -> None:
     async with serving(serve) as url, client(url) as http:
         with pytest.raises(Unreachable, match=said):
             await http.post("/x", {}, attempts=2)
@@ -72,7 +83,7 @@ async def stream_then_stall(_reader: asyncio.StreamReader, writer: asyncio.Strea
     await asyncio.sleep(30)
 
 
-async def test_a_stream_that_stalls_in_the_middle_is_cut_and_not_sent_again() -> None:
+async def test_a_stream_that_stalls_in_the_middle_is_cut_and_not_retried() -> None:
     events: list[str] = []
     async with serving(stream_then_stall) as url, client(url) as http:
         with pytest.raises(StreamCut):
@@ -82,7 +93,7 @@ async def test_a_stream_that_stalls_in_the_middle_is_cut_and_not_sent_again() ->
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("size", [1, 7, 1000])
-async def test_only_what_the_format_calls_a_line_end_ends_a_line(end: str, size: int) -> None:
+async def test_only_cr_and_lf_end_a_line_of_an_event_stream(end: str, size: int) -> None:
     text = "a\u2028b\u2029c\x85d\x0be\x1cf"
     lines = [f'data: "{text}"', "", ": a comment", "event: x", "data: one", "data: two", "", "data: [DONE]"]
     sent = end.join(lines).encode()
@@ -110,7 +121,7 @@ async def test_only_what_the_format_calls_a_line_end_ends_a_line(end: str, size:
         (b'{"error": {"message": "Rate limit exceeded (429)"}}', b"application/json"),
     ],
 )
-async def test_a_hiccup_in_a_good_status_is_worth_another_attempt(body: bytes, kind: bytes) -> None:
+async def test_a_transient_error_with_status_200_is_retried(body: bytes, kind: bytes) -> None:
     answers = [body, body, b'{"fine": 1}']
 
     async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -124,11 +135,11 @@ async def test_a_hiccup_in_a_good_status_is_worth_another_attempt(body: bytes, k
 
 
 @pytest.mark.parametrize("error", [{}, "", None])
-async def test_an_empty_error_in_a_good_body_is_none(error: object) -> None:
+async def test_an_empty_error_field_is_not_an_error(error: object) -> None:
     assert Reply(200, b"", {"error": error, "choices": []}).error is None
 
 
-async def test_what_is_quick_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_quick_requests_have_a_time_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitnet_core.teachers.http.client.QUICK_SECONDS", 0.05)
     async with serving(stall) as url, JsonClient(url, read_seconds=3600, whole_seconds=3600, first_wait=0.01) as http:
         with pytest.raises(Unreachable, match="no complete answer within 0 s"):
@@ -137,7 +148,7 @@ async def test_what_is_quick_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPa
             await http.post("/x", {}, attempts=1, seconds=0.05)
 
 
-async def test_a_cancelled_request_ends_at_once_and_frees_its_place() -> None:
+async def test_a_cancelled_request_ends_at_once_and_gives_its_place_back() -> None:
     pace = Pace(1)
     async with serving(stall) as url, JsonClient(url, pace=pace) as http:
         task = asyncio.create_task(http.post("/x", {}))
@@ -166,35 +177,37 @@ async def test_a_cancelled_request_ends_at_once_and_frees_its_place() -> None:
         ),
     ],
 )
-async def test_a_server_that_has_counted_down_to_nothing_is_left_alone(
+async def test_a_server_whose_headers_say_that_nothing_remains_is_not_asked(
     headers: bytes, least: float, most: float
 ) -> None:
     async def counted(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + headers + b"Content-Length: 2\r\n\r\n{}")
         await writer.drain()
 
-    async with serving(counted) as url, client(url) as http:
+    pace = RecordingPace()
+    async with serving(counted) as url, client(url, pace) as http:
         await http.post("/x", {})
-        assert least <= http.pace.paused_seconds <= most
+    assert least <= max(pace.pauses) <= most
 
 
-async def test_what_does_not_come_in_time_is_asked_for_a_few_times_only() -> None:
-    """Each may have been made, and be paid for."""
-    asked: list[bytes] = []
+async def test_timeouts_are_retried_less_often_than_other_failures() -> None:
+    """Each of the answers may have been generated, and be billed."""
+    requests = 0
 
     async def late(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        asked.append(b"")
+        nonlocal requests
+        requests += 1
         await asyncio.sleep(30)
 
     async with serving(late) as url, client(url) as http:
         with pytest.raises(TimedOut, match="no answer within 0 s"):
             await http.post("/x", {}, attempts=6)
-    assert len(asked) == 3
+    assert requests == 3
 
 
-async def test_an_answer_in_one_piece_is_given_the_time_that_it_takes() -> None:
+async def test_an_answer_that_is_not_streamed_may_take_as_long_as_allowed() -> None:
     async def slow(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(1.0)  # longer than a chunk and than the whole may take otherwise
+        await asyncio.sleep(1.0)  # longer than the client's own limits
         writer.write(HEAD + b"Content-Length: 2\r\n\r\n{}")
         await writer.drain()
 
@@ -202,8 +215,7 @@ async def test_an_answer_in_one_piece_is_given_the_time_that_it_takes() -> None:
         assert (await http.post("/x", {}, attempts=1, seconds=20)).payload == {}
 
 
-async def test_a_limiter_is_waited_for_however_few_attempts_a_failure_would_get() -> None:
-    """As the probe asks: a rate limit is no failure."""
+async def test_being_rate_limited_does_not_count_as_an_attempt() -> None:
     refusals = iter([b"HTTP/1.1 429 No\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"] * 3)
 
     async def limited(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -215,25 +227,25 @@ async def test_a_limiter_is_waited_for_however_few_attempts_a_failure_would_get(
 
 
 @pytest.mark.parametrize(("seconds", "requests"), [(0.0, 1), (0.5, 2)])
-async def test_a_request_that_is_always_refused_has_an_end(
+async def test_a_request_that_is_always_rate_limited_is_given_up(
     monkeypatch: pytest.MonkeyPatch, seconds: float, requests: int
 ) -> None:
     monkeypatch.setattr("bitnet_core.teachers.http.retries.MAX_RATE_LIMITED_SECONDS", seconds)
-    asked = 0
+    requests_seen = 0
 
     async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal requests_seen
+        requests_seen += 1
         writer.write(b"HTTP/1.1 429 No\r\nContent-Length: 0\r\n\r\n")
         await writer.drain()
 
     async with serving(refuse) as url, client(url) as http, asyncio.timeout(20):
         reply = await http.post("/x", {})
-    assert (reply.status, asked) == (429, requests)
+    assert (reply.status, requests_seen) == (429, requests)
 
 
 @pytest.mark.parametrize("unit", [1, 1000])
-def test_a_moment_in_unix_time_may_be_in_milliseconds(unit: int) -> None:
+def test_unix_time_may_be_in_milliseconds(unit: int) -> None:
     wait = seconds_until(str(int((time.time() + 90) * unit)))
     assert wait is not None
     assert 85 < wait < 95
@@ -242,7 +254,7 @@ def test_a_moment_in_unix_time_may_be_in_milliseconds(unit: int) -> None:
 @pytest.mark.parametrize("words", ["How do I raise my AWS spending limit?", "Write a rate limiter", "overloaded x"])
 @pytest.mark.parametrize("status", [200, 400])
 @pytest.mark.parametrize("name", [{"code": "content_filter"}, {"code": 400, "type": "content_policy_violation"}])
-def test_words_of_a_prompt_are_not_the_servers(words: str, status: int, name: dict[str, object]) -> None:
+def test_words_of_a_quoted_prompt_are_not_the_servers(words: str, status: int, name: dict[str, object]) -> None:
     reply = Reply(status, b"", {"error": {"message": f"prompt blocked: {words}", **name}})
     assert not reply.quota_spent
     assert not reply.retryable
@@ -263,7 +275,7 @@ def test_words_of_a_prompt_are_not_the_servers(words: str, status: int, name: di
         (402, {}),
     ],
 )
-def test_a_spent_quota_is_told_from_a_rate_limit(status: int, error: dict[str, str]) -> None:
+def test_a_spent_quota_is_not_a_rate_limit(status: int, error: dict[str, str]) -> None:
     reply = Reply(status, b"", {"error": error})
     assert reply.quota_spent
     assert not reply.retryable

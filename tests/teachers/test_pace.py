@@ -1,6 +1,6 @@
-"""The pace behind servers that limit: time against one who knows the limits, and how many refusals it earns.
+"""The pace behind servers with limits: its time relative to a sender that knows the limits, and its refusals.
 
-All bounds hold for about 40 s of work and more (at least 60 answers); shorter ones may take longer in proportion.
+The bounds hold for at least 40 s of work and 60 answers; less work may take longer in proportion.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ FAILING = (0.0, 0.1, 0.3)
 @pytest.mark.parametrize("burst", [0, 5, 20, 60])
 @pytest.mark.parametrize("rate", RATES)
 def test_behind_a_limited_rate(rate: float, burst: int, retry_after: float | None) -> None:
-    # Each of latencies and shares of failures in turn; seeds too, or the pairs would always be the same.
+    # Latencies, shares of failures and seeds take turns, so that all combinations of them occur.
     place = RATES.index(rate) + burst + int(retry_after or 0)
     for step, seconds in enumerate(LATENCIES):
         failing = FAILING[(place + step) % len(FAILING)]
@@ -37,7 +37,7 @@ def test_behind_a_limited_rate(rate: float, burst: int, retry_after: float | Non
             retry_after=retry_after,
             seed=place + step,
         )
-        # At 50 a second each second of waiting that a refusal asks for costs 50 requests, also during the search.
+        # At 50 requests a second, each second that a refusal asks to wait costs 50 requests, even during the search.
         slower = retry_after is not None and rate == 50
         assert found.ratio <= (1.5 if slower else 1.3), (seconds, failing, found)
         assert found.refusals < 0.5, (seconds, failing, found)
@@ -46,7 +46,7 @@ def test_behind_a_limited_rate(rate: float, burst: int, retry_after: float | Non
 @pytest.mark.parametrize("retry_after", [None, 1.0])
 @pytest.mark.parametrize("most", [1, 2, 3, 6, 20])
 def test_behind_a_limit_on_requests_at_once(most: int, retry_after: float | None) -> None:
-    # 20 at once of half a second are 40 requests a second: that fast the bound is 1.7 with Retry-After, as above.
+    # 20 at once of half a second each are 40 requests a second, so the looser bound applies as above.
     for place, (seconds, failing) in enumerate(itertools.product((0.5, 2.0, 5.0), FAILING)):
         found = outcome(
             int(max(100, 40 * most / seconds)),
@@ -87,7 +87,7 @@ limits = st.fixed_dictionaries(
 
 @settings(max_examples=30)
 @given(limits)
-def test_it_runs_away_behind_none(limiter: dict[str, Any]) -> None:
+def test_the_rate_never_runs_away(limiter: dict[str, Any]) -> None:
     rate = min(limiter["rate"], limiter["most"] / limiter["seconds"])
     found = outcome(enough(rate, limiter["burst"]), **limiter)
     assert found.ratio <= 2, found
@@ -96,7 +96,7 @@ def test_it_runs_away_behind_none(limiter: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("rate", [0.2, 1.0])
-def test_few_requests_at_a_slow_rate_pay_for_the_search(rate: float) -> None:
+def test_few_requests_at_a_slow_rate_take_at_most_twice_as_long(rate: float) -> None:
     for burst in (0, 5):
         found = outcome(12, rate=rate, burst=burst)
         assert found.ratio <= 2, (burst, found)
@@ -104,7 +104,7 @@ def test_few_requests_at_a_slow_rate_pay_for_the_search(rate: float) -> None:
 
 
 def test_a_limit_that_was_raised_is_used() -> None:
-    """A limiter of 2 requests a second that becomes one of 10."""
+    """The limiter allows 2 requests a second at first, then 10."""
 
     async def scenario() -> float:
         loop = asyncio.get_running_loop()
@@ -131,14 +131,14 @@ def test_a_limit_that_was_raised_is_used() -> None:
     assert run(scenario()) > 8
 
 
-def test_nobody_objects_and_all_places_are_taken() -> None:
+def test_without_limits_all_places_are_used() -> None:
     found = outcome(640, seconds=1.0)
     assert found.seconds <= 1.25 * 640 / 32
     assert found.pace.rate is None
     assert int(found.pace.at_once) == 32
 
 
-def test_a_wait_holds_for_all() -> None:
+def test_a_pause_holds_for_all_requests() -> None:
     async def scenario() -> list[float]:
         loop = asyncio.get_running_loop()
         pace = Pace(8, clock=loop.time)
@@ -159,10 +159,10 @@ def test_a_wait_holds_for_all() -> None:
     assert min(starts[1:]) >= 30
 
 
-def test_who_refuses_everything_is_asked_once_a_minute_at_least() -> None:
-    """Halving without an end, the fortieth question would be asked in a thousand years."""
+def test_a_server_that_refuses_everything_is_asked_at_least_once_a_minute() -> None:
+    """If the rate were halved without end, the fortieth request would come after a thousand years."""
 
-    async def asked() -> list[float]:
+    async def request_times() -> list[float]:
         loop = asyncio.get_running_loop()
         pace = Pace(4, clock=loop.time)
         times = []
@@ -172,7 +172,7 @@ def test_who_refuses_everything_is_asked_once_a_minute_at_least() -> None:
                 pace.refused(turn, 0.1)
         return times
 
-    times = run(asked())
+    times = run(request_times())
     assert 30 < max(after - before for before, after in itertools.pairwise(times)) < 61
 
 

@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps: hours of waiting pass in milliseconds, and in the same order."""
+"""An event loop whose clock jumps, so that hours of waiting pass in milliseconds and in the same order."""
 
 import asyncio
 import selectors
@@ -16,7 +16,7 @@ class _Jumping(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """`time()` is virtual; nothing here may wait for a real socket or thread."""
+    """Its `time()` is virtual. Nothing in it may wait for a real socket or thread."""
 
     def __init__(self) -> None:
         self._jumping = _Jumping()

@@ -1,23 +1,22 @@
-"""How many requests may be under way and how fast they may follow each other, learnt from the answers.
+"""How many requests may run at once, and how fast they may follow each other, learnt from the server's answers.
 
-Servers limit either or both, and a refusal does not say which. What tells the two apart:
+Servers limit concurrency, the rate, or both, and a refusal does not say which. What tells the two apart:
 
-- A limit on requests at once is one number: it refuses with that many others under way, and never takes a request
-  with as many. So a number that was refused is suspected until a request with as many others is taken; it is
-  believed when enough speaks for it (`_SURE`), each refusal weighing the more the more was taken since the last.
-  Then it is the limit, and one more is tried now and then, the more rarely the more often it was refused.
-- Anything else is the rate, and every refusal lowers it. At a refusal the server's bucket is empty, so between two
-  refusals it took what its rate allows: that count over that time bounds the new rate from below (a bucket that
-  overflowed in a pause gave more than was used), the rate tried from above; the middle of both is gone on with. The
-  rate refused becomes a ceiling that the rate nears from below, and that itself rises slowly, and the faster the
-  longer nothing is refused, for limits change. Without a ceiling yet, the rate grows by a quarter with each request.
+- A limit on concurrency is one number: a request with that many others under way is always refused. So the number
+  of others at a refusal is suspected to be the limit until a request with as many others is accepted. It is believed
+  once there is enough evidence (`_BELIEVED`); a refusal is stronger evidence the more was accepted since the last
+  one. From then on it is the limit, and one more is tried now and then, more rarely after each refusal.
+- Any other refusal lowers the rate. The server's bucket is empty at a refusal, so what it accepted between two
+  refusals, divided by the time between them, is a lower bound for the rate that it allows. The refused rate is an
+  upper bound. The new rate is their geometric mean, and the refused rate becomes a ceiling, which the rate approaches
+  from below. Limits change, so the ceiling rises, slowly at first and faster the longer nothing is refused. Without
+  a ceiling, the rate grows by a quarter with each request.
 
-That nothing was refused is known as soon as a refusal would have been: growth counts requests sent, not answers,
-which may take long. The rate never exceeds twice what is really sent. A wait that the server asks for holds for all,
-and no limit is tried again before the time has passed that makes such a wait cheap (`_REST`).
+Growth counts requests sent, not answers: an answer may take long, but a refusal would have come at once. A wait that
+the server asks for holds for all requests, and no limit is probed again before that wait has become cheap (`_REST`).
 
-`tests/providers/test_pace.py` states what this costs behind which limiters. Knows no HTTP; the clock is a parameter,
-so that a test may have its own.
+`tests/teachers/test_pace.py` bounds the cost behind many limiters, and fails without any of the constants below.
+Knows no HTTP. The clock is a parameter for the tests.
 """
 
 import asyncio
@@ -27,35 +26,42 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-FIRST_AT_ONCE = 8
-_SURE = 4.0
-"""Weight of the refusals after which a number of requests at once is believed to be the limit."""
-_SUSPECTED = 2.0
-"""From this weight on a refusal says too little of the rate to be its ceiling."""
-_QUARTER = 0.25
-_STEP = 3.0
-"""Growth of the rate with each request while there is no ceiling: a quarter, or so many a second if that is less."""
-_TOWARDS = 0.05
-"""How much of the way to just below the ceiling the rate goes with each request."""
-_BELOW = 0.97
-_PROBING = 5e-4
-"""Growth of the ceiling with each request; it speeds up the longer nothing is refused."""
-_CALM = 50.0
-_LEAST_CUT = 0.9
+_FIRST_CONCURRENCY = 8
+"""Requests at once until the server has answered: few enough for strict limits, enough not to waste the start."""
+_BELIEVED = 4.0
+"""Evidence that makes a suspected limit on concurrency believed."""
+_DOUBTFUL = 2.0
+"""Evidence for a limit on concurrency from which on a refusal is no longer a ceiling for the rate."""
+_GROWTH = 0.25
+_MOST_GROWTH = 3.0
+"""Without a ceiling, each request adds this share to the rate, and at most this many requests a second."""
+_APPROACH = 0.05
+"""With a ceiling, each request closes this share of the distance to `_MARGIN` times the ceiling."""
+_MARGIN = 0.97
+"""Just below the ceiling, so that the bucket refills and an uneven gap is not refused."""
+_CEILING_GROWTH = 5e-4
+"""Share by which each request raises the ceiling at first."""
+_CEILING_REQUESTS = 50.0
+"""The ceiling's growth accelerates with the square of the requests since the last cut, in multiples of this."""
+_CUT = 0.9
+"""A refusal lowers the rate at least to this share of the mean of its bounds, so that the bucket refills."""
 _SLOWEST = 1 / 60
-"""Requests a second: who is refused more slowly than that asks for a wait of its own."""
+"""Requests a second. A server that allows fewer asks for waits itself."""
 _REST = 20.0
-"""After a refusal nothing is tried for so many times the wait that it cost."""
-_SENT_WEIGHT = 0.2
+"""After a refusal nothing is probed for this many times the wait that it cost."""
 _FIRST_SECONDS = 1.0
-_LEAST_REST = 0.1
+"""The first requests leave together: they count as if they had been sent over this time."""
 _TICK = 1e-3
-_NONE = float("inf")
+"""The shortest time that is divided by."""
+_NONE = math.inf
 
 
 @dataclass(eq=False)
 class Turn:
-    """Leave to send. `others` of the requests under way when it began were not refused, as far as is known."""
+    """Permission to send one request.
+
+    `others` counts the requests under way when it began, without those that were refused or broke, as far as known.
+    """
 
     number: int
     began: float
@@ -68,147 +74,143 @@ class Pace:
     """Shared by all requests to one model with one key."""
 
     def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`most` is the largest number of requests at once; `clock` returns seconds."""
         self._most = max(1, most)
         self._clock = clock
-        self.at_once = float(min(self._most, FIRST_AT_ONCE))
-        """Requests that may be under way now; the whole part counts."""
+        self.at_once = float(min(self._most, _FIRST_CONCURRENCY))
+        """Requests that may be under way now; only the whole part counts."""
         self.rate: float | None = None
-        """Requests a second; None while no server has objected."""
+        """Requests a second; None until the server has refused one."""
         self.refusals = 0
         self._under_way: list[Turn] = []
+        self._queue = asyncio.Lock()
+        self._ended = asyncio.Event()
         self._sent = 0
-        self._first = 0.0
-        self._last = 0.0
-        self._gap = 0.0
-        """Seconds between two requests, on a running average."""
+        self._first_start = 0.0
+        self._last_start = 0.0
         self._next_start = 0.0
         self._paused_until = 0.0
+        self._probe_after = 0.0
+        # The rate.
         self._cut_at = -_NONE
-        self._cut_number = 0
+        self._sent_at_cut = 0
         self._empty_at = 0.0
-        """When the request that was refused last began: the server's bucket was empty then."""
-        self._calm_at = 0.0
+        """The start of the latest refused request, when the server's bucket was empty."""
         self._ceiling = _NONE
-        self._full = _NONE
-        """Others under way at a refusal that may have been for their number; infinite where none is suspected."""
-        self._weight = 0.0
-        self._crowded = 0
-        """How often their number was found to be the limit; 0 while it is only suspected."""
-        self._fitted = -1
-        """The most others under way with which a request was answered."""
-        self._door = asyncio.Lock()
-        self._freed = asyncio.Event()
+        # The limit on concurrency.
+        self._suspect = _NONE
+        """Others under way at a refusal that may be due to their number; infinite if none is suspected."""
+        self._evidence = 0.0
+        self._times_believed = 0
+        self._most_accepted = -1
+        """The most others under way at the start of an accepted request."""
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[Turn]:
-        """Wait for leave to send. First come, first served."""
-        async with self._door:
+        """Wait for permission to send; first come, first served."""
+        async with self._queue:
             while len(self._under_way) >= int(self.at_once):
-                self._freed.clear()
-                await self._freed.wait()
+                self._ended.clear()
+                await self._ended.wait()
             asked = self._clock()
-            # Others may lengthen the pause meanwhile; nothing shortens it, so there is no event to wait for.
+            # Others may prolong the pause meanwhile. Nothing shortens it, so there is no event to wait for.
             while (wait := max(self._paused_until, self._next_start) - self._clock()) > 0:  # noqa: ASYNC110
                 await asyncio.sleep(wait)
-            turn = self._begun(held_by_rate=self._next_start >= max(self._paused_until, asked))
+            turn = self._begin(held_by_rate=self._next_start >= max(self._paused_until, asked))
         try:
             yield turn
         finally:
             self._under_way.remove(turn)
-            self._freed.set()
-            if not turn.answered:  # refused or broken: the server did not have it beside those that came later
+            self._ended.set()
+            if not turn.answered:  # refused or broken, so it was not under way beside those that came later
                 for later in self._under_way:
                     later.others -= later.number > turn.number
 
     def answered(self, turn: Turn) -> None:
-        """The server took the request."""
+        """The server accepted and answered the request."""
         turn.answered = True
-        self._fitted = max(self._fitted, turn.others)
-        if turn.others >= self._full:
-            self._trust_their_number()
+        self._most_accepted = max(self._most_accepted, turn.others)
+        if turn.others >= self._suspect:
+            self._clear_suspicion()
         if len(self._under_way) < int(self.at_once) - 1:
             return
-        if not self._crowded:
+        if not self._times_believed:
             self.at_once += 1
-        elif self._crowded == 1 or self._clock() >= self._calm_at:
-            self.at_once += 1 / (self.at_once * self._crowded)
+        elif self._times_believed == 1 or self._clock() >= self._probe_after:
+            self.at_once += 1 / (self.at_once * self._times_believed)
         self.at_once = min(float(self._most), self.at_once)
 
     def refused(self, turn: Turn, wait: float | None) -> None:
-        """The server says that this is too much; `wait` is what it asks for."""
+        """The server refused the request as one too many; `wait` is the number of seconds that it asks for."""
         now = self._clock()
-        wait = max(wait or 0.0, _LEAST_REST)
+        wait = wait or 0.0
         self.refusals += 1
         self.pause(wait)
-        empty_at, self._empty_at = self._empty_at, max(self._empty_at, turn.began)
-        if turn.began <= self._cut_at:  # sent before the last cut: it says nothing new
+        previously_empty_at, self._empty_at = self._empty_at, max(self._empty_at, turn.began)
+        if turn.began <= self._cut_at:  # sent before the last cut: nothing new
             return
-        self._calm_at = now + _REST * wait
-        taken = turn.number - self._cut_number
-        self._cut_at, self._cut_number = now, self._sent
-        crowding = self._may_be_their_number(turn, now, taken)
-        if crowding and self._weight >= _SURE:
-            self._crowded += 1
-            self.at_once = float(self._full)
-        if crowding and self._crowded == 1:
-            self._ceiling = _NONE  # the rate was lowered for nothing
+        accepted = turn.number - self._sent_at_cut
+        self._cut_at, self._sent_at_cut = now, self._sent
+        self._probe_after = now + _REST * wait
+        crowded = self._suspect_concurrency(turn, now, accepted)
+        if crowded and self._evidence >= _BELIEVED:
+            self._times_believed += 1
+            self.at_once = float(self._suspect)
+        if crowded and self._times_believed == 1:
+            self._ceiling = _NONE  # the rate was lowered without need
         elif self.rate is None:
-            self.rate = (taken + 1) / max(_FIRST_SECONDS, now - self._first)
+            self.rate = (accepted + 1) / max(_FIRST_SECONDS, now - self._first_start)
         else:
             tried = min(self.rate, 1 / max(turn.since_last, _TICK))
-            served = (taken + 1) / max(turn.began - empty_at, _TICK)
-            self._ceiling = _NONE if crowding and self._weight >= _SUSPECTED else tried
-            self.rate = math.sqrt(tried * min(tried, served)) * min(_LEAST_CUT, (taken + 1) / (taken + 2))
+            served = (accepted + 1) / max(turn.began - previously_empty_at, _TICK)
+            self._ceiling = _NONE if crowded and self._evidence >= _DOUBTFUL else tried
+            self.rate = math.sqrt(tried * min(tried, served)) * min(_CUT, (accepted + 1) / (accepted + 2))
         if self.rate is not None:
             self.rate = max(_SLOWEST, self.rate)
             self._next_start = max(self._next_start, now + 1 / self.rate)
 
     def pause(self, seconds: float) -> None:
-        """Nobody sends for so long."""
+        """Send nothing for this long."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
 
-    @property
-    def paused_seconds(self) -> float:
-        return max(0.0, self._paused_until - self._clock())
-
-    def _begun(self, *, held_by_rate: bool) -> Turn:
+    def _begin(self, *, held_by_rate: bool) -> Turn:
         now = self._clock()
         if not self._sent:
-            self._first = self._last = now
-        turn = Turn(self._sent, now, now - self._last, len(self._under_way))
-        self._gap += _SENT_WEIGHT * (turn.since_last - self._gap)
-        self._last = now
+            self._first_start = self._last_start = now
+        turn = Turn(self._sent, now, now - self._last_start, len(self._under_way))
+        self._last_start = now
         self._sent += 1
         self._under_way.append(turn)
         if self.rate is not None:
-            if held_by_rate and self.rate * self._gap <= 2:
+            if held_by_rate:  # else the rate is not what limits
                 self.rate = self._grown(self.rate, now)
             self._next_start = now + 1 / self.rate
         return turn
 
     def _grown(self, rate: float, now: float) -> float:
         if self._ceiling == _NONE:
-            return rate + min(_QUARTER * rate, _STEP)
-        if now >= self._calm_at:
-            self._ceiling *= 1 + _PROBING * (1 + (self._sent - self._cut_number) / _CALM) ** 2
-        return rate + _TOWARDS * max(0.0, _BELOW * self._ceiling - rate)
+            return rate + min(_GROWTH * rate, _MOST_GROWTH)
+        if now >= self._probe_after:
+            since_cut = (self._sent - self._sent_at_cut) / _CEILING_REQUESTS
+            self._ceiling *= 1 + _CEILING_GROWTH * (1 + since_cut) ** 2
+        return rate + _APPROACH * max(0.0, _MARGIN * self._ceiling - rate)
 
-    def _may_be_their_number(self, turn: Turn, now: float, taken: int) -> bool:
-        """Whether this refusal may be for how many there are at once; weighs what speaks for it."""
-        if self._crowded and turn.others < self._full:
+    def _suspect_concurrency(self, turn: Turn, now: float, accepted: int) -> bool:
+        """Weigh the evidence that this refusal was for the number of requests at once; whether it may have been."""
+        if self._times_believed and turn.others < self._suspect:
             return False
-        # What was sent well before this one and is not refused yet was taken.
-        waiting = (one.others for one in self._under_way if now - one.began > 2 * (now - turn.began))
-        if max(waiting, default=-1) >= min(self._full, turn.others) or self._fitted >= min(self._full, turn.others):
-            self._trust_their_number()
+        # Requests sent well before this one that are still under way were accepted.
+        running = (one.others for one in self._under_way if now - one.began > 2 * (now - turn.began))
+        if max(self._most_accepted, *running, -1) >= min(self._suspect, turn.others):
+            self._clear_suspicion()
         if not turn.others:
             return False
-        self._full = min(self._full, turn.others)
-        self._weight += max(1.0, math.log2(taken + 1)) if self._weight else 1.0
+        self._suspect = min(self._suspect, turn.others)
+        self._evidence += max(1.0, math.log2(accepted + 1)) if self._evidence else 1.0
         return True
 
-    def _trust_their_number(self) -> None:
-        self._full = _NONE
-        self._weight = 0.0
-        self._crowded = 0
-        self._fitted = -1
+    def _clear_suspicion(self) -> None:
+        self._suspect = _NONE
+        self._evidence = 0.0
+        self._times_believed = 0
+        self._most_accepted = -1
