@@ -3,15 +3,18 @@
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
+
+FIXTURES = Path(__file__).parent / "fixtures"
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,23 @@ class ChatServer:
             handler.close_connection = True
         else:
             handler.wfile.write(data)
+
+
+@contextlib.contextmanager
+def serving(*answers: Canned) -> Iterator[ChatServer]:
+    """A server that gives the answers in turn, and the last one again and again."""
+
+    def answer(number: int, _asked: Asked) -> Canned:
+        return answers[min(number, len(answers) - 1)]
+
+    with ChatServer(answer) as server:
+        yield server
+
+
+def canned(name: str, status: int = 200, **more: Any) -> Canned:
+    """The answer in a file of `fixtures`."""
+    kind = {".json": "application/json", ".html": "text/html", ".sse": "text/event-stream"}[Path(name).suffix]
+    return Canned((FIXTURES / name).read_bytes(), status, {"Content-Type": kind}, **more)
 
 
 def entry(text: str, logprob: float, *, index: int | None = None, data: bytes | None = None) -> dict[str, Any]:

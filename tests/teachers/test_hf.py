@@ -1,73 +1,29 @@
-"""A transformers model in this process, against a twin without batch, cache or cleverness: one full pass a token."""
+"""A transformers model in this process against a slow twin: one full pass a token, without batch or cache."""
 
 import asyncio
-import itertools
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import transformers
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.model.precision import pick_device
-from bitnet_core.settings.resolve import from_values
-from bitnet_core.settings.values import DeviceOptions, Sampling, TeacherOptions
 from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.chat import ChatRequest, ChatResult, ContextExceeded
 from bitnet_core.teachers.hf.chat import TransformersChat
 from bitnet_core.teachers.hf.decoding import Batch
-from bitnet_core.teachers.hf.files import locate, origin
 from bitnet_core.teachers.hf.model import LoadedModel, OutOfMemory, load
-from bitnet_core.teachers.identity import identify
-from bitnet_core.teachers.opening import open_teacher
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
-from tests.builders import stage_context
+from tests.teachers.small_llama import CPU, K, ask, model_folder, options_for
 
 pytestmark = pytest.mark.teacher
 
-K = 7
-CPU = torch.device("cpu")
-PADDED = 64
-"""Logits beyond the tokenizer's vocabulary, as real models have."""
 SAYS = ("Hi.", "Tell me a story about a bridge, please, in a few words.", "Что? 東京", "1, 2, 3, " * 9, "Why")
-
-
-def model_folder(folder: Path, tokenizer: StudentTokenizer, *, seed: int = 0, **options: Any) -> Path:
-    """A small Llama with random weights, peaked enough that a nucleus matters."""
-    torch.manual_seed(seed)
-    config = transformers.LlamaConfig(
-        vocab_size=tokenizer.vocab_size + PADDED,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=False,
-        **{"bos_token_id": 1, "eos_token_id": 2, **options},
-    )
-    model = transformers.LlamaForCausalLM(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.mul_(12)
-        model.lm_head.weight.mul_(3)
-    model.save_pretrained(folder)
-    tokenizer.save(folder)
-    return folder
-
-
-def settings(folder: Path | str, **values: str) -> TeacherOptions:
-    chosen = {"TEACHER_PROVIDER": "hf", "TEACHER_MODEL": str(folder), "FORCE_CPU": "1", **values}
-    return TeacherOptions.of(from_values(chosen))
 
 
 @pytest.fixture(scope="module")
@@ -77,27 +33,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, teacher_tokenizer: StudentT
 
 @pytest.fixture
 def loaded(folder: Path) -> LoadedModel:
-    return load(str(folder), settings(folder), CPU, None)
-
-
-@pytest.fixture(scope="module")
-def small() -> Any:
-    """For the batch alone: nobody spells its tokens."""
-    torch.manual_seed(1)
-    shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=3000, **shape)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(12 if parameter.dim() == 2 else 1)
-    return model
+    return load(str(folder), options_for(folder), CPU, None)
 
 
 def chat_with(loaded: LoadedModel, parallel: int = 3) -> TransformersChat:
     return TransformersChat(PROVIDERS["hf"], "tiny", loaded, parallel=parallel)
-
-
-def ask(says: str, seed: int = 0, temperature: float = 0.0, top_p: float = 1.0, most: int = 12) -> ChatRequest:
-    return ChatRequest([{"role": "user", "content": says}], most, temperature, top_p, K, seed)
 
 
 async def all_of(loaded: LoadedModel, requests: list[ChatRequest], parallel: int = 3) -> list[ChatResult]:
@@ -157,7 +97,7 @@ def check(loaded: LoadedModel, request: ChatRequest, result: ChatResult) -> None
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (1.0, 1.0), (0.8, 0.9), (1.6, 0.999), (0.7, 0.01)])
 async def test_each_token_is_that_of_a_full_pass(loaded: LoadedModel, temperature: float, top_p: float) -> None:
-    """Five requests of several lengths through three places: rows join late and leave early."""
+    """Five requests of several lengths in three rows: rows join late and leave early."""
     requests = [ask(says, seed, temperature, top_p, most=4 + 3 * seed) for seed, says in enumerate(SAYS)]
     for request, result in zip(requests, await all_of(loaded, requests), strict=True):
         check(loaded, request, result)
@@ -170,7 +110,7 @@ async def test_rows_of_one_batch_may_be_sampled_differently(loaded: LoadedModel)
         check(loaded, request, result)
 
 
-async def test_an_answer_depends_on_its_seed_and_not_on_its_neighbours(loaded: LoadedModel) -> None:
+async def test_an_answer_depends_on_its_seed_but_not_on_other_rows(loaded: LoadedModel) -> None:
     wanted = ask(SAYS[1], 5, 1.0, 0.95)
     neighbours = [ask(says, 9, 1.0) for says in SAYS]
     alone = (await all_of(loaded, [wanted]))[0].text
@@ -186,7 +126,7 @@ async def test_an_answer_ends_with_the_end_token(
     tokens = [token for token, _ in twin(loaded, ask("Hi."))]
     end = next(token for place, token in enumerate(tokens) if place > 2 and token not in tokens[:place])
     folder = model_folder(tmp_path, teacher_tokenizer, eos_token_id=[2, end])
-    ending = load(str(folder), settings(folder), CPU, None)
+    ending = load(str(folder), options_for(folder), CPU, None)
     request = ask("Hi.")
     [result] = await all_of(ending, [request])
     check(ending, request, result)
@@ -197,7 +137,7 @@ async def test_an_answer_ends_with_the_end_token(
     assert result.completion_tokens == tokens.index(end) + 1
 
 
-async def test_the_body_is_read_like_any_other(loaded: LoadedModel) -> None:
+async def test_reading_the_body_gives_the_same_answer(loaded: LoadedModel) -> None:
     [result] = await all_of(loaded, [ask(SAYS[2], 1, 1.0)])
     again = read_chat_completion(result.body, TokenTable())
     assert (again.text, again.finish_reason, again.model) == (result.text, result.finish_reason, "tiny")
@@ -212,7 +152,7 @@ async def test_the_body_is_read_like_any_other(loaded: LoadedModel) -> None:
     assert set(first) == {"id", "token", "bytes", "logprob", "top_logprobs"}
 
 
-async def test_text_is_streamed_and_logprobs_may_be_left_out(loaded: LoadedModel) -> None:
+async def test_text_is_streamed_and_logprobs_are_optional(loaded: LoadedModel) -> None:
     pieces: list[str] = []
     request = ChatRequest(ask(SAYS[2]).messages, 12, 0.0, 1.0)
     async with chat_with(loaded) as chat:
@@ -224,7 +164,7 @@ async def test_text_is_streamed_and_logprobs_may_be_left_out(loaded: LoadedModel
     assert result.completion_tokens == 12
 
 
-async def test_giving_up_frees_the_place_within_a_token(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelling_frees_the_row_within_a_token(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds: list[int] = []
     forward = Batch.forward
 
@@ -250,7 +190,7 @@ async def test_giving_up_frees_the_place_within_a_token(loaded: LoadedModel, mon
     assert max(rounds) == 1
 
 
-async def test_closing_tells_those_who_wait(loaded: LoadedModel) -> None:
+async def test_closing_ends_waiting_requests(loaded: LoadedModel) -> None:
     chat = chat_with(loaded, parallel=1)
     async with chat:
         asked = [asyncio.create_task(chat.chat(ask("Hi.", most=200))) for _ in range(2)]
@@ -270,13 +210,13 @@ async def test_a_prompt_beyond_the_context_is_refused_and_a_long_answer_cut(
         result = await chat.chat(ask("word " * 200, most=99))
     assert result.finish_reason == "length"
     assert result.prompt_tokens + result.completion_tokens == 256
-    assert load(str(folder), settings(folder, TEACHER_CTX_LEN="128"), CPU, None).context == 128
+    assert load(str(folder), options_for(folder, TEACHER_CTX_LEN="128"), CPU, None).context == 128
 
 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: not enough memory")]
 )
-async def test_short_memory_is_one_sentence_and_the_next_request_works(
+async def test_a_lack_of_memory_is_one_sentence_and_the_next_request_works(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -286,13 +226,13 @@ async def test_short_memory_is_one_sentence_and_the_next_request_works(
         with monkeypatch.context() as patch:
             patch.setattr(loaded.model, "forward", full)
             both = await asyncio.gather(chat.chat(ask("Hi.")), chat.chat(ask("Why")), return_exceptions=True)
-        for told in both:
-            assert isinstance(told, OutOfMemory)
-            assert "KD_CONCURRENCY" in str(told)
+        for outcome in both:
+            assert isinstance(outcome, OutOfMemory)
+            assert "KD_CONCURRENCY" in str(outcome)
         assert (await chat.chat(ask("Hi."))).completion_tokens == 12
 
 
-async def test_what_a_listener_raises_reaches_the_caller(loaded: LoadedModel) -> None:
+async def test_an_exception_of_on_text_reaches_the_caller(loaded: LoadedModel) -> None:
     def raising(_text: str) -> None:
         raise ValueError("mine")
 
@@ -301,142 +241,9 @@ async def test_what_a_listener_raises_reaches_the_caller(loaded: LoadedModel) ->
             await chat.chat(ask("Hi.", most=200), on_text=raising)
 
 
-def test_numbers_that_are_none_reject_the_answer(loaded: LoadedModel) -> None:
+def test_nan_logits_reject_the_answer(loaded: LoadedModel) -> None:
     with torch.no_grad():
         loaded.model.lm_head.weight.fill_(math.nan)
-    with pytest.raises(BadReply) as caught:  # its first token is none that a text may end with
+    with pytest.raises(BadReply) as caught:  # its first token is not one that a text may end with
         asyncio.run(all_of(loaded, [ask("Hi.", 0, 1.0, 0.9, most=3)]))
     assert json.loads(caught.value.body)["choices"][0]["logprobs"]["content"][0]["logprob"] is None
-
-
-@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 0.8), (1.4, 0.9999), (1.0, 0.05)])
-@pytest.mark.parametrize("known", [40, 3000])
-@torch.inference_mode()
-def test_draws_are_distributed_as_they_should(small: Any, temperature: float, top_p: float, known: int) -> None:
-    """Many rows, the same distribution, other seeds; the twin's is summed up by hand."""
-    batch = Batch(small, known)
-    for seed in range(40):
-        batch.join([1, 2, 3], Sampling(max_tokens=1, temperature=temperature, top_p=top_p), 1, seed)
-    drawn = Counter(choice.token for _ in range(50) for choice in batch.choose())
-    logits = small(input_ids=torch.tensor([[1, 2, 3]])).logits[0, -1, :known].double()
-    weights = sorted(((w, n) for n, w in enumerate((logits / temperature).softmax(-1).tolist())), reverse=True)
-    nucleus: dict[int, float] = {}
-    for weight, index in weights:
-        if math.fsum(nucleus.values()) >= top_p:
-            break
-        nucleus[index] = weight
-    mass = math.fsum(nucleus.values())
-    assert set(drawn) <= set(nucleus)
-    halves = [list(nucleus)[0::2], list(nucleus)[1::2], list(nucleus)[: max(1, len(nucleus) // 10)]]
-    for half in halves:
-        share = math.fsum(nucleus[index] for index in half) / mass
-        assert sum(drawn[index] for index in half) / 2000 == pytest.approx(share, abs=5 * math.sqrt(0.25 / 2000))
-
-
-# -- loading -----------------------------------------------------------------------------------------
-
-
-async def test_it_opens_like_every_teacher(folder: Path) -> None:
-    ctx = stage_context(
-        Path.cwd() / "e", "collect", {"TEACHER_PROVIDER": "hf", "HF_MODEL": str(folder), "DEVICE_TYPE": "cpu"}
-    )
-    async with open_teacher(ctx, TeacherOptions.of(ctx.settings), device=lambda: CPU, parallel=2) as teacher:
-        result = await teacher.chat(ask("Hi."))
-        assert teacher.memory_bytes() or 0 >= 0
-        assert (teacher.name, teacher.model, teacher.pace) == ("hf", str(folder), None)
-    assert result.completion_tokens == 12
-
-
-def test_a_changed_model_is_another_teacher(tmp_path: Path, teacher_tokenizer: StudentTokenizer) -> None:
-    folder = model_folder(tmp_path / "m", teacher_tokenizer)
-    first = identify(settings(folder)).origin
-    assert identify(settings(folder)).origin == first
-    model_folder(folder, teacher_tokenizer, seed=1)
-    second = identify(settings(folder)).origin
-    config = folder / "tokenizer_config.json"
-    config.write_text(config.read_text().replace("clean_up", "clean__up"))
-    third = identify(settings(folder)).origin
-    assert len({first, second, third}) == 3
-    same = model_folder(tmp_path / "elsewhere", teacher_tokenizer)
-    assert origin(str(same)) == first
-
-
-def test_what_is_no_model_is_said_in_a_sentence(
-    tmp_path: Path, teacher_tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def told(model: Path | str, device: str = "cpu") -> str:
-        with pytest.raises(BitnetError) as caught:
-            load(str(model), settings(model), pick_device(DeviceOptions(device=device)), None)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
-    assert "holds no model (no config.json)" in told(tmp_path)
-    assert "is no model: give a folder" in told(tmp_path / "none")
-    assert "is no model: give a folder" in told("a/b/c")
-    (tmp_path / "m.gguf").write_bytes(b"GGUF")
-    assert "no tokenizer.json beside" in told(tmp_path / "m.gguf")
-    folder = model_folder(tmp_path / "bare", teacher_tokenizer)
-    assert "finds no such device" in told(folder, "rocm")
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    assert "transformers can't load" in told(folder)
-    weights.unlink()
-    assert "transformers can't load" in told(folder)
-    (folder / "chat_template.jinja").unlink()
-    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
-    assert "has no chat template" in told(folder)
-    with pytest.raises(BitnetError, match="No model is set for hf; set TEACHER_MODEL"):
-        identify(settings(""))
-
-
-def test_a_hub_that_can_not_be_reached_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    def failing(kind: type[Exception]) -> None:
-        def download(*_: object, **__: object) -> None:
-            raise kind.__new__(kind)
-
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-
-    for kind, said in (
-        (errors.GatedRepoError, "accept its terms"),
-        (errors.RepositoryNotFoundError, "has no model someone/model"),
-        (errors.LocalEntryNotFoundError, "network, or give a folder"),
-        (OSError, "network, or give a folder"),
-    ):
-        failing(kind)
-        with pytest.raises(BitnetError, match=said):
-            locate("someone/model", "hf_secret")
-
-
-def test_every_row_of_prompts_joins_whatever_the_lengths(small: Any) -> None:
-    """Orders in which three rows can come and go, against each row on its own."""
-
-    @torch.inference_mode()
-    def decoded(rows: list[tuple[int, int, int]]) -> dict[int, list[int]]:
-        """(row, joins before round, stays for rounds)"""
-        batch, places, said = Batch(small, 3000), list[int](), {row: list[int]() for row, _, _ in rows}
-        lengths = {row: stay for row, _, stay in rows}
-        for turn in itertools.count():
-            for row, joins, _ in rows:
-                if joins == turn:
-                    batch.join(list(range(3, 8 + 7 * row)), Sampling(max_tokens=1), 1, 0)
-                    places.append(row)
-            if not places:
-                if turn > 6:
-                    return said
-                continue
-            for row, choice in zip(places, batch.choose(), strict=True):
-                said[row].append(choice.token)
-            going = [place for place, row in enumerate(places) if len(said[row]) < lengths[row]]
-            batch.keep(going)
-            places = [places[place] for place in going]
-            batch.forward()
-        raise AssertionError
-
-    alone = {row: decoded([(row, 0, 9)])[row] for row in range(3)}
-    stays = itertools.cycle([(2, 5, 9), (9, 2, 5), (5, 9, 2), (4, 4, 4)])
-    for joins in ((0, 0, 0), (0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 2), (2, 0, 0), (0, 3, 6), (6, 0, 3), (1, 1, 0)):
-        rows = [(row, join, stay) for row, (join, stay) in enumerate(zip(joins, next(stays), strict=True))]
-        assert decoded(rows) == {row: alone[row][:stay] for row, _, stay in rows}

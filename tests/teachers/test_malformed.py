@@ -3,7 +3,6 @@
 import copy
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +15,8 @@ from bitnet_core.teachers.wire.anthropic import AnthropicMessages
 from bitnet_core.teachers.wire.gemini import GeminiContent
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.steps import TokenTable
-from tests.teachers.server import chat_body, entry, read_payload, steps_of
+from tests.teachers.server import FIXTURES, chat_body, entry, read_payload, steps_of
 
-FOLDER = Path(__file__).parent / "fixtures"
 WIRES: tuple[type[HttpChat], ...] = (OpenAIChat, AnthropicMessages, GeminiContent)
 JUNK = [None, True, False, 0, 3, -1, 1.5, "x", "", "\ud83d", [], [1], [[]], {}, {"x": 1}, 10**400, 2**40, [True]]
 
@@ -27,13 +25,13 @@ def of_wire(name: str) -> type[HttpChat]:
     return GeminiContent if "gemini" in name else AnthropicMessages if "anthropic" in name else OpenAIChat
 
 
-BODIES = [(of_wire(path.name), json.loads(path.read_bytes())) for path in sorted(FOLDER.glob("*.json"))]
+BODIES = [(of_wire(path.name), json.loads(path.read_bytes())) for path in sorted(FIXTURES.glob("*.json"))]
 STREAMS = [
     (
         of_wire(path.name),
         [json.loads(line[6:]) for line in path.read_text().splitlines() if line.startswith("data: {")],
     )
-    for path in sorted(FOLDER.glob("*.sse"))
+    for path in sorted(FIXTURES.glob("*.sse"))
 ]
 
 

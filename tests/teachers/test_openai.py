@@ -1,9 +1,8 @@
-"""The client against a real local server: what is sent, what is tried again, and what each failure says."""
+"""The client against a real local server: what is sent, what is retried, and the message of each failure."""
 
-import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any
 
@@ -22,7 +21,7 @@ from bitnet_core.teachers.chat import (
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import TooManyCandidates
 from bitnet_core.teachers.wire.openai import OpenAIChat
-from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry
+from tests.teachers.server import Canned, chat_body, entry, serving
 
 KEY = "sk-very-secret-1234567890"
 GOOD = Canned(chat_body("A", [{**entry("A", -0.5), "top_logprobs": [entry("A", -0.5)]}]))
@@ -31,17 +30,6 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 
 def error(status: int, message: str = "", code: str | None = None, **headers: str) -> Canned:
     return Canned({"error": {"message": message, "type": None, "code": code}}, status, headers)
-
-
-@contextlib.contextmanager
-def serving(*answers: Canned) -> Iterator[ChatServer]:
-    """Answers in turn; the last one again and again."""
-
-    def answer(number: int, _asked: Asked) -> Canned:
-        return answers[min(number, len(answers) - 1)]
-
-    with ChatServer(answer) as server:
-        yield server
 
 
 async def ask(
@@ -57,7 +45,7 @@ async def ask(
         return await chat.chat(ChatRequest(MESSAGES, **wanted))
 
 
-async def test_what_is_sent() -> None:
+async def test_the_request() -> None:
     with serving(GOOD) as server:
         result = await ask(server.base_url, seed=7)
     assert result.text == "A"
@@ -77,7 +65,7 @@ async def test_what_is_sent() -> None:
     }
 
 
-async def test_no_logprobs_are_asked_for_when_none_are_wanted_and_seeds_only_where_taken() -> None:
+async def test_logprobs_and_seeds_are_requested_only_if_wanted_and_accepted() -> None:
     with serving(GOOD) as server:
         await ask(server.base_url, provider="mistral", top_logprobs=0, seed=7)
         await ask(server.base_url, provider="vllm", key=None)
@@ -100,7 +88,7 @@ async def test_no_logprobs_are_asked_for_when_none_are_wanted_and_seeds_only_whe
         Canned(GOOD.body, hang_up=True),
     ],
 )
-async def test_what_may_pass_is_tried_again(passing: Canned) -> None:
+async def test_transient_failures_are_retried(passing: Canned) -> None:
     told: list[str] = []
     with serving(passing, passing, GOOD) as server:
         result = await ask(server.base_url, on_retry=lambda reason, _wait: told.append(reason))
@@ -110,13 +98,13 @@ async def test_what_may_pass_is_tried_again(passing: Canned) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-async def test_what_stays_is_not(status: int) -> None:
+async def test_permanent_failures_are_not_retried(status: int) -> None:
     with serving(error(status, "no")) as server, pytest.raises(BitnetError):
         await ask(server.base_url)
     assert len(server.asked) == 1
 
 
-async def test_a_spent_quota_is_not_tried_again_although_it_is_429() -> None:
+async def test_a_spent_quota_is_not_retried_although_it_is_429() -> None:
     spent = error(429, "You exceeded your current quota", "insufficient_quota")
     with serving(spent) as server, pytest.raises(BitnetError, match="quota at openai is spent"):
         await ask(server.base_url)
@@ -124,7 +112,7 @@ async def test_a_spent_quota_is_not_tried_again_although_it_is_429() -> None:
 
 
 @pytest.mark.parametrize("as_date", [False, True])
-async def test_retry_after_is_waited_for(as_date: bool) -> None:
+async def test_retry_after_is_respected(as_date: bool) -> None:
     wait = formatdate(time.time() + 2, usegmt=True) if as_date else "0.6"
     with serving(error(429, "slow down", **{"Retry-After": wait}), GOOD) as server:
         began = time.monotonic()
@@ -235,12 +223,12 @@ async def test_each_failure_is_one_sentence_without_the_key(canned: Canned, kind
     assert "\n" not in told
 
 
-async def test_an_unusable_answer_is_told_apart_from_a_failure() -> None:
+async def test_an_unusable_answer_is_not_a_failure() -> None:
     with serving(Canned({"choices": []})) as server, pytest.raises(BadReply):
         await ask(server.base_url)
 
 
-async def test_an_hour_is_given_to_ones_own_machine_and_two_minutes_to_others() -> None:
+async def test_the_read_timeout_is_an_hour_for_local_servers_and_two_minutes_for_others() -> None:
     for name, seconds in (("openai", 120), ("embedded", 3600), ("llamacpp", 3600)):
         chat = OpenAIChat(PROVIDERS[name], "http://127.0.0.1:9/v1", "m", None)
         async with chat:
@@ -248,7 +236,7 @@ async def test_an_hour_is_given_to_ones_own_machine_and_two_minutes_to_others() 
         assert (timeout.connect, timeout.read) == (10, seconds)
 
 
-async def test_nobody_there_names_the_address() -> None:
+async def test_an_unreachable_address_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         base_url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -268,14 +256,14 @@ async def test_nobody_there_names_the_address() -> None:
         ("top_logprobs: 20 is greater than the maximum of 10", 10),
     ],
 )
-async def test_too_many_candidates_are_told_apart_from_none(told: str, most: int) -> None:
+async def test_too_many_candidates_is_not_no_logprobs(told: str, most: int) -> None:
     with serving(error(400, told)) as server, pytest.raises(TooManyCandidates) as caught:
         await ask(server.base_url, top_logprobs=20)
     assert caught.value.most == most
     assert f"set TEACHER_TOP_LOGPROBS={most}" in str(caught.value)
 
 
-async def test_the_address_is_at_fault_only_while_nothing_good_came_from_it() -> None:
+async def test_the_address_is_blamed_only_before_its_first_good_answer() -> None:
     page = Canned(b"<html>busy</html>", 200, {"Content-Type": "text/html"})
     with serving(GOOD, page) as server:
         chat = OpenAIChat(PROVIDERS["openai"], server.base_url, "m", KEY, first_wait=0.01)
@@ -300,7 +288,7 @@ async def test_the_address_is_at_fault_only_while_nothing_good_came_from_it() ->
         ("omni-moderation", 0, True, None),
     ],
 )
-async def test_models_that_think_are_asked_for_no_sampling(
+async def test_reasoning_models_get_no_sampling(
     model: str, logprobs: int, sampling: bool, effort: str | None
 ) -> None:
     request = ChatRequest(MESSAGES, 8, 0.8, 0.9, logprobs)
@@ -314,7 +302,7 @@ async def test_models_that_think_are_asked_for_no_sampling(
     "base_url",
     ["", "localhost:8000", "ftp://x", "http://", "http://[::1", "http://localhost:abc/v1", "http://x:99999/v1"],
 )
-async def test_an_address_that_is_none_is_named(base_url: str) -> None:
+async def test_a_malformed_address_is_named(base_url: str) -> None:
     with pytest.raises(BitnetError, match="not an http"):
         await ask(base_url)
 

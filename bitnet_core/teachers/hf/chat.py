@@ -65,7 +65,7 @@ class TransformersChat:
         self._parallel = parallel
         self._writer = AnswerWriter(model, loaded.tokenizer, loaded.ends, self.table)
         self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._ending = False
+        self._closing = False
         self._thread = threading.Thread(target=self._work, name="transformers", daemon=True)
 
     async def __aenter__(self) -> "TransformersChat":
@@ -75,7 +75,7 @@ class TransformersChat:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ending = True
+        self._closing = True
         self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -140,7 +140,7 @@ class TransformersChat:
     def _work(self) -> None:
         jobs: list[_Job] = []
         batch = Batch(self._loaded.model, self._loaded.known)
-        while not self._ending:
+        while not self._closing:
             try:
                 with out_of_memory(
                     f"The memory of {self._loaded.model.device} is too small for {self.model} with up to "
@@ -148,16 +148,16 @@ class TransformersChat:
                 ):
                     self._admit(batch, jobs)
                     if jobs:
-                        self._round(batch, jobs)
+                        self._decode_token(batch, jobs)
             except Exception as error:  # noqa: BLE001 - raised where the answers are awaited
                 for job in jobs:
                     _settle(job, error)
                 jobs.clear()
                 batch = Batch(self._loaded.model, self._loaded.known)
-        for job in (*jobs, *self._left()):
-            _settle(job, BitnetError("The teacher was closed before it had answered."))
+        for job in (*jobs, *self._drained()):
+            _settle(job, BitnetError("The teacher was closed before it answered."))
 
-    def _left(self) -> list[_Job]:
+    def _drained(self) -> list[_Job]:
         jobs = []
         with contextlib.suppress(queue.Empty):
             while True:
@@ -182,8 +182,8 @@ class TransformersChat:
             batch.join(job.prompt, job.sampling, job.candidates, job.seed)
             job.prompt_read_at = time.perf_counter()
 
-    def _round(self, batch: Batch, jobs: list[_Job]) -> None:
-        """One token for each job."""
+    def _decode_token(self, batch: Batch, jobs: list[_Job]) -> None:
+        """Decode one token of each job; jobs that end leave the batch."""
         going = []
         for place, (job, choice) in enumerate(zip(jobs, batch.choose(), strict=True)):
             finish_reason = self._take(job, choice)

@@ -1,6 +1,6 @@
-"""Load a transformers model and its tokenizer to decode with, on the device that the settings name.
+"""Load a transformers model and its tokenizer onto a device.
 
-Heavy: torch and transformers. Knows no request.
+Heavy: torch and transformers. Knows no requests.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, StudentTok
 
 
 class OutOfMemory(BitnetError):
-    """The model, or what it is asked to do at once, is too large."""
+    """The model, or the batch it has to decode, does not fit into memory."""
 
 
 @dataclass
 class LoadedModel:
-    """`ends` are the tokens that end an answer; `context` is the most tokens of prompt and answer together."""
+    """`ends` are the tokens that end an answer; `context` limits the tokens of prompt and answer together."""
 
     model: Any
     tokenizer: StudentTokenizer
@@ -39,17 +39,17 @@ class LoadedModel:
 
     @property
     def known(self) -> int:
-        """Tokens that have a spelling: vocabularies are often padded beyond them."""
+        """The number of tokens that have text; vocabularies are often padded beyond them."""
         return min(self.tokenizer.vocab_size, int(self.model.config.get_text_config().vocab_size))
 
     def memory(self) -> int:
-        """Bytes that loading and running the model added: the most that CUDA gave, or seen at any call so far."""
+        """Bytes that loading and running the model added: CUDA's peak, or else the highest value of all calls so far."""
         self._most = max(self._most, _memory(self.model.device) - self._before)
         return self._most
 
 
 def load(name: str, options: TeacherOptions, device: torch.device, token: str | None) -> LoadedModel:
-    """The model in a folder, in a GGUF file or on the hub. BitnetError says what is wrong in one sentence."""
+    """The model in a folder, in a GGUF file or on the hub. BitnetError names the fault in one sentence."""
     path = locate(name, token)
     folder = path.parent if is_gguf(path) else path
     tokenizer = _tokenizer(name, folder, path)
@@ -59,7 +59,7 @@ def load(name: str, options: TeacherOptions, device: torch.device, token: str | 
         model = _model(name, folder, path, dtype)
         if getattr(model, "_is_stateful", False):
             raise BitnetError(
-                f"{name} keeps a state instead of a cache, which can't be decoded here; use vLLM for it."
+                f"{name} has a recurrent state instead of a cache and can't be decoded here; serve it with vLLM."
             )
         model = model.to(device).eval()
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
@@ -70,7 +70,7 @@ def load(name: str, options: TeacherOptions, device: torch.device, token: str | 
 
 
 def pick_dtype(options: TeacherOptions, device: torch.device) -> torch.dtype:
-    """float32 on a CPU, where it is the quicker one; half of it on a GPU, unless TORCH_DTYPE asks for all."""
+    """float32 on a CPU, where it is faster; a 16-bit type on a GPU, unless TORCH_DTYPE is fp32."""
     if device.type == "cpu" or options.dtype == "fp32":
         return torch.float32
     if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
@@ -79,16 +79,16 @@ def pick_dtype(options: TeacherOptions, device: torch.device) -> torch.dtype:
 
 
 @contextlib.contextmanager
-def out_of_memory(told: str) -> Iterator[None]:
-    """Turn torch's ways of saying that memory is short into `told`."""
+def out_of_memory(message: str) -> Iterator[None]:
+    """Turn every way in which torch reports a lack of memory into OutOfMemory with `message`."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(told) from error
+        raise OutOfMemory(message) from error
     except RuntimeError as error:
-        # The CPU's and Apple's allocators have no class of their own.
+        # The CPU's and Apple's allocators raise a plain RuntimeError.
         if "not enough memory" in str(error) or "out of memory" in str(error):
-            raise OutOfMemory(told) from error
+            raise OutOfMemory(message) from error
         raise
 
 
@@ -96,12 +96,12 @@ def _tokenizer(name: str, folder: Path, path: Path) -> StudentTokenizer:
     if is_gguf(path) and not (folder / "tokenizer.json").is_file():
         raise BitnetError(
             f"There is no tokenizer.json beside {path}; put the model's and its tokenizer_config.json there "
-            "(a GGUF file does not tell how its text is cut), or serve it with TEACHER_PROVIDER=llamacpp."
+            "(a GGUF file does not say how its text is tokenized), or serve it with TEACHER_PROVIDER=llamacpp."
         )
     config = files.read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
     if not config.get("chat_template") and not (folder / TEMPLATE_FILE).is_file():
         raise BitnetError(
-            f"{name} has no chat template, so it can't be asked; choose a model made for chat (often Instruct), or "
+            f"{name} has no chat template, so it can't chat; choose a chat model (often named Instruct), or "
             f"put a {TEMPLATE_FILE} beside its tokenizer.json."
         )
     return load_tokenizer(folder)
@@ -116,7 +116,7 @@ def _model(name: str, folder: Path, path: Path, dtype: torch.dtype) -> Any:
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
-        # Unknown architecture, missing or damaged weights, code of its own: the library raises errors of all kinds.
+        # Unknown architecture, missing or damaged weights, custom code: the library raises errors of all kinds.
         if isinstance(error, RuntimeError) and "memory" in str(error):
             raise
         reason = " ".join(str(error).split()).rstrip(".")[:200]
@@ -127,11 +127,11 @@ def _model(name: str, folder: Path, path: Path, dtype: torch.dtype) -> Any:
 
 
 def _ends(model: Any, tokenizer: StudentTokenizer) -> frozenset[int]:
-    """The tokenizer's end token and the model's: some have one for a turn and one for a text."""
+    """The end tokens of tokenizer and model: some have one for a turn and one for a text."""
     ends = {tokenizer.eos_id}
     for config in (model.generation_config or GenerationConfig(), model.config.get_text_config()):
-        told = getattr(config, "eos_token_id", None)
-        ends |= set(told if isinstance(told, list) else [] if told is None else [told])
+        ids = getattr(config, "eos_token_id", None)
+        ends |= set(ids if isinstance(ids, list) else [] if ids is None else [ids])
     return frozenset(ends)
 
 

@@ -1,0 +1,97 @@
+"""Loading a transformers model as a teacher: what identifies it, and what is said of one that can't be loaded."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.model.precision import pick_device
+from bitnet_core.settings.values import DeviceOptions, TeacherOptions
+from bitnet_core.teachers.hf.files import locate, origin
+from bitnet_core.teachers.hf.model import load
+from bitnet_core.teachers.identity import identify
+from bitnet_core.teachers.opening import open_teacher
+from bitnet_core.tokenizer.student import StudentTokenizer
+from tests.builders import stage_context
+from tests.teachers.small_llama import CPU, ask, model_folder, options_for
+
+pytestmark = pytest.mark.teacher
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, teacher_tokenizer: StudentTokenizer) -> Path:
+    return model_folder(tmp_path_factory.mktemp("model"), teacher_tokenizer)
+
+
+async def test_it_opens_like_every_teacher(folder: Path) -> None:
+    ctx = stage_context(
+        Path.cwd() / "e", "collect", {"TEACHER_PROVIDER": "hf", "HF_MODEL": str(folder), "DEVICE_TYPE": "cpu"}
+    )
+    async with open_teacher(ctx, TeacherOptions.of(ctx.settings), device=lambda: CPU, parallel=2) as teacher:
+        result = await teacher.chat(ask("Hi."))
+        assert teacher.memory_bytes() or 0 >= 0
+        assert (teacher.name, teacher.model, teacher.pace) == ("hf", str(folder), None)
+    assert result.completion_tokens == 12
+
+
+def test_a_changed_model_is_another_teacher(tmp_path: Path, teacher_tokenizer: StudentTokenizer) -> None:
+    folder = model_folder(tmp_path / "m", teacher_tokenizer)
+    first = identify(options_for(folder)).origin
+    assert identify(options_for(folder)).origin == first
+    model_folder(folder, teacher_tokenizer, seed=1)
+    second = identify(options_for(folder)).origin
+    config = folder / "tokenizer_config.json"
+    config.write_text(config.read_text().replace("clean_up", "clean__up"))
+    third = identify(options_for(folder)).origin
+    assert len({first, second, third}) == 3
+    same = model_folder(tmp_path / "elsewhere", teacher_tokenizer)
+    assert origin(str(same)) == first
+
+
+def test_a_model_that_cannot_be_loaded_is_explained_in_a_sentence(
+    tmp_path: Path, teacher_tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault_of(model: Path | str, device: str = "cpu") -> str:
+        with pytest.raises(BitnetError) as caught:
+            load(str(model), options_for(model), pick_device(DeviceOptions(device=device)), None)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "holds no model (no config.json)" in fault_of(tmp_path)
+    assert "is not a model: give a folder" in fault_of(tmp_path / "none")
+    assert "is not a model: give a folder" in fault_of("a/b/c")
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    assert "no tokenizer.json beside" in fault_of(tmp_path / "m.gguf")
+    folder = model_folder(tmp_path / "bare", teacher_tokenizer)
+    assert "finds no such device" in fault_of(folder, "rocm")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "transformers can't load" in fault_of(folder)
+    weights.unlink()
+    assert "transformers can't load" in fault_of(folder)
+    (folder / "chat_template.jinja").unlink()
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+    assert "has no chat template" in fault_of(folder)
+    with pytest.raises(BitnetError, match="No model is set for hf; set TEACHER_MODEL"):
+        identify(options_for(""))
+
+
+def test_a_failed_download_is_explained_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    def failing(kind: type[Exception]) -> None:
+        def download(*_: object, **__: object) -> None:
+            raise kind.__new__(kind)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+
+    for kind, said in (
+        (errors.GatedRepoError, "accept its terms"),
+        (errors.RepositoryNotFoundError, "has no model someone/model"),
+        (errors.LocalEntryNotFoundError, "network, or give a folder"),
+        (OSError, "network, or give a folder"),
+    ):
+        failing(kind)
+        with pytest.raises(BitnetError, match=said):
+            locate("someone/model", "hf_secret")
