@@ -1,11 +1,13 @@
-"""What several test files build: a stage's context, events, and the events that a run has left."""
+"""What several test files build: a stage's context, events, the events that a run has left, a teacher's steps."""
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import KINDS, Event, EventWriter, read_events, to_dict
@@ -13,6 +15,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import Run
 from bitnet_core.secrets import Redactor
 from bitnet_core.settings.resolve import from_values
+from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
 
 _BY_KIND = {kind.__struct_config__.tag: kind for kind in KINDS}
 _EMPTY: dict[Any, Any] = {str: "", int: 0, float: 0.0, list[str]: [], list[list[Any]]: []}
@@ -51,3 +54,20 @@ def events_of(path: Path, kind: str = "") -> list[dict[str, Any]]:
 def followed(run: Run) -> list[dict[str, Any]]:
     """The events of a run from the first to its end, as JSON objects."""
     return [to_dict(one) for one in run.follow()]
+
+
+def completion_of_steps(steps: Sequence[TeacherStep], table: TokenTable) -> Completion:
+    """A completion of single steps, with the candidates of each sorted; NaN sorts last."""
+    width = max((len(step.top_logprobs) for step in steps), default=0)
+    tops_NK = np.full((len(steps), width), -1, np.int32)
+    top_logprobs_NK = np.full((len(steps), width), -np.inf)
+    for row, step in enumerate(steps):
+        tops = zip(step.top_ids, step.top_bytes, step.top_logprobs, strict=True)
+        for column, (index, data, logprob) in enumerate(sorted(tops, key=lambda top: _descending(top[2]))):
+            tops_NK[row, column], top_logprobs_NK[row, column] = table.number(index, data), logprob
+    sampled_N = np.array([table.number(step.token_id, step.data) for step in steps], np.int32)
+    return Completion(table, sampled_N, np.array([step.logprob for step in steps]), tops_NK, top_logprobs_NK)
+
+
+def _descending(logprob: float) -> float:
+    return math.inf if math.isnan(logprob) else -logprob

@@ -4,9 +4,7 @@ A single step is a `TeacherStep`. A whole completion is a `Completion`: arrays o
 steps are cheap. Pure: no tokenizer, no provider, no files.
 """
 
-import math
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,26 +73,6 @@ class Completion:
     def __len__(self) -> int:
         return len(self.sampled_N)
 
-    @classmethod
-    def of(cls, steps: Sequence[TeacherStep], table: TokenTable) -> "Completion":
-        """From single steps; the candidates of each are sorted."""
-        width = max((len(step.top_logprobs) for step in steps), default=0)
-        tops_NK = np.full((len(steps), width), -1, np.int32)
-        top_logprobs_NK = np.full((len(steps), width), -np.inf)
-        for row, step in enumerate(steps):
-            # NaN sorts last: the fault is found wherever it is.
-            order = sorted(range(len(step.top_logprobs)), key=lambda place: -_sortable(step.top_logprobs[place]))
-            for column, place in enumerate(order):
-                tops_NK[row, column] = table.number(step.top_ids[place], step.top_bytes[place])
-                top_logprobs_NK[row, column] = step.top_logprobs[place]
-        return cls(
-            table,
-            np.array([table.number(step.token_id, step.data) for step in steps], np.int32),
-            np.array([step.logprob for step in steps], np.float64),
-            tops_NK,
-            top_logprobs_NK,
-        )
-
     def step(self, row: int) -> TeacherStep:
         """One step on its own."""
         kept = self.tops_NK[row] >= 0
@@ -121,7 +99,3 @@ class Completion:
     def text(self) -> bytes:
         """The bytes of all sampled tokens, joined."""
         return b"".join(self.table.spellings[number] for number in self.sampled_N.tolist())
-
-
-def _sortable(logprob: float) -> float:
-    return -math.inf if math.isnan(logprob) else logprob

@@ -22,13 +22,14 @@ from bitnet_core.settings.values import CollectOptions
 from bitnet_core.teachers.identity import Identity
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
+from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import columns
 from bitnet_core.traces.answer import check_answer
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.reproject import reproject
 from bitnet_core.traces.vocabulary import Vocabulary
+from tests.builders import completion_of_steps
 from tests.teachers.fake_teacher import token_json
 from tests.traces.samples import TEMPLATE, small_tokenizer, steps_for
 
@@ -189,7 +190,7 @@ def test_a_shard_is_written_while_other_answers_bring_new_tokens() -> None:
     steps = [TeacherStep(-1, b"t%d" % n, -0.5, (-1,), (b"t%d" % n,), (-0.5,)) for n in range(200)]
     made = collection()
     finished = AnswerReader(made).finish(next(made.requests()), answer("the rain"))
-    checked = check_answer(Completion.of(steps, table), Vocabulary(SMALL, table))
+    checked = check_answer(completion_of_steps(steps, table), Vocabulary(SMALL, table))
     stop = threading.Event()
 
     def grow() -> None:

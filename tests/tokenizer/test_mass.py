@@ -18,7 +18,8 @@ from bitnet_core.tokenizer.mass import (
     settle,
     step_fault,
 )
-from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
+from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
+from tests.builders import completion_of_steps
 
 getcontext().prec = 60
 
@@ -119,7 +120,7 @@ _WILD = st.builds(
 
 @given(st.lists(_WILD, min_size=1, max_size=6))
 def test_the_first_fault_of_a_completion_is_that_of_its_first_faulty_step(steps: list[TeacherStep]) -> None:
-    completion = Completion.of(steps, TokenTable())
+    completion = completion_of_steps(steps, TokenTable())
     reasons = [step_fault(completion.step(row)) for row in range(len(steps))]
     assert first_fault(completion) == next((reason for reason in reasons if reason is not None), None)
 

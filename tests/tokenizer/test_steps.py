@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
+from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
+from tests.builders import completion_of_steps
 
 
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 7))
@@ -11,7 +12,7 @@ def test_of_too_many_candidates_the_likeliest_stay_and_the_sampled_one(most: int
     tops = tuple(-1.0 - rank for rank in range(given_))
     made = TeacherStep(sampled, b"%d" % sampled, -1.0 - sampled, tuple(range(given_)),
                        tuple(b"%d" % number for number in range(given_)), tops)  # fmt: skip
-    cut = Completion.of([made], TokenTable()).at_most(most).step(0)
+    cut = completion_of_steps([made], TokenTable()).at_most(most).step(0)
     wanted = list(range(min(most, given_)))
     if most <= sampled < given_:
         wanted[-1] = sampled
@@ -34,13 +35,13 @@ _STEP = st.builds(
 @given(st.lists(_STEP, max_size=8))
 def test_a_completion_gives_back_its_steps_with_candidates_in_order(steps: list[TeacherStep]) -> None:
     table = TokenTable()
-    completion = Completion.of(steps, table)
+    completion = completion_of_steps(steps, table)
     assert len(completion) == len(steps)
     assert completion.text() == b"".join(step.data for step in steps)
     for row, step in enumerate(steps):
         back = completion.step(row)
         assert (back.token_id, back.data, back.logprob) == (step.token_id, step.data, step.logprob)
         assert list(back.top_logprobs) == sorted(step.top_logprobs, reverse=True)
-        said = zip(step.top_ids, step.top_bytes, step.top_logprobs, strict=True)
-        assert sorted(zip(back.top_ids, back.top_bytes, back.top_logprobs, strict=True)) == sorted(said)
+        given = zip(step.top_ids, step.top_bytes, step.top_logprobs, strict=True)
+        assert sorted(zip(back.top_ids, back.top_bytes, back.top_logprobs, strict=True)) == sorted(given)
     assert len(set(zip(table.ids, table.spellings, strict=True))) == len(table)

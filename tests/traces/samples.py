@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
+from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.answer import check_answer
 from bitnet_core.traces.project import Projection, project
 from bitnet_core.traces.vocabulary import Vocabulary
+from tests.builders import completion_of_steps
 
 END = "<|im_end|>"
 TEMPLATE = (
@@ -81,7 +82,7 @@ def rows_of(projection: Projection) -> list[Row]:
 def projected(steps: Sequence[TeacherStep], finish_reason: str, tokenizer: StudentTokenizer) -> Projection:
     """Project single steps, with a table of their own."""
     vocabulary = Vocabulary(tokenizer, TokenTable())
-    return project(check_answer(Completion.of(steps, vocabulary.table), vocabulary), finish_reason, vocabulary)
+    return project(check_answer(completion_of_steps(steps, vocabulary.table), vocabulary), finish_reason, vocabulary)
 
 
 def random_cut(data: bytes, tokenizer: StudentTokenizer, draw: random.Random) -> list[int]:

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitnet_core.prompts.prompt import Prompt
-from bitnet_core.tokenizer.steps import Completion, TokenTable
+from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.traces import schema
 from bitnet_core.traces.answer import check_answer
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.project import project
 from bitnet_core.traces.schema import TraceMetadata
 from bitnet_core.traces.vocabulary import Vocabulary
+from tests.builders import completion_of_steps
 from tests.traces.samples import random_cut, small_tokenizer, steps_for
 
 TOKENIZER = small_tokenizer()
@@ -38,7 +39,7 @@ def sequence(index: int, seed: int = 0) -> FinishedSequence:
     prompt = Prompt(({"role": "user", "content": f"prompt {index}"},))
     rendered = TOKENIZER.render_prompt(prompt.messages)
     finish = "stop" if stops else "length"
-    answer = check_answer(Completion.of(steps, TABLE), VOCABULARY)
+    answer = check_answer(completion_of_steps(steps, TABLE), VOCABULARY)
     return FinishedSequence(
         prompt_idx=index,
         sequence_hash=prompt.hash,

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
+from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
 from bitnet_core.traces.answer import Rejected, check_answer
 from bitnet_core.traces.project import Projection
 from bitnet_core.traces.vocabulary import Vocabulary
+from tests.builders import completion_of_steps
 from tests.traces.samples import projected, random_cut, rows_of, small_tokenizer, steps_for
 
 TOKENIZER = small_tokenizer()
@@ -128,7 +129,7 @@ def test_a_character_reported_whole_after_its_tokens_keeps_the_stream_and_its_la
     projection = projected((step,), "length", TOKENIZER)
     assert stream_bytes(projection) == rain
     vocabulary = Vocabulary(TOKENIZER, TokenTable())
-    assert check_answer(Completion.of([step], vocabulary.table), vocabulary).bytes_before == {0: rain[:-1]}
+    assert check_answer(completion_of_steps([step], vocabulary.table), vocabulary).bytes_before == {0: rain[:-1]}
     for row in rows_of(projection):
         assert row.stream_pos == len(projection.completion_ids_C.tolist()) - 1
         assert row.topk_ids == single.top_ids

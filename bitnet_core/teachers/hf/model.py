@@ -43,7 +43,7 @@ class LoadedModel:
         return min(self.tokenizer.vocab_size, int(self.model.config.get_text_config().vocab_size))
 
     def memory(self) -> int:
-        """Bytes that loading and running the model added: CUDA's peak, or else the highest value of all calls so far."""
+        """Bytes that loading and running the model added: CUDA's peak, or the highest value of all calls so far."""
         self._most = max(self._most, _memory(self.model.device) - self._before)
         return self._most
 
