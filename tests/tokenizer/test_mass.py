@@ -1,4 +1,4 @@
-"""The mass rule: never a lost step, never a sum of 1 or more, garbage told apart from rounding."""
+"""The mass rule: never a lost step, never a sum of 1 or more, garbage distinguished from rounding."""
 
 import math
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ def exact_mass(logprobs: list[float] | tuple[float, ...]) -> Decimal:
     return sum((Decimal(logprob).exp() for logprob in logprobs), Decimal(0))
 
 
-def settle_mass(logprobs: Sequence[float]) -> tuple[tuple[float, ...], float, bool]:
-    """The rule for one step, as it is written: logprobs, Other, and whether they were scaled down."""
+def slow_settle(logprobs: Sequence[float]) -> tuple[tuple[float, ...], float, bool]:
+    """The slow twin, for one step: logprobs, Other, and whether they were scaled down."""
     total = log_sum_exp(logprobs)
     if total <= math.log1p(-EPSILON):
         return tuple(logprobs), math.log(-math.expm1(total)), False
@@ -40,7 +40,7 @@ def settle_mass(logprobs: Sequence[float]) -> tuple[tuple[float, ...], float, bo
 
 
 def settled(logprobs: Sequence[float]) -> tuple[list[float], float, bool]:
-    """The code's own, of one step."""
+    """The same from `settle`."""
     found = settle(np.array([logprobs]))
     return found.logprobs_NK[0].tolist(), float(found.other_N[0]), bool(found.clamped_N[0])
 
@@ -55,7 +55,7 @@ def test_the_sum_of_logs_agrees_with_exact_arithmetic(logprobs: list[float]) -> 
 
 
 @given(logprob_lists)
-def test_settled_mass_and_other_make_one(logprobs: list[float]) -> None:
+def test_settled_mass_and_other_sum_to_one(logprobs: list[float]) -> None:
     kept, other, _ = settled(logprobs)
     assert abs(exact_mass(kept) + Decimal(other).exp() - 1) < Decimal("1e-9")
     assert all(logprob < 0 for logprob in kept)
@@ -81,7 +81,7 @@ def test_rounding_above_one_is_scaled_and_counted() -> None:
 
 
 @given(logprob_lists, st.floats(-1e-3, 1e-3))
-def test_what_was_rounded_apart_makes_one_again_and_keeps_its_proportions(logprobs: list[float], off: float) -> None:
+def test_rebalanced_mass_sums_to_one_and_keeps_its_proportions(logprobs: list[float], off: float) -> None:
     kept, other, _ = settled(logprobs)
     found = rebalance(np.array([kept]) + off, np.array([other]))
     assert abs(exact_mass(found.logprobs_NK[0].tolist()) + Decimal(float(found.other_N[0])).exp() - 1) < Decimal(
@@ -131,7 +131,7 @@ def test_settling_all_at_once_is_settling_each(rows: list[list[float]]) -> None:
     padded = np.array([row + [-math.inf] * (width - len(row)) for row in rows])
     found = settle(padded)
     for place, row in enumerate(rows):
-        logprobs, other, clamped = settle_mass(row)
+        logprobs, other, clamped = slow_settle(row)
         assert found.clamped_N[place] == clamped
         assert found.other_N[place] == pytest.approx(other, abs=1e-6, rel=1e-6)
         assert found.logprobs_NK[place, : len(row)] == pytest.approx(np.array(logprobs), abs=1e-12)
@@ -140,7 +140,7 @@ def test_settling_all_at_once_is_settling_each(rows: list[list[float]]) -> None:
 
 
 @given(st.lists(st.lists(st.floats(-30, 0), min_size=4, max_size=4), min_size=1, max_size=20))
-def test_rounding_stays_within_what_is_promised(drawn: list[list[float]]) -> None:
+def test_rounding_stays_within_its_bounds(drawn: list[list[float]]) -> None:
     logits = np.sort(np.array(drawn), axis=1)[:, ::-1]
     exact = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     stored_NK, other_N = round_to_grid(exact[:, :3], exact[:, 3])

@@ -8,7 +8,7 @@ from tests.builders import completion_of_steps
 
 
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 7))
-def test_of_too_many_candidates_the_likeliest_stay_and_the_sampled_one(most: int, given_: int, sampled: int) -> None:
+def test_at_most_keeps_the_likeliest_candidates_and_the_sampled_one(most: int, given_: int, sampled: int) -> None:
     tops = tuple(-1.0 - rank for rank in range(given_))
     made = TeacherStep(sampled, b"%d" % sampled, -1.0 - sampled, tuple(range(given_)),
                        tuple(b"%d" % number for number in range(given_)), tops)  # fmt: skip

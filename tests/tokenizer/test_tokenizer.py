@@ -25,14 +25,14 @@ CHAT = [
 
 
 @given(st.text(max_size=60))
-def test_text_comes_back_whole(text: str) -> None:
+def test_text_comes_back_unchanged(text: str) -> None:
     ids = TOKENIZER.encode_plain(text)
     assert b"".join(map(TOKENIZER.token_bytes, ids)) == text.encode()
     assert TOKENIZER.decode(ids) == text
 
 
 @given(st.binary(max_size=60))
-def test_bytes_come_back_whole_whatever_they_are(data: bytes) -> None:
+def test_any_bytes_come_back_unchanged(data: bytes) -> None:
     assert b"".join(map(TOKENIZER.token_bytes, TOKENIZER.encode_bytes(data))) == data
 
 
@@ -43,7 +43,7 @@ def test_special_tokens_count_in_prompts_and_are_plain_text_in_answers() -> None
     assert TOKENIZER.decode([*TOKENIZER.encode_plain("a"), TOKENIZER.eos_id]) == "a"
 
 
-def test_it_is_saved_and_read_back_the_same(tmp_path: Path) -> None:
+def test_saving_and_loading_changes_nothing(tmp_path: Path) -> None:
     TOKENIZER.save(tmp_path)
     again = load_tokenizer(tmp_path)
     assert (again.hash, again.template_hash, again.eos_id) == (
@@ -55,7 +55,7 @@ def test_it_is_saved_and_read_back_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["pre_tokenizer", "vocab"])
-def test_the_hash_is_of_the_whole_tokenizer(tmp_path: Path, part: str) -> None:
+def test_the_hash_covers_the_whole_tokenizer(tmp_path: Path, part: str) -> None:
     TOKENIZER.save(tmp_path)
     path = tmp_path / "tokenizer.json"
     whole = json.loads(path.read_text())
@@ -70,7 +70,7 @@ def test_the_hash_is_of_the_whole_tokenizer(tmp_path: Path, part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "said"),
     [
         (lambda folder: (folder / "tokenizer.json").unlink(), "holds no tokenizer.json"),
         (lambda folder: (folder / "tokenizer.json").write_text('{"version'), "not a readable tokenizer"),
@@ -83,15 +83,15 @@ def test_the_hash_is_of_the_whole_tokenizer(tmp_path: Path, part: str) -> None:
         ),
     ],
 )
-def test_a_spoilt_folder_is_explained(tmp_path: Path, spoil: object, said: str) -> None:
+def test_a_damaged_folder_is_explained(tmp_path: Path, damage: object, said: str) -> None:
     TOKENIZER.save(tmp_path)
     (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
-    spoil(tmp_path)  # type: ignore[operator]
+    damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(BitnetError, match=said):
         load_tokenizer(tmp_path)
 
 
-def test_what_is_no_tokenizer_is_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_that_are_not_tokenizers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(BitnetError, match="can't be downloaded from the hub"):
         load_tokenizer("TinyLlama/TinyLlama-1.1B")
@@ -108,7 +108,7 @@ def test_what_is_no_tokenizer_is_refused_in_a_sentence(tmp_path: Path, monkeypat
     assert load_tokenizer(tmp_path / "bare", TEMPLATE).eos_id == TOKENIZER.eos_id
 
 
-def test_what_is_named_wrongly_says_what_to_name(tmp_path: Path) -> None:
+def test_a_wrong_source_is_answered_with_the_fix(tmp_path: Path) -> None:
     def refusal(source: str) -> str:
         with pytest.raises(BitnetError) as caught:
             load_tokenizer(source, TEMPLATE, fix="give another one in --tokenizer")
@@ -136,7 +136,7 @@ def test_ids_may_have_gaps() -> None:
     assert b"" not in tokenizer.ids_by_bytes
 
 
-def test_a_template_can_not_reach_outside_its_sandbox() -> None:
+def test_a_template_cannot_leave_its_sandbox() -> None:
     spy = with_template(TOKENIZER, "{{ messages.__class__.__mro__ }}")
     with pytest.raises(BitnetError, match="can't render"):
         spy.render_prompt(CHAT)
@@ -187,7 +187,7 @@ SAMPLES = [
 def test_the_embedded_tokenizer_cuts_as_the_teacher_does(
     teacher_tokenizer: StudentTokenizer, teacher_server: EmbeddedServer, text: str
 ) -> None:
-    """llama.cpp splits digits off first; the GGUF's conversion alone would not."""
+    """llama.cpp splits digits first; a conversion of the GGUF's vocabulary alone would not."""
     reply = httpx.post(
         teacher_server.base_url.removesuffix("/v1") + "/tokenize",
         json={"content": text},

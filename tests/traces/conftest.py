@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.traces import writer
+from tests.tokenizer.vocabularies import mistral, sentencepiece_model  # noqa: F401
 from tests.traces.sets import ORIGIN, metadata, sequence
 
 

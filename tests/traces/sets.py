@@ -1,4 +1,4 @@
-"""Small trace sets on disk for the tests of their readers, and hands to break them with."""
+"""Small trace sets on disk for the tests of their readers, and ways to break them."""
 
 import json
 import random
@@ -84,7 +84,7 @@ ORIGIN = {
 
 
 def rewrite(path: Path, change: Callable[[list[dict[str, object]]], object], keep_metadata: bool = True) -> None:
-    """Change the rows of a Parquet file by hand, as somebody's script might."""
+    """Change the rows of a Parquet file as a user's script might."""
     key_values = pq.read_metadata(path).metadata
     table = pq.read_table(path)
     rows = table.to_pylist()
@@ -110,7 +110,7 @@ def write_set(folder: Path, *, shards: int, sequences: int, length: int) -> int:
     logprobs = (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
     firsts = rng.integers(0, TOKENIZER.vocab_size - top_k, (tokens, 1))
     ids = (firsts + np.arange(top_k)).astype(np.int32)
-    told = replace(metadata([]), top_k=top_k)
+    made_with = replace(metadata([]), top_k=top_k)
     for shard in range(shards):
         prompts = np.arange(shard * sequences, (shard + 1) * sequences)
         texts = [str(prompt) for prompt in prompts]
@@ -127,8 +127,8 @@ def write_set(folder: Path, *, shards: int, sequences: int, length: int) -> int:
             "topk_logprobs": lists(logprobs[:, :top_k], top_k),
             "other_logprob": logprobs[:, top_k],
             "is_struct_token": np.zeros(tokens, bool),
-            "template_hash": [told.template_hash] * tokens,
-            "tokenizer_hash": [told.tokenizer_hash] * tokens,
+            "template_hash": [made_with.template_hash] * tokens,
+            "tokenizer_hash": [made_with.tokenizer_hash] * tokens,
             "stream_pos": np.tile(np.arange(length, dtype=np.int32), sequences),
         }
         streams = {
@@ -145,6 +145,6 @@ def write_set(folder: Path, *, shards: int, sequences: int, length: int) -> int:
             (schema.kd_shard(shard), schema.KD, rows),
             (schema.kd_stream(shard), schema.STREAM, streams),
         ):
-            table = pa.table(columns, schema=kind.with_metadata(told.as_key_values()))
+            table = pa.table(columns, schema=kind.with_metadata(made_with.as_key_values()))
             pq.write_table(table, folder / name)
     return shards * tokens

@@ -1,4 +1,4 @@
-"""Where the student's tokens stand on the teacher's cut, against a twin that looks at every single byte."""
+"""Alignment of student tokens with the teacher's, against a twin that looks at every single byte."""
 
 from itertools import accumulate, pairwise
 
@@ -14,7 +14,7 @@ Cut = list[int]
 
 @st.composite
 def two_cuts(draw: st.DrawFn) -> tuple[Cut, Cut, set[int]]:
-    """A student's and a teacher's of the same bytes, and which of the teacher's pieces were not reported."""
+    """The student's and the teacher's cut of the same bytes, and the teacher's pieces that were not reported."""
     total = draw(st.integers(1, 40))
 
     def cut() -> Cut:
@@ -22,12 +22,12 @@ def two_cuts(draw: st.DrawFn) -> tuple[Cut, Cut, set[int]]:
         return [end - begin for begin, end in pairwise([0, *inner, total])]
 
     student, teacher = cut(), cut()
-    silent = draw(st.sets(st.integers(0, len(teacher) - 1), max_size=2)) if draw(st.booleans()) else set()
-    return student, teacher, silent
+    unreported = draw(st.sets(st.integers(0, len(teacher) - 1), max_size=2)) if draw(st.booleans()) else set()
+    return student, teacher, unreported
 
 
-def aligned(student: Cut, teacher: Cut, silent: set[int]) -> list[tuple[int, int, int, int]]:
-    steps = np.array([-1 if piece in silent else piece for piece in range(len(teacher))])
+def aligned(student: Cut, teacher: Cut, unreported: set[int]) -> list[tuple[int, int, int, int]]:
+    steps = np.array([-1 if piece in unreported else piece for piece in range(len(teacher))])
     cut = TeacherCut(np.array(teacher), steps, np.array(teacher), ends=False)
     found = align(np.array(student), cut)
     columns = found.position_R, found.step_R, found.last_step_R, found.tail_R
@@ -39,7 +39,7 @@ def owners(lengths: Cut) -> list[tuple[int, int]]:
     return [(token, place) for token, length in enumerate(lengths) for place in range(length)]
 
 
-def slow_aligned(student: Cut, teacher: Cut, silent: set[int]) -> list[tuple[int, int, int, int]]:
+def slow_aligned(student: Cut, teacher: Cut, unreported: set[int]) -> list[tuple[int, int, int, int]]:
     mine, theirs = owners(student), owners(teacher)
     found = []
     for token in range(len(student)):
@@ -47,7 +47,7 @@ def slow_aligned(student: Cut, teacher: Cut, silent: set[int]) -> list[tuple[int
         first, place = theirs[covered[0]]
         last, end = theirs[covered[-1]]
         spanned = set(range(first, last + 1))
-        if place == 0 and not spanned & silent:
+        if place == 0 and not spanned & unreported:
             found.append((token, first, last, end + 1))
     return found
 

@@ -21,7 +21,7 @@ def _tokenizer(data: Path) -> None:
     TOKENIZER.save(data / schema.TOKENIZER_FOLDER)
 
 
-def test_the_figures_are_what_counting_row_by_row_gives(data: Path) -> None:
+def test_the_figures_equal_counting_row_by_row(data: Path) -> None:
     rows = [row for path in sorted(data.glob("kd_shard_*")) for row in pq.read_table(path).to_pylist()]
     streams = [row for path in sorted(data.glob("kd_stream_*")) for row in pq.read_table(path).to_pylist()]
     found = trace_stats(data)
@@ -45,7 +45,7 @@ def test_the_figures_are_what_counting_row_by_row_gives(data: Path) -> None:
     assert found["rejected_sequences"] == {}
 
 
-def test_faulty_rows_are_counted_and_kept_from_the_means(data: Path) -> None:
+def test_faulty_rows_are_counted_and_left_out_of_the_means(data: Path) -> None:
     before = trace_stats(data)
     rewrite(data / schema.kd_shard(0), edit(7, "topk_logprobs", lambda row: [float("nan"), *row[1:]]))
     rewrite(data / schema.kd_shard(1), set_in(3, "other_logprob", None))
@@ -56,7 +56,7 @@ def test_faulty_rows_are_counted_and_kept_from_the_means(data: Path) -> None:
     assert "names the rows" not in stats_text(before)
 
 
-def test_rejected_answers_are_told_by_reason(data: Path) -> None:
+def test_rejected_answers_are_counted_by_reason(data: Path) -> None:
     rewrite(data / schema.SEQUENCES_FILE, set_in(3, "rejected", "no logprobs"))
     found = trace_stats(data)
     assert found["rejected_sequences"] == {"no logprobs": 1}
@@ -73,7 +73,7 @@ def test_a_sound_set_has_nothing_wrong(data: Path) -> None:
     assert "nothing is wrong" in inspect.validate_text(data, [])
 
 
-def test_every_fault_is_listed_and_not_the_first_alone(data: Path) -> None:
+def test_every_fault_is_listed_not_only_the_first(data: Path) -> None:
     rewrite(data / schema.kd_shard(0), edit(7, "topk_ids", lambda ids: [9999, *ids[1:]]))
     rewrite(data / schema.kd_shard(0), edit(9, "topk_ids", lambda ids: [9999, *ids[1:]]))
     rewrite(data / schema.kd_shard(0), set_in(11, "other_logprob", 0.5))
@@ -86,7 +86,7 @@ def test_every_fault_is_listed_and_not_the_first_alone(data: Path) -> None:
     assert len(problems) == 3
 
 
-def test_a_file_that_cannot_be_read_does_not_hide_the_others(data: Path) -> None:
+def test_an_unreadable_file_does_not_hide_the_others(data: Path) -> None:
     (data / schema.kd_shard(0)).write_bytes(b"PAR1 torn")
     rewrite(data / schema.kd_shard(1), set_in(0, "other_logprob", 0.5))
     torn, other = inspect.validate(data)
@@ -116,7 +116,7 @@ def test_a_sequence_is_shown_with_its_text_rebuilt(data: Path) -> None:
     assert "more positions" in inspect.show_text(inspect.show(data, None, 3))
 
 
-def test_a_set_without_rows_or_without_sequences_is_told(data: Path) -> None:
+def test_a_set_without_rows_or_without_sequences_can_be_inspected(data: Path) -> None:
     for shard in (0, 1):
         rewrite(data / schema.kd_shard(shard), list.clear)
     assert "rows (tokens with a teacher)  0 (0.0 %)" in stats_text(trace_stats(data))
@@ -128,7 +128,7 @@ def test_a_set_without_rows_or_without_sequences_is_told(data: Path) -> None:
         inspect.show(data, None, 5)
 
 
-def test_broken_rules_are_told_by_reason(data: Path) -> None:
+def test_broken_rules_are_counted_by_reason(data: Path) -> None:
     rewrite(data / schema.kd_shard(0), set_in(0, "teacher_sample_id", 3))
     found = trace_stats(data)
     (reason,) = found["broken_rules"]
@@ -136,17 +136,17 @@ def test_broken_rules_are_told_by_reason(data: Path) -> None:
     assert reason in stats_text(found)
 
 
-def test_text_that_differs_is_said(data: Path) -> None:
+def test_text_that_differs_is_shown(data: Path) -> None:
     rewrite(data / schema.kd_stream(0), set_in(0, "completion_text", "another"))
     assert "NOT as stored, which is 'another'" in inspect.show_text(inspect.show(data, 0, 5))
 
 
-def test_what_is_not_there_is_said(data: Path, tmp_path: Path) -> None:
+def test_missing_sequences_and_sets_are_errors(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no sequence 99"):
         inspect.show(data, 99, 5)
-    for look in (trace_stats, inspect.validate):
+    for inspecting in (trace_stats, inspect.validate):
         with pytest.raises(BitnetError, match="no traces in"):
-            look(tmp_path / "nowhere")
+            inspecting(tmp_path / "nowhere")
 
 
 # -- the command -------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def test_the_stream_is_the_teachers_bytes_and_each_row_sums_to_one(text: str, se
 
 
 @given(st.binary(min_size=1, max_size=30), seeds)
-def test_bytes_that_are_no_utf8_survive(data: bytes, seed: int) -> None:
+def test_bytes_that_are_not_utf8_survive(data: bytes, seed: int) -> None:
     draw = random.Random(seed)
     projection = projected(steps_for(random_cut(data, TOKENIZER, draw), TOKENIZER, draw), "length", TOKENIZER)
     assert stream_bytes(projection) == data
@@ -67,7 +67,7 @@ def test_equal_cuts_give_the_candidates_bit_for_bit(text: str, seed: int, stops:
 
 
 @given(texts, seeds)
-def test_another_cut_gives_what_the_slow_twin_says(text: str, seed: int) -> None:
+def test_another_cut_gives_the_slow_twins_rows(text: str, seed: int) -> None:
     draw = random.Random(seed)
     steps = steps_for(random_cut(text.encode(), TOKENIZER, draw), TOKENIZER, draw, in_top=0.8)
     projection = projected(steps, "length", TOKENIZER)
@@ -110,7 +110,7 @@ def slow_row(steps: tuple[TeacherStep, ...], begin: int, index: int) -> dict[int
 
 
 @given(texts, seeds)
-def test_providers_without_ids_are_read_by_their_bytes(text: str, seed: int) -> None:
+def test_tokens_without_ids_are_identified_by_their_bytes(text: str, seed: int) -> None:
     draw = random.Random(seed)
     steps = steps_for(TOKENIZER.encode_plain(text), TOKENIZER, draw)
     blind = tuple(replace(step, token_id=-1, top_ids=(-1,) * len(step.top_ids)) for step in steps)
@@ -119,8 +119,8 @@ def test_providers_without_ids_are_read_by_their_bytes(text: str, seed: int) -> 
     assert by_bytes.completion_ids_C.tolist() == seeing.completion_ids_C.tolist()
 
 
-def test_a_character_reported_whole_after_its_tokens_keeps_the_stream_and_its_last_row() -> None:
-    """llama.cpp's way with a character of several tokens: one step, the last, with all the bytes."""
+def test_a_character_reported_as_a_whole_keeps_the_stream_and_its_last_row() -> None:
+    """llama.cpp reports a character of several tokens as one step, the last, with all the bytes."""
     rain = "🌪".encode()
     last = TOKENIZER.ids_by_bytes[rain[-1:]]
     draw = random.Random(3)
@@ -135,14 +135,14 @@ def test_a_character_reported_whole_after_its_tokens_keeps_the_stream_and_its_la
         assert row.topk_ids == single.top_ids
 
 
-def test_an_ending_without_a_step_has_no_row_but_a_token() -> None:
+def test_an_end_without_a_step_is_a_token_without_a_row() -> None:
     ids = TOKENIZER.encode_plain("the rain")
     projection = projected(steps_for(ids, TOKENIZER, random.Random(1)), "stop", TOKENIZER)
     assert projection.completion_ids_C.tolist() == [*ids, TOKENIZER.eos_id]
     assert len(rows_of(projection)) == len(ids)
 
 
-def test_another_end_token_becomes_the_students_one() -> None:
+def test_another_end_token_becomes_the_students_own() -> None:
     ids = [*TOKENIZER.encode_plain("the"), 0]
     steps = steps_for(ids, TOKENIZER, random.Random(1))
     end = replace(

@@ -1,4 +1,4 @@
-"""What a teacher's token costs on disk, with the benchmark's made-up answers: they compress worse than real ones."""
+"""Bytes on disk per teacher token, with the benchmark's made-up answers, which compress worse than real ones."""
 
 import importlib.util
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.teachers.probe import Verdict
 
-STEPS = 60_000  # most of a shard of the usual size: a shard has a cost of its own, for its dictionaries
+STEPS = 60_000  # most of a shard of the usual size: each shard also stores its dictionaries
 MOST_BYTES = 80
 
 

@@ -1,4 +1,4 @@
-"""Structure of texts: against a twin built on the standard library's JSON, and by hand where JSON is broken."""
+"""Structure of texts, against a twin built on the standard library's JSON, and by hand for broken JSON."""
 
 import json
 import string
@@ -55,7 +55,7 @@ def test_json_cut_off_by_the_end_keeps_its_marks(value: object, data: st.DataObj
 
 
 @given(st.text())
-def test_any_text_is_survived_and_only_structure_is_marked(text: str) -> None:
+def test_any_text_is_accepted_and_only_structure_is_marked(text: str) -> None:
     assert set(shown(text)) <= set('{}[]:,"`~')
 
 

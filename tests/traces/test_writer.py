@@ -1,23 +1,21 @@
-"""Shards written and read back: nothing lost, nothing torn, and every fault named by file, row and reason."""
+"""Shards written and read back: nothing lost, nothing torn."""
 
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.steps import TeacherStep
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.dataset import TraceSet, load_traces
 from bitnet_core.traces.split import is_heldout
 from tests.traces.samples import rows_of
-from tests.traces.sets import ORIGIN, TOKENIZER, TOP_K, edit, metadata, rewrite, sequence, set_in
+from tests.traces.sets import ORIGIN, TOKENIZER, TOP_K, metadata, sequence
 
 
-def test_what_is_written_is_read_back_whole(data: Path) -> None:
+def test_everything_written_is_read_back(data: Path) -> None:
     traces = load_traces(data, max_topk=20)
     assert (traces.vocab_size, traces.top_k) == (TOKENIZER.vocab_size, TOP_K)
     assert [one.prompt_idx for one in traces.sequences] == list(range(20))
@@ -49,7 +47,7 @@ def test_fewer_candidates_give_their_mass_to_other(data: Path) -> None:
 
 
 def test_the_public_columns_come_first_and_in_order(data: Path) -> None:
-    """DESIGN §6 is what other programs read."""
+    """Other programs read the columns of DESIGN §6."""
     names = pq.read_schema(data / "kd_shard_000.parquet").names
     assert names[:10] == [
         "prompt_idx",
@@ -133,7 +131,7 @@ def test_a_current_shard_is_recognised(data: Path) -> None:
     assert not writer.shard_is_current(data, 0, metadata(keys))
 
 
-def test_a_shard_that_the_new_set_would_not_contain_is_told(data: Path) -> None:
+def test_a_shard_of_another_collection_is_recognised(data: Path) -> None:
     keys = {f"key{index}" for index in range(12)}
     assert writer.belongs_to_collection(data, 0, "config", keys | {"new"})
     assert not writer.belongs_to_collection(data, 0, "config", keys - {"key3"})
@@ -144,96 +142,12 @@ def test_a_shard_that_the_new_set_would_not_contain_is_told(data: Path) -> None:
     assert writer.next_shard_index(data) == 2
 
 
-def test_a_set_that_is_moved_away_is_whole(data: Path) -> None:
+def test_a_set_is_moved_away_whole(data: Path) -> None:
     (data / schema.kd_shard(1)).write_bytes(b"PAR1 torn")
     before = {path.name: path.read_bytes() for path in data.rglob("*.parquet")}
     folder = writer.set_aside(data)
     assert {path.name: path.read_bytes() for path in folder.rglob("*.parquet")} == before
     assert writer.next_shard_index(data) == 0
-
-
-# -- faults ------------------------------------------------------------------------------------------
-
-KD0, STREAM0 = "kd_shard_000.parquet", "kd_stream_000.parquet"
-FAULTS = {
-    "candidate id": (
-        KD0,
-        edit(7, "topk_ids", lambda ids: [9999, *ids[1:]]),
-        "row 7: a candidate is outside the vocabulary",
-    ),
-    "twice": (KD0, edit(7, "topk_ids", lambda ids: [ids[1], *ids[1:]]), "row 7: a candidate appears twice"),
-    "nan": (
-        KD0,
-        edit(7, "topk_logprobs", lambda row: [float("nan"), *row[1:]]),
-        "row 7: a logprob is not a finite number",
-    ),
-    "mass": (KD0, edit(7, "topk_logprobs", lambda row: [-0.5] * len(row)), "row 7: the probabilities don't sum to 1"),
-    "lengths": (KD0, set_in(7, "topk_logprobs", [-1.0]), "row 7: topk_ids and topk_logprobs differ in length"),
-    "other": (KD0, set_in(7, "other_logprob", 0.5), "row 7: other_logprob is not a finite number"),
-    "null": (KD0, set_in(7, "other_logprob", None), "row 7: other_logprob is null"),
-    "null inside": (KD0, set_in(7, "topk_ids", [None, 1, 2, 3, 4]), "row 7: a list in topk_ids holds null"),
-    "tokenizer": (KD0, set_in(7, "tokenizer_hash", "x"), "row 7: has another tokenizer_hash"),
-    "position": (KD0, set_in(0, "stream_pos", 9999), "row 0: stream_pos of kd_shard_000.parquet points outside"),
-    "order": (KD0, lambda rows: rows.insert(0, rows.pop(1)), "stream_pos of kd_shard_000.parquet does not grow"),
-    "sample": (KD0, set_in(0, "teacher_sample_id", 3), "teacher_sample_id of kd_shard_000.parquet is not the stream"),
-    "strange sequence": (KD0, set_in(-1, "prompt_idx", 77), "prompt_idx 77 is not in kd_stream_000.parquet"),
-    "stream id": (STREAM0, set_in(2, "completion_ids", [99999]), "row 2: is_struct and completion_ids differ"),
-    "stream vocabulary": (STREAM0, set_in(2, "prompt_ids", [99999]), "row 2: a token is outside the vocabulary"),
-    "empty": (STREAM0, set_in(2, "prompt_ids", []), "row 2: the prompt or the completion is empty"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_named_by_file_row_and_reason(data: Path, fault: str) -> None:
-    name, change, said = FAULTS[fault]
-    rewrite(data / name, change)
-    with pytest.raises(BitnetError) as caught:
-        load_traces(data, 20)
-    assert said in str(caught.value)
-    assert name in str(caught.value)
-
-
-@pytest.mark.parametrize("keep", [0, 1, 100, -1])
-def test_a_truncated_file_is_named_with_the_fix(data: Path, keep: int) -> None:
-    path = data / KD0
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(BitnetError, match=r"kd_shard_000\.parquet is truncated .*run `bitnet collect` again"):
-        load_traces(data, 20)
-
-
-def test_missing_parts_are_named(data: Path) -> None:
-    with pytest.raises(BitnetError, match=r"no traces in .*run `bitnet collect` first"):
-        load_traces(data / "nowhere", 20)
-    (data / STREAM0).unlink()
-    with pytest.raises(BitnetError, match=r"kd_stream_000\.parquet is missing"):
-        load_traces(data, 20)
-
-
-def test_a_foreign_parquet_file_is_named(data: Path) -> None:
-    pq.write_table(pa.table({"a": [1]}), data / KD0)
-    with pytest.raises(BitnetError, match="has no column prompt_idx"):
-        load_traces(data, 20)
-
-
-def test_a_column_of_another_type_is_named(data: Path) -> None:
-    table = pq.read_table(data / KD0)
-    place = table.schema.get_field_index("other_logprob")
-    pq.write_table(table.set_column(place, "other_logprob", table["other_logprob"].cast(pa.float64())), data / KD0)
-    with pytest.raises(BitnetError, match=r"other_logprob .* is double instead of float"):
-        load_traces(data, 20)
-
-
-def test_shards_of_two_configurations_are_refused(data: Path) -> None:
-    part = [sequence(index) for index in range(12, 20)]
-    writer.write_shard(data, 1, metadata([one.request_key for one in part], config="other"), ORIGIN, part)
-    with pytest.raises(BitnetError, match="other settings than kd_shard_000"):
-        load_traces(data, 20)
-
-
-def test_a_set_without_sequences_is_refused(tmp_path: Path) -> None:
-    writer.write_shard(tmp_path, 0, metadata([]), ORIGIN, [])
-    with pytest.raises(BitnetError, match="hold no sequence"):
-        load_traces(tmp_path, 20)
 
 
 def test_an_empty_shard_among_others_is_fine(data: Path) -> None:

@@ -1,0 +1,1 @@
+from tests.tokenizer.vocabularies import mistral, sentencepiece_model  # noqa: F401
