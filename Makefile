@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAGES := teacher collect train eval dryrun pipeline
 SOURCES := bitnet_core bitnet_tui tests benchmarks
 
-# What was given on make's own command line, as --set options; a name that is no setting is refused by bitnet.
+# What was given on make's own command line, as --set options; a name that is not a setting is refused by bitnet.
 # PYTHON is make's own, and so is what make keeps about its command line.
 quote = '$(subst ','\'',$(1))'
 given := $(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from bitnet_core.secrets import known, places
+from bitnet_core.secrets import known, places, vault
 from bitnet_core.settings.registry import REGISTRY
 
 pytest_plugins = ["tests.teacher_fixtures"]
@@ -18,12 +18,13 @@ settings.load_profile("patient")
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Yield the test's HOME. `BITNET_KEYRING=none` makes the OS keyring of this machine unreachable."""
+    """Yield the test's HOME. `BITNET_KEYRING=none` keeps the OS keyring of this machine out; a vault opens fast."""
     home = tmp_path_factory.mktemp("home")
     for name in REGISTRY:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(known, "_values", set())
     monkeypatch.setattr(places, "_open_vaults", {})
+    monkeypatch.setattr(vault, "COST", 2)
     monkeypatch.setenv("HOME", str(home))
     for name, folder in {
         "CACHE": ".cache",

@@ -8,18 +8,13 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.cli.main import main
-from bitnet_core.secrets import FoundSecret, KeyPlaces, find_secrets, vault
+from bitnet_core.secrets import FoundSecret, KeyPlaces, find_secrets
 from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets.keyring_store import Keyring
 from bitnet_core.settings.resolve import resolve
 
 K = "OPENAI_API_KEY"
 CANARY = "sk-canary-0123456789-wxyz"
-
-
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vault, "COST", 2)
 
 
 @pytest.fixture

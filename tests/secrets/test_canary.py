@@ -224,7 +224,6 @@ def _put(place: str, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     if place == ".env":
         env_file.write_text(dotenv.with_value(env_file.read_text(), KEY, CANARY))
     if place == "vault":
-        monkeypatch.setattr(vault, "COST", 2)
         (isolated / "passphrase").write_text("correct horse")
         vault.create(isolated / "vault.json", "correct horse").set(KEY, CANARY)
         return {
@@ -259,7 +258,6 @@ async def test_typed_into_the_app_it_is_in_the_vault_and_nowhere_else(
     isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """All screens, all files, and the crash report of an app that fails while it has the key."""
-    monkeypatch.setattr(vault, "COST", 2)
     screens: list[str] = []
     app = BitnetApp(isolated / "experiments")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bitnet_core.secrets import FoundSecret, KeyPlaces, find_secrets, unlock_vault, vault
+from bitnet_core.secrets import FoundSecret, KeyPlaces, find_secrets, unlock_vault
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.settings.resolve import resolve
 from tests.secrets.conftest import Desktop
@@ -157,7 +157,6 @@ def test_a_hanging_keyring_costs_a_launch_one_wait_and_the_vault_takes_over(
 ) -> None:
     """One call asks for both of the teacher's names, then the vault is read."""
     trouble: list[str] = []
-    monkeypatch.setattr(vault, "COST", 2)
     resolution = resolve({"TEACHER_PROVIDER": "openai"})
     unlock_vault(KeyPlaces.of(resolution.settings).vault, "correct horse").set(NAME, "sk-in-the-vault")
     with answered_in_time():
@@ -251,7 +250,6 @@ def test_a_token_rotated_while_the_keyring_was_locked_is_found_once_it_is_unlock
     desktop: Desktop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The keyring still has the old token, which can't be replaced while it is locked."""
-    monkeypatch.setattr(vault, "COST", 2)
     resolution = resolve()
     places = KeyPlaces.of(resolution.settings)
     desktop.log_in()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.cli.main import main
-from bitnet_core.secrets import KeyPlaces, find_secrets, vault
+from bitnet_core.secrets import KeyPlaces, find_secrets
 from bitnet_core.secrets.inventory import Inventory
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings import dotenv
@@ -19,8 +19,7 @@ K, GROQ, CUSTOM = "OPENAI_API_KEY", "GROQ_API_KEY", "CUSTOM_API_KEY"
 
 
 @pytest.fixture(autouse=True)
-def cheap(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vault, "COST", 2)
+def passphrase_file(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (isolated / "passphrase").write_text("correct horse")
     monkeypatch.setenv("BITNET_VAULT_PASSPHRASE_FILE", str(isolated / "passphrase"))
     (isolated / "exp").mkdir()

@@ -48,8 +48,7 @@ def keyring(monkeypatch: pytest.MonkeyPatch) -> FakeKeyring:
 
 
 @pytest.fixture(autouse=True)
-def cheap(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vault, "COST", 2)
+def passphrase_file(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (isolated / "passphrase").write_text(WORDS)
     monkeypatch.setenv("BITNET_VAULT_PASSPHRASE_FILE", str(isolated / "passphrase"))
 

@@ -22,11 +22,6 @@ WORDS = "correct horse"
 NAME = "ONEDRIVE_REFRESH_TOKEN"
 
 
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vault, "COST", 2)
-
-
 @pytest.mark.parametrize("value", ["sk-1", "schlüssel 🔑", "k" * 4096, "two\nlines\n", "\ud800 odd"])
 def test_any_value_comes_back(tmp_path: Path, value: str) -> None:
     opened = vault.create(tmp_path / "v.json", WORDS)

@@ -1,6 +1,5 @@
 """The app's keys: where each comes from, out of `.env` with one key, set and forgotten; no value on the screen."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,12 +38,6 @@ class OneKeyring:
 @pytest.fixture
 def keyring(monkeypatch: pytest.MonkeyPatch) -> OneKeyring:
     return OneKeyring(monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(vault, "COST", 2)
-    yield
 
 
 class EnvFile:

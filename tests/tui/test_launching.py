@@ -20,7 +20,6 @@ from tests.tui.simulated import NOON, SimulatedRun, experiment
 async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
     home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(vault, "COST", 2)
     path = isolated / "vault.json"
     vault.create(path, "correct horse").set("OPENAI_API_KEY", "sk-very-secret-key")
     experiment(home, "hosted")

@@ -8,7 +8,6 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from bitnet_core.secrets import places as key_places
-from bitnet_core.secrets import vault
 from bitnet_core.secrets.keyring_store import Keyring
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
@@ -115,7 +114,6 @@ async def test_a_key_goes_to_the_keyring_and_into_no_file(
 async def test_without_a_keyring_a_vault_is_offered_and_takes_the_key(
     home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(vault, "COST", 2)
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
         await _form_with_a_key(pilot)
         await pilot.press("ctrl+s")
