@@ -44,9 +44,7 @@ def finite(value: object) -> float | None:
 
 def number(value: float | None, digits: int = 4) -> str:
     """`12345` → `12,345`, `0.84312` → `0.8431`, `0.0000841` → `8.410e-5`; a whole number is written whole."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return UNKNOWN
-    if abs(value) < 1e15 and value == int(value):
+    if value is not None and abs(value) < 1e15 and value == int(value):
         return f"{int(value):,}"
     return significant(finite(value), digits)
 

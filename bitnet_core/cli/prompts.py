@@ -19,7 +19,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _prompts(arguments: argparse.Namespace) -> int:
-    from bitnet_core.prompts.templates import lines, load_topics, write
+    from bitnet_core.prompts.drawing import lines, write
+    from bitnet_core.prompts.templates import load_topics
 
     topics = load_topics(arguments.templates, [name.strip() for name in arguments.topics.split(",") if name.strip()])
     if arguments.list:

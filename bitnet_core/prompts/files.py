@@ -1,7 +1,7 @@
 """The records of a prompts file, one at a time: text, JSON lines, a JSON array (each also gzipped), or Parquet.
 
-A record is a string (a prompt) or an object that should hold one; what is in it is judged elsewhere. Memory does
-not grow with the file.
+A record is a string (a prompt) or an object that should hold one; `prompt.py` checks what is in it. Memory does not
+grow with the file.
 """
 
 import gzip
@@ -21,17 +21,17 @@ _ROWS = 256
 _BUFFER_BYTES = 1 << 20
 _CHUNK = 1 << 13
 _LONGEST = 1 << 24
-"""Characters of one object in an array; what is longer is a mistake, and must not fill the memory."""
+"""Characters of one object in an array. A longer one is a mistake, and must not fill the memory."""
 
 Record = tuple[str, Any]
-"""Where it stands ("line 3", "row 3"), and what stands there."""
+"""The place ("line 3", "row 3") and the value there."""
 
 
 def records(source: Path) -> Iterator[Record]:
-    """All records of a file, in order; blank lines are none. BitnetError names the file, and the place at fault.
+    """The records of a file, in order, without blank lines. BitnetError names the file and the place of a mistake.
 
-    What a file is, its name says: `.jsonl`, `.ndjson` and `.json` hold an object a line or one array, `.parquet`
-    a column `prompt`, `messages` or `text`; any other holds a prompt a line. `.gz` after it is unpacked.
+    The name tells the format: `.jsonl`, `.ndjson` and `.json` hold one object per line or one array, `.parquet` has a
+    column `prompt`, `messages` or `text`, and any other file holds one prompt per line. With `.gz` it is unpacked.
     """
     name = source.name.lower()
     packed = name.endswith(".gz")
@@ -52,7 +52,7 @@ def records(source: Path) -> Iterator[Record]:
     except UnicodeDecodeError as error:
         raise BitnetError(f"The prompts file {source} is not UTF-8 text; save it as UTF-8.") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise BitnetError(f"The prompts file {source} is not whole gzip data; pack it again.") from error
+        raise BitnetError(f"The prompts file {source} is not a complete gzip file; pack it again.") from error
     except OSError as error:
         raise BitnetError(f"The prompts file {source} can't be read ({error.strerror}); check its path.") from error
 
@@ -64,7 +64,7 @@ def _opened(source: Path, packed: bool) -> IO[str]:
 
 
 def refusal(source: Path, place: str, reason: str) -> BitnetError:
-    """The one sentence on a record that is no prompt."""
+    """The error for a record that is not a prompt."""
     shape = '{"prompt": "…"} or {"messages": [{"role": "user", "content": "…"}]}'
     columns = ", as columns" if source.name.lower().endswith(_PARQUET_NAMES) else ""
     return BitnetError(f"{source}, {place}: {reason}; write {shape}{columns}.")
@@ -74,7 +74,7 @@ def refusal(source: Path, place: str, reason: str) -> BitnetError:
 
 
 def _json(source: Path, text: IO[str]) -> Iterator[Record]:
-    """Objects, one a line; or one array, when the file begins with a bracket."""
+    """One object per line, or one array if the file begins with a bracket."""
     blank = 0
     while (line := text.readline(_CHUNK)) and not line.strip():
         blank += line.endswith("\n")
@@ -90,7 +90,7 @@ def _json(source: Path, text: IO[str]) -> Iterator[Record]:
             value = json.loads(whole)
         except (ValueError, RecursionError) as error:
             raise refusal(source, place, _reason(error)) from error
-        if isinstance(value, str):  # in an array it is a prompt; on a line of its own it is a slip
+        if isinstance(value, str):  # a prompt inside an array, but a mistake on a line of its own
             raise refusal(source, place, "this is not a JSON object")
         yield place, value
 
@@ -100,7 +100,7 @@ def _reason(error: Exception) -> str:
 
 
 def _array(source: Path, text: IO[str], buffer: str) -> Iterator[Record]:
-    """The values of an array whose bracket was read; `buffer` is what was read after it."""
+    """The values of an array after its opening bracket; `buffer` is the text already read from there."""
     decoder = json.JSONDecoder()
     number = 0
     buffer = _ahead(text, buffer)
@@ -114,7 +114,7 @@ def _array(source: Path, text: IO[str], buffer: str) -> Iterator[Record]:
             except RecursionError as error:
                 raise refusal(source, place, _reason(error)) from error
             except ValueError as error:
-                # Its end may not be read yet. Reading as much again keeps the trials few.
+                # Its end may not have been read yet. Doubling the buffer keeps the attempts few.
                 more = text.read(max(_CHUNK, len(buffer))) if len(buffer) < _LONGEST else ""
                 if not more:
                     raise refusal(source, place, _reason(error)) from error
@@ -126,11 +126,11 @@ def _array(source: Path, text: IO[str], buffer: str) -> Iterator[Record]:
         elif not buffer.startswith("]"):
             raise refusal(source, place, "neither a comma nor the array's end follows it")
     if _ahead(text, buffer[1:]):
-        raise refusal(source, "after the array", "there is more")
+        raise refusal(source, "after the array", "there is more text")
 
 
 def _ahead(text: IO[str], buffer: str) -> str:
-    """The text from its next visible character on; empty at the end of the file."""
+    """The text from its next visible character; empty at the end of the file."""
     while not (buffer := buffer.lstrip()):
         buffer = text.read(_CHUNK)
         if not buffer:
@@ -145,7 +145,7 @@ def _parquet(source: Path) -> Iterator[Record]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    source.open("rb").close()  # for Python's own reasons: Arrow's don't tell a folder from a damaged file
+    source.open("rb").close()  # Python's errors tell a folder from a damaged file; Arrow's don't
     try:
         with parquet.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
             names = table.schema_arrow.names
@@ -160,11 +160,11 @@ def _parquet(source: Path) -> Iterator[Record]:
                     number += 1
                     yield f"row {number}", _cell(source, number, column, value)
     except (pa.ArrowException, OSError) as error:
-        raise BitnetError(f"{source} is not a whole Parquet file; write it again.") from error
+        raise BitnetError(f"{source} is not a complete Parquet file; write it again.") from error
 
 
 def _cell(source: Path, number: int, column: str, value: Any) -> dict[str, Any]:
-    """A row as the object that JSON lines would have. Lists of messages stand under either name in the wild."""
+    """A row as the object that JSON lines would hold. Lists of messages are found in columns of either name."""
     if column == "messages" and isinstance(value, str):
         try:
             value = json.loads(value)

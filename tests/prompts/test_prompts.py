@@ -1,4 +1,4 @@
-"""Prompt files of people, and the packaged ones."""
+"""Prompts files in every format, and the packaged ones."""
 
 import gzip
 import json
@@ -25,7 +25,7 @@ def write(path: Path, **columns: list[Any]) -> Path:
     return path
 
 
-def test_lines_are_prompts_and_blank_ones_are_not(tmp_path: Path) -> None:
+def test_each_line_of_text_is_a_prompt_but_blank_ones(tmp_path: Path) -> None:
     path = tmp_path / "prompts.txt"
     path.write_bytes('\ufeffFirst\r\n\r\n  Second one  \nFirst\n{"not": "json here"}\n'.encode())
     prompts = load_prompts(path, "unused")
@@ -85,7 +85,7 @@ def test_missing_empty_and_unreadable_files_are_named(tmp_path: Path) -> None:
         load_prompts(tmp_path, "unused")
 
 
-def test_the_packaged_prompts_are_many_different_and_apart() -> None:
+def test_the_packaged_prompts_are_many_and_differ_between_stages() -> None:
     collect, baseline = load_prompts(None, "collect.txt"), load_prompts(None, "baseline.txt")
     assert len(collect) >= 250
     assert len(baseline) >= 20
@@ -95,7 +95,7 @@ def test_the_packaged_prompts_are_many_different_and_apart() -> None:
     assert max(len(prompt.text) for prompt in collect) < 200
 
 
-def test_json_of_a_server_that_is_nested_without_end_is_no_json() -> None:
+def test_deeply_nested_json_of_a_server_is_refused() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         decode(b"[" * 200_000)
 
@@ -117,7 +117,7 @@ asked = st.tuples(st.lists(message, max_size=3), texts).map(
 @settings(max_examples=60)
 @given(st.lists(st.one_of(texts, asked), min_size=1, max_size=12), st.data())
 def test_every_format_holds_the_same_prompts(tmp_path_factory: Any, given_: list[Any], data: st.DataObject) -> None:
-    """Against a twin that keeps every prompt in a dictionary; each file cut at places that vary."""
+    """Against a twin that keeps every prompt in a dictionary. The places where reading stops vary."""
     folder = tmp_path_factory.mktemp("formats")
     rows = [{"messages": row} if isinstance(row, list) else {"prompt": row} for row in given_]
     spoken = [row if isinstance(row, list) else [{"role": "user", "content": row}] for row in given_]
@@ -140,7 +140,7 @@ def test_a_column_of_text_is_enough(tmp_path: Path, column: str) -> None:
     assert [prompt.text for prompt in iter_prompts(path, "")] == ["One", "Two"]
 
 
-def test_messages_may_stand_in_a_column_called_prompt(tmp_path: Path) -> None:
+def test_a_column_called_prompt_may_hold_messages(tmp_path: Path) -> None:
     assert load_prompts(write(tmp_path / "p.parquet", prompt=[ASKED]), "") == [Prompt(tuple(ASKED))]
 
 
@@ -197,7 +197,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     damaged = {"a.parquet": whole[:-9], "b.parquet": b"", "c.jsonl.gz": packed[:-9], "d.txt.gz": b"no gzip at all"}
     for name, data in damaged.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(BitnetError, match=r"not whole gzip|not a whole Parquet"):
+        with pytest.raises(BitnetError, match=r"not a complete gzip|not a complete Parquet"):
             load_prompts(tmp_path / name, "")
     with pytest.raises(BitnetError, match="does not exist"):
         load_prompts(tmp_path / "none.parquet", "")
@@ -208,7 +208,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "json", "parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str) -> None:
-    """5 MB of prompts pass; what stays is the place that their digests take."""
+    """5 MB of prompts are read; only their digests stay in memory."""
     count, said = 10_000, [f"{n} " + "word " * 100 for n in range(10_000)]
     path = tmp_path / f"p.{kind}"
     if kind == "parquet":

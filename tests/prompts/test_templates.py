@@ -1,4 +1,4 @@
-"""Prompts from templates, against a twin that lists every filling; and what is wrong with a template file."""
+"""Prompts drawn from templates, against a twin that lists every filling; mistakes in a template file."""
 
 import itertools
 import json
@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.drawing import generate
 from bitnet_core.prompts.prompt import load_prompts
-from bitnet_core.prompts.templates import Template, Topic, generate, load_topics
+from bitnet_core.prompts.templates import Template, Topic, load_topics
 
 LISTS: dict[str, Any] = {"a": ("x", "y", "z"), "b": range(3, 12, 4), "c": ("", "!"), "d": ("only",)}
 pieces = st.lists(st.sampled_from(["${a}", "${b}", "${c}", "${d}", " and ", "$ ", "{}"]), min_size=1, max_size=5)
@@ -27,7 +28,7 @@ def template(system: str, *turns: str) -> Template:
 
 
 def all_of(one: Template) -> set[str]:
-    """Every filling, the slow way: by replacing words."""
+    """Every filling, made the slow way, by replacing words."""
     found = set()
     for values in itertools.product(*LISTS.values()):
         system, *turns = (one.system, *one.turns)
@@ -46,7 +47,7 @@ def all_of(one: Template) -> set[str]:
     st.lists(st.tuples(st.sampled_from(["", "Be ${a}."]), st.lists(texts, min_size=1, max_size=3)), min_size=1),
     st.integers(0, 1 << 40),
 )
-def test_each_filling_comes_once_whatever_the_seed(written: list[Any], seed: int) -> None:
+def test_each_filling_is_drawn_once_for_any_seed(written: list[Any], seed: int) -> None:
     topics = [
         Topic(f"t{n}", "", n + 0.5, (template(system, *(turns[:1] if len(turns) == 2 else turns)),))
         for n, (system, turns) in enumerate(written)
@@ -56,7 +57,7 @@ def test_each_filling_comes_once_whatever_the_seed(written: list[Any], seed: int
     assert len(drawn) == len(wanted)
     assert set(drawn) == wanted
     assert [json.dumps(prompt) for prompt in generate(topics, len(wanted) // 2, seed)] == drawn[: len(wanted) // 2]
-    with pytest.raises(BitnetError, match=r"make \d+ different prompts, and \d+ are asked for"):
+    with pytest.raises(BitnetError, match=r"make \d+ different prompts, but you asked for \d+"):
         list(generate(topics, sum(topic.size for topic in topics) + 1, seed))
 
 
@@ -67,11 +68,11 @@ def test_the_same_seed_gives_the_same_prompts_on_every_machine() -> None:
     assert first != [prompt["prompt"] for prompt in generate(topics, 8, 8)]
 
 
-def test_texts_that_read_the_same_are_one_prompt() -> None:
+def test_fillings_with_the_same_text_are_one_prompt() -> None:
     same = Template("", ("${p}${q}",), (("p", ("a", "ab")), ("q", ("bc", "c"))))
     topics = [Topic("t", "", 1.0, (same,))]
     assert len(list(generate(topics, 3, 0))) == 3
-    with pytest.raises(BitnetError, match="make 3 different prompts, and 4 are asked for"):
+    with pytest.raises(BitnetError, match="make 3 different prompts, but you asked for 4"):
         list(generate(topics, 4, 0))
 
 
@@ -97,34 +98,43 @@ def test_the_packaged_templates_make_a_hundred_thousand() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", r"has no \[topics.NAME\]"),
+        ("", "the file: table missing required field `topics`"),
         ("x = [", "is not valid TOML"),
-        ("x = 1", "has 'x', which means nothing; allowed are lists, topics"),
-        ("[topics]\na = 1", "topics.a is no table"),
-        ("[topics.a]", "topics.a has no templates"),
-        ("[topics.a]\ntemplates = []", "topics.a has no templates"),
-        ("[topics.a]\nweigth = 1", "topics.a has 'weigth'"),
-        ("[topics.a]\nweight = 0\ntemplates = ['b']", "topics.a.weight is not a number above 0"),
-        ("[topics.a]\nabout = 0\ntemplates = ['b']", "topics.a.about is no text"),
-        ("[topics.a]\ntemplates = [3]", "topics.a, template 1 is neither a text nor"),
-        ("[topics.a]\ntemplates = ['b', '${c}']", r"template 2 has a slot \$\{c\} without a list"),
-        ("[topics.a]\ntemplates = [{turns = ['b', 'c']}]", "template 1 does not end with the user's turn"),
-        ("[topics.a]\ntemplates = [{turns = [' ']}]", "template 1 has turns that are not texts"),
-        ("[topics.a]\ntemplates = [{system = 3, turns = ['b']}]", "a system message that is no text"),
-        ("[topics.a]\ntemplates = [{user = 'b'}]", "has 'user'"),
+        ("x = 1", "the file: table contains unknown field `x`"),
+        ("[topics]\na = 1", "topics.a: expected `table`, got `integer`"),
+        ("[topics.a]", "topics.a: table missing required field `templates`"),
+        ("[topics.a]\ntemplates = []", r"topics.a.templates: expected `list` of length >= 1"),
+        ("[topics.a]\nweigth = 1", "topics.a: table contains unknown field `weigth`"),
+        ("[topics.a]\nweight = 0\ntemplates = ['b']", "topics.a.weight is not a finite number above 0"),
+        ("[topics.a]\nabout = 0\ntemplates = ['b']", "topics.a.about: expected `text`, got `integer`"),
+        ("[topics.a]\ntemplates = [3]", r"topics.a.templates\[0\]: expected `text \| table`, got `integer`"),
+        ("[topics.a]\ntemplates = ['b', '${c}']", r"templates\[1\] has a slot \$\{c\} but there is no list"),
+        ("[topics.a]\ntemplates = [{turns = ['b', 'c']}]", r"templates\[0\] does not end with the user's turn"),
+        ("[topics.a]\ntemplates = [{turns = [' ']}]", r"templates\[0\] has a blank turn"),
+        (
+            "[topics.a]\ntemplates = [{system = 3, turns = ['b']}]",
+            r"templates\[0\].system: expected `text`, got `integer`",
+        ),
+        ("[topics.a]\ntemplates = [{user = 'b'}]", r"templates\[0\]: table contains unknown field `user`"),
         ("[topics.a]\ntemplates = ['b']\n[topics.c]\ntemplates = ['b']", "topics.c repeats 'b'"),
-        ("lists = 3", "lists is no table"),
-        ("[lists]\nB = ['c']", "lists.B has a name"),
-        ("[lists]\nb = []", "lists.b is neither a list of texts nor a range"),
-        ("[lists]\nb = ['c', 3]", "lists.b is neither"),
-        ("[lists]\nb = ['c', 'd', 'c']", "lists.b holds 'c' twice"),
-        ("[lists]\nb = {from = 3, to = 2}", "lists.b is no range"),
-        ("[lists]\nb = {from = 3}", "lists.b is no range"),
-        ("[lists]\nb = {from = 0, to = 9999999999999999999}", "lists.b is no range"),
-        ("[lists]\nb = {from = 3, until = 2}", "has 'until'"),
+        ("lists = 3\n[topics.a]\ntemplates = ['b']", "the file.lists: expected `table`, got `integer`"),
+        ("[topics.a]\ntemplates = ['x']\n[lists]\nB = ['c']", "lists.B has a name"),
+        ("[topics.a]\ntemplates = ['x']\n[lists]\nb = []", "lists.b: expected `list` of length >= 1"),
+        ("[topics.a]\ntemplates = ['x']\n[lists]\nb = ['c', 3]", r"lists.b\[1\]: expected `text`, got `integer`"),
+        ("[topics.a]\ntemplates = ['x']\n[lists]\nb = ['c', 'd', 'c']", "lists.b holds 'c' twice"),
+        ("[topics.a]\ntemplates = ['x']\n[lists]\nb = {from = 3, to = 2}", "lists.b goes from 3 to 2"),
+        ("[topics.a]\ntemplates = ['x']\n[lists]\nb = {from = 3}", "lists.b: table missing required field `to`"),
+        (
+            "[topics.a]\ntemplates = ['x']\n[lists]\nb = {from = 0, to = 9999999999999999999}",
+            "lists.b goes from 0 to 9{19}; write up to",
+        ),
+        (
+            "[topics.a]\ntemplates = ['x']\n[lists]\nb = {from = 3, until = 2}",
+            "lists.b: table contains unknown field `until`",
+        ),
     ],
 )
-def test_what_is_wrong_with_a_template_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_a_mistake_in_a_template_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "own.toml").write_text(text)
     with pytest.raises(BitnetError, match=said) as caught:
         load_topics(tmp_path / "own.toml")
@@ -136,7 +146,7 @@ def test_missing_files_and_topics_are_named(tmp_path: Path) -> None:
         load_topics(tmp_path / "none.toml")
     with pytest.raises(BitnetError, match="can't be read"):
         load_topics(tmp_path)
-    with pytest.raises(BitnetError, match="has no topic cooking; choose of explanation"):
+    with pytest.raises(BitnetError, match="has no topic cooking; choose from explanation"):
         load_topics(None, ["maths", "cooking"])
 
 
@@ -162,11 +172,11 @@ def test_the_command_lists_topics(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(one["topic"] in shown for one in told)
 
 
-def test_too_many_leave_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_asking_for_too_many_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "own.toml").write_text("[topics.a]\ntemplates = ['b', 'c']")
     given = ["prompts", "--templates", str(tmp_path / "own.toml"), "--out", str(tmp_path / "p.jsonl"), "--count"]
     assert main([*given, "3"]) == 1
-    assert "make 2 different prompts, and 3 are asked for" in capsys.readouterr().err
+    assert "make 2 different prompts, but you asked for 3" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["own.toml"]
     assert main([*given, "2"]) == 0
     assert main([*given, "0"]) == 2
@@ -175,9 +185,7 @@ def test_too_many_leave_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("name", ["prompts.txt", "prompts", "prompts.jsonl.gz", "prompts.parquet"])
-def test_a_name_that_says_something_else_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
+def test_a_name_of_another_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     assert main(["prompts", "--count", "3", "--out", str(tmp_path / name)]) == 1
     assert "name it prompts" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -185,7 +193,7 @@ def test_a_name_that_says_something_else_is_refused(
     assert len(load_prompts(tmp_path / "prompts.NDJSON", "")) == 3
 
 
-def test_what_would_not_fit_is_said_before_it_is_written(
+def test_too_little_space_is_noticed_before_writing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "new" / "p.jsonl"
@@ -199,7 +207,7 @@ def test_what_would_not_fit_is_said_before_it_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_takes_no_file_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main(["prompts", "--count", "3", "--out", str(tmp_path / "file" / "p.jsonl")]) == 1
     assert "can't be written" in capsys.readouterr().err
