@@ -1,16 +1,13 @@
 """The result of resolving: immutable values with their origins, and the problems that were found."""
 
-import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.parse import Value
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -55,41 +52,6 @@ class Settings:
 
     def origins(self) -> dict[str, str]:
         return dict(self._origins)
-
-    def maybe_int(self, name: str) -> builtins.int | None:
-        return self._typed(name, int)
-
-    def maybe_float(self, name: str) -> builtins.float | None:
-        return self._typed(name, float)
-
-    def maybe_path(self, name: str) -> Path | None:
-        return self._typed(name, Path)
-
-    def int(self, name: str) -> builtins.int:
-        return self._present(name, self._typed(name, int))
-
-    def float(self, name: str) -> builtins.float:
-        return self._present(name, self._typed(name, float))
-
-    def bool(self, name: str) -> builtins.bool:
-        return self._present(name, self._typed(name, bool))
-
-    def path(self, name: str) -> Path:
-        return self._present(name, self._typed(name, Path))
-
-    def text(self, name: str) -> str:
-        return self._typed(name, str) or ""
-
-    def _typed(self, name: str, kind: type[_T]) -> _T | None:
-        value = self._values[name]
-        if value is None or isinstance(value, kind):
-            return value
-        raise TypeError(f"{name} is {type(value).__name__}, read as {kind.__name__}")
-
-    def _present(self, name: str, value: _T | None) -> _T:
-        if value is None:
-            raise UsageError(f"{name} is not set; give it with --set {name}=… or in .env.")
-        return value
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Typed groups: every field has the type of its setting, and the registry's default when a group is made by hand."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -87,3 +88,15 @@ def test_settings_that_nothing_reads_are_not_in_use() -> None:
     assert unused >= {"AUTO_MOUNT_GDRIVE", "GDRIVE_MOUNT_POINT", "ICLOUD_SESSION_TOKEN"}
     assert not unused & {"KD_TAU", "OPENAI_MODEL", "HF_MODEL", "MINI_HEAD_DIM", "HF_HOME", "LOG_LEVEL"}
     assert not unused & {"OPENAI_API_KEY", "HF_TOKEN", "TEACHER_API_KEY", "CUSTOM_API_KEY"}
+
+
+def test_every_field_is_read_somewhere() -> None:
+    """A field that nothing reads would hide that its setting has no effect yet."""
+    root = Path(__file__).parents[2]
+    files = [path for package in ("bitnet_core", "bitnet_tui") for path in (root / package).rglob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files if path.parent.name != "settings")
+    waiting: list[Any] = list(GROUPS)
+    while waiting:
+        for item in dataclasses.fields(waiting.pop()):
+            assert re.search(rf"\.{item.name}\b", code), item.name
+            waiting += [item.metadata["group"]] if "group" in item.metadata else []
