@@ -257,9 +257,18 @@ def cell(value: Any, *, as_bytes: bool = False) -> str:
 
 
 def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None) -> list[str]:
-    """Heading, rule and rows, with numbers aligned to the right. To fit into `cells`, wide columns are wrapped.
+    """Heading, rule and rows as lines; see `table_parts`."""
+    heading, rule, body = table_parts(columns, rows, cells)
+    return [*heading, rule, *body]
 
-    In a column named `bytes`, and in a row whose first cell ends in `, bytes`, numbers are written as sizes.
+
+def table_parts(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None
+) -> tuple[list[str], str, list[str]]:
+    """The lines of the heading, the rule below it, and the lines of the rows, with numbers aligned to the right.
+
+    To fit into `cells`, wide columns are wrapped. In a column named `bytes`, and in a row whose first cell ends in
+    `, bytes`, numbers are written as sizes.
     """
     across = max([len(columns), *(len(row) for row in rows)], default=0)
     heads = [flat(column) for column in columns] + [""] * (across - len(columns))
@@ -268,14 +277,10 @@ def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: in
     numeric = [_is_numeric([row[place] for row in filled]) for place in range(across)]
     widths = [max([width(heads[place]), *(width(row[place]) for row in texts)]) for place in range(across)]
     if cells is not None:
-        widths = _narrowed(widths, numeric, cells - len(_GAP) * (across - 1))
-    lines = [_aligned(heads, widths, numeric), _GAP.join("─" * one for one in widths)]
-    for row in texts:
-        pieces = [wrap(text, one) for text, one in zip(row, widths, strict=True)]
-        for depth in range(max((len(piece) for piece in pieces), default=0)):
-            parts = [piece[depth] if depth < len(piece) else "" for piece in pieces]
-            lines.append(_aligned(parts, widths, numeric))
-    return lines
+        floors = [_longest_word([heads[place], *(row[place] for row in texts)]) for place in range(across)]
+        widths = _narrowed(widths, floors, numeric, cells - len(_GAP) * (across - 1))
+    rule = _GAP.join("─" * one for one in widths)
+    return _wrapped(heads, widths, numeric), rule, [part for row in texts for part in _wrapped(row, widths, numeric)]
 
 
 def render_table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None) -> str:
@@ -296,16 +301,33 @@ def _is_numeric(values: Iterable[Any]) -> bool:
     return bool(known) and sum(finite(value) is not None for value in known) * 2 > len(known)
 
 
-def _narrowed(widths: list[int], numeric: list[bool], room: int) -> list[int]:
-    """Shrink the widest text columns, then any column, until the table fits or all are as narrow as allowed."""
+def _longest_word(texts: Iterable[str]) -> int:
+    return max(width(word) for text in texts for word in text.split(" "))
+
+
+def _narrowed(widths: list[int], longest_words: list[int], numeric: list[bool], room: int) -> list[int]:
+    """Shrink the widest columns until the table fits or all are as narrow as allowed.
+
+    Text gives way first, then the headings of numbers, then everything down to its longest word.
+    """
+    floors = [min(one, _NARROWEST) for one in longest_words]
     widths = [min(one, max(room, _NARROWEST)) for one in widths]
-    for candidates in ([c for c, number in enumerate(numeric) if not number], list(range(len(widths)))):
-        while sum(widths) > room and candidates:
-            widest = max(candidates, key=lambda column: widths[column])
-            if widths[widest] <= _NARROWEST:
+    text_floors = [one if number else _NARROWEST for one, number in zip(widths, numeric, strict=True)]
+    number_floors = [one if number else _NARROWEST for one, number in zip(floors, numeric, strict=True)]
+    for allowed in (text_floors, number_floors, floors):
+        while sum(widths) > room:
+            shrinkable = [column for column, least in enumerate(allowed) if widths[column] > least]
+            if not shrinkable:
                 break
-            widths[widest] -= 1
+            widths[max(shrinkable, key=lambda column: widths[column])] -= 1
     return widths
+
+
+def _wrapped(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
+    """One row of a table, on as many lines as its longest cell needs."""
+    pieces = [wrap(text, one) for text, one in zip(texts, widths, strict=True)]
+    depths = range(max((len(piece) for piece in pieces), default=0))
+    return [_aligned([piece[at] if at < len(piece) else "" for piece in pieces], widths, numeric) for at in depths]
 
 
 def _aligned(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:

@@ -51,6 +51,8 @@ class KeysScreen(KeyedScreen[None]):
         self._read()
 
     def refused(self, problem: str) -> None:
+        if not self._held:  # the first look failed, so nothing is being asked any more
+            self.query_one("#places", Painted).show(())
         self._say(problem, "bad")
 
     # -- drawing ---------------------------------------------------------------------------------------------------
@@ -124,8 +126,7 @@ class KeysScreen(KeyedScreen[None]):
         if held is None or self.busy:
             return
         if not held.movable:
-            why = "refers to an environment variable" if held.plain else "does not come from a .env"
-            self._say(f"{held.name} {why}.", "warn")
+            self._say(key_rows.why_not_movable(held), "warn")
             return
         name = held.name
 

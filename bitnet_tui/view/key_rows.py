@@ -45,6 +45,13 @@ def deletable(held: "Held") -> bool:
     return bool(held.origin) and not held.plain and held.origin != "environment"
 
 
+def why_not_movable(held: "Held") -> str:
+    """Why `m` can't move a key out of a `.env`."""
+    if not held.origin:
+        return f"{held.name} is not set."
+    return f"{held.name} {'refers to an environment variable' if held.plain else 'does not come from a .env'}."
+
+
 def summary(keyring: str, vault: Path, *, exists: bool) -> Line:
     """Where a new key is kept: in the keyring or the vault."""
     if keyring == "ready":

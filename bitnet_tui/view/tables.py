@@ -1,8 +1,7 @@
 """Tables of results as styled lines; `bitnet_core.text` does the layout."""
 
 from bitnet_core.runs.events import Table
-from bitnet_core.text import flat
-from bitnet_core.text import table_lines as plain_lines
+from bitnet_core.text import flat, table_parts
 from bitnet_tui.view.spans import Line, Span, line
 
 _ORDER = ("qei", "gates", "quality")
@@ -19,5 +18,10 @@ def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
     title = line(Span(flat(table.name.replace("_", " ")), "title"))
     if not table.columns and not any(table.rows):
         return (title, line(Span("empty", "label")))
-    heading, rule, *rows = plain_lines(table.columns, table.rows, cells)
-    return (title, line(Span(heading, "label")), line(Span(rule, "faint")), *(line(row) for row in rows))
+    heading, rule, rows = table_parts(table.columns, table.rows, cells)
+    return (
+        title,
+        *(line(Span(text, "label")) for text in heading),
+        line(Span(rule, "faint")),
+        *(line(text) for text in rows),
+    )

@@ -71,6 +71,19 @@ def test_a_table_aligns_numbers_and_wraps_words():
     )
 
 
+def test_headings_wrap_where_numbers_leave_too_little_room():
+    rows = [["before flip", 432, 2.236, 0.9167], ["after flip", 432, 2.257, 0.9167]]
+    columns = ["when", "seen tokens", "held-out loss", "top-1 agreement"]
+    assert _text(tables.table_lines(Table(name="training", columns=columns, rows=rows), 40)) == (
+        "training\n"
+        "when           seen  held-out      top-1\n"
+        "             tokens      loss  agreement\n"
+        "───────────  ──────  ────────  ─────────\n"
+        "before flip     432     2.236     0.9167\n"
+        "after flip      432     2.257     0.9167"
+    )
+
+
 def test_the_results_begin_with_the_qei():
     view = RunView(
         tables=(Table(name="memory", columns=["a"], rows=[[1]]), Table(name="qei", columns=["a"], rows=[[2]]))
