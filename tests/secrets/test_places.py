@@ -1,7 +1,6 @@
 """The value kept last is the one found, whether its place was chosen or the keyring was locked."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -14,32 +13,11 @@ from bitnet_core.secrets.inventory import Inventory
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.teachers import stage_keys
+from tests.secrets.fake_keyring import FakeKeyring
 
 TOKEN = "ONEDRIVE_REFRESH_TOKEN"
 K = "OPENAI_API_KEY"
 WORDS = "correct horse"
-
-
-class FakeKeyring:
-    """In memory; `state` is `ready` or what is wrong with it. Records every call."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.held: dict[str, str] = {}
-        self.state = "ready"
-        self.asked: list[str] = []
-        monkeypatch.setattr(Keyring, "set", lambda _, name, value: self._open("set").__setitem__(name, value))
-        monkeypatch.setattr(Keyring, "delete", lambda _, name: self._open("delete").pop(name, None) is not None)
-        monkeypatch.setattr(Keyring, "read", lambda _, names: self._read(names))
-
-    def _open(self, what: str) -> dict[str, str]:
-        self.asked.append(what)
-        if self.state != "ready":
-            raise KeyringUnusable(self.state)
-        return self.held
-
-    def _read(self, names: Iterable[str]) -> dict[str, str]:
-        held = self._open("read")
-        return {name: held[name] for name in names if name in held}
 
 
 @pytest.fixture

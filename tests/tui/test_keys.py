@@ -15,6 +15,7 @@ from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.screens.key_entry import KeyEntryScreen
 from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.screens.vault import VaultScreen
+from tests.secrets.fake_keyring import FakeKeyring
 from tests.tui.conftest import NotedLaunch
 from tests.tui.pilots import files_text, settled, shown, words
 from tests.tui.simulated import experiment
@@ -23,21 +24,9 @@ CANARY = "sk-canary-0123456789-wxyz"
 NAME = "OPENAI_API_KEY"
 
 
-class OneKeyring:
-    """What a keyring of the OS holds, in memory."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.held: dict[str, str] = {}
-        monkeypatch.setattr(Keyring, "set", lambda _, name, value: self.held.__setitem__(name, value))
-        monkeypatch.setattr(
-            Keyring, "read", lambda _, names: {name: self.held[name] for name in names if name in self.held}
-        )
-        monkeypatch.setattr(Keyring, "delete", lambda _, name: self.held.pop(name, None) is not None)
-
-
 @pytest.fixture
-def keyring(monkeypatch: pytest.MonkeyPatch) -> OneKeyring:
-    return OneKeyring(monkeypatch)
+def keyring(monkeypatch: pytest.MonkeyPatch) -> FakeKeyring:
+    return FakeKeyring(monkeypatch)
 
 
 class EnvFile:
@@ -74,7 +63,7 @@ def _highlight(pilot: Pilot[None], name: str) -> None:
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)])
 async def test_it_says_where_each_key_comes_from_and_shows_no_value(
-    home: Path, env_file: EnvFile, keyring: OneKeyring, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+    home: Path, env_file: EnvFile, keyring: FakeKeyring, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ):
     monkeypatch.setenv("GROQ_API_KEY", "gsk-canary-0123456789-abcd")
     keyring.held["HF_TOKEN"] = "hf-canary-0123456789-efgh"
@@ -89,7 +78,7 @@ async def test_it_says_where_each_key_comes_from_and_shows_no_value(
         assert "esc close" in words(pilot)
 
 
-async def test_one_key_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile, keyring: OneKeyring):
+async def test_one_key_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile, keyring: FakeKeyring):
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
         _highlight(pilot, NAME)
@@ -128,7 +117,7 @@ async def test_without_a_keyring_the_vault_takes_it_and_a_closed_vault_leaves_th
     assert CANARY not in files_text(home)
 
 
-async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: Path, keyring: OneKeyring):
+async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: Path, keyring: FakeKeyring):
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("a")
@@ -160,7 +149,7 @@ async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: P
 
 @pytest.mark.parametrize("where", ["key", "new passphrase", "new experiment"])
 async def test_what_is_typed_unseen_is_never_copied(
-    home: Path, keyring: OneKeyring, where: str, monkeypatch: pytest.MonkeyPatch
+    home: Path, keyring: FakeKeyring, where: str, monkeypatch: pytest.MonkeyPatch
 ):
     """Textual sends what is copied to the terminal, which may be on another machine."""
     async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
@@ -191,7 +180,7 @@ async def test_what_is_typed_unseen_is_never_copied(
 
 
 async def test_a_key_behind_a_variable_is_not_offered_to_be_moved(
-    home: Path, keyring: OneKeyring, monkeypatch: pytest.MonkeyPatch
+    home: Path, keyring: FakeKeyring, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("MY_COMPANY_KEY", CANARY)
     (experiment(home, "hosted").root / ".env").write_text(f"TEACHER_PROVIDER=openai\n{NAME}=${{MY_COMPANY_KEY}}\n")
@@ -209,7 +198,7 @@ async def test_a_key_behind_a_variable_is_not_offered_to_be_moved(
 async def test_what_is_wrong_with_the_vault_hides_nothing(
     home: Path,
     env_file: EnvFile,
-    keyring: OneKeyring,
+    keyring: FakeKeyring,
     isolated: Path,
     monkeypatch: pytest.MonkeyPatch,
     size: tuple[int, int],
@@ -235,7 +224,7 @@ async def test_what_is_wrong_with_the_vault_hides_nothing(
         assert "esc close" in said
 
 
-async def test_a_damaged_vault_is_said_beside_the_keys(home: Path, env_file: EnvFile, keyring: OneKeyring):
+async def test_a_damaged_vault_is_said_beside_the_keys(home: Path, env_file: EnvFile, keyring: FakeKeyring):
     path = KeyPlaces.of(resolve().settings).vault
     path.parent.mkdir(parents=True)
     path.write_text("{}")
