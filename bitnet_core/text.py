@@ -1,12 +1,11 @@
-"""Text for people, the same on the command line and in the app: numbers, tables, the words for events, safe text.
+"""Text for people, the same on the command line and in the app: numbers, tables, and text from outside made safe.
 
-Pure functions. Events are recognised by their `kind`, because their structs are in a room above this one.
+Pure functions. What an event says is in `runs/event_words.py`.
 """
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import PurePath
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 UNKNOWN = "–"
@@ -25,8 +24,6 @@ STATES = {
 _THOUSANDS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _GAP = "  "
 _NARROWEST = 12
-_LINE_CELLS = 78
-"""Those of a terminal, less the two for the mark or the indentation."""
 _BYTES = "bytes"
 
 
@@ -113,6 +110,18 @@ def tick(value: float, step: float) -> str:
     if step < 1e-4:
         return scientific(value, 2)
     return f"{value:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}"
+
+
+def progress_words(done: float, total: float | None, unit: str) -> str:
+    """`37/120 sequences`, `41 MB of 93 MB`, or `37 sequences` if the total is not known."""
+    if unit == _BYTES:
+        return size(done) + (f" of {size(total)}" if total is not None else "")
+    return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()
+
+
+def rate_words(rate: float, unit: str) -> str:
+    """`1.50 prompts/s`, `4.1 MB/s`."""
+    return (size(rate) if unit == _BYTES else f"{number(rate, 3)} {unit}") + "/s"
 
 
 def duration(seconds: float | None) -> str:
@@ -333,113 +342,3 @@ def _wrapped(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool
 def _aligned(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
     placed = (pad(text, one, right=right) for text, one, right in zip(texts, widths, numeric, strict=True))
     return _GAP.join(placed).rstrip()
-
-
-# -- events ----------------------------------------------------------------------------------------------
-def describe(event: Any) -> str:
-    """An event in words, on one or a few lines that are safe to show; empty for an event that is not for people."""
-    words = _WORDS.get(event.kind)
-    return printable(words(event)) if words else ""
-
-
-def mark(event: Any) -> str:
-    """The character in front of an event's first line."""
-    if event.kind == "run_finished":
-        return STATES.get(event.state, ("?", ""))[0]
-    if event.kind == "log":
-        return {"warning": "!", "error": "✗"}.get(event.level, " ")
-    return {"run_started": "▸", "flip": "┊", "alert": "!", "sample": "›"}.get(event.kind, " ")
-
-
-def progress_words(done: float, total: float | None, unit: str) -> str:
-    """`37/120 sequences`, `41 MB of 93 MB`, or `37 sequences` if the total is not known."""
-    if unit == _BYTES:
-        return size(done) + (f" of {size(total)}" if total is not None else "")
-    return f"{number(done)}{f'/{number(total)}' if total is not None else ''} {unit}".strip()
-
-
-def rate_words(rate: float, unit: str) -> str:
-    """`1.50 prompts/s`, `4.1 MB/s`."""
-    return (size(rate) if unit == _BYTES else f"{number(rate, 3)} {unit}") + "/s"
-
-
-def _progress(event: Any) -> str:
-    rate = rate_words(event.rate, event.unit) if event.rate and event.unit != _BYTES else ""
-    left = f"{duration(event.eta_s)} left" if event.eta_s else ""
-    parts = (event.label, progress_words(event.done, event.total, event.unit), rate, left)
-    return _GAP.join(flat(part) for part in parts if part)
-
-
-_METRICS = {
-    **{name: (name, 4) for name in ("loss", "kl", "ce", "format")},
-    "lr": ("lr", 3),
-    "grad_norm": ("grad norm", 3),
-    "tokens_per_s": ("tokens/s", 3),
-    "heldout_loss": ("held-out loss", 4),
-    "heldout_agreement": ("agreement with the teacher", 3),
-}
-"""Field → label and significant digits, in the order of the line."""
-
-
-def _metric(event: Any) -> str:
-    if finite(event.step) is None:
-        return ""  # the figures of collecting, whose progress is shown already
-    seen = finite(event.seen_tokens)
-    bits, refused = finite(event.activation_bits), finite(event.nonfinite)
-    parts = [f"step {number(event.step)}", f"{number(seen)} tokens" if seen is not None else ""]
-    values = {name: finite(getattr(event, name)) for name in _METRICS}
-    parts += [
-        f"{label} {number(values[name], digits)}"
-        for name, (label, digits) in _METRICS.items()
-        if values[name] is not None
-    ]
-    parts += [f"A{bits:.0f}" if bits else "", f"{number(refused)} steps not finite" if refused else ""]
-    return "\n".join(_packed([part for part in parts if part]))
-
-
-def _packed(parts: Sequence[str]) -> list[str]:
-    """The parts on as few lines as an 80-column terminal allows, none broken."""
-    lines = [""]
-    for part in parts:
-        longer = f"{lines[-1]}{_GAP}{part}" if lines[-1] else part
-        lines[-1:] = [longer] if width(longer) <= _LINE_CELLS else [lines[-1], part]
-    return lines
-
-
-def _flip(event: Any) -> str:
-    flipped, layers = finite(event.layers_flipped), finite(event.layers_total)
-    part = f" in {flipped:.0f} of {layers:.0f} layers" if flipped and layers and flipped < layers else ""
-    return (
-        f"activations A{event.from_bits} → A{event.to_bits}{part} at step {number(event.step)}, "
-        f"{number(event.seen_tokens)} tokens seen"
-    )
-
-
-def _sample(event: Any) -> str:
-    return f"{crop(flat(event.prompt), _LINE_CELLS)}\n{crop(flat(event.text), _LINE_CELLS)}"
-
-
-def _finished(event: Any) -> str:
-    word = STATES.get(event.state, ("", event.state))[1]
-    return f"{word}: {event.error}" if event.error else word
-
-
-def _file(path: str) -> str:
-    """The file's name and folder: enough to find it in the experiment."""
-    return "/".join(PurePath(path).parts[-2:])
-
-
-_WORDS: dict[str, Callable[[Any], str]] = {
-    "run_started": lambda e: f"{e.run} started (pid {e.pid} on {e.host}, {e.device})",
-    "progress": _progress,
-    "metric": _metric,
-    "flip": _flip,
-    "checkpoint": lambda e: f"checkpoint of step {number(e.step)}: {_file(e.path)}, {size(e.bytes)}",
-    "sample": _sample,
-    "table": lambda e: f"results: {e.name.replace('_', ' ')}",
-    "artifact": lambda e: f"wrote {_file(e.path)}, {size(e.bytes)}",
-    "upload": lambda e: f"upload of {_file(e.path)} to {e.target}: {e.state}",
-    "alert": lambda e: "\n".join(filter(None, (e.message, e.advice))),
-    "log": lambda e: e.message,
-    "run_finished": _finished,
-}

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core import text as words
-from tests.builders import event
 
 
 @pytest.mark.parametrize(
@@ -166,23 +165,6 @@ def test_text_on_one_line():
 
 def test_names_of_tables_are_made_safe():
     assert words.render_table("\x1b[2J\n", ["a"], [[1]]).splitlines()[0] == "── ·[2J ──"
-
-
-def test_a_full_metric_fits_80_columns():
-    figures = {
-        "seen_tokens": 123_456_789, "loss": 12.3456, "kl": 0.00012345, "ce": 10.5, "format": 0.25, "lr": 1.25e-5,
-        "grad_norm": 12345.6, "tokens_per_s": 98765.4, "heldout_loss": 2.5, "heldout_agreement": 0.512345,
-        "activation_bits": 4, "nonfinite": 12,
-    }  # fmt: skip
-    lines = words.describe(event("metric", step=1_000_000, **figures)).split("\n")
-    assert len(lines) == 3
-    assert all(len(line) <= 78 for line in lines)
-    assert lines[0] == "step 1,000,000  123,456,789 tokens  loss 12.35  kl 1.234e-4  ce 10.50"
-
-
-def test_a_progress_line_is_one_line():
-    shown = words.describe(event("progress", done=3, total=9, unit="a\nb", label="two\nlines\x1b"))
-    assert shown == "two lines·  3/9 a b"
 
 
 def test_long_words_are_cut_in_one_pass():

@@ -6,8 +6,9 @@ import sys
 import time
 from typing import TextIO
 
+from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import Event, Table, to_dict
-from bitnet_core.text import describe, head, mark, render_table
+from bitnet_core.text import head, render_table
 
 _PLAIN_PROGRESS_SECONDS = 10.0
 _PLAIN_WIDTH = 120

@@ -2,8 +2,8 @@
 
 import time
 
+from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import Event
-from bitnet_core.text import describe, mark
 
 _ELSEWHERE = ("progress", "metric", "trace")
 

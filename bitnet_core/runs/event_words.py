@@ -1,0 +1,134 @@
+"""Events in words, the same on the command line and in the app. Numbers are written by `text.py`."""
+
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from bitnet_core.runs.events import (
+    Alert,
+    Artifact,
+    CheckpointSaved,
+    Event,
+    Flip,
+    Log,
+    Metric,
+    Progress,
+    RunFinished,
+    RunStarted,
+    Sample,
+    Table,
+    Upload,
+)
+from bitnet_core.text import (
+    STATES,
+    crop,
+    duration,
+    finite,
+    flat,
+    number,
+    printable,
+    progress_words,
+    rate_words,
+    size,
+    width,
+)
+
+_MARKS = {"run_started": "▸", "flip": "┊", "alert": "!", "sample": "›"}
+_LOG_MARKS = {"warning": "!", "error": "✗"}
+_METRICS = {
+    **{name: (name, 4) for name in ("loss", "kl", "ce", "format")},
+    "lr": ("lr", 3),
+    "grad_norm": ("grad norm", 3),
+    "tokens_per_s": ("tokens/s", 3),
+    "heldout_loss": ("held-out loss", 4),
+    "heldout_agreement": ("agreement with the teacher", 3),
+}
+"""Field → label and significant digits, in the order of the line."""
+_GAP = "  "
+_LINE_CELLS = 78
+"""An 80-column terminal, less the two cells for the mark or the indentation."""
+
+
+def describe(event: Event) -> str:
+    """An event in words, on one or a few lines that are safe to show; empty for an event that is not for people."""
+    return printable(_words(event))
+
+
+def mark(event: Event) -> str:
+    """The character in front of an event's first line."""
+    if isinstance(event, RunFinished):
+        return STATES.get(event.state, ("?", ""))[0]
+    if isinstance(event, Log):
+        return _LOG_MARKS.get(event.level, " ")
+    return _MARKS.get(event.kind, " ")
+
+
+def _words(event: Event) -> str:
+    match event:
+        case RunStarted():
+            return f"{event.run} started (pid {event.pid} on {event.host}, {event.device})"
+        case Progress():
+            return _progress(event)
+        case Metric():
+            return _metric(event)
+        case Flip():
+            return _flip(event)
+        case CheckpointSaved():
+            return f"checkpoint of step {number(event.step)}: {_file(event.path)}, {size(event.bytes)}"
+        case Sample():
+            return f"{crop(flat(event.prompt), _LINE_CELLS)}\n{crop(flat(event.text), _LINE_CELLS)}"
+        case Table():
+            return f"results: {event.name.replace('_', ' ')}"
+        case Artifact():
+            return f"wrote {_file(event.path)}, {size(event.bytes)}"
+        case Upload():
+            return f"upload of {_file(event.path)} to {event.target}: {event.state}"
+        case Alert():
+            return "\n".join(filter(None, (event.message, event.advice)))
+        case Log():
+            return event.message
+        case RunFinished():
+            word = STATES.get(event.state, ("", event.state))[1]
+            return f"{word}: {event.error}" if event.error else word
+    return ""
+
+
+def _progress(event: Progress) -> str:
+    rate = rate_words(event.rate, event.unit) if event.rate else ""
+    left = f"{duration(event.eta_s)} left" if event.eta_s else ""
+    parts = (event.label, progress_words(event.done, event.total, event.unit), rate, left)
+    return _GAP.join(flat(part) for part in parts if part)
+
+
+def _metric(event: Metric) -> str:
+    if finite(event.step) is None:
+        return ""  # the figures of collecting, whose progress is shown already
+    seen, bits, refused = finite(event.seen_tokens), finite(event.activation_bits), finite(event.nonfinite)
+    parts = [f"step {number(finite(event.step))}", f"{number(seen)} tokens" if seen is not None else ""]
+    for name, (label, digits) in _METRICS.items():
+        value = finite(getattr(event, name))
+        parts.append(f"{label} {number(value, digits)}" if value is not None else "")
+    parts += [f"A{bits:.0f}" if bits else "", f"{number(refused)} steps not finite" if refused else ""]
+    return "\n".join(_packed([part for part in parts if part]))
+
+
+def _packed(parts: Sequence[str]) -> list[str]:
+    """The parts on as few lines as an 80-column terminal allows, none of them broken."""
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]}{_GAP}{part}" if lines[-1] else part
+        lines[-1:] = [longer] if width(longer) <= _LINE_CELLS else [lines[-1], part]
+    return lines
+
+
+def _flip(event: Flip) -> str:
+    flipped, layers = finite(event.layers_flipped), finite(event.layers_total)
+    part = f" in {flipped:.0f} of {layers:.0f} layers" if flipped and layers and flipped < layers else ""
+    return (
+        f"activations A{event.from_bits} → A{event.to_bits}{part} at step {number(event.step)}, "
+        f"{number(event.seen_tokens)} tokens seen"
+    )
+
+
+def _file(path: str) -> str:
+    """The file's name and folder: enough to find it in the experiment."""
+    return "/".join(PurePath(path).parts[-2:])
