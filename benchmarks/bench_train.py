@@ -22,10 +22,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from bitnet_core.model.layers import BitLinear, FeedForward, RMSNorm
 from bitnet_core.model.precision import pick_precision
 from bitnet_core.model.presets import preset
 from bitnet_core.model.quant import quantize_activation, quantize_weight
-from bitnet_core.model.student import BitLinear, FeedForward, RMSNorm, Student
+from bitnet_core.model.student import Student
 from bitnet_core.settings.values import DeviceOptions, LossWeights, TrainOptions
 from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Batch, Example, collate, prepare

@@ -1,13 +1,12 @@
 """The process in which a deployed student is measured: `python -m bitnet_core.evaluation.measure`.
 
 It reads one job as a JSON line from stdin, loads the packed student, answers the prompts and writes JSON lines to
-stdout: {"kind": "loaded" | "alive" | "answer" | "done" | "error", ...}. A process of its own is what makes its
-memory the student's: training state, traces and the parent's caches are not in it. It must not know settings or
-stages.
+stdout: {"kind": "loaded" | "alive" | "answer" | "done" | "error", ...}. In a process of its own the memory is the
+student's alone, without training state, traces or the parent's caches. It must not know settings or stages.
 
-Memory is what loading and running add to a process that already holds the program (Python, torch and what torch
-imports when it first computes): resident bytes after each answer, the most of them, less the resident bytes before
-loading; on a GPU, torch's own peak. A tiny student is run first, so that the program is whole when that is taken.
+Memory is what loading and running add to a process that already has the program in memory (Python, torch, and what
+torch imports at its first computation): the most resident bytes after any answer, minus those before loading; on a
+GPU, torch's own peak. A tiny student is run first, so that the program is complete before anything is measured.
 """
 
 import json
@@ -40,7 +39,7 @@ def main() -> int:
     except BitnetError as error:
         _say(sys.stdout, "error", message=str(error))
         return 1
-    except BrokenPipeError:  # the parent is gone, and nobody is there to tell
+    except BrokenPipeError:  # the parent is gone
         return 1
     return 0
 
@@ -57,7 +56,7 @@ def _run(job: dict[str, Any], out: IO[str]) -> None:
         student = load_packed(path, device)
         loaded = rss_bytes()
         _say(out, "loaded", weights=weight_bytes(student), threads=torch.get_num_threads())
-        # The first pass also pays for starting threads and touching the weights: it is made and not counted.
+        # The first pass also pays for starting threads and touching the weights, so it is not counted.
         warm_up = Sampling(max_tokens=min(_WARM_UP_TOKENS, sampling.max_tokens))
         generate_ids(student, job["prompts"][0], warm_up)
         most = rss_bytes()
@@ -82,7 +81,7 @@ def _run(job: dict[str, Any], out: IO[str]) -> None:
 
 
 def _complete_program(path: Path, device: torch.device) -> None:
-    """Go once through all that a student goes through, with one of a few hundred kilobytes."""
+    """Load and run a student of a few hundred kilobytes, so that everything is imported."""
     tiny = StudentConfig(
         vocab_size=8,
         hidden_size=256,
@@ -97,7 +96,7 @@ def _complete_program(path: Path, device: torch.device) -> None:
 
 
 def _alive(out: IO[str]) -> Callable[[], None]:
-    """A callback between tokens: a sign of life now and then, at which the parent may decide to stop."""
+    """A callback between tokens that shows now and then that we are alive; the parent may then decide to stop."""
     last = time.monotonic()
 
     def between() -> None:

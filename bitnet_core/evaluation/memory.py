@@ -19,7 +19,7 @@ _SAMPLE_SECONDS = 0.01
 
 
 def available_bytes() -> int:
-    """What a new allocation may take without swapping: the machine's free memory, or the container's rest."""
+    """What can be allocated without swapping: the machine's free memory, or what the container may still use."""
     free = int(psutil.virtual_memory().available)
     limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
     if limit is None or used is None:
@@ -29,7 +29,7 @@ def available_bytes() -> int:
 
 @dataclass
 class Peak:
-    """Filled when the block ends: the most that was resident inside it, and how that was found out."""
+    """The most memory that was resident inside a block, and how that was measured; filled when the block ends."""
 
     bytes: int = 0
     how: str = ""
@@ -39,8 +39,8 @@ class Peak:
 def peak_rss() -> Iterator[Peak]:
     """Measure the peak of resident memory inside the block.
 
-    On Linux the kernel's own high-water mark (VmHWM) is set back first, so nothing before the block and nothing
-    short inside it is missed. Elsewhere, or where that is forbidden, a thread samples.
+    On Linux the kernel's high-water mark (VmHWM) is reset first: it ignores what came before the block, and misses
+    nothing inside it. Elsewhere, or where that is forbidden, a thread samples.
     """
     peak = Peak()
     if _reset_high_water():

@@ -1,1 +1,1 @@
-"""The student: its shape, its quantisers, its forward pass and its cache. It knows nothing of traces or training."""
+"""The student: shape, quantisers, forward pass, cache, decoding, packing. It knows no traces and no training."""

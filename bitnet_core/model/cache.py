@@ -1,4 +1,4 @@
-"""Keys and values of the tokens read so far, in memory reserved once. It knows shapes, not the model."""
+"""Keys and values of the tokens read so far, in memory that is reserved once. It knows shapes, not the model."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ from bitnet_core.model.config import StudentConfig
 
 
 class KVCache:
-    """Per layer keys and values [B, n_kv, max_len, head_dim]; `length` positions of them are filled.
+    """Keys and values of each layer, [B, G, max_len, C]; the first `length` positions are filled.
 
-    One forward pass calls `update` once per layer and then `advance` once, so that all layers write to the
-    same positions.
+    A forward pass calls `update` once for each layer and then `advance` once, so that all layers write to the same
+    positions. Shapes: B sequences, G key/value heads, C head size.
     """
 
     def __init__(
@@ -38,20 +38,23 @@ class KVCache:
     def bytes(self) -> int:
         return 2 * self._keys.numel() * self._keys.element_size()
 
-    def update(self, layer: int, keys_BHTC: Tensor, values_BHTC: Tensor) -> tuple[Tensor, Tensor]:
-        """Append T positions to one layer; return views of all filled ones, [B, n_kv, length + T, head_dim]."""
-        end = self.length + keys_BHTC.shape[2]
+    def update(self, layer: int, keys_BGTC: Tensor, values_BGTC: Tensor) -> tuple[Tensor, Tensor]:
+        """Append T positions to one layer; return views of all its filled positions, [B, G, length + T, C].
+
+        Raises ValueError when the cache is full.
+        """
+        end = self.length + keys_BGTC.shape[2]
         if end > self.max_len:
-            raise ValueError(f"the cache holds {self.max_len} positions; {end} were asked for")
-        self._keys[layer, :, :, self.length : end] = keys_BHTC
-        self._values[layer, :, :, self.length : end] = values_BHTC
+            raise ValueError(f"the cache holds {self.max_len} positions; {end} are needed")
+        self._keys[layer, :, :, self.length : end] = keys_BGTC
+        self._values[layer, :, :, self.length : end] = values_BGTC
         return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
 
     def advance(self, tokens: int) -> None:
         self.length += tokens
 
     def rewind(self, length: int = 0) -> None:
-        """Forget everything after the first `length` positions."""
+        """Drop everything after the first `length` positions; ValueError if there are fewer."""
         if not 0 <= length <= self.length:
             raise ValueError(f"can't rewind from {self.length} to {length} positions")
         self.length = length

@@ -11,7 +11,10 @@ ACTIVATIONS = ("silu", "relu2")
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """Everything that decides the tensors' shapes and the forward pass; activation bits are a state, not a shape."""
+    """Everything that decides the tensors and the forward pass. Activation bits are a state of the student instead.
+
+    Raises BitnetError for sizes that don't fit together.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -25,7 +28,7 @@ class StudentConfig:
     hidden_act: str = "silu"
     initializer_range: float = 0.02
     hadamard: bool = False
-    """Turn the inputs of o_proj and down_proj (BitNet v2); no other program runs such a student."""
+    """Hadamard transform of the inputs of o_proj and down_proj (BitNet v2). No other program can run that."""
 
     def __post_init__(self) -> None:
         for name in ("hidden_size", "intermediate_size"):
@@ -52,7 +55,7 @@ class StudentConfig:
         return self.hidden_size // self.num_attention_heads
 
     def linear_shapes(self) -> dict[str, tuple[int, int]]:
-        """(out, in) of the seven BitLinears of one layer, by their name inside the layer."""
+        """(out, in) of the seven BitLinears of one layer, by name inside the layer."""
         hidden, ffn, kv = self.hidden_size, self.intermediate_size, self.num_key_value_heads * self.head_dim
         return {
             "self_attn.q_proj": (hidden, hidden),
@@ -94,9 +97,9 @@ class StudentConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "StudentConfig":
-        """The inverse of `to_dict`; keys of a `config.json` that decide nothing here are passed over."""
+        """The inverse of `to_dict`. Other keys are ignored. BitnetError for another kind of model."""
         if values.get("model_type") != "bitnet":
-            raise BitnetError(f"model_type is {values.get('model_type')!r}; only bitnet students are known here.")
+            raise BitnetError(f"model_type is {values.get('model_type')!r}; only bitnet students are supported.")
         if not values.get("tie_word_embeddings", False) or values.get("attention_bias", False):
             raise BitnetError("This student has an untied head or attention biases; neither is supported.")
         known = {field.name for field in fields(cls)}

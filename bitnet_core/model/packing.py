@@ -1,8 +1,8 @@
-"""Ternary weights at two bits each, and a student that computes with them. It knows no files of an experiment.
+"""Ternary weights at two bits each, and a student that computes with them. It knows no experiment.
 
 Four codes share a byte, in the layout of transformers' `integrations/bitnet.py`: with R = ceil(O / 4), byte
 [r, i] holds the codes of rows r, R + r, 2R + r and 3R + r, lowest bits first, each stored as code + 1. A packed
-tensor is therefore the `weight` of an offline BitNet export as it is.
+tensor is therefore, unchanged, the `weight` of an offline BitNet export.
 
 Shapes: O out features, I in features, R packed rows, N packed rows of one chunk, M tokens.
 """
@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import atomic_path
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.quant import hadamard, quantize_activation, ternarize
-from bitnet_core.model.student import BitLinear, Student
+from bitnet_core.model.student import Student
 
 CODES_PER_BYTE = 4
-# Unpacked weights that live at the same time, in fp32 elements. On a CPU, one token is best served from a
-# cache-sized piece, a longer input by a larger one that keeps the matmul efficient; a GPU wants to be filled.
+# How many weights are unpacked at a time. On a CPU, one token needs a piece that fits into the cache, and a longer
+# input a larger one that keeps the matmul efficient; a GPU needs enough work to be busy.
 _SCRATCH_DECODE, _SCRATCH_PREFILL, _SCRATCH_GPU = 1 << 20, 1 << 22, 1 << 24
 _FEW_TOKENS = 16
 _FORMAT = "bitnet-packed-student-1"
@@ -34,7 +35,7 @@ def packed_rows(rows: int) -> int:
 
 
 def pack(codes_OI: Tensor) -> Tensor:
-    """Bytes [R, I] of ternary codes [O, I] (any dtype, values -1, 0, 1); raises ValueError on other values."""
+    """Bytes [R, I] of ternary codes [O, I] of any dtype; ValueError for values other than -1, 0 and 1."""
     if codes_OI.numel() and int(codes_OI.abs().max()) > 1:
         raise ValueError("only the codes -1, 0 and 1 can be packed at two bits")
     rows, columns = codes_OI.shape
@@ -48,22 +49,22 @@ def pack(codes_OI: Tensor) -> Tensor:
 
 
 def unpack(packed_RI: Tensor, rows: int) -> Tensor:
-    """Codes [O, I] int8 of packed bytes; the inverse of `pack`, with `rows` = O."""
+    """Codes [O, I], int8, of packed bytes: the inverse of `pack`, with `rows` = O."""
     planes = [(((packed_RI >> (2 * plane)) & 3).to(torch.int8) - 1) for plane in range(CODES_PER_BYTE)]
     return torch.cat(planes)[:rows]
 
 
 class PackedBitLinear(BitLinear):
-    """The quantised forward of `BitLinear` from two-bit weights; no master, no gradient.
+    """The quantised forward pass of `BitLinear` from two-bit weights, without a master and without gradients.
 
-    Rows are unpacked a chunk at a time into a small scratch, so the full matrix never exists.
+    Rows are unpacked a chunk at a time into a small scratch tensor, so the full matrix never exists.
     """
 
     packed: Tensor
     scale: Tensor
 
     def __init__(self, packed_RI: Tensor, scale: Tensor, out_features: int) -> None:
-        nn.Module.__init__(self)  # not BitLinear's, which would allocate the master
+        nn.Module.__init__(self)  # BitLinear's own would allocate the master
         self.in_features, self.out_features = packed_RI.shape[1], out_features
         self.activation_bits: int | None = 8
         self.hadamard = False
@@ -82,7 +83,7 @@ class PackedBitLinear(BitLinear):
         return x if self.activation_bits is None else quantize_activation(x, self.activation_bits)
 
     def hold(self, keep: bool) -> None:
-        """Nothing to hold: the weight is quantised for good."""
+        """Does nothing: the weight is quantised already."""
 
     @torch.no_grad()
     def project(self, x_q: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ class PackedBitLinear(BitLinear):
             _unpack_shifted(rows_NI, block_4NI)
             product = x_MI @ block_4NI.view(-1, self.in_features).t()
             out_M4R[:, :, start : start + count] = product.view(-1, CODES_PER_BYTE, count)
-        # Plane k came out 4^k too large; undoing that on the outputs is exact and touches far less memory.
+        # Plane k is 4^k too large. Dividing the outputs by that is exact, and touches much less memory.
         _, _, undo_4 = _plane_constants(x_MI.device)
         out_M4R.mul_((undo_4 * self.scale)[:, None])
         out_MO = out_M4R.view(x_MI.shape[0], -1)[:, : self.out_features]
@@ -114,7 +115,7 @@ class PackedBitLinear(BitLinear):
 
 
 def pack_student(student: Student) -> Student:
-    """An inference twin: packed linears, the embedding and norms shared with `student` in fp32."""
+    """The same student for inference: packed linears; embedding and norms in fp32, shared with `student`."""
     tensors: dict[str, Tensor] = {}
     for name, module in student.named_modules():
         if isinstance(module, BitLinear):
@@ -126,10 +127,10 @@ def pack_student(student: Student) -> Student:
 
 
 def assemble(config: StudentConfig, tensors: dict[str, Tensor], activation_bits: int | None) -> Student:
-    """A packed student made of ready tensors, named as in `pack_student(...).state_dict()`.
+    """A packed student from finished tensors, named as in `pack_student(...).state_dict()`.
 
-    Nothing of the model's size is allocated: the skeleton is built on the meta device and takes the tensors as
-    they are. Raises BitnetError if one is missing, of another shape or unknown.
+    The student takes the tensors themselves, without copies. BitnetError if one is missing, unknown or of another
+    shape.
     """
     with torch.device("meta"):
         student = Student(config)
@@ -150,7 +151,7 @@ def assemble(config: StudentConfig, tensors: dict[str, Tensor], activation_bits:
 
 
 def weight_bytes(student: Student) -> dict[str, int]:
-    """Exact bytes of the tensors, by part: linears, embedding, norms, total."""
+    """Exact bytes of the tensors by part: linears, embedding, norms, total."""
     parts = {"linears": 0, "embedding": 0, "norms": 0}
     for name, tensor in student.state_dict().items():
         part = "embedding" if "embed_tokens" in name else "norms" if "norm" in name else "linears"
@@ -159,7 +160,7 @@ def weight_bytes(student: Student) -> dict[str, int]:
 
 
 def save_packed(student: Student, path: Path) -> None:
-    """Write a packed student: its shape, activation bits and tensors, whole or not at all."""
+    """Write a packed student (shape, activation bits, tensors), whole or not at all."""
     payload = {
         "format": _FORMAT,
         "config": student.config.to_dict(),
@@ -171,20 +172,20 @@ def save_packed(student: Student, path: Path) -> None:
 
 
 def load_packed(path: Path, device: torch.device | str = "cpu") -> Student:
-    """Read what `save_packed` wrote; no other memory than the tensors' own is left behind."""
+    """Read what `save_packed` wrote, into no more memory than the tensors need. BitnetError for any other file."""
     try:
         payload: Any = torch.load(path, map_location=device, weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise BitnetError(f"{path} can't be read as a packed student; run `bitnet eval` again.") from error
     if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
-        raise BitnetError(f"{path} is no packed student; run `bitnet eval` again.")
+        raise BitnetError(f"{path} is not a packed student; run `bitnet eval` again.")
     config = StudentConfig.from_dict(payload["config"])
     return assemble(config, payload["tensors"], payload["activation_bits"])
 
 
 @functools.cache
 def _plane_constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Per plane k: the mask 3·4^k and the offset 4^k as bytes, and the factor 4^-k. Cached: a copy to a GPU waits."""
+    """For each plane k: mask 3·4^k and offset 4^k as bytes, and the factor 4^-k. Cached, as a copy to a GPU waits."""
     powers = [CODES_PER_BYTE**plane for plane in range(CODES_PER_BYTE)]
     masks = torch.tensor([3 * power for power in powers], dtype=torch.uint8, device=device)
     offsets = torch.tensor(powers, dtype=torch.uint8, device=device)
@@ -193,8 +194,8 @@ def _plane_constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _unpack_shifted(packed_NI: Tensor, out_4NI: Tensor) -> None:
-    """Write code·4^k of plane k: masking without shifting, two passes over bytes and one widening copy."""
+    """Write code·4^k of each plane k. Masking without shifting takes two passes over bytes and one widening copy."""
     masks, offsets, _ = _plane_constants(packed_NI.device)
-    # 0 - 1 wraps to 255 and 0 - 64 to 192, which are -1 and -64 in two's complement.
+    # In bytes 0 - 1 wraps to 255 and 0 - 64 to 192, which are -1 and -64 in two's complement.
     bytes_4NI = (packed_NI & masks).sub_(offsets)
     out_4NI.copy_(bytes_4NI.view(torch.int8))

@@ -1,10 +1,10 @@
-"""The two quantisers of BitNet b1.58, with straight-through gradients. Pure functions; they know no modules.
+"""The two quantisers of BitNet b1.58, with straight-through gradients. Pure functions without modules.
 
 Weights: s = max(mean|W|, 1e-5), W_q = clip(round(W/s), -1, 1)·s, one scale per tensor.
 Activations, per token: s = max(max|x|, 1e-5)/Q, x_q = clip(round(x/s), -Q-1, Q)·s with Q = 127 (A8) or 7 (A4).
-Source: Ma et al. 2024 (arXiv 2402.17764). Both are written with the reciprocal of s, in the order in which
-transformers' `integrations/bitnet.py` does it, so that the two agree to the last bit and no value near a
-rounding boundary falls on another level there than here.
+Source: Ma et al. 2024 (arXiv 2402.17764). Both multiply by the reciprocal of s, in the order of transformers'
+`integrations/bitnet.py`, so that the two agree to the last bit: a value near a rounding boundary falls on the same
+level in both.
 
 Shapes: O out features, I in features, a leading `...` is any number of token dimensions.
 """
@@ -19,9 +19,9 @@ _SMALLEST = 1e-5
 
 
 def levels(bits: int) -> int:
-    """Q, the largest code of `bits`-bit activations: 127 for 8, 7 for 4."""
+    """Q, the largest code of `bits`-bit activations: 127 for 8, 7 for 4. ValueError outside 2 to 8 bits."""
     if not 2 <= bits <= 8:
-        raise ValueError(f"activations of {bits} bits are not defined here")
+        raise ValueError(f"activations of {bits} bits are not supported")
     return int(2 ** (bits - 1)) - 1
 
 
@@ -38,14 +38,14 @@ def ternarize(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def quantize_weight(weight_OI: Tensor) -> Tensor:
-    """W_q [O, I] in the weight's dtype, without a gradient."""
+    """W_q [O, I] in the dtype of the weight, without a gradient."""
     wide_OI = _wide(weight_OI.detach())
     reciprocal = _reciprocal_scale(wide_OI)
     return (wide_OI * reciprocal).round_().clamp_(-1, 1).div_(reciprocal).to(weight_OI.dtype)
 
 
 def quantize_activation(x_tokens: Tensor, bits: int) -> Tensor:
-    """x_q [..., I] in x's dtype, without a gradient; every token (row of the last dimension) has its own scale."""
+    """x_q [..., I] in the dtype of x, without a gradient. Each token (row of the last axis) has its own scale."""
     q = levels(bits)
     wide = _wide(x_tokens.detach())
     reciprocal = q / wide.abs().amax(dim=-1, keepdim=True).clamp_(min=_SMALLEST)
@@ -53,10 +53,10 @@ def quantize_activation(x_tokens: Tensor, bits: int) -> Tensor:
 
 
 def hadamard(x: Tensor) -> Tensor:
-    """x [..., I] turned by the orthonormal Walsh-Hadamard matrix, in blocks of the largest power of two in I.
+    """x [..., I] times the orthonormal Walsh-Hadamard matrix, in blocks of the largest power of two that divides I.
 
-    It spreads an outlier over its block, so that few levels suffice (BitNet v2, arXiv 2504.18415). The matrix of
-    size 2^m is the Kronecker product of two of half the exponent: two small matmuls instead of one of size I.
+    This spreads an outlier over its block, so that few levels are enough (BitNet v2, arXiv 2504.18415). The matrix of
+    size 2^m is a Kronecker product of two smaller ones: two small matmuls instead of one of size I.
     """
     block = x.shape[-1] & -x.shape[-1]
     rows = 1 << (block.bit_length() // 2)
@@ -77,7 +77,7 @@ def _walsh(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def quantize_weight_ste(weight_OI: Tensor, quantized_OI: Tensor | None = None) -> Tensor:
-    """W_q with the identity as gradient. `quantized_OI` is W_q if it is known already (see `Student`)."""
+    """W_q with the identity as gradient. `quantized_OI` is W_q where it is already known (`Student.held_weights`)."""
     result: Tensor = _WeightSTE.apply(weight_OI, quantized_OI)  # type: ignore[no-untyped-call]
     return result
 
@@ -96,8 +96,8 @@ def _reciprocal_scale(wide_OI: Tensor) -> Tensor:
     return 1.0 / wide_OI.abs().mean().clamp_(min=_SMALLEST)
 
 
-# Functions of their own, not `x + (x_q - x).detach()`: that sum rounds, and a third of the levels would come
-# out a last bit off, which is neither ternary nor what the packed runtime computes.
+# Not written as `x + (x_q - x).detach()`: that sum rounds, and a third of the levels would be one bit off, which is
+# neither ternary nor what the packed student computes.
 class _WeightSTE(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weight_OI: Tensor, quantized_OI: Tensor | None) -> Tensor:  # noqa: ARG004

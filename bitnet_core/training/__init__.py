@@ -1,1 +1,1 @@
-"""Losses, the flip, batches, checkpoints and the trainer. They know the student and its batches, but no provider."""
+"""Losses, flip, schedule, batches, checkpoints and the trainer. They know students and traces, but no teachers."""

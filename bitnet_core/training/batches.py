@@ -1,4 +1,4 @@
-"""The order of examples: which are packed together into rows and batches, as a seed and a cursor decide."""
+"""Which examples make up each row and batch, and in what order: decided by a seed and a cursor alone."""
 
 import bisect
 import hashlib
@@ -12,11 +12,11 @@ import numpy as np
 from bitnet_core.errors import BitnetError
 from bitnet_core.traces.examples import Batch, Example, Examples, collate_rows, fingerprint
 
-_BUCKET_BATCHES = 16  # batches that are sorted or packed together: little padding, and still a shuffle
+_BUCKET_BATCHES = 16  # batches sorted or packed together: little padding, but still shuffled
 
 
 def fill_rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Places of `lengths` in rows of at most `capacity`: longest first, each into the fullest row that has room."""
+    """Indices of `lengths` in rows of at most `capacity`: longest first, each into the fullest row with room."""
     rows: list[list[int]] = []
     rooms: list[tuple[int, int]] = []  # (room left, row), ascending
     for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
@@ -37,8 +37,8 @@ def epoch_plan(
 ) -> list[list[list[int]]]:
     """The batches of one epoch as rows of indices: each index once, shuffled.
 
-    Without a `capacity` each row is one index, and similar lengths stand together within a window; with one,
-    the rows of a window are filled up to it.
+    Without a `capacity` each row is one index, and a window of batches is sorted by length. With a `capacity`, rows
+    are filled up to it within each window.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(len(lengths)).tolist()
@@ -61,9 +61,9 @@ def epoch_plan(
 class Sampler:
     """Endless batches over epochs. Its whole state is the epoch and the place in it.
 
-    With a `capacity` the rows of a batch are packed up to so many positions. With `workers` that many threads make
-    the coming batches while the present one is used; what comes out, and the state, are the same. With a `shape`
-    every batch is padded to it.
+    With a `capacity`, rows are packed up to that many positions. With `workers`, that many threads prepare the next
+    batches; the batches and the state are the same. With a `shape`, every batch is padded to it. BitnetError without
+    examples.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Sampler:
         return batch
 
     def _take(self, pool: ThreadPoolExecutor) -> Batch:
-        """The batch at the cursor, made ahead where it was; those after it, to the epoch's end, are put to work."""
+        """The batch at the cursor, prepared ahead if possible; starts the next ones, up to the end of the epoch."""
         while self._ahead and self._ahead[0][:2] != (self.epoch, self.place):
             self._ahead.popleft()[2].cancel()
         first = self.place + len(self._ahead)
@@ -120,7 +120,7 @@ class Sampler:
         return {"epoch": self.epoch, "place": self.place}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go to that place; it means the same only for the same `fingerprint`."""
+        """Go to a saved place; it is only meaningful for the same `fingerprint`."""
         self.epoch, self.place = state["epoch"], state["place"]
         self._plan = self._epoch_plan(self.epoch)
 
@@ -128,7 +128,7 @@ class Sampler:
         return epoch_plan(self._lengths, self._batch_size, self._seed, epoch, self._capacity)
 
     def _fingerprint(self) -> str:
-        """Of everything that a batch is made from, and of the order."""
+        """A hash of everything that the batches are made from, and of their order."""
         examples = (
             self._examples.fingerprint() if isinstance(self._examples, Examples) else fingerprint(self._examples)
         )

@@ -1,7 +1,7 @@
-"""Checkpoints: written whole or not at all, read without running anything from them. It knows no training loop.
+"""Checkpoints: written whole or not at all, read without running code from them. It knows no training loop.
 
-`mini_bitnet_step_00000200.pt` comes first, `mini_bitnet_step_00000200_health.json` with its sha256 after it: a
-checkpoint without a health file that agrees is one whose writing was cut short, and is passed over.
+`mini_bitnet_step_00000200.pt` is written first, then `mini_bitnet_step_00000200_health.json` with its sha256. A
+checkpoint whose health file is missing or doesn't match was not written completely, and is skipped.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ _KEEP_LAST = 3
 
 @dataclass
 class Checkpoint:
-    """A student and all that training needs to go on as if it had never stopped."""
+    """A student, and everything that training needs to go on as if it had never stopped."""
 
     step: int
     seen_tokens: int
     activation_bits: int | None
-    """None: a full-precision twin."""
+    """None for a full-precision twin."""
     config: StudentConfig
     tokenizer_hash: str
     model: dict[str, Tensor]
@@ -45,10 +45,12 @@ class Checkpoint:
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
-    """What the student was trained on and how; a checkpoint of another recipe is not gone on from."""
+    """What the student was trained on and how. Training does not resume from another recipe."""
 
 
 class Saved(NamedTuple):
+    """A checkpoint file on disk."""
+
     path: Path
     bytes: int
     sha256: str
@@ -63,7 +65,7 @@ def health_of(path: Path) -> Path:
 
 
 def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Saved:
-    """Write the checkpoint, then its health file; raise BitnetError when the disk refuses."""
+    """Write the checkpoint, then its health file. BitnetError when the disk is full or can't be written."""
     path = path_of(folder, checkpoint.step)
     payload = {item.name: getattr(checkpoint, item.name) for item in dataclasses.fields(checkpoint)}
     payload |= {"format": _FORMAT, "version": _VERSION, "config": checkpoint.config.to_dict()}
@@ -81,13 +83,13 @@ def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Saved:
 
 
 def found(folder: Path) -> list[Path]:
-    """All files named as checkpoints, newest step first; they may be incomplete."""
+    """All files named like checkpoints, newest step first; some may be incomplete."""
     steps = {int(match[1]): path for path in folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))}
     return [steps[step] for step in sorted(steps, reverse=True)]
 
 
 def is_complete(path: Path) -> bool:
-    """Whether the health file is there and speaks of exactly this file."""
+    """Whether there is a health file with this very file's sha256."""
     try:
         health = files.read_json(health_of(path))
     except BitnetError:
@@ -101,11 +103,11 @@ def latest(folder: Path) -> Path | None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Move every checkpoint into a folder of its own below; return it."""
+    """Move every checkpoint into a new folder below `folder`, and return that."""
     aside = folder / "superseded" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     aside.mkdir(parents=True)
     for path in found(folder):
-        # The checkpoint first: what a kill leaves behind is then complete there, or complete here.
+        # The checkpoint first: if this is killed in between, a complete pair is still in one of the two folders.
         for part in (path, health_of(path)):
             if part.exists():
                 part.rename(aside / part.name)
@@ -113,25 +115,25 @@ def set_aside(folder: Path) -> Path:
 
 
 def prune(folder: Path, best_step: int | None) -> list[Path]:
-    """Remove all but the newest three and the best one; return what went."""
-    # One without a health file is not complete and does not count: it must not push a good one out.
+    """Remove all but the newest three and the best one; return what was removed."""
+    # One without a health file is incomplete and must not displace a good one.
     whole = [path for path in found(folder) if health_of(path).exists()]
     gone = [path for path in whole[_KEEP_LAST:] if best_step is None or path != path_of(folder, best_step)]
     for path in gone:
-        # In this order: a health file alone is harmless, a checkpoint alone looks cut short.
+        # In this order: a health file alone is harmless, a checkpoint alone looks incomplete.
         path.unlink(missing_ok=True)
         health_of(path).unlink(missing_ok=True)
     return gone
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint into CPU memory; BitnetError for an absent, truncated or foreign file."""
-    advice = "move it away to go on from the checkpoint before it"
+    """Read a checkpoint into CPU memory; BitnetError for a missing, truncated or foreign file."""
+    advice = "move it away to use the checkpoint before it"
     try:
         payload = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise BitnetError(f"{path} does not exist; run `bitnet train` first.") from error
-    except Exception as error:  # torch, zipfile and pickle each have their own for a damaged file
+    except Exception as error:  # for a damaged file torch, zipfile and pickle each raise their own errors
         raise BitnetError(f"{path} is truncated or not a checkpoint of this program; {advice}.") from error
     if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
         raise BitnetError(f"{path} is not a checkpoint of this program; {advice}.")
@@ -141,16 +143,16 @@ def load(path: Path) -> Checkpoint:
         )
     names = [item.name for item in dataclasses.fields(Checkpoint)]
     if missing := [name for name in names if name not in payload]:
-        raise BitnetError(f"{path} lacks {missing[0]}; {advice}.")
+        raise BitnetError(f"{path} has no {missing[0]}; {advice}.")
     values = {name: payload[name] for name in names}
     return Checkpoint(**values | {"config": StudentConfig.from_dict(payload["config"])})
 
 
 def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConfig, tokenizer_hash: str) -> None:
-    """Raise BitnetError, naming both sides, unless training with these settings can go on from the checkpoint."""
+    """Raise BitnetError, naming both sides, unless the checkpoint is of the student that is to be trained."""
     fix = "use another experiment (--root), or move the checkpoints away; they are left as they are"
     theirs, ours = checkpoint.config.to_dict(), config.to_dict()
-    # A longer window changes no tensor, so it may change between runs.
+    # A longer context changes no tensor, so it may change between runs.
     other = [name for name in ours if name != "max_position_embeddings" and theirs.get(name) != ours[name]]
     if other:
         there = ", ".join(f"{name}={theirs.get(name)}" for name in other)
@@ -164,7 +166,7 @@ def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConf
 
 
 def student_from(checkpoint: Checkpoint) -> Student:
-    """The student in evaluation mode with the checkpoint's activation bits; it takes the tensors over."""
+    """The student in evaluation mode, with the checkpoint's activation bits and its very tensors."""
     with torch.device("meta"):
         student = Student(checkpoint.config)
     try:
@@ -172,7 +174,7 @@ def student_from(checkpoint: Checkpoint) -> Student:
     except RuntimeError as error:
         raise BitnetError(
             f"The checkpoint of step {checkpoint.step} does not hold the student that it describes; "
-            "move it away to go on from the one before it."
+            "move it away to use the one before it."
         ) from error
     student.activation_bits = checkpoint.activation_bits
     return student.eval()

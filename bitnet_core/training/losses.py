@@ -1,18 +1,19 @@
-"""KD + CE + format loss straight from hidden states, chunk by chunk, so that [B, T, V] never exists in any precision.
+"""KD + CE + format loss from hidden states, chunk by chunk, so that logits [B, T, V] never exist in any precision.
 
-Per supervised position, with student logits z, teacher candidates K, their log-masses ℓ_k and the rest ℓ_o:
+At each supervised position, with student logits z, teacher candidates K, their log-masses ℓ_k and the other mass ℓ_o:
 
     s_k = z_k − LSE(z),  s_o = LSE(z outside K) − LSE(z)            the student on the teacher's K+1 cells
     q = softmax([ℓ_k, ℓ_o]/τ),  p = softmax([s_k, s_o]/τ)           coarsened first, tempered after
     KL = τ² Σ_a q_a (log q_a − log p_a),   CE = LSE(z) − z_y
 
-KL is zero with a zero gradient exactly where the coarse distributions agree, at every τ; a top-k row says nothing
-about the shape of the tail, so tempering before coarsening could not have that property. In closed form
+KL and its gradient are zero exactly where the coarse distributions agree, at every τ. Tempering before coarsening
+could not have this property, because a top-k row says nothing about the shape of the tail. In closed form
 
     dKL/dz_v = τ(p_v − q_v) for v in K,   τ(p_o − q_o)·softmax(z)_v/P_o elsewhere,   dCE/dz_v = softmax(z)_v − [v = y]
 
-which costs three matmuls with the head and no graph over the vocabulary. The gradients are made in the forward
-pass (as in Liger-Kernel's fused linear losses) and only scaled in the backward pass. Nothing waits for the device.
+which takes three matmuls with the head and no autograd graph over the vocabulary. The gradients are computed in the
+forward pass (as in Liger-Kernel's fused linear losses) and only scaled in the backward pass. Nothing waits for the
+device.
 
 Shapes: N supervised positions, K candidates, D hidden, V vocabulary, n positions of one chunk.
 """
@@ -27,16 +28,17 @@ from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.examples import Counts, Targets
 
 _NEG_INF = float("-inf")
-# Logits of one chunk. On a CPU they should stay near the caches; a GPU wants fewer, larger matmuls.
+# Size of a chunk's logits. On a CPU they should nearly fit into the caches; a GPU needs fewer, larger matmuls.
 _CHUNK_BYTES = {"cpu": 24 << 20}
 _CHUNK_BYTES_ELSEWHERE = 256 << 20
 
 
 class LossParts(NamedTuple):
-    """This share of the accumulated batch's loss. `total` carries the gradient, the unweighted parts don't.
+    """The loss of a micro-batch, in nats per token, as its share of the whole batch.
 
-    Parts of the micro-batches of one step add up to its means. `agreement` is the share of KD positions
-    whose most likely token is the teacher's.
+    `total` is the weighted sum and has the gradient; the other parts are unweighted and have none. The parts of all
+    micro-batches of a step add up to the means over the step. `agreement` is the share of KD positions at which the
+    student's most likely token is the teacher's.
     """
 
     total: Tensor
@@ -55,10 +57,17 @@ def distill_loss(
     *,
     chunk: int | None = None,
 ) -> LossParts:
-    """The loss of N supervised positions whose hidden states were gathered already.
+    """The distillation loss of N supervised positions; the module's docstring has the formulas.
 
-    Matmuls run in autocast's dtype where autocast is on, the softmax and all sums in fp32 (fp64 for fp64 inputs).
-    `counts` are those of the whole accumulated batch. `chunk` is the number of positions at a time.
+    `hidden_ND` are the student's hidden states at these positions, `output_weight_VD` is its head
+    (`Student.output_weight`), `targets` is what the teacher says there: observed tokens, top-k ids and natural
+    logprobs at temperature 1, other mass, and which positions have candidates or are JSON structure. `counts` are the
+    positions behind each mean, over all micro-batches of the optimizer step. `chunk` is the number of positions at a
+    time, chosen by the device unless given.
+
+    The total's gradient reaches `hidden_ND` and `output_weight_VD`. Matmuls run in autocast's dtype where autocast is
+    on, the softmax and all sums in fp32 (fp64 for fp64 inputs). Raises ValueError when the candidates are the whole
+    vocabulary.
     """
     vocab = output_weight_VD.shape[0]
     if targets.topk_ids_NK.shape[1] >= vocab:
@@ -67,7 +76,7 @@ def distill_loss(
     if chunk is None:
         device = hidden_ND.device.type
         room = _CHUNK_BYTES.get(device, _CHUNK_BYTES_ELSEWHERE)
-        # Under autocast each chunk also costs a conversion and a sum over [V, D]: fewer of them.
+        # Under autocast each chunk also costs a conversion and a sum over [V, D], so there should be fewer.
         chunk = max(16, room * (2 if torch.is_autocast_enabled(device) else 1) // (4 * vocab))
     total, parts_4 = _FusedLoss.apply(  # type: ignore[no-untyped-call]
         hidden_ND, output_weight_VD, targets.at_least_one_candidate(), weights, counts, chunk, needs_grad
@@ -95,7 +104,7 @@ class _FusedLoss(torch.autograd.Function):
             weights.ce * _inverse(counts.ce),
             weights.format * _inverse(counts.format),
         )
-        # Gradients are made in units of the largest share, so that fp16 doesn't lose 1/N times a small probability.
+        # In units of the largest share, so that fp16 doesn't lose 1/N times a small probability.
         unit = (max(shares) or 1.0) if narrow == torch.float16 else 1.0
         with torch.autocast(device, enabled=False):
             head_VD = weight_VD.detach().to(narrow)
@@ -105,7 +114,7 @@ class _FusedLoss(torch.autograd.Function):
             d_weight_VD = torch.empty_like(weight_VD, dtype=wide) if needs_grad else None
             if d_weight_VD is not None and (narrow != wide or not len(targets)):
                 d_weight_VD.zero_()
-            # One buffer for all chunks: fresh ones would each be zeroed by the kernel, page by page.
+            # One buffer for all chunks: the kernel would zero a fresh one each time, page by page.
             size = (min(chunk, len(targets)), weight_VD.shape[0])
             buffer_nV = torch.empty(size, dtype=wide, device=hidden_ND.device)
             narrow_nV = buffer_nV if narrow == wide else torch.empty_like(buffer_nV, dtype=narrow)
@@ -125,7 +134,7 @@ class _FusedLoss(torch.autograd.Function):
                     d_z_nV.copy_(z_nV)
                 d_hidden_ND[start:end] = d_z_nV @ head_VD
                 if narrow == wide:
-                    d_weight_VD.addmm_(d_z_nV.T, rows_nD, beta=int(start > 0))  # 0: whatever is there is not read
+                    d_weight_VD.addmm_(d_z_nV.T, rows_nD, beta=int(start > 0))  # beta 0: the memory is not read
                 else:
                     d_weight_VD += d_z_nV.T @ rows_nD
         scale_4 = (*map(_inverse, (counts.kd, counts.ce, counts.format)), _inverse(counts.kd))
@@ -142,14 +151,14 @@ class _FusedLoss(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden_ND, d_weight_VD = ctx.saved_tensors
         scale = grads[0] * ctx.unit
-        # The usual case costs no pass over [V, D]; looking is free where the number is on the host already.
+        # A scale of 1 is usual and needs no pass over [V, D]; reading it is free only where it is on the host.
         if scale.device.type != "cpu" or scale.item() != 1.0:
             d_hidden_ND, d_weight_VD = d_hidden_ND * scale, d_weight_VD * scale
         return d_hidden_ND.to(ctx.dtypes[0]), d_weight_VD.to(ctx.dtypes[1]), None, None, None, None, None
 
 
 class _Cells:
-    """One chunk of logits on the teacher's cells. It consumes `z_nV`: the buffer becomes the gradient."""
+    """One chunk of logits on the teacher's K+1 cells (A below). It overwrites `z_nV`, which becomes the gradient."""
 
     def __init__(self, z_nV: Tensor, targets: Targets, tau: float) -> None:
         self.targets, self.tau = targets, tau
@@ -157,7 +166,7 @@ class _Cells:
         teacher_nK = torch.where(kd_n1, targets.topk_logprobs_NK.to(z_nV.dtype), _NEG_INF)
         teacher_n1 = torch.where(targets.kd_valid_N, targets.other_logprob_N.to(z_nV.dtype), 0.0)[:, None]
         self.valid_nK = teacher_nK > _NEG_INF
-        # Padding has id 0, which may be a real token: let it repeat the row's first real candidate instead.
+        # Padding has id 0, which may be a real token: it repeats the row's first real candidate instead.
         first_n1 = self.valid_nK.to(torch.int8).argmax(dim=1, keepdim=True)
         self.some_n1 = self.valid_nK.any(dim=1, keepdim=True)
         own_first_n1 = targets.topk_ids_NK.gather(1, first_n1)
@@ -165,7 +174,7 @@ class _Cells:
 
         z_nK = z_nV.gather(1, self.ids_nK)
         z_n = z_nV.gather(1, targets.observed_N[:, None]).squeeze(1)
-        # The tail's own maximum: with the global one, a small tail would underflow and its log with it.
+        # Relative to the tail's own maximum: relative to the global one, a small tail would underflow.
         z_nV.scatter_(1, self.ids_nK, torch.where(self.some_n1, _NEG_INF, z_nK))
         tail_max_n1 = z_nV.amax(dim=1, keepdim=True)
         self.tail_nV = z_nV.sub_(tail_max_n1).exp_()
@@ -197,13 +206,13 @@ class _Cells:
         )
 
     def gradient_(self, kd_share: float, ce_share: float, format_share: float) -> None:
-        """Write d loss / d z [n, V] over the logits."""
+        """Overwrite the logits with d loss / d z, [n, V]."""
         dtype = self.tail_nV.dtype
         kd_n1 = self.targets.kd_valid_N[:, None].to(dtype) * (kd_share * self.tau)
         ce_n1 = self.targets.is_struct_N[:, None].to(dtype) * format_share + ce_share
         d_cells_nA = kd_n1 * (self.p_nA - self.q_nA) + ce_n1 * self.student_nA.exp()
         d_z_nV = self.tail_nV.mul_(d_cells_nA[:, -1:] / self.tail_sum_n1)
-        # Repeated padding must write what the first real candidate writes; rows without any keep their tail.
+        # Padding must write what the first real candidate writes; rows without candidates keep their tail.
         d_nK = torch.where(self.valid_nK, d_cells_nA[:, :-1], _first_valid(d_cells_nA[:, :-1], self.valid_nK))
         d_nK = torch.where(self.some_n1, d_nK, d_z_nV.gather(1, self.ids_nK))
         d_z_nV.scatter_(1, self.ids_nK, d_nK)

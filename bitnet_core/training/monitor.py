@@ -1,4 +1,4 @@
-"""Numbers about a running training: means between two reports, speed, memory. Only a reading waits for the device."""
+"""Figures of a running training: means between two reports, speed, memory. Only reading them waits for the device."""
 
 import math
 import time
@@ -7,25 +7,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.packing import pack, unpack
 from bitnet_core.model.quant import levels, ternarize
-from bitnet_core.model.student import BitLinear, Student
+from bitnet_core.model.student import Student
 from bitnet_core.process import peak_rss_bytes
 
 PARTS = ("loss", "kl", "ce", "format", "agreement")
-# A mean loss is far above the lowest one from both on, and training has diverged after so many reports of it.
+# A mean loss is far above the lowest one when both limits are passed; after so many reports, training has diverged.
 _FAR_ABOVE, _NATS_ABOVE, _REPORTS_ABOVE = 1.5, 1.0, 3
 
 
 class Meter:
-    """Sums of loss parts on the device, and the time spent in steps (evaluations and checkpoints don't count)."""
+    """Sums of loss parts on the device, and the time spent in steps, without evaluations and checkpoints."""
 
     def __init__(self) -> None:
         self._sums_5: Tensor | None = None
         self._steps, self._tokens, self._seconds = 0, 0, 0.0
 
     def add(self, parts_5: Tensor, tokens: int, seconds: float) -> None:
-        """Add a completed step; `parts_5` in the order of `PARTS`, already means over the step's batch."""
+        """Add a completed step; `parts_5` are means over the step's batch, in the order of `PARTS`."""
         self._sums_5 = parts_5 if self._sums_5 is None else self._sums_5.to(parts_5.device) + parts_5
         self._steps += 1
         self._tokens += tokens
@@ -57,6 +58,8 @@ class Meter:
 
 
 class Stopwatch:
+    """Seconds since it was made."""
+
     def __init__(self) -> None:
         self._start = time.perf_counter()
 
@@ -73,7 +76,7 @@ def memory(device: torch.device) -> dict[str, Any]:
 
 
 class Divergence:
-    """Tells a loss that climbs away from one that fluctuates, from the means between two reports."""
+    """Tells a loss that keeps climbing from one that fluctuates, by the means between two reports."""
 
     def __init__(self, lowest: float = math.inf, above: int = 0) -> None:
         self.lowest, self.above = lowest, above
@@ -96,14 +99,14 @@ class Divergence:
 
 
 class TernaryWatch:
-    """How the ternary weights move: the share at zero, and the share whose sign changed since the last reading."""
+    """How the ternary weights move: the share at zero, and the share that changed since the last reading."""
 
     def __init__(self) -> None:
         self._before: list[Tensor] | None = None
 
     @torch.no_grad()
     def read(self, student: Student) -> dict[str, Any]:
-        """Shares over all BitLinears and by layer; the first reading knows no changes."""
+        """Shares over all BitLinears and by layer; the first reading has no changes."""
         layers = [[m for m in layer.modules() if isinstance(m, BitLinear)] for layer in student.model.layers]
         packed: list[Tensor] = []
         zeros, changed, totals = [], [], []
@@ -115,7 +118,7 @@ class TernaryWatch:
                 if self._before is not None:
                     before_OI = unpack(self._before[len(packed)].to(codes_OI.device), linear.out_features)
                     changed_L.append((codes_OI != before_OI).sum())
-                # Two bits a weight: this is kept beside the student, and in its checkpoints.
+                # At two bits a weight, as they are kept in memory and in checkpoints.
                 packed.append(pack(codes_OI))
                 total += codes_OI.numel()
             zeros.append(torch.stack(zero_L).sum())
@@ -143,9 +146,9 @@ class TernaryWatch:
 
 @torch.no_grad()
 def a4_health(student: Student, ids_BT: Tensor) -> dict[str, float]:
-    """Of the linears' inputs quantised to 4 bits: the share at the outermost levels, and the share that becomes 0.
+    """Of the inputs of all linears, quantised to 4 bits: the share at the outermost levels, and the share at 0.
 
-    A scale of absmax/7 cuts nothing off; outliers show as inputs of which nearly all become 0.
+    A scale of absmax/7 clips nothing; outliers show as inputs that nearly all become 0.
     """
     outermost, zero, total = [], [], 0
     largest = levels(4)

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.precision import Precision
-from bitnet_core.model.student import BitLinear, Student
+from bitnet_core.model.student import Student
 from bitnet_core.settings.values import LossWeights, TrainOptions
 from bitnet_core.traces.examples import Batch, Counts
 from bitnet_core.training.losses import LossParts, distill_loss

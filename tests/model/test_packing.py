@@ -11,8 +11,9 @@ from torch import Tensor
 from bitnet_core.errors import BitnetError
 from bitnet_core.model import packing
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.packing import PackedBitLinear, pack, pack_student, unpack
-from bitnet_core.model.student import BitLinear, Student
+from bitnet_core.model.student import Student
 
 
 @st.composite

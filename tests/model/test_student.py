@@ -8,9 +8,10 @@ import torch.nn.functional as F  # noqa: N812
 
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.layers import BitLinear, RMSNorm, _Gated, rotate
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.presets import preset
-from bitnet_core.model.student import BitLinear, RMSNorm, Student, _Gated, _rotate
+from bitnet_core.model.student import Student
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_padding_on_either_side_changes_nothing(student: Student) -> None:
     torch.testing.assert_close(logits(student, right)[:, :12], alone, rtol=0, atol=1e-5)
     left = torch.cat([torch.randint(0, 320, (1, 5)), ids], dim=1)
     padding = torch.tensor([[True] * 5 + [False] * 12])
-    padded = logits(student, left, key_padding_BT=padding)
+    padded = logits(student, left, key_padding_BS=padding)
     assert torch.isfinite(padded).all()
     torch.testing.assert_close(padded[:, 5:], alone, rtol=0, atol=1e-5)
 
@@ -85,7 +86,7 @@ def test_rotation_is_the_complex_one() -> None:
     doubled = torch.cat([angles, angles], -1)[None, None]
     z = torch.complex(x[..., :4], x[..., 4:]) * torch.polar(torch.ones_like(angles), angles)
     expected = torch.cat([z.real, z.imag], dim=-1)
-    torch.testing.assert_close(_rotate(x, (doubled.cos(), doubled.sin())), expected)
+    torch.testing.assert_close(rotate(x, (doubled.cos(), doubled.sin())), expected)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -112,10 +113,10 @@ def test_cached_with_left_padding_equals_uncached(student: Student) -> None:
     ids = torch.randint(0, 320, (2, 14))
     padding = torch.zeros(2, 14, dtype=torch.bool)
     padding[1, :4] = True
-    whole = logits(student, ids, key_padding_BT=padding)
+    whole = logits(student, ids, key_padding_BS=padding)
     cache = KVCache(student.config, batch_size=2, max_len=16)
     parts = [
-        logits(student, ids[:, a:b], key_padding_BT=padding[:, :b], cache=cache)
+        logits(student, ids[:, a:b], key_padding_BS=padding[:, :b], cache=cache)
         for a, b in [(0, 9), (9, 10), (10, 14)]
     ]
     torch.testing.assert_close(torch.cat(parts, dim=1)[~padding], whole[~padding], rtol=0, atol=1e-5)
@@ -142,7 +143,7 @@ def test_every_matmul_sees_quantised_inputs_and_ternary_weights(
         return plain(x, weight)
 
     student.activation_bits = bits
-    monkeypatch.setattr("bitnet_core.model.student.F.linear", spy)
+    monkeypatch.setattr("torch.nn.functional.linear", spy)
     with torch.no_grad():
         hidden = student(torch.randint(0, 320, (2, 9)))
     assert len(seen) == 7 * student.config.num_hidden_layers
