@@ -4,14 +4,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.client import JsonClient
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.rate_limits import seconds_until
-from bitnet_core.teachers.http.reply import Reply
+from bitnet_core.teachers.http.reply import Reply, decode_error_fields
 from bitnet_core.teachers.http.retries import StreamCut, TimedOut, Unreachable
+from tests.teachers.server import FIXTURES
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -130,8 +134,29 @@ async def test_a_transient_error_with_status_200_is_retried(body: bytes, kind: b
         await writer.drain()
 
     async with serving(serve) as url, client(url) as http:
-        assert (await http.post("/x", {})).payload == {"fine": 1}
+        assert (await http.post("/x", {})).body == b'{"fine": 1}'
         assert http.pace.refusals == (2 if b"429" in body else 0)
+
+
+def outcome(decode: Callable[[bytes], Any], body: bytes) -> object:
+    try:
+        reply = Reply(200, body, decode(body))
+    except ValueError:
+        return "not JSON"
+    return reply.payload is None, reply.error, reply.code, reply.quota_spent
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.iterdir()), ids=lambda path: path.name)
+def test_an_error_is_found_without_decoding_the_answer(path: Path) -> None:
+    body = path.read_bytes()
+    assert outcome(decode_error_fields, body) == outcome(decode, body)
+    for place in range(0, len(body), 37):
+        for damage in (
+            body[:place],
+            body[:place] + b"\xff" + body[place + 1 :],
+            body[:place] + b"NaN" + body[place:],
+        ):
+            assert outcome(decode_error_fields, damage) == outcome(decode, damage)
 
 
 @pytest.mark.parametrize("error", [{}, "", None])
@@ -212,7 +237,7 @@ async def test_an_answer_that_is_not_streamed_may_take_as_long_as_allowed() -> N
         await writer.drain()
 
     async with serving(slow) as url, client(url) as http:
-        assert (await http.post("/x", {}, attempts=1, seconds=20)).payload == {}
+        assert (await http.post("/x", {}, attempts=1, seconds=20)).body == b"{}"
 
 
 async def test_being_rate_limited_does_not_count_as_an_attempt() -> None:
@@ -223,7 +248,7 @@ async def test_being_rate_limited_does_not_count_as_an_attempt() -> None:
         await writer.drain()
 
     async with serving(limited) as url, client(url) as http:
-        assert (await http.post("/x", {}, attempts=2)).payload == {}
+        assert (await http.post("/x", {}, attempts=2)).body == b"{}"
 
 
 @pytest.mark.parametrize(("seconds", "requests"), [(0.0, 1), (0.5, 2)])

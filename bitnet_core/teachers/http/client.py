@@ -16,7 +16,7 @@ from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.event_stream import event_data
 from bitnet_core.teachers.http.pace import Pace, Turn
 from bitnet_core.teachers.http.rate_limits import requested_wait, wait_until_reset
-from bitnet_core.teachers.http.reply import Reply
+from bitnet_core.teachers.http.reply import Reply, decode_error_fields
 from bitnet_core.teachers.http.retries import (
     ATTEMPTS,
     FailedAttempt,
@@ -190,7 +190,7 @@ class JsonClient:
         with _failures_explained(whole, read):
             async with asyncio.timeout(whole):
                 response = await self._client.request(method, self.base_url + path, json=payload, timeout=limits)
-                return self._checked(await _reply(response))
+                return self._checked(await _reply(response, answer=method == "POST"))
 
     async def _send_streamed(
         self, path: str, payload: Mapping[str, Any], on_event: Callable[[str], None]
@@ -205,7 +205,7 @@ class JsonClient:
                     kind = response.headers.get("content-type", "")
                     if response.status_code != 200 or "event-stream" not in kind:
                         await response.aread()
-                        return self._checked(await _reply(response))
+                        return self._checked(await _reply(response, answer=True))
                     self.apply_rate_limit_headers(response.headers)
                     async for data in event_data(response.aiter_bytes()):
                         try:
@@ -263,10 +263,12 @@ def _host(base_url: str) -> str:
     raise BitnetError(f"{base_url or 'An empty address'} is not an http(s) address; correct the base URL.")
 
 
-async def _reply(response: httpx.Response) -> Reply:
+async def _reply(response: httpx.Response, *, answer: bool) -> Reply:
+    """`answer`: with status 200 only the fields of an error are decoded; see `decode_error_fields`."""
     payload: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         # A long answer with its logprobs is a megabyte of JSON, so it is parsed off the event loop.
-        payload = await asyncio.to_thread(decode, response.content)
+        read = decode_error_fields if answer and response.status_code == 200 else decode
+        payload = await asyncio.to_thread(read, response.content)
     headers = {name.lower(): value for name, value in response.headers.items()}
     return Reply(response.status_code, response.content, payload, headers.get("content-type", ""), headers)

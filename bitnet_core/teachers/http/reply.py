@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
+from bitnet_core.teachers.answers.json_body import decode
+
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
 _SPENT_SIGNS = (
     *("insufficient balance", "credit balance is too low", "insufficient credits", "spending limit", "spending cap"),
@@ -38,9 +42,34 @@ _OVERLOADED = frozenset({503, 529})
 """The server did not start on the request."""
 
 
+class _ErrorFields(msgspec.Struct):
+    """What `Reply.error` looks at if the status is 200."""
+
+    error: Any = None
+    message: Any = None
+    detail: Any = None
+
+
+_ERROR_FIELDS = msgspec.json.Decoder(_ErrorFields)
+
+
+def decode_error_fields(body: bytes) -> Any:
+    """Like `decode`, but only the fields of an error: a good answer is decoded by its reader, once."""
+    if not body.isascii():
+        body.decode()  # msgspec does not check the UTF-8 of fields that it skips
+    try:
+        return msgspec.structs.asdict(_ERROR_FIELDS.decode(body))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return decode(body)
+
+
 @dataclass(frozen=True)
 class Reply:
-    """One reply, whatever its status; `payload` is None if the body is not JSON."""
+    """One reply, whatever its status.
+
+    `payload` is the decoded body, or only the fields of an error for an answer to a POST with status 200; None if the
+    body is not JSON.
+    """
 
     status: int
     body: bytes
