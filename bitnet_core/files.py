@@ -1,4 +1,4 @@
-"""Files that are whole or absent: temp file in the same folder, fsync, rename. Also packaged files and the cache.
+"""Files that are complete or absent (temp file, fsync, rename), file locks, packaged files and the cache folder.
 
 Knows nothing of experiments.
 """
@@ -28,7 +28,7 @@ _ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.pa
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temp path beside `path`; on success it is fsynced and renamed over it, on error removed."""
+    """Yield a temp path in the folder of `path`. On success it is fsynced and renamed to `path`, on error removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.with_name(f".{path.name}.{_writer(os.getpid())}-{secrets.token_hex(4)}.part")
     try:
@@ -47,7 +47,7 @@ def _writer(pid: int) -> str:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove the temp files of writers that were killed: of this host, and gone. Returns what it removed."""
+    """Remove the temp files of killed writers, if their host was this one. Returns what was removed."""
     removed = []
     for temp in folder.glob(".*.part"):
         host, _, pid = temp.name.removesuffix(".part").rpartition(".")[2].rpartition("-")[0].partition("-")
@@ -85,7 +85,7 @@ def _poll_lock(fd: int, on_wait: Callable[[], object]) -> None:
 
 
 def _fsync_folder(folder: Path) -> None:
-    # Without this a power cut may forget the rename. Some network file systems refuse; the rename stands.
+    # Without this a power failure may undo the rename. Some network file systems refuse it, which is no harm.
     fd = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
@@ -95,7 +95,7 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """`mode` is the new file's from its first moment on, less what the umask takes."""
+    """Write a complete file. It has `mode`, less the umask, from the moment it exists."""
     with atomic_path(path) as temp, os.fdopen(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
         out.write(data)
 
@@ -105,12 +105,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON (NaN and infinity are a bug of the caller and raise ValueError)."""
+    """Write strict JSON. ValueError for NaN and infinity, which are a bug of the caller."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file, or say in a sentence why not."""
+    """Read a JSON file. BitnetError when it is missing, unreadable or not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -130,7 +130,7 @@ def sha256_file(path: Path) -> str:
 
 
 def asset(*parts: str) -> Path:
-    """Path of one packaged file, such as `asset("demo.env")`."""
+    """The path of a packaged file, such as `asset("demo.env")`."""
     return _ASSETS.joinpath(*parts)
 
 

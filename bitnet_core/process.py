@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO
 
 PATIENT_THREADS = {"GOMP_SPINCOUNT": "1000"}
-"""For the environment of what computes with OpenMP: wait a little at a barrier, then sleep.
+"""Environment of processes that compute with OpenMP: threads spin shortly at a barrier, then sleep.
 
-The default spins for milliseconds. As soon as another program wants a core, each barrier then burns what its own
-thread needs to get there: training falls to a twentieth of its speed. A thousand turns cost nothing on a machine
-that is idle (sleeping at once, `OMP_WAIT_POLICY=passive`, halves the embedded teacher's speed there).
+By default they spin for milliseconds. As soon as another program uses a core, the waiting threads then take the time
+that the last thread needs, and training runs at a twentieth of its speed. A thousand spins cost nothing on an idle
+machine; sleeping at once (`OMP_WAIT_POLICY=passive`) halves the speed of the embedded teacher there.
 """
 _STATUS = Path("/proc/self/status")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -48,7 +48,7 @@ def boot_id() -> str:
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """Name the live process `pid`; None when it is gone or is a zombie (it will never do anything again)."""
+    """The identity of the live process `pid`; None when it is gone or a zombie."""
     start = _start_time(pid)
     return None if start is None else ProcessIdentity(pid, start, boot_id(), socket.gethostname())
 
@@ -61,7 +61,7 @@ def current() -> ProcessIdentity:
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
-    """True when that very process still runs on this host. Say nothing of other hosts with it."""
+    """Whether that very process still runs on this host. Always False for processes of other hosts."""
     return identity.boot_id == boot_id() and _start_time(identity.pid) == identity.start
 
 
@@ -145,7 +145,7 @@ def _start_time(pid: int) -> float | None:
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
-            # The command name may hold spaces and brackets; the fields after its last ")" are plain.
+            # The command name may contain spaces and brackets; the fields after its last ")" don't.
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             return None

@@ -1,4 +1,4 @@
-"""What a stage is given: its experiment, settings and secrets, and a reporter that writes into the run's folder."""
+"""What a stage gets: its experiment, settings and secrets, and a reporter that writes into the run's folder."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,7 +15,7 @@ from bitnet_core.settings.values import LogOptions
 
 
 class StageContext(Reporter):
-    """Passed to every stage's `run`."""
+    """The argument of every stage's `run`."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class StageContext(Reporter):
 
     @cached_property
     def redact(self) -> Redactor:
-        """Masks this stage's keys; what is written past `events` and `report` goes through it."""
+        """Masks this stage's keys. Whatever is not written by `emit` or `report` must go through it."""
         return Redactor(self.secrets.values())
 
     def secret(self, name: str) -> str | None:
         return self.secrets.get(name) or None
 
     def report(self, name: str, payload: dict[str, Any]) -> Path:
-        """Write `reports/<name>` as strict JSON, whole or not at all and without keys, and announce it."""
+        """Write `reports/<name>` as a complete file of strict JSON without keys, and announce it."""
         path = self.experiment.reports / name
         files.write_json(path, self.redact.tree(payload))
         self.artifact(path, "report")

@@ -1,7 +1,7 @@
-"""Launching a stage in a process of its own, and the lock that lets one run of a stage go at a time.
+"""Launching a stage in a process of its own, and the lock that allows one run of a stage at a time.
 
-The run is known from the files it leaves (`run_record.py`, `history.py`), so an app that was closed, or another
-one, picks it up where it is. What happens inside the process is `worker.py`'s.
+A run is known from its files alone (`record.py`, `history.py`), so an app that was closed, or another one, can follow
+it. `worker.py` is what runs inside the process.
 """
 
 import contextlib
@@ -29,33 +29,34 @@ _children: list["subprocess.Popen[str]"] = []
 
 @contextlib.contextmanager
 def stage_lock(experiment: Experiment, stage: str) -> Iterator[None]:
-    """Hold the stage for this process. The kernel lets go of the lock when its owner dies, however it dies."""
+    """Reserve the stage for this process. UsageError if another run of it is going on."""
     deadline = time.monotonic() + _DYING_SECONDS
 
     def give_up_if_running() -> None:
         # A killed process looks gone a moment before its last thread exits and its lock is released.
         if time.monotonic() > deadline or History.read(experiment).active(stage):
-            raise busy(experiment, stage)
+            raise _busy(experiment, stage)
 
     with files.locked(experiment.logs / f".{stage}.lock", on_wait=give_up_if_running):
         yield
 
 
-def busy(experiment: Experiment, stage: str) -> UsageError:
+def _busy(experiment: Experiment, stage: str) -> UsageError:
     running = History.read(experiment).active(stage)
     name = running.id if running else stage
     return UsageError(
         f"{stage} is already running in {experiment.root}; "
-        f"watch it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
+        f"follow it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
     )
 
 
 def launch(
     settings: Settings, stage: str, secrets: Mapping[str, str] | None = None, argv: list[str] | None = None
 ) -> Run:
-    """Start a stage in a session of its own; return once its process has taken over or has failed to.
+    """Start a stage in a session of its own; return when its process has taken over or has failed to start.
 
     It outlives this process, a closed terminal and a dropped connection. Secrets go through an inherited pipe.
+    `argv` is the command to record. UsageError if the stage is running, BitnetError if it can't be started.
     """
     refuse_unrecordable(settings.values(), argv or sys.argv, (secrets or {}).values())
     experiment = Experiment.from_settings(settings)
@@ -67,7 +68,7 @@ def launch(
     except OSError as error:
         raise BitnetError(
             f"{stage} can't start: {experiment.logs} can't be written ({error.strerror}); "
-            "free space or give another place."
+            "free space or choose another place."
         ) from error
     environment = process.PATIENT_THREADS | child_environment(settings.values(), (secrets or {}).values())
     command = [sys.executable, "-m", "bitnet_core.stages", str(run.path)]
@@ -79,22 +80,23 @@ def launch(
     deadline = time.monotonic() + START_SECONDS
     while run.record().state == "starting" and time.monotonic() < deadline:
         if child.poll() is not None and run.record().state == "starting":
-            end(run, "failed", child.returncode or 1, f"{stage} did not start; {run.output_path} says why.")
+            end(run, "failed", child.returncode or 1, f"{stage} did not start; {run.output_path} has the reason.")
         time.sleep(0.02)
     _reap()
     return run
 
 
 def _reap() -> None:
-    """Collect children that ended, so that none stays behind as a zombie while this process lives."""
+    """Collect the children that have ended, so that none remains as a zombie while this process lives."""
     _children[:] = [child for child in _children if child.poll() is None]
 
 
 def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
+    """Make the run's folder with its first record."""
     now = datetime.now(UTC)
     run = Run(experiment.logs / f"{stage}-{now:%Y%m%dT%H%M%SZ}-{random_bytes.token_hex(2)}")
     run.path.mkdir()
-    # Given back when the run ends, so that the end can be written down even on a disk that is full.
+    # Freed when the run ends, so that its end can be recorded even on a full disk.
     (run.path / ".ballast").write_bytes(os.urandom(_BALLAST_BYTES))
     record = RunRecord(
         id=run.id,

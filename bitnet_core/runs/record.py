@@ -1,4 +1,4 @@
-"""One run's folder: what its files say, whether its process still lives, and how to stop it."""
+"""A run's folder: its record and events, whether its process is alive, and how to stop it."""
 
 import contextlib
 import dataclasses
@@ -23,12 +23,12 @@ ENDED = ("succeeded", "failed", "cancelled")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 SILENT_SECONDS = 600.0
-"""A run of another host that has said nothing for so long is taken to be gone; its process can't be asked."""
+"""How long a run on another host may write no event before it counts as gone: its process can't be checked."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """`run.json`. `state` is what the process wrote; `Run.state` also notices that the process is gone."""
+    """`run.json`. `state` is what was written last; `Run.state` also notices that the process is gone."""
 
     id: str
     stage: str
@@ -57,7 +57,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder. Reading never changes it, except that `stop` ends what it killed."""
+    """A run's folder. Only `write`, `kill` and `stop` change it."""
 
     path: Path
 
@@ -97,7 +97,7 @@ class Run:
         return self.state_of(self.record())
 
     def state_of(self, record: RunRecord) -> str:
-        """The true state: a run whose process is gone without an end is `interrupted`."""
+        """The record's state, but `interrupted` for a run whose process is gone without having recorded an end."""
         if record.state not in ACTIVE:
             return record.state
         if record.process is None:
@@ -114,8 +114,8 @@ class Run:
         except OSError:
             return float("inf")
 
-    def at_work(self) -> list["Run"]:
-        """The stages' runs that a pipeline's run has started and that still go on."""
+    def active_children(self) -> list["Run"]:
+        """The runs that this one, a pipeline, has started and that have not ended."""
         events = read_events(self.events_path)
         names = {event.run for event in events if isinstance(event, Progress) and event.run}
         children = [Run(self.path.parent / name) for name in sorted(names)]
@@ -128,10 +128,10 @@ class Run:
         return EventReader(self.events_path)
 
     def follow(self, until: Callable[[], bool] = lambda: False, poll_seconds: float = 0.2) -> Iterator[AnyEvent]:
-        """Yield the run's events from its first one until it has ended, however it ended, or `until` says so."""
+        """Yield the run's events from the first, until the run has ended or `until` returns True."""
         reader = self.reader()
         while True:
-            # Asked before reading: the end's event is written before the end's record, so none is missed.
+            # Checked before reading: the last event is written before the record says that the run ended.
             active = self.is_active() and not until()
             events = reader.read_new()
             yield from events
@@ -141,14 +141,14 @@ class Run:
                 time.sleep(poll_seconds)
 
     def request_stop(self) -> None:
-        """Ask once (SIGTERM): the stage saves what it has and ends as cancelled. Returns at once."""
+        """Send SIGTERM and return: the stage saves its work and ends as cancelled. UsageError on another host."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it now (SIGKILL to its process group), a pipeline's stage too, and write down that it was cancelled."""
+        """Kill its process group and those of the runs it started, and record that it was cancelled."""
         record = self.record()
         self._signal(signal.SIGKILL)
-        for child in self.at_work():
+        for child in self.active_children():
             child.kill()
         deadline = time.monotonic() + 5
         while record.process and process.is_alive(record.process) and time.monotonic() < deadline:
@@ -158,11 +158,11 @@ class Run:
                 self,
                 "cancelled",
                 130,
-                f"{record.stage} was killed before it had saved; its last checkpoint is kept.",
+                f"{record.stage} was killed before it could save; its last checkpoint is kept.",
             )
 
     def stop(self, seconds: float = STOP_SECONDS) -> str:
-        """Ask it to stop, wait, kill it if it will not; return the state it ended in."""
+        """Request a stop, wait, and kill the run if it has not ended by then. Returns its last state."""
         self.request_stop()
         deadline = time.monotonic() + seconds
         while self.is_active() and time.monotonic() < deadline:
@@ -185,10 +185,10 @@ class Run:
 
 
 def end(run: Run, state: str, exit_code: int, error: str | None, summary: dict[str, Any] | None = None) -> None:
-    """Write a run's end, into its record and its events, from whichever process knows of it."""
+    """Record a run's end in its record and its events, from the process that knows of it."""
     record = run.record()
     (run.path / ".ballast").unlink(missing_ok=True)
-    # The event first: whoever sees the record ended can then count on the event being there.
+    # The event first, so that a reader who sees the ended record finds the event.
     writer = EventWriter(run.events_path)
     writer.emit(RunFinished(state=state, exit_code=exit_code, error=error, summary=summary or {}))
     writer.close()

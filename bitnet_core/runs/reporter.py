@@ -1,6 +1,6 @@
-"""How work says what it does: events, and a question whether to stop. A stage's context is one; so is a notebook.
+"""How work reports what it does, and learns that it should stop. Used by stages and by notebooks.
 
-Never prints. What calls it needs no run folder, and does not know whether there is one.
+It never prints. The code that calls it needs no run folder and does not know whether there is one.
 """
 
 import threading
@@ -20,7 +20,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 @dataclass
 class _Pace:
-    """Since when the work with one label goes on, and when it was last reported."""
+    """When the work with this label began, how much was done then, and when progress was last reported."""
 
     label: str
     started: float
@@ -29,12 +29,12 @@ class _Pace:
 
 
 class Reporter:
-    """Hands events to `on_event`. Safe to use from threads."""
+    """Passes events to `on_event`. Safe to use from threads."""
 
     def __init__(
         self, on_event: Callable[[Event], object] = lambda _: None, *, name: str = "the work", level: str = "info"
     ) -> None:
-        """`name` says in messages what was stopped; messages below `level` are dropped."""
+        """`name` is the work's name in messages; log messages below `level` are dropped."""
         self._on_event = on_event
         self._name = name
         self._level = _LEVELS.index(level)
@@ -46,13 +46,13 @@ class Reporter:
         return self._stop.is_set()
 
     def request_stop(self) -> None:
-        """Ask the work to stop; it does so where it next calls `check_stop`."""
+        """Ask the work to stop: its next call of `check_stop` raises `Stopped`."""
         self._stop.set()
 
     def check_stop(self) -> None:
-        """Raise `Stopped` once a stop was asked for; call it in every loop."""
+        """Raise `Stopped` if a stop was requested. Call it in every loop."""
         if self.stopping:
-            raise Stopped(f"{self._name} was stopped; what it had made is kept, and starting it again resumes.")
+            raise Stopped(f"{self._name} was stopped; its work is kept, and starting it again continues it.")
 
     def emit(self, event: Event) -> None:
         self._on_event(event)
@@ -68,12 +68,12 @@ class Reporter:
         self.emit(Table(name=name, columns=columns, rows=rows))
 
     def artifact(self, path: Path, role: str) -> None:
-        """Announce a file that is on disk, whole."""
+        """Announce a file that is complete on disk."""
         size, digest = path.stat().st_size, files.sha256_file(path)
         self.emit(Artifact(path=str(path), bytes=size, sha256=digest, role=role))
 
     def progress(self, done: float, total: float | None, unit: str, label: str = "") -> None:
-        """Report progress; the rate is measured from the first call with this label on."""
+        """Report progress, a few times a second at most. The rate counts from the first call with this label."""
         now = time.monotonic()
         if self._pace is None or self._pace.label != label:
             self._pace = _Pace(label, now, done)

@@ -1,9 +1,10 @@
-"""What the process of one run does around its stage.
+"""What the process of a run does around its stage.
 
-It takes the secrets from the inherited pipe, holds the stage's lock, runs the stage, and writes the end down
-whatever happens: one sentence for a user's mistake, a traceback in `output.log` (without locals) for a bug of ours.
+It takes the secrets from the inherited pipe, holds the stage's lock, runs the stage, and records how it ended. For a
+mistake of the user the end is one sentence; for a bug `output.log` gets a traceback, without the values of variables.
 """
 
+import contextlib
 import dataclasses
 import errno
 import faulthandler
@@ -31,45 +32,32 @@ from bitnet_core.settings.values import DeviceOptions
 
 _REPORTED = ("bitnet-tui", "torch", "transformers", "pyarrow", "xllamacpp")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -> int:
-    """Run the stage of the run folder `argv[0]`, write its end down, and return the exit code."""
+    """Run the stage of the run folder `argv[0]`, record its end, and return the exit code."""
     run = Run(Path(argv[0]))
     secrets.keep_out_of_core_dumps()
     keys = secrets.read_from_pipe()
     redact = secrets.Redactor(keys.values())
-    # Without a key too: what has the shape of one is masked.
+    # Also without a key: whatever looks like one is masked.
     finish_log = log_filter.start(redact)
     faulthandler.enable()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     record = run.record()
     settings = Settings.from_record(record.settings, record.origins)
     experiment = Experiment.from_settings(settings)
-    events = EventWriter(run.events_path, redact)
-    context = StageContext(record.stage, run.path, experiment, settings, events, keys)
+    context = StageContext(record.stage, run.path, experiment, settings, EventWriter(run.events_path, redact), keys)
     signal.signal(signal.SIGTERM, lambda *_: context.request_stop())
     try:
         with stage_lock(experiment, record.stage):
-            if run.record().state != "starting":  # stopped before it had begun
+            if run.record().state != "starting":  # it was stopped before it began
                 return 130
-            me = process.current()
-            run.write(
-                dataclasses.replace(
-                    record,
-                    state="running",
-                    pid=me.pid,
-                    process_start=me.start,
-                    boot_id=me.boot_id,
-                    started=time.time(),
-                )
-            )
-            _announce(context, me.pid)
-            for folder in (experiment.checkpoints, experiment.data, experiment.reports):
-                for leftover in files.remove_leftovers(folder):
-                    context.log(f"{leftover} was left half-written by a run that was killed; removed.")
+            _take_over(run, context)
+            _remove_leftovers(context)
             summary = run_stage(context)
-    except Exception as error:  # noqa: BLE001 - the last line of defence: every end is written down
+    except Exception as error:  # noqa: BLE001 - every end is recorded, whatever caused it
         state, code, message = _explain(error, experiment, redact)
         end(run, state, code, redact(message))
     else:
@@ -79,27 +67,40 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
     return code
 
 
-def _announce(context: StageContext, pid: int) -> None:
-    versions = {"python": platform.python_version()}
-    for name in _REPORTED:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+def _take_over(run: Run, context: StageContext) -> None:
+    """Record that this process is the run's, and announce it."""
+    me = process.current()
+    identity = dataclasses.replace(run.record(), pid=me.pid, process_start=me.start, boot_id=me.boot_id)
+    run.write(dataclasses.replace(identity, state="running", started=time.time()))
     context.emit(
         RunStarted(
             stage=context.stage,
             run=context.run_id,
-            pid=pid,
+            pid=me.pid,
             host=socket.gethostname(),
             device=_device(DeviceOptions.of(context.settings)),
-            versions=versions,
+            versions=_versions(),
         )
     )
 
 
+def _remove_leftovers(context: StageContext) -> None:
+    experiment = context.experiment
+    for folder in (experiment.checkpoints, experiment.data, experiment.reports):
+        for leftover in files.remove_leftovers(folder):
+            context.log(f"{leftover} was left unfinished by a run that was killed; removed.")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in _REPORTED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
+
+
 def _device(options: DeviceOptions) -> str:
-    """The device a stage will take, told without importing torch; stages that compute log the real one."""
+    """The device that a stage will use, guessed without importing torch; stages that compute log the real one."""
     if options.force_cpu:
         return "cpu"
     if options.device != "auto":
@@ -110,29 +111,25 @@ def _device(options: DeviceOptions) -> str:
 
 
 def _explain(error: Exception, experiment: Experiment, redact: secrets.Redactor) -> tuple[str, int, str]:
-    """State, exit code and the one sentence to show."""
-    if isinstance(error, Stopped):
-        return "cancelled", error.exit_code, str(error)
+    """The state, the exit code, and the sentence to show. A bug's traceback goes to stderr, which is `output.log`."""
     if isinstance(error, BitnetError):
-        return "failed", error.exit_code, str(error)
+        return "cancelled" if isinstance(error, Stopped) else "failed", error.exit_code, str(error)
+    return "failed", 1, _sentence(error, experiment) or _report_bug(error, redact)
+
+
+def _sentence(error: Exception, experiment: Experiment) -> str:
+    """What to do about a failure of the machine; empty for any other error."""
     if isinstance(error, OSError) and error.errno in _FULL:
         place = error.filename or experiment.root
-        return (
-            "failed",
-            1,
-            f"The disk is full at {place}; free space and start the stage again, nothing made is lost.",
-        )
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return (
-            "failed",
-            1,
-            f"{error.filename} can't be written ({error.strerror}); mend its permissions and try again.",
-        )
+        return f"The disk is full at {place}; free space and start the stage again, it continues where it was."
+    if isinstance(error, OSError) and error.errno in _FORBIDDEN:
+        return f"{error.filename} can't be written ({error.strerror}); correct its permissions and try again."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "failed", 1, "Memory ran out; take a smaller TRAIN_BATCH_SIZE, MAX_SEQ_LEN or MINI_PRESET."
+        return "Memory ran out; choose a smaller TRAIN_BATCH_SIZE, MAX_SEQ_LEN or MINI_PRESET."
+    return ""
+
+
+def _report_bug(error: Exception, redact: secrets.Redactor) -> str:
     sys.stderr.write(redact("".join(traceback.format_exception(error))))
-    return (
-        "failed",
-        1,
-        f"A bug in bitnet-tui ended the stage ({type(error).__name__}: {error}); output.log has the trace.",
-    )
+    name = type(error).__name__
+    return f"The stage failed because of a bug in bitnet-tui ({name}: {error}); output.log has the traceback."

@@ -1,4 +1,4 @@
-"""The process of one run: `python -m bitnet_core.stages RUN_FOLDER`. Started by `runs.launch`, never by people."""
+"""The process of a run: `python -m bitnet_core.stages RUN_FOLDER`. Started by `runs.launch`, not by people."""
 
 import importlib
 import os
@@ -9,18 +9,18 @@ from bitnet_core.runs import worker
 from bitnet_core.runs.context import StageContext
 
 _MODULES = {"eval": "evaluate"}
-"""Stages whose module has another name: `eval` is a builtin of Python's."""
+"""Stages whose module has another name: `eval` is a built-in of Python."""
 
 
 def run_stage(ctx: StageContext) -> dict[str, Any]:
-    """Import the stage's module, which is where the heavy half begins, and run it."""
+    """Import the stage's module, which imports the heavy half, and run it."""
     module = importlib.import_module(f"bitnet_core.stages.{_MODULES.get(ctx.stage, ctx.stage)}")
     summary: dict[str, Any] = module.run(ctx)
     return summary
 
 
 if __name__ == "__main__":
-    # Threads of libraries may outlive the stage; the end is on disk, so leave without waiting for them.
+    # The end is recorded. Exit without waiting for threads of libraries, which may never end.
     code = worker.main(sys.argv[1:], run_stage)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,6 +1,6 @@
-"""All five stages in order, each as a run of its own; what is done and unchanged is skipped.
+"""All five stages in order, each as a run of its own. A stage that is done and unchanged is skipped.
 
-Light: the stages' own processes do the work, this one waits, passes a stop on, and sums up.
+The stages' own processes do the work; this one waits for them, passes a stop on, and summarises.
 """
 
 import time
@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.2
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Run what is to be run; raise on the first stage that fails, naming it."""
+    """Run the stages that are not done. BitnetError names the first one that fails."""
     rows: list[dict[str, Any]] = []
     for position, stage in enumerate(STAGES.values()):
         ctx.check_stop()
@@ -29,7 +29,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             _progress(ctx, position + 1, stage.name, before.last.run)
             rows.append(_row(stage.name, before.last.run, skipped=True))
             continue
-        # A stage that somebody started before is waited for, not started twice.
+        # A run of the stage that is already going on is waited for, not started twice.
         child = history.active(stage.name) or launch(
             ctx.settings, stage.name, ctx.secrets, [f"pipeline {ctx.run_id}"]
         )
@@ -48,7 +48,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def _progress(ctx: StageContext, done: int, stage: str, child: Run | None) -> None:
-    """Say which stage is on and which run does it, so that whoever watches can follow that run's own events."""
+    """Report the current stage and its run, so that a reader can follow that run's events."""
     run_id = child.id if child else None
     ctx.emit(Progress(done=done, total=len(STAGES), unit="stages", label=stage, run=run_id))
 
@@ -65,15 +65,15 @@ def _wait(ctx: StageContext, child: Run) -> None:
 def _require_success(stage: str, child: Run) -> None:
     state = child.state()
     if state == "interrupted":
-        raise BitnetError(f"{stage} was interrupted (its process is gone); start the pipeline again to go on.")
+        raise BitnetError(f"{stage} was interrupted (its process is gone); start the pipeline again to continue.")
     if state == "cancelled":
-        raise Stopped(f"{stage} was stopped, and the pipeline with it; starting it again resumes.")
+        raise Stopped(f"{stage} was stopped, and the pipeline with it; starting it again continues.")
     if state != "succeeded":
         raise BitnetError(f"{stage} failed: {child.record().error}")
 
 
 def _repeat_qei(ctx: StageContext) -> None:
-    """What the pipeline was run for comes last: the QEI table of the evaluation that counts now."""
+    """Show the QEI table of the current evaluation at the end: it is the result that people look for."""
     evaluated = History.read(ctx.experiment).latest("eval", lambda record: record.state == "succeeded")
     for event in read_events(evaluated.run.events_path) if evaluated else []:
         if isinstance(event, Table) and event.name == "qei":

@@ -1,4 +1,4 @@
-"""Runs in real processes: every way to end, kill -9, locks, re-attachment, and the pipeline over them."""
+"""Runs in real processes: every way to end, kill -9, locks, re-attachment, and the pipeline."""
 
 import dataclasses
 import json
@@ -28,7 +28,7 @@ Starter = Callable[..., Run]
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starter:
-    """Launch a stage whose behaviour is chosen by name; the process machinery is the real one."""
+    """Launch a fake stage whose behaviour is chosen by name, in a real process."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "fake_stages"))
     monkeypatch.setenv("FAKE_STAGES", "1")
 
@@ -72,7 +72,7 @@ def test_a_run_that_succeeds(start: Starter) -> None:
     [
         ("fail", "The moon is in the wrong phase; wait a week."),
         ("full", "The disk is full at"),
-        ("bug", "A bug in bitnet-tui ended the stage (ValueError:"),
+        ("bug", "The stage failed because of a bug in bitnet-tui (ValueError:"),
     ],
 )
 def test_a_failure_is_one_sentence_in_the_record_and_in_an_event(start: Starter, what: str, sentence: str) -> None:
@@ -84,7 +84,7 @@ def test_a_failure_is_one_sentence_in_the_record_and_in_an_event(start: Starter,
     assert "\n" not in last["error"]
 
 
-def test_stop_is_a_cancelled_run_with_exit_130(start: Starter) -> None:
+def test_a_stopped_run_is_cancelled_with_exit_130(start: Starter) -> None:
     run = start(what="wait")
     assert run.state() == "running"
     assert run.stop() == "cancelled"
@@ -92,7 +92,7 @@ def test_stop_is_a_cancelled_run_with_exit_130(start: Starter) -> None:
     assert followed(run)[-1]["state"] == "cancelled"
 
 
-def test_a_stage_that_does_not_listen_is_killed_and_recorded(start: Starter) -> None:
+def test_a_stage_that_ignores_a_stop_is_killed_and_recorded(start: Starter) -> None:
     run = start(what="deaf")
     assert run.stop(seconds=0.3) == "cancelled"
     assert process.identify(_pid(run)) is None
@@ -114,7 +114,7 @@ def test_kill_9_of_a_stage_shows_as_interrupted_and_frees_the_stage(start: Start
 
 
 def test_kill_9_of_the_launcher_leaves_the_run_alive(start: Starter, tmp_path: Path) -> None:
-    """The app or the command line dies, its process group and session with it; the stage goes on."""
+    """The app or the command line dies with its process group and session; the stage continues."""
     code = (
         "import sys, time\nfrom bitnet_core.settings.resolve import from_values\n"
         "from bitnet_core.runs.launch import launch\n"
@@ -144,7 +144,7 @@ def test_one_run_of_a_stage_at_a_time(start: Starter) -> None:
     run.stop()
 
 
-def test_a_reused_pid_is_not_taken_for_the_run(start: Starter) -> None:
+def test_a_reused_pid_is_not_mistaken_for_the_run(start: Starter) -> None:
     run = start(what="wait")
     record = run.record()
     identity = record.process
@@ -187,7 +187,7 @@ def test_status_notices_changed_settings_and_missing_files(start: Starter) -> No
     assert status() == "outdated"
 
 
-def test_the_pipeline_runs_in_order_then_skips_then_redoes_what_changed(start: Starter) -> None:
+def test_the_pipeline_runs_in_order_then_skips_then_repeats_what_changed(start: Starter) -> None:
     first = start("pipeline")
     tables = [event for event in followed(first) if event["kind"] == "table"]
     assert first.state() == "succeeded"
@@ -201,7 +201,7 @@ def test_the_pipeline_runs_in_order_then_skips_then_redoes_what_changed(start: S
     assert [row[1] for row in rows] == ["skipped", "skipped", "succeeded", "succeeded", "skipped"]
 
 
-def test_the_pipeline_stops_at_the_first_failure_and_goes_on_from_there(
+def test_the_pipeline_stops_at_the_first_failure_and_continues_from_there(
     start: Starter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_TRAIN", "fail")
@@ -231,7 +231,7 @@ def test_killing_the_pipeline_kills_its_stage(start: Starter, monkeypatch: pytes
     while not (child := _history(run).active("collect")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert child is not None
-    while not run.at_work() and time.monotonic() < deadline:
+    while not run.active_children() and time.monotonic() < deadline:
         time.sleep(0.05)
     run.kill()
     assert (run.state(), child.state()) == ("cancelled", "cancelled")
@@ -239,13 +239,13 @@ def test_killing_the_pipeline_kills_its_stage(start: Starter, monkeypatch: pytes
 
 
 def test_a_host_that_changed_its_name_still_knows_its_runs(start: Starter) -> None:
-    """By pid, start time and boot while it lives; by its silence when it is gone and can't be asked for."""
+    """While the process lives it is known by pid, start time and boot; once it is gone, by its silence."""
     run = start(what="wait")
     run.write(dataclasses.replace(run.record(), host="before-dhcp"))
     assert run.state() == "running"
     os.killpg(_pid(run), signal.SIGKILL)
     time.sleep(0.1)
-    assert run.state() == "running"  # for all we know, another machine's
+    assert run.state() == "running"  # it might run on another machine
     os.utime(run.events_path, (time.time() - 3600, time.time() - 3600))
     assert run.state() == "interrupted"
 
@@ -271,9 +271,7 @@ def test_prompts_edited_in_place_make_a_stage_outdated(start: Starter, tmp_path:
     assert History.read(experiment).status("collect").state == "outdated"
 
 
-def test_the_end_can_be_written_on_a_full_disk(
-    tmp_path: Path, start: Starter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_end_is_recorded_on_a_full_disk(tmp_path: Path, start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small real file system, filled to the last byte while the stage runs."""
     disk = tmp_path / "exp"
     disk.mkdir()
@@ -293,13 +291,14 @@ def test_the_end_can_be_written_on_a_full_disk(
         with pytest.raises(BitnetError, match="can't be written"):
             start("dryrun")
     finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # a stage may be at its last breath
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # a stage may still be ending
 
 
-def test_a_record_that_is_no_record_is_passed_over(start: Starter) -> None:
+def test_a_file_that_is_not_a_record_is_skipped(start: Starter) -> None:
     run = start(what="done")
     _wait(run, "succeeded")
-    for name, text in {"torn": '{"id": "x', "foreign": '{"a": 1}', "list": "[]"}.items():
+    mistyped = json.dumps(dataclasses.asdict(run.record()) | {"created": "noon"})
+    for name, text in {"torn": '{"id": "x', "foreign": '{"a": 1}', "list": "[]", "mistyped": mistyped}.items():
         (run.path.parent / name).mkdir()
         (run.path.parent / name / "run.json").write_text(text)
     assert [found.id for found, _ in _history(run).entries] == [run.id]
