@@ -1,9 +1,9 @@
-"""How much of the server the collection uses, and how it fares behind a limiter that also fails at random.
+"""How well collecting uses its server, and how it copes with a rate limiter in front of an unreliable one.
 
-1. The embedded teacher: tokens a second of `collect`'s own loop against a plain load generator (threads, urllib, the
-   same requests, nothing kept) at its best number of requests at once; each twice, in turn.
-2. nginx (`limit_req`, 4 requests a second, 429) before a server that fails 8 % of the time with 503: time against the
-   ideal, and refusals for each answer. Without nginx on this machine that part is left out and says so.
+1. The embedded teacher: tokens a second of the collecting loop against a plain load generator (threads, urllib, the
+   same requests, nothing stored) with its best number of parallel requests; each twice, in turn.
+2. nginx (`limit_req`, 4 requests a second, 429) in front of a server that fails with 503 for 8 % of requests: the
+   time against the ideal, and refusals for each answer. Skipped with a message if nginx is not installed.
 
 Run: python benchmarks/bench_collect.py [--answers 64] [--limited 160]
 """
@@ -54,7 +54,7 @@ def requests_for(count: int) -> list[Request]:
 async def collected(
     chat: OpenAIChat, pace: Pace, requests: list[Request], parallel: int, folder: Path
 ) -> tuple[float, int]:
-    """Seconds and tokens of the collection's own loop, with its journal."""
+    """Seconds and tokens of the collecting loop, with its journal."""
     tokens = 0
 
     async def on_answer(_request: Request, _entry: Any, result: Any) -> None:
@@ -71,7 +71,7 @@ async def collected(
 
 
 def plain(server: EmbeddedServer, chat: OpenAIChat, requests: list[Request], parallel: int) -> float:
-    """Tokens a second of a load generator that keeps nothing."""
+    """Tokens a second of a load generator that stores nothing."""
 
     def ask(request: Request) -> int:
         body = json.dumps(chat.payload(request.chat_request(OPTIONS))).encode()
@@ -95,12 +95,12 @@ def against_a_load_generator(answers: int, folder: Path) -> None:
             provider = PROVIDERS["embedded"]
             return OpenAIChat(provider, server.base_url, server.model, server.api_key, connections=8, pace=pace)
 
-        plain(server, chat(), requests[:4], 4)  # the first pays for reading the weights
+        plain(server, chat(), requests[:4], 4)  # warm-up: the first requests wait for the weights
         found = {parallel: plain(server, chat(), requests, parallel) for parallel in (2, 4, 8)}
         parallel = max(found, key=lambda one: found[one])
         print("plain load generator, tokens/s: " + ", ".join(f"{n} at once {rate:.1f}" for n, rate in found.items()))
         for _ in range(2):
-            pace = Pace(8)  # as the stage does: four places, and four requests waiting for one
+            pace = Pace(8)  # as the stage does: four slots and four requests in the queue
             seconds, tokens = asyncio.run(collected(chat(pace), pace, requests, 8, folder))
             best["collect"] = max(best["collect"], tokens / seconds)
             best["plain"] = max(best["plain"], plain(server, chat(), requests, parallel))
@@ -142,7 +142,7 @@ class Upstream(BaseHTTPRequestHandler):
 def behind_a_limiter(answers: int, folder: Path, retry_after: str) -> None:
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if nginx is None:
-        print("no nginx here (apt-get install nginx): the limiter's part is left out")
+        print("no nginx here (apt-get install nginx): the part with the rate limiter is skipped")
         return
     Upstream.taken = Upstream.failed = 0
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)

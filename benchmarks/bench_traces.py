@@ -1,8 +1,8 @@
 """From the journal to shards: steps a second on one core, resident memory, and bytes a token.
 
-The journal holds made-up answers in llama.cpp's shape (ids, bytes, 20 candidates). The ratio is against the same
-files made plainly (json, rows of dictionaries, from_pylist; nothing checked or projected, ids taken as they are) from
-a part of the same answers, in the same run. Run: python benchmarks/bench_traces.py [--steps 1000000]
+The journal holds made-up answers in llama.cpp's shape (ids, bytes, 20 candidates). The ratio compares with a plain
+implementation (json, rows of dictionaries, from_pylist; nothing is checked or projected, ids are taken as they are)
+on a part of the same answers, in the same run. Run: python benchmarks/bench_traces.py [--steps 1000000]
 """
 
 import argparse
@@ -35,7 +35,7 @@ PARTS = {
 
 
 def fill(path: Path, steps: int) -> int:
-    """Answers whose tokens are drawn as a language draws them: few often, many seldom."""
+    """Fill a journal with answers; tokens are as frequent as in a language. Returns the number of steps."""
     from bitnet_core.collecting.journal import Entry, Journal
     from bitnet_core.teachers.embedded.files import ensure_files
     from bitnet_core.tokenizer.load import load_tokenizer
@@ -99,7 +99,7 @@ def requests(first: int, last: int) -> list[Any]:
 
 
 def convert(root: Path, answers: int) -> dict[str, Any]:
-    """In a process of its own: what the stage does with kept answers, and the share of each part."""
+    """In a process of its own: write shards from the journal as the stage does, and profile each part."""
     import cProfile
     import pstats
 
@@ -131,7 +131,7 @@ def convert(root: Path, answers: int) -> dict[str, Any]:
 
 
 def plain(root: Path, answers: int) -> float:
-    """The same conversion as one would write it first."""
+    """The plain implementation. Returns the seconds of processor time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -203,8 +203,9 @@ def main() -> None:
         def child(what: str, count: int) -> Any:
             command = [sys.executable, __file__, "--child", what, folder, str(count)]
             taskset = ["taskset", "-c", "0"] if hasattr(os, "sched_setaffinity") else []
-            told = subprocess.run([*taskset, *command], env=os.environ | ONE_CORE, stdout=subprocess.PIPE, check=True)
-            return json.loads(told.stdout)
+            environment = os.environ | ONE_CORE
+            done = subprocess.run([*taskset, *command], env=environment, stdout=subprocess.PIPE, check=True)
+            return json.loads(done.stdout)
 
         fast = child("convert", answers)
         sample = min(answers, PLAIN_STEPS // LENGTH)

@@ -15,6 +15,7 @@ from bitnet_core.teachers.http.retries import Failure
 
 _POLL_SECONDS = 0.05
 _PROBE_KEY = "probe"
+_NOTHING = Charge(0, 0)
 
 MaskKeys = Callable[[bytes], tuple[bytes, bool]]
 """Masks API keys in a body, and says whether it held any."""
@@ -57,7 +58,7 @@ class RequestAccount:
         self._accounts = accounts
         self._key = key
         self._request = request
-        self._worst = Charge(0, 0)
+        self._worst = _NOTHING
         self._sent: int | None = None
         """The journal's number of the request while it is in flight."""
 
@@ -78,10 +79,8 @@ class RequestAccount:
 
     async def failed(self, how: Failure) -> None:
         """Close a request without an answer. A refusal costs nothing; what broke may have been billed."""
-        if how is Failure.UNSENT:
-            await self._take_back()
-        else:
-            await self._close("failed", Charge(0, 0) if how is Failure.REFUSED else None)
+        state = "unsent" if how is Failure.UNSENT else "failed"
+        await self._close(state, None if how is Failure.BROKEN else _NOTHING)
         self.end()
 
     async def answered(self, result: ChatResult | None) -> None:
@@ -118,24 +117,18 @@ class RequestAccount:
             raise
         return True
 
-    async def _take_back(self) -> None:
-        sent, self._sent = self._sent, None
-        if sent is not None:
-            self._accounts.budget.release(self._worst)
-            await asyncio.to_thread(self._accounts.journal.close_sent, sent, "unsent", Charge(0, 0))
-
     async def _close(self, state: str, charge: Charge | None) -> None:
         sent, self._sent = self._sent, None
         if sent is not None:
-            note = self._settle(charge)
+            note = self._settle(charge, sent=state != "unsent")
             await asyncio.to_thread(self._accounts.journal.close_sent, sent, state, charge, note)
 
-    def _settle(self, charge: Charge | None) -> tuple[str, str] | None:
+    def _settle(self, charge: Charge | None, *, sent: bool = True) -> tuple[str, str] | None:
         """Replace the worst case by the charge, if known. Returns the note to store if the overrun has grown."""
         budget = self._accounts.budget
         before = budget.overrun
         if charge is not None:
-            budget.settle(self._worst, charge)
+            budget.settle(self._worst, charge, sent=sent)
         return None if budget.overrun == before else (self._accounts.overrun_note, "{} {}".format(*budget.overrun))
 
     def _charge(self, result: ChatResult | None) -> Charge | None:

@@ -75,16 +75,10 @@ class Budget:
             self.tokens += worst.tokens
             self.usd += worst.usd
 
-    def release(self, worst: Charge) -> None:
-        """Give back what was reserved for a request that was never sent."""
-        with self._lock:
-            self.requests -= 1
-            self.tokens -= worst.tokens
-            self.usd -= worst.usd
-
-    def settle(self, worst: Charge, actual: Charge) -> None:
+    def settle(self, worst: Charge, actual: Charge, *, sent: bool = True) -> None:
         """Replace a reserved worst case by the actual charge; learn the overrun if that is larger."""
         with self._lock:
+            self.requests -= not sent
             self.overrun = (
                 max(self.overrun[0], worst.overrun[0] + actual.prompt_tokens - worst.prompt_tokens),
                 max(self.overrun[1], worst.overrun[1] + actual.completion_tokens - worst.completion_tokens),

@@ -137,19 +137,11 @@ class SessionReporter:
                 self._advice(summary.rejected, given_up),
             )
         record = summary.record()
+        shares = [_rounded(record[name]) for name in ("coverage", "other_mass_mean")]
         self._reporter.table(
             "traces",
             ["sequences", "tokens", "KD rows", "rows a token", "mean Other", "rejected"],
-            [
-                [
-                    summary.sequences,
-                    record["tokens"],
-                    record["kd_rows"],
-                    _rounded(record["coverage"]),
-                    _rounded(record["other_mass_mean"]),
-                    rejected,
-                ]
-            ],
+            [[summary.sequences, record["tokens"], record["kd_rows"], *shares, rejected]],
         )
 
     def _advice(self, rejected: Counter[str], given_up: int) -> str:

@@ -16,7 +16,7 @@ from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
 from tests.collecting.stage_runs import PROBES, context, events, parquet_files
-from tests.teachers.fake_teacher import FakeTeacher, is_probe, spoil
+from tests.teachers.fake_teacher import FakeTeacher, corrupt_second_step, is_probe
 from tests.teachers.server import Asked, Canned, ChatServer
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
@@ -243,7 +243,7 @@ def test_a_bad_step_rejects_its_sequence_and_no_other(
         prompt = asked.body["messages"][-1]["content"]
         if not is_probe(asked) and (not bad or prompt in bad):
             bad.append(prompt)
-            spoil(body, **fields)
+            corrupt_second_step(body, **fields)
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server:
         ctx = context(tmp_path, server)

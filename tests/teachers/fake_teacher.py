@@ -1,4 +1,4 @@
-"""A quick teacher behind real HTTP: speaks the embedded tokenizer's ids, with made-up but consistent numbers."""
+"""A fast teacher behind real HTTP: the embedded tokenizer's ids with made-up but consistent logprobs."""
 
 import math
 import random
@@ -21,7 +21,7 @@ Twist = Callable[[int, Asked, dict[str, Any]], Canned | None]
 
 
 class FakeTeacher:
-    """Called by ChatServer. `twist` may change an answer's body in place, or give another answer."""
+    """Called by ChatServer. `twist` may change an answer's body in place or return another answer."""
 
     def __init__(self, tokenizer: StudentTokenizer, twist: Twist | None = None, seconds: float = 0.0) -> None:
         self._tokenizer = tokenizer
@@ -36,7 +36,7 @@ class FakeTeacher:
 
     def _body(self, asked: Asked) -> dict[str, Any]:
         prompt = asked.body["messages"][-1]["content"]
-        # Not the seed: the probe's answer must not depend on it.
+        # Without the seed: the probe's answer must not depend on it.
         draw = random.Random(prompt)
         text = draw.choice(_ANSWERS) + f" You asked: {prompt[:20]}"
         ids = [*self._tokenizer.encode_plain(text), self._tokenizer.eos_id]
@@ -73,8 +73,8 @@ def token_json(one: TeacherStep) -> dict[str, Any]:
     return {**token(one.token_id, one.data, one.logprob), "top_logprobs": [token(*entry) for entry in top]}
 
 
-def spoil(body: dict[str, Any], **fields: Any) -> None:
-    """Change fields of the second token of an answer (NaN goes over the wire as Python writes it)."""
+def corrupt_second_step(body: dict[str, Any], **fields: Any) -> None:
+    """Change fields of an answer's second step (NaN goes over the wire as Python writes it)."""
     body["choices"][0]["logprobs"]["content"][1].update(fields)
 
 
@@ -83,8 +83,5 @@ def is_probe(asked: Asked) -> bool:
 
 
 def longest(asked: Asked) -> int:
-    """The longest answer that is asked for, in either of its names."""
+    """The request's limit of tokens, under either of its names."""
     return int(asked.body.get("max_completion_tokens") or asked.body["max_tokens"])
-
-
-__all__ = ["FakeTeacher", "is_probe", "spoil"]
