@@ -122,7 +122,7 @@ class Sample(Event, tag="sample", kw_only=True):
 
 
 class Trace(Event, tag="trace", kw_only=True):
-    """A collected answer: its tokens, the rows kept, the tokens dropped by reason, and the mean mass of Other."""
+    """A collected answer: its tokens, the steps kept, the tokens dropped by reason, and the mean mass of Other."""
 
     prompt_idx: int
     tokens: int
