@@ -1,4 +1,4 @@
-"""Ask a teacher for many answers at once: retry what is worth it, store every answer, stop when the teacher fails.
+"""Ask a teacher for many answers at once: retry what may succeed, store every answer, stop if the teacher fails.
 
 Between the outstanding requests and the journal that keeps the answers. Writes no shard and judges no answer.
 """
@@ -33,7 +33,7 @@ _POLL_SECONDS = 0.2
 _DRAIN_SECONDS = 8.0
 """How long a stopped run waits for the answers in flight, which are paid for. A second stop kills the run."""
 _MAX_BAD_REPLIES = 2
-"""How often a prompt is asked while a gateway's trouble may be what spoils the answer."""
+"""How often a prompt is asked if a gateway may have caused the bad reply."""
 _MAX_FAILURES = 3
 """How often a prompt may fail while the teacher answers other requests."""
 NO_ANSWER = "no_answer"

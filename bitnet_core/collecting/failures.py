@@ -14,7 +14,7 @@ REFUSALS_TO_TEST = 5
 MAX_NEW_REFUSALS = 50
 """This many refusals of prompts that were not refused before, without an answer between them, end the run."""
 MAX_FAILED_PROMPTS = 8
-"""This many failing prompts without an answer between them end the run, or the part of it that asks again."""
+"""This many failing prompts without an answer between them end the run, or leave the rest for a later one."""
 
 
 class Reaction(Enum):
