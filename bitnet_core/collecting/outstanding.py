@@ -85,7 +85,7 @@ class Outstanding:
         found.foreign |= writer.next_shard_index(traces) > self._collection.shards
         return found
 
-    def requests(self, ended: Callable[[], bool] = lambda: False) -> Iterator[Request]:
+    def requests(self, ended: Callable[[], bool]) -> Iterator[Request]:
         """The requests to ask, until `ended`. Those asked in vain before come last: they are the least promising."""
         any_again = False
         for request in self._collection.requests():
