@@ -1,9 +1,9 @@
-"""First paint of bitnet-tui in a pseudo terminal against a bare Textual app, interleaved in the same run.
+"""First paint of bitnet-tui in a pseudo terminal, against a bare Textual app measured by turns in the same run.
 
     python benchmarks/bench_startup.py [--rounds 9] [--json]
 
 Prints medians in milliseconds, their ratio, and the time of `bitnet --help`. First paint is the moment when a word of
-the first screen has reached the terminal. Exit code 1 when the ratio is above --limit.
+the first screen reaches the terminal. The exit code is 1 if the ratio is above --limit.
 """
 
 import argparse
@@ -63,12 +63,12 @@ def first_paint(command: list[str], word: bytes, folder: Path) -> float:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Bytecode goes into a folder of the benchmark's own, as it is there for an installed package."""
+    """Keeps bytecode in the benchmark's own folder: an installed package has its bytecode, too."""
     return {"PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
 
 
 def run_time(command: list[str], folder: Path) -> float:
-    """Milliseconds of a command that prints and ends."""
+    """Milliseconds from the start of a command to its end."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     began = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment | _environment(folder))
@@ -89,13 +89,13 @@ def measure(rounds: int) -> dict[str, float]:
     bare, ours, help_times = [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # What the installed script does, started the same way as the bare app.
+        # Does what the installed script does, but is started in the same way as the bare app.
         app = [sys.executable, "-c", _OURS, "--home", str(workspace(folder))]
         for _ in range(rounds + 1):
             bare.append(first_paint([sys.executable, "-c", _BARE], b"bare-is-painted", folder))
             ours.append(first_paint(app, b"bitnet-tui", folder))
             help_times.append(run_time([sys.executable, "-m", "bitnet_core", "--help"], folder))
-    # The first round warms the disk's cache and does not count.
+    # The first round only warms the disk cache.
     medians = [statistics.median(times[1:]) for times in (bare, ours, help_times)]
     return {
         "bare_textual_ms": round(medians[0], 1),

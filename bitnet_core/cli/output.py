@@ -1,4 +1,4 @@
-"""Events on the command line: a line each, a progress line that is redrawn on a terminal, or JSON lines."""
+"""Events on the command line: lines of text, with a progress line redrawn in place on a terminal, or JSON lines."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ _INDENT = "  "
 
 
 class Console:
-    """Renders the events of one or more runs to a stream."""
+    """Writes the events of one or more runs to a stream."""
 
     def __init__(self, stream: TextIO | None = None, *, as_json: bool = False) -> None:
         self._stream = stream or sys.stdout
@@ -37,7 +37,7 @@ class Console:
             self.line(text)
 
     def line(self, text: str) -> None:
-        """Write a line of its own, in place of the progress line if there is one."""
+        """Write a line, over the progress line if there is one."""
         if self._open_line:
             self._stream.write("\r\x1b[K")
             self._open_line = False
@@ -47,7 +47,7 @@ class Console:
     def _progress(self, text: str) -> None:
         now = time.monotonic()
         if self._live:
-            # A line that wraps could not be redrawn.
+            # A wrapped line could not be redrawn in place.
             text = head(text, shutil.get_terminal_size().columns - 1)
             self._stream.write(f"\r\x1b[K{text}")
             self._stream.flush()
@@ -58,7 +58,7 @@ class Console:
 
 
 def render(event: Event, cells: int | None = None) -> str:
-    """One event as text; empty for one that says nothing to people. `cells` is the terminal's width."""
+    """One event as text; empty for an event that is not for people. `cells` is the terminal's width."""
     if isinstance(event, Table):
         return render_table(event.name, event.columns, event.rows, cells)
     text = describe(event)

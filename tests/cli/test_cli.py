@@ -1,4 +1,4 @@
-"""The command line: exit codes, one sentence a mistake, JSON lines, options on either side of the command."""
+"""The command line: exit codes, one sentence per mistake, JSON lines, options on either side of the command."""
 
 import io
 import json
@@ -86,7 +86,7 @@ def test_a_stage_from_start_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert "✓ done" in capsys.readouterr().out
 
 
-def test_a_failed_stage_gives_its_sentence_and_code(
+def test_a_failed_stage_shows_its_error_and_exit_code(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_DRYRUN", "fail")
@@ -116,7 +116,7 @@ def test_check_reports_everything_and_exits_2(capsys: pytest.CaptureFixture[str]
     assert [word in err for word in ("lines 1, 2", "LR=hot", "line 4", "KDTAU")] == [True] * 4
 
 
-def test_check_passes_what_has_no_effect_yet_and_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_accepts_a_setting_without_effect_and_names_it(capsys: pytest.CaptureFixture[str]) -> None:
     Path(".env").write_text("WANDB_PROJECT=mine\n")
     assert main(["config", "--check"]) == 0
     assert capsys.readouterr().err == "bitnet: warning: WANDB_PROJECT=mine (.env line 1) has no effect yet.\n"
@@ -168,7 +168,7 @@ def test_the_demo_is_an_ordinary_experiment(capsys: pytest.CaptureFixture[str]) 
     assert "give --root experiments/demo." in capsys.readouterr().err
 
 
-def test_a_closed_pipe_is_no_traceback() -> None:
+def test_a_closed_pipe_causes_no_traceback() -> None:
     command = [sys.executable, "-m", "bitnet_core", "config"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"}

@@ -1,4 +1,4 @@
-"""`bitnet keys`: setting, listing, deleting and moving, with a vault in place of a keyring and with a keyring."""
+"""`bitnet keys`: setting, listing, deleting and moving, with a keyring and with a vault instead of one."""
 
 import io
 import json
@@ -49,7 +49,7 @@ def test_set_refuses_where_no_place_takes_the_key(
     assert not [path for path in isolated.rglob("*") if path.is_file()]
 
 
-def test_names_and_places_may_be_typed_in_small_letters(
+def test_names_and_places_may_be_typed_in_lower_case(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _pipe(monkeypatch, CANARY)
@@ -58,7 +58,7 @@ def test_names_and_places_may_be_typed_in_small_letters(
     assert f"{K}: vault, ends in 'wxyz'" in capsys.readouterr().out
 
 
-def test_a_passphrase_file_that_does_not_fit_is_named(
+def test_a_wrong_passphrase_file_is_named(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _pipe(monkeypatch, CANARY)
@@ -76,7 +76,7 @@ def test_a_passphrase_file_that_does_not_fit_is_named(
 
 
 @pytest.mark.parametrize("value", ["sk-plain-0123456789", "schlüssel 🔑", "k" * 4096, "two\nlines\n\n", " spaces "])
-def test_what_is_piped_in_comes_back_less_one_line_end(
+def test_a_piped_value_is_kept_without_its_last_line_end(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value: str
 ) -> None:
     _pipe(monkeypatch, value + "\n")
@@ -85,7 +85,7 @@ def test_what_is_piped_in_comes_back_less_one_line_end(
     assert _places().opened().read() == {K: value}
 
 
-def test_plain_text_needs_the_flag_and_is_for_the_owner_alone(
+def test_plain_text_needs_the_flag_and_is_readable_by_its_owner_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _pipe(monkeypatch, CANARY)
@@ -95,7 +95,7 @@ def test_plain_text_needs_the_flag_and_is_for_the_owner_alone(
     assert Path(".env").stat().st_mode & 0o777 == 0o600
 
 
-def test_status_tells_the_origin_and_at_most_the_end(
+def test_status_shows_the_origin_and_at_most_the_end_of_a_value(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _pipe(monkeypatch, CANARY)
@@ -117,7 +117,7 @@ def test_status_tells_the_origin_and_at_most_the_end(
     assert capsys.readouterr().out == f"{K}: vault (locked)\nMISTRAL_API_KEY: not set\n"
 
 
-def test_list_says_what_is_held_where(
+def test_list_shows_what_each_place_holds(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _pipe(monkeypatch, CANARY)
@@ -133,7 +133,7 @@ def test_list_says_what_is_held_where(
     assert CANARY not in out
 
 
-def test_delete_forgets_it(
+def test_delete_removes_the_key(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _pipe(monkeypatch, CANARY)
@@ -161,7 +161,7 @@ def test_move_takes_the_value_out_and_keeps_the_comments(
     assert find_secrets([K], resolve())[K] == FoundSecret(CANARY, "vault")
 
 
-def test_move_all_takes_what_refers_to_a_key_along(passphrase: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_move_all_also_moves_keys_that_refer_to_another(passphrase: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("exp").mkdir()
     Path(".env").write_text(f"{K}=key-number-one\nTEACHER_API_KEY=${{{K}}}\nSEED=1\n")
     Path("exp/.env").write_text(f"GROQ_API_KEY=key-number-two\n{K}=key-number-one\n")
@@ -178,7 +178,7 @@ def test_move_all_takes_what_refers_to_a_key_along(passphrase: Path, capsys: pyt
     assert said.err == ""
 
 
-def test_move_changes_no_key_that_is_in_use(
+def test_move_does_not_replace_the_key_in_use(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _pipe(monkeypatch, "the-one-in-use")
@@ -189,7 +189,7 @@ def test_move_changes_no_key_that_is_in_use(
     assert Path(".env").read_text() == f"{K}=an-older-one\n"
 
 
-def test_a_place_that_does_not_give_it_back_leaves_the_file_alone(
+def test_if_a_place_does_not_return_the_key_the_file_is_left_alone(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(".env").write_text(f"{K}={CANARY}\n")
@@ -222,7 +222,7 @@ def test_a_mistake_is_one_sentence(
 
 
 def _prompts(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
-    """A terminal at which these are typed; then Ctrl-D."""
+    """A terminal at which these answers are typed, and then Ctrl-D."""
 
     def typed(_: str = "") -> str:
         if not answers:
@@ -245,7 +245,7 @@ def _prompts(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
         ([CANARY, "correct horse"], "The two passphrases differ"),
     ],
 )
-def test_ctrl_d_at_a_prompt_is_a_sentence(
+def test_ctrl_d_at_a_prompt_is_a_one_line_error(
     answers: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _prompts(monkeypatch, answers)
@@ -257,7 +257,7 @@ def test_ctrl_d_at_a_prompt_is_a_sentence(
 
 @pytest.mark.parametrize("arguments", [[], ["--plain-text"]])
 @pytest.mark.parametrize("data", [None, b"sk-\xff-0123456789"])
-def test_no_stdin_and_no_text_are_sentences(
+def test_without_stdin_or_text_the_error_is_one_line(
     arguments: list[str],
     data: bytes | None,
     passphrase: Path,
@@ -275,7 +275,7 @@ def test_no_stdin_and_no_text_are_sentences(
     assert not Path(".env").exists()
 
 
-def test_plain_text_makes_an_open_file_its_owners_and_a_new_one_where_it_is_told_to(
+def test_plain_text_restricts_an_existing_file_to_its_owner_and_creates_a_new_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path(".env").write_text("SEED=1\n")
@@ -292,7 +292,7 @@ def test_plain_text_makes_an_open_file_its_owners_and_a_new_one_where_it_is_told
     assert "give only one of them" in capsys.readouterr().err
 
 
-def test_what_is_kept_below_a_stronger_place_or_too_short_is_said(
+def test_a_key_that_is_overridden_or_too_short_is_warned_about(
     passphrase: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _pipe(monkeypatch, CANARY)
@@ -309,13 +309,15 @@ def test_what_is_kept_below_a_stronger_place_or_too_short_is_said(
     assert f"{K} is also in the environment, and that one is used" in capsys.readouterr().err
 
 
-def test_keys_alone_is_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_keys_without_an_action_shows_the_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf-token-0123456789-abcd")
     assert main(["keys"]) == 0
     assert capsys.readouterr().out == "HF_TOKEN: environment, ends in 'abcd'\n"
 
 
-def test_a_bug_of_the_command_shows_its_trace_without_the_key(
+def test_the_traceback_of_a_bug_does_not_show_the_key(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(stage: str, resolution: object, ask: object) -> object:

@@ -1,4 +1,4 @@
-"""make hands its command line on as --set options, whatever the values hold."""
+"""make passes settings on its command line on as --set options, whatever the values contain."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 @pytest.mark.parametrize("value", ["200", "a b", "it's", 'say "hi"', "a=b;c", "*"])
-def test_a_setting_on_the_line_reaches_bitnet_as_it_is(value: str) -> None:
+def test_a_setting_given_to_make_reaches_bitnet_unchanged(value: str) -> None:
     command = [
         "make",
         "-n",

@@ -1,4 +1,4 @@
-"""Events on the command line: every kind renders, JSON stays JSON, progress is not a flood."""
+"""Events on the command line: every kind renders, JSON stays JSON, progress does not flood the output."""
 
 import io
 import json
@@ -42,11 +42,11 @@ LINES = {
 
 
 @pytest.mark.parametrize("kind", LINES)
-def test_what_each_kind_says(kind: str) -> None:
+def test_the_line_of_each_kind(kind: str) -> None:
     assert render(event(kind, **EXAMPLES[kind])) == LINES[kind]
 
 
-def test_a_metric_without_a_step_says_nothing() -> None:
+def test_a_metric_without_a_step_has_no_line() -> None:
     assert render(event("metric", answers=3, tokens_per_s=10.0)) == ""
 
 
@@ -74,7 +74,7 @@ def test_json_mode_writes_every_event_with_its_run() -> None:
     assert {line["run"] for line in lines} == {"run-1"}
 
 
-def test_progress_is_not_a_flood_where_nobody_redraws() -> None:
+def test_progress_does_not_flood_a_stream_that_is_not_a_terminal() -> None:
     stream = io.StringIO()
     console = Console(stream)
     for done in range(100):

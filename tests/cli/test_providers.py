@@ -39,7 +39,7 @@ def settings(**values: str) -> list[str]:
     return [part for name, value in values.items() for part in ("--set", f"{name}={value}")]
 
 
-def test_the_table_has_everybody_and_the_address_that_is_set(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_has_every_provider_and_the_address_that_is_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "providers", *settings(CUSTOM_BASE_URL="http://my.own/v1", PROVIDER="custom")]) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [one["name"] for one in told] == list(PROVIDERS)
@@ -59,7 +59,7 @@ def answer(_number: int, asked: Asked) -> Canned:
     return Canned(chat_body("t0", [{**tops[0], "top_logprobs": tops}] if tops else None))
 
 
-def test_a_probe_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_probe_shows_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     with ChatServer(answer) as server:
         arguments = ["providers", "probe", "vllm", "--model", "m", *settings(VLLM_BASE_URL=server.base_url)]
         assert main(["--json", *arguments]) == 0
@@ -83,7 +83,7 @@ def test_a_probe_without_a_key_is_a_report_with_the_problem(capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "http://localhost:abc/v1"])
-def test_an_address_that_is_none_is_one_sentence(capsys: pytest.CaptureFixture[str], address: str) -> None:
+def test_a_malformed_address_is_a_one_line_error(capsys: pytest.CaptureFixture[str], address: str) -> None:
     given = settings(CUSTOM_BASE_URL=address, CUSTOM_MODEL="m", PROVIDER="custom")
     for command in (["--json", "providers", "probe", "custom"], ["chat", "hi"]):
         assert main([*command, *given]) == 2
@@ -97,7 +97,7 @@ def chat_with(server: ChatServer, *arguments: str, **values: str) -> list[str]:
     return [*arguments, *settings(**given)]
 
 
-def test_a_chat_shows_the_answer_as_it_comes(
+def test_a_chat_shows_the_answer_as_it_arrives(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GROQ_API_KEY", KEY)
@@ -117,14 +117,16 @@ def test_a_chat_shows_the_answer_as_it_comes(
     assert capsys.readouterr().out == "In one piece.\n"
 
 
-def test_what_was_not_counted_is_null(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_usage_that_was_not_counted_is_null(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GROQ_API_KEY", KEY)
     with ChatServer(lambda *_: sse(piece("Hi"), piece("", finish_reason="stop"))) as server:
         assert main(chat_with(server, "--json", "chat", "hi")) == 0
     assert json.loads(capsys.readouterr().out)["usage"] == {"prompt_tokens": None, "completion_tokens": None}
 
 
-def test_a_refusal_and_a_broken_answer_are_failures_on_a_line_of_their_own(
+def test_a_refusal_and_a_broken_answer_are_errors_on_their_own_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GROQ_API_KEY", KEY)
@@ -168,8 +170,8 @@ def started(arguments: list[str]) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_gives_a_chat_up_on_a_line_of_its_own(number: signal.Signals) -> None:
-    """The server holds the end of its answer back until the test is over."""
+def test_a_signal_ends_a_chat_with_a_message_on_its_own_line(number: signal.Signals) -> None:
+    """The server holds back the end of its answer until the test is over."""
     over = threading.Event()
     with ChatServer(lambda *_: HELLO) as server:
         hold_back(server, over)
@@ -186,7 +188,7 @@ def test_a_signal_gives_a_chat_up_on_a_line_of_its_own(number: signal.Signals) -
 
 
 def hold_back(server: ChatServer, over: threading.Event) -> None:
-    """Send the first event of an answer, and the rest when it is over."""
+    """Make the server send the first event of an answer at once, and the rest when `over` is set."""
 
     def serve(handler: Any) -> None:
         handler.rfile.read(int(handler.headers["Content-Length"]))
@@ -202,7 +204,7 @@ def hold_back(server: ChatServer, over: threading.Event) -> None:
     server._serve = serve  # type: ignore[method-assign]
 
 
-def test_a_signal_is_heard_while_the_embedded_teacher_is_fetched(
+def test_a_signal_works_while_the_embedded_teacher_is_fetched(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cleaned: list[bool] = []
@@ -215,7 +217,7 @@ def test_a_signal_is_heard_while_the_embedded_teacher_is_fetched(
                 time.sleep(0.01)
         finally:
             cleaned.append(True)
-        raise AssertionError("nobody stopped it")
+        raise AssertionError("it was not stopped")
 
     monkeypatch.setattr("bitnet_core.teachers.opening.ensure_files", endless)
     assert main(["chat", "hi", *settings(PROVIDER="embedded")]) == 130

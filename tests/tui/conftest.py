@@ -1,4 +1,4 @@
-"""Fixtures of the app's tests: a workspace, a launcher that only notes, and SVG snapshots that stand still."""
+"""Fixtures for the app's tests: a workspace, a launcher that only records, and reproducible SVG snapshots."""
 
 import re
 import time
@@ -24,7 +24,7 @@ def svg(snapshot: SnapshotAssertion) -> SnapshotAssertion:
 
 
 def normal(picture: str) -> str:
-    """Ids in Textual's pictures are new each time."""
+    """The picture with Textual's random ids replaced."""
     return re.sub(r"terminal-\d+-", "terminal-", picture)
 
 
@@ -35,7 +35,7 @@ def home(isolated: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """UTC, no SSH, the app's own theme: the same picture everywhere."""
+    """UTC, no SSH and the app's own theme, so that pictures are the same everywhere."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
     for name in ("SSH_CONNECTION", "TEXTUAL_THEME", "NO_COLOR"):
@@ -45,20 +45,20 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-class NotedLaunch:
-    """Stands in for starting a process: notes what was asked for, or refuses with a sentence."""
+class RecordingLaunch:
+    """Replaces starting a process: records each launch, or refuses it with a sentence."""
 
     def __init__(self, refusal: str = "") -> None:
-        self.asked: list[tuple[Path, str]] = []
+        self.launched: list[tuple[Path, str]] = []
         self._refusal = refusal
 
     def __call__(self, _: Path, root: Path, stage: str) -> Launched:
-        self.asked.append((root, stage))
+        self.launched.append((root, stage))
         if self._refusal:
             raise BitnetError(self._refusal)
-        return Launched(f"{stage}-noted", ("KD_TUA (.env line 3) is not a setting; did you mean KD_TAU?",))
+        return Launched(f"{stage}-recorded", ("KD_TUA (.env line 3) is not a setting; did you mean KD_TAU?",))
 
 
 @pytest.fixture
-def noted() -> NotedLaunch:
-    return NotedLaunch()
+def recorder() -> RecordingLaunch:
+    return RecordingLaunch()

@@ -16,13 +16,13 @@ async def settled(pilot: Pilot[None]) -> None:
 
 
 def shown(pilot: Pilot[None]) -> str:
-    """What stands on the screen, as text."""
+    """The text on the screen."""
     strips = pilot.app.screen._compositor.render_strips()
     return "\n".join(strip.text for strip in strips)
 
 
 def words(pilot: Pilot[None]) -> str:
-    """The same without line ends and frames, so that a wrapped sentence can be found."""
+    """The same without line ends and frames, to search for a wrapped sentence."""
     return " ".join(shown(pilot).replace("│", " ").replace("▌", " ").split())
 
 

@@ -1,4 +1,4 @@
-"""Experiments with runs that were never run: records and events written as a stage would, at fixed times."""
+"""Experiments with simulated runs: records and events as a stage writes them, at fixed times."""
 
 import dataclasses
 import math
@@ -48,7 +48,7 @@ def _process(*, deaf: bool) -> "subprocess.Popen[bytes]":
 class SimulatedRun:
     """One run of a stage. `alive` gives it a real process, which the caller ends with `end_process`.
 
-    A `deaf` one pays no heed to SIGTERM, as a stage does that hangs.
+    A `deaf` one also ignores SIGTERM, like a stage that hangs.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SimulatedRun:
             self._writer.emit(event(kind, **fields))
 
     def train(self, first: int, last: int, *, bad_at: int | None = None) -> None:
-        """Metrics of these steps; the flip where it belongs; a step that was not finite at `bad_at`."""
+        """The events of these steps, with the flip at step 182 and a loss that is not finite at `bad_at`."""
         for step in range(first, last + 1):
             seen, falling = step * 745, math.exp(-step / 55)
             if step == 182:
@@ -129,7 +129,7 @@ class SimulatedRun:
 
 
 def finished_experiment(home: Path, name: str = "demo") -> Experiment:
-    """Trained past the flip, evaluated, with a QEI table."""
+    """An experiment trained past the flip and evaluated, with a QEI table."""
     exp = experiment(home, name)
     trained = SimulatedRun(exp, "train", NOON)
     trained.train(0, 200, bad_at=91)

@@ -1,4 +1,4 @@
-"""What plotext is given, and that plotext takes it."""
+"""What plotext is given to draw, and that it accepts it."""
 
 import math
 import re
@@ -80,7 +80,7 @@ def test_a_logarithm_falls_back_when_nothing_is_positive():
     assert [label for _, label in picture.y_ticks][::2] == ["1", "5", "20", "100"]
 
 
-def test_only_the_asked_curves():
+def test_only_the_chosen_curves_are_drawn():
     fold = RunFold()
     fold.feed([event("metric", seen_tokens=n, loss=2.0, kl=1.0) for n in range(3)])
     assert [name for name, _ in drawing(fold.view(), ("kl",), 80, 20, log=False).curves] == ["kl"]

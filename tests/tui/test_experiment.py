@@ -1,4 +1,4 @@
-"""One experiment, driven by keys: what is shown comes from files alone."""
+"""The screen of one experiment, driven by keys. Everything it shows comes from files."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from textual.widgets import Log
 
 from bitnet_tui.app import BitnetApp
-from tests.tui.conftest import NotedLaunch
+from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, settled, shown, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
 
@@ -17,7 +17,7 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
     live = SimulatedRun(exp, "train", alive=True)
     try:
         live.train(0, 100, bad_at=91)
-        async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=size) as pilot:
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
             await settled(pilot)
             text = shown(pilot)
             assert "Train the student" in text
@@ -31,7 +31,7 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
             await settled(pilot)
             assert "A4  flipped at 136k" in shown(pilot)
         live.train(191, 200)
-        async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=size) as pilot:
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
             await settled(pilot)
             assert "149k of 150k" in shown(pilot)
             live.finish()
@@ -48,9 +48,9 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_results_and_history_after_the_fact(home: Path, size: tuple[int, int]):
+async def test_results_of_finished_runs(home: Path, size: tuple[int, int]):
     exp = finished_experiment(home)
-    async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=size) as pilot:
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
         assert "QEI            7.281        –  measured  (Q_s/Q_t)/(M_s/M_t)" in shown(pilot)
         await pilot.press("up")
@@ -69,7 +69,7 @@ async def test_older_runs_of_a_stage(home: Path):
     exp = experiment(home, "twice")
     SimulatedRun(exp, "train", NOON).finish("cancelled", "train was stopped; what it had made is kept.")
     SimulatedRun(exp, "train", NOON + 100).finish("failed", "Memory ran out; take a smaller TRAIN_BATCH_SIZE.")
-    async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=(100, 30)) as pilot:
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(100, 30)) as pilot:
         await settled(pilot)
         assert "Memory ran out; take a smaller TRAIN_BATCH_SIZE." in words(pilot)
         assert "output.log" in shown(pilot).replace("\n", "")
@@ -81,7 +81,7 @@ async def test_older_runs_of_a_stage(home: Path):
 
 async def test_an_empty_experiment_says_what_to_do(home: Path):
     exp = experiment(home, "empty")
-    async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         assert "Press p to run all five stages" in shown(pilot)
         await pilot.press("down")

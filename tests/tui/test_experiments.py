@@ -10,13 +10,13 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.welcome import WelcomeScreen
-from tests.tui.conftest import NotedLaunch
+from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, settled, shown
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 
-async def test_first_run_makes_the_demo_and_asks_for_its_pipeline(home: Path, noted: NotedLaunch):
-    async with BitnetApp(home, launch=noted).run_test(size=(80, 24)) as pilot:
+async def test_first_run_makes_the_demo_and_asks_for_its_pipeline(home: Path, recorder: RecordingLaunch):
+    async with BitnetApp(home, launch=recorder).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         assert isinstance(pilot.app.screen, WelcomeScreen)
         assert isinstance(pilot.app.focused, Button)
@@ -24,7 +24,7 @@ async def test_first_run_makes_the_demo_and_asks_for_its_pipeline(home: Path, no
         await pilot.press("enter")
         await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentScreen)
-    assert noted.asked == [(home / "demo", "pipeline")]
+    assert recorder.launched == [(home / "demo", "pipeline")]
     assert (home / "demo" / ".env").read_text() == demo_env_text()
 
 
@@ -53,7 +53,7 @@ async def test_the_list_shows_states_progress_and_qei(home: Path, size: tuple[in
 
 async def test_help_palette_and_a_screen_that_is_too_small(home: Path):
     finished_experiment(home)
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(100, 40)) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(100, 40)) as pilot:
         await settled(pilot)
         await pilot.press("f1")
         await pilot.pause()
@@ -72,7 +72,7 @@ async def test_help_palette_and_a_screen_that_is_too_small(home: Path):
 async def test_settings_that_are_wrong_are_shown_not_hidden(home: Path):
     exp = experiment(home, "wrong")
     (exp.root / ".env").write_text("KD_TAU=9000\n")
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(120, 36)) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
         await settled(pilot)
         assert "KD_TAU=9000" in shown(pilot)
         await pilot.press("enter")

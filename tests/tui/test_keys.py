@@ -1,4 +1,4 @@
-"""The app's keys: where each comes from, out of `.env` with one key, set and forgotten; no value on the screen."""
+"""The screen of API keys: where each comes from; moving, setting and deleting them; no value is shown."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from bitnet_tui.screens.key_entry import KeyEntryScreen
 from bitnet_tui.screens.keys import KeysScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.secrets.fake_keyring import FakeKeyring
-from tests.tui.conftest import NotedLaunch
+from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import files_text, settled, shown, words
 from tests.tui.simulated import experiment
 
@@ -46,7 +46,7 @@ def env_file(home: Path) -> EnvFile:
 
 
 async def _opened(pilot: Pilot[None]) -> None:
-    """The keys, over the one experiment."""
+    """Open the keys over the only experiment."""
     await settled(pilot)
     await pilot.press("enter")
     await settled(pilot)
@@ -56,18 +56,18 @@ async def _opened(pilot: Pilot[None]) -> None:
 
 
 def _highlight(pilot: Pilot[None], name: str) -> None:
-    """Put the cursor on this key."""
+    """Move the highlight to this key."""
     entries = pilot.app.screen.query_one(OptionList)
     entries.highlighted = entries.get_option_index(name)
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)])
-async def test_it_says_where_each_key_comes_from_and_shows_no_value(
+async def test_it_shows_where_each_key_comes_from_but_no_value(
     home: Path, env_file: EnvFile, keyring: FakeKeyring, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
 ):
     monkeypatch.setenv("GROQ_API_KEY", "gsk-canary-0123456789-abcd")
     keyring.held["HF_TOKEN"] = "hf-canary-0123456789-efgh"
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=size) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await _opened(pilot)
         lines = [" ".join(one.split("│")[1].split()) for one in shown(pilot).splitlines() if "│" in one]
         assert any(one.startswith(f"{NAME} plain text, ") and one.endswith("…wxyz") for one in lines)
@@ -78,8 +78,8 @@ async def test_it_says_where_each_key_comes_from_and_shows_no_value(
         assert "esc close" in words(pilot)
 
 
-async def test_one_key_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile, keyring: FakeKeyring):
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+async def test_m_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile, keyring: FakeKeyring):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
         _highlight(pilot, NAME)
         await pilot.press("m")
@@ -94,9 +94,9 @@ async def test_one_key_moves_a_key_out_of_its_file(home: Path, env_file: EnvFile
     assert env_file.text() == f"# mine\nTEACHER_PROVIDER=openai\n{NAME}= # work\n"
 
 
-async def test_without_a_keyring_the_vault_takes_it_and_a_closed_vault_leaves_the_file(home: Path, env_file: EnvFile):
+async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(home: Path, env_file: EnvFile):
     before = env_file.text()
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
         _highlight(pilot, NAME)
         await pilot.press("m")
@@ -117,8 +117,8 @@ async def test_without_a_keyring_the_vault_takes_it_and_a_closed_vault_leaves_th
     assert CANARY not in files_text(home)
 
 
-async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: Path, keyring: FakeKeyring):
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+async def test_a_key_is_typed_unseen_kept_and_deleted_after_a_question(home: Path, keyring: FakeKeyring):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("a")
         await settled(pilot)
@@ -148,11 +148,11 @@ async def test_a_key_is_typed_unseen_kept_and_forgotten_after_a_question(home: P
 
 
 @pytest.mark.parametrize("where", ["key", "new passphrase", "new experiment"])
-async def test_what_is_typed_unseen_is_never_copied(
+async def test_a_hidden_field_is_never_copied(
     home: Path, keyring: FakeKeyring, where: str, monkeypatch: pytest.MonkeyPatch
 ):
     """Textual sends what is copied to the terminal, which may be on another machine."""
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         if where == "new experiment":
             await pilot.press("n")
@@ -184,7 +184,7 @@ async def test_a_key_behind_a_variable_is_not_offered_to_be_moved(
 ):
     monkeypatch.setenv("MY_COMPANY_KEY", CANARY)
     (experiment(home, "hosted").root / ".env").write_text(f"TEACHER_PROVIDER=openai\n{NAME}=${{MY_COMPANY_KEY}}\n")
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
         _highlight(pilot, NAME)
         await settled(pilot)
@@ -195,7 +195,7 @@ async def test_a_key_behind_a_variable_is_not_offered_to_be_moved(
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)])
-async def test_what_is_wrong_with_the_vault_hides_nothing(
+async def test_a_problem_with_the_vault_hides_nothing(
     home: Path,
     env_file: EnvFile,
     keyring: FakeKeyring,
@@ -203,12 +203,12 @@ async def test_what_is_wrong_with_the_vault_hides_nothing(
     monkeypatch: pytest.MonkeyPatch,
     size: tuple[int, int],
 ):
-    """Not what was just done, nor the keys."""
+    """Neither the last action nor the keys."""
     vault.create(KeyPlaces.of(resolve().settings).vault, "right horse").set("GROQ_API_KEY", CANARY)
     key_places._open_vaults.clear()
     (isolated / "words").write_text("wrong horse")
     monkeypatch.setenv("BITNET_VAULT_PASSPHRASE_FILE", str(isolated / "words"))
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=size) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await _opened(pilot)
         note = f"{isolated / 'words'} (BITNET_VAULT_PASSPHRASE_FILE) is not the passphrase of"
         card = "".join(one.split("│")[1] for one in shown(pilot).splitlines() if "│" in one)
@@ -224,24 +224,24 @@ async def test_what_is_wrong_with_the_vault_hides_nothing(
         assert "esc close" in said
 
 
-async def test_a_damaged_vault_is_said_beside_the_keys(home: Path, env_file: EnvFile, keyring: FakeKeyring):
+async def test_a_damaged_vault_is_reported_beside_the_keys(home: Path, env_file: EnvFile, keyring: FakeKeyring):
     path = KeyPlaces.of(resolve().settings).vault
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(120, 36)) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
         await _opened(pilot)
         assert "is damaged; restore a copy" in words(pilot)
         assert f"{NAME} plain text" in words(pilot)
 
 
-async def test_a_keyring_that_gives_no_answer_is_said_and_hides_nothing(
+async def test_a_keyring_that_does_not_answer_is_reported_and_hides_nothing(
     home: Path, env_file: EnvFile, monkeypatch: pytest.MonkeyPatch
 ):
     def silent(*_: object) -> dict[str, str]:
         raise KeyringUnusable("silent")
 
     monkeypatch.setattr(Keyring, "read", silent)
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await _opened(pilot)
         assert "The OS keyring gave no answer in 5 s; the first key goes into" in words(pilot)
         assert f"{NAME} plain text" in words(pilot)

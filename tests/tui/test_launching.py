@@ -12,7 +12,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
-from tests.tui.conftest import NotedLaunch
+from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled, shown, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment
 
@@ -28,7 +28,7 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
 
     def start(settings: Settings, stage: str, keys: dict[str, str], argv: list[str]) -> Run:
         sent.append(keys)
-        return Run(home / "hosted" / "logs" / f"{stage}-noted")
+        return Run(home / "hosted" / "logs" / f"{stage}-recorded")
 
     monkeypatch.setattr("bitnet_tui.services.launching.runs.launch", start)
     async with BitnetApp(home).run_test(size=(80, 24), notifications=True) as pilot:
@@ -56,22 +56,22 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
     assert sent == [{"OPENAI_API_KEY": "sk-very-secret-key"}] * 2
 
 
-async def test_a_stopped_run_is_resumed(home: Path, noted: NotedLaunch):
+async def test_a_stopped_run_is_resumed(home: Path, recorder: RecordingLaunch):
     exp = experiment(home, "stopped")
     SimulatedRun(exp, "train", NOON).finish("cancelled", "train was stopped.")
-    async with BitnetApp(home, exp.root, launch=noted).run_test(size=(120, 36), notifications=True) as pilot:
+    async with BitnetApp(home, exp.root, launch=recorder).run_test(size=(120, 36), notifications=True) as pilot:
         await settled(pilot)
         assert "r Resume" in shown(pilot)
         assert "r Run stage" not in shown(pilot)
         await pilot.press("r")
         await settled(pilot)
-        assert noted.asked == [(exp.root, "train")]
+        assert recorder.launched == [(exp.root, "train")]
         assert "KD_TAU?" in words(pilot)
 
 
 async def test_a_launch_that_is_refused_says_why(home: Path):
     exp = experiment(home, "refused")
-    launch = NotedLaunch("KD_TAU=9000 (.env line 2) is not allowed: it must be a number from 0.05 to 100.")
+    launch = RecordingLaunch("KD_TAU=9000 (.env line 2) is not allowed: it must be a number from 0.05 to 100.")
     async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("p")
@@ -87,7 +87,7 @@ async def test_stop_asks_first(home: Path):
     live = SimulatedRun(exp, "train", alive=True)
     try:
         assert live.child is not None
-        async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
             await settled(pilot)
             await pilot.press("s", "escape")
             await settled(pilot)
@@ -104,12 +104,12 @@ async def test_stop_asks_first(home: Path):
         live.end_process()
 
 
-async def test_a_second_stop_kills_what_did_not_listen(home: Path):
+async def test_a_second_stop_kills_a_run_that_ignores_the_first(home: Path):
     exp = experiment(home, "deaf")
     live = SimulatedRun(exp, "train", deaf=True)
     try:
         assert live.child is not None
-        async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
             await settled(pilot)
             await pilot.press("s", "y")
             await settled(pilot)
@@ -126,10 +126,10 @@ async def test_a_second_stop_kills_what_did_not_listen(home: Path):
         live.end_process()
 
 
-async def test_keys_pressed_in_a_burst_all_count_and_act_on_what_is_chosen(home: Path, noted: NotedLaunch):
-    """Held arrows, then `r` at once: no press waits for the screen to have read files in between."""
+async def test_every_key_of_a_burst_counts(home: Path, recorder: RecordingLaunch):
+    """Arrow keys and `r` in quick succession: no press waits for the screen to read files in between."""
     experiment(home, "mine")
-    app = BitnetApp(home, launch=noted)
+    app = BitnetApp(home, launch=recorder)
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
         await pilot.press("enter")
@@ -137,4 +137,4 @@ async def test_keys_pressed_in_a_burst_all_count_and_act_on_what_is_chosen(home:
         for key in ("down", "down", "down", "r"):
             app.post_message(events.Key(key, None))
         await settled(pilot)
-    assert noted.asked == [(home / "mine", "train")]
+    assert recorder.launched == [(home / "mine", "train")]

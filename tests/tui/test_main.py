@@ -1,4 +1,4 @@
-"""`bitnet-tui` outside its own loop: a bug is a report and a sentence, a mistake a sentence; neither shows a key."""
+"""`bitnet-tui` outside its event loop: how a bug and a wrong option are reported, without keys."""
 
 from pathlib import Path
 
@@ -33,8 +33,8 @@ def test_a_mistake_is_a_sentence_without_keys(
 ) -> None:
     def refused(_: object) -> int:
         secrets.remember([KEY])
-        raise UsageError(f"{KEY} is no folder.")
+        raise UsageError(f"{KEY} is not a folder.")
 
     monkeypatch.setattr(started, "_run", refused)
     assert started.main([]) == 2
-    assert capsys.readouterr().err == "bitnet-tui: ••• is no folder.\n"
+    assert capsys.readouterr().err == "bitnet-tui: ••• is not a folder.\n"

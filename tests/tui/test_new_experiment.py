@@ -14,12 +14,12 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.new_experiment import NewExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
-from tests.tui.conftest import NotedLaunch
+from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import files_text, settled, shown, words
 
 
-async def test_first_run_with_an_experiment_of_ones_own(home: Path, noted: NotedLaunch):
-    async with BitnetApp(home, launch=noted).run_test(size=(80, 24)) as pilot:
+async def test_first_run_with_an_experiment_of_ones_own(home: Path, recorder: RecordingLaunch):
+    async with BitnetApp(home, launch=recorder).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("down", "enter")
         await settled(pilot)
@@ -34,13 +34,13 @@ async def test_first_run_with_an_experiment_of_ones_own(home: Path, noted: Noted
         await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentsScreen)
         assert "mine" in shown(pilot)
-    assert noted.asked == []
+    assert recorder.launched == []
     assert "TEACHER_PROVIDER=embedded" in (home / "mine" / ".env").read_text()
 
 
 @pytest.mark.parametrize("provider", ["openai", "custom"])
 async def test_the_whole_form_fits_80_by_24(home: Path, provider: str):
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("n")
         await settled(pilot)
@@ -67,9 +67,9 @@ async def _form_with_a_key(pilot: Pilot[None]) -> NewExperimentScreen:
 
 
 @pytest.mark.parametrize("leave", ["tab", "enter", "down"])
-async def test_a_key_pasted_right_behind_the_way_to_its_field_is_not_shown(home: Path, leave: str):
-    """A slow line brings both at once."""
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+async def test_a_key_pasted_right_after_moving_to_its_field_is_not_shown(home: Path, leave: str):
+    """Over a slow connection both arrive at once."""
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         form = await _form_with_a_key(pilot)
         model, key = form.query_one("#field-MODEL", Input), form.query_one("#field-KEY", Input)
         key.value = ""
@@ -83,8 +83,8 @@ async def test_a_key_pasted_right_behind_the_way_to_its_field_is_not_shown(home:
 
 
 @pytest.mark.parametrize("leave", ["shift+tab", "up"])
-async def test_so_it_is_on_the_way_back(home: Path, leave: str):
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+async def test_text_pasted_right_after_moving_back_goes_to_the_field_above(home: Path, leave: str):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         form = await _form_with_a_key(pilot)
         form.query_one("#field-KEY", Input).focus()
         await settled(pilot)
@@ -95,12 +95,12 @@ async def test_so_it_is_on_the_way_back(home: Path, leave: str):
         assert form.query_one("#field-KEY", Input).value == "sk-very-secret-key"
 
 
-async def test_a_key_goes_to_the_keyring_and_into_no_file(
-    home: Path, noted: NotedLaunch, monkeypatch: pytest.MonkeyPatch
+async def test_a_key_goes_to_the_keyring_and_not_into_a_file(
+    home: Path, recorder: RecordingLaunch, monkeypatch: pytest.MonkeyPatch
 ):
     kept: list[tuple[str, str]] = []
     monkeypatch.setattr(Keyring, "set", lambda _, name, key: kept.append((name, key)))
-    async with BitnetApp(home, launch=noted).run_test(size=(80, 24), notifications=True) as pilot:
+    async with BitnetApp(home, launch=recorder).run_test(size=(80, 24), notifications=True) as pilot:
         await _form_with_a_key(pilot)
         assert "sk-very" not in shown(pilot)
         await pilot.press("ctrl+s")
@@ -111,10 +111,8 @@ async def test_a_key_goes_to_the_keyring_and_into_no_file(
     assert "sk-very" not in files_text(home)
 
 
-async def test_without_a_keyring_a_vault_is_offered_and_takes_the_key(
-    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
-):
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
+async def test_without_a_keyring_the_key_goes_to_a_vault(home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
         await _form_with_a_key(pilot)
         await pilot.press("ctrl+s")
         await settled(pilot)
@@ -137,8 +135,8 @@ async def test_without_a_keyring_a_vault_is_offered_and_takes_the_key(
     assert "correct horse" not in files_text(isolated)
 
 
-async def test_a_key_that_no_place_takes_is_said_and_nothing_is_made(home: Path):
-    async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+async def test_if_the_key_can_not_be_kept_no_experiment_is_created(home: Path):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         form = await _form_with_a_key(pilot)
         await pilot.press("ctrl+s")
         await settled(pilot)

@@ -1,4 +1,4 @@
-"""The form for a new experiment."""
+"""The fields of the form for a new experiment, what is wrong with them, and the `.env` they make."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ def _values(**changes: str) -> dict[str, str]:
     return {**defaults, "NAME": "mine", **changes}
 
 
-def test_defaults_are_the_registrys_and_right():
+def test_defaults_come_from_the_registry_and_are_valid():
     assert new_form.problems(_values(), frozenset()) == {}
     assert _values()["BUDGET_TOKENS"] == REGISTRY["BUDGET_TOKENS"].default
 
@@ -28,11 +28,11 @@ def test_defaults_are_the_registrys_and_right():
      ({"TEACHER_PROVIDER": "custom", "MODEL": "m"}, "BASE_URL"),
      ({"TEACHER_PROVIDER": "openai", "MODEL": "${HOME}"}, "MODEL")],
 )  # fmt: skip
-def test_what_is_wrong_is_told_at_its_field(changes, field):
+def test_a_wrong_value_is_reported_at_its_field(changes, field):
     assert set(new_form.problems(_values(**changes), frozenset({"taken"}))) == {field}
 
 
-def test_who_gives_no_logprobs_is_warned_of():
+def test_a_provider_without_logprobs_has_a_warning():
     assert "can't be collected" in new_form.note("groq")[0]
     assert all(new_form.note(name)[1] == "label" for name, one in PROVIDERS.items() if one.logprobs != "no")
 
@@ -78,7 +78,7 @@ _GOOD = {"reachable": True, "key_accepted": True, "model": "m", "chat": True, "l
      ({"logprobs": None, "problem": "It is busy."}, "it is unknown whether it gives logprobs (It is busy).", "warn"),
      ({"reachable": None, "problem": "There is no key."}, "There is no key.", "bad")],
 )  # fmt: skip
-def test_a_probe_is_told_in_a_sentence(changes, said, style):
-    told, shown = new_form.answer({**_GOOD, **changes})
-    assert said in told
-    assert shown == style
+def test_the_sentence_about_a_probe(changes, said, style):
+    text, found_style = new_form.answer({**_GOOD, **changes})
+    assert said in text
+    assert found_style == style

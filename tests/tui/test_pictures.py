@@ -1,11 +1,11 @@
-"""Pictures of whole screens, compared with kept ones."""
+"""Pictures of whole screens, compared with snapshots."""
 
 from pathlib import Path
 
 import pytest
 
 from bitnet_tui.app import BitnetApp
-from tests.tui.conftest import NotedLaunch, normal
+from tests.tui.conftest import RecordingLaunch, normal
 from tests.tui.pilots import SIZES, settled
 from tests.tui.simulated import finished_experiment
 
@@ -14,7 +14,7 @@ from tests.tui.simulated import finished_experiment
 @pytest.mark.parametrize("theme", ["bitnet-dark", "bitnet-light"])
 async def test_picture_of_training(home: Path, svg, size: tuple[int, int], theme: str):
     exp = finished_experiment(home)
-    async with BitnetApp(home, exp.root, launch=NotedLaunch()).run_test(size=size) as pilot:
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
         pilot.app.theme = theme
         await settled(pilot)
         await pilot.press("up")
@@ -23,6 +23,6 @@ async def test_picture_of_training(home: Path, svg, size: tuple[int, int], theme
 
 
 async def test_picture_of_the_first_run(home: Path, svg):
-    async with BitnetApp(Path("experiments"), launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(Path("experiments"), launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         assert normal(pilot.app.export_screenshot()) == svg

@@ -1,4 +1,4 @@
-"""The form's test: a real `bitnet providers probe` in a process of its own, against a server of the test's own."""
+"""The form's test of a model: a real `bitnet providers probe` process against a local server."""
 
 import subprocess
 import threading
@@ -16,7 +16,7 @@ from bitnet_tui.screens.new_experiment import NewExperimentScreen
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.view import new_form
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body
-from tests.tui.conftest import NotedLaunch
+from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import files_text, settled, words
 
 KEY = "sk-typed-canary-0123456789"
@@ -56,13 +56,13 @@ FOUND = {
         ({"model": "", "models": []}, "", "warn"),
     ],
 )
-def test_what_was_found_is_a_sentence(changes: dict[str, Any], said: str, style: str) -> None:
+def test_the_report_in_a_sentence(changes: dict[str, Any], said: str, style: str) -> None:
     text, found = new_form.answer({**FOUND, **changes})
     assert said in text
     assert found == style
 
 
-def test_what_is_not_shown_is_not_asked_about() -> None:
+def test_hidden_fields_are_not_asked_about() -> None:
     values = {field.name: "typed before" for field in new_form.fields()} | {"TEACHER_PROVIDER": "hf"}
     assert new_form.question(values) == {
         "provider": "hf",
@@ -82,7 +82,7 @@ def answering(number: int, asked: Asked) -> Canned:
     return Canned(chat_body("No", content if asked.body.get("logprobs") else None))
 
 
-async def test_a_model_is_tested_before_anything_is_made_and_the_key_stays_unseen(home: Path) -> None:
+async def test_a_model_is_tested_before_anything_is_created_and_the_key_stays_unseen(home: Path) -> None:
     asked: list[Asked] = []
 
     def noting(number: int, one: Asked) -> Canned:
@@ -90,7 +90,7 @@ async def test_a_model_is_tested_before_anything_is_made_and_the_key_stays_unsee
         return answering(number, one)
 
     with ChatServer(noting) as server:
-        async with BitnetApp(home, launch=NotedLaunch()).run_test(size=(80, 24)) as pilot:
+        async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
             await settled(pilot)
             await pilot.press("n")
             await settled(pilot)
@@ -123,11 +123,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list["subprocess.Popen[str]"]:
     found: list[subprocess.Popen[str]] = []
     popen = subprocess.Popen
 
-    def noted(*arguments: Any, **options: Any) -> "subprocess.Popen[str]":
+    def popen_and_record(*arguments: Any, **options: Any) -> "subprocess.Popen[str]":
         found.append(popen(*arguments, **options))
         return found[-1]
 
-    monkeypatch.setattr("bitnet_core.process.subprocess.Popen", noted)
+    monkeypatch.setattr("bitnet_core.process.subprocess.Popen", popen_and_record)
     return found
 
 
@@ -150,7 +150,7 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseEx
     return thread, failures
 
 
-def test_a_probe_that_is_given_up_leaves_no_process(home: Path, started: list["subprocess.Popen[str]"]) -> None:
+def test_a_cancelled_probe_leaves_no_process(home: Path, started: list["subprocess.Popen[str]"]) -> None:
     with ChatServer(silent) as server:
         probe = Probe(home, "custom", "m", _custom(server.base_url), KEY)
         thread, failures = in_thread(probe.run)
@@ -167,7 +167,7 @@ def test_a_probe_that_is_given_up_leaves_no_process(home: Path, started: list["s
     assert len(failures) == 1
 
 
-def test_one_that_takes_too_long_is_ended_with_a_sentence(
+def test_a_probe_that_takes_too_long_is_ended_with_a_sentence(
     home: Path, started: list["subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bitnet_tui.services.probing.LOADING_SECONDS", 0.2)
@@ -176,6 +176,6 @@ def test_one_that_takes_too_long_is_ended_with_a_sentence(
     assert started[0].poll() is not None
 
 
-def test_a_refusal_of_the_command_is_its_sentence(home: Path) -> None:
+def test_the_commands_own_error_is_passed_on(home: Path) -> None:
     with pytest.raises(BitnetError, match="No address is set for custom"):
         Probe(home, "custom", "m", _custom(""), "").run()

@@ -1,4 +1,4 @@
-"""Folding events: what the screen shows of a run, whatever JSON comes."""
+"""Folding a run's events into what the screen shows, whatever JSON they are read from."""
 
 import json
 import math
@@ -45,13 +45,13 @@ def _metric(step: int, **fields) -> Event:
 
 
 def _events(objects) -> list[Event]:
-    """Those of any JSON objects that a reader takes for events."""
+    """The events that a reader finds among JSON objects."""
     lines = (json.dumps(one).encode(errors="surrogatepass") for one in objects)
     return [found for line in lines if (found := decode(line)) is not None]
 
 
 @given(st.lists(_event, max_size=30))
-def test_any_json_is_survived_and_only_finite_numbers_come_out(events):
+def test_any_json_folds_to_finite_curves(events):
     fold = RunFold()
     fold.feed(_events(events))
     view = fold.view()
@@ -62,18 +62,18 @@ def test_any_json_is_survived_and_only_finite_numbers_come_out(events):
 
 
 @given(st.lists(_event, max_size=20), st.integers(0, 20))
-def test_in_pieces_or_at_once_is_the_same(events, cut):
+def test_folding_in_pieces_gives_the_same_view(events, cut):
     events = _events(events)
     at_once, in_pieces = RunFold(), RunFold()
     at_once.feed(events)
     in_pieces.feed(events[:cut])
     in_pieces.view()
     in_pieces.feed(events[cut:])
-    # A number of JSON may be NaN, which equals nothing; the text of it does.
+    # By text: JSON may hold NaN, which does not equal itself.
     assert repr(at_once.view()) == repr(in_pieces.view())
 
 
-def test_nothing_new_is_the_same_object():
+def test_without_new_events_the_view_is_the_same_object():
     fold = RunFold()
     fold.feed([_metric(1, loss=2.0)])
     assert fold.view() is fold.view()
@@ -89,7 +89,7 @@ def test_the_newest_metric_wins_and_null_means_not_finite():
     assert loss.not_finite == (20.0,)
 
 
-def test_alerts_of_one_code_count_up_and_the_newest_words_stay():
+def test_alerts_of_one_code_are_counted_and_the_newest_is_kept():
     fold = RunFold()
     fold.feed([event("alert", code="nonfinite", message=f"step {n}", severity="warning") for n in range(3)])
     (shown,) = fold.view().alerts
@@ -116,7 +116,7 @@ def test_traces_add_up():
     assert traces.other_mass_mean == 0.03
 
 
-def test_torn_lines_are_not_there_yet_and_a_replaced_file_starts_anew(tmp_path):
+def test_a_torn_line_waits_for_its_rest_and_a_replaced_file_starts_over(tmp_path):
     path = tmp_path / "events.jsonl"
     writer = EventWriter(path)
     writer.emit(event("metric", step=1, seen_tokens=10, loss=3.0))

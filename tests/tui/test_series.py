@@ -1,4 +1,4 @@
-"""Curves in bounded memory: extremes survive, gaps stay, and nothing that is not finite comes through."""
+"""Curves in bounded memory: extremes and gaps survive."""
 
 import math
 
@@ -15,18 +15,18 @@ def _points(series: Series) -> list[tuple[float, float]]:
 
 
 @given(st.lists(_value, max_size=600), st.integers(min_value=2, max_value=32))
-def test_against_the_list_that_keeps_everything(values, capacity):
+def test_points_are_real_and_extremes_survive(values, capacity):
     series = Series(capacity=capacity)
     for x, y in enumerate(values):
         series.append(float(x), y)
     kept = _points(series)
-    there = {(float(x), y) for x, y in enumerate(values) if y is not None}
-    assert set(kept) <= there
+    given_points = {(float(x), y) for x, y in enumerate(values) if y is not None}
+    assert set(kept) <= given_points
     assert [x for x, _ in kept] == sorted(x for x, _ in kept)
     assert len(kept) <= 2 * (2 * capacity + 1)
-    if there:
-        assert min(y for _, y in kept) == min(y for _, y in there)
-        assert max(y for _, y in kept) == max(y for _, y in there)
+    if given_points:
+        assert min(y for _, y in kept) == min(y for _, y in given_points)
+        assert max(y for _, y in kept) == max(y for _, y in given_points)
 
 
 @given(st.lists(_value, max_size=100))
@@ -62,6 +62,6 @@ def test_thinning_keeps_the_extremes(values, most):
     assert max(y for _, y in thinned) == max(values)
 
 
-def test_thinning_many_gaps_draws_through():
+def test_thinning_joins_a_curve_with_many_gaps():
     segments = [((float(x), math.sin(x)),) for x in range(1000)]
     assert len(thin(segments, 100)) == 1

@@ -68,7 +68,7 @@ assert painted == [[]], painted
     assert done.returncode == 0, done.stderr
 
 
-def test_without_a_terminal_it_says_so(home: Path, capsys: pytest.CaptureFixture[str]):
+def test_without_a_terminal_the_error_says_so(home: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--home", str(home)]) == 2
     assert "bitnet-tui needs a terminal" in capsys.readouterr().err
 
@@ -86,7 +86,7 @@ def test_a_dumb_terminal_is_refused(home: Path):
     assert b"\x1b" not in said
 
 
-def test_a_folder_that_is_no_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_folder_that_is_not_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--root", str(tmp_path), "--plain"]) == 2
     assert f"{tmp_path} is not an experiment" in capsys.readouterr().err
 
@@ -106,10 +106,10 @@ def test_plain_lists_everything_as_text(home: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("trouble", ["half a letter", "no folder", "anything"])
-def test_a_crash_report_that_can_not_be_written_shows_nothing_either(
+def test_a_crash_report_that_can_not_be_written_shows_no_key(
     isolated: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
 ):
-    """Whoever catches what it raises would show the whole traceback."""
+    """It must not raise: Python would then print the whole traceback."""
     if trouble == "no folder":
         (isolated / ".local").write_text("")
     if trouble == "anything":
@@ -160,8 +160,8 @@ async def test_an_exception_in_the_app_ends_it_with_one_sentence(home: Path, cap
     assert app.return_code == 1
 
 
-def test_kill_9_of_the_app_leaves_a_real_run_alive_and_true(home: Path):
-    """The pipeline of an experiment that another run of `teacher` keeps busy: it waits for it, so it lives on."""
+def test_a_real_run_survives_kill_9_of_the_app(home: Path):
+    """The run is a pipeline that keeps waiting, because another run of `teacher` keeps the experiment busy."""
     exp = experiment(home, "busy")
     busy = SimulatedRun(exp, "teacher", time.time(), alive=True)
     code = f"""

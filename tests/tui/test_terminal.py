@@ -23,7 +23,7 @@ Tmux = Callable[..., str]
 
 @pytest.fixture
 def tmux(tmp_path: Path) -> Iterator[Tmux]:
-    """A tmux server of the test's own."""
+    """A private tmux server."""
     base = ["tmux", "-S", str(tmp_path / "socket"), "-f", os.devnull]
 
     def call(*words: str) -> str:
@@ -44,7 +44,7 @@ def _until(tmux: Tmux, wanted: str) -> str:
 def test_open_look_around_and_leave(home: Path, tmux: Tmux):
     finished_experiment(home)
     app = shlex.join([sys.executable, "-m", "bitnet_tui", "--home", str(home)])
-    # COLUMNS and LINES of the tests' own terminal would hold against the size that tmux tells.
+    # Without COLUMNS and LINES, which would override the size that tmux reports.
     command = f"env -u COLUMNS -u LINES PYTHONPATH={shlex.quote(_REPO)} {app}; echo left with $?; sleep 60"
     tmux("new-session", "-d", "-x", "80", "-y", "24", "sh", "-c", command)
     tmux("set", "-g", "status", "off")

@@ -1,4 +1,4 @@
-"""Lines: wrapping, tables, the gauge, the stages, the words for what went wrong."""
+"""The text of the views: tables, the gauge, the figures, the stages, and what went wrong."""
 
 from pathlib import Path
 
@@ -134,14 +134,14 @@ def test_the_gauge_of_other_stages():
     assert gauge.gauge(_run("teacher", "failed"), 80) == ()
 
 
-def test_a_failure_is_told_whole_with_its_output():
+def test_a_failure_is_shown_whole_with_its_output():
     run = _run(state="failed", error="The disk is full at /data; free space and start the stage again. " * 2)
     text = _text(panels.alert_lines(run, "", 60, 8))
     assert " ".join(text.split()).count("free space and start the stage again.") == 2
     assert "output.log" in text
 
 
-def test_alerts_come_with_advice_and_their_number():
+def test_alerts_have_advice_and_a_count():
     run = _run(
         view=RunView(
             alerts=(
