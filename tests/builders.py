@@ -52,7 +52,7 @@ def events_of(path: Path, kind: str = "") -> list[dict[str, Any]]:
 
 
 def followed(run: Run) -> list[dict[str, Any]]:
-    """The events of a run from the first to its end, as JSON objects."""
+    """Waits for a run's end; all its events as JSON objects."""
     return [to_dict(one) for one in run.follow()]
 
 

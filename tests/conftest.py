@@ -1,4 +1,4 @@
-"""Isolation for every test: its own HOME, cache, working folder, environment and keyring; no outside network."""
+"""Isolates every test: its own HOME, cache, working folder, environment and keyring, and no outside network."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from bitnet_core.settings.registry import REGISTRY
 
 pytest_plugins = ["tests.teacher_fixtures"]
 
-# A busy machine is slow, which is no failure.
+# A slow test on a busy machine is not a failure.
 settings.register_profile("patient", settings.default, deadline=None)
 settings.load_profile("patient")
 

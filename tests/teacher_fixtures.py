@@ -1,6 +1,6 @@
-"""The embedded teacher for tests: its real files from the real cache (fetched once), and a server of its own.
+"""The embedded teacher for tests: its real files from the user's cache (fetched once), and a server of its own.
 
-The cache folder is looked up when this module is loaded, before any test's HOME is another one.
+The cache folder is found when this module is loaded, before a test changes HOME.
 """
 
 from collections.abc import Iterator
@@ -36,9 +36,9 @@ def teacher_cache(
     isolated: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """Let stages and processes that a test starts find the same cache.
+    """Let stages and processes that a test starts use the same cache.
 
-    Collecting in the test's own process takes the teacher's tokenizer as it was read once: it takes half a second.
+    Collecting in the test's process gets the tokenizer that was read before, because reading it takes half a second.
     """
     monkeypatch.setenv("BITNET_CACHE", str(_CACHE))
 
@@ -52,6 +52,6 @@ def teacher_cache(
 
 @pytest.fixture(scope="session")
 def teacher_server(teacher_files: EmbeddedFiles) -> Iterator[EmbeddedServer]:
-    """A running server with two slots, shared by the session's tests."""
+    """A running server with two slots, shared by all tests of the session."""
     with EmbeddedServer(teacher_files.gguf, parallel=2, context=1024) as server:
         yield server

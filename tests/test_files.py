@@ -1,4 +1,4 @@
-"""Files are whole or absent, also when the writer fails or is killed in the middle."""
+"""Files are complete or absent, even when the writer fails or is killed; locks have one owner."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ with files.atomic_path(Path(sys.argv[1])) as temp:
 """
 
 
-def test_an_error_leaves_the_old_file_and_no_temp(tmp_path: Path) -> None:
+def test_an_error_leaves_the_old_file_and_no_temp_file(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     files.write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="Out of range"):
@@ -35,7 +35,7 @@ def test_an_error_leaves_the_old_file_and_no_temp(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_kill_9_leaves_the_old_file_and_a_temp_that_the_next_run_removes(tmp_path: Path) -> None:
+def test_kill_9_leaves_the_old_file_and_a_temp_file_that_the_next_run_removes(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
     writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE)
@@ -52,7 +52,7 @@ def test_kill_9_leaves_the_old_file_and_a_temp_that_the_next_run_removes(tmp_pat
 
 
 @pytest.mark.parametrize(("text", "sentence"), [(None, "does not exist"), ("{", "is not valid JSON")])
-def test_a_file_that_can_not_be_read_is_a_sentence(tmp_path: Path, text: str | None, sentence: str) -> None:
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, sentence: str) -> None:
     if text is not None:
         (tmp_path / "x.json").write_text(text)
     with pytest.raises(BitnetError, match=sentence):

@@ -1,4 +1,4 @@
-"""The light half, in a fresh process for each module: what has been imported when it answers."""
+"""The light half imports nothing heavy. Each import is tried in a fresh process."""
 
 import json
 import pkgutil
@@ -13,9 +13,9 @@ import bitnet_core
 HEAVY = {"torch", "transformers", "pyarrow", "numpy", "tokenizers", "gguf", "xllamacpp"}
 SLOW = {"httpx", "keyring", "cryptography", "plotext", "dropbox", "boxsdk", "box_sdk_gen", "jinja2", "stamina"}
 LIGHT_ROOMS = ("settings", "secrets", "runs", "cli")
-LIGHT_FILES = ("prompts.templates", "teachers.profiles", "teachers.stage_keys")
+LIGHT_FILES = ("prompts.drawing", "prompts.templates", "teachers.profiles", "teachers.stage_keys")
 SUBPROCESSES = ("bitnet_core.secrets.keyring_child",)
-"""Programs that are run, never imported."""
+"""Programs that are run but never imported."""
 HEAVY_FILES = ("bitnet_core.cli.ask",)
 """Imported only when their command runs."""
 
@@ -29,7 +29,7 @@ def _modules_after(code: str) -> set[str]:
 
 
 def _light_modules() -> list[str]:
-    """Every module of the light rooms and at the root, found by walking the packages."""
+    """Every module in the light rooms and at the root, found by walking the packages."""
     folder = Path(bitnet_core.__file__).parent
     found = [f"bitnet_core.{one.name}" for one in pkgutil.iter_modules([str(folder)]) if not one.ispkg]
     for room in LIGHT_ROOMS:
@@ -46,7 +46,7 @@ def test_the_command_line_answers_from_the_light_half(arguments: list[str]) -> N
 
 
 def test_the_light_half_imports_nothing_heavy() -> None:
-    """All at once first: a process for each module is started only to name the one that is at fault."""
+    """All modules in one process. Only after a failure each gets its own, to name the one to blame."""
     modules = _light_modules()
     assert len(modules) > 30
     forbidden = HEAVY | SLOW | {"textual", "rich"}
@@ -55,5 +55,5 @@ def test_the_light_half_imports_nothing_heavy() -> None:
         pytest.fail(f"heavy imports: { {module: heavy for module, heavy in found.items() if heavy} }")
 
 
-def test_a_pipeline_imports_no_stage_that_it_starts() -> None:
+def test_the_pipeline_imports_none_of_its_stages() -> None:
     assert not _modules_after("import bitnet_core.stages.pipeline") & HEAVY

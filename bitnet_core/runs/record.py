@@ -19,7 +19,6 @@ from bitnet_core.process import ProcessIdentity
 from bitnet_core.runs.events import AnyEvent, EventReader, EventWriter, Progress, RunFinished, read_events
 
 ACTIVE = ("starting", "running")
-ENDED = ("succeeded", "failed", "cancelled")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 SILENT_SECONDS = 600.0

@@ -1,4 +1,4 @@
-"""`bitnet train` killed with -9 at random steps and resumed ends as if nothing had happened, to the last bit."""
+"""`bitnet train`, killed with -9 at random steps and resumed, ends as if uninterrupted, to the last bit."""
 
 import os
 import random
@@ -51,7 +51,7 @@ def start(root: Path) -> Run:
 
 
 def wait(run: Run, *, kill_at: int | None) -> None:
-    """Until its end, or kill it once a metric of that step is there."""
+    """Wait for the run's end, or kill it when a metric of step `kill_at` appears."""
     reader = run.reader()
     while run.is_active():
         reached = any(event["kind"] == "metric" and event["step"] >= (kill_at or 0) for event in reader.read_new())
@@ -62,8 +62,8 @@ def wait(run: Run, *, kill_at: int | None) -> None:
 
 
 def metrics(runs: list[Run]) -> dict[tuple[Any, ...], list[Any]]:
-    """What was said last of each step; a step done twice must be the same twice."""
-    said: dict[tuple[Any, ...], list[Any]] = {}
+    """The figures of each step. A step that was done twice must have the same figures both times."""
+    found: dict[tuple[Any, ...], list[Any]] = {}
     for run in runs:
         for event in events_of(run.events_path):
             if event["kind"] != "metric":
@@ -71,8 +71,8 @@ def metrics(runs: list[Run]) -> dict[tuple[Any, ...], list[Any]]:
             names = HELD_OUT if "heldout_loss" in event else FIGURES
             key = (event["step"], event.get("when"), names is HELD_OUT)
             values = [event.get(name) for name in names]
-            assert said.setdefault(key, values) == values, key
-    return said
+            assert found.setdefault(key, values) == values, key
+    return found
 
 
 def last_checkpoint(root: Path) -> Any:
@@ -96,7 +96,9 @@ def require_equal(one: Any, two: Any, where: str) -> None:
         assert one == two, where
 
 
-def test_killed_at_random_and_resumed_is_never_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_and_resumed_training_equals_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # tiny matmuls: a second thread would mostly wait
     whole, killed = experiment(tmp_path / "whole"), experiment(tmp_path / "killed")
     run = start(whole)
@@ -107,7 +109,7 @@ def test_killed_at_random_and_resumed_is_never_interrupted(tmp_path: Path, monke
     flips = [event["step"] for event in events_of(run.events_path) if event["kind"] == "flip"]
     assert 5 < flips[0] < steps
 
-    seed = random.randrange(1 << 30)  # another moment each time; a failure names it
+    seed = random.randrange(1 << 30)  # other steps each time; a failure names the seed
     draw = random.Random(seed)
     moments = sorted([*(draw.randrange(2, steps - 1) for _ in range(KILLS - 1)), flips[0] + draw.randrange(3)])
     runs = []

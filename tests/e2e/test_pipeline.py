@@ -1,4 +1,4 @@
-"""The whole pipeline on the real embedded teacher, with tiny settings, through the command line."""
+"""The whole pipeline through the command line, with the real embedded teacher and tiny settings."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def _events(root: Path, stage: str, kind: str) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment whose pipeline has run once, from nothing."""
+    """An experiment whose pipeline has run once."""
     root = tmp_path_factory.mktemp("e2e") / "tiny"
     root.mkdir()
     (root / ".env").write_text(TINY)
@@ -76,7 +76,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_every_stage_leaves_what_the_design_promises(done: Path) -> None:
+def test_every_stage_leaves_its_documented_files(done: Path) -> None:
     for pattern in (
         "reports/teacher_baseline.json",
         "data/teacher_shard_000.parquet",
@@ -99,8 +99,8 @@ def test_every_json_file_is_strict(done: Path) -> None:
         json.loads(path.read_text(), parse_constant=pytest.fail)
 
 
-def test_artifacts_are_what_their_events_say(done: Path) -> None:
-    """Each file announced last under its path has that size and hash."""
+def test_artifacts_have_the_size_and_hash_of_their_events(done: Path) -> None:
+    """As the last event for each path says."""
     announced = {}
     for run, _ in reversed(_history(done).entries):
         for event in events_of(run.events_path):
@@ -112,7 +112,7 @@ def test_artifacts_are_what_their_events_say(done: Path) -> None:
             assert (Path(path).stat().st_size, sha256_file(Path(path))) == (event["bytes"], event["sha256"]), path
 
 
-def test_the_flip_comes_at_the_first_step_that_has_seen_enough(done: Path) -> None:
+def test_the_flip_is_at_the_first_step_with_enough_seen_tokens(done: Path) -> None:
     flips = _events(done, "train", "flip")
     assert [(flip["from_bits"], flip["to_bits"]) for flip in flips] == [(8, 4)]
     metrics = _events(done, "train", "metric")
@@ -133,7 +133,7 @@ def test_the_second_pipeline_has_nothing_to_do(done: Path) -> None:
 
 
 def test_kill_9_in_the_middle_of_training_loses_no_checkpoint(done: Path) -> None:
-    """More steps are asked for; the process dies after a checkpoint; the next run goes on from it."""
+    """A longer training is killed after a checkpoint. The next run continues from that checkpoint."""
     run_id = _bitnet(
         done, "train", "--detach", "--set", "TOTAL_STEPS=400", "--set", "BUDGET_TOKENS=100000"
     ).stdout.strip()

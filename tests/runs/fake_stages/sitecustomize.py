@@ -1,7 +1,7 @@
-"""Put on a child's PYTHONPATH: replaces the stages by small ones whose ends a test can choose.
+"""On a child's PYTHONPATH, replaces the stages by small ones whose end a test can choose.
 
-`launch`, the worker, signals, locks and files are the real ones; only what the stage computes is not.
-FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak (in every way there is), abort.
+Launching, the worker, signals, locks and files are real; only the work of the stage is not.
+FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak (a key in many ways), abort.
 """
 
 import errno
@@ -38,7 +38,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if what in ("leak", "abort"):
         sys.stdout.write(f"debug: key={key}\n")
         os.write(2, f"from C: {key}\n".encode())
-        os.write(2, b"a token that nobody was told of: sk-proj-0123456789abcdefABCD\n")
+        os.write(2, b"an unknown token: sk-proj-0123456789abcdefABCD\n")
         logging.getLogger("httpx").warning("Authorization: Bearer %s", key)
         ctx.log(f"key={key}")
         ctx.table(key, ["key"], [[key]])

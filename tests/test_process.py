@@ -1,0 +1,61 @@
+"""Processes: their memory, and children that answer, hang or die."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from bitnet_core import process
+
+_HANGING = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+open(sys.argv[1], "w").write(str(child.pid))
+time.sleep(60)
+"""
+
+
+def _start(code: str, *arguments: str) -> "subprocess.Popen[str]":
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+
+
+def test_a_child_that_answers() -> None:
+    with _start("print(input()[::-1])") as child:
+        assert process.communicate(child, 30, "abc\n")[0] == "cba\n"
+
+
+def test_a_child_that_hangs_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+    with _start(_HANGING, str(noted)) as child:
+        deadline = time.monotonic() + 20
+        while not (noted.exists() and noted.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.communicate(child, 0.05)
+    while process.identify(int(noted.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert process.identify(int(noted.read_text())) is None
+    process.kill_group(child.pid)
+
+
+def test_a_helper_that_dies_before_it_reads_its_job_leaves_a_complaint() -> None:
+    with tempfile.TemporaryFile("w+") as log:
+        assert process.last_line(log) == ""
+        with process.start_helper("no_such_module", ["job"] * 100_000, log) as helper:
+            assert process.pipe_of(helper.stdout).read() == ""
+        assert "no_such_module" in process.last_line(log)
+
+
+def test_memory_of_this_process_and_of_others() -> None:
+    held = bytearray(b"\1") * (64 << 20)
+    assert process.peak_rss_bytes() >= process.rss_bytes() * 0.95 > len(held)
+    assert process.rss_bytes(os.getpid()) > len(held)
+    with _start("") as child:
+        child.communicate()
+    assert process.rss_bytes(child.pid) == 0
