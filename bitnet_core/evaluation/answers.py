@@ -41,9 +41,9 @@ def choose_prompts(
     """
     _, held_out = traces.split()
     if options.prompts_file is None and held_out:
-        said = _last_messages(data)
+        texts = _last_messages(data)
         found = [
-            EvalPrompt(said.get(sequence.prompt_idx, sequence.prompt_text), sequence.prompt_ids_P.tolist())
+            EvalPrompt(texts.get(sequence.prompt_idx, sequence.prompt_text), sequence.prompt_ids_P.tolist())
             for sequence in held_out
         ]
     else:

@@ -14,7 +14,7 @@ from bitnet_core.text import size
 
 VOCABULARY = 32_000
 LOGIT_BYTES = 32 << 20
-"""Logits exist for a piece of the positions at a time, of at most so many bytes."""
+"""The most bytes of logits at a time; longer inputs are worked off in pieces."""
 _SCRATCH_BYTES = 96 << 20  # one unpacked piece, matmul buffers, random bytes of one matrix
 _LEAST_POSITIONS = 2048
 

@@ -16,7 +16,7 @@ from bitnet_core.training.trainer import Trainer
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Train, or go on training, the student that the settings describe."""
+    """Train the student that the settings describe, or resume its training."""
     options, data = TrainOptions.of(ctx.settings), DataOptions.of(ctx.settings)
     hardware = DeviceOptions.of(ctx.settings)
     device = pick_device(hardware)

@@ -14,7 +14,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.process import peak_rss_bytes
 
 PARTS = ("loss", "kl", "ce", "format", "agreement")
-# A mean loss is far above the lowest one when both limits are passed; after so many reports, training has diverged.
+# A mean loss is far above the lowest one beyond both limits; after this many reports training has diverged.
 _FAR_ABOVE, _NATS_ABOVE, _REPORTS_ABOVE = 1.5, 1.0, 3
 
 

@@ -1,4 +1,4 @@
-"""What is said of a training: the health file of a checkpoint, the summary and the table at the end. Only words."""
+"""A training in figures: the health file of a checkpoint, the summary and the table at the end. Pure functions."""
 
 import math
 from collections.abc import Sequence

@@ -239,7 +239,7 @@ class Trainer:
         self._reporter.alert(
             "warning",
             "rolled_back",
-            f"Loss and gradient stayed not finite after step {failed_at}: training goes on from {path.name} "
+            f"Loss and gradient stayed not finite after step {failed_at}: training continues from {path.name} "
             "at half the learning rate.",
             "It stops if that happens again; then start with a lower LR.",
         )
@@ -311,7 +311,7 @@ class Trainer:
         self._reporter.artifact(checkpoints.health_of(saved.path), "health")
         checkpoints.prune(self.folder, self.state.best.get("step"))
 
-    # -- what is said ----------------------------------------------------------------------------------
+    # -- reports ---------------------------------------------------------------------------------------
 
     def _announce(self) -> None:
         options, state = self.options, self.state

@@ -1,4 +1,4 @@
-"""A tiny world with known answers: sequences over 40 tokens, and students small enough to recompute by hand."""
+"""Small random sequences and students, small enough to recompute by hand."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def student(config: StudentConfig) -> Student:
 
 
 def make_sequence(seed: int, *, prompt: int = 5, completion: int = 11, heldout: bool = True) -> TraceSequence:
-    """Random candidates, ragged lists, positions without a teacher row, tokens outside the candidates."""
+    """Random candidates, lists of different lengths, positions without candidates, tokens outside them."""
     rng = np.random.default_rng(seed)
     ids_CK = np.stack([rng.choice(VOCAB, TOP_K, replace=False) for _ in range(completion)]).astype(np.int32)
     masses = rng.dirichlet(np.ones(TOP_K + 1), completion)

@@ -1,4 +1,4 @@
-"""The student runs in a process of its own, says the same there, and its memory is its own."""
+"""The student runs in a separate process, gives the same answers there, and its memory is measured there."""
 
 from pathlib import Path
 
@@ -29,10 +29,10 @@ def test_the_child_gives_the_same_answers_and_measures_itself(tmp_path: Path) ->
     )
     packed = pack_student(Student(config))
     sampling = Sampling(max_tokens=6, temperature=0.9, top_p=0.9)
-    told: list[int] = []
+    answered: list[int] = []
 
     def on_answer(place: int, answer: Generation) -> None:
-        told.append(place)
+        answered.append(place)
         assert answer.prompt_tokens == len(PROMPTS[place])
 
     found = run_deployed(
@@ -45,7 +45,7 @@ def test_the_child_gives_the_same_answers_and_measures_itself(tmp_path: Path) ->
         scratch=tmp_path,
         on_answer=on_answer,
     )
-    assert told == [0, 1]
+    assert answered == [0, 1]
     for place, answer in enumerate(found.answers):
         rng = torch.Generator().manual_seed(11 + place)
         assert answer.ids == generate_ids(packed, PROMPTS[place], sampling, generator=rng).ids
@@ -78,14 +78,14 @@ def test_a_stop_ends_the_child(student: Student, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_childs_sentence_comes_through(student: Student, tmp_path: Path) -> None:
+def test_the_error_of_the_child_is_raised_here(student: Student, tmp_path: Path) -> None:
     with pytest.raises(BitnetError, match="reads 1 to 64"):
         run_deployed(
             pack_student(student), [[1] * 99], Sampling(max_tokens=3), eos_id=-1, seed=0, device=CPU, scratch=tmp_path
         )
 
 
-def test_a_child_that_dies_is_told(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_dies_raises(student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(BitnetError, match="ended early"):
         run_deployed(

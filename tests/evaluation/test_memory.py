@@ -1,4 +1,4 @@
-"""Peaks are seen even when they are gone at the end, and a container's limit counts."""
+"""Peaks are measured even if they are over at the end, and a container's limit counts."""
 
 import time
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_peak_before_the_block_is_not() -> None:
     assert peak.bytes < now + BLOCK / 2
 
 
-def test_available_is_the_containers_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_memory_respects_the_containers_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = memory.available_bytes()
     assert free > 0
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)

@@ -1,4 +1,4 @@
-"""QEI is a formula over four measured numbers, and no number at all when one of them is missing."""
+"""QEI is computed from four quantities, and has no value while one of them is missing."""
 
 import pytest
 from hypothesis import given
@@ -25,13 +25,13 @@ def values(student: Model, teacher: Model) -> tuple[float, float]:
 
 
 @given(positive, positive, positive)
-def test_a_student_that_is_the_teacher_has_one(quality: float, memory: float, speed: float) -> None:
+def test_the_teacher_itself_has_an_index_of_one(quality: float, memory: float, speed: float) -> None:
     same = model(quality, memory, speed)
     assert values(same, same) == pytest.approx((1.0, 1.0))
 
 
 @given(st.tuples(positive, positive, positive), st.tuples(positive, positive, positive), positive, positive, positive)
-def test_units_drop_out(
+def test_units_cancel(
     s: tuple[float, float, float], t: tuple[float, float, float], q: float, m: float, v: float
 ) -> None:
     scaled = values(model(s[0] * q, s[1] * m, s[2] * v), model(t[0] * q, t[1] * m, t[2] * v))
@@ -54,7 +54,7 @@ def test_the_formula_by_hand() -> None:
 
 @pytest.mark.parametrize("place", range(2))
 @pytest.mark.parametrize("side", ["student", "teacher"])
-def test_no_number_without_all_four(side: str, place: int) -> None:
+def test_no_value_without_all_four(side: str, place: int) -> None:
     numbers: list[float | None] = [0.5, 10.0, 20.0]
     numbers[place] = None
     whole, broken = model(0.5, 10.0, 20.0), model(*numbers)

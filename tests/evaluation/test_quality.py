@@ -1,4 +1,4 @@
-"""Every figure against a slow twin that goes position by position with nothing but the definitions."""
+"""Every figure against a slow twin that applies the definitions position by position."""
 
 import math
 from dataclasses import replace
@@ -71,7 +71,7 @@ def test_sums_against_the_slow_twin(
 
 
 @torch.no_grad()
-def test_a_teacher_that_is_the_student_is_met(student: Student) -> None:
+def test_a_student_equals_a_teacher_with_its_own_distribution(student: Student) -> None:
     """Candidates made from the student itself: full agreement, no divergence, equal quality."""
     sequence = make_sequence(3, completion=12)
     ids = torch.tensor([[*sequence.prompt_ids_P.tolist(), *sequence.completion_ids_C.tolist()]])
@@ -160,6 +160,6 @@ def test_a_seed_decides_the_interval() -> None:
     assert figures(scores_of(rows), seed=1)["agreement"] != figures(scores_of(rows), seed=2)["agreement"]
 
 
-def test_nothing_to_measure_is_said() -> None:
+def test_nothing_to_measure_raises() -> None:
     with pytest.raises(BitnetError, match="KD_NUM_PROMPTS"):
         figures(scores_of([{"shared_bytes": 0}]), seed=0)

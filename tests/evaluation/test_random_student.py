@@ -1,4 +1,4 @@
-"""A student of random weights: valid codes, nothing in fp32, two widths that differ, and truth about its size."""
+"""A student of random weights: valid codes, nothing in fp32, two widths that differ, exact sizes."""
 
 import dataclasses
 import math

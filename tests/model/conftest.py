@@ -1,11 +1,12 @@
-"""Small students that every model test shares."""
-
-from collections.abc import Iterator
+"""A small student's shape, one thread and one seed for all tests of models."""
 
 import pytest
 import torch
 
 from bitnet_core.model.config import StudentConfig
+from tests.training.conftest import _one_thread
+
+__all__ = ["_one_thread"]
 
 
 @pytest.fixture
@@ -19,15 +20,6 @@ def config() -> StudentConfig:
         num_key_value_heads=2,
         max_position_embeddings=64,
     )
-
-
-@pytest.fixture(autouse=True, scope="package")
-def _one_thread() -> Iterator[None]:
-    """Tiny matmuls gain nothing from a second thread, and lose a hundredfold when another process has its core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Shapes, presets and the sentences for sizes that don't fit."""
+"""Shapes and presets, and the errors for sizes that don't fit together."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ def test_presets_have_the_published_shapes() -> None:
     assert 6.5e9 < big.parameters() < 7e9
 
 
-def test_profiles_differ_in_the_activation_alone() -> None:
+def test_profiles_only_differ_in_the_activation() -> None:
     portable, b158 = (preset("nano", 1000, max_positions=64, profile=name) for name in ("portable", "b158"))
     assert (portable.hidden_act, b158.hidden_act) == ("silu", "relu2")
     assert dataclasses.replace(b158, hidden_act="silu") == portable
@@ -33,7 +33,7 @@ def test_own_sizes_replace_the_presets() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"hidden_size": 300}, "multiple of 256"),
         ({"hidden_size": 512, "heads": 3}, "MINI_HEADS"),
@@ -41,14 +41,14 @@ def test_own_sizes_replace_the_presets() -> None:
         ({"head_dim": 96}, "MINI_HEAD_DIM"),
     ],
 )
-def test_sizes_that_do_not_fit_are_said_in_a_sentence(options: dict[str, int], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_sizes_that_do_not_fit_together_are_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         preset("nano", 1000, max_positions=64, **options)
     with pytest.raises(UsageError, match="nano, mini, 7b"):
         preset("giant", 1000, max_positions=64)
 
 
-def test_the_dictionary_is_a_bitnet_config_and_comes_back(config: StudentConfig) -> None:
+def test_the_dictionary_is_a_bitnet_config_and_reads_back(config: StudentConfig) -> None:
     from transformers import BitNetConfig
 
     assert StudentConfig.from_dict(config.to_dict()) == config

@@ -1,4 +1,4 @@
-"""Generation with a cache is generation without one, only faster; sampling is what its formula says."""
+"""Generation with a cache gives what generation without one gives; samples follow the formula."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def slow_greedy(student: Student, prompt: list[int], count: int) -> list[int]:
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("prompt", [[9], PROMPT, list(range(40))], ids=len)
 def test_cached_greedy_is_recomputation_token_by_token(student: Student, prompt: list[int], bits: int) -> None:
-    """In fp64: in fp32 one token and many take different matmul kernels, and a last bit may move a level."""
+    """In fp64: in fp32 one token and many use different matmul kernels, and the last bit may move a level."""
     student.double().activation_bits = bits
     made = generate_ids(student, prompt, Sampling(max_tokens=20))
     assert made.ids == slow_greedy(student, prompt, 20)
@@ -52,7 +52,7 @@ def test_the_end_token_ends_it_and_is_kept(student: Student) -> None:
 
 
 def test_asking_for_the_end_in_strides_changes_nothing(student: Student, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a GPU does, acted out here."""
+    """As on a GPU, but on the CPU."""
     from bitnet_core.model import decoding
 
     free = generate_ids(student, PROMPT, Sampling(max_tokens=30)).ids
@@ -88,7 +88,7 @@ def test_a_seed_decides_a_sample(student: Student) -> None:
     assert len({tuple(sample(seed)) for seed in range(4)}) > 1
 
 
-def test_timings_and_the_pause_between_tokens(student: Student) -> None:
+def test_timings_and_the_callback_between_tokens(student: Student) -> None:
     calls: list[None] = []
     made = generate_ids(student, PROMPT, Sampling(max_tokens=6), on_token=lambda: calls.append(None))
     assert len(calls) == 5

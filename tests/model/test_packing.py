@@ -24,7 +24,7 @@ def code_tables(draw: st.DrawFn) -> list[list[int]]:
 
 
 def slow_pack(codes: list[list[int]]) -> list[list[int]]:
-    """Byte by byte, from the description of the layout alone."""
+    """Byte by byte, as the layout is described."""
     height = (len(codes) + 3) // 4
     table = [[0] * len(codes[0]) for _ in range(height)]
     for row, values in enumerate(codes):
@@ -90,7 +90,7 @@ def dequantised(linear: BitLinear) -> Tensor:
 @settings(max_examples=25)
 @given(code_tables(), st.integers(-3, 3))
 def test_integers_come_out_exact(codes: list[list[int]], power: int) -> None:
-    """Codes times a power of two have no rounding anywhere, so the slow twin is met exactly."""
+    """Codes times a power of two are never rounded, so the result equals the slow twin's exactly."""
     table = torch.tensor(codes)
     packed = PackedBitLinear(pack(table), torch.tensor(2.0**power), len(codes))
     x = torch.arange(3 * table.shape[1]).view(3, -1) % 17 - 8
@@ -131,7 +131,7 @@ def test_weight_bytes_are_a_quarter_byte_per_weight(config: StudentConfig) -> No
     assert sizes["total"] == sizes["linears"] + sizes["embedding"] + sizes["norms"]
 
 
-def test_a_packed_student_survives_the_disk(config: StudentConfig, tmp_path: Path) -> None:
+def test_a_packed_student_is_loaded_as_it_was_saved(config: StudentConfig, tmp_path: Path) -> None:
     student = Student(config)
     student.activation_bits = 4
     packed = pack_student(student)

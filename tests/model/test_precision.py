@@ -1,4 +1,4 @@
-"""The type and the device that are chosen, and why."""
+"""Which type and device are chosen, and why."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def test_a_cpu_computes_in_fp32_and_says_why(wanted: DType, monkeypatch: pytest.
     assert pick_precision(DeviceOptions(dtype=wanted, autocast=False), CPU).reason == "USE_AMP is off"
 
 
-def test_a_cpu_with_matrix_tiles_narrows_inside_the_matmuls_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cpu_with_matrix_tiles_narrows_only_inside_the_matmuls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
     chosen = pick_precision(DeviceOptions(dtype="bf16"), CPU)
     assert (chosen.name, chosen.autocast) == ("fp32 with bf16 matmuls", False)
@@ -42,7 +42,7 @@ def test_a_gpu_without_bf16_gets_fp16_and_a_loss_scale(monkeypatch: pytest.Monke
     assert pick_precision(DeviceOptions(dtype="fp16"), CUDA).scaled
 
 
-def test_a_device_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert pick_device(DeviceOptions()) == CPU

@@ -1,4 +1,4 @@
-"""The quantisers against a plain twin, and the properties that the packed formats rest on."""
+"""The quantisers against a plain twin, and the properties that packed formats rely on."""
 
 import numpy as np
 import pytest

@@ -69,7 +69,7 @@ def test_a_batch_equals_its_sequences_alone(student: Student) -> None:
         torch.testing.assert_close(together[row], logits(student, ids[row : row + 1])[0], rtol=0, atol=1e-5)
 
 
-def test_scores_depend_on_relative_positions_alone(student: Student) -> None:
+def test_scores_only_depend_on_relative_positions(student: Student) -> None:
     ids = torch.randint(0, 320, (1, 16))
     student.activation_bits = None  # rounding would turn the last bit of a rotation into a whole level
     shifted = logits(student, ids, positions_BT=torch.arange(31, 47)[None])
@@ -259,7 +259,7 @@ def test_nothing_crosses_from_one_segment_into_another(student: Student) -> None
     assert gradient[SEGMENTS == 1].abs().max() > 0
 
 
-def test_hadamard_turns_inputs_of_the_output_and_down_projections_alone(config: StudentConfig) -> None:
+def test_hadamard_only_transforms_the_inputs_of_output_and_down_projections(config: StudentConfig) -> None:
     student = Student(dataclasses.replace(config, hadamard=True)).eval()
     turned = [name for name, module in student.named_modules() if isinstance(module, BitLinear) and module.hadamard]
     assert {name.rsplit(".", 1)[1] for name in turned} == {"o_proj", "down_proj"}

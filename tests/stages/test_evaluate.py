@@ -1,4 +1,4 @@
-"""The stage, from a trained checkpoint and real trace files to a report, tables and plain refusals."""
+"""The eval stage, from a trained checkpoint and real trace files to a report and tables, or to an error."""
 
 import json
 import shutil
@@ -83,7 +83,7 @@ def table(ctx: StageContext, name: str) -> list[list[Any]]:
 
 @pytest.fixture
 def no_child(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[Sequence[int]]]:
-    """Stand in for the measuring process where a test is about something else; returns the prompts it got."""
+    """Replace the measuring process where a test is about something else; gives the prompts that it was asked."""
     asked: list[Sequence[Sequence[int]]] = []
 
     def stand_in(_packed: Student, prompts: Sequence[Sequence[int]], sampling: Sampling, **_: Any) -> Deployed:
@@ -177,7 +177,7 @@ def test_the_users_prompts_are_answered(root: Path, tmp_path: Path, no_child: li
     assert json.loads((root / "reports" / "mini_evaluation_report.json").read_text())["samples"] == []
 
 
-def test_one_prompt_leaves_quality_open(root: Path, no_child: object) -> None:
+def test_one_prompt_is_not_enough_to_measure_quality(root: Path, no_child: object) -> None:
     for path in (root / "data").glob("*.parquet"):
         path.unlink()
     write_traces(root / "data", 1)
@@ -211,7 +211,7 @@ def test_another_tokenizer_is_refused(root: Path) -> None:
         evaluate.run(context(root))
 
 
-def test_a_stop_is_heard(root: Path) -> None:
+def test_a_stop_ends_it(root: Path) -> None:
     ctx = context(root)
     ctx.request_stop()
     with pytest.raises(BitnetError, match="stopped"):

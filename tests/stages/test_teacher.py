@@ -40,25 +40,25 @@ def reply(text: str = "Fine.", tokens: int = 4) -> Canned:
 def test_the_embedded_teachers_baseline_is_measured_and_greedy(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     summary = teacher.run(ctx)
-    told = report(tmp_path)
-    assert told["provider"] == "embedded"
-    assert told["sampling"]["temperature"] == 0
-    assert told["answered"] == 3
-    assert told["tokens_per_s"]["decode"] >= told["tokens_per_s"]["end_to_end"] > 0
-    assert told["latency_s"]["p99"] >= told["latency_s"]["p95"] >= told["latency_s"]["p50"] > 0
-    assert 100e6 < told["memory"]["bytes"] < 4e9
-    assert told["memory"]["origin"] == "measured"
-    assert summary["usage"]["completion_tokens"] == sum(one["completion_tokens"] for one in told["generations"])
+    found = report(tmp_path)
+    assert found["provider"] == "embedded"
+    assert found["sampling"]["temperature"] == 0
+    assert found["answered"] == 3
+    assert found["tokens_per_s"]["decode"] >= found["tokens_per_s"]["end_to_end"] > 0
+    assert found["latency_s"]["p99"] >= found["latency_s"]["p95"] >= found["latency_s"]["p50"] > 0
+    assert 100e6 < found["memory"]["bytes"] < 4e9
+    assert found["memory"]["origin"] == "measured"
+    assert summary["usage"]["completion_tokens"] == sum(one["completion_tokens"] for one in found["generations"])
     assert len(events(ctx, "sample")) == 3
-    assert 0 < told["time_to_first_token_s"]["p50"] <= told["latency_s"]["p50"]
-    assert (told["determinism"]["asked_twice"], told["determinism"]["deterministic"]) == (3, True)
-    assert told["cost"]["usd"] == 0
-    assert all(len(one["text_hash"]) == 64 for one in told["generations"])
+    assert 0 < found["time_to_first_token_s"]["p50"] <= found["latency_s"]["p50"]
+    assert (found["determinism"]["asked_twice"], found["determinism"]["deterministic"]) == (3, True)
+    assert found["cost"]["usd"] == 0
+    assert all(len(one["text_hash"]) == 64 for one in found["generations"])
     assert [event["name"] for event in events(ctx, "table")] == ["baseline"]
-    first = [one["text"] for one in told["generations"]]
+    first = [one["text"] for one in found["generations"]]
     teacher.run(context(tmp_path))
     assert [one["text"] for one in report(tmp_path)["generations"]] == first
-    assert report(tmp_path)["config_hash"] == told["config_hash"]
+    assert report(tmp_path)["config_hash"] == found["config_hash"]
 
 
 def test_a_hosted_teacher_needs_no_logprobs_and_has_no_measured_memory(tmp_path: Path) -> None:
@@ -66,10 +66,10 @@ def test_a_hosted_teacher_needs_no_logprobs_and_has_no_measured_memory(tmp_path:
         teacher.run(context(tmp_path, server))
         assert "logprobs" not in server.asked[-1].body
         assert server.asked[-1].body["temperature"] == 0
-    told = report(tmp_path)
-    assert told["memory"] == {"bytes": None, "origin": "unknown"}
-    assert told["tokens_per_s"]["decode"] is None
-    assert told["usage"] == {"prompt_tokens": 21, "completion_tokens": 12}
+    found = report(tmp_path)
+    assert found["memory"] == {"bytes": None, "origin": "unknown"}
+    assert found["tokens_per_s"]["decode"] is None
+    assert found["usage"] == {"prompt_tokens": 21, "completion_tokens": 12}
     assert "gsk-secret" not in (tmp_path / "reports" / "teacher_baseline.json").read_text()
 
 
@@ -91,7 +91,7 @@ def test_latency_is_that_of_each_answer(tmp_path: Path) -> None:
     assert max(seconds[0], seconds[2]) < 0.3
 
 
-def test_unusable_answers_are_left_out_and_told(tmp_path: Path) -> None:
+def test_unusable_answers_are_left_out_and_reported(tmp_path: Path) -> None:
     silent = Canned({"choices": [{"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}]})
     with ChatServer(lambda number, _asked: silent if number == 2 else reply()) as server:
         ctx = context(tmp_path, server)
@@ -101,21 +101,21 @@ def test_unusable_answers_are_left_out_and_told(tmp_path: Path) -> None:
     assert [event["code"] for event in events(ctx, "alert")] == ["prompts_failed"]
 
 
-def test_a_warm_up_without_a_text_is_no_failure(tmp_path: Path) -> None:
+def test_a_warm_up_without_text_is_not_a_failure(tmp_path: Path) -> None:
     with ChatServer(lambda number, _asked: Canned({"choices": []}) if number == 0 else reply()) as server:
         teacher.run(context(tmp_path, server))
     assert report(tmp_path)["answered"] == 3
 
 
-def test_a_prompt_that_is_refused_is_left_out_and_a_hiccup_is_asked_again(tmp_path: Path) -> None:
+def test_a_prompt_that_is_refused_is_left_out_and_a_garbled_answer_is_asked_for_again(tmp_path: Path) -> None:
     refused = Canned({"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}, 400)
     said = {2: refused, 3: Canned({"choices": []})}
     with ChatServer(lambda number, _asked: said.get(number) or reply()) as server:
         ctx = context(tmp_path, server)
         teacher.run(ctx)
-    told = report(tmp_path)
-    assert told["answered"] == 2
-    (failed,) = told["failed"]
+    found = report(tmp_path)
+    assert found["answered"] == 2
+    (failed,) = found["failed"]
     assert "Content Exists Risk" in failed["reason"]
     assert [event["code"] for event in events(ctx, "alert")] == ["prompts_failed"]
 
@@ -137,12 +137,12 @@ def test_what_was_not_counted_is_not_measured(tmp_path: Path) -> None:
     with ChatServer(uncounted) as server:
         ctx = context(tmp_path / "e", server, KD_PRICES_FILE=str(prices))
         teacher.run(ctx)
-    told = report(tmp_path / "e")
-    assert told["usage"] == {"prompt_tokens": None, "completion_tokens": None}
-    assert told["tokens_per_s"] == {"end_to_end": None, "decode": None, "origin": "unknown"}
-    assert told["cost"] == {"usd": None, "origin": "unknown"}
-    assert told["answers_without_count"] == 1
-    assert [one["completion_tokens"] for one in told["generations"]] == [4, None, 4]
+    found = report(tmp_path / "e")
+    assert found["usage"] == {"prompt_tokens": None, "completion_tokens": None}
+    assert found["tokens_per_s"] == {"end_to_end": None, "decode": None, "origin": "unknown"}
+    assert found["cost"] == {"usd": None, "origin": "unknown"}
+    assert found["answers_without_count"] == 1
+    assert [one["completion_tokens"] for one in found["generations"]] == [4, None, 4]
     assert "tokens_not_counted" in [event["code"] for event in events(ctx, "alert")]
 
 
@@ -169,9 +169,9 @@ def test_the_report_says_which_sampling_was_really_sent(
         }
         teacher.run(stage_context(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
         body = server.asked[-2].body
-    told = report(tmp_path)
-    assert told["sampling_sent"] == sent
-    assert told["sampling"]["temperature"] == 1.3
+    found = report(tmp_path)
+    assert found["sampling_sent"] == sent
+    assert found["sampling"]["temperature"] == 1.3
     assert {name: body[name] for name in ("temperature", "top_p", "seed") if name in body}.keys() == sent.keys()
 
 
@@ -183,7 +183,7 @@ def test_a_refused_key_ends_it_without_a_report(tmp_path: Path) -> None:
     assert not (tmp_path / "reports" / "teacher_baseline.json").exists()
 
 
-def test_a_stop_is_heard_while_an_answer_is_awaited(tmp_path: Path) -> None:
+def test_a_stop_ends_the_wait_for_an_answer(tmp_path: Path) -> None:
     stopping: list[StageContext] = []
 
     def slow(number: int, _asked: Asked) -> Canned:
@@ -201,7 +201,7 @@ def test_a_stop_is_heard_while_an_answer_is_awaited(tmp_path: Path) -> None:
         assert time.monotonic() - began < 1.4
 
 
-def test_prompts_can_be_ones_own(tmp_path: Path) -> None:
+def test_prompts_can_come_from_a_file(tmp_path: Path) -> None:
     own = tmp_path / "own.jsonl"
     own.write_text('{"prompt": "Mine?"}\n')
     with ChatServer(lambda _number, _asked: reply()) as server:
@@ -210,14 +210,14 @@ def test_prompts_can_be_ones_own(tmp_path: Path) -> None:
     assert report(tmp_path / "own")["prompts"] == 1
 
 
-def test_answers_that_differ_when_asked_twice_are_told(tmp_path: Path) -> None:
+def test_answers_that_differ_when_asked_twice_are_reported(tmp_path: Path) -> None:
     def moody(number: int, _asked: Asked) -> Canned:
         return Canned(chat_body(f"Answer {number}", None))
 
     with ChatServer(moody) as server:
         teacher.run(context(tmp_path, server))
-    told = report(tmp_path)["determinism"]
-    assert (told["equal"], told["deterministic"], told["first_difference_at_character"]) == (0, False, 7)
+    found = report(tmp_path)["determinism"]
+    assert (found["equal"], found["deterministic"], found["first_difference_at_character"]) == (0, False, 7)
 
 
 @pytest.mark.parametrize(
@@ -234,8 +234,8 @@ def test_every_format_has_a_baseline(tmp_path: Path, provider: str, fixture: str
             "TEACHER_BASELINE_MAX_PROMPTS": "2",
         }
         teacher.run(stage_context(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"}))
-    told = report(tmp_path)
-    assert told["sampling_sent"]["temperature"] == 0
-    assert told["usage"] == {"prompt_tokens": 2 * tokens[0], "completion_tokens": 2 * tokens[1]}
-    assert told["time_to_first_token_s"]["p50"] > 0
-    assert told["cost"]["usd"] == (pytest.approx(2 * (25 * 3 + 15 * 15) / 1e6) if provider == "anthropic" else None)
+    found = report(tmp_path)
+    assert found["sampling_sent"]["temperature"] == 0
+    assert found["usage"] == {"prompt_tokens": 2 * tokens[0], "completion_tokens": 2 * tokens[1]}
+    assert found["time_to_first_token_s"]["p50"] > 0
+    assert found["cost"]["usd"] == (pytest.approx(2 * (25 * 3 + 15 * 15) / 1e6) if provider == "anthropic" else None)

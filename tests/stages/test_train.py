@@ -1,4 +1,4 @@
-"""The stage: from traces and settings to checkpoints, a table and a summary."""
+"""The train stage, from traces and settings to checkpoints, a table and a summary."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_the_stage_leaves_checkpoints_a_table_and_a_summary(tmp_path: Path) -> N
     assert again["steps"] == summary["steps"]
 
 
-def test_the_log_says_what_computes(tmp_path: Path) -> None:
+def test_the_log_names_device_and_precision(tmp_path: Path) -> None:
     ctx = context(tmp_path / "e")
     train.run(ctx)
     messages = [e["message"] for e in events_of(ctx.run_dir / "events.jsonl") if e["kind"] == "log"]
@@ -69,7 +69,7 @@ def test_another_shape_in_the_same_experiment_is_refused(tmp_path: Path) -> None
         train.run(context(tmp_path / "e", MINI_DIM="512"))
 
 
-def test_cut_prompts_and_a_missing_held_out_side_are_told(
+def test_cut_prompts_and_a_missing_held_out_side_are_reported(
     tmp_path: Path, sequences: list[TraceSequence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only = TraceSet([s for s in sequences if not s.heldout], VOCAB, TOP_K, "t" * 64, "p" * 64, "teacher")

@@ -1,4 +1,4 @@
-"""A tiny real-shaped problem: sequences whose next token follows from the last one, with a teacher that knows it."""
+"""A tiny problem of realistic shape: the next token follows from the last one, and the teacher knows the rule."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSequence, TraceSet
 from bitnet_core.training.trainer import Trainer
-from tests.builders import stage_context
+from tests.builders import events_of, stage_context
 
 VOCAB, TOP_K = 512, 6
 TINY = {
@@ -61,7 +61,7 @@ def make_sequence(index: int, *, prompt: int = 6, completion: int = 14, heldout:
 
 @pytest.fixture(autouse=True, scope="package")
 def _one_thread() -> Iterator[None]:
-    """Tiny matmuls gain nothing from a second thread, and lose a hundredfold when another process has its core."""
+    """A second thread doesn't speed up tiny matmuls, and slows them a hundredfold when its core is busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -86,9 +86,14 @@ class StageTrainer(Trainer):
         return super().run(self.ctx)
 
 
+def events(trainer: StageTrainer, kind: str) -> list[dict[str, Any]]:
+    """What the trainer's run has recorded, of one kind."""
+    return events_of(trainer.ctx.run_dir / "events.jsonl", kind)
+
+
 @pytest.fixture
 def make_trainer(tmp_path: Path, sequences: list[TraceSequence]) -> Callable[..., StageTrainer]:
-    """Build a trainer in an experiment of its own; the same arguments give the same run."""
+    """Build a trainer in its own experiment; the same arguments give the same run."""
 
     def make(
         values: dict[str, str] | None = None,

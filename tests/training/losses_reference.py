@@ -1,4 +1,4 @@
-"""The loss of the design page written the slow way: all logits, one position at a time, autograd, float64."""
+"""The loss written the slow way: all logits at once, one position at a time, with autograd in float64."""
 
 import math
 

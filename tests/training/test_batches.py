@@ -1,4 +1,4 @@
-"""Every kept token supervised once, at the position that predicts it."""
+"""Every kept token is supervised once, at the position that predicts it."""
 
 import numpy as np
 import pytest
@@ -115,7 +115,7 @@ def test_epochs_and_seeds_differ() -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 3, 11, 25])
-def test_the_cursor_goes_on_where_it_stopped(sequences: list[TraceSequence], taken: int) -> None:
+def test_a_restored_cursor_gives_the_same_batches(sequences: list[TraceSequence], taken: int) -> None:
     examples, _ = prepare(sequences, 48)
     whole = Sampler(examples, 5, seed=3)
     for _ in range(taken):
@@ -126,7 +126,7 @@ def test_the_cursor_goes_on_where_it_stopped(sequences: list[TraceSequence], tak
         assert torch.equal(whole.next().ids_BT, again.next().ids_BT)
 
 
-def test_threads_that_work_ahead_change_nothing(sequences: list[TraceSequence]) -> None:
+def test_preparing_batches_in_threads_changes_nothing(sequences: list[TraceSequence]) -> None:
     examples, _ = prepare(sequences, 48)
     plain, threaded = Sampler(examples, 5, 3, 48), Sampler(examples, 5, 3, 48, workers=3)
     for taken in range(40):
@@ -138,7 +138,7 @@ def test_threads_that_work_ahead_change_nothing(sequences: list[TraceSequence]) 
         assert plain.state() == threaded.state()
 
 
-def test_the_fingerprint_knows_data_batch_size_and_seed(sequences: list[TraceSequence]) -> None:
+def test_the_fingerprint_depends_on_data_batch_size_and_seed(sequences: list[TraceSequence]) -> None:
     examples, _ = prepare(sequences, 48)
     same = Sampler(examples, 5, seed=3).fingerprint
     assert Sampler(list(examples), 5, seed=3).fingerprint == same
@@ -154,6 +154,6 @@ def test_evaluation_order_has_everything_once(sequences: list[TraceSequence]) ->
     assert all(torch.equal(a.ids_BT, b.ids_BT) for a, b in zip(batches, again, strict=True))
 
 
-def test_nothing_to_train_on_is_said() -> None:
+def test_no_examples_raise() -> None:
     with pytest.raises(BitnetError, match="no sequence"):
         Sampler([], 4, 0)

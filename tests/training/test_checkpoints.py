@@ -1,4 +1,4 @@
-"""Whole or passed over; refused with a sentence that names the file and the fix."""
+"""A checkpoint is whole or skipped; a bad one raises an error that names the file and the fix."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ def checkpoint(step: int, bits: int = 8) -> Checkpoint:
     return Checkpoint(step, step * 100, bits, CONFIG, "abc", Student(CONFIG).state_dict())
 
 
-def test_a_student_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_student_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     given = checkpoint(200, bits=4)
     saved = checkpoints.save(tmp_path, given, {"step": 200})
     assert saved.path.name == "mini_bitnet_step_00000200.pt"
@@ -36,7 +36,7 @@ def test_a_student_comes_back_as_it_was(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_latest_passes_over_what_is_not_whole(tmp_path: Path) -> None:
+def test_latest_skips_incomplete_checkpoints(tmp_path: Path) -> None:
     assert checkpoints.latest(tmp_path) is None
     paths = [checkpoints.save(tmp_path, checkpoint(step), {"step": step}).path for step in (5, 10, 15)]
     assert checkpoints.latest(tmp_path) == paths[2]
@@ -63,7 +63,7 @@ class Evil:
         return (exec, ("raise SystemExit('code of a checkpoint was run')",))
 
 
-def test_bad_files_end_in_a_sentence(tmp_path: Path) -> None:
+def test_bad_files_raise_an_error_that_names_them(tmp_path: Path) -> None:
     good = checkpoints.save(tmp_path, checkpoint(1), {}).path
     cut = tmp_path / "cut.pt"
     cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
@@ -87,7 +87,7 @@ def test_bad_files_end_in_a_sentence(tmp_path: Path) -> None:
         checkpoints.load(foreign)
 
 
-def test_another_student_is_named_on_both_sides() -> None:
+def test_the_error_for_another_student_names_both() -> None:
     given, path = checkpoint(1), Path("c.pt")
     checkpoints.require_same_student(path, given, CONFIG, "abc")
     longer = dataclasses.replace(CONFIG, max_position_embeddings=999)
@@ -99,13 +99,13 @@ def test_another_student_is_named_on_both_sides() -> None:
         checkpoints.require_same_student(path, given, CONFIG, "def")
 
 
-def test_a_description_that_does_not_fit_its_tensors_is_refused() -> None:
+def test_a_config_that_does_not_fit_the_tensors_is_refused() -> None:
     given = checkpoint(3)
     with pytest.raises(BitnetError, match="step 3"):
         checkpoints.student_from(dataclasses.replace(given, config=dataclasses.replace(CONFIG, vocab_size=65)))
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = checkpoints.save(tmp_path, checkpoint(1), {}).path
 
     def full(_payload: object, out: object) -> None:

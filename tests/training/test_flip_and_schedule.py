@@ -1,4 +1,4 @@
-"""Nothing but the number of tokens seen may move the flip."""
+"""Only the number of seen tokens moves the flip; the learning rate follows its shape."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ def flip(budget: int, fraction: float, policy: FlipPolicy = "hard", ramp: float 
 
 
 def bits(options: FlipOptions, seen: int) -> int:
-    """Of the layer that flips first."""
+    """Bits of the layer that flips first."""
     return layer_bits(options, seen, 1)[0]
 
 
@@ -142,7 +142,7 @@ def measured(when: str, seen: int, loss: float) -> dict[str, object]:
     return {"when": when, "seen_tokens": seen, "heldout_loss": loss}
 
 
-def test_the_report_of_a_flip_is_its_worst_step_and_the_way_back() -> None:
+def test_the_report_of_a_flip_is_the_worst_loss_and_the_recovery() -> None:
     rows = [measured("start", 0, 9.0), measured("before flip", 100, 2.0), measured("after flip", 100, 2.2)]
     assert flip_report(rows[:2]) == {}
     assert flip_report(rows) == {"flip_shock": pytest.approx(0.2), "flip_recovered_after_tokens": None}

@@ -1,4 +1,4 @@
-"""The fused loss against the slow one, and the properties for which it was chosen."""
+"""The fused loss against the slow one, and the properties that it was chosen for."""
 
 import dataclasses
 from typing import Any
@@ -185,7 +185,7 @@ def test_the_order_of_positions_changes_nothing() -> None:
 
 
 class _Largest(TorchDispatchMode):
-    """The most elements that any tensor of the vocabulary's width has had."""
+    """Records the most rows of any tensor as wide as the vocabulary."""
 
     def __init__(self, vocab: int) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ class _Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_no_tensor_of_all_positions_and_the_vocabulary_exists(dtype: torch.dtype) -> None:
-    """Not in the forward and not in the backward pass: a chunk of rows at most, and the head's own D."""
+    """Neither in the forward nor in the backward pass: at most a chunk of rows, or the D rows of the head."""
     positions, chunk = 96, 16
     rng = torch.Generator().manual_seed(0)
     _, _, targets = problem(0, n=positions, holes=False)
@@ -276,7 +276,7 @@ def test_an_empty_batch_is_zero_with_a_graph() -> None:
 
 @pytest.mark.parametrize("offset", [0.0, 300.0])
 def test_tiny_tails_stay_finite_in_fp32(offset: float) -> None:
-    """A student sure of a candidate by 120 nats: e^-120 is no fp32 number, its logarithm is."""
+    """The student is sure of a candidate by 120 nats: e^-120 underflows in fp32, its logarithm doesn't."""
     z = torch.zeros(1, V)
     z[0, 4] = 120.0
     targets = Targets(
@@ -317,7 +317,7 @@ def test_evaluation_makes_no_gradient() -> None:
     assert not parts.total.requires_grad
 
 
-def test_nonsense_is_refused() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="tau"):
         LossWeights(tau=0)
     hidden, weight, targets = problem(4)

@@ -1,4 +1,4 @@
-"""One optimizer step: what it equals, and what it refuses."""
+"""One optimizer step: accumulation, weight decay, precision, and gradients that are not finite."""
 
 import functools
 from collections.abc import Sequence
@@ -108,7 +108,7 @@ def test_the_fp16_scale_halves_at_an_overflow_and_the_step_is_skipped(examples: 
 
 
 def test_the_prompt_carries_no_loss(examples: list[Example]) -> None:
-    """Gradient reaches the prompt's embeddings through attention; their own prediction has no target."""
+    """Gradients reach the prompt only through attention: its own positions have no target."""
     one = stepper()
     batch = cut(examples, [1])[0]
     hidden_BTD = one.student(batch.ids_BT)
@@ -124,7 +124,7 @@ def test_the_prompt_carries_no_loss(examples: list[Example]) -> None:
 def test_a_compiled_student_trains_alike_on_batches_of_one_shape(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without quantisers the two agree to rounding; with them a value on the edge of a level may fall either way.
+    """Without quantisers the two agree up to rounding; with them a value on a boundary may fall on either level.
 
     Traced and differentiated as for the C++ compiler, which itself would take half a minute.
     """
