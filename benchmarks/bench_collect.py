@@ -74,7 +74,7 @@ def plain(server: EmbeddedServer, chat: OpenAIChat, requests: list[Request], par
     """Tokens a second of a load generator that stores nothing."""
 
     def ask(request: Request) -> int:
-        body = json.dumps(chat.payload(request.chat_request(OPTIONS))).encode()
+        body = json.dumps(chat.request_body(request.chat_request(OPTIONS))).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {server.api_key}"}
         wire = urllib.request.Request(server.base_url + "/chat/completions", body, headers)
         with urllib.request.urlopen(wire) as reply:

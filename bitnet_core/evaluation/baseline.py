@@ -80,7 +80,7 @@ class Interview:
                 f"The teacher answered none of {len(prompts)} baseline prompts ({failed[0]['reason']}); "
                 "choose another model."
             )
-        sent = dict(self._teacher.sent(self._request(prompts[0], self._sampling)))
+        sent = dict(self._teacher.requested_sampling(self._request(prompts[0], self._sampling)))
         determinism = await self._compare_repeated_answers(answers)
         self._reporter.progress(len(prompts), len(prompts), "prompts", "baseline")
         found = Baseline(answers, failed, wall_s, sent, determinism, self._teacher.memory_bytes())

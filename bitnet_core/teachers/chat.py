@@ -80,7 +80,7 @@ class Chat(Protocol):
         """
         ...
 
-    def sent(self, request: ChatRequest) -> Mapping[str, Any]:
+    def requested_sampling(self, request: ChatRequest) -> Mapping[str, Any]:
         """The sampling really requested: what a model does not accept is left out or changed."""
         ...
 
@@ -106,8 +106,8 @@ class Fold(ABC):
         """Take one event and return the text that it adds."""
 
     @abstractmethod
-    def payload(self) -> dict[str, Any]:
-        """The whole body, before encoding."""
+    def answer_body(self) -> dict[str, Any]:
+        """The whole body of the answer, before encoding."""
 
 
 class HttpChat(ABC):
@@ -168,8 +168,8 @@ class HttpChat(ABC):
     def path(self, *, stream: bool) -> str: ...
 
     @abstractmethod
-    def payload(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
-        """The request's body."""
+    def request_body(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
+        """The body of a request, before encoding."""
 
     @staticmethod
     @abstractmethod
@@ -199,13 +199,15 @@ class HttpChat(ABC):
         path = self.path(stream=False)
         if seconds is None and not self.provider.local:
             seconds = min(READ_SECONDS + request.max_tokens / _SLOWEST, _LONGEST_SECONDS)
-        reply = await self._http.post(path, self.payload(request), attempts=attempts, watch=watch, seconds=seconds)
+        reply = await self._http.post(
+            path, self.request_body(request), attempts=attempts, watch=watch, seconds=seconds
+        )
         return self._result(reply, self._asked(path, request))
 
-    def sent(self, request: ChatRequest) -> dict[str, Any]:
-        """See `Chat.sent`."""
-        payload = self.payload(request)
-        fields = payload | payload.get("generationConfig", {})
+    def requested_sampling(self, request: ChatRequest) -> dict[str, Any]:
+        """See `Chat.requested_sampling`."""
+        body = self.request_body(request)
+        fields = body | body.get("generationConfig", {})
         return {{"topP": "top_p"}.get(name, name): fields[name] for name in _SAMPLING if name in fields}
 
     async def _stream(self, request: ChatRequest, on_text: OnText, attempts: int, watch: Watch | None) -> ChatResult:
@@ -226,16 +228,16 @@ class HttpChat(ABC):
             if text:
                 on_text(text)
 
-        payload = self.payload(request, stream=True)
+        body = self.request_body(request, stream=True)
         try:
-            reply = await self._http.stream(path, payload, on_event, attempts=attempts, watch=watch)
+            reply = await self._http.stream(path, body, on_event, attempts=attempts, watch=watch)
         except StreamCut as error:
             raise BadReply("stream_cut", f"the answer was cut off ({error})") from error
         if reply is not None:
             return self._result(reply, asked)
         if not fold.complete:
             raise BadReply("stream_cut", "the stream ended before the answer did")
-        return self._read(json.dumps(fold.payload()).encode())
+        return self._read(json.dumps(fold.answer_body()).encode())
 
     def _result(self, reply: Reply, asked: SentRequest) -> ChatResult:
         self._require(reply, asked)

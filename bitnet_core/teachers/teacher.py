@@ -64,9 +64,9 @@ class Teacher:
     async def models(self) -> list[str]:
         return await self._chat.models()
 
-    def sent(self, request: ChatRequest) -> Mapping[str, Any]:
-        """The sampling that the request really asks for; see `Chat.sent`."""
-        return self._chat.sent(request)
+    def requested_sampling(self, request: ChatRequest) -> Mapping[str, Any]:
+        """The sampling that the request really asks for; see `Chat.requested_sampling`."""
+        return self._chat.requested_sampling(request)
 
     def pin(self, upstream: str) -> None:
         """Behind a router, accept answers only from this provider from now on; an empty name accepts any."""

@@ -89,7 +89,7 @@ def check_stream(wire: type[HttpChat], events: list[Any]) -> None:
             with as_bad_reply(b"{}"):
                 if isinstance(event, dict):
                     fold.add(event)
-        whole = fold.payload()
+        whole = fold.answer_body()
     except BadReply:
         return
     check(wire, whole)

@@ -292,9 +292,9 @@ async def test_reasoning_models_get_no_sampling(
     model: str, logprobs: int, sampling: bool, effort: str | None
 ) -> None:
     request = ChatRequest(MESSAGES, 8, 0.8, 0.9, logprobs)
-    body = OpenAIChat(PROVIDERS["openai"], "http://127.0.0.1:9", model, None).payload(request)
+    body = OpenAIChat(PROVIDERS["openai"], "http://127.0.0.1:9", model, None).request_body(request)
     assert ({"temperature", "top_p"} <= set(body), body.get("reasoning_effort")) == (sampling, effort)
-    same = OpenAIChat(PROVIDERS["vllm"], "http://127.0.0.1:9", model, None).payload(request)
+    same = OpenAIChat(PROVIDERS["vllm"], "http://127.0.0.1:9", model, None).request_body(request)
     assert {"temperature", "top_p"} <= set(same)
 
 

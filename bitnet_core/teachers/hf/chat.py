@@ -130,8 +130,8 @@ class TransformersChat:
             },
         )
 
-    def sent(self, request: ChatRequest) -> Mapping[str, Any]:
-        """See `Chat.sent`."""
+    def requested_sampling(self, request: ChatRequest) -> Mapping[str, Any]:
+        """See `Chat.requested_sampling`."""
         return {"temperature": request.temperature, "top_p": request.top_p, "seed": request.seed}
 
     # -- the thread --------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ class AnthropicMessages(HttpChat):
     def path(self, *, stream: bool) -> str:  # noqa: ARG002 - the body says it
         return "/messages"
 
-    def payload(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
+    def request_body(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
         system = "\n\n".join(message["content"] for message in request.messages if message["role"] == "system")
         body: dict[str, Any] = {
             "model": self.model,
@@ -106,6 +106,6 @@ class _Events(Fold):
         if isinstance(usage, dict):
             self._usage |= usage
 
-    def payload(self) -> dict[str, Any]:
+    def answer_body(self) -> dict[str, Any]:
         content = [{"type": "text", "text": "".join(self._text)}]
         return {**self._message, "content": content, "usage": self._usage}

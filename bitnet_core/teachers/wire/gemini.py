@@ -26,7 +26,7 @@ class GeminiContent(HttpChat):
         model = self.model.removeprefix("models/")
         return f"/models/{model}:streamGenerateContent?alt=sse" if stream else f"/models/{model}:generateContent"
 
-    def payload(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the path says it
+    def request_body(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the path says it
         config: dict[str, Any] = {
             "temperature": request.temperature,
             "topP": request.top_p,
@@ -131,7 +131,7 @@ class _Parts(Fold):
         self._text.append(text)
         return text
 
-    def payload(self) -> dict[str, Any]:
+    def answer_body(self) -> dict[str, Any]:
         candidate: dict[str, Any] = {
             "content": {"parts": [{"text": "".join(self._text)}]},
             "finishReason": self._finish,

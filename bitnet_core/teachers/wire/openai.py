@@ -23,7 +23,7 @@ class OpenAIChat(HttpChat):
     def path(self, *, stream: bool) -> str:  # noqa: ARG002 - the body says it
         return "/chat/completions"
 
-    def payload(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
+    def request_body(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
         name = self.provider.name
         body: dict[str, Any] = {
             "model": self.model,
@@ -111,7 +111,7 @@ class _Chunks(Fold):
             return text
         return ""
 
-    def payload(self) -> dict[str, Any]:
+    def answer_body(self) -> dict[str, Any]:
         choice = {
             "message": {
                 "role": "assistant",
