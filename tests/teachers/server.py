@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback that answers as a test tells it; remembers what it was asked."""
+"""A real HTTP server on this machine that gives the answers of a test and records the requests."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 @dataclass(frozen=True)
 class Canned:
-    """One answer. `body` of bytes goes out as it is, anything else as JSON."""
+    """One answer. A `body` of bytes is sent as it is, any other as JSON."""
 
     body: Any
     status: int = 200
@@ -36,7 +36,7 @@ class Asked:
 
 
 class ChatServer:
-    """`answer` is called with each request, from several threads; the number of the call comes first."""
+    """Calls `answer` from several threads with the number of each request and the request."""
 
     def __init__(self, answer: Callable[[int, Asked], Canned]) -> None:
         self.asked: list[Asked] = []
@@ -54,12 +54,12 @@ class ChatServer:
                     outer._serve(self)
 
             def do_POST(self) -> None:
-                # Clients are killed in the middle of an answer here, on purpose.
+                # Some tests kill the client in the middle of an answer.
                 with contextlib.suppress(ConnectionError):
                     outer._serve(self)
 
             def log_message(self, *args: object) -> None:
-                """Silence."""
+                """Keep the test's output clean."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
@@ -80,14 +80,14 @@ class ChatServer:
         self._server.server_close()
 
     def refuse_connections(self) -> None:
-        """From now on; what is being answered is."""
+        """Accept no more connections; requests under way are still answered."""
         self._server.shutdown()
         self._server.socket.close()
 
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         length = int(handler.headers.get("Content-Length", 0))
         sent = handler.rfile.read(length)
-        if len(sent) < length:  # the client was killed while it asked: nobody is there to answer
+        if len(sent) < length:  # the client was killed while it was sending
             handler.close_connection = True
             return
         body = json.loads(sent) if sent else {}
@@ -133,7 +133,7 @@ def canned(name: str, status: int = 200, **more: Any) -> Canned:
 
 
 def entry(text: str, logprob: float, *, index: int | None = None, data: bytes | None = None) -> dict[str, Any]:
-    """One token as OpenAI writes it, with llama.cpp's `id` where one is given."""
+    """One token in OpenAI's format; with `index` also llama.cpp's `id`."""
     found: dict[str, Any] = {
         "token": text,
         "logprob": logprob,
@@ -143,7 +143,7 @@ def entry(text: str, logprob: float, *, index: int | None = None, data: bytes | 
 
 
 def chat_body(text: str, content: list[dict[str, Any]] | None, **more: Any) -> dict[str, Any]:
-    """A whole answer in OpenAI's shape."""
+    """A complete answer in OpenAI's format."""
     choice = {
         "index": 0,
         "message": {"role": "assistant", "content": text},

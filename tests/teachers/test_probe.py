@@ -1,4 +1,4 @@
-"""The probe: what it accepts, and the sentence for each thing that it does not."""
+"""The probe: what it accepts, and its error for everything else."""
 
 import contextlib
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ async def test_logprobs_that_do_not_depend_on_the_temperature_are_raw() -> None:
     assert verdict.latency_s is not None
 
 
-async def test_logprobs_that_do_are_scaled() -> None:
+async def test_logprobs_that_depend_on_the_temperature_are_scaled() -> None:
     flat = [logprob / 7.5 - 1.2 for logprob in RAW]
     with teacher(body(RAW), body(flat)) as one:
         verdict = await probe(one, 4)
@@ -56,12 +56,12 @@ async def test_logprobs_that_do_are_scaled() -> None:
 
 
 @pytest.mark.parametrize("answer", [chat_body("a", None), chat_body("a", [{**entry("a", -0.5), "top_logprobs": []}])])
-async def test_no_logprobs_names_who_has_them(answer: dict[str, Any]) -> None:
+async def test_the_error_for_missing_logprobs_names_providers_that_have_them(answer: dict[str, Any]) -> None:
     with teacher(answer) as one, pytest.raises(BitnetError, match="TEACHER_PROVIDER that has them: embedded"):
         await probe(one, 4)
 
 
-async def test_what_is_sampled_does_not_matter() -> None:
+async def test_the_sampled_token_does_not_matter() -> None:
     outside = body(RAW)
     (step,) = outside["choices"][0]["logprobs"]["content"]
     said = entry("zz", -9999.0, index=9)
@@ -72,7 +72,7 @@ async def test_what_is_sampled_does_not_matter() -> None:
     assert (verdict.mode, verdict.candidates) == ("raw", 4)
 
 
-async def test_the_probe_cuts_no_list_itself() -> None:
+async def test_the_sampling_of_the_probe_cuts_no_list_of_candidates() -> None:
     def answer(_number: int, asked: Asked) -> Canned:
         return Canned(
             body(RAW[:1] if asked.body["top_p"] < 1 else RAW, words=WORDS[:1] if asked.body["top_p"] < 1 else None)
@@ -83,8 +83,8 @@ async def test_the_probe_cuts_no_list_itself() -> None:
         assert (await probe(one, 4)).candidates == 4
 
 
-async def test_one_candidate_is_compared_by_two() -> None:
-    """Of a single one nobody can tell whether the temperature bends it."""
+async def test_two_candidates_are_asked_for_where_one_is_wanted() -> None:
+    """A single one does not show whether the temperature scales it."""
 
     def answer(_number: int, asked: Asked) -> Canned:
         wanted = asked.body["top_logprobs"]
@@ -96,7 +96,7 @@ async def test_one_candidate_is_compared_by_two() -> None:
     assert (verdict.mode, verdict.candidates) == ("raw", 1)
 
 
-async def test_who_gives_one_candidate_at_most_can_not_be_compared() -> None:
+async def test_a_provider_of_a_single_candidate_can_not_be_probed() -> None:
     refusal = {"error": {"message": "top_logprobs must be less than or equal to 1"}}
     with ChatServer(lambda *_: Canned(refusal, 400)) as server:
         one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
@@ -106,15 +106,15 @@ async def test_who_gives_one_candidate_at_most_can_not_be_compared() -> None:
             await probe(one, 5)
 
 
-async def test_half_a_character_sampled_by_chance_is_asked_again() -> None:
+async def test_a_probe_that_samples_half_a_character_is_repeated() -> None:
     lost = body(RAW)
     lost["choices"][0]["logprobs"]["content"][0] |= {"token": "\ufffd", "bytes": None, "id": -1}
     with teacher(lost, body(RAW), lost, lost, body(RAW)) as one:
         assert (await probe(one, 4)).mode == "raw"
 
 
-async def test_an_answer_without_logprobs_by_chance_is_asked_again_and_one_without_always_is_refused() -> None:
-    """Half a character may be sampled as the one token, of which llama.cpp tells nothing at all."""
+async def test_a_probe_without_logprobs_is_repeated_before_the_teacher_is_refused() -> None:
+    """The one token may be half a character, for which llama.cpp reports nothing at all."""
     silent = Canned(chat_body("", None))
     for lucky, requests in ((2, 4), (99, None)):
 
@@ -131,7 +131,7 @@ async def test_an_answer_without_logprobs_by_chance_is_asked_again_and_one_witho
                 assert len(server.asked) == requests
 
 
-async def test_candidates_that_are_no_text_are_candidates_all_the_same() -> None:
+async def test_special_tokens_count_as_candidates() -> None:
     words = ["a", "the", "<|eot_id|>", "<|end|>"]
     with teacher(body(RAW, ids=False, words=words)) as one:
         assert (await probe(one, 4)).candidates == 4
@@ -140,7 +140,7 @@ async def test_candidates_that_are_no_text_are_candidates_all_the_same() -> None
 @pytest.mark.parametrize(
     "refusal", [Canned({"error": {"message": "Unknown field"}}, 400), Canned({"choices": [{"message": None}]})]
 )
-async def test_a_refusal_that_plain_chat_does_not_get_is_about_the_logprobs(refusal: Canned) -> None:
+async def test_a_refusal_only_of_logprobs_means_there_are_none(refusal: Canned) -> None:
     def answer(_number: int, asked: Asked) -> Canned:
         return refusal if "top_logprobs" in asked.body else Canned(chat_body("a", None))
 
@@ -150,14 +150,14 @@ async def test_a_refusal_that_plain_chat_does_not_get_is_about_the_logprobs(refu
             await probe(one, 4)
 
 
-async def test_a_refusal_that_plain_chat_gets_too_is_not() -> None:
+async def test_a_refusal_of_plain_chat_too_is_not_about_logprobs() -> None:
     with ChatServer(lambda *_: Canned({"error": {"message": "Unknown field"}}, 400)) as server:
         one = Teacher(OpenAIChat(PROVIDERS["vllm"], server.base_url, "m", None, first_wait=0.01))
         with pytest.raises(PromptRefused, match="Unknown field"):
             await probe(one, 4)
 
 
-async def test_more_candidates_than_are_known_to_be_given_are_refused_with_the_number() -> None:
+async def test_more_candidates_than_the_known_maximum_are_refused_with_the_maximum() -> None:
     with ChatServer(lambda *_: Canned({})) as server:
         one = Teacher(OpenAIChat(PROVIDERS["fireworks"], server.base_url, "m", "fw-key"))
         with pytest.raises(TooManyCandidates, match=r"at most 5 .*set TEACHER_TOP_LOGPROBS=5"):
@@ -172,7 +172,7 @@ def router(answers: list[str]) -> Any:
     return answer
 
 
-async def test_behind_a_router_who_was_probed_answers_and_nobody_else() -> None:
+async def test_behind_a_router_only_the_probed_provider_answers() -> None:
     with ChatServer(router(["DeepInfra", "DeepInfra", "DeepInfra", "Together"])) as server:
         one = Teacher(OpenAIChat(PROVIDERS["openrouter"], server.base_url, "m", "or-key", first_wait=0.01))
         verdict = await probe(one, 4)
@@ -187,7 +187,7 @@ async def test_behind_a_router_who_was_probed_answers_and_nobody_else() -> None:
     assert rest == [pinned] * 3
 
 
-async def test_behind_a_router_who_is_known_from_before_is_asked_at_once() -> None:
+async def test_behind_a_router_the_provider_of_an_earlier_run_is_asked() -> None:
     with ChatServer(router(["Together"])) as server:
         one = Teacher(OpenAIChat(PROVIDERS["openrouter"], server.base_url, "m", "or-key", first_wait=0.01))
         assert (await probe(one, 4, "Together")).upstream == "Together"
@@ -196,7 +196,7 @@ async def test_behind_a_router_who_is_known_from_before_is_asked_at_once() -> No
             await probe(one, 4, "DeepInfra")
 
 
-def test_a_verdict_kept_before_there_were_routers_still_loads() -> None:
+def test_a_stored_verdict_without_upstream_still_loads() -> None:
     kept = {"mode": "raw", "candidates": 4, "token_ids": True, "exact_bytes": True, "latency_s": 0.1}
     assert Verdict(**kept).upstream == ""
     assert Verdict(**kept).record() == {**kept, "served_model": ""}
@@ -208,7 +208,7 @@ async def test_sentinels_are_named() -> None:
         await probe(one, 4)
 
 
-async def test_what_comes_with_the_tokens_is_told() -> None:
+async def test_the_verdict_says_whether_tokens_have_ids_and_bytes() -> None:
     bare = body(RAW, ids=False)
     for token in bare["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
         del token["bytes"]
@@ -226,6 +226,6 @@ async def test_a_provider_without_logprobs_is_refused_before_anything_is_sent() 
         assert server.asked == []
 
 
-async def test_an_unreadable_answer_is_said_in_one_sentence() -> None:
+async def test_an_unreadable_answer_is_an_error() -> None:
     with teacher({"choices": []}) as one, pytest.raises(BitnetError, match="can't be used"):
         await probe(one, 4)

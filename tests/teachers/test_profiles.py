@@ -49,5 +49,5 @@ def test_it_is_light() -> None:
         "import sys, bitnet_core.teachers.profiles as t; print([m for m in sys.modules if m in sys.argv[1].split()])"
     )
     heavy = "httpx stamina torch transformers pyarrow numpy tokenizers"
-    told = subprocess.run([sys.executable, "-c", code, heavy], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code, heavy], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
