@@ -19,31 +19,23 @@ _USUAL = 20
 _FEW = 5
 """Asked for where the usual number gave no logprobs: some servers have a lower limit and don't say it."""
 _LISTED = 500
+_FIELDS = (
+    *("provider", "model", "base_url", "reachable", "key_accepted", "models", "model_listed", "chat", "latency_s"),
+    *("logprobs", "largest_k", "largest_k_capped", "token_ids", "bytes", "logprob_mode", "upstream"),
+    *("price_usd_per_million", "price_as_of", "problem"),
+)
 
 
 def blank(
     provider: str, model: str, base_url: str, price: Price | None, problem: str | None = None
 ) -> dict[str, Any]:
     """The report before anything is known but the names."""
-    return {
+    return dict.fromkeys(_FIELDS) | {
         "provider": provider,
         "model": model,
         "base_url": base_url,
-        "reachable": None,
-        "key_accepted": None,
-        "models": None,
-        "model_listed": None,
-        "chat": None,
-        "latency_s": None,
-        "logprobs": None,
-        "largest_k": None,
-        "largest_k_capped": None,
-        "token_ids": None,
-        "bytes": None,
-        "logprob_mode": None,
-        "upstream": None,
-        "price_usd_per_million": None if price is None else {"input": price.input, "output": price.output},
-        "price_as_of": None if price is None else price.as_of,
+        "price_usd_per_million": price and {"input": price.input, "output": price.output},
+        "price_as_of": price and price.as_of,
         "problem": problem,
     }
 

@@ -28,16 +28,15 @@ class Provider:
 
     name: str
     label: str
-    wire: Wire
     base_url: str
     """The usual address; empty where only the user knows it, or where there is none."""
-    needs_key: bool
-    logprobs: Logprobs
-    max_top_logprobs: int | None
-    """None: unknown, or set on the server."""
     note: str
     source: str
     """Where the facts of this row come from, and their date."""
+    wire: Wire = "openai"
+    logprobs: Logprobs = "per model"
+    max_top_logprobs: int | None = None
+    """None: unknown, or set on the server."""
     seeds: bool = False
     """Accepts OpenAI's `seed` field."""
     local: bool = False
@@ -73,6 +72,10 @@ class Provider:
         """Whether it may be the user's own server, which loads its model at the first request."""
         return self.local or self.name == "custom"
 
+    @property
+    def needs_key(self) -> bool:
+        return not self.loads_first
+
     def _setting(self, suffix: str) -> str:
         return f"{self.name.upper()}_{suffix}"
 
@@ -81,9 +84,7 @@ _ALL = (
     Provider(
         "embedded",
         "Embedded SmolLM2-135M",
-        "openai",
         "",
-        needs_key=False,
         logprobs="yes",
         max_top_logprobs=100,
         note="Runs on this machine through llama.cpp; no key, no cost; downloaded once (93 MB).",
@@ -95,11 +96,9 @@ _ALL = (
     Provider(
         "hf",
         "Hugging Face transformers",
-        "transformers",
         "",
-        needs_key=False,
+        wire="transformers",
         logprobs="yes",
-        max_top_logprobs=None,
         note="A model in this process, on the GPU if there is one; logprobs are exact over the whole vocabulary.",
         source="computed here",
         seeds=True,
@@ -109,10 +108,7 @@ _ALL = (
     Provider(
         "openai",
         "OpenAI",
-        "openai",
         "https://api.openai.com/v1",
-        needs_key=True,
-        logprobs="per model",
         max_top_logprobs=20,
         note="GPT-4o and 4.1 families give logprobs; reasoning models refuse them.",
         source="openai 3.54 (SDK types), 2026-11",
@@ -122,22 +118,17 @@ _ALL = (
     Provider(
         "anthropic",
         "Anthropic",
-        "anthropic",
         "https://api.anthropic.com/v1",
-        needs_key=True,
+        wire="anthropic",
         logprobs="no",
-        max_top_logprobs=None,
         note="No logprobs: only for chat and the baseline.",
         source="anthropic 2.12 (SDK types), 2026-11",
     ),
     Provider(
         "groq",
         "Groq",
-        "openai",
         "https://api.groq.com/openai/v1",
-        needs_key=True,
         logprobs="no",
-        max_top_logprobs=None,
         note="No logprobs: only for chat and the baseline.",
         source="console.groq.com/docs/openai, 2026-11",
         seeds=True,
@@ -145,21 +136,15 @@ _ALL = (
     Provider(
         "aimlapi",
         "AI/ML API",
-        "openai",
         "https://api.aimlapi.com/v1",
-        needs_key=True,
-        logprobs="per model",
-        max_top_logprobs=None,
         note="Depends on the model behind it; probed before anything is spent.",
         source="not documented",
     ),
     Provider(
         "gemini",
         "Gemini",
-        "gemini",
         "https://generativelanguage.googleapis.com/v1beta",
-        needs_key=True,
-        logprobs="per model",
+        wire="gemini",
         max_top_logprobs=20,
         note="Some models give logprobs, newer ones often don't; probed before anything is spent.",
         source="google-genai 3.4 (SDK types), 2026-11",
@@ -168,10 +153,7 @@ _ALL = (
     Provider(
         "deepseek",
         "DeepSeek",
-        "openai",
         "https://api.deepseek.com/v1",
-        needs_key=True,
-        logprobs="per model",
         max_top_logprobs=20,
         note="Gives logprobs when the model does not think first, so thinking is switched off.",
         source="client libraries, 2026-11; the maximum is not documented",
@@ -179,11 +161,7 @@ _ALL = (
     Provider(
         "mistral",
         "Mistral",
-        "openai",
         "https://api.mistral.ai/v1",
-        needs_key=True,
-        logprobs="per model",
-        max_top_logprobs=None,
         note="Depends on the model; probed before anything is spent.",
         source="mistralai 3.7 (SDK types), 2026-11",
         usage_in_stream=False,
@@ -191,10 +169,7 @@ _ALL = (
     Provider(
         "together",
         "Together",
-        "openai",
         "https://api.together.xyz/v1",
-        needs_key=True,
-        logprobs="per model",
         max_top_logprobs=20,
         note="Depends on the model; probed before anything is spent.",
         source="togethercomputer/openapi, 2026-11",
@@ -204,9 +179,7 @@ _ALL = (
     Provider(
         "fireworks",
         "Fireworks",
-        "openai",
         "https://api.fireworks.ai/inference/v1",
-        needs_key=True,
         logprobs="yes",
         max_top_logprobs=5,
         note="At most 5 candidates a step.",
@@ -215,10 +188,7 @@ _ALL = (
     Provider(
         "openrouter",
         "OpenRouter",
-        "openai",
         "https://openrouter.ai/api/v1",
-        needs_key=True,
-        logprobs="per model",
         max_top_logprobs=20,
         note="Gives what the provider behind it gives; some omit logprobs without saying so.",
         source="user reports, 2026-11",
@@ -227,11 +197,8 @@ _ALL = (
     Provider(
         "vllm",
         "vLLM server",
-        "openai",
         "http://127.0.0.1:8000/v1",
-        needs_key=False,
         logprobs="yes",
-        max_top_logprobs=None,
         note="Your own server; its --max-logprobs sets the maximum (20 by default).",
         source="vLLM's documentation, 2026-11",
         seeds=True,
@@ -240,9 +207,7 @@ _ALL = (
     Provider(
         "llamacpp",
         "llama.cpp server",
-        "openai",
         "http://127.0.0.1:8080/v1",
-        needs_key=False,
         logprobs="yes",
         max_top_logprobs=100,
         note="Your own llama-server; gives token ids and exact bytes.",
@@ -254,9 +219,7 @@ _ALL = (
     Provider(
         "ollama",
         "Ollama server",
-        "openai",
         "http://127.0.0.1:11434/v1",
-        needs_key=False,
         logprobs="yes",
         max_top_logprobs=20,
         note="Your own Ollama; logprobs need a version of 2026 or later.",
@@ -267,11 +230,7 @@ _ALL = (
     Provider(
         "custom",
         "OpenAI-compatible server",
-        "openai",
         "",
-        needs_key=False,
-        logprobs="per model",
-        max_top_logprobs=None,
         note="Any server with /chat/completions; name it in CUSTOM_BASE_URL.",
         source="found by the probe",
     ),

@@ -26,7 +26,6 @@ from bitnet_core.teachers.http.retries import (
     RetryableEvent,
     RetryPolicy,
     StreamCut,
-    TimedOut,
     Unreachable,
     Watch,
 )
@@ -176,8 +175,7 @@ class JsonClient:
     def _last_reply(self, failure: FailedAttempt) -> Reply:
         if failure.reply is not None:
             return failure.reply
-        error = TimedOut if isinstance(failure, NoAnswerInTime) else Unreachable
-        raise error(
+        raise Unreachable(
             f"{self.base_url} can't be reached ({failure.reason}); "
             "check the address, the network and that the server is running."
         ) from None

@@ -45,10 +45,6 @@ class Unreachable(BitnetError):
     """The address gave no answer at all."""
 
 
-class TimedOut(Unreachable):
-    """No answer came within its time limit, several times in a row."""
-
-
 class StreamCut(Exception):
     """A stream of events broke off after its first event."""
 
