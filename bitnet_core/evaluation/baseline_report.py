@@ -12,6 +12,8 @@ from bitnet_core.settings.values import BaselineOptions
 from bitnet_core.teachers.identity import Identity
 from bitnet_core.teachers.prices import price_of
 
+BASELINE_FILE = "teacher_baseline.json"
+"""In the reports folder. The evaluation reads it."""
 COLUMNS = ["quantity", "value", "unit", "origin"]
 _GIGABYTE = 1e9
 

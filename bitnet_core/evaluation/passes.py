@@ -121,7 +121,7 @@ class DryRun:
         return passes if self.device.type == "cuda" else max(passes, self.build_peak.bytes)
 
 
-def measure(
+def dry_run(
     wanted: StudentConfig,
     config: StudentConfig,
     options: DryRunOptions,

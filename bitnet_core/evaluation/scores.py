@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bitnet_core.model.chunks import positions_at_a_time
 from bitnet_core.model.student import Student
 from bitnet_core.traces.dataset import TraceSequence, top1_counts
 from bitnet_core.traces.examples import Example, Targets, collate
@@ -25,8 +26,6 @@ from bitnet_core.traces.examples import Example, Targets, collate
 Float64 = npt.NDArray[np.float64]
 _NEG_INF = float("-inf")
 _BATCH = 8
-_CHUNK_BYTES = {"cpu": 24 << 20}
-_CHUNK_BYTES_ELSEWHERE = 256 << 20
 
 # kd_*: sums over the positions that have the teacher's candidates; shared_*: over shared tokens.
 SUMS = (
@@ -98,8 +97,7 @@ def _position_sums(
     student: Student, hidden_ND: Tensor, targets: Targets, lengths_V: Tensor, majority: int | None
 ) -> Tensor:
     """What each position adds, [N, M] in fp64; logits exist for a chunk of positions at a time."""
-    room = _CHUNK_BYTES.get(hidden_ND.device.type, _CHUNK_BYTES_ELSEWHERE)
-    chunk = max(16, room // (4 * student.config.vocab_size))
+    chunk = positions_at_a_time(student.config.vocab_size, hidden_ND.device.type)
     targets = targets.at_least_one_candidate()
     parts = []
     for start in range(0, len(targets), chunk):

@@ -8,6 +8,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.evaluation.memory import available_bytes
 from bitnet_core.model.config import SIZE_MULTIPLE, StudentConfig
 from bitnet_core.model.packing import packed_rows
+from bitnet_core.model.presets import LEAST_POSITIONS
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import DryRunOptions
 from bitnet_core.text import size
@@ -16,7 +17,6 @@ VOCABULARY = 32_000
 LOGIT_BYTES = 32 << 20
 """The most bytes of logits at a time; longer inputs are worked off in pieces."""
 _SCRATCH_BYTES = 96 << 20  # one unpacked piece, matmul buffers, random bytes of one matrix
-_LEAST_POSITIONS = 2048
 
 
 def feed_forward_size(hidden_size: int) -> int:
@@ -40,7 +40,7 @@ def wanted_shape(options: DryRunOptions) -> StudentConfig:
         num_hidden_layers=options.layers,
         num_attention_heads=options.heads,
         num_key_value_heads=options.heads,
-        max_position_embeddings=max(_LEAST_POSITIONS, options.seq_len),
+        max_position_embeddings=max(LEAST_POSITIONS, options.seq_len),
     )
 
 

@@ -6,7 +6,7 @@ from bitnet_core.errors import UsageError
 from bitnet_core.model.config import SIZE_MULTIPLE, StudentConfig
 from bitnet_core.settings.values import StudentOptions
 
-_LEAST_POSITIONS = 2048
+LEAST_POSITIONS = 2048
 """Rotary positions cost no memory, and answers may be longer than training sequences."""
 
 
@@ -32,7 +32,7 @@ def preset(
     name: str,
     vocab_size: int,
     *,
-    max_positions: int = _LEAST_POSITIONS,
+    max_positions: int = LEAST_POSITIONS,
     hidden_size: int | None = None,
     layers: int | None = None,
     heads: int | None = None,
@@ -82,7 +82,7 @@ def student_config(options: StudentOptions, vocab_size: int, max_seq_len: int) -
     return preset(
         options.preset,
         vocab_size,
-        max_positions=max(_LEAST_POSITIONS, max_seq_len),
+        max_positions=max(LEAST_POSITIONS, max_seq_len),
         hidden_size=options.hidden_size,
         layers=options.layers,
         heads=options.heads,

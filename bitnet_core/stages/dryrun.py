@@ -28,7 +28,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
         return on_layer
 
-    found = passes.measure(wanted, config, options, device, progress)
+    found = passes.dry_run(wanted, config, options, device, progress)
     ctx.table("memory", passes.MEMORY_COLUMNS, passes.memory_table(found))
     ctx.table("passes", passes.PASSES_COLUMNS, passes.passes_table(found))
     ctx.report(REPORT, passes.record(found, options))

@@ -6,6 +6,7 @@ from typing import Any
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation import checks, qei, summary
 from bitnet_core.evaluation.answers import EvalPrompt, choose_prompts, sample_record
+from bitnet_core.evaluation.baseline_report import BASELINE_FILE
 from bitnet_core.evaluation.deployed import Deployed, run_deployed
 from bitnet_core.evaluation.quality import measure_quality
 from bitnet_core.model.decoding import Generation
@@ -23,7 +24,6 @@ from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 
 REPORT = "mini_evaluation_report.json"
-BASELINE = "teacher_baseline.json"
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     options, data = EvalOptions.of(ctx.settings), DataOptions.of(ctx.settings)
     checks.require_positive_qualities(options)
     path, checkpoint = _newest_checkpoint(ctx)
-    baseline = checks.load_baseline(ctx.experiment.reports / BASELINE)
+    baseline = checks.load_baseline(ctx.experiment.reports / BASELINE_FILE)
     folder = data.path or ctx.experiment.data
     traces = load_traces(folder, data.top_k)
     tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER, fix=WRITTEN_AGAIN)

@@ -16,7 +16,6 @@ from bitnet_core.teachers.identity import Identity, identify
 from bitnet_core.teachers.opening import fetch_progress, open_teacher
 from bitnet_core.tokenizer.load import load_tokenizer
 
-REPORT = "teacher_baseline.json"
 PACKAGED_PROMPTS = "baseline.txt"
 _SPARE_TOKENS = 16
 """Room in the embedded teacher's context besides the longest prompt and its answer."""
@@ -46,7 +45,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "config_hash": hashlib.sha256(canonical_json(config).encode()).hexdigest(),
         **measured,
     }
-    ctx.report(REPORT, report)
+    ctx.report(baseline_report.BASELINE_FILE, report)
     return {key: report[key] for key in ("provider", "model", "usage", "tokens_per_s", "latency_s", "memory")}
 
 

@@ -60,7 +60,7 @@ def measure(
     """
     student.eval()
     try:
-        found = evaluate(student, examples, weights, batch_size, check_stop)
+        found = measure_losses(student, examples, weights, batch_size, check_stop)
         first = collate(examples[:1]).to(student.output_weight.device)
         return found, a4_health(student, first.ids_BT)
     finally:
@@ -68,7 +68,7 @@ def measure(
 
 
 @torch.no_grad()
-def evaluate(
+def measure_losses(
     student: Student,
     examples: Sequence[Example],
     weights: LossWeights,

@@ -24,13 +24,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bitnet_core.model.chunks import positions_at_a_time
 from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.examples import Counts, Targets
 
 _NEG_INF = float("-inf")
-# Size of a chunk's logits. On a CPU they should nearly fit into the caches; a GPU needs fewer, larger matmuls.
-_CHUNK_BYTES = {"cpu": 24 << 20}
-_CHUNK_BYTES_ELSEWHERE = 256 << 20
 
 
 class LossParts(NamedTuple):
@@ -75,9 +73,8 @@ def distill_loss(
     needs_grad = torch.is_grad_enabled() and (hidden_ND.requires_grad or output_weight_VD.requires_grad)
     if chunk is None:
         device = hidden_ND.device.type
-        room = _CHUNK_BYTES.get(device, _CHUNK_BYTES_ELSEWHERE)
         # Under autocast each chunk also costs a conversion and a sum over [V, D], so there should be fewer.
-        chunk = max(16, room * (2 if torch.is_autocast_enabled(device) else 1) // (4 * vocab))
+        chunk = positions_at_a_time(vocab, device, 2 if torch.is_autocast_enabled(device) else 1)
     total, parts_4 = _FusedLoss.apply(  # type: ignore[no-untyped-call]
         hidden_ND, output_weight_VD, targets.at_least_one_candidate(), weights, counts, chunk, needs_grad
     )

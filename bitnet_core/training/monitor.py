@@ -67,7 +67,7 @@ class Stopwatch:
         return time.perf_counter() - self._start
 
 
-def memory(device: torch.device) -> dict[str, Any]:
+def peak_memory(device: torch.device) -> dict[str, Any]:
     """Peak resident bytes of this process, and of the device where it has memory of its own."""
     found: dict[str, Any] = {"peak_rss_bytes": peak_rss_bytes()}
     if device.type == "cuda":

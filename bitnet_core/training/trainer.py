@@ -24,7 +24,7 @@ from bitnet_core.training import checkpoints, heldout, report
 from bitnet_core.training.announce import announce_data, announce_hardware, warn_of_missing_flip
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
-from bitnet_core.training.monitor import Stopwatch, memory
+from bitnet_core.training.monitor import Stopwatch, peak_memory
 from bitnet_core.training.resume import checkpoint_to_resume, recipe
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.state import TrainState, capture, restore
@@ -336,7 +336,7 @@ class Trainer:
             **state.activations,
             "nonfinite": state.refused,
             "epoch": self.sampler.epoch,
-            **memory(self.stepper.device),
+            **peak_memory(self.stepper.device),
         }
         if state.first_loss is None:
             state.first_loss = state.last["loss"]

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation import scores
 from bitnet_core.evaluation.quality import figures
 from bitnet_core.evaluation.scores import SUMS, Scores, majority_token, score
+from bitnet_core.model import chunks
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
 from bitnet_core.traces.dataset import TraceSequence
@@ -56,7 +56,7 @@ def slow_sums(student: Student, sequence: TraceSequence, majority: int) -> dict[
 def test_sums_against_the_slow_twin(
     student: Student, sequences: list[TraceSequence], chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(scores._CHUNK_BYTES, "cpu", chunk_bytes)
+    monkeypatch.setitem(chunks.CHUNK_BYTES, "cpu", chunk_bytes)
     examples, cuts = prepare(sequences, 64)
     assert cuts.completion_tokens == 0
     majority = int(sequences[0].topk_ids_CK[0, 0])

@@ -1,4 +1,4 @@
-"""The process in which a deployed student is measured: `python -m bitnet_core.evaluation.measure`.
+"""The process in which a deployed student is measured: `python -m bitnet_core.evaluation.deployed_process`.
 
 It reads one job as a JSON line from stdin, loads the packed student, answers the prompts and writes JSON lines to
 stdout: {"kind": "loaded" | "alive" | "answer" | "done" | "error", ...}. In a process of its own the memory is the
