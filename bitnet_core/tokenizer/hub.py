@@ -10,7 +10,7 @@ _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def is_hub_name(text: str) -> bool:
-    """Whether `text` has the form of a repository's name on the hub; asks nobody."""
+    """Whether `text` has the form of a repository's name on the hub; sends no request."""
     return _NAME.fullmatch(text) is not None
 
 

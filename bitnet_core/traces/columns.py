@@ -19,8 +19,8 @@ from bitnet_core.traces.schema import TraceMetadata
 class FinishedSequence:
     """One answered prompt in both layers.
 
-    `answer` is None for an answer that is unusable, `projection` also for one that this student can't read;
-    `rejected` says why.
+    `answer` is None if the answer is unusable, `projection` also if this student can't read it; `rejected` is the
+    reason.
     """
 
     prompt_idx: int
@@ -38,6 +38,13 @@ class FinishedSequence:
     projection: Projection | None
     rejected: str = ""
     repairs: Mapping[str, int] = field(default_factory=dict)
+
+
+STORED_FIELDS = (
+    *("prompt_idx", "sequence_hash", "request_key", "messages_json", "rendered_prompt", "completion_text"),
+    *("finish_reason", "prompt_tokens", "completion_tokens", "text_matches_bytes", "rejected"),
+)
+"""Fields of a FinishedSequence that are columns of SEQUENCES_FILE."""
 
 
 @dataclass(frozen=True)

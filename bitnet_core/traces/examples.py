@@ -23,7 +23,7 @@ from bitnet_core.traces.dataset import TraceSequence
 _NEG_INF = float("-inf")
 _PADDING = -1
 _LEAST_COMPLETION = 4
-"""A completion gets at least 1 in so many of the positions, however long its prompt."""
+"""A completion gets at least one part in this many of the positions, however long its prompt is."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import projected_folder, schema, writer
 from bitnet_core.traces.answer import Rejected, check_stored
-from bitnet_core.traces.columns import FinishedSequence
+from bitnet_core.traces.columns import STORED_FIELDS, FinishedSequence
 from bitnet_core.traces.project import project
 from bitnet_core.traces.schema import TraceMetadata
 from bitnet_core.traces.teacher_space import StoredAnswer, stored_answers
@@ -152,22 +152,8 @@ def _project_stored(row: Mapping[str, Any], stored: StoredAnswer, vocabulary: Vo
         projection = project(answer, row["finish_reason"], vocabulary)
     except Rejected as error:
         rejected = error.reason
-    return FinishedSequence(
-        prompt_idx=row["prompt_idx"],
-        sequence_hash=row["sequence_hash"],
-        request_key=row["request_key"],
-        messages_json=row["messages_json"],
-        rendered_prompt=rendered,
-        prompt_ids=tokenizer.encode(rendered),
-        completion_text=row["completion_text"],
-        finish_reason=row["finish_reason"],
-        prompt_tokens=row["prompt_tokens"],
-        completion_tokens=row["completion_tokens"],
-        text_matches_bytes=row["text_matches_bytes"],
-        answer=answer,
-        projection=projection,
-        rejected=rejected,
-    )
+    fields = {name: row[name] for name in STORED_FIELDS} | {"rendered_prompt": rendered, "rejected": rejected}
+    return FinishedSequence(**fields, prompt_ids=tokenizer.encode(rendered), answer=answer, projection=projection)
 
 
 # -- the figures -----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Read student-space Parquet shards, a window of sequences at a time.
 
-A window takes a few megabytes at most, whatever the size of the file. `rules` says whether it may be trusted.
+A window takes a few megabytes at most, whatever the size of the file. `rules` checks it.
 Shapes: S sequences of a window, N of its KD rows.
 """
 

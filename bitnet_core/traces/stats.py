@@ -1,4 +1,4 @@
-"""Figures of a whole trace set: `bitnet traces stats`. Reads the shards window by window and goes on past faults."""
+"""Figures of a whole trace set: `bitnet traces stats`. Reads shards window by window, and continues past faults."""
 
 from collections import Counter
 from dataclasses import dataclass, field

@@ -7,7 +7,7 @@ must not know providers or the journal.
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.schema import TraceMetadata
 
 SUPERSEDED_FOLDER = "superseded"
+_MakeRows = Callable[[list[FinishedSequence]], pa.Table]
 _GROUP_STEPS = 1 << 15
 _ZSTD_LEVEL = 6
 _FEW_VALUES = {"logprob_temperature"}
@@ -64,34 +65,40 @@ def write_shard(
     `origin` is what all rows of SEQUENCES_FILE share. Rejected sequences are in that file, with their reason.
     `student_only`: don't write teacher space. BitnetError if a file can't be written.
     """
-
-    def sequence_rows(group: list[FinishedSequence]) -> pa.Table:
-        return pa.Table.from_pylist([{**_sequence_row(one), **origin} for one in group], schema=schema.SEQUENCES)
-
-    def step_rows(group: list[FinishedSequence]) -> pa.Table:
-        return columns.step_table(columns.answered(group), metadata.top_k)
-
-    def stream_rows(group: list[FinishedSequence]) -> pa.Table:
-        return columns.stream_table(columns.projected(group))
-
-    def kd_rows(group: list[FinishedSequence]) -> pa.Table:
-        return columns.kd_table(columns.projected(group), metadata)
-
-    schemas = (schema.SEQUENCES, schema.teacher_steps(metadata.top_k), schema.STREAM, schema.KD)
-    makers = (sequence_rows, step_rows, stream_rows, kd_rows)
-    parts = list(zip(_files_of(index), schemas, makers, strict=True))[2 if student_only else 0 :]
+    parts: list[tuple[str, pa.Schema, _MakeRows]] = [
+        (
+            schema.sequences_part(index),
+            schema.SEQUENCES,
+            lambda group: pa.Table.from_pylist(
+                [_sequence_row(one, origin) for one in group], schema=schema.SEQUENCES
+            ),
+        ),
+        (
+            schema.teacher_shard(index),
+            schema.teacher_steps(metadata.top_k),
+            lambda group: columns.step_table(columns.answered(group), metadata.top_k),
+        ),
+        (schema.kd_stream(index), schema.STREAM, lambda group: columns.stream_table(columns.projected(group))),
+        (schema.kd_shard(index), schema.KD, lambda group: columns.kd_table(columns.projected(group), metadata)),
+    ]
     counts = _Counts()
     with ExitStack() as stack:
         # An ExitStack closes in reverse order: the KD file is opened first, and so renamed last.
-        opened = [(stack.enter_context(_writing(data_dir / name, kind, metadata)), make)
-                  for name, kind, make in reversed(parts)]  # fmt: skip
+        opened = [
+            (stack.enter_context(_writing(data_dir / name, kind, metadata)), make_rows)
+            for name, kind, make_rows in reversed(parts[2:] if student_only else parts)
+        ]
         for group in _groups(sequences):
             for one in group:
                 counts.add(one)
-            for file, make in opened:
-                file.add(make(group))
+            for file, make_rows in opened:
+                file.add(make_rows(group))
         for file, _ in opened:
             file.finish(counts.record())
+
+
+def _sequence_row(sequence: FinishedSequence, origin: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(sequence, name) for name in columns.STORED_FIELDS} | dict(origin)
 
 
 def _groups(sequences: Iterable[FinishedSequence]) -> Iterator[list[FinishedSequence]]:
@@ -261,19 +268,3 @@ def _writing(path: Path, wanted: pa.Schema, metadata: TraceMetadata) -> Iterator
             f"{path} can't be written ({error.strerror or error}); free some space or check its folder, then start "
             "again (the answers are kept)."
         ) from error
-
-
-def _sequence_row(sequence: FinishedSequence) -> dict[str, Any]:
-    return {
-        "prompt_idx": sequence.prompt_idx,
-        "sequence_hash": sequence.sequence_hash,
-        "request_key": sequence.request_key,
-        "messages_json": sequence.messages_json,
-        "rendered_prompt": sequence.rendered_prompt,
-        "completion_text": sequence.completion_text,
-        "finish_reason": sequence.finish_reason,
-        "prompt_tokens": sequence.prompt_tokens,
-        "completion_tokens": sequence.completion_tokens,
-        "text_matches_bytes": sequence.text_matches_bytes,
-        "rejected": sequence.rejected,
-    }
