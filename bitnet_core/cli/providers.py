@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from bitnet_core.settings.resolved import Resolution
 
 _MOST_MODELS_SHOWN = 8
+_FIELDS = (
+    *("name", "label", "wire", "base_url", "needs_key", "key_setting", "logprobs", "max_top_logprobs"),
+    *("token_ids", "note", "source"),
+)
 _GOOD_FOR = {"yes": "traces", "no": "chat, baseline"}
 
 
@@ -46,22 +50,9 @@ def _list(arguments: argparse.Namespace, resolved: "Resolution") -> int:
     chosen = {options.chat_provider, options.provider}
     rows, records = [], []
     for one in PROVIDERS.values():
-        records.append(
-            {
-                "name": one.name,
-                "label": one.label,
-                "wire": one.wire,
-                "base_url": options.addresses.get(one.name) or one.base_url,
-                "needs_key": one.needs_key,
-                "key_setting": one.key_setting,
-                "logprobs": one.logprobs,
-                "max_top_logprobs": one.max_top_logprobs,
-                "token_ids": one.token_ids,
-                "note": one.note,
-                "source": one.source,
-                "chosen": one.name in chosen,
-            }
-        )
+        record = {name: getattr(one, name) for name in _FIELDS}
+        record["base_url"] = options.addresses.get(one.name) or one.base_url
+        records.append(record | {"chosen": one.name in chosen})
         good_for = _GOOD_FOR.get(one.logprobs, "traces, some models")
         key = "needed" if one.needs_key else "none"
         if resolved.secret_origins.get(one.key_setting):

@@ -18,7 +18,7 @@ _Value = TypeVar("_Value")
 @dataclass(frozen=True, eq=False)
 class _Job:
     work: Callable[[], Any]
-    then: Callable[[Any], None]
+    then: Callable[[Any], object]
     offer: str
     without: str
 
@@ -50,7 +50,7 @@ class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
     def attempt(
         self,
         work: Callable[[], _Value],
-        then: Callable[[_Value], None],
+        then: Callable[[_Value], object],
         *,
         offer: str = "",
         without: str = "Nothing was changed",

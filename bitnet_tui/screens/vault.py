@@ -6,27 +6,17 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.message import Message
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import unlock_vault
+from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.view.paths import short
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.secret_input import SecretInput
 
 
-class Tried(Message):
-    """A passphrase was tried; `problem` says why it did not open the vault, and is empty if it did."""
-
-    def __init__(self, problem: str = "") -> None:
-        super().__init__()
-        self.problem = problem
-
-
-class VaultScreen(ModalScreen[bool]):
+class VaultScreen(KeyedScreen[bool]):
     """Returns whether the vault is open now. It stays open until the app ends."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
@@ -42,7 +32,6 @@ class VaultScreen(ModalScreen[bool]):
         self._path = path
         self._why = why
         self._new = not path.exists()
-        self._busy = False
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card message vault"):
@@ -74,29 +63,16 @@ class VaultScreen(ModalScreen[bool]):
 
     def _try(self) -> None:
         passphrase = self.query_one("#passphrase", Input).value
-        if self._busy or not passphrase:
+        if self.busy or not passphrase:
             return
         if self._new and self.query_one("#again", Input).value != passphrase:
             self._say("The two passphrases differ; type the same one twice.", "warn")
             return
-        self._busy = True
         self._say("Opening…", "label")
-        self.run_worker(lambda: self._unlock(passphrase), thread=True, group="vault", description="open the vault")
+        self.attempt(lambda: unlock_vault(self._path, passphrase), lambda _: self.dismiss(True))
 
-    def _unlock(self, passphrase: str) -> None:
-        try:
-            unlock_vault(self._path, passphrase)
-        except BitnetError as error:
-            self.post_message(Tried(str(error)))
-        else:
-            self.post_message(Tried())
-
-    def on_tried(self, message: Tried) -> None:
-        self._busy = False
-        if not message.problem:
-            self.dismiss(True)
-            return
-        self._say(message.problem, "bad")
+    def refused(self, problem: str) -> None:
+        self._say(problem, "bad")
         for entry in self.query(Input):
             entry.value = ""
         self.query_one("#passphrase").focus()

@@ -10,7 +10,6 @@ from msgspec import UNSET, structs
 from bitnet_core.runs.events import (
     Alert,
     AnyEvent,
-    CheckpointSaved,
     Event,
     Flip,
     Metric,
@@ -77,7 +76,6 @@ class RunView:
     alerts: tuple[ShownAlert, ...] = ()
     tables: tuple[Table, ...] = ()
     traces: Traces = Traces()
-    checkpoints: int = 0
     log: tuple[str, ...] = ()
     log_total: int = 0
 
@@ -135,8 +133,6 @@ class RunFold:
                 self._take_metric(event)
             case Flip() if self._view.flip is None:  # a ramp has several; its marker is at the first
                 self._set(flip=event)
-            case CheckpointSaved():
-                self._set(checkpoints=self._view.checkpoints + 1)
             case Sample():
                 self._set(samples=(*self._view.samples, event)[-_MOST_SAMPLES:])
             case Alert():

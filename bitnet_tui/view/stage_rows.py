@@ -9,8 +9,6 @@ from bitnet_core.text import duration, percent, progress_words
 from bitnet_tui.view.records import last_progress
 from bitnet_tui.view.states import ACTIVE, RESUMABLE
 
-ROWS = (PIPELINE.name, *STAGES)
-
 
 @dataclass(frozen=True)
 class StageRow:
