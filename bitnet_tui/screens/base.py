@@ -16,6 +16,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.painted import Painted
 
+_Result = TypeVar("_Result")
 _View = TypeVar("_View")
 TOO_SMALL = "This window is too small.\nbitnet-tui needs 60 columns and 15 rows."
 
@@ -28,12 +29,16 @@ class Looked(Message):
         self.view = view
 
 
-class BaseScreen(Screen[None]):
-    """`compose` is for the first paint; `furnish` adds heavier widgets after it."""
+class ShellScreen(Screen[_Result], Generic[_Result]):
+    """A screen that knows the app as its shell."""
 
     @property
     def shell(self) -> Shell:
         return cast("Shell", self.app)
+
+
+class BaseScreen(ShellScreen[None]):
+    """`compose` is for the first paint; `furnish` adds heavier widgets after it."""
 
     def compose(self) -> ComposeResult:
         yield Painted(paint([self.head()]), classes="head", id="head")

@@ -10,9 +10,9 @@ from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, stage
-from bitnet_core.secrets import VaultLocked
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
+from bitnet_tui.screens.keyed import AttemptingScreen
 from bitnet_tui.view.run_fold import CURVES
 from bitnet_tui.view.spans import Line, Span, spread
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 _IDLE_EVERY = 4
 
 
-class Started(Message):
-    """A launch has ended; `problem` and `locked` are empty if the stage was started."""
-
-    def __init__(self, stage: str, problem: str = "", locked: VaultLocked | None = None) -> None:
-        super().__init__()
-        self.stage = stage
-        self.problem = problem
-        self.locked = locked
-        """The vault that must be opened first, because it holds a key of the stage."""
-
-
 class StopSent(Message):
     """A stop or a kill was sent; `problem` says why it could not be."""
 
@@ -43,7 +32,7 @@ class StopSent(Message):
         self.problem = problem
 
 
-class ExperimentScreen(LookingScreen[ExperimentView]):
+class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
     """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = "experiment.tcss"
@@ -204,38 +193,26 @@ class ExperimentScreen(LookingScreen[ExperimentView]):
         self._back = 0
         self._chosen = None if name == PIPELINE.name else name
         self._redraw()
-        self.run_worker(lambda: self._launch(name), thread=True, group="launch", description=f"start {name}")
+        self.attempt(
+            lambda: self.shell.launch(self.root, name),
+            lambda _: self._launch_ended(),
+            without=f"{stage(name).title} was not started",
+        )
 
-    def _launch(self, name: str) -> None:
-        try:
-            self.shell.launch(self.root, name)
-        except VaultLocked as error:
-            self.post_message(Started(name, locked=error))
-        except BitnetError as error:
-            self.post_message(Started(name, str(error)))
-        else:
-            self.post_message(Started(name))
+    def refused(self, problem: str) -> None:
+        from bitnet_tui.screens.dialogs import MessageScreen
 
-    def on_started(self, message: Started) -> None:
-        self._launching = None
+        self.app.push_screen(MessageScreen(f"{stage(self._launch_ended()).title}: not started", problem))
+
+    def declined(self, problem: str) -> None:
+        self._launch_ended()
+        self.notify(problem, severity="warning")
+
+    def _launch_ended(self) -> str:
+        """Returns the stage that was to be started."""
+        name, self._launching = self._launching or PIPELINE.name, None
         self.look()
-        if message.locked is not None:
-            self._open_vault(message.locked, message.stage)
-        elif message.problem:
-            from bitnet_tui.screens.dialogs import MessageScreen
-
-            self.app.push_screen(MessageScreen(f"{stage(message.stage).title}: not started", message.problem))
-
-    def _open_vault(self, locked: VaultLocked, name: str) -> None:
-        from bitnet_tui.screens.vault import VaultScreen
-
-        def answered(opened: bool | None) -> None:
-            if opened:
-                self._start(name)
-            else:
-                self.notify(f"{stage(name).title} was not started: the vault is still locked.", severity="warning")
-
-        self.app.push_screen(VaultScreen(locked.path, f"{locked.why}."), answered)
+        return name
 
     def action_stop(self) -> None:
         """Ask first. A run that was asked to stop and still runs can be killed."""

@@ -1,15 +1,15 @@
-"""What dialogs that read or change keys share: slow calls in a thread, and opening the vault when a call needs it."""
+"""What screens whose actions need keys share: slow calls in a thread, and opening the vault when a call needs it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from textual.message import Message
 from textual.screen import ModalScreen
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import VaultLocked
-from bitnet_tui.shell import Shell
+from bitnet_tui.screens.base import ShellScreen
 
 _Result = TypeVar("_Result")
 _Value = TypeVar("_Value")
@@ -34,7 +34,7 @@ class Attempted(Message):
         self.locked = locked
 
 
-class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
+class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
     """One call at a time; `busy` during a call. A keyring may take 5 s, and the screen never waits for it."""
 
     _job: _Job | None = None
@@ -66,9 +66,9 @@ class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
         """Show why the call failed."""
         raise NotImplementedError
 
-    @property
-    def shell(self) -> Shell:
-        return cast("Shell", self.app)
+    def declined(self, problem: str) -> None:
+        """Show that the call was given up because the vault stayed closed."""
+        self.refused(problem)
 
     def _begin(self, job: _Job) -> None:
         self._job = job
@@ -104,6 +104,11 @@ class KeyedScreen(ModalScreen[_Result], Generic[_Result]):
             if opened:
                 self._begin(job)
             else:
-                self.refused(f"{job.without}: {locked.why}.")
+                self.declined(f"{job.without}: {locked.why}.")
 
         self.app.push_screen(VaultScreen(locked.path, f"{why} {job.offer}".strip()), answered)
+
+
+# Textual finds the styles of a class by its first base, so that has to be ModalScreen.
+class KeyedScreen(ModalScreen[_Result], AttemptingScreen[_Result], Generic[_Result]):
+    """A dialog that reads or changes keys."""
