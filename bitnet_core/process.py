@@ -31,7 +31,8 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 class ProcessIdentity:
     """Names one process for ever; a pid alone is reused.
 
-    `start` is in clock ticks since boot on Linux, in seconds since 1970 elsewhere."""
+    `start` is in clock ticks since boot on Linux, in seconds since 1970 elsewhere.
+    """
 
     pid: int
     start: float

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec import UNSET
 
 from bitnet_core import process
+from bitnet_core.runs.events import Metric
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run
@@ -54,7 +56,8 @@ def wait(run: Run, *, kill_at: int | None) -> None:
     """Wait for the run's end, or kill it when a metric of step `kill_at` appears."""
     reader = run.reader()
     while run.is_active():
-        reached = any(event["kind"] == "metric" and event["step"] >= (kill_at or 0) for event in reader.read_new())
+        steps = [event.step for event in reader.read_new() if isinstance(event, Metric) and event.step is not UNSET]
+        reached = any(step >= (kill_at or 0) for step in steps)
         pid = run.record().pid
         if kill_at is not None and reached and pid is not None and process.identify(pid) is not None:
             os.killpg(pid, signal.SIGKILL)
