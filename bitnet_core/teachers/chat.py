@@ -202,7 +202,7 @@ class HttpChat(ABC):
         reply = await self._http.post(
             path, self.request_body(request), attempts=attempts, watch=watch, seconds=seconds
         )
-        return self._result(reply, self._asked(path, request))
+        return self._result(reply, self._sent_request(path, request))
 
     def requested_sampling(self, request: ChatRequest) -> dict[str, Any]:
         """See `Chat.requested_sampling`."""
@@ -213,7 +213,7 @@ class HttpChat(ABC):
     async def _stream(self, request: ChatRequest, on_text: OnText, attempts: int, watch: Watch | None) -> ChatResult:
         fold = self.fold()
         path = self.path(stream=True)
-        asked = self._asked(path, request)
+        sent = self._sent_request(path, request)
 
         def on_event(data: str) -> None:
             if data.strip() == "[DONE]":
@@ -222,7 +222,7 @@ class HttpChat(ABC):
                 event = json.loads(data)
             reply = Reply(200, data.encode(), event)
             if reply.error is not None:
-                raise RetryableEvent(reply) if reply.retryable else asked.refusal(reply)
+                raise RetryableEvent(reply) if reply.retryable else sent.refusal(reply)
             with as_bad_reply(data.encode()):
                 text = fold.add(event) if isinstance(event, dict) else ""
             if text:
@@ -234,13 +234,13 @@ class HttpChat(ABC):
         except StreamCut as error:
             raise BadReply("stream_cut", f"the answer was cut off ({error})") from error
         if reply is not None:
-            return self._result(reply, asked)
+            return self._result(reply, sent)
         if not fold.complete:
             raise BadReply("stream_cut", "the stream ended before the answer did")
         return self._read(json.dumps(fold.answer_body()).encode())
 
-    def _result(self, reply: Reply, asked: SentRequest) -> ChatResult:
-        self._require(reply, asked)
+    def _result(self, reply: Reply, sent: SentRequest) -> ChatResult:
+        self._require(reply, sent)
         return self._read(reply.body)
 
     def _read(self, body: bytes) -> ChatResult:
@@ -258,18 +258,18 @@ class HttpChat(ABC):
     async def _listed(self, path: str) -> Any:
         """The decoded answer to a GET; raises like `chat`."""
         reply = await self._http.get(path)
-        self._require(reply, self._asked(path))
+        self._require(reply, self._sent_request(path))
         return reply.payload
 
-    def _require(self, reply: Reply, asked: SentRequest) -> None:
+    def _require(self, reply: Reply, sent: SentRequest) -> None:
         if reply.status != 200 or reply.error is not None:
-            raise asked.refusal(reply)
+            raise sent.refusal(reply)
         if reply.payload is None:
             if self._answered:
                 raise BadReply("not_json", f"the answer is {reply.body_kind} instead of JSON", reply.body)
-            raise asked.not_json(reply)
+            raise sent.not_json(reply)
 
-    def _asked(self, path: str, request: ChatRequest | None = None) -> SentRequest:
+    def _sent_request(self, path: str, request: ChatRequest | None = None) -> SentRequest:
         return SentRequest(
             self.provider,
             self.base_url,

@@ -89,12 +89,12 @@ async def test_logprobs_and_seeds_are_requested_only_if_wanted_and_accepted() ->
     ],
 )
 async def test_transient_failures_are_retried(passing: Canned) -> None:
-    told: list[str] = []
+    reasons: list[str] = []
     with serving(passing, passing, GOOD) as server:
-        result = await ask(server.base_url, on_retry=lambda reason, _wait: told.append(reason))
+        result = await ask(server.base_url, on_retry=lambda reason, _wait: reasons.append(reason))
     assert result.text == "A"
     assert len(server.asked) == 3
-    assert len(told) == 2
+    assert len(reasons) == 2
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
@@ -217,10 +217,10 @@ async def test_it_gives_up_after_six_attempts() -> None:
 async def test_each_failure_is_one_sentence_without_the_key(canned: Canned, kind: type[Exception], said: str) -> None:
     with serving(canned) as server, pytest.raises(kind, match=said) as caught:
         await ask(server.base_url)
-    told = str(caught.value)
-    assert KEY not in told
-    assert told.endswith(".") == issubclass(kind, BitnetError)
-    assert "\n" not in told
+    message = str(caught.value)
+    assert KEY not in message
+    assert message.endswith(".") == issubclass(kind, BitnetError)
+    assert "\n" not in message
 
 
 async def test_an_unusable_answer_is_not_a_failure() -> None:
@@ -246,7 +246,7 @@ async def test_an_unreachable_address_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "most"),
+    ("message", "most"),
     [
         ("Requested sample logprobs of 20, which is greater than max allowed: 5", 5),
         ("Invalid 'top_logprobs': integer above maximum value. Expected a value <= 5, but got 20 instead.", 5),
@@ -256,8 +256,8 @@ async def test_an_unreachable_address_is_named() -> None:
         ("top_logprobs: 20 is greater than the maximum of 10", 10),
     ],
 )
-async def test_too_many_candidates_is_not_no_logprobs(told: str, most: int) -> None:
-    with serving(error(400, told)) as server, pytest.raises(TooManyCandidates) as caught:
+async def test_too_many_candidates_is_not_no_logprobs(message: str, most: int) -> None:
+    with serving(error(400, message)) as server, pytest.raises(TooManyCandidates) as caught:
         await ask(server.base_url, top_logprobs=20)
     assert caught.value.most == most
     assert f"set TEACHER_TOP_LOGPROBS={most}" in str(caught.value)

@@ -1,13 +1,13 @@
 """Read the body of a chat completion, in the shape of OpenAI's API that most servers imitate.
 
-This one reader serves live answers, streams that were put together, and the journal. Nearly every body fits the types
-below and is decoded straight into them. Any other body is decoded as plain JSON and converted to the same types, so
-that everything after that, and thus the meaning of an answer, exists once.
+This one reader serves live answers, reassembled streams and the journal. Nearly every body fits the types below and
+is decoded straight into them. Any other body is decoded as plain JSON and converted to the same types, so that
+everything after that, and thus the meaning of an answer, exists once.
 
-Shapes in the wild: an end-of-text token without bytes or under its name, no `bytes` at all or those of another
+Servers are known to send: an end-of-text token without bytes or under its name, no `bytes` at all or those of another
 spelling of the token, -9999.0, null logprobs, fewer or one more candidate than requested, text that is trimmed or cut
-inside a character, the older lists, HTML, an error sent with status 200. Repairs are counted; what can't be repaired
-is a BadReply, or `text_matches_bytes` says so.
+inside a character, the parallel lists of an older API, HTML, an error with status 200. Repairs are counted; what
+can't be repaired is a BadReply, or `text_matches_bytes` says so.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ class _Choice(msgspec.Struct):
     finish_reason: Any = None
     error: Any = None
     logprobs: _Logprobs | None = None
-    """Plain JSON of any type after a lenient conversion."""
+    """After a lenient conversion, any decoded JSON."""
 
 
 class _Body(msgspec.Struct):

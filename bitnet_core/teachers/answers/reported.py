@@ -29,7 +29,7 @@ class ReportedToken(msgspec.Struct, gc=False):
     id: int | None = None
     token: str | None = None
     bytes: msgspec.Raw = msgspec.Raw(b"null")
-    """The JSON of a list of bytes; the decoded list, of any type, in a token of `lenient_token`."""
+    """JSON that is not decoded yet; in a token from `lenient_token`, a decoded value of any type."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,6 @@ def columns(reported: Reported, table: TokenTable) -> Completion:
 
 def respelled(reported: Reported, table: TokenTable, spelling: Callable[[str], bytes | None]) -> Completion | None:
     """As `columns`, with each token's bytes made from its text by `spelling`; None if that fails for any of them."""
-
     spelled: dict[str | None, bytes] = {}
     for token in itertools.chain(reported.sampled, *reported.candidates):
         if token.token not in spelled:

@@ -1,4 +1,4 @@
-"""The wire format of Anthropic's Messages API. It has no logprobs: it serves chat and the baseline."""
+"""The wire format of Anthropic's Messages API. It has no logprobs, so it serves chat and the baseline only."""
 
 from collections.abc import Mapping
 from typing import Any
