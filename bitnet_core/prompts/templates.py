@@ -127,7 +127,7 @@ def load_topics(path: Path | None, names: Sequence[str] = ()) -> list[Topic]:
 
 
 def _topics(content: dict[str, Any]) -> list[Topic]:
-    file = _converted(content, _File, "the file")
+    file = _converted(content, _File, "")
     shared = _lists(file.lists, "lists")
     topics = [_topic(name, table, shared) for name, table in file.topics.items()]
     seen = set()
@@ -191,4 +191,5 @@ def _converted(written: Any, kind: Any, where: str) -> Any:
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
         reason = re.sub(r"\b[a-z]+\b", lambda word: _TOML_WORDS.get(word[0], word[0]), reason[0].lower() + reason[1:])
-        raise _Refused(f"{where}{path.rstrip('`')}: {reason}; correct it") from error
+        place = (where + path.rstrip("`")).lstrip(".") or "the file"
+        raise _Refused(f"{place}: {reason}; correct it") from error

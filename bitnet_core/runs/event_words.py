@@ -3,21 +3,8 @@
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from bitnet_core.runs.events import (
-    Alert,
-    Artifact,
-    CheckpointSaved,
-    Event,
-    Flip,
-    Log,
-    Metric,
-    Progress,
-    RunFinished,
-    RunStarted,
-    Sample,
-    Table,
-    Upload,
-)
+from bitnet_core.runs import events
+from bitnet_core.runs.events import Event, Flip, Log, Metric, Progress, RunFinished
 from bitnet_core.text import (
     STATES,
     crop,
@@ -64,7 +51,7 @@ def mark(event: Event) -> str:
 
 def _words(event: Event) -> str:
     match event:
-        case RunStarted():
+        case events.RunStarted():
             return f"{event.run} started (pid {event.pid} on {event.host}, {event.device})"
         case Progress():
             return _progress(event)
@@ -72,17 +59,17 @@ def _words(event: Event) -> str:
             return _metric(event)
         case Flip():
             return _flip(event)
-        case CheckpointSaved():
+        case events.CheckpointSaved():
             return f"checkpoint of step {number(event.step)}: {_file(event.path)}, {size(event.bytes)}"
-        case Sample():
+        case events.Sample():
             return f"{crop(flat(event.prompt), _LINE_CELLS)}\n{crop(flat(event.text), _LINE_CELLS)}"
-        case Table():
+        case events.Table():
             return f"results: {event.name.replace('_', ' ')}"
-        case Artifact():
+        case events.Artifact():
             return f"wrote {_file(event.path)}, {size(event.bytes)}"
-        case Upload():
+        case events.Upload():
             return f"upload of {_file(event.path)} to {event.target}: {event.state}"
-        case Alert():
+        case events.Alert():
             return "\n".join(filter(None, (event.message, event.advice)))
         case Log():
             return event.message

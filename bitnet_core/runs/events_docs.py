@@ -10,23 +10,7 @@ from msgspec import UnsetType
 
 from bitnet_core.runs.events import KINDS, Event
 
-_WORDS: dict[Any, str] = {
-    int: "integer",
-    float: "number",
-    str: "text",
-    type(None): "null",
-    Any: "any value",
-    dict: "object",
-    list: "list",
-}
-_PLURALS: dict[str, str] = {
-    "integer": "integers",
-    "number": "numbers",
-    "text": "texts",
-    "any value": "any values",
-    "number or null": "numbers or nulls",
-    "list of any values": "lists of any values",
-}
+_WORDS: dict[Any, str] = {int: "integer", float: "number", str: "text", type(None): "null", Any: "any value"}
 _INTRO = """# Events
 
 Generated from `bitnet_core/runs/events.py` by `make docs`; change it there.
@@ -67,10 +51,12 @@ def _parts(found: Any) -> tuple[Any, ...]:
 
 
 def _words(found: Any) -> str:
-    inner = typing.get_args(found)
-    if not inner or typing.get_origin(found) in (typing.Union, types.UnionType):
-        return " or ".join(_WORDS[part] for part in _parts(found))
-    return f"{_WORDS[typing.get_origin(found)]} of {_PLURALS[_words(inner[-1])]}"
+    container = typing.get_origin(found)
+    if container not in (dict, list):
+        return _WORDS[found]
+    parts = _parts(typing.get_args(found)[-1])
+    inner = " or ".join(_words(part) for part in parts)
+    return f"{'list' if container is list else 'object'} of {f'({inner})' if len(parts) > 1 else inner}"
 
 
 def main() -> None:

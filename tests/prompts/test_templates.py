@@ -117,7 +117,7 @@ def test_the_packaged_templates_make_a_hundred_thousand() -> None:
         ),
         ("[topics.a]\ntemplates = [{user = 'b'}]", r"templates\[0\]: table contains unknown field `user`"),
         ("[topics.a]\ntemplates = ['b']\n[topics.c]\ntemplates = ['b']", "topics.c repeats 'b'"),
-        ("lists = 3\n[topics.a]\ntemplates = ['b']", "the file.lists: expected `table`, got `integer`"),
+        ("lists = 3\n[topics.a]\ntemplates = ['b']", ": lists: expected `table`, got `integer`"),
         ("[topics.a]\ntemplates = ['x']\n[lists]\nB = ['c']", "lists.B has a name"),
         ("[topics.a]\ntemplates = ['x']\n[lists]\nb = []", "lists.b: expected `list` of length >= 1"),
         ("[topics.a]\ntemplates = ['x']\n[lists]\nb = ['c', 3]", r"lists.b\[1\]: expected `text`, got `integer`"),
