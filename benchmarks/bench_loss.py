@@ -53,7 +53,7 @@ def problem(vocab: int, hidden: int, positions: int) -> Problem:
 
 
 def plain_loss(states: Tensor, head: Tensor, targets: Targets, counts: Counts) -> Tensor:
-    """What one writes first: all logits, log-softmax over the vocabulary, autograd."""
+    """The obvious version: all logits, log-softmax over the vocabulary, autograd."""
     logits = (states @ head.T).float()
     log_probs = torch.log_softmax(logits, dim=-1)
     picked = log_probs.gather(1, targets.topk_ids_NK)
@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def compare(hidden: int, memory: dict[str, float], args: argparse.Namespace, dtype: torch.dtype | None) -> None:
-    """Time both variants by turns and print the ratios, beside the goals for this size."""
+    """Time both variants in turns and print the ratios next to the goals for this size."""
     given = problem(args.vocab, hidden, args.positions)
     best = dict.fromkeys(VARIANTS, float("inf"))
     losses: dict[str, float] = {}

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_train.py [--presets nano mini] [--rounds 3] [--compile]
 
-The plain trainer is what one writes first: every linear quantises its weight and its input at each call, sequences
-are padded to the longest of a shuffled batch, all logits [B, T, V] exist, and AdamW is torch's default. Both see the
-same synthetic sequences, as many a step. Each measurement is a fresh process, the two take turns, and the best round
-of each counts. The bound is the time of the bare matmuls of our batches, forward and backward, head included.
+The plain trainer is the obvious first version: every linear quantises its weight and input at each call, sequences
+are padded to the longest of a shuffled batch, all logits [B, T, V] exist, and AdamW is torch's default. Both train
+on the same synthetic sequences, with the same number per step. Each measurement runs in a fresh process; the variants
+take turns, and the best round of each counts. The bound is the time of the matmuls of our batches, head included.
 """
 
 import argparse
@@ -100,7 +100,7 @@ _PLAIN = {BitLinear: PlainLinear, RMSNorm: PlainNorm, FeedForward: PlainFeedForw
 
 
 def plain_student(student: Student) -> Student:
-    """The same parameters in modules as one writes them first."""
+    """The same parameters in modules written the obvious way."""
     for module in student.modules():
         module.__class__ = _PLAIN.get(type(module), type(module))  # type: ignore[assignment]
     return student
@@ -124,9 +124,9 @@ Step = Callable[[], int]
 
 
 def ours(student: Student, examples: Sequence[Example], compiled: bool) -> Step:
-    """Packed rows, one quantisation per weight and step, the fused loss, fused AdamW: the stage's own code.
+    """Packed rows, one quantisation per weight and step, the fused loss, fused AdamW: the code of the stage.
 
-    And its own choice of precision: fp32, or fp32 with bf16 matmuls where the CPU has tiles for them.
+    Its precision is its own choice, too: fp32, with bf16 matmuls where the CPU has tiles for them.
     """
     options = TrainOptions(batch_size=ROWS, max_seq_len=MAX_LEN, compiled=compiled)
     cpu = torch.device("cpu")
@@ -171,7 +171,7 @@ def sequences_a_batch(examples: Sequence[Example]) -> int:
 
 
 def bound(student: Student, examples: Sequence[Example]) -> Step:
-    """The matmuls of our batches and nothing else."""
+    """Only the matmuls of our batches."""
     sampler = Sampler(examples, ROWS, 0, MAX_LEN)
     weights = [linear.weight.detach() for linear in student.bit_linears()]
     head_VD = student.output_weight.detach()

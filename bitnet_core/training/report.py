@@ -1,4 +1,4 @@
-"""A training in figures: the health file of a checkpoint, the summary and the table at the end. Pure functions."""
+"""A training in figures: a step's report, a checkpoint's health file, the summary and the table at the end."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,24 @@ from typing import Any
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSet, top1_counts
 from bitnet_core.training.flip import BITS_AFTER, flip_report
-from bitnet_core.training.monitor import TernaryWatch
+from bitnet_core.training.monitor import TernaryWatch, peak_memory
 from bitnet_core.training.state import TrainState
-from bitnet_core.training.step import Stepper
+from bitnet_core.training.step import Stepper, StepResult
+
+
+def step_figures(state: TrainState, stepper: Stepper, options: TrainOptions, result: StepResult) -> dict[str, Any]:
+    """The figures of a reported step: means since the last report, and the state of student and process now."""
+    student, norm = stepper.student, float(result.grad_norm)
+    return state.meter.read() | {
+        "grad_norm": norm,
+        "grad_norm_clipped": min(norm, options.clip_norm),
+        "activation_bits": student.activation_bits,
+        "layers_at_4_bits": student.layer_bits.count(BITS_AFTER),
+        **(state.ternary.read(student) if options.quantize else {}),
+        **state.activations,
+        "nonfinite": state.refused,
+        **peak_memory(stepper.device),
+    }
 
 
 def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer_hash: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from bitnet_core.training import checkpoints, heldout, report
 from bitnet_core.training.announce import announce_data, announce_hardware, warn_of_missing_flip
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
-from bitnet_core.training.monitor import Stopwatch, peak_memory
+from bitnet_core.training.monitor import Stopwatch
 from bitnet_core.training.resume import checkpoint_to_resume, recipe
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.state import TrainState, capture, restore
@@ -325,19 +325,8 @@ class Trainer:
 
     def _report_step(self, result: StepResult, rate: float) -> None:
         state = self.state
-        norm = float(result.grad_norm)
-        state.last = state.meter.read() | {
-            "lr": rate,
-            "grad_norm": norm,
-            "grad_norm_clipped": min(norm, self.options.clip_norm),
-            "activation_bits": self.student.activation_bits,
-            "layers_at_4_bits": self.student.layer_bits.count(BITS_AFTER),
-            **(state.ternary.read(self.student) if self.options.quantize else {}),
-            **state.activations,
-            "nonfinite": state.refused,
-            "epoch": self.sampler.epoch,
-            **peak_memory(self.stepper.device),
-        }
+        state.last = report.step_figures(state, self.stepper, self.options, result)
+        state.last |= {"lr": rate, "epoch": self.sampler.epoch}
         if state.first_loss is None:
             state.first_loss = state.last["loss"]
         self._reporter.emit(Metric(step=state.step, seen_tokens=state.seen_tokens, **state.last))
