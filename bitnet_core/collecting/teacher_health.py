@@ -10,7 +10,7 @@ from bitnet_core.collecting.accounting import Accounts, SendingClosed
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.chat import Failing, PromptRefused, Unreachable
-from bitnet_core.teachers.probe import one_token, patience
+from bitnet_core.teachers.probe import one_token, token_timeout
 from bitnet_core.teachers.teacher import Teacher
 
 _OUTAGE_SECONDS = 900.0
@@ -50,7 +50,7 @@ class TeacherHealth:
         """Test the teacher with a request of one token: False if it refuses, None if it does not answer."""
         request = one_token(self._top_logprobs)
         try:
-            await self._teacher.chat(request, attempts=1, seconds=patience(self._teacher))
+            await self._teacher.chat(request, attempts=1, seconds=token_timeout(self._teacher))
         except PromptRefused:
             return False
         except (Failing, Unreachable):

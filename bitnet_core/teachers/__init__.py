@@ -1,4 +1,4 @@
-"""Teachers: what each provider can do, one client for the OpenAI-compatible ones, and the embedded teacher.
+"""Teachers: what each provider can do, how one is opened and probed, and what its refusals mean. They know no traces.
 
-`table` belongs to the light half; the rest is imported inside a stage's process alone.
+`profiles` and `stage_keys` belong to the light half; the rest is imported only in the process that asks a teacher.
 """

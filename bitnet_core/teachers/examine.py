@@ -8,7 +8,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.chat import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, Unreachable
 from bitnet_core.teachers.prices import Price
-from bitnet_core.teachers.probe import Verdict, candidates, plain_token, probe, token
+from bitnet_core.teachers.probe import Verdict, candidate_count, plain_token, probe, probe_token
 from bitnet_core.teachers.refusals import TooManyCandidates
 from bitnet_core.teachers.teacher import Teacher
 
@@ -125,7 +125,7 @@ async def largest_k(teacher: Teacher, known: int) -> int | None:
 async def _given(teacher: Teacher, wanted: int) -> int | None:
     """How many candidates it gives when asked for `wanted`: 0 if it refuses, None if it fails for another reason."""
     try:
-        return candidates(await token(teacher, wanted))
+        return candidate_count(await probe_token(teacher, wanted))
     except TooManyCandidates as error:
         return error.most
     except (NoLogprobs, PromptRefused):

@@ -33,7 +33,7 @@ _ALERT_SECONDS = 30.0
 
 
 class Host(Protocol):
-    """Whoever opens a teacher: a stage's reporter, or a command. `secret` looks a key up by its setting's name."""
+    """What opens a teacher: a stage's context, or a command. `secret` looks up a key by the name of its setting."""
 
     def secret(self, name: str) -> str | None: ...
 
@@ -71,8 +71,9 @@ def open_teacher(
 
     `identity` is a provider other than the teacher of the options. `device` chooses the torch device for a model in
     this process. The embedded server's slots share `context` tokens; one request gets at most `options.context`.
-    `table` is shared with other teachers to recognise their tokens.
-    Raises BitnetError for a missing key, model or address, and for what the download or the server fails with.
+    `table` numbers the tokens of all answers.
+
+    Raises BitnetError for a missing key, model or address, a failed download, or a server that does not start.
     """
     identity = identity or identify(options)
     if identity.provider.name == "embedded":

@@ -35,7 +35,7 @@ def price_of(provider: Provider, model: str, file: Path | None = None, *, addres
     """The price of a model; None if the file does not have it. BitnetError for a file that can't be used.
 
     `address` is where the model is served, None for this machine. A local server without a price is free, unless its
-    address is on the internet, where somebody may charge for it.
+    address is on the internet, where it may cost something.
     """
     table = _read(file or asset("prices.toml")).get(provider.name, {})
     if not isinstance(table, dict):

@@ -74,18 +74,18 @@ def one_token(top_logprobs: int, temperature: float = _COLD) -> ChatRequest:
     return ChatRequest(MESSAGES, 1, temperature, _NUCLEUS, top_logprobs)
 
 
-def patience(teacher: Teacher) -> float:
+def token_timeout(teacher: Teacher) -> float:
     """How many seconds to wait for one token; a local server may have to load its model first."""
     return _LOADING_SECONDS if teacher.provider.loads_first else QUICK_SECONDS
 
 
-async def token(teacher: Teacher, top_logprobs: int, temperature: float = _COLD) -> ChatResult:
+async def probe_token(teacher: Teacher, top_logprobs: int, temperature: float = _COLD) -> ChatResult:
     """One token with its logprobs.
 
     Repeated if there are none: the token may have been half a character, for which llama.cpp reports nothing.
     """
     for _ in range(_SAMPLES):
-        result = await teacher.chat(one_token(top_logprobs, temperature), attempts=2, seconds=patience(teacher))
+        result = await teacher.chat(one_token(top_logprobs, temperature), attempts=2, seconds=token_timeout(teacher))
         if result.steps is not None:
             break
     return result
@@ -94,7 +94,7 @@ async def token(teacher: Teacher, top_logprobs: int, temperature: float = _COLD)
 async def plain_token(teacher: Teacher) -> None:
     """Ask for one token without logprobs. No text counts as an answer: a reasoning model has none after one token."""
     try:
-        await teacher.chat(ChatRequest(MESSAGES, 1, 0.0, 1.0), attempts=2, seconds=patience(teacher))
+        await teacher.chat(ChatRequest(MESSAGES, 1, 0.0, 1.0), attempts=2, seconds=token_timeout(teacher))
     except BadReply as error:
         if error.reason != "no_text":
             raise
@@ -120,13 +120,13 @@ async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verd
             alone = "it gives one candidate a token, which does not show whether the temperature scales it"
             raise no_logprobs(teacher.name, teacher.model, alone) from error
         raise
-    first = first_step(teacher, cold)
+    first = _first_step(teacher, cold)
     teacher.pin(cold.upstream)
     warm, warm_seconds = await _timed_token(teacher, asked, _WARM)
-    second = first_step(teacher, warm)
+    second = _first_step(teacher, warm)
     return Verdict(
-        mode="raw" if _same(first, second) else "scaled",
-        candidates=min(top_logprobs, max(candidates(cold), candidates(warm))),
+        mode="raw" if _same_distribution(first, second) else "scaled",
+        candidates=min(top_logprobs, max(candidate_count(cold), candidate_count(warm))),
         token_ids=all(index >= 0 for index in first.top_ids),
         exact_bytes=_BYTES.search(cold.body) is not None,
         latency_s=min(cold_seconds, warm_seconds),
@@ -141,7 +141,7 @@ async def _timed_token(teacher: Teacher, top_logprobs: int, temperature: float) 
     for _ in range(_TRIES):
         began = time.monotonic()
         try:
-            return await token(teacher, top_logprobs, temperature), time.monotonic() - began
+            return await probe_token(teacher, top_logprobs, temperature), time.monotonic() - began
         except BadReply as error:
             failure = error
         except PromptRefused as error:
@@ -166,7 +166,7 @@ async def _answers_without_logprobs(teacher: Teacher) -> bool:
     return True
 
 
-def first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
+def _first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
     """The first step of the answer, with its usable candidates. NoLogprobs if there are none.
 
     Which token was sampled does not matter here; it may be missing from the candidates.
@@ -192,7 +192,7 @@ def first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
     return step
 
 
-def candidates(result: ChatResult) -> int:
+def candidate_count(result: ChatResult) -> int:
     """How many candidates the first step had, including those that were left out because they are not text."""
     if result.steps is None:
         return 0
@@ -200,7 +200,7 @@ def candidates(result: ChatResult) -> int:
     return len(result.steps.step(0).top_logprobs) + left_out
 
 
-def _same(first: TeacherStep, second: TeacherStep) -> bool:
+def _same_distribution(first: TeacherStep, second: TeacherStep) -> bool:
     """Whether both temperatures gave the same distribution, judged by the spread of their common candidates.
 
     Scaled logprobs would be spread _WARM / _COLD = 7.5 times as far in the first. The logprobs themselves can't be

@@ -31,7 +31,7 @@ _FIRST_CONCURRENCY = 8
 _BELIEVED = 4.0
 """Evidence that makes a suspected limit on concurrency believed."""
 _DOUBTFUL = 2.0
-"""Evidence for a limit on concurrency from which on a refusal is no longer a ceiling for the rate."""
+"""With this much evidence for a limit on concurrency, a refusal does not become a ceiling for the rate."""
 _GROWTH = 0.25
 _MOST_GROWTH = 3.0
 """Without a ceiling, each request adds this share to the rate, and at most this many requests a second."""
