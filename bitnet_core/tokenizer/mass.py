@@ -104,7 +104,7 @@ def settle(logprobs_NK: Float64) -> Mass:
     excess_N = np.where(clamped_N, total_N - _MOST_LISTED, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         other_N = np.where(clamped_N, math.log(EPSILON), np.log(-np.expm1(np.minimum(total_N, _MOST_LISTED))))
-    settled_NK = np.where(clamped_N[:, None], logprobs_NK - excess_N[:, None], logprobs_NK)
+    settled_NK = logprobs_NK - excess_N[:, None] if clamped_N.any() else logprobs_NK
     return Mass(settled_NK, other_N, clamped_N)
 
 

@@ -110,19 +110,24 @@ class MappedSequences(Sequence[TraceSequence]):
         at = int(self._index.places_S[place])
         number = int(np.searchsorted(self._starts, at, side="right")) - 1
         row, batch = at - int(self._starts[number]), self._batches[number]
-        lists = {name: column[row] for name, column in batch.lists.items()}
-        shape = len(lists["completion_ids"]), self._top_k
+        lists = batch.lists
+        prompt_text, completion_text, finish_reason, sequence_hash = batch.texts(row)
+        completion_ids_C = lists["completion_ids"][row]
+        shape = len(completion_ids_C), self._top_k
         return TraceSequence(
             prompt_idx=int(batch.prompt_idx_S[row]),
-            prompt_ids_P=lists["prompt_ids"],
-            completion_ids_C=lists["completion_ids"],
-            topk_ids_CK=lists["topk_ids"].reshape(shape),
-            topk_logprobs_CK=lists["topk_logprobs"].reshape(shape),
-            other_logprob_C=lists["other_logprob"],
-            kd_valid_C=lists["kd_valid"].view(bool),
-            is_struct_C=lists["is_struct"].view(bool),
+            prompt_text=prompt_text,
+            completion_text=completion_text,
+            prompt_ids_P=lists["prompt_ids"][row],
+            completion_ids_C=completion_ids_C,
+            topk_ids_CK=lists["topk_ids"][row].reshape(shape),
+            topk_logprobs_CK=lists["topk_logprobs"][row].reshape(shape),
+            other_logprob_C=lists["other_logprob"][row],
+            kd_valid_C=lists["kd_valid"][row].view(bool),
+            is_struct_C=lists["is_struct"][row].view(bool),
             heldout=bool(self._index.heldout_S[place]),
-            **batch.texts(row),
+            finish_reason=finish_reason,
+            sequence_hash=sequence_hash,
         )
 
 

@@ -68,8 +68,9 @@ class MappedBatch:
             for name in _LISTS
         }
 
-    def texts(self, row: int) -> dict[str, str]:
-        return {name: column[row].as_py() for name, column in zip(_TEXTS, self._texts, strict=True)}
+    def texts(self, row: int) -> list[str]:
+        """Prompt, completion, finish reason and sequence hash."""
+        return [column[row].as_py() for column in self._texts]
 
 
 def mapped_batches(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> tuple[list[MappedBatch], str]:
