@@ -8,9 +8,10 @@ To add a provider:
 - a row in `_ALL` below;
 - in `settings/registry.py`, its name in `PROVIDERS` and a line `_provider(label, PREFIX)` for its model, key and
   address (then `make docs`);
-- only for a new wire format: a module in `wire/`, and a line in `WIRES` of `opening.py`.
+- only for a new wire format: its name in `Wire`, a module in `wire/`, and a line in `WIRES` of `opening.py`;
+- if its prices are known, a table in `assets/prices.toml`.
 
-`tests/teachers/test_profiles.py` fails while one of them is missing.
+`tests/teachers/test_profiles.py` fails while one of the first three is missing.
 """
 
 from dataclasses import dataclass
