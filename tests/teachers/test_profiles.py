@@ -31,13 +31,14 @@ def test_every_provider_has_a_wire_format() -> None:
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(BitnetError, match="is not a provider; choose one of embedded, hf, openai") as caught:
         profile(name)
-    assert str(caught.value).endswith("custom.")
+    assert str(caught.value).endswith(f"{registry.PROVIDERS[-1]}.")
 
 
 def test_recommendations_tell_providers_that_always_have_logprobs_from_those_with_some_models() -> None:
     always, some = recommended_for_logprobs("vllm").split("; or some models of ")
     assert always == "embedded, hf, fireworks, llamacpp, ollama"
-    assert some == "openai, gemini, deepseek, mistral, together, openrouter"
+    assert some.startswith("openai, gemini, deepseek, mistral")
+    assert not {"groq", "anthropic", "custom", "aimlapi", "vllm"} & {*always.split(", "), *some.split(", ")}
 
 
 def test_every_fact_has_a_source() -> None:
