@@ -6,7 +6,7 @@ app shows this table before that, and error messages recommend from it.
 To add a provider:
 
 - a row in `_ALL` below;
-- in `settings/registry.py`, its name in `PROVIDERS` and a line `provider(label, PREFIX)` for its model, key and
+- in `settings/registry.py`, its name in `PROVIDER_NAMES` and a line `provider(label, PREFIX)` for its model, key and
   address (then `make docs`);
 - only for a new wire format: its name in `Wire`, a module in `wire/`, and a line in `WIRES` of `opening.py`;
 - if its prices are known, a table in `assets/prices.toml`.

@@ -31,7 +31,7 @@ def test_every_provider_has_a_wire_format() -> None:
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
     with pytest.raises(BitnetError, match="is not a provider; choose one of embedded, hf, openai") as caught:
         profile(name)
-    assert str(caught.value).endswith(f"{registry.PROVIDERS[-1]}.")
+    assert str(caught.value).endswith(f"{registry.PROVIDER_NAMES[-1]}.")
 
 
 def test_recommendations_tell_providers_that_always_have_logprobs_from_those_with_some_models() -> None:
