@@ -16,10 +16,10 @@ from bitnet_core.model.student import Student
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
 from bitnet_core.settings.values import DataOptions, DeviceOptions, EvalOptions
-from bitnet_core.tokenizer.load import WRITTEN_AGAIN, load_tokenizer
+from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
-from bitnet_core.traces.schema import TOKENIZER_FOLDER
+from bitnet_core.traces.schema import TOKENIZER_FIX, TOKENIZER_FOLDER
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 
@@ -34,7 +34,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     baseline = checks.load_baseline(ctx.experiment.reports / BASELINE_FILE)
     folder = data.path or ctx.experiment.data
     traces = load_traces(folder, data.top_k)
-    tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER, fix=WRITTEN_AGAIN)
+    tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER, fix=TOKENIZER_FIX)
     checks.require_one_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, traces, tokenizer)
     checks.warn_of_mixed_scales(options, ctx)
     checks.warn_of_another_teacher(baseline, traces, ctx)

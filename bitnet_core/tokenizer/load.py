@@ -14,8 +14,6 @@ from bitnet_core.tokenizer.chat_template import ChatTemplate
 from bitnet_core.tokenizer.hub import download, is_hub_name
 from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, TOKENIZER_FILE, StudentTokenizer
 
-WRITTEN_AGAIN = "run `bitnet collect` to write it again"
-"""The fix for a tokenizer that is a part of a trace set."""
 _CORRECT = "correct TOKENIZER_NAME or leave it empty"
 _HUB_FILES = ("tokenizer*.json", "tokenizer*.model", TEMPLATE_FILE, "special_tokens_map.json")
 _FILE_SUFFIXES = (".json", ".model")

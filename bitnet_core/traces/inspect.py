@@ -8,7 +8,7 @@ import numpy as np
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.text import render_table
-from bitnet_core.tokenizer.load import WRITTEN_AGAIN, load_tokenizer
+from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import schema
 from bitnet_core.traces.ragged import Ragged
@@ -76,7 +76,7 @@ def _rows_with_other_text(window: Window, tokenizer: StudentTokenizer) -> list[i
 def _own_tokenizer(data_dir: Path) -> StudentTokenizer | None:
     """The tokenizer that the traces were made with, if it is stored with them."""
     folder = data_dir / schema.TOKENIZER_FOLDER
-    return load_tokenizer(folder, fix=WRITTEN_AGAIN) if folder.is_dir() else None
+    return load_tokenizer(folder, fix=schema.TOKENIZER_FIX) if folder.is_dir() else None
 
 
 # -- show --------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from bitnet_core.runs.events import read_events
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.settings.resolve import resolve
-from bitnet_core.tokenizer.load import WRITTEN_AGAIN, load_tokenizer
+from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.traces.dataset import load_traces
+from bitnet_core.traces.schema import TOKENIZER_FIX
 from bitnet_core.training import checkpoints
 from bitnet_tui.view.watch import ExperimentWatcher
 
@@ -53,7 +54,7 @@ def test_what_was_done_is_still_done(old: Path) -> None:
 
 
 def test_its_traces_and_its_checkpoint_still_fit_each_other(old: Path) -> None:
-    tokenizer = load_tokenizer(old / "data" / "tokenizer", fix=WRITTEN_AGAIN)
+    tokenizer = load_tokenizer(old / "data" / "tokenizer", fix=TOKENIZER_FIX)
     traces = load_traces(old / "data", 20)
     assert len(traces.sequences) == 6
     path = checkpoints.latest(old / "checkpoints")
