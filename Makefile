@@ -68,8 +68,9 @@ format: $(VENV)/.installed-test ## rewrite the sources in the project's format
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/ruff check --fix $(SOURCES)
 
-docs: $(VENV)/.installed ## write .env.example and docs/settings.md from the registry
+docs: $(VENV)/.installed ## write .env.example, docs/settings.md and docs/events.md from the code
 	@$(BIN)/python -m bitnet_core.settings.docs
+	@$(BIN)/python -m bitnet_core.runs.events_docs
 
 bench: $(VENV)/.installed-test ## the benchmarks, as ratios measured in one run
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
