@@ -15,7 +15,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from bitnet_core.model.quant import quantize_activation, quantize_weight
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import DeviceOptions, LossWeights, TrainOptions
 from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.traces.examples import Batch, Example, collate, prepare
+from bitnet_core.traces.examples import Batch, Examples, collate
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.step import Stepper
 
@@ -123,7 +123,7 @@ def plain_loss(logits_BTV: Tensor, batch: Batch) -> Tensor:
 Step = Callable[[], int]
 
 
-def ours(student: Student, examples: Sequence[Example], compiled: bool) -> Step:
+def ours(student: Student, examples: Examples, compiled: bool) -> Step:
     """Packed rows, one quantisation per weight and step, the fused loss, fused AdamW: the code of the stage.
 
     Its precision is its own choice, too: fp32, with bf16 matmuls where the CPU has tiles for them.
@@ -141,7 +141,7 @@ def ours(student: Student, examples: Sequence[Example], compiled: bool) -> Step:
     return step
 
 
-def plain(student: Student, examples: Sequence[Example]) -> Step:
+def plain(student: Student, examples: Examples) -> Step:
     student = plain_student(student)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-4, betas=(0.9, 0.95))
     order = np.random.default_rng(0).permutation(len(examples)).tolist()
@@ -164,13 +164,12 @@ def plain(student: Student, examples: Sequence[Example]) -> Step:
     return step
 
 
-def sequences_a_batch(examples: Sequence[Example]) -> int:
+def sequences_a_batch(examples: Examples) -> int:
     """As many sequences as one of our packed batches holds on average."""
-    lengths = [len(example.ids_T) for example in examples]
-    return max(1, round(ROWS * MAX_LEN / (sum(lengths) / len(lengths))))
+    return max(1, round(ROWS * MAX_LEN / float(examples.lengths_S.mean())))
 
 
-def bound(student: Student, examples: Sequence[Example]) -> Step:
+def bound(student: Student, examples: Examples) -> Step:
     """Only the matmuls of our batches."""
     sampler = Sampler(examples, ROWS, 0, MAX_LEN)
     weights = [linear.weight.detach() for linear in student.bit_linears()]
@@ -194,7 +193,7 @@ def bound(student: Student, examples: Sequence[Example]) -> Step:
 def measure(variant: str, name: str) -> dict[str, float]:
     """In this process: supervised tokens/s after a warm-up, and the peak of the whole process."""
     torch.manual_seed(0)
-    examples, _ = prepare(sequences(), MAX_LEN)
+    examples = Examples(sequences(), MAX_LEN)
     student = Student(preset(name, VOCAB, max_positions=MAX_LEN))
     step = {
         "plain": lambda: plain(student, examples),

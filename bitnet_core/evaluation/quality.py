@@ -18,7 +18,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSet
-from bitnet_core.traces.examples import prepare
+from bitnet_core.traces.examples import Examples
 
 _LN2 = math.log(2)
 _RESAMPLES = 1000
@@ -69,9 +69,9 @@ def measure_quality(
         )
         return None
     max_len = min(max_seq_len, packed.config.max_position_embeddings)
-    examples, cuts = prepare(held_out, max_len)
-    if cuts.completion_tokens:
-        reporter.log(f"MAX_SEQ_LEN={max_len} cut {cuts.completion_tokens} held-out tokens off, as in training.")
+    examples = Examples(held_out, max_len)
+    if lost := examples.cuts.completion_tokens:
+        reporter.log(f"MAX_SEQ_LEN={max_len} cut {lost} held-out tokens off, as in training.")
     byte_lengths = [len(tokenizer.text_bytes(index)) for index in range(traces.vocab_size)]
     majority = majority_token(train, traces.vocab_size)
     by_bits: dict[int, dict[str, Estimate]] = {}

@@ -77,7 +77,7 @@ def score(
     device = student.output_weight.device
     lengths_V = torch.tensor(byte_lengths_V, dtype=torch.float64, device=device)
     sums_SM = np.zeros((len(examples), len(SUMS)))
-    order = sorted(range(len(examples)), key=lambda place: len(examples[place].ids_T))
+    order = sorted(range(len(examples)), key=lambda place: examples[place].length)
     for start in range(0, len(order), _BATCH):
         on_progress(start)
         places = order[start : start + _BATCH]
@@ -85,7 +85,7 @@ def score(
         hidden_ND = student(batch.ids_BT).flatten(0, 1).index_select(0, batch.positions_N)
         sums_NM = _position_sums(student, hidden_ND, batch.targets, lengths_V, majority)
         owners_N = torch.repeat_interleave(
-            torch.arange(len(places)), torch.tensor([len(examples[place].targets) for place in places])
+            torch.arange(len(places)), torch.tensor([examples[place].supervised for place in places])
         ).to(device)
         sums_BM = sums_NM.new_zeros(len(places), len(SUMS)).index_add_(0, owners_N, sums_NM)
         sums_SM[places] = sums_BM.cpu().numpy()

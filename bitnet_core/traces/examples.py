@@ -8,9 +8,9 @@ K candidates.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.traces.dataset import TraceSequence
+from bitnet_core.traces.dataset import MappedSequences, TraceSequence
 
 _NEG_INF = float("-inf")
 _PADDING = -1
@@ -52,7 +52,10 @@ class Targets:
         )
 
     def rows(self, start: int, end: int) -> "Targets":
-        return Targets(*(getattr(self, name)[start:end] for name in self.__dataclass_fields__))
+        return self.map(lambda tensor: tensor[start:end])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Targets":
+        return Targets(*(change(getattr(self, field.name)) for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,18 @@ class Counts:
 
 @dataclass(frozen=True)
 class Example:
-    """One sequence cut to length. `targets` has a row for each supervised position, from position `first` of T on."""
+    """One sequence cut to length, without a copy: the end of its prompt and the beginning of its completion."""
 
-    ids_T: Tensor
-    first: int
-    targets: Targets
+    sequence: TraceSequence
+    prompt: int
+    """Prompt tokens kept."""
+    supervised: int
+    """Completion tokens kept."""
+
+    @property
+    def length(self) -> int:
+        """Positions read."""
+        return self.prompt + self.supervised - 1
 
 
 @dataclass
@@ -107,21 +117,9 @@ class Batch:
             pinned = tensor.pin_memory() if device.type == "cuda" else tensor
             return pinned.to(device, non_blocking=True)
 
-        targets = Targets(*(move(getattr(self.targets, field.name)) for field in fields(Targets)))
         segments_BT = None if self.segments_BT is None else move(self.segments_BT)
+        targets = self.targets.map(move)
         return Batch(move(self.ids_BT), move(self.positions_N), targets, self.counts, segments_BT)
-
-
-@runtime_checkable
-class _Measured(Protocol):
-    """Trace sequences whose lengths and content are known without reading them."""
-
-    content_hash: str
-
-    @property
-    def prompt_lengths_S(self) -> npt.NDArray[np.int64]: ...
-    @property
-    def completion_lengths_S(self) -> npt.NDArray[np.int64]: ...
 
 
 class Examples(Sequence[Example]):
@@ -134,7 +132,7 @@ class Examples(Sequence[Example]):
 
     def __init__(self, sequences: Sequence[TraceSequence], max_len: int) -> None:
         self._sequences, self._max_len = sequences, max_len
-        if isinstance(sequences, _Measured):
+        if isinstance(sequences, MappedSequences):  # their lengths are known without reading them
             prompts_S, completions_S = sequences.prompt_lengths_S, sequences.completion_lengths_S
         else:
             prompts_S = np.array([len(sequence.prompt_ids_P) for sequence in sequences], np.int64)
@@ -159,9 +157,14 @@ class Examples(Sequence[Example]):
 
     def fingerprint(self) -> str:
         """Identifies the examples' content and order."""
-        if isinstance(self._sequences, _Measured):
+        if isinstance(self._sequences, MappedSequences):
             return f"{self._sequences.content_hash} {self._max_len}"
-        return fingerprint(self)
+        digest = hashlib.sha256()
+        for example in self:
+            batch = collate([example])
+            digest.update(batch.ids_BT.numpy().tobytes())
+            digest.update(batch.targets.topk_logprobs_NK.numpy().tobytes())
+        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self._sequences)
@@ -173,40 +176,7 @@ class Examples(Sequence[Example]):
     def __getitem__(self, place: int | slice) -> Example | list[Example]:
         if isinstance(place, slice):
             return [self[index] for index in range(*place.indices(len(self)))]
-        sequence = self._sequences[place]
-        prompt, kept = int(self._prompts_S[place]), int(self.supervised_S[place])
-        stream = np.concatenate([sequence.prompt_ids_P[-prompt:], sequence.completion_ids_C[:kept]])
-        return Example(
-            ids_T=_tensor(stream[:-1], np.int64),
-            first=prompt - 1,
-            targets=Targets(
-                observed_N=_tensor(sequence.completion_ids_C[:kept], np.int64),
-                topk_ids_NK=_tensor(sequence.topk_ids_CK[:kept], np.int64),
-                topk_logprobs_NK=_tensor(sequence.topk_logprobs_CK[:kept], np.float32),
-                other_logprob_N=_tensor(sequence.other_logprob_C[:kept], np.float32),
-                kd_valid_N=_tensor(sequence.kd_valid_C[:kept], np.bool_),
-                is_struct_N=_tensor(sequence.is_struct_C[:kept], np.bool_),
-            ),
-        )
-
-
-def fingerprint(examples: Iterable[Example]) -> str:
-    """A hash of the examples' tokens and logprobs."""
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(example.ids_T.numpy().tobytes())
-        digest.update(example.targets.topk_logprobs_NK.numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _tensor(values: npt.NDArray[Any], dtype: type[np.generic]) -> Tensor:
-    return torch.from_numpy(np.array(values, dtype))  # a copy: the values may be views of a read-only file
-
-
-def prepare(sequences: Sequence[TraceSequence], max_len: int) -> tuple[Examples, Cuts]:
-    """Cut every sequence to `max_len` read positions; also returns what that cost."""
-    examples = Examples(sequences, max_len)
-    return examples, examples.cuts
+        return Example(self._sequences[place], int(self._prompts_S[place]), int(self.supervised_S[place]))
 
 
 def collate(examples: Sequence[Example]) -> Batch:
@@ -219,30 +189,47 @@ def collate_rows(rows: Sequence[Sequence[Example]], shape: tuple[int, int] | Non
 
     `shape` [B, T] pads every batch to the same size, so that a compiled step is compiled once.
     """
-    height, width = shape or (len(rows), max(sum(len(example.ids_T) for example in row) for row in rows))
-    ids_BT = torch.zeros(height, width, dtype=torch.int64)
-    segments_BT = torch.full((height, width), _PADDING, dtype=torch.int32)
-    positions: list[Tensor] = []
+    height, width = shape or (len(rows), max(sum(example.length for example in row) for row in rows))
+    ids_BT = np.zeros((height, width), np.int64)
+    segments_BT = np.full((height, width), _PADDING, np.int32)
+    positions: list[npt.NDArray[np.int64]] = []
     for number, row in enumerate(rows):
         begin = 0
         for segment, example in enumerate(row):
-            end = begin + len(example.ids_T)
-            ids_BT[number, begin:end] = example.ids_T
+            middle, end = begin + example.prompt, begin + example.length
+            ids_BT[number, begin:middle] = example.sequence.prompt_ids_P[-example.prompt :]
+            ids_BT[number, middle:end] = example.sequence.completion_ids_C[: example.supervised - 1]
             segments_BT[number, begin:end] = segment
-            start = number * width + begin + example.first
-            positions.append(torch.arange(start, start + len(example.targets)))
+            first = number * width + middle - 1
+            positions.append(np.arange(first, first + example.supervised))
             begin = end
     examples = [example for row in rows for example in row]
+
+    def joined(column: str, kind: type[np.generic]) -> Tensor:
+        parts = [getattr(example.sequence, column)[: example.supervised] for example in examples]
+        return torch.from_numpy(np.concatenate(parts, dtype=kind))
+
     targets = Targets(
-        *(torch.cat([getattr(example.targets, field.name) for example in examples]) for field in fields(Targets))
+        observed_N=joined("completion_ids_C", np.int64),
+        topk_ids_NK=joined("topk_ids_CK", np.int64),
+        topk_logprobs_NK=joined("topk_logprobs_CK", np.float32),
+        other_logprob_N=joined("other_logprob_C", np.float32),
+        kd_valid_N=joined("kd_valid_C", np.bool_),
+        is_struct_N=joined("is_struct_C", np.bool_),
     )
     counts = Counts(int(targets.kd_valid_N.sum()), len(targets), int(targets.is_struct_N.sum()))
     packed = len(examples) > len(rows) or shape is not None
-    return Batch(ids_BT, torch.cat(positions), targets, counts, segments_BT if packed else None)
+    return Batch(
+        torch.from_numpy(ids_BT),
+        torch.from_numpy(np.concatenate(positions)),
+        targets,
+        counts,
+        torch.from_numpy(segments_BT) if packed else None,
+    )
 
 
 def batches_in_order(examples: Sequence[Example], batch_size: int) -> Iterator[Batch]:
     """Every example once, similar lengths together, always in the same order: for evaluation."""
-    order = sorted(range(len(examples)), key=lambda index: (len(examples[index].ids_T), index))
+    order = sorted(range(len(examples)), key=lambda index: (examples[index].length, index))
     for start in range(0, len(order), batch_size):
         yield collate([examples[index] for index in order[start : start + batch_size]])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.traces.examples import Batch, Example, Examples, collate_rows, fingerprint
+from bitnet_core.traces.examples import Batch, Examples, collate_rows
 
 _BUCKET_BATCHES = 16  # batches sorted or packed together: little padding, but still shuffled
 
@@ -68,7 +68,7 @@ class Sampler:
 
     def __init__(
         self,
-        examples: Sequence[Example],
+        examples: Examples,
         batch_size: int,
         seed: int,
         capacity: int | None = None,
@@ -78,11 +78,7 @@ class Sampler:
         if not examples:
             raise BitnetError("There is no sequence to train on; collect more traces.")
         self._examples, self._batch_size, self._seed, self._capacity = examples, batch_size, seed, capacity
-        if isinstance(examples, Examples):
-            self._lengths, self._supervised = examples.lengths_S.tolist(), int(examples.supervised_S.sum())
-        else:
-            self._lengths = [len(example.ids_T) for example in examples]
-            self._supervised = sum(len(example.targets) for example in examples)
+        self._lengths, self._supervised = examples.lengths_S.tolist(), int(examples.supervised_S.sum())
         self.epoch, self.place = 0, 0
         self._plan = self._epoch_plan(0)
         self._pool = ThreadPoolExecutor(workers, "batches") if workers else None
@@ -129,8 +125,5 @@ class Sampler:
 
     def _fingerprint(self) -> str:
         """A hash of everything that the batches are made from, and of their order."""
-        examples = (
-            self._examples.fingerprint() if isinstance(self._examples, Examples) else fingerprint(self._examples)
-        )
-        text = f"{self._batch_size} {self._seed} {self._capacity} {examples}"
+        text = f"{self._batch_size} {self._seed} {self._capacity} {self._examples.fingerprint()}"
         return hashlib.sha256(text.encode()).hexdigest()

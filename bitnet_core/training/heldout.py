@@ -40,7 +40,7 @@ def choose(examples: Sequence[Example]) -> list[Example]:
     kept: list[Example] = []
     tokens = 0
     for example in examples:
-        tokens += len(example.targets)
+        tokens += example.supervised
         if kept and tokens > _MOST_TOKENS:
             break
         kept.append(example)

@@ -19,7 +19,7 @@ from bitnet_core.runs.events import CheckpointSaved, Event, Flip, Metric
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import DeviceOptions, TrainOptions
 from bitnet_core.traces.dataset import TraceSet
-from bitnet_core.traces.examples import prepare
+from bitnet_core.traces.examples import Examples
 from bitnet_core.training import checkpoints, heldout, report
 from bitnet_core.training.announce import announce_data, announce_hardware, warn_of_missing_flip
 from bitnet_core.training.batches import Sampler
@@ -65,8 +65,9 @@ class Trainer:
         if not options.quantize:
             student.activation_bits = None
         train, held_out = traces.split()
-        examples, self._cuts = prepare(train, options.max_seq_len)
-        self._held_out = heldout.choose(prepare(held_out, options.max_seq_len)[0])
+        examples = Examples(train, options.max_seq_len)
+        self._cuts = examples.cuts
+        self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
         self._tokenizer_hash = traces.tokenizer_hash
         self.schedule = Schedule(options.rate, options.total_steps)
         self.stepper = Stepper(student, options, device, precision or pick_precision(DeviceOptions(), device))

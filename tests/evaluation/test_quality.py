@@ -14,7 +14,7 @@ from bitnet_core.model import chunks
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
 from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.traces.examples import prepare
+from bitnet_core.traces.examples import Examples
 from tests.evaluation.conftest import VOCAB, make_sequence
 
 LENGTHS = [0 if index == 7 else 1 + index % 4 for index in range(VOCAB)]
@@ -57,8 +57,8 @@ def test_sums_against_the_slow_twin(
     student: Student, sequences: list[TraceSequence], chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(chunks.CHUNK_BYTES, "cpu", chunk_bytes)
-    examples, cuts = prepare(sequences, 64)
-    assert cuts.completion_tokens == 0
+    examples = Examples(sequences, 64)
+    assert examples.cuts.completion_tokens == 0
     majority = int(sequences[0].topk_ids_CK[0, 0])
     with student.held_weights():
         found = score(student, examples, LENGTHS, majority)
@@ -92,7 +92,7 @@ def test_a_student_equals_a_teacher_with_its_own_distribution(student: Student) 
         ids_place[place] = observed[place]
         kd_valid = np.arange(12) == place
         one = replace(own, completion_ids_C=ids_place, kd_valid_C=kd_valid)
-        examples, _ = prepare([one], 64)
+        examples = Examples([one], 64)
         found = figures(score(student, examples, LENGTHS, None), seed=0)
         assert found["agreement"].value == 1.0
         assert found["coarse_kl"].value == pytest.approx(0.0, abs=1e-5)
@@ -102,7 +102,7 @@ def test_a_student_equals_a_teacher_with_its_own_distribution(student: Student) 
 
 def test_a_batch_is_its_sequences_one_by_one(student: Student, sequences: list[TraceSequence]) -> None:
     packed = pack_student(student)
-    examples, _ = prepare(sequences, 64)
+    examples = Examples(sequences, 64)
     together = score(packed, examples, LENGTHS, 3).sums_SM
     alone = np.concatenate([score(packed, [example], LENGTHS, 3).sums_SM for example in examples])
     assert np.allclose(together, alone, rtol=1e-3, atol=1e-3)

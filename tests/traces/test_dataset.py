@@ -181,7 +181,7 @@ _WALK = """
 import sys
 from pathlib import Path
 from bitnet_core.traces.dataset import load_traces
-from bitnet_core.traces.examples import prepare
+from bitnet_core.traces.examples import Examples
 from bitnet_core.training.batches import Sampler
 
 def anonymous():
@@ -191,7 +191,7 @@ def anonymous():
 load_traces(Path(sys.argv[1]), 20)  # memory that the libraries keep once they have been used
 before = anonymous()
 train, _ = load_traces(Path(sys.argv[2]), 20).split()
-sampler = Sampler(prepare(train, 512)[0], 4, 0, 512)
+sampler = Sampler(Examples(train, 512), 4, 0, 512)
 most, seen = 0, 0
 while sampler.epoch == 0:
     seen += sampler.next().counts.ce

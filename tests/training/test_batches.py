@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.traces.examples import batches_in_order, collate, collate_rows, prepare
+from bitnet_core.traces.examples import Examples, batches_in_order, collate, collate_rows
 from bitnet_core.training.batches import Sampler, epoch_plan, fill_rows
 from tests.training.conftest import make_sequence
 
@@ -22,13 +22,14 @@ def test_each_supervised_state_has_read_exactly_what_precedes_its_token(
     sizes: list[tuple[int, int]], max_len: int
 ) -> None:
     sequences = [make_sequence(n, prompt=p, completion=c) for n, (p, c) in enumerate(sizes)]
-    examples, cuts = prepare(sequences, max_len)
+    examples = Examples(sequences, max_len)
+    cuts = examples.cuts
     batch = collate(examples)
     width = batch.ids_BT.shape[1]
     assert width <= max_len
     row = 0
     for place, (sequence, example) in enumerate(zip(sequences, examples, strict=True)):
-        kept = len(example.targets)
+        kept = example.supervised
         assert kept >= 1
         stream = np.concatenate([sequence.prompt_ids_P, sequence.completion_ids_C])
         for j in range(kept):
@@ -49,12 +50,14 @@ def test_each_supervised_state_has_read_exactly_what_precedes_its_token(
 
 
 def test_a_long_prompt_leaves_room_for_the_head_of_the_completion() -> None:
-    (example,), cuts = prepare([make_sequence(0, prompt=200, completion=50)], 40)
-    assert len(example.targets) == 10
-    assert len(example.ids_T) == 40
+    examples = Examples([make_sequence(0, prompt=200, completion=50)], 40)
+    (example,), cuts = examples, examples.cuts
+    assert example.supervised == 10
+    assert example.length == 40
     assert (cuts.prompts, cuts.completions) == (1, 1)
-    (example,), cuts = prepare([make_sequence(0, prompt=25, completion=50)], 40)
-    assert example.first == 24  # the whole prompt is kept where it leaves a quarter of the room
+    examples = Examples([make_sequence(0, prompt=25, completion=50)], 40)
+    (example,), cuts = examples, examples.cuts
+    assert example.prompt == 25  # the whole prompt is kept where it leaves a quarter of the room
     assert (cuts.prompts, cuts.completion_tokens) == (0, 50 - 16)
 
 
@@ -94,7 +97,7 @@ def test_packed_rows_hold_every_sequence_once_and_waste_little(
 
 
 def test_a_packed_batch_supervises_what_the_unpacked_ones_do(sequences: list[TraceSequence]) -> None:
-    examples, _ = prepare(sequences[:5], 48)
+    examples = Examples(sequences[:5], 48)
     packed, single = collate_rows([examples[:3], examples[3:]]), collate(examples)
     assert packed.segments_BT is not None and single.segments_BT is None
     for field in ("observed_N", "topk_ids_NK", "topk_logprobs_NK", "is_struct_N"):
@@ -103,7 +106,7 @@ def test_a_packed_batch_supervises_what_the_unpacked_ones_do(sequences: list[Tra
     # The token read at each supervised position, and how many of its own sequence stand before it.
     for batch, other in ((packed, single), (single, packed)):
         assert torch.equal(batch.ids_BT.flatten()[batch.positions_N], other.ids_BT.flatten()[other.positions_N])
-    widths = [len(example.ids_T) for example in examples]
+    widths = [example.length for example in examples]
     assert packed.segments_BT[0, : sum(widths[:3])].tolist() == [n for n in range(3) for _ in range(widths[n])]
     assert (packed.segments_BT[0, sum(widths[:3]) :] == -1).all()
 
@@ -116,7 +119,7 @@ def test_epochs_and_seeds_differ() -> None:
 
 @pytest.mark.parametrize("taken", [0, 3, 11, 25])
 def test_a_restored_cursor_gives_the_same_batches(sequences: list[TraceSequence], taken: int) -> None:
-    examples, _ = prepare(sequences, 48)
+    examples = Examples(sequences, 48)
     whole = Sampler(examples, 5, seed=3)
     for _ in range(taken):
         whole.next()
@@ -127,7 +130,7 @@ def test_a_restored_cursor_gives_the_same_batches(sequences: list[TraceSequence]
 
 
 def test_preparing_batches_in_threads_changes_nothing(sequences: list[TraceSequence]) -> None:
-    examples, _ = prepare(sequences, 48)
+    examples = Examples(sequences, 48)
     plain, threaded = Sampler(examples, 5, 3, 48), Sampler(examples, 5, 3, 48, workers=3)
     for taken in range(40):
         if taken == 20:  # as a roll-back does
@@ -139,21 +142,22 @@ def test_preparing_batches_in_threads_changes_nothing(sequences: list[TraceSeque
 
 
 def test_the_fingerprint_depends_on_data_batch_size_and_seed(sequences: list[TraceSequence]) -> None:
-    examples, _ = prepare(sequences, 48)
+    examples = Examples(sequences, 48)
     same = Sampler(examples, 5, seed=3).fingerprint
-    assert Sampler(list(examples), 5, seed=3).fingerprint == same
-    others = [Sampler(examples[1:], 5, seed=3), Sampler(examples, 6, seed=3), Sampler(examples, 5, seed=4)]
+    assert Sampler(Examples(list(sequences), 48), 5, seed=3).fingerprint == same
+    fewer = Examples(sequences[1:], 48)
+    others = [Sampler(fewer, 5, seed=3), Sampler(examples, 6, seed=3), Sampler(examples, 5, seed=4)]
     assert same not in [other.fingerprint for other in others]
 
 
 def test_evaluation_order_has_everything_once(sequences: list[TraceSequence]) -> None:
-    examples, _ = prepare(sequences, 48)
+    examples = Examples(sequences, 48)
     batches = list(batches_in_order(examples, 7))
-    assert sum(batch.counts.ce for batch in batches) == sum(len(example.targets) for example in examples)
+    assert sum(batch.counts.ce for batch in batches) == sum(example.supervised for example in examples)
     again = list(batches_in_order(list(examples), 7))
     assert all(torch.equal(a.ids_BT, b.ids_BT) for a, b in zip(batches, again, strict=True))
 
 
 def test_no_examples_raise() -> None:
     with pytest.raises(BitnetError, match="no sequence"):
-        Sampler([], 4, 0)
+        Sampler(Examples([], 48), 4, 0)

@@ -12,7 +12,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.traces.examples import Batch, Example, collate, collate_rows, prepare
+from bitnet_core.traces.examples import Batch, Example, Examples, collate, collate_rows
 from bitnet_core.training.step import Stepper
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def stepper(dtype: torch.dtype = torch.float32, **values: str) -> Stepper:
 
 @pytest.fixture
 def examples(sequences: list[TraceSequence]) -> list[Example]:
-    return prepare(sequences, 48)[0]
+    return list(Examples(sequences, 48))
 
 
 def cut(examples: Sequence[Example], sizes: Sequence[int]) -> list[Batch]:
@@ -115,7 +115,7 @@ def test_the_prompt_carries_no_loss(examples: list[Example]) -> None:
     hidden_BTD.retain_grad()
     rows = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
     rows.square().sum().backward()
-    first = examples[0].first
+    first = examples[0].prompt - 1
     assert hidden_BTD.grad is not None
     assert not hidden_BTD.grad[0, :first].any()
     assert hidden_BTD.grad[0, first:].abs().amax(-1).min() > 0
