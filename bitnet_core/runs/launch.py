@@ -58,7 +58,7 @@ def launch(
     It outlives this process, a closed terminal and a dropped connection. Secrets go through an inherited pipe.
     `argv` is the command to record. UsageError if the stage is running, BitnetError if it can't be started.
     """
-    refuse_unrecordable(settings.values(), argv or sys.argv, (secrets or {}).values())
+    refuse_unrecordable(settings.values, argv or sys.argv, (secrets or {}).values())
     experiment = Experiment.from_settings(settings)
     experiment.ensure()
     try:
@@ -70,7 +70,7 @@ def launch(
             f"{stage} can't start: {experiment.logs} can't be written ({error.strerror}); "
             "free space or choose another place."
         ) from error
-    environment = process.PATIENT_THREADS | child_environment(settings.values(), (secrets or {}).values())
+    environment = process.PATIENT_THREADS | child_environment(settings.values, (secrets or {}).values())
     command = [sys.executable, "-m", "bitnet_core.stages", str(run.path)]
     with run.output_path.open("ab") as output:
         child = start_with_secrets(
@@ -103,7 +103,7 @@ def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
         stage=stage,
         state="starting",
         settings=experiment.settings.to_record(),
-        origins=experiment.settings.origins(),
+        origins=dict(experiment.settings.origins),
         argv=argv,
         created=now.timestamp(),
         host=socket.gethostname(),

@@ -2,26 +2,8 @@
 
 from pathlib import Path
 
-from bitnet_core.settings.registry import REGISTRY
-
-
-def env_example() -> str:
-    """The text of `.env.example`: every name with its default, help, bounds and unit, by section."""
-    out = [
-        "# Every setting of bitnet-tui with its default. Copy this file to .env and keep the lines that you change.",
-        "# Empty = unset.",
-    ]
-    section = ""
-    for setting in REGISTRY.values():
-        if setting.section != section:
-            section = setting.section
-            out += ["", f"# --- {section} ---"]
-        notes = [setting.help]
-        if setting.kind != "text" or setting.choices:
-            notes.append(f"({setting.allowed()}{', ' + setting.unit if setting.unit else ''})")
-        out += [f"# {' '.join(notes)}", f"{setting.name}={setting.default}"]
-    return "\n".join(out) + "\n"
-
+from bitnet_core.settings.kinds import Setting
+from bitnet_core.settings.registry import SECTIONS
 
 _INTRO = """# Settings
 
@@ -35,18 +17,35 @@ in a `.env` is relative to that file. `bitnet config` shows every value and wher
 """
 
 
+def env_example() -> str:
+    """The text of `.env.example`: every name with its default, help, bounds and unit, by section."""
+    out = [
+        "# Every setting of bitnet-tui with its default. Copy this file to .env and keep the lines that you change.",
+        "# Empty = unset.",
+    ]
+    for section, settings in SECTIONS.items():
+        out += ["", f"# --- {section} ---"]
+        for setting in settings:
+            any_text = setting.kind == "text" and not setting.choices
+            allowed = "" if any_text else f" ({_allowed(setting)})"
+            out += [f"# {setting.help}{allowed}", f"{setting.name}={setting.default}"]
+    return "\n".join(out) + "\n"
+
+
 def settings_page() -> str:
     """The text of docs/settings.md: one table per section."""
     out = [_INTRO.strip()]
-    section = ""
-    for setting in REGISTRY.values():
-        if setting.section != section:
-            section = setting.section
-            out += ["", f"## {section}", "", "| name | default | allowed | what it is |", "|---|---|---|---|"]
-        default = f"`{setting.default}`" if setting.default else "(unset)"
-        allowed = "secret" if setting.secret else setting.allowed() + (f", {setting.unit}" if setting.unit else "")
-        out.append(f"| `{setting.name}` | {default} | {allowed} | {setting.help} |")
-    return "\n".join(out).strip() + "\n"
+    for section, settings in SECTIONS.items():
+        out += ["", f"## {section}", "", "| name | default | allowed | what it is |", "|---|---|---|---|"]
+        for setting in settings:
+            default = f"`{setting.default}`" if setting.default else "(unset)"
+            allowed = "secret" if setting.secret else _allowed(setting)
+            out.append(f"| `{setting.name}` | {default} | {allowed} | {setting.help} |")
+    return "\n".join(out) + "\n"
+
+
+def _allowed(setting: Setting) -> str:
+    return f"{setting.allowed()}, {setting.unit}" if setting.unit else setting.allowed()
 
 
 def main() -> None:

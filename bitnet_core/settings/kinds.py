@@ -1,9 +1,20 @@
-"""What a setting is, and a short constructor for each kind. `registry.py` builds its table with them."""
+"""What a setting is, how its text becomes a value, and a short constructor for each kind of setting.
 
+`registry.py` builds its table with the constructors.
+"""
+
+import os
 from dataclasses import dataclass
+from math import inf
+from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
+
+from bitnet_core.text import is_utf8
 
 Kind = Literal["int", "float", "bool", "text", "path"]
+Value = int | float | bool | str | Path | None
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True)
@@ -14,8 +25,8 @@ class Setting:
     kind: Kind
     default: str
     help: str
-    low: float | None = None
-    high: float | None = None
+    low: float = -inf
+    high: float = inf
     unit: str = ""
     choices: tuple[str, ...] = ()
     secret: bool = False
@@ -27,28 +38,70 @@ class Setting:
         """What a value may be, for error messages and docs."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        if self.kind == "bool":
-            return "0 or 1"
         if self.kind in ("int", "float"):
-            return self._allowed_numbers()
-        return "a path" if self.kind == "path" else "text"
-
-    def _allowed_numbers(self) -> str:
-        noun = "a whole number" if self.kind == "int" else "a number"
-        if self.low is not None and self.high is not None:
-            form = ",.0f" if self.kind == "int" else ".15g"
+            noun, form = ("a whole number", ",.0f") if self.kind == "int" else ("a number", ".15g")
+            if self.high == inf:
+                return f"{noun} of at least {self.low:.12g}"
             return f"{noun} from {self.low:{form}} to {self.high:{form}}"
-        return f"{noun} of at least {self.low:.12g}" if self.low is not None else noun
+        return {"bool": "0 or 1", "path": "a path"}.get(self.kind, "text")
+
+    def parse(self, text: str, base: Path) -> Value:
+        """The value of a text that is not empty. A relative path is relative to `base`.
+
+        ValueError with a clause that says what is allowed.
+        """
+        not_allowed = ValueError(f"it must be {self.allowed()}")
+        if self.kind == "path":
+            return as_path(text, base)
+        if self.kind == "bool":
+            if text.lower() in _TRUE + _FALSE:
+                return text.lower() in _TRUE
+            raise not_allowed
+        if self.choices and text not in self.choices:
+            raise not_allowed
+        if self.kind == "text":
+            _check_text(text)
+            return text
+        try:
+            number = int(text.replace("_", "")) if self.kind == "int" else float(text)
+        except ValueError:
+            raise not_allowed from None
+        if not self.low <= number <= self.high:
+            raise not_allowed
+        return number
 
 
-def integer(
-    name: str, default: str, about: str, low: float = 0, high: float | None = None, unit: str = ""
-) -> Setting:
+def as_path(text: str, base: Path) -> Path:
+    """An absolute path without `..`; `~` is the home folder."""
+    return Path(os.path.normpath(base / Path(text).expanduser()))
+
+
+def _check_text(text: str) -> None:
+    """Addresses are written into run records, so they must hold no key: neither before an @ nor in a query."""
+    if not is_utf8(text):
+        raise ValueError("it must be UTF-8")
+    if "://" not in text:
+        return
+    # An @ in a path is refused as well: a password with a slash in it looks like one.
+    if "@" in text:
+        raise ValueError("an address is written into run records, so it must not hold a password")
+    try:
+        _ = urlsplit(text).port
+    except ValueError:
+        raise ValueError("it must be an address such as https://host/v1") from None
+    if "?" in text:
+        raise ValueError("an address is written into run records, so it must have no query, which may hold a key")
+
+
+# -- constructors ----------------------------------------------------------------------------------------
+
+
+def integer(name: str, default: str, about: str, low: float = 0, high: float = inf, unit: str = "") -> Setting:
     """A whole number from `low` to `high`."""
     return Setting(name, "int", default, about, low, high, unit)
 
 
-def number(name: str, default: str, about: str, low: float = 0, high: float | None = None, unit: str = "") -> Setting:
+def number(name: str, default: str, about: str, low: float = 0, high: float = inf, unit: str = "") -> Setting:
     """A number from `low` to `high`."""
     return Setting(name, "float", default, about, low, high, unit)
 
@@ -64,7 +117,7 @@ def bits(name: str, default: str, about: str) -> Setting:
 
 
 def text(name: str, default: str, about: str, *choices: str) -> Setting:
-    """Any text, or one of `choices` where there are any."""
+    """Any text, or one of `choices` if there are any."""
     return Setting(name, "text", default, about, choices=choices)
 
 

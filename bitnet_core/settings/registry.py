@@ -2,23 +2,26 @@
 
 To add a setting:
 
-1. add a line to its section here (a storage target's: in `storage_sections.py`);
+1. add a line to its section here;
 2. add a field to the group in `values.py` through which the code reads it. Until then it "has no effect yet";
 3. run `make docs`, which writes `.env.example` and docs/settings.md from this table;
 4. if the app should ask for it when an experiment is made, add it to bitnet_tui/view/new_form.py;
 5. if it changes a stage's result, check that runs/catalog.py counts it for that stage: it takes whole sections.
 
-Data only: `parse.py` checks a value, `resolve.py` finds it.
+Data only: `kinds.py` checks a value, `resolve.py` finds it.
 """
 
 from dataclasses import replace
 
 from bitnet_core.settings.kinds import Setting, bits, exported, integer, number, path, provider, secret, switch, text
-from bitnet_core.settings.storage_sections import STORAGE_SECTIONS
 
 PROVIDER_NAMES = (
     *("embedded", "hf", "openai", "anthropic", "groq", "aimlapi", "gemini", "deepseek", "mistral"),
     *("together", "fireworks", "openrouter", "vllm", "llamacpp", "ollama", "custom"),
+)
+STORAGE_BACKENDS = (
+    *("local", "gdrive", "onedrive", "dropbox", "icloud", "s3", "box", "nextcloud", "webdav"),
+    *("firebase", "amplify", "supabase", "mongodb_atlas", "dynamodb"),
 )
 SECTIONS: dict[str, tuple[Setting, ...]] = {
     "Place": (
@@ -92,9 +95,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         secret("TEACHER_API_KEY", "API key for the teacher; empty = the provider's own key."),
         integer("TEACHER_CTX_LEN", "8192", "Context length of the teacher.", 128, 1 << 24, "tokens"),
         integer("TEACHER_TOP_LOGPROBS", "20", "Candidate tokens to request at each step.", 1, 100),
-        number(
-            "TEACHER_MEMORY_GB", "", "The teacher's memory, for QEI; empty = measured if local.", 0.001, unit="GB"
-        ),
+        number("TEACHER_MEMORY_GB", "", "The teacher's memory for QEI; empty = measured if local.", 0.001, unit="GB"),
         number("TEACHER_BASELINE_TEMPERATURE", "0.0", "Sampling temperature of the baseline.", 0, 2),
         number("TEACHER_BASELINE_TOP_P", "1.0", "Nucleus (top-p) of the baseline.", 0.01, 1),
         integer("TEACHER_BASELINE_MAX_TOKENS", "256", "Longest answer in the baseline.", 1, 1 << 20, "tokens"),
@@ -123,13 +124,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         integer("MINI_LAYERS", "", "Number of layers; empty = the preset's.", 1, 1024),
         integer("MINI_HEADS", "", "Number of attention heads; empty = the preset's.", 1, 1024),
         integer("MINI_HEAD_DIM", "", "Size of one attention head; empty = the preset's.", 2, 1024),
-        text(
-            "STUDENT_PROFILE",
-            "portable",
-            "portable: SiLU, as llama.cpp needs; b158: squared ReLU.",
-            "portable",
-            "b158",
-        ),
+        text("STUDENT_PROFILE", "portable", "portable: SiLU, for llama.cpp; b158: squared ReLU.", "portable", "b158"),
         switch("STUDENT_HADAMARD", "0", "Hadamard transform before the o and down projections; not exportable."),
         switch("STUDENT_QUANTIZE", "1", "Quantise the student; 0 trains a full-precision twin for comparison."),
     ),
@@ -149,12 +144,8 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("WEIGHT_DECAY", "0.1", "Decoupled weight decay of the ternary layers' master weights.", 0, 10),
         number("GRAD_CLIP_NORM", "1.0", "Gradients are clipped to this norm.", 1e-6, 1e6),
         integer("GRAD_ACCUM_STEPS", "1", "Batches in one optimizer step.", 1, 1 << 16),
-        text(
-            "LR_SCHEDULE", "cosine", "Shape of the decay; two_stage ends without weight decay.", "cosine", "two_stage"
-        ),
-        integer(
-            "SCHEDULER_TMAX", "${TOTAL_STEPS}", "Steps over which the learning rate decays.", 1, 1 << 40, "steps"
-        ),
+        text("LR_SCHEDULE", "cosine", "Decay shape; two_stage ends without weight decay.", "cosine", "two_stage"),
+        integer("SCHEDULER_TMAX", "${TOTAL_STEPS}", "Steps of the learning rate's decay.", 1, 1 << 40, "steps"),
         number("SCHEDULER_ETA_MIN", "6e-5", "Learning rate at the end.", 0, 1),
         integer("TOTAL_STEPS", "1000", "Number of optimizer steps.", 1, 1 << 40, "steps"),
         integer("LOG_INTERVAL", "50", "Steps from one metric to the next.", 1, 1 << 20, "steps"),
@@ -200,7 +191,75 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         text("WANDB_PROJECT", "bitnet-poc", "Weights & Biases project."),
         text("WANDB_ENTITY", "", "Weights & Biases entity."),
     ),
-    **STORAGE_SECTIONS,
+    "Storage": (
+        text("STORAGE_BACKEND", "local", "Where to keep a second copy of the artifacts.", *STORAGE_BACKENDS),
+    ),
+    "Storage: Google Drive": (text("GDRIVE_PROJECT_ROOT", "", "Folder in the mounted Google Drive."),),
+    "Storage: OneDrive": (
+        text("ONEDRIVE_ROOT", "/BitNet-7B-KDE", "Folder in OneDrive."),
+        text("ONEDRIVE_TENANT_ID", "", "Tenant id."),
+        text("ONEDRIVE_CLIENT_ID", "", "Client id of the registered app."),
+        secret("ONEDRIVE_CLIENT_SECRET", "Client secret of the registered app."),
+        secret("ONEDRIVE_REFRESH_TOKEN", "Refresh token."),
+    ),
+    "Storage: Dropbox": (
+        secret("DROPBOX_ACCESS_TOKEN", "Access token."),
+        text("DROPBOX_ROOT", "/bitnet_poc", "Folder in Dropbox."),
+    ),
+    "Storage: iCloud": (
+        path("ICLOUD_DRIVE_DIR", "", "iCloud Drive's folder on this machine."),
+        secret("ICLOUD_SESSION_TOKEN", "Not used; kept so that older files still load."),
+    ),
+    "Storage: S3": (
+        secret("AWS_ACCESS_KEY_ID", "Access key."),
+        secret("AWS_SECRET_ACCESS_KEY", "Secret key."),
+        text("AWS_DEFAULT_REGION", "", "Region."),
+        text("S3_BUCKET", "", "Bucket."),
+        text("S3_PREFIX", "bitnet_poc/", "Prefix of every key."),
+        text("S3_ENDPOINT_URL", "", "Address of an S3-compatible server; empty = AWS."),
+    ),
+    "Storage: Box": (
+        secret("BOX_DEVELOPER_TOKEN", "Developer token."),
+        text("BOX_ROOT_FOLDER_ID", "0", "Folder id in Box."),
+    ),
+    "Storage: Nextcloud": (
+        text("NC_WEBDAV_URL", "", "WebDAV address."),
+        text("NC_USERNAME", "", "User."),
+        secret("NC_APP_PASSWORD", "App password."),
+        text("NC_ROOT_PATH", "/bitnet_poc", "Folder in Nextcloud."),
+    ),
+    "Storage: WebDAV": (
+        text("WEBDAV_URL", "", "Address."),
+        text("WEBDAV_USERNAME", "", "User."),
+        secret("WEBDAV_PASSWORD", "Password."),
+        text("WEBDAV_ROOT_PATH", "/bitnet_poc", "Folder on the server."),
+    ),
+    "Storage: Firebase": (
+        text("FIREBASE_PROJECT_ID", "", "Project."),
+        secret("FIREBASE_CREDENTIALS_JSON", "Service account file, or its JSON."),
+        text("FIREBASE_STORAGE_BUCKET", "", "Bucket."),
+    ),
+    "Storage: Amplify": (
+        text("AMPLIFY_APP_ID", "", "App."),
+        text("AMPLIFY_ENV", "", "Environment."),
+        text("AMPLIFY_REGION", "", "Region."),
+    ),
+    "Storage: Supabase": (
+        text("SUPABASE_URL", "", "Address of the project."),
+        secret("SUPABASE_ANON_KEY", "Anonymous key."),
+        secret("SUPABASE_SERVICE_ROLE_KEY", "Service role key."),
+        text("SUPABASE_BUCKET", "bitnet-poc", "Bucket."),
+        text("SUPABASE_PREFIX", "artifacts/", "Prefix of every key."),
+    ),
+    "Storage: MongoDB Atlas": (
+        secret("MONGODB_ATLAS_URI", "Connection string."),
+        text("MONGODB_DB_NAME", "bitnet_poc", "Database."),
+        text("MONGODB_COLLECTION_PREFIX", "artifacts_", "Prefix of every collection."),
+    ),
+    "Storage: DynamoDB": (
+        text("DYNAMO_REGION", "", "Region."),
+        text("DYNAMO_TABLE_PREFIX", "bitnet_poc_", "Prefix of every table."),
+    ),
 }
 
 REGISTRY: dict[str, Setting] = {

@@ -9,16 +9,15 @@ immutable. A stage gets it through its run record and reads neither files nor th
 import difflib
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.dotenv import DotenvFile, read_dotenv
-from bitnet_core.settings.layers import Layer, Layers
-from bitnet_core.settings.parse import Value, as_path
-from bitnet_core.settings.references import names_in
+from bitnet_core.settings.kinds import Value, as_path
+from bitnet_core.settings.references import as_reference, expand, names_in
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolved import Problem, Resolution, Settings
 from bitnet_core.settings.values import settings_in_use
@@ -44,24 +43,23 @@ def resolve(
     environ = os.environ if environ is None else environ
     cwd = (cwd or Path.cwd()).absolute()
     given = dict(overrides or {})
-    problems = _override_problems(given)
+    problems = list(_override_problems(given))
     if root is not None:
         given["DRIVE_ROOT"] = str(root)
     layers = [
-        Layer(given, lambda _: "command line", cwd),
-        Layer({n: v for n, v in environ.items() if n in REGISTRY and v}, lambda _: "environment", cwd),
+        _Layer(given, lambda _: "command line", cwd),
+        _Layer({n: v for n, v in environ.items() if n in REGISTRY and v}, lambda _: "environment", cwd),
     ]
     if read_files:
         layers += _file_layers(layers, environ, env_file, cwd, problems)
-    found = Layers(layers, environ)
+    found = _Layers(layers, environ, cwd)
     values = {name: _value(found, name, problems) for name in REGISTRY if name not in SECRET_NAMES}
-    secrets = {name: text for name in sorted(SECRET_NAMES) if (text := _secret(found, name, problems))}
+    secrets = {name: str(text) for name in sorted(SECRET_NAMES) if (text := _value(found, name, problems))}
     problems += _without_effect(found, values)
-    origins = {name: origin for name in REGISTRY if (origin := found.origin(name)) != "default"}
     return Resolution(
-        settings=Settings(values, {name: origin for name, origin in origins.items() if name in values}),
+        settings=Settings(values, {n: origin for n in values if (origin := found.origin(n)) != "default"}),
         secrets=secrets,
-        secret_origins={name: origins[name] for name in secrets},
+        secret_origins={name: found.origin(name) for name in secrets},
         problems=tuple(problems),
         env_files=tuple(layer.file for layer in layers if layer.file),
         secret_values=frozenset(secrets.values()) | found.all_secrets(),
@@ -70,75 +68,139 @@ def resolve(
 
 def from_values(values: Mapping[str, str], cwd: Path | None = None) -> Settings:
     """The defaults with `values` in their place; reads neither files nor the environment."""
-    return resolve(values, environ={}, cwd=cwd or Path.cwd(), read_files=False).checked()
+    return resolve(values, environ={}, cwd=cwd, read_files=False).checked()
 
 
-# -- reading the layers ----------------------------------------------------------------------------------
+# -- layers ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One source of values. Relative paths in it are relative to `base`; `file` is the `.env` it was read from."""
+
+    values: Mapping[str, str]
+    origin: Callable[[str], str]
+    base: Path
+    file: Path | None = None
+
+
+class _Layers:
+    """Layers, strongest first, above the registry's defaults. References may also name variables of `environ`."""
+
+    def __init__(self, layers: list[_Layer], environ: Mapping[str, str], cwd: Path) -> None:
+        self._defaults = _Layer(
+            {name: setting.default for name, setting in REGISTRY.items()}, lambda _: "default", cwd
+        )
+        self._layers = layers
+        self._environ = environ
+
+    def origin(self, name: str) -> str:
+        """Where the value of a name comes from, in words; `default` if no layer has it."""
+        return self._layer_of(name).origin(name)
+
+    def written(self, name: str) -> str:
+        """The text as it was written, before references are expanded."""
+        return self._layer_of(name).values.get(name, "")
+
+    def value(self, name: str) -> Value:
+        """A setting's value, None where it is empty; ValueError with the reason if it is not allowed."""
+        if name in SECRET_NAMES:
+            return self._secret(name)
+        text = self._expanded(name, ())
+        return REGISTRY[name].parse(text, self._layer_of(name).base) if text else None
+
+    def default(self, name: str) -> Value:
+        """The value that a setting would have if no layer had it."""
+        return _Layers([], {}, self._defaults.base).value(name)
+
+    def all_secrets(self) -> set[str]:
+        """Every secret that is written in a layer, including those that a stronger layer overrides."""
+        written = [text for layer in self._layers for name, text in layer.values.items() if name in SECRET_NAMES]
+        return {text for text in written if as_reference(text) is None}
+
+    def _layer_of(self, name: str) -> _Layer:
+        return next((layer for layer in self._layers if layer.values.get(name)), self._defaults)
+
+    def _secret(self, name: str) -> str:
+        """A secret is taken literally, as it may contain `${`, unless all of it is one reference."""
+        text = self.written(name)
+        reference = as_reference(text)
+        if reference is None:
+            return text
+        return self._looked_up(reference.name, (name,)) or reference.fallback or ""
+
+    def _expanded(self, name: str, seen: tuple[str, ...]) -> str:
+        if name in seen:
+            raise ValueError(f"{' → '.join([*seen, name])} refer to each other in a circle")
+        return expand(self.written(name), lambda other: self._looked_up(other, (*seen, name)))
+
+    def _looked_up(self, name: str, seen: tuple[str, ...]) -> str | None:
+        """The value for a reference to `name`; `seen` are the names whose references led to it."""
+        if name in SECRET_NAMES and seen[0] not in SECRET_NAMES:
+            raise ValueError(f"it uses {name}, a secret, and settings are written into run records")
+        if name not in REGISTRY and not self.written(name):
+            return self._environ.get(name)
+        text = self._expanded(name, seen)
+        if name in REGISTRY and REGISTRY[name].kind == "path":
+            return str(as_path(text, self._layer_of(name).base)) if text else None
+        return text
 
 
 def _file_layers(
-    above: list[Layer], environ: Mapping[str, str], env_file: Path | None, cwd: Path, problems: list[Problem]
-) -> list[Layer]:
+    above: list[_Layer], environ: Mapping[str, str], env_file: Path | None, cwd: Path, problems: list[Problem]
+) -> list[_Layer]:
     """The experiment's `.env`, then the one of the working folder, as far as they exist."""
     if env_file is not None and not env_file.is_file():
         raise UsageError(f"{env_file} (--env) does not exist; give the path of a .env file.")
     file = (env_file or cwd / ".env").absolute()
     layers = [_file_layer(file, cwd, problems)] if file.is_file() else []
     try:
-        root = Layers([*above, *layers], environ).value("DRIVE_ROOT")
+        root = _Layers([*above, *layers], environ, cwd).value("DRIVE_ROOT")
     except ValueError:  # reported when all values are resolved
-        root = None
+        return layers
     if isinstance(root, Path) and (root / ".env").is_file() and root / ".env" != file:
         layers.insert(0, _experiment_layer(_file_layer(root / ".env", cwd, problems), root, problems))
     return layers
 
 
-def _file_layer(path: Path, cwd: Path, problems: list[Problem]) -> Layer:
+def _file_layer(path: Path, cwd: Path, problems: list[Problem]) -> _Layer:
     shown = path.relative_to(cwd) if path.is_relative_to(cwd) else path
     file = read_dotenv(path)
-    problems += _lint(file, str(shown))
-    return Layer(file.values, lambda name: f"{shown} line {file.lines[name]}", path.parent, path)
+    problems += _file_problems(file, str(shown))
+    return _Layer(file.values, lambda name: f"{shown} line {file.lines[name]}", path.parent, path)
 
 
-def _experiment_layer(layer: Layer, root: Path, problems: list[Problem]) -> Layer:
+def _experiment_layer(layer: _Layer, root: Path, problems: list[Problem]) -> _Layer:
     """The experiment's own file without DRIVE_ROOT: it can't say that the experiment is somewhere else."""
     written = layer.values.get("DRIVE_ROOT")
     if written is not None and not names_in(written) and as_path(written, layer.base) != root:
-        problems.append(
-            Problem("warning", f"DRIVE_ROOT ({layer.origin('DRIVE_ROOT')}) is ignored: the experiment is {root}.")
-        )
+        message = f"DRIVE_ROOT ({layer.origin('DRIVE_ROOT')}) is ignored: the experiment is {root}."
+        problems.append(Problem("warning", message))
     return replace(layer, values={name: text for name, text in layer.values.items() if name != "DRIVE_ROOT"})
 
 
 # -- problems --------------------------------------------------------------------------------------------
 
 
-def _override_problems(given: Mapping[str, str]) -> list[Problem]:
-    unknown = [_unknown(name, "the command line", "error") for name in given if name not in REGISTRY]
-    return unknown + [
-        Problem(
-            "error",
-            f"{name} is a secret and others can read a command line; keep it with `bitnet keys set {name}`.",
-        )
-        for name in given
-        if name in SECRET_NAMES
-    ]
+def _override_problems(given: Mapping[str, str]) -> Iterator[Problem]:
+    for name in given:
+        if name not in REGISTRY:
+            yield _unknown(name, "the command line", "error")
+        elif name in SECRET_NAMES:
+            advice = f"keep it with `bitnet keys set {name}`."
+            yield Problem("error", f"{name} is a secret and others can read a command line; {advice}")
 
 
-def _lint(file: DotenvFile, shown: str) -> list[Problem]:
-    found = [
-        Problem("error", f"{shown} line {line} can't be read; write it as NAME=value.") for line in file.unreadable
-    ]
+def _file_problems(file: DotenvFile, shown: str) -> Iterator[Problem]:
+    for line in file.unreadable:
+        yield Problem("error", f"{shown} line {line} can't be read; write it as NAME=value.")
     for name, lines in file.duplicates.items():
-        places = ", ".join(map(str, lines))
-        found.append(
-            Problem("warning", f"{name} is set {len(lines)} times in {shown} (lines {places}); the last one counts.")
-        )
+        times = f"{len(lines)} times in {shown} (lines {', '.join(map(str, lines))})"
+        yield Problem("warning", f"{name} is set {times}; the last one counts.")
     used = frozenset[str]().union(*map(names_in, file.values.values()))
     for name, line in file.lines.items():
         if name not in REGISTRY and name not in used:
-            found.append(_unknown(name, f"{shown} line {line}", "warning"))
-    return found
+            yield _unknown(name, f"{shown} line {line}", "warning")
 
 
 def _unknown(name: str, place: str, severity: Literal["error", "warning"]) -> Problem:
@@ -147,27 +209,17 @@ def _unknown(name: str, place: str, severity: Literal["error", "warning"]) -> Pr
     return Problem(severity, f"{name} ({place}) is not a setting; {hint}")
 
 
-def _value(found: Layers, name: str, problems: list[Problem]) -> Value:
-    """The value, or None and a problem when it is not allowed."""
+def _value(found: _Layers, name: str, problems: list[Problem]) -> Value:
+    """The value, or None and a problem when it is not allowed. The problem quotes no secret."""
     try:
         return found.value(name)
     except ValueError as error:
         written, origin = found.written(name), found.origin(name)
         # A default that refers to a bad name is reported under that name.
         if origin != "default" or not names_in(written):
-            problems.append(
-                Problem("error", f"{name}={_without_keys(escaped(written))} ({origin}) is not allowed: {error}.")
-            )
+            shown = name if name in SECRET_NAMES else f"{name}={_without_keys(escaped(written))}"
+            problems.append(Problem("error", f"{shown} ({origin}) is not allowed: {error}."))
         return None
-
-
-def _secret(found: Layers, name: str, problems: list[Problem]) -> str:
-    """The secret, or an empty text and a problem (which quotes no value) when its reference leads nowhere."""
-    try:
-        return found.secret(name)
-    except ValueError as error:
-        problems.append(Problem("error", f"{name} ({found.origin(name)}) is not allowed: {error}."))
-        return ""
 
 
 def _without_keys(text: str) -> str:
@@ -176,19 +228,17 @@ def _without_keys(text: str) -> str:
     return _KEYS_IN_ADDRESS.sub(lambda found: "•••@" if found[0].endswith("@") else "?•••", text)
 
 
-def _without_effect(found: Layers, values: Mapping[str, Value]) -> list[Problem]:
+def _without_effect(found: _Layers, values: Mapping[str, Value]) -> Iterator[Problem]:
     """A warning for each setting that is set to something other than its default and that nothing reads yet."""
-    problems = []
     for name in REGISTRY:
         origin = found.origin(name)
         if origin == "default" or name in settings_in_use():
             continue
         if name in SECRET_NAMES:
             # Many programs read AWS_SECRET_ACCESS_KEY and the like from the environment; in a .env it is for us.
-            given = "" if origin == "environment" else name
+            matters, given = origin != "environment", name
         else:
-            changed = values[name] is not None and values[name] != found.default(name)
-            given = f"{name}={escaped(found.written(name))}" if changed else ""
-        if given:
-            problems.append(Problem("warning", f"{given} ({origin}) has no effect yet.", to_fix=False))
-    return problems
+            matters = values[name] is not None and values[name] != found.default(name)
+            given = f"{name}={escaped(found.written(name))}"
+        if matters:
+            yield Problem("warning", f"{given} ({origin}) has no effect yet.", to_fix=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bitnet_core.errors import UsageError
-from bitnet_core.settings.parse import Value
+from bitnet_core.settings.kinds import Value
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 
 
@@ -22,10 +22,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Settings:
-    """The value of every setting by name, without secrets. Code reads them as fields of `settings.values`."""
+    """The value of every setting by name, without secrets; None if it is empty.
 
-    _values: Mapping[str, Value]
-    _origins: Mapping[str, str] = field(default_factory=dict)
+    Code reads the values as fields of the groups in `values.py`.
+    """
+
+    values: Mapping[str, Value]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each value comes from, in words; those that are not here are defaults."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], origins: Mapping[str, str]) -> "Settings":
@@ -33,25 +37,15 @@ class Settings:
         known = {name: value for name, value in record.items() if name in REGISTRY}
         paths = {n: Path(v) for n, v in known.items() if REGISTRY[n].kind == "path" and v is not None}
         missing = {name: None for name in REGISTRY if name not in known and name not in SECRET_NAMES}
-        return cls(missing | known | paths, dict(origins))
+        return cls(missing | known | paths, origins)
 
     def to_record(self) -> dict[str, Any]:
         """The values as JSON types."""
-        return {name: str(v) if isinstance(v, Path) else v for name, v in self._values.items()}
-
-    def value(self, name: str) -> Value:
-        """The value of one setting, untyped; None if it is empty."""
-        return self._values[name]
-
-    def values(self) -> dict[str, Value]:
-        return dict(self._values)
+        return {name: str(v) if isinstance(v, Path) else v for name, v in self.values.items()}
 
     def origin(self, name: str) -> str:
         """Where the value comes from, such as `environment` or `.env line 3`."""
-        return self._origins.get(name, "default")
-
-    def origins(self) -> dict[str, str]:
-        return dict(self._origins)
+        return self.origins.get(name, "default")
 
 
 @dataclass(frozen=True)

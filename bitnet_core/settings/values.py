@@ -20,7 +20,7 @@ RateShape = Literal["cosine", "two_stage"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling(Group):
+class Sampling:
     """How an answer is sampled. Temperature 0 is greedy; `top_p` 1 keeps the whole distribution."""
 
     max_tokens: int
@@ -278,19 +278,13 @@ class DryRunOptions(Group):
     seed: int = setting("SEED")
 
 
-GROUPS: tuple[type[Group], ...] = (
-    *(PlaceOptions, KeyOptions, LogOptions, DeviceOptions, TeacherOptions, BaselineOptions, CollectOptions),
-    *(StudentOptions, DataOptions, TrainOptions, EvalOptions, DryRunOptions),
-)
-
-
 @cache
 def settings_in_use() -> frozenset[str]:
     """The settings that something reads: through a group, or, as libraries do, from the environment.
 
     A secret is in use when another setting of its section is.
     """
-    read = frozenset[str]().union(*(group.setting_names() for group in GROUPS))
+    read = frozenset[str]().union(*(group.setting_names() for group in Group.__subclasses__()))
     read |= {name for name, one in REGISTRY.items() if one.exported}
     sections = {REGISTRY[name].section for name in read}
     return read | {name for name in SECRET_NAMES if REGISTRY[name].section in sections}

@@ -68,5 +68,5 @@ def test_the_demos_settings_have_no_problem(tmp_path: Path) -> None:
     root = Workspace(tmp_path).create("demo", demo_env_text())
     found = resolve(root=root, environ={}, cwd=tmp_path)
     assert found.problems == ()
-    assert found.settings.value("TEACHER_PROVIDER") == "embedded"
+    assert found.settings.values["TEACHER_PROVIDER"] == "embedded"
     assert found.settings.origin("MINI_PRESET").startswith("demo/.env line")

@@ -8,33 +8,22 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 
 from bitnet_core.errors import UsageError
+from bitnet_core.settings.group import Group
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Settings
-from bitnet_core.settings.values import (
-    GROUPS,
-    FlipOptions,
-    LossWeights,
-    TeacherOptions,
-    TrainOptions,
-    settings_in_use,
-)
+from bitnet_core.settings.values import FlipOptions, LossWeights, TeacherOptions, TrainOptions, settings_in_use
 
 KINDS = {"int": int, "float": float, "bool": bool, "text": str, "path": Path}
 
 
 def single_fields() -> list[Any]:
-    found = []
-    waiting: list[Any] = list(GROUPS)
-    while waiting:
-        group = waiting.pop()
-        for one in dataclasses.fields(group):
-            if "group" in one.metadata:
-                waiting.append(one.metadata["group"])
-            elif "build" not in one.metadata:
-                name = one.metadata["settings"][""]
-                found.append(pytest.param(get_type_hints(group)[one.name], name, id=f"{group.__name__}.{one.name}"))
-    return found
+    return [
+        pytest.param(get_type_hints(group)[item.name], *item.metadata["names"], id=f"{group.__name__}.{item.name}")
+        for group in Group.__subclasses__()
+        for item in dataclasses.fields(group)
+        if len(item.metadata["names"]) == 1
+    ]
 
 
 @pytest.mark.parametrize(("hint", "name"), single_fields())
@@ -95,8 +84,6 @@ def test_every_field_is_read_somewhere() -> None:
     root = Path(__file__).parents[2]
     files = [path for package in ("bitnet_core", "bitnet_tui") for path in (root / package).rglob("*.py")]
     code = "\n".join(path.read_text(encoding="utf-8") for path in files if path.parent.name != "settings")
-    waiting: list[Any] = list(GROUPS)
-    while waiting:
-        for item in dataclasses.fields(waiting.pop()):
+    for group in Group.__subclasses__():
+        for item in dataclasses.fields(group):
             assert re.search(rf"\.{item.name}\b", code), item.name
-            waiting += [item.metadata["group"]] if "group" in item.metadata else []

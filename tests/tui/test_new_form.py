@@ -48,9 +48,9 @@ def test_the_env_resolves_to_what_was_typed_and_holds_no_secret(provider, tmp_pa
     (tmp_path / ".env").write_text(text)
     resolution = resolve({}, root=tmp_path, environ={}, cwd=tmp_path)
     assert resolution.problems == ()
-    assert resolution.settings.value("TEACHER_PROVIDER") == provider
+    assert resolution.settings.values["TEACHER_PROVIDER"] == provider
     if provider != "embedded":
-        assert resolution.settings.value(PROVIDERS[provider].model_setting) == "org/model-1.5"
+        assert resolution.settings.values[PROVIDERS[provider].model_setting] == "org/model-1.5"
 
 
 @given(model=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=30))
@@ -61,7 +61,7 @@ def test_any_model_name_that_is_accepted_comes_back(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("env")
     (folder / ".env").write_text(new_form.env_text(values), encoding="utf-8")
     resolution = resolve({}, root=folder, environ={}, cwd=folder)
-    assert resolution.settings.value("OPENAI_MODEL") == model.strip()
+    assert resolution.settings.values["OPENAI_MODEL"] == model.strip()
 
 
 _GOOD = {"reachable": True, "key_accepted": True, "model": "m", "chat": True, "latency_s": 0.5, "logprobs": True,
