@@ -93,7 +93,7 @@ def against_a_load_generator(answers: int, folder: Path) -> None:
 
         def chat(pace: Pace | None = None) -> OpenAIChat:
             provider = PROVIDERS["embedded"]
-            return OpenAIChat(provider, server.base_url, server.model, server.api_key, connections=8, pace=pace)
+            return OpenAIChat(provider, server.base_url, server.model, server.api_key, pace=pace)
 
         plain(server, chat(), requests[:4], 4)  # warm-up: the first requests wait for the weights
         found = {parallel: plain(server, chat(), requests, parallel) for parallel in (2, 4, 8)}
@@ -172,7 +172,7 @@ http {{
     try:
         time.sleep(0.5)
         pace = Pace(32)
-        chat = OpenAIChat(PROVIDERS["custom"], f"http://127.0.0.1:{port}", "m", None, connections=32, pace=pace)
+        chat = OpenAIChat(PROVIDERS["custom"], f"http://127.0.0.1:{port}", "m", None, pace=pace)
         seconds, _ = asyncio.run(collected(chat, pace, requests_for(answers), 32, folder))
     finally:
         process.terminate()

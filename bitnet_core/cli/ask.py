@@ -14,7 +14,8 @@ from bitnet_core.model.precision import pick_device
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DeviceOptions, EvalOptions, TeacherOptions
 from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.chat import ChatRequest, ChatResult
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.examine import blank, examine
 from bitnet_core.teachers.identity import Identity, identify_as
 from bitnet_core.teachers.opening import Host, open_teacher

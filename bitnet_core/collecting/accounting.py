@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from bitnet_core.collecting.budget import Budget, LimitReached
 from bitnet_core.collecting.journal import Charge, Entry, Journal
-from bitnet_core.teachers.chat import ChatRequest, ChatResult
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.retries import Failure
 
 _POLL_SECONDS = 0.05

@@ -17,16 +17,16 @@ from bitnet_core.collecting.teacher_health import TeacherHealth
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.values import CollectOptions
 from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.chat import (
-    ChatResult,
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.http.retries import ATTEMPTS, Unreachable
+from bitnet_core.teachers.refusals import (
     ContextExceeded,
     Failing,
     NoLogprobs,
     PromptRefused,
-    Unreachable,
+    TooManyCandidates,
+    failure_of,
 )
-from bitnet_core.teachers.http.retries import ATTEMPTS
-from bitnet_core.teachers.refusals import TooManyCandidates, failure_of
 from bitnet_core.teachers.teacher import Teacher
 
 _POLL_SECONDS = 0.2

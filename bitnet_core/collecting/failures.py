@@ -7,7 +7,7 @@ answer between them mean that the teacher is the problem, or that the rest is be
 from enum import Enum, auto
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.chat import PromptRefused
+from bitnet_core.teachers.refusals import PromptRefused
 
 REFUSALS_TO_TEST = 5
 """After this many refusals without an answer between them, the teacher is tested with a request of one token."""

@@ -15,7 +15,7 @@ from bitnet_core.collecting.tally import Tally
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.events import Metric, Trace
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.teachers.chat import QuotaSpent
+from bitnet_core.teachers.refusals import QuotaSpent
 from bitnet_core.teachers.teacher import Teacher
 
 

@@ -26,9 +26,10 @@ from bitnet_core.collecting.tally import Tally
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.secrets import Redactor
-from bitnet_core.teachers.chat import ChatResult, QuotaSpent
+from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.prices import Price
 from bitnet_core.teachers.probe import Verdict, probe
+from bitnet_core.teachers.refusals import QuotaSpent
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.traces import schema, writer
 

@@ -6,7 +6,7 @@ from collections import Counter
 from bitnet_core.collecting.answers import ReadAnswer
 from bitnet_core.collecting.asking import NO_ANSWER
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.chat import ContextExceeded, PromptRefused
+from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused
 
 _MIN_JUDGED = 8
 """The number of answers after which a teacher that has given no usable one is given up."""

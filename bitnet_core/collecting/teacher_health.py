@@ -9,8 +9,9 @@ import time
 from bitnet_core.collecting.accounting import Accounts, SendingClosed
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.chat import Failing, PromptRefused, Unreachable
+from bitnet_core.teachers.http.retries import Unreachable
 from bitnet_core.teachers.probe import one_token, token_timeout
+from bitnet_core.teachers.refusals import Failing, PromptRefused
 from bitnet_core.teachers.teacher import Teacher
 
 _OUTAGE_SECONDS = 900.0

@@ -17,7 +17,8 @@ from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.answers.result import ChatResult
-from bitnet_core.teachers.chat import ChatRequest, PromptRefused
+from bitnet_core.teachers.chat import ChatRequest
+from bitnet_core.teachers.refusals import PromptRefused
 from bitnet_core.teachers.teacher import Teacher
 
 _POLL_SECONDS = 0.2

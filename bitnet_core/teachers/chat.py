@@ -7,7 +7,6 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol, TypedDict, Unpack
 
 from bitnet_core.teachers.answers.errors import BadReply, as_bad_reply
@@ -15,17 +14,9 @@ from bitnet_core.teachers.answers.result import ChatResult, read_checked
 from bitnet_core.teachers.http.client import READ_SECONDS, WHOLE_SECONDS, JsonClient
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.reply import Reply
-from bitnet_core.teachers.http.retries import ATTEMPTS, OnRetry, RetryableEvent, StreamCut, Unreachable, Watch
+from bitnet_core.teachers.http.retries import ATTEMPTS, OnRetry, RetryableEvent, StreamCut, Watch
 from bitnet_core.teachers.profiles import Provider
-from bitnet_core.teachers.refusals import (
-    ContextExceeded,
-    Failing,
-    KeyRefused,
-    NoLogprobs,
-    PromptRefused,
-    QuotaSpent,
-    SentRequest,
-)
+from bitnet_core.teachers.refusals import SentRequest
 from bitnet_core.tokenizer.steps import TokenTable
 
 _LOCAL_SECONDS = 3600.0
@@ -90,9 +81,7 @@ class Chat(Protocol):
 
     async def __aenter__(self) -> "Chat": ...
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    async def __aexit__(self, *_: object) -> None: ...
 
 
 class Fold(ABC):
@@ -120,7 +109,6 @@ class HttpChat(ABC):
         model: str,
         key: str | None,
         *,
-        connections: int = 64,
         on_retry: OnRetry | None = None,
         first_wait: float = 0.5,
         pace: Pace | None = None,
@@ -141,7 +129,6 @@ class HttpChat(ABC):
         self._http = JsonClient(
             base_url,
             self.headers(key) if key else {},
-            connections=connections,
             read_seconds=_LOCAL_SECONDS if provider.local else READ_SECONDS,
             whole_seconds=_LONGEST_SECONDS if provider.local else WHOLE_SECONDS,
             on_retry=on_retry,
@@ -152,10 +139,8 @@ class HttpChat(ABC):
     async def __aenter__(self) -> "HttpChat":
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._http.__aexit__(kind, error, trace)
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
 
     # -- what a wire format defines ----------------------------------------------------------------------
 
@@ -279,20 +264,3 @@ class HttpChat(ABC):
             path,
             self._own,
         )
-
-
-__all__ = [
-    "BadReply",
-    "Chat",
-    "ChatRequest",
-    "ChatResult",
-    "ContextExceeded",
-    "Failing",
-    "Fold",
-    "HttpChat",
-    "KeyRefused",
-    "NoLogprobs",
-    "PromptRefused",
-    "QuotaSpent",
-    "Unreachable",
-]

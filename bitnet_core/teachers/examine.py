@@ -6,10 +6,10 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.chat import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, Unreachable
+from bitnet_core.teachers.http.retries import Unreachable
 from bitnet_core.teachers.prices import Price
 from bitnet_core.teachers.probe import Verdict, candidate_count, plain_token, probe, probe_token
-from bitnet_core.teachers.refusals import TooManyCandidates
+from bitnet_core.teachers.refusals import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, TooManyCandidates
 from bitnet_core.teachers.teacher import Teacher
 
 _MOST = 100

@@ -11,7 +11,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from bitnet_core.settings.values import TeacherOptions
-from bitnet_core.teachers.chat import ChatResult, HttpChat
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.chat import HttpChat
 from bitnet_core.teachers.daemon_thread import run_in_daemon_thread
 from bitnet_core.teachers.embedded.files import Progress, ensure_files
 from bitnet_core.teachers.embedded.server import MAX_CONTEXT, EmbeddedServer
@@ -103,7 +104,6 @@ async def _open_embedded(
             server.base_url,
             identity.model,
             server.api_key,
-            connections=parallel + waiting,
             on_retry=_alert_of_retries(host, identity.provider),
             pace=pace,
             table=table,
@@ -144,7 +144,6 @@ async def _open_over_http(
         identity.base_url,
         identity.model,
         key,
-        connections=parallel,
         on_retry=_alert_of_retries(host, identity.provider),
         pace=pace,
         table=table,

@@ -13,9 +13,9 @@ from typing import Any
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.answers.result import ChatResult
-from bitnet_core.teachers.chat import ChatRequest, PromptRefused
+from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.client import QUICK_SECONDS
-from bitnet_core.teachers.refusals import TooManyCandidates, no_logprobs, too_many_candidates
+from bitnet_core.teachers.refusals import PromptRefused, TooManyCandidates, no_logprobs, too_many_candidates
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.tokenizer.mass import SENTINEL, step_fault
 from bitnet_core.tokenizer.steps import TeacherStep

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, Unpack
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.chat import CallOptions, Chat, ChatRequest, ChatResult, HttpChat
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.chat import CallOptions, Chat, ChatRequest, HttpChat
 from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.retries import Watch

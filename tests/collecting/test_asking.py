@@ -15,9 +15,10 @@ from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.secrets import Redactor
 from bitnet_core.settings.values import LimitOptions
 from bitnet_core.stages import collect
-from bitnet_core.teachers.chat import ChatRequest, QuotaSpent
+from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.retries import Failure
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.refusals import QuotaSpent
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.collecting.stage_runs import PROBES, events, sequential_context

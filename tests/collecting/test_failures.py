@@ -9,7 +9,7 @@ from bitnet_core.collecting.failures import (
     FailureCounts,
     Reaction,
 )
-from bitnet_core.teachers.chat import Failing, PromptRefused
+from bitnet_core.teachers.refusals import Failing, PromptRefused
 
 REFUSED, FAILED = PromptRefused("no"), Failing("down")
 

@@ -12,11 +12,12 @@ import psutil
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.chat import ChatRequest, ContextExceeded
+from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.embedded import files as embedded_files
 from bitnet_core.teachers.embedded.files import EmbeddedFiles, ensure_files
 from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.refusals import ContextExceeded
 from bitnet_core.teachers.wire.openai import OpenAIChat
 
 HELLO = [{"role": "user", "content": "Say hello."}]

@@ -12,11 +12,13 @@ import torch
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.chat import ChatRequest, ChatResult, ContextExceeded
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.hf.chat import TransformersChat
 from bitnet_core.teachers.hf.decoding import Batch
 from bitnet_core.teachers.hf.model import LoadedModel, OutOfMemory, load
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.refusals import ContextExceeded
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.teachers.small_llama import CPU, K, ask, model_folder, options_for

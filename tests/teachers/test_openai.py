@@ -9,17 +9,11 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.chat import (
-    BadReply,
-    ChatRequest,
-    ChatResult,
-    ContextExceeded,
-    KeyRefused,
-    NoLogprobs,
-    PromptRefused,
-)
+from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.teachers.refusals import TooManyCandidates
+from bitnet_core.teachers.refusals import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, TooManyCandidates
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from tests.teachers.server import Canned, chat_body, entry, serving
 

@@ -8,10 +8,9 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.chat import NoLogprobs, PromptRefused
 from bitnet_core.teachers.probe import Verdict, one_token, probe
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.teachers.refusals import TooManyCandidates
+from bitnet_core.teachers.refusals import NoLogprobs, PromptRefused, TooManyCandidates
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.chat import (
-    ChatResult,
-    HttpChat,
-)
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.chat import HttpChat
 from bitnet_core.teachers.wire.anthropic import AnthropicMessages
 from bitnet_core.teachers.wire.gemini import GeminiContent
 from bitnet_core.teachers.wire.openai import OpenAIChat

@@ -7,16 +7,10 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.chat import (
-    ChatRequest,
-    ContextExceeded,
-    HttpChat,
-    KeyRefused,
-    NoLogprobs,
-    QuotaSpent,
-)
+from bitnet_core.teachers.chat import ChatRequest, HttpChat
 from bitnet_core.teachers.opening import WIRES
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.refusals import ContextExceeded, KeyRefused, NoLogprobs, QuotaSpent
 from tests.teachers.server import Canned, ChatServer, canned, serving
 
 REQUEST = ChatRequest([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}], 8, 0.8, 0.9, 2)

@@ -8,7 +8,6 @@ import select
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import psutil
@@ -76,9 +75,7 @@ class EmbeddedServer:
         self.pid = ready["pid"]
         self._rss_before = ready["rss_before"]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Unpack
 
 import torch
@@ -20,11 +19,12 @@ import torch
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.answers.result import ChatResult
-from bitnet_core.teachers.chat import CallOptions, ChatRequest, ContextExceeded, OnText
+from bitnet_core.teachers.chat import CallOptions, ChatRequest, OnText
 from bitnet_core.teachers.hf.answer import AnswerWriter
 from bitnet_core.teachers.hf.decoding import Batch, Choice
 from bitnet_core.teachers.hf.model import LoadedModel, out_of_memory
 from bitnet_core.teachers.profiles import Provider
+from bitnet_core.teachers.refusals import ContextExceeded
 from bitnet_core.tokenizer.steps import TokenTable
 
 
@@ -72,9 +72,7 @@ class TransformersChat:
         self._thread.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._closing = True
         self._waiting.put(None)
         await asyncio.to_thread(self._thread.join)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import datetime as dt
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -52,7 +51,6 @@ class JsonClient:
         base_url: str,
         headers: Mapping[str, str] | None = None,
         *,
-        connections: int = 64,
         read_seconds: float = READ_SECONDS,
         whole_seconds: float = WHOLE_SECONDS,
         on_retry: OnRetry | None = None,
@@ -64,7 +62,7 @@ class JsonClient:
         host = _host(self.base_url)
         if any(not (value.isascii() and value.isprintable()) for value in (headers or {}).values()):
             raise BitnetError(f"The key for {self.base_url} contains characters that no key has; enter it again.")
-        self.pace = pace or Pace(connections)
+        self.pace = pace or Pace()
         self._read_seconds = read_seconds
         self._whole_seconds = whole_seconds
         self._on_retry = on_retry
@@ -72,7 +70,7 @@ class JsonClient:
         self._client = httpx.AsyncClient(
             headers=dict(headers or {}),
             timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            limits=httpx.Limits(max_connections=self.pace.most, max_keepalive_connections=self.pace.most),
             # Proxies from the environment are for other machines, not for a server on this one.
             trust_env=host not in _LOOPBACK,
         )
@@ -80,9 +78,10 @@ class JsonClient:
     async def __aenter__(self) -> "JsonClient":
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
         await self._client.aclose()
 
     async def post(

@@ -73,11 +73,11 @@ class Turn:
 class Pace:
     """Shared by all requests to one model with one key."""
 
-    def __init__(self, most: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, most: int = 64, *, clock: Callable[[], float] = time.monotonic) -> None:
         """`most` is the largest number of requests at once; `clock` returns seconds."""
-        self._most = max(1, most)
+        self.most = max(1, most)
         self._clock = clock
-        self.at_once = float(min(self._most, _FIRST_CONCURRENCY))
+        self.at_once = float(min(self.most, _FIRST_CONCURRENCY))
         """Requests that may be under way now; only the whole part counts."""
         self.rate: float | None = None
         """Requests a second; None until the server has refused one."""
@@ -138,7 +138,7 @@ class Pace:
             self.at_once += 1
         elif self._times_believed == 1 or self._clock() >= self._probe_after:
             self.at_once += 1 / (self.at_once * self._times_believed)
-        self.at_once = min(float(self._most), self.at_once)
+        self.at_once = min(float(self.most), self.at_once)
 
     def refused(self, turn: Turn, wait: float | None) -> None:
         """The server refused the request as one too many; `wait` is the number of seconds that it asks for."""
