@@ -1,5 +1,5 @@
-# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
-# Any setting can be given on the line: make train TOTAL_STEPS=200 KD_TAU=1.1
+# `make demo` and `make test` do everything from a fresh clone; `make help` lists the other targets.
+# Any setting can be given on the command line: make train TOTAL_STEPS=200 KD_TAU=1.1
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,8 +11,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STAGES := teacher collect train eval dryrun pipeline
 SOURCES := bitnet_core bitnet_tui tests benchmarks
 
-# What was given on make's own command line, as --set options; a name that is not a setting is refused by bitnet.
-# PYTHON is make's own, and so is what make keeps about its command line.
+# Variables given on make's command line become --set options; bitnet refuses a name that is not a setting.
+# PYTHON is for make itself, and so are the variables that make defines (MAKE…, -…).
 quote = '$(subst ','\'',$(1))'
 given := $(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v)))
 SETS := $(foreach v,$(filter-out PYTHON MAKE% -%,$(given)),--set $(call quote,$(v)=$($(v))))
@@ -25,7 +25,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 help: ## list the targets
 	@grep -hE '^[a-z_$$() A-Z]+:.*## ' Makefile | sed -e 's/$$(STAGES)/$(STAGES)/' \
 		| awk -F ':.*## ' '{ printf "  %-46s %s\n", $$1, $$2 }'
-	@echo; echo "  Settings go on the line: make train TOTAL_STEPS=200 KD_TAU=1.1"
+	@echo; echo "  Settings go on the command line: make train TOTAL_STEPS=200 KD_TAU=1.1"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "bitnet: Python 3.11 or newer is needed; install it, or name it: make PYTHON=…" >&2; exit 2; }
