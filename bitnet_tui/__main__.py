@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(options)
     except BitnetError as error:
-        from bitnet_core.secrets import redactor
+        from bitnet_core.secrets.known import redactor
 
         sys.stderr.write("".join(f"bitnet-tui: {line}\n" for line in redactor()(str(error)).splitlines()))
         return error.exit_code
@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
         raise UsageError(NO_TERMINAL)
-    from bitnet_core.secrets import keep_out_of_core_dumps
+    from bitnet_core.secrets.known import keep_out_of_core_dumps
 
     keep_out_of_core_dumps()
     if os.environ.get("SSH_CONNECTION"):
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _home(given: Path | None) -> Path:
     """The workspace. UsageError if it is a file; other wrong settings do no harm here."""
-    from bitnet_core.secrets.resolving import resolve_and_remember
+    from bitnet_core.secrets.known import resolve_and_remember
     from bitnet_core.settings.values import PlaceOptions
     from bitnet_tui.services.settings import overrides
 

@@ -5,7 +5,7 @@ import time
 import traceback
 from pathlib import Path
 
-from bitnet_core.secrets import redactor
+from bitnet_core.secrets.known import redactor
 
 
 def report(error: BaseException) -> str:

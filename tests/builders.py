@@ -13,7 +13,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import KINDS, Event, EventWriter, read_events, to_dict
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import Run
-from bitnet_core.secrets import Redactor
+from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.tokenizer.steps import Completion, TeacherStep, TokenTable
 

@@ -58,7 +58,7 @@ def overrides(arguments: argparse.Namespace) -> dict[str, str]:
 
 def resolution(arguments: argparse.Namespace, root: Path | None = None) -> "Resolution":
     """The resolved settings. Warnings go to stderr; an error in the settings is a UsageError."""
-    from bitnet_core.secrets.resolving import resolve_and_remember
+    from bitnet_core.secrets.known import resolve_and_remember
 
     resolved = resolve_and_remember(overrides(arguments), root=root or arguments.root, env_file=arguments.env)
     for problem in resolved.problems:
@@ -116,7 +116,7 @@ def terminal_columns() -> int | None:
 
 def complain(text: str) -> None:
     """Write to stderr, with every key masked that this process has met."""
-    from bitnet_core.secrets import redactor
+    from bitnet_core.secrets.known import redactor
 
     sys.stderr.write(redactor()(text))
 

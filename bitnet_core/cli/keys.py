@@ -212,7 +212,7 @@ def _plain_text_note(held: "Held") -> str:
 
 def _read_value(name: str) -> str:
     """Typed at a hidden prompt, or everything from stdin without its last line end."""
-    from bitnet_core import secrets
+    from bitnet_core.secrets import known
 
     try:
         value = _typed_or_piped(name)
@@ -222,7 +222,7 @@ def _read_value(name: str) -> str:
     value = value.removesuffix("\n").removesuffix("\r")
     if not value:
         raise UsageError(f"no value for {name} came in on stdin; pipe it in or type it at the prompt.")
-    secrets.remember([value])
+    known.remember([value])
     return value
 
 

@@ -52,10 +52,9 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     shared, rest = _shared_parser().parse_known_args(argv)
     if rest and rest[0] not in ("--help", "-h", "--version"):
-        from bitnet_core import secrets
-        from bitnet_core.secrets import command_line
+        from bitnet_core.secrets import command_line, known
 
-        secrets.keep_out_of_core_dumps()
+        known.keep_out_of_core_dumps()
         command_line.refuse_values(shared.assignments, rest)
     parser = _parser()
     arguments = parser.parse_args(rest, namespace=shared)

@@ -69,12 +69,12 @@ def _list(arguments: argparse.Namespace, resolved: "Resolution") -> int:
 
 
 def _probe(arguments: argparse.Namespace, resolved: "Resolution") -> int:
-    from bitnet_core import secrets
     from bitnet_core.cli import ask
+    from bitnet_core.secrets.known import redactor
     from bitnet_core.text import render_table
 
     found = ask.probe(resolved.settings, arguments.provider, arguments.model, _key_finder(resolved), _notice)
-    report: dict[str, Any] = secrets.redactor().tree(found)  # a server may list the key among its models
+    report: dict[str, Any] = redactor().tree(found)  # a server may list the key among its models
     if arguments.json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:
@@ -144,10 +144,10 @@ def _chat(arguments: argparse.Namespace) -> int:
 
 def _key_finder(resolved: "Resolution") -> Callable[[tuple[str, ...]], dict[str, str]]:
     """Finds keys in the places where stages get them from."""
-    from bitnet_core import secrets
+    from bitnet_core.secrets.find import find_secrets
 
     def find(names: tuple[str, ...]) -> dict[str, str]:
-        found = secrets.find_secrets(names, resolved, ask=ask_passphrase)
+        found = find_secrets(names, resolved, ask=ask_passphrase)
         return {name: secret.value for name, secret in found.items()}
 
     return find

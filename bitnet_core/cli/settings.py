@@ -24,8 +24,7 @@ def _config(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from bitnet_core.secrets import redactor
-    from bitnet_core.secrets.resolving import resolve_and_remember
+    from bitnet_core.secrets.known import redactor, resolve_and_remember
 
     problems = resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env).problems
     for problem in problems:

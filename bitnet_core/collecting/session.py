@@ -25,7 +25,7 @@ from bitnet_core.collecting.shards import ShardMaker
 from bitnet_core.collecting.tally import Tally
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.secrets import Redactor
+from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.prices import Price
 from bitnet_core.teachers.probe import Verdict, probe

@@ -9,7 +9,7 @@ from bitnet_core import files
 from bitnet_core.runs.events import EventWriter
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.secrets import Redactor
+from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import LogOptions
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files import asset
-from bitnet_core.secrets.resolving import resolve_and_remember
+from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import PlaceOptions
 

@@ -19,7 +19,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import START_SECONDS, Run, RunRecord, end
-from bitnet_core.secrets import child_environment, refuse_unrecordable, start_with_secrets
+from bitnet_core.secrets.handover import child_environment, refuse_unrecordable, start_with_secrets
 from bitnet_core.settings.resolved import Settings
 
 _BALLAST_BYTES = 64 * 1024

@@ -19,14 +19,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bitnet_core import files, process, secrets
+from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import EventWriter, RunStarted
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.launch import stage_lock
 from bitnet_core.runs.record import Run, end
-from bitnet_core.secrets import log_filter
+from bitnet_core.secrets import handover, known, log_filter
+from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DeviceOptions
 
@@ -38,9 +39,9 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -> int:
     """Run the stage of the run folder `argv[0]`, record its end, and return the exit code."""
     run = Run(Path(argv[0]))
-    secrets.keep_out_of_core_dumps()
-    keys = secrets.read_from_pipe()
-    redact = secrets.Redactor(keys.values())
+    known.keep_out_of_core_dumps()
+    keys = handover.read_from_pipe()
+    redact = Redactor(keys.values())
     # Also without a key: whatever looks like one is masked.
     finish_log = log_filter.start(redact)
     faulthandler.enable()
@@ -110,7 +111,7 @@ def _device(options: DeviceOptions) -> str:
     return "mps" if (sys.platform, platform.machine()) == ("darwin", "arm64") else "cpu"
 
 
-def _explain(error: Exception, experiment: Experiment, redact: secrets.Redactor) -> tuple[str, int, str]:
+def _explain(error: Exception, experiment: Experiment, redact: Redactor) -> tuple[str, int, str]:
     """The state, the exit code, and the sentence to show. A bug's traceback goes to stderr, which is `output.log`."""
     if isinstance(error, BitnetError):
         return "cancelled" if isinstance(error, Stopped) else "failed", error.exit_code, str(error)
@@ -129,7 +130,7 @@ def _sentence(error: Exception, experiment: Experiment) -> str:
     return ""
 
 
-def _report_bug(error: Exception, redact: secrets.Redactor) -> str:
+def _report_bug(error: Exception, redact: Redactor) -> str:
     sys.stderr.write(redact("".join(traceback.format_exception(error))))
     name = type(error).__name__
     return f"The stage failed because of a bug in bitnet-tui ({name}: {error}); output.log has the traceback."

@@ -5,34 +5,3 @@
 those that this process knows, `redaction.py` masks them, `log_filter.py` does so in a stage's output. Imports nothing
 slow: `keyring` is imported in a process of its own, `cryptography` when a vault is opened.
 """
-
-from bitnet_core.secrets.find import FoundSecret, find_secrets
-from bitnet_core.secrets.handover import (
-    child_environment,
-    environment_without_secrets,
-    is_distinctive,
-    read_from_pipe,
-    refuse_unrecordable,
-    start_with_secrets,
-)
-from bitnet_core.secrets.known import keep_out_of_core_dumps, redactor, remember
-from bitnet_core.secrets.places import KeyPlaces, VaultLocked, unlock_vault
-from bitnet_core.secrets.redaction import Redactor
-
-__all__ = [
-    "FoundSecret",
-    "KeyPlaces",
-    "Redactor",
-    "VaultLocked",
-    "child_environment",
-    "environment_without_secrets",
-    "find_secrets",
-    "is_distinctive",
-    "keep_out_of_core_dumps",
-    "read_from_pipe",
-    "redactor",
-    "refuse_unrecordable",
-    "remember",
-    "start_with_secrets",
-    "unlock_vault",
-]

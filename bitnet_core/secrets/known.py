@@ -7,12 +7,14 @@ never looks for keys itself, except in the environment.
 import os
 import re
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.registry import SECRET_NAMES
+from bitnet_core.settings.resolved import Resolution
 
 _SHORTEST_FOREIGN = 8
 """Another program's variable that is only named like a secret may be `true` or `always`."""
@@ -27,6 +29,17 @@ _values: set[str] = set()
 def remember(values: Iterable[str]) -> None:
     """From now on `redactor` masks these values."""
     _values.update(value for value in values if value)
+
+
+def resolve_and_remember(
+    overrides: Mapping[str, str] | None = None, *, root: Path | None = None, env_file: Path | None = None
+) -> Resolution:
+    """As `resolve`; from then on `redactor` masks each secret that any layer holds."""
+    from bitnet_core.settings.resolve import resolve  # slow, and most users of this module need only the redactor
+
+    resolution = resolve(overrides, root=root, env_file=env_file)
+    remember(resolution.secret_values)
+    return resolution
 
 
 def values() -> frozenset[str]:

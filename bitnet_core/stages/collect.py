@@ -11,7 +11,8 @@ from bitnet_core.collecting.session import CollectSession
 from bitnet_core.model.precision import pick_device
 from bitnet_core.prompts.prompt import iter_prompts
 from bitnet_core.runs.context import StageContext
-from bitnet_core.secrets import Redactor, is_distinctive
+from bitnet_core.secrets.handover import is_distinctive
+from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.values import CollectOptions, DeviceOptions, TeacherOptions
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.identity import Identity, identify

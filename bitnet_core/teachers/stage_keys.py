@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from bitnet_core.runs import catalog
-from bitnet_core.secrets import find_secrets
+from bitnet_core.secrets.find import find_secrets
 from bitnet_core.secrets.places import Ask
 from bitnet_core.settings.resolved import Resolution
 from bitnet_core.settings.values import TeacherOptions

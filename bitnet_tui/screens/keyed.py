@@ -8,7 +8,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.secrets import VaultLocked
+from bitnet_core.secrets.places import VaultLocked
 from bitnet_tui.screens.base import ShellScreen
 
 _Result = TypeVar("_Result")

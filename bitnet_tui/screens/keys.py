@@ -8,7 +8,7 @@ from textual.containers import Vertical
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from bitnet_core.secrets import remember
+from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui import actions
 from bitnet_tui.screens.dialogs import ConfirmScreen

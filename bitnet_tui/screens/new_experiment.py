@@ -14,7 +14,7 @@ from textual.widgets import Button, Input, Label, Select
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
-from bitnet_core.secrets import remember
+from bitnet_core.secrets.known import remember
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services import keys

@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Input, Static
 
-from bitnet_core.secrets import unlock_vault
+from bitnet_core.secrets.places import unlock_vault
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.view.paths import short
 from bitnet_tui.view.spans import Span, line

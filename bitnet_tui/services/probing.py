@@ -11,8 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from bitnet_core import process, secrets
+from bitnet_core import process
 from bitnet_core.errors import BitnetError
+from bitnet_core.secrets.find import find_secrets
+from bitnet_core.secrets.handover import environment_without_secrets, start_with_secrets
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import duration
 from bitnet_tui.services.settings import overrides, resolved
@@ -54,14 +56,14 @@ class Probe:
         names = self._provider.key_settings(own=True)
         if self._key:  # under every name, so that no kept key is used in its place
             return dict.fromkeys(names, self._key)
-        found = secrets.find_secrets(names, resolved(self._home, values=self._values))
+        found = find_secrets(names, resolved(self._home, values=self._values))
         return {name: secret.value for name, secret in found.items()}
 
     def _ask(self, command: list[str], keys: dict[str, str]) -> dict[str, Any]:
         limit = LOADING_SECONDS if self._provider.loads_first else SECONDS
-        environment = secrets.environment_without_secrets()
+        environment = environment_without_secrets()
         pipe = subprocess.PIPE
-        self._process = secrets.start_with_secrets(command, keys, environment, stdout=pipe, stderr=pipe)
+        self._process = start_with_secrets(command, keys, environment, stdout=pipe, stderr=pipe)
         with self._process as child:
             if self._cancelled:  # while the process was being started
                 process.kill_group(child.pid)

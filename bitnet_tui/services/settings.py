@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from bitnet_core.secrets.resolving import resolve_and_remember
+from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.resolved import Resolution
 
 

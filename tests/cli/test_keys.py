@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.cli.main import main
-from bitnet_core.secrets import FoundSecret, KeyPlaces, find_secrets
 from bitnet_core.secrets import places as key_places
+from bitnet_core.secrets.find import FoundSecret, find_secrets
 from bitnet_core.secrets.keyring_store import Keyring
+from bitnet_core.secrets.places import KeyPlaces
 from bitnet_core.settings.resolve import resolve
 
 K = "OPENAI_API_KEY"

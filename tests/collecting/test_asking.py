@@ -12,7 +12,7 @@ from bitnet_core.collecting.accounting import Accounts
 from bitnet_core.collecting.budget import Budget, LimitReached
 from bitnet_core.collecting.journal import Entry, Journal, Spent
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.secrets import Redactor
+from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.values import LimitOptions
 from bitnet_core.stages import collect
 from bitnet_core.teachers.chat import ChatRequest

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.runs.events import KINDS, Event, EventReader, EventWriter, decode, read_events
 from bitnet_core.runs.events_docs import events_page
-from bitnet_core.secrets import Redactor
+from bitnet_core.secrets.redaction import Redactor
 from tests.builders import event, events_of
 
 

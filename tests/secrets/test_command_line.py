@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import secrets
 from bitnet_core.cli.main import main
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.launch import launch
-from bitnet_core.secrets import known
-from bitnet_core.secrets.resolving import resolve_and_remember
+from bitnet_core.secrets import command_line, handover, known
+from bitnet_core.secrets.known import resolve_and_remember
 
 VALUE = "sk-argv-7f3a91"
 K = "OPENAI_API_KEY"
@@ -85,14 +84,14 @@ def test_another_mistake_is_named(
 
 
 def test_a_question_that_begins_with_a_keys_name_is_a_question() -> None:
-    secrets.command_line.refuse_values([], ["chat", f"{K}: what is it for?"])
+    command_line.refuse_values([], ["chat", f"{K}: what is it for?"])
 
 
 def test_nothing_resolves_settings_without_remembering_their_secrets() -> None:
     root = Path(__file__).parents[2]
     plain = re.compile(r"settings\.resolve import .*\bresolve\b|settings import resolve\b")
     for path in (path for package in ("bitnet_core", "bitnet_tui") for path in (root / package).rglob("*.py")):
-        assert path.name == "resolving.py" or not plain.search(path.read_text(encoding="utf-8")), path
+        assert path.name == "known.py" or not plain.search(path.read_text(encoding="utf-8")), path
 
 
 @pytest.mark.parametrize("arguments", [["--env", f"/nowhere/{VALUE}.env", "train"], [f"{VALUE}-action"]])
@@ -138,12 +137,12 @@ def test_a_bug_shows_no_key_that_was_resolved_typed_or_piped_in(
 def test_known_are_remembered_values_and_variables_named_like_a_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    secrets.remember(["a remembered value", ""])
+    known.remember(["a remembered value", ""])
     monkeypatch.setenv("HUGGING_FACE_HUB_TOKEN", "another program's")
     monkeypatch.setenv("USE_TOKEN", "always")
     assert {"a remembered value", "another program's"} <= known.values()
     assert "always" not in known.values()
-    assert secrets.redactor()("a remembered value") == "•••"
+    assert known.redactor()("a remembered value") == "•••"
 
 
 @pytest.mark.parametrize("place", ["environment", ".env", "pipe"])
@@ -181,4 +180,4 @@ def test_text_that_is_not_utf8_is_refused_before_it_is_recorded(name: str) -> No
 
 def test_a_placeholder_for_a_key_is_allowed_in_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLAMACPP_API_KEY", "llamacpp")
-    secrets.refuse_unrecordable({"TEACHER_PROVIDER": "llamacpp"}, ["bitnet", "llamacpp"], ["llamacpp"])
+    handover.refuse_unrecordable({"TEACHER_PROVIDER": "llamacpp"}, ["bitnet", "llamacpp"], ["llamacpp"])

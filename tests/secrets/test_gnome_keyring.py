@@ -21,8 +21,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bitnet_core.secrets import FoundSecret, KeyPlaces, find_secrets, unlock_vault
+from bitnet_core.secrets.find import FoundSecret, find_secrets
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
+from bitnet_core.secrets.places import KeyPlaces, unlock_vault
 from bitnet_core.settings.resolve import resolve
 from tests.secrets.conftest import Desktop
 

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import pytest
 
-from bitnet_core import secrets
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import handover, known
 from bitnet_core.settings.values import TeacherOptions
@@ -32,7 +31,7 @@ def test_a_stage_gets_only_what_it_needs(stage: str, provider: str, names: tuple
 
 def test_a_stages_environment_has_no_secret_but_the_caches_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GROQ_API_KEY", "gsk-canary")
-    environment = secrets.child_environment({"HF_HOME": "/big/hf", "TORCH_HOME": None, "SEED": 1})
+    environment = handover.child_environment({"HF_HOME": "/big/hf", "TORCH_HOME": None, "SEED": 1})
     assert "GROQ_API_KEY" not in environment
     assert environment["HF_HOME"] == "/big/hf"
     assert "SEED" not in environment
@@ -61,9 +60,9 @@ def test_variables_that_contain_a_key_or_are_named_like_one_are_removed(monkeypa
     }
     for name, value in (given | kept).items():
         monkeypatch.setenv(name, value)
-    secrets.remember([key, "abcdef"])
-    secrets.remember(["1"])  # a value typed by mistake
-    environment = secrets.child_environment({}, [sent])
+    known.remember([key, "abcdef"])
+    known.remember(["1"])  # a value typed by mistake
+    environment = handover.child_environment({}, [sent])
     assert not set(given) & set(environment)
     assert kept.items() <= environment.items()
 
@@ -74,9 +73,9 @@ def test_a_large_secret_goes_through_the_pipe(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv(handover.FD_VARIABLE, str(read_end))
     sender = threading.Thread(target=handover.send_secrets, args=(write_end, keys))
     sender.start()
-    assert secrets.read_from_pipe() == keys
+    assert handover.read_from_pipe() == keys
     sender.join()
-    assert secrets.read_from_pipe() == {}
+    assert handover.read_from_pipe() == {}
     assert keys["OPENAI_API_KEY"] in known.values()
 
 
@@ -87,7 +86,7 @@ def test_a_pipe_left_open_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         os.write(write_end, b'{"OPENAI_API_KEY": "sk-')
         monkeypatch.setenv(handover.FD_VARIABLE, str(read_end))
         with pytest.raises(BitnetError, match="did not end within 0 s; close the pipe"):
-            secrets.read_from_pipe()
+            handover.read_from_pipe()
     finally:
         os.close(write_end)
 

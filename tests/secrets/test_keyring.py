@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import process, secrets
+from bitnet_core import process
 from bitnet_core.errors import BitnetError
-from bitnet_core.secrets import KeyPlaces, keyring_store
+from bitnet_core.secrets import keyring_store
+from bitnet_core.secrets.find import FoundSecret, find_secrets
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
+from bitnet_core.secrets.places import KeyPlaces
 from bitnet_core.settings.resolve import resolve
 
 FAKE_KEYRING = """
@@ -112,5 +114,5 @@ def test_read_order(
         (tmp_path / ".env").write_text("OPENAI_API_KEY=from-file\n")
     environ = {"BITNET_KEYRING": "fake_keyring.Keyring"}
     environ |= {"OPENAI_API_KEY": "from-env"} if environment else {}
-    found = secrets.find_secrets(["OPENAI_API_KEY", "GROQ_API_KEY"], resolve(environ=environ, cwd=tmp_path))
-    assert found == {"OPENAI_API_KEY": secrets.FoundSecret(value, origin)}
+    found = find_secrets(["OPENAI_API_KEY", "GROQ_API_KEY"], resolve(environ=environ, cwd=tmp_path))
+    assert found == {"OPENAI_API_KEY": FoundSecret(value, origin)}

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.cli.main import main
-from bitnet_core.secrets import KeyPlaces, find_secrets
+from bitnet_core.secrets.find import find_secrets
 from bitnet_core.secrets.inventory import Inventory
+from bitnet_core.secrets.places import KeyPlaces
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.resolve import resolve

@@ -7,10 +7,12 @@ import pytest
 
 from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
-from bitnet_core.secrets import FoundSecret, KeyPlaces, VaultLocked, find_secrets, keyring_store, vault
+from bitnet_core.secrets import keyring_store, vault
 from bitnet_core.secrets import places as key_places
+from bitnet_core.secrets.find import FoundSecret, find_secrets
 from bitnet_core.secrets.inventory import Inventory
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
+from bitnet_core.secrets.places import KeyPlaces, VaultLocked
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.teachers import stage_keys
 from tests.secrets.fake_keyring import FakeKeyring

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.secrets import KeyPlaces, VaultLocked, unlock_vault, vault
 from bitnet_core.secrets import places as key_places
+from bitnet_core.secrets import vault
+from bitnet_core.secrets.places import KeyPlaces, VaultLocked, unlock_vault
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.teachers import stage_keys
 

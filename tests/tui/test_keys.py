@@ -6,9 +6,10 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList
 
-from bitnet_core.secrets import KeyPlaces, known, vault
+from bitnet_core.secrets import known, vault
 from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
+from bitnet_core.secrets.places import KeyPlaces
 from bitnet_core.settings.resolve import resolve
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen

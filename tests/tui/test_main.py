@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import secrets
 from bitnet_core.errors import UsageError
+from bitnet_core.secrets import known
 from bitnet_tui import __main__ as started
 
 KEY = "unlike a key, but one"
@@ -15,7 +15,7 @@ def test_a_bug_before_or_after_the_app_is_a_report_without_keys(
     isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def broken(_: object) -> int:
-        secrets.remember([KEY])
+        known.remember([KEY])
         raise ZeroDivisionError(KEY)
 
     monkeypatch.setattr(started, "_run", broken)
@@ -32,7 +32,7 @@ def test_a_mistake_is_a_sentence_without_keys(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(_: object) -> int:
-        secrets.remember([KEY])
+        known.remember([KEY])
         raise UsageError(f"{KEY} is not a folder.")
 
     monkeypatch.setattr(started, "_run", refused)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import secrets
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
+from bitnet_core.secrets import known
 from bitnet_core.settings.resolve import resolve
 from bitnet_tui import crash
 from bitnet_tui.__main__ import main
@@ -124,7 +124,7 @@ def test_a_crash_report_that_can_not_be_written_shows_no_key(
 
 def test_a_crash_report_holds_no_keys_and_no_locals(isolated: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-from-the-environment")
-    secrets.remember(["sk-typed-just-now"])
+    known.remember(["sk-typed-just-now"])
 
     def fails() -> None:
         local = "a value of a local variable"

@@ -14,7 +14,7 @@ import psutil
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import PATIENT_THREADS, last_line, pipe_of, rss_bytes, start_helper
-from bitnet_core.secrets import environment_without_secrets
+from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME
 
 MAX_CONTEXT = 8192
