@@ -26,9 +26,9 @@ class Stage:
     name: str
     title: str
     about: str
-    needs: tuple[str, ...]
     outputs: tuple[tuple[str, str], ...]
-    settings: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     uses_teacher: bool = False
 
 
@@ -56,7 +56,6 @@ STAGES: dict[str, Stage] = {
             "teacher",
             "Teacher baseline",
             "Greedy answers of the teacher: text, tokens/s, latency, memory.",
-            needs=(),
             outputs=(("reports", "teacher_baseline.json"),),
             settings=_settings("Chat provider", "Teacher"),
             uses_teacher=True,
@@ -65,7 +64,6 @@ STAGES: dict[str, Stage] = {
             "collect",
             "Collect traces",
             "Samples the teacher with top-k logprobs and keeps them as Parquet.",
-            needs=(),
             outputs=(("data", "kd_shard_*.parquet"),),
             settings=(*_TEACHER, *_settings("Collection", extra=("SEED", "TOKENIZER_NAME", "TEMPLATE"))),
             uses_teacher=True,
@@ -90,7 +88,6 @@ STAGES: dict[str, Stage] = {
             "dryrun",
             "7B dry run",
             "One forward pass of a 7B student at A8 and at A4, with its peak memory.",
-            needs=(),
             outputs=(("reports", "dryrun_7b_memory.json"),),
             settings=_settings("Dry run", extra=("SEED", "DEVICE_TYPE", "FORCE_CPU")),
         ),
@@ -101,9 +98,7 @@ PIPELINE = Stage(
     "pipeline",
     "Whole pipeline",
     "All five stages in order; what is done and unchanged is skipped.",
-    needs=(),
     outputs=(("reports", "pipeline_summary.json"),),
-    settings=(),
     uses_teacher=True,
 )
 

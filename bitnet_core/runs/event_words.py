@@ -3,21 +3,9 @@
 from collections.abc import Sequence
 from pathlib import PurePath
 
+from bitnet_core import text
 from bitnet_core.runs import events
 from bitnet_core.runs.events import Event, Flip, Log, Metric, Progress, RunFinished
-from bitnet_core.text import (
-    STATES,
-    crop,
-    duration,
-    finite,
-    flat,
-    number,
-    printable,
-    progress_words,
-    rate_words,
-    size,
-    width,
-)
 
 _MARKS = {"run_started": "▸", "flip": "┊", "alert": "!", "sample": "›"}
 _LOG_MARKS = {"warning": "!", "error": "✗"}
@@ -37,13 +25,13 @@ _LINE_CELLS = 78
 
 def describe(event: Event) -> str:
     """An event in words, on one or a few lines that are safe to show; empty for an event that is not for people."""
-    return printable(_words(event))
+    return text.printable(_words(event))
 
 
 def mark(event: Event) -> str:
     """The character in front of an event's first line."""
     if isinstance(event, RunFinished):
-        return STATES.get(event.state, ("?", ""))[0]
+        return text.STATES.get(event.state, ("?", ""))[0]
     if isinstance(event, Log):
         return _LOG_MARKS.get(event.level, " ")
     return _MARKS.get(event.kind, " ")
@@ -60,13 +48,13 @@ def _words(event: Event) -> str:
         case Flip():
             return _flip(event)
         case events.CheckpointSaved():
-            return f"checkpoint of step {number(event.step)}: {_file(event.path)}, {size(event.bytes)}"
+            return f"checkpoint of step {text.number(event.step)}: {_file(event.path)}, {text.size(event.bytes)}"
         case events.Sample():
-            return f"{crop(flat(event.prompt), _LINE_CELLS)}\n{crop(flat(event.text), _LINE_CELLS)}"
+            return "\n".join(text.crop(text.flat(line), _LINE_CELLS) for line in (event.prompt, event.text))
         case events.Table():
             return f"results: {event.name.replace('_', ' ')}"
         case events.Artifact():
-            return f"wrote {_file(event.path)}, {size(event.bytes)}"
+            return f"wrote {_file(event.path)}, {text.size(event.bytes)}"
         case events.Upload():
             return f"upload of {_file(event.path)} to {event.target}: {event.state}"
         case events.Alert():
@@ -74,27 +62,31 @@ def _words(event: Event) -> str:
         case Log():
             return event.message
         case RunFinished():
-            word = STATES.get(event.state, ("", event.state))[1]
+            word = text.STATES.get(event.state, ("", event.state))[1]
             return f"{word}: {event.error}" if event.error else word
     return ""
 
 
 def _progress(event: Progress) -> str:
-    rate = rate_words(event.rate, event.unit) if event.rate else ""
-    left = f"{duration(event.eta_s)} left" if event.eta_s else ""
-    parts = (event.label, progress_words(event.done, event.total, event.unit), rate, left)
-    return _GAP.join(flat(part) for part in parts if part)
+    rate = text.rate_words(event.rate, event.unit) if event.rate else ""
+    left = f"{text.duration(event.eta_s)} left" if event.eta_s else ""
+    parts = (event.label, text.progress_words(event.done, event.total, event.unit), rate, left)
+    return _GAP.join(text.flat(part) for part in parts if part)
 
 
 def _metric(event: Metric) -> str:
-    if finite(event.step) is None:
+    if text.finite(event.step) is None:
         return ""  # the figures of collecting, whose progress is shown already
-    seen, bits, refused = finite(event.seen_tokens), finite(event.activation_bits), finite(event.nonfinite)
-    parts = [f"step {number(finite(event.step))}", f"{number(seen)} tokens" if seen is not None else ""]
+    fields = (event.seen_tokens, event.activation_bits, event.nonfinite)
+    seen, bits, refused = (text.finite(value) for value in fields)
+    parts = [
+        f"step {text.number(text.finite(event.step))}",
+        f"{text.number(seen)} tokens" if seen is not None else "",
+    ]
     for name, (label, digits) in _METRICS.items():
-        value = finite(getattr(event, name))
-        parts.append(f"{label} {number(value, digits)}" if value is not None else "")
-    parts += [f"A{bits:.0f}" if bits else "", f"{number(refused)} steps not finite" if refused else ""]
+        value = text.finite(getattr(event, name))
+        parts.append(f"{label} {text.number(value, digits)}" if value is not None else "")
+    parts += [f"A{bits:.0f}" if bits else "", f"{text.number(refused)} steps not finite" if refused else ""]
     return "\n".join(_packed([part for part in parts if part]))
 
 
@@ -103,16 +95,16 @@ def _packed(parts: Sequence[str]) -> list[str]:
     lines = [""]
     for part in parts:
         longer = f"{lines[-1]}{_GAP}{part}" if lines[-1] else part
-        lines[-1:] = [longer] if width(longer) <= _LINE_CELLS else [lines[-1], part]
+        lines[-1:] = [longer] if text.width(longer) <= _LINE_CELLS else [lines[-1], part]
     return lines
 
 
 def _flip(event: Flip) -> str:
-    flipped, layers = finite(event.layers_flipped), finite(event.layers_total)
+    flipped, layers = text.finite(event.layers_flipped), text.finite(event.layers_total)
     part = f" in {flipped:.0f} of {layers:.0f} layers" if flipped and layers and flipped < layers else ""
     return (
-        f"activations A{event.from_bits} → A{event.to_bits}{part} at step {number(event.step)}, "
-        f"{number(event.seen_tokens)} tokens seen"
+        f"activations A{event.from_bits} → A{event.to_bits}{part} at step {text.number(event.step)}, "
+        f"{text.number(event.seen_tokens)} tokens seen"
     )
 
 

@@ -4,14 +4,16 @@
 is written as null. A reader ignores unknown fields, and skips lines that are not an event of this version.
 """
 
+import functools
 import json
 import math
+import operator
 import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -183,26 +185,11 @@ class RunFinished(Event, tag="run_finished", kw_only=True):
     summary: dict[str, Any] = {}
 
 
-AnyEvent = (
-    RunStarted
-    | Progress
-    | Metric
-    | Flip
-    | CheckpointSaved
-    | Sample
-    | Trace
-    | Table
-    | Artifact
-    | Upload
-    | Alert
-    | Log
-    | RunFinished
-)
-KINDS: tuple[type[Event], ...] = get_args(AnyEvent)
-_DECODER: "msgspec.json.Decoder[AnyEvent]" = msgspec.json.Decoder(AnyEvent)
+KINDS: tuple[type[Event], ...] = tuple(Event.__subclasses__())
+_DECODER: "msgspec.json.Decoder[Event]" = msgspec.json.Decoder(functools.reduce(operator.or_, KINDS))
 
 
-def decode(line: bytes) -> AnyEvent | None:
+def decode(line: bytes) -> Event | None:
     """The event in a line; None if the line is torn, foreign, or not an event of this version."""
     try:
         return _DECODER.decode(line)
@@ -212,8 +199,7 @@ def decode(line: bytes) -> AnyEvent | None:
 
 def to_dict(event: Event) -> dict[str, Any]:
     """The event as it is written: strict JSON, with null for a number that is not finite."""
-    found: dict[str, Any] = _strict(msgspec.to_builtins(event), str)
-    return found
+    return dict(_strict(msgspec.to_builtins(event), str))
 
 
 def _strict(value: Any, redact: Callable[[str], str]) -> Any:
@@ -264,7 +250,7 @@ class EventReader:
         self._offset = 0
         self._inode: int | None = None
 
-    def read_new(self, limit_bytes: int = 1 << 24) -> list[AnyEvent]:
+    def read_new(self, limit_bytes: int = 1 << 24) -> list[Event]:
         """The events added since the last call, from at most `limit_bytes` of the file (-1 = all of it)."""
         try:
             with self.path.open("rb") as source:
@@ -280,6 +266,6 @@ class EventReader:
         return [event for line in whole.split(b"\n") if (event := decode(line)) is not None]
 
 
-def read_events(path: Path) -> list[AnyEvent]:
+def read_events(path: Path) -> list[Event]:
     """Every event now in the file."""
     return EventReader(path).read_new(limit_bytes=-1)

@@ -23,46 +23,31 @@ a last line without its end: it is still being written.
 
 def events_page() -> str:
     """The text of docs/events.md: one table per kind."""
-    shared = frozenset(field.name for field in msgspec.structs.fields(Event))
-    out = [_INTRO.strip(), "", "## Every event", "", _about(Event), ""]
-    out += [*_table(Event, frozenset()), "| `kind` | text | always |"]
-    for kind in KINDS:
-        out += ["", f"## `{kind.__struct_config__.tag}`", "", _about(kind), "", *_table(kind, shared)]
-    return "\n".join(out) + "\n"
+    shared = Event.__struct_fields__
+    every = _section("Every event", Event) + "\n| `kind` | text | always |"
+    kinds = [_section(f"`{kind.__struct_config__.tag}`", kind, shared) for kind in KINDS]
+    return "\n\n".join([_INTRO.strip(), every, *kinds]) + "\n"
 
 
-def _about(kind: type[Event]) -> str:
-    return " ".join((kind.__doc__ or "").split())
-
-
-def _table(kind: type[Event], left_out: frozenset[str]) -> list[str]:
-    rows = ["| field | type | present |", "|---|---|---|"]
+def _section(title: str, kind: type[Event], left_out: tuple[str, ...] = ()) -> str:
+    about = " ".join((kind.__doc__ or "").split())
+    lines = [f"## {title}", "", about, "", "| field | type | present |", "|---|---|---|"]
     for field in msgspec.structs.fields(kind):
         if field.name not in left_out:
-            parts = _parts(field.type)
-            words = " or ".join(_words(part) for part in parts if part is not UnsetType)
-            rows.append(f"| `{field.name}` | {words} | {'sometimes' if UnsetType in parts else 'always'} |")
-    return rows
-
-
-def _parts(found: Any) -> tuple[Any, ...]:
-    union = typing.get_origin(found) in (typing.Union, types.UnionType)
-    return typing.get_args(found) if union else (found,)
+            present = "sometimes" if UnsetType in typing.get_args(field.type) else "always"
+            lines.append(f"| `{field.name}` | {_words(field.type)} | {present} |")
+    return "\n".join(lines)
 
 
 def _words(found: Any) -> str:
-    container = typing.get_origin(found)
+    container, parts = typing.get_origin(found), typing.get_args(found)
+    if container in (typing.Union, types.UnionType):
+        return " or ".join(_words(part) for part in parts if part is not UnsetType)
     if container not in (dict, list):
         return _WORDS[found]
-    parts = _parts(typing.get_args(found)[-1])
-    inner = " or ".join(_words(part) for part in parts)
-    return f"{'list' if container is list else 'object'} of {f'({inner})' if len(parts) > 1 else inner}"
-
-
-def main() -> None:
-    """Write the file into the working folder. A test fails when it differs from the structs."""
-    Path("docs/events.md").write_text(events_page(), encoding="utf-8")
+    item = _words(parts[-1])
+    return f"{'list' if container is list else 'object'} of {f'({item})' if ' or ' in item else item}"
 
 
 if __name__ == "__main__":
-    main()
+    Path("docs/events.md").write_text(events_page(), encoding="utf-8")

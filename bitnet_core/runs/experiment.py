@@ -6,7 +6,6 @@ from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.files import asset
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import PlaceOptions
@@ -111,4 +110,4 @@ def _last_changed(folder: Path) -> float:
 
 def demo_env_text() -> str:
     """The demo's `.env`: it runs the whole pipeline with the embedded teacher, in minutes on two cores."""
-    return asset("demo.env").read_text(encoding="utf-8")
+    return files.asset("demo.env").read_text(encoding="utf-8")

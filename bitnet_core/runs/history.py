@@ -71,10 +71,8 @@ class History:
 
     def active(self, stage: str | None = None) -> Run | None:
         """The newest run that has not ended, of one stage or of any."""
-        return next(
-            (entry.run for entry in self.entries if stage in (None, entry.record.stage) and entry.state in ACTIVE),
-            None,
-        )
+        entries = (entry for entry in self.entries if stage in (None, entry.record.stage))
+        return next((entry.run for entry in entries if entry.state in ACTIVE), None)
 
     def find(self, name: str) -> Run:
         """The run with that id, or the newest whose id starts with `name` (a stage's name will do)."""

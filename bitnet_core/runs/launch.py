@@ -33,21 +33,17 @@ def stage_lock(experiment: Experiment, stage: str) -> Iterator[None]:
     deadline = time.monotonic() + _DYING_SECONDS
 
     def give_up_if_running() -> None:
+        running = History.read(experiment).active(stage)
         # A killed process looks gone a moment before its last thread exits and its lock is released.
-        if time.monotonic() > deadline or History.read(experiment).active(stage):
-            raise _busy(experiment, stage)
+        if running or time.monotonic() > deadline:
+            name = running.id if running else stage
+            raise UsageError(
+                f"{stage} is already running in {experiment.root}; "
+                f"follow it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
+            )
 
     with files.locked(experiment.logs / f".{stage}.lock", on_wait=give_up_if_running):
         yield
-
-
-def _busy(experiment: Experiment, stage: str) -> UsageError:
-    running = History.read(experiment).active(stage)
-    name = running.id if running else stage
-    return UsageError(
-        f"{stage} is already running in {experiment.root}; "
-        f"follow it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
-    )
 
 
 def launch(
@@ -71,24 +67,19 @@ def launch(
             "free space or choose another place."
         ) from error
     environment = process.PATIENT_THREADS | child_environment(settings.values, (secrets or {}).values())
+    environment["PYTHONUNBUFFERED"] = "1"
     command = [sys.executable, "-m", "bitnet_core.stages", str(run.path)]
     with run.output_path.open("ab") as output:
-        child = start_with_secrets(
-            command, secrets or {}, environment | {"PYTHONUNBUFFERED": "1"}, stdout=output, stderr=output
-        )
+        child = start_with_secrets(command, secrets or {}, environment, stdout=output, stderr=output)
     _children.append(child)
     deadline = time.monotonic() + START_SECONDS
     while run.record().state == "starting" and time.monotonic() < deadline:
         if child.poll() is not None and run.record().state == "starting":
             end(run, "failed", child.returncode or 1, f"{stage} did not start; {run.output_path} has the reason.")
         time.sleep(0.02)
-    _reap()
-    return run
-
-
-def _reap() -> None:
-    """Collect the children that have ended, so that none remains as a zombie while this process lives."""
+    # Polling collects the children that have ended: none remains as a zombie while this process lives.
     _children[:] = [child for child in _children if child.poll() is None]
+    return run
 
 
 def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
@@ -98,17 +89,18 @@ def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
     run.path.mkdir()
     # Freed when the run ends, so that its end can be recorded even on a full disk.
     (run.path / ".ballast").write_bytes(os.urandom(_BALLAST_BYTES))
-    record = RunRecord(
-        id=run.id,
-        stage=stage,
-        state="starting",
-        settings=experiment.settings.to_record(),
-        origins=dict(experiment.settings.origins),
-        argv=argv,
-        created=now.timestamp(),
-        host=socket.gethostname(),
-        boot_id=process.boot_id(),
-        fingerprint=History.read(experiment).fingerprint(stage),
+    run.write(
+        RunRecord(
+            id=run.id,
+            stage=stage,
+            state="starting",
+            settings=experiment.settings.to_record(),
+            origins=dict(experiment.settings.origins),
+            argv=argv,
+            created=now.timestamp(),
+            host=socket.gethostname(),
+            boot_id=process.boot_id(),
+            fingerprint=History.read(experiment).fingerprint(stage),
+        )
     )
-    run.write(record)
     return run

@@ -16,7 +16,7 @@ import msgspec
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.process import ProcessIdentity
-from bitnet_core.runs.events import AnyEvent, EventReader, EventWriter, Progress, RunFinished, read_events
+from bitnet_core.runs.events import Event, EventReader, EventWriter, Progress, RunFinished, read_events
 
 ACTIVE = ("starting", "running")
 START_SECONDS = 60.0
@@ -86,8 +86,9 @@ class Run:
         try:
             return msgspec.convert(data, RunRecord)
         except msgspec.ValidationError as error:
-            reason = f"{self.record_path} is not a run's record ({error})"
-            raise BitnetError(f"{reason}; move {self.path} away.") from error
+            raise BitnetError(
+                f"{self.record_path} is not a run's record ({error}); move {self.path} away."
+            ) from error
 
     def write(self, record: RunRecord) -> None:
         files.write_json(self.record_path, dataclasses.asdict(record))
@@ -126,7 +127,7 @@ class Run:
     def reader(self) -> EventReader:
         return EventReader(self.events_path)
 
-    def follow(self, until: Callable[[], bool] = lambda: False, poll_seconds: float = 0.2) -> Iterator[AnyEvent]:
+    def follow(self, until: Callable[[], bool] = lambda: False, poll_seconds: float = 0.2) -> Iterator[Event]:
         """Yield the run's events from the first, until the run has ended or `until` returns True."""
         reader = self.reader()
         while True:
@@ -153,12 +154,8 @@ class Run:
         while record.process and process.is_alive(record.process) and time.monotonic() < deadline:
             time.sleep(0.02)
         if self.record().state in ACTIVE:
-            end(
-                self,
-                "cancelled",
-                130,
-                f"{record.stage} was killed before it could save; its last checkpoint is kept.",
-            )
+            message = f"{record.stage} was killed before it could save; its last checkpoint is kept."
+            end(self, "cancelled", 130, message)
 
     def stop(self, seconds: float = STOP_SECONDS) -> str:
         """Request a stop, wait, and kill the run if it has not ended by then. Returns its last state."""
@@ -172,27 +169,20 @@ class Run:
 
     def _signal(self, number: signal.Signals) -> None:
         record = self.record()
-        alive = record.process is not None and process.is_alive(record.process)
-        if not alive and record.host != socket.gethostname():
-            raise UsageError(f"{self.id} runs on {record.host}; stop it there.")
-        if alive and record.process:
+        if record.process and process.is_alive(record.process):
+            send = os.killpg if number == signal.SIGKILL else os.kill
             with contextlib.suppress(ProcessLookupError):
-                if number == signal.SIGKILL:
-                    os.killpg(record.process.pid, number)
-                else:
-                    os.kill(record.process.pid, number)
+                send(record.process.pid, number)
+        elif record.host != socket.gethostname():
+            raise UsageError(f"{self.id} runs on {record.host}; stop it there.")
 
 
 def end(run: Run, state: str, exit_code: int, error: str | None, summary: dict[str, Any] | None = None) -> None:
-    """Record a run's end in its record and its events, from the process that knows of it."""
-    record = run.record()
+    """Record a run's end in its record and its events, by its own process or by the one that saw it end."""
+    ending: dict[str, Any] = {"state": state, "exit_code": exit_code, "error": error, "summary": summary or {}}
     (run.path / ".ballast").unlink(missing_ok=True)
     # The event first, so that a reader who sees the ended record finds the event.
     writer = EventWriter(run.events_path)
-    writer.emit(RunFinished(state=state, exit_code=exit_code, error=error, summary=summary or {}))
+    writer.emit(RunFinished(**ending))
     writer.close()
-    run.write(
-        dataclasses.replace(
-            record, state=state, ended=time.time(), exit_code=exit_code, error=error, summary=summary or {}
-        )
-    )
+    run.write(dataclasses.replace(run.record(), ended=time.time(), **ending))

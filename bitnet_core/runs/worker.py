@@ -56,7 +56,6 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
             if run.record().state != "starting":  # it was stopped before it began
                 return 130
             _take_over(run, context)
-            _remove_leftovers(context)
             summary = run_stage(context)
     except Exception as error:  # noqa: BLE001 - every end is recorded, whatever caused it
         state, code, message = _explain(error, experiment, redact)
@@ -69,7 +68,7 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
 
 
 def _take_over(run: Run, context: StageContext) -> None:
-    """Record that this process is the run's, and announce it."""
+    """Record that this process is the run's, announce it, and remove what killed runs left unfinished."""
     me = process.current()
     identity = dataclasses.replace(run.record(), pid=me.pid, process_start=me.start, boot_id=me.boot_id)
     run.write(dataclasses.replace(identity, state="running", started=time.time()))
@@ -83,9 +82,6 @@ def _take_over(run: Run, context: StageContext) -> None:
             versions=_versions(),
         )
     )
-
-
-def _remove_leftovers(context: StageContext) -> None:
     experiment = context.experiment
     for folder in (experiment.checkpoints, experiment.data, experiment.reports):
         for leftover in files.remove_leftovers(folder):
@@ -115,10 +111,14 @@ def _explain(error: Exception, experiment: Experiment, redact: Redactor) -> tupl
     """The state, the exit code, and the sentence to show. A bug's traceback goes to stderr, which is `output.log`."""
     if isinstance(error, BitnetError):
         return "cancelled" if isinstance(error, Stopped) else "failed", error.exit_code, str(error)
-    return "failed", 1, _sentence(error, experiment) or _report_bug(error, redact)
+    if sentence := _machine_failure(error, experiment):
+        return "failed", 1, sentence
+    sys.stderr.write(redact("".join(traceback.format_exception(error))))
+    bug = f"{type(error).__name__}: {error}"
+    return "failed", 1, f"The stage failed because of a bug in bitnet-tui ({bug}); output.log has the traceback."
 
 
-def _sentence(error: Exception, experiment: Experiment) -> str:
+def _machine_failure(error: Exception, experiment: Experiment) -> str:
     """What to do about a failure of the machine; empty for any other error."""
     if isinstance(error, OSError) and error.errno in _FULL:
         place = error.filename or experiment.root
@@ -128,9 +128,3 @@ def _sentence(error: Exception, experiment: Experiment) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "Memory ran out; choose a smaller TRAIN_BATCH_SIZE, MAX_SEQ_LEN or MINI_PRESET."
     return ""
-
-
-def _report_bug(error: Exception, redact: Redactor) -> str:
-    sys.stderr.write(redact("".join(traceback.format_exception(error))))
-    name = type(error).__name__
-    return f"The stage failed because of a bug in bitnet-tui ({name}: {error}); output.log has the traceback."

@@ -7,18 +7,7 @@ from typing import Any
 
 from msgspec import UNSET, structs
 
-from bitnet_core.runs.events import (
-    Alert,
-    AnyEvent,
-    Event,
-    Flip,
-    Metric,
-    Progress,
-    RunStarted,
-    Sample,
-    Table,
-    Trace,
-)
+from bitnet_core.runs.events import Alert, Event, Flip, Metric, Progress, RunStarted, Sample, Table, Trace
 from bitnet_core.text import finite, printable
 from bitnet_tui.view import log_lines
 from bitnet_tui.view.series import Segment, Series
@@ -91,7 +80,7 @@ class RunFold:
     _log_total: int = 0
     _curves_revision: int = -1
 
-    def feed(self, events: Iterable[AnyEvent]) -> None:
+    def feed(self, events: Iterable[Event]) -> None:
         for event in events:
             if event.seq == 0 and self._events:
                 self._start_over()
@@ -123,7 +112,7 @@ class RunFold:
     def _set(self, **changes: Any) -> None:
         self._view = replace(self._view, **changes)
 
-    def _take(self, event: AnyEvent) -> None:
+    def _take(self, event: Event) -> None:
         match event:
             case RunStarted():
                 self._set(device=printable(event.device))

@@ -8,7 +8,7 @@ from typing import Any
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.catalog import PIPELINE
-from bitnet_core.runs.events import AnyEvent
+from bitnet_core.runs.events import Event
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import Run, RunRecord
 from bitnet_core.settings.resolved import Settings
@@ -68,7 +68,7 @@ class ExperimentWatcher:
     home: Path
     clock: Callable[[], float] = time.time
     _cache: RecordCache = field(default_factory=RecordCache)
-    _folds: dict[str, tuple[RunFold, Callable[[], list[AnyEvent]]]] = field(default_factory=dict)
+    _folds: dict[str, tuple[RunFold, Callable[[], list[Event]]]] = field(default_factory=dict)
 
     def look(self, stage: str | None, back: int = 0) -> ExperimentView:
         """The experiment with one run of `stage`, `back` before the newest; None = the stage most worth seeing."""
