@@ -20,7 +20,6 @@ import platformdirs
 from bitnet_core import process
 from bitnet_core.errors import BitnetError
 
-_CHUNK = 1 << 20
 _LOCK_POLL_SECONDS = 0.02
 _PACKAGE = Path(__file__).parent
 _ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
@@ -122,11 +121,8 @@ def read_json(path: Path) -> Any:
 
 
 def sha256_file(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as source:
-        while chunk := source.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def asset(*parts: str) -> Path:

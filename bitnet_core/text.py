@@ -3,6 +3,7 @@
 Pure functions. What an event says is in `runs/event_words.py`.
 """
 
+import itertools
 import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -166,14 +167,7 @@ def _char_width(char: str) -> int:
 
 def head(text: str, cells: int) -> str:
     """The longest beginning that fits into the cells."""
-    if width(text) <= cells:
-        return text
-    used = 0
-    for place, char in enumerate(text):
-        used += width(char)
-        if used > cells:
-            return text[:place]
-    return text
+    return next(_pieces(text, cells))
 
 
 def crop(text: str, cells: int) -> str:
@@ -334,11 +328,9 @@ def _narrowed(widths: list[int], longest_words: list[int], numeric: list[bool], 
 
 def _wrapped(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> list[str]:
     """One row of a table, on as many lines as its longest cell needs."""
-    pieces = [wrap(text, one) for text, one in zip(texts, widths, strict=True)]
-    depths = range(max((len(piece) for piece in pieces), default=0))
-    return [_aligned([piece[at] if at < len(piece) else "" for piece in pieces], widths, numeric) for at in depths]
-
-
-def _aligned(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
-    placed = (pad(text, one, right=right) for text, one, right in zip(texts, widths, numeric, strict=True))
-    return _GAP.join(placed).rstrip()
+    columns = [wrap(text, one) for text, one in zip(texts, widths, strict=True)]
+    lines = []
+    for parts in itertools.zip_longest(*columns, fillvalue=""):
+        placed = (pad(part, one, right=right) for part, one, right in zip(parts, widths, numeric, strict=True))
+        lines.append(_GAP.join(placed).rstrip())
+    return lines

@@ -24,19 +24,10 @@ class KVCache:
     ) -> None:
         self.max_len = config.max_position_embeddings if max_len is None else max_len
         self.length = 0
-        shape = (
-            config.num_hidden_layers,
-            batch_size,
-            config.num_key_value_heads,
-            self.max_len,
-            config.head_dim,
-        )
+        layers, heads = config.num_hidden_layers, config.num_key_value_heads
+        shape = (layers, batch_size, heads, self.max_len, config.head_dim)
         self._keys = torch.zeros(shape, device=device, dtype=dtype)
         self._values = torch.zeros(shape, device=device, dtype=dtype)
-
-    @property
-    def bytes(self) -> int:
-        return 2 * self._keys.numel() * self._keys.element_size()
 
     def update(self, layer: int, keys_BGTC: Tensor, values_BGTC: Tensor) -> tuple[Tensor, Tensor]:
         """Append T positions to one layer; return views of all its filled positions, [B, G, length + T, C].
@@ -52,9 +43,3 @@ class KVCache:
 
     def advance(self, tokens: int) -> None:
         self.length += tokens
-
-    def rewind(self, length: int = 0) -> None:
-        """Drop everything after the first `length` positions; ValueError if there are fewer."""
-        if not 0 <= length <= self.length:
-            raise ValueError(f"can't rewind from {self.length} to {length} positions")
-        self.length = length

@@ -21,7 +21,7 @@ from bitnet_core.settings.values import Sampling
 
 # Reading a token back from a GPU makes the host wait, so there the end token is looked for every few tokens, and
 # what was decoded after it is dropped. On a CPU reading is free.
-_STRIDE_GPU = 16
+_STRIDE = {"cuda": 16}
 FinishReason = Literal["eos", "length", "context"]
 
 
@@ -67,10 +67,9 @@ def generate_ids(
     # The token after the last position can be predicted, but not read.
     room = limit - len(prompt_ids) + 1
     steps = min(sampling.max_tokens, room)
-    stride = _stride(device)
-    cache = KVCache(
-        student.config, max_len=len(prompt_ids) + steps - 1, device=device, dtype=student.output_weight.dtype
-    )
+    stride = _STRIDE.get(device.type, 1)
+    length, dtype = len(prompt_ids) + steps - 1, student.output_weight.dtype
+    cache = KVCache(student.config, max_len=length, device=device, dtype=dtype)
     new_ids_N = torch.empty(steps, dtype=torch.int64, device=device)
     started = _now(device)
     hidden_11D = student(torch.tensor([list(prompt_ids)], device=device), cache=cache)[:, -1:]
@@ -111,10 +110,6 @@ def nucleus(probs_V: Tensor, top_p: float) -> Tensor:
     # No mass comes before the most likely token, so it is always kept.
     kept_V = torch.where(before_V < top_p, sorted_V, 0.0)
     return torch.zeros_like(probs_V).scatter_(0, order_V, kept_V / kept_V.sum())
-
-
-def _stride(device: torch.device) -> int:
-    return _STRIDE_GPU if device.type == "cuda" else 1
 
 
 def _now(device: torch.device) -> float:

@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.quant import hadamard, quantize_activation_ste, quantize_weight, quantize_weight_ste
+from bitnet_core.model.quant import hadamard, quantize_activation_ste, quantize_weight, quantize_weight_ste, widened
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of the rotary embedding, each [B or 1, 1, T, C]."""
@@ -38,7 +38,7 @@ class _Normalised(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = _wide(x)
+        wide = widened(x)
         inverse = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
         ctx.save_for_backward(x, weight, inverse)
         return weight * (wide * inverse).to(x.dtype)
@@ -47,15 +47,11 @@ class _Normalised(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, inverse = ctx.saved_tensors
-        scaled, grad = _wide(x) * inverse, _wide(grads[0])
+        scaled, grad = widened(x) * inverse, widened(grads[0])
         d_weight = (grad * scaled).flatten(0, -2).sum(0)
         d_scaled = grad * weight
         d_x = (d_scaled - scaled * (d_scaled * scaled).mean(-1, keepdim=True)).mul_(inverse)
         return d_x.to(x.dtype), d_weight.to(weight.dtype), None
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
 
 
 class BitLinear(nn.Module):

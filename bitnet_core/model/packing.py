@@ -19,7 +19,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.files import atomic_path
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.layers import BitLinear
-from bitnet_core.model.quant import hadamard, quantize_activation, ternarize
+from bitnet_core.model.quant import hadamard, quantize_activation, ternarize, widened
 from bitnet_core.model.student import Student
 
 CODES_PER_BYTE = 4
@@ -88,10 +88,11 @@ class PackedBitLinear(BitLinear):
     @torch.no_grad()
     def project(self, x_q: Tensor) -> Tensor:
         """x_q [..., I] times the ternary weight: [..., O] in x_q's dtype, computed in fp32 (fp64 for fp64)."""
-        x_MI = x_q.reshape(-1, self.in_features)
-        x_MI = x_MI if x_MI.dtype == torch.float64 else x_MI.float()
+        x_MI = widened(x_q.reshape(-1, self.in_features))
+        on_cpu = _SCRATCH_DECODE if x_MI.shape[0] < _FEW_TOKENS else _SCRATCH_PREFILL
+        most = _SCRATCH_GPU if x_MI.is_cuda else on_cpu
         total = self.packed.shape[0]
-        step = min(total, max(1, self._scratch(x_MI) // (CODES_PER_BYTE * self.in_features)))
+        step = min(total, max(1, most // (CODES_PER_BYTE * self.in_features)))
         scratch = x_MI.new_empty(CODES_PER_BYTE * step * self.in_features)
         out_M4R = x_MI.new_empty((x_MI.shape[0], CODES_PER_BYTE, total))
         for start in range(0, total, step):
@@ -106,12 +107,6 @@ class PackedBitLinear(BitLinear):
         out_M4R.mul_((undo_4 * self.scale)[:, None])
         out_MO = out_M4R.view(x_MI.shape[0], -1)[:, : self.out_features]
         return out_MO.to(x_q.dtype).reshape(*x_q.shape[:-1], self.out_features)
-
-    @staticmethod
-    def _scratch(x_MI: Tensor) -> int:
-        if x_MI.is_cuda:
-            return _SCRATCH_GPU
-        return _SCRATCH_DECODE if x_MI.shape[0] < _FEW_TOKENS else _SCRATCH_PREFILL
 
 
 def pack_student(student: Student) -> Student:

@@ -63,12 +63,10 @@ def pick_device(options: DeviceOptions) -> torch.device:
         wanted = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     available = {
         "cpu": True,
-        "cuda": torch.cuda.is_available() and torch.version.hip is None,
+        "cuda": torch.cuda.is_available(),
         "rocm": torch.cuda.is_available() and torch.version.hip is not None,
         "mps": torch.backends.mps.is_available(),
     }
-    if wanted == "cuda" and torch.cuda.is_available():
-        return torch.device("cuda")
     if not available[wanted]:
         raise BitnetError(f"DEVICE_TYPE is {wanted}, but torch finds no such device; set DEVICE_TYPE=auto.")
     return torch.device("cuda" if wanted == "rocm" else wanted)

@@ -18,6 +18,11 @@ from torch import Tensor
 _SMALLEST = 1e-5
 
 
+def widened(x: Tensor) -> Tensor:
+    """x in fp32; fp64 stays fp64."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def levels(bits: int) -> int:
     """Q, the largest code of `bits`-bit activations: 127 for 8, 7 for 4. ValueError outside 2 to 8 bits."""
     if not 2 <= bits <= 8:
@@ -25,21 +30,16 @@ def levels(bits: int) -> int:
     return int(2 ** (bits - 1)) - 1
 
 
-def weight_scale(weight_OI: Tensor) -> Tensor:
-    """The absmean scale s of one tensor, a scalar tensor in fp32 (fp64 for an fp64 weight)."""
-    return 1.0 / _reciprocal_scale(_wide(weight_OI))
-
-
 def ternarize(weight_OI: Tensor) -> tuple[Tensor, Tensor]:
     """Codes [O, I] int8 in {-1, 0, 1} and the scalar s; `codes * s` is exactly what training multiplies with."""
-    reciprocal = _reciprocal_scale(_wide(weight_OI))
-    codes_OI = (_wide(weight_OI) * reciprocal).round_().clamp_(-1, 1)
+    reciprocal = _reciprocal_scale(widened(weight_OI))
+    codes_OI = (widened(weight_OI) * reciprocal).round_().clamp_(-1, 1)
     return codes_OI.to(torch.int8), 1.0 / reciprocal
 
 
 def quantize_weight(weight_OI: Tensor) -> Tensor:
     """W_q [O, I] in the dtype of the weight, without a gradient."""
-    wide_OI = _wide(weight_OI.detach())
+    wide_OI = widened(weight_OI.detach())
     reciprocal = _reciprocal_scale(wide_OI)
     return (wide_OI * reciprocal).round_().clamp_(-1, 1).div_(reciprocal).to(weight_OI.dtype)
 
@@ -47,7 +47,7 @@ def quantize_weight(weight_OI: Tensor) -> Tensor:
 def quantize_activation(x_tokens: Tensor, bits: int) -> Tensor:
     """x_q [..., I] in the dtype of x, without a gradient. Each token (row of the last axis) has its own scale."""
     q = levels(bits)
-    wide = _wide(x_tokens.detach())
+    wide = widened(x_tokens.detach())
     reciprocal = q / wide.abs().amax(dim=-1, keepdim=True).clamp_(min=_SMALLEST)
     return (wide * reciprocal).round_().clamp_(-q - 1, q).div_(reciprocal).to(x_tokens.dtype)
 
@@ -86,10 +86,6 @@ def quantize_activation_ste(x_tokens: Tensor, bits: int) -> Tensor:
     """x_q with the identity as gradient."""
     result: Tensor = _ActivationSTE.apply(x_tokens, bits)  # type: ignore[no-untyped-call]
     return result
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def _reciprocal_scale(wide_OI: Tensor) -> Tensor:

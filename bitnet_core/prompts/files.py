@@ -40,7 +40,7 @@ def records(source: Path) -> Iterator[Record]:
         if name.endswith(_PARQUET_NAMES):
             yield from _parquet(source)
             return
-        with _opened(source, packed) as text:
+        with (gzip.open if packed else open)(source, "rt", encoding="utf-8-sig") as text:
             if name.endswith(_JSON_NAMES):
                 yield from _json(source, text)
             else:
@@ -55,12 +55,6 @@ def records(source: Path) -> Iterator[Record]:
         raise BitnetError(f"The prompts file {source} is not a complete gzip file; pack it again.") from error
     except OSError as error:
         raise BitnetError(f"The prompts file {source} can't be read ({error.strerror}); check its path.") from error
-
-
-def _opened(source: Path, packed: bool) -> IO[str]:
-    if packed:
-        return gzip.open(source, "rt", encoding="utf-8-sig")
-    return source.open(encoding="utf-8-sig")
 
 
 def refusal(source: Path, place: str, reason: str) -> BitnetError:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
+from bitnet_core.runs.events import CheckpointSaved
 
 _FORMAT = "bitnet-core student"
 _VERSION = 1
@@ -48,14 +49,6 @@ class Checkpoint:
     """What the student was trained on and how. Training does not resume from another recipe."""
 
 
-class Saved(NamedTuple):
-    """A checkpoint file on disk."""
-
-    path: Path
-    bytes: int
-    sha256: str
-
-
 def path_of(folder: Path, step: int) -> Path:
     return folder / f"mini_bitnet_step_{step:08d}.pt"
 
@@ -64,8 +57,11 @@ def health_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}_health.json")
 
 
-def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Saved:
-    """Write the checkpoint, then its health file. BitnetError when the disk is full or can't be written."""
+def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> CheckpointSaved:
+    """Write the checkpoint, then its health file, and return the event that announces it.
+
+    BitnetError when the disk is full or can't be written.
+    """
     path = path_of(folder, checkpoint.step)
     payload = {item.name: getattr(checkpoint, item.name) for item in dataclasses.fields(checkpoint)}
     payload |= {"format": _FORMAT, "version": _VERSION, "config": checkpoint.config.to_dict()}
@@ -76,10 +72,9 @@ def save(folder: Path, checkpoint: Checkpoint, health: dict[str, Any]) -> Saved:
         raise BitnetError(
             f"{path} can't be written ({error}); free some space in {folder}, the last checkpoint is still there."
         ) from error
-    saved = Saved(path, path.stat().st_size, files.sha256_file(path))
-    written = {"checkpoint": path.name, "sha256": saved.sha256, "bytes": saved.bytes}
-    files.write_json(health_of(path), written | health)
-    return saved
+    size, digest = path.stat().st_size, files.sha256_file(path)
+    files.write_json(health_of(path), {"checkpoint": path.name, "sha256": digest, "bytes": size} | health)
+    return CheckpointSaved(step=checkpoint.step, path=str(path), bytes=size, sha256=digest)
 
 
 def found(folder: Path) -> list[Path]:

@@ -17,18 +17,15 @@ def layer_bits(flip: FlipOptions, seen_tokens: int, layers: int) -> tuple[int, .
     All are at 8 bits below `flip.threshold`. The policy `hard` flips every layer there; `ramp` flips the first layer
     there and the last at `flip.completed_at`, the others at even distances between.
     """
-    flipped = _flipped(flip, seen_tokens, layers)
-    return (BITS_AFTER,) * flipped + (BITS_BEFORE,) * (layers - flipped)
-
-
-def _flipped(flip: FlipOptions, seen_tokens: int, layers: int) -> int:
     begin, end = flip.threshold, flip.completed_at
     if seen_tokens < begin:
-        return 0
-    if seen_tokens >= end or layers == 1:
-        return layers
-    # In integers, so that no rounding moves a layer: layer i flips at begin + ⌈i·(end − begin)/(layers − 1)⌉.
-    return 1 + (seen_tokens - begin) * (layers - 1) // (end - begin)
+        flipped = 0
+    elif seen_tokens >= end or layers == 1:
+        flipped = layers
+    else:
+        # In integers, so that no rounding moves a layer: layer i flips at begin + ⌈i·(end − begin)/(layers − 1)⌉.
+        flipped = 1 + (seen_tokens - begin) * (layers - 1) // (end - begin)
+    return (BITS_AFTER,) * flipped + (BITS_BEFORE,) * (layers - flipped)
 
 
 def flip_report(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:

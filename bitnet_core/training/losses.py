@@ -164,9 +164,9 @@ class _Cells:
         teacher_n1 = torch.where(targets.kd_valid_N, targets.other_logprob_N.to(z_nV.dtype), 0.0)[:, None]
         self.valid_nK = teacher_nK > _NEG_INF
         # Padding has id 0, which may be a real token: it repeats the row's first real candidate instead.
-        first_n1 = self.valid_nK.to(torch.int8).argmax(dim=1, keepdim=True)
+        self.first_n1 = self.valid_nK.to(torch.int8).argmax(dim=1, keepdim=True)
         self.some_n1 = self.valid_nK.any(dim=1, keepdim=True)
-        own_first_n1 = targets.topk_ids_NK.gather(1, first_n1)
+        own_first_n1 = targets.topk_ids_NK.gather(1, self.first_n1)
         self.ids_nK = torch.where(self.valid_nK, targets.topk_ids_NK, own_first_n1)
 
         z_nK = z_nV.gather(1, self.ids_nK)
@@ -210,14 +210,10 @@ class _Cells:
         d_cells_nA = kd_n1 * (self.p_nA - self.q_nA) + ce_n1 * self.student_nA.exp()
         d_z_nV = self.tail_nV.mul_(d_cells_nA[:, -1:] / self.tail_sum_n1)
         # Padding must write what the first real candidate writes; rows without candidates keep their tail.
-        d_nK = torch.where(self.valid_nK, d_cells_nA[:, :-1], _first_valid(d_cells_nA[:, :-1], self.valid_nK))
+        d_nK = torch.where(self.valid_nK, d_cells_nA[:, :-1], d_cells_nA.gather(1, self.first_n1))
         d_nK = torch.where(self.some_n1, d_nK, d_z_nV.gather(1, self.ids_nK))
         d_z_nV.scatter_(1, self.ids_nK, d_nK)
         d_z_nV.scatter_add_(1, self.targets.observed_N[:, None], -ce_n1)
-
-
-def _first_valid(values_nK: Tensor, valid_nK: Tensor) -> Tensor:
-    return values_nK.gather(1, valid_nK.to(torch.int8).argmax(dim=1, keepdim=True))
 
 
 def _inverse(count: int) -> float:

@@ -1,13 +1,12 @@
 """Figures of a running training: means between two reports, speed, memory. Only reading them waits for the device."""
 
 import math
-import time
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bitnet_core.model.layers import BitLinear
+from bitnet_core.model.layers import bit_linears
 from bitnet_core.model.packing import pack, unpack
 from bitnet_core.model.quant import levels, ternarize
 from bitnet_core.model.student import Student
@@ -57,16 +56,6 @@ class Meter:
         return meter
 
 
-class Stopwatch:
-    """Seconds since it was made."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self._start
-
-
 def peak_memory(device: torch.device) -> dict[str, Any]:
     """Peak resident bytes of this process, and of the device where it has memory of its own."""
     found: dict[str, Any] = {"peak_rss_bytes": peak_rss_bytes()}
@@ -107,34 +96,32 @@ class TernaryWatch:
     @torch.no_grad()
     def read(self, student: Student) -> dict[str, Any]:
         """Shares over all BitLinears and by layer; the first reading has no changes."""
-        layers = [[m for m in layer.modules() if isinstance(m, BitLinear)] for layer in student.model.layers]
         packed: list[Tensor] = []
-        zeros, changed, totals = [], [], []
-        for linears in layers:
-            zero_L, changed_L, total = [], [], 0
-            for linear in linears:
+        zeros, changes, totals = [], [], []
+        for layer in student.model.layers:
+            zero, changed, total = [], [], 0
+            for linear in bit_linears(layer):
                 codes_OI, _scale = ternarize(linear.weight)
-                zero_L.append((codes_OI == 0).sum())
+                zero.append((codes_OI == 0).sum())
                 if self._before is not None:
                     before_OI = unpack(self._before[len(packed)].to(codes_OI.device), linear.out_features)
-                    changed_L.append((codes_OI != before_OI).sum())
+                    changed.append((codes_OI != before_OI).sum())
                 # At two bits a weight, as they are kept in memory and in checkpoints.
                 packed.append(pack(codes_OI))
                 total += codes_OI.numel()
-            zeros.append(torch.stack(zero_L).sum())
-            changed.append(torch.stack(changed_L).sum() if changed_L else None)
+            zeros.append(torch.stack(zero).sum())
+            changes += [torch.stack(changed).sum()] if changed else []
             totals.append(total)
-        known = self._before is not None
         self._before = packed
-        zeros_L = torch.stack(zeros).tolist()
-        found: dict[str, Any] = {
-            "zero_weight_fraction": sum(zeros_L) / sum(totals),
-            "zero_weights_by_layer": [zero / total for zero, total in zip(zeros_L, totals, strict=True)],
-        }
-        if known:
-            changed_L = torch.stack([one for one in changed if one is not None]).tolist()
-            found["sign_change_fraction"] = sum(changed_L) / sum(totals)
-            found["sign_changes_by_layer"] = [one / total for one, total in zip(changed_L, totals, strict=True)]
+        found: dict[str, Any] = {}
+        for share, by_layer, counts in (
+            ("zero_weight_fraction", "zero_weights_by_layer", zeros),
+            ("sign_change_fraction", "sign_changes_by_layer", changes),
+        ):
+            if counts:
+                counts_L = torch.stack(counts).tolist()
+                found[share] = sum(counts_L) / sum(totals)
+                found[by_layer] = [count / total for count, total in zip(counts_L, totals, strict=True)]
         return found
 
     def state(self) -> list[Tensor] | None:

@@ -1,21 +1,37 @@
-"""How far a training is, and how it goes into a checkpoint and comes back. It knows no loop and no files.
+"""How far a training is, how that goes into a checkpoint and comes back, and from which checkpoint it may resume.
 
 Everything that decides what comes next is kept: counters, cursor, activation bits, optimizer, loss scale, random
-state. A resumed training is therefore the uninterrupted one, bit for bit on a CPU.
+state. A resumed training is therefore the uninterrupted one, bit for bit on a CPU. It knows no loop.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.model.student import Student
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.values import TrainOptions
+from bitnet_core.training import checkpoints
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.checkpoints import Checkpoint
 from bitnet_core.training.monitor import Divergence, Meter, TernaryWatch
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.step import Stepper
+
+_PLAIN = (
+    "unmeasured",
+    "refused",
+    "refused_in_a_row",
+    "first_loss",
+    "last",
+    "activations",
+    "rate_scale",
+    "rolled_back",
+)
+"""Fields of `TrainState` that a checkpoint keeps among its counters, as they are."""
 
 
 @dataclass
@@ -46,18 +62,10 @@ class TrainState:
 
     def counters(self) -> dict[str, Any]:
         """What a checkpoint keeps of this besides its own fields."""
-        return {
-            "unmeasured": self.unmeasured,
-            "refused": self.refused,
-            "refused_in_a_row": self.refused_in_a_row,
-            "first_loss": self.first_loss,
-            "last": self.last,
+        return {name: getattr(self, name) for name in _PLAIN} | {
             "meter": self.meter.state(),
             "divergence": self.divergence.state(),
             "ternary": self.ternary.state(),
-            "activations": self.activations,
-            "rate_scale": self.rate_scale,
-            "rolled_back": self.rolled_back,
         }
 
     @classmethod
@@ -67,18 +75,11 @@ class TrainState:
         state = cls(
             step=checkpoint.step,
             seen_tokens=checkpoint.seen_tokens,
-            refused=counters["refused"],
-            refused_in_a_row=counters["refused_in_a_row"],
-            first_loss=counters["first_loss"],
-            last=counters["last"],
             evaluations=list(checkpoint.evaluations),
-            unmeasured=counters.get("unmeasured"),
             best=dict(checkpoint.best),
-            activations=counters.get("activations", {}),
-            rate_scale=counters.get("rate_scale", 1.0),
-            rolled_back=counters.get("rolled_back", False),
             meter=Meter.from_state(counters["meter"]),
             divergence=Divergence(**counters.get("divergence", {})),
+            **{name: counters[name] for name in _PLAIN if name in counters},
         )
         state.ternary.restore(counters.get("ternary"))
         return state
@@ -118,7 +119,7 @@ def capture(
 
 def restore(checkpoint: Checkpoint, stepper: Stepper, sampler: Sampler) -> TrainState:
     """Put student, optimizer, cursor and random state back; BitnetError for tensors that don't fit."""
-    student: Student = stepper.student
+    student = stepper.student
     try:
         student.load_state_dict(checkpoint.model)
         stepper.restore(checkpoint.optimizer, checkpoint.scaler)
@@ -135,3 +136,61 @@ def restore(checkpoint: Checkpoint, stepper: Stepper, sampler: Sampler) -> Train
         torch.cuda.set_rng_state(checkpoint.rng["cuda"], stepper.device)
     sampler.restore(checkpoint.sampler)
     return TrainState.of(checkpoint)
+
+
+def recipe(options: TrainOptions) -> dict[str, int | float | str]:
+    """What decides the student besides its data, by setting. How long it trains is not part of it."""
+    return {
+        "TRAIN_BATCH_SIZE": options.batch_size,
+        "GRAD_ACCUM_STEPS": options.accumulate,
+        "MAX_SEQ_LEN": options.max_seq_len,
+        "LR": options.rate.peak,
+        "SCHEDULER_ETA_MIN": options.rate.floor,
+        "ADAM_BETA1": options.beta1,
+        "ADAM_BETA2": options.beta2,
+        "ADAM_EPS": options.eps,
+        "WEIGHT_DECAY": options.weight_decay,
+        "GRAD_CLIP_NORM": options.clip_norm,
+        "LR_SCHEDULE": options.rate.shape,
+        "FLIP_FRACTION": options.flip.fraction,
+        "FLIP_POLICY": options.flip.policy,
+        "FLIP_RAMP_FRACTION": options.flip.ramp_fraction if options.flip.policy == "ramp" else 0.0,
+        "KD_TAU": options.loss.tau,
+        "KD_WEIGHT": options.loss.kd,
+        "KD_CE_WEIGHT": options.loss.ce,
+        "FORMAT_LOSS_WEIGHT": options.loss.format,
+        "SEED": options.seed,
+        "PACK_SEQUENCES": options.pack,
+        "STUDENT_QUANTIZE": options.quantize,
+    }
+
+
+def checkpoint_to_resume(
+    folder: Path, config: StudentConfig, tokenizer_hash: str, wanted: dict[str, Any], reporter: Reporter
+) -> tuple[Path, Checkpoint] | None:
+    """The newest complete checkpoint; None where there is none, or none of the recipe `wanted`.
+
+    Raises BitnetError for a checkpoint of another student. One of another recipe is set aside: training on from it
+    would certify a student under settings that it was not trained with.
+    """
+    path = checkpoints.latest(folder)
+    for newer in checkpoints.found(folder):
+        if newer == path:
+            break
+        reporter.alert("warning", "checkpoint_incomplete", f"{newer} is incomplete and is skipped.", "Move it away.")
+    if path is None:
+        return None
+    checkpoint = checkpoints.load(path)
+    checkpoints.require_same_student(path, checkpoint, config, tokenizer_hash)
+    changed = [name for name, value in wanted.items() if checkpoint.recipe.get(name) != value]
+    if changed:
+        aside = checkpoints.set_aside(folder)
+        reporter.alert(
+            "warning",
+            "training_superseded",
+            f"{', '.join(changed)} changed since {path.name}: training starts again, "
+            f"and the old checkpoints are kept in {aside}.",
+            "To resume from them instead, move them back and restore the old values.",
+        )
+        return None
+    return path, checkpoint

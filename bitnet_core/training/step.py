@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.precision import Precision
 from bitnet_core.model.student import Student
-from bitnet_core.settings.values import LossWeights, TrainOptions
+from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.examples import Batch, Counts
 from bitnet_core.training.losses import LossParts, distill_loss
 
@@ -30,7 +29,7 @@ class StepResult:
 
 def build_optimizer(student: Student, options: TrainOptions, device: torch.device) -> torch.optim.AdamW:
     """AdamW that decays only the ternary layers' masters: norms and the embedding must not shrink."""
-    decayed = [module.weight for module in student.modules() if isinstance(module, BitLinear)]
+    decayed = [linear.weight for linear in student.bit_linears()]
     chosen = {id(weight) for weight in decayed}
     rest = [parameter for parameter in student.parameters() if id(parameter) not in chosen]
     groups = [{"params": decayed, "weight_decay": options.weight_decay}, {"params": rest, "weight_decay": 0.0}]
@@ -59,7 +58,7 @@ class Stepper:
         parts_5 = torch.zeros(5, device=self.device)
         with held, self.precision.matmuls():
             for batch in batches:
-                parts = self._forward(batch.to(self.device), self.options.loss, counts)
+                parts = self._forward(batch.to(self.device), counts)
                 self.scaler.scale(parts.total).backward()  # type: ignore[no-untyped-call]
                 parts_5 += torch.stack(parts).detach()
         self.scaler.unscale_(self.optimizer)
@@ -74,12 +73,13 @@ class Stepper:
         self.scaler.update()
         return StepResult(parts_5, norm, counts.ce, finite)
 
-    def _forward(self, batch: Batch, weights: LossWeights, counts: Counts) -> LossParts:
+    def _forward(self, batch: Batch, counts: Counts) -> LossParts:
         with torch.autocast(self.device.type, self.precision.dtype, enabled=self.precision.autocast):
             hidden_BTD = self._forward_pass(batch.ids_BT, segments_BT=batch.segments_BT)
             # Only supervised positions reach the head: prompt and padding would be most of its cost.
             hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
-            return distill_loss(hidden_ND, self.student.output_weight, batch.targets, weights, counts)
+            head_VD, weights = self.student.output_weight, self.options.loss
+            return distill_loss(hidden_ND, head_VD, batch.targets, weights, counts)
 
     def state(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}

@@ -5,6 +5,7 @@ but a counter.
 """
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,16 @@ from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.student import Student
-from bitnet_core.runs.events import CheckpointSaved, Event, Flip, Metric
+from bitnet_core.runs.events import Event, Flip, Metric
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import DeviceOptions, TrainOptions
 from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.examples import Examples
 from bitnet_core.training import checkpoints, heldout, report
-from bitnet_core.training.announce import announce_data, announce_hardware, warn_of_missing_flip
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
-from bitnet_core.training.monitor import Stopwatch
-from bitnet_core.training.resume import checkpoint_to_resume, recipe
 from bitnet_core.training.schedule import Schedule
-from bitnet_core.training.state import TrainState, capture, restore
+from bitnet_core.training.state import TrainState, capture, checkpoint_to_resume, recipe, restore
 from bitnet_core.training.step import Stepper, StepResult
 
 _REFUSALS_IN_A_ROW = 3
@@ -151,7 +149,7 @@ class Trainer:
 
     def _step(self) -> None:
         state = self.state
-        clock = Stopwatch()
+        started = time.perf_counter()
         batches = [self.sampler.next() for _ in range(self.options.accumulate)]
         rate = self.schedule.rate(state.step) * state.rate_scale
         result = self.stepper.step(batches, rate, decay=self.schedule.decays(state.step))
@@ -161,7 +159,7 @@ class Trainer:
         state.refused_in_a_row = 0
         state.step += 1
         state.seen_tokens += result.tokens
-        state.meter.add(result.parts_5, result.tokens, clock.seconds())
+        state.meter.add(result.parts_5, result.tokens, time.perf_counter() - started)
         self._report_progress()
         saving = state.step % self.options.checkpoint_interval == 0 and not self.finished
         if saving or self.finished or state.step == 1 or state.step % self.options.log_interval == 0:
@@ -271,13 +269,13 @@ class Trainer:
             "activation_bits": self.student.activation_bits,
         }
         if self._held_out:
-            found, state.activations = heldout.measure(
+            figures, state.activations = heldout.measure(
                 self.student, self._held_out, self.options.loss, self.options.batch_size, self._reporter.check_stop
             )
-            row |= found.metrics() | state.activations
+            row |= figures | state.activations
             kept = when == "end" or (when == "checkpoint" and not state.divergence.suspected)
-            if kept and found.loss < state.best.get("heldout_loss", math.inf):
-                state.best = {"step": state.step, "heldout_loss": found.loss}
+            if kept and row["heldout_loss"] < state.best.get("heldout_loss", math.inf):
+                state.best = {"step": state.step, "heldout_loss": row["heldout_loss"]}
             self._reporter.emit(Metric(**row))
         state.evaluations.append(row)
         state.unmeasured = None
@@ -305,24 +303,22 @@ class Trainer:
         )
         health = report.health(self.state, self.stepper, self.options, self._tokenizer_hash)
         saved = checkpoints.save(self.folder, checkpoint, health)
-        self.last_checkpoint = saved.path
-        self._reporter.emit(
-            CheckpointSaved(step=self.state.step, path=str(saved.path), bytes=saved.bytes, sha256=saved.sha256)
-        )
-        self._reporter.artifact(checkpoints.health_of(saved.path), "health")
+        self.last_checkpoint = Path(saved.path)
+        self._reporter.emit(saved)
+        self._reporter.artifact(checkpoints.health_of(self.last_checkpoint), "health")
         checkpoints.prune(self.folder, self.state.best.get("step"))
 
     # -- reports ---------------------------------------------------------------------------------------
 
     def _announce(self) -> None:
         options, state = self.options, self.state
-        announce_data(self._reporter, self._cuts, options.max_seq_len, held_out=bool(self._held_out))
-        announce_hardware(self._reporter, self.stepper, options)
+        report.announce_data(self._reporter, self._cuts, options.max_seq_len, held_out=bool(self._held_out))
+        report.announce_hardware(self._reporter, self.stepper, options)
         steps_left = options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget_tokens
         if not self.finished:
-            warn_of_missing_flip(self._reporter, options, reachable)
+            report.warn_of_missing_flip(self._reporter, options, reachable)
 
     def _report_step(self, result: StepResult, rate: float) -> None:
         state = self.state

@@ -24,10 +24,12 @@ def checkpoint(step: int, bits: int = 8) -> Checkpoint:
 def test_a_student_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     given = checkpoint(200, bits=4)
     saved = checkpoints.save(tmp_path, given, {"step": 200})
-    assert saved.path.name == "mini_bitnet_step_00000200.pt"
+    path = Path(saved.path)
+    assert path.name == "mini_bitnet_step_00000200.pt"
+    assert (saved.step, saved.bytes) == (200, path.stat().st_size)
     health = json.loads((tmp_path / "mini_bitnet_step_00000200_health.json").read_text())
     assert health["sha256"] == saved.sha256
-    student = checkpoints.student_from(checkpoints.load(saved.path))
+    student = checkpoints.student_from(checkpoints.load(path))
     assert student.activation_bits == 4
     assert not student.training
     assert "lm_head.weight" not in student.state_dict()
@@ -38,7 +40,7 @@ def test_a_student_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
 
 def test_latest_skips_incomplete_checkpoints(tmp_path: Path) -> None:
     assert checkpoints.latest(tmp_path) is None
-    paths = [checkpoints.save(tmp_path, checkpoint(step), {"step": step}).path for step in (5, 10, 15)]
+    paths = [Path(checkpoints.save(tmp_path, checkpoint(step), {"step": step}).path) for step in (5, 10, 15)]
     assert checkpoints.latest(tmp_path) == paths[2]
     paths[2].write_bytes(paths[2].read_bytes()[:-100])
     assert checkpoints.latest(tmp_path) == paths[1]
@@ -64,7 +66,7 @@ class Evil:
 
 
 def test_bad_files_raise_an_error_that_names_them(tmp_path: Path) -> None:
-    good = checkpoints.save(tmp_path, checkpoint(1), {}).path
+    good = Path(checkpoints.save(tmp_path, checkpoint(1), {}).path)
     cut = tmp_path / "cut.pt"
     cut.write_bytes(good.read_bytes()[: good.stat().st_size // 2])
     text = tmp_path / "text.pt"
@@ -106,7 +108,7 @@ def test_a_config_that_does_not_fit_the_tensors_is_refused() -> None:
 
 
 def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = checkpoints.save(tmp_path, checkpoint(1), {}).path
+    first = Path(checkpoints.save(tmp_path, checkpoint(1), {}).path)
 
     def full(_payload: object, out: object) -> None:
         out.write(b"some bytes")  # type: ignore[attr-defined]
