@@ -112,13 +112,13 @@ class _Command:
         from bitnet_core.settings.dotenv import read_dotenv
 
         wanted, origins = self._named_or_all, self._resolution.secret_origins
-        keyring_state, in_keyring = self._inventory.keyring(wanted)
+        keyring_state, in_keyring = self._inventory.keyring
         in_vault = self._places.names_in_vault()
         vault = self._places.vault
         vault_state = f"encrypted, {vault}" if vault.exists() else "none"
         return [
             ("environment", "plain text", [name for name in wanted if origins.get(name) == "environment"]),
-            (KEYRING, keyring_state, sorted(in_keyring)),
+            (KEYRING, keyring_state, sorted(set(in_keyring) & set(wanted))),
             (
                 VAULT,
                 f"can't be read, {vault}" if in_vault.unreadable else vault_state,

@@ -70,7 +70,7 @@ def launch(
     environment["PYTHONUNBUFFERED"] = "1"
     command = [sys.executable, "-m", "bitnet_core.stages", str(run.path)]
     with run.output_path.open("ab") as output:
-        child = start_with_secrets(command, secrets or {}, environment, stdout=output, stderr=output)
+        child = start_with_secrets(command, secrets or {}, environment, output)
     _children.append(child)
     deadline = time.monotonic() + START_SECONDS
     while run.record().state == "starting" and time.monotonic() < deadline:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import known
 from bitnet_core.secrets.handover import read_from_pipe
-from bitnet_core.secrets.keyring_store import KeyringUnusable
 from bitnet_core.secrets.places import Ask, KeyPlaces
 from bitnet_core.settings.resolved import Resolution
 
@@ -27,11 +26,7 @@ class FoundSecret:
 
 
 def find_secrets(
-    names: Iterable[str],
-    resolution: Resolution,
-    *,
-    ask: Ask | None = None,
-    trouble: list[str] | None = None,
+    names: Iterable[str], resolution: Resolution, *, ask: Ask | None = None, trouble: list[str] | None = None
 ) -> dict[str, FoundSecret]:
     """The secrets of these names; one that is nowhere is left out. Asks a place only if a stronger one has no value.
 
@@ -40,18 +35,21 @@ def find_secrets(
     why is added to `trouble`. Without `trouble`, an unreadable vault is raised if nothing at all is found.
     """
     places = KeyPlaces.of(resolution.settings)
-    names = list(names)
+    names, origins = list(names), resolution.secret_origins
     _piped.update(read_from_pipe())
-    found = {name: FoundSecret(_piped[name], "piped in") for name in names if _piped.get(name)}
-    found |= _written(resolution, [name for name in names if name not in found], in_environment=True)
+    written = {name: resolution.secrets[name] for name in names if name in resolution.secrets}
+    found = {
+        name: FoundSecret(value, "environment") for name, value in written.items() if origins[name] == "environment"
+    }
+    found |= {name: FoundSecret(_piped[name], "piped in") for name in names if _piped.get(name)}
     unreadable: BitnetError | None = None
     if missing := [name for name in names if name not in found]:
-        in_keyring, reason = _in_keyring(places, missing)
+        in_keyring, unusable = places.in_keyring(missing)
         in_vault = places.names_in_vault()
         unreadable = in_vault.unreadable
         if trouble is not None:
             trouble += [str(unreadable).rstrip(".")] if unreadable else []
-            trouble += [reason] if reason else []
+            trouble += [unusable.reason] if unusable and not unusable.absent else []
         needed = [name for name in missing if in_vault.counts(name, in_keyring)]
         if needed:
             values = places.opened(ask, f"{' and '.join(needed)} is in {places.vault}").read()
@@ -59,26 +57,12 @@ def find_secrets(
         found |= {name: FoundSecret(value, "keyring") for name, value in in_keyring.items() if name not in found}
         for name in in_vault.over_keyring & set(in_keyring):
             places.forget_in_keyring(name)
-    found |= _written(resolution, [name for name in names if name not in found], in_environment=False)
+    found |= {
+        name: FoundSecret(value, f"{origins[name]} (plain text)")
+        for name, value in written.items()
+        if name not in found
+    }
     if unreadable is not None and trouble is None and not found:
         raise unreadable
     known.remember(secret.value for secret in found.values())
     return found
-
-
-def _written(resolution: Resolution, names: list[str], *, in_environment: bool) -> dict[str, FoundSecret]:
-    """Those of these names that are in the environment, or else those in a `.env`."""
-    found = {}
-    for name in names:
-        value, origin = resolution.secrets.get(name), resolution.secret_origins.get(name, "")
-        if value and (origin == "environment") == in_environment:
-            found[name] = FoundSecret(value, origin if in_environment else f"{origin} (plain text)")
-    return found
-
-
-def _in_keyring(places: KeyPlaces, names: list[str]) -> tuple[dict[str, str], str]:
-    """What the keyring holds of these names, and why it can't be read; a missing keyring needs no reason."""
-    try:
-        return places.keyring.read(names), ""
-    except KeyringUnusable as error:
-        return {}, "" if error.state in ("off", "absent") else error.reason

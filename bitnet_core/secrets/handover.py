@@ -76,21 +76,19 @@ def refuse_unrecordable(settings: Mapping[str, object], argv: Sequence[str], sec
 
 
 def start_with_secrets(
-    command: Sequence[str],
-    secrets: Mapping[str, str],
-    environment: Mapping[str, str],
-    *,
-    stdout: int | IO[bytes],
-    stderr: int | IO[bytes],
+    command: Sequence[str], secrets: Mapping[str, str], environment: Mapping[str, str], output: int | IO[bytes]
 ) -> "subprocess.Popen[str]":
-    """Start a program in a session of its own, without a terminal, and send it the secrets through a pipe."""
+    """Start a program in a session of its own, without a terminal, and send it the secrets through a pipe.
+
+    Its stdout and stderr both go to `output`; if that is `subprocess.PIPE`, each to a pipe of its own.
+    """
     read_end, write_end = os.pipe()
     try:
         child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
+            stdout=output,
+            stderr=output,
             text=True,
             pass_fds=(read_end,),
             env={**environment, FD_VARIABLE: str(read_end)},

@@ -3,14 +3,13 @@
 Shows no more of a value than its end, and never prompts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import vault
-from bitnet_core.secrets.keyring_store import KeyringUnusable
 from bitnet_core.secrets.places import KEYRING, VAULT, Ask, KeyPlaces, VaultNames
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings import dotenv
@@ -65,18 +64,14 @@ class Inventory:
 
     # -- showing -----------------------------------------------------------------------------------------
 
-    def keyring(self, names: Iterable[str]) -> tuple[str, dict[str, str]]:
-        """`ready` and what the keyring holds of these names, or the clause that says why it can't be asked."""
-        state, kept = self._in_keyring
-        return state, {name: kept[name] for name in names if name in kept}
-
     @cached_property
-    def _in_keyring(self) -> tuple[str, dict[str, str]]:
-        """One call for all names: each call starts a process and may have to wait for a keyring that hangs."""
-        try:
-            return "ready", self.places.keyring.read(sorted(SECRET_NAMES))
-        except KeyringUnusable as error:
-            return error.reason, {}
+    def keyring(self) -> tuple[str, dict[str, str]]:
+        """`ready` and every key that the keyring holds, or the clause that says why it can't be asked.
+
+        One call for all names: each call starts a process and may have to wait for a keyring that hangs.
+        """
+        kept, unusable = self.places.in_keyring(sorted(SECRET_NAMES))
+        return unusable.reason if unusable else "ready", kept
 
     def vault_notes(self) -> tuple[str, ...]:
         """Sentences about a vault that can't be read or opened, or that others can read."""
@@ -90,15 +85,14 @@ class Inventory:
             notes.append(self._opened[1])
         return tuple(notes)
 
-    def status(self, names: Iterable[str]) -> tuple[str, tuple[Held, ...]]:
+    def status(self, names: Collection[str]) -> tuple[str, tuple[Held, ...]]:
         """The keyring's state, and where `find_secrets` would find each key. Asks for no passphrase."""
-        wanted = list(names)
-        state, kept = self.keyring(wanted)
         in_vault = self.places.names_in_vault()
-        opened = self._opened[0] if in_vault.names & set(wanted) else {}
-        return state, tuple(self._held(name, kept, in_vault, opened) for name in wanted)
+        opened = self._opened[0] if in_vault.names & set(names) else {}
+        return self.keyring[0], tuple(self._held(name, in_vault, opened) for name in names)
 
-    def _held(self, name: str, kept: Mapping[str, str], in_vault: VaultNames, opened: Mapping[str, str]) -> Held:
+    def _held(self, name: str, in_vault: VaultNames, opened: Mapping[str, str]) -> Held:
+        _, kept = self.keyring
         written = self.resolution.secrets.get(name)
         origin = self.resolution.secret_origins.get(name, "")
         if written and origin == "environment":
@@ -125,13 +119,9 @@ class Inventory:
 
     def plain_text(self) -> tuple[str, ...]:
         """The keys whose values are in a `.env`, under their own name or under one that they refer to."""
-        own = {
-            name
-            for values in self._files.values()
-            for name, text in values.items()
-            if name in SECRET_NAMES and _own_value(text)
-        }
-        written = {_own_value(text) for values in self._files.values() for text in values.values()}
+        lines = [(name, _own_value(text)) for values in self._files.values() for name, text in values.items()]
+        own = {name for name, value in lines if value and name in SECRET_NAMES}
+        written = {value for _, value in lines}
         return tuple(sorted(own | {name for name in self._from_files() if self.resolution.secrets[name] in written}))
 
     def move(self, name: str, to: str = "", ask: Ask | None = None) -> Moved:
@@ -150,9 +140,8 @@ class Inventory:
         for one in (*along, name):
             place = self.places.keep(one, value, to, ask)
             if self.places.read_back(one, place) != value:
-                raise BitnetError(
-                    f"{self.places.words(place)} did not return {one} as it was kept; .env is unchanged."
-                )
+                where = self.places.words(place)
+                raise BitnetError(f"{where} did not return {one} as it was kept; .env is unchanged.")
         names = {name, *along}
         cleaned = {path: given for path in self._files if (given := self._given_by(path, names, value))}
         for path, given in cleaned.items():
@@ -179,9 +168,8 @@ class Inventory:
         texts = (values.get(name, "") for values in self._files.values())
         return next(value for text in texts if (value := _own_value(text)))
 
-    def _from_files(self) -> tuple[str, ...]:
-        origins = self.resolution.secret_origins
-        return tuple(name for name in self.resolution.secrets if origins[name] != "environment")
+    def _from_files(self) -> list[str]:
+        return [name for name, origin in self.resolution.secret_origins.items() if origin != "environment"]
 
     def _given_by(self, path: Path, names: Iterable[str], value: str) -> list[str]:
         """Those of these names whose line in a file gives this value: literally, or by a reference in use."""
@@ -210,7 +198,7 @@ class Inventory:
     def _elsewhere(self, name: str, value: str, ask: Ask | None) -> str:
         """The place that is read before a `.env` and holds another value of this name, in words."""
         in_vault = self.places.names_in_vault()
-        _, kept = self.keyring([name])
+        _, kept = self.keyring
         if name not in in_vault.over_keyring and kept.get(name, value) != value:
             return self.places.words(KEYRING)
         if in_vault.counts(name, kept) and self.places.opened(ask).read()[name] != value:

@@ -47,8 +47,10 @@ class KeyringUnusable(BitnetError):
 
     def __init__(self, state: str, detail: str = "") -> None:
         self.state = state
+        self.absent = state in ("off", "absent")
+        """Whether there is no keyring at all, rather than one that can't be asked."""
         self.reason = _REASONS[state] + (f" ({detail})" if detail and state == "failed" else "")
-        fix = "keep" if state in ("off", "absent") else "unlock it, or keep"
+        fix = "keep" if self.absent else "unlock it, or keep"
         super().__init__(f"{self.reason[0].upper()}{self.reason[1:]}; {fix} the key in the vault (--to vault).")
 
 
@@ -61,7 +63,7 @@ class Keyring:
     """
 
     backend: str = "auto"
-    found_silent: threading.Event | None = field(default=None, compare=False, repr=False)
+    found_silent: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
     def read(self, names: Iterable[str]) -> dict[str, str]:
         """The values of those of these names that it holds, all in one call."""
@@ -91,12 +93,12 @@ class Keyring:
     def _call(self, action: str, names: list[str], value: str = "") -> dict[str, Any]:
         if self.backend == "none":
             raise KeyringUnusable("off")
-        if self.found_silent is not None and self.found_silent.is_set():
+        if self.found_silent.is_set():
             raise KeyringUnusable("silent")
         request = {"action": action, "service": SERVICE, "names": names, "value": value, "classes": self._classes()}
         answer = _ask(json.dumps(request | {"lock": _lock_path()}))
         if "problem" in answer:
-            if answer["problem"] == "silent" and self.found_silent is not None:
+            if answer["problem"] == "silent":
                 self.found_silent.set()
             raise KeyringUnusable(answer["problem"], answer.get("detail", ""))
         return answer
@@ -111,8 +113,7 @@ def _lock_path() -> str:
 def _ask(request: str) -> dict[str, Any]:
     deadline = time.monotonic() + SECONDS
     environment = environment_without_secrets()
-    for name in _TERMINAL_VARIABLES:
-        environment.pop(name, None)
+    environment = {name: value for name, value in environment.items() if name not in _TERMINAL_VARIABLES}
     # -P, so that a keyring.py in the working folder is not imported.
     with subprocess.Popen(
         [sys.executable, "-P", str(_CHILD)],

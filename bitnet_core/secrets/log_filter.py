@@ -12,10 +12,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bitnet_core.secrets.redaction import Redactor
+from bitnet_core.secrets.redaction import Redactor
 
 _IDLE_SECONDS = 0.5
 """How long an unfinished line waits for the rest. Then it is written, except for what may be half a key."""
@@ -27,7 +25,7 @@ _CUT_OFF_CHARACTER = re.compile("[\udcc2-\udcf4][\udc80-\udcbf]{0,2}\\Z")
 """The first bytes of a UTF-8 character whose last bytes are missing, as surrogateescape decodes them."""
 
 
-def start(redact: "Redactor") -> Callable[[], None]:
+def start(redact: Redactor) -> Callable[[], None]:
     """Send this process's stdout and stderr through the filter. Call the result to wait for its end."""
     read_end, write_end = os.pipe()
     sys.stdout.flush()
@@ -49,7 +47,7 @@ def start(redact: "Redactor") -> Callable[[], None]:
     return lambda: _finish(pid)
 
 
-def _copy(source: int, sink: int, redact: "Redactor") -> None:
+def _copy(source: int, sink: int, redact: Redactor) -> None:
     held, unfinished = b"", False
     while True:
         ready = select.select([source], [], [], _IDLE_SECONDS if unfinished else None)[0]
@@ -67,7 +65,7 @@ def _copy(source: int, sink: int, redact: "Redactor") -> None:
         unfinished = bool(rest)
 
 
-def _ready_to_write(text: str, redact: "Redactor") -> int:
+def _ready_to_write(text: str, redact: Redactor) -> int:
     """How many characters may be written: what may be the beginning of a key has to wait for its end."""
     whole = len(_CUT_OFF_CHARACTER.sub("", text))
     return whole - redact.cut_off_at_end(text[:whole])

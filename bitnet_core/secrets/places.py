@@ -5,8 +5,7 @@ prompts: the caller passes `Ask`, which asks a person for the vault's passphrase
 """
 
 import contextlib
-import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,11 +64,16 @@ class KeyPlaces:
     @classmethod
     def of(cls, settings: Settings) -> "KeyPlaces":
         options = KeyOptions.of(settings)
-        return cls(
-            Keyring(options.keyring, threading.Event()), options.vault or _usual_vault(), options.passphrase_file
-        )
+        return cls(Keyring(options.keyring), options.vault or _usual_vault(), options.passphrase_file)
 
     # -- reading -----------------------------------------------------------------------------------------
+
+    def in_keyring(self, names: Iterable[str]) -> tuple[dict[str, str], KeyringUnusable | None]:
+        """What the keyring holds of these names, and why it can't be asked if so."""
+        try:
+            return self.keyring.read(names), None
+        except KeyringUnusable as error:
+            return {}, error
 
     def names_in_vault(self) -> VaultNames:
         """What the vault holds, without opening it."""
@@ -141,7 +145,7 @@ class KeyPlaces:
             if self.keyring.delete(name):
                 gone.append(KEYRING)
         except KeyringUnusable as error:
-            if error.state not in ("off", "absent"):
+            if not error.absent:
                 raise
         return tuple(gone)
 
@@ -178,18 +182,15 @@ class KeyPlaces:
     def _from_file(self) -> str | None:
         if self.passphrase_file is None:
             return None
+        shown = f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE)"
         try:
             text = self.passphrase_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise BitnetError(
-                f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE) can't be read: {why}."
-            ) from error
+            raise BitnetError(f"{shown} can't be read: {why}.") from error
         passphrase = text.removesuffix("\n").removesuffix("\r")
         if not passphrase:
-            raise BitnetError(
-                f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE) is empty; write the passphrase into it."
-            )
+            raise BitnetError(f"{shown} is empty; write the passphrase into it.")
         return passphrase
 
 

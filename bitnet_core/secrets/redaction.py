@@ -45,11 +45,7 @@ _SHAPES = tuple(
         ("? &", rf"[?&](?:key|token|password|{_WORDS}|{_SIGNED})=", _VALUE),
         ("token= secret= key=", rf"(?<![\w?&])(?:{_WORDS})=", _VALUE),
         ("password= passwd=", r"(?<!\w)(?:password|passwd)=", r"(?=[^&\s\"'<>,;)]{0,256}?\d)[^&\s\"'<>,;)]{6,}"),
-        (
-            "token secret key",
-            rf"\"(?:{_WORDS}|private_key)\\?\"\s*:\s*\\?\"",
-            r"[^\"\\]{8,}",
-        ),
+        ("token secret key", rf"\"(?:{_WORDS}|private_key)\\?\"\s*:\s*\\?\"", r"[^\"\\]{8,}"),
     )
 )
 """For each shape: parts one of which, in lower case, a text must contain; a pattern with the part that is kept."""
@@ -93,7 +89,7 @@ class Redactor:
             return data, False
         before = _json(text)
         if before is not None and _json(masked) is None:
-            masked = json.dumps(self._known_tree(before), ensure_ascii=False)
+            masked = json.dumps(_in_texts(before, self.mask_known, numbers=True), ensure_ascii=False)
         return masked.encode(errors="surrogateescape"), True
 
     def cut_off_at_end(self, text: str) -> int:
@@ -103,9 +99,6 @@ class Redactor:
     def tree(self, value: Any) -> Any:
         """A JSON-like value with every text in it masked."""
         return _in_texts(value, self)
-
-    def _known_tree(self, value: Any) -> Any:
-        return _in_texts(value, self.mask_known, numbers=True)
 
 
 def _in_texts(value: Any, mask: Callable[[str], str], *, numbers: bool = False) -> Any:

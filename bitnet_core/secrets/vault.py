@@ -47,23 +47,19 @@ class OpenVault:
 
     def read(self) -> dict[str, str]:
         """Every key in it, by name."""
-        content = _load(self.path)
-        self._check(content)
-        return {name: self._unseal(sealed, f"entry {name}") for name, sealed in content["entries"].items()}
+        return {name: self._unseal(sealed, f"entry {name}") for name, sealed in self._content()["entries"].items()}
 
     def set(self, name: str, value: str) -> None:
         """Keep a key. From now on it is read before the keyring's value of the same name."""
         with _locked(self.path):
-            content = _load(self.path)
-            self._check(content)
+            content = self._content()
             over = sorted({*content.get("over", ()), name})
             self._write(content, content["entries"] | {name: self._seal(value, f"entry {name}")}, over)
 
     def delete(self, name: str) -> bool:
         """Delete a key; True if there was one."""
         with _locked(self.path):
-            content = _load(self.path)
-            self._check(content)
+            content = self._content()
             kept = {other: sealed for other, sealed in content["entries"].items() if other != name}
             if len(kept) < len(content["entries"]):
                 self._write(content, kept, [other for other in content.get("over", ()) if other != name])
@@ -76,13 +72,16 @@ class OpenVault:
         except BitnetError:
             return False
 
-    def _check(self, content: dict[str, Any]) -> None:
+    def _content(self) -> dict[str, Any]:
+        """The file's content. Raises WrongPassphrase or DamagedVault."""
+        content = _load(self.path)
         try:
             self._unseal(content["proof"], "proof")
         except DamagedVault:
             # The checksum is right, so the file is as it was written, with another passphrase.
             raise WrongPassphrase(f"That is not the passphrase of {self.path}; try again.") from None
         self._unseal(content["seal"], _sealed(content))
+        return content
 
     def _write(self, content: dict[str, Any], entries: dict[str, str], over: list[str]) -> None:
         content = content | {"entries": entries, "over": over}
@@ -125,7 +124,7 @@ def unlock(path: Path, passphrase: str) -> OpenVault:
     """Open a vault. Raises WrongPassphrase or DamagedVault."""
     content = _load(path)
     vault = OpenVault(path, content["salt"], _derive(passphrase, content["salt"], content["cost"]))
-    vault._check(content)
+    vault._content()
     return vault
 
 

@@ -62,8 +62,7 @@ class Probe:
     def _ask(self, command: list[str], keys: dict[str, str]) -> dict[str, Any]:
         limit = LOADING_SECONDS if self._provider.loads_first else SECONDS
         environment = environment_without_secrets()
-        pipe = subprocess.PIPE
-        self._process = start_with_secrets(command, keys, environment, stdout=pipe, stderr=pipe)
+        self._process = start_with_secrets(command, keys, environment, subprocess.PIPE)
         with self._process as child:
             if self._cancelled:  # while the process was being started
                 process.kill_group(child.pid)

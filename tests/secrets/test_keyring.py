@@ -46,17 +46,18 @@ def keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "store.json"
 
 
-FAKE = Keyring("fake_keyring.Keyring")
+def _fake() -> Keyring:
+    return Keyring("fake_keyring.Keyring")
 
 
 def test_a_key_comes_back_from_the_keyring(keyring: Path) -> None:
-    assert FAKE.read(["OPENAI_API_KEY"]) == {}
-    FAKE.set("OPENAI_API_KEY", "sk-ünï\ncode")
+    assert _fake().read(["OPENAI_API_KEY"]) == {}
+    _fake().set("OPENAI_API_KEY", "sk-ünï\ncode")
     assert json.loads(keyring.read_text()) == {"bitnet-tui/OPENAI_API_KEY": "sk-ünï\ncode"}
-    assert FAKE.read(["OPENAI_API_KEY", "GROQ_API_KEY"]) == {"OPENAI_API_KEY": "sk-ünï\ncode"}
-    assert FAKE.delete("OPENAI_API_KEY")
-    assert not FAKE.delete("OPENAI_API_KEY")
-    assert FAKE.read(["OPENAI_API_KEY"]) == {}
+    assert _fake().read(["OPENAI_API_KEY", "GROQ_API_KEY"]) == {"OPENAI_API_KEY": "sk-ünï\ncode"}
+    assert _fake().delete("OPENAI_API_KEY")
+    assert not _fake().delete("OPENAI_API_KEY")
+    assert _fake().read(["OPENAI_API_KEY"]) == {}
 
 
 def test_a_locked_keyring_is_a_sentence_without_the_value(keyring: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,7 @@ def test_a_hanging_keyring_is_killed_with_what_it_started(
     monkeypatch.setenv("FAKE_KEYRING", "hang")
     monkeypatch.setattr(keyring_store, "SECONDS", 1.5)
     with pytest.raises(KeyringUnusable, match="gave no answer"):
-        FAKE.read(["OPENAI_API_KEY"])
+        _fake().read(["OPENAI_API_KEY"])
     helper = int((tmp_path / "helper.pid").read_text())
     for _ in range(500):  # a killed process ends when it is scheduled
         if process.identify(helper) is None:
@@ -93,7 +94,7 @@ def test_a_backend_that_keeps_plain_text_or_uses_any_plugin_is_refused(backend: 
 
 def test_a_file_called_keyring_in_the_working_folder_is_not_the_keyring(keyring: Path) -> None:
     Path("keyring.py").write_text("raise SystemExit('hijacked')")
-    assert FAKE.read(["OPENAI_API_KEY"]) == {}
+    assert _fake().read(["OPENAI_API_KEY"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_read_order(
     keyring: Path, tmp_path: Path, environment: bool, in_keyring: bool, in_file: bool, value: str, origin: str
 ) -> None:
     if in_keyring:
-        FAKE.set("OPENAI_API_KEY", "from-ring")
+        _fake().set("OPENAI_API_KEY", "from-ring")
     if in_file:
         (tmp_path / ".env").write_text("OPENAI_API_KEY=from-file\n")
     environ = {"BITNET_KEYRING": "fake_keyring.Keyring"}
