@@ -6,10 +6,11 @@ must not know providers or the journal.
 
 import shutil
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.schema import TraceMetadata
 
 SUPERSEDED_FOLDER = "superseded"
-_MakeRows = Callable[[list[FinishedSequence]], pa.Table]
 _GROUP_STEPS = 1 << 15
 _ZSTD_LEVEL = 6
 _FEW_VALUES = {"logprob_temperature"}
@@ -36,19 +36,22 @@ _COUNTED = (
 
 def shard_is_current(data_dir: Path, index: int, metadata: TraceMetadata) -> bool:
     """Whether all files of a shard are readable, and were made from the same answers with the same settings."""
-    found = [metadata_of(data_dir / name) for name in _files_of(index)]
-    wanted = replace(metadata, counts={}, probe={})
-    return all(one is not None and replace(one, counts={}, probe={}) == wanted for one in found)
+    return all(is_current(data_dir / name, metadata) for name in _files_of(index))
 
 
-def _files_of(index: int) -> tuple[str, ...]:
-    """In the order in which they appear."""
-    return (
+def is_current(path: Path, metadata: TraceMetadata) -> bool:
+    """Whether a file is readable and has this metadata; counts and the probe don't matter."""
+    found = metadata_of(path)
+    return found is not None and replace(found, counts={}, probe={}) == replace(metadata, counts={}, probe={})
+
+
+def _files_of(index: int) -> list[str]:
+    return [
         schema.sequences_part(index),
         schema.teacher_shard(index),
         schema.kd_stream(index),
         schema.kd_shard(index),
-    )
+    ]
 
 
 def write_shard(
@@ -65,40 +68,27 @@ def write_shard(
     `origin` is what all rows of SEQUENCES_FILE share. Rejected sequences are in that file, with their reason.
     `student_only`: don't write teacher space. BitnetError if a file can't be written.
     """
-    parts: list[tuple[str, pa.Schema, _MakeRows]] = [
-        (
-            schema.sequences_part(index),
-            schema.SEQUENCES,
-            lambda group: pa.Table.from_pylist(
-                [_sequence_row(one, origin) for one in group], schema=schema.SEQUENCES
-            ),
-        ),
-        (
-            schema.teacher_shard(index),
-            schema.teacher_steps(metadata.top_k),
-            lambda group: columns.step_table(columns.answered(group), metadata.top_k),
-        ),
-        (schema.kd_stream(index), schema.STREAM, lambda group: columns.stream_table(columns.projected(group))),
-        (schema.kd_shard(index), schema.KD, lambda group: columns.kd_table(columns.projected(group), metadata)),
+    layers: list[tuple[str, pa.Schema, Callable[[list[FinishedSequence]], pa.Table]]] = [
+        (schema.kd_shard(index), schema.KD, partial(columns.kd_table, metadata=metadata)),
+        (schema.kd_stream(index), schema.STREAM, columns.stream_table),
     ]
-    counts = _Counts()
+    if not student_only:
+        steps = schema.teacher_steps(metadata.top_k)
+        layers += [
+            (schema.teacher_shard(index), steps, partial(columns.step_table, top_k=metadata.top_k)),
+            (schema.sequences_part(index), schema.SEQUENCES, partial(columns.sequence_table, origin=origin)),
+        ]
+    counts: defaultdict[str, float] = defaultdict(int, dict.fromkeys(_COUNTED, 0) | {"other_mass": 0.0})
     with ExitStack() as stack:
         # An ExitStack closes in reverse order: the KD file is opened first, and so renamed last.
-        opened = [
-            (stack.enter_context(_writing(data_dir / name, kind, metadata)), make_rows)
-            for name, kind, make_rows in reversed(parts[2:] if student_only else parts)
-        ]
+        opened = [(stack.enter_context(_writing(data_dir / name, kind)), make) for name, kind, make in layers]
         for group in _groups(sequences):
             for one in group:
-                counts.add(one)
-            for file, make_rows in opened:
-                file.add(make_rows(group))
+                _count(one, counts)
+            for file, make in opened:
+                _add(file, make(group))
         for file, _ in opened:
-            file.finish(counts.record())
-
-
-def _sequence_row(sequence: FinishedSequence, origin: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: getattr(sequence, name) for name in columns.STORED_FIELDS} | dict(origin)
+            _finish(file, metadata, counts)
 
 
 def _groups(sequences: Iterable[FinishedSequence]) -> Iterator[list[FinishedSequence]]:
@@ -114,51 +104,46 @@ def _groups(sequences: Iterable[FinishedSequence]) -> Iterator[list[FinishedSequ
     yield group
 
 
-class _Counts:
-    """Counts of what a shard holds, for its metadata."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._other = 0.0
-
-    def add(self, sequence: FinishedSequence) -> None:
-        answer, projection = sequence.answer, sequence.projection
-        if answer is None or projection is None:
-            self._counts[f"rejected:{sequence.rejected}"] += 1
-            return
-        self._counts.update(
-            sequences=1,
-            rows=len(projection),
-            tokens=len(projection.completion_ids_C),
-            steps=len(answer.steps),
-            candidates=int(projection.counts_R.sum()),
-            clamped=int(answer.mass.clamped_N.sum()),
-            recut=projection.recut,
-            merged=projection.merged,
-            unmapped=projection.unmapped,
-            unreported=sum(map(len, answer.bytes_before.values())),
-            bytes=len(answer.text),
-            stream_bytes=projection.stream_bytes,
-        )
-        self._counts.update({f"repaired:{kind}": number for kind, number in sequence.repairs.items()})
-        self._other += float(np.exp(projection.other_R).sum())
-
-    def record(self) -> dict[str, float]:
-        return dict.fromkeys(_COUNTED, 0) | dict(self._counts) | {"other_mass": self._other}
+def _count(sequence: FinishedSequence, counts: defaultdict[str, float]) -> None:
+    """Add what a sequence holds to its shard's counts."""
+    answer, projection = sequence.answer, sequence.projection
+    if answer is None or projection is None:
+        counts[f"rejected:{sequence.rejected}"] += 1
+        return
+    found = {
+        "sequences": 1,
+        "rows": len(projection),
+        "tokens": len(projection.completion_ids_C),
+        "steps": len(answer.steps),
+        "candidates": int(projection.counts_R.sum()),
+        "clamped": int(answer.mass.clamped_N.sum()),
+        "recut": projection.recut,
+        "merged": projection.merged,
+        "unmapped": projection.unmapped,
+        "unreported": sum(map(len, answer.bytes_before.values())),
+        "bytes": len(answer.text),
+        "stream_bytes": projection.stream_bytes,
+        "other_mass": float(np.exp(projection.other_R).sum()),
+        **{f"repaired:{kind}": number for kind, number in sequence.repairs.items()},
+    }
+    for name, number in found.items():
+        counts[name] += number
 
 
 def write_sequences(data_dir: Path, shards: int, metadata: TraceMetadata) -> list[Mapping[str, float]]:
     """Write SEQUENCES_FILE from the parts of the first `shards` shards; returns the counts of each."""
     counts: list[Mapping[str, float]] = []
-    with _writing(data_dir / schema.SEQUENCES_FILE, schema.SEQUENCES, metadata) as table:
+    with _writing(data_dir / schema.SEQUENCES_FILE, schema.SEQUENCES) as file:
         for index in range(shards):
             path = data_dir / schema.sequences_part(index)
             found = metadata_of(path)
             if found is None:
                 continue
-            table.add_file(path)
+            part = pq.ParquetFile(path)
+            for group in range(part.num_row_groups):
+                _add(file, part.read_row_group(group).cast(schema.SEQUENCES))
             counts.append(found.counts)
-        table.finish({"sequences": sum(one["sequences"] for one in counts)})
+        _finish(file, metadata, {"sequences": sum(one["sequences"] for one in counts)})
     return counts
 
 
@@ -210,38 +195,32 @@ def metadata_of(path: Path) -> TraceMetadata | None:
         return None
 
 
-class _TraceFile:
-    """A Parquet file that is being written, a row group at a time."""
+# -- one file --------------------------------------------------------------------------------------------
 
-    def __init__(self, path: Path, wanted: pa.Schema, metadata: TraceMetadata) -> None:
-        self._metadata = metadata
-        floats = [name for name in _leaves(wanted, pa.float32()) if name not in _FEW_VALUES]
-        ids = [name for name in _leaves(wanted, pa.int32()) if name.endswith("element")]
-        self._writer = pq.ParquetWriter(
-            path,
-            wanted,
-            compression="zstd",
-            compression_level=_ZSTD_LEVEL,
-            use_dictionary=[name for name in _leaves(wanted, None) if name not in {*floats, *ids}],
-            # Bytes of equal weight are stored together, so that the zeros left by rounding compress well.
-            column_encoding=dict.fromkeys([*floats, *ids], "BYTE_STREAM_SPLIT"),
-        )
 
-    def add(self, table: pa.Table) -> None:
-        if table.num_rows:
-            self._writer.write_table(table)
-
-    def add_file(self, path: Path) -> None:
-        """Add the rows of another file of the same schema."""
-        source = pq.ParquetFile(path)
-        for group in range(source.num_row_groups):
-            self.add(source.read_row_group(group).cast(self._writer.schema))
-
-    def finish(self, counts: Mapping[str, float]) -> None:
-        self._writer.add_key_value_metadata(replace(self._metadata, counts=dict(counts)).as_key_values())
-
-    def close(self) -> None:
-        self._writer.close()
+@contextmanager
+def _writing(path: Path, wanted: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A Parquet file that is written a row group at a time, and appears when it is complete."""
+    floats = [name for name in _leaves(wanted, pa.float32()) if name not in _FEW_VALUES]
+    ids = [name for name in _leaves(wanted, pa.int32()) if name.endswith("element")]
+    try:
+        with files.atomic_path(path) as temp:
+            file = pq.ParquetWriter(
+                temp,
+                wanted,
+                compression="zstd",
+                compression_level=_ZSTD_LEVEL,
+                use_dictionary=[name for name in _leaves(wanted, None) if name not in {*floats, *ids}],
+                # Bytes of equal weight are stored together, so that the zeros left by rounding compress well.
+                column_encoding=dict.fromkeys([*floats, *ids], "BYTE_STREAM_SPLIT"),
+            )
+            with file:
+                yield file
+    except OSError as error:
+        raise BitnetError(
+            f"{path} can't be written ({error.strerror or error}); free some space or check its folder, then start "
+            "again (the answers are kept)."
+        ) from error
 
 
 def _leaves(wanted: pa.Schema, kind: pa.DataType | None) -> list[str]:
@@ -254,17 +233,10 @@ def _leaves(wanted: pa.Schema, kind: pa.DataType | None) -> list[str]:
     return found
 
 
-@contextmanager
-def _writing(path: Path, wanted: pa.Schema, metadata: TraceMetadata) -> Iterator[_TraceFile]:
-    try:
-        with files.atomic_path(path) as temp:
-            table = _TraceFile(temp, wanted, metadata)
-            try:
-                yield table
-            finally:
-                table.close()
-    except OSError as error:
-        raise BitnetError(
-            f"{path} can't be written ({error.strerror or error}); free some space or check its folder, then start "
-            "again (the answers are kept)."
-        ) from error
+def _add(file: pq.ParquetWriter, table: pa.Table) -> None:
+    if table.num_rows:
+        file.write_table(table)
+
+
+def _finish(file: pq.ParquetWriter, metadata: TraceMetadata, counts: Mapping[str, float]) -> None:
+    file.add_key_value_metadata(replace(metadata, counts=dict(counts)).as_key_values())
