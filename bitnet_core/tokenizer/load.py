@@ -6,7 +6,7 @@ Needs `tokenizers` and `jinja2` alone for the usual case, so that loading takes 
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
@@ -18,6 +18,8 @@ _CORRECT = "correct TOKENIZER_NAME or leave it empty"
 _HUB_FILES = ("tokenizer*.json", "tokenizer*.model", TEMPLATE_FILE, "special_tokens_map.json")
 _FILE_SUFFIXES = (".json", ".model")
 _KINDS = ("BPE", "Unigram")
+_SPM_UNIGRAM, _SPM_CONTROL, _SPM_USER_DEFINED = 1, 3, 4
+"""SentencePiece's numbers for a kind of model, and for two kinds of pieces."""
 _USUAL_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<eos>")
 
 
@@ -70,9 +72,7 @@ def _from_folder(folder: Path, template: str, fix: str) -> StudentTokenizer:
 def _from_file(path: Path, template: str, fix: str) -> StudentTokenizer:
     if path.suffix == ".json":
         return _assemble(_read_tokenizer(path, fix), {}, template, str(path), path.stem)
-    from bitnet_core.tokenizer.sentencepiece import read_model
-
-    return _assemble(read_model(path, fix), {}, template, str(path), path.name)
+    return _assemble(_read_sentencepiece(path, fix), {}, template, str(path), path.name)
 
 
 def _read_tokenizer(source: Path, fix: str) -> Tokenizer:
@@ -111,3 +111,55 @@ def _token_text(value: Any) -> str | None:
     """A token in a config is a string, or an object with its content."""
     content = value.get("content") if isinstance(value, dict) else value
     return content if isinstance(content, str) else None
+
+
+# -- SentencePiece ---------------------------------------------------------------------------------------
+
+
+def _read_sentencepiece(path: Path, fix: str) -> Tokenizer:
+    """BPE and Unigram models; BitnetError, ending in `fix`, for any other file."""
+    # Seconds to import, and only needed here.
+    from transformers.convert_slow_tokenizer import SentencePieceExtractor
+    from transformers.tokenization_utils_base import generate_merges
+
+    try:
+        extractor = SentencePieceExtractor(str(path))
+        extracted = extractor.extract(None)
+    except Exception as error:
+        # protobuf raises errors of its own family for any other kind of file.
+        raise BitnetError(f"{path} is not a SentencePiece model; {fix}.") from error
+    pieces, spec = extractor.proto.pieces, extractor.proto.trainer_spec
+    if not pieces:
+        raise BitnetError(f"{path} is not a SentencePiece model; {fix}.")
+    if spec.treat_whitespace_as_suffix:
+        raise BitnetError(f"{path} puts spaces after words, which is not supported; {fix}.")
+    unknown = pieces[spec.unk_id].piece
+    if spec.model_type == _SPM_UNIGRAM:
+        model: models.Model = models.Unigram(extracted["vocab"], extracted["unk_id"], spec.byte_fallback)
+    else:
+        # Merges go by the pieces' scores, as in SentencePiece itself; ids are not always in that order.
+        merges = generate_merges(extracted["vocab"], {piece.piece: piece.score for piece in pieces})
+        model = models.BPE(
+            extracted["vocab"], merges, unk_token=unknown, fuse_unk=True, byte_fallback=spec.byte_fallback
+        )
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = _spm_normalizer(extractor.proto.normalizer_spec)
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens(
+        [AddedToken(piece.piece, normalized=False, special=True) for piece in pieces if piece.type == _SPM_CONTROL]
+        + [AddedToken(unknown, normalized=False, special=True)]
+    )
+    tokenizer.add_tokens(
+        [AddedToken(piece.piece, normalized=False) for piece in pieces if piece.type == _SPM_USER_DEFINED]
+    )
+    return tokenizer
+
+
+def _spm_normalizer(spec: Any) -> normalizers.Normalizer:
+    steps: list[normalizers.Normalizer] = []
+    if spec.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
+    if spec.add_dummy_prefix:
+        steps.append(normalizers.Prepend("▁"))
+    steps.append(normalizers.Replace(" ", "▁"))
+    return normalizers.Sequence(steps)

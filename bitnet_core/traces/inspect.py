@@ -11,9 +11,8 @@ from bitnet_core.text import render_table
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import schema
-from bitnet_core.traces.ragged import Ragged
 from bitnet_core.traces.rules import faults, require_faultless
-from bitnet_core.traces.shards import Shard, Window, kd_shards, require_one_configuration
+from bitnet_core.traces.shards import Ragged, Shard, Window, kd_shards, require_one_configuration
 from bitnet_core.traces.split import is_heldout
 
 _SHOWN_CANDIDATES = 5

@@ -19,9 +19,8 @@ import pyarrow as pa
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
-from bitnet_core.traces.ragged import Ragged, one_array
 from bitnet_core.traces.rules import require_faultless
-from bitnet_core.traces.shards import Shard, Window
+from bitnet_core.traces.shards import Ragged, Shard, Window, one_array
 from bitnet_core.traces.split import is_heldout
 
 Int64 = npt.NDArray[np.int64]

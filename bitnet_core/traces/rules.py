@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 
 from bitnet_core.tokenizer.mass import SUM_TOLERANCE, total_mass
 from bitnet_core.traces import schema
-from bitnet_core.traces.ragged import Ragged, ragged
-from bitnet_core.traces.shards import EARLIER, UNKNOWN, Fault, Shard, Window
+from bitnet_core.traces.shards import EARLIER, UNKNOWN, Fault, Ragged, Shard, Window, ragged
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
