@@ -5,6 +5,7 @@ import math
 import random
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def test_a_shard_is_written_while_other_answers_bring_new_tokens() -> None:
     thread.start()
     try:
         for _ in range(30):
-            found = columns.step_table([columns.Answered(finished, checked)], 20)
+            found = columns.step_table([replace(finished, answer=checked)], 20)
             assert found["top_bytes"][0].as_py() == [b"t0", *[b""] * 19]
     finally:
         stop.set()
