@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dotenv import dotenv_values
 from dotenv.parser import Binding, parse_stream
 
 from bitnet_core import files
@@ -47,20 +46,19 @@ def read_dotenv(path: Path) -> DotenvFile:
     text = io.StringIO(_decoded(path).removeprefix(_BOM), newline=None)
     lines: dict[str, list[int]] = {}
     unreadable: list[int] = []
-    readable: list[str] = []
+    values: dict[str, str] = {}
     for binding in parse_stream(text):
         # python-dotenv counts the blank lines before an assignment as part of it.
         blank = len(binding.original.string) - len(binding.original.string.lstrip("\r\n"))
         line = binding.original.line + binding.original.string[:blank].count("\n")
-        if binding.error or (binding.key is not None and binding.value is None):
-            unreadable.append(line)
-        elif binding.key is not None:
+        if binding.key is not None and binding.value is not None:
             lines.setdefault(binding.key, []).append(line)
-            readable.append(binding.original.string)
-    parsed = dotenv_values(stream=io.StringIO("".join(readable)), interpolate=False)
+            values[binding.key] = binding.value
+        elif binding.error or binding.key is not None:
+            unreadable.append(line)
     return DotenvFile(
         path=path,
-        values={name: value for name, value in parsed.items() if value},
+        values={name: value for name, value in values.items() if value},
         lines={name: places[-1] for name, places in lines.items()},
         duplicates={name: tuple(places) for name, places in lines.items() if len(places) > 1},
         unreadable=tuple(unreadable),

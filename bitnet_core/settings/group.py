@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, get_args, get_type_hints
+from typing import Any, Self, dataclass_transform, get_args, get_type_hints
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.kinds import Value
@@ -35,9 +35,16 @@ def nested(group: type["Group"]) -> Any:
     return field(default_factory=group, metadata={"names": group.setting_names(), "value": group.of})
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True)
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Base class of the groups. A field's metadata has the `names` of its settings and a function for its `value`."""
+    """Base class of the groups, which makes each a frozen dataclass whose fields are given by keyword.
+
+    The metadata of a field: the `names` of its settings, and a function that gets its `value` from all settings.
+    """
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:

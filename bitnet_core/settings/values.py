@@ -40,7 +40,6 @@ def _by_provider(suffix: str) -> Any:
     return combined(known, lambda values: {provider: value for provider, value in values.items() if value})
 
 
-@dataclass(frozen=True, kw_only=True)
 class PlaceOptions(Group):
     """The workspace, and the folders of one experiment."""
 
@@ -53,7 +52,6 @@ class PlaceOptions(Group):
     create: bool = setting("AUTO_CREATE_DIRS")
 
 
-@dataclass(frozen=True, kw_only=True)
 class KeyOptions(Group):
     """Where API keys are kept; without a `vault` it is in the user's config folder."""
 
@@ -62,14 +60,12 @@ class KeyOptions(Group):
     passphrase_file: Path | None = setting("BITNET_VAULT_PASSPHRASE_FILE")
 
 
-@dataclass(frozen=True, kw_only=True)
 class LogOptions(Group):
     """Which messages a run keeps."""
 
     level: str = setting("LOG_LEVEL")
 
 
-@dataclass(frozen=True, kw_only=True)
 class DeviceOptions(Group):
     """The device and type to compute with. Master weights are always fp32; `dtype` is that of autocast."""
 
@@ -81,7 +77,6 @@ class DeviceOptions(Group):
     deterministic: bool = setting("DETERMINISTIC")
 
 
-@dataclass(frozen=True, kw_only=True)
 class TeacherOptions(Group):
     """Which model is the teacher. `models` and `addresses` have what is set for each provider, by its name."""
 
@@ -101,7 +96,6 @@ class TeacherOptions(Group):
         return self.provider or self.chat_provider
 
 
-@dataclass(frozen=True, kw_only=True)
 class BaselineOptions(Group):
     """The teacher's greedy baseline."""
 
@@ -115,7 +109,6 @@ class BaselineOptions(Group):
     seed: int = setting("SEED")
 
 
-@dataclass(frozen=True, kw_only=True)
 class LimitOptions(Group):
     """What collecting may use in total; None = no limit."""
 
@@ -124,7 +117,6 @@ class LimitOptions(Group):
     usd: float | None = setting("KD_MAX_USD")
 
 
-@dataclass(frozen=True, kw_only=True)
 class TokenizerOptions(Group):
     """The student's tokenizer. An empty `name` is the embedded teacher's, an empty `template` the tokenizer's own."""
 
@@ -132,7 +124,6 @@ class TokenizerOptions(Group):
     template: str = setting("TEMPLATE")
 
 
-@dataclass(frozen=True, kw_only=True)
 class CollectOptions(Group):
     """What to collect, and how."""
 
@@ -149,7 +140,6 @@ class CollectOptions(Group):
     seed: int = setting("SEED")
 
 
-@dataclass(frozen=True, kw_only=True)
 class StudentOptions(Group):
     """The student's shape: a preset, and sizes that replace those of the preset."""
 
@@ -162,7 +152,6 @@ class StudentOptions(Group):
     hadamard: bool = setting("STUDENT_HADAMARD")
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataOptions(Group):
     """Which traces to read, and how much of each. Without a `path` they are in the experiment's data folder."""
 
@@ -171,7 +160,6 @@ class DataOptions(Group):
     max_seq_len: int = setting("MAX_SEQ_LEN")
 
 
-@dataclass(frozen=True, kw_only=True)
 class RateOptions(Group):
     """The learning rate: up to `peak`, then down to `floor` over `steps` (None = all steps)."""
 
@@ -181,7 +169,6 @@ class RateOptions(Group):
     shape: RateShape = setting("LR_SCHEDULE")
 
 
-@dataclass(frozen=True, kw_only=True)
 class FlipOptions(Group):
     """When activations go from 8 to 4 bits; fractions are of the token budget."""
 
@@ -207,7 +194,6 @@ class FlipOptions(Group):
         return int((share * self.budget_tokens).to_integral_value(rounding=ROUND_FLOOR))
 
 
-@dataclass(frozen=True, kw_only=True)
 class LossWeights(Group):
     """The temperature τ of the distillation loss, and the weight of each part of the total."""
 
@@ -221,7 +207,6 @@ class LossWeights(Group):
             raise ValueError(f"tau is {self.tau}; it must be above 0")
 
 
-@dataclass(frozen=True, kw_only=True)
 class TrainOptions(Group):
     """How to train. It ends after `total_steps` steps or `flip.budget_tokens` seen tokens, whichever comes first."""
 
@@ -246,7 +231,6 @@ class TrainOptions(Group):
     seed: int = setting("SEED")
 
 
-@dataclass(frozen=True, kw_only=True)
 class EvalOptions(Group):
     """What the evaluation asks and reports. A quality or memory given here replaces the measured one."""
 
@@ -260,7 +244,6 @@ class EvalOptions(Group):
     seed: int = setting("SEED")
 
 
-@dataclass(frozen=True, kw_only=True)
 class DryRunOptions(Group):
     """The shape of the dry run's student, and how much of this machine it may use."""
 
