@@ -15,7 +15,6 @@ from bitnet_core.teachers.prices import price_of
 BASELINE_FILE = "teacher_baseline.json"
 """In the reports folder. The evaluation reads it."""
 COLUMNS = ["quantity", "value", "unit", "origin"]
-_GIGABYTE = 1e9
 
 
 def record(found: Baseline, identity: Identity, options: BaselineOptions) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def _answer_record(answer: TimedAnswer) -> dict[str, Any]:
 
 def _memory(measured: int | None, given_gb: float | None) -> dict[str, Any]:
     if given_gb is not None:
-        return {"bytes": round(given_gb * _GIGABYTE), "origin": "given"}
+        return {"bytes": round(given_gb * 1e9), "origin": "given"}
     return {"bytes": measured, "origin": _origin(measured)}
 
 

@@ -29,7 +29,7 @@ _PREFIX = ".packed-"
 class Deployed:
     """What was measured, memory in bytes. `memory_bytes` is the figure for QEI; `weights` are exact, by part.
 
-    `program_bytes` were resident before the student was loaded; the other resident figures are what came on top.
+    `program_bytes` were resident before the student was loaded; the other resident figures were added to them later.
     """
 
     answers: list[Generation]
@@ -82,7 +82,6 @@ def run_deployed(
         "device": device,
     }
     answers: list[Generation] = []
-    loaded: dict[str, Any] = {}
     for leftover in scratch.parent.glob(f"*/{_PREFIX}*"):  # a killed evaluation left it; only one runs at a time
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=scratch, prefix=_PREFIX) as folder:
@@ -94,38 +93,13 @@ def run_deployed(
                 kind = line.pop("kind")
                 if kind == "error":
                     raise BitnetError(line["message"])
-                if kind == "loaded":
-                    loaded = line
-                elif kind == "answer":
-                    answers.append(_generation(line))
-                    on_answer(line["place"], answers[-1])
+                if kind == "answer":
+                    place = line.pop("place")
+                    answers.append(Generation(**line))
+                    on_answer(place, answers[-1])
                 elif kind == "done":
-                    return _deployed(answers, loaded, line)
+                    return Deployed(answers=answers, **line)
     raise AssertionError("the process ended well without a result")  # pragma: no cover
-
-
-def _generation(line: dict[str, Any]) -> Generation:
-    return Generation(**{name: value for name, value in line.items() if name != "place"})
-
-
-def _deployed(answers: list[Generation], loaded: dict[str, Any], done: dict[str, Any]) -> Deployed:
-    resident = done["rss_most"] - done["rss_before"]
-    on_device = done["device_peak"]
-    return Deployed(
-        answers=answers,
-        weights=loaded["weights"],
-        memory_bytes=resident if on_device is None else on_device,
-        memory_how=(
-            "resident, added by loading and running"
-            if on_device is None
-            else "peak of the device memory that torch allocated for the packed student"
-        ),
-        program_bytes=done["rss_before"],
-        rss_loaded_bytes=done["rss_loaded"] - done["rss_before"],
-        rss_peak_bytes=done["rss_peak"] - done["rss_before"],
-        peak_how=done["peak_how"],
-        threads=loaded["threads"],
-    )
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The process in which a deployed student is measured: `python -m bitnet_core.evaluation.deployed_process`.
 
 It reads one job as a JSON line from stdin, loads the packed student, answers the prompts and writes JSON lines to
-stdout: {"kind": "loaded" | "alive" | "answer" | "done" | "error", ...}. In a process of its own the memory is the
+stdout: {"kind": "alive" | "answer" | "done" | "error", ...}. In a process of its own the memory is the
 student's alone, without training state, traces or the parent's caches. It must not know settings or stages.
 
 Memory is what loading and running add to a process that already has the program in memory (Python, torch, and what
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -35,16 +35,16 @@ _ALIVE_SECONDS = 0.5
 def main() -> int:
     job = json.loads(sys.stdin.readline())
     try:
-        _run(job, sys.stdout)
+        _run(job)
     except BitnetError as error:
-        _say(sys.stdout, "error", message=str(error))
+        _say("error", message=str(error))
         return 1
     except BrokenPipeError:  # the parent is gone
         return 1
     return 0
 
 
-def _run(job: dict[str, Any], out: IO[str]) -> None:
+def _run(job: dict[str, Any]) -> None:
     device = torch.device(job["device"])
     sampling = Sampling(**job["sampling"])
     path = Path(job["path"])
@@ -55,7 +55,8 @@ def _run(job: dict[str, Any], out: IO[str]) -> None:
     with peak_rss() as peak:
         student = load_packed(path, device)
         loaded = rss_bytes()
-        _say(out, "loaded", weights=weight_bytes(student), threads=torch.get_num_threads())
+        weights = weight_bytes(student)
+        _say("alive")
         # The first pass also pays for starting threads and touching the weights, so it is not counted.
         warm_up = Sampling(max_tokens=min(_WARM_UP_TOKENS, sampling.max_tokens))
         generate_ids(student, job["prompts"][0], warm_up)
@@ -63,20 +64,24 @@ def _run(job: dict[str, Any], out: IO[str]) -> None:
         for place, prompt_ids in enumerate(job["prompts"]):
             generator = torch.Generator(device).manual_seed(job["seed"] + place)
             made = generate_ids(
-                student, prompt_ids, sampling, eos_id=job["eos_id"], generator=generator, on_token=_alive(out)
+                student, prompt_ids, sampling, eos_id=job["eos_id"], generator=generator, on_token=_alive()
             )
             most = max(most, rss_bytes())
-            _say(out, "answer", place=place, **asdict(made))
-    cuda = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+            _say("answer", place=place, **asdict(made))
+    memory, how = most - before, "resident, added by loading and running"
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(device)
+        how = "peak of the device memory that torch allocated for the packed student"
     _say(
-        out,
         "done",
-        rss_before=before,
-        rss_loaded=loaded,
-        rss_most=most,
-        rss_peak=peak.bytes,
+        weights=weights,
+        memory_bytes=memory,
+        memory_how=how,
+        program_bytes=before,
+        rss_loaded_bytes=loaded - before,
+        rss_peak_bytes=peak.bytes - before,
         peak_how=peak.how,
-        device_peak=cuda,
+        threads=torch.get_num_threads(),
     )
 
 
@@ -95,22 +100,22 @@ def _complete_program(path: Path, device: torch.device) -> None:
     generate_ids(load_packed(path, device), [1, 2], Sampling(max_tokens=4, temperature=1.0, top_p=0.5))
 
 
-def _alive(out: IO[str]) -> Callable[[], None]:
-    """A callback between tokens that shows now and then that we are alive; the parent may then decide to stop."""
+def _alive() -> Callable[[], None]:
+    """A callback between tokens that sends a sign of life now and then, at which the parent may decide to stop."""
     last = time.monotonic()
 
     def between() -> None:
         nonlocal last
         if time.monotonic() - last > _ALIVE_SECONDS:
             last = time.monotonic()
-            _say(out, "alive")
+            _say("alive")
 
     return between
 
 
-def _say(out: IO[str], kind: str, **fields: Any) -> None:
-    out.write(json.dumps({"kind": kind, **fields}, allow_nan=False) + "\n")
-    out.flush()
+def _say(kind: str, **fields: Any) -> None:
+    sys.stdout.write(json.dumps({"kind": kind, **fields}, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

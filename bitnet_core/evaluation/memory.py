@@ -1,8 +1,6 @@
 """Memory of this process and of this machine, in bytes. It knows nothing of models."""
 
 import contextlib
-import os
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +11,8 @@ import psutil
 from bitnet_core.process import peak_rss_bytes, rss_bytes
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
-_RESET_PEAK = "5"  # man 5 proc: clears the high-water mark of this process
+_RESET_PEAK = "5"
+"""See `man 5 proc`: it clears the high-water mark of this process."""
 _CGROUP = Path("/sys/fs/cgroup")
 _SAMPLE_SECONDS = 0.01
 
@@ -24,7 +23,7 @@ def available_bytes() -> int:
     limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
     if limit is None or used is None:
         return free
-    return max(0, min(free, limit - used + (_reclaimable() or 0)))
+    return max(0, min(free, limit - used + _reclaimable()))
 
 
 @dataclass
@@ -39,8 +38,8 @@ class Peak:
 def peak_rss() -> Iterator[Peak]:
     """Measure the peak of resident memory inside the block.
 
-    On Linux the kernel's high-water mark (VmHWM) is reset first: it ignores what came before the block, and misses
-    nothing inside it. Elsewhere, or where that is forbidden, a thread samples.
+    On Linux the kernel's high-water mark (VmHWM) is reset first: then it does not count what came before the block,
+    and misses nothing inside it. Elsewhere, or where that is forbidden, a thread samples.
     """
     peak = Peak()
     if _reset_high_water():
@@ -69,18 +68,10 @@ def peak_rss() -> Iterator[Peak]:
 
 
 def _reset_high_water() -> bool:
-    if not sys.platform.startswith("linux"):
-        return False
     try:
-        fd = os.open(_CLEAR_REFS, os.O_WRONLY)
-    except OSError:
+        _CLEAR_REFS.write_text(_RESET_PEAK)
+    except OSError:  # forbidden, or not Linux
         return False
-    try:
-        os.write(fd, _RESET_PEAK.encode())
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
     # Some sandboxes accept the write and ignore it.
     return peak_rss_bytes() <= rss_bytes() * 1.05 + (16 << 20)
 
@@ -94,10 +85,10 @@ def _cgroup_number(name: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _reclaimable() -> int | None:
+def _reclaimable() -> int:
     """File pages that count against the container but give way to an allocation."""
     with contextlib.suppress(OSError, ValueError):
         for line in (_CGROUP / "memory.stat").read_text().splitlines():
             if line.startswith("inactive_file "):
                 return int(line.split()[1])
-    return None
+    return 0

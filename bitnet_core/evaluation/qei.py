@@ -32,12 +32,9 @@ class Quantity:
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.origin == "placeholder"):
-            raise ValueError("a placeholder is a quantity without a value, and the only one")
+            raise ValueError("a quantity has no value exactly if it is a placeholder")
         if self.value is not None and not (math.isfinite(self.value) and self.value > 0):
-            raise ValueError(f"a quantity of QEI is above 0 and finite, not {self.value}")
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "origin": self.origin, "how": self.how}
+            raise ValueError(f"a quantity of QEI must be above 0 and finite, not {self.value}")
 
 
 def measured(value: float, how: str) -> Quantity:
@@ -63,24 +60,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Index:
-    """The two figures. While an input is missing, a figure is a placeholder that names it."""
+    """The inputs and the two figures. While an input is missing, a figure is a placeholder that names it."""
 
     student: Model
     teacher: Model
     qei: Quantity
     qei_speed: Quantity
 
-    def to_dict(self) -> dict[str, Any]:
-        sides = {"student": self.student, "teacher": self.teacher}
-        inputs = {
-            side: {name: getattr(model, name).to_dict() for name in ("quality", "memory", "speed")}
-            for side, model in sides.items()
-        }
-        return inputs | {"qei": self.qei.to_dict(), "qei_speed": self.qei_speed.to_dict()}
-
 
 def index(student: Model, teacher: Model) -> Index:
-    """Both figures; a placeholder that lists what is missing stands for one that can't be computed."""
+    """Both figures. One that can't be computed is a placeholder that lists the missing inputs."""
     four = {
         "student quality": student.quality,
         "teacher quality": teacher.quality,

@@ -5,81 +5,67 @@ The teacher's baseline is `reports/teacher_baseline.json` as the teacher stage w
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from bitnet_core.evaluation import qei
 from bitnet_core.evaluation.deployed import Deployed
-from bitnet_core.evaluation.qei import Model, Quantity
-from bitnet_core.evaluation.quality import Estimate
-from bitnet_core.evaluation.scores import Scores
+from bitnet_core.evaluation.qei import Index, Model, Quantity
+from bitnet_core.evaluation.quality import Estimate, Scores
 from bitnet_core.settings.values import EvalOptions
 
 Figures = Mapping[str, Estimate]
 Origin = Callable[[str], str]
-_MORE_PROMPTS = "collect traces of more prompts (KD_NUM_PROMPTS), so that some are held out"
-_GIGABYTE = 1e9
 
 
-def student_side(
-    options: EvalOptions, origin: Origin, figures: Figures | None, deployed: Deployed, *, decode: bool
-) -> Model:
-    """The student's three quantities; `decode` chooses decoding speed over end-to-end speed."""
-    return Model(
+def quality_efficiency(
+    options: EvalOptions, origin: Origin, figures: Figures | None, deployed: Deployed, baseline: Mapping[str, Any]
+) -> Index:
+    """QEI of the deployed student against the baseline's teacher; `figures` are None without held-out prompts."""
+    student_speed, teacher_speed = _speeds(deployed, baseline.get("tokens_per_s") or {})
+    student = Model(
         quality=_quality(options.student_quality, "EVAL_STUDENT_QUALITY", origin, figures, "student"),
         memory=qei.measured(deployed.memory_bytes, deployed.memory_how),
-        speed=_student_speed(deployed, decode),
+        speed=student_speed,
     )
-
-
-def teacher_side(
-    options: EvalOptions, origin: Origin, figures: Figures | None, baseline: Mapping[str, Any], *, decode: bool
-) -> Model:
-    """The teacher's three quantities."""
-    return Model(
+    teacher = Model(
         quality=_quality(options.teacher_quality, "EVAL_TEACHER_QUALITY", origin, figures, "teacher"),
         memory=_teacher_memory(options.teacher_memory_gb, origin, baseline),
-        speed=_teacher_speed(baseline, decode),
+        speed=teacher_speed,
     )
-
-
-def compares_decoding(baseline: Mapping[str, Any], deployed: Deployed) -> bool:
-    """Whether decoding speeds are compared: where both sides have one. Otherwise both are end to end."""
-    speeds = baseline.get("tokens_per_s") or {}
-    return bool(speeds.get("decode")) and deployed.decode_tokens_per_s is not None
+    return qei.index(student, teacher)
 
 
 def _quality(given: float | None, name: str, origin: Origin, figures: Figures | None, side: str) -> Quantity:
     if given is not None:
         return qei.given(given, f"{name} ({origin(name)})")
     if figures is None:
-        return qei.placeholder(f"{_MORE_PROMPTS}, or set {name}")
+        more = "collect traces of more prompts (KD_NUM_PROMPTS), so that some are held out"
+        return qei.placeholder(f"{more}, or set {name}")
     return qei.measured(figures[f"{side}_quality"].value, "on the teacher's held-out text")
 
 
-def _student_speed(deployed: Deployed, decode: bool) -> Quantity:
+def _speeds(deployed: Deployed, baseline: Mapping[str, float | None]) -> tuple[Quantity, Quantity]:
+    """Tokens/s of student and teacher: of decoding if both are known, otherwise both end to end."""
     threads = f"{deployed.threads} threads"
-    if decode and deployed.decode_tokens_per_s is not None:
-        return qei.measured(deployed.decode_tokens_per_s, f"decoding, {threads}")
-    return qei.measured(deployed.end_to_end_tokens_per_s, f"prefill and decoding, {threads}")
+    if deployed.decode_tokens_per_s is not None and (decode := baseline.get("decode")):
+        student = qei.measured(deployed.decode_tokens_per_s, f"decoding, {threads}")
+        return student, qei.measured(decode, "decoding")
+    student = qei.measured(deployed.end_to_end_tokens_per_s, f"prefill and decoding, {threads}")
+    if end_to_end := baseline.get("end_to_end"):
+        return student, qei.measured(end_to_end, "end to end, one request at a time")
+    return student, qei.placeholder("the baseline has no tokens/s: run `bitnet teacher` again")
 
 
 def _teacher_memory(given_gb: float | None, origin: Origin, baseline: Mapping[str, Any]) -> Quantity:
     if given_gb is not None:
-        return qei.given(given_gb * _GIGABYTE, f"TEACHER_MEMORY_GB ({origin('TEACHER_MEMORY_GB')})")
+        return qei.given(given_gb * 1e9, f"TEACHER_MEMORY_GB ({origin('TEACHER_MEMORY_GB')})")
     memory = baseline.get("memory") or {}
     if not memory.get("bytes"):
         return qei.placeholder("this teacher's memory can't be measured from here: set TEACHER_MEMORY_GB")
     if memory.get("origin") == "given":
         return qei.given(memory["bytes"], "TEACHER_MEMORY_GB when the baseline was made")
     return qei.measured(memory["bytes"], "resident, added by loading and running")
-
-
-def _teacher_speed(baseline: Mapping[str, Any], decode: bool) -> Quantity:
-    speeds = baseline.get("tokens_per_s") or {}
-    value = speeds.get("decode" if decode else "end_to_end")
-    if not value:
-        return qei.placeholder("the baseline has no tokens/s: run `bitnet teacher` again")
-    return qei.measured(value, "decoding" if decode else "end to end, one request at a time")
 
 
 QUALITY_COLUMNS = ["figure", "of", "value", "95 % from", "95 % to", "unit"]
@@ -125,8 +111,7 @@ def quality_record(figures: Mapping[int, Figures], scores: Scores) -> dict[str, 
         "text_bytes": int(scores.total("bytes")),
         "chance_agreement": 1 / scores.vocab_size,
         "by_activation_bits": {
-            str(bits): {name: estimate.to_dict() for name, estimate in found.items()}
-            for bits, found in figures.items()
+            str(bits): {name: asdict(estimate) for name, estimate in found.items()} for bits, found in figures.items()
         },
     }
 
@@ -137,14 +122,13 @@ MEMORY_COLUMNS = ["memory", "bytes", "origin", "how"]
 def memory_table(deployed: Deployed) -> list[list[Any]]:
     """Rows under MEMORY_COLUMNS."""
     measured, exact = "measured", "bytes of the tensors"
-    rows: list[list[Any]] = [
+    return [
         ["student, loaded and run", deployed.memory_bytes, measured, deployed.memory_how],
         ["student, after loading", deployed.rss_loaded_bytes, measured, "resident bytes added"],
         ["student, peak", deployed.rss_peak_bytes, measured, f"resident bytes added; {deployed.peak_how}"],
+        ["program without a student", deployed.program_bytes, measured, "Python, torch and this program"],
+        *([f"weights: {part}", size, measured, exact] for part, size in deployed.weights.items()),
     ]
-    rows.append(["program without a student", deployed.program_bytes, measured, "Python, torch and this program"])
-    rows += [[f"weights: {part}", size, measured, exact] for part, size in deployed.weights.items()]
-    return rows
 
 
 def deployed_record(deployed: Deployed) -> dict[str, Any]:

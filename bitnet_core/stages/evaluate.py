@@ -1,5 +1,6 @@
 """Stage `eval`: what the newest checkpoint is worth: quality, answers, tokens/s, memory, QEI. Wiring only."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     prompts = choose_prompts(folder, traces, tokenizer, options, most_tokens, ctx)
     deployed = _answer(ctx, packed.cpu(), prompts, tokenizer, options, device.type)
 
-    own, origin = quality.own if quality else None, ctx.settings.origin
-    decode = summary.compares_decoding(baseline, deployed)
-    result = qei.index(
-        summary.student_side(options, origin, own, deployed, decode=decode),
-        summary.teacher_side(options, origin, own, baseline, decode=decode),
-    )
+    own = quality.own if quality else None
+    result = summary.quality_efficiency(options, ctx.settings.origin, own, deployed, baseline)
     if quality:
         ctx.table("quality", summary.QUALITY_COLUMNS, summary.quality_table(quality.by_bits, quality.scores))
     ctx.table("memory", summary.MEMORY_COLUMNS, summary.memory_table(deployed))
@@ -72,7 +69,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "teacher": {"provider": baseline.get("provider"), "model": baseline.get("model")},
         "quality": summary.quality_record(quality.by_bits, quality.scores) if quality else None,
         "deployed": summary.deployed_record(deployed),
-        "qei": result.to_dict(),
+        "qei": asdict(result),
         "samples": [sample_record(prompt, answer, tokenizer) for prompt, answer in answered],
     }
     ctx.report(REPORT, report)

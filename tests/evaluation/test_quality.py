@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation.quality import figures
-from bitnet_core.evaluation.scores import SUMS, Scores, majority_token, score
+from bitnet_core.evaluation.quality import SUMS, Scores, figures, majority_token, score
 from bitnet_core.model import chunks
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
