@@ -82,12 +82,10 @@ class RequestAccount:
         """Close a request without an answer. A refusal costs nothing; what broke may have been billed."""
         state = "unsent" if how is Failure.UNSENT else "failed"
         await self._close(state, None if how is Failure.BROKEN else _NOTHING)
-        self.end()
 
     async def answered(self, result: ChatResult | None) -> None:
         """Close a request whose answer is not stored. If it can't be read, its worst case still counts."""
         await self._close("unusable", self._charge(result))
-        self.end()
 
     async def store(self, entry: Entry, result: ChatResult | None) -> None:
         """Store the answer and its charge in the journal, in one transaction."""
@@ -123,6 +121,7 @@ class RequestAccount:
         if sent is not None:
             note = self._settle(charge, sent=state != "unsent")
             await asyncio.to_thread(self._accounts.journal.close_sent, sent, state, charge, note)
+        self.end()
 
     def _settle(self, charge: Charge | None, *, sent: bool = True) -> tuple[str, str] | None:
         """Replace the worst case by the charge, if known. Returns the note to store if the overrun has grown."""

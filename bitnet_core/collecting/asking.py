@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from bitnet_core.collecting.accounting import Accounts, RequestAccount, SendingClosed
 from bitnet_core.collecting.budget import LimitReached
-from bitnet_core.collecting.failures import FailureCounts, Reaction
 from bitnet_core.collecting.journal import Entry
 from bitnet_core.collecting.requests import Request
-from bitnet_core.collecting.teacher_health import TeacherHealth
+from bitnet_core.collecting.teacher_health import FailureCounts, Reaction, TeacherHealth
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.values import CollectOptions
 from bitnet_core.teachers.answers.errors import BadReply

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import pyarrow as pa
 
@@ -46,14 +45,11 @@ _SCHEMA = (
     )""",
     "create index if not exists sendings_open on sendings (state) where state = 'open'",
 )
-_MIGRATIONS = (
-    # To version 1: how many runs asked for the answer, and the CRC-32 of its stored body.
-    (
-        "alter table answers add column attempts integer not null default 1",
-        "alter table answers add column crc integer",
-    ),
+_TO_VERSION_1 = (
+    "alter table answers add column attempts integer not null default 1",
+    "alter table answers add column crc integer",
 )
-"""The statements that bring the tables from each version to the next."""
+"""Adds how many runs asked for the answer, and the CRC-32 of its stored body."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +113,7 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._db.close()
 
@@ -239,7 +233,7 @@ class Journal:
                 "experiment."
             )
         with self._transaction():
-            for statement in (*_SCHEMA, *(one for migration in _MIGRATIONS[version:] for one in migration)):
+            for statement in _SCHEMA + _TO_VERSION_1 if version < 1 else _SCHEMA:
                 self._db.execute(statement)
             self._db.execute(f"pragma user_version = {_VERSION}")
 

@@ -102,7 +102,8 @@ class Outstanding:
             for request in self._collection.requests():
                 if ended():
                     return
-                if self.state(request) is State.AGAIN and self._is_of_earlier_run(request):
+                standing = self._journal.standing(request.key)
+                if standing is not None and standing.at < self._began and self.state(request) is State.AGAIN:
                     yield request
 
     def settle(self, request: Request) -> list[Request] | None:
@@ -126,7 +127,3 @@ class Outstanding:
                 self._settled.pop(index, None)
             elif index not in self._postponed:
                 self._requests.setdefault(index, []).append(request)
-
-    def _is_of_earlier_run(self, request: Request) -> bool:
-        standing = self._journal.standing(request.key)
-        return standing is not None and standing.at < self._began

@@ -24,14 +24,8 @@ class Request:
 
     def chat_request(self, options: CollectOptions) -> ChatRequest:
         sampling = options.sampling
-        return ChatRequest(
-            self.prompt.messages,
-            sampling.max_tokens,
-            sampling.temperature,
-            sampling.top_p,
-            options.top_logprobs,
-            self.seed,
-        )
+        drawing = sampling.max_tokens, sampling.temperature, sampling.top_p
+        return ChatRequest(self.prompt.messages, *drawing, options.top_logprobs, self.seed)
 
 
 class Collection:
@@ -50,15 +44,8 @@ class Collection:
         self.tokenizer = tokenizer
         self._prompts = prompts
         self.teacher_hash = digest([identity.provider.name, identity.origin, identity.model])
-        self.config_hash = digest(
-            [
-                self.teacher_hash,
-                self.sampling_record(),
-                tokenizer.hash,
-                tokenizer.template_hash,
-                schema.SCHEMA_VERSION,
-            ]
-        )
+        student = [tokenizer.hash, tokenizer.template_hash]
+        self.config_hash = digest([self.teacher_hash, self.sampling_record(), *student, schema.SCHEMA_VERSION])
         self.total = options.answers
         self.distinct_prompts = 0
         """The number of prompts, once `requests` has found fewer prompts than answers wanted; before that 0."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,9 @@ from bitnet_core.collecting.asking import Asker
 from bitnet_core.collecting.budget import Budget, LimitReached
 from bitnet_core.collecting.journal import Entry, Journal
 from bitnet_core.collecting.outstanding import Outstanding, PromptLength, State, Survey
-from bitnet_core.collecting.reporting import SessionReporter
+from bitnet_core.collecting.reporting import SessionReporter, Tally
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.collecting.shards import ShardMaker
-from bitnet_core.collecting.tally import Tally
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.secrets.redaction import Redactor
@@ -43,37 +43,28 @@ OpenTeacher = Callable[..., contextlib.AbstractAsyncContextManager[Teacher]]
 """Opens the collection's teacher; takes `parallel`, `waiting`, `context` and `table` (see `opening.open_teacher`)."""
 
 
+@dataclass
 class CollectSession:
     """One run of a collection."""
 
-    def __init__(
-        self,
-        collection: Collection,
-        journal: Journal,
-        data: Path,
-        reporter: Reporter,
-        *,
-        open_teacher: OpenTeacher,
-        price: Price | None = None,
-        prompt_length: PromptLength | None = None,
-        redact: Redactor,
-        mask_answers: MaskKeys,
-    ) -> None:
-        """`data` is the folder of the traces. `prompt_length` measures prompts, where the teacher's memory depends on
-        the longest one. `redact` masks keys in metadata and notes, `mask_answers` in answers."""
-        self._collection = collection
-        self._journal = journal
-        self._data = data
-        self._reporter = reporter
-        self._open_teacher = open_teacher
-        self._prompt_length = prompt_length
-        self._redact = redact
-        self._mask_answers = mask_answers
+    collection: Collection
+    journal: Journal
+    data: Path
+    """The folder of the traces."""
+    reporter: Reporter
+    open_teacher: OpenTeacher
+    price: Price | None
+    prompt_length: PromptLength | None
+    """Measures prompts, where the teacher's memory depends on the longest one."""
+    redact: Redactor
+    """Masks keys in metadata and notes."""
+    mask_answers: MaskKeys
+
+    def __post_init__(self) -> None:
+        collection, journal, reporter = self.collection, self.journal, self.reporter
         self._report = SessionReporter(reporter, collection)
         self._answers = AnswerReader(collection)
-        self._shards = ShardMaker(
-            collection, self._answers, journal, data, redact=redact, check_stop=reporter.check_stop
-        )
+        self._shards = ShardMaker(collection, self._answers, journal, self.data, self.redact, reporter.check_stop)
         self._writing = asyncio.Lock()
         self._tally = Tally()
         self._survey = Survey()
@@ -84,22 +75,25 @@ class CollectSession:
         self._limit: LimitReached | None = None
         self._parallel = 1
         self._lost_requests = journal.close_lost()
-        self._budget = Budget(collection.options.limits, price, journal.spent(), self._known_overrun())
+        self._budget = Budget(collection.options.limits, self.price, journal.spent(), self._known_overrun())
 
     def run(self) -> dict[str, Any]:
         """Collect what is missing, write what is not written; the summary counts the whole trace set."""
         if self._lost_requests:
             self._report.lost_requests(self._lost_requests)
         summary = self._ask_and_publish()
-        if self._journal.damaged:
-            self._report.damaged_answers(self._journal)
+        if self.journal.damaged:
+            self._report.damaged_answers(self.journal)
             summary = self._ask_and_publish()
         return summary
 
     def _ask_and_publish(self) -> dict[str, Any]:
-        self._outstanding = Outstanding(self._collection, self._journal)
-        self._survey_requests()
+        self._outstanding = Outstanding(self.collection, self.journal)
+        self._survey = self._outstanding.survey(self.data, self.prompt_length, self.reporter.check_stop)
+        self._tally.done = self.collection.total - self._survey.pending
         if self._survey.pending:
+            if 0 < self.collection.distinct_prompts < self.collection.total:
+                self._report.repeated_prompts()
             self._judge_kept_answers()
         if self._survey.pending or self._verdict is None:
             asyncio.run(self._ask())
@@ -109,59 +103,52 @@ class CollectSession:
 
     # -- before asking -----------------------------------------------------------------------------------
 
-    def _survey_requests(self) -> None:
-        collection = self._collection
-        self._survey = self._outstanding.survey(self._data, self._prompt_length, self._reporter.check_stop)
-        self._tally.done = collection.total - self._survey.pending
-        if self._survey.pending and 0 < collection.distinct_prompts < collection.total:
-            self._report.repeated_prompts()
-
     def _judge_kept_answers(self) -> None:
         """Find one usable answer among those kept, before another is paid for. BitnetError if none of many is."""
-        for request in self._collection.requests() if self._survey.kept else ():
-            self._reporter.check_stop()
-            entry = self._journal.get(request.key) if self._outstanding.state(request) is State.KEPT else None
+        for request in self.collection.requests() if self._survey.kept else ():
+            self.reporter.check_stop()
+            entry = self.journal.get(request.key) if self._outstanding.state(request) is State.KEPT else None
             if entry is not None:
                 self._tally.judge(self._answers.check_arrival(entry))
             if self._tally.usable:
                 return
-        self._tally.require_usable(self._collection.identity.model)
+        self._tally.require_usable(self.collection.identity.model)
 
     def _known_verdict(self) -> Verdict | None:
         """The verdict of an earlier run's probe; None if there is none, or none that this version can read."""
-        text = self._journal.read_note(self._verdict_note)
+        text = self.journal.read_note(self._verdict_note)
         with contextlib.suppress(ValueError, TypeError):
             return None if text is None else Verdict(**json.loads(text))
         return None
 
     def _known_overrun(self) -> tuple[int, int]:
-        prompt, completion = map(int, (self._journal.read_note(self._overrun_note) or "0 0").split())
+        prompt, completion = map(int, (self.journal.read_note(self._overrun_note) or "0 0").split())
         return prompt, completion
 
     def _prepare_folder(self) -> None:
         """Move foreign traces away. Called only once the teacher has proved that there will be new ones."""
-        tokenizer_folder = self._data / schema.TOKENIZER_FOLDER
+        tokenizer_folder = self.data / schema.TOKENIZER_FOLDER
         if self._survey.foreign:
-            aside = writer.set_aside(self._data)
+            aside = writer.set_aside(self.data)
             if tokenizer_folder.is_dir():
                 tokenizer_folder.replace(aside / schema.TOKENIZER_FOLDER)
-            self._report.superseded_traces(self._data, aside)
+            self._report.superseded_traces(self.data, aside)
             self._survey.foreign = False
-        self._collection.tokenizer.save(tokenizer_folder)
+        self.collection.tokenizer.save(tokenizer_folder)
 
     # -- asking ------------------------------------------------------------------------------------------
 
     async def _ask(self) -> None:
-        collection, options = self._collection, self._collection.options
+        collection, options = self.collection, self.collection.options
         provider = collection.identity.provider.name
         most = options.concurrency or _PARALLEL.get(provider, _PARALLEL_REMOTE)
         self._parallel = max(1, min(most, self._survey.pending))
         queued = _QUEUED_EMBEDDED if provider == "embedded" else 0
         context = self._parallel * (self._survey.longest_prompt + options.sampling.max_tokens + 16)
-        async with self._open_teacher(
+        async with self.open_teacher(
             parallel=self._parallel, waiting=queued, context=context, table=self._answers.table
         ) as teacher:
-            accounts = Accounts(self._journal, self._budget, self._mask_answers, self._overrun_note)
+            accounts = Accounts(self.journal, self._budget, self.mask_answers, self._overrun_note)
             teacher.guard = accounts.open
             if not await self._probe(teacher):
                 return
@@ -170,7 +157,7 @@ class CollectSession:
             asker = Asker(teacher, options, accounts, self._on_answer)
             requests = self._outstanding.requests(lambda: accounts.closed)
             try:
-                await asker.run(requests, self._parallel + queued, self._reporter.check_stop)
+                await asker.run(requests, self._parallel + queued, self.reporter.check_stop)
             except QuotaSpent as error:
                 self._report.quota_spent(error)
                 raise
@@ -181,8 +168,8 @@ class CollectSession:
     async def _probe(self, teacher: Teacher) -> bool:
         """Make sure that the teacher's logprobs can be used. False if a limit forbids to ask, and there is a verdict
         of an earlier run. BitnetError if they can't be used."""
-        collection, options = self._collection, self._collection.options
-        self._reporter.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
+        collection, options = self.collection, self.collection.options
+        self.reporter.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
         try:
             upstream = self._verdict.upstream if self._verdict else ""
             verdict = await probe(teacher, options.top_logprobs, upstream)
@@ -191,11 +178,11 @@ class CollectSession:
                 raise
             self._limit = reached
             return False
-        require_unscaled(verdict, collection)
+        _require_unscaled(verdict, collection)
         if verdict.candidates < options.top_logprobs:
             self._report.fewer_candidates(verdict.candidates)
         self._verdict = verdict
-        self._journal.write_note(self._verdict_note, json.dumps(self._redact.tree(verdict.record())))
+        self.journal.write_note(self._verdict_note, json.dumps(self.redact.tree(verdict.record())))
         return True
 
     async def _on_answer(self, request: Request, entry: Entry, result: ChatResult | None) -> None:
@@ -207,26 +194,26 @@ class CollectSession:
         if complete is not None:
             async with self._writing:
                 await asyncio.to_thread(self._shards.write, complete, self._proven())
-        self._tally.require_usable(self._collection.identity.model, in_flight=self._parallel - 1)
+        self._tally.require_usable(self.collection.identity.model, in_flight=self._parallel - 1)
 
     # -- writing -----------------------------------------------------------------------------------------
 
     def _write_all_shards(self) -> int:
         """Write every shard that has answers and is not current. Returns the number of requests given up."""
         given_up = 0
-        for index, requests in self._collection.requests_by_shard():
+        for index, requests in self.collection.requests_by_shard():
             self._report.shard_progress(index)
             given_up += sum(self._outstanding.state(request) is State.GIVEN_UP for request in requests)
-            if any(self._journal.get_status(request.key) is not None for request in requests):
+            if any(self.journal.get_status(request.key) is not None for request in requests):
                 self._shards.write(requests, self._proven())
                 for name in (schema.teacher_shard, schema.kd_stream, schema.kd_shard):
-                    self._reporter.artifact(self._data / name(index), "traces")
+                    self.reporter.artifact(self.data / name(index), "traces")
         return given_up
 
     def _sum_up(self, given_up: int) -> dict[str, Any]:
-        collection, verdict, budget = self._collection, self._proven(), self._budget
+        collection, verdict, budget = self.collection, self._proven(), self._budget
         summary = self._shards.write_sequences(verdict)
-        self._reporter.artifact(self._data / schema.SEQUENCES_FILE, "traces")
+        self.reporter.artifact(self.data / schema.SEQUENCES_FILE, "traces")
         self._report.shard_progress(collection.shards)
         self._report.summary(summary, self._limit, given_up)
         return summary.record() | {
@@ -251,8 +238,8 @@ class CollectSession:
         return self._verdict
 
 
-def require_unscaled(verdict: Verdict, collection: Collection) -> None:
-    """BitnetError for logprobs scaled by the sampling: Other is a sum, which can't be unscaled (DESIGN §7)."""
+def _require_unscaled(verdict: Verdict, collection: Collection) -> None:
+    """BitnetError for logprobs that the sampling scales: Other is a sum, which can't be unscaled (DESIGN §7)."""
     sampling = collection.options.sampling
     if verdict.mode == "scaled" and (sampling.temperature != 1 or sampling.top_p != 1):
         raise BitnetError(

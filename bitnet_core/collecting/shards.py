@@ -1,50 +1,89 @@
-"""Write a collection's shards from the answers in the journal. What a shard holds depends on its answers alone."""
+"""Write a collection's shards from the answers in the journal, and sum them up.
 
-from collections.abc import Callable, Iterator, Sequence
+What a shard holds depends on its answers alone.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bitnet_core.collecting.answers import AnswerReader
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.requests import Collection, Request, digest
-from bitnet_core.collecting.summary import Summary
 from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
 
 
+class Summary:
+    """What a trace set holds, and what was rejected or repaired, by reason."""
+
+    def __init__(self, shards: Iterable[Mapping[str, float]]) -> None:
+        """`shards`: the counts in each shard's metadata."""
+        self.rejected: Counter[str] = Counter()
+        self._repairs: Counter[str] = Counter()
+        self._sums: Counter[str] = Counter()
+        self._other_mass = 0.0
+        for name, value in (count for counts in shards for count in counts.items()):
+            kind, _, reason = name.partition(":")
+            if name == "other_mass":
+                self._other_mass += value
+            elif kind == "rejected":
+                self.rejected[reason] += int(value)
+            elif kind == "repaired":
+                self._repairs[reason] += int(value)
+            else:
+                self._sums[name] += int(value)
+        self.sequences = self._sums["sequences"]
+
+    def record(self) -> dict[str, Any]:
+        """For the run's summary: counts and shares."""
+        sums, rows = self._sums, self._sums["rows"]
+        return {
+            "sequences": sums["sequences"],
+            "tokens": sums["tokens"],
+            "teacher_tokens": sums["steps"],
+            "kd_rows": rows,
+            "coverage": rows / sums["tokens"] if sums["tokens"] else None,
+            "other_mass_mean": self._other_mass / rows if rows else None,
+            "rejected": dict(self.rejected),
+            "repaired": dict(self._repairs),
+            "candidates_merged": sums["merged"],
+            "candidates_unmapped": sums["unmapped"],
+            "candidates_mean": sums["candidates"] / rows if rows else None,
+            "steps_clamped": sums["clamped"],
+            "rows_recut": sums["recut"],
+            "unreported_bytes": sums["unreported"],
+        }
+
+
+@dataclass
 class ShardMaker:
     """Makes the shards of one collection in one folder."""
 
-    def __init__(
-        self,
-        collection: Collection,
-        answers: AnswerReader,
-        journal: Journal,
-        folder: Path,
-        *,
-        redact: Callable[[str], str] = str,
-        check_stop: Callable[[], None] = lambda: None,
-    ) -> None:
-        """`redact` masks keys in metadata; `check_stop` is called between two answers and may raise."""
-        self._collection = collection
-        self._answers = answers
-        self._journal = journal
-        self.folder = folder
-        self._redact = redact
-        self._check_stop = check_stop
+    collection: Collection
+    answers: AnswerReader
+    journal: Journal
+    folder: Path
+    redact: Callable[[str], str] = str
+    """Masks keys in metadata."""
+    check_stop: Callable[[], None] = lambda: None
+    """Called before each answer; may raise."""
 
     def write(self, requests: Sequence[Request], verdict: Verdict) -> None:
         """Write the shard that these requests make up, unless it is there and was made from the same answers."""
         damaged = -1
-        while damaged != self._journal.damaged:  # a damaged answer was found: the shard's list of answers is wrong
-            damaged = self._journal.damaged
+        while damaged != self.journal.damaged:  # a damaged answer was found: the shard's list of answers is wrong
+            damaged = self.journal.damaged
             self._write_once(requests, verdict)
 
     def _write_once(self, requests: Sequence[Request], verdict: Verdict) -> None:
-        collection = self._collection
+        collection = self.collection
         index = collection.shard_of(requests[0])
-        statuses = {request.key: self._journal.get_status(request.key) for request in requests}
+        statuses = {request.key: self.journal.get_status(request.key) for request in requests}
         usable = [key for key, status in statuses.items() if status == "ok"]
         metadata = self._metadata(verdict, usable, digest(statuses))
         if writer.shard_is_current(self.folder, index, metadata):
@@ -61,25 +100,25 @@ class ShardMaker:
     def write_sequences(self, verdict: Verdict) -> Summary:
         """Write `sequences.parquet` from what was written with each shard, and sum the shards up."""
         metadata = self._metadata(verdict, [])
-        return Summary(writer.write_sequences(self.folder, self._collection.shards, metadata))
+        return Summary(writer.write_sequences(self.folder, self.collection.shards, metadata))
 
     def _sequences(self, requests: Sequence[Request]) -> Iterator[FinishedSequence]:
         """The finished sequence of each answered request, one at a time."""
         for request in requests:
-            self._check_stop()
-            entry = self._journal.get(request.key)
+            self.check_stop()
+            entry = self.journal.get(request.key)
             if entry is not None:
-                yield self._answers.finish(request, entry)
+                yield self.answers.finish(request, entry)
 
     def _metadata(self, verdict: Verdict, keys: Sequence[str], made_from: str = "") -> schema.TraceMetadata:
-        collection, tokenizer = self._collection, self._collection.tokenizer
+        collection, tokenizer = self.collection, self.collection.tokenizer
         return schema.TraceMetadata(
             schema_version=schema.SCHEMA_VERSION,
-            tokenizer=self._redact(tokenizer.name),
+            tokenizer=self.redact(tokenizer.name),
             tokenizer_hash=tokenizer.hash,
             template_hash=tokenizer.template_hash,
             provider=collection.identity.provider.name,
-            teacher=self._redact(collection.identity.model),
+            teacher=self.redact(collection.identity.model),
             sampling=collection.sampling_record(),
             vocab_size=tokenizer.vocab_size,
             top_k=collection.options.top_logprobs,
@@ -90,7 +129,7 @@ class ShardMaker:
             made_from=made_from,
             # Without the latency: a shard depends on its answers alone.
             probe={
-                name: self._redact(value) if isinstance(value, str) else value
+                name: self.redact(value) if isinstance(value, str) else value
                 for name, value in verdict.record().items()
                 if name != "latency_s"
             },

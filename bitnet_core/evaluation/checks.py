@@ -23,11 +23,20 @@ def load_baseline(path: Path) -> dict[str, Any]:
     return found
 
 
-def require_positive_qualities(options: EvalOptions) -> None:
-    """UsageError for a given quality of 0."""
-    for name, value in _given_qualities(options).items():
-        if value == 0:
+def check_given_qualities(options: EvalOptions, reporter: Reporter) -> None:
+    """UsageError for a given quality of 0; an alert if only one is given and the other is measured."""
+    qualities = {"EVAL_STUDENT_QUALITY": options.student_quality, "EVAL_TEACHER_QUALITY": options.teacher_quality}
+    given = [name for name, value in qualities.items() if value is not None]
+    for name in given:
+        if qualities[name] == 0:
             raise UsageError(f"{name} is 0; QEI is a ratio of qualities, so give a value above 0 or leave it empty.")
+    if len(given) == 1:
+        reporter.alert(
+            "warning",
+            "mixed_quality",
+            f"{given[0]} is given, and the other side's quality is measured as 2^(-bits/byte).",
+            "Give both on one scale, or neither.",
+        )
 
 
 def require_ternary(path: Path, activation_bits: int | None) -> int:
@@ -52,20 +61,8 @@ def require_one_tokenizer(
         )
 
 
-def warn_of_mixed_scales(options: EvalOptions, reporter: Reporter) -> None:
-    """Warn when one quality is given and the other is measured."""
-    given = [name for name, value in _given_qualities(options).items() if value is not None]
-    if len(given) == 1:
-        reporter.alert(
-            "warning",
-            "mixed_quality",
-            f"{given[0]} is given, and the other side's quality is measured as 2^(-bits/byte).",
-            "Give both on one scale, or neither.",
-        )
-
-
 def warn_of_another_teacher(baseline: Mapping[str, Any], traces: TraceSet, reporter: Reporter) -> None:
-    """Warn when the baseline is not that of the traces' teacher."""
+    """An alert if the baseline was measured on another teacher than that of the traces."""
     if baseline.get("model") != traces.teacher:
         reporter.alert(
             "warning",
@@ -73,7 +70,3 @@ def warn_of_another_teacher(baseline: Mapping[str, Any], traces: TraceSet, repor
             f"The baseline is of {baseline.get('model')}, the traces are of {traces.teacher}.",
             "Run `bitnet teacher` with the teacher of the traces; QEI compares with the baseline's speed and memory.",
         )
-
-
-def _given_qualities(options: EvalOptions) -> dict[str, float | None]:
-    return {"EVAL_STUDENT_QUALITY": options.student_quality, "EVAL_TEACHER_QUALITY": options.teacher_quality}

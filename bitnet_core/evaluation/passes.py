@@ -27,7 +27,7 @@ PASSES_COLUMNS = ["pass", "seconds", "tokens/s", "finite", "hidden states differ
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass, logits included. `peak_bytes` is of this process, or of the GPU where there is one."""
+    """One forward pass, logits included. `peak_bytes` is the peak of this process, or of the GPU if it runs there."""
 
     bits: int
     seconds: float
@@ -38,7 +38,7 @@ class Pass:
 
 
 def forward(student: Student, ids_BT: Tensor, bits: int, on_layer: OnLayer = lambda _done: None) -> Pass:
-    """Run and measure one pass; BitnetError if anything that comes out is not finite. `on_layer` may raise."""
+    """Run and measure one pass; BitnetError if a hidden state or logit is not finite. `on_layer` may raise."""
     device = student.output_weight.device
     student.activation_bits = bits
     cuda = device.type == "cuda"
@@ -69,7 +69,7 @@ def forward(student: Student, ids_BT: Tensor, bits: int, on_layer: OnLayer = lam
 
 @contextmanager
 def _layers_counted(student: Student, on_layer: OnLayer) -> Iterator[None]:
-    """Report each finished layer inside the block, by hooks: the forward pass itself is the one of training."""
+    """Report each finished layer inside the block. Hooks do that, so that the forward pass stays that of training."""
     handles = [
         layer.register_forward_hook(lambda *_, done=place + 1: on_layer(done))
         for place, layer in enumerate(student.model.layers)
@@ -83,7 +83,7 @@ def _layers_counted(student: Student, on_layer: OnLayer) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Difference:
-    """How far two passes are apart: relative distance of the hidden states, share of other top-1 tokens."""
+    """How two passes differ: the relative distance of the hidden states, the share of differing top-1 tokens."""
 
     relative: float
     other_top1: float
@@ -96,7 +96,7 @@ def compare(first: Pass, second: Pass) -> Difference:
 
 @dataclass(frozen=True)
 class DryRun:
-    """A student built and run once at each width. `resident_before` is of the process before it was built."""
+    """A student built and run once at each width. `resident_before`: the process's bytes before it was built."""
 
     wanted: StudentConfig
     config: StudentConfig
@@ -116,7 +116,7 @@ class DryRun:
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory at any time: of building and both passes, or of the passes on a GPU."""
+        """The most memory at any time: while building and in both passes; on a GPU, in the passes."""
         passes = max(self.first.peak_bytes, self.second.peak_bytes)
         return passes if self.device.type == "cuda" else max(passes, self.build_peak.bytes)
 
@@ -165,17 +165,17 @@ def dry_run(
 def memory_table(found: DryRun) -> list[list[Any]]:
     """Rows under MEMORY_COLUMNS."""
     exact = "bytes of the tensors"
-    rows: list[list[Any]] = [[part, size, "measured", exact] for part, size in found.components.items()]
-    rows.append(["all weights", found.weights_bytes, "measured", exact])
-    rows.append(["process before building", found.resident_before, "measured", "resident"])
-    rows.append(["peak while building", found.build_peak.bytes, "measured", found.build_peak.how])
-    rows += [
-        [f"peak of the pass at A{one.bits}", one.peak_bytes, "measured", one.peak_how]
-        for one in (found.first, found.second)
+    first, second, build = found.first, found.second, found.build_peak
+    in_fp32 = f"4 bytes a weight, {found.config.num_hidden_layers} layers"
+    return [
+        *([part, size, "measured", exact] for part, size in found.components.items()),
+        ["all weights", found.weights_bytes, "measured", exact],
+        ["process before building", found.resident_before, "measured", "resident"],
+        ["peak while building", build.bytes, "measured", build.how],
+        [f"peak of the pass at A{first.bits}", first.peak_bytes, "measured", first.peak_how],
+        [f"peak of the pass at A{second.bits}", second.peak_bytes, "measured", second.peak_how],
+        ["the same in fp32", 4 * found.config.parameters(), "computed", in_fp32],
     ]
-    how = f"4 bytes a weight, {found.config.num_hidden_layers} layers"
-    rows.append(["the same in fp32", 4 * found.config.parameters(), "computed", how])
-    return rows
 
 
 def passes_table(found: DryRun) -> list[list[Any]]:
@@ -189,7 +189,7 @@ def passes_table(found: DryRun) -> list[list[Any]]:
 
 def record(found: DryRun, options: DryRunOptions) -> dict[str, Any]:
     """The report of the dry run."""
-    parameters = found.config.parameters()
+    parameters, build = found.config.parameters(), found.build_peak
     return {
         "version": 1,
         "shape": found.config.to_dict(),
@@ -206,18 +206,11 @@ def record(found: DryRun, options: DryRunOptions) -> dict[str, Any]:
         "fp32_weights_bytes": 4 * parameters,
         "bf16_weights_bytes": 2 * parameters,
         "rss_before_bytes": found.resident_before,
-        "build": {
-            "seconds": found.build_seconds,
-            "peak_rss_bytes": found.build_peak.bytes,
-            "how": found.build_peak.how,
-        },
+        "build": {"seconds": found.build_seconds, "peak_rss_bytes": build.bytes, "how": build.how},
         "passes": [_pass_record(one, found.tokens) for one in (found.first, found.second)],
         "peak_bytes": {"bytes": found.peak_bytes, "origin": "measured", "how": found.first.peak_how},
         "finite": True,
-        "difference": {
-            "hidden_relative": found.difference.relative,
-            "other_top1_share": found.difference.other_top1,
-        },
+        "difference": {"hidden_relative": found.difference.relative, "other_top1_share": found.difference.other_top1},
     }
 
 

@@ -79,9 +79,7 @@ def index(student: Model, teacher: Model) -> Index:
     speeds = {"student speed": student.speed, "teacher speed": teacher.speed}
     qei = _combine(four, lambda q_s, q_t, m_s, m_t: (q_s / q_t) / (m_s / m_t), "(Q_s/Q_t)/(M_s/M_t)")
     qei_speed = _combine(
-        four | speeds,
-        lambda q_s, q_t, m_s, m_t, v_s, v_t: (q_s / q_t) / (m_s / m_t) * (v_s / v_t),
-        "QEI·TPS_s/TPS_t",
+        four | speeds, lambda q_s, q_t, m_s, m_t, v_s, v_t: (q_s / q_t) / (m_s / m_t) * (v_s / v_t), "QEI·TPS_s/TPS_t"
     )
     return Index(student, teacher, qei, qei_speed)
 

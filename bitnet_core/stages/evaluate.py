@@ -30,14 +30,13 @@ REPORT = "mini_evaluation_report.json"
 def run(ctx: StageContext) -> dict[str, Any]:
     """Measure, write `reports/mini_evaluation_report.json` and the tables quality, memory and qei."""
     options, data = EvalOptions.of(ctx.settings), DataOptions.of(ctx.settings)
-    checks.require_positive_qualities(options)
+    checks.check_given_qualities(options, ctx)
     path, checkpoint = _newest_checkpoint(ctx)
     baseline = checks.load_baseline(ctx.experiment.reports / BASELINE_FILE)
     folder = data.path or ctx.experiment.data
     traces = load_traces(folder, data.top_k)
     tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER, fix=TOKENIZER_FIX)
     checks.require_one_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, traces, tokenizer)
-    checks.warn_of_mixed_scales(options, ctx)
     checks.warn_of_another_teacher(baseline, traces, ctx)
     bits = checks.require_ternary(path, checkpoint.activation_bits)
 

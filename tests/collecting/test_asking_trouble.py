@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bitnet_core.collecting import asking, failures, teacher_health
+from bitnet_core.collecting import asking, teacher_health
 from bitnet_core.collecting.journal import Journal, Spent
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.prompts.prompt import load_prompts
@@ -110,8 +110,8 @@ def test_one_prompt_that_always_fails_is_passed_over(
 @pytest.mark.parametrize(
     ("status", "message", "bound"),
     [
-        (500, "CUDA out of memory", failures.MAX_FAILED_PROMPTS),
-        (400, "above your plan", failures.MAX_NEW_REFUSALS),
+        (500, "CUDA out of memory", teacher_health.MAX_FAILED_PROMPTS),
+        (400, "above your plan", teacher_health.MAX_NEW_REFUSALS),
     ],
 )
 def test_a_teacher_that_answers_only_test_requests_ends_the_run(
@@ -177,8 +177,8 @@ def test_a_teacher_that_accepts_only_its_probe_ends_the_run_with_its_message(
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="not permitted"):
         collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="60", KD_CONCURRENCY=str(at_once)))
-    most = failures.MAX_NEW_REFUSALS + 2 * at_once
-    assert len(server.asked) <= PROBES + most + most // failures.REFUSALS_TO_TEST
+    most = teacher_health.MAX_NEW_REFUSALS + 2 * at_once
+    assert len(server.asked) <= PROBES + most + most // teacher_health.REFUSALS_TO_TEST
 
 
 @pytest.mark.usefixtures("quick")
@@ -192,7 +192,7 @@ def test_a_gateway_that_answers_instead_of_the_teacher_ends_the_run(
     with ChatServer(FakeTeacher(tokenizer, lambda number, *_: garbage if number > PROBES + 3 else None)) as server:
         with pytest.raises(BitnetError, match="sends replies that are not answers"):
             collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="60"))
-        assert len(server.asked) <= PROBES + 3 + 3 * (failures.MAX_FAILED_PROMPTS + 1)
+        assert len(server.asked) <= PROBES + 3 + 3 * (teacher_health.MAX_FAILED_PROMPTS + 1)
 
 
 def test_postponed_prompts_cost_no_attempt_if_even_a_token_is_refused(
@@ -213,7 +213,7 @@ def test_postponed_prompts_cost_no_attempt_if_even_a_token_is_refused(
         started = len(server.asked)
         with pytest.raises(BitnetError, match="your account is suspended"):
             collect.run(sequential_context(tmp_path, server, **values))
-        assert len(server.asked) <= started + PROBES + failures.REFUSALS_TO_TEST + 1
+        assert len(server.asked) <= started + PROBES + teacher_health.REFUSALS_TO_TEST + 1
 
 
 @pytest.mark.usefixtures("quick")

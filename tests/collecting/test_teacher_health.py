@@ -2,7 +2,7 @@
 
 import pytest
 
-from bitnet_core.collecting.failures import (
+from bitnet_core.collecting.teacher_health import (
     MAX_FAILED_PROMPTS,
     MAX_NEW_REFUSALS,
     REFUSALS_TO_TEST,
