@@ -207,7 +207,7 @@ def test_unknown_keys_are_masked_in_the_log_by_their_shape(isolated: Path, setti
     path = f"{FAKE_STAGES}:{os.environ.get('PYTHONPATH', '')}"
     bitnet("teacher", *settings, keys={}, PYTHONPATH=path, FAKE_STAGES="1", FAKE_TEACHER="leak")
     (log,) = (isolated / "exp" / "logs").glob("*/output.log")
-    assert "nobody was told of: •••\n" in log.read_text()
+    assert "an unknown token: •••\n" in log.read_text()
 
 
 _PLACES = ("environment", "alias", ".env", "vault", "pipe")
