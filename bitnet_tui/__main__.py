@@ -65,8 +65,6 @@ def _run(options: argparse.Namespace) -> int:
     from bitnet_core.secrets.known import keep_out_of_core_dumps
 
     keep_out_of_core_dumps()
-    if os.environ.get("SSH_CONNECTION"):
-        os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     from bitnet_tui.app import BitnetApp
 
     app = BitnetApp(home, root)

@@ -23,18 +23,12 @@ class Action:
     def binding(self) -> Binding:
         first = keys_text(self).split(" ")[0]
         return Binding(
-            self.keys,
-            self.name,
-            self.label,
-            show=self.footer,
-            key_display=first,
-            tooltip=self.tooltip,
-            id=self.id,
+            self.keys, self.name, self.label, show=self.footer, key_display=first, tooltip=self.tooltip, id=self.id
         )
 
 
 def _at(where: Where, *rows: tuple[str, str, str, str, str, bool]) -> tuple[Action, ...]:
-    return tuple(Action(f"{where}.{row[0]}", row[1], row[2], row[3], row[4], where, row[5]) for row in rows)
+    return tuple(Action(f"{where}.{row[0]}", *row[1:5], where, row[5]) for row in rows)
 
 
 ACTIONS: tuple[Action, ...] = (
@@ -44,10 +38,7 @@ ACTIONS: tuple[Action, ...] = (
         ("new", "n", "new", "New", "Create an experiment", True),
         ("demo", "d", "demo", "Demo", "Open the demo; it needs no key", False),
     ),
-    *_at(
-        "welcome",
-        ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True),
-    ),
+    *_at("welcome", ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True)),
     *_at(
         "experiment",
         ("run", "r", "launch", "Run stage", "Run the selected stage", True),
@@ -63,14 +54,14 @@ ACTIONS: tuple[Action, ...] = (
         ("curve", "c", "curve", "One curve", "Show all curves, or one at a time", False),
         ("older", "left_square_bracket", "older", "Older run", "Show the previous run of this stage", False),
         ("newer", "right_square_bracket", "newer", "Newer run", "Show the next run of this stage", False),
-        ("back", "escape", "back", "Back", "Back to the list of experiments", True),
+        ("back", "escape", "dismiss", "Back", "Back to the list of experiments", True),
     ),
     *_at(
         "keys",
         ("set", "enter", "set", "Set", "Type or paste the highlighted key", False),
         ("move", "m", "move", "Move", "Move it out of .env into the OS keyring or the vault", False),
         ("delete", "x,delete", "delete", "Delete", "Delete the highlighted key where it is kept", False),
-        ("close", "escape,q", "close", "Close", "Back to the previous screen", False),
+        ("close", "escape,q", "dismiss", "Close", "Back to the previous screen", False),
     ),
     *_at(
         "app",

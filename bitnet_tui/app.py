@@ -27,12 +27,6 @@ def _commands() -> "type[Provider]":
     return ActionCommands
 
 
-def _launch_process() -> "Launch":
-    from bitnet_tui.services.launching import launch
-
-    return launch
-
-
 class BitnetApp(Shell):
     """`root` is an experiment to open at once. `launch` starts a stage; tests pass their own."""
 
@@ -78,7 +72,9 @@ class BitnetApp(Shell):
 
     def launch(self, root: Path, stage: str) -> None:
         """As `Shell.launch`; warnings about the settings become notifications."""
-        launch = self._launch or _launch_process()
+        from bitnet_tui.services import launching
+
+        launch = self._launch or launching.launch
         for warning in launch(self.home, root, stage).warnings:
             self.call_from_thread(self.notify, warning, title="Settings", severity="warning", timeout=10)
 

@@ -96,10 +96,6 @@ class LookingScreen(BaseScreen, Generic[_View]):
     _looking = False
     _again = False
 
-    def start_looking(self, seconds: float) -> None:
-        self.set_interval(seconds, self.look)
-        self.look()
-
     def looker(self) -> Callable[[], _View]:
         """The work for the thread, bound to the present state."""
         raise NotImplementedError

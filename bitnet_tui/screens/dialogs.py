@@ -1,17 +1,19 @@
-"""Two small dialogs: something to read, and a yes or no."""
+"""Small dialogs: a message to read, a yes or no, and an API key to type."""
 
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Button, Static
+from textual.widgets import Button, Input, Static
+
+from bitnet_tui.widgets.secret_input import SecretInput
 
 
 class MessageScreen(ModalScreen[None]):
     """A message to read: what happened, and the sentences that say why and how to fix it."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
-    BINDINGS = [Binding("escape,enter,q", "close", "Close", id="message.close")]  # noqa: RUF012
+    BINDINGS = [Binding("escape,enter,q", "dismiss", "Close", id="message.close")]  # noqa: RUF012
 
     def __init__(self, what: str, why: str) -> None:
         super().__init__()
@@ -24,13 +26,7 @@ class MessageScreen(ModalScreen[None]):
             with VerticalScroll(can_focus=False, classes="why"):
                 yield Static(self._why, markup=False)
             with Horizontal(classes="buttons"):
-                yield Button("Close", id="close", variant="primary")
-
-    def on_button_pressed(self) -> None:
-        self.action_close()
-
-    def action_close(self) -> None:
-        self.dismiss()
+                yield Button("Close", id="close", variant="primary", action="screen.dismiss")
 
 
 class ConfirmScreen(ModalScreen[bool]):
@@ -38,8 +34,8 @@ class ConfirmScreen(ModalScreen[bool]):
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
     BINDINGS = [  # noqa: RUF012
-        Binding("escape,n", "answer(False)", "No", id="confirm.no"),
-        Binding("y", "answer(True)", "Yes", id="confirm.yes"),
+        Binding("escape,n", "dismiss(False)", "No", id="confirm.no"),
+        Binding("y", "dismiss(True)", "Yes", id="confirm.yes"),
         Binding("left", "app.focus_previous", "Previous", show=False),
         Binding("right", "app.focus_next", "Next", show=False),
     ]
@@ -54,11 +50,39 @@ class ConfirmScreen(ModalScreen[bool]):
             yield Static(what, classes="title", markup=False)
             yield Static(why, markup=False)
             with Horizontal(classes="buttons"):
-                yield Button(no, id="no")
-                yield Button(yes, id="yes")
+                yield Button(no, id="no", action="screen.dismiss(False)")
+                yield Button(yes, id="yes", action="screen.dismiss(True)")
 
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        self.dismiss(event.button.id == "yes")
 
-    def action_answer(self, yes: bool) -> None:
-        self.dismiss(yes)
+class KeyEntryScreen(ModalScreen[str | None]):
+    """Returns the key that was typed, which is never shown, or None."""
+
+    CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
+    AUTO_FOCUS = "#value"
+    BINDINGS = [  # noqa: RUF012
+        Binding("escape", "dismiss", "Cancel", id="key.cancel"),
+        Binding("down", "app.focus_next", "Next", show=False),
+        Binding("up", "app.focus_previous", "Previous", show=False),
+    ]
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name_of_key = name
+
+    def compose(self) -> ComposeResult:
+        where = "Type or paste the key. It will be kept in the OS keyring or the encrypted vault."
+        with Vertical(classes="card message vault"):
+            yield Static(self._name_of_key, classes="title", markup=False)
+            yield Static(where, markup=False)
+            yield SecretInput(id="value")
+            with Horizontal(classes="buttons"):
+                yield Button("Cancel", id="cancel", action="screen.dismiss")
+                yield Button("Save", id="save", action="screen.save")
+
+    def on_input_submitted(self) -> None:
+        self.action_save()
+
+    def action_save(self) -> None:
+        value = self.query_one("#value", Input).value.strip()
+        if value:
+            self.dismiss(value)

@@ -1,6 +1,7 @@
 """One experiment: its stages, and one run of the selected stage, live or finished. Everything is read from files."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from bitnet_tui.screens.keyed import AttemptingScreen
 from bitnet_tui.view.run_fold import CURVES
 from bitnet_tui.view.spans import Line, Span, spread
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
+from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         self._curves: tuple[str, ...] = CURVES
         self._log_scale = False
         self._launching: str | None = None
-        self._stop_asked: set[str] = set()
+        self._stop_asked: set[str | None] = set()
         self._ticks = 0
 
     # -- drawing ---------------------------------------------------------------------------------------------------
@@ -77,17 +79,14 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
     def _tick(self) -> None:
         self._ticks += 1
-        if self._launching or self._view.active_names or self._ticks % _IDLE_EVERY == 0:
+        if self._launching or self._view.active or self._ticks % _IDLE_EVERY == 0:
             self.look()
 
     def looker(self) -> Callable[[], ExperimentView]:
-        watcher, chosen, back = self._watcher, self._chosen, self._back
-        return lambda: _look(watcher, self.root, chosen, back)
+        return partial(self._watcher.look, self._chosen, self._back)
 
     def draw(self, view: ExperimentView) -> None:
         before, self._view = self._view, view
-        from bitnet_tui.widgets.painted import Painted
-
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one(StageList).show(view.rows, self._selected)
         self._pane.show(view, self._curves, log=self._log_scale, launching=self._launching)
@@ -156,9 +155,6 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         self._curves = CURVES if at == len(CURVES) - 1 else (CURVES[at + 1],)
         self._redraw()
 
-    def action_back(self) -> None:
-        self.dismiss()
-
     # -- starting and stopping -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -173,14 +169,13 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         if action == "follow":
             return self._chosen is not None
         if action == "stop":
-            return True if self._view.active_names else None
+            return True if self._view.active else None
         return super().check_action(action, parameters)
 
     def action_launch(self) -> None:
         self._start(self._selected)
 
-    def action_resume(self) -> None:
-        self._start(self._selected)
+    action_resume = action_launch
 
     def action_pipeline(self) -> None:
         self._start(PIPELINE.name)
@@ -216,29 +211,26 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
     def action_stop(self) -> None:
         """Ask first. A run that was asked to stop and still runs can be killed."""
-        active = self._view.active_names
+        active = [row for row in self._view.rows if row.active]
         if not active:
             return
-        name = self._selected if self._selected in active else active[-1]
-        row = self._view.row(name)
-        run_id = row.run_id if row else None
+        row = next((one for one in active if one.name == self._selected), active[-1])
         from bitnet_tui.screens.dialogs import ConfirmScreen
 
-        kill = run_id in self._stop_asked
-        names: tuple[str, ...] = (PIPELINE.name, *active) if kill else (name,)
-        question = _kill_question(name) if kill else _stop_question(name)
+        kill = row.run_id in self._stop_asked
+        names = [one.name for one in active] if kill else [row.name]
+        question = _kill_question(row.name) if kill else _stop_question(row.name)
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._stop_asked.update([run_id] if run_id else [])
+                self._stop_asked.add(row.run_id)
                 self.run_worker(lambda: self._stop(names, kill=kill), thread=True, group="stop", description="stop")
 
         self.app.push_screen(ConfirmScreen(*question), answered)
 
-    def _stop(self, names: tuple[str, ...], *, kill: bool) -> None:
+    def _stop(self, names: list[str], *, kill: bool) -> None:
         problem = ""
-        watcher = ExperimentWatcher(self.root, self.shell.home)
-        for run in watcher.active_runs(tuple(dict.fromkeys(names))):
+        for run in ExperimentWatcher(self.root, self.shell.home).active_runs(names):
             try:
                 run.kill() if kill else run.request_stop()
             except BitnetError as error:
@@ -249,13 +241,6 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         if message.problem:
             self.notify(message.problem, title="Not stopped", severity="error", timeout=10)
         self.look()
-
-
-def _look(watcher: ExperimentWatcher, root: Path, chosen: str | None, back: int) -> ExperimentView:
-    try:
-        return watcher.look(chosen, back)
-    except (BitnetError, OSError) as error:
-        return ExperimentView(root, problem=str(error))
 
 
 def _stop_question(name: str) -> tuple[str, str, str, str]:

@@ -13,8 +13,7 @@ from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view import experiment_list
-from bitnet_tui.view.paths import short
-from bitnet_tui.view.spans import Line, Span, spread
+from bitnet_tui.view.spans import Line, Span, short, spread
 from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
@@ -57,7 +56,8 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
         entries: OptionList = OptionList(id="entries")
         await self.query_one("#experiments").mount(entries)
         entries.focus()
-        self.start_looking(_LOOK_SECONDS)
+        self.set_interval(_LOOK_SECONDS, self.look)
+        self.look()
 
     def looker(self) -> "Callable[[], tuple[ExperimentRow, ...]]":
         return self._watcher.look

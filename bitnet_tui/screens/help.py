@@ -40,7 +40,7 @@ class HelpScreen(ModalScreen[None]):
     """The text, which scrolls."""
 
     CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012
-    BINDINGS = [Binding("escape,q,question_mark,f1,enter", "close", "Close", id="help.close")]  # noqa: RUF012
+    BINDINGS = [Binding("escape,q,question_mark,f1,enter", "dismiss", "Close", id="help.close")]  # noqa: RUF012
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card help"):
@@ -50,6 +50,3 @@ class HelpScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         self.query_one("#help-text").focus()
-
-    def action_close(self) -> None:
-        self.dismiss()

@@ -10,6 +10,7 @@ from textual.screen import ModalScreen
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.places import VaultLocked
 from bitnet_tui.screens.base import ShellScreen
+from bitnet_tui.widgets.painted import Painted
 
 _Result = TypeVar("_Result")
 _Value = TypeVar("_Value")
@@ -24,14 +25,13 @@ class _Job:
 
 
 class Attempted(Message):
-    """A call has ended: with a result, with a problem, or because the vault is locked."""
+    """A call has ended, with a result or an error; VaultLocked is one that opening the vault resolves."""
 
-    def __init__(self, job: _Job, result: Any = None, problem: str = "", locked: VaultLocked | None = None) -> None:
+    def __init__(self, job: _Job, result: Any, error: BitnetError | None) -> None:
         super().__init__()
         self.job = job
         self.result = result
-        self.problem = problem
-        self.locked = locked
+        self.error = error
 
 
 class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
@@ -75,23 +75,21 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         self.run_worker(lambda: self._attempt(job), thread=True, group="keys", description="ask for keys")
 
     def _attempt(self, job: _Job) -> None:
+        result, error = None, None
         try:
             result = job.work()
-        except VaultLocked as error:
-            self.post_message(Attempted(job, locked=error))
-        except BitnetError as error:
-            self.post_message(Attempted(job, problem=str(error)))
-        else:
-            self.post_message(Attempted(job, result))
+        except BitnetError as raised:
+            error = raised
+        self.post_message(Attempted(job, result, error))
 
     def on_attempted(self, message: Attempted) -> None:
         if message.job is not self._job:
             return
         self._job = None
-        if message.locked is not None:
-            self._open_vault(message.locked, message.job)
-        elif message.problem:
-            self.refused(message.problem)
+        if isinstance(message.error, VaultLocked):
+            self._open_vault(message.error, message.job)
+        elif message.error is not None:
+            self.refused(str(message.error))
         else:
             message.job.then(message.result)
 
@@ -111,4 +109,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
 
 # Textual finds the styles of a class by its first base, so that has to be ModalScreen.
 class KeyedScreen(ModalScreen[_Result], AttemptingScreen[_Result], Generic[_Result]):
-    """A dialog that reads or changes keys."""
+    """A dialog that reads or changes keys, and reports it in its widget `#problem`."""
+
+    def say(self, text: str, style: str) -> None:
+        self.query_one("#problem", Painted).say(text, style)

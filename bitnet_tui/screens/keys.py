@@ -11,17 +11,18 @@ from textual.widgets.option_list import Option
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_tui import actions
-from bitnet_tui.screens.dialogs import ConfirmScreen
-from bitnet_tui.screens.key_entry import KeyEntryScreen
+from bitnet_tui.screens.dialogs import ConfirmScreen, KeyEntryScreen
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.services import keys
 from bitnet_tui.theme import paint
 from bitnet_tui.view import key_rows
-from bitnet_tui.view.spans import Span, line
+from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.painted import Painted
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held, Moved
+
+    _Found = tuple[tuple[Held, ...], Line, tuple[str, ...]]
 
 
 class KeysScreen(KeyedScreen[None]):
@@ -46,39 +47,38 @@ class KeysScreen(KeyedScreen[None]):
 
     def on_mount(self) -> None:
         self.query_one("#entries").focus()
-        self.query_one("#places", Painted).show((line(Span("Asking the OS keyring…", "label")),))
+        self.query_one("#places", Painted).say("Asking the OS keyring…", "label")
         self._describe(None)
         self._read()
 
     def refused(self, problem: str) -> None:
         if not self._held:  # the first look failed, so nothing is being asked any more
             self.query_one("#places", Painted).show(())
-        self._say(problem, "bad")
+        self.say(problem, "bad")
 
     # -- drawing ---------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        def look() -> "tuple[str, tuple[Held, ...], Path, bool, tuple[str, ...]]":
+        def look() -> "_Found":
             inventory = keys.inventory(self.shell.home, self._root)
             state, held = inventory.status(SECRET_NAMES)
-            notes = inventory.vault_notes()
-            return state, held, inventory.places.vault, inventory.places.vault.exists(), notes
+            vault = inventory.places.vault
+            return held, key_rows.summary(state, vault, exists=vault.exists()), inventory.vault_notes()
 
         self.attempt(look, self._show)
 
-    def _show(self, found: "tuple[str, tuple[Held, ...], Path, bool, tuple[str, ...]]") -> None:
-        state, held, vault, exists, notes = found
+    def _show(self, found: "_Found") -> None:
+        held, summary, notes = found
         entries = self.query_one("#entries", OptionList)
-        highlighted = entries.highlighted_option.id if entries.highlighted_option else None
+        before = self._highlighted
         self._held = {one.name: one for one in key_rows.ordered(held)}
-        lines = (key_rows.summary(state, vault, exists=exists), *(line(Span(note, "warn")) for note in notes))
-        self.query_one("#places", Painted).show(lines)
+        self.query_one("#places", Painted).show((summary, *(line(Span(note, "warn")) for note in notes)))
         self.query_one(".card").set_class(bool(notes), "-noted")
         cells = max(24, entries.size.width - 4)
         entries.clear_options()
         entries.add_options([Option(paint([key_rows.row(one, cells)]), id=name) for name, one in self._held.items()])
         names = list(self._held)
-        entries.highlighted = names.index(highlighted) if highlighted in names else 0
+        entries.highlighted = names.index(before.name) if before else 0
         self._describe(self._highlighted)
 
     def on_option_list_option_highlighted(self) -> None:
@@ -93,11 +93,8 @@ class KeysScreen(KeyedScreen[None]):
         option = self.query_one("#entries", OptionList).highlighted_option
         return self._held.get(option.id or "") if option else None
 
-    def _say(self, text: str, style: str) -> None:
-        self.query_one("#problem", Painted).show((line(Span(text, style)),) if text else ())
-
     def _changed(self, sentence: str) -> None:
-        self._say(sentence, "good")
+        self.say(sentence, "good")
         self._read()
 
     # -- changing keys ---------------------------------------------------------------------------------------------
@@ -106,15 +103,14 @@ class KeysScreen(KeyedScreen[None]):
         self.action_set()
 
     def action_set(self) -> None:
-        held = self._highlighted
-        if held is None or self.busy:
+        if self.busy or not (held := self._highlighted):
             return
         name = held.name
 
         def typed(value: str | None) -> None:
             if value:
                 remember([value])
-                self._say("Keeping the key…", "label")
+                self.say("Keeping the key…", "label")
                 self.attempt(
                     lambda: keys.keep(self.shell.home, name, value, self._root), self._changed, **keys.VAULT_INSTEAD
                 )
@@ -122,11 +118,10 @@ class KeysScreen(KeyedScreen[None]):
         self.app.push_screen(KeyEntryScreen(name), typed)
 
     def action_move(self) -> None:
-        held = self._highlighted
-        if held is None or self.busy:
+        if self.busy or not (held := self._highlighted):
             return
         if not held.movable:
-            self._say(key_rows.why_not_movable(held), "warn")
+            self.say(key_rows.why_not_movable(held), "warn")
             return
         name = held.name
 
@@ -136,15 +131,14 @@ class KeysScreen(KeyedScreen[None]):
             left = f" {found.left[0]} still holds its value or another one; check it." if found.left else ""
             self._changed(f"{names} moved out of {files}.{left}")
 
-        self._say("Moving the key…", "label")
+        self.say("Moving the key…", "label")
         self.attempt(lambda: keys.inventory(self.shell.home, self._root).move(name), moved, **keys.VAULT_INSTEAD)
 
     def action_delete(self) -> None:
-        held = self._highlighted
-        if held is None or self.busy or not held.origin:
+        if self.busy or not (held := self._highlighted) or not held.origin:
             return
         if not key_rows.deletable(held):
-            self._say(f"{held.name} is set by {held.origin}; remove it there.", "warn")
+            self.say(f"{held.name} is set by {held.origin}; remove it there.", "warn")
             return
         name = held.name
 
@@ -157,6 +151,3 @@ class KeysScreen(KeyedScreen[None]):
 
         why = f"It will be deleted from the {held.origin.removesuffix(' (locked)')} and can't be recovered."
         self.app.push_screen(ConfirmScreen(f"Delete {name}?", why, "Delete it", "Keep it"), answered)
-
-    def action_close(self) -> None:
-        self.dismiss()

@@ -21,7 +21,6 @@ from bitnet_tui.services import keys
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
-from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.secret_input import SecretInput
 
@@ -62,9 +61,9 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             yield Painted(id="hint")
             yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
-                yield Button("Test", id="test")
-                yield Button("Cancel", id="cancel")
-                yield Button("Create", id="create")
+                yield Button("Test", id="test", action="screen.test")
+                yield Button("Cancel", id="cancel", action="screen.cancel")
+                yield Button("Create", id="create", action="screen.create")
 
     def on_mount(self) -> None:
         self._fit(new_form.EMBEDDED)
@@ -76,8 +75,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self.query_one(f"#row-{name}").display = name in wanted
         self.query_one("#test").display = provider != new_form.EMBEDDED
         self.query_one(f"#field-{new_form.ADDRESS}", Input).placeholder = PROVIDERS[provider].base_url
-        text, style = new_form.note(provider)
-        self.query_one("#note", Painted).show((line(Span(text, style)),))
+        self.query_one("#note", Painted).say(*new_form.note(provider))
 
     def on_select_changed(self, event: Select.Changed) -> None:
         if event.select.id == f"field-{new_form.TEACHER}":
@@ -92,15 +90,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         name = (event.widget.id or "").removeprefix("field-")
         if name in self._fields:
-            self.query_one("#hint", Painted).show((line(Span(self._fields[name].hint, "label")),))
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "create":
-            self.action_create()
-        elif event.button.id == "test":
-            self.action_test()
-        else:
-            self.action_cancel()
+            self.query_one("#hint", Painted).say(self._fields[name].hint, "label")
 
     def action_leave_field(self, way: Literal["next", "previous"]) -> None:
         """Move the focus before the next input arrives: a key pasted in haste must not land in a visible field."""
@@ -130,12 +120,12 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self.query_one(f"#wrong-{name}", Label).update(why)
         remember([values[new_form.KEY]])
         self._probe = Probe(self.shell.home, **new_form.question(values))
-        self._say("Asking the model for a token or two… esc cancels.", "label")
+        self.say("Asking the model for a token or two… esc cancels.", "label")
         self.attempt(self._probe.run, self._answered, without="The model was not asked")
 
     def _answered(self, report: dict[str, Any]) -> None:
         self._probe = None
-        self._say(*new_form.answer(report))
+        self.say(*new_form.answer(report))
         if report.get("models"):
             self.query_one(f"#field-{new_form.MODEL}", Input).suggester = SuggestFromList(report["models"])
 
@@ -145,7 +135,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self._probe.cancel()
             self._probe = None
             self.abandon()
-        self._say("", "")
+        self.say("", "")
 
     # -- creating it -----------------------------------------------------------------------------------------------
 
@@ -161,7 +151,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         for name in self._fields:
             self.query_one(f"#wrong-{name}", Label).update(wrong.get(name, ""))
         if wrong:
-            self._say("Fix the marked fields, then press Create.", "warn")
+            self.say("Fix the marked fields, then press Create.", "warn")
             self.query_one(f"#field-{next(iter(wrong))}").focus()
             return
         key = values[new_form.KEY] if new_form.KEY in new_form.needed(values[new_form.TEACHER]) else ""
@@ -169,8 +159,8 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self._create(values)
             return
         remember([key])
-        name = new_form.key_name(values[new_form.TEACHER])
-        self._say("Keeping the key…", "label")
+        name = PROVIDERS[values[new_form.TEACHER]].key_setting
+        self.say("Keeping the key…", "label")
         self.attempt(lambda: keys.keep(self.shell.home, name, key), self._kept, **keys.VAULT_INSTEAD)
 
     def _kept(self, sentence: str) -> None:
@@ -180,22 +170,19 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
     def refused(self, problem: str) -> None:
         if self._probe is not None:
             self._probe = None
-            self._say(problem, "bad")
+            self.say(problem, "bad")
             return
-        self._say(f"{problem} Empty the field to create the experiment without a key.", "bad")
+        self.say(f"{problem} Empty the field to create the experiment without a key.", "bad")
         self.query_one(f"#field-{new_form.KEY}").focus()
 
     def _create(self, values: dict[str, str]) -> bool:
         try:
             root = Workspace(self.shell.home).create(values[new_form.NAME], new_form.env_text(values))
         except BitnetError as error:
-            self._say(str(error), "bad")
+            self.say(str(error), "bad")
             return False
         self.dismiss(root)
         return True
-
-    def _say(self, text: str, style: str) -> None:
-        self.query_one("#problem", Painted).show((line(Span(text, style)),) if text else ())
 
     def _values(self) -> dict[str, str]:
         return {name: _value(self.query_one(f"#field-{name}")) for name in self._fields}

@@ -10,8 +10,7 @@ from textual.widgets import Button, Input, Static
 
 from bitnet_core.secrets.places import unlock_vault
 from bitnet_tui.screens.keyed import KeyedScreen
-from bitnet_tui.view.paths import short
-from bitnet_tui.view.spans import Span, line
+from bitnet_tui.view.spans import short
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.secret_input import SecretInput
 
@@ -22,7 +21,7 @@ class VaultScreen(KeyedScreen[bool]):
     CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#passphrase"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "cancel", "Cancel", id="vault.cancel"),
+        Binding("escape", "dismiss(False)", "Cancel", id="vault.cancel"),
         Binding("down", "app.focus_next", "Next field", show=False),
         Binding("up", "app.focus_previous", "Field before", show=False),
     ]
@@ -43,39 +42,27 @@ class VaultScreen(KeyedScreen[bool]):
                 yield SecretInput(id="again", placeholder="repeat the passphrase")
             yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
-                yield Button("Cancel", id="cancel")
-                yield Button("Create" if self._new else "Open", id="open")
+                yield Button("Cancel", id="cancel", action="screen.dismiss(False)")
+                yield Button("Create" if self._new else "Open", id="open", action="screen.open")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if self._new and event.input.id == "passphrase":
             self.query_one("#again").focus()
         else:
-            self._try()
+            self.action_open()
 
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "open":
-            self._try()
-        else:
-            self.action_cancel()
-
-    def action_cancel(self) -> None:
-        self.dismiss(False)
-
-    def _try(self) -> None:
+    def action_open(self) -> None:
         passphrase = self.query_one("#passphrase", Input).value
         if self.busy or not passphrase:
             return
         if self._new and self.query_one("#again", Input).value != passphrase:
-            self._say("The two passphrases differ; type the same one twice.", "warn")
+            self.say("The two passphrases differ; type the same one twice.", "warn")
             return
-        self._say("Opening…", "label")
+        self.say("Opening…", "label")
         self.attempt(lambda: unlock_vault(self._path, passphrase), lambda _: self.dismiss(True))
 
     def refused(self, problem: str) -> None:
-        self._say(problem, "bad")
+        self.say(problem, "bad")
         for entry in self.query(Input):
             entry.value = ""
         self.query_one("#passphrase").focus()
-
-    def _say(self, text: str, style: str) -> None:
-        self.query_one("#problem", Painted).show((line(Span(text, style)),))

@@ -39,17 +39,11 @@ class WelcomeScreen(BaseScreen):
     def skeleton(self) -> Iterable[Widget]:
         card = Vertical(
             Static("Distil a language model into a ternary student,\nand watch it happen.", classes="lead"),
-            Button("Try it now, no key needed", id="try"),
+            Button("Try it now, no key needed", id="try", action="screen.demo"),
             Static(_TRY, classes="about"),
-            Button("New experiment", id="new"),
+            Button("New experiment", id="new", action="screen.new"),
             Static(_NEW, classes="about"),
             Static(f"Experiments are kept in {self.shell.home}", classes="place", markup=False),
             id="welcome",
         )
         yield Center(card, id="middle")
-
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        if event.button.id == "try":
-            self.action_demo()
-        else:
-            self.action_new()

@@ -5,10 +5,7 @@ from pathlib import Path
 from bitnet_core.secrets.inventory import Inventory
 from bitnet_tui.services.settings import resolved
 
-VAULT_INSTEAD = {
-    "offer": "The key can be kept in an encrypted file instead.",
-    "without": "The key was not kept",
-}
+VAULT_INSTEAD = {"offer": "The key can be kept in an encrypted file instead.", "without": "The key was not kept"}
 """What to say when the keyring can't take a key: the offer of a vault, and the outcome without one."""
 
 

@@ -1,8 +1,9 @@
-"""The settings as the app sees them: those of its workspace override every other source."""
+"""The settings as the app sees them, in which its workspace overrides every other source."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from bitnet_core.runs.experiment import Experiment
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.resolved import Resolution
 
@@ -15,3 +16,10 @@ def overrides(home: Path, values: Mapping[str, str] | None = None) -> dict[str, 
 def resolved(home: Path, root: Path | None = None, values: Mapping[str, str] | None = None) -> Resolution:
     """The settings of the experiment at `root`; without `root`, those of a new one."""
     return resolve_and_remember(overrides(home, values), root=root)
+
+
+def experiment_at(root: Path, home: Path) -> tuple[Experiment, str]:
+    """The experiment in this folder, and the errors in its settings (empty if there are none)."""
+    resolution = resolved(home, root)
+    errors = "\n".join(problem.message for problem in resolution.problems if problem.severity == "error")
+    return Experiment.from_settings(resolution.settings), errors

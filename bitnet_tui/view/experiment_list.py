@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.text import ago, crop, significant, width
 from bitnet_tui.view.spans import Line, Span, line, spread
 from bitnet_tui.view.states import LEGEND, look
@@ -26,9 +25,7 @@ def card(row: "ExperimentRow", cells: int, now: float) -> tuple[Line, ...]:
 
 def _stages(row: "ExperimentRow") -> Line:
     parts: list[Span] = []
-    for stage in row.stages:
-        if stage.name == PIPELINE.name:
-            continue
+    for stage in row.stages[1:]:  # without the pipeline
         state = look(stage.state)
         parts += [Span(f"{state.glyph} ", state.style), Span(stage.name, "faint" if stage.state == "new" else "")]
         parts.append(Span("    "))

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.text import pad
-from bitnet_tui.view.paths import short
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, line, short
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held

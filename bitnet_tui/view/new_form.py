@@ -12,24 +12,24 @@ from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import is_name
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
-from bitnet_core.teachers.profiles import PROVIDERS, Provider
+from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import dollars, significant
 
 NAME, TEACHER, PRESET, MODEL, ADDRESS, KEY = "NAME", "TEACHER_PROVIDER", "MINI_PRESET", "MODEL", "BASE_URL", "KEY"
 NUMBERS = ("KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_TOKENS")
 EMBEDDED, CUSTOM = "embedded", "custom"
-_LABELS = {
-    NAME: "Name",
-    TEACHER: "Teacher",
-    MODEL: "Model",
-    ADDRESS: "Address",
-    KEY: "API key",
-    PRESET: "Student",
-    "KD_NUM_PROMPTS": "Prompts",
-    "TOTAL_STEPS": "Steps",
-    "BUDGET_TOKENS": "Token budget",
+_LABELS_AND_HINTS = {
+    NAME: ("Name", "The name of the experiment's folder in the workspace."),
+    TEACHER: ("Teacher", ""),
+    MODEL: ("Model", "The model's name as the provider spells it; for transformers also a folder."),
+    ADDRESS: ("Address", "Where the server listens; empty = the usual address."),
+    KEY: ("API key", "It goes to the OS keyring or an encrypted vault. Empty = a key is already there."),
+    PRESET: ("Student", ""),
+    "KD_NUM_PROMPTS": ("Prompts", ""),
+    "TOTAL_STEPS": ("Steps", ""),
+    "BUDGET_TOKENS": ("Token budget", ""),
 }
-FIELDS = tuple(_LABELS)
+"""Without a hint, the registry's help of the setting is shown."""
 ASKED = frozenset({TEACHER, MODEL, ADDRESS, KEY})
 """The fields that a test of the model depends on."""
 _MOST_MODELS_SHOWN = 5
@@ -49,24 +49,16 @@ class Field:
 
 def fields() -> tuple[Field, ...]:
     """Every field, in order."""
-    return tuple(_field(name) for name in FIELDS)
+    return tuple(_field(name, label, hint) for name, (label, hint) in _LABELS_AND_HINTS.items())
 
 
-def _field(name: str) -> Field:
-    label = _LABELS[name]
-    if name == NAME:
-        return Field(name, label, "The name of the experiment's folder in the workspace.")
-    if name == TEACHER:
-        choices = tuple((provider.label, provider.name) for provider in PROVIDERS.values())
-        return Field(name, label, REGISTRY[name].help, EMBEDDED, choices)
-    if name == MODEL:
-        return Field(name, label, "The model's name as the provider spells it; for transformers also a folder.")
-    if name == ADDRESS:
-        return Field(name, label, "Where the server listens; empty = the usual address.")
-    if name == KEY:
-        hint = "It goes to the OS keyring or an encrypted vault. Empty = a key is already there."
-        return Field(name, label, hint, secret=True)
+def _field(name: str, label: str, hint: str) -> Field:
+    if hint:
+        return Field(name, label, hint, secret=name == KEY)
     setting = REGISTRY[name]
+    if name == TEACHER:
+        providers = tuple((provider.label, provider.name) for provider in PROVIDERS.values())
+        return Field(name, label, setting.help, EMBEDDED, providers)
     choices = tuple((choice, choice) for choice in setting.choices)
     hint = setting.help if choices else f"{setting.help} {setting.allowed().capitalize()}."
     return Field(name, label, hint, setting.default, choices)
@@ -190,26 +182,15 @@ def _is_allowed(name: str, value: str) -> bool:
     return bool(value)
 
 
-def key_name(provider_name: str) -> str:
-    """The name under which the provider's key is kept."""
-    return PROVIDERS[provider_name].key_setting
-
-
 def env_text(values: Mapping[str, str]) -> str:
     """The experiment's `.env`, without secrets."""
     provider = PROVIDERS[values[TEACHER]]
     lines = [f"# Settings of {values[NAME]}; `bitnet config` lists the names.", f"{TEACHER}={provider.name}"]
-    lines += _server(values, provider)
+    for field, setting in ((MODEL, provider.model_setting), (ADDRESS, provider.base_url_setting)):
+        if field in needed(provider.name) and values.get(field):
+            lines.append(f"{setting}={_quoted(values[field])}")
     lines += [f"{name}={values[name]}" for name in (PRESET, *NUMBERS)]
     return "\n".join(lines) + "\n"
-
-
-def _server(values: Mapping[str, str], provider: Provider) -> list[str]:
-    wanted = needed(provider.name)
-    pairs = ((MODEL, provider.model_setting), (ADDRESS, provider.base_url_setting))
-    return [
-        f"{setting}={_quoted(values[field])}" for field, setting in pairs if field in wanted and values.get(field)
-    ]
 
 
 def _quoted(value: str) -> str:

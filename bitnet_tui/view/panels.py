@@ -1,6 +1,7 @@
 """The text around the charts: title, figures, what to do next, what went wrong. A view in, lines out."""
 
 from bitnet_core.runs.catalog import PIPELINE, stage
+from bitnet_core.runs.events import Table
 from bitnet_core.text import (
     UNKNOWN,
     cell,
@@ -16,18 +17,18 @@ from bitnet_core.text import (
     scientific,
     significant,
     size,
+    table_parts,
     width,
     wrap,
 )
 from bitnet_tui.view.run_fold import RunView, ShownAlert, Traces
 from bitnet_tui.view.spans import Line, Span, line, spread
 from bitnet_tui.view.states import look
-from bitnet_tui.view.tables import importance, table_lines
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
-CURVE_TITLES = {"loss": "total", "kl": "KL", "ce": "CE", "format": "format"}
+_CURVE_TITLES = {"loss": "total", "kl": "KL", "ce": "CE", "format": "format"}
+_FIRST_TABLES = ("qei", "gates", "quality")
 _WIDE = 78
-_SERIOUS = ("error", "critical")
 
 
 def title(view: ExperimentView, cells: int) -> Line:
@@ -121,14 +122,10 @@ def _eta(run: RunShown) -> str:
 def legend(view: RunView, shown: tuple[str, ...], cells: int) -> Line:
     """Names and newest values of the curves in their colours; hidden curves are faint."""
     parts: list[Span] = []
-    for name, text in CURVE_TITLES.items():
+    for name, text in _CURVE_TITLES.items():
         mark, style = ("━ ", f"curve-{name}") if name in shown else ("╌ ", "faint")
-        parts += [
-            Span(mark, style),
-            Span(f"{text} ", "label"),
-            Span(significant(finite(getattr(view.metric, name))), "value"),
-        ]
-        parts.append(Span("   "))
+        value = significant(finite(getattr(view.metric, name)))
+        parts += [Span(mark, style), Span(f"{text} ", "label"), Span(value, "value"), Span("   ")]
     if view.flip:
         parts.append(Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"))
     return spread(parts, [Span("seen tokens →", "faint")], cells)
@@ -155,7 +152,7 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
 
 def _alert(shown: ShownAlert, cells: int) -> list[Line]:
     alert = shown.alert
-    style = "bad" if alert.severity in _SERIOUS else "warn"
+    style = "bad" if alert.severity in ("error", "critical") else "warn"
     times = f" (×{shown.times})" if shown.times > 1 else ""
     lines = _wrapped("! ", printable(alert.message) + times, style, cells)
     return lines + (_wrapped("  ", printable(alert.advice), "label", cells) if alert.advice else [])
@@ -169,8 +166,7 @@ def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     seen = view.run.view
     if seen.traces.dropped:
         lines += _dropped(seen.traces)
-    for table in sorted(seen.tables, key=importance):
-        lines += [*table_lines(table, cells), ()]
+    lines += _tables(seen, cells)
     if not seen.tables and seen.samples:
         newest = seen.samples[-1]
         lines += [line(Span("latest sample", "title"), Span(f"  {flat(newest.source)}", "label"))]
@@ -228,10 +224,26 @@ def result_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
     """Every table, QEI first."""
     if run is None or not run.view.tables:
         return (line(Span("No results yet. Tables appear here once the stage has measured something.", "label")),)
-    lines: list[Line] = []
-    for table in sorted(run.view.tables, key=importance):
-        lines += [*table_lines(table, cells), ()]
-    return tuple(lines)
+    return tuple(_tables(run.view, cells))
+
+
+def _tables(view: RunView, cells: int) -> list[Line]:
+    return [one for table in sorted(view.tables, key=_importance) for one in (*table_lines(table, cells), ())]
+
+
+def _importance(table: Table) -> tuple[int, str]:
+    name = table.name.lower()
+    return next((place for place, word in enumerate(_FIRST_TABLES) if word in name), len(_FIRST_TABLES)), name
+
+
+def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
+    """Name, heading, rule and rows; `bitnet_core.text` does the layout."""
+    title = line(Span(flat(table.name.replace("_", " ")), "title"))
+    if not table.columns and not any(table.rows):
+        return title, line(Span("empty", "label"))
+    heading, rule, rows = table_parts(table.columns, table.rows, cells)
+    names = (line(Span(text, "label")) for text in heading)
+    return title, *names, line(Span(rule, "faint")), *(line(text) for text in rows)
 
 
 def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...]:

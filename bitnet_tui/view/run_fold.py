@@ -1,5 +1,6 @@
 """Folds a run's events, one by one as they arrive, into what the screen shows of it."""
 
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -7,15 +8,16 @@ from typing import Any
 
 from msgspec import UNSET, structs
 
+from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import Alert, Event, Flip, Metric, Progress, RunStarted, Sample, Table, Trace
 from bitnet_core.text import finite, printable
-from bitnet_tui.view import log_lines
 from bitnet_tui.view.series import Segment, Series
 
 CURVES = ("loss", "kl", "ce", "format")
 _MOST_LOG_LINES = 2000
 _MOST_SAMPLES = 20
 _MOST_ALERTS = 50
+_SHOWN_ELSEWHERE = ("progress", "metric", "trace")
 _METRIC_FIELDS = tuple(name for name in Metric.__struct_fields__ if name not in Event.__struct_fields__)
 
 
@@ -86,7 +88,7 @@ class RunFold:
                 self._start_over()
             self._events += 1
             self._take(event)
-            lines = log_lines.of_event(event)
+            lines = _log_lines(event)
             self._log.extend(lines)
             self._log_total += len(lines)
 
@@ -164,3 +166,19 @@ class RunFold:
                 before.other_mass_mean if mass is None else mass,
             )
         )
+
+
+def _log_lines(event: Event) -> list[str]:
+    """One event as lines of the log: the first with the local time, the others indented. Some events have none."""
+    text = "" if event.kind in _SHOWN_ELSEWHERE else describe(event)
+    if not text:
+        return []
+    first, *others = text.split("\n")
+    return [f"{_clock(event.t)} {mark(event)} {first}", *(f"{'':10} {other}" for other in others)]
+
+
+def _clock(moment: float) -> str:
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(moment))
+    except (OverflowError, OSError, ValueError):
+        return "--:--:--"

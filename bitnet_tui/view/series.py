@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 Point = tuple[float, float]
 Segment = tuple[Point, ...]
-_CAPACITY = 512
 _MARKS = 64
 
 
@@ -32,7 +31,7 @@ class _Bucket:
 class Series:
     """Append-only. `revision` grows with every point."""
 
-    capacity: int = _CAPACITY
+    capacity: int = 512
     revision: int = 0
     _buckets: list[_Bucket] = field(default_factory=list)
     _stride: int = 1
@@ -62,7 +61,12 @@ class Series:
 
     def segments(self) -> tuple[Segment, ...]:
         """The curve as runs of points, split at the gaps."""
-        return _split((bucket.gap_before, bucket.points()) for bucket in self._buckets)
+        segments: list[list[Point]] = []
+        for bucket in self._buckets:
+            if bucket.gap_before or not segments:
+                segments.append([])
+            segments[-1].extend(bucket.points())
+        return tuple(tuple(segment) for segment in segments)
 
     def not_finite(self) -> tuple[float, ...]:
         """The x of values that were not finite; thinned if there are very many."""
@@ -109,17 +113,5 @@ def _thin_one(segment: Segment, left: float, width: float, stretches: int) -> Se
     buckets: dict[int, _Bucket] = {}
     for point in segment:
         place = min(stretches - 1, int((point[0] - left) / width))
-        if place in buckets:
-            buckets[place].take(_Bucket(point, point))
-        else:
-            buckets[place] = _Bucket(point, point)
+        buckets.setdefault(place, _Bucket(point, point)).take(_Bucket(point, point))
     return tuple(point for _, bucket in sorted(buckets.items()) for point in bucket.points())
-
-
-def _split(parts: Iterable[tuple[bool, tuple[Point, ...]]]) -> tuple[Segment, ...]:
-    segments: list[list[Point]] = []
-    for gap_before, points in parts:
-        if gap_before or not segments:
-            segments.append([])
-        segments[-1].extend(points)
-    return tuple(tuple(segment) for segment in segments)

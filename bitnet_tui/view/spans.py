@@ -1,7 +1,8 @@
 """Styled text as plain values: a line is a tuple of spans; a style is a name that the theme defines."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bitnet_core.text import width
 
@@ -19,13 +20,14 @@ def line(*parts: str | Span) -> Line:
     return tuple(part if isinstance(part, Span) else Span(part) for part in parts)
 
 
-def plain(lines: Iterable[Line]) -> str:
-    """The text without styles."""
-    return "\n".join("".join(span.text for span in one) for one in lines)
-
-
 def spread(left: Sequence[Span], right: Sequence[Span], cells: int) -> Line:
     """One line with text at both ends; `right` is left out if both do not fit."""
     used = sum(width(span.text) for span in left)
     free = cells - used - sum(width(span.text) for span in right)
     return (*left, Span(" " * free), *right) if free > 0 else tuple(left)
+
+
+def short(path: Path) -> str:
+    """A path as it is shown: below the home folder it begins with `~`."""
+    home, path = Path.home(), path.absolute()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

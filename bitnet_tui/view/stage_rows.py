@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
+from bitnet_core.runs.events import Progress, decode
 from bitnet_core.runs.history import Entry, History, StageStatus
 from bitnet_core.text import duration, percent, progress_words
-from bitnet_tui.view.records import last_progress
 from bitnet_tui.view.states import ACTIVE, RESUMABLE
+
+_TAIL_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def _pipeline(history: History, statuses: Sequence[StageStatus]) -> StageStatus:
 def _note(entry: Entry, state: str) -> str:
     record = entry.record
     if state in ACTIVE:
-        event = last_progress(entry.run.events_path)
+        event = _last_progress(entry.run.events_path)
         if event is None or event.total is None:
             return "…"
         if event.total <= 20:
@@ -62,6 +65,17 @@ def _note(entry: Entry, state: str) -> str:
     if record.started and record.ended:
         return duration(record.ended - record.started)
     return ""
+
+
+def _last_progress(path: Path) -> Progress | None:
+    """The newest progress near the end of a file that may be growing; unreadable lines are skipped."""
+    try:
+        with path.open("rb") as source:
+            source.seek(max(0, source.seek(0, 2) - _TAIL_BYTES))
+            events = map(decode, reversed(source.read().split(b"\n")))
+    except OSError:
+        return None
+    return next((event for event in events if isinstance(event, Progress)), None)
 
 
 def running(rows: tuple[StageRow, ...]) -> StageRow | None:

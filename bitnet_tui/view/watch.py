@@ -1,19 +1,19 @@
 """Reads one experiment from its files and returns a frozen picture of it. Not thread-safe."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.errors import UsageError
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.runs.events import Event
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import Run, RunRecord
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, StudentOptions, TeacherOptions
-from bitnet_tui.view.records import experiment_at
+from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 from bitnet_tui.view.states import ACTIVE
@@ -56,8 +56,8 @@ class ExperimentView:
         return next((row for row in self.rows if row.name == name), None)
 
     @property
-    def active_names(self) -> tuple[str, ...]:
-        return tuple(row.name for row in self.rows if row.active)
+    def active(self) -> bool:
+        return any(row.active for row in self.rows)
 
 
 @dataclass
@@ -71,7 +71,16 @@ class ExperimentWatcher:
     _folds: dict[str, tuple[RunFold, Callable[[], list[Event]]]] = field(default_factory=dict)
 
     def look(self, stage: str | None, back: int = 0) -> ExperimentView:
-        """The experiment with one run of `stage`, `back` before the newest; None = the stage most worth seeing."""
+        """The experiment with one run of `stage`, `back` before the newest; None = the stage most worth seeing.
+
+        An error in reading it becomes the view's `problem`.
+        """
+        try:
+            return self._read(stage, back)
+        except (BitnetError, OSError) as error:
+            return ExperimentView(self.root, problem=str(error))
+
+    def _read(self, stage: str | None, back: int) -> ExperimentView:
         experiment, problem = experiment_at(self.root, self.home)
         history = History.read(experiment, self._cache)
         rows = stage_rows(history)
@@ -79,7 +88,7 @@ class ExperimentWatcher:
         teacher, preset = _teacher_and_preset(experiment.settings)
         return ExperimentView(self.root, rows, stage, self._shown(history, stage, back), teacher, preset, problem)
 
-    def active_runs(self, names: tuple[str, ...]) -> list[Run]:
+    def active_runs(self, names: Iterable[str]) -> list[Run]:
         """The runs of these stages that are active now."""
         history = History.read(experiment_at(self.root, self.home)[0], self._cache)
         return [run for name in names if (run := history.active(name)) is not None]

@@ -10,7 +10,7 @@ from bitnet_core.runs.experiment import Workspace
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import RunRecord
 from bitnet_core.text import finite
-from bitnet_tui.view.records import experiment_at
+from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 
 _STALE_SECONDS = 15.0

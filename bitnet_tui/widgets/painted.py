@@ -3,7 +3,7 @@
 from textual.widgets import Static
 
 from bitnet_tui.theme import paint
-from bitnet_tui.view.spans import Line
+from bitnet_tui.view.spans import Line, Span, line
 
 
 class Painted(Static):
@@ -17,3 +17,7 @@ class Painted(Static):
             self._lines = lines
             self.set_class(not lines, "-empty")
             self.update(paint(lines))
+
+    def say(self, text: str, style: str) -> None:
+        """Show one sentence, or nothing if it is empty."""
+        self.show((line(Span(text, style)),) if text else ())

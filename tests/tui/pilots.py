@@ -26,5 +26,13 @@ def words(pilot: Pilot[None]) -> str:
     return " ".join(shown(pilot).replace("│", " ").replace("▌", " ").split())
 
 
+def notices(pilot: Pilot[None]) -> list[str]:
+    """The notifications on the screen, each as one line of words."""
+    lines = shown(pilot).split("\n")
+    regions = [toast.region for toast in pilot.app.screen.query("Toast")]
+    texts = (" ".join(line[at.x : at.right] for line in lines[at.y : at.bottom]) for at in regions)
+    return [" ".join(text.replace("▌", " ").split()) for text in texts]
+
+
 def files_text(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.rglob("*") if path.is_file())

@@ -13,7 +13,7 @@ from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import settled, shown, words
+from tests.tui.pilots import notices, settled, shown, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment
 
 
@@ -66,7 +66,7 @@ async def test_a_stopped_run_is_resumed(home: Path, recorder: RecordingLaunch):
         await pilot.press("r")
         await settled(pilot)
         assert recorder.launched == [(exp.root, "train")]
-        assert "KD_TAU?" in words(pilot)
+        assert notices(pilot) == ["Settings KD_TUA (.env line 3) is not a setting; did you mean KD_TAU?"]
 
 
 async def test_a_launch_that_is_refused_says_why(home: Path):

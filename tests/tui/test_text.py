@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bitnet_core import text as words
 from bitnet_core.runs.events import Alert, Flip, Metric, Progress, Table
 from bitnet_core.settings.values import FlipOptions
-from bitnet_tui.view import gauge, panels, spans, stage_text, tables, watch
+from bitnet_tui.view import gauge, panels, stage_text, watch
 from bitnet_tui.view.run_fold import RunView, ShownAlert
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.states import LOOKS
@@ -28,7 +28,8 @@ def _run(stage="train", state="running", view=None, **changes) -> RunShown:
 
 
 def _text(lines) -> str:
-    return spans.plain(lines)
+    """The lines without their styles."""
+    return "\n".join("".join(span.text for span in line) for line in lines)
 
 
 @given(st.text(max_size=200), st.integers(2, 60))
@@ -54,12 +55,12 @@ _cell = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(
 )
 def test_any_table_fits_where_there_is_room_for_its_columns(columns, rows, cells):
     table = Table(name="qei", columns=columns, rows=rows)
-    assert all(words.width(_text([line])) <= cells for line in tables.table_lines(table, cells))
+    assert all(words.width(_text([line])) <= cells for line in panels.table_lines(table, cells))
 
 
 def test_a_table_aligns_numbers_and_wraps_words():
     rows = [["student quality", 0.38214, "agreement with the teacher over held-out traces"], ["QEI", 7.28, "given"]]
-    text = _text(tables.table_lines(Table(name="qei", columns=["quantity", "value", "how"], rows=rows), 48))
+    text = _text(panels.table_lines(Table(name="qei", columns=["quantity", "value", "how"], rows=rows), 48))
     assert text == (
         "qei\n"
         "quantity          value  how\n"
@@ -74,7 +75,7 @@ def test_a_table_aligns_numbers_and_wraps_words():
 def test_headings_wrap_where_numbers_leave_too_little_room():
     rows = [["before flip", 432, 2.236, 0.9167], ["after flip", 432, 2.257, 0.9167]]
     columns = ["when", "seen tokens", "held-out loss", "top-1 agreement"]
-    assert _text(tables.table_lines(Table(name="training", columns=columns, rows=rows), 40)) == (
+    assert _text(panels.table_lines(Table(name="training", columns=columns, rows=rows), 40)) == (
         "training\n"
         "when           seen  held-out      top-1\n"
         "             tokens      loss  agreement\n"
