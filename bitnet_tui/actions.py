@@ -10,7 +10,7 @@ Where = Literal["app", "list", "welcome", "experiment", "keys"]
 
 @dataclass(frozen=True)
 class Action:
-    """`name` is the method `action_<name>` without its prefix, with an argument in brackets if it takes one."""
+    """`name` stands for the method `action_<name>`, with its argument in brackets if it takes one."""
 
     id: str
     keys: str

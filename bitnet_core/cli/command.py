@@ -1,7 +1,7 @@
-"""What the commands share: their place in the parser, the settings, the experiment, and how they answer.
+"""What the commands share: their place in the parser, the settings, the experiment, answers and hidden input.
 
-Every module of this room is imported to print `bitnet --help`, so what only a running command needs is imported
-inside its function.
+`bitnet --help` imports every family of commands, so what only a running command needs is imported inside its
+function.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +56,11 @@ def overrides(arguments: argparse.Namespace) -> dict[str, str]:
     return given
 
 
-def resolution(arguments: argparse.Namespace, root: Path | None = None) -> "Resolution":
+def resolution(arguments: argparse.Namespace) -> "Resolution":
     """The resolved settings. Warnings go to stderr; an error in the settings is a UsageError."""
     from bitnet_core.secrets.known import resolve_and_remember
 
-    resolved = resolve_and_remember(overrides(arguments), root=root or arguments.root, env_file=arguments.env)
+    resolved = resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env)
     for problem in resolved.problems:
         if problem.severity == "warning":
             warn(problem.message)
@@ -68,7 +68,7 @@ def resolution(arguments: argparse.Namespace, root: Path | None = None) -> "Reso
     return resolved
 
 
-def existing_experiment(arguments: argparse.Namespace) -> "Experiment":
+def open_experiment(arguments: argparse.Namespace) -> "Experiment":
     """The experiment to read from. UsageError if its folder is not an experiment."""
     from bitnet_core.runs.experiment import Experiment, Workspace, is_experiment
     from bitnet_core.settings.values import PlaceOptions
@@ -83,7 +83,7 @@ def existing_experiment(arguments: argparse.Namespace) -> "Experiment":
     return experiment
 
 
-# -- answers and complaints ----------------------------------------------------------------------------------------
+# -- answers and messages ----------------------------------------------------------------------------------------
 
 
 def answer(arguments: argparse.Namespace, fields: dict[str, Any], text: str) -> None:
@@ -94,11 +94,7 @@ def answer(arguments: argparse.Namespace, fields: dict[str, Any], text: str) -> 
 
 
 def answer_table(
-    arguments: argparse.Namespace,
-    name: str,
-    columns: Sequence[str],
-    rows: Sequence[Sequence[Any]],
-    records: Iterable[dict[str, Any]],
+    arguments: argparse.Namespace, name: str, columns: list[str], rows: list[list[Any]], records: list[dict[str, Any]]
 ) -> None:
     """Write `records` as JSON lines with `--json`, else `rows` as a table."""
     from bitnet_core.text import render_table
@@ -123,3 +119,43 @@ def complain(text: str) -> None:
 
 def warn(sentence: str, severity: str = "warning") -> None:
     complain(f"bitnet: {severity}: {sentence}\n")
+
+
+# -- hidden input -------------------------------------------------------------------------------------------------
+
+
+def ask_passphrase(path: Path, new: bool) -> str | None:
+    """The passphrase of the vault at `path`; a `new` one is asked for twice. None without a terminal or an answer.
+
+    It is never read from stdin, which may carry the key itself.
+    """
+    if not sys.stderr.isatty() or not has_terminal():
+        return None
+    if not new:
+        return type_hidden(f"Passphrase for the vault {path}: ") or None
+    from bitnet_core.secrets.vault import SHORTEST_PASSPHRASE
+
+    first = type_hidden(f"New passphrase for the vault {path}, at least {SHORTEST_PASSPHRASE} characters: ")
+    if first and type_hidden("Repeat it: ") != first:
+        raise UsageError("The two passphrases differ; nothing was kept, so try again.")
+    return first or None
+
+
+def type_hidden(prompt: str) -> str:
+    """What is typed at a prompt that does not show it; empty after Ctrl-D."""
+    import getpass
+
+    try:
+        return getpass.getpass(prompt)
+    except EOFError:
+        sys.stderr.write("\n")
+        return ""
+
+
+def has_terminal() -> bool:
+    """Whether the process has a terminal; without one, getpass would read from stdin."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -4,17 +4,17 @@ Values come from stdin or a hidden prompt and are never shown.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitnet_core.cli.command import Commands, answer, resolution, warn
-from bitnet_core.cli.passphrase import ask_passphrase, type_hidden
+from bitnet_core.cli.command import Commands, answer, ask_passphrase, resolution, type_hidden, warn
 from bitnet_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from bitnet_core.secrets.inventory import Held, Moved
+    from bitnet_core.secrets.inventory import Moved
 
 
 def add_to(commands: Commands) -> None:
@@ -48,7 +48,10 @@ class _Command:
 
         self._arguments = arguments
         self._names: list[str] = arguments.names
-        self._resolution = resolution(_reading(arguments))
+        to_read = argparse.Namespace(**vars(arguments))
+        if arguments.plain_text and arguments.env is not None and not arguments.env.exists():
+            to_read.env = None  # this file will be created
+        self._resolution = resolution(to_read)
         self._inventory = Inventory.of(self._resolution)
         self._places = self._inventory.places
         self._named_or_all = self._names or sorted(SECRET_NAMES)
@@ -100,14 +103,7 @@ class _Command:
     # -- list and status -------------------------------------------------------------------------------------------
 
     def list_keys(self) -> None:
-        """What each place holds, and whether it can be read."""
-        for place, state, names in self._holdings():
-            text = f"{place} ({state}): {', '.join(names) or 'no keys'}"
-            self._say({"place": place, "state": state, "names": names}, text)
-        self._note_vault_problems()
-
-    def _holdings(self) -> list[tuple[str, str, list[str]]]:
-        """Place, its state, and the names it holds; the place that is read first comes first."""
+        """What each place holds, and whether it can be read; the place that is read first comes first."""
         from bitnet_core.secrets.places import KEYRING, VAULT
         from bitnet_core.settings.dotenv import read_dotenv
 
@@ -116,26 +112,28 @@ class _Command:
         in_vault = self._places.names_in_vault()
         vault = self._places.vault
         vault_state = f"encrypted, {vault}" if vault.exists() else "none"
-        return [
+        if in_vault.unreadable:
+            vault_state = f"can't be read, {vault}"
+        holdings = [
             ("environment", "plain text", [name for name in wanted if origins.get(name) == "environment"]),
             (KEYRING, keyring_state, sorted(set(in_keyring) & set(wanted))),
-            (
-                VAULT,
-                f"can't be read, {vault}" if in_vault.unreadable else vault_state,
-                sorted(in_vault.names & set(wanted)),
-            ),
-            *(
-                (str(path), "plain text", [name for name in read_dotenv(path).values if name in wanted])
-                for path in self._resolution.env_files
-            ),
+            (VAULT, vault_state, sorted(in_vault.names & set(wanted))),
         ]
+        for path in self._resolution.env_files:
+            holdings += [(str(path), "plain text", [name for name in read_dotenv(path).values if name in wanted])]
+        for place, state, names in holdings:
+            text = f"{place} ({state}): {', '.join(names) or 'no keys'}"
+            self._say({"place": place, "state": state, "names": names}, text)
+        self._note_vault_problems()
 
     def show_status(self) -> None:
         """Where each key comes from. A key that is not set is shown only if it was named."""
         keyring_state, held = self._inventory.status(self._named_or_all)
         shown = [one for one in held if one.origin or self._names]
         for one in shown:
-            origin = one.origin + _plain_text_note(one)
+            origin = one.origin
+            if one.plain:
+                origin += " (plain text" + (f"; `bitnet keys move {one.name}` fixes that)" if one.movable else ")")
             ending = f", ends in {one.end!r}" if one.end else ""
             fields = {"name": one.name, "origin": origin or None, "end": one.end}
             self._say(fields, f"{one.name}: {origin or 'not set'}{ending}")
@@ -168,8 +166,7 @@ class _Command:
             waiting = [name for name in waiting if name not in names]
         for moved in done:
             for path in self._inventory.left(moved):
-                names_text = " or ".join((moved.name, *moved.along))
-                warn(f"{path} still holds its value or another {names_text}; check it.")
+                warn(f"{path} still holds its value or another {' or '.join((moved.name, *moved.along))}; check it.")
 
     def _names_to_move(self) -> list[str]:
         if bool(self._names) == self._arguments.all:
@@ -198,24 +195,13 @@ _ACTIONS: dict[str, Callable[[_Command], None]] = {
 }
 
 
-def _reading(arguments: argparse.Namespace) -> argparse.Namespace:
-    """The arguments to resolve the settings with: a `--env` file that is yet to be written can't be read."""
-    new_file = arguments.plain_text and arguments.env is not None and not arguments.env.exists()
-    return argparse.Namespace(**vars(arguments) | {"env": None}) if new_file else arguments
-
-
-def _plain_text_note(held: "Held") -> str:
-    if not held.plain:
-        return ""
-    return " (plain text" + (f"; `bitnet keys move {held.name}` fixes that)" if held.movable else ")")
-
-
 def _read_value(name: str) -> str:
     """Typed at a hidden prompt, or everything from stdin without its last line end."""
     from bitnet_core.secrets import known
 
     try:
-        value = _typed_or_piped(name)
+        stdin = sys.stdin or io.StringIO()  # it is None if the caller closed it
+        value = type_hidden(f"{name}: ") if stdin.isatty() else stdin.read()
         value.encode()
     except UnicodeError:  # its cause would quote the value
         raise UsageError(f"the value of {name} is not UTF-8 text; pipe in the key as it was given to you.") from None
@@ -224,9 +210,3 @@ def _read_value(name: str) -> str:
         raise UsageError(f"no value for {name} came in on stdin; pipe it in or type it at the prompt.")
     known.remember([value])
     return value
-
-
-def _typed_or_piped(name: str) -> str:
-    if sys.stdin is None:
-        return ""
-    return type_hidden(f"{name}: ") if sys.stdin.isatty() else sys.stdin.read()

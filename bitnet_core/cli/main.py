@@ -98,7 +98,3 @@ def _parser() -> argparse.ArgumentParser:
     for family in _FAMILIES:
         family.add_to(commands)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,10 +24,9 @@ def _prompts(arguments: argparse.Namespace) -> int:
 
     topics = load_topics(arguments.templates, [name.strip() for name in arguments.topics.split(",") if name.strip()])
     if arguments.list:
-        rows = [[topic.name, topic.about, len(topic.templates), topic.weight, topic.size] for topic in topics]
+        rows = [[one.name, one.about, len(one.templates), one.weight, one.size] for one in topics]
         records = [
-            {"topic": topic.name, "about": topic.about, "weight": topic.weight, "prompts": topic.size}
-            for topic in topics
+            {"topic": one.name, "about": one.about, "weight": one.weight, "prompts": one.size} for one in topics
         ]
         columns = ["topic", "about", "templates", "weight", "different prompts"]
         answer_table(arguments, "topics", columns, rows, records)

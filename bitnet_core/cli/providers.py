@@ -4,17 +4,11 @@ Only `ask.py` imports the heavy half; it is loaded when a model is asked.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bitnet_core.cli.command import Commands, answer, answer_table, complain, resolution, terminal_columns
-from bitnet_core.cli.passphrase import ask_passphrase
+from bitnet_core.cli.command import Commands, answer, answer_table, resolution, terminal_columns
 from bitnet_core.errors import UsageError
-
-if TYPE_CHECKING:
-    from bitnet_core.settings.resolved import Resolution
 
 _MOST_MODELS_SHOWN = 8
 _FIELDS = (
@@ -25,27 +19,24 @@ _GOOD_FOR = {"yes": "traces", "no": "chat, baseline"}
 
 
 def add_to(commands: Commands) -> None:
-    providers = commands.add("providers", "list the providers and what they can do, or ask one", _providers)
+    providers = commands.add("providers", "list the providers and what they can do, or ask one", _list)
     actions = providers.add_subparsers(dest="action", metavar="probe", title="actions")
     probe = actions.add_parser("probe", help="ask a model what it can do, with requests of one token")
     probe.add_argument("provider", metavar="NAME", help="such as openai; `bitnet providers` lists them")
     probe.add_argument("--model", default="", help="the model (default: the one in the settings)")
+    probe.set_defaults(handler=_probe)
     chat = commands.add("chat", "ask the chat provider (PROVIDER) one question; Ctrl-C gives up", _chat)
     chat.add_argument("prompt", nargs="?", metavar="TEXT", help="the question (default: read from stdin)")
-
-
-def _providers(arguments: argparse.Namespace) -> int:
-    resolved = resolution(arguments)
-    return _probe(arguments, resolved) if arguments.action == "probe" else _list(arguments, resolved)
 
 
 # -- the table -----------------------------------------------------------------------------------------------------
 
 
-def _list(arguments: argparse.Namespace, resolved: "Resolution") -> int:
+def _list(arguments: argparse.Namespace) -> int:
     from bitnet_core.settings.values import TeacherOptions
     from bitnet_core.teachers.profiles import PROVIDERS
 
+    resolved = resolution(arguments)
     options = TeacherOptions.of(resolved.settings)
     chosen = {options.chat_provider, options.provider}
     rows, records = [], []
@@ -68,19 +59,17 @@ def _list(arguments: argparse.Namespace, resolved: "Resolution") -> int:
 # -- one model -----------------------------------------------------------------------------------------------------
 
 
-def _probe(arguments: argparse.Namespace, resolved: "Resolution") -> int:
+def _probe(arguments: argparse.Namespace) -> int:
+    resolved = resolution(arguments)
     from bitnet_core.cli import ask
     from bitnet_core.secrets.known import redactor
     from bitnet_core.text import render_table
 
-    found = ask.probe(resolved.settings, arguments.provider, arguments.model, _key_finder(resolved), _notice)
+    found = ask.probe(resolved, arguments.provider, arguments.model)
     report: dict[str, Any] = redactor().tree(found)  # a server may list the key among its models
-    if arguments.json:
-        sys.stdout.write(json.dumps(report) + "\n")
-    else:
-        rows = [[name.replace("_", " "), value] for name, value in _shown_fields(report).items()]
-        table = render_table(report["provider"], ["what", "found"], rows, terminal_columns())
-        sys.stdout.write(table + "\n" + "".join(f"! {line}\n" for line in _conclusion(report)))
+    rows = [[name.replace("_", " "), value] for name, value in _shown_fields(report).items()]
+    table = render_table(report["provider"], ["what", "found"], rows, terminal_columns())
+    answer(arguments, report, "\n".join([table, *(f"! {line}" for line in _conclusion(report))]))
     return 0 if report["reachable"] and report["key_accepted"] and report["chat"] is not False else 1
 
 
@@ -127,7 +116,7 @@ def _chat(arguments: argparse.Namespace) -> int:
             sys.stdout.flush()
 
     try:
-        result = ask.chat(resolved.settings, prompt, _key_finder(resolved), _notice, on_text)
+        result = ask.chat(resolved, prompt, on_text)
     finally:
         if streamed:
             sys.stdout.write("\n")
@@ -140,18 +129,3 @@ def _chat(arguments: argparse.Namespace) -> int:
     if arguments.json or not streamed:
         answer(arguments, fields, result.text)
     return 0
-
-
-def _key_finder(resolved: "Resolution") -> Callable[[tuple[str, ...]], dict[str, str]]:
-    """Finds keys in the places where stages get them from."""
-    from bitnet_core.secrets.find import find_secrets
-
-    def find(names: tuple[str, ...]) -> dict[str, str]:
-        found = find_secrets(names, resolved, ask=ask_passphrase)
-        return {name: secret.value for name, secret in found.items()}
-
-    return find
-
-
-def _notice(text: str) -> None:
-    complain(f"bitnet: {text}\n")

@@ -5,17 +5,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bitnet_core.cli.command import (
-    Commands,
-    answer,
-    answer_table,
-    existing_experiment,
-    resolution,
-    warn,
-)
+from bitnet_core.cli.command import Commands, answer, answer_table, ask_passphrase, open_experiment, resolution, warn
 from bitnet_core.errors import BitnetError, UsageError
 
 if TYPE_CHECKING:
@@ -47,12 +39,11 @@ def add_to(commands: Commands) -> None:
     stop.add_argument("--now", action="store_true", help="kill it at once")
 
 
-def _launch(arguments: argparse.Namespace, root: Path | None = None) -> int:
-    from bitnet_core.cli.passphrase import ask_passphrase
+def _launch(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.launch import launch
     from bitnet_core.teachers import stage_keys
 
-    resolved = resolution(arguments, root)
+    resolved = resolution(arguments)
     stage: str = arguments.command
     keys = stage_keys.for_stage(stage, resolved, ask_passphrase)
     if keys.warning:
@@ -75,7 +66,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     if not (root / ".env").exists():
         Workspace(root.parent).create(root.name, demo_env_text())
     arguments.command, arguments.root = "pipeline", root
-    code = _launch(arguments, root)
+    code = _launch(arguments)
     if code == 0 and not arguments.json:
         sys.stdout.write("open it with `make tui` (or `bitnet-tui`); the README explains these figures\n")
     return code
@@ -87,7 +78,7 @@ def _runs(arguments: argparse.Namespace) -> int:
 
     rows: list[list[str]] = []
     records: list[dict[str, Any]] = []
-    for run, record in History.read(existing_experiment(arguments)).entries:
+    for run, record in History.read(open_experiment(arguments)).entries:
         began = record.started or record.created
         state = run.state_of(record)
         seconds = (record.ended or (time.time() if state == "running" else began)) - began
@@ -104,7 +95,7 @@ def _runs(arguments: argparse.Namespace) -> int:
 def _watch(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.history import History
 
-    history = History.read(existing_experiment(arguments))
+    history = History.read(open_experiment(arguments))
     run = history.find(arguments.run) if arguments.run else history.active("pipeline") or history.active()
     return _follow(run or history.find(""), arguments, stop_on_interrupt=False)
 
@@ -112,7 +103,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 def _stop(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.history import History
 
-    run = History.read(existing_experiment(arguments)).find(arguments.run)
+    run = History.read(open_experiment(arguments)).find(arguments.run)
     if not run.is_active():
         raise UsageError(f"{run.id} is not running; it is {run.state()}.")
     if arguments.now:
@@ -164,8 +155,8 @@ def _show_events(run: "Run", console: "Console", until: Callable[[], bool] = lam
 
     shown: set[str] = set()
     for event in run.follow(until):
-        child_id = (event.run or None) if isinstance(event, Progress) else None
-        if child_id is None or child_id in shown:
+        child_id = event.run if isinstance(event, Progress) else ""
+        if not child_id or child_id in shown:
             console.event(run.id, event)
             continue
         shown.add(child_id)

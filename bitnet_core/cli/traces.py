@@ -27,7 +27,10 @@ def _traces(arguments: argparse.Namespace) -> int:
         raise UsageError(f"bitnet traces {arguments.action} takes no sequence; `bitnet traces show N` shows one.")
     if arguments.rows < 0:
         raise UsageError("--rows is below 0; give the number of positions to list.")
-    data = _data_folder(arguments)
+    from bitnet_core.settings.values import DataOptions, PlaceOptions
+
+    settings = resolution(arguments).settings
+    data = DataOptions.of(settings).path or PlaceOptions.of(settings).data
     if (arguments.action == "project") != (arguments.tokenizer is not None):
         raise UsageError("bitnet traces project needs --tokenizer T, and no other action takes it.")
     if arguments.action == "project":
@@ -45,13 +48,6 @@ def _traces(arguments: argparse.Namespace) -> int:
         sequence = inspect.show(data, arguments.prompt, arguments.rows)
         answer(arguments, sequence, "" if arguments.json else inspect.show_text(sequence))
     return 0
-
-
-def _data_folder(arguments: argparse.Namespace) -> Path:
-    from bitnet_core.settings.values import DataOptions, PlaceOptions
-
-    settings = resolution(arguments).settings
-    return DataOptions.of(settings).path or PlaceOptions.of(settings).data
 
 
 def _project(arguments: argparse.Namespace, data: Path) -> int:

@@ -1,4 +1,4 @@
-"""What the full screens share: head line, the ways to begin, and reading files in a thread, one read at a time."""
+"""What the full screens share: the head line, creating an experiment, and reading files in a thread."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -64,7 +64,7 @@ class BaseScreen(ShellScreen[None]):
     async def furnish(self) -> None:
         """Mount what the first paint does not need."""
 
-    # -- ways to begin ---------------------------------------------------------------------------------------------
+    # -- creating an experiment ------------------------------------------------------------------------------------
 
     def action_new(self) -> None:
         """Ask for a new experiment, and open it once it exists."""
@@ -91,13 +91,13 @@ class BaseScreen(ShellScreen[None]):
 
 
 class LookingScreen(BaseScreen, Generic[_View]):
-    """Reads files in a thread, at most one read at a time; a request during one leads to one more."""
+    """Reads files in a thread, one read at a time. A request during a read causes one more read after it."""
 
     _looking = False
     _again = False
 
     def looker(self) -> Callable[[], _View]:
-        """The work for the thread, bound to the present state."""
+        """What the thread will call. It must not use the screen, whose state may change meanwhile."""
         raise NotImplementedError
 
     def look(self) -> None:

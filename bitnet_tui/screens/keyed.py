@@ -1,4 +1,4 @@
-"""What screens whose actions need keys share: slow calls in a thread, and opening the vault when a call needs it."""
+"""Slow calls in a thread, and opening the vault when one needs it, for the screens whose actions need keys."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Attempted(Message):
 
 
 class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
-    """One call at a time; `busy` during a call. A keyring may take 5 s, and the screen never waits for it."""
+    """Runs one call at a time and is `busy` meanwhile. A keyring may take 5 s, and the screen never waits for it."""
 
     _job: _Job | None = None
 

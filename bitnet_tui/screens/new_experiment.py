@@ -130,7 +130,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self.query_one(f"#field-{new_form.MODEL}", Input).suggester = SuggestFromList(report["models"])
 
     def _discard_answer(self) -> None:
-        """The fields it is about have changed, or the form is closing: cancel a running test and clear its answer."""
+        """Cancel a running test and clear its answer: a field has changed, or the form is closing."""
         if self._probe is not None:
             self._probe.cancel()
             self._probe = None

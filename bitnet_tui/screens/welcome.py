@@ -1,4 +1,4 @@
-"""The first run, in a workspace without experiments. The default needs no key, no GPU and no answers."""
+"""The first run, in a workspace without experiments. Its first button needs no key and no GPU, and asks nothing."""
 
 from collections.abc import Iterable
 from typing import ClassVar

@@ -23,7 +23,7 @@ Launch = Callable[[Path, Path, str], Launched]
 def launch(home: Path, root: Path, stage: str) -> Launched:
     """Start a stage of the experiment at `root`. BitnetError says why it can't be started.
 
-    VaultLocked, one of them, asks for the vault to be opened first.
+    Its subclass VaultLocked means that the vault must be opened first.
     """
     resolution = resolved(home, root)
     settings = resolution.checked()

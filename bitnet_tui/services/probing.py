@@ -25,7 +25,7 @@ LOADING_SECONDS = 900.0
 
 
 class Probe:
-    """One question to one model. `values` are settings to ask with; without `key`, a kept one is used."""
+    """One question to one model. `values` are the settings to ask with; without `key`, the stored one is used."""
 
     def __init__(self, home: Path, provider: str, model: str, values: Mapping[str, str], key: str) -> None:
         self._home = home
@@ -37,7 +37,7 @@ class Probe:
         self._cancelled = False
 
     def run(self) -> dict[str, Any]:
-        """The report of `bitnet providers probe --json`. BitnetError if there is none; VaultLocked for a key."""
+        """The report of `bitnet providers probe --json`. BitnetError if there is none, or VaultLocked."""
         return self._ask(self._command(), self._keys())
 
     def cancel(self) -> None:

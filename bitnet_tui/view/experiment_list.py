@@ -1,4 +1,4 @@
-"""The list of experiments as text: for each its name and age, and below them its five stages."""
+"""The list of experiments as text: the name and age of each, with its five stages below."""
 
 from typing import TYPE_CHECKING
 

@@ -28,7 +28,7 @@ def bar(share: float, cells: int, mark: float | None = None) -> Line:
 
 
 def gauge(run: RunShown, cells: int) -> Line:
-    """One line: for training the token budget, its flip and the activation bits; else the run's own progress."""
+    """One line: training shows its token budget, the flip and the activation bits, other stages their progress."""
     seen = finite(run.view.metric.seen_tokens)
     if run.stage == "train" and run.flip is not None and seen is not None:
         return _budget(run, seen, run.flip, cells)

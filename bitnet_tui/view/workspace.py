@@ -60,7 +60,7 @@ class WorkspaceWatcher:
 
 
 def _mark(root: Path) -> tuple[float, ...]:
-    """Changes when a run starts or an output appears. Changes inside a run are read because it is running."""
+    """Differs once a run has started or an output has appeared. An experiment that is running is read every time."""
     places = [root, *(root / name for name in (".env", "logs", "data", "reports", "checkpoints"))]
     return tuple(place.stat().st_mtime if place.exists() else 0.0 for place in places)
 

@@ -234,7 +234,7 @@ def _prompts(monkeypatch: pytest.MonkeyPatch, answers: list[str]) -> None:
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", terminal)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setattr("bitnet_core.cli.passphrase.has_terminal", lambda: True)
+    monkeypatch.setattr("bitnet_core.cli.command.has_terminal", lambda: True)
     monkeypatch.setattr("getpass.getpass", typed)
 
 
