@@ -10,10 +10,11 @@ from bitnet_core import text as words
 from bitnet_core.runs.events import Alert, Flip, Metric, Progress, Table
 from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.view import gauge, panels, stage_text, watch
-from bitnet_tui.view.run_fold import RunView, ShownAlert
+from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
+from tests.builders import event
 
 _ROOT = Path("/experiments/demo")
 
@@ -154,6 +155,28 @@ def test_alerts_have_advice_and_a_count():
     )
     assert _text(panels.alert_lines(run, "", 60, 6)) == "! Loss was not finite. (×3)\n  Lower LR."
     assert _text(panels.alert_lines(run, "X=1 is not allowed", 60, 2)).startswith("✗ X=1 is not allowed")
+
+
+def test_escape_sequences_from_outside_are_never_drawn():
+    bad = "\x1b[2J\x07"
+    fold = RunFold()
+    fold.feed(
+        [
+            event("progress", done=1, total=2, unit=bad, rate=1.0, label=bad),
+            event("trace", tokens=1, dropped={bad: 1}),
+            event("sample", prompt=bad, text=f"a\t{bad}", source=bad),
+            event("alert", severity="error", code="x", message=bad, advice=bad),
+            event("table", name=bad, columns=[bad], rows=[[bad]]),
+            event("log", message=bad, level="info"),
+        ]
+    )
+    run = _run("collect", view=fold.view())
+    view = ExperimentView(_ROOT, stage="collect", run=run)
+    drawn = (
+        *panels.sample_lines(run, 60), *panels.result_lines(run, 60), *panels.alert_lines(run, "", 60, 8),
+        *panels.figures(run, 90), *panels.summary(view, 60), *panels.log_tail(run, 9, 60), gauge.gauge(run, 80),
+    )  # fmt: skip
+    assert not {"\x1b", "\x07"} & set(_text(drawn))
 
 
 def test_an_empty_stage_says_what_to_do():
