@@ -1,7 +1,7 @@
 """Refuses keys that were given on the command line by mistake, in a sentence that repeats none of them.
 
 Others can read a command line and the shell keeps it, so such a key is not secret any more. This module knows the
-names of secrets and what our own words look like; anything else in a place where a key may have been meant is a key.
+names of secrets and what our own words look like; anything else where a key may have been meant counts as one.
 """
 
 import itertools

@@ -2,7 +2,7 @@
 
 Covered are percent-encoding, escapes of JSON, Python and shells, HTML entities (each also applied several times),
 base64, other case, and line breaks inside the key. Letters and digits look the same in all of these but base64, so
-the longest run of them shows at once that a text does not hold the key. Patterns see only the texts that are left.
+a text without the key's longest run of them can't hold the key, and the pattern is not even tried on it.
 """
 
 import base64
@@ -21,7 +21,7 @@ _LONGEST_TOKEN = 40
 """At least as long as any encoding of one character: four bytes, percent-encoded three times, are 28 characters."""
 _UNFINISHED_ESCAPE = re.compile(r"%[%\da-f]*|\\[\\\da-fuxn]*|&(?:amp;)*#?\w*", re.IGNORECASE)
 _BEGINNING = 4
-"""So many characters before a line end count as the beginning of a key; fewer are there by chance."""
+"""At least this many characters before a line end count as the beginning of a key; fewer may be chance."""
 _LINE_BREAK = r"(?:\r?\n)?"
 _LETTER_ESCAPES = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 

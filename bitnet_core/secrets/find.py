@@ -28,7 +28,7 @@ class FoundSecret:
 def find_secrets(
     names: Iterable[str], resolution: Resolution, *, ask: Ask | None = None, trouble: list[str] | None = None
 ) -> dict[str, FoundSecret]:
-    """The secrets of these names; one that is nowhere is left out. Asks a place only if a stronger one has no value.
+    """The secrets of these names that are set. A place is asked only for those that no stronger place has.
 
     VaultLocked when the vault holds a key that no stronger place has, and it can't be opened; the value of a `.env`
     is not used instead. A place that can't be read does not hide the others: it is skipped, and the clause that says

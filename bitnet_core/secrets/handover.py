@@ -23,7 +23,7 @@ PIPE_SECONDS = 10.0
 _SHORTEST_WITHIN = 8
 """A shorter value is part of other texts by chance; it counts only as the whole value of a variable."""
 _NOT_A_PLACEHOLDER = re.compile(r"\d|.{16}", re.DOTALL)
-"""The key of a server that needs none is a word such as `lm-studio` or `llamacpp`, which settings contain too."""
+"""Servers that need no key are given a word such as `lm-studio` or `llamacpp`, which settings contain too."""
 _ALWAYS_KEPT = ("HOME", "PATH", "PWD", "USER", "LOGNAME", "SHELL")
 """Programs don't work without these variables, even if one contains a key."""
 
@@ -34,7 +34,7 @@ def is_distinctive(value: str) -> bool:
 
 
 def environment_without_secrets(secrets: Iterable[str] = ()) -> dict[str, str]:
-    """Our environment without variables that are named like a secret, or contain one that is given here or known."""
+    """Our environment without variables that are named like a secret, or contain a known one or one of `secrets`."""
     # A secret as short as `1` must not remove OMP_NUM_THREADS=1.
     values = {value for value in (*known.values(), *secrets) if len(value) >= SHORTEST_KEY}
     within = Redactor(value for value in values if len(value) >= _SHORTEST_WITHIN)
@@ -61,18 +61,15 @@ def refuse_unrecordable(settings: Mapping[str, object], argv: Sequence[str], sec
     for name, value in settings.items():
         text = str(value) if isinstance(value, (str, Path)) else ""
         if keys.mask_known(text) != text:
-            raise UsageError(
-                f"{name} holds a key, and settings are written into run records; take the key out of it."
-            )
+            raise UsageError(f"{name} holds a key, and settings are written into run records; take the key out.")
         if not is_utf8(text):
             raise UsageError(
-                f"{name}={escaped(text)} is not UTF-8, and settings are written into run records; rename the "
-                "folder or file."
+                f"{name}={escaped(text)} is not UTF-8, as run records must be; rename the file or folder."
             )
     if any(keys.mask_known(text) != text for text in argv):
         raise UsageError("An argument of this command holds a key, and is written into run records; take it out.")
     if not all(map(is_utf8, argv)):
-        raise UsageError("An argument of this command is not UTF-8, and goes into run records; rename its file.")
+        raise UsageError("An argument of this command is not UTF-8, as run records must be; rename its file.")
 
 
 def start_with_secrets(
@@ -119,9 +116,8 @@ def read_from_pipe() -> dict[str, str]:
         text = _read_to_end(int(number)).decode()
         secrets = {str(name): str(value) for name, value in json.loads(text).items()}
     except TimeoutError:
-        raise UsageError(
-            f"{FD_VARIABLE}={number} did not end within {PIPE_SECONDS:.0f} s; close the pipe after writing the keys."
-        ) from None
+        late = f"{FD_VARIABLE}={number} did not end within {PIPE_SECONDS:.0f} s"
+        raise UsageError(f"{late}; close the pipe after writing the keys.") from None
     except (OSError, ValueError, AttributeError):
         # No cause: it would quote what was read.
         raise UsageError(f"{FD_VARIABLE}={number} is not a pipe with a JSON object of keys; pipe one in.") from None
@@ -130,7 +126,7 @@ def read_from_pipe() -> dict[str, str]:
 
 
 def _read_to_end(source: int) -> bytes:
-    """Everything until the end of the pipe; TimeoutError if it does not end, as a terminal or a pipe left open."""
+    """Everything until the end of the pipe; TimeoutError if it does not end: a terminal, or a pipe left open."""
     deadline = time.monotonic() + PIPE_SECONDS
     data, waiting = b"", select.poll()
     waiting.register(source, select.POLLIN)

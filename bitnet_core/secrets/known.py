@@ -24,6 +24,7 @@ _NAMED_LIKE_A_SECRET = re.compile(
 )
 
 _values: set[str] = set()
+_redactor_of = lru_cache(maxsize=4)(Redactor)
 
 
 def remember(values: Iterable[str]) -> None:
@@ -48,8 +49,8 @@ def values() -> frozenset[str]:
 
 
 def redactor() -> Redactor:
-    """A redactor that masks all of them."""
-    return _redactor(values())
+    """A redactor that masks every value that is known now."""
+    return _redactor_of(values())
 
 
 def is_secret_name(name: str) -> bool:
@@ -65,8 +66,3 @@ def keep_out_of_core_dumps() -> None:
 
 def _is_secret(name: str, value: str) -> bool:
     return name in SECRET_NAMES or (is_secret_name(name) and len(value) >= _SHORTEST_FOREIGN)
-
-
-@lru_cache(maxsize=4)
-def _redactor(of: frozenset[str]) -> Redactor:
-    return Redactor(of)

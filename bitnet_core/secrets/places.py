@@ -42,7 +42,7 @@ class VaultLocked(BitnetError):
 
 @dataclass(frozen=True)
 class VaultNames:
-    """The names in the vault, those of them that are read before the keyring, and why it can't be read if so."""
+    """The names in the vault, which of them are read before the keyring, and the error if it can't be read."""
 
     names: frozenset[str] = frozenset()
     over_keyring: frozenset[str] = frozenset()
@@ -69,7 +69,7 @@ class KeyPlaces:
     # -- reading -----------------------------------------------------------------------------------------
 
     def in_keyring(self, names: Iterable[str]) -> tuple[dict[str, str], KeyringUnusable | None]:
-        """What the keyring holds of these names, and why it can't be asked if so."""
+        """The keys of these names that are in the keyring, and the error if it can't be asked."""
         try:
             return self.keyring.read(names), None
         except KeyringUnusable as error:
@@ -100,7 +100,7 @@ class KeyPlaces:
             ) from None
 
     def read_back(self, name: str, place: str) -> str | None:
-        """What a place that was just written to holds, read from the place itself."""
+        """The value that a place holds, read from the place itself: a check after writing."""
         if place == KEYRING:
             return self.keyring.read([name]).get(name)
         return self.opened().read().get(name)
@@ -187,7 +187,7 @@ class KeyPlaces:
             text = self.passphrase_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise BitnetError(f"{shown} can't be read: {why}.") from error
+            raise BitnetError(f"{shown} can't be read: {why}; fix the file or its path.") from error
         passphrase = text.removesuffix("\n").removesuffix("\r")
         if not passphrase:
             raise BitnetError(f"{shown} is empty; write the passphrase into it.")

@@ -11,9 +11,10 @@ from typing import Any
 from bitnet_core.secrets.encodings import key_patterns
 
 MASK = "•••"
-# The name of a value is kept: `name=•••` says what was there. Only what contains a digit is taken for a key:
+# The name of a value is kept: `name=•••` says which value was masked. Only a text with a digit counts as a key:
 # `sk-learn-and-long-words`, `Bearer responsibilities` and `api_key=settings.text(` are ordinary text.
 _BODY = r"(?=[\w.~+/=-]{0,256}?\d)[\w.~+/=-]{16,}"
+_AFTER_PREFIX = r"(?=[\w-]{0,256}?\d)[A-Za-z0-9_-]{16,}"
 _VALUE = r"(?=[^&\s\"'<>]{0,256}?\d)[^&\s\"'<>]{8,}"
 _WORDS = r"access_token|refresh_token|id_token|client_secret|api_key|apikey"
 _SIGNED = r"X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|sig|signature"
@@ -21,12 +22,8 @@ _HEADERS = r"(?:x-api-key|x-goog-api-key|api-key|x-auth-token|private-token|auth
 _SHAPES = tuple(
     (hints.split(), re.compile(f"(?P<kept>{kept}){body}", re.IGNORECASE if kept else re.DOTALL))
     for hints, kept, body in (
-        ("sk- pk- rk-", "", r"(?<![A-Za-z0-9_])(?:sk|pk|rk)-(?=[\w-]{0,256}?\d)[A-Za-z0-9_-]{16,}"),
-        (
-            "gsk hf_ hf- ghp gho glpat xai",
-            "",
-            r"(?<![A-Za-z0-9_])(?:gsk|hf|ghp|gho|glpat|xai)[_-](?=[\w-]{0,256}?\d)[A-Za-z0-9_-]{16,}",
-        ),
+        ("sk- pk- rk-", "", rf"(?<![A-Za-z0-9_])(?:sk|pk|rk)-{_AFTER_PREFIX}"),
+        ("gsk hf_ hf- ghp gho glpat xai", "", rf"(?<![A-Za-z0-9_])(?:gsk|hf|ghp|gho|glpat|xai)[_-]{_AFTER_PREFIX}"),
         ("aiza", "", r"(?<![A-Za-z0-9])AIza[0-9A-Za-z_-]{30,}"),
         ("akia asia", "", r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[0-9A-Z]{16}(?![A-Za-z0-9])"),
         ("ya29.", "", r"(?<![A-Za-z0-9])ya29\.[0-9A-Za-z_-]{20,}"),
@@ -48,7 +45,7 @@ _SHAPES = tuple(
         ("token secret key", rf"\"(?:{_WORDS}|private_key)\\?\"\s*:\s*\\?\"", r"[^\"\\]{8,}"),
     )
 )
-"""For each shape: parts one of which, in lower case, a text must contain; a pattern with the part that is kept."""
+"""For each shape: hints in lower case, one of which a text must contain, and a pattern whose part `kept` stays."""
 
 
 class Redactor:

@@ -111,7 +111,7 @@ def names(path: Path) -> tuple[str, ...]:
 
 
 def names_over_keyring(path: Path) -> frozenset[str]:
-    """Those of them that are read before the keyring."""
+    """The names in a vault that are read before the keyring."""
     return frozenset(_load(path).get("over", ())) if path.exists() else frozenset()
 
 
@@ -214,6 +214,4 @@ def _locked(path: Path) -> Iterator[None]:
         with files.locked(path.with_name(f".{path.name}.lock"), mode=0o600):
             yield
     except OSError as error:
-        raise BitnetError(
-            f"{path} can't be written ({error.strerror}); check the folder or set BITNET_VAULT."
-        ) from error
+        raise BitnetError(f"{path} can't be written ({error.strerror}); check the folder or BITNET_VAULT.") from error

@@ -118,7 +118,7 @@ def quoted(value: str) -> str:
 
 
 def _parsed(text: str) -> tuple[str, list[Binding]]:
-    """The BOM, if there is one, and the parts of the text, which joined are the text."""
+    """The BOM, if there is one, and the parts of the text; joined, they are the text again."""
     bom = _BOM if text.startswith(_BOM) else ""
     return bom, list(parse_stream(io.StringIO(text.removeprefix(_BOM), newline="")))
 
@@ -146,7 +146,7 @@ def _around_value(binding: Binding) -> tuple[str, str]:
 
 
 def change(path: Path, edit: Callable[[str], str], *, private: bool = False) -> None:
-    """Rewrite the file with `edit`, one writer at a time; with `private`, for its owner alone from now on."""
+    """Rewrite the file with `edit`, one writer at a time; with `private`, only its owner may read it from now on."""
     with contextlib.ExitStack() as stack:
         # Locking the folder leaves no lock file behind. A file system without locks must not prevent the change.
         with contextlib.suppress(OSError):
@@ -155,7 +155,7 @@ def change(path: Path, edit: Callable[[str], str], *, private: bool = False) -> 
 
 
 def write(path: Path, text: str, *, private: bool = False) -> None:
-    """Replace the whole file atomically. It keeps its mode; a new file is for its owner alone."""
+    """Replace the whole file atomically. It keeps its mode; only its owner may read a new file."""
     target = path.resolve()  # a link stays a link
     try:
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600

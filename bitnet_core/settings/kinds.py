@@ -19,7 +19,7 @@ _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 @dataclass(frozen=True)
 class Setting:
-    """One name of a `.env`. `default` is written as it would be there; empty means unset."""
+    """One name of a `.env`. `default` is the text as it would be written there; empty means unset."""
 
     name: str
     kind: Kind
@@ -122,7 +122,7 @@ def text(name: str, default: str, about: str, *choices: str) -> Setting:
 
 
 def path(name: str, default: str, about: str) -> Setting:
-    """A file or folder; a relative one is relative to the place it was written in."""
+    """A file or folder; a relative one starts in the folder of its `.env`, or the working folder."""
     return Setting(name, "path", default, about)
 
 

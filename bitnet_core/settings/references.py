@@ -1,6 +1,6 @@
-"""References in a setting's text: `${NAME}`, and `${NAME:-fallback}` for where NAME is not set.
+"""References in a setting's text: `${NAME}`, or `${NAME:-fallback}` with a text to use if NAME is not set.
 
-The one place that knows how they are written. What a name stands for is the caller's.
+Only this module knows how they are written. The caller says what a name stands for.
 """
 
 import re
@@ -12,7 +12,7 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 @dataclass(frozen=True)
 class Reference:
-    """`fallback` is None where the reference has none."""
+    """`fallback` is None if the reference has none."""
 
     name: str
     fallback: str | None
@@ -30,7 +30,7 @@ def names_in(text: str) -> frozenset[str]:
 
 
 def expand(text: str, value_of: Callable[[str], str | None]) -> str:
-    """The text with every reference replaced. ValueError for a name without a value and a fallback."""
+    """The text with every reference replaced. ValueError for a name with neither a value nor a fallback."""
 
     def value(found: re.Match[str]) -> str:
         given = value_of(found[1])

@@ -103,7 +103,7 @@ class _Layers:
         return self._layer_of(name).values.get(name, "")
 
     def value(self, name: str) -> Value:
-        """A setting's value, None where it is empty; ValueError with the reason if it is not allowed."""
+        """A setting's value, None if it is empty; ValueError with the reason if it is not allowed."""
         if name in SECRET_NAMES:
             return self._secret(name)
         text = self._expanded(name, ())
@@ -149,7 +149,7 @@ class _Layers:
 def _file_layers(
     above: list[_Layer], environ: Mapping[str, str], env_file: Path | None, cwd: Path, problems: list[Problem]
 ) -> list[_Layer]:
-    """The experiment's `.env`, then the one of the working folder, as far as they exist."""
+    """The experiment's `.env`, then the one in the working folder; only those that exist."""
     if env_file is not None and not env_file.is_file():
         raise UsageError(f"{env_file} (--env) does not exist; give the path of a .env file.")
     file = (env_file or cwd / ".env").absolute()
