@@ -154,19 +154,15 @@ class StudentTokenizer:
 
         A byte piece (`<0x2E>`) is for bytes that have no other token: a tokenizer that has `.` never uses it.
         """
+        byte_pieces: set[int] = set()
+        if uses_pieces(self._tokenizer):
+            vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
+            byte_pieces = {index for token, index in vocabulary.items() if is_byte_piece(token)}
         table: dict[bytes, int] = {}
-        for wanted in (False, True):
-            for index, data in enumerate(self._bytes_by_id):
-                if data and index not in self.special_ids and (index in self._byte_pieces) == wanted:
-                    table.setdefault(data, index)
+        for index in sorted(range(self.vocab_size), key=lambda index: index in byte_pieces):
+            if index not in self.special_ids and (data := self._bytes_by_id[index]):
+                table.setdefault(data, index)
         return table
-
-    @cached_property
-    def _byte_pieces(self) -> frozenset[int]:
-        if not uses_pieces(self._tokenizer):
-            return frozenset()
-        vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
-        return frozenset(index for token, index in vocabulary.items() if is_byte_piece(token))
 
     @cached_property
     def _bytes_by_id(self) -> list[bytes]:

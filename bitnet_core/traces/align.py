@@ -28,21 +28,14 @@ class TeacherCut:
     @classmethod
     def of(cls, answer: CheckedAnswer) -> "TeacherCut":
         spellings = answer.steps.table.spellings
-        step_bytes = [len(spellings[number]) for number in answer.steps.sampled_N.tolist()]
-        step_bytes_N = np.array(step_bytes, np.int64)
-        ends = step_bytes[-1] == 0
-        body = step_bytes[:-1] if ends else step_bytes
-        if not answer.bytes_before:
-            return cls(np.array(body, np.int64), np.arange(len(body)), step_bytes_N, ends)
-        lengths: list[int] = []
-        steps: list[int] = []
-        for row, length in enumerate(body):
-            if row in answer.bytes_before:
-                lengths.append(len(answer.bytes_before[row]))
-                steps.append(-1)
-            lengths.append(length)
-            steps.append(row)
-        return cls(np.array(lengths, np.int64), np.array(steps, np.int64), step_bytes_N, ends)
+        step_bytes_N = np.array([len(spellings[number]) for number in answer.steps.sampled_N.tolist()], np.int64)
+        ends = bool(step_bytes_N[-1] == 0)
+        body_N = step_bytes_N[:-1] if ends else step_bytes_N
+        rows = np.array(list(answer.bytes_before), np.int64)
+        unreported = [len(data) for data in answer.bytes_before.values()]
+        return cls(
+            np.insert(body_N, rows, unreported), np.insert(np.arange(len(body_N)), rows, -1), step_bytes_N, ends
+        )
 
 
 @dataclass(frozen=True)

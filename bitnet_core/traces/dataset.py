@@ -4,6 +4,7 @@ It must not know torch: `examples` makes tensors.
 Shapes: S sequences, P prompt tokens, C completion tokens, K candidates (padded to the set's top-k), V vocabulary.
 """
 
+import copy
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -48,30 +49,6 @@ class TraceSequence:
     sequence_hash: str
 
 
-@dataclass(frozen=True)
-class _Index:
-    """A choice of the mapped sequences, and what is known of each without reading it."""
-
-    places_S: Int64
-    heldout_S: Bool
-    prompt_lengths_S: Int64
-    completion_lengths_S: Int64
-
-    @classmethod
-    def of(cls, batches: Sequence[MappedBatch]) -> "_Index":
-        heldout_S = _joined(batch.heldout_S for batch in batches).astype(bool)
-        hashes = pa.chunked_array([batch.hashes for batch in batches], pa.large_string())
-        return cls(
-            np.arange(len(heldout_S)),
-            with_both_sides(heldout_S, hashes),
-            _joined(batch.lists["prompt_ids"].lengths for batch in batches),
-            _joined(batch.lists["completion_ids"].lengths for batch in batches),
-        )
-
-    def only(self, chosen: Int64) -> "_Index":
-        return _Index(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
-
-
 def _joined(parts: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.concatenate([np.zeros(0, np.int64), *parts])
 
@@ -82,23 +59,26 @@ class MappedSequences(Sequence[TraceSequence]):
     `content_hash` identifies their content and order.
     """
 
-    def __init__(
-        self, batches: Sequence[MappedBatch], top_k: int, content_hash: str, index: _Index | None = None
-    ) -> None:
+    def __init__(self, batches: Sequence[MappedBatch], top_k: int, content_hash: str) -> None:
         self._batches, self._top_k, self.content_hash = batches, top_k, content_hash
         self._starts = np.cumsum([0, *(batch.count for batch in batches)])
-        self._index = _Index.of(batches) if index is None else index
-        self.prompt_lengths_S = self._index.prompt_lengths_S
-        self.completion_lengths_S = self._index.completion_lengths_S
+        hashes = pa.chunked_array([batch.hashes for batch in batches], pa.large_string())
+        self._heldout_S = with_both_sides(_joined(batch.heldout_S for batch in batches).astype(bool), hashes)
+        self._places_S = np.arange(len(self._heldout_S))
+        self.prompt_lengths_S = _joined(batch.lists["prompt_ids"].lengths for batch in batches)
+        self.completion_lengths_S = _joined(batch.lists["completion_ids"].lengths for batch in batches)
 
     def side(self, *, heldout: bool) -> "MappedSequences":
         """The sequences that are held out, or the others; in their order."""
-        index = self._index.only(np.flatnonzero(self._index.heldout_S == heldout))
-        content_hash = hashlib.sha256(f"{self.content_hash} {heldout}".encode()).hexdigest()
-        return MappedSequences(self._batches, self._top_k, content_hash, index)
+        chosen = self._heldout_S == heldout
+        side = copy.copy(self)
+        side.content_hash = hashlib.sha256(f"{self.content_hash} {heldout}".encode()).hexdigest()
+        for name in ("_heldout_S", "_places_S", "prompt_lengths_S", "completion_lengths_S"):
+            setattr(side, name, getattr(self, name)[chosen])
+        return side
 
     def __len__(self) -> int:
-        return len(self._index.places_S)
+        return len(self._places_S)
 
     @overload
     def __getitem__(self, place: int) -> TraceSequence: ...
@@ -107,7 +87,7 @@ class MappedSequences(Sequence[TraceSequence]):
     def __getitem__(self, place: int | slice) -> TraceSequence | list[TraceSequence]:
         if isinstance(place, slice):
             return [self[index] for index in range(*place.indices(len(self)))]
-        at = int(self._index.places_S[place])
+        at = int(self._places_S[place])
         number = int(np.searchsorted(self._starts, at, side="right")) - 1
         row, batch = at - int(self._starts[number]), self._batches[number]
         lists = batch.lists
@@ -125,7 +105,7 @@ class MappedSequences(Sequence[TraceSequence]):
             other_logprob_C=lists["other_logprob"][row],
             kd_valid_C=lists["kd_valid"][row].view(bool),
             is_struct_C=lists["is_struct"][row].view(bool),
-            heldout=bool(self._index.heldout_S[place]),
+            heldout=bool(self._heldout_S[place]),
             finish_reason=finish_reason,
             sequence_hash=sequence_hash,
         )

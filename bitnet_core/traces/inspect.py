@@ -68,7 +68,7 @@ def _rows_with_other_text(window: Window, tokenizer: StudentTokenizer) -> list[i
     return [
         window.first_sequence + place
         for place, text in enumerate(window.streams.column("completion_text").to_pylist())
-        if tokenizer.decode(window.completions[place].tolist()) != text
+        if tokenizer.decode(window.lists["completion_ids"][place].tolist()) != text
     ]
 
 
@@ -107,14 +107,14 @@ def _sequence(window: Window, place: int, tokenizer: StudentTokenizer, most_rows
         return found
 
     stream = window.streams.slice(place, 1).to_pylist()[0]
-    completion, struct = tokens(window.completions), tokens(window.struct)
+    completion, struct = tokens(window.lists["completion_ids"]), tokens(window.lists["is_struct"])
     rows_at = {int(window.column("stream_pos")[row]): int(row) for row in np.flatnonzero(window.sequence_N == place)}
     rebuilt = tokenizer.decode(completion)
     return {
         "prompt_idx": stream["prompt_idx"],
         "heldout": is_heldout(stream["sequence_hash"]),
         "finish_reason": stream["finish_reason"],
-        "prompt_tokens": len(tokens(window.prompts)),
+        "prompt_tokens": len(tokens(window.lists["prompt_ids"])),
         "completion_tokens": len(completion),
         "prompt_text": stream["prompt_text"],
         "completion_text": stream["completion_text"],
@@ -137,7 +137,7 @@ def _candidates(window: Window, row: int | None, tokenizer: StudentTokenizer) ->
         return {"candidates": None, "other": None}
     shown = [
         {"token": _spelling(tokenizer, int(index)), "probability": float(np.exp(value))}
-        for index, value in zip(window.topk_ids[row], window.topk_logprobs[row], strict=True)
+        for index, value in zip(window.lists["topk_ids"][row], window.lists["topk_logprobs"][row], strict=True)
     ]
     return {"candidates": shown, "other": float(np.exp(window.column("other_logprob")[row]))}
 

@@ -133,7 +133,7 @@ def _lay_out(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> Iterator
         for window in shard.windows():
             require_faultless(shard, window)
             waiting.append(_assemble(window, top_k))
-            tokens += len(window.completions.values)
+            tokens += len(window.lists["completion_ids"].values)
             if tokens >= _BATCH_TOKENS:
                 yield _one_batch(waiting)
                 waiting, tokens = [], 0
@@ -148,7 +148,7 @@ def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 def _assemble(window: Window, top_k: int) -> pa.RecordBatch:
     """Scatter the KD rows of a faultless window over the completions of its sequences."""
-    completions, ids = window.completions, window.topk_ids
+    completions, ids = window.lists["completion_ids"], window.lists["topk_ids"]
     tokens = len(completions.values)
     at_N = completions.starts[window.sequence_N] + window.column("stream_pos")
     kd_valid_C = np.zeros(tokens, np.uint8)
@@ -160,7 +160,9 @@ def _assemble(window: Window, top_k: int) -> pa.RecordBatch:
     topk_ids_CK = np.zeros((tokens, top_k), np.int32)
     topk_ids_CK[places] = ids.values[kept_M]
     logprobs_M, other_N = rebalance_lists(
-        window.topk_logprobs.values.astype(np.float64), owner_M, window.column("other_logprob").astype(np.float64)
+        window.lists["topk_logprobs"].values.astype(np.float64),
+        owner_M,
+        window.column("other_logprob").astype(np.float64),
     )
     give_to_other(other_N, owner_M[~kept_M], logprobs_M[~kept_M])
     topk_logprobs_CK = np.full((tokens, top_k), -np.inf, np.float32)
@@ -170,9 +172,9 @@ def _assemble(window: Window, top_k: int) -> pa.RecordBatch:
 
     starts, wide = completions.starts, completions.starts * top_k
     lists: dict[str, tuple[Int64, npt.NDArray[Any]]] = {
-        "prompt_ids": (window.prompts.starts, window.prompts.values),
+        "prompt_ids": (window.lists["prompt_ids"].starts, window.lists["prompt_ids"].values),
         "completion_ids": (starts, completions.values),
-        "is_struct": (starts, window.struct.values.astype(np.uint8)),
+        "is_struct": (starts, window.lists["is_struct"].values.astype(np.uint8)),
         "kd_valid": (starts, kd_valid_C),
         "other_logprob": (starts, other_C),
         "topk_ids": (wide, topk_ids_CK.ravel()),

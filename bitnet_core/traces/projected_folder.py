@@ -8,7 +8,6 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from bitnet_core import files
@@ -59,8 +58,7 @@ def is_complete(folder: Path, wanted: Mapping[int, TraceMetadata]) -> bool:
 
 
 def is_current(folder: Path, index: int, metadata: TraceMetadata) -> bool:
-    found = [writer.metadata_of(folder / name(index)) for name in _PARTS]
-    return all(one is not None and replace(one, counts={}) == metadata for one in found)
+    return all(writer.is_current(folder / name(index), metadata) for name in _PARTS)
 
 
 def reuse_shard(folder: Path, place: Path, index: int, metadata: TraceMetadata) -> bool:

@@ -8,10 +8,12 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,14 +22,13 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
-from bitnet_core.tokenizer.steps import TokenTable
+from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import projected_folder, schema, writer
 from bitnet_core.traces.answer import Rejected, check_stored
 from bitnet_core.traces.columns import STORED_FIELDS, FinishedSequence
 from bitnet_core.traces.project import project
 from bitnet_core.traces.schema import TraceMetadata
-from bitnet_core.traces.teacher_space import StoredAnswer, stored_answers
 from bitnet_core.traces.vocabulary import Vocabulary
 
 FOLDER = "projected"
@@ -60,13 +61,11 @@ def reproject(
             vocabulary = Vocabulary(tokenizer, TokenTable())
             for done, (index, path) in enumerate(shards.items()):
                 progress(done, len(shards))
-                if projected_folder.is_current(place, index, wanted[index]):
-                    continue
-                if projected_folder.reuse_shard(folder, place, index, wanted[index]):
-                    continue
-                sequences = _sequences(path, data_dir / schema.sequences_part(index), vocabulary)
-                writer.write_shard(place, index, wanted[index], {}, sequences, student_only=True)
-                made += 1
+                kept = projected_folder.is_current(place, index, wanted[index])
+                if not kept and not projected_folder.reuse_shard(folder, place, index, wanted[index]):
+                    sequences = _sequences(path, data_dir / schema.sequences_part(index), vocabulary)
+                    writer.write_shard(place, index, wanted[index], {}, sequences, student_only=True)
+                    made += 1
             projected_folder.remove_others(place, wanted)
             _require_some(place, wanted, tokenizer)
             tokenizer.save(place / schema.TOKENIZER_FOLDER)
@@ -124,6 +123,67 @@ def _require_some(place: Path, wanted: Mapping[int, TraceMetadata], tokenizer: S
     )
 
 
+# -- teacher space ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _StoredAnswer:
+    """One sequence of teacher space; its N steps with the masses as they were rounded for storage.
+
+    Tokens are identified by their bytes, because another student's tokenizer has other ids.
+    """
+
+    prompt_idx: int
+    completion: Completion
+    other_N: npt.NDArray[np.float64]
+    bytes_before: Mapping[int, bytes]
+    """Bytes of unreported tokens, by the step they precede."""
+
+
+def _stored_answers(path: Path, table: TokenTable) -> Iterator[_StoredAnswer]:
+    """Every sequence of a shard, with a row group of steps in memory."""
+    source = pq.ParquetFile(path)
+    waiting: pa.Table | None = None
+    for group in range(source.num_row_groups):
+        rows = source.read_row_group(group)
+        rows = pa.concat_tables([waiting, rows]) if waiting is not None else rows
+        owners_N = rows["prompt_idx"].to_numpy()
+        starts = [0, *(np.flatnonzero(np.diff(owners_N)) + 1).tolist()]
+        spans = list(zip(starts, [*starts[1:], len(owners_N)], strict=True))
+        if group < source.num_row_groups - 1:  # the last sequence may continue in the next group
+            waiting = rows.slice(spans.pop()[0])
+        yield from _split(rows.combine_chunks(), spans, table)
+
+
+def _split(rows: pa.Table, spans: list[tuple[int, int]], table: TokenTable) -> Iterator[_StoredAnswer]:
+    tops = rows["top_bytes"].combine_chunks()
+    width = tops.type.list_size
+    sampled_N = _numbers(rows["token_bytes"].combine_chunks(), table)
+    tops_NK = _numbers(tops.flatten(), table).reshape(-1, width)
+    top_NK = rows["top_logprobs"].combine_chunks().flatten().to_numpy().reshape(-1, width).astype(np.float64)
+    listed_NK = np.arange(width)[None, :] < rows["top_count"].to_numpy()[:, None]
+    tops_NK, top_NK = np.where(listed_NK, tops_NK, -1).astype(np.int32), np.where(listed_NK, top_NK, -np.inf)
+    own_N = rows["logprob"].to_numpy().astype(np.float64)
+    other_N = rows["other_logprob"].to_numpy().astype(np.float64)
+    owners_N = rows["prompt_idx"].to_numpy()
+    # Shards of an earlier version have no such column.
+    before = rows["bytes_before"].to_pylist() if "bytes_before" in rows.column_names else [b""] * len(own_N)
+    for begin, end in spans:
+        span = slice(begin, end)
+        yield _StoredAnswer(
+            int(owners_N[begin]),
+            Completion(table, sampled_N[span], own_N[span], tops_NK[span], top_NK[span]),
+            other_N[span],
+            {row - begin: before[row] for row in range(begin, end) if before[row]},
+        )
+
+
+def _numbers(spellings: pa.Array, table: TokenTable) -> npt.NDArray[np.int32]:
+    encoded = spellings.dictionary_encode()
+    known = np.array([table.number(-1, data) for data in encoded.dictionary.to_pylist()], np.int32)
+    return known[encoded.indices.to_numpy(zero_copy_only=False)] if len(known) else np.zeros(0, np.int32)
+
+
 # -- the sequences ---------------------------------------------------------------------------------------
 
 
@@ -133,7 +193,7 @@ def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[Finis
         rows = {row["prompt_idx"]: row for row in pq.read_table(part).to_pylist()}
     except (pa.ArrowException, OSError) as error:
         raise BitnetError(f"{part} is missing or damaged; move {path} away and {_AGAIN}.") from error
-    for stored in stored_answers(path, vocabulary.table):
+    for stored in _stored_answers(path, vocabulary.table):
         row = rows.get(stored.prompt_idx)
         if row is None:
             raise BitnetError(
@@ -142,7 +202,7 @@ def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[Finis
         yield _project_stored(row, stored, vocabulary)
 
 
-def _project_stored(row: Mapping[str, Any], stored: StoredAnswer, vocabulary: Vocabulary) -> FinishedSequence:
+def _project_stored(row: Mapping[str, Any], stored: _StoredAnswer, vocabulary: Vocabulary) -> FinishedSequence:
     """`row` is the sequence's row of SEQUENCES_FILE."""
     tokenizer = vocabulary.tokenizer
     rendered = tokenizer.render_prompt(orjson.loads(row["messages_json"]))

@@ -53,7 +53,7 @@ def _null_faults(path: Path, table: pa.Table, first: int) -> Iterator[Fault]:
 
 
 def _row_rules(window: Window, metadata: schema.TraceMetadata, stream: str) -> Iterator[tuple[Bool, str]]:
-    ids, logprobs = window.topk_ids, window.topk_logprobs
+    ids, logprobs = window.lists["topk_ids"], window.lists["topk_logprobs"]
     unknown_N = window.sequence_N == UNKNOWN
     if unknown_N.any():
         yield unknown_N, f"prompt_idx {window.column('prompt_idx')[unknown_N.argmax()]} is not in {stream}"
@@ -85,10 +85,10 @@ def _row_rules(window: Window, metadata: schema.TraceMetadata, stream: str) -> I
 
 
 def _sequence_rules(window: Window, metadata: schema.TraceMetadata, shard: str) -> Iterator[tuple[Bool, str]]:
-    prompts, completions = window.prompts, window.completions
+    prompts, completions = window.lists["prompt_ids"], window.lists["completion_ids"]
     sequences = len(window.streams)
     yield (prompts.lengths == 0) | (completions.lengths == 0), "the prompt or the completion is empty"
-    yield completions.lengths != window.struct.lengths, "is_struct and completion_ids differ in length"
+    yield completions.lengths != window.lists["is_struct"].lengths, "is_struct and completion_ids differ in length"
     outside_S = np.zeros(sequences, bool)
     for ids in (prompts, completions):
         outside_S |= _rows_with((ids.values < 0) | (ids.values >= metadata.vocab_size), ids)

@@ -6,6 +6,7 @@ Shapes: S sequences of a window, N of its KD rows.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,20 @@ class Window:
 
     streams: pa.Table
     first_sequence: int
-    prompts: Ragged
-    completions: Ragged
-    struct: Ragged
     rows: pa.Table
     first_row: int
     sequence_N: Int64
     """The sequence of the window that a row belongs to; UNKNOWN: none of the file's; EARLIER: a past window's."""
-    topk_ids: Ragged
-    topk_logprobs: Ragged
+
+    @cached_property
+    def lists(self) -> dict[str, Ragged]:
+        """The list columns of both tables."""
+        return {
+            name: ragged(table.column(name))[0]
+            for table in (self.streams, self.rows)
+            for name in table.column_names
+            if pa.types.is_list(table.schema.field(name).type)
+        }
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """A scalar column of the KD rows."""
@@ -100,13 +106,12 @@ class Shard:
             while begin < len(streams):
                 room = (ends[begin - 1] if begin else 0) + _WINDOW_TOKENS
                 end = max(begin + 1, int(np.searchsorted(ends, room, side="right")))
-                yield _window(streams.slice(begin, end - begin), first + begin, *rows.take(first, begin, end))
+                yield Window(streams.slice(begin, end - begin), first + begin, *rows.take(first, begin, end))
                 begin = end
             first += len(streams)
         table, first_row, sequence_N = rows.rest(first)
         if len(table):
-            empty = schema.STREAM.empty_table()
-            yield _window(empty, first, table, first_row, sequence_N)
+            yield Window(schema.STREAM.empty_table(), first, table, first_row, sequence_N)
 
 
 def open_shards(data_dir: Path) -> list[Shard]:
@@ -257,21 +262,6 @@ class _Rows:
         self._first_row += count
         relative_N = np.where(places_N < base, EARLIER, places_N - base)
         return table.slice(0, count), first_row, np.where(places_N < 0, UNKNOWN, relative_N)
-
-
-def _window(streams: pa.Table, first: int, rows: pa.Table, first_row: int, sequence_N: Int64) -> Window:
-    return Window(
-        streams=streams,
-        first_sequence=first,
-        prompts=ragged(streams.column("prompt_ids"))[0],
-        completions=ragged(streams.column("completion_ids"))[0],
-        struct=ragged(streams.column("is_struct"))[0],
-        rows=rows,
-        first_row=first_row,
-        sequence_N=sequence_N,
-        topk_ids=ragged(rows.column("topk_ids"))[0],
-        topk_logprobs=ragged(rows.column("topk_logprobs"))[0],
-    )
 
 
 # -- columns -----------------------------------------------------------------------------------------

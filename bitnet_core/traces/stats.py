@@ -54,9 +54,9 @@ class _Sums:
     def add(self, shard: Shard, window: Window) -> None:
         self.sequences += len(window.streams)
         self.heldout += sum(map(is_heldout, window.streams.column("sequence_hash").drop_null().to_pylist()))
-        self.prompt_tokens += len(window.prompts.values)
-        self.completion_tokens += len(window.completions.values)
-        self.structure_tokens += int(window.struct.values.sum())
+        self.prompt_tokens += len(window.lists["prompt_ids"].values)
+        self.completion_tokens += len(window.lists["completion_ids"].values)
+        self.structure_tokens += int(window.lists["is_struct"].values.sum())
         for count in pc.value_counts(window.streams.column("finish_reason")).to_pylist():
             self.finish[str(count["values"])] += count["counts"]
         bad_N = np.zeros(len(window.rows), bool)
@@ -66,7 +66,7 @@ class _Sums:
                 bad_N[fault.rows - window.first_row] = True
         self.rows += len(window.rows)
         self.faulty_rows += int(bad_N.sum())
-        ids = window.topk_ids
+        ids = window.lists["topk_ids"]
         sampled_M = ids.values == window.column("teacher_sample_id")[ids.owners]
         self.candidates += int(ids.lengths[~bad_N].sum())
         self.sampled_in_top += int((np.bincount(ids.owners[sampled_M], minlength=len(bad_N))[~bad_N] > 0).sum())

@@ -4,10 +4,12 @@ Structure is the brackets, colons, commas and string quotes of JSON embedded in 
 text's end, and the marks of code fences. It must not know tokens, only their lengths.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 
 _FENCE = re.compile(rb"^[ \t]*(`{3,}|~{3,})", re.MULTILINE)
+_OPENING = re.compile(rb"[{[]")
 _SCALAR = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 _SCALAR_CUT_OFF = re.compile(rb"[-+.0-9a-zA-Z]*\Z")
 _STRING = re.compile(rb'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"')
@@ -25,30 +27,22 @@ def structural_bytes(data: bytes) -> bytearray:
     for fence in _FENCE.finditer(data):
         for place in range(*fence.span(1)):
             mask[place] = 1
-    place = 0
-    while place < len(data):
-        if data[place] not in b"{[":
-            place += 1
-            continue
-        scan = _Scan(data, place)
-        scan.run()
-        if not scan.is_json():
-            place += 1
-            continue
-        for mark in scan.marks:
-            mask[mark] = 1
-        place = scan.place
+    end = 0
+    for bracket in _OPENING.finditer(data):
+        if bracket.start() >= end:
+            scan = _Scan(data, bracket.start())
+            scan.run()
+            if scan.is_json():
+                for mark in scan.marks:
+                    mask[mark] = 1
+                end = scan.place
     return mask
 
 
 def structural_tokens(mask: bytes | bytearray, lengths: Sequence[int]) -> list[bool]:
     """Whether any byte of each token is structure; the tokens have these lengths in bytes, in order."""
-    flags: list[bool] = []
-    begin = 0
-    for length in lengths:
-        flags.append(any(mask[begin : begin + length]))
-        begin += length
-    return flags
+    ends = itertools.accumulate(lengths)
+    return [any(mask[end - length : end]) for length, end in zip(lengths, ends, strict=True)]
 
 
 class _Scan:

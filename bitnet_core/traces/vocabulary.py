@@ -7,7 +7,6 @@ token is enough, and projecting a completion is indexing into an array. It must 
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,6 @@ from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.tokenizer.student import NoToken, StudentTokenizer
 
 Int32 = npt.NDArray[np.int32]
-_Kind = TypeVar("_Kind", bound=np.generic)
 
 
 class Vocabulary:
@@ -29,9 +27,9 @@ class Vocabulary:
     def __init__(self, tokenizer: StudentTokenizer, table: TokenTable) -> None:
         self.tokenizer = tokenizer
         self.table = table
-        self._contained = _PerToken(self._is_contained, np.bool_)
-        self._first_if_shared = _PerToken(self._find_first_if_shared, np.int32)
-        self._first = _PerToken(self._find_first, np.int32)
+        self._contained = _PerToken(self._is_contained)
+        self._first_if_shared = _PerToken(self._find_first_if_shared)
+        self._first = _PerToken(self._find_first)
         self._lock = threading.Lock()
         self._lengths_V = np.array([len(tokenizer.token_bytes(index)) for index in range(tokenizer.vocab_size)])
 
@@ -80,16 +78,16 @@ class Vocabulary:
             return -1
 
 
-class _PerToken(Generic[_Kind]):
-    """A value for each token of a table, found when it is first needed."""
+class _PerToken:
+    """A number for each token of a table, found when it is first needed."""
 
-    def __init__(self, find: Callable[[int, bytes], int], kind: type[_Kind]) -> None:
+    def __init__(self, find: Callable[[int, bytes], int]) -> None:
         self._find = find
-        self._values: npt.NDArray[_Kind] = np.zeros(0, kind)
+        self._values = np.zeros(0, np.int32)
 
-    def grown(self, table: TokenTable) -> npt.NDArray[_Kind]:
+    def grown(self, table: TokenTable) -> Int32:
         fresh = range(len(self._values), len(table))
         if fresh:
             found = [self._find(table.ids[number], table.spellings[number]) for number in fresh]
-            self._values = np.concatenate([self._values, np.array(found, self._values.dtype)])
+            self._values = np.concatenate([self._values, np.array(found, np.int32)])
         return self._values
