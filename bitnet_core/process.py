@@ -1,4 +1,4 @@
-"""Processes: which one is which, how much memory one holds, and helpers that answer through a pipe.
+"""Processes: their identity, their memory, and helpers that answer through a pipe.
 
 Knows nothing of stages or secrets.
 """
@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import IO
 
 PATIENT_THREADS = {"GOMP_SPINCOUNT": "1000"}
-"""Environment of processes that compute with OpenMP: threads spin shortly at a barrier, then sleep.
+"""Environment of processes that compute with OpenMP: threads spin briefly at a barrier, then sleep.
 
-By default they spin for milliseconds. As soon as another program uses a core, the waiting threads then take the time
-that the last thread needs, and training runs at a twentieth of its speed. A thousand spins cost nothing on an idle
-machine; sleeping at once (`OMP_WAIT_POLICY=passive`) halves the speed of the embedded teacher there.
+By default they spin for milliseconds. When another program uses a core, the waiting threads take the time that the
+last thread needs, and training runs at a twentieth of its speed. On an idle machine a thousand spins cost nothing,
+and sleeping at once (`OMP_WAIT_POLICY=passive`) halves the speed of the embedded teacher.
 """
 _STATUS = Path("/proc/self/status")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -29,7 +29,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """Names one process for ever; a pid alone is reused.
+    """Identifies one process for ever; a pid may be reused.
 
     `start` is in clock ticks since boot on Linux, in seconds since 1970 elsewhere.
     """
@@ -62,7 +62,7 @@ def current() -> ProcessIdentity:
 
 
 def is_alive(identity: ProcessIdentity) -> bool:
-    """Whether that very process still runs on this host. Always False for processes of other hosts."""
+    """Whether the process still runs on this host. Always False for processes of other hosts."""
     return identity.boot_id == boot_id() and _start_time(identity.pid) == identity.start
 
 
@@ -104,7 +104,7 @@ def start_helper(
         text=True,
         env=environment,
     )
-    # A helper that has died already is noticed by its exit.
+    # If the helper has already died, the caller notices by its exit.
     with contextlib.suppress(BrokenPipeError):
         pipe_of(helper.stdin).write(json.dumps(job) + "\n")
         pipe_of(helper.stdin).flush()
@@ -112,7 +112,7 @@ def start_helper(
 
 
 def pipe_of(stream: IO[str] | None) -> IO[str]:
-    """A pipe of a process that was started with it: what `Popen` types as maybe None."""
+    """The pipe, which `Popen` types as optional. AssertionError if the process was started without it."""
     if stream is None:
         raise AssertionError("the process was started without this pipe")
     return stream
@@ -125,7 +125,7 @@ def last_line(log: IO[str]) -> str:
 
 
 def communicate(child: "subprocess.Popen[str]", seconds: float, request: str | None = None) -> tuple[str, str]:
-    """What a child in a session of its own writes to stdout and stderr until it ends.
+    """Wait for a child that leads its own session; return what it wrote to stdout and stderr.
 
     When the time is up (`subprocess.TimeoutExpired`) or anything else goes wrong, its whole group is killed.
     """
@@ -137,7 +137,7 @@ def communicate(child: "subprocess.Popen[str]", seconds: float, request: str | N
 
 
 def kill_group(pid: int) -> None:
-    """Kill a session's leader and all that it started."""
+    """Kill the process group that `pid` leads: a helper and everything that it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 

@@ -1,6 +1,6 @@
 """Text for people, the same on the command line and in the app: numbers, tables, and text from outside made safe.
 
-Pure functions. What an event says is in `runs/event_words.py`.
+Pure functions. `runs/event_words.py` puts events into words.
 """
 
 import itertools
@@ -95,7 +95,7 @@ def percent(part: float | None, whole: float | None) -> str:
 
 
 def dollars(value: float | None) -> str:
-    """`2.5` → `$2.50`, `0.075` → `$0.075`: cents, and as many more decimals as there are."""
+    """`2.5` → `$2.50`, `0.075` → `$0.075`: at least two decimals, more if the value has them."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
     whole, _, decimals = f"{value:,.6f}".rstrip("0").partition(".")
@@ -207,7 +207,7 @@ def _pieces(word: str, cells: int) -> Iterator[str]:
 
 
 def pad(text: str, cells: int, *, right: bool = False) -> str:
-    """The text cut or filled with spaces to exactly so many cells; aligned to the right if `right`."""
+    """The text cut or padded with spaces to exactly `cells` cells; aligned to the right if `right`."""
     text = crop(text, cells)
     space = " " * (cells - width(text))
     return space + text if right else text + space
@@ -231,8 +231,8 @@ def escaped(text: str) -> str:
 def printable(text: str) -> str:
     """Text from outside, safe to show: each character that could move the cursor or hide or reorder text becomes `·`.
 
-    These are control characters (without its first one an escape sequence is plain text), C1, format characters such
-    as bidi overrides, and lone surrogates. Tabs and unusual spaces become spaces; line ends stay, as `\\n`.
+    These are control characters, format characters such as bidi overrides, and lone surrogates. Without its first
+    character an escape sequence is plain text. Tabs and unusual spaces become spaces; line ends stay, as `\\n`.
     """
     plain = text.replace("\r\n", "\n").expandtabs(4)
     return "".join(char if char == "\n" or char.isprintable() else _stand_in(char) for char in plain)

@@ -43,7 +43,7 @@ def stage_context(
     run_dir.mkdir()
     secrets = dict(secrets or {})
     writer = EventWriter(run_dir / "events.jsonl", Redactor(secrets.values()))
-    return StageContext(stage, run_dir, experiment, settings, writer, secrets)
+    return StageContext(stage, run_dir, experiment, writer, secrets)
 
 
 def events_of(path: Path, kind: str = "") -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """The student's shape, under the names of transformers' `BitNetConfig`. No tensors here."""
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from bitnet_core.errors import BitnetError
@@ -75,25 +75,12 @@ class StudentConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The `config.json` that transformers reads for this student."""
-        return {
-            "architectures": ["BitNetForCausalLM"],
-            "model_type": "bitnet",
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_hidden_layers,
-            "num_attention_heads": self.num_attention_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            "max_position_embeddings": self.max_position_embeddings,
-            "rope_theta": self.rope_theta,
-            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
-            "rms_norm_eps": self.rms_norm_eps,
-            "hidden_act": self.hidden_act,
-            "initializer_range": self.initializer_range,
-            "tie_word_embeddings": True,
-            "attention_bias": False,
-            **({"hadamard": True} if self.hadamard else {}),
-        }
+        own = asdict(self)
+        if not self.hadamard:
+            del own["hadamard"]
+        fixed = {"architectures": ["BitNetForCausalLM"], "model_type": "bitnet"}
+        rope = {"rope_type": "default", "rope_theta": self.rope_theta}
+        return fixed | own | {"rope_parameters": rope, "tie_word_embeddings": True, "attention_bias": False}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "StudentConfig":

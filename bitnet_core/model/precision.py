@@ -80,7 +80,7 @@ def pick_precision(options: DeviceOptions, device: torch.device) -> Precision:
     if wanted == torch.float32:
         return Precision(torch.float32, "TORCH_DTYPE is fp32")
     if device.type == "cpu":
-        # bf16 autocast is a fifth faster with AMX and slower without; bf16 inside the matmuls alone is half faster.
+        # With AMX, bf16 autocast is 20 % faster and bf16 inside the matmuls alone 50 %; without it bf16 is slower.
         if wanted == torch.bfloat16 and has_bf16_tiles():
             return Precision(torch.float32, "this CPU has bf16 matrix tiles", narrow_matmuls=True)
         return Precision(torch.float32, f"{options.dtype} is no faster on this CPU")

@@ -2,7 +2,7 @@
 
 The fillings of a template are visited in the order of a small cipher. A shuffled list of their numbers can't replace
 it: some packaged templates have 10^15 fillings, and shuffling the numbers of 10 million takes 20 s and 0.4 GB
-(`n = list(range(10**7)); random.Random(1).shuffle(n)`), also for a user who wants 100 prompts.
+(`n = list(range(10**7)); random.Random(1).shuffle(n)`), even for a user who wants 100 prompts.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from bitnet_core.prompts.templates import Template, Topic
 _ROUNDS = 4
 _SUFFIXES = (".jsonl", ".ndjson")
 _MOST = 5_000_000
-"""Prompts of one call. The set of their digests takes 0.43 GB."""
+"""Most prompts of one call. The set of their digests takes 0.43 GB."""
 _SAMPLE = 200
 
 
@@ -58,7 +58,7 @@ def generate(topics: Sequence[Topic], count: int, seed: int) -> Iterator[dict[st
 
 
 def lines(topics: Sequence[Topic], count: int, seed: int) -> Iterator[str]:
-    """What `generate` gives, each prompt as a line of JSON."""
+    """The prompts of `generate`, each as a line of JSON."""
     if count > _MOST:
         raise BitnetError(
             f"{count} prompts are too many for one call; ask for {_MOST} or fewer, several times with other seeds."
@@ -114,7 +114,7 @@ class _Walk:
         self._key = repr(key)
         self._next = 0
         self._half = max(1, -(-(template.size - 1).bit_length() // 2))
-        """Bits of each half of a number; all numbers of two halves are at least as many as the fillings."""
+        """Bits of each half of a number, enough for two halves to number every filling."""
 
     @property
     def done(self) -> bool:

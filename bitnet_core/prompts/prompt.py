@@ -12,13 +12,13 @@ from bitnet_core.files import asset
 from bitnet_core.prompts.files import records, refusal
 
 DIGEST_BYTES = 16
-"""Of a hash that tells repeated prompts. A set of 10 million such digests takes 0.9 GB."""
+"""Bytes of a hash that are kept to recognise a repeated prompt. A set of 10 million takes 0.9 GB."""
 _ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation for the teacher to answer. `hash` covers its messages; it decides whether it is held out."""
+    """A conversation for the teacher to answer. Its `hash`, of the messages, decides whether it is held out."""
 
     messages: tuple[dict[str, str], ...]
 

@@ -185,7 +185,7 @@ def _list(name: str, written: Any, where: str) -> Values:
 
 
 def _converted(written: Any, kind: Any, where: str) -> Any:
-    """`written` as a `kind`. The message of msgspec is put into TOML's words, behind the place."""
+    """`written` as a `kind`. The error gives the place, then msgspec's message in TOML's words."""
     try:
         return msgspec.convert(written, kind)
     except msgspec.ValidationError as error:

@@ -118,7 +118,7 @@ def _with_content(name: str, value: Any) -> Any:
 
 @lru_cache(maxsize=64)
 def _sha256_of(path: Path, _version: tuple[int, ...]) -> str:
-    """The app looks every second, and a prompts file may be large: each version of a file is read once."""
+    """Each version of a file is read once: it may be large, and the app asks every second."""
     return files.sha256_file(path)
 
 

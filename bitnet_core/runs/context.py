@@ -10,7 +10,6 @@ from bitnet_core.runs.events import EventWriter
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.secrets.redaction import Redactor
-from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import LogOptions
 
 
@@ -22,16 +21,15 @@ class StageContext(Reporter):
         stage: str,
         run_dir: Path,
         experiment: Experiment,
-        settings: Settings,
         events: EventWriter,
         secrets: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(events.emit, name=stage, level=LogOptions.of(settings).level.lower())
+        super().__init__(events.emit, name=stage, level=LogOptions.of(experiment.settings).level.lower())
         self.stage = stage
         self.run_id = run_dir.name
         self.run_dir = run_dir
         self.experiment = experiment
-        self.settings = settings
+        self.settings = experiment.settings
         self.secrets = dict(secrets or {})
 
     @cached_property

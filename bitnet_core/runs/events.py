@@ -199,16 +199,17 @@ def decode(line: bytes) -> Event | None:
 
 def to_dict(event: Event) -> dict[str, Any]:
     """The event as it is written: strict JSON, with null for a number that is not finite."""
-    return dict(_strict(msgspec.to_builtins(event), str))
+    return dict(strict(msgspec.to_builtins(event)))
 
 
-def _strict(value: Any, redact: Callable[[str], str]) -> Any:
+def strict(value: Any, redact: Callable[[str], str] = str) -> Any:
+    """The value as JSON can hold it: null for a number that is not finite, text as `redact` leaves it."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {redact(str(key)): _strict(item, redact) for key, item in value.items()}
+        return {redact(str(key)): strict(item, redact) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_strict(item, redact) for item in value]
+        return [strict(item, redact) for item in value]
     if isinstance(value, str):
         return redact(value)
     return value
@@ -229,7 +230,7 @@ class EventWriter:
         """Append the event with its time and number."""
         with self._lock:
             event = msgspec.structs.replace(event, v=SCHEMA_VERSION, t=round(time.time(), 3), seq=self._seq)
-            line = json.dumps(_strict(msgspec.to_builtins(event), self._redact), ensure_ascii=False, allow_nan=False)
+            line = json.dumps(strict(msgspec.to_builtins(event), self._redact), ensure_ascii=False, allow_nan=False)
             # If a full disk or a kill cut the last write short, the next event still gets a line of its own.
             data = (("\n" if self._torn else "") + line + "\n").encode(errors="replace")
             self._torn = True

@@ -40,7 +40,7 @@ class Experiment:
         return self.root.name
 
     def ensure(self) -> None:
-        """Create the missing folders. BitnetError or UsageError when that is not possible or not wanted."""
+        """Create the missing folders. BitnetError when they can't or may not (AUTO_CREATE_DIRS) be created."""
         self.refuse_foreign_folder()
         for folder in (self.root, self.checkpoints, self.data, self.reports, self.logs):
             if folder.is_dir():
@@ -69,7 +69,7 @@ def is_experiment(folder: Path) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether an experiment may be called so."""
+    """Whether an experiment may have this name."""
     return _NAME.fullmatch(text) is not None
 
 

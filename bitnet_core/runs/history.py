@@ -86,7 +86,7 @@ class History:
         raise UsageError(f"{self.experiment.root} has no run {name!r}; its latest runs: {known}.")
 
     def fingerprint(self, stage: str) -> str:
-        """What a run of the stage would be marked with now: its settings, and the runs that made its input."""
+        """The fingerprint that a run of the stage would get now."""
         inputs = {name: self.latest(name, lambda r: r.state == "succeeded") for name in catalog.stage(stage).needs}
         upstream = {name: entry.run.id if entry else None for name, entry in inputs.items()}
         return catalog.fingerprint(stage, self.experiment.settings, upstream)

@@ -1,12 +1,11 @@
 """Launching a stage in a process of its own, and the lock that allows one run of a stage at a time.
 
-A run is known from its files alone (`record.py`, `history.py`), so an app that was closed, or another one, can follow
-it. `worker.py` is what runs inside the process.
+Everything about a run is in its files (`record.py`, `history.py`), so any process can follow it. `worker.py` is what
+runs inside the process.
 """
 
 import contextlib
 import os
-import secrets as random_bytes
 import socket
 import subprocess
 import sys
@@ -29,7 +28,7 @@ _children: list["subprocess.Popen[str]"] = []
 
 @contextlib.contextmanager
 def stage_lock(experiment: Experiment, stage: str) -> Iterator[None]:
-    """Reserve the stage for this process. UsageError if another run of it is going on."""
+    """Reserve the stage for this process. UsageError if it is already running."""
     deadline = time.monotonic() + _DYING_SECONDS
 
     def give_up_if_running() -> None:
@@ -85,7 +84,7 @@ def launch(
 def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
     """Make the run's folder with its first record."""
     now = datetime.now(UTC)
-    run = Run(experiment.logs / f"{stage}-{now:%Y%m%dT%H%M%SZ}-{random_bytes.token_hex(2)}")
+    run = Run(experiment.logs / f"{stage}-{now:%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}")
     run.path.mkdir()
     # Freed when the run ends, so that its end can be recorded even on a full disk.
     (run.path / ".ballast").write_bytes(os.urandom(_BALLAST_BYTES))

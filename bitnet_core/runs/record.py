@@ -22,7 +22,7 @@ ACTIVE = ("starting", "running")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 SILENT_SECONDS = 600.0
-"""How long a run on another host may write no event before it counts as gone: its process can't be checked."""
+"""How long a run on another host may write no event before it counts as gone: its process can't be seen from here."""
 
 
 @dataclass(frozen=True)

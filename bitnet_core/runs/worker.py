@@ -42,14 +42,13 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
     known.keep_out_of_core_dumps()
     keys = handover.read_from_pipe()
     redact = Redactor(keys.values())
-    # Also without a key: whatever looks like one is masked.
+    # Needed without keys too: it masks whatever looks like one.
     finish_log = log_filter.start(redact)
     faulthandler.enable()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     record = run.record()
-    settings = Settings.from_record(record.settings, record.origins)
-    experiment = Experiment.from_settings(settings)
-    context = StageContext(record.stage, run.path, experiment, settings, EventWriter(run.events_path, redact), keys)
+    experiment = Experiment.from_settings(Settings.from_record(record.settings, record.origins))
+    context = StageContext(record.stage, run.path, experiment, EventWriter(run.events_path, redact), keys)
     signal.signal(signal.SIGTERM, lambda *_: context.request_stop())
     try:
         with stage_lock(experiment, record.stage):

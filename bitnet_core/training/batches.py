@@ -85,7 +85,9 @@ class Sampler:
         self._shape = shape
         self._ahead: deque[tuple[int, int, Future[Batch]]] = deque()
         self._most_ahead = 2 * workers
-        self.fingerprint = self._fingerprint()
+        content = f"{batch_size} {seed} {capacity} {examples.fingerprint()}"
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        """A hash of everything that the batches are made from, and of their order."""
 
     def next(self) -> Batch:
         if self.place == len(self._plan):
@@ -122,8 +124,3 @@ class Sampler:
 
     def _epoch_plan(self, epoch: int) -> list[list[list[int]]]:
         return epoch_plan(self._lengths, self._batch_size, self._seed, epoch, self._capacity)
-
-    def _fingerprint(self) -> str:
-        """A hash of everything that the batches are made from, and of their order."""
-        text = f"{self._batch_size} {self._seed} {self._capacity} {self._examples.fingerprint()}"
-        return hashlib.sha256(text.encode()).hexdigest()

@@ -84,7 +84,7 @@ def found(folder: Path) -> list[Path]:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether there is a health file with this very file's sha256."""
+    """Whether there is a health file with the sha256 that this file has."""
     try:
         health = files.read_json(health_of(path))
     except BitnetError:
@@ -161,7 +161,7 @@ def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConf
 
 
 def student_from(checkpoint: Checkpoint) -> Student:
-    """The student in evaluation mode, with the checkpoint's activation bits and its very tensors."""
+    """The student in evaluation mode, with the checkpoint's activation bits and its tensors, not copies."""
     with torch.device("meta"):
         student = Student(checkpoint.config)
     try:

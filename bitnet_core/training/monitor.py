@@ -1,6 +1,7 @@
-"""Figures of a running training: means between two reports, speed, memory. Only reading them waits for the device."""
+"""Figures of a running training: loss, speed, memory, ternary weights. Only reading them waits for the device."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,47 +14,38 @@ from bitnet_core.model.student import Student
 from bitnet_core.process import peak_rss_bytes
 
 PARTS = ("loss", "kl", "ce", "format", "agreement")
-# A mean loss is far above the lowest one beyond both limits; after this many reports training has diverged.
+# A loss beyond both limits is far above the lowest one; three such reports in a row are a divergence.
 _FAR_ABOVE, _NATS_ABOVE, _REPORTS_ABOVE = 1.5, 1.0, 3
 
 
+@dataclass
 class Meter:
     """Sums of loss parts on the device, and the time spent in steps, without evaluations and checkpoints."""
 
-    def __init__(self) -> None:
-        self._sums_5: Tensor | None = None
-        self._steps, self._tokens, self._seconds = 0, 0, 0.0
+    sums_5: Tensor | None = None
+    steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
 
     def add(self, parts_5: Tensor, tokens: int, seconds: float) -> None:
         """Add a completed step; `parts_5` are means over the step's batch, in the order of `PARTS`."""
-        self._sums_5 = parts_5 if self._sums_5 is None else self._sums_5.to(parts_5.device) + parts_5
-        self._steps += 1
-        self._tokens += tokens
-        self._seconds += seconds
+        self.sums_5 = parts_5 if self.sums_5 is None else self.sums_5.to(parts_5.device) + parts_5
+        self.steps += 1
+        self.tokens += tokens
+        self.seconds += seconds
 
     def read(self) -> dict[str, float]:
         """Means since the last reading, and supervised tokens per second; empty without a completed step."""
-        if self._sums_5 is None:
+        if self.sums_5 is None:
             return {}
-        means = (self._sums_5 / self._steps).tolist()
-        found = dict(zip(PARTS, means, strict=True)) | {"tokens_per_s": self._tokens / max(self._seconds, 1e-9)}
-        self._sums_5, self._steps, self._tokens, self._seconds = None, 0, 0, 0.0
+        means = (self.sums_5 / self.steps).tolist()
+        found = dict(zip(PARTS, means, strict=True)) | {"tokens_per_s": self.tokens / max(self.seconds, 1e-9)}
+        self.sums_5, self.steps, self.tokens, self.seconds = None, 0, 0, 0.0
         return found
 
     def state(self) -> dict[str, Any]:
-        return {
-            "sums_5": None if self._sums_5 is None else self._sums_5.cpu(),
-            "steps": self._steps,
-            "tokens": self._tokens,
-            "seconds": self._seconds,
-        }
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "Meter":
-        meter = cls()
-        meter._sums_5, meter._steps = state["sums_5"], state["steps"]
-        meter._tokens, meter._seconds = state["tokens"], state["seconds"]
-        return meter
+        """The fields, on the CPU: `Meter(**state)` is the inverse."""
+        return vars(self) | {"sums_5": None if self.sums_5 is None else self.sums_5.cpu()}
 
 
 def peak_memory(device: torch.device) -> dict[str, Any]:

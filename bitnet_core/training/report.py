@@ -1,6 +1,5 @@
 """What a training reports: words before its first step, a step's figures, a checkpoint's health, the final table."""
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from bitnet_core.model.precision import INDUCTOR_CACHE
+from bitnet_core.runs.events import strict
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSet, top1_counts
@@ -18,8 +18,27 @@ from bitnet_core.training.state import TrainState
 from bitnet_core.training.step import Stepper, StepResult
 
 
-def announce_hardware(reporter: Reporter, stepper: Stepper, options: TrainOptions) -> None:
-    """Log what computes, and what a compiler costs."""
+def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: Cuts, *, held_out: bool) -> None:
+    """Say what MAX_SEQ_LEN cut off, if there is nothing to measure on, what computes, and what a compiler costs."""
+    limit = f"MAX_SEQ_LEN={options.max_seq_len}"
+    if cuts.completions:
+        reporter.log(
+            f"{limit} cut the end of {cuts.completions} completions ({cuts.completion_tokens} supervised tokens)."
+        )
+    if cuts.prompts:
+        reporter.alert(
+            "warning",
+            "prompts_cut",
+            f"{limit} cut the beginning of {cuts.prompts} prompts ({cuts.prompt_tokens} tokens).",
+            "Raise MAX_SEQ_LEN so that the student reads the whole prompt.",
+        )
+    if not held_out:
+        reporter.alert(
+            "warning",
+            "no_heldout",
+            "The traces have only one prompt, so none is held out to measure on.",
+            "Collect more prompts (KD_NUM_PROMPTS).",
+        )
     precision = stepper.precision
     reporter.log(
         f"Training {stepper.student.config.parameters():,} parameters on {stepper.device} in {precision.name} "
@@ -30,29 +49,6 @@ def announce_hardware(reporter: Reporter, stepper: Stepper, options: TrainOption
         reporter.log(
             "Compiling the student: the first step waits for the compiler, a minute or more, and so does the "
             f"first one after the flip; later runs find the result in {cache}."
-        )
-
-
-def announce_data(reporter: Reporter, cuts: Cuts, max_len: int, *, held_out: bool) -> None:
-    """Say what MAX_SEQ_LEN cut off, and when there is nothing to measure on."""
-    if cuts.completions:
-        reporter.log(
-            f"MAX_SEQ_LEN={max_len} cut the end of {cuts.completions} completions "
-            f"({cuts.completion_tokens} supervised tokens)."
-        )
-    if cuts.prompts:
-        reporter.alert(
-            "warning",
-            "prompts_cut",
-            f"MAX_SEQ_LEN={max_len} cut the beginning of {cuts.prompts} prompts ({cuts.prompt_tokens} tokens).",
-            "Raise MAX_SEQ_LEN so that the student reads the whole prompt.",
-        )
-    if not held_out:
-        reporter.alert(
-            "warning",
-            "no_heldout",
-            "The traces have only one prompt, so none is held out to measure on.",
-            "Collect more prompts (KD_NUM_PROMPTS).",
         )
 
 
@@ -88,7 +84,7 @@ def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer
     student = stepper.student
     last = {key: value for key, value in state.last.items() if key not in ("activation_bits", "nonfinite")}
     measured = bool(state.evaluations) and "heldout_loss" in state.evaluations[-1]
-    return {
+    found: dict[str, Any] = {
         "step": state.step,
         "seen_tokens": state.seen_tokens,
         "budget_tokens": options.flip.budget_tokens,
@@ -99,22 +95,16 @@ def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer
         "dtype": stepper.precision.name,
         "device": str(stepper.device),
         "rolled_back": state.rolled_back,
-        # Of these very weights, which may be newer than the last reported step.
+        # Of the weights in this checkpoint, which may be newer than the last reported step.
         **(TernaryWatch().read(student) if options.quantize else {}),
-        "training": _finite(last),
-        "heldout": _finite(state.evaluations[-1]) if measured else None,
-        "best": _finite(state.best),
-        **_finite(flip_report(state.evaluations)),
+        "training": last,
+        "heldout": state.evaluations[-1] if measured else None,
+        "best": state.best,
+        **flip_report(state.evaluations),
         "config": student.config.to_dict(),
         "tokenizer_hash": tokenizer_hash,
     }
-
-
-def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: a figure that is not finite becomes null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
-    }
+    return dict(strict(found))
 
 
 def summary(state: TrainState, activation_bits: int | None) -> dict[str, Any]:

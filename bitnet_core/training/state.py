@@ -21,16 +21,8 @@ from bitnet_core.training.monitor import Divergence, Meter, TernaryWatch
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.step import Stepper
 
-_PLAIN = (
-    "unmeasured",
-    "refused",
-    "refused_in_a_row",
-    "first_loss",
-    "last",
-    "activations",
-    "rate_scale",
-    "rolled_back",
-)
+_REFUSALS = ("refused", "refused_in_a_row", "rate_scale", "rolled_back")
+_PLAIN = ("unmeasured", "first_loss", "last", "activations", *_REFUSALS)
 """Fields of `TrainState` that a checkpoint keeps among its counters, as they are."""
 
 
@@ -77,7 +69,7 @@ class TrainState:
             seen_tokens=checkpoint.seen_tokens,
             evaluations=list(checkpoint.evaluations),
             best=dict(checkpoint.best),
-            meter=Meter.from_state(counters["meter"]),
+            meter=Meter(**counters["meter"]),
             divergence=Divergence(**counters.get("divergence", {})),
             **{name: counters[name] for name in _PLAIN if name in counters},
         )
@@ -90,7 +82,6 @@ def capture(
     stepper: Stepper,
     sampler: Sampler,
     schedule: Schedule,
-    *,
     tokenizer_hash: str,
     recipe: dict[str, Any],
 ) -> Checkpoint:

@@ -88,7 +88,7 @@ class Trainer:
         and `resumed_from`.
 
         Raises Stopped after `request_stop`, with a checkpoint of what was done; and BitnetError when the training
-        diverges, when nothing is finite any more, or when the folder holds checkpoints of another student.
+        diverges, when steps stay not finite, or when the folder holds checkpoints of another student.
         """
         self.resume(on_event)
         self._announce()
@@ -104,7 +104,7 @@ class Trainer:
         }
 
     def request_stop(self) -> None:
-        """Stop after the present step; for another thread, or for `on_event`."""
+        """Stop after the present step. May be called from another thread or from `on_event`."""
         self._reporter.request_stop()
 
     def resume(self, on_event: Callable[[Event], object] | Reporter = lambda _: None) -> None:
@@ -244,7 +244,7 @@ class Trainer:
         )
 
     def _stop_if_diverged(self) -> None:
-        """End a training whose loss climbs away; the good checkpoints are not overwritten."""
+        """End a training whose loss keeps climbing, before it overwrites a good checkpoint."""
         state = self.state
         state.divergence.add(state.last["loss"])
         if state.divergence.certain:
@@ -293,27 +293,20 @@ class Trainer:
     def _save(self) -> None:
         if self.folder is None:
             return
-        checkpoint = capture(
-            self.state,
-            self.stepper,
-            self.sampler,
-            self.schedule,
-            tokenizer_hash=self._tokenizer_hash,
-            recipe=self._recipe,
-        )
-        health = report.health(self.state, self.stepper, self.options, self._tokenizer_hash)
+        state, stepper, tokenizer_hash = self.state, self.stepper, self._tokenizer_hash
+        checkpoint = capture(state, stepper, self.sampler, self.schedule, tokenizer_hash, self._recipe)
+        health = report.health(state, stepper, self.options, tokenizer_hash)
         saved = checkpoints.save(self.folder, checkpoint, health)
         self.last_checkpoint = Path(saved.path)
         self._reporter.emit(saved)
         self._reporter.artifact(checkpoints.health_of(self.last_checkpoint), "health")
-        checkpoints.prune(self.folder, self.state.best.get("step"))
+        checkpoints.prune(self.folder, state.best.get("step"))
 
     # -- reports ---------------------------------------------------------------------------------------
 
     def _announce(self) -> None:
         options, state = self.options, self.state
-        report.announce_data(self._reporter, self._cuts, options.max_seq_len, held_out=bool(self._held_out))
-        report.announce_hardware(self._reporter, self.stepper, options)
+        report.announce(self._reporter, self.stepper, options, self._cuts, held_out=bool(self._held_out))
         steps_left = options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget_tokens
