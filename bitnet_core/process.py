@@ -96,14 +96,8 @@ def start_helper(
 
     Its stderr goes to `log`. It stays in our session and process group: what kills us as a group kills it too.
     """
-    helper = subprocess.Popen(
-        [sys.executable, "-m", module],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-        env=environment,
-    )
+    command, pipe = [sys.executable, "-m", module], subprocess.PIPE
+    helper = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=log, text=True, env=environment)
     # If the helper has already died, the caller notices by its exit.
     with contextlib.suppress(BrokenPipeError):
         pipe_of(helper.stdin).write(json.dumps(job) + "\n")
@@ -143,11 +137,10 @@ def kill_group(pid: int) -> None:
 
 
 def _start_time(pid: int) -> float | None:
-    stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:
             # The command name may contain spaces and brackets; the fields after its last ")" don't.
-            fields = stat.read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
         return None if fields[0] in "ZX" else float(fields[19])

@@ -259,12 +259,6 @@ def cell(value: Any, *, as_bytes: bool = False) -> str:
     return flat(str(value))
 
 
-def table_lines(columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None) -> list[str]:
-    """Heading, rule and rows as lines; see `table_parts`."""
-    heading, rule, body = table_parts(columns, rows, cells)
-    return [*heading, rule, *body]
-
-
 def table_parts(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None
 ) -> tuple[list[str], str, list[str]]:
@@ -289,7 +283,8 @@ def table_parts(
 def render_table(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], cells: int | None = None) -> str:
     """A table below its name, as the command line prints it."""
     inner = None if cells is None else cells - len(_GAP)
-    return "\n".join([f"── {flat(name)} ──", *(_GAP + line for line in table_lines(columns, rows, inner))])
+    heading, rule, body = table_parts(columns, rows, inner)
+    return "\n".join([f"── {flat(name)} ──", *(_GAP + line for line in (*heading, rule, *body))])
 
 
 def _row_texts(heads: Sequence[str], row: Sequence[Any]) -> list[str]:

@@ -89,9 +89,9 @@ _CELLS = st.one_of(
 
 @given(st.lists(st.lists(_CELLS, min_size=3, max_size=3), max_size=6))
 def test_tables_are_aligned(rows):
-    lines = words.table_lines(["a", "bb", "ccc"], rows)
-    rule = lines[1]
-    for line in lines[2:]:
+    heading, rule, body = words.table_parts(["a", "bb", "ccc"], rows)
+    assert len(heading) == 1
+    for line in body:
         assert len(line) <= len(rule)
         gaps = [place for place in range(len(line)) if rule[place] == " "]
         assert all(line[place] == " " for place in gaps)
@@ -106,9 +106,9 @@ def test_a_column_of_prose_folds_to_the_terminal():
 
 def test_bytes_are_written_as_sizes_wherever_they_stand():
     rows = [["embedding", 50_331_648]]
-    assert words.table_lines(["memory", "bytes"], rows)[-1] == "embedding  50.3 MB"
-    by_row = words.table_lines(["quantity", "student"], [["memory, bytes", 53_100_000], ["QEI", 0.5]])
-    assert [" ".join(line.split()) for line in by_row[2:]] == ["memory 53.1 MB", "QEI 0.5000"]
+    assert words.table_parts(["memory", "bytes"], rows)[2] == ["embedding  50.3 MB"]
+    _, _, body = words.table_parts(["quantity", "student"], [["memory, bytes", 53_100_000], ["QEI", 0.5]])
+    assert [" ".join(line.split()) for line in body] == ["memory 53.1 MB", "QEI 0.5000"]
 
 
 _BIDI = "".join(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C]))
