@@ -76,7 +76,9 @@ class BitnetApp(Shell):
 
         launch = self._launch or launching.launch
         for warning in launch(self.home, root, stage).warnings:
-            self.call_from_thread(self.notify, warning, title="Settings", severity="warning", timeout=10)
+            self.call_from_thread(
+                self.notify, warning, title="Settings", severity="warning", timeout=10, markup=False
+            )
 
     def open_experiment(self, root: Path, first: str | None = None) -> None:
         from bitnet_tui.screens.experiment import ExperimentScreen

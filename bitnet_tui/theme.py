@@ -6,6 +6,7 @@ from textual.color import Color, ColorParseError
 from textual.content import Content
 from textual.theme import Theme
 
+from bitnet_core.text import printable
 from bitnet_tui.view.spans import Line
 
 # Every colour is one of xterm's 256, so a terminal without true colour (most SSH sessions, tmux) shows the same
@@ -104,12 +105,12 @@ STYLES = {
 
 
 def paint(lines: Iterable[Line]) -> Content:
-    """Lines as Textual content. Theme variables are resolved when it is drawn, so it follows a change of theme."""
+    """Lines as Textual content, safe to show. It follows a change of theme, as variables are resolved when drawn."""
     parts: list[str | tuple[str, str]] = []
     for one in lines:
         if parts:
             parts.append("\n")
-        parts += [(span.text, STYLES[span.style]) if span.style else span.text for span in one]
+        parts += [(printable(span.text), STYLES[span.style]) if span.style else printable(span.text) for span in one]
     return Content.assemble(*parts)
 
 

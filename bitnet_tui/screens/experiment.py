@@ -201,7 +201,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
     def declined(self, problem: str) -> None:
         self._launch_ended()
-        self.notify(problem, severity="warning")
+        self.notify(problem, severity="warning", markup=False)
 
     def _launch_ended(self) -> str:
         """Returns the stage that was to be started."""
@@ -239,7 +239,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
     def on_stop_sent(self, message: StopSent) -> None:
         if message.problem:
-            self.notify(message.problem, title="Not stopped", severity="error", timeout=10)
+            self.notify(message.problem, title="Not stopped", severity="error", timeout=10, markup=False)
         self.look()
 
 

@@ -127,7 +127,8 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         self._probe = None
         self.say(*new_form.answer(report))
         if report.get("models"):
-            self.query_one(f"#field-{new_form.MODEL}", Input).suggester = SuggestFromList(report["models"])
+            safe = [name for name in report["models"] if name.isprintable()]
+            self.query_one(f"#field-{new_form.MODEL}", Input).suggester = SuggestFromList(safe)
 
     def _discard_answer(self) -> None:
         """Cancel a running test and clear its answer: a field has changed, or the form is closing."""

@@ -56,7 +56,7 @@ def _badge(run: RunShown, flip: FlipOptions) -> list[Span]:
 def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:
     if progress is None:
         return () if ended else line(Span("waiting for the first progress…", "label"))
-    text = progress_words(progress.done, progress.total, progress.unit)
+    text = progress_words(progress.done, progress.total, flat(progress.unit))
     label = f"  {flat(progress.label)}" if progress.label else ""
     if progress.total is None:
         return line(Span(text, "value"), Span(label, "label"))

@@ -110,7 +110,7 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
 def _qei(view: RunView) -> list[tuple[str, str, str]]:
     """QEI and QEI_speed, the rows of the `qei` table whose names begin so."""
     rows = [row for table in view.tables if table.name == "qei" for row in table.rows if len(row) > 1]
-    return [(str(row[0]), cell(row[1]), "title") for row in rows if str(row[0]).startswith("QEI")]
+    return [(cell(row[0]), cell(row[1]), "title") for row in rows if str(row[0]).startswith("QEI")]
 
 
 def _eta(run: RunShown) -> str:
@@ -154,8 +154,8 @@ def _alert(shown: ShownAlert, cells: int) -> list[Line]:
     alert = shown.alert
     style = "bad" if alert.severity in ("error", "critical") else "warn"
     times = f" (×{shown.times})" if shown.times > 1 else ""
-    lines = _wrapped("! ", printable(alert.message) + times, style, cells)
-    return lines + (_wrapped("  ", printable(alert.advice), "label", cells) if alert.advice else [])
+    lines = _wrapped("! ", alert.message + times, style, cells)
+    return lines + (_wrapped("  ", alert.advice, "label", cells) if alert.advice else [])
 
 
 def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
@@ -170,8 +170,8 @@ def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     if not seen.tables and seen.samples:
         newest = seen.samples[-1]
         lines += [line(Span("latest sample", "title"), Span(f"  {flat(newest.source)}", "label"))]
-        lines += _wrapped("› ", printable(newest.prompt), "label", cells)[:3]
-        lines += _wrapped("  ", printable(newest.text), "", cells)
+        lines += _wrapped("› ", newest.prompt, "label", cells)[:3]
+        lines += _wrapped("  ", newest.text, "", cells)
     if not lines and view.stage == PIPELINE.name and view.run.active:
         lines += _wrapped(
             "", "Its stages run one after the other; f follows the one that is running.", "label", cells
@@ -215,8 +215,8 @@ def sample_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
     lines: list[Line] = []
     for sample in reversed(run.view.samples):
         lines.append(line(Span("── ", "faint"), Span(flat(sample.source) or "sample", "title")))
-        lines += _wrapped("› ", printable(sample.prompt), "label", cells)
-        lines += [*_wrapped("  ", printable(sample.text), "", cells), ()]
+        lines += _wrapped("› ", sample.prompt, "label", cells)
+        lines += [*_wrapped("  ", sample.text, "", cells), ()]
     return tuple(lines)
 
 
@@ -253,9 +253,9 @@ def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...
 
 
 def _wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
-    """Wrapped lines; the first starts with `lead`, the others are indented to match."""
+    """Wrapped lines, safe to show; the first starts with `lead`, the others are indented to match."""
     indent = " " * width(lead)
-    pieces = wrap(text, max(8, cells - width(lead)))
+    pieces = wrap(printable(text), max(8, cells - width(lead)))
     return [line(Span((indent if place else lead) + piece, style)) for place, piece in enumerate(pieces)]
 
 

@@ -45,18 +45,22 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-class RecordingLaunch:
-    """Replaces starting a process: records each launch, or refuses it with a sentence."""
+WARNING = "KD_TUA (.env line 3) is not a setting; did you mean KD_TAU?"
 
-    def __init__(self, refusal: str = "") -> None:
+
+class RecordingLaunch:
+    """Replaces starting a process: records each launch and warns about it, or refuses it with a sentence."""
+
+    def __init__(self, refusal: str = "", warning: str = WARNING) -> None:
         self.launched: list[tuple[Path, str]] = []
         self._refusal = refusal
+        self._warning = warning
 
     def __call__(self, _: Path, root: Path, stage: str) -> Launched:
         self.launched.append((root, stage))
         if self._refusal:
             raise BitnetError(self._refusal)
-        return Launched(f"{stage}-recorded", ("KD_TUA (.env line 3) is not a setting; did you mean KD_TAU?",))
+        return Launched(f"{stage}-recorded", (self._warning,))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
-from tests.tui.conftest import RecordingLaunch
+from tests.tui.conftest import WARNING, RecordingLaunch
 from tests.tui.pilots import notices, settled, shown, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment
 
@@ -66,7 +66,17 @@ async def test_a_stopped_run_is_resumed(home: Path, recorder: RecordingLaunch):
         await pilot.press("r")
         await settled(pilot)
         assert recorder.launched == [(exp.root, "train")]
-        assert notices(pilot) == ["Settings KD_TUA (.env line 3) is not a setting; did you mean KD_TAU?"]
+        assert notices(pilot) == [f"Settings {WARNING}"]
+
+
+async def test_a_warning_that_looks_like_markup_is_shown_as_it_is(home: Path):
+    launch = RecordingLaunch(warning="WANDB_PROJECT=[/b] (.env line 1) has no effect yet.")
+    exp = experiment(home, "marked")
+    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("p")
+        await settled(pilot)
+        assert notices(pilot) == ["Settings WANDB_PROJECT=[/b] (.env line 1) has no effect yet."]
 
 
 async def test_a_launch_that_is_refused_says_why(home: Path):

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from bitnet_core import text as words
 from bitnet_core.runs.events import Alert, Flip, Metric, Progress, Table
 from bitnet_core.settings.values import FlipOptions
+from bitnet_tui.theme import paint
 from bitnet_tui.view import gauge, panels, stage_text, watch
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
+from bitnet_tui.view.spans import line
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.states import LOOKS
 from bitnet_tui.view.watch import ExperimentView, RunShown
@@ -30,7 +32,7 @@ def _run(stage="train", state="running", view=None, **changes) -> RunShown:
 
 def _text(lines) -> str:
     """The lines without their styles."""
-    return "\n".join("".join(span.text for span in line) for line in lines)
+    return "\n".join("".join(span.text for span in one) for one in lines)
 
 
 @given(st.text(max_size=200), st.integers(2, 60))
@@ -170,13 +172,14 @@ def test_escape_sequences_from_outside_are_never_drawn():
             event("log", message=bad, level="info"),
         ]
     )
-    run = _run("collect", view=fold.view())
+    run = _run("collect", "failed", view=fold.view(), error=bad)
     view = ExperimentView(_ROOT, stage="collect", run=run)
     drawn = (
         *panels.sample_lines(run, 60), *panels.result_lines(run, 60), *panels.alert_lines(run, "", 60, 8),
         *panels.figures(run, 90), *panels.summary(view, 60), *panels.log_tail(run, 9, 60), gauge.gauge(run, 80),
     )  # fmt: skip
     assert not {"\x1b", "\x07"} & set(_text(drawn))
+    assert paint([line(bad)]).plain == "·[2J·"
 
 
 def test_an_empty_stage_says_what_to_do():
