@@ -15,8 +15,7 @@ from bitnet_core.model.precision import pick_device
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.settings.resolved import Resolution
 from bitnet_core.settings.values import DeviceOptions, EvalOptions, TeacherOptions
-from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.examine import blank, examine
 from bitnet_core.teachers.identity import Identity, identify_as

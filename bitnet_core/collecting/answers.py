@@ -11,8 +11,7 @@ import numpy as np
 from bitnet_core.collecting.journal import Entry
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.prompts.prompt import canonical_json
-from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.opening import reader
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import NoToken

@@ -15,8 +15,7 @@ from bitnet_core.collecting.requests import Request
 from bitnet_core.collecting.teacher_health import FailureCounts, Reaction, TeacherHealth
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.values import CollectOptions
-from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.http.retries import ATTEMPTS, Unreachable
 from bitnet_core.teachers.refusals import (
     ContextExceeded,

@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from bitnet_core.collecting.accounting import Accounts, SendingClosed
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.retries import Unreachable
 from bitnet_core.teachers.probe import one_token, token_timeout
 from bitnet_core.teachers.refusals import Failing, PromptRefused

@@ -15,8 +15,7 @@ from bitnet_core.prompts.prompt import Prompt
 from bitnet_core.runs.events import Sample
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import Sampling
-from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.refusals import PromptRefused
 from bitnet_core.teachers.teacher import Teacher

@@ -6,15 +6,15 @@ Knows no stage. A key is passed in and never shown.
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict, Unpack
 
-from bitnet_core.teachers.answers.errors import BadReply, as_bad_reply
-from bitnet_core.teachers.answers.result import ChatResult, read_checked
+from bitnet_core.teachers.answers.json_body import as_list, as_object
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_reply, read_checked
 from bitnet_core.teachers.http.client import READ_SECONDS, WHOLE_SECONDS, JsonClient
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.reply import Reply
-from bitnet_core.teachers.http.retries import ATTEMPTS, OnRetry, RetryableEvent, StreamCut, Watch
+from bitnet_core.teachers.http.retries import ATTEMPTS, FailedAttempt, OnRetry, StreamCut, Watch
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import SentRequest
 from bitnet_core.tokenizer.steps import TokenTable
@@ -69,19 +69,12 @@ class Chat(Protocol):
         subclass ContextExceeded if it is too long), and another BitnetError for what stops every request (key, model,
         address, quota).
         """
-        ...
 
     def requested_sampling(self, request: ChatRequest) -> Mapping[str, Any]:
         """The sampling really requested: what a model does not accept is left out or changed."""
-        ...
 
     async def models(self) -> list[str]:
         """The names of the server's models."""
-        ...
-
-    async def __aenter__(self) -> "Chat": ...
-
-    async def __aexit__(self, *_: object) -> None: ...
 
 
 class Fold(ABC):
@@ -122,8 +115,7 @@ class HttpChat(ABC):
         self.table = TokenTable() if table is None else table
         self.upstream = ""
         """Behind a router: the only one that may answer, once it is chosen."""
-        self._key = key
-        self._own = own
+        self._sent = SentRequest(provider, base_url, model, key, own=own)
         self._answered = False
         """Whether the address has given a good answer before, so that it can't be wrong."""
         self._http = JsonClient(
@@ -161,12 +153,9 @@ class HttpChat(ABC):
     def read_body(body: bytes, table: TokenTable) -> ChatResult:
         """The result in a body. Raises BadReply, or anything else for an unknown shape; see `read_answer`."""
 
-    @staticmethod
-    @abstractmethod
-    def fold() -> Fold: ...
-
-    @abstractmethod
-    async def models(self) -> list[str]: ...
+    fold: type[Fold]
+    """Puts together a stream in this format."""
+    models_path = "/models"
 
     # -- asking ------------------------------------------------------------------------------------------
 
@@ -187,7 +176,7 @@ class HttpChat(ABC):
         reply = await self._http.post(
             path, self.request_body(request), attempts=attempts, watch=watch, seconds=seconds
         )
-        return self._result(reply, self._sent_request(path, request))
+        return self._result(reply, replace(self._sent, path=path, top_logprobs=request.top_logprobs))
 
     def requested_sampling(self, request: ChatRequest) -> dict[str, Any]:
         """See `Chat.requested_sampling`."""
@@ -198,7 +187,7 @@ class HttpChat(ABC):
     async def _stream(self, request: ChatRequest, on_text: OnText, attempts: int, watch: Watch | None) -> ChatResult:
         fold = self.fold()
         path = self.path(stream=True)
-        sent = self._sent_request(path, request)
+        sent = replace(self._sent, path=path, top_logprobs=request.top_logprobs)
 
         def on_event(data: str) -> None:
             if data.strip() == "[DONE]":
@@ -207,7 +196,7 @@ class HttpChat(ABC):
                 event = json.loads(data)
             reply = Reply(200, data.encode(), event)
             if reply.error is not None:
-                raise RetryableEvent(reply) if reply.retryable else sent.refusal(reply)
+                raise FailedAttempt.of(reply) if reply.retryable else sent.refusal(reply)
             with as_bad_reply(data.encode()):
                 text = fold.add(event) if isinstance(event, dict) else ""
             if text:
@@ -240,10 +229,16 @@ class HttpChat(ABC):
             )
         return result
 
+    async def models(self) -> list[str]:
+        """See `Chat.models`. OpenAI's format, which most servers imitate; Together sends the bare list."""
+        payload = await self._listed(self.models_path)
+        entries = as_list(payload if isinstance(payload, list) else as_object(payload).get("data"))
+        return sorted(str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id"))
+
     async def _listed(self, path: str) -> Any:
         """The decoded answer to a GET; raises like `chat`."""
         reply = await self._http.get(path)
-        self._require(reply, self._sent_request(path))
+        self._require(reply, replace(self._sent, path=path))
         return reply.payload
 
     def _require(self, reply: Reply, sent: SentRequest) -> None:
@@ -253,14 +248,3 @@ class HttpChat(ABC):
             if self._answered:
                 raise BadReply("not_json", f"the answer is {reply.body_kind} instead of JSON", reply.body)
             raise sent.not_json(reply)
-
-    def _sent_request(self, path: str, request: ChatRequest | None = None) -> SentRequest:
-        return SentRequest(
-            self.provider,
-            self.base_url,
-            self.model,
-            self._key,
-            request.top_logprobs if request else 0,
-            path,
-            self._own,
-        )

@@ -1,11 +1,10 @@
 """What `bitnet providers probe` reports about one model: measured, not assumed, by requests of one token each."""
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.retries import Unreachable
 from bitnet_core.teachers.prices import Price
 from bitnet_core.teachers.probe import Verdict, candidate_count, plain_token, probe, probe_token
@@ -52,8 +51,9 @@ async def examine(teacher: Teacher, price: Price | None) -> dict[str, Any]:
     if report["reachable"] is False or report["key_accepted"] is False or not teacher.model:
         return report
     report["problem"] = None  # a server that lists no models may still answer
-    await _chat(report, teacher)
-    if not report["chat"]:
+    latency = await _noted(report, lambda: plain_token(teacher))
+    report |= {"chat": latency is not None, "latency_s": latency}
+    if latency is None:
         return report
     if teacher.provider.logprobs == "no":
         report["logprobs"] = False
@@ -72,18 +72,6 @@ async def examine(teacher: Teacher, price: Price | None) -> dict[str, Any]:
             "upstream": verdict.upstream or None,
         }
     return report
-
-
-async def _chat(report: dict[str, Any], teacher: Teacher) -> None:
-    """Note whether it answers at all, and how fast."""
-
-    async def seconds() -> float:
-        began = time.monotonic()
-        await plain_token(teacher)
-        return time.monotonic() - began
-
-    report["latency_s"] = await _noted(report, seconds)
-    report["chat"] = report["latency_s"] is not None
 
 
 async def _verdict(report: dict[str, Any], teacher: Teacher) -> Verdict:

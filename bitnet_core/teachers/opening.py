@@ -3,17 +3,19 @@
 Wires options, secrets, the table of providers and the client together. Knows no traces.
 """
 
+import asyncio
+import concurrent.futures
 import contextlib
-import importlib
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bitnet_core.settings.values import TeacherOptions
-from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.answers.result import Reader
 from bitnet_core.teachers.chat import HttpChat
-from bitnet_core.teachers.daemon_thread import run_in_daemon_thread
 from bitnet_core.teachers.embedded.files import Progress, ensure_files
 from bitnet_core.teachers.embedded.server import MAX_CONTEXT, EmbeddedServer
 from bitnet_core.teachers.hf.files import locate
@@ -28,7 +30,13 @@ from bitnet_core.teachers.wire.gemini import GeminiContent
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.steps import TokenTable
 
+if TYPE_CHECKING:
+    from bitnet_core.teachers.hf.chat import TransformersChat
+
+_T = TypeVar("_T")
+
 _CONTEXT_MULTIPLE = 256
+_CLEANUP_SECONDS = 2.0
 _ALERT_SECONDS = 30.0
 """At most one alert in this time for each reason, or a busy provider would fill the log."""
 
@@ -52,7 +60,7 @@ WIRES: dict[str, type[HttpChat]] = {
 }
 
 
-def reader(provider: Provider) -> Callable[[bytes, TokenTable], ChatResult]:
+def reader(provider: Provider) -> Reader:
     """Reads the answers that the journal keeps; a model in this process writes them as OpenAI does."""
     return WIRES.get(provider.wire, OpenAIChat).read_answer
 
@@ -93,22 +101,14 @@ def open_teacher(
 async def _open_embedded(
     host: Host, identity: Identity, parallel: int, waiting: int, context: int, table: TokenTable | None
 ) -> AsyncIterator[Teacher]:
-    files = await run_in_daemon_thread(lambda: ensure_files(fetch_progress(host)))
+    files = await _in_daemon_thread(lambda: ensure_files(fetch_progress(host)))
     context = max(-(-context // _CONTEXT_MULTIPLE), 1) * _CONTEXT_MULTIPLE
     server = EmbeddedServer(files.gguf, parallel=parallel, context=context)
-    pace = Pace(parallel + waiting)
     try:
-        await run_in_daemon_thread(server.start)
-        async with OpenAIChat(
-            identity.provider,
-            server.base_url,
-            identity.model,
-            server.api_key,
-            on_retry=_alert_of_retries(host, identity.provider),
-            pace=pace,
-            table=table,
-        ) as chat:
-            yield Teacher(chat, server, pace)
+        await _in_daemon_thread(server.start)
+        served = replace(identity, base_url=server.base_url)
+        async with _open_over_http(host, served, server.api_key, parallel + waiting, table, server) as teacher:
+            yield teacher
     finally:
         server.close()
 
@@ -125,20 +125,26 @@ async def _open_in_process(
 ) -> AsyncIterator[Teacher]:
     host.progress(0, None, "models", f"loading {identity.model}")
 
-    def load() -> tuple[Any, Any]:  # torch is imported only here
-        model, chat = (importlib.import_module(f"bitnet_core.teachers.hf.{name}") for name in ("model", "chat"))
-        return chat.TransformersChat, model.load(identity.model, options, device(), key)
+    def load() -> "TransformersChat":
+        from bitnet_core.teachers.hf import chat, model  # only here, because they import torch
 
-    chat_type, loaded = await run_in_daemon_thread(load)
-    async with chat_type(identity.provider, identity.model, loaded, parallel=parallel, table=table) as chat:
+        loaded = model.load(identity.model, options, device(), key)
+        return chat.TransformersChat(identity.provider, identity.model, loaded, parallel=parallel, table=table)
+
+    async with await _in_daemon_thread(load) as chat:
         yield Teacher(chat, memory=chat.memory)
 
 
 @contextlib.asynccontextmanager
 async def _open_over_http(
-    host: Host, identity: Identity, key: str | None, parallel: int, table: TokenTable | None
+    host: Host,
+    identity: Identity,
+    key: str | None,
+    connections: int,
+    table: TokenTable | None,
+    server: EmbeddedServer | None = None,
 ) -> AsyncIterator[Teacher]:
-    pace = Pace(parallel)
+    pace = Pace(connections)
     async with WIRES[identity.provider.wire](
         identity.provider,
         identity.base_url,
@@ -149,7 +155,7 @@ async def _open_over_http(
         table=table,
         own=identity.own,
     ) as chat:
-        yield Teacher(chat, None, pace)
+        yield Teacher(chat, server, pace)
 
 
 def _key(host: Host, identity: Identity) -> str | None:
@@ -185,3 +191,26 @@ def fetch_progress(host: Host) -> Progress:
         host.progress(done, total, "bytes" if total > 1 else "steps", label)
 
     return report
+
+
+async def _in_daemon_thread(work: Callable[[], _T]) -> _T:
+    """Like `asyncio.to_thread`, but neither a cancelled caller nor the end of the program waits until `work` is done.
+
+    Work that calls `check_stop` gets a moment to clean up; other work ends with the process.
+    """
+    outcome: concurrent.futures.Future[_T] = concurrent.futures.Future()
+    outcome.set_running_or_notify_cancel()  # from now on, cancelling the caller does not cancel it
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        return await asyncio.wrap_future(outcome)
+    except asyncio.CancelledError:
+        thread.join(_CLEANUP_SECONDS)
+        raise

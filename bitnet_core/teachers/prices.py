@@ -12,8 +12,6 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.files import asset
 from bitnet_core.teachers.profiles import Provider
 
-_MILLION = 1e6
-
 
 @dataclass(frozen=True)
 class Price:
@@ -25,7 +23,7 @@ class Price:
     source: str
 
     def usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        return (prompt_tokens * self.input + completion_tokens * self.output) / _MILLION
+        return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
 
 
 FREE = Price(0.0, 0.0, "", "a model on your own machine")
@@ -37,16 +35,17 @@ def price_of(provider: Provider, model: str, file: Path | None = None, *, addres
     `address` is where the model is served, None for this machine. A local server without a price is free, unless its
     address is on the internet, where it may cost something.
     """
-    table = _read(file or asset("prices.toml")).get(provider.name, {})
+    path = file or asset("prices.toml")
+    table = _read(path).get(provider.name, {})
     if not isinstance(table, dict):
         raise BitnetError(
-            f'{file}: [{provider.name}] must hold tables of models, such as [{provider.name}."{model}"].'
+            f'{path}: [{provider.name}] must hold tables of models, such as [{provider.name}."{model}"].'
         )
     matching = [name for name in table if model == name or (name.endswith("*") and model.startswith(name[:-1]))]
     if not matching:
         return FREE if provider.local and _is_local(address) else None
     name = max(matching, key=lambda one: (one == model, len(one)))
-    return _price(file or asset("prices.toml"), provider.name, name, table[name])
+    return _price(path, provider.name, name, table[name])
 
 
 def _is_local(address: str | None) -> bool:
@@ -73,12 +72,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _price(path: Path, provider: str, name: str, row: Any) -> Price:
+    fields = row if isinstance(row, dict) else {}
+
     def number(field: str) -> float:
-        value = row.get(field) if isinstance(row, dict) else None
+        value = fields.get(field)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
             raise BitnetError(f'{path}, [{provider}."{name}"]: {field} must be US dollars per million tokens.')
         return float(value)
 
-    as_of = row.get("as_of", "") if isinstance(row, dict) else ""
+    as_of = fields.get("as_of", "")
     shown = as_of.isoformat() if isinstance(as_of, dt.date) else str(as_of)
-    return Price(number("input"), number("output"), shown, str(row.get("source", "")))
+    return Price(number("input"), number("output"), shown, str(fields.get("source", "")))

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.client import QUICK_SECONDS
 from bitnet_core.teachers.refusals import PromptRefused, TooManyCandidates, no_logprobs, too_many_candidates
@@ -91,13 +90,18 @@ async def probe_token(teacher: Teacher, top_logprobs: int, temperature: float = 
     return result
 
 
-async def plain_token(teacher: Teacher) -> None:
-    """Ask for one token without logprobs. No text counts as an answer: a reasoning model has none after one token."""
+async def plain_token(teacher: Teacher) -> float:
+    """Ask for one token without logprobs; the seconds that it took.
+
+    No text counts as an answer: a reasoning model has none after one token.
+    """
+    began = time.monotonic()
     try:
         await teacher.chat(ChatRequest(MESSAGES, 1, 0.0, 1.0), attempts=2, seconds=token_timeout(teacher))
     except BadReply as error:
         if error.reason != "no_text":
             raise
+    return time.monotonic() - began
 
 
 async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verdict:
@@ -142,11 +146,10 @@ async def _timed_token(teacher: Teacher, top_logprobs: int, temperature: float) 
         began = time.monotonic()
         try:
             return await probe_token(teacher, top_logprobs, temperature), time.monotonic() - began
-        except BadReply as error:
+        except (BadReply, PromptRefused) as error:
             failure = error
-        except PromptRefused as error:
-            failure = error
-            break
+            if isinstance(error, PromptRefused):
+                break
     if await _answers_without_logprobs(teacher):
         raise no_logprobs(
             teacher.name, teacher.model, f"it answers without them, and with them: {failure}"

@@ -52,15 +52,15 @@ class Provider:
 
     @property
     def key_setting(self) -> str:
-        return "HF_TOKEN" if self.name == "hf" else self._setting("API_KEY")
+        return "HF_TOKEN" if self.name == "hf" else f"{self.name.upper()}_API_KEY"
 
     @property
     def model_setting(self) -> str:
-        return self._setting("MODEL")
+        return f"{self.name.upper()}_MODEL"
 
     @property
     def base_url_setting(self) -> str:
-        return self._setting("BASE_URL")
+        return f"{self.name.upper()}_BASE_URL"
 
     def key_settings(self, *, own: bool) -> tuple[str, ...]:
         """The settings that may hold its key, the strongest first; `own`: whether it is the teacher's provider."""
@@ -76,9 +76,6 @@ class Provider:
     @property
     def needs_key(self) -> bool:
         return not self.loads_first
-
-    def _setting(self, suffix: str) -> str:
-        return f"{self.name.upper()}_{suffix}"
 
 
 _ALL = (

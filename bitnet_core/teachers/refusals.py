@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import Failure, Unreachable
 from bitnet_core.teachers.profiles import Provider, recommended_for_logprobs
@@ -95,21 +95,17 @@ class SentRequest:
         The explanations are tried in order. An error about the prompt may quote it, so words about the key, logprobs
         or the model count only in other errors.
         """
-        explanations = (
-            self._of_quota,
-            self._of_key,
-            self._of_length,
-            self._of_prompt,
-            self._of_logprobs,
-            self._of_address,
-            self._of_server,
-        )
         said = self._said(reply)
-        for explanation in explanations:
-            error = explanation(reply, said)
-            if error is not None:
-                return error
-        return self._not_accepted(reply, said, f"correct the {'teacher' if self.own else 'provider'}'s settings")
+        return (
+            self._of_quota(reply, said)
+            or self._of_key(reply, said)
+            or self._of_length(reply, said)
+            or self._of_prompt(reply, said)
+            or self._of_logprobs(reply, said)
+            or self._of_address(reply, said)
+            or self._of_server(reply, said)
+            or self._not_accepted(reply, said, f"correct the {'teacher' if self.own else 'provider'}'s settings")
+        )
 
     def not_json(self, reply: Reply) -> BitnetError:
         return BitnetError(
@@ -128,7 +124,12 @@ class SentRequest:
     def _of_key(self, reply: Reply, said: str) -> Exception | None:
         if _about_the_prompt(reply) or not (reply.code in (401, 403) or _mentions(reply, _KEY_SIGNS)):
             return None
-        return key_refused(self.provider, said, own=self.own)
+        setting = self.provider.key_setting
+        where = f"{setting} (or TEACHER_API_KEY)" if self.own else setting
+        return KeyRefused(
+            f"{self.provider.name} refuses the key in {where} ({said}); "
+            f"set a valid one in the environment or with `bitnet keys set {setting}`."
+        )
 
     def _of_length(self, reply: Reply, said: str) -> Exception | None:
         if _mentions(reply, (_OUTPUT_SIGN,)):
@@ -150,7 +151,8 @@ class SentRequest:
     def _of_logprobs(self, reply: Reply, said: str) -> Exception | None:
         if not self.top_logprobs or reply.code >= 500 or not _mentions(reply, _LOGPROB_SIGNS):
             return None
-        most = _most_candidates(reply, self.top_logprobs)
+        limits = (int(number) for number in _LIMIT.findall(reply.words().lower()))
+        most = max((limit for limit in limits if limit < self.top_logprobs), default=0)
         if most:
             return too_many_candidates(self.provider.name, self.model, self.top_logprobs, most, said)
         return no_logprobs(self.provider.name, self.model, said)
@@ -207,15 +209,8 @@ def _mentions(reply: Reply, signs: tuple[str, ...]) -> bool:
 
 
 def _about_the_prompt(reply: Reply) -> bool:
-    if reply.about_the_prompt:
-        return True
-    return reply.code == 403 and (reply.body_kind == "a web page" or _mentions(reply, _PROMPT_SIGNS))
-
-
-def _most_candidates(reply: Reply, asked: int) -> int | None:
-    """The largest number of candidates that the refusal allows; None if it names none below `asked`."""
-    found = [int(number) for number in _LIMIT.findall(reply.words().lower()) if int(number) < asked]
-    return max(found, default=None)
+    forbidden = reply.code == 403 and (reply.body_kind == "a web page" or _mentions(reply, _PROMPT_SIGNS))
+    return forbidden or reply.about_the_prompt
 
 
 def missing_key(provider: Provider, *, own: bool = True) -> BitnetError:
@@ -223,14 +218,6 @@ def missing_key(provider: Provider, *, own: bool = True) -> BitnetError:
     return BitnetError(
         f"There is no key for {provider.name}: store it with `bitnet keys set {provider.key_setting}` (in the OS "
         f"keyring or an encrypted vault), or set it in the environment; {setting}=embedded needs none."
-    )
-
-
-def key_refused(provider: Provider, said: str = "", *, own: bool = True) -> KeyRefused:
-    where = f"{provider.key_setting} (or TEACHER_API_KEY)" if own else provider.key_setting
-    return KeyRefused(
-        f"{provider.name} refuses the key in {where}{_because(said)}; "
-        f"set a valid one in the environment or with `bitnet keys set {provider.key_setting}`."
     )
 
 

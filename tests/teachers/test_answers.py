@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.tokenizer.steps import TokenTable
 from tests.teachers.server import chat_body, entry, read_payload, steps_of, with_top
 

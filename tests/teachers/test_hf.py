@@ -11,8 +11,7 @@ import torch
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.body import read_chat_completion
-from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.hf.chat import TransformersChat
 from bitnet_core.teachers.hf.decoding import Batch

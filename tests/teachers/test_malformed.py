@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitnet_core.teachers.answers.errors import BadReply, as_bad_reply
+from bitnet_core.teachers.answers.result import BadReply, as_bad_reply
 from bitnet_core.teachers.chat import HttpChat
 from bitnet_core.teachers.wire.anthropic import AnthropicMessages
 from bitnet_core.teachers.wire.gemini import GeminiContent

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, TooManyCandidates

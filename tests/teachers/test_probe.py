@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.probe import Verdict, one_token, probe
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import NoLogprobs, PromptRefused, TooManyCandidates

@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.answers.repair import repaired
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, columns, lenient_token
+from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.tokenizer.steps import TeacherStep, TokenTable
 from tests.teachers.server import chat_body, read_payload, steps_of
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.answers.errors import BadReply
+from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.chat import ChatRequest, HttpChat
 from bitnet_core.teachers.opening import WIRES
 from bitnet_core.teachers.profiles import PROVIDERS

@@ -15,12 +15,10 @@ from typing import Any
 
 import msgspec
 
-from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.answers.finish import finish_of
-from bitnet_core.teachers.answers.json_body import decode
+from bitnet_core.teachers.answers.json_body import as_object, decode
 from bitnet_core.teachers.answers.repair import completion_of
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
-from bitnet_core.teachers.answers.result import ChatResult, finite_numbers, token_count
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, finite_numbers, token_count
 from bitnet_core.tokenizer.steps import TokenTable
 
 _SHOWN = 200
@@ -74,24 +72,21 @@ def read_chat_completion(body: bytes, table: TokenTable) -> ChatResult:
     finish_reason = finish_of(choice.finish_reason)
     text = _text(choice.message)
     completion = completion_of(_reported(choice.logprobs), text, finish_reason, table)
-    usage = answer.usage if isinstance(answer.usage, dict) else {}
+    usage = as_object(answer.usage)
     return ChatResult(
-        text=completion.text,
-        steps=completion.steps,
+        **vars(completion),
         finish_reason=finish_reason,
         prompt_tokens=token_count(usage.get("prompt_tokens"), 0),
         completion_tokens=token_count(usage.get("completion_tokens"), len(completion.steps or ())),
-        text_matches_bytes=completion.matches,
         timings=finite_numbers(answer.timings),
         model=str(answer.model or ""),
         body=body,
-        repairs=completion.repairs,
         upstream=str(answer.provider or ""),
     )
 
 
 def _lenient_body(payload: Any) -> _Body:
-    choices = payload.get("choices") if isinstance(payload, dict) else None
+    choices = as_object(payload).get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return _Body()
     choice = _Choice(*map(choices[0].get, _Choice.__struct_fields__))
@@ -99,8 +94,8 @@ def _lenient_body(payload: Any) -> _Body:
 
 
 def _text(message: Any) -> str:
-    text, refusal = (message.get("content"), message.get("refusal")) if isinstance(message, dict) else (None, None)
-    if refusal and not text:
+    text = as_object(message).get("content")
+    if not text and as_object(message).get("refusal"):
         raise BadReply("refused", "the teacher refused to answer")
     if not isinstance(text, str):
         raise BadReply("no_text", "the answer holds no text")

@@ -1,4 +1,4 @@
-"""Decode JSON fast, but as leniently as Python's own module: some servers write NaN."""
+"""Decode JSON fast, but as leniently as Python's own module (some servers write NaN), and take it apart safely."""
 
 import json
 from typing import Any
@@ -15,3 +15,13 @@ def decode(body: bytes | str) -> Any:
             return json.loads(body)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """The value if it is a JSON list, else an empty one."""
+    return value if isinstance(value, list) else []

@@ -6,37 +6,25 @@ alone, so the same answer gives the same columns whenever it is read.
 """
 
 import codecs
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from bitnet_core.teachers.answers import token_names
-from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.answers.reported import Reported, columns, respelled
+from bitnet_core.teachers.answers.result import BadReply, Repaired
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 
 _ROUNDING = 0.01
 """Nats by which two logprobs of one token may differ if a server lists it twice."""
 
 
-@dataclass(frozen=True)
-class Repaired:
-    """The tokens of an answer after all repairs; `steps` is None if there are no logprobs."""
-
-    steps: Completion | None
-    text: str
-    """The answer's text, without the name of an end-of-text token."""
-    matches: bool = True
-    """Whether the tokens' bytes are the text's."""
-    repairs: Mapping[str, int] = field(default_factory=dict)
-
-
 def completion_of(reported: Reported | None, text: str, finish_reason: str, table: TokenTable) -> Repaired:
     """The tokens in the first spelling whose bytes are the text's. BadReply for tokens that can't be read at all."""
     if reported is None:
-        return Repaired(None, text)
+        return Repaired(text)
     steps = columns(reported, table)
     found = _repaired_if_matching(steps, reported, text, finish_reason)
     if found is not None:
@@ -97,7 +85,7 @@ def repaired(
     tops_NK, top_NK, repairs["repeated_candidates"] = _deduplicated(tops_NK, top_NK)
     tops_NK, top_NK = _sorted(tops_NK, top_NK)
     made = Completion(table, sampled_N, steps.logprobs_N, tops_NK, top_NK)
-    return Repaired(made, shown, matches, {name: number for name, number in repairs.items() if number})
+    return Repaired(shown, made, matches, {name: number for name, number in repairs.items() if number})
 
 
 def _identify_sampled(steps: Completion) -> Completion:

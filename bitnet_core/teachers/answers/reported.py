@@ -11,11 +11,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from bitnet_core.teachers.answers import token_names
-from bitnet_core.teachers.answers.errors import BadReply
 from bitnet_core.teachers.answers.json_body import decode
+from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 
 _ID_LIMIT = 1 << 31
@@ -77,30 +76,33 @@ def _columns(
     reported: Reported, numbers: Callable[[Sequence[ReportedToken]], list[int]], table: TokenTable
 ) -> Completion:
     tops = list(itertools.chain.from_iterable(reported.candidates))
-    sampled, candidates = numbers(reported.sampled), numbers(tops)
-    counts_N = np.array([len(step) for step in reported.candidates], np.int64)
-    return padded(table, sampled, _logprobs(reported.sampled), candidates, _logprobs(tops), counts_N)
+    return padded(
+        table,
+        numbers(reported.sampled),
+        [token.logprob for token in reported.sampled],
+        numbers(tops),
+        [token.logprob for token in tops],
+        [len(step) for step in reported.candidates],
+    )
 
 
 def padded(
     table: TokenTable,
     sampled: Sequence[int],
-    logprobs_N: npt.NDArray[np.float64],
+    logprobs: Sequence[float | None],
     tops: Sequence[int],
-    top_logprobs: npt.NDArray[np.float64],
-    counts_N: npt.NDArray[np.int64],
+    top_logprobs: Sequence[float | None],
+    counts: Sequence[int],
 ) -> Completion:
-    """A completion of flat candidates, `counts_N` of them a step: rows of equal length, padded with -1 and -inf."""
-    width = int(counts_N.max(initial=0))
-    given_NK = np.arange(width)[None, :] < counts_N[:, None]
-    tops_NK = np.full((len(sampled), width), -1, np.int32)
-    top_logprobs_NK = np.full((len(sampled), width), -np.inf)
+    """A completion from the candidates of all steps in one list, `counts` of them a step. None becomes NaN.
+
+    The rows are padded to equal length with -1 and -inf.
+    """
+    width = max(counts, default=0)
+    given_NK = np.arange(width) < np.array(counts, np.int64)[:, None]
+    tops_NK, top_logprobs_NK = np.full(given_NK.shape, -1, np.int32), np.full(given_NK.shape, -np.inf)
     tops_NK[given_NK], top_logprobs_NK[given_NK] = tops, top_logprobs
-    return Completion(table, np.array(sampled, np.int32), logprobs_N, tops_NK, top_logprobs_NK)
-
-
-def _logprobs(tokens: Sequence[ReportedToken]) -> npt.NDArray[np.float64]:
-    return np.array([token.logprob for token in tokens], np.float64)
+    return Completion(table, np.array(sampled, np.int32), np.array(logprobs, np.float64), tops_NK, top_logprobs_NK)
 
 
 def _numbers(tokens: Sequence[ReportedToken], table: TokenTable) -> list[int]:

@@ -1,38 +1,73 @@
-"""One answer, whatever the wire format, and the numbers that servers send beside its text."""
+"""One answer, or why it can't be used, whatever the wire format.
 
+Also reads what servers send beside the text: numbers, and the reason why the answer ended.
+"""
+
+import contextlib
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bitnet_core.teachers.answers.errors import BadReply, as_bad_reply
+from bitnet_core.teachers.answers.json_body import as_object
 from bitnet_core.text import is_utf8
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 
+_FROM_GATEWAY = frozenset({"stream_cut", "not_json", "error", "other_upstream"})
+_RETRYABLE = _FROM_GATEWAY | {"no_choice", "no_text"}
+_SHOWN = 200
 _TOKENS_LIMIT = 1 << 31
+_FINISHES = {
+    "stop": ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "end", "complete"),
+    "length": (
+        *("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
+        "model_context_window_exceeded",
+    ),
+    "content_filter": (
+        *("content_filter", "content-filter", "refusal", "safety", "recitation", "language", "blocklist"),
+        *("prohibited_content", "spii", "image_safety"),
+    ),
+    "error": (
+        *("error", "failed", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource"),
+        *("malformed_function_call", "other", "finish_reason_unspecified"),
+    ),
+}
+"""Why an answer ended, in OpenAI's words, and what the vendors' references call it: `eos` is Together's, `eos_token`
+and `stop_sequence` TGI's, `model_length` Mistral's, `insufficient_system_resource` DeepSeek's, `abort` vLLM's and
+SGLang's, `end_turn` and `max_tokens` Anthropic's; Gemini writes its own in capitals."""
+_FINISH_BY_NAME = {name: common for common, names in _FINISHES.items() for name in names}
 
 
 @dataclass(frozen=True)
-class ChatResult:
-    """One answer. `steps` is None when the server sent no logprobs."""
+class Repaired:
+    """The text of an answer and its tokens after all repairs."""
 
     text: str
-    steps: Completion | None
+    """Without the name of an end-of-text token."""
+    steps: Completion | None = None
+    """None when the server sent no logprobs."""
+    text_matches_bytes: bool = True
+    """Whether the tokens' bytes are the text's; if not, one of them is wrong."""
+    repairs: Mapping[str, int] = field(default_factory=dict)
+    """What was repaired in the tokens: how often, by kind."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatResult(Repaired):
+    """One answer."""
+
     finish_reason: str
     """In OpenAI's vocabulary, whatever the provider; "" if the server gives none."""
     prompt_tokens: int
     """0 if the server does not report it."""
     completion_tokens: int
     """0 if the server does not report it and there are no steps to count; `counted` tells the two zeros apart."""
-    text_matches_bytes: bool
-    """Whether the tokens' bytes are the text's; if not, one of them is wrong."""
-    timings: Mapping[str, float]
-    """llama.cpp's own clock (predicted_per_second, …); empty elsewhere."""
     model: str
     body: bytes = field(repr=False)
     """The body it was read from, as received."""
-    repairs: Mapping[str, int] = field(default_factory=dict)
-    """What was repaired in the tokens: how often, by kind."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """llama.cpp's own clock (predicted_per_second, …); empty elsewhere."""
     upstream: str = ""
     """Who answered behind a router, if the router says so."""
 
@@ -40,6 +75,44 @@ class ChatResult:
     def counted(self) -> bool:
         """Whether the number of the answer's tokens is known."""
         return self.completion_tokens > 0 or self.steps is not None
+
+
+class BadReply(Exception):
+    """The answer is not what was asked for; `reason` is a short code that is counted."""
+
+    def __init__(self, reason: str, detail: str, body: bytes = b"") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.body = body
+        """The body that was received, if known: it is kept like every answer."""
+
+    @property
+    def retryable(self) -> bool:
+        """Whether a gateway may have failed briefly, so that the same request may get another answer."""
+        return self.reason in _RETRYABLE
+
+    @property
+    def from_gateway(self) -> bool:
+        """Whether such a body usually comes from a gateway, not from the model."""
+        return self.reason in _FROM_GATEWAY
+
+
+@contextlib.contextmanager
+def as_bad_reply(body: bytes) -> Iterator[None]:
+    """Turn every failure to read `body` into a BadReply that carries it.
+
+    Readers look only at what they need, and a server may send anything there. This is the one place that catches it.
+    """
+    try:
+        yield
+    except BadReply as error:
+        error.body = error.body or body
+        raise
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadReply("not_json", "the answer is not JSON", body) from error
+    except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError, RecursionError) as error:
+        detail = f"the answer has an undocumented shape ({error})"
+        raise BadReply("malformed", detail[:_SHOWN], body) from error
 
 
 Reader = Callable[[bytes, TokenTable], ChatResult]
@@ -67,10 +140,20 @@ def token_count(value: Any, default: int) -> int:
 
 def finite_numbers(value: Any) -> Mapping[str, float]:
     """The finite numbers of a JSON object, by name; none for anything else."""
-    if not isinstance(value, dict):
-        return {}
     return {
         str(name): float(number)
-        for name, number in value.items()
+        for name, number in as_object(value).items()
         if isinstance(number, int | float) and math.isfinite(number)
     }
+
+
+def finish_of(reason: Any) -> str:
+    """The common name, "" for None, the server's own name if it is unknown. BadReply if it means a failure."""
+    if reason is None:
+        return ""
+    if not isinstance(reason, str):
+        raise BadReply("malformed", "the finish reason is not a string")
+    name = _FINISH_BY_NAME.get(reason.lower(), reason)
+    if name == "error":
+        raise BadReply("error", f"the server reports that it failed while answering ({reason})")
+    return name

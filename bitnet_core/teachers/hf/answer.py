@@ -7,13 +7,9 @@ import json
 import math
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
-
-from bitnet_core.teachers.answers.errors import as_bad_reply
-from bitnet_core.teachers.answers.repair import Repaired, repaired
+from bitnet_core.teachers.answers.repair import repaired
 from bitnet_core.teachers.answers.reported import padded
-from bitnet_core.teachers.answers.result import ChatResult, checked, finite_numbers
+from bitnet_core.teachers.answers.result import ChatResult, Repaired, as_bad_reply, checked, finite_numbers
 from bitnet_core.teachers.hf.decoding import Choice
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -42,21 +38,28 @@ class AnswerWriter:
     ) -> ChatResult:
         """The answer. Raises BadReply if its tokens can't be used, for example if a control token is the last one."""
         steps, content = self._columns(choices) if logprobs else (None, "null")
-        body = self._body(text, finish_reason, content, prompt_tokens, len(choices), timings)
+        message = {"role": "assistant", "content": text}
+        usage = {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": len(choices),
+            "total_tokens": prompt_tokens + len(choices),
+        }
+        body = (
+            f'{{"object":"chat.completion","model":{json.dumps(self._model)},"choices":[{{"index":0,'
+            f'"message":{json.dumps(message)},"finish_reason":"{finish_reason}","logprobs":{content}}}],'
+            f'"usage":{json.dumps(usage)},"timings":{json.dumps(timings)}}}'
+        ).encode()
         with as_bad_reply(body):
-            completion = Repaired(None, text) if steps is None else repaired(steps, text, finish_reason)
+            completion = Repaired(text) if steps is None else repaired(steps, text, finish_reason)
             return checked(
                 ChatResult(
-                    text=completion.text,
-                    steps=completion.steps,
+                    **vars(completion),
                     finish_reason=finish_reason,
                     prompt_tokens=prompt_tokens,
                     completion_tokens=len(choices),
-                    text_matches_bytes=True,
                     timings=finite_numbers(timings),
                     model=self._model,
                     body=body,
-                    repairs=completion.repairs,
                 )
             )
 
@@ -81,7 +84,7 @@ class AnswerWriter:
                     candidates.append(f'{{{top_fields},"logprob":{values[-1]}}}')
             counts.append(len(candidates))
             entries.append(f'{{{fields},"logprob":{own[-1]},"top_logprobs":[{",".join(candidates)}]}}')
-        steps = padded(self._table, sampled, _numbers(own), tops, _numbers(values), np.array(counts, np.int64))
+        steps = padded(self._table, sampled, _numbers(own), tops, _numbers(values), counts)
         return steps, f'{{"content":[{",".join(entries)}]}}'
 
     def _token(self, index: int) -> tuple[int, str]:
@@ -94,32 +97,11 @@ class AnswerWriter:
             found = self._known[index] = self._table.number(index, data), fields
         return found
 
-    def _body(
-        self,
-        text: str,
-        finish_reason: str,
-        logprobs: str,
-        prompt_tokens: int,
-        completion_tokens: int,
-        timings: dict[str, float],
-    ) -> bytes:
-        message = {"role": "assistant", "content": text}
-        usage = {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens,
-        }
-        return (
-            f'{{"object":"chat.completion","model":{json.dumps(self._model)},"choices":[{{"index":0,'
-            f'"message":{json.dumps(message)},"finish_reason":"{finish_reason}","logprobs":{logprobs}}}],'
-            f'"usage":{json.dumps(usage)},"timings":{json.dumps(timings)}}}'
-        ).encode()
-
 
 def _json_number(logprob: float) -> str:
     """Nine digits are all that a float32 has. JSON has no NaN: readers take null for it."""
     return format(logprob, ".9g") if math.isfinite(logprob) else "null"
 
 
-def _numbers(texts: Sequence[str]) -> npt.NDArray[np.float64]:
-    return np.array([math.nan if text == "null" else float(text) for text in texts], np.float64)
+def _numbers(texts: Sequence[str]) -> list[float | None]:
+    return [None if text == "null" else float(text) for text in texts]

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Unpack
 
 import torch
@@ -152,17 +153,12 @@ class TransformersChat:
                     _settle(job, error)
                 jobs.clear()
                 batch = Batch(self._loaded.model, self._loaded.known)
-        for job in (*jobs, *self._drained()):
+        while not self._waiting.empty():
+            waiting = self._waiting.get()
+            if waiting is not None:
+                jobs.append(waiting)
+        for job in jobs:
             _settle(job, BitnetError("The teacher was closed before it answered."))
-
-    def _drained(self) -> list[_Job]:
-        jobs = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                job = self._waiting.get_nowait()
-                if job is not None:
-                    jobs.append(job)
-        return jobs
 
     def _admit(self, batch: Batch, jobs: list[_Job]) -> None:
         """Fill the batch from the queue; wait for a job if the batch is empty."""
@@ -210,8 +206,6 @@ class TransformersChat:
 
 def _pass_on(job: _Job, on_text: OnText, text: str) -> None:
     def call() -> None:
-        if job.done.done():
-            return
         try:
             on_text(text)
         except Exception as error:  # noqa: BLE001 - raised where the answer is awaited
@@ -221,17 +215,13 @@ def _pass_on(job: _Job, on_text: OnText, text: str) -> None:
 
 
 def _settle(job: _Job, outcome: str | Exception) -> None:
-    def settle() -> None:
-        if job.done.done():
-            return
-        if isinstance(outcome, Exception):
-            job.done.set_exception(outcome)
-        else:
-            job.done.set_result(outcome)
-
-    _in_loop(job, settle)
+    if isinstance(outcome, Exception):
+        _in_loop(job, partial(job.done.set_exception, outcome))
+    else:
+        _in_loop(job, partial(job.done.set_result, outcome))
 
 
 def _in_loop(job: _Job, call: Callable[[], None]) -> None:
+    """Call it in the loop that waits for the job, unless the job has been settled."""
     with contextlib.suppress(RuntimeError):  # a closed loop has nothing left that waits
-        job.loop.call_soon_threadsafe(call)
+        job.loop.call_soon_threadsafe(lambda: None if job.done.done() else call())

@@ -13,16 +13,14 @@ import stamina
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.event_stream import event_data
-from bitnet_core.teachers.http.pace import Pace, Turn
-from bitnet_core.teachers.http.rate_limits import requested_wait, wait_until_reset
-from bitnet_core.teachers.http.reply import Reply, decode_error_fields
+from bitnet_core.teachers.http.pace import Pace
+from bitnet_core.teachers.http.reply import Reply, decode_error_fields, wait_until_reset
 from bitnet_core.teachers.http.retries import (
     ATTEMPTS,
     FailedAttempt,
     NoAnswerInTime,
     NoConnection,
     OnRetry,
-    RetryableEvent,
     RetryPolicy,
     StreamCut,
     Unreachable,
@@ -116,7 +114,7 @@ class JsonClient:
     ) -> Reply | None:
         """Call `on_event` with the data of each server-sent event; None once the stream has ended.
 
-        Returns the reply instead if the server refuses or does not stream. `on_event` may raise RetryableEvent.
+        Returns the reply instead if the server refuses or does not stream. `on_event` may raise FailedAttempt.
         Failures before the first event are retried as in `post`; after it they raise StreamCut.
         """
         return await self.send_with_retries(lambda: self._send_streamed(path, payload, on_event), attempts, watch)
@@ -148,7 +146,12 @@ class JsonClient:
                 with attempt:
                     return await self._attempt(send, watch)
         except FailedAttempt as failure:
-            return self._last_reply(failure)
+            if failure.reply is not None:
+                return failure.reply
+            raise Unreachable(
+                f"{self.base_url} can't be reached ({failure.reason}); "
+                "check the address, the network and that the server is running."
+            ) from None
         raise AssertionError("stamina ends with a result or with the last error")
 
     async def _attempt(self, send: Callable[[], Awaitable[_T]], watch: Watch | None) -> _T:
@@ -160,24 +163,13 @@ class JsonClient:
             except FailedAttempt as failure:
                 if watch is not None:
                     await watch.failed(failure.how)
-                self._slow_down(turn, failure)
+                if failure.rate_limited:
+                    self.pace.refused(turn, failure.wait)
+                elif failure.wait is not None:
+                    self.pace.pause(failure.wait)
                 raise
             self.pace.answered(turn)
             return found
-
-    def _slow_down(self, turn: Turn, failure: FailedAttempt) -> None:
-        if failure.rate_limited:
-            self.pace.refused(turn, failure.wait)
-        elif failure.wait is not None:
-            self.pace.pause(failure.wait)
-
-    def _last_reply(self, failure: FailedAttempt) -> Reply:
-        if failure.reply is not None:
-            return failure.reply
-        raise Unreachable(
-            f"{self.base_url} can't be reached ({failure.reason}); "
-            "check the address, the network and that the server is running."
-        ) from None
 
     async def _send(self, method: str, path: str, payload: Mapping[str, Any] | None, seconds: float | None) -> Reply:
         whole = self._whole_seconds if seconds is None else seconds
@@ -205,10 +197,7 @@ class JsonClient:
                         return self._checked(await _reply(response, answer=True))
                     self.apply_rate_limit_headers(response.headers)
                     async for data in event_data(response.aiter_bytes()):
-                        try:
-                            on_event(data)
-                        except RetryableEvent as error:
-                            raise FailedAttempt(str(error), error.reply, requested_wait(error.reply)) from error
+                        on_event(data)
                         begun = True
                     return None
         except FailedAttempt as failure:
@@ -219,10 +208,9 @@ class JsonClient:
     def _checked(self, reply: Reply) -> Reply:
         """The reply. Raises FailedAttempt for one that is worth a retry."""
         self.apply_rate_limit_headers(reply.headers)
-        if not reply.retryable:
-            return reply
-        reason = f"HTTP {reply.code}" if reply.code != 200 else f"{reply.body_kind} instead of JSON"
-        raise FailedAttempt("rate limited" if reply.code == 429 else reason, reply, requested_wait(reply))
+        if reply.retryable:
+            raise FailedAttempt.of(reply)
+        return reply
 
     def apply_rate_limit_headers(self, headers: Mapping[str, str]) -> None:
         """Pause all requests while the headers say that nothing remains, instead of collecting refusals."""

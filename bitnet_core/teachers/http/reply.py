@@ -1,9 +1,13 @@
-"""One HTTP reply and what its error means: worth a retry, about the prompt, or a spent quota. Knows no httpx.
+"""One HTTP reply: what its error means (worth a retry, about the prompt, a spent quota), and how long to wait.
 
-Servers report errors in many shapes, some with status 200. All of them are read here.
+Servers report errors in many shapes, some with status 200. All of them are read here. Knows no httpx.
 """
 
+import contextlib
+import datetime as dt
+import email.utils
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from bitnet_core.teachers.answers.json_body import decode
+from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
 
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
 _SPENT_SIGNS = (
@@ -40,6 +44,23 @@ _ABOUT_THE_PROMPT = ("content", "moderation", "safety", "policy")
 _RETRIED = frozenset({408, 409, 429})
 _OVERLOADED = frozenset({503, 529})
 """The server did not start on the request."""
+
+_LONGEST_WAIT = 3600.0
+_COUNTERS = (
+    (
+        ("x-ratelimit-remaining-requests", "anthropic-ratelimit-requests-remaining", "x-ratelimit-remaining"),
+        ("x-ratelimit-reset-requests", "anthropic-ratelimit-requests-reset", "x-ratelimit-reset"),
+    ),
+    (
+        ("x-ratelimit-remaining-tokens", "anthropic-ratelimit-tokens-remaining"),
+        ("x-ratelimit-reset-tokens", "anthropic-ratelimit-tokens-reset"),
+    ),
+)
+"""Headers with what remains, first for requests and then for tokens, and headers with the time of the next reset."""
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_EPOCH, _EPOCH_MS = 1e9, 1e11
+"""Numbers above these are moments in Unix time, in seconds and in milliseconds, not durations."""
 
 
 class _ErrorFields(msgspec.Struct):
@@ -85,8 +106,7 @@ class Reply:
             return None
         error = payload.get("error")
         if isinstance(error, dict) and error:
-            metadata = error.get("metadata")
-            raw = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: the error of its upstream
+            raw = as_object(error.get("metadata")).get("raw")  # OpenRouter: the error of its upstream
             return {**error, "message": _text([error.get("message"), _decoded(raw)])}
         if isinstance(error, str) and error:
             # NestJS puts the name of the status into `error` and the text into `message`.
@@ -179,12 +199,9 @@ class Reply:
 
 
 def _decoded(raw: Any) -> Any:
-    if not isinstance(raw, str):
-        return raw
-    try:
+    with contextlib.suppress(ValueError, TypeError):
         return json.loads(raw)
-    except ValueError:
-        return raw
+    return raw
 
 
 def _text(message: Any) -> str:
@@ -199,3 +216,47 @@ def _text(message: Any) -> str:
     if isinstance(said, str):
         return f"{'.'.join(map(str, place))}: {said}" if isinstance(place, list) else said
     return _text([message.get(name) for name in ("message", "detail", "error")])
+
+
+def wait_until_reset(headers: Mapping[str, str]) -> float:
+    """Seconds until a used-up allowance of requests or tokens is renewed; 0 while something remains."""
+    waits = [0.0]
+    for remaining, reset in _COUNTERS:
+        if _first(headers, remaining).strip() in ("0", "0.0"):
+            waits.append(seconds_until(_first(headers, reset)) or 0.0)
+    return min(max(waits), _LONGEST_WAIT)
+
+
+def requested_wait(reply: Reply) -> float | None:
+    """Seconds to wait according to Retry-After, or to Google's RetryInfo in the body; None if neither is there."""
+    wait = seconds_until(reply.headers.get("retry-after", ""))
+    if wait is None:
+        milliseconds = seconds_until(reply.headers.get("retry-after-ms", ""))
+        wait = None if milliseconds is None else milliseconds / 1000
+    for detail in as_list((reply.error or {}).get("details")) if wait is None else ():
+        if isinstance(detail, dict) and "retryDelay" in detail:
+            wait = seconds_until(str(detail["retryDelay"]))
+    return None if wait is None else min(wait, _LONGEST_WAIT)
+
+
+def seconds_until(text: str) -> float | None:
+    """Seconds until a moment written as seconds, `1m30s`, Unix time or a date, at least 0; None if it is neither."""
+    text = text.strip()
+    found: float | None = None
+    if text and _DURATION.sub("", text) == "":
+        found = sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
+    else:
+        with contextlib.suppress(ValueError):
+            found = float(text)
+            found = found / 1000 if found > _EPOCH_MS else found
+            found = found - dt.datetime.now(dt.UTC).timestamp() if found > _EPOCH else found
+    if found is None:
+        for parse in (dt.datetime.fromisoformat, email.utils.parsedate_to_datetime):
+            with contextlib.suppress(ValueError, TypeError):
+                found = (parse(text) - dt.datetime.now(dt.UTC)).total_seconds()
+                break
+    return None if found is None or found != found else max(found, 0.0)
+
+
+def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((headers[name] for name in names if name in headers), "")

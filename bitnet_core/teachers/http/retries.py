@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Protocol
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.http.reply import Reply
+from bitnet_core.teachers.http.reply import Reply, requested_wait
 
 ATTEMPTS = 6
 MAX_TIMEOUTS = 3
@@ -49,14 +49,6 @@ class StreamCut(Exception):
     """A stream of events broke off after its first event."""
 
 
-class RetryableEvent(Exception):
-    """A stream carried an error that a retry may get around."""
-
-    def __init__(self, reply: Reply) -> None:
-        super().__init__(f"HTTP {reply.code}")
-        self.reply = reply
-
-
 class FailedAttempt(Exception):
     """An attempt that failed in a way worth a retry. `wait` is the number of seconds that the server asked for."""
 
@@ -65,6 +57,12 @@ class FailedAttempt(Exception):
         self.reason = reason
         self.reply = reply
         self.wait = wait
+
+    @classmethod
+    def of(cls, reply: Reply) -> "FailedAttempt":
+        """The failure of an attempt that brought a reply worth a retry."""
+        reason = f"HTTP {reply.code}" if reply.code != 200 else f"{reply.body_kind} instead of JSON"
+        return cls("rate limited" if reply.code == 429 else reason, reply, requested_wait(reply))
 
     @property
     def rate_limited(self) -> bool:

@@ -3,22 +3,50 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.answers.finish import finish_of
-from bitnet_core.teachers.answers.json_body import decode
-from bitnet_core.teachers.answers.result import ChatResult, token_count
+from bitnet_core.teachers.answers.json_body import as_object, decode
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, token_count
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.tokenizer.steps import TokenTable
 
-_VERSION = "2023-06-01"
+
+class _Events(Fold):
+    """message_start, content_block_delta …, message_delta, message_stop."""
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._usage: dict[str, Any] = {}
+        self._text: list[str] = []
+
+    def add(self, event: Mapping[str, Any]) -> str:
+        kind = event.get("type")
+        delta = as_object(event.get("delta"))
+        if kind == "message_start" and isinstance(event.get("message"), dict):
+            self._message = dict(event["message"])
+            self._usage |= as_object(self._message.get("usage"))
+        elif kind == "message_delta":
+            self._message["stop_reason"] = delta.get("stop_reason")
+            self._usage |= as_object(event.get("usage"))
+        elif kind == "message_stop":
+            self.complete = True
+        elif kind == "content_block_delta" and isinstance(delta.get("text"), str):
+            self._text.append(delta["text"])
+            return str(delta["text"])
+        return ""
+
+    def answer_body(self) -> dict[str, Any]:
+        content = [{"type": "text", "text": "".join(self._text)}]
+        return {**self._message, "content": content, "usage": self._usage}
 
 
 class AnthropicMessages(HttpChat):
     """POST /messages."""
 
+    fold = _Events
+    models_path = "/models?limit=1000"
+
     @staticmethod
     def headers(key: str) -> dict[str, str]:
-        return {"x-api-key": key, "anthropic-version": _VERSION}
+        return {"x-api-key": key, "anthropic-version": "2023-06-01"}
 
     def path(self, *, stream: bool) -> str:  # noqa: ARG002 - the body says it
         return "/messages"
@@ -43,7 +71,7 @@ class AnthropicMessages(HttpChat):
     @staticmethod
     def read_body(body: bytes, table: TokenTable) -> ChatResult:  # noqa: ARG004 - it reports no tokens
         payload = decode(body)
-        blocks = payload.get("content") if isinstance(payload, dict) else None
+        blocks = as_object(payload).get("content")
         if not isinstance(blocks, list):
             raise BadReply("no_choice", "the answer holds no content")
         finish_reason = finish_of(payload.get("stop_reason"))
@@ -51,61 +79,13 @@ class AnthropicMessages(HttpChat):
         if not text:
             reason = "refused" if finish_reason == "content_filter" else "no_text"
             raise BadReply(reason, "the answer holds no text")
-        usage = payload.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
+        usage = as_object(payload.get("usage"))
         cached = ("cache_read_input_tokens", "cache_creation_input_tokens")
         return ChatResult(
             text=text,
-            steps=None,
             finish_reason=finish_reason,
             prompt_tokens=sum(token_count(usage.get(name), 0) for name in ("input_tokens", *cached)),
             completion_tokens=token_count(usage.get("output_tokens"), 0),
-            text_matches_bytes=True,
-            timings={},
             model=str(payload.get("model") or ""),
             body=body,
         )
-
-    @staticmethod
-    def fold() -> Fold:
-        return _Events()
-
-    async def models(self) -> list[str]:
-        payload = await self._listed("/models?limit=1000")
-        listed = payload.get("data") if isinstance(payload, dict) else None
-        entries = listed if isinstance(listed, list) else []
-        return sorted(str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id"))
-
-
-class _Events(Fold):
-    """message_start, content_block_delta …, message_delta, message_stop."""
-
-    def __init__(self) -> None:
-        self._message: dict[str, Any] = {}
-        self._usage: dict[str, Any] = {}
-        self._text: list[str] = []
-
-    def add(self, event: Mapping[str, Any]) -> str:
-        kind = event.get("type")
-        part = event.get("delta")
-        delta: Mapping[str, Any] = part if isinstance(part, dict) else {}
-        if kind == "message_start" and isinstance(event.get("message"), dict):
-            self._message = dict(event["message"])
-            self._count(self._message.get("usage"))
-        elif kind == "message_delta":
-            self._message["stop_reason"] = delta.get("stop_reason")
-            self._count(event.get("usage"))
-        elif kind == "message_stop":
-            self.complete = True
-        elif kind == "content_block_delta" and isinstance(delta.get("text"), str):
-            self._text.append(delta["text"])
-            return str(delta["text"])
-        return ""
-
-    def _count(self, usage: Any) -> None:
-        if isinstance(usage, dict):
-            self._usage |= usage
-
-    def answer_body(self) -> dict[str, Any]:
-        content = [{"type": "text", "text": "".join(self._text)}]
-        return {**self._message, "content": content, "usage": self._usage}

@@ -3,20 +3,59 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bitnet_core.teachers.answers.errors import BadReply
-from bitnet_core.teachers.answers.finish import finish_of
-from bitnet_core.teachers.answers.json_body import decode
+from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
 from bitnet_core.teachers.answers.repair import completion_of
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
-from bitnet_core.teachers.answers.result import ChatResult, token_count
+from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, token_count
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.tokenizer.steps import TokenTable
 
 _PAGES = 20
 
 
+class _Parts(Fold):
+    """Whole GenerateContentResponses, each with the next piece of text and of logprobs."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._finish = ""
+        self._text: list[str] = []
+        self._chosen: list[Any] = []
+        self._tops: list[Any] = []
+
+    def add(self, event: Mapping[str, Any]) -> str:
+        for field in ("usageMetadata", "modelVersion", "promptFeedback"):
+            if event.get(field):
+                self._head[field] = event[field]
+        try:
+            candidate = _candidate(event)
+        except BadReply:
+            self.complete = self.complete or "promptFeedback" in self._head
+            return ""
+        if candidate.get("finishReason"):
+            self._finish = str(candidate["finishReason"])
+            self.complete = True
+        result = as_object(candidate.get("logprobsResult"))
+        self._chosen += as_list(result.get("chosenCandidates"))
+        self._tops += as_list(result.get("topCandidates"))
+        text = _text(candidate)
+        self._text.append(text)
+        return text
+
+    def answer_body(self) -> dict[str, Any]:
+        candidate: dict[str, Any] = {
+            "content": {"parts": [{"text": "".join(self._text)}]},
+            "finishReason": self._finish,
+        }
+        if self._chosen:
+            candidate["logprobsResult"] = {"chosenCandidates": self._chosen, "topCandidates": self._tops}
+        return {**self._head, "candidates": [candidate]}
+
+
 class GeminiContent(HttpChat):
     """POST /models/MODEL:generateContent."""
+
+    fold = _Parts
 
     @staticmethod
     def headers(key: str) -> dict[str, str]:
@@ -63,113 +102,53 @@ class GeminiContent(HttpChat):
             reason = "no_text" if finish_reason in ("", "stop", "length") else "refused"
             raise BadReply(reason, f"the answer holds no text ({finish_reason})")
         completion = completion_of(_reported(candidate.get("logprobsResult")), text, finish_reason, table)
-        usage = payload.get("usageMetadata")
-        usage = usage if isinstance(usage, dict) else {}
+        usage = as_object(payload.get("usageMetadata"))
         return ChatResult(
-            text=completion.text,
-            steps=completion.steps,
+            **vars(completion),
             finish_reason=finish_reason,
             prompt_tokens=token_count(usage.get("promptTokenCount"), 0),
             completion_tokens=token_count(usage.get("candidatesTokenCount"), len(completion.steps or ()))
             + token_count(usage.get("thoughtsTokenCount"), 0),
-            text_matches_bytes=completion.matches,
-            timings={},
             model=str(payload.get("modelVersion") or ""),
             body=body,
-            repairs=completion.repairs,
         )
-
-    @staticmethod
-    def fold() -> Fold:
-        return _Parts()
 
     async def models(self) -> list[str]:
         found: list[str] = []
         page = ""
         for _ in range(_PAGES):
-            payload = await self._listed(f"/models?pageSize=1000{page}")
-            entries = payload.get("models") if isinstance(payload, dict) else None
+            payload = as_object(await self._listed(f"/models?pageSize=1000{page}"))
             found += [
                 str(entry.get("name", "")).removeprefix("models/")
-                for entry in (entries if isinstance(entries, list) else [])
-                if isinstance(entry, dict) and "generateContent" in (entry.get("supportedGenerationMethods") or ())
+                for entry in map(as_object, as_list(payload.get("models")))
+                if "generateContent" in (entry.get("supportedGenerationMethods") or ())
             ]
-            token = payload.get("nextPageToken") if isinstance(payload, dict) else None
-            if not token:
+            if not payload.get("nextPageToken"):
                 break
-            page = f"&pageToken={token}"
+            page = f"&pageToken={payload['nextPageToken']}"
         return sorted(found)
 
 
-class _Parts(Fold):
-    """Whole GenerateContentResponses, each with the next piece of text and of logprobs."""
-
-    def __init__(self) -> None:
-        self._head: dict[str, Any] = {}
-        self._finish = ""
-        self._text: list[str] = []
-        self._chosen: list[Any] = []
-        self._tops: list[Any] = []
-
-    def add(self, event: Mapping[str, Any]) -> str:
-        for field in ("usageMetadata", "modelVersion", "promptFeedback"):
-            if event.get(field):
-                self._head[field] = event[field]
-        try:
-            candidate = _candidate(event)
-        except BadReply:
-            self.complete = self.complete or "promptFeedback" in self._head
-            return ""
-        if candidate.get("finishReason"):
-            self._finish = str(candidate["finishReason"])
-            self.complete = True
-        result = candidate.get("logprobsResult")
-        if isinstance(result, dict):
-            self._chosen += _list(result.get("chosenCandidates"))
-            self._tops += _list(result.get("topCandidates"))
-        text = _text(candidate)
-        self._text.append(text)
-        return text
-
-    def answer_body(self) -> dict[str, Any]:
-        candidate: dict[str, Any] = {
-            "content": {"parts": [{"text": "".join(self._text)}]},
-            "finishReason": self._finish,
-        }
-        if self._chosen:
-            candidate["logprobsResult"] = {"chosenCandidates": self._chosen, "topCandidates": self._tops}
-        return {**self._head, "candidates": [candidate]}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
 def _candidate(payload: Any) -> Mapping[str, Any]:
-    candidates = payload.get("candidates") if isinstance(payload, dict) else None
-    if isinstance(candidates, list) and candidates and isinstance(candidates[0], dict):
+    candidates = as_list(as_object(payload).get("candidates"))
+    if candidates and isinstance(candidates[0], dict):
         return candidates[0]
-    feedback = payload.get("promptFeedback") if isinstance(payload, dict) else None
-    if isinstance(feedback, dict) and feedback.get("blockReason"):
-        raise BadReply("refused", f"the prompt was blocked ({feedback['blockReason']})")
+    blocked = as_object(as_object(payload).get("promptFeedback")).get("blockReason")
+    if blocked:
+        raise BadReply("refused", f"the prompt was blocked ({blocked})")
     raise BadReply("no_choice", "the answer holds no candidate")
 
 
 def _text(candidate: Mapping[str, Any]) -> str:
-    content = candidate.get("content")
-    parts = content.get("parts") if isinstance(content, dict) else None
-    return "".join(
-        str(part.get("text", ""))
-        for part in (parts if isinstance(parts, list) else [])
-        if isinstance(part, dict) and not part.get("thought")
-    )
+    parts = map(as_object, as_list(as_object(candidate.get("content")).get("parts")))
+    return "".join(str(part.get("text", "")) for part in parts if not part.get("thought"))
 
 
 def _reported(result: Any) -> Reported | None:
-    chosen = result.get("chosenCandidates") if isinstance(result, dict) else None
-    if not isinstance(chosen, list) or not chosen:
+    chosen = as_list(as_object(result).get("chosenCandidates"))
+    if not chosen:
         return None
-    tops = _list(result.get("topCandidates"))
+    tops = as_list(result.get("topCandidates"))
     if len(tops) != len(chosen):
         raise BadReply("malformed_logprobs", "the lists of chosen tokens and of candidates differ in length")
     candidates = [_object(top).get("candidates") or () for top in tops]

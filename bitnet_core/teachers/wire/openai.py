@@ -5,16 +5,65 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitnet_core.teachers.answers.body import read_chat_completion
-from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.answers.json_body import as_list, as_object
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
-from bitnet_core.tokenizer.steps import TokenTable
 
 _REASONING = re.compile(r"(?:gpt-5(?!.*chat)|o\d)")
 """From litellm's and the AI SDK's tables of 2026: gpt-5-chat is not a reasoning model."""
 
 
+class _Chunks(Fold):
+    """`chat.completion.chunk` objects; the last ones bring usage and timings."""
+
+    def __init__(self) -> None:
+        self._head: dict[str, Any] = {}
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._failure: Any = None
+        self._content: list[Any] = []
+        self._finish: str | None = None
+        self._saw_logprobs = False
+
+    def add(self, event: Mapping[str, Any]) -> str:
+        for field in ("model", "provider", "usage", "timings"):
+            if event.get(field):
+                self._head[field] = event[field]
+        choice = as_object(next(iter(as_list(event.get("choices"))), None))
+        delta = as_object(choice.get("delta"))
+        text, refusal = delta.get("content"), delta.get("refusal")
+        if isinstance(refusal, str):
+            self._refusal.append(refusal)
+        self._failure = self._failure or choice.get("error")
+        content = as_object(choice.get("logprobs")).get("content")
+        if isinstance(content, list):
+            self._saw_logprobs = True
+            self._content += content
+        if choice.get("finish_reason"):
+            self._finish = choice["finish_reason"]
+            self.complete = True
+        if isinstance(text, str):
+            self._text.append(text)
+            return text
+        return ""
+
+    def answer_body(self) -> dict[str, Any]:
+        choice = {
+            "message": {
+                "role": "assistant",
+                "content": "".join(self._text),
+                "refusal": "".join(self._refusal) or None,
+            },
+            "finish_reason": self._finish,
+            "error": self._failure,
+            "logprobs": {"content": self._content} if self._saw_logprobs else None,
+        }
+        return {**self._head, "choices": [choice]}
+
+
 class OpenAIChat(HttpChat):
     """POST /chat/completions."""
+
+    fold = _Chunks
 
     @staticmethod
     def headers(key: str) -> dict[str, str]:
@@ -59,67 +108,4 @@ class OpenAIChat(HttpChat):
         """Whether it is one of OpenAI's reasoning models, which refuse any sampling but their own."""
         return self.provider.name == "openai" and _REASONING.match(self.model) is not None
 
-    @staticmethod
-    def read_body(body: bytes, table: TokenTable) -> ChatResult:
-        return read_chat_completion(body, table)
-
-    @staticmethod
-    def fold() -> Fold:
-        return _Chunks()
-
-    async def models(self) -> list[str]:
-        payload = await self._listed("/models")
-        # Together sends the bare list.
-        listed = payload.get("data") if isinstance(payload, dict) else payload
-        entries = listed if isinstance(listed, list) else []
-        return sorted(str(entry["id"]) for entry in entries if isinstance(entry, dict) and entry.get("id"))
-
-
-class _Chunks(Fold):
-    """`chat.completion.chunk` objects; the last ones bring usage and timings."""
-
-    def __init__(self) -> None:
-        self._head: dict[str, Any] = {}
-        self._text: list[str] = []
-        self._refusal: list[str] = []
-        self._failure: Any = None
-        self._content: list[Any] = []
-        self._finish: str | None = None
-        self._saw_logprobs = False
-
-    def add(self, event: Mapping[str, Any]) -> str:
-        for field in ("model", "provider", "usage", "timings"):
-            if event.get(field):
-                self._head[field] = event[field]
-        choices = event.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        delta = choice.get("delta")
-        text = delta.get("content") if isinstance(delta, dict) else None
-        refusal = delta.get("refusal") if isinstance(delta, dict) else None
-        if isinstance(refusal, str):
-            self._refusal.append(refusal)
-        self._failure = self._failure or choice.get("error")
-        logprobs = choice.get("logprobs")
-        if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
-            self._saw_logprobs = True
-            self._content += logprobs["content"]
-        if choice.get("finish_reason"):
-            self._finish = choice["finish_reason"]
-            self.complete = True
-        if isinstance(text, str):
-            self._text.append(text)
-            return text
-        return ""
-
-    def answer_body(self) -> dict[str, Any]:
-        choice = {
-            "message": {
-                "role": "assistant",
-                "content": "".join(self._text),
-                "refusal": "".join(self._refusal) or None,
-            },
-            "finish_reason": self._finish,
-            "error": self._failure,
-            "logprobs": {"content": self._content} if self._saw_logprobs else None,
-        }
-        return {**self._head, "choices": [choice]}
+    read_body = staticmethod(read_chat_completion)
