@@ -21,12 +21,13 @@ def setting(name: str) -> Any:
 
 def combined(names: Mapping[str, str], build: Callable[[dict[str, Any]], Any]) -> Any:
     """A field that `build` makes from the values of several settings, under the keys of `names`."""
+
+    def built(value_of: Callable[[str], Value]) -> Any:
+        return build({key: value_of(name) for key, name in names.items()})
+
     return field(
-        default_factory=lambda: build({key: _default(name) for key, name in names.items()}),
-        metadata={
-            "names": set(names.values()),
-            "value": lambda settings: build({key: _value(name, settings) for key, name in names.items()}),
-        },
+        default_factory=lambda: built(_default),
+        metadata={"names": set(names.values()), "value": lambda settings: built(partial(_value, settings=settings))},
     )
 
 

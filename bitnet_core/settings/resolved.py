@@ -34,10 +34,9 @@ class Settings:
     @classmethod
     def from_record(cls, record: Mapping[str, Any], origins: Mapping[str, str]) -> "Settings":
         """The settings of a run record. Names unknown to this version are ignored; missing ones are None."""
-        known = {name: value for name, value in record.items() if name in REGISTRY}
+        known = {name: record.get(name) for name in REGISTRY if name not in SECRET_NAMES}
         paths = {n: Path(v) for n, v in known.items() if REGISTRY[n].kind == "path" and v is not None}
-        missing = {name: None for name in REGISTRY if name not in known and name not in SECRET_NAMES}
-        return cls(missing | known | paths, origins)
+        return cls(known | paths, origins)
 
     def to_record(self) -> dict[str, Any]:
         """The values as JSON types."""
