@@ -80,7 +80,7 @@ def _runs(arguments: argparse.Namespace) -> int:
     records: list[dict[str, Any]] = []
     for run, record in History.read(open_experiment(arguments)).entries:
         began = record.started or record.created
-        state = run.state_of(record)
+        state = run.state(record)
         seconds = (record.ended or (time.time() if state == "running" else began)) - began
         rows.append([run.id, state, duration(seconds), record.error or ""])
         fields = {"run": run.id, "stage": record.stage, "state": state, "path": str(run.path), "pid": record.pid}
@@ -144,7 +144,7 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
             signal.signal(number, handler)
     state, record = run.state(), run.record()
     if state == "interrupted":
-        raise BitnetError(f"{run.id} was interrupted (its process is gone); `bitnet {run.stage}` resumes it.")
+        raise BitnetError(f"{run.id} was interrupted (its process is gone); `bitnet {record.stage}` resumes it.")
     return record.exit_code if record.exit_code is not None else 1
 
 

@@ -20,7 +20,7 @@ class Entry(NamedTuple):
 
     @property
     def state(self) -> str:
-        return self.run.state_of(self.record)
+        return self.run.state(self.record)
 
 
 @dataclass(frozen=True)

@@ -65,10 +65,6 @@ class Run:
         return self.path.name
 
     @property
-    def stage(self) -> str:
-        return self.id.split("-")[0]
-
-    @property
     def events_path(self) -> Path:
         return self.path / "events.jsonl"
 
@@ -93,11 +89,9 @@ class Run:
     def write(self, record: RunRecord) -> None:
         files.write_json(self.record_path, dataclasses.asdict(record))
 
-    def state(self) -> str:
-        return self.state_of(self.record())
-
-    def state_of(self, record: RunRecord) -> str:
-        """The record's state, but `interrupted` for a run whose process is gone without having recorded an end."""
+    def state(self, record: RunRecord | None = None) -> str:
+        """The state in the record, read now unless given; `interrupted` if the process is gone without an end."""
+        record = record or self.record()
         if record.state not in ACTIVE:
             return record.state
         if record.process is None:
