@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_state_path
+
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.secrets.handover import environment_without_secrets
@@ -96,18 +98,13 @@ class Keyring:
         if self.found_silent.is_set():
             raise KeyringUnusable("silent")
         request = {"action": action, "service": SERVICE, "names": names, "value": value, "classes": self._classes()}
-        answer = _ask(json.dumps(request | {"lock": _lock_path()}))
+        lock = user_state_path("bitnet-tui", appauthor=False) / "keyring.lock"
+        answer = _ask(json.dumps(request | {"lock": str(lock)}))
         if "problem" in answer:
             if answer["problem"] == "silent":
                 self.found_silent.set()
             raise KeyringUnusable(answer["problem"], answer.get("detail", ""))
         return answer
-
-
-def _lock_path() -> str:
-    from platformdirs import user_state_path
-
-    return str(user_state_path("bitnet-tui", appauthor=False) / "keyring.lock")
 
 
 def _ask(request: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from platformdirs import user_config_path
+
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import known, vault
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
@@ -64,7 +66,8 @@ class KeyPlaces:
     @classmethod
     def of(cls, settings: Settings) -> "KeyPlaces":
         options = KeyOptions.of(settings)
-        return cls(Keyring(options.keyring), options.vault or _usual_vault(), options.passphrase_file)
+        path = options.vault or user_config_path("bitnet-tui", appauthor=False) / "vault.json"
+        return cls(Keyring(options.keyring), path, options.passphrase_file)
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -206,9 +209,3 @@ def require_secret(name: str) -> None:
     if name not in SECRET_NAMES:
         keys = ", ".join(sorted(n for n in SECRET_NAMES if n.endswith("_API_KEY")))
         raise BitnetError(f"{name} is not the name of a key; the names are {keys}.")
-
-
-def _usual_vault() -> Path:
-    from platformdirs import user_config_path
-
-    return user_config_path("bitnet-tui", appauthor=False) / "vault.json"

@@ -111,7 +111,7 @@ def test_a_character_written_in_two_parts_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_stage_does_not_wait_for_a_program_it_has_started(tmp_path: Path) -> None:
-    """A program that it started may keep the output open; what that one writes later is masked too."""
+    """A program that it started may keep the output open; what that program writes later is masked too."""
     code, log = _output(
         "import subprocess\n"
         "log_filter._END_SECONDS = 0.1\n"

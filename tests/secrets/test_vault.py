@@ -1,4 +1,4 @@
-"""The vault: encryption, a wrong passphrase apart from a damaged file, and kill -9 at every point of a write."""
+"""The vault: encryption, telling a wrong passphrase from a damaged file, and kill -9 at every point of a write."""
 
 import json
 import os
