@@ -7,8 +7,8 @@ from pathlib import Path
 from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
 from bitnet_core.runs.events import Progress, decode
 from bitnet_core.runs.history import Entry, History, StageStatus
+from bitnet_core.runs.record import ACTIVE
 from bitnet_core.text import duration, percent, progress_words
-from bitnet_tui.view.states import ACTIVE, RESUMABLE
 
 _TAIL_BYTES = 1 << 16
 
@@ -29,7 +29,7 @@ class StageRow:
 
     @property
     def resumable(self) -> bool:
-        return self.state in RESUMABLE
+        return self.state in ("cancelled", "interrupted")
 
 
 def stage_rows(history: History) -> tuple[StageRow, ...]:

@@ -21,8 +21,6 @@ _STYLES = {
 }
 LOOKS: dict[str, Look] = {state: Look(*STATES[state], style) for state, style in _STYLES.items()}
 LEGEND = ("done", "running", "outdated", "cancelled", "interrupted", "failed", "new")
-ACTIVE = ("starting", "running")
-RESUMABLE = ("cancelled", "interrupted")
 
 
 def look(state: str) -> Look:

@@ -10,13 +10,12 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.catalog import PIPELINE
 from bitnet_core.runs.events import Event
 from bitnet_core.runs.history import History, RecordCache
-from bitnet_core.runs.record import Run, RunRecord
+from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, StudentOptions, TeacherOptions
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
-from bitnet_tui.view.states import ACTIVE
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,13 @@ def settings(**values: str) -> list[str]:
 
 def test_the_table_has_every_provider_and_the_address_that_is_set(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "providers", *settings(CUSTOM_BASE_URL="http://my.own/v1", PROVIDER="custom")]) == 0
-    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [one["name"] for one in told] == list(PROVIDERS)
-    by_name = {one["name"]: one for one in told}
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["name"] for one in listed] == list(PROVIDERS)
+    by_name = {one["name"]: one for one in listed}
     assert by_name["custom"]["base_url"] == "http://my.own/v1"
     assert by_name["openai"]["base_url"] == "https://api.openai.com/v1"
     assert by_name["embedded"]["base_url"] == by_name["hf"]["base_url"] == ""
-    assert [one["name"] for one in told if one["chosen"]] == ["custom"]
+    assert [one["name"] for one in listed if one["chosen"]] == ["custom"]
     assert main(["providers"]) == 0
     assert "▸ embedded" in capsys.readouterr().out
 
@@ -87,9 +87,9 @@ def test_a_malformed_address_is_a_one_line_error(capsys: pytest.CaptureFixture[s
     given = settings(CUSTOM_BASE_URL=address, CUSTOM_MODEL="m", PROVIDER="custom")
     for command in (["--json", "providers", "probe", "custom"], ["chat", "hi"]):
         assert main([*command, *given]) == 2
-        told = capsys.readouterr().err
-        assert "is not allowed: it must be an address such as https://host/v1" in told
-        assert told.count("\n") == 1
+        err = capsys.readouterr().err
+        assert "is not allowed: it must be an address such as https://host/v1" in err
+        assert err.count("\n") == 1
 
 
 def chat_with(server: ChatServer, *arguments: str, **values: str) -> list[str]:
@@ -152,10 +152,10 @@ def test_advice_names_only_settings_that_count(
         with ChatServer(lambda *_, s=status, w=words: Canned({"error": {"message": w}}, s)) as server:
             given = settings(TEACHER_PROVIDER="vllm", PROVIDER="groq", GROQ_MODEL="m", GROQ_BASE_URL=server.base_url)
             assert main(["chat", "hi", *given]) == 1
-        told = capsys.readouterr().err
-        assert "GROQ_" in told or "provider's settings" in told
-        assert "TEACHER_" not in told
-        assert KEY not in told
+        err = capsys.readouterr().err
+        assert "GROQ_" in err or "provider's settings" in err
+        assert "TEACHER_" not in err
+        assert KEY not in err
 
 
 def started(arguments: list[str]) -> "subprocess.Popen[str]":

@@ -136,10 +136,10 @@ def test_a_crash_report_holds_no_keys_and_no_locals(isolated: Path, monkeypatch:
         sentence = crash.report(error)
     (path,) = (isolated / ".local" / "state" / "bitnet-tui").iterdir()
     assert str(path) in sentence
-    told = path.read_text()
-    assert "ValueError" in told
-    assert "sk-" not in told
-    assert "a value of a local" not in told.replace('local = "a value of a local variable"', "")
+    report = path.read_text()
+    assert "ValueError" in report
+    assert "sk-" not in report
+    assert "a value of a local" not in report.replace('local = "a value of a local variable"', "")
 
 
 async def test_an_exception_in_the_app_ends_it_with_one_sentence(home: Path, capsys: pytest.CaptureFixture[str]):
