@@ -111,10 +111,11 @@ def terminal_columns() -> int | None:
 
 
 def complain(text: str) -> None:
-    """Write to stderr, with every key masked that this process has met."""
+    """Write to stderr, safe to show and with every key masked that this process has met."""
     from bitnet_core.secrets.known import redactor
+    from bitnet_core.text import printable
 
-    sys.stderr.write(redactor()(text))
+    sys.stderr.write(printable(redactor()(text)))
 
 
 def warn(sentence: str, severity: str = "warning") -> None:

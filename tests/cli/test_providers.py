@@ -158,6 +158,17 @@ def test_advice_names_only_settings_that_count(
         assert KEY not in err
 
 
+def test_escape_sequences_of_a_server_are_not_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", KEY)
+    with ChatServer(lambda *_: Canned({"error": {"message": "no \x1b[2J such model"}}, 400)) as server:
+        assert main(chat_with(server, "chat", "hi")) == 1
+    err = capsys.readouterr().err
+    assert "such model" in err
+    assert "\x1b" not in err
+
+
 def started(arguments: list[str]) -> "subprocess.Popen[str]":
     root = Path(__file__).parents[2]
     return subprocess.Popen(
