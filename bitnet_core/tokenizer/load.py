@@ -125,15 +125,13 @@ def _read_sentencepiece(path: Path, fix: str) -> Tokenizer:
     try:
         extractor = SentencePieceExtractor(str(path))
         extracted = extractor.extract(None)
+        pieces, spec = extractor.proto.pieces, extractor.proto.trainer_spec
+        unknown = pieces[spec.unk_id].piece
     except Exception as error:
-        # protobuf raises errors of its own family for any other kind of file.
+        # protobuf raises errors of its own family for any other kind of file; an empty one is a model without pieces.
         raise BitnetError(f"{path} is not a SentencePiece model; {fix}.") from error
-    pieces, spec = extractor.proto.pieces, extractor.proto.trainer_spec
-    if not pieces:
-        raise BitnetError(f"{path} is not a SentencePiece model; {fix}.")
     if spec.treat_whitespace_as_suffix:
         raise BitnetError(f"{path} puts spaces after words, which is not supported; {fix}.")
-    unknown = pieces[spec.unk_id].piece
     if spec.model_type == _SPM_UNIGRAM:
         model: models.Model = models.Unigram(extracted["vocab"], extracted["unk_id"], spec.byte_fallback)
     else:

@@ -61,27 +61,19 @@ def kd_table(sequences: Sequence[FinishedSequence], metadata: TraceMetadata) -> 
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     offsets = np.concatenate([[0], np.cumsum(joined["counts"])]).astype(np.int32)
     rows = len(joined["prompt_idx"])
-    return pa.table(
-        {
-            "prompt_idx": joined["prompt_idx"],
-            "step_idx": joined["step_idx"],
-            "teacher_sample_id": joined["sample"],
-            "teacher_sample_text": pa.array(joined["text"], pa.string()),
-            "topk_ids": pa.ListArray.from_arrays(offsets, joined["ids"]),
-            "topk_logprobs": pa.ListArray.from_arrays(offsets, joined["logprobs"]),
-            "other_logprob": joined["other"],
-            "is_struct_token": pa.array(joined["struct"]),
-            "template_hash": pa.repeat(metadata.template_hash, rows),
-            "tokenizer_hash": pa.repeat(metadata.tokenizer_hash, rows),
-            "stream_pos": joined["stream_pos"],
-        },
-        schema=schema.KD,
-    )
+    lists_and_hashes = {
+        "topk_ids": pa.ListArray.from_arrays(offsets, joined["ids"]),
+        "topk_logprobs": pa.ListArray.from_arrays(offsets, joined["logprobs"]),
+        "template_hash": pa.repeat(metadata.template_hash, rows),
+        "tokenizer_hash": pa.repeat(metadata.tokenizer_hash, rows),
+    }
+    return pa.table(joined | lists_and_hashes, schema=schema.KD)
 
 
 def _kd_part(
     sequence: FinishedSequence, answer: CheckedAnswer, projection: Projection
 ) -> dict[str, npt.NDArray[Any]]:
+    """Columns of one sequence; of the lists, their values and how many each row has."""
     logprobs_RK, other_R = round_to_grid(projection.topk_logprobs_RK, projection.other_R)
     given_RK = projection.topk_ids_RK >= 0
     spellings = answer.steps.table.spellings
@@ -89,13 +81,15 @@ def _kd_part(
     return {
         "prompt_idx": np.full(len(projection), sequence.prompt_idx, np.int64),
         "step_idx": projection.step_idx_R,
-        "sample": projection.completion_ids_C[projection.stream_pos_R],
-        "text": np.array([spellings[number].decode("utf-8", errors="replace") for number in teacher_tokens], object),
+        "teacher_sample_id": projection.completion_ids_C[projection.stream_pos_R],
+        "teacher_sample_text": np.array(
+            [spellings[number].decode("utf-8", errors="replace") for number in teacher_tokens], object
+        ),
         "counts": projection.counts_R,
         "ids": projection.topk_ids_RK[given_RK],
         "logprobs": logprobs_RK[given_RK],
-        "other": other_R,
-        "struct": projection.is_struct_C[projection.stream_pos_R],
+        "other_logprob": other_R,
+        "is_struct_token": projection.is_struct_C[projection.stream_pos_R],
         "stream_pos": projection.stream_pos_R,
     }
 
@@ -146,28 +140,18 @@ def step_table(sequences: Sequence[FinishedSequence], top_k: int) -> pa.Table:
             [array.take(pa.array(part[name].ravel())) for array, part in zip(own, parts, strict=True)]
         )
 
-    return pa.table(
-        {
-            "prompt_idx": joined["prompt_idx"],
-            "step_idx": joined["step_idx"],
-            "token_id": joined["token_id"],
-            "token_bytes": spelled("sampled"),
-            "logprob": joined["logprob"],
-            "top_count": joined["count"],
-            "top_bytes": pa.FixedSizeListArray.from_arrays(spelled("tops"), top_k),
-            "top_logprobs": pa.FixedSizeListArray.from_arrays(joined["logprobs"].ravel(), top_k),
-            "other_logprob": joined["other"],
-            "mass_clamped": pa.array(joined["clamped"]),
-            "sampled_in_top": pa.array(joined["listed"]),
-            "bytes_before": joined["bytes_before"],
-        },
-        schema=schema.teacher_steps(top_k),
-    )
+    bytes_and_lists = {
+        "token_bytes": spelled("sampled"),
+        "top_bytes": pa.FixedSizeListArray.from_arrays(spelled("tops"), top_k),
+        "top_logprobs": pa.FixedSizeListArray.from_arrays(joined["logprobs"].ravel(), top_k),
+    }
+    return pa.table(joined | bytes_and_lists, schema=schema.teacher_steps(top_k))
 
 
 def _step_part(
     sequence: FinishedSequence, answer: CheckedAnswer, top_k: int, padding: int
 ) -> dict[str, npt.NDArray[Any]]:
+    """Columns of one sequence; of the bytes, the places in the array of spellings, whose `padding` is empty."""
     steps, mass = answer.steps, answer.mass
     missing = max(0, top_k - steps.tops_NK.shape[1])
     tops_NK = np.pad(steps.tops_NK, ((0, 0), (0, missing)), constant_values=-1)
@@ -180,11 +164,11 @@ def _step_part(
         "token_id": np.array([steps.table.ids[number] for number in steps.sampled_N.tolist()], np.int32),
         "sampled": steps.sampled_N,
         "logprob": round_sampled(steps.logprobs_N),
-        "count": (tops_NK >= 0).sum(axis=1).astype(np.int32),
+        "top_count": (tops_NK >= 0).sum(axis=1).astype(np.int32),
         "tops": np.where(tops_NK >= 0, tops_NK, padding),
         "logprobs": logprobs_NK,
-        "other": other_N,
-        "clamped": mass.clamped_N,
-        "listed": (steps.tops_NK == steps.sampled_N[:, None]).any(axis=1),
+        "other_logprob": other_N,
+        "mass_clamped": mass.clamped_N,
+        "sampled_in_top": (steps.tops_NK == steps.sampled_N[:, None]).any(axis=1),
         "bytes_before": np.array([answer.bytes_before.get(row, b"") for row in range(count)], object),
     }

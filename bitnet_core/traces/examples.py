@@ -20,8 +20,6 @@ from torch import Tensor
 from bitnet_core.errors import BitnetError
 from bitnet_core.traces.dataset import MappedSequences, TraceSequence
 
-_NEG_INF = float("-inf")
-_PADDING = -1
 _LEAST_COMPLETION = 4
 """A completion gets at least one part in this many of the positions, however long its prompt is."""
 
@@ -48,7 +46,7 @@ class Targets:
         return replace(
             self,
             topk_ids_NK=self.topk_ids_NK.new_zeros(shape),
-            topk_logprobs_NK=self.topk_logprobs_NK.new_full(shape, _NEG_INF),
+            topk_logprobs_NK=self.topk_logprobs_NK.new_full(shape, float("-inf")),
         )
 
     def rows(self, start: int, end: int) -> "Targets":
@@ -191,7 +189,7 @@ def collate_rows(rows: Sequence[Sequence[Example]], shape: tuple[int, int] | Non
     """
     height, width = shape or (len(rows), max(sum(example.length for example in row) for row in rows))
     ids_BT = np.zeros((height, width), np.int64)
-    segments_BT = np.full((height, width), _PADDING, np.int32)
+    segments_BT = np.full((height, width), -1, np.int32)
     positions: list[npt.NDArray[np.int64]] = []
     for number, row in enumerate(rows):
         begin = 0
@@ -219,13 +217,8 @@ def collate_rows(rows: Sequence[Sequence[Example]], shape: tuple[int, int] | Non
     )
     counts = Counts(int(targets.kd_valid_N.sum()), len(targets), int(targets.is_struct_N.sum()))
     packed = len(examples) > len(rows) or shape is not None
-    return Batch(
-        torch.from_numpy(ids_BT),
-        torch.from_numpy(np.concatenate(positions)),
-        targets,
-        counts,
-        torch.from_numpy(segments_BT) if packed else None,
-    )
+    segments = torch.from_numpy(segments_BT) if packed else None
+    return Batch(torch.from_numpy(ids_BT), torch.from_numpy(np.concatenate(positions)), targets, counts, segments)
 
 
 def batches_in_order(examples: Sequence[Example], batch_size: int) -> Iterator[Batch]:

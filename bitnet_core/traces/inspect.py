@@ -12,10 +12,11 @@ from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import schema
 from bitnet_core.traces.rules import faults, require_faultless
-from bitnet_core.traces.shards import Ragged, Shard, Window, kd_shards, require_one_configuration
+from bitnet_core.traces.shards import Fault, Shard, Window, kd_shards, require_one_configuration
 from bitnet_core.traces.split import is_heldout
 
 _SHOWN_CANDIDATES = 5
+_TOKEN_LISTS = ("prompt_ids", "completion_ids", "is_struct")
 OTHER_TEXT = "completion_text is not what completion_ids spell"
 
 
@@ -28,13 +29,8 @@ def validate(data_dir: Path) -> list[dict[str, Any]]:
     An unreadable shard is one entry, without rows; the others are still checked.
     """
     tokenizer = _own_tokenizer(data_dir)
-    found: dict[tuple[Path, str], list[int]] = {}
+    count_and_first: dict[tuple[Path, str], list[int]] = {}
     problems: list[dict[str, Any]] = []
-
-    def add(path: Path, reason: str, rows: list[int]) -> None:
-        entry = found.setdefault((path, reason), [0, rows[0]])
-        entry[0] += len(rows)
-
     first: Shard | None = None
     for path in kd_shards(data_dir):
         try:
@@ -43,15 +39,16 @@ def validate(data_dir: Path) -> list[dict[str, Any]]:
             require_one_configuration(shard, first)
             for window in shard.windows():
                 broken = list(faults(shard, window))
-                for fault in broken:
-                    add(fault.path, fault.reason, fault.rows.tolist())
                 if tokenizer and not broken and (rows := _rows_with_other_text(window, tokenizer)):
-                    add(shard.stream_path, OTHER_TEXT, rows)
+                    broken = [Fault(shard.stream_path, np.array(rows), OTHER_TEXT)]
+                for fault in broken:
+                    entry = count_and_first.setdefault((fault.path, fault.reason), [0, int(fault.rows[0])])
+                    entry[0] += len(fault.rows)
         except BitnetError as error:
             problems.append({"file": str(path), "reason": str(error), "rows": None, "first_row": None})
     problems += [
         {"file": str(path), "reason": reason, "rows": count, "first_row": row}
-        for (path, reason), (count, row) in found.items()
+        for (path, reason), (count, row) in count_and_first.items()
     ]
     return problems
 
@@ -102,19 +99,15 @@ def show(data_dir: Path, prompt_idx: int | None, most_rows: int) -> dict[str, An
 
 
 def _sequence(window: Window, place: int, tokenizer: StudentTokenizer, most_rows: int) -> dict[str, Any]:
-    def tokens(column: Ragged) -> list[int]:
-        found: list[int] = column[place].tolist()
-        return found
-
     stream = window.streams.slice(place, 1).to_pylist()[0]
-    completion, struct = tokens(window.lists["completion_ids"]), tokens(window.lists["is_struct"])
+    prompt, completion, struct = (window.lists[name][place].tolist() for name in _TOKEN_LISTS)
     rows_at = {int(window.column("stream_pos")[row]): int(row) for row in np.flatnonzero(window.sequence_N == place)}
     rebuilt = tokenizer.decode(completion)
     return {
         "prompt_idx": stream["prompt_idx"],
         "heldout": is_heldout(stream["sequence_hash"]),
         "finish_reason": stream["finish_reason"],
-        "prompt_tokens": len(tokens(window.lists["prompt_ids"])),
+        "prompt_tokens": len(prompt),
         "completion_tokens": len(completion),
         "prompt_text": stream["prompt_text"],
         "completion_text": stream["completion_text"],

@@ -23,7 +23,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
 from bitnet_core.tokenizer.steps import Completion, TokenTable
-from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.tokenizer.student import TEMPLATE_FILE, StudentTokenizer
 from bitnet_core.traces import projected_folder, schema, writer
 from bitnet_core.traces.answer import Rejected, check_stored
 from bitnet_core.traces.columns import STORED_FIELDS, FinishedSequence
@@ -36,11 +36,13 @@ _FIX = "give another one in --tokenizer"
 _AGAIN = "run `bitnet collect` again (the answers that were paid for are kept)"
 _SHARD = re.compile(r"teacher_shard_(\d+)\.parquet")
 
-Progress = Callable[[int, int], None]
-
 
 def reproject(
-    data_dir: Path, source: str, template: str = "", out: Path | None = None, progress: Progress = lambda _d, _t: None
+    data_dir: Path,
+    source: str,
+    template: str = "",
+    out: Path | None = None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Project `data_dir` onto the tokenizer `source`, unless that is done already; returns the figures.
 
@@ -88,7 +90,7 @@ def _tokenizer(data_dir: Path, source: str, template: str) -> StudentTokenizer:
     try:
         return load_tokenizer(source, template, fix=_FIX)
     except NoTemplate:
-        own = data_dir / schema.TOKENIZER_FOLDER / schema.TEMPLATE_FILE
+        own = data_dir / schema.TOKENIZER_FOLDER / TEMPLATE_FILE
         if not own.is_file():
             raise
         return load_tokenizer(source, own.read_text(encoding="utf-8"), fix=_FIX)

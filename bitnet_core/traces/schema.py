@@ -16,7 +16,6 @@ METADATA_KEY = b"bitnet"
 SEQUENCES_FILE = "sequences.parquet"
 JOURNAL_FILE = "journal.sqlite"
 TOKENIZER_FOLDER = "tokenizer"
-TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_FIX = "run `bitnet collect` to write it again"
 """What to do about a damaged TOKENIZER_FOLDER."""
 

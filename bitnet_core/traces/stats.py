@@ -31,32 +31,18 @@ _COUNTED = {
 class _Sums:
     """Sums over a trace set; `report` turns them into figures."""
 
-    shards: int = 0
-    sequences: int = 0
-    heldout: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    structure_tokens: int = 0
-    rows: int = 0
-    candidates: int = 0
-    sampled_in_top: int = 0
-    faulty_rows: int = 0
+    figures: Counter[str] = field(default_factory=Counter)
+    """Sequences, tokens, rows and candidates, by the name of their figure."""
     coverage: float = 0.0
     histogram: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(_EDGES) - 1, np.int64))
     finish: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     """What collecting counted, summed over the shards."""
     rejected: Counter[str] = field(default_factory=Counter)
-    answered: int = 0
     broken: Counter[str] = field(default_factory=Counter)
     """Rows or sequences that break a rule, by rule."""
 
     def add(self, shard: Shard, window: Window) -> None:
-        self.sequences += len(window.streams)
-        self.heldout += sum(map(is_heldout, window.streams.column("sequence_hash").drop_null().to_pylist()))
-        self.prompt_tokens += len(window.lists["prompt_ids"].values)
-        self.completion_tokens += len(window.lists["completion_ids"].values)
-        self.structure_tokens += int(window.lists["is_struct"].values.sum())
         for count in pc.value_counts(window.streams.column("finish_reason")).to_pylist():
             self.finish[str(count["values"])] += count["counts"]
         bad_N = np.zeros(len(window.rows), bool)
@@ -64,43 +50,52 @@ class _Sums:
             self.broken[fault.reason] += len(fault.rows)
             if fault.path == shard.path:
                 bad_N[fault.rows - window.first_row] = True
-        self.rows += len(window.rows)
-        self.faulty_rows += int(bad_N.sum())
         ids = window.lists["topk_ids"]
         sampled_M = ids.values == window.column("teacher_sample_id")[ids.owners]
-        self.candidates += int(ids.lengths[~bad_N].sum())
-        self.sampled_in_top += int((np.bincount(ids.owners[sampled_M], minlength=len(bad_N))[~bad_N] > 0).sum())
+        sampled_in_top_N = np.bincount(ids.owners[sampled_M], minlength=len(bad_N)) > 0
+        self.figures.update(
+            sequences=len(window.streams),
+            heldout=sum(map(is_heldout, window.streams.column("sequence_hash").drop_null().to_pylist())),
+            prompt_tokens=len(window.lists["prompt_ids"].values),
+            completion_tokens=len(window.lists["completion_ids"].values),
+            structure_tokens=int(window.lists["is_struct"].values.sum()),
+            rows=len(window.rows),
+            faulty_rows=int(bad_N.sum()),
+            candidates=int(ids.lengths[~bad_N].sum()),
+            sampled_in_top=int(sampled_in_top_N[~bad_N].sum()),
+        )
         other_N = np.exp(window.column("other_logprob")[~bad_N].astype(np.float64))
         self.coverage += float((1 - other_N).sum())
         self.histogram += np.histogram(other_N.clip(0, 1), _EDGES)[0]
 
     def report(self, metadata: schema.TraceMetadata) -> dict[str, Any]:
-        sound = self.rows - self.faulty_rows
+        figures = self.figures
+        sound = figures["rows"] - figures["faulty_rows"]
         return {
             "provider": metadata.provider,
             "teacher": metadata.teacher,
             "tokenizer": metadata.tokenizer,
             "vocab_size": metadata.vocab_size,
             "top_k": metadata.top_k,
-            "shards": self.shards,
-            "sequences": self.sequences,
-            "heldout_sequences": self.heldout,
+            "shards": figures["shards"],
+            "sequences": figures["sequences"],
+            "heldout_sequences": figures["heldout"],
             "finish_reasons": dict(self.finish.most_common()),
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "structure_tokens": self.structure_tokens,
-            "rows": self.rows,
-            "positions_without_row": self.completion_tokens - self.rows,
-            "faulty_rows": self.faulty_rows,
+            "prompt_tokens": figures["prompt_tokens"],
+            "completion_tokens": figures["completion_tokens"],
+            "structure_tokens": figures["structure_tokens"],
+            "rows": figures["rows"],
+            "positions_without_row": figures["completion_tokens"] - figures["rows"],
+            "faulty_rows": figures["faulty_rows"],
             "broken_rules": dict(self.broken.most_common()),
-            "candidates_per_row": _ratio(self.candidates, sound),
+            "candidates_per_row": _ratio(figures["candidates"], sound),
             "mean_coverage": _ratio(self.coverage, sound),
-            "sampled_in_top_share": _ratio(self.sampled_in_top, sound),
+            "sampled_in_top_share": _ratio(figures["sampled_in_top"], sound),
             "other_mass_histogram": [
                 {"from": low, "to": high, "rows": int(count), "share": _ratio(int(count), sound)}
                 for low, high, count in zip(_EDGES[:-1], _EDGES[1:], self.histogram, strict=True)
             ],
-            "answers": self.answered,
+            "answers": figures["answers"],
             "rejected_sequences": dict(self.rejected.most_common()),
             "collection_counts": dict(self.counts),
         }
@@ -111,11 +106,11 @@ def trace_stats(data_dir: Path) -> dict[str, Any]:
     sums = _Sums()
     shards = open_shards(data_dir)
     for shard in shards:
-        sums.shards += 1
+        sums.figures["shards"] += 1
         sums.counts.update(shard.metadata.counts)
         for window in shard.windows():
             sums.add(shard, window)
-    sums.rejected, sums.answered = _rejected(data_dir)
+    sums.rejected, sums.figures["answers"] = _rejected(data_dir)
     return sums.report(shards[0].metadata)
 
 
