@@ -10,10 +10,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 _ROOM_OF = {
+    "ChatRequest": "teachers.chat",
     "Experiment": "runs.experiment",
     "LossWeights": "settings.values",
+    "Reporter": "runs.reporter",
     "Sampling": "settings.values",
     "Student": "model.student",
+    "TeacherOptions": "settings.values",
     "TrainOptions": "settings.values",
     "Trainer": "training.trainer",
     "distill_loss": "training.losses",

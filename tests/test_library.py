@@ -42,6 +42,14 @@ def test_the_page_names_everything() -> None:
     assert all(f"`{name}" in page for name in bitnet_core.__all__)
 
 
+def examples() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def run_example(block: str, namespace: dict[str, object]) -> None:
+    exec(compile(block, str(PAGE), "exec"), namespace)  # noqa: S102 - the documentation's own examples
+
+
 def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = REPO / "tests" / "e2e" / "fixtures" / "experiment-0.1.0.tar.xz"
     with tarfile.open(archive) as source:
@@ -51,9 +59,16 @@ def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     (demo / ".env").write_text(TINY_DRY_RUN)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    blocks = [block for block in examples() if "open_teacher" not in block]
     assert len(blocks) == 3
     for block in blocks:
-        exec(compile(block, str(PAGE), "exec"), namespace)  # noqa: S102 - the documentation's own examples
+        run_example(block, namespace)
     assert isinstance(namespace["summary"], dict)
     assert namespace["summary"]["steps"] == 4
+
+
+@pytest.mark.teacher
+def test_the_example_that_asks_a_teacher_runs(teacher_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = [block for block in examples() if "open_teacher" in block]
+    run_example(block, {"bn": bitnet_core})
+    assert capsys.readouterr().out.strip()

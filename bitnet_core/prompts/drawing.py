@@ -22,7 +22,7 @@ from bitnet_core.prompts.templates import Template, Topic
 _ROUNDS = 4
 _SUFFIXES = (".jsonl", ".ndjson")
 _MOST = 5_000_000
-"""Most prompts of one call. The set of their digests takes 0.43 GB."""
+"""Most prompts of one call. The set of their digests takes 0.47 GB."""
 _SAMPLE = 200
 
 

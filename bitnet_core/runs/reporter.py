@@ -3,6 +3,7 @@
 It never prints. The code that calls it needs no run folder and does not know whether there is one.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -53,6 +54,10 @@ class Reporter:
         """Raise `Stopped` if a stop was requested. Call it in every loop."""
         if self.stopping:
             raise Stopped(f"{self._name} was stopped; its work is kept, and starting it again continues it.")
+
+    def secret(self, name: str) -> str | None:
+        """The key under a setting's name; outside a stage, which brings its own keys, from the environment."""
+        return os.environ.get(name) or None
 
     def emit(self, event: Event) -> None:
         self._on_event(event)

@@ -69,7 +69,7 @@ def open_teacher(
     host: Host,
     options: TeacherOptions,
     *,
-    device: Callable[[], Any],
+    device: Callable[[], Any] = lambda: "cpu",
     identity: Identity | None = None,
     parallel: int = 1,
     waiting: int = 0,
