@@ -56,15 +56,13 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from bitnet_core.runs.experiment import Workspace, demo_env_text
+    from bitnet_core.runs.experiment import Workspace
     from bitnet_core.settings.values import PlaceOptions
 
     settings = resolution(arguments).settings
     places = PlaceOptions.of(settings)
     given = settings.origin("DRIVE_ROOT") in ("command line", "environment")
-    root = places.root if given else places.home / "demo"
-    if not (root / ".env").exists():
-        Workspace(root.parent).create(root.name, demo_env_text())
+    root, _ = Workspace(places.root.parent).demo(places.root.name) if given else Workspace(places.home).demo()
     arguments.command, arguments.root = "pipeline", root
     code = _launch(arguments)
     if code == 0 and not arguments.json:

@@ -102,12 +102,14 @@ class Workspace:
             raise BitnetError(f"{root} can't be created ({error.strerror}); choose another workspace.") from error
         return root
 
+    def demo(self, name: str = "demo") -> tuple[Path, bool]:
+        """The demo's folder, and whether it has just been created. BitnetError if it can't be."""
+        root = self.home / name
+        if (root / ".env").exists():
+            return root, False
+        return self.create(name, files.asset("demo.env").read_text(encoding="utf-8")), True
+
 
 def _last_changed(folder: Path) -> float:
     logs = folder / "logs"
     return max(p.stat().st_mtime for p in (folder, logs) if p.exists())
-
-
-def demo_env_text() -> str:
-    """The demo's `.env`: it runs the whole pipeline with the embedded teacher, in minutes on two cores."""
-    return files.asset("demo.env").read_text(encoding="utf-8")

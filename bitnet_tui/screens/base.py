@@ -11,6 +11,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs.catalog import PIPELINE
 from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line
@@ -78,16 +79,16 @@ class BaseScreen(ShellScreen[None]):
 
     def action_demo(self) -> None:
         """Open the demo, and run it if it is new."""
-        from bitnet_tui.services import demo
+        from bitnet_core.runs.experiment import Workspace
 
         try:
-            root, first = demo.find_or_create(self.shell.home)
+            root, new = Workspace(self.shell.home).demo()
         except BitnetError as error:
             from bitnet_tui.screens.dialogs import MessageScreen
 
             self.app.push_screen(MessageScreen("The demo can't be created", str(error)))
         else:
-            self.shell.open_experiment(root, first)
+            self.shell.open_experiment(root, PIPELINE.name if new else None)
 
 
 class LookingScreen(BaseScreen, Generic[_View]):

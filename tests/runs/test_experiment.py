@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.runs.experiment import Experiment, Workspace, demo_env_text, is_experiment
+from bitnet_core.runs.experiment import Experiment, Workspace, is_experiment
 from bitnet_core.settings.resolve import from_values, resolve
 
 
@@ -65,7 +65,9 @@ def test_a_taken_name_is_refused_and_its_settings_are_kept(tmp_path: Path) -> No
 
 
 def test_the_demos_settings_have_no_problem(tmp_path: Path) -> None:
-    root = Workspace(tmp_path).create("demo", demo_env_text())
+    root, new = Workspace(tmp_path).demo()
+    assert new
+    assert Workspace(tmp_path).demo() == (root, False)
     found = resolve(root=root, environ={}, cwd=tmp_path)
     assert found.problems == ()
     assert found.settings.values["TEACHER_PROVIDER"] == "embedded"

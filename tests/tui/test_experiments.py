@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Button, OptionList
 
-from bitnet_core.runs.experiment import demo_env_text
+from bitnet_core.files import asset
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.help import HelpScreen
@@ -25,7 +25,7 @@ async def test_first_run_makes_the_demo_and_asks_for_its_pipeline(home: Path, re
         await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentScreen)
     assert recorder.launched == [(home / "demo", "pipeline")]
-    assert (home / "demo" / ".env").read_text() == demo_env_text()
+    assert (home / "demo" / ".env").read_text() == asset("demo.env").read_text()
 
 
 @pytest.mark.parametrize("size", SIZES)
