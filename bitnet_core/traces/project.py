@@ -1,8 +1,12 @@
 """Teacher space -> student space, for any student tokenizer (DESIGN §6).
 
 The student reads the whole completion as its own tokenizer cuts it. Where one of its tokens starts with a teacher
-token, it carries that step's candidates, each as its first student sub-token. Where cuts and vocabularies agree, the
-candidates stay bit for bit. Works on whole completions as arrays. It must not know files or providers.
+token, it carries that step's candidates. Each candidate becomes its first student sub-token, the observed one takes
+the stream's real token, and candidates that became the same token are added up. Mass that finds no token goes to
+Other. Where cuts and vocabularies agree, the candidates stay bit for bit.
+
+Works on whole completions as arrays. It must not know files or providers.
+Shapes: C student tokens, R of them with candidates, K candidates a row, N steps of the teacher.
 """
 
 from collections.abc import Sequence
