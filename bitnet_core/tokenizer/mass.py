@@ -17,13 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from bitnet_core.tokenizer.arrays import Bool, Float32, Float64, Int64
 from bitnet_core.tokenizer.steps import Completion, TeacherStep
-
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-Int64 = npt.NDArray[np.int64]
 
 EPSILON = 1e-6
 """The mass that Other keeps when rounding leaves it none."""
@@ -94,7 +90,7 @@ class Mass:
 
     logprobs_NK: Float64
     other_N: Float64
-    clamped_N: npt.NDArray[np.bool_]
+    clamped_N: Bool
 
 
 def settle(logprobs_NK: Float64) -> Mass:

@@ -8,7 +8,8 @@ import threading
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
+
+from bitnet_core.tokenizer.arrays import Float64, Int32
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ class Completion:
     """
 
     table: TokenTable
-    sampled_N: npt.NDArray[np.int32]
-    logprobs_N: npt.NDArray[np.float64]
-    tops_NK: npt.NDArray[np.int32]
-    top_logprobs_NK: npt.NDArray[np.float64]
+    sampled_N: Int32
+    logprobs_N: Float64
+    tops_NK: Int32
+    top_logprobs_NK: Float64
 
     def __len__(self) -> int:
         return len(self.sampled_N)

@@ -7,11 +7,9 @@ piece for each of its N steps and one for each run of unreported bytes.
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.traces.answer import CheckedAnswer
-
-Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

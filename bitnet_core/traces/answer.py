@@ -7,9 +7,7 @@ not know files, providers or wire formats.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
-
+from bitnet_core.tokenizer.arrays import Float64
 from bitnet_core.tokenizer.mass import Mass, first_fault, rebalance, settle
 from bitnet_core.tokenizer.steps import Completion
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -50,7 +48,7 @@ def check_answer(completion: Completion, vocabulary: Vocabulary) -> CheckedAnswe
 def check_stored(
     completion: Completion,
     bytes_before: Mapping[int, bytes],
-    other_N: npt.NDArray[np.float64],
+    other_N: Float64,
     vocabulary: Vocabulary,
 ) -> CheckedAnswer:
     """As `check_answer`, for an answer read back from teacher space with its rounded Other."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from bitnet_core.tokenizer.arrays import Array
 from bitnet_core.tokenizer.mass import round_sampled, round_to_grid
 from bitnet_core.traces import schema
 from bitnet_core.traces.answer import CheckedAnswer
@@ -70,9 +70,7 @@ def kd_table(sequences: Sequence[FinishedSequence], metadata: TraceMetadata) -> 
     return pa.table(joined | lists_and_hashes, schema=schema.KD)
 
 
-def _kd_part(
-    sequence: FinishedSequence, answer: CheckedAnswer, projection: Projection
-) -> dict[str, npt.NDArray[Any]]:
+def _kd_part(sequence: FinishedSequence, answer: CheckedAnswer, projection: Projection) -> dict[str, Array]:
     """Columns of one sequence; of the lists, their values and how many each row has."""
     logprobs_RK, other_R = round_to_grid(projection.topk_logprobs_RK, projection.other_R)
     given_RK = projection.topk_ids_RK >= 0
@@ -148,9 +146,7 @@ def step_table(sequences: Sequence[FinishedSequence], top_k: int) -> pa.Table:
     return pa.table(joined | bytes_and_lists, schema=schema.teacher_steps(top_k))
 
 
-def _step_part(
-    sequence: FinishedSequence, answer: CheckedAnswer, top_k: int, padding: int
-) -> dict[str, npt.NDArray[Any]]:
+def _step_part(sequence: FinishedSequence, answer: CheckedAnswer, top_k: int, padding: int) -> dict[str, Array]:
     """Columns of one sequence; of the bytes, the places in the array of spellings, whose `padding` is empty."""
     steps, mass = answer.steps, answer.mass
     missing = max(0, top_k - steps.tops_NK.shape[1])

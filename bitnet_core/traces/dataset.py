@@ -9,21 +9,16 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.arrays import Array, Bool, Float32, Int32, Int64
 from bitnet_core.traces.layout import MappedBatch, OnShard, mapped_batches
 from bitnet_core.traces.shards import open_shards
 from bitnet_core.traces.split import with_both_sides
-
-Int32 = npt.NDArray[np.int32]
-Int64 = npt.NDArray[np.int64]
-Float32 = npt.NDArray[np.float32]
-Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class TraceSequence:
     sequence_hash: str
 
 
-def _joined(parts: Iterable[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def _joined(parts: Iterable[Array]) -> Array:
     return np.concatenate([np.zeros(0, np.int64), *parts])
 
 

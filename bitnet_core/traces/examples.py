@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields, replace
 from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.traces.dataset import MappedSequences, TraceSequence
 
 _LEAST_COMPLETION = 4
@@ -190,7 +190,7 @@ def collate_rows(rows: Sequence[Sequence[Example]], shape: tuple[int, int] | Non
     height, width = shape or (len(rows), max(sum(example.length for example in row) for row in rows))
     ids_BT = np.zeros((height, width), np.int64)
     segments_BT = np.full((height, width), -1, np.int32)
-    positions: list[npt.NDArray[np.int64]] = []
+    positions: list[Int64] = []
     for number, row in enumerate(rows):
         begin = 0
         for segment, example in enumerate(row):

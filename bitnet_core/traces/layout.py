@@ -10,20 +10,18 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.arrays import Array, Int64
 from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
 from bitnet_core.traces.rules import require_faultless
 from bitnet_core.traces.shards import Ragged, Shard, Window, one_array
 from bitnet_core.traces.split import is_heldout
 
-Int64 = npt.NDArray[np.int64]
 OnShard = Callable[[int, int], None]
 
 _LAYOUT = 2  # a change of the format changes the files' names
@@ -171,7 +169,7 @@ def _assemble(window: Window, top_k: int) -> pa.RecordBatch:
     other_C[at_N] = np.minimum(other_N, 0.0)
 
     starts, wide = completions.starts, completions.starts * top_k
-    lists: dict[str, tuple[Int64, npt.NDArray[Any]]] = {
+    lists: dict[str, tuple[Int64, Array]] = {
         "prompt_ids": (window.lists["prompt_ids"].starts, window.lists["prompt_ids"].values),
         "completion_ids": (starts, completions.values),
         "is_struct": (starts, window.lists["is_struct"].values.astype(np.uint8)),

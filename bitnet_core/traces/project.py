@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from bitnet_core.tokenizer.arrays import Bool, Float64, Int32
 from bitnet_core.tokenizer.mass import log_sum_exp, settle
 from bitnet_core.tokenizer.steps import Completion
 from bitnet_core.tokenizer.student import NoToken
@@ -22,10 +22,6 @@ from bitnet_core.traces.align import Alignment, TeacherCut, align
 from bitnet_core.traces.answer import CheckedAnswer, Rejected
 from bitnet_core.traces.struct import structural_bytes, structural_tokens
 from bitnet_core.traces.vocabulary import Vocabulary
-
-Int32 = npt.NDArray[np.int32]
-Float64 = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import canonical_json
+from bitnet_core.tokenizer.arrays import Float64, Int32
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.tokenizer.student import TEMPLATE_FILE, StudentTokenizer
@@ -137,7 +137,7 @@ class _StoredAnswer:
 
     prompt_idx: int
     completion: Completion
-    other_N: npt.NDArray[np.float64]
+    other_N: Float64
     bytes_before: Mapping[int, bytes]
     """Bytes of unreported tokens, by the step they precede."""
 
@@ -180,7 +180,7 @@ def _split(rows: pa.Table, spans: list[tuple[int, int]], table: TokenTable) -> I
         )
 
 
-def _numbers(spellings: pa.Array, table: TokenTable) -> npt.NDArray[np.int32]:
+def _numbers(spellings: pa.Array, table: TokenTable) -> Int32:
     encoded = spellings.dictionary_encode()
     known = np.array([table.number(-1, data) for data in encoded.dictionary.to_pylist()], np.int32)
     return known[encoded.indices.to_numpy(zero_copy_only=False)] if len(known) else np.zeros(0, np.int32)

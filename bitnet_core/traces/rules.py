@@ -8,16 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from bitnet_core.tokenizer.arrays import Bool, Int64
 from bitnet_core.tokenizer.mass import SUM_TOLERANCE, total_mass
 from bitnet_core.traces import schema
 from bitnet_core.traces.shards import EARLIER, UNKNOWN, Fault, Ragged, Shard, Window, ragged
-
-Int64 = npt.NDArray[np.int64]
-Bool = npt.NDArray[np.bool_]
 
 _RISE = 1e-6
 """How much a candidate may exceed the one before it, by rounding."""

@@ -8,18 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.arrays import Array, Int64
 from bitnet_core.traces import schema
-
-Int64 = npt.NDArray[np.int64]
 
 AGAIN = "move it away and run `bitnet collect` again (the answers that were paid for are kept)"
 UNKNOWN, EARLIER = -1, -2
@@ -32,7 +29,7 @@ _READ_ROWS = 1 << 14
 class Ragged:
     """A list column of N rows: row n is `values[starts[n]:starts[n + 1]]`."""
 
-    values: npt.NDArray[Any]
+    values: Array
     starts: Int64
 
     @property
@@ -44,7 +41,7 @@ class Ragged:
         """The row of each value."""
         return np.repeat(np.arange(len(self.starts) - 1), self.lengths)
 
-    def __getitem__(self, row: int) -> npt.NDArray[Any]:
+    def __getitem__(self, row: int) -> Array:
         return self.values[self.starts[row] : self.starts[row + 1]]
 
 
@@ -81,9 +78,9 @@ class Window:
             if pa.types.is_list(table.schema.field(name).type)
         }
 
-    def column(self, name: str) -> npt.NDArray[Any]:
+    def column(self, name: str) -> Array:
         """A scalar column of the KD rows."""
-        values: npt.NDArray[Any] = without_nulls(self.rows.column(name)).to_numpy()
+        values: Array = without_nulls(self.rows.column(name)).to_numpy()
         return values
 
 

@@ -3,9 +3,10 @@
 import hashlib
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from bitnet_core.tokenizer.arrays import Bool
 
 _HELDOUT_ONE_IN = 10
 
@@ -16,12 +17,12 @@ def is_heldout(sequence_hash: str) -> bool:
     return int.from_bytes(digest[:8], "big") % _HELDOUT_ONE_IN == 0
 
 
-def with_both_sides(heldout_S: npt.NDArray[np.bool_], hashes: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+def with_both_sides(heldout_S: Bool, hashes: pa.ChunkedArray) -> Bool:
     """`heldout_S`, with the prompt of the lowest hash moved over if one side would be empty."""
     if not len(heldout_S) or (heldout_S.any() and not heldout_S.all()):
         return heldout_S
     lowest, highest = pc.min_max(hashes).as_py().values()
     if lowest == highest:  # a single prompt can't be on both sides
         return np.zeros_like(heldout_S)
-    changed: npt.NDArray[np.bool_] = heldout_S ^ pc.equal(hashes, lowest).to_numpy()
+    changed: Bool = heldout_S ^ pc.equal(hashes, lowest).to_numpy()
     return changed

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import UNKNOWN, number, render_table
+from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.traces import schema
 from bitnet_core.traces.rules import faults
 from bitnet_core.traces.shards import Shard, Window, open_shards
@@ -34,7 +34,7 @@ class _Sums:
     figures: Counter[str] = field(default_factory=Counter)
     """Sequences, tokens, rows and candidates, by the name of their figure."""
     coverage: float = 0.0
-    histogram: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(_EDGES) - 1, np.int64))
+    histogram: Int64 = field(default_factory=lambda: np.zeros(len(_EDGES) - 1, np.int64))
     finish: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     """What collecting counted, summed over the shards."""

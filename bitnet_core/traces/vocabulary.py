@@ -9,12 +9,10 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from bitnet_core.tokenizer.arrays import Int32, Int64
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.tokenizer.student import NoToken, StudentTokenizer
-
-Int32 = npt.NDArray[np.int32]
 
 
 class Vocabulary:
@@ -48,7 +46,7 @@ class Vocabulary:
         with self._lock:
             return (self._first_if_shared if shared else self._first).grown(self.table)
 
-    def lengths(self, ids: Int32) -> npt.NDArray[np.int64]:
+    def lengths(self, ids: Int32) -> Int64:
         """Bytes of each of these ids."""
         return self._lengths_V[ids]
 
