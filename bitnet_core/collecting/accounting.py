@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bitnet_core.collecting.budget import Budget, LimitReached
-from bitnet_core.collecting.journal import Charge, Entry, Journal
+from bitnet_core.collecting.journal import Charge, Entry, Journal, Note
 from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.retries import Failure
@@ -123,7 +123,7 @@ class RequestAccount:
             await asyncio.to_thread(self._accounts.journal.close_sent, sent, state, charge, note)
         self.end()
 
-    def _settle(self, charge: Charge | None, *, sent: bool = True) -> tuple[str, str] | None:
+    def _settle(self, charge: Charge | None, *, sent: bool = True) -> Note | None:
         """Replace the worst case by the charge, if known. Returns the note to store if the overrun has grown."""
         budget = self._accounts.budget
         before = budget.overrun

@@ -144,28 +144,25 @@ class Asker:
             answers_before = self._health.answers
             try:
                 result = await self._teacher.chat(chat_request, watch=account, attempts=attempts)
-            except PromptRefused as error:
-                await account.failed(failure_of(error))
-                return _Outcome(Entry(error.status, error.body), error=error)
             except BadReply as error:
                 await account.answered(None)
                 bad_replies += 1
                 if not error.retryable or bad_replies >= _MAX_BAD_REPLIES:
                     return _Outcome(Entry(error.reason, error.body), error=self._failing_gateway(error))
-            except (Failing, Unreachable) as error:
+            except BitnetError as error:
                 await account.failed(failure_of(error))
+                if isinstance(error, PromptRefused):
+                    return _Outcome(Entry(error.status, error.body), error=error)
+                if isinstance(error, NoLogprobs | TooManyCandidates):
+                    return await self._check_refused_logprobs(error)
+                if not isinstance(error, Failing | Unreachable):
+                    raise
                 await self._health.wait_until_answering(answers_before, error)
                 failures += 1
                 if failures >= _MAX_FAILURES:
                     return _Outcome(Entry(NO_ANSWER, b""), error=error)
                 attempts = 1  # each attempt may be billed
                 await self._health.pause()
-            except (NoLogprobs, TooManyCandidates) as error:
-                await account.failed(failure_of(error))
-                return await self._check_refused_logprobs(error)
-            except BitnetError as error:
-                await account.failed(failure_of(error))
-                raise
             else:
                 self._health.record_success()
                 return _Outcome(Entry("ok" if result.steps is not None else "no_logprobs", result.body), result)

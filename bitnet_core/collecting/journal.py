@@ -51,6 +51,9 @@ _TO_VERSION_1 = (
 )
 """Adds how many runs asked for the answer, and the CRC-32 of its stored body."""
 
+Note = tuple[str, str]
+"""The name of a note and its text."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -146,12 +149,7 @@ class Journal:
         return None
 
     def put(
-        self,
-        key: str,
-        entry: Entry,
-        sent: int | None = None,
-        charge: Charge | None = None,
-        note: tuple[str, str] | None = None,
+        self, key: str, entry: Entry, sent: int | None = None, charge: Charge | None = None, note: Note | None = None
     ) -> None:
         """Store an answer, and in the same transaction close the request `sent` with its charge and a note.
 
@@ -180,9 +178,7 @@ class Journal:
             )
             return int(done.lastrowid or 0)
 
-    def close_sent(
-        self, sent: int, state: str, charge: Charge | None = None, note: tuple[str, str] | None = None
-    ) -> None:
+    def close_sent(self, sent: int, state: str, charge: Charge | None = None, note: Note | None = None) -> None:
         """Close a request that brought no answer to store. Without a charge its worst case still counts."""
         with self._lock, self._explain_errors(), self._transaction():
             self._close_sent(sent, state, charge, note)
@@ -200,7 +196,7 @@ class Journal:
             ).fetchone()
         return Spent(int(row[0]), int(row[1]), float(row[2]))
 
-    def _close_sent(self, sent: int, state: str, charge: Charge | None, note: tuple[str, str] | None) -> None:
+    def _close_sent(self, sent: int, state: str, charge: Charge | None, note: Note | None) -> None:
         if note is not None:
             self._db.execute("insert or replace into notes values (?, ?)", note)
         if charge is None:

@@ -3,7 +3,6 @@
 Asks no teacher and writes no file. It ends a run only if none of its answers can be used.
 """
 
-import math
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,7 +17,7 @@ from bitnet_core.collecting.shards import Summary
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.events import Metric, Trace
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused, QuotaSpent
+from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused
 from bitnet_core.teachers.teacher import Teacher
 
 _MIN_JUDGED = 8
@@ -135,9 +134,6 @@ class SessionReporter:
         self._reporter.emit(Metric(answers=tally.done, tokens=tally.tokens, tokens_per_s=tally.tokens_per_s()))
         self._reporter.progress(tally.done, self._collection.total, "sequences", "collecting")
 
-    def quota_spent(self, error: QuotaSpent) -> None:
-        self._reporter.alert("error", "quota_spent", str(error), "Everything answered so far is kept.")
-
     def asking(self, teacher: Teacher, asker: Asker, accounts: Accounts) -> None:
         """What was noticed while asking, once it is over."""
         if teacher.pace is not None and teacher.pace.refusals:
@@ -188,11 +184,11 @@ class SessionReporter:
                 self._advice(summary.rejected, given_up),
             )
         record = summary.record()
-        shares = [_rounded(record[name]) for name in ("coverage", "other_mass_mean")]
+        shares = [record["coverage"], record["other_mass_mean"]]
         self._reporter.table(
             "traces",
             ["sequences", "tokens", "KD rows", "rows a token", "mean Other", "rejected"],
-            [[summary.sequences, record["tokens"], record["kd_rows"], *shares, rejected]],
+            [[summary.sequences, record["tokens"], record["kd_rows"], *map(_rounded, shares), rejected]],
         )
 
     def _advice(self, rejected: Counter[str], given_up: int) -> str:
@@ -207,4 +203,4 @@ class SessionReporter:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, 4)
+    return None if value is None else round(value, 4)

@@ -159,7 +159,7 @@ class CollectSession:
             try:
                 await asker.run(requests, self._parallel + queued, self.reporter.check_stop)
             except QuotaSpent as error:
-                self._report.quota_spent(error)
+                self.reporter.alert("error", "quota_spent", str(error), "Everything answered so far is kept.")
                 raise
             finally:
                 self._report.asking(teacher, asker, accounts)

@@ -120,13 +120,8 @@ class Interview:
             task.cancel()
 
     def _request(self, prompt: Prompt, sampling: Sampling) -> ChatRequest:
-        return ChatRequest(
-            prompt.messages,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=self._seed,
-        )
+        drawing = sampling.max_tokens, sampling.temperature, sampling.top_p
+        return ChatRequest(prompt.messages, *drawing, seed=self._seed)
 
     async def _compare_repeated_answers(self, answers: list[TimedAnswer]) -> dict[str, Any]:
         """Ask the first prompts a second time, greedily, and compare the texts."""

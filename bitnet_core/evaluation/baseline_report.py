@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from bitnet_core.evaluation.baseline import Baseline, TimedAnswer
 from bitnet_core.settings.values import BaselineOptions
+from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.identity import Identity
 from bitnet_core.teachers.prices import price_of
 
@@ -31,15 +32,9 @@ def record(found: Baseline, identity: Identity, options: BaselineOptions) -> dic
         "failed": found.failed,
         "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens},
         "answers_without_count": sum(not answer.counted for answer in found.answers),
-        "tokens_per_s": {
-            "end_to_end": end_to_end,
-            "decode": _decode_rate(found.answers),
-            "origin": _origin(end_to_end),
-        },
-        "latency_s": {"mean": float(seconds.mean()), **_percentiles(seconds), "origin": "measured"},
-        "time_to_first_token_s": (
-            {**_percentiles(first_tokens), "origin": "measured"} if len(first_tokens) else None
-        ),
+        "tokens_per_s": {"end_to_end": end_to_end, "decode": _decode_rate(results), "origin": _origin(end_to_end)},
+        "latency_s": {"mean": float(seconds.mean()), **_times(seconds)},
+        "time_to_first_token_s": _times(first_tokens) if len(first_tokens) else None,
         "determinism": found.determinism,
         "cost": _cost(identity, options, prompt_tokens, completion_tokens),
         "wall_s": found.wall_s,
@@ -105,15 +100,16 @@ def _cost(
     return {"usd": usd, "origin": f"price file, {price.as_of}" if price.as_of else "no cost", "source": price.source}
 
 
-def _decode_rate(answers: Sequence[TimedAnswer]) -> float | None:
+def _decode_rate(results: Sequence[ChatResult]) -> float | None:
     """Tokens a second of decoding alone, by the server's own clock; None where it reports none."""
-    tokens = sum(answer.result.timings.get("predicted_n", 0.0) for answer in answers)
-    milliseconds = sum(answer.result.timings.get("predicted_ms", 0.0) for answer in answers)
+    tokens = sum(result.timings.get("predicted_n", 0.0) for result in results)
+    milliseconds = sum(result.timings.get("predicted_ms", 0.0) for result in results)
     return tokens / milliseconds * 1000 if tokens and milliseconds else None
 
 
-def _percentiles(seconds: npt.NDArray[np.float64]) -> dict[str, float]:
-    return {f"p{share}": float(np.percentile(seconds, share)) for share in (50, 95, 99)}
+def _times(seconds: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """The report's percentiles of some durations."""
+    return {f"p{share}": float(np.percentile(seconds, share)) for share in (50, 95, 99)} | {"origin": "measured"}
 
 
 def _sum(counts: Sequence[int | None]) -> int | None:

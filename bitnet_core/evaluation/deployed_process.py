@@ -88,13 +88,7 @@ def _run(job: dict[str, Any]) -> None:
 def _complete_program(path: Path, device: torch.device) -> None:
     """Load and run a student of a few hundred kilobytes, so that everything is imported."""
     tiny = StudentConfig(
-        vocab_size=8,
-        hidden_size=256,
-        intermediate_size=256,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        max_position_embeddings=8,
+        8, 256, 256, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, max_position_embeddings=8
     )
     save_packed(pack_student(Student(tiny)), path)
     generate_ids(load_packed(path, device), [1, 2], Sampling(max_tokens=4, temperature=1.0, top_p=0.5))

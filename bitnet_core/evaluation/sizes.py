@@ -50,16 +50,11 @@ def layer_bytes(config: StudentConfig) -> int:
     return linears + 4 * (3 * config.hidden_size + config.intermediate_size)
 
 
-def working_bytes(config: StudentConfig, tokens: int) -> int:
-    """A generous estimate of what a forward pass needs besides the weights: activations, logits, scratch."""
-    activations = 4 * tokens * (12 * config.hidden_size + 6 * config.intermediate_size)
-    return activations + 2 * LOGIT_BYTES + _SCRATCH_BYTES
-
-
 def needed_bytes(config: StudentConfig, tokens: int) -> int:
-    """What a forward pass over `tokens` tokens needs in all, besides the program itself."""
-    fixed = 4 * config.hidden_size * (config.vocab_size + 1) + working_bytes(config, tokens)
-    return fixed + config.num_hidden_layers * layer_bytes(config)
+    """A generous estimate of what a forward pass over `tokens` tokens needs, besides the program itself."""
+    weights = 4 * config.hidden_size * (config.vocab_size + 1) + config.num_hidden_layers * layer_bytes(config)
+    activations = 4 * tokens * (12 * config.hidden_size + 6 * config.intermediate_size)
+    return weights + activations + 2 * LOGIT_BYTES + _SCRATCH_BYTES
 
 
 def fit(config: StudentConfig, tokens: int, room: int) -> StudentConfig | None:

@@ -33,7 +33,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if identity.provider.logprobs == "no":
         raise no_logprobs(identity.provider.name, identity.model)
     fetch_model(ctx, identity)
-    tokenizer = _student_tokenizer(ctx, options)
+    tokenizer = load_tokenizer(
+        options.tokenizer.name or ensure_files(fetch_progress(ctx)).tokenizer_dir, options.tokenizer.template
+    )
     prompts = partial(iter_prompts, options.prompts_file, PACKAGED_PROMPTS)
     collection = Collection(options, identity, tokenizer, prompts)
     data, device = ctx.experiment.data, DeviceOptions.of(ctx.settings)
@@ -50,11 +52,6 @@ def run(ctx: StageContext) -> dict[str, Any]:
             mask_answers=Redactor(filter(is_distinctive, ctx.secrets.values())).mask_body,
         )
         return session.run()
-
-
-def _student_tokenizer(ctx: StageContext, options: CollectOptions) -> StudentTokenizer:
-    source = options.tokenizer.name or ensure_files(fetch_progress(ctx)).tokenizer_dir
-    return load_tokenizer(source, options.tokenizer.template)
 
 
 def _prompt_length(
