@@ -5,6 +5,7 @@ Asks no teacher and writes no file. It ends a run only if none of its answers ca
 
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.collecting.accounting import Accounts
@@ -69,18 +70,17 @@ class Tally:
             )
 
 
+@dataclass
 class SessionReporter:
     """Puts what happens in a session into words and events."""
 
-    def __init__(self, reporter: Reporter, collection: Collection) -> None:
-        self._reporter = reporter
-        self._collection = collection
-        self._provider = collection.identity.provider.name
+    reporter: Reporter
+    collection: Collection
 
     # -- before asking -----------------------------------------------------------------------------------
 
     def lost_requests(self, lost: int) -> None:
-        self._reporter.alert(
+        self.reporter.alert(
             "info",
             "requests_lost",
             f"{lost} requests were in flight when an earlier run ended; they are sent again, and may be billed.",
@@ -88,7 +88,7 @@ class SessionReporter:
         )
 
     def damaged_answers(self, journal: Journal) -> None:
-        self._reporter.alert(
+        self.reporter.alert(
             "warning",
             "answers_damaged",
             f"{journal.damaged} answers in {journal.path} are damaged on the disk; they are asked for again.",
@@ -96,14 +96,14 @@ class SessionReporter:
         )
 
     def repeated_prompts(self) -> None:
-        prompts, total = self._collection.distinct_prompts, self._collection.total
-        self._reporter.log(
+        prompts, total = self.collection.distinct_prompts, self.collection.total
+        self.reporter.log(
             f"{prompts} prompts for KD_NUM_PROMPTS={total} answers: "
             f"each is asked up to {-(-total // prompts)} times, with other seeds."
         )
 
     def superseded_traces(self, data: Path, aside: Path) -> None:
-        self._reporter.alert(
+        self.reporter.alert(
             "info",
             "traces_superseded",
             f"The traces in {data} were made with another teacher, sampling or prompts; they are kept in {aside}.",
@@ -111,18 +111,18 @@ class SessionReporter:
         )
 
     def fewer_candidates(self, candidates: int) -> None:
-        self._reporter.alert(
+        self.reporter.alert(
             "warning",
             "fewer_candidates",
-            f"{self._provider} gives {candidates} candidates a step, not the "
-            f"{self._collection.options.top_logprobs} of TEACHER_TOP_LOGPROBS.",
+            f"{self.collection.identity.provider.name} gives {candidates} candidates a step, not the "
+            f"{self.collection.options.top_logprobs} of TEACHER_TOP_LOGPROBS.",
             f"Set TEACHER_TOP_LOGPROBS={candidates}, or choose a teacher that gives more.",
         )
 
     # -- while asking ------------------------------------------------------------------------------------
 
     def answer(self, request: Request, answer: ReadAnswer, tally: Tally) -> None:
-        self._reporter.emit(
+        self.reporter.emit(
             Trace(
                 prompt_idx=request.prompt_idx,
                 tokens=answer.completion_tokens,
@@ -131,24 +131,24 @@ class SessionReporter:
                 other_mass_mean=answer.other_mass_mean(),
             )
         )
-        self._reporter.emit(Metric(answers=tally.done, tokens=tally.tokens, tokens_per_s=tally.tokens_per_s()))
-        self._reporter.progress(tally.done, self._collection.total, "sequences", "collecting")
+        self.reporter.emit(Metric(answers=tally.done, tokens=tally.tokens, tokens_per_s=tally.tokens_per_s()))
+        self.reporter.progress(tally.done, self.collection.total, "sequences", "collecting")
 
     def asking(self, teacher: Teacher, asker: Asker, accounts: Accounts) -> None:
         """What was noticed while asking, once it is over."""
         if teacher.pace is not None and teacher.pace.refusals:
-            self._reporter.log(
+            self.reporter.log(
                 f"{teacher.name} refused {teacher.pace.refusals} requests because of its rate limit; all were resent."
             )
         if accounts.masked:
-            self._reporter.alert(
+            self.reporter.alert(
                 "warning",
                 "key_in_answers",
                 f"{teacher.name} sent a key back in {accounts.masked} of its answers; it is not kept.",
                 "Use another gateway, and change that key.",
             )
         if asker.last_error is not None:
-            self._reporter.alert(
+            self.reporter.alert(
                 "warning",
                 "prompts_without_answer",
                 f"Some prompts got no answer; the last error was: {asker.last_error}",
@@ -158,34 +158,34 @@ class SessionReporter:
     # -- after asking ------------------------------------------------------------------------------------
 
     def shard_progress(self, done: int) -> None:
-        self._reporter.progress(done, self._collection.shards, "shards", "writing")
+        self.reporter.progress(done, self.collection.shards, "shards", "writing")
 
     def summary(self, summary: Summary, limit: LimitReached | None, given_up: int) -> None:
         """Alerts and a table about the whole trace set. BitnetError if it holds no usable answer."""
         rejected = summary.rejected.total()
         reasons = ", ".join(f"{n} {reason.replace('_', ' ')}" for reason, n in summary.rejected.most_common())
         if not summary.sequences:
-            model = self._collection.identity.model
+            model = self.collection.identity.model
             raise BitnetError(
                 str(limit) if limit else f"No answer of {model} can be used ({reasons}); choose another model."
             )
         if limit is not None:
-            self._reporter.alert(
+            self.reporter.alert(
                 "warning",
                 "limit_reached",
-                f"{limit} {summary.sequences} of {self._collection.total} answers can be used.",
+                f"{limit} {summary.sequences} of {self.collection.total} answers can be used.",
                 "They are written and usable.",
             )
         if rejected:
-            self._reporter.alert(
+            self.reporter.alert(
                 "warning",
                 "sequences_rejected",
-                f"{rejected} of {self._collection.total} answers can't be used: {reasons}.",
+                f"{rejected} of {self.collection.total} answers can't be used: {reasons}.",
                 self._advice(summary.rejected, given_up),
             )
         record = summary.record()
         shares = [record["coverage"], record["other_mass_mean"]]
-        self._reporter.table(
+        self.reporter.table(
             "traces",
             ["sequences", "tokens", "KD rows", "rows a token", "mean Other", "rejected"],
             [[summary.sequences, record["tokens"], record["kd_rows"], *map(_rounded, shares), rejected]],
@@ -197,7 +197,7 @@ class SessionReporter:
                 "The teacher sampled tokens outside its own list of candidates; lower KD_TEACHER_TOP_P or "
                 "KD_TEACHER_TEMPERATURE to lose fewer."
             )
-        attempts = self._collection.options.max_attempts
+        attempts = self.collection.options.max_attempts
         given = f" {given_up} are given up after {attempts} runs (KD_MAX_ATTEMPTS)." if given_up else ""
         return f"All other answers can be used; raise KD_NUM_PROMPTS to collect more.{given}"
 

@@ -21,7 +21,7 @@ _PACKAGED_PROMPTS = "baseline.txt"
 
 @dataclass(frozen=True)
 class EvalPrompt:
-    """`text` is for people: what the user says last. `ids` are what the student reads."""
+    """One prompt: `ids` are what the student reads, `text` is the user's last message, to be shown."""
 
     text: str
     ids: list[int]
@@ -35,9 +35,9 @@ def choose_prompts(
     most_tokens: int,
     reporter: Reporter,
 ) -> list[EvalPrompt]:
-    """The user's prompts, else the held-out ones, else the packaged ones; those of at most `most_tokens` tokens.
+    """The user's prompts, else the held-out ones, else the packaged ones, without those of over `most_tokens` tokens.
 
-    Raises BitnetError when none is short enough.
+    Raises BitnetError if all are too long.
     """
     _, held_out = traces.split()
     if options.prompts_file is None and held_out:
@@ -68,7 +68,7 @@ def choose_prompts(
 
 
 def _last_messages(data: Path) -> dict[int, str]:
-    """What the user says last in each prompt of a trace set; the stream has only the rendered template."""
+    """The user's last message in each prompt of a trace set, by `prompt_idx`; the stream holds only rendered ones."""
     path = data / SEQUENCES_FILE
     if not path.exists():
         return {}

@@ -1,6 +1,6 @@
 """The teacher's greedy baseline: prompts asked one after another, timed, and the first ones asked twice.
 
-One at a time, so that a latency is the teacher's and not a queue's. What comes out is in `baseline_report`.
+One at a time, so that a latency is the teacher's and not a queue's. `baseline_report` makes figures of the answers.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ class TimedAnswer:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What was measured. `sampling_sent` is what the teacher was really asked for; `memory_bytes` may be unknown."""
+    """What was measured. `sampling_sent` is the sampling really requested; `memory_bytes` is None if unknown."""
 
     answers: list[TimedAnswer]
     failed: list[dict[str, str]]
@@ -53,13 +53,13 @@ class Baseline:
 
 
 class Interview:
-    """One teacher, asked with one sampling and seed; a stop of the reporter abandons the answer at once."""
+    """Asks one teacher with one sampling and seed. A requested stop abandons the answer in flight at once."""
 
     def __init__(self, teacher: Teacher, sampling: Sampling, seed: int, reporter: Reporter) -> None:
         self._teacher, self._sampling, self._seed, self._reporter = teacher, sampling, seed, reporter
 
     async def measure(self, prompts: list[Prompt]) -> Baseline:
-        """Ask every prompt; BitnetError when none gets a usable answer."""
+        """Ask every prompt. Raises BitnetError if none gets a usable answer."""
         await self._warm_up(prompts[0])
         answers: list[TimedAnswer] = []
         failed: list[dict[str, str]] = []
@@ -73,7 +73,7 @@ class Interview:
                 continue
             answers.append(answer)
             self._reporter.emit(Sample(prompt=prompt.text, text=answer.result.text, source="teacher"))
-            self._teacher.memory_bytes()  # so that it knows its peak
+            self._teacher.memory_bytes()  # it remembers the largest value that it has read
         wall_s = time.monotonic() - started
         if not answers:
             raise BitnetError(
@@ -88,7 +88,7 @@ class Interview:
         return found
 
     async def _warm_up(self, prompt: Prompt) -> None:
-        """The first request after loading also pays for reading the weights, so it is made and not counted."""
+        """Make the first request after loading, which also waits for the weights to be read, and don't count it."""
         with contextlib.suppress(BadReply, PromptRefused):
             await self._ask(prompt, dataclasses.replace(self._sampling, max_tokens=1))
 

@@ -1,4 +1,4 @@
-"""The baseline as figures: the report's fields, and the table. QEI divides by them, so what is unknown stays null."""
+"""The baseline as figures: the report's fields and the table. QEI divides by them, so unknown figures stay null."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ COLUMNS = ["quantity", "value", "unit", "origin"]
 
 
 def record(found: Baseline, identity: Identity, options: BaselineOptions) -> dict[str, Any]:
-    """The measured part of `reports/teacher_baseline.json`; every quantity says where it comes from."""
+    """The measured part of `reports/teacher_baseline.json`, with the origin of each quantity."""
     results = [answer.result for answer in found.answers]
     seconds = np.array([answer.seconds for answer in found.answers])
     first_tokens = np.array([answer.first_token_s for answer in found.answers if answer.first_token_s is not None])
@@ -113,7 +113,7 @@ def _times(seconds: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _sum(counts: Sequence[int | None]) -> int | None:
-    """None where one of them is unknown."""
+    """The sum of all counts; None if one of them is unknown."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
 

@@ -1,4 +1,4 @@
-"""Run a student as it would be deployed and measure it there: the parent's side of `deployed_process`.
+"""Run a student as it would be deployed, and measure it: the parent's side of `deployed_process`.
 
 The packed form is run. A decode step on `nano` takes up to a quarter longer than from unpacked fp32 weights (see
 benchmarks/bench_decode.py), but the memory and speed of one index must belong to one program.
@@ -104,7 +104,7 @@ def run_deployed(
 
 @contextmanager
 def _child(job: dict[str, Any]) -> Iterator[Iterator[dict[str, Any]]]:
-    """Start the process, yield its lines, and end it however the block is left."""
+    """Start the process and yield its lines; end it when the block is left, also by an exception."""
     with tempfile.TemporaryFile("w+") as errors:
         child = start_helper("bitnet_core.evaluation.deployed_process", job, errors)
         try:

@@ -1,8 +1,8 @@
 """The process in which a deployed student is measured: `python -m bitnet_core.evaluation.deployed_process`.
 
 It reads one job as a JSON line from stdin, loads the packed student, answers the prompts and writes JSON lines to
-stdout: {"kind": "alive" | "answer" | "done" | "error", ...}. In a process of its own the memory is the
-student's alone, without training state, traces or the parent's caches. It must not know settings or stages.
+stdout: {"kind": "alive" | "answer" | "done" | "error", ...}. In a process of its own, memory is used by the student
+alone, not by training state, traces or the parent's caches. It must not know settings or stages.
 
 Memory is what loading and running add to a process that already has the program in memory (Python, torch, and what
 torch imports at its first computation): the most resident bytes after any answer, minus those before loading; on a

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.memory import Peak, peak_rss
-from bitnet_core.evaluation.random_student import OnLayer, build, component_bytes
-from bitnet_core.evaluation.sizes import LOGIT_BYTES
+from bitnet_core.evaluation.random_student import LOGIT_BYTES, OnLayer, build, component_bytes
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.process import rss_bytes
@@ -207,19 +206,18 @@ def record(found: DryRun, options: DryRunOptions) -> dict[str, Any]:
         "bf16_weights_bytes": 2 * parameters,
         "rss_before_bytes": found.resident_before,
         "build": {"seconds": found.build_seconds, "peak_rss_bytes": build.bytes, "how": build.how},
-        "passes": [_pass_record(one, found.tokens) for one in (found.first, found.second)],
+        "passes": [
+            {
+                "activation_bits": one.bits,
+                "seconds": one.seconds,
+                "tokens_per_s": found.tokens / one.seconds,
+                "peak_bytes": one.peak_bytes,
+                "origin": "measured",
+                "how": one.peak_how,
+            }
+            for one in (found.first, found.second)
+        ],
         "peak_bytes": {"bytes": found.peak_bytes, "origin": "measured", "how": found.first.peak_how},
         "finite": True,
         "difference": {"hidden_relative": found.difference.relative, "other_top1_share": found.difference.other_top1},
-    }
-
-
-def _pass_record(one: Pass, tokens: int) -> dict[str, Any]:
-    return {
-        "activation_bits": one.bits,
-        "seconds": one.seconds,
-        "tokens_per_s": tokens / one.seconds,
-        "peak_bytes": one.peak_bytes,
-        "origin": "measured",
-        "how": one.peak_how,
     }

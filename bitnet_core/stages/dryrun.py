@@ -1,12 +1,11 @@
-"""Stage `dryrun`: one forward pass of a 7B student at A8 and one at A4, with what they take. Wiring only."""
+"""Stage `dryrun`: measure one forward pass of a 7B student at A8 and one at A4. Wiring only."""
 
 from typing import Any
 
 import torch
 
 from bitnet_core.evaluation import passes
-from bitnet_core.evaluation.random_student import OnLayer
-from bitnet_core.evaluation.sizes import wanted_shape, what_fits
+from bitnet_core.evaluation.random_student import OnLayer, wanted_shape, what_fits
 from bitnet_core.model.precision import pick_device
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import DeviceOptions, DryRunOptions

@@ -1,4 +1,4 @@
-"""Stage `eval`: what the newest checkpoint is worth: quality, answers, tokens/s, memory, QEI. Wiring only."""
+"""Stage `eval`: measure the newest checkpoint: quality, answers, tokens/s, memory, QEI. Wiring only."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -99,7 +99,7 @@ def _answer(
     options: EvalOptions,
     device: str,
 ) -> Deployed:
-    """Let the student answer in a process of its own, and report each answer."""
+    """Let the student answer the prompts in a process of its own, and report each answer."""
 
     def on_answer(place: int, answer: Generation) -> None:
         ctx.emit(Sample(prompt=prompts[place].text, text=tokenizer.decode(answer.ids), source="student"))

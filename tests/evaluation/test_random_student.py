@@ -9,8 +9,15 @@ import torch
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.memory import peak_rss
 from bitnet_core.evaluation.passes import compare, forward
-from bitnet_core.evaluation.random_student import build, component_bytes, random_codes
-from bitnet_core.evaluation.sizes import feed_forward_size, fit, layer_bytes, needed_bytes
+from bitnet_core.evaluation.random_student import (
+    build,
+    component_bytes,
+    feed_forward_size,
+    fit,
+    layer_bytes,
+    needed_bytes,
+    random_codes,
+)
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.packing import unpack, weight_bytes
 from bitnet_core.process import rss_bytes

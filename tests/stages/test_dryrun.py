@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.evaluation import passes, sizes
-from bitnet_core.evaluation.sizes import layer_bytes, needed_bytes, wanted_shape
+from bitnet_core.evaluation import passes, random_student
+from bitnet_core.evaluation.random_student import layer_bytes, needed_bytes, wanted_shape
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import DryRunOptions
 from bitnet_core.stages import dryrun
@@ -50,7 +50,7 @@ def test_the_stage(ctx: StageContext) -> None:
 def test_short_memory_takes_layers_away_and_says_so(ctx: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = wanted_shape(DryRunOptions.of(ctx.settings))
     room = needed_bytes(whole, 8) - layer_bytes(whole)
-    monkeypatch.setattr(sizes, "available_bytes", lambda: int(room / 0.85) + 1)
+    monkeypatch.setattr(random_student, "available_bytes", lambda: int(room / 0.85) + 1)
     assert dryrun.run(ctx)["layers"] == 2
     report = json.loads((ctx.experiment.reports / "dryrun_7b_memory.json").read_text())
     assert (report["downgraded"], report["wanted_layers"], report["shape"]["num_hidden_layers"]) == (True, 3, 2)
@@ -65,7 +65,7 @@ def test_no_room_is_refused_before_anything_is_built(
     def never(*_: object) -> None:
         raise AssertionError("it was built")
 
-    monkeypatch.setattr(sizes, "available_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(random_student, "available_bytes", lambda: 1 << 20)
     monkeypatch.setattr(passes, "build", never)
     with pytest.raises(BitnetError, match="DRYRUN_LAYERS"):
         dryrun.run(stage_context(tmp_path / "e", "dryrun", SMALL | values))
