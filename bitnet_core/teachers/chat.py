@@ -1,6 +1,6 @@
-"""One face for every teacher, and the base of those that answer over HTTP. Wire formats have modules of their own.
+"""The interface of every teacher, and the base class of those that answer over HTTP; `wire/` has their formats.
 
-Knows no stage. A key is passed in and never shown.
+It must not know stages. A key is passed in and never shown.
 """
 
 import json

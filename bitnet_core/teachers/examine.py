@@ -16,7 +16,7 @@ _MOST = 100
 _USUAL = 20
 """The default of TEACHER_TOP_LOGPROBS."""
 _FEW = 5
-"""Asked for where the usual number gave no logprobs: some servers have a lower limit and don't say it."""
+"""Requested after the usual number gave no logprobs: some servers have a lower limit and don't say so."""
 _LISTED = 500
 _FIELDS = (
     *("provider", "model", "base_url", "reachable", "key_accepted", "models", "model_listed", "chat", "latency_s"),
@@ -123,7 +123,7 @@ async def _given(teacher: Teacher, wanted: int) -> int | None:
 
 
 async def _noted(report: dict[str, Any], ask: Callable[[], Awaitable[Any]]) -> Any:
-    """What `ask` returns, or None if it fails; the report notes what either says about the server and the key."""
+    """What `ask` returns, or None if it fails; the report notes what that says about the server and the key."""
     try:
         found = await ask()
     except Unreachable as error:

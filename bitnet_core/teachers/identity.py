@@ -22,7 +22,7 @@ class Identity:
 
     @property
     def origin(self) -> str:
-        """What tells its answers from those of another teacher: the address, or the hash of the model's files."""
+        """Distinguishes its answers from those of other teachers: the address, or a hash of the model's files."""
         if self.provider.wire == "transformers":
             return origin(self.model)
         return self.base_url or f"embedded:{GGUF_SHA256}"

@@ -1,6 +1,6 @@
 """Open the teacher that the options name: embedded, in this process, or over HTTP.
 
-Wires options, secrets, the table of providers and the client together. Knows no traces.
+Wires options, secrets, the table of providers and the client together. It must not know traces.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Ask a teacher for two tokens before anything is spent: can its logprobs be used, and how are they scaled?
 
-Every error is one sentence that names what to do instead. Knows no stage.
+Every error is one sentence that names what to do instead. It must not know stages.
 """
 
 import math
@@ -172,7 +172,7 @@ async def _answers_without_logprobs(teacher: Teacher) -> bool:
 def _first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
     """The first step of the answer, with its usable candidates. NoLogprobs if there are none.
 
-    Which token was sampled does not matter here; it may be missing from the candidates.
+    The sampled token does not matter here; it may be missing from the candidates.
     """
     step = result.steps.step(0) if result.steps is not None else None
     if step is None or not step.top_logprobs:

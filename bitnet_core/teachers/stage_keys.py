@@ -19,7 +19,7 @@ class StageKeys:
 
 
 def names_for(stage: str, options: TeacherOptions) -> tuple[str, ...]:
-    """The secrets that a stage may need: those for the teacher's key, and only if it asks the teacher."""
+    """The names of the secrets that may hold the teacher's key; none for a stage that does not ask the teacher."""
     return profile(options.chosen).key_settings(own=True) if catalog.stage(stage).uses_teacher else ()
 
 

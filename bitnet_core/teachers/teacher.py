@@ -34,7 +34,7 @@ class Teacher:
         self._memory = server.memory if server else memory
         self.pace = pace
         self.guard: Callable[[ChatRequest], Guard] | None = None
-        """Makes the watch for requests that bring none of their own, so that probes are accounted for, too."""
+        """Makes the watch of each request that has none, so that probes are accounted for, too."""
         self.provider = chat.provider
         self.name = chat.provider.name
         self.model = chat.model

@@ -40,7 +40,7 @@ async def serving(serve: Serve) -> AsyncIterator[str]:
 
 
 class RecordingPace(Pace):
-    """Remembers the pauses that it is told to make."""
+    """Records the pauses instead of making them."""
 
     def __init__(self) -> None:
         super().__init__(8)

@@ -69,7 +69,7 @@ def repaired(
         keep_NK = (tops_NK == sampled_N[:, None]) & (kind_NK != token_names.EMPTY)
         if end:
             keep_NK |= np.isin(tops_NK, end)
-        empty_NK = kind_NK == token_names.EMPTY  # of two, it is unknown which one is the end
+        empty_NK = kind_NK == token_names.EMPTY  # if there are two, it is unknown which one is the end
         keep_NK &= ~(empty_NK & (empty_NK.sum(axis=1, keepdims=True) > 1))
         drop_NK = (kind_NK > 0) & ~keep_NK
         special = int((drop_NK & (kind_NK == token_names.SPECIAL)).sum())
@@ -89,7 +89,7 @@ def repaired(
 
 
 def _identify_sampled(steps: Completion) -> Completion:
-    """With each sampled token equal to its candidate, if the server gives an id for only one of the two."""
+    """Make each sampled token equal to its candidate where the server gives an id for only one of the two."""
     table, sampled_N = steps.table, steps.sampled_N
     changed_N = sampled_N.copy()
     for row in np.flatnonzero(~(steps.tops_NK == sampled_N[:, None]).any(axis=1)).tolist():

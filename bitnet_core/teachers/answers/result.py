@@ -99,7 +99,7 @@ class BadReply(Exception):
 
 @contextlib.contextmanager
 def as_bad_reply(body: bytes) -> Iterator[None]:
-    """Turn every failure to read `body` into a BadReply that carries it.
+    """Turn every failure to read `body` into a BadReply that carries the body.
 
     Readers look only at what they need, and a server may send anything there. This is the one place that catches it.
     """

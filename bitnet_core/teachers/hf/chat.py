@@ -28,10 +28,12 @@ from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import ContextExceeded
 from bitnet_core.tokenizer.steps import TokenTable
 
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
+
 
 @dataclass
 class _Job:
-    """One request on its way through the thread; `done` gets the finish reason."""
+    """One request that the thread is to answer; the result of `done` is the finish reason."""
 
     prompt: list[int]
     sampling: Sampling
@@ -43,9 +45,7 @@ class _Job:
     cancelled: bool = False
     choices: list[Choice] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
-    decoder: codecs.IncrementalDecoder = field(
-        default_factory=lambda: codecs.getincrementaldecoder("utf-8")(errors="replace")
-    )
+    decoder: codecs.IncrementalDecoder = field(default_factory=lambda: _Utf8Decoder("replace"))
     joined_at: float = 0.0
     prompt_read_at: float = 0.0
     ended_at: float = 0.0
@@ -87,7 +87,7 @@ class TransformersChat:
     async def chat(self, request: ChatRequest, **options: Unpack[CallOptions]) -> ChatResult:
         """See `Chat.chat`. An answer that fills the context ends there with "length".
 
-        `attempts` and `seconds` have no effect: nothing here fails for a while, or hangs.
+        `attempts` and `seconds` have no effect: a model in this process has no failures that pass, and does not hang.
         """
         tokenizer = self._loaded.tokenizer
         prompt = tokenizer.encode(tokenizer.render_prompt(request.messages))

@@ -5,7 +5,7 @@ Heavy: torch and transformers. Knows no requests.
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ class LoadedModel:
     ends: frozenset[int]
     context: int
     _before: int
-    _most: int = field(default=0)
+    _most: int = 0
 
     @property
     def known(self) -> int:
@@ -49,7 +49,7 @@ class LoadedModel:
 
 
 def load(name: str, options: TeacherOptions, device: torch.device, token: str | None) -> LoadedModel:
-    """The model in a folder, in a GGUF file or on the hub. BitnetError names the fault in one sentence."""
+    """Load a model from a folder, a GGUF file or the hub. Raises BitnetError, whose one sentence names the fault."""
     path = locate(name, token)
     folder = path.parent if is_gguf(path) else path
     tokenizer = _tokenizer(name, folder, path)

@@ -10,9 +10,9 @@ from bitnet_core.teachers.http.reply import Reply, requested_wait
 
 ATTEMPTS = 6
 MAX_TIMEOUTS = 3
-"""Fewer than ATTEMPTS: each answer that came too late may have been generated, and be billed."""
+"""Fewer than ATTEMPTS, because an answer that came too late may still have been generated and billed."""
 MAX_RATE_LIMITED = 60
-"""Being rate limited does not count as a failed attempt, but it has to end, too."""
+"""Rate-limited attempts don't count as failed, but their number is limited, too."""
 MAX_RATE_LIMITED_SECONDS = 900.0
 """How long one request may be rate limited, not counting the waits that the server asked for."""
 
