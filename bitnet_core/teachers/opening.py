@@ -84,17 +84,24 @@ def open_teacher(
 
     Raises BitnetError for a missing key, model or address, a failed download, or a server that does not start.
     """
-    identity = identity or identify(options)
-    if identity.provider.name == "embedded":
+    teacher = identity or identify(options)
+    if teacher.provider.name == "embedded":
         limit = min(options.context, MAX_CONTEXT)
         shared = limit * parallel if context is None else min(context, limit * parallel)
-        return _open_embedded(host, identity, parallel, waiting, shared, table)
-    key = _key(host, identity)
-    if key is None and identity.provider.needs_key:
-        raise missing_key(identity.provider, own=identity.own)
-    if identity.provider.wire == "transformers":
-        return _open_in_process(host, identity, options, key, device, parallel, table)
-    return _open_over_http(host, identity, key, parallel, table)
+        return _open_embedded(host, teacher, parallel, waiting, shared, table)
+    key = _key(host, teacher)
+    if key is None and teacher.provider.needs_key:
+        raise missing_key(teacher.provider, own=teacher.own)
+    if teacher.provider.wire != "transformers":
+        return _open_over_http(host, teacher, key, parallel, table)
+
+    def load() -> "TransformersChat":
+        from bitnet_core.teachers.hf import chat, model  # only here, because they import torch
+
+        loaded = model.load(teacher.model, options, device(), key)
+        return chat.TransformersChat(teacher.provider, teacher.model, loaded, parallel=parallel, table=table)
+
+    return _open_in_process(host, teacher.model, load)
 
 
 @contextlib.asynccontextmanager
@@ -114,23 +121,8 @@ async def _open_embedded(
 
 
 @contextlib.asynccontextmanager
-async def _open_in_process(
-    host: Host,
-    identity: Identity,
-    options: TeacherOptions,
-    key: str | None,
-    device: Callable[[], Any],
-    parallel: int,
-    table: TokenTable | None,
-) -> AsyncIterator[Teacher]:
-    host.progress(0, None, "models", f"loading {identity.model}")
-
-    def load() -> "TransformersChat":
-        from bitnet_core.teachers.hf import chat, model  # only here, because they import torch
-
-        loaded = model.load(identity.model, options, device(), key)
-        return chat.TransformersChat(identity.provider, identity.model, loaded, parallel=parallel, table=table)
-
+async def _open_in_process(host: Host, model: str, load: Callable[[], "TransformersChat"]) -> AsyncIterator[Teacher]:
+    host.progress(0, None, "models", f"loading {model}")
     async with await _in_daemon_thread(load) as chat:
         yield Teacher(chat, memory=chat.memory)
 

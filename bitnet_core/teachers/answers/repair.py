@@ -17,6 +17,9 @@ from bitnet_core.teachers.answers.reported import Reported, columns, respelled
 from bitnet_core.teachers.answers.result import BadReply, Repaired
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 
+_Numbers = npt.NDArray[np.int32]
+_Logprobs = npt.NDArray[np.float64]
+
 _ROUNDING = 0.01
 """Nats by which two logprobs of one token may differ if a server lists it twice."""
 
@@ -143,9 +146,7 @@ def _match(joined: bytes, text: str) -> str | None:
     return "trimmed" if text.strip() and text in decoded and decoded.strip() == text.strip() else None
 
 
-def _deduplicated(
-    tops_NK: npt.NDArray[np.int32], top_NK: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], int]:
+def _deduplicated(tops_NK: _Numbers, top_NK: _Logprobs) -> tuple[_Numbers, _Logprobs, int]:
     """Each candidate once, and how many were repeated. BadReply for one token with two logprobs.
 
     Some servers repeat the sampled token at the end of the list; counted twice it would gain mass.
@@ -168,9 +169,7 @@ def _deduplicated(
     return tops_NK, top_NK, repeated
 
 
-def _sorted(
-    tops_NK: npt.NDArray[np.int32], top_NK: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+def _sorted(tops_NK: _Numbers, top_NK: _Logprobs) -> tuple[_Numbers, _Logprobs]:
     """Most likely first; NaN counts as the least likely, before the padding."""
     with np.errstate(invalid="ignore"):
         unsorted = np.flatnonzero(~(top_NK[:, 1:] <= top_NK[:, :-1]).all(axis=1))
