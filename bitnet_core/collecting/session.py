@@ -2,7 +2,7 @@
 
 Every answer is in the journal before anything else is done with it; shards are made from the journal. Traces that the
 new set would not contain are moved to `data/superseded/`, and the journal keeps the answers of both sets. Requests
-are walked over, never listed: memory grows by some 50 bytes a prompt, which it takes to recognise repeated ones.
+are walked over, never listed: memory grows by about 100 bytes a prompt, to recognise repeated ones.
 Knows no settings and no stage: whatever belongs to the run's process is passed in.
 """
 
