@@ -1,7 +1,7 @@
 """The app: its first screen, its themes, and how a stage is started. A screen is imported when first shown."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -88,6 +88,20 @@ class BitnetApp(Shell):
             self.switch_screen(screen)
         else:
             self.push_screen(screen)
+
+    def new_experiment(self) -> None:
+        from bitnet_tui.screens.new_experiment import NewExperimentScreen
+
+        def created(root: Path | None) -> None:
+            if root is not None:
+                self.open_experiment(root)
+
+        self.push_screen(NewExperimentScreen(), created)
+
+    def unlock_vault(self, vault: Path, why: str, answered: Callable[[bool | None], None]) -> None:
+        from bitnet_tui.screens.vault import VaultScreen
+
+        self.push_screen(VaultScreen(vault, why), answered)
 
     def action_next_theme(self) -> None:
         self.theme = theme.LIGHT.name if self.current_theme.dark else theme.DARK.name

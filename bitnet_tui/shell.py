@@ -1,5 +1,6 @@
 """What the screens may ask of the app. They import this module and never `app.py`, which imports them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from textual.app import App
@@ -13,6 +14,14 @@ class Shell(App[None]):
 
     def launch(self, root: Path, stage: str) -> None:
         """Start a stage; `BitnetError` says why it can't be. Slow: call it in a thread."""
+        raise NotImplementedError
+
+    def new_experiment(self) -> None:
+        """Ask for a new experiment, and open it once it exists."""
+        raise NotImplementedError
+
+    def unlock_vault(self, vault: Path, why: str, answered: Callable[[bool | None], None]) -> None:
+        """Ask for the passphrase of a vault; `answered` is told whether it is open now."""
         raise NotImplementedError
 
     def open_experiment(self, root: Path, first: str | None = None) -> None:

@@ -1,7 +1,6 @@
 """What the full screens share: the head line, creating an experiment, and reading files in a thread."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from textual.app import ComposeResult
@@ -68,14 +67,7 @@ class BaseScreen(ShellScreen[None]):
     # -- creating an experiment ------------------------------------------------------------------------------------
 
     def action_new(self) -> None:
-        """Ask for a new experiment, and open it once it exists."""
-        from bitnet_tui.screens.new_experiment import NewExperimentScreen
-
-        def created(root: Path | None) -> None:
-            if root is not None:
-                self.shell.open_experiment(root)
-
-        self.app.push_screen(NewExperimentScreen(), created)
+        self.shell.new_experiment()
 
     def action_demo(self) -> None:
         """Open the demo, and run it if it is new."""

@@ -94,8 +94,6 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             message.job.then(message.result)
 
     def _open_vault(self, locked: VaultLocked, job: _Job) -> None:
-        from bitnet_tui.screens.vault import VaultScreen
-
         why = f"{locked.why[0].upper()}{locked.why[1:]}."
 
         def answered(opened: bool | None) -> None:
@@ -104,7 +102,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             else:
                 self.declined(f"{job.without}: {locked.why}.")
 
-        self.app.push_screen(VaultScreen(locked.path, f"{why} {job.offer}".strip()), answered)
+        self.shell.unlock_vault(locked.path, f"{why} {job.offer}".strip(), answered)
 
 
 # Textual finds the styles of a class by its first base, so that has to be ModalScreen.
