@@ -47,7 +47,7 @@ ACTIONS: tuple[Action, ...] = (
         ("stop", "s", "stop", "Stop", "Stop what is running; it saves its work. Again: kill it", True),
         ("follow", "f", "follow", "Follow", "Always show the stage that is running", True),
         ("overview", "1", "view('overview')", "Overview", "Curves and numbers", False),
-        ("results", "2", "view('results')", "Results", "Tables: QEI, quality, gates", False),
+        ("results", "2", "view('results')", "Results", "Tables: QEI, quality, memory", False),
         ("samples", "3", "view('samples')", "Samples", "Generated texts", False),
         ("log", "4", "view('log')", "Log", "All messages of the run", False),
         ("log-scale", "y", "log_scale", "Log scale", "Loss axis: linear or logarithmic", False),

@@ -64,7 +64,7 @@ def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.Monkey
     for block in blocks:
         run_example(block, namespace)
     assert isinstance(namespace["summary"], dict)
-    assert namespace["summary"]["steps"] == 4
+    assert namespace["summary"]["activation_bits"] == 4
 
 
 @pytest.mark.teacher

@@ -1,6 +1,7 @@
 """Commands that start runs and look after them: one for each stage, `demo`, `runs`, `watch` and `stop`."""
 
 import argparse
+import shlex
 import signal
 import sys
 import time
@@ -79,7 +80,8 @@ def _runs(arguments: argparse.Namespace) -> int:
     for run, record in History.read(open_experiment(arguments)).entries:
         began = record.started or record.created
         state = run.state(record)
-        seconds = (record.ended or (time.time() if state == "running" else began)) - began
+        ended = record.ended or (time.time() if state == "running" else None)
+        seconds = ended - began if ended else None
         rows.append([run.id, state, duration(seconds), record.error or ""])
         fields = {"run": run.id, "stage": record.stage, "state": state, "path": str(run.path), "pid": record.pid}
         records.append(fields | {"started": began, "seconds": seconds, "error": record.error})
@@ -142,7 +144,10 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
             signal.signal(number, handler)
     state, record = run.state(), run.record()
     if state == "interrupted":
-        raise BitnetError(f"{run.id} was interrupted (its process is gone); `bitnet {record.stage}` resumes it.")
+        raise BitnetError(
+            f"{run.id} was interrupted (its process is gone); start it again: "
+            f"`bitnet --root {shlex.quote(str(arguments.root or run.path.parents[1]))} {record.stage}`."
+        )
     return record.exit_code if record.exit_code is not None else 1
 
 

@@ -239,7 +239,7 @@ class CollectSession:
 
 
 def _require_unscaled(verdict: Verdict, collection: Collection) -> None:
-    """BitnetError for logprobs that the sampling scales: Other is a sum, which can't be unscaled (DESIGN §7)."""
+    """BitnetError for logprobs that the sampling scales: Other is a sum, which can't be unscaled."""
     sampling = collection.options.sampling
     if verdict.mode == "scaled" and (sampling.temperature != 1 or sampling.top_p != 1):
         raise BitnetError(

@@ -42,10 +42,11 @@ def preset(
 ) -> StudentConfig:
     """The shape of a student: a preset (`nano`, `mini` or `7b`) with some of its sizes replaced.
 
-    Any two of hidden size, heads and head size decide the third; where only one is given, the preset's head count
-    is used. The feed-forward size keeps the preset's ratio, rounded up to a multiple of 256. `max_positions` is the
-    longest context in tokens. `profile` is `portable` (SiLU) or `b158` (squared ReLU, as in BitNet b1.58 2B4T);
-    `hadamard` transforms the inputs of o_proj and down_proj (BitNet v2), which no other program can run.
+    Any two of hidden size, heads and head size decide the third. Hidden size alone keeps the preset's head count;
+    heads or head size alone keep its hidden size. The feed-forward size keeps the preset's ratio, rounded up to a
+    multiple of 256. `max_positions` is the longest context in tokens. `profile` is `portable` (SiLU) or `b158`
+    (squared ReLU, as in BitNet b1.58 2B4T); `hadamard` transforms the inputs of o_proj and down_proj (BitNet v2),
+    which no other program can run.
 
     Raises UsageError for an unknown name and for sizes that don't fit together.
     """

@@ -5,7 +5,7 @@ Light: the app reads it. To add a stage, add a row here and a module in `bitnet_
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -122,9 +122,16 @@ def _sha256_of(path: Path, _version: tuple[int, ...]) -> str:
     return files.sha256_file(path)
 
 
-def fingerprint(name: str, settings: Settings, upstream: Mapping[str, str | None]) -> str:
-    """Hash of what decides a stage's result: its settings, the files they name, and the runs that made its input."""
+def fingerprint(
+    name: str, settings: Settings, upstream: Mapping[str, str | None], known: Container[str] | None = None
+) -> str:
+    """Hash of what decides a stage's result: its settings, the files they name, and the runs that made its input.
+
+    `known` has the settings that an older run knew; others count only when they are set, so that a new version with
+    more settings finds done stages still done.
+    """
     record = settings.to_record()
-    chosen = {key: _with_content(key, record.get(key)) for key in stage(name).settings}
+    names = [key for key in stage(name).settings if known is None or key in known or key in settings.origins]
+    chosen = {key: _with_content(key, record.get(key)) for key in names}
     text = json.dumps([name, chosen, dict(upstream)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -24,7 +24,7 @@ Number = float | None
 """A finite number; null when it was not finite or is not known."""
 
 
-class Event(msgspec.Struct, tag_field="kind", kw_only=True):
+class Event(msgspec.Struct, tag_field="kind", kw_only=True, repr_omit_defaults=True):
     """The fields of every event. `v` is the schema's version, `t` Unix seconds, `seq` its place in the file."""
 
     v: int = SCHEMA_VERSION

@@ -1,7 +1,7 @@
 """The runs of one experiment, read once: which is the latest, what is done, what is out of date."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -85,11 +85,11 @@ class History:
         known = ", ".join(run.id for run, _ in self.entries[:5])
         raise UsageError(f"{self.experiment.root} has no run {name!r}; its latest runs: {known}.")
 
-    def fingerprint(self, stage: str) -> str:
-        """The fingerprint that a run of the stage would get now."""
+    def fingerprint(self, stage: str, known: Container[str] | None = None) -> str:
+        """The fingerprint that a run of the stage would get now, if it knew only the settings `known`."""
         inputs = {name: self.latest(name, lambda r: r.state == "succeeded") for name in catalog.stage(stage).needs}
         upstream = {name: entry.run.id if entry else None for name, entry in inputs.items()}
-        return catalog.fingerprint(stage, self.experiment.settings, upstream)
+        return catalog.fingerprint(stage, self.experiment.settings, upstream, known)
 
     def status(self, stage: str) -> StageStatus:
         """`done` means: the last run succeeded, its outputs exist, and nothing that it depends on has changed."""
@@ -98,6 +98,6 @@ class History:
         if last and state == "succeeded":
             outputs = catalog.stage(stage).outputs
             complete = all(any(getattr(self.experiment, at).glob(pattern)) for at, pattern in outputs)
-            unchanged = complete and last.record.fingerprint == self.fingerprint(stage)
+            unchanged = complete and last.record.fingerprint == self.fingerprint(stage, last.record.settings)
             state = "done" if unchanged else "outdated"
         return StageStatus(stage, state, last)

@@ -115,6 +115,13 @@ class Run:
         children = [Run(self.path.parent / name) for name in sorted(names)]
         return [child for child in children if child.record_path.exists() and child.is_active()]
 
+    def has_output(self) -> bool:
+        """Whether its process has written anything beside its events."""
+        try:
+            return self.output_path.stat().st_size > 0
+        except OSError:
+            return False
+
     def is_active(self) -> bool:
         return self.state() in ACTIVE
 

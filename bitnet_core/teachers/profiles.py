@@ -8,10 +8,11 @@ To add a provider:
 - a row in `_ALL` below;
 - in `settings/registry.py`, its name in `PROVIDER_NAMES` and a line `provider(label, PREFIX)` for its model, key and
   address (then `make docs`);
+- only for a request field of its own: `wire/openai.py`;
 - only for a new wire format: its name in `Wire`, a module in `wire/`, and a line in `WIRES` of `opening.py`;
 - if its prices are known, a table in `assets/prices.toml`.
 
-`tests/teachers/test_profiles.py` fails while one of the first three is missing.
+`tests/teachers/test_profiles.py` fails while one of the first two is missing.
 """
 
 from dataclasses import dataclass

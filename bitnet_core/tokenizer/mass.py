@@ -1,4 +1,4 @@
-"""Where Other's mass is settled: the one rule for a step's probability mass (DESIGN §6).
+"""Where Other's mass is settled: the one rule for a step's probability mass.
 
 A teacher lists the K likeliest candidates of a step; Other is the rest of 1. On its way to the loss a step meets the
 rule at most four times:

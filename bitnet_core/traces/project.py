@@ -1,4 +1,4 @@
-"""Teacher space -> student space, for any student tokenizer (DESIGN §6).
+"""Teacher space -> student space, for any student tokenizer.
 
 The student reads the whole completion as its own tokenizer cuts it. Where one of its tokens starts with a teacher
 token, it carries that step's candidates. Each candidate becomes its first student sub-token, the observed one takes

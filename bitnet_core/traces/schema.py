@@ -1,4 +1,4 @@
-"""Parquet schemas of both trace layers and of the metadata they carry (DESIGN §6). Data only."""
+"""Parquet schemas of both trace layers and of the metadata they carry. Data only."""
 
 import json
 from collections.abc import Mapping, Sequence

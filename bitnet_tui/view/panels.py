@@ -138,7 +138,7 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
         lines += _wrapped("✗ ", problem, "bad", cells)
     if run is not None and run.error and run.state in ("failed", "cancelled"):
         lines += _wrapped(f"{look(run.state).glyph} ", run.error, look(run.state).style, cells)
-        if run.state == "failed":
+        if run.state == "failed" and run.output is not None:
             lines += _wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
         text = "Its process ended unexpectedly; r resumes from what was saved."

@@ -27,7 +27,8 @@ class RunShown:
     state: str
     view: RunView
     error: str
-    output: Path
+    output: Path | None
+    """The file with its output, unless that is empty."""
     elapsed: float | None
     position: int
     of: int
@@ -108,7 +109,7 @@ class ExperimentWatcher:
             state=state,
             view=fold.view(),
             error=record.error or "",
-            output=run.output_path,
+            output=run.output_path if run.has_output() else None,
             elapsed=self._elapsed(record, state),
             position=place + 1,
             of=len(runs),

@@ -38,3 +38,12 @@ def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(files, "sha256_file", lambda path: read.append(path) or "0" * 64)
     assert _fingerprint(prompts) == _fingerprint(prompts)
     assert read == [prompts]
+
+
+def test_a_setting_that_a_run_did_not_know_counts_only_when_it_is_set() -> None:
+    unset = from_values({})
+    known = set(unset.values) - {"WEIGHT_DECAY"}
+    before = catalog.fingerprint("train", unset, {}, known)
+    assert before != catalog.fingerprint("train", unset, {})
+    assert before == catalog.fingerprint("train", from_values({}), {}, known)
+    assert before != catalog.fingerprint("train", from_values({"WEIGHT_DECAY": "0.2"}), {}, known)

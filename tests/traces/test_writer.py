@@ -47,7 +47,7 @@ def test_fewer_candidates_give_their_mass_to_other(data: Path) -> None:
 
 
 def test_the_public_columns_come_first_and_in_order(data: Path) -> None:
-    """Other programs read the columns of DESIGN §6."""
+    """Other programs read the columns of."""
     names = pq.read_schema(data / "kd_shard_000.parquet").names
     assert names[:10] == [
         "prompt_idx",

@@ -68,7 +68,10 @@ async def test_results_of_finished_runs(home: Path, size: tuple[int, int]):
 async def test_older_runs_of_a_stage(home: Path):
     exp = experiment(home, "twice")
     SimulatedRun(exp, "train", NOON).finish("cancelled", "train was stopped; what it had made is kept.")
-    SimulatedRun(exp, "train", NOON + 100).finish("failed", "Memory ran out; take a smaller TRAIN_BATCH_SIZE.")
+    failed = SimulatedRun(exp, "train", NOON + 100).finish(
+        "failed", "Memory ran out; take a smaller TRAIN_BATCH_SIZE."
+    )
+    failed.run.output_path.write_text("a trace")
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(100, 30)) as pilot:
         await settled(pilot)
         assert "Memory ran out; take a smaller TRAIN_BATCH_SIZE." in words(pilot)
