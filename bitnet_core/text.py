@@ -49,7 +49,8 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def significant(value: float | None, digits: int = 3) -> str:
     """`0.8431` → `0.843`, `12.34` → `12.3`, `0.0000841` → `8.41e-5`. Trailing zeros stay, so that columns line up."""
-    if value is None or not math.isfinite(value):
+    value = finite(value)
+    if value is None:
         return UNKNOWN
     if value == 0:
         return "0"
@@ -61,7 +62,8 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 def scientific(value: float | None, digits: int = 3) -> str:
     """`0.00110` → `1.10e-3`."""
-    if value is None or not math.isfinite(value):
+    value = finite(value)
+    if value is None:
         return UNKNOWN
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
     return f"{mantissa}e{int(exponent)}"
@@ -69,7 +71,8 @@ def scientific(value: float | None, digits: int = 3) -> str:
 
 def count(value: float | None) -> str:
     """`950` → `950`, `87412` → `87.4k`, `1500000` → `1.5M`."""
-    if value is None or not math.isfinite(value):
+    value = finite(value)
+    if value is None:
         return UNKNOWN
     for unit, letter in _THOUSANDS:
         if abs(value) >= unit * 0.9995:
@@ -81,7 +84,8 @@ def count(value: float | None) -> str:
 
 def size(value: float | None) -> str:
     """Bytes with decimal prefixes: `93 MB`, `1.3 GB`."""
-    if value is None or not math.isfinite(value):
+    value = finite(value)
+    if value is None:
         return UNKNOWN
     text = count(value)
     return f"{text[:-1]} {text[-1]}B" if text[-1].isalpha() else f"{text} B"
@@ -89,6 +93,7 @@ def size(value: float | None) -> str:
 
 def percent(part: float | None, whole: float | None) -> str:
     """`58%`. Rounds down: 100% means complete."""
+    part, whole = finite(part), finite(whole)
     if part is None or not whole or whole < 0:
         return UNKNOWN
     return f"{math.floor(max(0.0, min(1.0, part / whole)) * 100 + 1e-9)}%"
@@ -96,7 +101,8 @@ def percent(part: float | None, whole: float | None) -> str:
 
 def dollars(value: float | None) -> str:
     """`2.5` → `$2.50`, `0.075` → `$0.075`: at least two decimals, more if the value has them."""
-    if value is None or not math.isfinite(value):
+    value = finite(value)
+    if value is None:
         return UNKNOWN
     whole, _, decimals = f"{value:,.6f}".rstrip("0").partition(".")
     return f"${whole}.{decimals:0<2}"
@@ -127,7 +133,8 @@ def rate_words(rate: float, unit: str) -> str:
 
 def duration(seconds: float | None) -> str:
     """`48s`, `3m 21s`, `1h 05m`, `2d 3h`."""
-    if seconds is None or not math.isfinite(seconds):
+    seconds = finite(seconds)
+    if seconds is None:
         return UNKNOWN
     whole = max(0, round(seconds))
     if whole < 60:

@@ -55,10 +55,20 @@ def test_finite_gives_a_finite_float_or_nothing(value):
         assert number is None
 
 
-@given(st.floats(allow_nan=True, allow_infinity=True))
-def test_every_format_takes_every_float(value):
-    for write in (words.significant, words.count, words.scientific, words.size, words.duration):
-        assert 0 < len(write(value)) <= 320
+@given(st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True), st.integers(), st.just(10**400)))
+def test_every_format_takes_every_number(value):
+    for write in (
+        words.number,
+        words.significant,
+        words.count,
+        words.scientific,
+        words.size,
+        words.duration,
+        words.dollars,
+    ):
+        assert 0 < len(write(value)) <= 420
+    assert words.percent(value, 10)
+    assert words.percent(10, value)
 
 
 @given(st.floats(min_value=1e-3, max_value=9e4))

@@ -144,9 +144,10 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
             signal.signal(number, handler)
     state, record = run.state(), run.record()
     if state == "interrupted":
+        stage = record.stage if record.stage in _STAGES else "STAGE"
         raise BitnetError(
             f"{run.id} was interrupted (its process is gone); start it again: "
-            f"`bitnet --root {shlex.quote(str(arguments.root or run.path.parents[1]))} {record.stage}`."
+            f"`bitnet --root {shlex.quote(str(arguments.root or run.path.parents[1]))} {stage}`."
         )
     return record.exit_code if record.exit_code is not None else 1
 

@@ -1,7 +1,7 @@
 """The events of a run: one struct per kind, written as one JSON object per line, readable while the file grows.
 
 `docs/events.md` is generated from these structs. An UNSET field is left out of the line; a number that is not finite
-is written as null. A reader ignores unknown fields, and skips lines that are not an event of this version.
+is written as null. A reader ignores unknown fields and optional fields of a wrong type, and skips other lines.
 """
 
 import functools
@@ -186,15 +186,36 @@ class RunFinished(Event, tag="run_finished", kw_only=True):
 
 
 KINDS: tuple[type[Event], ...] = tuple(Event.__subclasses__())
+_BY_KIND = {kind.__struct_config__.tag: kind for kind in KINDS}
 _DECODER: "msgspec.json.Decoder[Event]" = msgspec.json.Decoder(functools.reduce(operator.or_, KINDS))
 
 
 def decode(line: bytes) -> Event | None:
-    """The event in a line; None if the line is torn, foreign, or not an event of this version."""
+    """The event in a line; None if the line is torn or foreign, or if a required field is missing or of a wrong type.
+
+    An optional field of a wrong type is left out: one odd value must not hide the rest.
+    """
     try:
-        return _DECODER.decode(line)
+        try:
+            return _DECODER.decode(line)
+        except msgspec.ValidationError:
+            return _without_odd_fields(msgspec.json.decode(line))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _without_odd_fields(raw: Any) -> Event | None:
+    kind = _BY_KIND.get(raw.get("kind")) if isinstance(raw, dict) and isinstance(raw.get("kind"), str) else None
+    if kind is None:
+        return None
+    kept: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        try:
+            kept[field.name] = msgspec.convert(raw[field.name], field.type)
+        except (KeyError, msgspec.ValidationError):
+            if field.required:
+                return None
+    return kind(**kept)
 
 
 def to_dict(event: Event) -> dict[str, Any]:

@@ -54,6 +54,25 @@ class RunRecord:
         return ProcessIdentity(self.pid, self.process_start, self.boot_id, self.host)
 
 
+_OPTIONAL: dict[str, Any] = {
+    **dict.fromkeys(("pid", "exit_code"), int | None),
+    **dict.fromkeys(("process_start", "started", "ended"), float | None),
+    "error": str | None,
+    "summary": dict[str, Any],
+}
+
+
+def _converted(data: Any) -> RunRecord:
+    """The record in `run.json`. An optional field of a wrong type is left out: it must not hide the run."""
+    if isinstance(data, dict):
+        for name, hint in _OPTIONAL.items():
+            try:
+                msgspec.convert(data.get(name), hint)
+            except msgspec.ValidationError:
+                data.pop(name, None)
+    return msgspec.convert(data, RunRecord)
+
+
 @dataclass(frozen=True)
 class Run:
     """A run's folder. Only `write`, `kill` and `stop` change it."""
@@ -80,7 +99,7 @@ class Run:
         """Read `run.json`; BitnetError when it is missing or is not a run's record."""
         data = files.read_json(self.record_path)
         try:
-            return msgspec.convert(data, RunRecord)
+            return _converted(data)
         except msgspec.ValidationError as error:
             raise BitnetError(
                 f"{self.record_path} is not a run's record ({error}); move {self.path} away."

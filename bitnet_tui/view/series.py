@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 Point = tuple[float, float]
 Segment = tuple[Point, ...]
 _MARKS = 64
+_LARGEST = 1e30
+"""Larger values, from a run that has gone wrong or from a foreign file, can't be drawn."""
 
 
 @dataclass
@@ -42,7 +44,9 @@ class Series:
     def append(self, x: float, y: float | None) -> None:
         """Add a point; `y` is None for a value that was not finite."""
         self.revision += 1
-        if y is None:
+        if abs(x) > _LARGEST:
+            return
+        if y is None or abs(y) > _LARGEST:
             self._gap = True
             self._marks.append(x)
             if len(self._marks) > 2 * _MARKS:

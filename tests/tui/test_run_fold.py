@@ -2,12 +2,19 @@
 
 import json
 import math
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.runs.events import KINDS, Event, EventReader, EventWriter, decode
-from bitnet_tui.view.run_fold import RunFold
+from bitnet_core.runs.events import KINDS, Event, EventReader, EventWriter, decode, to_dict
+from bitnet_core.settings.values import FlipOptions
+from bitnet_tui.plot import build
+from bitnet_tui.view import panels
+from bitnet_tui.view.chart import drawing
+from bitnet_tui.view.gauge import gauge
+from bitnet_tui.view.run_fold import CURVES, RunFold
+from bitnet_tui.view.watch import ExperimentView, RunShown
 from tests.builders import event
 
 _json = st.recursive(
@@ -19,24 +26,14 @@ _names = st.sampled_from(
     [
         *("t", "seq", "step", "seen_tokens", "loss", "kl", "ce", "format", "done", "total", "unit", "level", "error"),
         *("columns", "rows", "name", "prompt", "text", "dropped", "tokens", "kept", "from_bits", "to_bits", "state"),
-        *("message", "code", "path", "bytes"),
+        *("message", "code", "path", "bytes", "pid", "device", "stage", "sha256", "role", "target", "summary"),
     ]
 )
-_whole = {
-    **dict.fromkeys(
-        ("unit", "level", "message", "name", "prompt", "text", "source", "severity", "code", "state"), "x"
-    ),
-    **dict.fromkeys(
-        ("done", "total", "step", "seen_tokens", "from_bits", "to_bits", "prompt_idx", "tokens", "kept"), 1
-    ),
-    "columns": [],
-    "rows": [],
-    "exit_code": 0,
-}
+_odd = st.one_of(_json, st.sampled_from([0, -1, 10**400, 1e308, "2", 8.0, None]))
 _event = st.builds(
-    lambda kind, fields: {**_whole, **fields, "kind": kind.__struct_config__.tag},
+    lambda kind, fields: {**to_dict(event(kind.__struct_config__.tag)), **fields},
     st.sampled_from(KINDS),
-    st.dictionaries(_names, _json, max_size=3),
+    st.dictionaries(_names, _odd, max_size=3),
 )
 
 
@@ -59,6 +56,20 @@ def test_any_json_folds_to_finite_curves(events):
         for segment in curve.segments:
             assert all(math.isfinite(x) and math.isfinite(y) for x, y in segment)
     assert view.log_total >= len(view.log)
+    for stage in ("train", "collect"):
+        run = RunShown(
+            "r-1", stage, "running", view, "", None, 1.0, 1, 1, FlipOptions(budget_tokens=100, fraction=0.9)
+        )
+        seen = ExperimentView(Path("/e"), (), stage, run)
+        lines = (
+            gauge(run, 80),
+            *panels.figures(run, 80),
+            *panels.summary(seen, 80),
+            *panels.alert_lines(run, "", 80, 9),
+        )
+        assert all(isinstance(span.text, str) for line in lines for span in line)
+        picture = drawing(view, CURVES, 80, 20, log=False)
+        assert picture is None or build(picture, 80, 20, dict.fromkeys(("axis", "flip", "bad", *CURVES), (1, 2, 3)))
 
 
 @given(st.lists(_event, max_size=20), st.integers(0, 20))
