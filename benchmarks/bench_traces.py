@@ -36,7 +36,7 @@ PARTS = {
 
 def fill(path: Path, steps: int) -> int:
     """Fill a journal with answers; tokens are as frequent as in a language. Returns the number of steps."""
-    from bitnet_core.collecting.journal import Entry, Journal
+    from bitnet_core.collecting.journal import Journal, StoredAnswer
     from bitnet_core.teachers.embedded.files import ensure_files
     from bitnet_core.tokenizer.load import load_tokenizer
 
@@ -66,7 +66,9 @@ def fill(path: Path, steps: int) -> int:
             text = "".join(str(one["token"]) for one in content)
             choice = {"message": {"content": text}, "finish_reason": "length", "logprobs": {"content": content}}
             usage = {"prompt_tokens": 20, "completion_tokens": LENGTH}
-            journal.put(f"key{number}", Entry("ok", json.dumps({"choices": [choice], "usage": usage}).encode()))
+            journal.put(
+                f"key{number}", StoredAnswer("ok", json.dumps({"choices": [choice], "usage": usage}).encode())
+            )
             made += LENGTH
     return made
 

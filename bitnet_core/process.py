@@ -25,6 +25,7 @@ and sleeping at once (`OMP_WAIT_POLICY=passive`) halves the speed of the embedde
 """
 _STATUS = Path("/proc/self/status")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -151,3 +152,32 @@ def _start_time(pid: int) -> float | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
     except psutil.Error:
         return None
+
+
+def available_bytes() -> int:
+    """What can be allocated without swapping: the machine's free memory, or what the container may still use."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
+    if limit is None or used is None:
+        return free
+    return max(0, min(free, limit - used + _reclaimable()))
+
+
+def _cgroup_number(name: str) -> int | None:
+    """A number of this container's cgroup (v2); None without one or without a limit."""
+    try:
+        text = (_CGROUP / name).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
+
+
+def _reclaimable() -> int:
+    """File pages that count against the container but give way to an allocation."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in (_CGROUP / "memory.stat").read_text().splitlines():
+            if line.startswith("inactive_file "):
+                return int(line.split()[1])
+    return 0

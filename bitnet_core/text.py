@@ -99,6 +99,12 @@ def percent(part: float | None, whole: float | None) -> str:
     return f"{math.floor(max(0.0, min(1.0, part / whole)) * 100 + 1e-9)}%"
 
 
+def share(ratio: float | None) -> str:
+    """`0.1234` → `12.3%`."""
+    ratio = finite(ratio)
+    return UNKNOWN if ratio is None else f"{ratio:.1%}"
+
+
 def dollars(value: float | None) -> str:
     """`2.5` → `$2.50`, `0.075` → `$0.075`: at least two decimals, more if the value has them."""
     value = finite(value)

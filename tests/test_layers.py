@@ -1,5 +1,6 @@
 """The light half imports nothing heavy. Each import is tried in a fresh process."""
 
+import ast
 import json
 import pkgutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import bitnet_core
+import bitnet_tui
 
 HEAVY = {"torch", "transformers", "pyarrow", "numpy", "tokenizers", "gguf", "xllamacpp"}
 SLOW = {"httpx", "keyring", "cryptography", "plotext", "dropbox", "boxsdk", "box_sdk_gen", "jinja2", "stamina"}
@@ -57,3 +59,21 @@ def test_the_light_half_imports_nothing_heavy() -> None:
 
 def test_the_pipeline_imports_none_of_its_stages() -> None:
     assert not _modules_after("import bitnet_core.stages.pipeline") & HEAVY
+
+
+def test_no_module_goes_around_the_layers() -> None:
+    """The public face and module names in strings would hide an import from the contracts in pyproject.toml."""
+    found = []
+    for package in (bitnet_core, bitnet_tui):
+        for path in Path(package.__file__).parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = {alias.name for alias in getattr(node, "names", ()) if isinstance(alias, ast.alias)}
+                if isinstance(node, ast.ImportFrom) and node.module == "bitnet_core":
+                    found += [f"{path}: {name}" for name in names & set(bitnet_core.__all__)]
+                if isinstance(node, ast.Import) and "bitnet_core" in names:
+                    found.append(f"{path}: import bitnet_core")
+                if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
+                    found += [
+                        f"{path}: {ast.unparse(node)}" for one in node.args[:1] if isinstance(one, ast.Constant)
+                    ]
+    assert not found

@@ -59,3 +59,16 @@ def test_memory_of_this_process_and_of_others() -> None:
     with _start("") as child:
         child.communicate()
     assert process.rss_bytes(child.pid) == 0
+
+
+def test_available_memory_respects_the_containers_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = process.available_bytes()
+    assert free > 0
+    monkeypatch.setattr(process, "_CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("700000\n")
+    assert process.available_bytes() == 300000
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 50000\n")
+    assert process.available_bytes() == 350000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert process.available_bytes() > 350000

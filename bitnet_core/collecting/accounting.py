@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bitnet_core.collecting.budget import Budget, LimitReached
-from bitnet_core.collecting.journal import Charge, Entry, Journal, Note
+from bitnet_core.collecting.journal import Charge, Journal, Note, StoredAnswer
 from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.retries import Failure
@@ -45,11 +45,11 @@ class Accounts:
     def open(self, request: ChatRequest, key: str = _PROBE_KEY) -> "RequestAccount":
         return RequestAccount(self, key, request)
 
-    def mask_keys(self, entry: Entry) -> tuple[Entry, bool]:
+    def mask_keys(self, entry: StoredAnswer) -> tuple[StoredAnswer, bool]:
         """The answer as it may be stored, and whether a key had to be masked in it."""
         body, masked = self.mask(entry.body)
         self.masked += masked
-        return Entry(entry.status, body), masked
+        return StoredAnswer(entry.status, body), masked
 
 
 class RequestAccount:
@@ -87,7 +87,7 @@ class RequestAccount:
         """Close a request whose answer is not stored. If it can't be read, its worst case still counts."""
         await self._close("unusable", self._charge(result))
 
-    async def store(self, entry: Entry, result: ChatResult | None) -> None:
+    async def store(self, entry: StoredAnswer, result: ChatResult | None) -> None:
         """Store the answer and its charge in the journal, in one transaction."""
         charge = self._charge(result)
         sent, self._sent = self._sent, None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bitnet_core.collecting.journal import Entry
+from bitnet_core.collecting.journal import StoredAnswer
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
@@ -59,7 +59,7 @@ class AnswerReader:
         self._read = reader(collection.identity.provider)
         self._spells_every_byte = all(bytes([byte]) in self._tokenizer.ids_by_bytes for byte in range(256))
 
-    def check(self, entry: Entry, result: ChatResult | None = None) -> ReadAnswer:
+    def check(self, entry: StoredAnswer, result: ChatResult | None = None) -> ReadAnswer:
         """Read an answer and check all that does not depend on the student. `result`: the answer, if it is read."""
         if entry.status != "ok":
             return ReadAnswer(rejected=entry.status)
@@ -72,14 +72,14 @@ class AnswerReader:
             read.rejected = error.reason
         return read
 
-    def check_arrival(self, entry: Entry, result: ChatResult | None = None) -> ReadAnswer:
+    def check_arrival(self, entry: StoredAnswer, result: ChatResult | None = None) -> ReadAnswer:
         """As `check`, and reject a text that this student can't spell, without projecting the answer."""
         read = self.check(entry, result)
         if read.answer is not None and not self._can_spell(read.answer.text):
             return ReadAnswer(read.result, rejected="byte_without_token", repairs=read.repairs)
         return read
 
-    def finish(self, request: Request, entry: Entry) -> FinishedSequence:
+    def finish(self, request: Request, entry: StoredAnswer) -> FinishedSequence:
         """Both layers of one answer, or the reason why it can't be used."""
         read = self.check(entry)
         result, rejected = read.result, read.rejected

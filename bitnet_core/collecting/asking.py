@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bitnet_core.collecting.accounting import Accounts, RequestAccount, SendingClosed
 from bitnet_core.collecting.budget import LimitReached
-from bitnet_core.collecting.journal import Entry
+from bitnet_core.collecting.journal import StoredAnswer
 from bitnet_core.collecting.requests import Request
 from bitnet_core.collecting.teacher_health import FailureCounts, Reaction, TeacherHealth
 from bitnet_core.errors import BitnetError
@@ -37,7 +37,7 @@ _MAX_FAILURES = 3
 NO_ANSWER = "no_answer"
 """The status of a prompt that failed every time it was asked."""
 
-OnAnswer = Callable[[Request, Entry, ChatResult | None], Awaitable[None]]
+OnAnswer = Callable[[Request, StoredAnswer, ChatResult | None], Awaitable[None]]
 """Called with a stored answer, and with its result if the stored body reads the same."""
 
 
@@ -45,7 +45,7 @@ OnAnswer = Callable[[Request, Entry, ChatResult | None], Awaitable[None]]
 class _Outcome:
     """What asking for one answer led to; `error` says why there is no answer."""
 
-    entry: Entry
+    entry: StoredAnswer
     result: ChatResult | None = None
     error: BitnetError | None = None
 
@@ -148,11 +148,11 @@ class Asker:
                 await account.answered(None)
                 bad_replies += 1
                 if not error.retryable or bad_replies >= _MAX_BAD_REPLIES:
-                    return _Outcome(Entry(error.reason, error.body), error=self._failing_gateway(error))
+                    return _Outcome(StoredAnswer(error.reason, error.body), error=self._failing_gateway(error))
             except BitnetError as error:
                 await account.failed(failure_of(error))
                 if isinstance(error, PromptRefused):
-                    return _Outcome(Entry(error.status, error.body), error=error)
+                    return _Outcome(StoredAnswer(error.status, error.body), error=error)
                 if isinstance(error, NoLogprobs | TooManyCandidates):
                     return await self._check_refused_logprobs(error)
                 if not isinstance(error, Failing | Unreachable):
@@ -160,24 +160,26 @@ class Asker:
                 await self._health.wait_until_answering(answers_before, error)
                 failures += 1
                 if failures >= _MAX_FAILURES:
-                    return _Outcome(Entry(NO_ANSWER, b""), error=error)
+                    return _Outcome(StoredAnswer(NO_ANSWER, b""), error=error)
                 attempts = 1  # each attempt may be billed
                 await self._health.pause()
             else:
                 self._health.record_success()
-                return _Outcome(Entry("ok" if result.steps is not None else "no_logprobs", result.body), result)
+                return _Outcome(
+                    StoredAnswer("ok" if result.steps is not None else "no_logprobs", result.body), result
+                )
 
     def _failing_gateway(self, error: BadReply) -> Failing | None:
-        """The failure that a reply stands for which a gateway sent instead of the teacher."""
+        """A gateway's reply that is not an answer counts as a failure of the teacher; None for other replies."""
         if not error.from_gateway:
             return None
         return Failing(f"{self._teacher.name} sends replies that are not answers ({error}); start again later.")
 
     async def _check_refused_logprobs(self, error: NoLogprobs | TooManyCandidates) -> _Outcome:
-        """The teacher gave logprobs before; its error may only quote the prompt. Raises it if that is not so."""
+        """The teacher gave logprobs before, so its error may only quote the prompt. Raises it otherwise."""
         if not await self._health.answers_a_token():
             raise error
-        return _Outcome(Entry(PromptRefused.status, b""), error=PromptRefused(str(error)))
+        return _Outcome(StoredAnswer(PromptRefused.status, b""), error=PromptRefused(str(error)))
 
     async def _store(self, request: Request, account: RequestAccount, outcome: _Outcome) -> None:
         entry, masked = self._accounts.mask_keys(outcome.entry)

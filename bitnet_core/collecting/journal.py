@@ -56,7 +56,7 @@ Note = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredAnswer:
     """An answer. `status` is "ok" or the code of why it can't be used; `body` is what the server sent."""
 
     status: str
@@ -133,7 +133,7 @@ class Journal:
             row = self._db.execute("select status, attempts, at from answers where key = ?", (key,)).fetchone()
         return None if row is None or row[0] == _DAMAGED else Standing(*row)
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> StoredAnswer | None:
         """An answer; None if there is none or if it is damaged (counted in `damaged`)."""
         with self._lock, self._explain_errors():
             row = self._db.execute("select status, body, crc from answers where key = ?", (key,)).fetchone()
@@ -142,14 +142,19 @@ class Journal:
         status, packed, checksum = row
         body = _unpack(packed) if checksum is None or checksum == zlib.crc32(packed) else None
         if body is not None:
-            return Entry(status, body)
+            return StoredAnswer(status, body)
         self.damaged += 1
         with self._lock, self._explain_errors():
             self._db.execute("update answers set status = ?, attempts = 0 where key = ?", (_DAMAGED, key))
         return None
 
     def put(
-        self, key: str, entry: Entry, sent: int | None = None, charge: Charge | None = None, note: Note | None = None
+        self,
+        key: str,
+        entry: StoredAnswer,
+        sent: int | None = None,
+        charge: Charge | None = None,
+        note: Note | None = None,
     ) -> None:
         """Store an answer, and in the same transaction close the request `sent` with its charge and a note.
 

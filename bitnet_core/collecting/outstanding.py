@@ -25,7 +25,7 @@ class State(Enum):
     AGAIN = "again"
     """Answered in an earlier run, but with nothing to use: worth asking again."""
     GIVEN_UP = "given up"
-    """As AGAIN, but asked in so many runs that another would only cost."""
+    """Answered in `KD_MAX_ATTEMPTS` runs without anything to use; not asked again."""
     KEPT = "kept"
     """Answered, and the answer is in the journal."""
 

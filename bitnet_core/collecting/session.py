@@ -18,7 +18,7 @@ from bitnet_core.collecting.accounting import Accounts, MaskKeys
 from bitnet_core.collecting.answers import AnswerReader
 from bitnet_core.collecting.asking import Asker
 from bitnet_core.collecting.budget import Budget, LimitReached
-from bitnet_core.collecting.journal import Entry, Journal
+from bitnet_core.collecting.journal import Journal, StoredAnswer
 from bitnet_core.collecting.outstanding import Outstanding, PromptLength, State, Survey
 from bitnet_core.collecting.reporting import SessionReporter, Tally
 from bitnet_core.collecting.requests import Collection, Request
@@ -104,7 +104,7 @@ class CollectSession:
     # -- before asking -----------------------------------------------------------------------------------
 
     def _judge_kept_answers(self) -> None:
-        """Find one usable answer among those kept, before another is paid for. BitnetError if none of many is."""
+        """Before paying for more, find a usable answer among those kept. BitnetError if none of many is usable."""
         for request in self.collection.requests() if self._survey.kept else ():
             self.reporter.check_stop()
             entry = self.journal.get(request.key) if self._outstanding.state(request) is State.KEPT else None
@@ -185,7 +185,7 @@ class CollectSession:
         self.journal.write_note(self._verdict_note, json.dumps(self.redact.tree(verdict.record())))
         return True
 
-    async def _on_answer(self, request: Request, entry: Entry, result: ChatResult | None) -> None:
+    async def _on_answer(self, request: Request, entry: StoredAnswer, result: ChatResult | None) -> None:
         """Count and report an answer that is in the journal; write its shard if it was the last one missing."""
         answer = await asyncio.to_thread(self._answers.check_arrival, entry, result)
         self._tally.add(answer)

@@ -1,4 +1,4 @@
-"""Memory of this process and of this machine, in bytes. It knows nothing of models."""
+"""The peak of this process's memory inside a block, in bytes. It knows nothing of models."""
 
 import contextlib
 import threading
@@ -6,24 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from bitnet_core.process import peak_rss_bytes, rss_bytes
 
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 """See `man 5 proc`: it clears the high-water mark of this process."""
-_CGROUP = Path("/sys/fs/cgroup")
 _SAMPLE_SECONDS = 0.01
-
-
-def available_bytes() -> int:
-    """What can be allocated without swapping: the machine's free memory, or what the container may still use."""
-    free = int(psutil.virtual_memory().available)
-    limit, used = _cgroup_number("memory.max"), _cgroup_number("memory.current")
-    if limit is None or used is None:
-        return free
-    return max(0, min(free, limit - used + _reclaimable()))
 
 
 @dataclass
@@ -74,21 +62,3 @@ def _reset_high_water() -> bool:
         return False
     # Some sandboxes accept the write and ignore it.
     return peak_rss_bytes() <= rss_bytes() * 1.05 + (16 << 20)
-
-
-def _cgroup_number(name: str) -> int | None:
-    """A number of this container's cgroup (v2); None without one or without a limit."""
-    try:
-        text = (_CGROUP / name).read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdecimal() else None
-
-
-def _reclaimable() -> int:
-    """File pages that count against the container but give way to an allocation."""
-    with contextlib.suppress(OSError, ValueError):
-        for line in (_CGROUP / "memory.stat").read_text().splitlines():
-            if line.startswith("inactive_file "):
-                return int(line.split()[1])
-    return 0

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.evaluation.memory import available_bytes
 from bitnet_core.model.config import SIZE_MULTIPLE, StudentConfig
 from bitnet_core.model.packing import assemble, packed_rows
 from bitnet_core.model.presets import LEAST_POSITIONS
 from bitnet_core.model.student import Student
+from bitnet_core.process import available_bytes
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import DryRunOptions
 from bitnet_core.text import size

@@ -7,6 +7,6 @@ _LEAST = 16
 
 
 def positions_at_a_time(vocab_size: int, device_type: str, factor: int = 1) -> int:
-    """Positions whose fp32 logits fill `factor` chunks; at least 16."""
+    """How many positions to compute at a time, so that their fp32 logits fit into `factor` chunks; at least 16."""
     room = CHUNK_BYTES.get(device_type, CHUNK_BYTES_ELSEWHERE) * factor
     return max(_LEAST, room // (4 * vocab_size))

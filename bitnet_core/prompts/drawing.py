@@ -18,6 +18,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import DIGEST_BYTES
 from bitnet_core.prompts.templates import Template, Topic
+from bitnet_core.text import size
 
 _ROUNDS = 4
 _SUFFIXES = (".jsonl", ".ndjson")
@@ -80,7 +81,7 @@ def write(path: Path, topics: Sequence[Topic], count: int, seed: int) -> None:
     free = shutil.disk_usage(existing).free
     if wanted > free:
         raise BitnetError(
-            f"{count} prompts take about {wanted / 1e9:.1f} GB, and {existing} has {free / 1e9:.1f} GB free; "
+            f"{count} prompts take about {size(wanted)}, and {existing} has {size(free)} free; "
             "ask for fewer, or choose another place."
         )
     try:

@@ -123,7 +123,7 @@ async def _given(teacher: Teacher, wanted: int) -> int | None:
 
 
 async def _noted(report: dict[str, Any], ask: Callable[[], Awaitable[Any]]) -> Any:
-    """What `ask` returns, or None if it fails; the report notes what that says about the server and the key."""
+    """What `ask` returns, or None if it fails. The report takes what either shows about the server and the key."""
     try:
         found = await ask()
     except Unreachable as error:

@@ -62,7 +62,7 @@ def is_current(folder: Path, index: int, metadata: TraceMetadata) -> bool:
 
 
 def reuse_shard(folder: Path, place: Path, index: int, metadata: TraceMetadata) -> bool:
-    """Take a shard over from the folder that is being replaced, if it is as wanted; returns whether it was."""
+    """Move a shard over from the folder that is being replaced, if it is up to date. Returns whether it was moved."""
     if not is_current(folder, index, metadata):
         return False
     for name in _PARTS:

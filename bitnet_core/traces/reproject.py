@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import canonical_json
+from bitnet_core.text import number, share
 from bitnet_core.tokenizer.arrays import Float64, Int32
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
 from bitnet_core.tokenizer.steps import Completion, TokenTable
@@ -274,9 +275,9 @@ def figures_text(figures: Mapping[str, Any]) -> str:
     coverage, candidates = figures["coverage"], figures["candidates_mean"]
     if coverage is not None:
         lines.append(
-            f"  {coverage:.1%} of positions carry candidates, {candidates:.2f} on average "
+            f"  {share(coverage)} of positions carry candidates, {number(candidates)} on average "
             f"({figures['candidates_merged']:,} merged into another, {figures['candidates_unmapped']:,} without a "
-            f"token), mean Other {figures['other_mass_mean']:.4f}"
+            f"token), mean Other {number(figures['other_mass_mean'])}"
         )
     lines += [f"  left out: {count} {reason.replace('_', ' ')}" for reason, count in figures["rejected"].items()]
     return "\n".join([*lines, f"  train on it with KD_DATA_PATH={figures['folder']}"])

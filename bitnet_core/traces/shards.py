@@ -66,7 +66,7 @@ class Window:
     rows: pa.Table
     first_row: int
     sequence_N: Int64
-    """The sequence of the window that a row belongs to; UNKNOWN: none of the file's; EARLIER: a past window's."""
+    """Each row's sequence, by its place in the window; UNKNOWN: not in this file; EARLIER: in a window before."""
 
     @cached_property
     def lists(self) -> dict[str, Ragged]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.text import UNKNOWN, number, render_table
+from bitnet_core.text import UNKNOWN, number, render_table, share
 from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.traces import schema
 from bitnet_core.traces.rules import faults
@@ -147,8 +147,8 @@ def _figures(report: dict[str, Any]) -> list[list[str]]:
         ["held out by hash", f"{report['heldout_sequences']:,}"],
         ["prompt tokens", f"{report['prompt_tokens']:,}"],
         ["completion tokens", f"{tokens:,}"],
-        ["JSON structure", _with_share(report["structure_tokens"], tokens)],
-        ["rows (tokens with a teacher)", _with_share(report["rows"], tokens)],
+        ["JSON structure", _withshare(report["structure_tokens"], tokens)],
+        ["rows (tokens with a teacher)", _withshare(report["rows"], tokens)],
         ["candidates per row", f"{number(report['candidates_per_row'])} of at most {report['top_k']}"],
         ["mean mass of the top-k", number(report["mean_coverage"])],
         ["sampled token in the top-k", number(report["sampled_in_top_share"])],
@@ -163,7 +163,7 @@ def _histogram(report: dict[str, Any]) -> list[list[Any]]:
         [
             f"{one['from']:g} … {one['to']:g}",
             one["rows"],
-            _share(one["share"]),
+            share(one["share"]),
             "█" * round(_BAR * one["rows"] / most) if most else "",
         ]
         for one in bins
@@ -173,15 +173,15 @@ def _histogram(report: dict[str, Any]) -> list[list[Any]]:
 def _invalid(report: dict[str, Any]) -> list[list[str]]:
     rows, counts = report["rows"], report["collection_counts"]
     table = [
-        ["rows that break a rule", _with_share(report["faulty_rows"], rows)],
-        ["tokens without a teacher's row", _with_share(report["positions_without_row"], report["completion_tokens"])],
+        ["rows that break a rule", _withshare(report["faulty_rows"], rows)],
+        ["tokens without a teacher's row", _withshare(report["positions_without_row"], report["completion_tokens"])],
     ]
     table += [[f"  {reason}", f"{count:,}"] for reason, count in report["broken_rules"].items()]
-    table += [[meaning, _with_share(counts[name], rows)] for name, meaning in _COUNTED.items() if counts.get(name)]
+    table += [[meaning, _withshare(counts[name], rows)] for name, meaning in _COUNTED.items() if counts.get(name)]
     if counts.get("unreported"):
         table.append(["bytes of text without logprobs", f"{counts['unreported']:,}"])
     for reason, count in report["rejected_sequences"].items():
-        table.append([f"answers rejected: {reason}", _with_share(count, report["answers"])])
+        table.append([f"answers rejected: {reason}", _withshare(count, report["answers"])])
     return table
 
 
@@ -189,9 +189,5 @@ def _ratio(part: float, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-def _share(ratio: float | None) -> str:
-    return UNKNOWN if ratio is None else f"{100 * ratio:.1f} %"
-
-
-def _with_share(part: int, whole: int) -> str:
-    return f"{part:,} ({_share(_ratio(part, whole))})"
+def _withshare(part: int, whole: int) -> str:
+    return f"{part:,} ({share(_ratio(part, whole))})"

@@ -15,7 +15,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from bitnet_core.collecting.answers import AnswerReader
-from bitnet_core.collecting.journal import Entry, Journal
+from bitnet_core.collecting.journal import Journal, StoredAnswer
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.collecting.shards import ShardMaker
 from bitnet_core.prompts.prompt import Prompt
@@ -66,9 +66,9 @@ def body(steps: Sequence[TeacherStep]) -> bytes:
     return json.dumps({"choices": [choice], "usage": usage}).encode()
 
 
-def answer(text: str, seed: int = 0, top_k: int = TOP_LOGPROBS) -> Entry:
+def answer(text: str, seed: int = 0, top_k: int = TOP_LOGPROBS) -> StoredAnswer:
     ids = [*SMALL.encode_plain(text), SMALL.eos_id]
-    return Entry("ok", body(steps_for(ids, SMALL, random.Random(seed), top_k=top_k, in_top=1.0)))
+    return StoredAnswer("ok", body(steps_for(ids, SMALL, random.Random(seed), top_k=top_k, in_top=1.0)))
 
 
 @pytest.fixture
@@ -111,9 +111,9 @@ def test_an_arriving_answer_is_judged_as_its_shard_will_judge_it(tokenizer: Stud
     request, reader = next(made.requests()), AnswerReader(made)
     entries = [
         *map(answer, ("the rain", "the\n\nrain", "then\n")),
-        Entry("ok", b"{}"),
-        Entry("ok", b"<html>"),
-        Entry("no_answer", b""),
+        StoredAnswer("ok", b"{}"),
+        StoredAnswer("ok", b"<html>"),
+        StoredAnswer("no_answer", b""),
     ]
     for entry in entries:
         finished = reader.finish(request, entry)
@@ -130,7 +130,7 @@ def test_the_mean_mass_of_other_is_known_before_projecting() -> None:
     assert finished.projection is not None
     mean = np.exp(finished.projection.other_R).mean()  # equal vocabularies: a row has the mass of its step
     assert reader.check_arrival(answer("the rain there")).other_mass_mean() == pytest.approx(mean, rel=1e-12)
-    assert reader.check_arrival(Entry("no_answer", b"")).other_mass_mean() is None
+    assert reader.check_arrival(StoredAnswer("no_answer", b"")).other_mass_mean() is None
 
 
 def test_surplus_candidates_are_dropped_and_the_set_can_be_read(tmp_path: Path, journal: Journal) -> None:
@@ -138,7 +138,7 @@ def test_surplus_candidates_are_dropped_and_the_set_can_be_read(tmp_path: Path, 
     for seed, request in enumerate(made.requests()):
         journal.put(request.key, answer("the rain there", seed, top_k=TOP_LOGPROBS + 7))
     requests = write(made, journal, tmp_path / "data")
-    finished = AnswerReader(made).finish(requests[0], journal.get(requests[0].key) or Entry("", b""))
+    finished = AnswerReader(made).finish(requests[0], journal.get(requests[0].key) or StoredAnswer("", b""))
     assert finished.answer is not None
     assert finished.repairs == {"surplus_candidates": 7 * len(finished.answer.steps)}
     traces = load_traces(tmp_path / "data", 20)
@@ -158,7 +158,7 @@ def test_the_result_depends_on_that_answer_alone() -> None:
     request = next(collection().requests())
 
     def result(reader: AnswerReader) -> object:
-        finished = reader.finish(request, Entry("ok", body([step])))
+        finished = reader.finish(request, StoredAnswer("ok", body([step])))
         assert finished.answer is not None
         assert finished.projection is not None
         return (
@@ -168,7 +168,7 @@ def test_the_result_depends_on_that_answer_alone() -> None:
         )
 
     fresh, used = AnswerReader(collection()), AnswerReader(collection())
-    used.finish(request, Entry("ok", body([other])))
+    used.finish(request, StoredAnswer("ok", body([other])))
     assert result(fresh) == result(used)
 
 
@@ -179,7 +179,7 @@ def test_a_new_unusable_answer_makes_its_shard_anew(tmp_path: Path, journal: Jou
         journal.put(request.key, answer("the rain"))
     write(made, journal, tmp_path / "data")
     assert len(rows(tmp_path / "data" / ".sequences" / "part_000.parquet")) == 3
-    journal.put(requests[3].key, Entry("no_text", b"{}"))
+    journal.put(requests[3].key, StoredAnswer("no_text", b"{}"))
     write(made, journal, tmp_path / "data")
     part = rows(tmp_path / "data" / ".sequences" / "part_000.parquet")
     assert [row["rejected"] for row in part] == ["", "", "", "no_text"]

@@ -10,7 +10,7 @@ import pytest
 
 from bitnet_core.collecting.accounting import Accounts
 from bitnet_core.collecting.budget import Budget, LimitReached
-from bitnet_core.collecting.journal import Entry, Journal, Spent
+from bitnet_core.collecting.journal import Journal, Spent, StoredAnswer
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.values import LimitOptions
@@ -89,7 +89,7 @@ def test_the_cost_of_an_answer_is_not_guessed(tmp_path: Path) -> None:
         account = Accounts(journal, budget).open(ChatRequest([{"role": "user", "content": "Hi"}], 100, 1.0, 1.0))
         asyncio.run(account.sent())
         worst = budget.tokens
-        asyncio.run(account.store(Entry("no_logprobs", b""), uncounted))
+        asyncio.run(account.store(StoredAnswer("no_logprobs", b""), uncounted))
     assert budget.tokens == worst > 100
 
 
@@ -172,11 +172,11 @@ def test_a_key_that_the_server_puts_into_an_answer_is_not_stored(tmp_path: Path)
     body = json.dumps({"choices": [], "debug": {"authorization": f"Bearer {key}"}}).encode()
     with Journal(tmp_path / "journal.sqlite") as journal:
         accounts = Accounts(journal, Budget(LimitOptions(), None, Spent(0, 0, 0.0)), Redactor([key]).mask_body)
-        stored, masked = accounts.mask_keys(Entry("ok", body))
+        stored, masked = accounts.mask_keys(StoredAnswer("ok", body))
         assert masked
         assert key.encode() not in stored.body
         assert json.loads(stored.body)["debug"]["authorization"].startswith("Bearer ")
-        assert accounts.mask_keys(Entry("ok", b"{}")) == (Entry("ok", b"{}"), False)
+        assert accounts.mask_keys(StoredAnswer("ok", b"{}")) == (StoredAnswer("ok", b"{}"), False)
     assert accounts.masked == 1
 
 
@@ -191,11 +191,11 @@ async def test_a_limit_is_not_reached_while_reserved_amounts_may_turn_out_smalle
         waiting = asyncio.create_task(second.sent())
         await asyncio.sleep(0.1)
         assert not waiting.done()
-        await first.store(Entry("ok", b"{}"), answer)
+        await first.store(StoredAnswer("ok", b"{}"), answer)
         first.end()
         await asyncio.wait_for(waiting, 20)
         overrun = read_payload(chat_body("a", None) | {"usage": {"prompt_tokens": 5, "completion_tokens": 1200}})
-        await second.store(Entry("ok", b"{}"), overrun)
+        await second.store(StoredAnswer("ok", b"{}"), overrun)
         assert journal.read_note("beyond") == "0 200"
         second.end()
         with pytest.raises(LimitReached):

@@ -10,30 +10,30 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core.collecting.journal import Charge, Entry, Journal, Spent, Standing
+from bitnet_core.collecting.journal import Charge, Journal, Spent, Standing, StoredAnswer
 from bitnet_core.errors import BitnetError
 
 _WRITER = """
 import sys
 from pathlib import Path
-from bitnet_core.collecting.journal import Entry, Journal
+from bitnet_core.collecting.journal import StoredAnswer, Journal
 with Journal(Path(sys.argv[1])) as journal:
     for number in range(100000):
-        journal.put(f"key{number}", Entry("ok", b"answer %d" % number * 50))
+        journal.put(f"key{number}", StoredAnswer("ok", b"answer %d" % number * 50))
         print(number, flush=True)
 """
 
 
 def test_answers_are_stored_and_usable_ones_never_replaced(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.sqlite") as journal:
-        journal.put("a", Entry("no_logprobs", b""))
+        journal.put("a", StoredAnswer("no_logprobs", b""))
         assert journal.get_status("a") != "ok"
-        journal.put("a", Entry("ok", b"first"))
-        journal.put("a", Entry("ok", b"second"))
-        journal.put("a", Entry("no_text", b""))
+        journal.put("a", StoredAnswer("ok", b"first"))
+        journal.put("a", StoredAnswer("ok", b"second"))
+        journal.put("a", StoredAnswer("no_text", b""))
     with Journal(tmp_path / "journal.sqlite") as journal:
         assert journal.get_status("a") == "ok"
-        assert journal.get("a") == Entry("ok", b"first")
+        assert journal.get("a") == StoredAnswer("ok", b"first")
         assert journal.get("b") is None
 
 
@@ -41,7 +41,7 @@ def test_requests_cost_their_worst_case_until_they_are_closed(tmp_path: Path) ->
     with Journal(tmp_path / "journal.sqlite") as journal:
         first, second, third, fourth = (journal.record_sent(key, Charge(10, 100, 0.5)) for key in "abab")
         assert journal.spent() == Spent(4, 440, 2.0)
-        journal.put("a", Entry("ok", b"x"), first, Charge(5, 20, 0.1))
+        journal.put("a", StoredAnswer("ok", b"x"), first, Charge(5, 20, 0.1))
         journal.close_sent(second, "failed", Charge(0, 0))
         journal.close_sent(third, "failed")
         assert journal.spent() == Spent(4, 245, pytest.approx(1.1))
@@ -63,7 +63,7 @@ def test_answers_of_the_first_version_are_still_read(tmp_path: Path) -> None:
         journal._db.execute(
             "insert into answers (key, status, body, at) values ('old', 'ok', ?, 0)", (zlib.compress(b"said"),)
         )
-        assert journal.get("old") == Entry("ok", b"said")
+        assert journal.get("old") == StoredAnswer("ok", b"said")
 
 
 def test_a_journal_of_the_first_version_is_migrated(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_journal_of_the_first_version_is_migrated(tmp_path: Path) -> None:
     old.close()
     for _ in range(2):
         with Journal(path) as journal:
-            assert journal.get("a") == Entry("ok", b"said")
+            assert journal.get("a") == StoredAnswer("ok", b"said")
             assert journal.standing("b") == Standing("no_text", 1, 7)
             assert journal._db.execute("pragma user_version").fetchone() == (1,)
 
@@ -94,7 +94,7 @@ def test_it_counts_the_runs_that_asked_for_an_answer_in_vain(tmp_path: Path) -> 
     with Journal(tmp_path / "journal.sqlite") as journal:
         assert journal.standing("a") is None
         for attempts in (1, 2):
-            journal.put("a", Entry("refused", b""))
+            journal.put("a", StoredAnswer("refused", b""))
             standing = journal.standing("a")
             assert standing is not None
             assert (standing.status, standing.attempts) == ("refused", attempts)
@@ -104,8 +104,8 @@ def test_it_counts_the_runs_that_asked_for_an_answer_in_vain(tmp_path: Path) -> 
 def test_one_flipped_bit_costs_one_answer(tmp_path: Path, place: int) -> None:
     body = os.urandom(200)
     with Journal(tmp_path / "journal.sqlite") as journal:
-        journal.put("a", Entry("ok", body))
-        journal.put("b", Entry("ok", b"whole"))
+        journal.put("a", StoredAnswer("ok", body))
+        journal.put("b", StoredAnswer("ok", b"whole"))
         packed = bytearray(journal._db.execute("select body from answers where key = 'a'").fetchone()[0])
         packed[place] ^= 4
         journal._db.execute("update answers set body = ? where key = 'a'", (bytes(packed),))
@@ -114,26 +114,26 @@ def test_one_flipped_bit_costs_one_answer(tmp_path: Path, place: int) -> None:
         assert journal.damaged == 1
         assert journal.get_status("a") != "ok"
         assert journal.standing("a") is None
-        assert journal.get("b") == Entry("ok", b"whole")
+        assert journal.get("b") == StoredAnswer("ok", b"whole")
         assert journal.get("a") is None
         assert journal.damaged == 1
-        journal.put("a", Entry("ok", body))
-        assert journal.get("a") == Entry("ok", body)
+        journal.put("a", StoredAnswer("ok", body))
+        assert journal.get("a") == StoredAnswer("ok", body)
 
 
 def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with Journal(path) as journal:
-        journal.put("before", Entry("ok", b"x"))
+        journal.put("before", StoredAnswer("ok", b"x"))
         sent = journal.record_sent("big", Charge(10, 100, 0.5))
         (pages,) = journal._db.execute("pragma page_count").fetchone()
         journal._db.execute(f"pragma max_page_count = {pages + 2}")
         for _ in range(2):
             with pytest.raises(BitnetError, match=r"The disk with .* is full; free some space"):
-                journal.put("big", Entry("ok", os.urandom(50_000)), sent, Charge(1, 2, 0.1))
+                journal.put("big", StoredAnswer("ok", os.urandom(50_000)), sent, Charge(1, 2, 0.1))
         assert journal.spent() == Spent(1, 110, 0.5)
         journal._db.execute("pragma max_page_count = 100000")
-        journal.put("big", Entry("ok", b"y"), sent, Charge(1, 2, 0.1))
+        journal.put("big", StoredAnswer("ok", b"y"), sent, Charge(1, 2, 0.1))
     with Journal(path) as journal:
         assert journal.get_status("before") == "ok"
         assert journal.get_status("big") == "ok"
@@ -163,7 +163,7 @@ def test_kill_9_loses_nothing_that_was_acknowledged(tmp_path: Path, after: int) 
         assert {f"key{number}" for number in range(after + 1)} <= kept
         for key in kept:
             entry = journal.get(key)
-            assert entry == Entry("ok", b"answer %d" % int(key.removeprefix("key")) * 50)
+            assert entry == StoredAnswer("ok", b"answer %d" % int(key.removeprefix("key")) * 50)
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 5000])

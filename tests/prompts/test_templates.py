@@ -203,7 +203,7 @@ def test_too_little_space_is_noticed_before_writing(
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000_000))
     assert main(["prompts", "--count", "1000000", "--out", str(out)]) == 1
     said = capsys.readouterr().err
-    assert f"{tmp_path} has 0.0 GB free" in said
+    assert f"{tmp_path} has 10 MB free" in said
     assert not list(tmp_path.iterdir())
 
 

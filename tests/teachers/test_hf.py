@@ -14,7 +14,7 @@ from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.hf.chat import TransformersChat
-from bitnet_core.teachers.hf.decoding import Batch
+from bitnet_core.teachers.hf.decoding import RunningBatch
 from bitnet_core.teachers.hf.model import LoadedModel, OutOfMemory, load
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import ContextExceeded
@@ -167,13 +167,13 @@ async def test_text_is_streamed_and_logprobs_are_optional(loaded: LoadedModel) -
 
 async def test_cancelling_frees_the_row_within_a_token(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds: list[int] = []
-    forward = Batch.forward
+    forward = RunningBatch.forward
 
-    def counted(self: Batch) -> None:
+    def counted(self: RunningBatch) -> None:
         rounds.append(len(self))
         forward(self)
 
-    monkeypatch.setattr(Batch, "forward", counted)
+    monkeypatch.setattr(RunningBatch, "forward", counted)
     async with chat_with(loaded, parallel=1) as chat:
         begun = asyncio.Event()
         endless = asyncio.create_task(chat.chat(ask("Hi.", most=200), on_text=lambda _text: begun.set()))

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from bitnet_core.settings.values import Sampling
-from bitnet_core.teachers.hf.decoding import Batch
+from bitnet_core.teachers.hf.decoding import RunningBatch
 
 pytestmark = pytest.mark.teacher
 
@@ -32,7 +32,7 @@ def small() -> Any:
 @torch.inference_mode()
 def test_samples_follow_the_distribution(small: Any, temperature: float, top_p: float, known: int) -> None:
     """Many rows with one distribution and different seeds; the expected shares are summed by hand."""
-    batch = Batch(small, known)
+    batch = RunningBatch(small, known)
     for seed in range(40):
         batch.join([1, 2, 3], Sampling(max_tokens=1, temperature=temperature, top_p=top_p), 1, seed)
     drawn = Counter(choice.token for _ in range(50) for choice in batch.choose())
@@ -57,7 +57,7 @@ def test_rows_join_and_leave_in_any_order(small: Any) -> None:
     @torch.inference_mode()
     def decoded(rows: list[tuple[int, int, int]]) -> dict[int, list[int]]:
         """(row, joins before round, stays for rounds)"""
-        batch, places, said = Batch(small, 3000), list[int](), {row: list[int]() for row, _, _ in rows}
+        batch, places, said = RunningBatch(small, 3000), list[int](), {row: list[int]() for row, _, _ in rows}
         lengths = {row: stay for row, _, stay in rows}
         for turn in itertools.count():
             for row, joins, _ in rows:

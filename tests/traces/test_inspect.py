@@ -119,7 +119,7 @@ def test_a_sequence_is_shown_with_its_text_rebuilt(data: Path) -> None:
 def test_a_set_without_rows_or_without_sequences_can_be_inspected(data: Path) -> None:
     for shard in (0, 1):
         rewrite(data / schema.kd_shard(shard), list.clear)
-    assert "rows (tokens with a teacher)  0 (0.0 %)" in stats_text(trace_stats(data))
+    assert "rows (tokens with a teacher)  0 (0.0%)" in stats_text(trace_stats(data))
     assert inspect.validate(data) == []
     for shard in (0, 1):
         rewrite(data / schema.kd_stream(shard), list.clear)

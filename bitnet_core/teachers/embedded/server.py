@@ -10,12 +10,11 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from bitnet_core.errors import BitnetError
-from bitnet_core.process import PATIENT_THREADS, last_line, pipe_of, rss_bytes, start_helper
+from bitnet_core.process import PATIENT_THREADS, available_bytes, last_line, pipe_of, rss_bytes, start_helper
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME
+from bitnet_core.text import size
 
 MAX_CONTEXT = 8192
 """The context length that the model was trained with."""
@@ -118,9 +117,9 @@ def _start_failure(process: subprocess.Popen[str], log: IO[str]) -> str:
     if process.poll() is None:
         return f"{server} did not start within {_START_SECONDS:.0f} s; close other programs and try again."
     last = last_line(log) or "no message"
-    free = psutil.virtual_memory().available
+    free = available_bytes()
     if free < 8 * GGUF_BYTES:
-        return f"{server} ended at once with {free >> 20} MB of memory free; free 1 GB and try again."
+        return f"{server} ended at once with {size(free)} of memory free; free 1 GB and try again."
     return (
         f"{server} ended at once ({last}); "
         "reinstall xllamacpp (pip install --force-reinstall xllamacpp) and try again."

@@ -22,7 +22,7 @@ from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import CallOptions, ChatRequest, OnText
 from bitnet_core.teachers.hf.answer import AnswerWriter
-from bitnet_core.teachers.hf.decoding import Batch, Choice
+from bitnet_core.teachers.hf.decoding import Choice, RunningBatch
 from bitnet_core.teachers.hf.model import LoadedModel, out_of_memory
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import ContextExceeded
@@ -138,7 +138,7 @@ class TransformersChat:
     @torch.inference_mode()
     def _work(self) -> None:
         jobs: list[_Job] = []
-        batch = Batch(self._loaded.model, self._loaded.known)
+        batch = RunningBatch(self._loaded.model, self._loaded.known)
         while not self._closing:
             try:
                 with out_of_memory(
@@ -152,7 +152,7 @@ class TransformersChat:
                 for job in jobs:
                     _settle(job, error)
                 jobs.clear()
-                batch = Batch(self._loaded.model, self._loaded.known)
+                batch = RunningBatch(self._loaded.model, self._loaded.known)
         while not self._waiting.empty():
             waiting = self._waiting.get()
             if waiting is not None:
@@ -160,7 +160,7 @@ class TransformersChat:
         for job in jobs:
             _settle(job, BitnetError("The teacher was closed before it answered."))
 
-    def _admit(self, batch: Batch, jobs: list[_Job]) -> None:
+    def _admit(self, batch: RunningBatch, jobs: list[_Job]) -> None:
         """Fill the batch from the queue; wait for a job if the batch is empty."""
         while len(jobs) < self._parallel:
             try:
@@ -176,7 +176,7 @@ class TransformersChat:
             batch.join(job.prompt, job.sampling, job.candidates, job.seed)
             job.prompt_read_at = time.perf_counter()
 
-    def _decode_token(self, batch: Batch, jobs: list[_Job]) -> None:
+    def _decode_token(self, batch: RunningBatch, jobs: list[_Job]) -> None:
         """Decode one token of each job; jobs that end leave the batch."""
         going = []
         for place, (job, choice) in enumerate(zip(jobs, batch.choose(), strict=True)):

@@ -43,7 +43,7 @@ class Choice:
     top_logprobs: list[float]
 
 
-class Batch:
+class RunningBatch:
     """The rows being decoded, in order. Shapes: B rows, T cached tokens of the longest, V vocabulary, K candidates.
 
     A round is `choose` → `keep` → `forward`; rows `join` between rounds. Between two rounds `_logits_BV` holds the

@@ -60,7 +60,7 @@ _NONE = math.inf
 class Turn:
     """Permission to send one request.
 
-    `others` counts the requests under way when it began, without those that were refused or broke, as far as known.
+    `others` counts the other requests under way when it began, less those that have since been refused or failed.
     """
 
     number: int
@@ -196,7 +196,7 @@ class Pace:
         return rate + _APPROACH * max(0.0, _MARGIN * self._ceiling - rate)
 
     def _suspect_concurrency(self, turn: Turn, now: float, accepted: int) -> bool:
-        """Weigh the evidence that this refusal was for the number of requests at once; whether it may have been."""
+        """Whether this refusal may have been for the number of requests at once; raises the suspicion if so."""
         if self._times_believed and turn.others < self._suspect:
             return False
         # Requests sent well before this one that are still under way were accepted.
