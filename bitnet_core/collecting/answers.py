@@ -60,7 +60,7 @@ class AnswerReader:
         self._spells_every_byte = all(bytes([byte]) in self._tokenizer.ids_by_bytes for byte in range(256))
 
     def check(self, entry: StoredAnswer, result: ChatResult | None = None) -> ReadAnswer:
-        """Read an answer and check all that does not depend on the student. `result`: the answer, if it is read."""
+        """Read an answer and check what does not depend on the student. `result`: the answer, if read before."""
         if entry.status != "ok":
             return ReadAnswer(rejected=entry.status)
         read = ReadAnswer()

@@ -1,7 +1,7 @@
 """The Quality-Efficiency Index, from quantities that each say where they come from. Arithmetic only.
 
-QEI = (Q_s / Q_t) / (M_s / M_t) and QEI_speed = QEI · TPS_s / TPS_t, s the student and t the teacher. It is 1 for a
-student that is the teacher, and has no unit: qualities, memories and speeds only enter as ratios.
+QEI = (Q_s / Q_t) / (M_s / M_t) and QEI_speed = QEI · TPS_s / TPS_t, s the student and t the teacher. A student
+equal to its teacher has 1. There is no unit: qualities, memories and speeds enter only as ratios.
 
 **Quality.** Q = 2^(-bits per byte) on held-out completions of the teacher. It is the geometric mean of the
 probability that a model gives to one byte of text: it lies in (0, 1], and doubles when a model needs one bit less per

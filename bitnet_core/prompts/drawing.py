@@ -115,7 +115,7 @@ class _Walk:
         self._key = repr(key)
         self._next = 0
         self._half = max(1, -(-(template.size - 1).bit_length() // 2))
-        """Bits of each half of a number, enough for two halves to number every filling."""
+        """Bits of each half of a filling's number."""
 
     @property
     def done(self) -> bool:
@@ -123,7 +123,9 @@ class _Walk:
 
     def step(self) -> dict[str, Any]:
         number = self._permuted(self._next)
-        while number >= self._template.size:  # following the cycle back into the smaller range is a permutation of it
+        while (
+            number >= self._template.size
+        ):  # cycle walking: repeat until the number is in range again; the result is still a permutation
             number = self._permuted(number)
         self._next += 1
         return self._template.fill(number)

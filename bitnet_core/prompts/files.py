@@ -84,7 +84,7 @@ def _json(source: Path, text: IO[str]) -> Iterator[Record]:
             value = json.loads(whole)
         except (ValueError, RecursionError) as error:
             raise refusal(source, place, _reason(error)) from error
-        if isinstance(value, str):  # a prompt inside an array, but a mistake on a line of its own
+        if isinstance(value, str):  # a bare string is a prompt in a JSON array, but not on a line
             raise refusal(source, place, "this is not a JSON object")
         yield place, value
 
@@ -158,7 +158,7 @@ def _parquet(source: Path) -> Iterator[Record]:
 
 
 def _cell(source: Path, number: int, column: str, value: Any) -> dict[str, Any]:
-    """A row as the object that JSON lines would hold. Lists of messages are found in columns of either name."""
+    """A row as the object that JSON lines would hold. A column of either name may hold a list of messages."""
     if column == "messages" and isinstance(value, str):
         try:
             value = json.loads(value)

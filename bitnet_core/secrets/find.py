@@ -1,7 +1,7 @@
 """Finds the keys that a command or a stage needs: piped in → environment → OS keyring → vault → `.env`.
 
-A key that was kept in the vault is read from there before the keyring, which may hold an older value that could not
-be deleted. This way the value kept last is the one found.
+One exception: a key that was last stored in the vault is read from the vault first. The keyring may still hold an
+older value that could not be deleted.
 """
 
 from collections.abc import Iterable
