@@ -1,12 +1,15 @@
 """Loading a transformers model as a teacher: what identifies it, and what is said of one that can't be loaded."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.precision import pick_device
 from bitnet_core.settings.values import DeviceOptions, TeacherOptions
+from bitnet_core.teachers.hf import model as hf_model
 from bitnet_core.teachers.hf.files import locate, origin
 from bitnet_core.teachers.hf.model import load
 from bitnet_core.teachers.identity import identify
@@ -95,3 +98,12 @@ def test_a_failed_download_is_explained_in_a_sentence(monkeypatch: pytest.Monkey
         failing(kind)
         with pytest.raises(BitnetError, match=said):
             locate("someone/model", "hf_secret")
+
+
+def test_a_gguf_file_without_accelerate_is_refused_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(BitnetError, match=r"needs accelerate to load m\.gguf; run pip install 'bitnet-tui\[gguf\]'"):
+        hf_model._model("m.gguf", tmp_path, tmp_path / "m.gguf", torch.float32)

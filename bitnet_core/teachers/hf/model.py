@@ -4,6 +4,7 @@ Heavy: torch and transformers. Knows no requests.
 """
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,6 +112,8 @@ def _model(name: str, folder: Path, path: Path, dtype: torch.dtype) -> Any:
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     options = {"gguf_file": path.name} if is_gguf(path) else {}
+    if options and importlib.util.find_spec("accelerate") is None:
+        raise BitnetError(f"transformers needs accelerate to load {name}; run pip install 'bitnet-tui[gguf]'.")
     try:
         return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **options)
     except (torch.OutOfMemoryError, MemoryError):
