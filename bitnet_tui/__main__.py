@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
 def _home(given: Path | None) -> Path:
     """The workspace. UsageError if it is a file; other wrong settings do no harm here."""
     from bitnet_core.secrets.known import resolve_and_remember
-    from bitnet_core.settings.values import PlaceOptions
+    from bitnet_core.settings.places import PlaceOptions
     from bitnet_tui.services.settings import overrides
 
     home = PlaceOptions.of(resolve_and_remember(overrides(given) if given else None).settings).home

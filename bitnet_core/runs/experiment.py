@@ -7,8 +7,8 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.secrets.known import resolve_and_remember
+from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.resolved import Settings
-from bitnet_core.settings.values import PlaceOptions
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MARKS = ("checkpoints", "data", "reports", "logs")

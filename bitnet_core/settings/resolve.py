@@ -17,10 +17,10 @@ from typing import Literal
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.dotenv import DotenvFile, read_dotenv
 from bitnet_core.settings.kinds import Value, as_path
+from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.references import as_reference, expand, names_in
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolved import Problem, Resolution, Settings
-from bitnet_core.settings.values import settings_in_use
 from bitnet_core.text import escaped
 
 _KEYS_IN_ADDRESS = re.compile(r"(?<=://).*@|\?.*", re.DOTALL)
@@ -228,11 +228,18 @@ def _without_keys(text: str) -> str:
     return _KEYS_IN_ADDRESS.sub(lambda found: "•••@" if found[0].endswith("@") else "?•••", text)
 
 
+def _settings_in_use() -> frozenset[str]:
+    from bitnet_core.settings.values import settings_in_use  # the first screen does not wait for these 10 ms
+
+    return settings_in_use()
+
+
 def _without_effect(found: _Layers, values: Mapping[str, Value]) -> Iterator[Problem]:
     """A warning for each setting that is set to something other than its default and that nothing reads yet."""
+    places = PlaceOptions.setting_names()
     for name in REGISTRY:
         origin = found.origin(name)
-        if origin == "default" or name in settings_in_use():
+        if origin == "default" or name in places or name in _settings_in_use():
             continue
         if name in SECRET_NAMES:
             # Many programs read AWS_SECRET_ACCESS_KEY and the like from the environment; in a .env it is for us.

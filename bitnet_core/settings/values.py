@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bitnet_core.settings.group import Group, combined, nested, setting
+from bitnet_core.settings.places import PlaceOptions as PlaceOptions
 from bitnet_core.settings.registry import PROVIDER_NAMES, REGISTRY, SECRET_NAMES
 
 DType = Literal["bf16", "fp16", "fp32"]
@@ -38,18 +39,6 @@ def _by_provider(suffix: str) -> Any:
     names = {provider: f"{provider.upper()}_{suffix}" for provider in PROVIDER_NAMES}
     known = {provider: name for provider, name in names.items() if name in REGISTRY}
     return combined(known, lambda values: {provider: value for provider, value in values.items() if value})
-
-
-class PlaceOptions(Group):
-    """The workspace, and the folders of one experiment."""
-
-    home: Path = setting("BITNET_HOME")
-    root: Path = setting("DRIVE_ROOT")
-    checkpoints: Path = setting("CHECKPOINTS_DIR")
-    data: Path = setting("DATA_DIR")
-    reports: Path = setting("REPORTS_DIR")
-    logs: Path = setting("LOGS_DIR")
-    create: bool = setting("AUTO_CREATE_DIRS")
 
 
 class KeyOptions(Group):
