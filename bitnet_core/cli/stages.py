@@ -63,7 +63,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     settings = resolution(arguments).settings
     places = PlaceOptions.of(settings)
     given = settings.origin("DRIVE_ROOT") in ("command line", "environment")
-    root, _ = Workspace(places.root.parent).demo(places.root.name) if given else Workspace(places.home).demo()
+    root = places.root if given else places.home / "demo"
+    Workspace(root.parent).demo(root.name)
     arguments.command, arguments.root = "pipeline", root
     code = _launch(arguments)
     if code == 0 and not arguments.json:

@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from bitnet_core.runs.tolerant import without_odd_fields
+
 SCHEMA_VERSION = 1
 
 Number = float | None
@@ -199,23 +201,12 @@ def decode(line: bytes) -> Event | None:
         try:
             return _DECODER.decode(line)
         except msgspec.ValidationError:
-            return _without_odd_fields(msgspec.json.decode(line))
+            raw = msgspec.json.decode(line)
+            tag = raw.get("kind") if isinstance(raw, dict) else None
+            kind = _BY_KIND.get(tag) if isinstance(tag, str) else None
+            return without_odd_fields(raw, kind) if kind else None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def _without_odd_fields(raw: Any) -> Event | None:
-    kind = _BY_KIND.get(raw.get("kind")) if isinstance(raw, dict) and isinstance(raw.get("kind"), str) else None
-    if kind is None:
-        return None
-    kept: dict[str, Any] = {}
-    for field in msgspec.structs.fields(kind):
-        try:
-            kept[field.name] = msgspec.convert(raw[field.name], field.type)
-        except (KeyError, msgspec.ValidationError):
-            if field.required:
-                return None
-    return kind(**kept)
 
 
 def to_dict(event: Event) -> dict[str, Any]:

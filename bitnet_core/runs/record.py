@@ -17,6 +17,7 @@ from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.process import ProcessIdentity
 from bitnet_core.runs.events import Event, EventReader, EventWriter, Progress, RunFinished, read_events
+from bitnet_core.runs.tolerant import without_odd_fields
 
 ACTIVE = ("starting", "running")
 START_SECONDS = 60.0
@@ -54,25 +55,6 @@ class RunRecord:
         return ProcessIdentity(self.pid, self.process_start, self.boot_id, self.host)
 
 
-_OPTIONAL: dict[str, Any] = {
-    **dict.fromkeys(("pid", "exit_code"), int | None),
-    **dict.fromkeys(("process_start", "started", "ended"), float | None),
-    "error": str | None,
-    "summary": dict[str, Any],
-}
-
-
-def _converted(data: Any) -> RunRecord:
-    """The record in `run.json`. An optional field of a wrong type is left out: it must not hide the run."""
-    if isinstance(data, dict):
-        for name, hint in _OPTIONAL.items():
-            try:
-                msgspec.convert(data.get(name), hint)
-            except msgspec.ValidationError:
-                data.pop(name, None)
-    return msgspec.convert(data, RunRecord)
-
-
 @dataclass(frozen=True)
 class Run:
     """A run's folder. Only `write`, `kill` and `stop` change it."""
@@ -96,10 +78,15 @@ class Run:
         return self.path / "run.json"
 
     def record(self) -> RunRecord:
-        """Read `run.json`; BitnetError when it is missing or is not a run's record."""
+        """Read `run.json`, less odd optional fields; BitnetError when it is missing or is not a run's record."""
         data = files.read_json(self.record_path)
         try:
-            return _converted(data)
+            try:
+                return msgspec.convert(data, RunRecord)
+            except msgspec.ValidationError:
+                if not isinstance(data, dict):
+                    raise
+                return without_odd_fields(data, RunRecord)
         except msgspec.ValidationError as error:
             raise BitnetError(
                 f"{self.record_path} is not a run's record ({error}); move {self.path} away."

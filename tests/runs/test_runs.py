@@ -303,3 +303,14 @@ def test_a_file_that_is_not_a_record_is_skipped(start: Starter) -> None:
         (run.path.parent / name / "run.json").write_text(text)
     assert [found.id for found, _ in _history(run).entries] == [run.id]
     assert json.loads((run.path / "run.json").read_text())["state"] == "succeeded"
+
+
+def test_an_odd_optional_field_does_not_hide_the_run(start: Starter) -> None:
+    run = start(what="done")
+    _wait(run, "succeeded")
+    odd = {"pid": "12", "ended": "noon", "summary": [1]}
+    run.record_path.write_text(json.dumps(dataclasses.asdict(run.record()) | odd))
+    record = run.record()
+    assert (record.pid, record.ended, record.summary) == (None, None, {})
+    assert (record.state, record.exit_code) == ("succeeded", 0)
+    assert [found.id for found, _ in _history(run).entries] == [run.id]
