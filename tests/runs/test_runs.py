@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -24,6 +25,7 @@ from tests.builders import events_of, followed
 CANARY = "sk-canary-51c0ffee"
 STAGES = ["teacher", "collect", "train", "eval", "dryrun"]
 Starter = Callable[..., Run]
+_T = TypeVar("_T")
 
 
 @pytest.fixture
@@ -41,11 +43,17 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starter:
     return starter
 
 
-def _wait(run: Run, *states: str) -> str:
+def _eventually(look: Callable[[], _T | None]) -> _T:
+    """What `look` finds; the test fails if it finds nothing in 20 seconds."""
     deadline = time.monotonic() + 20
-    while (state := run.state()) not in states and time.monotonic() < deadline:
+    while not (found := look()):
+        assert time.monotonic() < deadline, "waited 20 seconds in vain"
         time.sleep(0.02)
-    return state
+    return found
+
+
+def _wait(run: Run, *states: str) -> str:
+    return _eventually(lambda: state if (state := run.state()) in states else None)
 
 
 def _history(run: Run) -> History:
@@ -101,9 +109,7 @@ def test_a_stage_that_ignores_a_stop_is_killed_and_recorded(start: Starter) -> N
 
 def test_kill_9_of_a_stage_shows_as_interrupted_and_frees_the_stage(start: Starter) -> None:
     run = start(what="wait")
-    deadline = time.monotonic() + 20
-    while not any(e["kind"] == "artifact" for e in events_of(run.events_path)) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    _eventually(lambda: any(e["kind"] == "artifact" for e in events_of(run.events_path)))
     os.killpg(_pid(run), signal.SIGKILL)
     assert _wait(run, "interrupted") == "interrupted"
     assert _history(run).status("train").state == "interrupted"
@@ -216,10 +222,7 @@ def test_the_pipeline_stops_at_the_first_failure_and_continues_from_there(
 def test_stopping_the_pipeline_stops_its_stage(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_COLLECT", "wait")
     run = start("pipeline")
-    deadline = time.monotonic() + 20
-    while not (child := _history(run).active("collect")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert child is not None
+    child = _eventually(lambda: _history(run).active("collect"))
     assert run.stop() == "cancelled"
     assert child.state() == "cancelled"
 
@@ -227,12 +230,8 @@ def test_stopping_the_pipeline_stops_its_stage(start: Starter, monkeypatch: pyte
 def test_killing_the_pipeline_kills_its_stage(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_COLLECT", "deaf")
     run = start("pipeline")
-    deadline = time.monotonic() + 20
-    while not (child := _history(run).active("collect")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert child is not None
-    while not run.active_children() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    child = _eventually(lambda: _history(run).active("collect"))
+    _eventually(run.active_children)
     run.kill()
     assert (run.state(), child.state()) == ("cancelled", "cancelled")
     assert process.identify(_pid(child)) is None
