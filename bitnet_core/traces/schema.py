@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-PROJECTION_VERSION = 3
+PROJECTION_VERSION = 4
 """Version of the way from an answer to rows. Shards of another version are made again from the kept answers."""
 METADATA_KEY = b"bitnet"
 

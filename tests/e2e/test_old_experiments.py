@@ -8,6 +8,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.cli.main import main
@@ -84,15 +85,15 @@ def test_the_command_line_and_the_app_show_it(old: Path, capsys: pytest.CaptureF
 
 @pytest.mark.teacher
 def test_collecting_again_asks_nothing(old: Path, unpacked: Path, teacher_cache: Path) -> None:
-    """Every kept answer is found by its key, and every shard is known to be made from them."""
-    before = {path.name: path.read_bytes() for path in (old / "data").glob("*.parquet")}
+    """Every kept answer is found by its key; the shards of an older projection get the same rows again."""
+    before = {path.name: pq.read_table(path) for path in (old / "data").glob("*.parquet")}
     tokenizer = f"TOKENIZER_NAME={unpacked / 'bytes-tokenizer'}"
     assert main(["--root", str(old), "collect", "--set", tokenizer]) == 0
     last = History.read(Experiment.from_settings(resolve(root=old).settings)).latest("collect")
     assert last is not None
     summary = last.record.summary
     assert (summary["sequences"], summary["answers_this_run"]) == (6, 0)
-    assert {path.name: path.read_bytes() for path in (old / "data").glob("*.parquet")} == before
+    assert {path.name: pq.read_table(path) for path in (old / "data").glob("*.parquet")} == before
 
 
 def test_training_goes_on_from_its_checkpoint(old: Path) -> None:

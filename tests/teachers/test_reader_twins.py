@@ -1,5 +1,6 @@
 """The reader against a slow twin that takes one candidate at a time, and its two conversions against each other."""
 
+import itertools
 import math
 from typing import Any
 
@@ -20,8 +21,18 @@ _ENTRY = st.fixed_dictionaries(
         "bytes": st.one_of(st.none(), st.binary(max_size=4).map(list), st.just([65]), st.just([239, 191, 189])),
     },
 )
+
+
+def _step(sampled: dict[str, Any], tops: list[dict[str, Any]], *, agreeing: bool) -> dict[str, Any]:
+    """A step; most servers give the sampled token the same logprob among the candidates."""
+    for top in tops if agreeing else ():
+        if top["token"] == sampled["token"]:
+            top["logprob"] = sampled["logprob"]
+    return {**sampled, "top_logprobs": tops}
+
+
 _CONTENT = st.lists(
-    st.tuples(_ENTRY, st.lists(_ENTRY, max_size=4)).map(lambda pair: {**pair[0], "top_logprobs": pair[1]}),
+    st.builds(_step, _ENTRY, st.lists(_ENTRY, max_size=4), agreeing=st.sampled_from([True, True, True, False])),
     min_size=1,
     max_size=4,
 )
@@ -106,11 +117,17 @@ def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[Te
     steps: list[TeacherStep] = []
     if any(lost(i, d) and not (i >= 0 and d) for i, d, _ in (sampled if end is None else sampled[:-1])):
         return "bytes_missing"
-    for row, (one, (index, data, logprob)) in enumerate(zip(content, sampled, strict=True)):
+    agreed = []
+    for one, own in zip(content, sampled, strict=True):
+        tops = agreeing([token(other) for other in one["top_logprobs"]], *own)
+        if tops is None:
+            return "contradictory_logprobs"
+        agreed.append(tops)
+    for row, (index, data, logprob) in enumerate(sampled):
         final = end is not None and row == len(content) - 1
-        tops = [token(other) for other in one["top_logprobs"]]
+        tops = agreed[row]
         nameless = sum(i < 0 and not d for i, d, _ in tops)
-        kept: dict[tuple[int, bytes], float] = {}
+        kept: dict[tuple[int, bytes], list[float]] = {}
         for i, d, p in tops:
             is_end = end is not None and d == end[1] and (i == end[0] or (i < 0 and d != b""))
             if not d and i < 0:
@@ -120,11 +137,14 @@ def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[Te
                 continue
             if is_end and (final or (i, d) != (index, data)):
                 i, d = (end or (-1, b""))[0], b""
-            if (i, d) in kept:
-                if abs(kept[i, d] - p) > 0.01:
-                    return "malformed_logprobs"
-                p = math.nan if math.isnan(p + kept[i, d]) else max(p, kept[i, d])
-            kept[i, d] = p
+            values = kept.setdefault((i, d), [])
+            near = next((place for place, value in enumerate(values) if not abs(value - p) > 0.01), None)
+            if near is not None:
+                values[near] = math.nan if math.isnan(p + values[near]) else max(p, values[near])
+            elif values and i >= 0:
+                return "malformed_logprobs"
+            else:
+                values.append(p)
         steps.append(
             TeacherStep(
                 index,
@@ -132,14 +152,39 @@ def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[Te
                 logprob,
                 tuple(i for i, _ in kept),
                 tuple(d for _, d in kept),
-                tuple(kept.values()),
+                tuple(map(added, kept.values())),
             )
         )
     return steps
 
 
+def agreeing(
+    tops: list[tuple[int, bytes, float]], index: int, data: bytes, own: float
+) -> list[tuple[int, bytes, float]] | None:
+    """The candidates with the sampled token's own logprob, if it is certain; None if two values contradict."""
+    places = [place for place, (i, d, _) in enumerate(tops) if (i, d) == (index, data)]
+    apart = [place for place in places if own > -9000 and tops[place][2] > -9000 and abs(tops[place][2] - own) > 0.01]
+    if not apart or len(apart) < len(places):
+        return tops
+    place = apart[0]
+    corrected = [*tops[:place], (index, data, own), *tops[place + 1 :]]
+
+    def plausible(listed: list[tuple[int, bytes, float]]) -> tuple[bool, bool]:
+        values = [value for _, _, value in listed if not math.isnan(value)]
+        in_order = all(later <= value + 0.01 for value, later in itertools.pairwise(values))
+        return in_order, sum(map(math.exp, values)) <= 1.01
+
+    sure = len(apart) == 1 and all(plausible(corrected)) and not all(plausible(tops))
+    return corrected if sure else None
+
+
+def added(values: list[float]) -> float:
+    odd = [value for value in values if math.isnan(value) or value <= -9000]
+    return odd[0] if odd else math.log(math.fsum(map(math.exp, values)))
+
+
 def sorted_step(step: TeacherStep) -> tuple[object, ...]:
-    tops = zip(step.top_ids, step.top_bytes, map(repr, step.top_logprobs), strict=True)
+    tops = zip(step.top_ids, step.top_bytes, (f"{round(one, 9) + 0.0}" for one in step.top_logprobs), strict=True)
     # A candidate without a logprob rejects its sequence, however often it is listed.
     found = list(tops)
     sound = [one for one in found if one[2] != "nan"]

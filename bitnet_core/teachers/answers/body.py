@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from bitnet_core.teachers.answers.json_body import as_object, decode
+from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.answers.repair import completion_of
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, finite_numbers, token_count
@@ -70,8 +71,11 @@ def read_chat_completion(body: bytes, table: TokenTable) -> ChatResult:
         cause = choice.error.get("message") if isinstance(choice.error, dict) else choice.error
         raise BadReply("error", f"the server failed while answering ({cause})"[:_SHOWN])
     finish_reason = finish_of(choice.finish_reason)
+    reported = _reported(choice.logprobs)
     text = _text(choice.message)
-    completion = completion_of(_reported(choice.logprobs), text, finish_reason, table)
+    if not text and reported is None:
+        raise BadReply("no_text", "the answer holds no text")
+    completion = completion_of(reported, text, finish_reason, table)
     usage = as_object(answer.usage)
     return ChatResult(
         **vars(completion),
@@ -94,10 +98,10 @@ def _lenient_body(payload: Any) -> _Body:
 
 
 def _text(message: Any) -> str:
-    text = as_object(message).get("content")
+    text = text_of(as_object(message).get("content"))
     if not text and as_object(message).get("refusal"):
         raise BadReply("refused", "the teacher refused to answer")
-    if not isinstance(text, str):
+    if text is None:
         raise BadReply("no_text", "the answer holds no text")
     return text
 

@@ -6,6 +6,7 @@ alone, so the same answer gives the same columns whenever it is read.
 """
 
 import codecs
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,13 +16,16 @@ import numpy.typing as npt
 from bitnet_core.teachers.answers import token_names
 from bitnet_core.teachers.answers.reported import Reported, columns, respelled
 from bitnet_core.teachers.answers.result import BadReply, Repaired
+from bitnet_core.tokenizer.mass import SENTINEL, log_sum_exp
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 
 _Numbers = npt.NDArray[np.int32]
 _Logprobs = npt.NDArray[np.float64]
 
 _ROUNDING = 0.01
-"""Nats by which two logprobs of one token may differ if a server lists it twice."""
+"""Nats by which two logprobs of one token may differ if a server gives it twice."""
+_MOST_MASS = math.log(1.01)
+"""More is not a rounding error."""
 
 
 def completion_of(reported: Reported | None, text: str, finish_reason: str, table: TokenTable) -> Repaired:
@@ -61,11 +65,11 @@ def repaired(
     """
     steps = _identify_sampled(steps)
     table, sampled_N = steps.table, steps.sampled_N
-    tops_NK, top_NK = steps.tops_NK, steps.top_logprobs_NK
-    repairs: dict[str, int] = {}
+    tops_NK, repairs = steps.tops_NK, dict[str, int]()
     kind_V = token_names.kinds(table)
     end, shown = _end(steps, text, finish_reason, named_end)
     _check_sampled(steps, kind_V, end, matches)
+    top_NK, repairs["corrected_candidates"] = _agreeing_with_sampled(steps)
     kind_NK = kind_V[tops_NK]
     if kind_NK.any():
         # A sampled token is text.
@@ -85,7 +89,9 @@ def repaired(
         tops_NK = np.where(np.isin(tops_NK, end) & ~text_NK, blank, tops_NK)
         sampled_N = np.append(sampled_N[:-1], np.int32(blank)).astype(np.int32)
         repairs["spelled_end"] = 1
-    tops_NK, top_NK, repairs["repeated_candidates"] = _deduplicated(tops_NK, top_NK)
+    tops_NK, top_NK, repairs["repeated_candidates"], repairs["merged_candidates"] = _deduplicated(
+        tops_NK, top_NK, table
+    )
     tops_NK, top_NK = _sorted(tops_NK, top_NK)
     made = Completion(table, sampled_N, steps.logprobs_N, tops_NK, top_NK)
     return Repaired(shown, made, matches, {name: number for name, number in repairs.items() if number})
@@ -146,27 +152,74 @@ def _match(joined: bytes, text: str) -> str | None:
     return "trimmed" if text.strip() and text in decoded and decoded.strip() == text.strip() else None
 
 
-def _deduplicated(tops_NK: _Numbers, top_NK: _Logprobs) -> tuple[_Numbers, _Logprobs, int]:
-    """Each candidate once, and how many were repeated. BadReply for one token with two logprobs.
+def _agreeing_with_sampled(steps: Completion) -> tuple[_Logprobs, int]:
+    """The candidates' logprobs, and how many were corrected because the sampled token has another logprob of its own.
 
-    Some servers repeat the sampled token at the end of the list; counted twice it would gain mass.
+    Servers that keep a step's candidates in a map by their text lose all but one of two tokens with the same text.
+    The token's own logprob is sure if the list is in order with it and out of order as it is, or if only with it the
+    candidates' mass is at most 1. BadReply where neither value is sure.
+    """
+    tops_NK, top_NK, own_N = steps.tops_NK, steps.top_logprobs_NK, steps.logprobs_N
+    sampled_NK = tops_NK == steps.sampled_N[:, None]
+    with np.errstate(invalid="ignore"):
+        usable_NK = (top_NK > SENTINEL) & (top_NK < np.inf) & (own_N > SENTINEL)[:, None]  # others are rejected later
+        apart_NK = sampled_NK & usable_NK & (np.abs(top_NK - own_N[:, None]) > _ROUNDING)
+        alike_NK = sampled_NK & ~apart_NK
+    wrong = np.flatnonzero(apart_NK.any(axis=1) & ~alike_NK.any(axis=1))
+    if not len(wrong):
+        return top_NK, 0
+    corrected_NK = top_NK.copy()
+    for row in wrong.tolist():
+        places = np.flatnonzero(apart_NK[row])
+        corrected_NK[row, places[0]] = own_N[row]
+        if len(places) > 1 or not _is_surer(corrected_NK[row], top_NK[row]):
+            raise BadReply("contradictory_logprobs", "a sampled token has another logprob among its candidates")
+    return corrected_NK, len(wrong)
+
+
+def _is_surer(corrected_K: _Logprobs, given_K: _Logprobs) -> bool:
+    """Whether a step's candidates are only plausible with the corrected logprob."""
+    ordered, plausible = (
+        [bool((np.diff(logprobs_K) <= _ROUNDING).all()), log_sum_exp(logprobs_K.tolist()) <= _MOST_MASS]
+        for logprobs_K in (corrected_K[corrected_K > -np.inf], given_K[given_K > -np.inf])
+    )
+    return all(ordered) and not all(plausible)
+
+
+def _deduplicated(tops_NK: _Numbers, top_NK: _Logprobs, table: TokenTable) -> tuple[_Numbers, _Logprobs, int, int]:
+    """Each candidate once, how many were repeated, and how many were merged.
+
+    Some servers repeat the sampled token at the end of the list: with the same logprob it counts once. Without ids,
+    another logprob is another token of the same text, and the text has the mass of both. With an id it is a
+    contradiction: BadReply.
     """
     apart_NK = np.where(tops_NK >= 0, tops_NK, -1 - np.arange(tops_NK.shape[1]))
     twice = np.flatnonzero((np.diff(np.sort(apart_NK, axis=1)) == 0).any(axis=1))
-    repeated = 0
+    repeated = merged = 0
     for row in twice.tolist():
-        found: dict[int, float] = {}
+        found: dict[int, list[float]] = {}
         for number, logprob in zip(tops_NK[row].tolist(), top_NK[row].tolist(), strict=True):
             if number < 0:
                 continue
-            before = found.get(number, logprob)
-            if before != logprob and abs(before - logprob) > _ROUNDING:
+            values = found.setdefault(number, [])
+            near = [place for place, value in enumerate(values) if not abs(value - logprob) > _ROUNDING]
+            if near:
+                repeated += 1
+                values[near[0]] = float(np.maximum(values[near[0]], logprob))  # NaN rejects the sequence later
+                continue
+            if values and table.ids[number] >= 0:
                 raise BadReply("malformed_logprobs", "a candidate is listed with two logprobs")
-            repeated += number in found
-            found[number] = float(np.maximum(before, logprob))  # NaN stays and rejects the sequence later
+            merged += bool(values)
+            values.append(logprob)
         tops_NK[row], top_NK[row] = -1, -np.inf
-        tops_NK[row, : len(found)], top_NK[row, : len(found)] = list(found), list(found.values())
-    return tops_NK, top_NK, repeated
+        tops_NK[row, : len(found)] = list(found)
+        top_NK[row, : len(found)] = [_added(values) for values in found.values()]
+    return tops_NK, top_NK, repeated, merged
+
+
+def _added(logprobs: Sequence[float]) -> float:
+    """The logprob of a text that several tokens have; one that is not a logprob stays, and rejects the sequence."""
+    return next((one for one in logprobs if not SENTINEL < one < np.inf), None) or log_sum_exp(logprobs)
 
 
 def _sorted(tops_NK: _Numbers, top_NK: _Logprobs) -> tuple[_Numbers, _Logprobs]:

@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitnet_core.teachers.answers.json_body import as_object, decode
+from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, token_count
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 from bitnet_core.tokenizer.steps import TokenTable
+
+_BLOCKS = {"content_block_start": "content_block", "content_block_delta": "delta"}
+"""Events that hold a part of the answer, and its field."""
 
 
 class _Events(Fold):
@@ -28,9 +32,10 @@ class _Events(Fold):
             self._usage |= as_object(event.get("usage"))
         elif kind == "message_stop":
             self.complete = True
-        elif kind == "content_block_delta" and isinstance(delta.get("text"), str):
-            self._text.append(delta["text"])
-            return str(delta["text"])
+        elif kind in _BLOCKS:
+            text = text_of(event.get(_BLOCKS[kind])) or ""
+            self._text.append(text)
+            return text
         return ""
 
     def answer_body(self) -> dict[str, Any]:
@@ -75,7 +80,7 @@ class AnthropicMessages(HttpChat):
         if not isinstance(blocks, list):
             raise BadReply("no_choice", "the answer holds no content")
         finish_reason = finish_of(payload.get("stop_reason"))
-        text = "".join(str(block.get("text", "")) for block in blocks if isinstance(block, dict))
+        text = text_of(blocks)
         if not text:
             reason = "refused" if finish_reason == "content_filter" else "no_text"
             raise BadReply(reason, "the answer holds no text")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
+from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.answers.repair import completion_of
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, finish_of, token_count
@@ -140,8 +141,7 @@ def _candidate(payload: Any) -> Mapping[str, Any]:
 
 
 def _text(candidate: Mapping[str, Any]) -> str:
-    parts = map(as_object, as_list(as_object(candidate.get("content")).get("parts")))
-    return "".join(str(part.get("text", "")) for part in parts if not part.get("thought"))
+    return text_of(as_object(candidate.get("content")).get("parts")) or ""
 
 
 def _reported(result: Any) -> Reported | None:

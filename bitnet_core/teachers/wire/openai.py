@@ -6,6 +6,7 @@ from typing import Any
 
 from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.json_body import as_list, as_object
+from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 
 _REASONING = re.compile(r"(?:gpt-5(?!.*chat)|o\d)")
@@ -30,7 +31,7 @@ class _Chunks(Fold):
                 self._head[field] = event[field]
         choice = as_object(next(iter(as_list(event.get("choices"))), None))
         delta = as_object(choice.get("delta"))
-        text, refusal = delta.get("content"), delta.get("refusal")
+        text, refusal = text_of(delta.get("content")), delta.get("refusal")
         if isinstance(refusal, str):
             self._refusal.append(refusal)
         self._failure = self._failure or choice.get("error")
@@ -41,10 +42,8 @@ class _Chunks(Fold):
         if choice.get("finish_reason"):
             self._finish = choice["finish_reason"]
             self.complete = True
-        if isinstance(text, str):
-            self._text.append(text)
-            return text
-        return ""
+        self._text.append(text or "")
+        return text or ""
 
     def answer_body(self) -> dict[str, Any]:
         choice = {
