@@ -77,8 +77,11 @@ def _shown_fields(report: dict[str, Any]) -> dict[str, Any]:
     """The report as the rows of a table for people."""
     from bitnet_core.text import dollars
 
-    hidden = {"problem"} if report["upstream"] else {"problem", "upstream"}
-    shown = {name: value for name, value in report.items() if name not in hidden}
+    shown = {name: value for name, value in report.items() if name != "problem"}
+    shown |= {"refused_sampling": ", ".join(report["refused_sampling"] or ())}
+    for name in ("upstream", "refused_sampling"):
+        if not shown[name]:
+            del shown[name]
     models, price = shown.pop("models"), shown.pop("price_usd_per_million")
     if shown.pop("largest_k_capped"):
         shown["largest_k"] = f"{shown['largest_k']} or more"

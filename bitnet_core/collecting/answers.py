@@ -12,6 +12,7 @@ from bitnet_core.collecting.journal import StoredAnswer
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
+from bitnet_core.teachers.judge import MAX_UNREPORTED_TOKENS, answer_fault
 from bitnet_core.teachers.opening import reader
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import NoToken
@@ -19,9 +20,6 @@ from bitnet_core.traces.answer import CheckedAnswer, Rejected, check_answer
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.project import Projection, project
 from bitnet_core.traces.vocabulary import Vocabulary
-
-_MAX_UNREPORTED_TOKENS = 4
-"""Tokens that a server may count but not report at the end: half a character, and the end of the text."""
 
 
 @dataclass
@@ -110,16 +108,15 @@ class AnswerReader:
 
     def _usable_answer(self, result: ChatResult, repairs: dict[str, int]) -> CheckedAnswer:
         """The checked answer with at most as many candidates a step as asked for. Raises Rejected."""
-        if not result.steps:
-            raise Rejected("no_logprobs")
-        if not result.text_matches_bytes:
-            raise Rejected("text_differs")
+        reason = answer_fault(result, self._collection.options.sampling.max_tokens)
+        if reason is not None or result.steps is None:
+            raise Rejected(reason or "no_logprobs")
         steps = result.steps.at_most(self._collection.options.top_logprobs)
         if steps is not result.steps:
             repairs["surplus_candidates"] = int((result.steps.tops_NK >= 0).sum() - (steps.tops_NK >= 0).sum())
         answer = check_answer(steps, self._vocabulary)
         missing = result.completion_tokens - len(steps) - sum(map(len, answer.bytes_before.values()))
-        if missing > _MAX_UNREPORTED_TOKENS:
+        if missing > MAX_UNREPORTED_TOKENS:
             raise Rejected("logprobs_missing")
         return answer
 

@@ -119,6 +119,16 @@ class SessionReporter:
             f"Set TEACHER_TOP_LOGPROBS={candidates}, or choose a teacher that gives more.",
         )
 
+    def fixed_sampling(self, fields: list[str]) -> None:
+        settings = {"temperature": "KD_TEACHER_TEMPERATURE", "top_p": "KD_TEACHER_TOP_P"}
+        named = " and ".join(settings.get(name, name) for name in fields)
+        self.reporter.alert(
+            "warning",
+            "sampling_fixed",
+            f"{self.collection.identity.model} takes no {' and no '.join(fields)}: {named} is not sent.",
+            "The server samples as it likes; the traces say so. Choose another model if that matters.",
+        )
+
     # -- while asking ------------------------------------------------------------------------------------
 
     def answer(self, request: Request, answer: ReadAnswer, tally: Tally) -> None:

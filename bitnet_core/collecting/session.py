@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bitnet_core.collecting.accounting import Accounts, MaskKeys
 from bitnet_core.collecting.answers import AnswerReader
 from bitnet_core.collecting.asking import Asker
@@ -70,8 +72,10 @@ class CollectSession:
         self._survey = Survey()
         self._outstanding = Outstanding(collection, journal)
         self._verdict_note = f"probe:{collection.teacher_hash}:{collection.options.top_logprobs}"
+        self._sent_note = f"sent:{collection.config_hash}"
         self._overrun_note = f"beyond:{collection.teacher_hash}"
         self._verdict = self._known_verdict()
+        self._shards.sampling_sent = self._sampling_sent()
         self._limit: LimitReached | None = None
         self._parallel = 1
         self._lost_requests = journal.close_lost()
@@ -117,9 +121,15 @@ class CollectSession:
     def _known_verdict(self) -> Verdict | None:
         """The verdict of an earlier run's probe; None if there is none, or none that this version can read."""
         text = self.journal.read_note(self._verdict_note)
-        with contextlib.suppress(ValueError, TypeError):
-            return None if text is None else Verdict(**json.loads(text))
+        with contextlib.suppress(msgspec.MsgspecError):
+            return None if text is None else msgspec.json.decode(text, type=Verdict)
         return None
+
+    def _sampling_sent(self) -> dict[str, Any]:
+        """The sampling fields as they were sent in this collection's last run that asked; empty if none did."""
+        with contextlib.suppress(msgspec.MsgspecError):
+            return msgspec.json.decode(self.journal.read_note(self._sent_note) or "{}", type=dict[str, Any])
+        return {}
 
     def _known_overrun(self) -> tuple[int, int]:
         prompt, completion = map(int, (self.journal.read_note(self._overrun_note) or "0 0").split())
@@ -171,8 +181,7 @@ class CollectSession:
         collection, options = self.collection, self.collection.options
         self.reporter.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
         try:
-            upstream = self._verdict.upstream if self._verdict else ""
-            verdict = await probe(teacher, options.top_logprobs, upstream)
+            verdict = await probe(teacher, options.top_logprobs, self._verdict)
         except LimitReached as reached:
             if self._verdict is None:
                 raise
@@ -183,7 +192,18 @@ class CollectSession:
             self._report.fewer_candidates(verdict.candidates)
         self._verdict = verdict
         self.journal.write_note(self._verdict_note, json.dumps(self.redact.tree(verdict.record())))
+        self._record_sampling(teacher)
         return True
+
+    def _record_sampling(self, teacher: Teacher) -> None:
+        """Keep what is really sent for the traces' metadata, and say which setting has no effect."""
+        request = next(self.collection.requests()).chat_request(self.collection.options)
+        sent = {name: value for name, value in teacher.requested_sampling(request).items() if name != "seed"}
+        fixed = [name for name, value in sent.items() if value is None]
+        if fixed:
+            self._report.fixed_sampling(fixed)
+        self.journal.write_note(self._sent_note, json.dumps(sent))
+        self._shards.sampling_sent = sent
 
     async def _on_answer(self, request: Request, entry: StoredAnswer, result: ChatResult | None) -> None:
         """Count and report an answer that is in the journal; write its shard if it was the last one missing."""

@@ -5,7 +5,7 @@ What a shard holds depends on its answers alone.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,8 @@ class ShardMaker:
     """Masks keys in metadata."""
     check_stop: Callable[[], None] = lambda: None
     """Called before each answer; may raise."""
+    sampling_sent: Mapping[str, Any] = field(default_factory=dict)
+    """The sampling fields as they were sent."""
 
     def write(self, requests: Sequence[Request], verdict: Verdict) -> None:
         """Write the shard that these requests make up, unless it is there and was made from the same answers."""
@@ -120,6 +122,7 @@ class ShardMaker:
             provider=collection.identity.provider.name,
             teacher=self.redact(collection.identity.model),
             sampling=collection.sampling_record(),
+            sampling_sent=self.sampling_sent,
             vocab_size=tokenizer.vocab_size,
             top_k=collection.options.top_logprobs,
             config_hash=collection.config_hash,

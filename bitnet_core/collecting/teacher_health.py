@@ -13,7 +13,7 @@ from bitnet_core.collecting.accounting import Accounts, SendingClosed
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.retries import Unreachable
-from bitnet_core.teachers.probe import one_token, token_timeout
+from bitnet_core.teachers.probe import one_token, probe_timeout
 from bitnet_core.teachers.refusals import Failing, PromptRefused
 from bitnet_core.teachers.teacher import Teacher
 
@@ -106,7 +106,7 @@ class TeacherHealth:
         """Test the teacher with a request of one token: False if it refuses, None if it does not answer."""
         request = one_token(self._top_logprobs)
         try:
-            await self._teacher.chat(request, attempts=1, seconds=token_timeout(self._teacher))
+            await self._teacher.chat(request, attempts=1, seconds=probe_timeout(self._teacher))
         except PromptRefused:
             return False
         except (Failing, Unreachable):

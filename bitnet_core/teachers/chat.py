@@ -14,9 +14,10 @@ from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_rep
 from bitnet_core.teachers.http.client import READ_SECONDS, WHOLE_SECONDS, JsonClient
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.reply import Reply
-from bitnet_core.teachers.http.retries import ATTEMPTS, FailedAttempt, OnRetry, StreamCut, Watch
+from bitnet_core.teachers.http.retries import ATTEMPTS, FailedAttempt, Failure, OnRetry, StreamCut, Watch
 from bitnet_core.teachers.profiles import Provider
-from bitnet_core.teachers.refusals import SentRequest
+from bitnet_core.teachers.refusals import FieldRefused, SentRequest
+from bitnet_core.teachers.sampling_fields import NEUTRAL, sampling_fields, without
 from bitnet_core.tokenizer.steps import TokenTable
 
 _LOCAL_SECONDS = 3600.0
@@ -24,7 +25,6 @@ _LOCAL_SECONDS = 3600.0
 _SLOWEST = 5.0
 """Tokens a second. Every hosted model is expected to be faster."""
 _LONGEST_SECONDS = 4 * _LOCAL_SECONDS
-_SAMPLING = ("temperature", "top_p", "topP", "seed")
 
 OnText = Callable[[str], None]
 
@@ -51,7 +51,7 @@ class CallOptions(TypedDict, total=False):
     watch: Watch | None
     """Follows each sending."""
     seconds: float | None
-    """Limits one attempt that is not streamed."""
+    """Limits one attempt."""
 
 
 class Chat(Protocol):
@@ -71,7 +71,7 @@ class Chat(Protocol):
         """
 
     def requested_sampling(self, request: ChatRequest) -> Mapping[str, Any]:
-        """The sampling really requested: what a model does not accept is left out or changed."""
+        """The sampling fields as they are really sent; None for one that the server has fixed."""
 
     async def models(self) -> list[str]:
         """The names of the server's models."""
@@ -116,6 +116,8 @@ class HttpChat(ABC):
         self.upstream = ""
         """Behind a router: the only one that may answer, once it is chosen."""
         self._sent = SentRequest(provider, base_url, model, key, own=own)
+        self.left_out: frozenset[str] = frozenset()
+        """The sampling fields that this model refuses, by their common names."""
         self._answered = False
         """Whether the address has given a good answer before, so that it can't be wrong."""
         self._http = JsonClient(
@@ -165,29 +167,46 @@ class HttpChat(ABC):
         return read_checked(cls.read_body, body, table)
 
     async def chat(self, request: ChatRequest, **options: Unpack[CallOptions]) -> ChatResult:
-        """See `Chat.chat`."""
+        """See `Chat.chat`. A sampling field that the server refuses is left out from then on, if that may be."""
+        try:
+            return await self._chat(request, options)
+        except FieldRefused as refusal:
+            before = self.left_out
+            if refusal.field in before or (self._answered and refusal.changes_answers):
+                raise
+            watch = options.get("watch")
+            if watch is not None:
+                await watch.failed(Failure.REFUSED)
+            self.left_out = before | {refusal.field}
+            try:
+                return await self.chat(request, **options)
+            except Exception:
+                self.left_out = before
+                raise
+
+    async def _chat(self, request: ChatRequest, options: CallOptions) -> ChatResult:
         attempts, watch = options.get("attempts", ATTEMPTS), options.get("watch")
         on_text, seconds = options.get("on_text"), options.get("seconds")
+        stream = on_text is not None
+        path, body = self.path(stream=stream), without(self.request_body(request, stream=stream), self.left_out)
+        sent = replace(self._sent, path=path, top_logprobs=request.top_logprobs, sampling=sampling_fields(body))
         if on_text is not None:
-            return await self._stream(request, on_text, attempts, watch)
-        path = self.path(stream=False)
+            return await self._stream(sent, body, on_text, options)
         if seconds is None and not self.provider.local:
             seconds = min(READ_SECONDS + request.max_tokens / _SLOWEST, _LONGEST_SECONDS)
-        reply = await self._http.post(
-            path, self.request_body(request), attempts=attempts, watch=watch, seconds=seconds
-        )
-        return self._result(reply, replace(self._sent, path=path, top_logprobs=request.top_logprobs))
+        reply = await self._http.post(path, body, attempts=attempts, watch=watch, seconds=seconds)
+        return self._result(reply, sent)
 
     def requested_sampling(self, request: ChatRequest) -> dict[str, Any]:
         """See `Chat.requested_sampling`."""
-        body = self.request_body(request)
-        fields = body | body.get("generationConfig", {})
-        return {{"topP": "top_p"}.get(name, name): fields[name] for name in _SAMPLING if name in fields}
+        fields = sampling_fields(self.request_body(request))
+        fixed = {name: None for name in fields if name in self.left_out and fields[name] not in NEUTRAL.get(name, ())}
+        return {name: value for name, value in fields.items() if name not in self.left_out} | fixed
 
-    async def _stream(self, request: ChatRequest, on_text: OnText, attempts: int, watch: Watch | None) -> ChatResult:
+    async def _stream(
+        self, sent: SentRequest, body: dict[str, Any], on_text: OnText, options: CallOptions
+    ) -> ChatResult:
         fold = self.fold()
-        path = self.path(stream=True)
-        sent = replace(self._sent, path=path, top_logprobs=request.top_logprobs)
 
         def on_event(data: str) -> None:
             if data.strip() == "[DONE]":
@@ -202,9 +221,15 @@ class HttpChat(ABC):
             if text:
                 on_text(text)
 
-        body = self.request_body(request, stream=True)
         try:
-            reply = await self._http.stream(path, body, on_event, attempts=attempts, watch=watch)
+            reply = await self._http.stream(
+                sent.path,
+                body,
+                on_event,
+                attempts=options.get("attempts", ATTEMPTS),
+                watch=options.get("watch"),
+                seconds=options.get("seconds"),
+            )
         except StreamCut as error:
             raise BadReply("stream_cut", f"the answer was cut off ({error})") from error
         if reply is not None:

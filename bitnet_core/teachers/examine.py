@@ -1,4 +1,4 @@
-"""What `bitnet providers probe` reports about one model: measured, not assumed, by requests of one token each."""
+"""What `bitnet providers probe` reports about one model: measured, not assumed, by requests of a few tokens."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -7,8 +7,15 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.retries import Unreachable
 from bitnet_core.teachers.prices import Price
-from bitnet_core.teachers.probe import Verdict, candidate_count, plain_token, probe, probe_token
-from bitnet_core.teachers.refusals import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, TooManyCandidates
+from bitnet_core.teachers.probe import Verdict, ask_probe, one_token, plain_answer, probe
+from bitnet_core.teachers.refusals import (
+    ContextExceeded,
+    KeyRefused,
+    NoLogprobs,
+    PromptRefused,
+    TooManyCandidates,
+    UnusableLogprobs,
+)
 from bitnet_core.teachers.teacher import Teacher
 
 _MOST = 100
@@ -18,9 +25,12 @@ _USUAL = 20
 _FEW = 5
 """Requested after the usual number gave no logprobs: some servers have a lower limit and don't say so."""
 _LISTED = 500
+_ANSWERED = (NoLogprobs, UnusableLogprobs, TooManyCandidates, ContextExceeded, PromptRefused, BadReply)
+"""Errors of a server that has accepted the key."""
 _FIELDS = (
     *("provider", "model", "base_url", "reachable", "key_accepted", "models", "model_listed", "chat", "latency_s"),
     *("logprobs", "largest_k", "largest_k_capped", "token_ids", "bytes", "logprob_mode", "upstream"),
+    "refused_sampling",
     *("price_usd_per_million", "price_as_of", "problem"),
 )
 
@@ -51,7 +61,7 @@ async def examine(teacher: Teacher, price: Price | None) -> dict[str, Any]:
     if report["reachable"] is False or report["key_accepted"] is False or not teacher.model:
         return report
     report["problem"] = None  # a server that lists no models may still answer
-    latency = await _noted(report, lambda: plain_token(teacher))
+    latency = await _noted(report, lambda: plain_answer(teacher))
     report |= {"chat": latency is not None, "latency_s": latency}
     if latency is None:
         return report
@@ -70,6 +80,7 @@ async def examine(teacher: Teacher, price: Price | None) -> dict[str, Any]:
             "logprob_mode": verdict.mode,
             "latency_s": verdict.latency_s,
             "upstream": verdict.upstream or None,
+            "refused_sampling": list(verdict.refused),
         }
     return report
 
@@ -83,9 +94,12 @@ async def _verdict(report: dict[str, Any], teacher: Teacher) -> Verdict:
         fewer = error.most
     except NoLogprobs:
         fewer = _FEW
+    except UnusableLogprobs:
+        report["logprobs"] = False
+        raise
     try:
         return await probe(teacher, min(fewer, usual))
-    except NoLogprobs:
+    except (NoLogprobs, UnusableLogprobs):
         report["logprobs"] = False
         raise
 
@@ -113,7 +127,7 @@ async def largest_k(teacher: Teacher, known: int) -> int | None:
 async def _given(teacher: Teacher, wanted: int) -> int | None:
     """How many candidates it gives when asked for `wanted`: 0 if it refuses, None if it fails for another reason."""
     try:
-        return candidate_count(await probe_token(teacher, wanted))
+        return (await ask_probe(teacher, one_token(wanted))).candidates
     except TooManyCandidates as error:
         return error.most
     except (NoLogprobs, PromptRefused):
@@ -131,7 +145,7 @@ async def _noted(report: dict[str, Any], ask: Callable[[], Awaitable[Any]]) -> A
     except KeyRefused as error:
         report |= {"reachable": True, "key_accepted": False, "problem": str(error)}
     except (BitnetError, BadReply) as error:
-        answered = isinstance(error, NoLogprobs | TooManyCandidates | ContextExceeded | PromptRefused | BadReply)
+        answered = isinstance(error, _ANSWERED)
         report |= {"reachable": True, "problem": str(error)} | ({"key_accepted": True} if answered else {})
     else:
         report |= {"reachable": True, "key_accepted": True}

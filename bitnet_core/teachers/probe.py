@@ -1,6 +1,7 @@
-"""Ask a teacher for two tokens before anything is spent: can its logprobs be used, and how are they scaled?
+"""Ask a teacher for a few tokens before anything is spent: can its logprobs be used, and how are they scaled?
 
-Every error is one sentence that names what to do instead. It must not know stages.
+The first answer has several tokens and is judged as every answer is, because some faults show only in the second
+token. Every error is one sentence that names what to do instead. It must not know stages.
 """
 
 import math
@@ -14,7 +15,14 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.client import QUICK_SECONDS
-from bitnet_core.teachers.refusals import PromptRefused, TooManyCandidates, no_logprobs, too_many_candidates
+from bitnet_core.teachers.judge import probe_fault
+from bitnet_core.teachers.refusals import (
+    PromptRefused,
+    TooManyCandidates,
+    no_logprobs,
+    too_many_candidates,
+    unusable_logprobs,
+)
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.tokenizer.mass import SENTINEL, step_fault
 from bitnet_core.tokenizer.steps import TeacherStep
@@ -24,14 +32,18 @@ from bitnet_core.tokenizer.steps import TeacherStep
 MESSAGES = (
     {
         "role": "user",
-        "content": 'naïve café, 東京, Привет, 1995 + 2024 = 4019, {"a": [1, 2]}, f(x): x**2. English? Say yes or no.',
+        "content": 'naïve café, 東京, Привет, 1995 + 2024 = 4019, {"a": [1, 2]}, f(x): x**2. '
+        "Describe this line in one short sentence of plain English.",
     },
 )
+TOKENS = 8
+"""Of the answer that is judged: enough for blanks between words, and for thinking that should not be there."""
 _NUCLEUS = 1.0
 """With a smaller one, servers that report logprobs after sampling would cut the list of candidates."""
 _TRIES = 3
-"""At a high temperature half a character may be sampled, whose bytes some servers don't report."""
-_SAMPLES = 3
+"""Half a character may be sampled: some servers don't report its bytes, and llama.cpp reports nothing at all."""
+_UNUSABLE = frozenset({"bytes_missing", "control_token", "contradictory_logprobs", "malformed_logprobs"})
+"""Reasons of bad replies that have logprobs."""
 _LOADING_SECONDS = 600.0
 _COLD, _WARM = 0.2, 1.5
 _LEAST_COMPARED = 2
@@ -58,98 +70,107 @@ class Verdict:
     """The name of the model as the server gives it."""
     upstream: str = ""
     """The provider behind a router that answered; only it is asked from then on."""
+    refused: tuple[str, ...] = ()
+    """The sampling fields that the model refuses; they are left out of every request."""
 
     def temperature(self, sampled_at: float) -> float:
         """The temperature of the logprobs in an answer that was sampled at `sampled_at`."""
         return 1.0 if self.mode == "raw" else sampled_at
 
     def record(self) -> dict[str, Any]:
-        """The verdict as it is stored. An empty `upstream` is left out, as in shards from before there was one."""
-        return {name: value for name, value in asdict(self).items() if name != "upstream" or value}
+        """The verdict as it is stored. What is empty is left out, as in shards from before there was such a field."""
+        stored = asdict(self) | {"refused": list(self.refused)}
+        return {name: value for name, value in stored.items() if name not in ("upstream", "refused") or value}
 
 
 def one_token(top_logprobs: int, temperature: float = _COLD) -> ChatRequest:
-    """The request of a probe: one token with its logprobs."""
+    """A request of one token with its logprobs."""
     return ChatRequest(MESSAGES, 1, temperature, _NUCLEUS, top_logprobs)
 
 
-def token_timeout(teacher: Teacher) -> float:
-    """How many seconds to wait for one token; a local server may have to load its model first."""
+def probe_timeout(teacher: Teacher) -> float:
+    """How many seconds to wait for a few tokens; a local server may have to load its model first."""
     return _LOADING_SECONDS if teacher.provider.loads_first else QUICK_SECONDS
 
 
-async def probe_token(teacher: Teacher, top_logprobs: int, temperature: float = _COLD) -> ChatResult:
-    """One token with its logprobs.
+async def ask_probe(teacher: Teacher, request: ChatRequest) -> ChatResult:
+    """The answer to a probe, asked for again after a bad reply. Raises the last BadReply."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return await teacher.chat(request, attempts=2, seconds=probe_timeout(teacher))
+        except BadReply:
+            if not tries_left:
+                raise
+    raise AssertionError("the last try returns or raises")
 
-    Repeated if there are none: the token may have been half a character, for which llama.cpp reports nothing.
-    """
-    for _ in range(_SAMPLES):
-        result = await teacher.chat(one_token(top_logprobs, temperature), attempts=2, seconds=token_timeout(teacher))
-        if result.steps is not None:
-            break
-    return result
 
+async def plain_answer(teacher: Teacher) -> float:
+    """Ask for a few tokens without logprobs, streamed as chats are; the seconds that it took.
 
-async def plain_token(teacher: Teacher) -> float:
-    """Ask for one token without logprobs; the seconds that it took.
-
-    No text counts as an answer: a reasoning model has none after one token.
+    No text counts as an answer: a reasoning model has none after a few tokens.
     """
     began = time.monotonic()
+    request = ChatRequest(MESSAGES, TOKENS, 0.0, 1.0)
     try:
-        await teacher.chat(ChatRequest(MESSAGES, 1, 0.0, 1.0), attempts=2, seconds=token_timeout(teacher))
+        await teacher.chat(request, attempts=2, seconds=probe_timeout(teacher), on_text=lambda _: None)
     except BadReply as error:
         if error.reason != "no_text":
             raise
     return time.monotonic() - began
 
 
-async def probe(teacher: Teacher, top_logprobs: int, upstream: str = "") -> Verdict:
-    """Judge a teacher by two requests of one token each. BitnetError if traces can't be made from it.
+async def probe(teacher: Teacher, top_logprobs: int, known: Verdict | None = None) -> Verdict:
+    """Judge a teacher by two answers. BitnetError if traces can't be made from it.
 
-    Behind a router, only the provider that answers first is asked from then on; `upstream` is that provider, if it is
-    known from an earlier run.
+    Behind a router, only the provider that answers first is asked from then on. `known` is the verdict of an earlier
+    run: the provider and the refused fields that it names are kept.
     """
     most = teacher.provider.max_top_logprobs
     if teacher.provider.logprobs == "no":
         raise no_logprobs(teacher.name, teacher.model)
     if most is not None and top_logprobs > most:
         raise too_many_candidates(teacher.name, teacher.model, top_logprobs, most)
-    teacher.pin(upstream)
+    teacher.pin(known.upstream if known else "")
+    teacher.leave_out(known.refused if known else ())
     asked = max(top_logprobs, _LEAST_COMPARED)
     try:
-        cold, cold_seconds = await _timed_token(teacher, asked, _COLD)
+        cold, cold_seconds = await _timed_answer(teacher, ChatRequest(MESSAGES, TOKENS, _COLD, _NUCLEUS, asked))
     except TooManyCandidates as error:
         if error.most >= top_logprobs:
             alone = "it gives one candidate a token, which does not show whether the temperature scales it"
             raise no_logprobs(teacher.name, teacher.model, alone) from error
         raise
     first = _first_step(teacher, cold)
+    if fault := probe_fault(cold, TOKENS):
+        raise unusable_logprobs(teacher.name, teacher.model, *fault)
     teacher.pin(cold.upstream)
-    warm, warm_seconds = await _timed_token(teacher, asked, _WARM)
+    warm, warm_seconds = await _timed_answer(teacher, one_token(asked, _WARM))
     second = _first_step(teacher, warm)
     return Verdict(
         mode="raw" if _same_distribution(first, second) else "scaled",
-        candidates=min(top_logprobs, max(candidate_count(cold), candidate_count(warm))),
+        candidates=min(top_logprobs, max(cold.candidates, warm.candidates)),
         token_ids=all(index >= 0 for index in first.top_ids),
         exact_bytes=_BYTES.search(cold.body) is not None,
         latency_s=min(cold_seconds, warm_seconds),
         served_model=cold.model,
         upstream=cold.upstream,
+        refused=tuple(sorted(teacher.left_out)),
     )
 
 
-async def _timed_token(teacher: Teacher, top_logprobs: int, temperature: float) -> tuple[ChatResult, float]:
-    """The answer and its duration in seconds. NoLogprobs if the teacher answers only without logprobs."""
-    failure: BadReply | PromptRefused | None = None
-    for _ in range(_TRIES):
-        began = time.monotonic()
-        try:
-            return await probe_token(teacher, top_logprobs, temperature), time.monotonic() - began
-        except (BadReply, PromptRefused) as error:
-            failure = error
-            if isinstance(error, PromptRefused):
-                break
+async def _timed_answer(teacher: Teacher, request: ChatRequest) -> tuple[ChatResult, float]:
+    """The answer and its duration in seconds. A BitnetError says what is wrong with a teacher that only bad replies
+    come from."""
+    failure: BadReply | PromptRefused
+    began = time.monotonic()
+    try:
+        return await ask_probe(teacher, request), time.monotonic() - began
+    except BadReply as error:
+        failure = error
+    except PromptRefused as error:
+        failure = error
+    if isinstance(failure, BadReply) and failure.reason in _UNUSABLE:
+        raise unusable_logprobs(teacher.name, teacher.model, str(failure), "choose another model") from failure
     if await _answers_without_logprobs(teacher):
         raise no_logprobs(
             teacher.name, teacher.model, f"it answers without them, and with them: {failure}"
@@ -163,7 +184,7 @@ async def _timed_token(teacher: Teacher, top_logprobs: int, temperature: float) 
 
 async def _answers_without_logprobs(teacher: Teacher) -> bool:
     try:
-        await plain_token(teacher)
+        await plain_answer(teacher)
     except (BadReply, BitnetError):
         return False
     return True
@@ -193,14 +214,6 @@ def _first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
     if reason is not None:
         raise no_logprobs(teacher.name, teacher.model, f"its logprobs are unusable: {reason.replace('_', ' ')}")
     return step
-
-
-def candidate_count(result: ChatResult) -> int:
-    """How many candidates the first step had, including those that were left out because they are not text."""
-    if result.steps is None:
-        return 0
-    left_out = sum(result.repairs.get(name, 0) for name in ("special_candidates", "unknown_candidates"))
-    return len(result.steps.step(0).top_logprobs) + left_out
 
 
 def _same_distribution(first: TeacherStep, second: TeacherStep) -> bool:

@@ -15,7 +15,8 @@ To add a provider:
 `tests/teachers/test_profiles.py` fails while one of the first two is missing.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bitnet_core.errors import BitnetError
@@ -50,6 +51,8 @@ class Provider:
     """Its `logprobs` field is the number of candidates, not a flag."""
     usage_in_stream: bool = True
     """Accepts OpenAI's `stream_options`, which ask for token counts in a stream."""
+    own_sampling: Mapping[str, float] = field(default_factory=dict)
+    """Sampling that the server applies unless told otherwise: the fields, with the values that switch it off."""
 
     @property
     def key_setting(self) -> str:
@@ -79,6 +82,11 @@ class Provider:
         return not self.loads_first
 
 
+_LLAMA_CPP_SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0}
+"""llama-server's own defaults are 0.8, 0.95, 40 and 0.05 (tools/server/README.md, 2026-10)."""
+_VLLM_SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""vLLM takes its defaults from the model's generation_config.json (its documentation, `--generation-config`)."""
+
 _ALL = (
     Provider(
         "embedded",
@@ -91,6 +99,7 @@ _ALL = (
         seeds=True,
         local=True,
         token_ids=True,
+        own_sampling=_LLAMA_CPP_SAMPLING,
     ),
     Provider(
         "hf",
@@ -202,6 +211,7 @@ _ALL = (
         source="vLLM's documentation, 2026-11",
         seeds=True,
         local=True,
+        own_sampling=_VLLM_SAMPLING,
     ),
     Provider(
         "llamacpp",
@@ -214,6 +224,7 @@ _ALL = (
         seeds=True,
         local=True,
         token_ids=True,
+        own_sampling=_LLAMA_CPP_SAMPLING,
     ),
     Provider(
         "ollama",

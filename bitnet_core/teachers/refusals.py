@@ -1,28 +1,40 @@
 """What a server's refusal means: an exception whose sentence names the fix. Knows no HTTP client, no wire format."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import Failure, Unreachable
 from bitnet_core.teachers.profiles import Provider, recommended_for_logprobs
+from bitnet_core.teachers.sampling_fields import NEUTRAL, refused_field
 
 _SHOWN_CHARACTERS = 200
 _CONTEXT_SIGNS = (
     *("context_length", "context size", "exceed_context", "maximum context", "context window", "context limit"),
     *("prompt is too long", "input token count", "max_new_tokens"),
 )
-_LOGPROB_SIGNS = ("logprob", "requested parameters")
-"""OpenRouter says the second when none of its providers accepts all fields of the request."""
-_KEY_SIGNS = ("api key not valid", "api_key_invalid", "invalid api key")
-_PROMPT_SIGNS = ("moderation", "flagged", "content", "policy", "safety", "country", "region", "territory")
+_LOGPROB_SIGNS = ("logprob", "log prob", "top_n_tokens", "n_probs", "requested parameters")
+"""TGI and llama.cpp have names of their own. OpenRouter says the last one when none of its providers accepts all
+fields of the request."""
+_KEY_SIGNS = (
+    *("api key not valid", "api_key_invalid", "invalid api key", "invalid_api_key", "incorrect api key"),
+    *("invalid x-api-key", "invalid bearer token", "invalid token"),
+)
+_MODEL = re.compile(r"\bmodels?\b")
+_PROMPT_SIGNS = (
+    *("moderation", "flagged", "content", "policy", "safety", "country", "region", "territory"),
+    *("ip address", "firewall", "vpn"),
+)
 """In a 403, these say that it is not about the key."""
 _OUTPUT_SIGN = "output limit was reached"
 _LIMIT = re.compile(
     r"(?:less than or equal to|<=|≤|at most|maximum|max(?:imum)? allowed|up to|between \d+ and|exceed|greater than"
-    r"|no more than|range \[?\(?\d+,)\D{0,24}?(\d+)"
+    r"|no more than|no larger than|larger than|limit(?:ed)?(?: is| of| to)?|\[\d+,|\(\d+,|\b[01] ?(?:-|–|\.\.+|to))"
+    r"\D{0,24}?(\d+)"
 )
 
 
@@ -45,8 +57,22 @@ class ContextExceeded(PromptRefused):
     status = "context_exceeded"
 
 
+class FieldRefused(PromptRefused):
+    """The server refuses a sampling field by its name; the request may be sent again without it."""
+
+    def __init__(self, message: str, body: bytes, field: str, *, changes_answers: bool) -> None:
+        """`changes_answers`: whether the field's value is not a neutral one."""
+        super().__init__(message, body)
+        self.field = field
+        self.changes_answers = changes_answers
+
+
 class NoLogprobs(BitnetError):
     """The model gives no logprobs."""
+
+
+class UnusableLogprobs(BitnetError):
+    """The model gives logprobs, but traces can't be made from them."""
 
 
 class TooManyCandidates(BitnetError):
@@ -85,6 +111,8 @@ class SentRequest:
     model: str
     key: str | None
     top_logprobs: int = 0
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    """The sampling fields of the request, by their common names."""
     path: str = ""
     own: bool = True
     """Whether it is the teacher of the settings. Only then do its TEACHER_ settings count."""
@@ -92,16 +120,19 @@ class SentRequest:
     def refusal(self, reply: Reply) -> Exception:
         """The exception for a reply without an answer.
 
-        The explanations are tried in order. An error about the prompt may quote it, so words about the key, logprobs
-        or the model count only in other errors.
+        The explanations are tried in order: what the words name comes before what the status means. An error about
+        the prompt may quote it, so words about the key, logprobs or the model count only in other errors.
         """
         said = self._said(reply)
         return (
             self._of_quota(reply, said)
-            or self._of_key(reply, said)
             or self._of_length(reply, said)
             or self._of_prompt(reply, said)
+            or (self._key_refused(said) if _mentions(reply, _KEY_SIGNS) else None)
             or self._of_logprobs(reply, said)
+            or self._of_field(reply, said)
+            or self._of_model(reply, said)
+            or (self._key_refused(said) if reply.code in (401, 403) else None)
             or self._of_address(reply, said)
             or self._of_server(reply, said)
             or self._not_accepted(reply, said, f"correct the {'teacher' if self.own else 'provider'}'s settings")
@@ -121,9 +152,7 @@ class SentRequest:
             "raise it or add credit, then start again: it resumes."
         )
 
-    def _of_key(self, reply: Reply, said: str) -> Exception | None:
-        if _about_the_prompt(reply) or not (reply.code in (401, 403) or _mentions(reply, _KEY_SIGNS)):
-            return None
+    def _key_refused(self, said: str) -> KeyRefused:
         setting = self.provider.key_setting
         where = f"{setting} (or TEACHER_API_KEY)" if self.own else setting
         return KeyRefused(
@@ -157,6 +186,25 @@ class SentRequest:
             return too_many_candidates(self.provider.name, self.model, self.top_logprobs, most, said)
         return no_logprobs(self.provider.name, self.model, said)
 
+    def _of_field(self, reply: Reply, said: str) -> Exception | None:
+        name = refused_field(reply, self.sampling)
+        if name is None:
+            return None
+        message = self._not_accepted(reply, said, f"{self.model} does not take {name}")
+        changes = self.sampling[name] not in NEUTRAL.get(name, ())
+        return FieldRefused(str(message), reply.body, name, changes_answers=changes)
+
+    def _of_model(self, reply: Reply, said: str) -> Exception | None:
+        setting = f"{'TEACHER_MODEL or ' if self.own else ''}{self.provider.model_setting}"
+        server = f"{self.provider.name} at {self.base_url}"
+        if reply.code == 404 and _mentions(reply, ("model", "endpoint", self.model.lower())):
+            return BitnetError(f"{server} has no model {self.model} ({said}); correct {setting}.")
+        if reply.code in (401, 403) and _MODEL.search(reply.words().lower()):
+            return BitnetError(
+                f"{server} gives this key no access to {self.model} ({said}); choose another model in {setting}."
+            )
+        return None
+
     def _of_address(self, reply: Reply, said: str) -> Exception | None:
         server = f"{self.provider.name} at {self.base_url}"
         if 300 <= reply.code < 400:
@@ -164,9 +212,6 @@ class SentRequest:
                 f"{server} redirects to {reply.headers.get('location') or 'another address'} ({said}); "
                 f"set {self._address_settings} to the address that answers."
             )
-        if reply.code == 404 and _mentions(reply, ("model", "endpoint", self.model.lower())):
-            setting = f"{'TEACHER_MODEL or ' if self.own else ''}{self.provider.model_setting}"
-            return BitnetError(f"{server} has no model {self.model} ({said}); correct {setting}.")
         if reply.code in (404, 405):
             return BitnetError(
                 f"{self.base_url} has no {self.path or 'such path'} ({said}); "
@@ -225,6 +270,13 @@ def no_logprobs(provider_name: str, model: str, said: str = "") -> NoLogprobs:
     return NoLogprobs(
         f"{provider_name} gives no logprobs for {model}{_because(said)}, and traces need them; choose another model, "
         f"or a TEACHER_PROVIDER that has them: {recommended_for_logprobs(besides=provider_name)}."
+    )
+
+
+def unusable_logprobs(provider_name: str, model: str, wrong: str, fix: str) -> UnusableLogprobs:
+    return UnusableLogprobs(
+        f"The logprobs that {provider_name} gives for {model} can't be used: {wrong}; {fix}, or set another "
+        f"TEACHER_PROVIDER: {recommended_for_logprobs(besides=provider_name)}."
     )
 
 

@@ -1,6 +1,6 @@
 """An open teacher: one interface for a server, a hosted API and a model in this process."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, Unpack
 
 from bitnet_core.errors import BitnetError
@@ -73,6 +73,16 @@ class Teacher:
         """Behind a router, accept answers only from this provider from now on; an empty name accepts any."""
         if isinstance(self._chat, HttpChat):
             self._chat.upstream = upstream
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The sampling fields that the model refuses, so that they are not sent."""
+        return self._chat.left_out if isinstance(self._chat, HttpChat) else frozenset()
+
+    def leave_out(self, fields: Iterable[str]) -> None:
+        """Don't send these sampling fields, which the model refused in an earlier run."""
+        if isinstance(self._chat, HttpChat):
+            self._chat.left_out = frozenset(fields)
 
     def memory_bytes(self) -> int | None:
         """Resident bytes that loading and running the model added; None if it does not run on this machine."""

@@ -136,6 +136,9 @@ class TraceMetadata:
     keys: Sequence[str]
     """Keys of the requests whose answers are in the file, in order; empty in SEQUENCES_FILE."""
     counts: Mapping[str, float]
+    sampling_sent: Mapping[str, Any] = field(default_factory=dict)
+    """The sampling fields of the requests as they were sent; null for one that the server has fixed. A field that is
+    missing had the server's own default."""
     probe: Mapping[str, Any] = field(default_factory=dict)
     """What the probe found out about the teacher before the first answer was paid for."""
     projection: int = 1

@@ -1,5 +1,6 @@
 """The collect stage against a quick teacher over real HTTP, and once against the embedded one."""
 
+import json
 import math
 import threading
 import time
@@ -62,6 +63,30 @@ def test_asking_for_more_answers_keeps_the_old_ones(tmp_path: Path, tokenizer: S
         assert len(server.asked) == 9 + 2 * PROBES
     assert len(load_traces(tmp_path / "data", 5).sequences) == 9
     assert not (tmp_path / "data" / "superseded").exists()
+
+
+def test_what_was_really_sent_is_in_the_traces_metadata(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
+        named = next((name for name in ("min_p", "temperature") if name in asked.body), None)
+        return Canned({"error": {"message": f"{named} is not supported"}}, 400) if named else None
+
+    for root, fake, sent, codes in (
+        ("plain", FakeTeacher(tokenizer), {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0}, []),
+        (
+            "fixed",
+            FakeTeacher(tokenizer, twist),
+            {"temperature": None, "top_p": 0.95, "top_k": 0},
+            ["sampling_fixed"],
+        ),
+    ):
+        with ChatServer(fake) as server:
+            ctx = context(tmp_path / root, server)
+            collect.run(ctx)
+            collect.run(ctx)  # asks nothing, and still knows it
+        for path in (tmp_path / root / "data").glob("*.parquet"):
+            metadata = json.loads(pq.read_metadata(path).metadata[b"bitnet"])
+            assert (metadata["sampling_sent"], metadata["sampling"]["temperature"]) == (sent, 0.8)
+        assert [event["code"] for event in events(ctx, "alert")] == codes
 
 
 def test_more_answers_than_prompts_ask_again_with_other_seeds(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
@@ -285,8 +310,9 @@ def no_logprobs(_number: int, _asked: Asked, body: dict[str, Any]) -> None:
 
 
 def scaled(_number: int, asked: Asked, body: dict[str, Any]) -> None:
-    for token in body["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
-        token["logprob"] = token["logprob"] / asked.body["temperature"] - 3
+    for sampled in body["choices"][0]["logprobs"]["content"]:
+        for token in (sampled, *sampled["top_logprobs"]):
+            token["logprob"] = token["logprob"] / asked.body["temperature"] - 3
 
 
 def later_none(number: int, asked: Asked, body: dict[str, Any]) -> None:

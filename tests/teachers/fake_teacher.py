@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bitnet_core.teachers.probe import MESSAGES
 from bitnet_core.tokenizer.steps import TeacherStep
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.teachers.server import Asked, Canned, chat_body
@@ -79,7 +80,7 @@ def corrupt_second_step(body: dict[str, Any], **fields: Any) -> None:
 
 
 def is_probe(asked: Asked) -> bool:
-    return longest(asked) == 1
+    return list(asked.body["messages"]) == list(MESSAGES)
 
 
 def longest(asked: Asked) -> int:

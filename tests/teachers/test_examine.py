@@ -68,6 +68,7 @@ async def test_a_complete_report() -> None:
         "bytes": True,
         "logprob_mode": "raw",
         "upstream": None,
+        "refused_sampling": [],
         "price_usd_per_million": {"input": 1.0, "output": 2.0},
         "price_as_of": "2026-11-01",
         "problem": None,

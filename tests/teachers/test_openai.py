@@ -12,7 +12,14 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.teachers.refusals import ContextExceeded, KeyRefused, NoLogprobs, PromptRefused, TooManyCandidates
+from bitnet_core.teachers.refusals import (
+    ContextExceeded,
+    KeyRefused,
+    NoLogprobs,
+    PromptRefused,
+    QuotaSpent,
+    TooManyCandidates,
+)
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from tests.teachers.server import Canned, chat_body, entry, serving
 
@@ -247,6 +254,13 @@ async def test_an_unreachable_address_is_named() -> None:
         ("logprobs must be between 0 and 5", 5),
         ("body.top_logprobs: Input should be less than or equal to 8", 8),
         ("top_logprobs: 20 is greater than the maximum of 10", 10),
+        ("Input validation error: `top_n_tokens` must be >= 0 and <= 5. Given: 20", 5),
+        ("n_probs must be no more than 10", 10),
+        ("n_probs is limited to 8", 8),
+        ("top_logprobs must be in [0, 5]", 5),
+        ("logprobs: supported values are 0-5", 5),
+        ("logprobs: 20 is not in 1..8", 8),
+        ("Maximum number of log probs is 5, you asked for 20", 5),
     ],
 )
 async def test_too_many_candidates_is_not_no_logprobs(message: str, most: int) -> None:
@@ -254,6 +268,39 @@ async def test_too_many_candidates_is_not_no_logprobs(message: str, most: int) -
         await ask(server.base_url, top_logprobs=20)
     assert caught.value.most == most
     assert f"set TEACHER_TOP_LOGPROBS={most}" in str(caught.value)
+
+
+NO_ACCESS = "gives this key no access to m"
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind", "said"),
+    [
+        (403, "You are not allowed to request logprobs from this model", NoLogprobs, "gives no logprobs for m"),
+        (401, "Your plan does not include logprobs", NoLogprobs, "gives no logprobs for m"),
+        (403, "top_logprobs must be <= 1", TooManyCandidates, "TEACHER_TOP_LOGPROBS=1"),
+        (403, "top_n_tokens must be <= 2", TooManyCandidates, "TEACHER_TOP_LOGPROBS=2"),
+        (403, "Project `p` does not have access to model `m`", BitnetError, NO_ACCESS),
+        (401, "This key may not use the model m", BitnetError, NO_ACCESS),
+        (403, "model not available on your plan", BitnetError, NO_ACCESS),
+        (403, "Access denied: your IP address is not allowed", PromptRefused, "a rule of the network"),
+        (403, "This model's maximum context length is 8 tokens", ContextExceeded, "prompt this long"),
+        (403, "Your credit balance is too low", QuotaSpent, "quota at openai is spent"),
+        (401, "Incorrect API key provided for this model", KeyRefused, "refuses the key"),
+        (403, "Invalid API key", KeyRefused, "refuses the key"),
+        (400, "invalid x-api-key", KeyRefused, "refuses the key"),
+        (401, "", KeyRefused, "refuses the key"),
+        (401, "Unauthorized", KeyRefused, "refuses the key"),
+        (403, "Forbidden", KeyRefused, "refuses the key"),
+    ],
+)
+async def test_what_the_words_name_comes_before_the_status(
+    status: int, message: str, kind: type[BitnetError], said: str
+) -> None:
+    with serving(error(status, message)) as server, pytest.raises(kind, match=said) as caught:
+        await ask(server.base_url, top_logprobs=20)
+    assert isinstance(caught.value, KeyRefused) == (kind is KeyRefused)
+    assert len(server.asked) == 1
 
 
 async def test_the_address_is_blamed_only_before_its_first_good_answer() -> None:

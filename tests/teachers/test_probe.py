@@ -8,9 +8,9 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply
-from bitnet_core.teachers.probe import Verdict, one_token, probe
+from bitnet_core.teachers.probe import TOKENS, Verdict, one_token, plain_answer, probe
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.teachers.refusals import NoLogprobs, PromptRefused, TooManyCandidates
+from bitnet_core.teachers.refusals import NoLogprobs, PromptRefused, TooManyCandidates, UnusableLogprobs
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry
@@ -189,10 +189,10 @@ async def test_behind_a_router_only_the_probed_provider_answers() -> None:
 async def test_behind_a_router_the_provider_of_an_earlier_run_is_asked() -> None:
     with ChatServer(router(["Together"])) as server:
         one = Teacher(OpenAIChat(PROVIDERS["openrouter"], server.base_url, "m", "or-key", first_wait=0.01))
-        assert (await probe(one, 4, "Together")).upstream == "Together"
+        assert (await probe(one, 4, Verdict("raw", 4, upstream="Together"))).upstream == "Together"
         assert all(asked.body["provider"]["order"] == ["Together"] for asked in server.asked)
         with pytest.raises(BitnetError, match="Together answered instead of DeepInfra"):
-            await probe(one, 4, "DeepInfra")
+            await probe(one, 4, Verdict("raw", 4, upstream="DeepInfra"))
 
 
 def test_a_stored_verdict_without_upstream_still_loads() -> None:
@@ -223,6 +223,72 @@ async def test_a_provider_without_logprobs_is_refused_before_anything_is_sent() 
         with pytest.raises(BitnetError, match=r"groq gives no logprobs .*embedded"):
             await probe(one, 4)
         assert server.asked == []
+
+
+# -- what shows only in several tokens ------------------------------------------------------------------------
+
+
+def told(*steps: tuple[str, dict[str, Any]], text: str | None = None, **more: Any) -> dict[str, Any]:
+    """An answer of several tokens, each given with its candidates; `text` if it is not what they spell."""
+    content = [
+        {**entry(name, -0.5), **own, "top_logprobs": [{**entry(name, -0.5), **own}, *OTHERS]} for name, own in steps
+    ]
+    return chat_body("".join(name for name, _ in steps) if text is None else text, content, **more)
+
+
+OTHERS = [entry(" a", -2.0), entry(" b", -3.0)]
+SOUND = told(("It", {}), (" is", {}), (" a", {}), (" line", {}))
+HELLO = ("Hello", {})
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (told(HELLO, ("there", {}), (",", {}), text="Hello there,"), "without their blanks.* update the server"),
+        (told(HELLO, ("my", {}), ("friend", {}), text="Hello my friend"), "without their blanks"),
+        (told(("It", {}), ("is", {}), text="It is"), "without their blanks"),
+        (told(("token_id:5", {}), ("token_id:9", {}), text="Hi there"), "--return-tokens-as-token-ids"),
+        (
+            told(("<think>", {}), ("Hm", {}), ("</think>", {}), HELLO, text="Hello"),
+            "cover its thinking; switch its think",
+        ),
+        (told(("Let", {}), (" me", {}), (" see.", {}), HELLO, text="Hello"), "also cover its thinking"),
+        (told(HELLO, (" you", {}), text="Hello there"), "don't add up to its text"),
+        (told(HELLO, (" you", {}), text="Hello"), "don't add up to its text"),
+        (told(*[("a", {})] * 12), "12 tokens where 8 were asked for"),
+        (
+            told(HELLO, (" there", {}), usage={"prompt_tokens": 5, "completion_tokens": 8}),
+            "counts 8 tokens but reports 2",
+        ),
+        (told(HELLO, (" x", {"logprob": None})), "nan logprob in its first tokens"),
+        (told(HELLO, (" x", {"logprob": -9999.0})), "sentinel logprob in its first tokens"),
+        (told(HELLO, ("\ufffd", {"bytes": None})), "half a character .*choose another model"),
+    ],
+)
+async def test_a_fault_of_a_later_token_is_named_before_anything_is_spent(answer: dict[str, Any], said: str) -> None:
+    with teacher(answer) as one, pytest.raises(UnusableLogprobs, match=said) as caught:
+        await probe(one, 4)
+    assert "embedded" in str(caught.value)
+    with teacher(SOUND) as one:
+        assert (await probe(one, 3)).mode == "raw"
+
+
+async def test_a_teacher_whose_logprobs_contradict_each_other_is_refused() -> None:
+    answer = told(HELLO, (" there", {}))
+    answer["choices"][0]["logprobs"]["content"][1]["logprob"] = -0.9
+    with teacher(answer) as one, pytest.raises(UnusableLogprobs, match="another logprob among its candidates"):
+        await probe(one, 4)
+
+
+async def test_the_probe_asks_as_collecting_does_and_the_chat_is_streamed() -> None:
+    with ChatServer(lambda *_: Canned(SOUND)) as server:
+        one = Teacher(OpenAIChat(PROVIDERS["deepseek"], server.base_url, "m", "a-key", first_wait=0.01))
+        await probe(one, 3)
+        await plain_answer(one)
+    cold, warm, plain = [asked.body for asked in server.asked]
+    assert [one["max_tokens"] for one in (cold, warm, plain)] == [TOKENS, 1, TOKENS]
+    assert [one["stream"] for one in (cold, warm, plain)] == [False, False, True]
+    assert {one["thinking"]["type"] for one in (cold, warm, plain)} == {"disabled"}
 
 
 async def test_an_unreadable_answer_is_an_error() -> None:

@@ -70,17 +70,9 @@ def repaired(
     end, shown = _end(steps, text, finish_reason, named_end)
     _check_sampled(steps, kind_V, end, matches)
     top_NK, repairs["corrected_candidates"] = _agreeing_with_sampled(steps)
-    kind_NK = kind_V[tops_NK]
-    if kind_NK.any():
-        # A sampled token is text.
-        keep_NK = (tops_NK == sampled_N[:, None]) & (kind_NK != token_names.EMPTY)
-        if end:
-            keep_NK |= np.isin(tops_NK, end)
-        empty_NK = kind_NK == token_names.EMPTY  # if there are two, it is unknown which one is the end
-        keep_NK &= ~(empty_NK & (empty_NK.sum(axis=1, keepdims=True) > 1))
-        drop_NK = (kind_NK > 0) & ~keep_NK
-        special = int((drop_NK & (kind_NK == token_names.SPECIAL)).sum())
-        repairs |= {"special_candidates": special, "unknown_candidates": int(drop_NK.sum()) - special}
+    drop_NK, special = _not_text(tops_NK, sampled_N, kind_V, end)
+    if dropped := int(drop_NK.sum()):
+        repairs |= {"special_candidates": special, "unknown_candidates": dropped - special}
         tops_NK, top_NK = np.where(drop_NK, -1, tops_NK), np.where(drop_NK, -np.inf, top_NK)
     if end and table.spellings[end[0]]:
         blank = table.number(table.ids[end[0]], b"")
@@ -89,12 +81,33 @@ def repaired(
         tops_NK = np.where(np.isin(tops_NK, end) & ~text_NK, blank, tops_NK)
         sampled_N = np.append(sampled_N[:-1], np.int32(blank)).astype(np.int32)
         repairs["spelled_end"] = 1
-    tops_NK, top_NK, repairs["repeated_candidates"], repairs["merged_candidates"] = _deduplicated(
-        tops_NK, top_NK, table
-    )
+    tops_NK, top_NK, repeated_N, repairs["merged_candidates"] = _deduplicated(tops_NK, top_NK, table)
+    repairs["repeated_candidates"] = int(repeated_N.sum())
     tops_NK, top_NK = _sorted(tops_NK, top_NK)
-    made = Completion(table, sampled_N, steps.logprobs_N, tops_NK, top_NK)
-    return Repaired(shown, made, matches, {name: number for name, number in repairs.items() if number})
+    return Repaired(
+        text=shown,
+        steps=Completion(table, sampled_N, steps.logprobs_N, tops_NK, top_NK),
+        text_matches_bytes=matches,
+        repairs={name: number for name, number in repairs.items() if number},
+        candidates=int(((steps.tops_NK >= 0).sum(axis=1) - repeated_N).max()),
+    )
+
+
+def _not_text(
+    tops_NK: _Numbers, sampled_N: _Numbers, kind_V: npt.NDArray[np.int8], end: Sequence[int]
+) -> tuple[npt.NDArray[np.bool_], int]:
+    """Which candidates are not text, or have lost their bytes, and how many of them are names of special tokens."""
+    kind_NK = kind_V[tops_NK]
+    if not kind_NK.any():
+        return np.zeros(tops_NK.shape, np.bool_), 0
+    # A sampled token is text.
+    keep_NK = (tops_NK == sampled_N[:, None]) & (kind_NK != token_names.EMPTY)
+    if end:
+        keep_NK |= np.isin(tops_NK, end)
+    empty_NK = kind_NK == token_names.EMPTY  # if there are two, it is unknown which one is the end
+    keep_NK &= ~(empty_NK & (empty_NK.sum(axis=1, keepdims=True) > 1))
+    drop_NK = (kind_NK > 0) & ~keep_NK
+    return drop_NK, int((drop_NK & (kind_NK == token_names.SPECIAL)).sum())
 
 
 def _identify_sampled(steps: Completion) -> Completion:
@@ -186,8 +199,10 @@ def _is_surer(corrected_K: _Logprobs, given_K: _Logprobs) -> bool:
     return all(ordered) and not all(plausible)
 
 
-def _deduplicated(tops_NK: _Numbers, top_NK: _Logprobs, table: TokenTable) -> tuple[_Numbers, _Logprobs, int, int]:
-    """Each candidate once, how many were repeated, and how many were merged.
+def _deduplicated(
+    tops_NK: _Numbers, top_NK: _Logprobs, table: TokenTable
+) -> tuple[_Numbers, _Logprobs, npt.NDArray[np.int64], int]:
+    """Each candidate once, how many were repeated in each step, and how many were merged.
 
     Some servers repeat the sampled token at the end of the list: with the same logprob it counts once. Without ids,
     another logprob is another token of the same text, and the text has the mass of both. With an id it is a
@@ -195,7 +210,7 @@ def _deduplicated(tops_NK: _Numbers, top_NK: _Logprobs, table: TokenTable) -> tu
     """
     apart_NK = np.where(tops_NK >= 0, tops_NK, -1 - np.arange(tops_NK.shape[1]))
     twice = np.flatnonzero((np.diff(np.sort(apart_NK, axis=1)) == 0).any(axis=1))
-    repeated = merged = 0
+    repeated_N, merged = np.zeros(len(tops_NK), np.int64), 0
     for row in twice.tolist():
         found: dict[int, list[float]] = {}
         for number, logprob in zip(tops_NK[row].tolist(), top_NK[row].tolist(), strict=True):
@@ -204,7 +219,7 @@ def _deduplicated(tops_NK: _Numbers, top_NK: _Logprobs, table: TokenTable) -> tu
             values = found.setdefault(number, [])
             near = [place for place, value in enumerate(values) if not abs(value - logprob) > _ROUNDING]
             if near:
-                repeated += 1
+                repeated_N[row] += 1
                 values[near[0]] = float(np.maximum(values[near[0]], logprob))  # NaN rejects the sequence later
                 continue
             if values and table.ids[number] >= 0:
@@ -214,7 +229,7 @@ def _deduplicated(tops_NK: _Numbers, top_NK: _Logprobs, table: TokenTable) -> tu
         tops_NK[row], top_NK[row] = -1, -np.inf
         tops_NK[row, : len(found)] = list(found)
         top_NK[row, : len(found)] = [_added(values) for values in found.values()]
-    return tops_NK, top_NK, repeated, merged
+    return tops_NK, top_NK, repeated_N, merged
 
 
 def _added(logprobs: Sequence[float]) -> float:

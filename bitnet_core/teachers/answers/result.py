@@ -51,6 +51,8 @@ class Repaired:
     """Whether the tokens' bytes are the text's; if not, one of them is wrong."""
     repairs: Mapping[str, int] = field(default_factory=dict)
     """What was repaired in the tokens: how often, by kind."""
+    candidates: int = 0
+    """The most candidates that a step came with, each counted once, those left out included."""
 
 
 @dataclass(frozen=True, kw_only=True)

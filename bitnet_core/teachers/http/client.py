@@ -111,13 +111,15 @@ class JsonClient:
         *,
         attempts: int = ATTEMPTS,
         watch: Watch | None = None,
+        seconds: float | None = None,
     ) -> Reply | None:
         """Call `on_event` with the data of each server-sent event; None once the stream has ended.
 
         Returns the reply instead if the server refuses or does not stream. `on_event` may raise FailedAttempt.
         Failures before the first event are retried as in `post`; after it they raise StreamCut.
         """
-        return await self.send_with_retries(lambda: self._send_streamed(path, payload, on_event), attempts, watch)
+        whole = self._whole_seconds if seconds is None else seconds
+        return await self.send_with_retries(lambda: self._streamed(path, payload, on_event, whole), attempts, watch)
 
     async def send_with_retries(
         self, send: Callable[[], Awaitable[_T]], attempts: int, watch: Watch | None = None
@@ -181,14 +183,14 @@ class JsonClient:
                 response = await self._client.request(method, self.base_url + path, json=payload, timeout=limits)
                 return self._checked(await _reply(response, answer=method == "POST"))
 
-    async def _send_streamed(
-        self, path: str, payload: Mapping[str, Any], on_event: Callable[[str], None]
+    async def _streamed(
+        self, path: str, payload: Mapping[str, Any], on_event: Callable[[str], None], whole: float
     ) -> Reply | None:
         begun = False
         try:
-            with _failures_explained(self._whole_seconds, self._read_seconds):
+            with _failures_explained(whole, self._read_seconds):
                 async with (
-                    asyncio.timeout(self._whole_seconds),
+                    asyncio.timeout(whole),
                     self._client.stream("POST", self.base_url + path, json=payload) as response,
                 ):
                     kind = response.headers.get("content-type", "")

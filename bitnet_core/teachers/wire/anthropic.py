@@ -62,14 +62,14 @@ class AnthropicMessages(HttpChat):
             "model": self.model,
             "messages": [dict(message) for message in request.messages if message["role"] != "system"],
             "max_tokens": request.max_tokens,
-            # At most 1 is allowed, and newer models take either a temperature or top_p, not both.
-            "temperature": min(request.temperature, 1.0),
             "stream": stream,
         }
         if system:
             body["system"] = system
-        if request.top_p < 1 and request.temperature == 1:
-            del body["temperature"]
+        # At most 1 is allowed, and newer models take either a temperature or top_p, not both.
+        if request.temperature < 1:
+            body["temperature"] = request.temperature
+        elif request.top_p < 1:
             body["top_p"] = request.top_p
         return body
 

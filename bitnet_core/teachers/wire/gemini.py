@@ -67,6 +67,7 @@ class GeminiContent(HttpChat):
         return f"/models/{model}:streamGenerateContent?alt=sse" if stream else f"/models/{model}:generateContent"
 
     def request_body(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:  # noqa: ARG002 - the path says it
+        # Its own defaults depend on the model, so the neutral values are sent, too.
         config: dict[str, Any] = {
             "temperature": request.temperature,
             "topP": request.top_p,

@@ -80,7 +80,7 @@ class OpenAIChat(HttpChat):
             "stream": stream,
         }
         if request.top_logprobs > 0 or not self._reasons():
-            body |= {"temperature": request.temperature, "top_p": request.top_p}
+            body |= self._sampling(request)
         if stream and self.provider.usage_in_stream:
             body["stream_options"] = {"include_usage": True}
         if request.seed is not None and self.provider.seeds:
@@ -102,6 +102,11 @@ class OpenAIChat(HttpChat):
             # These models give logprobs, and take a temperature, only if they don't reason.
             body["reasoning_effort"] = "none"
         return body
+
+    def _sampling(self, request: ChatRequest) -> dict[str, float]:
+        own = self.provider.own_sampling
+        meant = {"temperature": request.temperature, "top_p": request.top_p}
+        return {**own, **{name: value for name, value in meant.items() if value != 1 or name in own}}
 
     def _reasons(self) -> bool:
         """Whether it is one of OpenAI's reasoning models, which refuse any sampling but their own."""
