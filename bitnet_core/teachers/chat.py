@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict, Unpack
 
+from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.json_body import as_list, as_object
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_reply, read_checked
+from bitnet_core.teachers.http.body import TooManyBytes
 from bitnet_core.teachers.http.client import READ_SECONDS, WHOLE_SECONDS, JsonClient
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.reply import Reply
@@ -25,6 +27,9 @@ _LOCAL_SECONDS = 3600.0
 _SLOWEST = 5.0
 """Tokens a second. Every hosted model is expected to be faster."""
 _LONGEST_SECONDS = 4 * _LOCAL_SECONDS
+_FIXED_BYTES = 1 << 20
+_TOKEN_BYTES = 1 << 10
+"""What a token or a candidate may take in an answer; about 100 bytes are usual, 300 in a stream."""
 
 OnText = Callable[[str], None]
 
@@ -190,11 +195,17 @@ class HttpChat(ABC):
         stream = on_text is not None
         path, body = self.path(stream=stream), without(self.request_body(request, stream=stream), self.left_out)
         sent = replace(self._sent, path=path, top_logprobs=request.top_logprobs, sampling=sampling_fields(body))
+        most_bytes = _FIXED_BYTES + request.max_tokens * (1 + request.top_logprobs) * _TOKEN_BYTES
         if on_text is not None:
-            return await self._stream(sent, body, on_text, options)
+            return await self._stream(sent, body, most_bytes, on_text, options)
         if seconds is None and not self.provider.local:
             seconds = min(READ_SECONDS + request.max_tokens / _SLOWEST, _LONGEST_SECONDS)
-        reply = await self._http.post(path, body, attempts=attempts, watch=watch, seconds=seconds)
+        try:
+            reply = await self._http.post(
+                path, body, attempts=attempts, watch=watch, seconds=seconds, most_bytes=most_bytes
+            )
+        except TooManyBytes as error:
+            raise BadReply("too_large", str(error)) from error
         return self._result(reply, sent)
 
     def requested_sampling(self, request: ChatRequest) -> dict[str, Any]:
@@ -204,13 +215,13 @@ class HttpChat(ABC):
         return {name: value for name, value in fields.items() if name not in self.left_out} | fixed
 
     async def _stream(
-        self, sent: SentRequest, body: dict[str, Any], on_text: OnText, options: CallOptions
+        self, sent: SentRequest, body: dict[str, Any], most_bytes: int, on_text: OnText, options: CallOptions
     ) -> ChatResult:
         fold = self.fold()
 
-        def on_event(data: str) -> None:
+        def on_event(data: str) -> bool:
             if data.strip() == "[DONE]":
-                return
+                return True
             with as_bad_reply(data.encode()):
                 event = json.loads(data)
             reply = Reply(200, data.encode(), event)
@@ -220,6 +231,7 @@ class HttpChat(ABC):
                 text = fold.add(event) if isinstance(event, dict) else ""
             if text:
                 on_text(text)
+            return False
 
         try:
             reply = await self._http.stream(
@@ -229,9 +241,12 @@ class HttpChat(ABC):
                 attempts=options.get("attempts", ATTEMPTS),
                 watch=options.get("watch"),
                 seconds=options.get("seconds"),
+                most_bytes=most_bytes,
             )
         except StreamCut as error:
             raise BadReply("stream_cut", f"the answer was cut off ({error})") from error
+        except TooManyBytes as error:
+            raise BadReply("too_large", str(error)) from error
         if reply is not None:
             return self._result(reply, sent)
         if not fold.complete:
@@ -262,7 +277,10 @@ class HttpChat(ABC):
 
     async def _listed(self, path: str) -> Any:
         """The decoded answer to a GET; raises like `chat`."""
-        reply = await self._http.get(path)
+        try:
+            reply = await self._http.get(path)
+        except TooManyBytes as error:
+            raise BitnetError(f"{self.base_url}{path} can't be read: {error}; correct the address.") from error
         self._require(reply, replace(self._sent, path=path))
         return reply.payload
 

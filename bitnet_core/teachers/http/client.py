@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,6 +12,7 @@ import stamina
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.json_body import decode
+from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed, body_chunks
 from bitnet_core.teachers.http.event_stream import event_data
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.reply import Reply, decode_error_fields, wait_until_reset
@@ -30,6 +31,8 @@ from bitnet_core.teachers.http.retries import (
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 120.0
 WHOLE_SECONDS = 1200.0
+MOST_BYTES = 1 << 24
+"""Of a reply to a request that does not say how much it asks for, such as a list of models."""
 QUICK_SECONDS = 60.0
 """For requests that are quick however slow the model is: a list of models, a single token."""
 _LONGEST_BACKOFF = 30.0
@@ -66,7 +69,7 @@ class JsonClient:
         self._on_retry = on_retry
         self._first_wait = first_wait
         self._client = httpx.AsyncClient(
-            headers=dict(headers or {}),
+            headers={"Accept-Encoding": ACCEPTED, **(headers or {})},
             timeout=httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None),
             limits=httpx.Limits(max_connections=self.pace.most, max_keepalive_connections=self.pace.most),
             # Proxies from the environment are for other machines, not for a server on this one.
@@ -90,36 +93,44 @@ class JsonClient:
         attempts: int = ATTEMPTS,
         watch: Watch | None = None,
         seconds: float | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> Reply:
         """Send JSON and return the last reply, whatever its status.
 
         Retried: 408, 409, 429 (unless a quota is spent), 5xx, the same codes in the body of a status 200, a body that
         is not JSON, and a broken transport. `watch` follows each attempt; `seconds` limits the duration of one.
-        Raises Unreachable when no attempt brought a reply.
+        Raises Unreachable when no attempt brought a reply, and TooManyBytes for one of more than `most_bytes`.
         """
-        return await self.send_with_retries(lambda: self._send("POST", path, payload, seconds), attempts, watch)
+        return await self.send_with_retries(
+            lambda: self._send("POST", path, payload, seconds, most_bytes), attempts, watch
+        )
 
     async def get(self, path: str, *, attempts: int = 2) -> Reply:
         """Like `post`, for what a server answers quickly."""
-        return await self.send_with_retries(lambda: self._send("GET", path, None, QUICK_SECONDS), attempts)
+        return await self.send_with_retries(
+            lambda: self._send("GET", path, None, QUICK_SECONDS, MOST_BYTES), attempts
+        )
 
     async def stream(
         self,
         path: str,
         payload: Mapping[str, Any],
-        on_event: Callable[[str], None],
+        on_event: Callable[[str], bool],
         *,
         attempts: int = ATTEMPTS,
         watch: Watch | None = None,
         seconds: float | None = None,
+        most_bytes: int = MOST_BYTES,
     ) -> Reply | None:
-        """Call `on_event` with the data of each server-sent event; None once the stream has ended.
+        """Call `on_event` with the data of each server-sent event, until it returns True or the stream has ended.
 
-        Returns the reply instead if the server refuses or does not stream. `on_event` may raise FailedAttempt.
+        Returns None, or the reply if the server refuses or does not stream. `on_event` may raise FailedAttempt.
         Failures before the first event are retried as in `post`; after it they raise StreamCut.
         """
         whole = self._whole_seconds if seconds is None else seconds
-        return await self.send_with_retries(lambda: self._streamed(path, payload, on_event, whole), attempts, watch)
+        return await self.send_with_retries(
+            lambda: self._streamed(path, payload, on_event, whole, most_bytes), attempts, watch
+        )
 
     async def send_with_retries(
         self, send: Callable[[], Awaitable[_T]], attempts: int, watch: Watch | None = None
@@ -173,18 +184,28 @@ class JsonClient:
             self.pace.answered(turn)
             return found
 
-    async def _send(self, method: str, path: str, payload: Mapping[str, Any] | None, seconds: float | None) -> Reply:
+    async def _send(
+        self, method: str, path: str, payload: Mapping[str, Any] | None, seconds: float | None, most_bytes: int
+    ) -> Reply:
         whole = self._whole_seconds if seconds is None else seconds
         # An answer that is not streamed arrives only when all of it has been generated.
         read = self._read_seconds if seconds is None else max(seconds, self._read_seconds)
         limits = httpx.Timeout(read, connect=CONNECT_SECONDS, pool=None)
         with _failures_explained(whole, read):
-            async with asyncio.timeout(whole):
-                response = await self._client.request(method, self.base_url + path, json=payload, timeout=limits)
-                return self._checked(await _reply(response, answer=method == "POST"))
+            async with (
+                asyncio.timeout(whole),
+                self._client.stream(method, self.base_url + path, json=payload, timeout=limits) as response,
+            ):
+                body = b"".join([chunk async for chunk in _chunks(response, most_bytes)])
+                return self._checked(await _reply(response, body, answer=method == "POST"))
 
     async def _streamed(
-        self, path: str, payload: Mapping[str, Any], on_event: Callable[[str], None], whole: float
+        self,
+        path: str,
+        payload: Mapping[str, Any],
+        on_event: Callable[[str], bool],
+        whole: float,
+        most_bytes: int,
     ) -> Reply | None:
         begun = False
         try:
@@ -195,12 +216,14 @@ class JsonClient:
                 ):
                     kind = response.headers.get("content-type", "")
                     if response.status_code != 200 or "event-stream" not in kind:
-                        await response.aread()
-                        return self._checked(await _reply(response, answer=True))
+                        body = b"".join([chunk async for chunk in _chunks(response, most_bytes)])
+                        return self._checked(await _reply(response, body, answer=True))
                     self.apply_rate_limit_headers(response.headers)
-                    async for data in event_data(response.aiter_bytes()):
-                        on_event(data)
+                    async for data in event_data(_chunks(response, most_bytes)):
+                        ended = on_event(data)
                         begun = True
+                        if ended:
+                            break
                     return None
         except FailedAttempt as failure:
             if begun:
@@ -235,7 +258,7 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
         raise NoConnection("connection refused" if "refused" in str(error).lower() else "no connection") from error
     except httpx.TransportError as error:
         raise FailedAttempt("the connection broke") from error
-    except httpx.DecodingError as error:
+    except NotDecompressed as error:
         raise FailedAttempt("the answer can't be decompressed") from error
 
 
@@ -250,12 +273,16 @@ def _host(base_url: str) -> str:
     raise BitnetError(f"{base_url or 'An empty address'} is not an http(s) address; correct the base URL.")
 
 
-async def _reply(response: httpx.Response, *, answer: bool) -> Reply:
+def _chunks(response: httpx.Response, most_bytes: int) -> AsyncIterator[bytes]:
+    return body_chunks(response.aiter_raw(), response.headers.get("content-encoding", ""), most_bytes)
+
+
+async def _reply(response: httpx.Response, body: bytes, *, answer: bool) -> Reply:
     """`answer`: with status 200 only the fields of an error are decoded; see `decode_error_fields`."""
     payload: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         # A long answer with its logprobs is a megabyte of JSON, so it is parsed off the event loop.
         read = decode_error_fields if answer and response.status_code == 200 else decode
-        payload = await asyncio.to_thread(read, response.content)
+        payload = await asyncio.to_thread(read, body)
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, response.content, payload, headers.get("content-type", ""), headers)
+    return Reply(response.status_code, body, payload, headers.get("content-type", ""), headers)

@@ -21,13 +21,18 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Lines ended by LF, CR or both; any other line separator of Unicode belongs to the text."""
-    pending = b""
+    pending: list[bytes] = []  # of a line without an end; joined once, as it may be long
+    after_cr = False
     async for chunk in chunks:
-        pending += chunk
-        held = pending[-1:] if pending.endswith(b"\r") else b""  # its LF may be in the next chunk
-        *lines, pending = _LINE_END.split(pending.removesuffix(held))
-        pending += held
-        for line in lines:
-            yield line
-    if pending:
-        yield pending.removesuffix(b"\r")
+        if not chunk:
+            continue
+        if after_cr:
+            chunk = chunk.removeprefix(b"\n")  # the CR before it has ended the line
+        after_cr = chunk.endswith(b"\r")
+        first, *others = _LINE_END.split(chunk)
+        pending.append(first)
+        for line in others:
+            yield b"".join(pending)
+            pending = [line]
+    if last := b"".join(pending):
+        yield last

@@ -1,0 +1,166 @@
+"""Bodies and streams of any size, packing and cut: what is read, and what is refused in bounded memory."""
+
+import gzip
+import io
+import json
+import re
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.teachers.answers.result import BadReply
+from bitnet_core.teachers.chat import ChatRequest
+from bitnet_core.teachers.http.body import NotDecompressed, TooManyBytes, body_chunks
+from bitnet_core.teachers.http.event_stream import event_data
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.wire.openai import OpenAIChat
+from tests.teachers.server import Canned, chat_body, entry, serving, with_top
+
+A = entry("A", -0.5)
+GOOD = json.dumps(chat_body("A", [with_top(A, A)])).encode()
+REQUEST = ChatRequest([{"role": "user", "content": "Hi"}], 4, 0.8, 0.9, 2)
+
+
+async def pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def whole(data: bytes, encoding: str = "", most: int = 1 << 20, size: int = 7) -> bytes:
+    return b"".join([chunk async for chunk in body_chunks(pieces(data, size), encoding, most)])
+
+
+@pytest.mark.parametrize("text", [b"", b"x", b"hello " * 1000])
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("", bytes),
+        ("identity", bytes),
+        ("gzip", gzip.compress),
+        (" GZIP ", gzip.compress),
+        ("deflate", zlib.compress),
+    ],
+)
+async def test_every_packing_that_was_asked_for_is_read(text: bytes, encoding: str, pack: Any) -> None:
+    assert await whole(pack(text), encoding) == text
+
+
+@pytest.mark.parametrize(("size", "most", "fits"), [(100, 100, True), (101, 100, False), (0, 0, True), (1, 0, False)])
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+async def test_the_limit_is_exact(size: int, most: int, fits: bool, encoding: str) -> None:
+    data = gzip.compress(b"x" * size) if encoding else b"x" * size
+    if fits:
+        assert len(await whole(data, encoding, most)) == size
+    else:
+        with pytest.raises(TooManyBytes, match="larger than"):
+            await whole(data, encoding, most)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"), [("br", b"x"), ("zstd", b"x"), ("gzip", b"not gzip"), ("deflate", b"\xff" * 9)]
+)
+async def test_a_packing_that_can_not_be_read_is_said(encoding: str, data: bytes) -> None:
+    with pytest.raises(NotDecompressed):
+        await whole(data, encoding)
+
+
+def bomb(size: int) -> bytes:
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=9) as file:
+        for _ in range(size >> 20):
+            file.write(bytes(1 << 20))
+    return packed.getvalue()
+
+
+BOMB = bomb(1 << 28)
+
+
+async def test_a_bomb_is_unpacked_no_further_than_its_limit() -> None:
+    tracemalloc.start()
+    with pytest.raises(TooManyBytes):
+        await whole(BOMB, "gzip", 1 << 20, size=1 << 16)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def endless(piece: str, times: int) -> bytes:
+    return f"data: {piece}\n\n".encode() * times
+
+
+CHUNK = json.dumps({"choices": [{"index": 0, "delta": {"content": "words "}, "finish_reason": None}]})
+STREAM = {"Content-Type": "text/event-stream"}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Canned(BOMB, headers={"Content-Encoding": "gzip"}),
+        Canned(b'{"choices": [{"message": {"content": "' + b"x" * (3 << 20)),
+        Canned(b" " * (3 << 20) + GOOD),
+        Canned(BOMB, 400, {"Content-Encoding": "gzip"}),
+        Canned(endless(CHUNK, 40_000), headers=STREAM),
+        Canned(endless("", 500_000), headers=STREAM),
+        Canned(b": keep-alive\n\n" * 300_000, headers=STREAM),
+        Canned(b"data: " + b"x" * (3 << 20), headers=STREAM),
+    ],
+)
+async def test_more_bytes_than_were_asked_for_are_not_an_answer(answer: Canned, streamed: bool) -> None:
+    with serving(answer) as server:
+        async with OpenAIChat(PROVIDERS["custom"], server.base_url, "m", None, first_wait=0.01) as chat:
+            with pytest.raises((BadReply, BitnetError)) as caught:
+                await chat.chat(REQUEST, attempts=1, **({"on_text": lambda _: None} if streamed else {}))
+    assert not isinstance(caught.value, BadReply) or caught.value.reason in ("too_large", "not_json", "malformed")
+    assert "larger than" in str(caught.value) or answer.headers == STREAM
+
+
+async def test_an_answer_of_the_size_that_was_asked_for_is_read() -> None:
+    steps = [with_top(A, A, entry("B", -3.0)) for _ in range(4000)]
+    body = chat_body("A" * 4000, steps, finish_reason="length")
+    with serving(Canned(body)) as server:
+        async with OpenAIChat(PROVIDERS["custom"], server.base_url, "m", None) as chat:
+            assert len((await chat.chat(ChatRequest(REQUEST.messages, 4000, 1, 1, 2))).text) == 4000
+
+
+async def test_a_list_of_models_has_a_limit_too() -> None:
+    with serving(Canned(BOMB, headers={"Content-Encoding": "gzip"})) as server:
+        async with OpenAIChat(PROVIDERS["custom"], server.base_url, "m", None) as chat:
+            with pytest.raises(BitnetError, match=r"/models can't be read: .* larger than 16.8 MB"):
+                await chat.models()
+
+
+# -- streams -------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.sampled_from(["data: a", "data:b", ": x", "", "event: y", "data", "é"])), st.data())
+async def test_events_equal_the_slow_twin_however_they_are_cut(lines: list[str], data: st.DataObject) -> None:
+    ends = [data.draw(st.sampled_from(["\n", "\r", "\r\n"])) for _ in lines]
+    text = "".join(line + end for line, end in zip(lines, ends, strict=True))
+    size = data.draw(st.integers(1, 9))
+    found = [event async for event in event_data(pieces(text.encode(), size))]
+    assert found == list(slow_events(re.split("\r\n|\n|\r", text)))
+
+
+def slow_events(lines: Iterable[str]) -> Iterable[str]:
+    held: list[str] = []
+    for line in [*lines, ""]:
+        if line.startswith("data:"):
+            held.append(line[5:].removeprefix(" "))
+        elif not line and held:
+            yield "\n".join(held)
+            held = []
+
+
+async def test_after_done_nothing_more_is_read() -> None:
+    events = [{"choices": [{"delta": {"content": "Hi"}, "finish_reason": "stop"}]}]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\ndata: not JSON\n\n"
+    with serving(Canned(body.encode(), headers=STREAM)) as server:
+        async with OpenAIChat(PROVIDERS["custom"], server.base_url, "m", None) as chat:
+            assert (await chat.chat(REQUEST, on_text=lambda _: None)).text == "Hi"
