@@ -61,9 +61,9 @@ async def examine(teacher: Teacher, price: Price | None) -> dict[str, Any]:
     if report["reachable"] is False or report["key_accepted"] is False or not teacher.model:
         return report
     report["problem"] = None  # a server that lists no models may still answer
-    latency = await _noted(report, lambda: plain_answer(teacher))
-    report |= {"chat": latency is not None, "latency_s": latency}
-    if latency is None:
+    plain = await _noted(report, lambda: plain_answer(teacher))
+    report |= {"chat": plain is not None, "latency_s": plain and plain[0]}
+    if plain is None:
         return report
     if teacher.provider.logprobs == "no":
         report["logprobs"] = False

@@ -12,6 +12,9 @@ from bitnet_core.tokenizer.steps import Completion
 
 MAX_UNREPORTED_TOKENS = 4
 """Tokens that a server may count but not report at the end: half a character, and the end of the text."""
+_NO_THINKING = "switch its thinking off on the server, or choose a model that does not think"
+ONLY_THINKING = "its first tokens have no text, so they may have gone into thinking", _NO_THINKING
+"""What is wrong with a teacher that gives no text, and what to change."""
 _TOKEN_AS_ID = re.compile(rb"token_id:\d+")
 
 
@@ -46,9 +49,6 @@ def probe_fault(result: ChatResult, max_tokens: int) -> tuple[str, str] | None:
         )
     fault = first_fault(steps)
     return None if fault is None else (f"{fault.replace('_', ' ')} in its first tokens", "choose another model")
-
-
-_NO_THINKING = "switch its thinking off on the server, or choose a model that does not think"
 
 
 def _are_ids(steps: Completion, _text: str) -> bool:

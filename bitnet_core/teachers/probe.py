@@ -15,7 +15,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.client import QUICK_SECONDS
-from bitnet_core.teachers.judge import probe_fault
+from bitnet_core.teachers.judge import ONLY_THINKING, probe_fault
 from bitnet_core.teachers.refusals import (
     PromptRefused,
     TooManyCandidates,
@@ -104,19 +104,20 @@ async def ask_probe(teacher: Teacher, request: ChatRequest) -> ChatResult:
     raise AssertionError("the last try returns or raises")
 
 
-async def plain_answer(teacher: Teacher) -> float:
-    """Ask for a few tokens without logprobs, streamed as chats are; the seconds that it took.
+async def plain_answer(teacher: Teacher) -> tuple[float, bool]:
+    """Ask for a few tokens without logprobs, streamed as chats are; its seconds, and whether there was text.
 
-    No text counts as an answer: a reasoning model has none after a few tokens.
+    No text is an answer, too: a reasoning model has none after a few tokens.
     """
     began = time.monotonic()
     request = ChatRequest(MESSAGES, TOKENS, 0.0, 1.0)
     try:
-        await teacher.chat(request, attempts=2, seconds=probe_timeout(teacher), on_text=lambda _: None)
+        result = await teacher.chat(request, attempts=2, seconds=probe_timeout(teacher), on_text=lambda _: None)
     except BadReply as error:
         if error.reason != "no_text":
             raise
-    return time.monotonic() - began
+        return time.monotonic() - began, False
+    return time.monotonic() - began, bool(result.text)
 
 
 async def probe(teacher: Teacher, top_logprobs: int, known: Verdict | None = None) -> Verdict:
@@ -159,8 +160,7 @@ async def probe(teacher: Teacher, top_logprobs: int, known: Verdict | None = Non
 
 
 async def _timed_answer(teacher: Teacher, request: ChatRequest) -> tuple[ChatResult, float]:
-    """The answer and its duration in seconds. A BitnetError says what is wrong with a teacher that only bad replies
-    come from."""
+    """The answer and its duration in seconds. BitnetError for a teacher that sends only bad replies."""
     failure: BadReply | PromptRefused
     began = time.monotonic()
     try:
@@ -171,7 +171,10 @@ async def _timed_answer(teacher: Teacher, request: ChatRequest) -> tuple[ChatRes
         failure = error
     if isinstance(failure, BadReply) and failure.reason in _UNUSABLE:
         raise unusable_logprobs(teacher.name, teacher.model, str(failure), "choose another model") from failure
-    if await _answers_without_logprobs(teacher):
+    has_text = await _answers_without_logprobs(teacher)
+    if has_text is False and isinstance(failure, BadReply) and failure.reason == "no_text":
+        raise unusable_logprobs(teacher.name, teacher.model, *ONLY_THINKING) from failure
+    if has_text is not None:
         raise no_logprobs(
             teacher.name, teacher.model, f"it answers without them, and with them: {failure}"
         ) from failure
@@ -182,12 +185,13 @@ async def _timed_answer(teacher: Teacher, request: ChatRequest) -> tuple[ChatRes
     ) from failure
 
 
-async def _answers_without_logprobs(teacher: Teacher) -> bool:
+async def _answers_without_logprobs(teacher: Teacher) -> bool | None:
+    """Whether there is text in its answer without logprobs; None if there is no answer."""
     try:
-        await plain_answer(teacher)
+        _, has_text = await plain_answer(teacher)
     except (BadReply, BitnetError):
-        return False
-    return True
+        return None
+    return has_text
 
 
 def _first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:

@@ -123,7 +123,7 @@ async def test_a_probe_without_logprobs_is_repeated_before_the_teacher_is_refuse
         with ChatServer(answer) as server:
             one = Teacher(OpenAIChat(PROVIDERS["llamacpp"], server.base_url, "m", None, first_wait=0.01))
             if requests is None:
-                with pytest.raises(NoLogprobs):
+                with pytest.raises(UnusableLogprobs, match="no text"):
                     await probe(one, 4)
             else:
                 assert (await probe(one, 4)).mode == "raw"
@@ -271,6 +271,15 @@ async def test_a_fault_of_a_later_token_is_named_before_anything_is_spent(answer
     assert "embedded" in str(caught.value)
     with teacher(SOUND) as one:
         assert (await probe(one, 3)).mode == "raw"
+
+
+async def test_a_teacher_that_only_thinks_is_told_from_one_without_logprobs() -> None:
+    thinking = {"choices": [{"message": {"content": None, "reasoning_content": "Hm"}, "finish_reason": "length"}]}
+    with (
+        teacher(thinking) as one,
+        pytest.raises(UnusableLogprobs, match="gone into thinking; switch its thinking off"),
+    ):
+        await probe(one, 4)
 
 
 async def test_a_teacher_whose_logprobs_contradict_each_other_is_refused() -> None:
