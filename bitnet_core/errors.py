@@ -1,5 +1,21 @@
 """Errors that are not bugs: a mistake of the user or a failure outside. One sentence names the thing and the fix."""
 
+import errno
+
+_FIXES = {
+    errno.ENAMETOOLONG: "use a shorter path",
+    errno.ELOOP: "its links lead in a circle",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there",
+    errno.EFBIG: "choose a place for larger files",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "mount its file system again",
+    errno.ENODEV: "mount its file system again",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "close programs that hold many files open",
+}
+
 
 class BitnetError(Exception):
     """`str(error)` is the complete message. It is shown as it is, without a traceback."""
@@ -17,3 +33,9 @@ class Stopped(BitnetError):
     """The user stopped the stage. Its work is kept."""
 
     exit_code = 130
+
+
+def explained(error: OSError, otherwise: str) -> str:
+    """The end of a sentence about a failed call: the reason, and its fix or else the advice `otherwise`."""
+    reason = error.strerror or type(error).__name__
+    return f"({reason}); {_FIXES.get(error.errno or 0, otherwise)}"

@@ -110,10 +110,10 @@ class _Command:
         wanted, origins = self._named_or_all, self._resolution.secret_origins
         keyring_state, in_keyring = self._inventory.keyring
         in_vault = self._places.names_in_vault()
-        vault = self._places.vault
-        vault_state = f"encrypted, {vault}" if vault.exists() else "none"
         if in_vault.unreadable:
-            vault_state = f"can't be read, {vault}"
+            vault_state = f"can't be read, {self._places.vault}"
+        else:
+            vault_state = f"encrypted, {self._places.vault}" if self._places.has_vault() else "none"
         holdings = [
             ("environment", "plain text", [name for name in wanted if origins.get(name) == "environment"]),
             (KEYRING, keyring_state, sorted(set(in_keyring) & set(wanted))),
@@ -174,7 +174,8 @@ class _Command:
         in_files = self._inventory.plain_text()
         for name in self._names:
             if name not in in_files:
-                raise UsageError(f"No .env holds a value of {name}; `bitnet keys status {name}` says where it is.")
+                where = f"`bitnet keys status {name}` says where it is"
+                raise UsageError(f"No .env holds a value of {name} that can be moved; {where}.")
         return list(dict.fromkeys(self._names or in_files))
 
     def _one_name(self) -> str:

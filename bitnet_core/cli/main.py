@@ -12,7 +12,7 @@ from typing import Any
 from bitnet_core import __version__
 from bitnet_core.cli import keys, prompts, providers, settings, stages, traces
 from bitnet_core.cli.command import Commands, Handler, complain
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 
 _FAMILIES = (stages, settings, traces, providers, prompts, keys)
 _EPILOG = """\
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        complain(f"bitnet: {error.filename or 'a file'} can't be used ({error.strerror}).\n")
+        complain(f"bitnet: {error.filename or 'a file'} can't be used {explained(error, 'check its permissions')}.\n")
         return 1
     except KeyboardInterrupt:
         return 130

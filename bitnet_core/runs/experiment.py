@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.input_files import is_present
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.resolved import Settings
@@ -50,7 +51,7 @@ class Experiment:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise BitnetError(f"{folder} can't be created ({error.strerror}); choose another place.") from error
+                raise BitnetError(f"{folder} can't be created {explained(error, 'choose another place')}.") from error
 
     def refuse_foreign_folder(self) -> None:
         """UsageError for a folder that holds other files: a mistyped path must not turn it into an experiment."""
@@ -65,7 +66,7 @@ class Experiment:
 
 def is_experiment(folder: Path) -> bool:
     """Whether the folder has an experiment's `.env` or one of its subfolders."""
-    return (folder / ".env").is_file() or any((folder / mark).is_dir() for mark in _MARKS)
+    return is_present(folder / ".env") or any((folder / mark).is_dir() for mark in _MARKS)
 
 
 def is_name(text: str) -> bool:
@@ -99,7 +100,7 @@ class Workspace:
             root.mkdir(parents=True)
             files.write_text(root / ".env", env_text or f"# Settings of {name}; `bitnet config` lists the names.\n")
         except OSError as error:
-            raise BitnetError(f"{root} can't be created ({error.strerror}); choose another workspace.") from error
+            raise BitnetError(f"{root} can't be created {explained(error, 'choose another workspace')}.") from error
         return root
 
     def demo(self, name: str = "demo") -> tuple[Path, bool]:

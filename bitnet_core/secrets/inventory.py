@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.input_files import can_be_written, refuse_to_write
 from bitnet_core.secrets import vault
 from bitnet_core.secrets.places import KEYRING, VAULT, Ask, KeyPlaces, VaultNames
 from bitnet_core.secrets.redaction import Redactor
@@ -16,6 +17,7 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.references import as_reference
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.settings.resolved import Resolution
+from bitnet_core.user_folders import NoHome
 
 _SHOWN_END = 4
 _SHORTEST_SHOWN = 16
@@ -74,13 +76,17 @@ class Inventory:
         return unusable.reason if unusable else "ready", kept
 
     def vault_notes(self) -> tuple[str, ...]:
-        """Sentences about a vault that can't be read or opened, or that others can read."""
+        """Sentences about a vault that can't be made, read or opened, or that others can read."""
+        try:
+            path = self.places.vault
+        except NoHome as error:
+            return (str(error),)
         unreadable = self.places.names_in_vault().unreadable
         if unreadable is not None:
             return (str(unreadable),)
         notes = []
-        if vault.readable_by_others(self.places.vault):
-            notes.append(f"{self.places.vault} can be read by others, though not opened; `chmod 600` fixes that.")
+        if vault.readable_by_others(path):
+            notes.append(f"{path} can be read by others, though not opened; `chmod 600` fixes that.")
         if self.places.passphrase_file is not None and self._opened[1]:
             notes.append(self._opened[1])
         return tuple(notes)
@@ -108,9 +114,9 @@ class Inventory:
     @cached_property
     def _opened(self) -> tuple[dict[str, str], str]:
         """What the vault holds if it can be opened without asking, else the sentence that says why it can't."""
-        if not self.places.vault.exists():
-            return {}, ""
         try:
+            if not self.places.has_vault():
+                return {}, ""
             return self.places.opened().read(), ""
         except BitnetError as error:
             return {}, str(error)
@@ -118,8 +124,9 @@ class Inventory:
     # -- moving ------------------------------------------------------------------------------------------
 
     def plain_text(self) -> tuple[str, ...]:
-        """The keys whose values are in a `.env`, under their own name or under one that they refer to."""
-        lines = [(name, _own_value(text)) for values in self._files.values() for name, text in values.items()]
+        """The keys whose values are in a `.env` that can be changed, under its own name or one it refers to."""
+        files = [values for path, values in self._files.items() if can_be_written(path)]
+        lines = [(name, _own_value(text)) for values in files for name, text in values.items()]
         own = {name for name, value in lines if value and name in SECRET_NAMES}
         written = {value for _, value in lines}
         return tuple(sorted(own | {name for name in self._from_files() if self.resolution.secrets[name] in written}))
@@ -137,13 +144,15 @@ class Inventory:
                 f"or `bitnet keys delete {name}` first."
             )
         along = [one for one in self._dependants(name) if not self._elsewhere(one, value, ask)]
+        names = {name, *along}
+        cleaned = {path: given for path in self._files if (given := self._given_by(path, names, value))}
+        for path in cleaned:
+            refuse_to_write(path)
         for one in (*along, name):
             place = self.places.keep(one, value, to, ask)
             if self.places.read_back(one, place) != value:
                 where = self.places.words(place)
                 raise BitnetError(f"{where} did not return {one} as it was kept; .env is unchanged.")
-        names = {name, *along}
-        cleaned = {path: given for path in self._files if (given := self._given_by(path, names, value))}
         for path, given in cleaned.items():
             mask = Redactor([value]).mask_known
             dotenv.change(path, partial(dotenv.without_values, names=given, mask=mask))

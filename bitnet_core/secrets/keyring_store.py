@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_state_path
-
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.secrets.handover import environment_without_secrets
+from bitnet_core.user_folders import NoHome, state_folder
 
 SERVICE = "bitnet-tui"
 SECONDS = 5.0
@@ -98,13 +97,20 @@ class Keyring:
         if self.found_silent.is_set():
             raise KeyringUnusable("silent")
         request = {"action": action, "service": SERVICE, "names": names, "value": value, "classes": self._classes()}
-        lock = user_state_path("bitnet-tui", appauthor=False) / "keyring.lock"
-        answer = _ask(json.dumps(request | {"lock": str(lock)}))
+        answer = _ask(json.dumps(request | {"lock": _lock()}))
         if "problem" in answer:
             if answer["problem"] == "silent":
                 self.found_silent.set()
             raise KeyringUnusable(answer["problem"], answer.get("detail", ""))
         return answer
+
+
+def _lock() -> str:
+    """The lock file of all processes of this user; empty, so that there is none, without a home folder."""
+    try:
+        return str(state_folder() / "keyring.lock")
+    except NoHome:
+        return ""
 
 
 def _ask(request: str) -> dict[str, Any]:

@@ -9,15 +9,15 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import user_config_path
-
 from bitnet_core.errors import BitnetError
+from bitnet_core.input_files import read_input
 from bitnet_core.secrets import known, vault
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.vault import OpenVault
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import KeyOptions
+from bitnet_core.user_folders import NoHome, config_folder
 
 Ask = Callable[[Path, bool], str | None]
 """Asks a person for the passphrase of the vault at a path; True = it is a new one. Returns None without an answer."""
@@ -60,14 +60,32 @@ class KeyPlaces:
     """Where this user's keys may be kept, from the settings."""
 
     keyring: Keyring
-    vault: Path
+    chosen_vault: Path | None = None
     passphrase_file: Path | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> "KeyPlaces":
         options = KeyOptions.of(settings)
-        path = options.vault or user_config_path("bitnet-tui", appauthor=False) / "vault.json"
-        return cls(Keyring(options.keyring), path, options.passphrase_file)
+        return cls(Keyring(options.keyring), options.vault, options.passphrase_file)
+
+    @property
+    def vault(self) -> Path:
+        """Where the vault is or will be. NoHome for a user without a place for it."""
+        return self.chosen_vault or config_folder() / "vault.json"
+
+    def has_vault(self) -> bool:
+        """Whether there is a vault. BitnetError if its folder can't be looked into."""
+        try:
+            return vault.exists(self.vault)
+        except NoHome:
+            return False
+
+    @property
+    def existing_vault(self) -> Path | None:
+        """The vault, None if there is none or its folder can't be looked into."""
+        with contextlib.suppress(BitnetError):
+            return self.vault if self.has_vault() else None
+        return None
 
     # -- reading -----------------------------------------------------------------------------------------
 
@@ -81,6 +99,8 @@ class KeyPlaces:
     def names_in_vault(self) -> VaultNames:
         """What the vault holds, without opening it."""
         try:
+            if not self.has_vault():
+                return VaultNames()
             return VaultNames(frozenset(vault.names(self.vault)), vault.names_over_keyring(self.vault))
         except BitnetError as error:
             return VaultNames(unreadable=error)
@@ -142,7 +162,7 @@ class KeyPlaces:
         """Delete a key everywhere; return from where. KeyringUnusable if there is a keyring that can't be asked."""
         require_secret(name)
         gone = []
-        if name in vault.names(self.vault) and self.opened(ask).delete(name):
+        if self.has_vault() and name in vault.names(self.vault) and self.opened(ask).delete(name):
             gone.append(VAULT)
         try:
             if self.keyring.delete(name):
@@ -161,7 +181,7 @@ class KeyPlaces:
 
     def _opened_by_asking(self, ask: Ask | None, why: str) -> OpenVault:
         for left in range(_MOST_ATTEMPTS, 0, -1):
-            passphrase = ask(self.vault, not self.vault.exists()) if ask is not None else None
+            passphrase = ask(self.vault, not self.has_vault()) if ask is not None else None
             if not passphrase:
                 break
             try:
@@ -186,11 +206,9 @@ class KeyPlaces:
         if self.passphrase_file is None:
             return None
         shown = f"{self.passphrase_file} (BITNET_VAULT_PASSPHRASE_FILE)"
-        try:
-            text = self.passphrase_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise BitnetError(f"{shown} can't be read: {why}; fix the file or its path.") from error
+        text = read_input(self.passphrase_file)
+        if text is None:
+            raise BitnetError(f"{shown} can't be read: No such file or directory; fix the file or its path.")
         passphrase = text.removesuffix("\n").removesuffix("\r")
         if not passphrase:
             raise BitnetError(f"{shown} is empty; write the passphrase into it.")
@@ -200,7 +218,7 @@ class KeyPlaces:
 def unlock_vault(path: Path, passphrase: str) -> OpenVault:
     """Open a vault for the rest of this process; create it if there is none."""
     known.remember([passphrase])
-    _open_vaults[path] = (vault.unlock if path.exists() else vault.create)(path, passphrase)
+    _open_vaults[path] = (vault.unlock if vault.exists(path) else vault.create)(path, passphrase)
     return _open_vaults[path]
 
 

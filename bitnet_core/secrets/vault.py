@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 
 FORMAT = "bitnet-tui vault 1"
 COST = 1 << 17
@@ -27,6 +27,7 @@ SHORTEST_PASSPHRASE = 8
 _BLOCK, _LANES = 8, 1
 _HIGHEST_COST = 1 << 20
 _SALT_BYTES = 16
+_MOST_BYTES = 16 << 20
 
 
 class WrongPassphrase(BitnetError):
@@ -105,19 +106,30 @@ class OpenVault:
             raise _damaged(self.path) from None
 
 
+def exists(path: Path) -> bool:
+    """Whether there is a vault. BitnetError if that can't be told."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return True
+
+
 def names(path: Path) -> tuple[str, ...]:
     """The names in a vault, without opening it; none if there is no vault."""
-    return tuple(_load(path)["entries"]) if path.exists() else ()
+    return tuple(_load(path)["entries"]) if exists(path) else ()
 
 
 def names_over_keyring(path: Path) -> frozenset[str]:
     """The names in a vault that are read before the keyring."""
-    return frozenset(_load(path).get("over", ())) if path.exists() else frozenset()
+    return frozenset(_load(path).get("over", ())) if exists(path) else frozenset()
 
 
 def readable_by_others(path: Path) -> bool:
     """Whether other users may read the file. Its values are encrypted, and the next write removes the permission."""
-    return path.exists() and bool(path.stat().st_mode & 0o077)
+    return exists(path) and bool(path.stat().st_mode & 0o077)
 
 
 def unlock(path: Path, passphrase: str) -> OpenVault:
@@ -135,7 +147,7 @@ def create(path: Path, passphrase: str) -> OpenVault:
     salt = base64.b64encode(os.urandom(_SALT_BYTES)).decode()
     vault = OpenVault(path, salt, _derive(passphrase, salt, COST))
     with _locked(path):
-        if path.exists():
+        if exists(path):
             raise BitnetError(f"{path} exists already; open it with its passphrase, or move it away.")
         proof, seal = vault._seal("", "proof"), vault._seal("", _sealed({"entries": {}}))
         _store(path, {"format": FORMAT, "salt": salt, "cost": COST, "proof": proof, "entries": {}, "seal": seal})
@@ -167,16 +179,29 @@ def _damaged(path: Path) -> DamagedVault:
     return DamagedVault(f"{path} is damaged; restore a copy of it, or move it away and set the keys again.")
 
 
+def _unreadable(path: Path, error: OSError) -> BitnetError:
+    return BitnetError(f"{path} can't be read {explained(error, 'check its permissions')}.")
+
+
 def _load(path: Path) -> dict[str, Any]:
-    """The file's content, checked: its checksum is right and every field has the form that this module writes."""
+    """The file's content, checked by `parse`."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        whole = content["format"] == FORMAT and content["sha256"] == _checksum(content) and _well_formed(content)
-    except IsADirectoryError:
-        raise BitnetError(f"{path} is a folder; set BITNET_VAULT to the path of a file.") from None
+        if path.is_dir():
+            raise BitnetError(f"{path} is a folder; set BITNET_VAULT to the path of a file.")
+        if path.exists() and not path.is_file():
+            raise BitnetError(f"{path} is a pipe or a device, not a file; correct BITNET_VAULT.")
+        with path.open("rb") as file:
+            return parse(file.read(_MOST_BYTES + 1), path)
     except OSError as error:
-        raise BitnetError(f"{path} can't be read ({error.strerror}); check its permissions.") from error
-    except (ValueError, KeyError, TypeError):
+        raise _unreadable(path, error) from error
+
+
+def parse(data: bytes, path: Path) -> dict[str, Any]:
+    """The content of a vault's file. DamagedVault unless its checksum and the form of every field are right."""
+    try:
+        content = json.loads(data.decode()) if len(data) <= _MOST_BYTES else {}
+        whole = content["format"] == FORMAT and content["sha256"] == _checksum(content) and _well_formed(content)
+    except (ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise _damaged(path)
@@ -214,4 +239,6 @@ def _locked(path: Path) -> Iterator[None]:
         with files.locked(path.with_name(f".{path.name}.lock"), mode=0o600):
             yield
     except OSError as error:
-        raise BitnetError(f"{path} can't be written ({error.strerror}); check the folder or BITNET_VAULT.") from error
+        raise BitnetError(
+            f"{path} can't be written {explained(error, 'check the folder or BITNET_VAULT')}."
+        ) from error

@@ -12,7 +12,9 @@ Generated from `bitnet_core/settings/registry.py` by `make docs`; change it ther
 A value comes from the first of these places that has one: the command line (`--set KD_TAU=1.1`,
 `make train KD_TAU=1.1`), the process environment, the experiment's `.env`, `.env` in the working folder, the default.
 Empty means unset. `${NAME}` stands for another value, `${NAME:-text}` for the text if there is none. A relative path
-in a `.env` is relative to that file. `bitnet config` shows every value and where it came from.
+in a `.env` is relative to that file. A `.env` may be a named pipe, and `--env <(command)` works: a pipe is read once.
+A `.env` that can't be read is an error. It may have 1 MiB; a value may have 30,000 characters and lead through 100
+references. `bitnet config` shows every value and where it came from.
 `bitnet config --check` reports every problem, and which settings have no effect yet.
 """
 

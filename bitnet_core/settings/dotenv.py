@@ -15,8 +15,9 @@ from pathlib import Path
 from dotenv.parser import Binding, parse_stream
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.settings.references import as_reference
+from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.input_files import read_input, refuse_to_write
+from bitnet_core.settings.references import MAX_LENGTH, as_reference
 
 _BOM = "\ufeff"
 _NEEDS_NO_QUOTES = re.compile(r"[\w./:@+,%=-]+", re.ASCII)
@@ -42,15 +43,24 @@ class DotenvFile:
 
 
 def read_dotenv(path: Path) -> DotenvFile:
-    """Parse a file; UsageError if it can't be read or is not UTF-8."""
-    text = io.StringIO(_decoded(path).removeprefix(_BOM), newline=None)
+    """Parse a file or pipe; UsageError if there is none, it can't be read or is not UTF-8."""
+    text = read_input(path)
+    if text is None:
+        raise UsageError(f"{path} does not exist; give the path of a .env file.")
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> DotenvFile:
+    """Parse the text of the file at `path`. UsageError for a value that is too long."""
     lines: dict[str, list[int]] = {}
     unreadable: list[int] = []
     values: dict[str, str] = {}
-    for binding in parse_stream(text):
+    for binding in parse_stream(io.StringIO(text.removeprefix(_BOM), newline=None)):
         # python-dotenv counts the blank lines before an assignment as part of it.
         blank = len(binding.original.string) - len(binding.original.string.lstrip("\r\n"))
         line = binding.original.line + binding.original.string[:blank].count("\n")
+        if binding.value is not None and len(binding.value) > MAX_LENGTH:
+            raise UsageError(f"{path} line {line} is longer than {MAX_LENGTH:,} characters; no setting is that long.")
         if binding.key is not None and binding.value is not None:
             lines.setdefault(binding.key, []).append(line)
             values[binding.key] = binding.value
@@ -67,16 +77,7 @@ def read_dotenv(path: Path) -> DotenvFile:
 
 def read_text(path: Path) -> str:
     """The file's text with its own line ends and BOM; empty if there is no file."""
-    return _decoded(path) if path.exists() else ""
-
-
-def _decoded(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text; save it as UTF-8.") from error
-    except OSError as error:
-        raise UsageError(f"{path} can't be read ({error.strerror}); check the path and its permissions.") from error
+    return read_input(path) or ""
 
 
 # -- editing text ----------------------------------------------------------------------------------------
@@ -146,7 +147,11 @@ def _around_value(binding: Binding) -> tuple[str, str]:
 
 
 def change(path: Path, edit: Callable[[str], str], *, private: bool = False) -> None:
-    """Rewrite the file with `edit`, one writer at a time; with `private`, only its owner may read it from now on."""
+    """Rewrite the file with `edit`, one writer at a time; with `private`, only its owner may read it from now on.
+
+    UsageError for a pipe, which another program fills.
+    """
+    refuse_to_write(path)
     with contextlib.ExitStack() as stack:
         # Locking the folder leaves no lock file behind. A file system without locks must not prevent the change.
         with contextlib.suppress(OSError):
@@ -165,4 +170,4 @@ def write(path: Path, text: str, *, private: bool = False) -> None:
         files.write_bytes(target, text.encode("utf-8"), mode)
         target.chmod(mode)
     except OSError as error:
-        raise BitnetError(f"{path} can't be written ({error.strerror}); check its permissions.") from error
+        raise BitnetError(f"{path} can't be written {explained(error, 'check its permissions')}.") from error

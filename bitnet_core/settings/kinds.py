@@ -11,9 +11,11 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from bitnet_core.text import is_utf8
+from bitnet_core.user_folders import NoHome, expanded
 
 Kind = Literal["int", "float", "bool", "text", "path"]
 Value = int | float | bool | str | Path | None
+_LONGEST_PATH = 4095
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -51,6 +53,8 @@ class Setting:
         ValueError with a clause that says what is allowed.
         """
         not_allowed = ValueError(f"it must be {self.allowed()}")
+        if "\0" in text:
+            raise ValueError("it has a NUL character, which neither a path nor an environment variable can hold")
         if self.kind == "path":
             return as_path(text, base)
         if self.kind == "bool":
@@ -72,8 +76,14 @@ class Setting:
 
 
 def as_path(text: str, base: Path) -> Path:
-    """An absolute path without `..`; `~` is the home folder."""
-    return Path(os.path.normpath(base / Path(text).expanduser()))
+    """An absolute path without `..`; `~` is the home folder. ValueError if there is none, or the path is too long."""
+    try:
+        path = os.path.normpath(base / expanded(text))
+    except NoHome:
+        raise ValueError("its home folder is unknown here; set HOME or write the path out") from None
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise ValueError(f"it is longer than a path may be ({_LONGEST_PATH:,} bytes)")
+    return Path(path)
 
 
 def _check_text(text: str) -> None:

@@ -15,16 +15,20 @@ from pathlib import Path
 from typing import Literal
 
 from bitnet_core.errors import UsageError
-from bitnet_core.settings.dotenv import DotenvFile, read_dotenv
+from bitnet_core.input_files import read_input
+from bitnet_core.settings.dotenv import DotenvFile, parse
 from bitnet_core.settings.kinds import Value, as_path
 from bitnet_core.settings.places import PlaceOptions
-from bitnet_core.settings.references import as_reference, expand, names_in
+from bitnet_core.settings.references import MAX_DEPTH, as_reference, expand, names_in
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolved import Problem, Resolution, Settings
 from bitnet_core.text import escaped
 
 _KEYS_IN_ADDRESS = re.compile(r"(?<=://).*@|\?.*", re.DOTALL)
 """The parts of an address that may hold a key: everything before its last @, and its query."""
+_MOST_NAMED = 100
+"""The most names and lines of one file that are reported one by one."""
+_LONGEST_SHOWN = 300
 
 
 def resolve(
@@ -93,6 +97,7 @@ class _Layers:
         )
         self._layers = layers
         self._environ = environ
+        self._known: dict[tuple[str, bool], _Expanded] = {}
 
     def origin(self, name: str) -> str:
         """Where the value of a name comes from, in words; `default` if no layer has it."""
@@ -106,7 +111,7 @@ class _Layers:
         """A setting's value, None if it is empty; ValueError with the reason if it is not allowed."""
         if name in SECRET_NAMES:
             return self._secret(name)
-        text = self._expanded(name, ())
+        text = self._expanded(name, ()).text
         return REGISTRY[name].parse(text, self._layer_of(name).base) if text else None
 
     def default(self, name: str) -> Value:
@@ -127,47 +132,79 @@ class _Layers:
         reference = as_reference(text)
         if reference is None:
             return text
-        return self._looked_up(reference.name, (name,)) or reference.fallback or ""
+        return self._looked_up(reference.name, (name,)).text or reference.fallback or ""
 
-    def _expanded(self, name: str, seen: tuple[str, ...]) -> str:
+    def _expanded(self, name: str, seen: tuple[str, ...]) -> "_Expanded":
+        """The text of a name. It is kept, so that many references to one name cost no more than one."""
         if name in seen:
             raise ValueError(f"{' → '.join([*seen, name])} refer to each other in a circle")
-        return expand(self.written(name), lambda other: self._looked_up(other, (*seen, name)))
+        key = (name, bool(seen) and seen[0] in SECRET_NAMES)
+        found = self._known.get(key)
+        if len(seen) + (found.depth if found else 0) > MAX_DEPTH:
+            raise ValueError(f"its references lead through more than {MAX_DEPTH} names")
+        if found is None:
+            depth = 0
 
-    def _looked_up(self, name: str, seen: tuple[str, ...]) -> str | None:
-        """The value for a reference to `name`; `seen` are the names whose references led to it."""
+            def value_of(other: str) -> str | None:
+                nonlocal depth
+                inner = self._looked_up(other, (*seen, name))
+                depth = max(depth, inner.depth + 1)
+                return inner.text
+
+            found = self._known[key] = _Expanded(expand(self.written(name), value_of), depth)
+        return found
+
+    def _looked_up(self, name: str, seen: tuple[str, ...]) -> "_Expanded":
+        """What a reference to `name` stands for; `seen` are the names whose references led to it."""
         if name in SECRET_NAMES and seen[0] not in SECRET_NAMES:
             raise ValueError(f"it uses {name}, a secret, and settings are written into run records")
         if name not in REGISTRY and not self.written(name):
-            return self._environ.get(name)
-        text = self._expanded(name, seen)
+            return _Expanded(self._environ.get(name), -1)
+        found = self._expanded(name, seen)
         if name in REGISTRY and REGISTRY[name].kind == "path":
-            return str(as_path(text, self._layer_of(name).base)) if text else None
-        return text
+            base = self._layer_of(name).base
+            return _Expanded(str(as_path(found.text, base)) if found.text else None, found.depth)
+        return found
+
+
+@dataclass(frozen=True)
+class _Expanded:
+    """A text without references, None if it is not set, and how many names its references led through.
+
+    A variable of the environment has no references, and counts for nothing.
+    """
+
+    text: str | None
+    depth: int
 
 
 def _file_layers(
     above: list[_Layer], environ: Mapping[str, str], env_file: Path | None, cwd: Path, problems: list[Problem]
 ) -> list[_Layer]:
     """The experiment's `.env`, then the one in the working folder; only those that exist."""
-    if env_file is not None and not env_file.is_file():
-        raise UsageError(f"{env_file} (--env) does not exist; give the path of a .env file.")
     file = (env_file or cwd / ".env").absolute()
-    layers = [_file_layer(file, cwd, problems)] if file.is_file() else []
+    layers = _file_layer(file, cwd, problems)
+    if env_file is not None and not layers:
+        raise UsageError(f"{env_file} (--env) does not exist; give the path of a .env file.")
     try:
         root = _Layers([*above, *layers], environ, cwd).value("DRIVE_ROOT")
     except ValueError:  # reported when all values are resolved
         return layers
-    if isinstance(root, Path) and (root / ".env").is_file() and root / ".env" != file:
-        layers.insert(0, _experiment_layer(_file_layer(root / ".env", cwd, problems), root, problems))
+    if isinstance(root, Path) and root / ".env" != file:
+        of_experiment = _file_layer(root / ".env", cwd, problems)
+        layers = [_experiment_layer(layer, root, problems) for layer in of_experiment] + layers
     return layers
 
 
-def _file_layer(path: Path, cwd: Path, problems: list[Problem]) -> _Layer:
+def _file_layer(path: Path, cwd: Path, problems: list[Problem]) -> list[_Layer]:
+    """The values of a file; no layer if there is none."""
+    text = read_input(path)
+    if text is None:
+        return []
     shown = path.relative_to(cwd) if path.is_relative_to(cwd) else path
-    file = read_dotenv(path)
+    file = parse(text, path)
     problems += _file_problems(file, str(shown))
-    return _Layer(file.values, lambda name: f"{shown} line {file.lines[name]}", path.parent, path)
+    return [_Layer(file.values, lambda name: f"{shown} line {file.lines[name]}", path.parent, path)]
 
 
 def _experiment_layer(layer: _Layer, root: Path, problems: list[Problem]) -> _Layer:
@@ -192,15 +229,17 @@ def _override_problems(given: Mapping[str, str]) -> Iterator[Problem]:
 
 
 def _file_problems(file: DotenvFile, shown: str) -> Iterator[Problem]:
-    for line in file.unreadable:
+    for line in file.unreadable[:_MOST_NAMED]:
         yield Problem("error", f"{shown} line {line} can't be read; write it as NAME=value.")
-    for name, lines in file.duplicates.items():
-        times = f"{len(lines)} times in {shown} (lines {', '.join(map(str, lines))})"
+    for name, lines in list(file.duplicates.items())[:_MOST_NAMED]:
+        times = f"{len(lines)} times in {shown} (lines {_short(', '.join(map(str, lines)))})"
         yield Problem("warning", f"{name} is set {times}; the last one counts.")
     used = frozenset[str]().union(*map(names_in, file.values.values()))
-    for name, line in file.lines.items():
-        if name not in REGISTRY and name not in used:
-            yield _unknown(name, f"{shown} line {line}", "warning")
+    unknown = [name for name in file.lines if name not in REGISTRY and name not in used]
+    for name in unknown[:_MOST_NAMED]:
+        yield _unknown(name, f"{shown} line {file.lines[name]}", "warning")
+    if (more := len(unknown) - _MOST_NAMED) > 0:
+        yield Problem("warning", f"{more:,} more names in {shown} are not settings; is it a .env of this program?")
 
 
 def _unknown(name: str, place: str, severity: Literal["error", "warning"]) -> Problem:
@@ -217,9 +256,13 @@ def _value(found: _Layers, name: str, problems: list[Problem]) -> Value:
         written, origin = found.written(name), found.origin(name)
         # A default that refers to a bad name is reported under that name.
         if origin != "default" or not names_in(written):
-            shown = name if name in SECRET_NAMES else f"{name}={_without_keys(escaped(written))}"
-            problems.append(Problem("error", f"{shown} ({origin}) is not allowed: {error}."))
+            shown = name if name in SECRET_NAMES else f"{name}={_short(_without_keys(escaped(written)))}"
+            problems.append(Problem("error", f"{shown} ({origin}) is not allowed: {_short(str(error))}."))
         return None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _without_keys(text: str) -> str:
@@ -246,6 +289,6 @@ def _without_effect(found: _Layers, values: Mapping[str, Value]) -> Iterator[Pro
             matters, given = origin != "environment", name
         else:
             matters = values[name] is not None and values[name] != found.default(name)
-            given = f"{name}={escaped(found.written(name))}"
+            given = f"{name}={_short(escaped(found.written(name)))}"
         if matters:
             yield Problem("warning", f"{given} ({origin}) has no effect yet.", to_fix=False)

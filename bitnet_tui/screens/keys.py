@@ -62,8 +62,8 @@ class KeysScreen(KeyedScreen[None]):
         def look() -> "_Found":
             inventory = keys.inventory(self.shell.home, self._root)
             state, held = inventory.status(SECRET_NAMES)
-            vault = inventory.places.vault
-            return held, key_rows.summary(state, vault, exists=vault.exists()), inventory.vault_notes()
+            vault = inventory.places.existing_vault
+            return held, key_rows.summary(state, vault), inventory.vault_notes()
 
         self.attempt(look, self._show)
 

@@ -51,11 +51,11 @@ def why_not_movable(held: "Held") -> str:
     return f"{held.name} {'refers to an environment variable' if held.plain else 'does not come from a .env'}."
 
 
-def summary(keyring: str, vault: Path, *, exists: bool) -> Line:
-    """Where a new key is kept: in the keyring or the vault."""
+def summary(keyring: str, vault: Path | None) -> Line:
+    """Where a new key is kept: in the keyring or the vault, None if there is none yet."""
     if keyring == "ready":
         return line(Span("Keys are kept in the OS keyring.", "label"))
-    where = f"keys are kept in the vault {short(vault)}" if exists else "the first key goes into an encrypted vault"
+    where = f"keys are kept in the vault {short(vault)}" if vault else "the first key goes into an encrypted vault"
     return line(Span(f"{keyring[0].upper()}{keyring[1:]}; {where}.", "label"))
 
 
