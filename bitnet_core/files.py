@@ -1,4 +1,4 @@
-"""Files that are complete or absent (temp file, fsync, rename), file locks, packaged files and the cache folder.
+"""Files that are complete or absent (temp file, fsync, rename), file locks, and packaged files.
 
 Knows nothing of experiments.
 """
@@ -15,10 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from bitnet_core import process
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 
 _LOCK_POLL_SECONDS = 0.02
 _PACKAGE = Path(__file__).parent
@@ -115,7 +113,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise BitnetError(f"{path} does not exist.") from error
     except OSError as error:
-        raise BitnetError(f"{path} can't be read ({error.strerror}); check its permissions.") from error
+        raise BitnetError(f"{path} can't be read {explained(error, 'check its permissions')}.") from error
     except ValueError as error:
         raise BitnetError(f"{path} is not valid JSON; move it away and run the stage again.") from error
 
@@ -128,9 +126,3 @@ def sha256_file(path: Path) -> str:
 def asset(*parts: str) -> Path:
     """The path of a packaged file, such as `asset("demo.env")`."""
     return _ASSETS.joinpath(*parts)
-
-
-def cache_folder() -> Path:
-    """$BITNET_CACHE, or the user's cache folder for this program."""
-    chosen = os.environ.get("BITNET_CACHE", "").strip()
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("bitnet-tui", appauthor=False))

@@ -3,16 +3,16 @@
 import os
 import time
 import traceback
-from pathlib import Path
 
 from bitnet_core.secrets.known import redactor
+from bitnet_core.user_folders import state_folder
 
 
 def report(error: BaseException) -> str:
     """Write the traceback into the user's state folder; return the sentence to show. Never raises."""
     what = f"bitnet-tui has a bug ({type(error).__name__}) and had to close; runs continue."
     try:
-        path = _folder() / f"crash-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+        path = state_folder() / f"crash-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         text = redactor()("".join(traceback.format_exception(error)))
         path.write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -20,9 +20,3 @@ def report(error: BaseException) -> str:
         reason = getattr(failure, "strerror", None) or type(failure).__name__
         return f"{what} No report could be written ({reason})."
     return f"{what} Please report it with {path}, which holds no keys."
-
-
-def _folder() -> Path:
-    from platformdirs import user_state_path
-
-    return user_state_path("bitnet-tui", appauthor=False)

@@ -13,6 +13,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.chat_template import ChatTemplate
 from bitnet_core.tokenizer.hub import download, is_hub_name
 from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, TOKENIZER_FILE, StudentTokenizer
+from bitnet_core.user_folders import expanded
 
 _CORRECT = "correct TOKENIZER_NAME or leave it empty"
 _HUB_FILES = ("tokenizer*.json", "tokenizer*.model", TEMPLATE_FILE, "special_tokens_map.json")
@@ -35,7 +36,7 @@ def load_tokenizer(source: Path | str, template: str = "", *, fix: str = _CORREC
     """
     if source == "":
         raise BitnetError(f"No tokenizer is named; {fix}: a folder, a file or a name on the hub.")
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return _from_folder(path, template, fix)
     if path.is_file():

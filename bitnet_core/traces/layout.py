@@ -21,6 +21,7 @@ from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
 from bitnet_core.traces.rules import require_faultless
 from bitnet_core.traces.shards import Ragged, Shard, Window, one_array
 from bitnet_core.traces.split import is_heldout
+from bitnet_core.user_folders import cache_folder
 
 OnShard = Callable[[int, int], None]
 
@@ -77,7 +78,7 @@ def mapped_batches(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> tu
     that breaks a rule, and for a cache that can't be written.
     """
     content_hash = _content_hash(shards, top_k)
-    path = files.cache_folder() / "traces" / f"{content_hash}.arrow"
+    path = cache_folder() / "traces" / f"{content_hash}.arrow"
     try:
         found = _map(path)
         with contextlib.suppress(OSError):  # a read-only cache

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.text import width
+from bitnet_core.user_folders import NoHome, expanded
 
 
 @dataclass(frozen=True)
@@ -29,5 +30,9 @@ def spread(left: Sequence[Span], right: Sequence[Span], cells: int) -> Line:
 
 def short(path: Path) -> str:
     """A path as it is shown: below the home folder it begins with `~`."""
-    home, path = Path.home(), path.absolute()
+    path = path.absolute()
+    try:
+        home = expanded("~")
+    except NoHome:
+        return str(path)
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

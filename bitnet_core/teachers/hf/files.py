@@ -8,6 +8,7 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.hub import download, is_hub_name
+from bitnet_core.user_folders import expanded
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
 _TEXTS = (
@@ -26,7 +27,7 @@ def locate(model: str, token: str | None = None) -> Path:
 
     BitnetError names what is missing and the fix.
     """
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise BitnetError(f"{path} holds no model (no config.json); {_CORRECT}.")
@@ -43,7 +44,7 @@ def locate(model: str, token: str | None = None) -> Path:
 
 def origin(model: str) -> str:
     """Identifies a model's weights and tokenizer: the hub's revision, or a hash of the files' contents."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     if path.is_dir() or path.is_file():
         return f"files:{_content_hash(locate(model))}"
     # A snapshot's folder is named after its revision; the configuration alone is enough to learn it.
