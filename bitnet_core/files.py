@@ -4,6 +4,7 @@ Knows nothing of experiments.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -15,10 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bitnet_core import process
+from bitnet_core import owner_file, process
 from bitnet_core.errors import BitnetError, explained
 
 _LOCK_POLL_SECONDS = 0.02
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
+"""What flock says on file systems without locks; EBADF is NFS's answer for a folder."""
 _PACKAGE = Path(__file__).parent
 _ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
@@ -55,21 +58,42 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, on_wait: Callable[[], object] | None = None, mode: int = 0o666) -> Iterator[None]:
+def locked(path: Path, on_wait: Callable[[], object] | None = None, mode: int = 0o666) -> Iterator[str]:
     """Hold an exclusive lock on a folder, or on a file that is created if missing.
 
     The kernel releases the lock when its owner dies. Without `on_wait` this blocks until the lock is free; with it,
     the lock is polled and `on_wait` called after each failed try: it may report, or raise to give up.
+
+    On a file system without locks a file that names its owner is the lock (`owner_file.py`); then this yields a
+    sentence that says so, else an empty text. HeldElsewhere if an owner on another host does not let go of it.
     """
-    fd = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, mode)
+    is_folder = path.is_dir()
+    own = path / ".lock.owner" if is_folder else path.with_name(f"{path.name}.owner")
+    fd = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR | os.O_CREAT, mode)
+    try:
+        if _kernel_locked(fd, on_wait):
+            # Where a lock works now and did not before, or works for one host and not for another.
+            owner_file.wait_until_gone(own, on_wait, lambda: not os.path.lexists(own))
+            yield ""
+        else:
+            with owner_file.held(own, on_wait):
+                yield f"The file system of {own.parent} has no locks; {own.name} is used instead."
+    finally:
+        os.close(fd)
+
+
+def _kernel_locked(fd: int, on_wait: Callable[[], object] | None) -> bool:
+    """Wait for the kernel's lock. False if the file system has none."""
     try:
         if on_wait is None:
             fcntl.flock(fd, fcntl.LOCK_EX)
         else:
             _poll_lock(fd, on_wait)
-        yield
-    finally:
-        os.close(fd)
+    except OSError as error:
+        if error.errno in _WITHOUT_LOCKS:
+            return False
+        raise
+    return True
 
 
 def _poll_lock(fd: int, on_wait: Callable[[], object]) -> None:

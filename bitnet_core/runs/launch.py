@@ -27,8 +27,8 @@ _children: list["subprocess.Popen[str]"] = []
 
 
 @contextlib.contextmanager
-def stage_lock(experiment: Experiment, stage: str) -> Iterator[None]:
-    """Reserve the stage for this process. UsageError if it is already running."""
+def stage_lock(experiment: Experiment, stage: str) -> Iterator[str]:
+    """Reserve the stage for this process; yields what `files.locked` does. UsageError if it is already running."""
     deadline = time.monotonic() + _DYING_SECONDS
 
     def give_up_if_running() -> None:
@@ -41,8 +41,8 @@ def stage_lock(experiment: Experiment, stage: str) -> Iterator[None]:
                 f"follow it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
             )
 
-    with files.locked(experiment.logs / f".{stage}.lock", on_wait=give_up_if_running):
-        yield
+    with files.locked(experiment.logs / f".{stage}.lock", on_wait=give_up_if_running) as note:
+        yield note
 
 
 def launch(

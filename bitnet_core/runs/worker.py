@@ -51,10 +51,12 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
     context = StageContext(record.stage, run.path, experiment, EventWriter(run.events_path, redact), keys)
     signal.signal(signal.SIGTERM, lambda *_: context.request_stop())
     try:
-        with stage_lock(experiment, record.stage):
+        with stage_lock(experiment, record.stage) as note:
             if run.record().state != "starting":  # it was stopped before it began
                 return 130
             _take_over(run, context)
+            if note:
+                context.log(note)
             summary = run_stage(context)
     except Exception as error:  # noqa: BLE001 - every end is recorded, whatever caused it
         state, code, message = _explain(error, experiment, redact)
