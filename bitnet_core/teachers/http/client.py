@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import stamina
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed, body_chunks
 from bitnet_core.teachers.http.event_stream import event_data
@@ -18,6 +19,7 @@ from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.reply import Reply, decode_error_fields, wait_until_reset
 from bitnet_core.teachers.http.retries import (
     ATTEMPTS,
+    BadCertificate,
     FailedAttempt,
     NoAnswerInTime,
     NoConnection,
@@ -74,6 +76,7 @@ class JsonClient:
             limits=httpx.Limits(max_connections=self.pace.most, max_keepalive_connections=self.pace.most),
             # Proxies from the environment are for other machines, not for a server on this one.
             trust_env=host not in _LOOPBACK,
+            verify=_trusted(),
         )
 
     async def __aenter__(self) -> "JsonClient":
@@ -161,10 +164,7 @@ class JsonClient:
         except FailedAttempt as failure:
             if failure.reply is not None:
                 return failure.reply
-            raise Unreachable(
-                f"{self.base_url} can't be reached ({failure.reason}); "
-                "check the address, the network and that the server is running."
-            ) from None
+            raise Unreachable(f"{self.base_url} can't be reached ({failure.reason}); {failure.fix}.") from None
         raise AssertionError("stamina ends with a result or with the last error")
 
     async def _attempt(self, send: Callable[[], Awaitable[_T]], watch: Watch | None) -> _T:
@@ -255,11 +255,31 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
     except httpx.ConnectTimeout as error:
         raise NoConnection(f"no connection within {CONNECT_SECONDS:.0f} s") from error
     except httpx.ConnectError as error:
-        raise NoConnection("connection refused" if "refused" in str(error).lower() else "no connection") from error
+        raise _no_connection(error) from error
     except httpx.TransportError as error:
         raise FailedAttempt("the connection broke") from error
     except NotDecompressed as error:
         raise FailedAttempt("the answer can't be decompressed") from error
+
+
+def _no_connection(error: httpx.ConnectError) -> NoConnection:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return BadCertificate(f"its certificate is not trusted: {cause.verify_message}")
+    if cause is not None:
+        return NoConnection(f"no TLS connection: {(cause.reason or 'unknown').replace('_', ' ').lower()}")
+    return NoConnection("connection refused" if "refused" in str(error).lower() else "no connection")
+
+
+def _trusted() -> ssl.SSLContext:
+    """The authorities whose certificates are trusted: those of SSL_CERT_FILE or SSL_CERT_DIR, else the usual ones."""
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        why = explained(error, "correct the variable")
+        raise BitnetError(f"The certificates of SSL_CERT_FILE or SSL_CERT_DIR can't be read {why}.") from error
 
 
 def _host(base_url: str) -> str:

@@ -52,6 +52,8 @@ class StreamCut(Exception):
 class FailedAttempt(Exception):
     """An attempt that failed in a way worth a retry. `wait` is the number of seconds that the server asked for."""
 
+    fix = "check the address, the network and that the server is running"
+
     def __init__(self, reason: str, reply: Reply | None = None, wait: float | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -79,6 +81,15 @@ class NoConnection(FailedAttempt):
     how = Failure.UNSENT
 
 
+class BadCertificate(NoConnection):
+    """The server's certificate is not to be trusted, and another attempt would see the same one."""
+
+    fix = (
+        "correct the address or the certificate, or name a file with the certificate of the authority that signed it "
+        "in SSL_CERT_FILE"
+    )
+
+
 class NoAnswerInTime(FailedAttempt):
     """The time limit of an attempt ran out."""
 
@@ -93,6 +104,8 @@ class RetryPolicy:
         self._rate_limited_until: float | None = None
 
     def allows_another(self, failure: FailedAttempt) -> bool:
+        if isinstance(failure, BadCertificate):
+            return False
         if failure.rate_limited:
             return self._may_wait_longer(failure.wait or 0.0)
         self._attempts_left -= 1
