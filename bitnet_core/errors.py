@@ -2,6 +2,7 @@
 
 import errno
 
+_OTHER_FILE_SYSTEM = "choose a place on another file system, which can do that"
 _FIXES = {
     errno.ENAMETOOLONG: "use a shorter path",
     errno.ELOOP: "its links lead in a circle",
@@ -11,7 +12,11 @@ _FIXES = {
     errno.EFBIG: "choose a place for larger files",
     errno.EIO: "check the disk",
     errno.ESTALE: "mount its file system again",
-    errno.ENODEV: "mount its file system again",
+    errno.ENOTCONN: "mount its file system again",
+    errno.ENODEV: _OTHER_FILE_SYSTEM,
+    errno.ENOSYS: _OTHER_FILE_SYSTEM,
+    errno.EOPNOTSUPP: _OTHER_FILE_SYSTEM,
+    errno.ENOLCK: _OTHER_FILE_SYSTEM,
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "close programs that hold many files open",
 }
@@ -35,7 +40,12 @@ class Stopped(BitnetError):
     exit_code = 130
 
 
+def is_about_the_machine(error: OSError) -> bool:
+    """Whether the fault is a file system's or a limit of the machine, and no bug."""
+    return error.errno in _FIXES
+
+
 def explained(error: OSError, otherwise: str) -> str:
     """The end of a sentence about a failed call: the reason, and its fix or else the advice `otherwise`."""
-    reason = error.strerror or type(error).__name__
+    reason = error.strerror or str(error) or type(error).__name__
     return f"({reason}); {_FIXES.get(error.errno or 0, otherwise)}"

@@ -130,15 +130,29 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; False too for a path that can't be looked at, or is too long."""
+    with contextlib.suppress(OSError):
+        return path.is_file()
+    return False
+
+
+def require_regular(path: Path) -> None:
+    """BitnetError for a pipe, a socket or a device: reading it could wait for ever, and gives its content once."""
+    if not path.is_file() and not path.is_dir() and path.exists():
+        raise BitnetError(f"{path} is a pipe or a device; give a regular file.")
+
+
 def read_json(path: Path) -> Any:
     """Read a JSON file. BitnetError when it is missing, unreadable or not JSON."""
     try:
+        require_regular(path)
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BitnetError(f"{path} does not exist.") from error
     except OSError as error:
         raise BitnetError(f"{path} can't be read {explained(error, 'check its permissions')}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BitnetError(f"{path} is not valid JSON; move it away and run the stage again.") from error
 
 

@@ -1,5 +1,6 @@
 """Files are complete or absent, even when the writer fails or is killed; locks have one owner."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained, is_about_the_machine
+from bitnet_core.prompts.files import records
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.secrets import vault
+from bitnet_core.settings import dotenv
+from bitnet_core.settings.resolve import from_values
 
 _WRITER = """
 import sys, time
@@ -79,3 +85,47 @@ def test_a_lock_is_held_by_one_owner_and_released_at_the_end(tmp_path: Path) -> 
 def test_a_lock_file_has_the_mode_that_was_asked_for(tmp_path: Path) -> None:
     with files.locked(tmp_path / "lock", mode=0o600):
         assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for name in ("pipe", "link"):
+        with pytest.raises(BitnetError, match="is a pipe or a device; give a regular file"):
+            files.read_json(tmp_path / name)
+        assert not files.is_file(tmp_path / name)
+
+
+def test_json_without_an_end_to_its_nesting_is_not_valid(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[" * 200_000)
+    with pytest.raises(BitnetError, match="is not valid JSON"):
+        files.read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("number", "fix"),
+    [(errno.ENAMETOOLONG, "use a shorter path"), (errno.ELOOP, "lead in a circle"), (errno.ENOSPC, "free space"),
+     (errno.EROFS, "can be written to"), (errno.EIO, "check the disk"), (errno.EMFILE, "ulimit -n"),
+     (errno.ESTALE, "mount"), (errno.ENOTCONN, "mount"), (errno.ENODEV, "on another file system"),
+     (errno.EOPNOTSUPP, "on another file system"), (errno.EACCES, "ask the admin"), (None, "ask the admin")],
+)  # fmt: skip
+def test_a_failed_call_is_explained_by_what_it_is(number: int | None, fix: str) -> None:
+    error = OSError(number, os.strerror(number)) if number else OSError("odd")
+    assert explained(error, "ask the admin").startswith(f"({os.strerror(number) if number else 'odd'}); ")
+    assert fix in explained(error, "ask the admin")
+    assert is_about_the_machine(error) == (number not in (None, errno.EACCES))
+
+
+def test_a_path_too_long_is_called_that(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 300)
+    assert not files.is_file(path)
+    with pytest.raises(BitnetError, match=r"can't be read \(File name too long\); use a shorter path"):
+        files.read_json(path)
+    with pytest.raises(BitnetError, match=r"can't be read \(File name too long\); use a shorter path"):
+        Experiment.from_settings(from_values({"DRIVE_ROOT": str(path)})).ensure()
+    with pytest.raises(BitnetError, match=r"can't be read \(File name too long\); use a shorter path"):
+        vault.names(path)
+    with pytest.raises(BitnetError, match=r"can't be read \(File name too long\); use a shorter path"):
+        list(records(path))
+    with pytest.raises(BitnetError, match=r"can't be written \(File name too long\); use a shorter path"):
+        dotenv.write(path, "A=1\n")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 from bitnet_core.prompts.prompt import DIGEST_BYTES
 from bitnet_core.prompts.templates import Template, Topic
 from bitnet_core.text import size
@@ -88,7 +88,7 @@ def write(path: Path, topics: Sequence[Topic], count: int, seed: int) -> None:
         with files.atomic_path(path) as temp, temp.open("w", encoding="utf-8") as out:
             out.writelines(itertools.chain(sample, made))
     except OSError as error:
-        raise BitnetError(f"{path} can't be written ({error.strerror or error}); choose another place.") from error
+        raise BitnetError(f"{path} can't be written {explained(error, 'choose another place')}.") from error
 
 
 def _too_many(count: int, possible: int) -> BitnetError:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from bitnet_core.errors import BitnetError
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, explained
 
 _JSON_NAMES = (".jsonl", ".json", ".ndjson")
 _PARQUET_NAMES = (".parquet", ".pq")
@@ -37,6 +38,7 @@ def records(source: Path) -> Iterator[Record]:
     packed = name.endswith(".gz")
     name = name.removesuffix(".gz")
     try:
+        files.require_regular(source)  # it is read several times
         if name.endswith(_PARQUET_NAMES):
             yield from _parquet(source)
             return
@@ -54,7 +56,7 @@ def records(source: Path) -> Iterator[Record]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BitnetError(f"The prompts file {source} is not a complete gzip file; pack it again.") from error
     except OSError as error:
-        raise BitnetError(f"The prompts file {source} can't be read ({error.strerror}); check its path.") from error
+        raise BitnetError(f"The prompts file {source} can't be read {explained(error, 'check its path')}.") from error
 
 
 def refusal(source: Path, place: str, reason: str) -> BitnetError:

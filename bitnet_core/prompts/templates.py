@@ -16,8 +16,8 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.files import asset
+from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files import asset, require_regular
 
 _SLOT = re.compile(r"\$\{([^}]*)\}")
 _LIST_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -110,13 +110,16 @@ def load_topics(path: Path | None, names: Sequence[str] = ()) -> list[Topic]:
     """
     source = path or asset("prompts", "templates.toml")
     try:
+        require_regular(source)
         topics = _topics(tomllib.loads(source.read_text(encoding="utf-8-sig")))
     except FileNotFoundError as error:
         raise BitnetError(f"The template file {source} does not exist; correct its path.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise BitnetError(f"The template file {source} is not valid TOML ({error}); correct it.") from error
     except OSError as error:
-        raise BitnetError(f"The template file {source} can't be read ({error.strerror}); check its path.") from error
+        raise BitnetError(
+            f"The template file {source} can't be read {explained(error, 'check its path')}."
+        ) from error
     except _Refused as error:
         raise BitnetError(f"{source}: {error}.") from error
     known = [topic.name for topic in topics]

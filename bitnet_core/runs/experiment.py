@@ -55,9 +55,14 @@ class Experiment:
 
     def refuse_foreign_folder(self) -> None:
         """UsageError for a folder that holds other files: a mistyped path must not turn it into an experiment."""
-        if self.root.exists() and not self.root.is_dir():
+        try:
+            exists, is_folder = self.root.exists(), self.root.is_dir()
+            foreign = is_folder and not is_experiment(self.root) and any(self.root.iterdir())
+        except OSError as error:
+            raise UsageError(f"{self.root} can't be read {explained(error, 'check its permissions')}.") from error
+        if exists and not is_folder:
             raise UsageError(f"{self.root} is a file, but an experiment is a folder; give --root another path.")
-        if self.root.is_dir() and not is_experiment(self.root) and any(self.root.iterdir()):
+        if foreign:
             raise UsageError(
                 f"{self.root} is not empty and is not an experiment; "
                 "give --root the folder of an experiment or a new path."

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from bitnet_core import files, process
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import START_SECONDS, Run, RunRecord, end
@@ -62,8 +62,7 @@ def launch(
         run = _prepare(experiment, stage, argv or sys.argv)
     except OSError as error:
         raise BitnetError(
-            f"{stage} can't start: {experiment.logs} can't be written ({error.strerror}); "
-            "free space or choose another place."
+            f"{stage} can't start: {experiment.logs} can't be written {explained(error, 'choose another place')}."
         ) from error
     environment = process.PATIENT_THREADS | child_environment(settings.values, (secrets or {}).values())
     environment["PYTHONUNBUFFERED"] = "1"

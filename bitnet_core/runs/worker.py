@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import files, process
-from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.errors import BitnetError, Stopped, explained, is_about_the_machine
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import EventWriter, RunStarted
 from bitnet_core.runs.experiment import Experiment
@@ -126,6 +126,8 @@ def _machine_failure(error: Exception, experiment: Experiment) -> str:
         return f"The disk is full at {place}; free space and start the stage again, it continues where it was."
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
         return f"{error.filename} can't be written ({error.strerror}); correct its permissions and try again."
+    if isinstance(error, OSError) and is_about_the_machine(error):
+        return f"{error.filename or experiment.root} can't be used {explained(error, '')}."
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "Memory ran out; choose a smaller TRAIN_BATCH_SIZE, MAX_SEQ_LEN or MINI_PRESET."
     return ""

@@ -188,8 +188,7 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         if path.is_dir():
             raise BitnetError(f"{path} is a folder; set BITNET_VAULT to the path of a file.")
-        if path.exists() and not path.is_file():
-            raise BitnetError(f"{path} is a pipe or a device, not a file; correct BITNET_VAULT.")
+        files.require_regular(path)
         with path.open("rb") as file:
             return parse(file.read(_MOST_BYTES + 1), path)
     except OSError as error:

@@ -168,6 +168,7 @@ def write(path: Path, text: str, *, private: bool = False) -> None:
         # A writer that was killed may have left a copy that contains every key of this file.
         files.remove_leftovers(target.parent)
         files.write_bytes(target, text.encode("utf-8"), mode)
-        target.chmod(mode)
+        with contextlib.suppress(OSError):  # a file system without modes
+            target.chmod(mode)
     except OSError as error:
         raise BitnetError(f"{path} can't be written {explained(error, 'check its permissions')}.") from error

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.files import asset
+from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files import asset, require_regular
 from bitnet_core.teachers.profiles import Provider
 
 
@@ -62,12 +62,12 @@ def _is_local(address: str | None) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        require_regular(path)
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BitnetError(
-            f"The price file {path} can't be read ({error.strerror}); correct KD_PRICES_FILE."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        why = explained(error, "correct KD_PRICES_FILE")
+        raise BitnetError(f"The price file {path} can't be read {why}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BitnetError(f"The price file {path} is not valid TOML ({error}); correct it.") from error
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 from bitnet_core.tokenizer.arrays import Array, Int64
 from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
 from bitnet_core.traces.rules import require_faultless
@@ -95,7 +95,7 @@ def mapped_batches(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> tu
         return _map(path), content_hash
     except OSError as error:
         raise BitnetError(
-            f"The traces can't be written to {path.parent} ({error.strerror or error}); free some space, or name "
+            f"The traces can't be written to {path.parent} {explained(error, 'check its permissions')}, or name "
             "another folder in BITNET_CACHE."
         ) from error
 

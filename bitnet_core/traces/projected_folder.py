@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.schema import TraceMetadata
 
@@ -43,8 +43,8 @@ def replacing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise BitnetError(
-            f"The projection can't be written to {folder.parent} ({error.strerror or error}); free some space or "
-            "check the folder's permissions, or name another place in --out."
+            f"The projection can't be written to {folder.parent} "
+            f"{explained(error, 'check its permissions')}, or name another place in --out."
         ) from error
 
 

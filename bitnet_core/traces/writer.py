@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 from bitnet_core.traces import columns, schema
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.schema import TraceMetadata
@@ -217,10 +217,8 @@ def _writing(path: Path, wanted: pa.Schema) -> Iterator[pq.ParquetWriter]:
             with file:
                 yield file
     except OSError as error:
-        raise BitnetError(
-            f"{path} can't be written ({error.strerror or error}); free some space or check its folder, then start "
-            "again (the answers are kept)."
-        ) from error
+        why = explained(error, "check its folder")
+        raise BitnetError(f"{path} can't be written {why}, then start again (the answers are kept).") from error
 
 
 def _leaves(wanted: pa.Schema, kind: pa.DataType | None) -> list[str]:

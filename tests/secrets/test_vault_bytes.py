@@ -84,7 +84,7 @@ def test_nesting_without_end_is_damage() -> None:
 def test_what_cannot_be_a_vault_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b" " * (vault._MOST_BYTES + 1))
-    for name, sentence in (("pipe", "correct BITNET_VAULT"), ("large", "is damaged")):
+    for name, sentence in (("pipe", "give a regular file"), ("large", "is damaged")):
         try:
             vault.names(tmp_path / name)
         except BitnetError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, explained
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.user_folders import cache_folder
 
@@ -71,8 +71,8 @@ def ensure_files(progress: Progress | None = None, *, cache: Path | None = None)
                 report("converting the tokenizer", 1, 1)
     except OSError as error:
         raise BitnetError(
-            f"The embedded teacher can't be stored in {root} ({error.strerror or error}); it needs 200 MB there: "
-            "free some, or name another folder in BITNET_CACHE."
+            f"The embedded teacher can't be stored in {root} , where it needs 200 MB "
+            f"{explained(error, 'check its permissions')}, or name another folder in BITNET_CACHE."
         ) from error
     return wanted
 
