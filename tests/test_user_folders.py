@@ -14,6 +14,7 @@ from bitnet_core.secrets.places import KeyPlaces
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.teachers import stage_keys
 from bitnet_core.teachers.hf.files import locate
+from bitnet_core.tokenizer.hub import download
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.user_folders import NoHome, cache_folder, config_folder, expanded, state_folder
 from bitnet_tui import crash
@@ -114,6 +115,14 @@ def test_a_tilde_without_a_home_folder_is_called_that(homeless: None, text: str)
     for use in (expanded, load_tokenizer, locate):
         with pytest.raises(BitnetError, match="set HOME or write the path out"):
             use(text)
+
+
+def test_the_hub_has_no_cache_without_a_home_folder(homeless: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The hub's library works it out once, when it is imported.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "~/.cache/huggingface/hub")
+    with pytest.raises(BitnetError, match="no place for the hub's cache; set HF_HOME or HOME"):
+        download("gpt2", ["config.json"], kind="model", fix="correct it")
+    assert not Path("~").exists()
 
 
 def test_the_app_shows_paths_and_reports_a_crash(homeless: None) -> None:

@@ -207,6 +207,8 @@ def _read_value(name: str) -> str:
     except UnicodeError:  # its cause would quote the value
         raise UsageError(f"the value of {name} is not UTF-8 text; pipe in the key as it was given to you.") from None
     value = value.removesuffix("\n").removesuffix("\r")
+    if "\0" in value:
+        raise UsageError(f"the value of {name} has a NUL character, which no key has; pipe in the key as text.")
     if not value:
         raise UsageError(f"no value for {name} came in on stdin; pipe it in or type it at the prompt.")
     known.remember([value])

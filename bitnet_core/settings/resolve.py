@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from bitnet_core.errors import UsageError
+from bitnet_core.errors import UsageError, explained
 from bitnet_core.input_files import read_input
 from bitnet_core.settings.dotenv import DotenvFile, parse
 from bitnet_core.settings.kinds import Value, as_path
@@ -45,7 +45,7 @@ def resolve(
     UsageError when `env_file` does not exist or a `.env` can't be read; everything else becomes a `Problem`.
     """
     environ = os.environ if environ is None else environ
-    cwd = (cwd or Path.cwd()).absolute()
+    cwd = cwd.absolute() if cwd else _working_folder()
     given = dict(overrides or {})
     problems = list(_override_problems(given))
     if root is not None:
@@ -68,6 +68,14 @@ def resolve(
         env_files=tuple(layer.file for layer in layers if layer.file),
         secret_values=frozenset(secrets.values()) | found.all_secrets(),
     )
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        why = explained(error, "change to another one (cd)")
+        raise UsageError(f"The working folder is gone or can't be entered {why}.") from error
 
 
 def from_values(values: Mapping[str, str], cwd: Path | None = None) -> Settings:

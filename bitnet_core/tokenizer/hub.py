@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.user_folders import NoHome
 
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
@@ -21,8 +22,11 @@ def download(name: str, patterns: Sequence[str], *, kind: str, fix: str, token: 
     Without a `token` the hub library looks for HF_TOKEN itself.
     """
     import huggingface_hub
+    from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+    if HF_HUB_CACHE.startswith("~"):
+        raise NoHome("This user has no home folder, so there is no place for the hub's cache; set HF_HOME or HOME.")
     try:
         return Path(huggingface_hub.snapshot_download(name, token=token, allow_patterns=list(patterns)))
     except GatedRepoError as error:

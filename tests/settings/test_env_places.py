@@ -1,5 +1,6 @@
 """A `.env` that is not a regular file: a pipe's settings count, and one that can't be read stops every command."""
 
+import io
 import os
 import subprocess
 import sys
@@ -124,3 +125,29 @@ def test_a_key_that_is_in_a_pipe_and_in_a_file_stays_in_both(isolated: Path) -> 
     assert (isolated / "exp" / ".env").read_text() == text
     assert not Path("v.json").exists()
     Path(".env").unlink()
+
+
+def test_a_working_folder_that_is_gone_is_called_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "gone").mkdir()
+    os.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    try:
+        assert main(["config", "--check"]) == 2
+    finally:
+        os.chdir(tmp_path)
+    assert capsys.readouterr().err == (
+        "bitnet: The working folder is gone or can't be entered (No such file or directory); "
+        "change to another one (cd).\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["--plain-text"]])
+def test_a_key_with_a_nul_character_is_refused(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("sk-canary\0-0123456789\n"))
+    assert main(["keys", "set", KEY, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert "the value of OPENAI_API_KEY has a NUL character" in said
+    assert "canary" not in said
+    assert not Path(".env").exists()
