@@ -22,7 +22,7 @@ _LOGPROB_SIGNS = ("logprob", "log prob", "top_n_tokens", "n_probs", "requested p
 fields of the request."""
 _KEY_SIGNS = (
     *("api key not valid", "api_key_invalid", "invalid api key", "invalid_api_key", "incorrect api key"),
-    *("invalid x-api-key", "invalid bearer", "invalid token"),
+    *("invalid bearer token", "invalid token", "invalid x-api-key"),
 )
 _MODEL = re.compile(r"\bmodels?\b")
 _PROMPT_SIGNS = (
