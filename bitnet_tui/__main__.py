@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bitnet_core import __version__
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.terminal import safe_streams
 
 NO_TERMINAL = (
     "bitnet-tui needs a terminal that can move its cursor; use `bitnet-tui --plain`, or the `bitnet` command."
@@ -15,9 +16,16 @@ NO_TERMINAL = (
 
 def main(argv: list[str] | None = None) -> int:
     """Run the app; a wrong option is one sentence on stderr and exit code 2."""
-    options = _parser().parse_args(argv)
+    with safe_streams():
+        return _guarded(argv)
+
+
+def _guarded(argv: list[str] | None) -> int:
     try:
-        return _run(options)
+        try:
+            return _run(_parser().parse_args(argv))
+        finally:
+            sys.stdout.flush()
     except BitnetError as error:
         from bitnet_core.secrets.known import redactor
 
@@ -60,7 +68,8 @@ def _run(options: argparse.Namespace) -> int:
 
         sys.stdout.write(listing(home, root))
         return 0
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+    on_terminal = all(one.isatty() for one in (sys.stdin, sys.stdout, sys.stderr))  # Textual draws on stderr
+    if not on_terminal or os.environ.get("TERM", "dumb") == "dumb":
         raise UsageError(NO_TERMINAL)
     from bitnet_core.secrets.known import keep_out_of_core_dumps
 

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from bitnet_core.text import ago, printable, significant
+from bitnet_core.text import ago, significant
 from bitnet_tui.view.stage_rows import running
 from bitnet_tui.view.states import look
 from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher, row_of
@@ -14,14 +14,12 @@ def listing(home: Path, root: Path | None = None) -> str:
     rows = _rows(home, root)
     if not rows:
         return f"No experiments in {home}. `bitnet demo` creates one and runs it; it needs no key.\n"
-    return printable("\n".join(_block(row) for row in rows))
+    return "\n".join(_block(row) for row in rows)
 
 
 def active_stages(home: Path, root: Path | None = None) -> list[tuple[str, str]]:
     """Experiment and stage of every run that is active."""
-    return [
-        (printable(row.name), stage.name) for row in _rows(home, root) if (stage := running(row.stages)) is not None
-    ]
+    return [(row.name, stage.name) for row in _rows(home, root) if (stage := running(row.stages)) is not None]
 
 
 def _rows(home: Path, root: Path | None) -> tuple[ExperimentRow, ...]:

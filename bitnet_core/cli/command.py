@@ -5,15 +5,15 @@ function.
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core.errors import UsageError
+from bitnet_core.terminal import safe
 
 if TYPE_CHECKING:
     from bitnet_core.runs.experiment import Experiment
@@ -88,7 +88,7 @@ def open_experiment(arguments: argparse.Namespace) -> "Experiment":
 
 def answer(arguments: argparse.Namespace, fields: dict[str, Any], text: str) -> None:
     """Write `fields` as a JSON line with `--json`, else `text` if there is any."""
-    line = json.dumps(fields) if arguments.json else text
+    line = json_line(fields) if arguments.json else text
     if line:
         sys.stdout.write(line + "\n")
 
@@ -100,9 +100,32 @@ def answer_table(
     from bitnet_core.text import render_table
 
     if arguments.json:
-        sys.stdout.writelines(json.dumps(record) + "\n" for record in records)
+        sys.stdout.writelines(json_line(record) + "\n" for record in records)
     else:
         sys.stdout.write(render_table(name, columns, rows, terminal_columns()) + "\n")
+
+
+def json_line(fields: Mapping[str, Any], *, readable: bool = False) -> str:
+    """The fields as strict JSON. What is not safe to show is an escape, such as `\\u009b`: the data stay exact.
+
+    ASCII; with `readable`, letters stay as they are if stdout can hold them all.
+    """
+    import json
+
+    plain = not readable or not safe(sys.stdout).holds_all
+    try:
+        line = json.dumps(fields, ensure_ascii=plain, allow_nan=False)
+    except ValueError:
+        from bitnet_core.runs.events import strict
+
+        line = json.dumps(strict(fields), ensure_ascii=plain, allow_nan=False)
+    return line if line.isprintable() else "".join(map(_printable_json, line))
+
+
+def _printable_json(char: str) -> str:
+    import json
+
+    return char if char.isprintable() else json.dumps(char)[1:-1].replace("\x7f", "\\u007f")
 
 
 def terminal_columns() -> int | None:
@@ -111,15 +134,18 @@ def terminal_columns() -> int | None:
 
 
 def complain(text: str) -> None:
-    """Write to stderr, safe to show and with every key masked that this process has met."""
+    """Write to stderr with every key masked that this process has met."""
     from bitnet_core.secrets.known import redactor
-    from bitnet_core.text import printable
 
-    sys.stderr.write(printable(redactor()(text)))
+    sys.stderr.write(redactor()(text))
 
 
 def warn(sentence: str, severity: str = "warning") -> None:
-    complain(f"bitnet: {severity}: {sentence}\n")
+    """Write a sentence to stderr, on a line of its own."""
+    from bitnet_core.secrets.known import redactor
+    from bitnet_core.text import flat
+
+    sys.stderr.write(f"bitnet: {severity}: {flat(redactor()(sentence))}\n")
 
 
 # -- hidden input -------------------------------------------------------------------------------------------------
@@ -146,8 +172,10 @@ def type_hidden(prompt: str) -> str:
     """What is typed at a prompt that does not show it; empty after Ctrl-D."""
     import getpass
 
+    from bitnet_core.text import printable
+
     try:
-        return getpass.getpass(prompt)
+        return getpass.getpass(printable(prompt))  # written to the terminal itself
     except EOFError:
         sys.stderr.write("\n")
         return ""

@@ -4,7 +4,6 @@ Values come from stdin or a hidden prompt and are never shown.
 """
 
 import argparse
-import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -201,8 +200,7 @@ def _read_value(name: str) -> str:
     from bitnet_core.secrets import known
 
     try:
-        stdin = sys.stdin or io.StringIO()  # it is None if the caller closed it
-        value = type_hidden(f"{name}: ") if stdin.isatty() else stdin.read()
+        value = type_hidden(f"{name}: ") if sys.stdin.isatty() else sys.stdin.read()
         value.encode()
     except UnicodeError:  # its cause would quote the value
         raise UsageError(f"the value of {name} is not UTF-8 text; pipe in the key as it was given to you.") from None

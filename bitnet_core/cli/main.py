@@ -4,7 +4,6 @@ Imports only the light half, and what a command needs only when it runs, so that
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from bitnet_core import __version__
 from bitnet_core.cli import keys, prompts, providers, settings, stages, traces
 from bitnet_core.cli.command import Commands, Handler, complain
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.terminal import safe_streams
 
 _FAMILIES = (stages, settings, traces, providers, prompts, keys)
 _EPILOG = """\
@@ -29,14 +29,19 @@ first time here: `bitnet demo` needs no key and no GPU
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; a user's mistake is one sentence on stderr."""
+    with safe_streams():
+        return _guarded(sys.argv[1:] if argv is None else argv)
+
+
+def _guarded(argv: list[str]) -> int:
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
     except BitnetError as error:
         complain("".join(f"bitnet: {line}\n" for line in str(error).splitlines()))
         return error.exit_code
-    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except OSError as error:
         complain(f"bitnet: {error.filename or 'a file'} can't be used {explained(error, 'check its permissions')}.\n")
         return 1

@@ -1,13 +1,14 @@
 """Events on the command line: lines of text, with a progress line redrawn in place on a terminal, or JSON lines."""
 
-import json
 import shutil
 import sys
 import time
 from typing import TextIO
 
+from bitnet_core.cli.command import json_line
 from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import Event, Table, to_dict
+from bitnet_core.terminal import safe
 from bitnet_core.text import head, render_table
 
 _PLAIN_PROGRESS_SECONDS = 10.0
@@ -19,7 +20,7 @@ class Console:
     """Writes the events of one or more runs to a stream."""
 
     def __init__(self, stream: TextIO | None = None, *, as_json: bool = False) -> None:
-        self._stream = stream or sys.stdout
+        self._stream = safe(stream or sys.stdout)
         self._json = as_json
         self._live = self._stream.isatty() and not as_json
         self._open_line = False
@@ -27,7 +28,7 @@ class Console:
 
     def event(self, run_id: str, event: Event) -> None:
         if self._json:
-            self._stream.write(json.dumps(to_dict(event) | {"run": run_id}, ensure_ascii=False) + "\n")
+            self._stream.write(json_line(to_dict(event) | {"run": run_id}) + "\n")
             self._stream.flush()
             return
         text = render(event, shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns)
@@ -39,7 +40,7 @@ class Console:
     def line(self, text: str) -> None:
         """Write a line, over the progress line if there is one."""
         if self._open_line:
-            self._stream.write("\r\x1b[K")
+            self._stream.redraw("")
             self._open_line = False
         self._stream.write(text + "\n")
         self._stream.flush()
@@ -48,9 +49,7 @@ class Console:
         now = time.monotonic()
         if self._live:
             # A wrapped line could not be redrawn in place.
-            text = head(text, shutil.get_terminal_size().columns - 1)
-            self._stream.write(f"\r\x1b[K{text}")
-            self._stream.flush()
+            self._stream.redraw(head(self._stream.as_written(text), shutil.get_terminal_size().columns - 1))
             self._open_line = True
         elif now - self._last_progress >= _PLAIN_PROGRESS_SECONDS:
             self._last_progress = now

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bitnet_core.cli.command import Commands, answer, answer_table
+from bitnet_core.cli.command import Commands, answer, answer_table, json_line
 from bitnet_core.errors import UsageError
 
 
@@ -19,7 +19,7 @@ def add_to(commands: Commands) -> None:
 
 
 def _prompts(arguments: argparse.Namespace) -> int:
-    from bitnet_core.prompts.drawing import lines, write
+    from bitnet_core.prompts.drawing import generate, write
     from bitnet_core.prompts.templates import load_topics
 
     topics = load_topics(arguments.templates, [name.strip() for name in arguments.topics.split(",") if name.strip()])
@@ -35,7 +35,8 @@ def _prompts(arguments: argparse.Namespace) -> int:
     if count is None or count < 1:
         raise UsageError("bitnet prompts needs --count N, 1 or more; --list shows the topics.")
     if arguments.out is None:
-        sys.stdout.writelines(lines(topics, count, arguments.seed))
+        made = generate(topics, count, arguments.seed)
+        sys.stdout.writelines(json_line(prompt, readable=True) + "\n" for prompt in made)
         return 0
     write(arguments.out, topics, count, arguments.seed)
     fields = {"path": str(arguments.out), "prompts": count, "seed": arguments.seed}

@@ -63,13 +63,13 @@ def _probe(arguments: argparse.Namespace) -> int:
     resolved = resolution(arguments)
     from bitnet_core.cli import ask
     from bitnet_core.secrets.known import redactor
-    from bitnet_core.text import printable, render_table
+    from bitnet_core.text import render_table
 
     found = ask.probe(resolved, arguments.provider, arguments.model)
     report: dict[str, Any] = redactor().tree(found)  # a server may list the key among its models
     rows = [[name.replace("_", " "), value] for name, value in _shown_fields(report).items()]
     table = render_table(report["provider"], ["what", "found"], rows, terminal_columns())
-    answer(arguments, report, "\n".join([table, *(f"! {printable(line)}" for line in _conclusion(report))]))
+    answer(arguments, report, "\n".join([table, *(f"! {line}" for line in _conclusion(report))]))
     return 0 if report["reachable"] and report["key_accepted"] and report["chat"] is not False else 1
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from bitnet_core.cli.command import Commands, answer, answer_table, complain, overrides, resolution
+from bitnet_core.cli.command import Commands, answer, answer_table, overrides, resolution, warn
 
 
 def add_to(commands: Commands) -> None:
@@ -28,7 +28,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     problems = resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env).problems
     for problem in problems:
-        complain(f"bitnet: {problem.severity}: {problem.message}\n")
+        warn(problem.message, problem.severity)
     masked = redactor().tree([{"severity": one.severity, "message": one.message} for one in problems])
     answer(arguments, {"problems": masked}, "" if problems else "settings are fine")
     return 2 if any(problem.to_fix for problem in problems) else 0

@@ -5,11 +5,13 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core.cli.command import Commands, answer, answer_table, ask_passphrase, open_experiment, resolution, warn
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.terminal import OutputClosed
 
 if TYPE_CHECKING:
     from bitnet_core.cli.output import Console
@@ -51,7 +53,9 @@ def _launch(arguments: argparse.Namespace) -> int:
         warn(keys.warning)
     run = launch(resolved.settings, stage, keys.values)
     if getattr(arguments, "detach", False):
-        answer(arguments, {"run": run.id, "path": str(run.path)}, run.id)
+        with _outlived_by(run):
+            answer(arguments, {"run": run.id, "path": str(run.path)}, run.id)
+            sys.stdout.flush()
         return 0
     return _follow(run, arguments, stop_on_interrupt=True)
 
@@ -136,7 +140,8 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        _show_events(run, Console(as_json=arguments.json))
+        with _outlived_by(run):
+            _show_events(run, Console(as_json=arguments.json))
     except KeyboardInterrupt:
         sys.stderr.write(f"\nbitnet: {run.id} keeps running; `bitnet stop {run.id}` stops it.\n")
         return 0
@@ -151,6 +156,16 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
             f"`bitnet --root {shlex.quote(str(arguments.root or run.path.parents[1]))} {stage}`."
         )
     return record.exit_code if record.exit_code is not None else 1
+
+
+@contextmanager
+def _outlived_by(run: "Run") -> Iterator[None]:
+    """If our output is closed, say that the run goes on."""
+    try:
+        yield
+    except OutputClosed as error:
+        going_on = f" {run.id} keeps running; `bitnet stop {run.id}` stops it." if run.is_active() else ""
+        raise OutputClosed(f"{error}{going_on}") from None
 
 
 def _show_events(run: "Run", console: "Console", until: Callable[[], bool] = lambda: False) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bitnet_core.cli.command import Commands, answer, resolution
 from bitnet_core.errors import UsageError
+from bitnet_core.terminal import safe
 
 
 def add_to(commands: Commands) -> None:
@@ -55,7 +56,7 @@ def _project(arguments: argparse.Namespace, data: Path) -> int:
 
     def progress(done: int, total: int) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{done}/{total} shards" if done < total else "\r\x1b[K")
+            safe(sys.stderr).redraw(f"{done}/{total} shards" if done < total else "")
 
     made = reproject.reproject(data, arguments.tokenizer, arguments.template, arguments.out, progress)
     answer(arguments, made, "" if arguments.json else reproject.figures_text(made))

@@ -33,6 +33,10 @@ def generate(topics: Sequence[Topic], count: int, seed: int) -> Iterator[dict[st
     The same seed gives the same prompts, and a smaller count gives the first of them. Topics are drawn by weight and
     their templates evenly, until all their fillings are used. BitnetError when the templates make fewer prompts.
     """
+    if count > _MOST:
+        raise BitnetError(
+            f"{count} prompts are too many for one call; ask for {_MOST} or fewer, several times with other seeds."
+        )
     possible = sum(topic.size for topic in topics)
     if count > possible:
         raise _too_many(count, possible)
@@ -58,15 +62,6 @@ def generate(topics: Sequence[Topic], count: int, seed: int) -> Iterator[dict[st
             yield prompt
 
 
-def lines(topics: Sequence[Topic], count: int, seed: int) -> Iterator[str]:
-    """The prompts of `generate`, each as a line of JSON."""
-    if count > _MOST:
-        raise BitnetError(
-            f"{count} prompts are too many for one call; ask for {_MOST} or fewer, several times with other seeds."
-        )
-    return (json.dumps(prompt, ensure_ascii=False) + "\n" for prompt in generate(topics, count, seed))
-
-
 def write(path: Path, topics: Sequence[Topic], count: int, seed: int) -> None:
     """Write a complete prompts file or nothing. BitnetError for a wrong name, too little space, too few prompts."""
     if not path.name.lower().endswith(_SUFFIXES):
@@ -74,7 +69,7 @@ def write(path: Path, topics: Sequence[Topic], count: int, seed: int) -> None:
             f"{path} would hold JSON lines, but its name means another format; "
             f"name it {path.with_suffix(_SUFFIXES[0]).name}."
         )
-    made = lines(topics, count, seed)
+    made = (json.dumps(prompt, ensure_ascii=False) + "\n" for prompt in generate(topics, count, seed))
     sample = list(itertools.islice(made, _SAMPLE))
     wanted = sum(len(line.encode()) for line in sample) * count // max(1, len(sample))
     existing = next(folder for folder in path.absolute().parents if folder.exists())

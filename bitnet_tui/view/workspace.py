@@ -9,7 +9,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import RunRecord
-from bitnet_core.text import finite
+from bitnet_core.text import finite, flat
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 
@@ -28,7 +28,8 @@ class ExperimentRow:
 
     @property
     def name(self) -> str:
-        return self.root.name
+        """The folder's name, safe to show."""
+        return flat(self.root.name)
 
     @property
     def now(self) -> str:

@@ -1,0 +1,152 @@
+"""Where text leaves for stdout and stderr: no text can control the terminal, and no encoding or closed end fails.
+
+A command runs inside `safe_streams()`. It replaces `sys.stdout` and `sys.stderr`, so every way of writing to them is
+covered: print, argparse, tracebacks, warnings of libraries. It imports little, for `bitnet --help`.
+"""
+
+import codecs
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any, TextIO, cast
+
+from bitnet_core.errors import BitnetError
+
+_REDRAW = "\r\x1b[K"
+_PLAIN_SIGNS = "bitnet-plain-signs"
+_SIGNS = {
+    **dict.fromkeys("─━╌┄—–‐‑−▁", "-"),
+    **dict.fromkeys("│┃┊", "|"),
+    **dict.fromkeys("‘’‚", "'"),
+    **dict.fromkeys("“”„", '"'),
+    **dict.fromkeys("▸›▶", ">"),
+    **dict.fromkeys("■█", "#"),
+    "→": "->",
+    "←": "<-",
+    "↑": "^",
+    "↓": "v",
+    "↻": "~",
+    "≈": "~",
+    "≤": "<=",
+    "≥": ">=",
+    "×": "x",
+    "✗": "x",
+    "✓": "+",
+    "◦": "o",
+    "·": ".",
+    "•": "*",
+    "…": "...",
+}
+"""What is written for a sign that the output's encoding lacks; for any other it is `?`."""
+
+
+class OutputClosed(BitnetError):
+    """Stdout can't be written any more: closed, its reader gone, or its disk full."""
+
+
+class SafeStream:
+    """A text stream whose `write` sends text as it is safe to show; whatever else is asked is the stream's own.
+
+    With `must_arrive`, a write that fails raises OutputClosed, once; otherwise, and after that, text is dropped.
+    """
+
+    def __init__(self, stream: TextIO, *, must_arrive: bool = True) -> None:
+        self._stream = stream
+        self._must_arrive = must_arrive
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        self.holds_all = self._encoding.lower().startswith("utf")
+        """Whether its encoding has every character."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def as_written(self, text: str) -> str:
+        """The text as it will be written, to measure it first."""
+        if not text.replace("\n", "").isprintable():
+            from bitnet_core.text import printable
+
+            text = printable(text)
+        if self.holds_all:
+            return text
+        return text.encode(self._encoding, _PLAIN_SIGNS).decode(self._encoding)
+
+    def write(self, text: str) -> int:
+        self._send(self.as_written(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def redraw(self, text: str) -> None:
+        """Write over the current line of a terminal, and send it at once."""
+        self._send(_REDRAW + self.as_written(text))
+        self.flush()
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _send(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Send the rest nowhere: what is buffered would fail again when Python exits."""
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+        except (OSError, ValueError):
+            pass
+        if self._must_arrive:
+            self._must_arrive = False
+            raise OutputClosed(f"stdout can't be written ({error.strerror}).") from None
+
+
+def safe(stream: TextIO) -> SafeStream:
+    """The stream as a SafeStream, which it may be already."""
+    return stream if isinstance(stream, SafeStream) else SafeStream(stream)
+
+
+class safe_streams:
+    """`with safe_streams():` what writes to `sys.stdout` and `sys.stderr` writes safe text. Closed ones are reopened:
+    stdout on something that can't be written, stderr and stdin on nothing.
+    """
+
+    def __enter__(self) -> None:
+        _reopen_closed()
+        self._before = sys.stdout, sys.stderr
+        sys.stdout = cast("TextIO", safe(sys.stdout))
+        sys.stderr = cast("TextIO", SafeStream(sys.stderr, must_arrive=False))
+
+    def __exit__(self, *_: object) -> None:
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = self._before
+
+
+def _reopen_closed() -> None:
+    """A file that a command opens would otherwise take the place of a closed stream, and get its text."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It takes the lowest free number, this one. Writing to a closed stdout is to fail.
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - stays open as long as the process
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _with_plain_signs(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(_SIGNS.get(char, "?") for char in missing), error.end
+
+
+codecs.register_error(_PLAIN_SIGNS, _with_plain_signs)
