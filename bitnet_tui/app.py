@@ -1,7 +1,7 @@
 """The app: its first screen, its themes, and how a stage is started. A screen is imported when first shown."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,11 +9,15 @@ from textual.app import SystemCommand
 from textual.screen import Screen
 
 from bitnet_core.runs.experiment import Workspace
+from bitnet_core.text import printable
 from bitnet_tui import actions, theme
 from bitnet_tui.shell import Shell
+from bitnet_tui.widgets.words import SafeLines
 
 if TYPE_CHECKING:
     from textual.command import Provider
+    from textual.filter import LineFilter
+    from textual.notifications import SeverityLevel
 
     from bitnet_tui.services.launching import Launch
 
@@ -41,6 +45,7 @@ class BitnetApp(Shell):
         super().__init__(css_path=[_HERE / "app.tcss", _HERE / "screens" / "experiments.tcss"])
         self.home = home
         self._root = root
+        self._safe_lines = SafeLines()
         self._launch = launch
         over_ssh = bool(os.environ.get("SSH_CONNECTION"))
         self.redraw_seconds = 0.5 if over_ssh else 0.25
@@ -64,6 +69,22 @@ class BitnetApp(Shell):
 
             self.push_screen(WelcomeScreen())
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: "SeverityLevel" = "information",
+        timeout: float | None = None,
+        markup: bool = False,  # noqa: ARG002 - a widget passes True if it was not told
+    ) -> None:
+        """As in Textual, but never with markup."""
+        texts = {"message": printable(message), "title": printable(title)}
+        super().notify(**texts, severity=severity, timeout=timeout, markup=False)
+
+    def get_line_filters(self) -> "Sequence[LineFilter]":
+        return [*super().get_line_filters(), self._safe_lines]
+
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(theme.DEFAULTS)
 
@@ -76,9 +97,7 @@ class BitnetApp(Shell):
 
         launch = self._launch or launching.launch
         for warning in launch(self.home, root, stage).warnings:
-            self.call_from_thread(
-                self.notify, warning, title="Settings", severity="warning", timeout=10, markup=False
-            )
+            self.call_from_thread(self.notify, warning, title="Settings", severity="warning", timeout=10)
 
     def open_experiment(self, root: Path, first: str | None = None) -> None:
         from bitnet_tui.screens.experiment import ExperimentScreen

@@ -7,7 +7,6 @@ from textual.app import ComposeResult
 from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Static
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE
@@ -15,6 +14,7 @@ from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
 
 _Result = TypeVar("_Result")
 _View = TypeVar("_View")
@@ -43,7 +43,7 @@ class BaseScreen(ShellScreen[None]):
     def compose(self) -> ComposeResult:
         yield Painted(paint([self.head()]), classes="head", id="head")
         yield from self.skeleton()
-        yield Static(TOO_SMALL, classes="too-small")
+        yield Words(TOO_SMALL, classes="too-small")
 
     def skeleton(self) -> Iterable[Widget]:
         return ()

@@ -3,10 +3,12 @@
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.widgets import Button, Input
 
 from bitnet_tui.widgets.secret_input import SecretInput
+from bitnet_tui.widgets.words import Words
 
 
 class MessageScreen(ModalScreen[None]):
@@ -22,9 +24,9 @@ class MessageScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card message"):
-            yield Static(self._what, classes="title", markup=False)
+            yield Words(self._what, classes="title")
             with VerticalScroll(can_focus=False, classes="why"):
-                yield Static(self._why, markup=False)
+                yield Words(self._why)
             with Horizontal(classes="buttons"):
                 yield Button("Close", id="close", variant="primary", action="screen.dismiss")
 
@@ -47,11 +49,11 @@ class ConfirmScreen(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         what, why, yes, no = self._texts
         with Vertical(classes="card message"):
-            yield Static(what, classes="title", markup=False)
-            yield Static(why, markup=False)
+            yield Words(what, classes="title")
+            yield Words(why)
             with Horizontal(classes="buttons"):
-                yield Button(no, id="no", action="screen.dismiss(False)")
-                yield Button(yes, id="yes", action="screen.dismiss(True)")
+                yield Button(Content(no), id="no", action="screen.dismiss(False)")
+                yield Button(Content(yes), id="yes", action="screen.dismiss(True)")
 
 
 class KeyEntryScreen(ModalScreen[str | None]):
@@ -72,8 +74,8 @@ class KeyEntryScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         where = "Type or paste the key. It will be kept in the OS keyring or the encrypted vault."
         with Vertical(classes="card message vault"):
-            yield Static(self._name_of_key, classes="title", markup=False)
-            yield Static(where, markup=False)
+            yield Words(self._name_of_key, classes="title")
+            yield Words(where)
             yield SecretInput(id="value")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", action="screen.dismiss")

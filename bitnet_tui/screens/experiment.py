@@ -11,6 +11,7 @@ from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, stage
+from bitnet_core.text import flat
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.keyed import AttemptingScreen
@@ -57,7 +58,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
     # -- drawing ---------------------------------------------------------------------------------------------------
 
     def head(self) -> Line:
-        left = [Span(self.root.name, "title")]
+        left = [Span(flat(self.root.name), "title")]
         if self._view.teacher:
             left.append(Span(f"   teacher {self._view.teacher}   student {self._view.preset}", "label"))
         following = "following what runs" if self._chosen is None else "f follows what runs"
@@ -201,7 +202,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
     def declined(self, problem: str) -> None:
         self._launch_ended()
-        self.notify(problem, severity="warning", markup=False)
+        self.notify(problem, severity="warning")
 
     def _launch_ended(self) -> str:
         """Returns the stage that was to be started."""
@@ -239,7 +240,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
     def on_stop_sent(self, message: StopSent) -> None:
         if message.problem:
-            self.notify(message.problem, title="Not stopped", severity="error", timeout=10, markup=False)
+            self.notify(message.problem, title="Not stopped", severity="error", timeout=10)
         self.look()
 
 

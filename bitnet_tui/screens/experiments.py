@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from textual.containers import Container
 from textual.widget import Widget
-from textual.widgets import Static
 
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
@@ -15,6 +14,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import experiment_list
 from bitnet_tui.view.spans import Line, Span, short, spread
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
 
 if TYPE_CHECKING:
     from textual.widgets import OptionList
@@ -44,7 +44,7 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
 
     def skeleton(self) -> Iterable[Widget]:
         yield Container(id="experiments")
-        yield Static(paint([experiment_list.legend()]), id="legend")
+        yield Words(paint([experiment_list.legend()]), id="legend")
 
     async def furnish(self) -> None:
         # The first paint does not need the modules that read runs.
@@ -53,7 +53,7 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
         from bitnet_tui.view.workspace import WorkspaceWatcher
 
         self._watcher = WorkspaceWatcher(self.shell.home)
-        entries: OptionList = OptionList(id="entries")
+        entries: OptionList = OptionList(id="entries", markup=False)
         await self.query_one("#experiments").mount(entries)
         entries.focus()
         self.set_interval(_LOOK_SECONDS, self.look)

@@ -4,12 +4,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from bitnet_tui.actions import ACTIONS, TITLES, keys_text
 from bitnet_tui.theme import paint
 from bitnet_tui.view.experiment_list import legend_lines
 from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.words import Words
 
 _MOVING = (
     ("↑ ↓ j k", "Move in a list; ← → h l along the stages on a narrow screen"),
@@ -44,9 +44,9 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card help"):
-            yield Static("Help    esc closes, ↑ ↓ scroll", classes="title")
+            yield Words("Help    esc closes, ↑ ↓ scroll", classes="title")
             with VerticalScroll(id="help-text"):
-                yield Static(paint(help_lines()))
+                yield Words(paint(help_lines()))
 
     def on_mount(self) -> None:
         self.query_one("#help-text").focus()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.widgets import OptionList, Static
+from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_core.secrets.known import remember
@@ -18,6 +18,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import key_rows
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
 
 if TYPE_CHECKING:
     from bitnet_core.secrets.inventory import Held, Moved
@@ -38,9 +39,9 @@ class KeysScreen(KeyedScreen[None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card keys"):
-            yield Static("API keys", classes="title", markup=False)
+            yield Words("API keys", classes="title")
             yield Painted(id="places")
-            yield OptionList(id="entries")
+            yield OptionList(id="entries", markup=False)
             yield Painted(id="about")
             yield Painted(id="problem", classes="-empty")
             yield Painted(id="keys")

@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.suggester import SuggestFromList
 from textual.widget import Widget
-from textual.widgets import Button, Input, Label, Select
+from textual.widgets import Button, Input, Select
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
@@ -23,6 +23,7 @@ from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.secret_input import SecretInput
+from bitnet_tui.widgets.words import Words
 
 
 class NewExperimentScreen(KeyedScreen[Path | None]):
@@ -49,13 +50,13 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card new"):
-            yield Label("New experiment", classes="title")
+            yield Words("New experiment", classes="title")
             with VerticalScroll(can_focus=False, classes="form"):
                 for field in self._fields.values():
                     with Horizontal(classes="row", id=f"row-{field.name}"):
-                        yield Label(field.label, classes="name")
+                        yield Words(field.label, classes="name")
                         yield _entry(field)
-                        yield Label("", classes="wrong", id=f"wrong-{field.name}")
+                        yield Words("", classes="wrong", id=f"wrong-{field.name}")
                     if field.name == new_form.TEACHER:
                         yield Painted(id="note")
             yield Painted(id="hint")
@@ -117,7 +118,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         if self.busy or provider == new_form.EMBEDDED:
             return
         for name, why in new_form.missing_for_test(values).items():
-            self.query_one(f"#wrong-{name}", Label).update(why)
+            self.query_one(f"#wrong-{name}", Words).update(why)
         remember([values[new_form.KEY]])
         self._probe = Probe(self.shell.home, **new_form.question(values))
         self.say("Asking the model for a token or two… esc cancels.", "label")
@@ -150,7 +151,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         taken = frozenset(path.name for path in home.iterdir()) if home.is_dir() else frozenset()
         wrong = new_form.problems(values, taken)
         for name in self._fields:
-            self.query_one(f"#wrong-{name}", Label).update(wrong.get(name, ""))
+            self.query_one(f"#wrong-{name}", Words).update(wrong.get(name, ""))
         if wrong:
             self.say("Fix the marked fields, then press Create.", "warn")
             self.query_one(f"#field-{next(iter(wrong))}").focus()
@@ -166,7 +167,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
 
     def _kept(self, sentence: str) -> None:
         if self._create(self._values()):
-            self.app.notify(sentence, title="API key", markup=False, timeout=8)
+            self.app.notify(sentence, title="API key", timeout=8)
 
     def refused(self, problem: str) -> None:
         if self._probe is not None:

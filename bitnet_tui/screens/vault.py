@@ -6,13 +6,14 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Button, Input, Static
+from textual.widgets import Button, Input
 
 from bitnet_core.secrets.places import unlock_vault
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.view.spans import short
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.secret_input import SecretInput
+from bitnet_tui.widgets.words import Words
 
 
 class VaultScreen(KeyedScreen[bool]):
@@ -34,9 +35,9 @@ class VaultScreen(KeyedScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="card message vault"):
-            yield Static("Create a vault for keys" if self._new else "Open the vault", classes="title", markup=False)
-            yield Static(self._why, markup=False)
-            yield Static(short(self._path), classes="where", markup=False)
+            yield Words("Create a vault for keys" if self._new else "Open the vault", classes="title")
+            yield Words(self._why)
+            yield Words(short(self._path), classes="where")
             yield SecretInput(id="passphrase", placeholder="passphrase")
             if self._new:
                 yield SecretInput(id="again", placeholder="repeat the passphrase")

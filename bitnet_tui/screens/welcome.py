@@ -6,11 +6,13 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.containers import Center, Vertical
 from textual.widget import Widget
-from textual.widgets import Button, Static
+from textual.widgets import Button
 
+from bitnet_core.text import flat
 from bitnet_tui import actions
 from bitnet_tui.screens.base import BaseScreen
 from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.words import Words
 
 _TRY = (
     "A small teacher runs on this machine: baseline, traces, training with the A8→A4 flip, "
@@ -38,12 +40,12 @@ class WelcomeScreen(BaseScreen):
 
     def skeleton(self) -> Iterable[Widget]:
         card = Vertical(
-            Static("Distil a language model into a ternary student,\nand watch it happen.", classes="lead"),
+            Words("Distil a language model into a ternary student,\nand watch it happen.", classes="lead"),
             Button("Try it now, no key needed", id="try", action="screen.demo"),
-            Static(_TRY, classes="about"),
+            Words(_TRY, classes="about"),
             Button("New experiment", id="new", action="screen.new"),
-            Static(_NEW, classes="about"),
-            Static(f"Experiments are kept in {self.shell.home}", classes="place", markup=False),
+            Words(_NEW, classes="about"),
+            Words(f"Experiments are kept in {flat(str(self.shell.home))}", classes="place"),
             id="welcome",
         )
         yield Center(card, id="middle")

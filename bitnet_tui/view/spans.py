@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitnet_core.text import width
+from bitnet_core.text import flat, width
 from bitnet_core.user_folders import NoHome, expanded
 
 
@@ -29,10 +29,10 @@ def spread(left: Sequence[Span], right: Sequence[Span], cells: int) -> Line:
 
 
 def short(path: Path) -> str:
-    """A path as it is shown: below the home folder it begins with `~`."""
+    """A path as it is shown: on one line, and below the home folder it begins with `~`."""
     path = path.absolute()
     try:
         home = expanded("~")
     except NoHome:
-        return str(path)
-    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
+        return flat(str(path))
+    return flat(f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path))

@@ -1,12 +1,11 @@
 """Text drawn from the lines of a view model, and redrawn only when they change."""
 
-from textual.widgets import Static
-
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.words import Words
 
 
-class Painted(Static):
+class Painted(Words):
     """Has the class `-empty` while there are no lines, so that a stylesheet can hide it."""
 
     ALLOW_SELECT = True

@@ -1,0 +1,48 @@
+"""Text as it is: never read as markup, and nothing in it can control the terminal.
+
+A text of a teacher, a server, a file or a folder is shown with `Words`, never with Textual's `Static` or `Label`:
+they follow markup such as `[@click=app.quit]`. `SafeLines` then sees every line that is drawn, whatever drew it.
+"""
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.color import Color
+from textual.content import Content
+from textual.filter import LineFilter
+from textual.visual import VisualType
+from textual.widgets import Static
+
+from bitnet_core.text import printable
+
+
+class Words(Static):
+    """A widget of plain text. Content that was painted is shown with its styles."""
+
+    def __init__(
+        self,
+        content: str | Content = "",
+        *,
+        id: str | None = None,  # noqa: A002 - textual's name
+        classes: str | None = None,
+    ) -> None:
+        super().__init__(_safe(content), id=id, classes=classes, markup=False)
+
+    def update(self, content: VisualType = "", *, layout: bool = True) -> None:
+        super().update(_safe(content), layout=layout)
+
+
+def _safe(content: VisualType) -> VisualType:
+    return printable(content) if isinstance(content, str) else content
+
+
+class SafeLines(LineFilter):
+    """The last look at each line of each widget. It keeps the line's width, so what takes no cell is left out."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
+        if all(text.isprintable() for text, _, _ in segments):
+            return segments
+        return [Segment("".join(map(_safe_char, text)), style, control) for text, style, control in segments]
+
+
+def _safe_char(char: str) -> str:
+    return char if char.isprintable() else printable(char) * cell_len(char)

@@ -1,0 +1,292 @@
+"""Every screen shows text from outside, and what the terminal is sent is read: safe signs, and markup as it is."""
+
+import ast
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.app import App
+from textual.drivers.headless_driver import HeadlessDriver
+from textual.widgets import Input, OptionList
+
+import bitnet_tui
+from bitnet_core.errors import BitnetError
+from bitnet_core.secrets.inventory import Held
+from bitnet_core.secrets.places import VaultLocked
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
+from bitnet_tui.screens.experiment import StopSent
+from bitnet_tui.screens.vault import VaultScreen
+from bitnet_tui.services import keys, probing
+from bitnet_tui.services.launching import Launched
+from bitnet_tui.widgets.words import SafeLines
+from tests.hostile import FOLDER, MARKUP, TEXT, assert_harmless, experiment
+from tests.tui.pilots import settled, shown
+
+_SEQUENCES = re.compile(r"\x1b\[[0-9;?<>=$]*[A-Za-z]|\x1b]22;default\x07")
+"""What Textual moves and colours with, and the pointer's shape. An escape that is left came from outside."""
+LITERAL = "[@click=app.quit]x[/]"
+
+
+class Sent:
+    """What the app sent to its terminal."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+
+    def text(self) -> str:
+        return _SEQUENCES.sub("", "".join(self.parts))
+
+    def check(self, *wanted: str) -> None:
+        text = self.text()
+        assert_harmless(text)
+        for one in (LITERAL, *wanted):
+            assert one in text, f"{one!r} is not shown: {text.split()}"
+        self.parts.clear()
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sent]:
+    found = Sent()
+    monkeypatch.setattr(App, "is_headless", False)
+    monkeypatch.setattr(HeadlessDriver, "write", lambda _, data: found.parts.append(data))
+    yield found
+
+
+def _refuse(error: Exception) -> Callable[..., Any]:
+    def call(*_: object, **__: object) -> Any:
+        raise error
+
+    return call
+
+
+async def test_the_list_of_experiments(home: Path, sent: Sent):
+    experiment(home)
+    experiment(home, LITERAL.replace("/", "") + "\x1b]52;c;cHduZWQ=\x07")
+    broken = home / f"{FOLDER}2"
+    (broken / "logs").mkdir(parents=True)
+    (broken / ".env").write_text(f"KD_TAU='{LITERAL}\x1b[2J'\n")
+    async with BitnetApp(home).run_test(size=(200, 40)) as pilot:
+        await settled(pilot)
+        pilot.app.screen.look()  # the list knows its width now
+        await settled(pilot)
+        sent.check("[red]·[31m·[2J·]52;c;cHduZWQ=·", "·gnp.·x·· ✓ forged", "[@click=app.quit]x[]·]52;")
+        assert pilot.app.is_running
+
+
+@pytest.mark.parametrize(("title", "ups"), [("Train the student   ✗", 0), ("Collect traces   ✓", 1)])
+async def test_an_experiment(home: Path, sent: Sent, title: str, ups: int):
+    root = experiment(home)
+    async with BitnetApp(home, root).run_test(size=(200, 60)) as pilot:
+        await settled(pilot)
+        await pilot.press(*["up"] * ups)
+        for view in "4321":
+            await pilot.press(view)
+            await settled(pilot)
+            assert title in shown(pilot)
+            assert LITERAL in shown(pilot)
+        sent.check()
+
+
+async def test_a_refused_start_and_a_warning(home: Path, sent: Sent):
+    root = experiment(home)
+    async with BitnetApp(home, root, launch=_refuse(BitnetError(TEXT))).run_test(size=(200, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, MessageScreen)
+        sent.check("·]52;c;cHduZWQ=·")
+
+
+async def test_notifications(home: Path, sent: Sent):
+    app = BitnetApp(home, experiment(home), launch=lambda *_: Launched("run", (TEXT,)))
+    async with app.run_test(size=(200, 40), notifications=True) as pilot:
+        await settled(pilot)
+        app.notify(TEXT, title=TEXT)
+        await settled(pilot)
+        sent.check("·]52;c;cHduZWQ=·")
+        app.screen.post_message(StopSent(TEXT))
+        await settled(pilot)
+        sent.check("Not stopped")
+        await pilot.press("r")
+        await settled(pilot)
+        sent.check("Settings")
+
+
+async def test_a_locked_vault(home: Path, sent: Sent, tmp_path: Path):
+    root = experiment(home)
+    locked = VaultLocked(tmp_path / FOLDER, TEXT)
+    async with BitnetApp(home, root, launch=_refuse(locked)).run_test(size=(200, 40)) as pilot:
+        await settled(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, VaultScreen)
+        sent.check("·]52;c;cHduZWQ=·")
+        await pilot.press("escape")
+        await settled(pilot)
+        sent.check("·]52;c;cHduZWQ=·")
+
+
+async def test_a_question(home: Path, sent: Sent):
+    async with BitnetApp(home).run_test(size=(200, 40)) as pilot:
+        pilot.app.push_screen(ConfirmScreen(TEXT, TEXT, TEXT, TEXT))
+        await settled(pilot)
+        sent.check()
+        await pilot.click("#yes")
+        await settled(pilot)
+        assert pilot.app.is_running
+
+
+async def test_the_keys(home: Path, sent: Sent, monkeypatch: pytest.MonkeyPatch):
+    class Inventory:
+        def status(self, _: object) -> tuple[str, tuple[Held, ...]]:
+            held = Held("OPENAI_API_KEY", f"{TEXT}/.env", "\x1b[2J\x9b", plain=True, movable=True)
+            return TEXT, (held,)
+
+        def vault_notes(self) -> tuple[str, ...]:
+            return (TEXT,)
+
+        @property
+        def places(self) -> Any:
+            return type("Places", (), {"existing_vault": Path(FOLDER)})
+
+        move = _refuse(BitnetError(TEXT))
+
+    monkeypatch.setattr(keys, "inventory", lambda *_: Inventory())
+    async with BitnetApp(home).run_test(size=(200, 40)) as pilot:
+        await settled(pilot)
+        pilot.app.action_keys()
+        await settled(pilot)
+        sent.check("·]52;c;cHduZWQ=·")
+        await pilot.press("m")
+        await settled(pilot)
+        sent.check("·]52;c;cHduZWQ=·")
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        {"reachable": False, "problem": TEXT},
+        {"reachable": True, "key_accepted": True, "models": [TEXT, "m"], "problem": TEXT},
+        {"reachable": True, "key_accepted": True, "model": "m", "chat": False, "problem": TEXT},
+    ],
+)
+async def test_a_new_experiment(home: Path, sent: Sent, monkeypatch: pytest.MonkeyPatch, report: dict[str, Any]):
+    monkeypatch.setattr(probing.Probe, "run", lambda _: report)
+    async with BitnetApp(home).run_test(size=(200, 60)) as pilot:
+        await settled(pilot)
+        pilot.app.new_experiment()
+        await settled(pilot)
+        pilot.app.screen.query_one("#field-TEACHER_PROVIDER").value = "vllm"
+        pilot.app.screen.query_one("#field-MODEL", Input).value = TEXT
+        await settled(pilot)
+        sent.check()
+        await pilot.press("ctrl+t")
+        await settled(pilot)
+        sent.check("·]52;c;cHduZWQ=·")
+
+
+async def test_welcome_and_help_in_a_hostile_workspace(home: Path, sent: Sent):
+    async with BitnetApp(home / (LITERAL.replace("/", "|") + FOLDER)).run_test(size=(200, 60)) as pilot:
+        await settled(pilot)
+        assert "x[|][red]·[31m" in sent.text()
+        assert_harmless(sent.text())
+        await pilot.press("f1")
+        await settled(pilot)
+        assert_harmless(sent.text())
+
+
+async def test_what_slips_through_a_widget_is_caught_at_the_line(home: Path, sent: Sent):
+    async with BitnetApp(home).run_test(size=(200, 60)) as pilot:
+        await pilot.app.screen.mount(OptionList(TEXT, markup=False), Input(TEXT), Input(placeholder=TEXT))
+        await settled(pilot)
+        sent.check()
+
+
+@pytest.mark.skipif(not Path("/dev/ptmx").exists(), reason="no pseudo-terminals")
+def test_the_bytes_of_a_real_terminal(home: Path):
+    experiment(home)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment |= {"TERM": "xterm-256color", "PYTHONPATH": str(Path(bitnet_tui.__file__).parents[1])}
+    command = [sys.executable, "-m", "bitnet_tui", "--home", str(home)]
+    app = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    got = b""
+
+    def read_until(part: bytes) -> None:
+        nonlocal got
+        start = len(got)
+        while part not in got[start:]:
+            got += os.read(ours, 1 << 16)
+
+    try:
+        read_until(b"52;c;cHduZWQ=")  # the folder's name in the list
+        os.write(ours, b"\r")
+        read_until(LITERAL.encode())
+        os.write(ours, b"4")
+        read_until(b"upload of S [@click")
+        os.write(ours, b"q")
+        with contextlib.suppress(OSError):  # the terminal is closed
+            read_until(b"\0")
+        assert app.wait(20) == 0
+    finally:
+        app.kill()
+        app.wait()
+        os.close(ours)
+    assert_harmless(_SEQUENCES.sub("", got.decode()).replace("\r", ""))
+
+
+async def test_a_line_keeps_its_width():
+    from rich.cells import cell_len
+    from rich.segment import Segment
+    from textual.color import Color
+
+    for text in (TEXT, "\u00a0\u3000a", "plain 中文", "\t|\n"):
+        (one,) = SafeLines().apply([Segment(text)], Color(0, 0, 0))
+        assert cell_len(one.text) == cell_len(text)
+        assert_harmless(one.text)
+
+
+async def test_markup_that_is_clicked_does_nothing(home: Path, sent: Sent):
+    async with BitnetApp(home).run_test(size=(80, 24)) as pilot:
+        pilot.app.push_screen(MessageScreen("what", LITERAL * 20))
+        await settled(pilot)
+        await pilot.click(".why")
+        await settled(pilot)
+        assert pilot.app.is_running
+        assert MARKUP.split()[0] == LITERAL
+
+
+def test_no_widget_of_the_app_reads_markup():
+    """Textual's widgets that read markup by default are used in one place, told not to, or given our own words."""
+    found = []
+    for path in Path(bitnet_tui.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("textual"):
+                found += [f"{path.name}: {one.name}" for one in node.names if one.name in {"Static", "Label", "Link"}]
+            if isinstance(node, ast.Attribute) and node.attr in {"from_markup", "from_text"}:
+                found += [f"{path.name}: {ast.unparse(node)}"]
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "OptionList":
+                found += [] if any(one.arg == "markup" for one in node.keywords) else [f"{path.name}: OptionList"]
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Button" and not _is_ours(node.args[0]):
+                found += [f"{path.name}: {ast.unparse(node)}"]
+    assert found == ["words.py: Static"]
+
+
+def _is_ours(label: ast.expr) -> bool:
+    """A constant, one of two constants, or content that is not parsed any more."""
+    if isinstance(label, ast.IfExp):
+        return _is_ours(label.body) and _is_ours(label.orelse)
+    return isinstance(label, ast.Constant) or ast.unparse(label).startswith("Content(")
