@@ -8,7 +8,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,23 @@ Handler = Callable[[argparse.Namespace], int]
 
 
 class Commands:
-    """The subcommands of `bitnet`; each family of commands adds its own."""
+    """The subcommands of `bitnet`; each family of commands adds its own.
 
-    def __init__(self, parser: argparse.ArgumentParser, epilog: str) -> None:
-        self._subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    Only a command that is among `words`, those of the command line, gets a real parser.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser, epilog: str, words: Sequence[str]) -> None:
+        def parser_of_command(**options: Any) -> Any:
+            return type(parser)(**options) if options["prog"].split()[-1] in words else _Unused()
+
+        made: Any = parser_of_command  # argparse calls it like the class that it expects
+        self._subparsers = parser.add_subparsers(
+            dest="command", metavar="COMMAND", title="commands", parser_class=made
+        )
         self._epilog = epilog
 
     def add(self, name: str, about: str, handler: Handler) -> argparse.ArgumentParser:
-        added = self._subparsers.add_parser(
+        added: argparse.ArgumentParser = self._subparsers.add_parser(
             name,
             help=about,
             description=f"{about[0].upper()}{about[1:]}.",
@@ -40,6 +49,16 @@ class Commands:
         )
         added.set_defaults(handler=handler)
         return added
+
+
+class _Unused:
+    """In place of a parser that is not needed: making all of them would take a tenth of the time of `--help`."""
+
+    def __getattr__(self, name: str) -> "_Unused":
+        return self
+
+    def __call__(self, *_: object, **__: object) -> "_Unused":
+        return self
 
 
 # -- settings and experiment ---------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def _run(argv: list[str]) -> int:
 
         known.keep_out_of_core_dumps()
         command_line.refuse_values(shared.assignments, rest)
-    parser = _parser()
+    parser = _parser(rest)
     arguments = parser.parse_args(rest, namespace=shared)
     if arguments.command is None:
         parser.print_help()
@@ -90,7 +90,7 @@ def _shared_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: list[str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="bitnet",
         description="Distil a large language model into a ternary BitNet-style student.",
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bitnet {__version__}")
-    commands = Commands(parser, _EPILOG)
+    commands = Commands(parser, _EPILOG, words)
     for family in _FAMILIES:
         family.add_to(commands)
     return parser

@@ -1,8 +1,6 @@
 """Commands that start runs and look after them: one for each stage, `demo`, `runs`, `watch` and `stop`."""
 
 import argparse
-import shlex
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -123,6 +121,8 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
 
     With `stop_on_interrupt`, the first Ctrl-C stops the run and the next one kills it; without, it is left running.
     """
+    import signal
+
     from bitnet_core.cli.output import Console
 
     interrupts = 0
@@ -150,6 +150,8 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
             signal.signal(number, handler)
     state, record = run.state(), run.record()
     if state == "interrupted":
+        import shlex
+
         stage = record.stage if record.stage in _STAGES else "STAGE"
         raise BitnetError(
             f"{run.id} was interrupted (its process is gone); start it again: "
