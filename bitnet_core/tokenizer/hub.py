@@ -24,9 +24,12 @@ def download(name: str, patterns: Sequence[str], *, kind: str, fix: str, token: 
     import huggingface_hub
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     if HF_HUB_CACHE.startswith("~"):
         raise NoHome("This user has no home folder, so there is no place for the hub's cache; set HF_HOME or HOME.")
+    # Its bars redraw lines by escape sequences, which are shown as text on our streams and fill a run's log.
+    disable_progress_bars()
     try:
         return Path(huggingface_hub.snapshot_download(name, token=token, allow_patterns=list(patterns)))
     except GatedRepoError as error:

@@ -8,6 +8,7 @@ import pytest
 from bitnet_core.cli.output import Console, render
 from bitnet_core.runs.events import KINDS
 from tests.builders import event
+from tests.hostile import terminal
 
 EXAMPLES = {
     "run_started": {"stage": "train", "run": "train-1", "pid": 7, "host": "box", "device": "cpu", "versions": {}},
@@ -80,3 +81,16 @@ def test_progress_does_not_flood_a_stream_that_is_not_a_terminal() -> None:
     for done in range(100):
         console.event("run-1", event("progress", **EXAMPLES["progress"] | {"done": done}))
     assert stream.getvalue().count("\n") == 1
+
+
+def test_progress_is_redrawn_on_a_terminal_and_cleared_by_the_next_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    with terminal(monkeypatch, "ascii") as got:
+        console = Console()
+        for done in (1, 2):
+            fields = EXAMPLES["progress"] | {"done": done, "label": "collect… \x1b[2J"}
+            console.event("run-1", event("progress", **fields))
+        console.event("run-1", event("log", **EXAMPLES["log"]))
+    assert got.getvalue() == (
+        b"\r\x1b[K  collect... .[2J  1/9 prompt\r\x1b[K  collect... .[2J  2/9 prompt\r\x1b[K  hello\n"
+    )
