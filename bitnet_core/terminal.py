@@ -61,11 +61,11 @@ class SafeStream:
         return getattr(self._stream, name)
 
     def as_written(self, text: str) -> str:
-        """The text as it will be written, to measure it first."""
+        """The text as it will be written, to measure it first. Tabs stay: an answer may be a Makefile."""
         if not text.replace("\n", "").isprintable():
             from bitnet_core.text import printable
 
-            text = printable(text)
+            text = "\t".join(map(printable, text.split("\t")))
         if self.holds_all:
             return text
         return text.encode(self._encoding, _PLAIN_SIGNS).decode(self._encoding)

@@ -50,6 +50,7 @@ def _holds(char: str, encoding: str) -> bool:
         ("cp1252", "– … ▸ •", "– … > •"),
         ("cp437", "─ │ ✓ ≤", "─ │ + ≤"),
         ("utf-8", "✓ → 中文", "✓ → 中文"),
+        ("utf-8", "all:\n\tmake \x1b\t.\r\n", "all:\n\tmake ·\t.\n"),
         ("utf-8", "\udcff\u202e", "··"),
     ],
 )
@@ -62,13 +63,13 @@ def test_a_sign_that_the_encoding_lacks_is_a_plain_one(encoding: str, text: str,
 def test_any_text_arrives_in_any_encoding(encoding: str, text: str) -> None:
     """A slow twin: sign by sign, what the encoding holds stays."""
     sent = _written(text, encoding)
-    safe_text = printable(text)
+    safe_text = "".join(char if char == "\t" else printable(char) for char in text.replace("\r\n", "\n"))
     if all(_holds(char, encoding) for char in safe_text):
         assert sent == safe_text.encode(encoding).decode(encoding)
     kept = [char for char in safe_text if _holds(char, encoding)]
     rest = iter(sent)
     assert all(char.encode(encoding).decode(encoding) in rest for char in kept), "kept, and in order"
-    assert all(char == "\n" or char.isprintable() for char in sent)
+    assert all(char in "\n\t" or char.isprintable() for char in sent)
 
 
 def test_states_differ_in_plain_signs_and_take_one_cell() -> None:
