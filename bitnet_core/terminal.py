@@ -5,6 +5,7 @@ covered: print, argparse, tracebacks, warnings of libraries. It imports little, 
 """
 
 import codecs
+import errno
 import os
 import sys
 from collections.abc import Iterable
@@ -105,7 +106,8 @@ class SafeStream:
             pass
         if self._must_arrive:
             self._must_arrive = False
-            raise OutputClosed(f"stdout can't be written ({error.strerror}).") from None
+            reason = "it is closed" if error.errno == errno.EBADF else error.strerror
+            raise OutputClosed(f"stdout can't be written ({reason}); the rest of the output is lost.") from None
 
 
 def safe(stream: TextIO) -> SafeStream:
