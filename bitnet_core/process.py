@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,11 @@ def boot_id() -> str:
     import psutil
 
     return f"boot-{int(psutil.boot_time())}"
+
+
+def uptime() -> float:
+    """Seconds since boot, the same for every process; setting the wall clock does not change it."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def identify(pid: int) -> ProcessIdentity | None:

@@ -33,7 +33,7 @@ def _block(row: ExperimentRow) -> str:
     qei = f", QEI {significant(row.qei)}" if row.qei is not None else ""
     lines = [
         f"{row.name}  ({ago(row.touched, time.time())}{qei})",
-        *(f"  {text}" for text in row.problem.split("\n") if text),
+        *(f"  {text}" for text in (*row.problem.split("\n"), *row.unreadable.split("\n")) if text),
     ]
     for stage in row.stages:
         state = look(stage.state)

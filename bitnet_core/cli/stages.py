@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -75,19 +74,23 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _runs(arguments: argparse.Namespace) -> int:
+    from bitnet_core.runs import clock
     from bitnet_core.runs.history import History
     from bitnet_core.text import duration
 
     rows: list[list[str]] = []
     records: list[dict[str, Any]] = []
-    for run, record in History.read(open_experiment(arguments)).entries:
-        began = record.started or record.created
+    history = History.read(open_experiment(arguments))
+    for run, record in history.entries:
         state = run.state(record)
-        ended = record.ended or (time.time() if state == "running" else None)
-        seconds = ended - began if ended else None
+        seconds = record.seconds(clock.now(record.boot_id) if state == "running" else None)
         rows.append([run.id, state, duration(seconds), record.error or ""])
         fields = {"run": run.id, "stage": record.stage, "state": state, "path": str(run.path), "pid": record.pid}
-        records.append(fields | {"started": began, "seconds": seconds, "error": record.error})
+        records.append(fields | {"started": record.began.wall, "seconds": seconds, "error": record.error})
+    for run, problem in history.unreadable:
+        rows.append([run.id, "unreadable", duration(None), problem])
+        fields = {"run": run.id, "stage": None, "state": "unreadable", "path": str(run.path), "pid": None}
+        records.append(fields | {"started": None, "seconds": None, "error": problem})
     if not rows and not arguments.json:
         sys.stdout.write("no runs yet\n")
         return 0
@@ -173,7 +176,6 @@ def _outlived_by(run: "Run") -> Iterator[None]:
 def _show_events(run: "Run", console: "Console", until: Callable[[], bool] = lambda: False) -> None:
     """A pipeline's progress names the run of the stage at work; that run's events are shown in its place."""
     from bitnet_core.runs.events import Progress
-    from bitnet_core.runs.record import Run
 
     shown: set[str] = set()
     for event in run.follow(until):
@@ -182,6 +184,6 @@ def _show_events(run: "Run", console: "Console", until: Callable[[], bool] = lam
             console.event(run.id, event)
             continue
         shown.add(child_id)
-        child = Run(run.path.parent / child_id)
-        if run.is_active() and child.is_active():
+        child = run.child(child_id)
+        if child and run.is_active() and child.is_active():
             _show_events(child, console, until=lambda: not run.is_active())

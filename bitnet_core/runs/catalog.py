@@ -109,11 +109,14 @@ def stage(name: str) -> Stage:
 
 def _with_content(name: str, value: Any) -> Any:
     """A setting's value; for a file, its path and the hash of its content."""
-    if REGISTRY[name].kind == "path" and value and files.is_file(Path(value)):
+    if REGISTRY[name].kind != "path" or not value or not files.is_file(Path(value)):
+        return value
+    try:
         status = Path(value).stat()
         version = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         return [value, _sha256_of(Path(value), version)]
-    return value
+    except OSError:  # the stage that reads it will say so
+        return [value, None]
 
 
 @lru_cache(maxsize=64)

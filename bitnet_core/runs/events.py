@@ -4,6 +4,7 @@
 is written as null. A reader ignores unknown fields and optional fields of a wrong type, and skips other lines.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -11,14 +12,15 @@ import operator
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from bitnet_core.runs.tolerant import without_odd_fields
+from bitnet_core.runs import tolerant
+from bitnet_core.runs.lines import LINE_BYTES, Line, LineReader, count_lines
 
 SCHEMA_VERSION = 1
 
@@ -53,8 +55,8 @@ class Progress(Event, tag="progress", kw_only=True):
     """How far the work has come. `rate` is in units per second; in a pipeline's events `run` is the stage's run."""
 
     done: float
-    total: Number
-    unit: str
+    total: Number = None
+    unit: str = ""
     rate: Number = None
     eta_s: Number = None
     label: str = ""
@@ -174,7 +176,7 @@ class Alert(Event, tag="alert", kw_only=True):
 class Log(Event, tag="log", kw_only=True):
     """A message; `level` is `debug`, `info`, `warning` or `error`."""
 
-    level: str
+    level: str = "info"
     message: str
 
 
@@ -182,14 +184,22 @@ class RunFinished(Event, tag="run_finished", kw_only=True):
     """The end of the run, written by its own process or by the one that killed it."""
 
     state: str
-    exit_code: int | None
+    exit_code: int | None = None
     error: str | None = None
     summary: dict[str, Any] = {}
 
 
 KINDS: tuple[type[Event], ...] = tuple(Event.__subclasses__())
-_BY_KIND = {kind.__struct_config__.tag: kind for kind in KINDS}
+_BY_KIND = {str(kind.__struct_config__.tag): kind for kind in KINDS}
 _DECODER: "msgspec.json.Decoder[Event]" = msgspec.json.Decoder(functools.reduce(operator.or_, KINDS))
+_TEXT_CHARS = (1 << 16, 1 << 10, 1 << 6)
+"""To how many characters the texts of an event are cut that is too long for a line: the first that does."""
+_MOST_CHUNKS = 4000
+"""How much a reader reads without finding an event before it returns, so that its caller may go on: 64 MiB."""
+
+
+class _Tagged(msgspec.Struct):
+    kind: str
 
 
 def decode(line: bytes) -> Event | None:
@@ -197,16 +207,20 @@ def decode(line: bytes) -> Event | None:
 
     An optional field of a wrong type is left out: one odd value must not hide the rest.
     """
-    try:
-        try:
+    with contextlib.suppress(ValueError):
+        return parse(line)
+    return None
+
+
+def parse(line: bytes) -> Event:
+    """As `decode`; ValueError says in a few words why there is no event."""
+    if not tolerant.may_be_deep(line):
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
             return _DECODER.decode(line)
-        except msgspec.ValidationError:
-            raw = msgspec.json.decode(line)
-            tag = raw.get("kind") if isinstance(raw, dict) else None
-            kind = _BY_KIND.get(tag) if isinstance(tag, str) else None
-            return without_odd_fields(raw, kind) if kind else None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+    kind = tolerant.decode(line, _Tagged).kind
+    if kind not in _BY_KIND:
+        raise ValueError(f"its kind {cut(kind, 40)!r} is not known")
+    return tolerant.decode(line, _BY_KIND[kind])
 
 
 def to_dict(event: Event) -> dict[str, Any]:
@@ -227,14 +241,21 @@ def strict(value: Any, redact: Callable[[str], str] = str) -> Any:
     return value
 
 
+def cut(text: str, limit: int) -> str:
+    """The text, or its first `limit` characters and a mark that tells how many there were."""
+    return text if len(text) <= limit else f"{text[:limit]}… [cut; {len(text)} characters]"
+
+
 class EventWriter:
-    """Appends events. Each line is one write: a reader sees all of it or nothing. Safe to use from threads."""
+    """Appends events. Each line is one write: a reader sees all of it or nothing. Safe to use from threads.
+
+    An event that is too long for a reader loses the ends of its texts, each with a mark, or else its optional fields;
+    what is too long even so is replaced by a warning.
+    """
 
     def __init__(self, path: Path, redact: Callable[[str], str] = str) -> None:
-        earlier = path.read_bytes() if path.exists() else b""
+        self._seq, self._torn = count_lines(path)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        self._seq = earlier.count(b"\n")
-        self._torn = not earlier.endswith(b"\n") and bool(earlier)
         self._lock = threading.Lock()
         self._redact = redact
 
@@ -242,9 +263,9 @@ class EventWriter:
         """Append the event with its time and number."""
         with self._lock:
             event = msgspec.structs.replace(event, v=SCHEMA_VERSION, t=round(time.time(), 3), seq=self._seq)
-            line = json.dumps(strict(msgspec.to_builtins(event), self._redact), ensure_ascii=False, allow_nan=False)
+            line = self._line(event)
             # If a full disk or a kill cut the last write short, the next event still gets a line of its own.
-            data = (("\n" if self._torn else "") + line + "\n").encode(errors="replace")
+            data = (b"\n" if self._torn else b"") + line
             self._torn = True
             while data:
                 data = data[os.write(self._fd, data) :]
@@ -254,31 +275,102 @@ class EventWriter:
     def close(self) -> None:
         os.close(self._fd)
 
+    def _line(self, event: Event) -> bytes:
+        whole = strict(msgspec.to_builtins(event), self._redact)
+        line = _encoded(whole)
+        if len(line) < LINE_BYTES:
+            return line
+        for shorter in _shortened(event, whole):
+            if len(_encoded(shorter)) < LINE_BYTES:
+                return _encoded(shorter)
+        message = f"An event of {len(line)} bytes ({event.kind}) was too long to be written, and was left out."
+        return self._line(Log(v=event.v, t=event.t, seq=event.seq, level="warning", message=message))
+
+
+def _encoded(value: Any) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode(errors="replace")
+
+
+def _shortened(event: Event, value: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The event's JSON object with ever shorter texts, at last without what is optional."""
+    for limit in _TEXT_CHARS:
+        value = _with_cut_texts(value, limit)
+        yield value
+    kept = ["kind", *Event.__struct_fields__, *(f.name for f in msgspec.structs.fields(event) if f.required)]
+    yield {name: value[name] for name in kept}
+
+
+def _with_cut_texts(value: Any, limit: int) -> Any:
+    if isinstance(value, dict):
+        return {cut(key, limit): _with_cut_texts(item, limit) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_cut_texts(item, limit) for item in value]
+    return cut(value, limit) if isinstance(value, str) else value
+
 
 class EventReader:
-    """Follows a growing file. Leaves a torn last line for later; starts again in a truncated or replaced file."""
+    """Follows a growing file. Leaves a torn last line for later; starts again in a truncated or replaced file.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._offset = 0
-        self._inode: int | None = None
+    With `remark`, the first line of each kind that can't be read, and a file that can't be, is told by a `log` event.
+    """
 
-    def read_new(self, limit_bytes: int = 1 << 24) -> list[Event]:
-        """The events added since the last call, from at most `limit_bytes` of the file (-1 = all of it)."""
+    def __init__(self, path: Path, *, remark: bool = False) -> None:
+        self._lines = LineReader(path)
+        self._remark = remark
+        self._said: set[str] = set()
+        self._time = 0.0
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the last call read all that there was."""
+        return self._lines.at_end
+
+    def read_new(self) -> list[Event]:
+        """Some events that were not read before; no event and `at_end` mean that there is no other now."""
+        for _ in range(_MOST_CHUNKS):
+            try:
+                lines = self._lines.read_new()
+            except OSError as error:
+                return self._say("file", 0, f"{self._lines.path} can't be read ({error.strerror}).")
+            self._said.discard("file")
+            events = [event for line in lines for event in self._events(line)]
+            if events or self.at_end:
+                return events
+        return []
+
+    def _events(self, line: Line) -> list[Event]:
+        """The event in a line, or what is to be said about the line."""
+        if line.number == 0:
+            self._said.clear()
+        if line.data is None:
+            return self._pass_over("long", line.number, f"it is longer than {LINE_BYTES >> 20} MiB")
         try:
-            with self.path.open("rb") as source:
-                status = os.fstat(source.fileno())
-                if status.st_ino != self._inode or status.st_size < self._offset:
-                    self._inode, self._offset = status.st_ino, 0
-                source.seek(self._offset)
-                data = source.read(limit_bytes)
-        except FileNotFoundError:
+            event = parse(line.data)
+        except ValueError as error:
+            return self._pass_over("odd", line.number, str(error))
+        self._time = event.t
+        # Lines of other programs may lack their number, and number 0 means that the file begins anew.
+        return [event if event.seq else msgspec.structs.replace(event, seq=line.number)]
+
+    def _pass_over(self, why: str, number: int, reason: str) -> list[Event]:
+        message = f"Line {number + 1} of {self._lines.path.name} was passed over ({reason}); so are others like it."
+        return self._say(why, number, message)
+
+    def _say(self, why: str, number: int, message: str) -> list[Event]:
+        """Once for each `why`."""
+        if not self._remark or why in self._said:
             return []
-        whole, newline, _torn = data.rpartition(b"\n")
-        self._offset += len(whole) + len(newline)
-        return [event for line in whole.split(b"\n") if (event := decode(line)) is not None]
+        self._said.add(why)
+        return [Log(level="warning", message=message, seq=number, t=self._time or time.time())]
+
+
+def each_event(path: Path) -> Iterator[Event]:
+    """Every event now in the file, in bounded memory."""
+    reader = EventReader(path)
+    while (events := reader.read_new()) or not reader.at_end:
+        yield from events
 
 
 def read_events(path: Path) -> list[Event]:
     """Every event now in the file."""
-    return EventReader(path).read_new(limit_bytes=-1)
+    return list(each_event(path))

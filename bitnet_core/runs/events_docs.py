@@ -18,6 +18,9 @@ Generated from `bitnet_core/runs/events.py` by `make docs`; change it there.
 A run appends its events to `logs/<run>/events.jsonl`, one JSON object per line. The field `kind` says which of the
 tables below applies. A number that is not finite is written as null. Ignore fields and kinds that you don't know, and
 a last line without its end: it is still being written.
+
+A line is shorter than 1 MiB, and readers pass over longer ones. In an event that would be longer, texts are cut and
+end in `… [cut; N characters]`; if that is not enough, optional fields are left out.
 """
 
 

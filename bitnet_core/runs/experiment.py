@@ -1,5 +1,7 @@
 """Experiments are folders; the workspace holds them side by side. Paths and names only: runs are in `history.py`."""
 
+import contextlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +72,9 @@ class Experiment:
 
 
 def is_experiment(folder: Path) -> bool:
-    """Whether the folder has an experiment's `.env` or one of its subfolders."""
+    """Whether the folder has an experiment's `.env` or one of its subfolders. OSError if it may not be entered."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        (folder / ".env").lstat()
     return is_present(folder / ".env") or any((folder / mark).is_dir() for mark in _MARKS)
 
 
@@ -87,10 +91,33 @@ class Workspace:
 
     def experiments(self) -> list[Path]:
         """The experiments' folders, the most recently changed first."""
-        if not self.home.is_dir():
+        return self.look()[0]
+
+    def look(self) -> tuple[list[Path], dict[Path, str]]:
+        """The experiments' folders, the most recently changed first, and why other folders can't be read.
+
+        Hidden folders that can't be read are left out, and the workspace itself may be among the others.
+        """
+        found: list[Path] = []
+        unreadable: dict[Path, str] = {}
+        for folder in self._folders(unreadable):
+            try:
+                if is_experiment(folder):
+                    found.append(folder)
+            except OSError as error:
+                if not folder.name.startswith("."):
+                    unreadable[folder] = unreadable_words(folder, error)
+        return sorted(found, key=_last_changed, reverse=True), unreadable
+
+    def _folders(self, unreadable: dict[Path, str]) -> list[Path]:
+        try:
+            with os.scandir(self.home) as found:
+                return sorted(Path(one.path) for one in found if one.is_dir(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        found = [f for f in self.home.iterdir() if f.is_dir() and not f.is_symlink() and is_experiment(f)]
-        return sorted(found, key=_last_changed, reverse=True)
+        except OSError as error:
+            unreadable[self.home] = unreadable_words(self.home, error)
+            return []
 
     def create(self, name: str, env_text: str = "") -> Path:
         """Make an experiment with `env_text` as its `.env`. UsageError for a name that is malformed or taken."""
@@ -117,5 +144,20 @@ class Workspace:
 
 
 def _last_changed(folder: Path) -> float:
-    logs = folder / "logs"
-    return max(p.stat().st_mtime for p in (folder, logs) if p.exists())
+    return max(last_change(folder), last_change(folder / "logs"))
+
+
+def last_change(path: Path) -> float:
+    """When a file or folder was last changed, in Unix seconds; 0 if there is none or it can't be seen."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def unreadable_words(folder: Path, error: Exception) -> str:
+    """What to say of an experiment, or of a folder that may be one, that can't be read."""
+    place, reason = folder, str(error) or type(error).__name__
+    if isinstance(error, OSError):
+        place, reason = Path(error.filename or folder), error.strerror or reason
+    return f"{place} can't be read ({reason}); correct its permissions, or move it away."

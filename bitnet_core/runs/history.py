@@ -1,6 +1,6 @@
 """The runs of one experiment, read once: which is the latest, what is done, what is out of date."""
 
-import contextlib
+import os
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,9 @@ from typing import NamedTuple
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs import catalog
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.runs.record import ACTIVE, Run, RunRecord
+from bitnet_core.runs.record import ACTIVE, MOST_RUNS, Run, RunRecord
+
+_MOST_PROBLEMS = 2
 
 
 class Entry(NamedTuple):
@@ -21,6 +23,18 @@ class Entry(NamedTuple):
     @property
     def state(self) -> str:
         return self.run.state(self.record)
+
+    @property
+    def place(self) -> tuple[bool, int, float]:
+        """Where it is among the runs: greater is newer. The wall clock counts only for records without a number."""
+        return self.state in ACTIVE, self.record.number or 0, self.record.created
+
+
+class Unreadable(NamedTuple):
+    """A run whose record can't be read; `problem` is a sentence."""
+
+    run: Run
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -34,36 +48,75 @@ class StageStatus:
 
 @dataclass
 class RecordCache:
-    """Keeps the records that were read: one that did not change on disk is not parsed again. For one thread."""
+    """Keeps what was read: a record that did not change on disk is not parsed again. For one thread."""
 
-    _known: dict[Path, tuple[tuple[int, int], RunRecord]] = field(default_factory=dict)
+    _known: dict[Path, tuple[tuple[int, ...], RunRecord | BitnetError]] = field(default_factory=dict)
 
     def read(self, run: Run) -> RunRecord:
-        """The run's record. BitnetError or OSError when there is none."""
-        status = run.record_path.stat()
-        version = (status.st_mtime_ns, status.st_ino)
+        """The run's record. BitnetError if it can't be read, FileNotFoundError if there is none."""
+        try:
+            status = run.record_path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(run.record_path) from None
+        except OSError:
+            return run.record()
+        version = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
         known = self._known.get(run.path)
         if known is None or known[0] != version:
-            known = self._known[run.path] = (version, run.record())
+            known = self._known[run.path] = (version, _record_or_error(run))
+        if isinstance(known[1], BitnetError):
+            raise known[1]
         return known[1]
+
+
+def _record_or_error(run: Run) -> RunRecord | BitnetError:
+    try:
+        return run.record()
+    except BitnetError as error:
+        return error
 
 
 @dataclass(frozen=True)
 class History:
-    """A snapshot: every run of an experiment with its record, the newest first."""
+    """A snapshot: every run of an experiment with its record, what is active first, then the newest."""
 
     experiment: Experiment
     entries: tuple[Entry, ...]
+    unreadable: tuple[Unreadable, ...] = ()
 
     @classmethod
     def read(cls, experiment: Experiment, cache: RecordCache | None = None) -> "History":
-        """Read every run. Folders without a readable record are left out."""
+        """Read every run. Folders without a record are left out; BitnetError if the runs can't be listed."""
         cache = cache or RecordCache()
         found: list[Entry] = []
-        for folder in experiment.logs.iterdir() if experiment.logs.is_dir() else ():
-            with contextlib.suppress(OSError, BitnetError):
-                found.append(Entry(Run(folder), cache.read(Run(folder))))
-        return cls(experiment, tuple(sorted(found, key=lambda entry: entry.record.created, reverse=True)))
+        unreadable: list[Unreadable] = []
+        for run in _runs_in(experiment.logs):
+            try:
+                found.append(Entry(run, cache.read(run)))
+            except BitnetError as error:
+                unreadable.append(Unreadable(run, str(error)))
+            except FileNotFoundError:
+                if os.path.lexists(run.events_path):
+                    unreadable.append(Unreadable(run, f"{run.record_path} is missing; move {run.path} away."))
+        return cls(
+            experiment,
+            tuple(sorted(found, key=lambda entry: entry.place, reverse=True)),
+            tuple(sorted(unreadable, key=lambda one: one.run.id)),
+        )
+
+    @property
+    def next_number(self) -> int:
+        """The number for the next run; nobody else gets it while the caller keeps others from creating a run."""
+        numbers = (entry.record.number or 0 for entry in self.entries)
+        return 1 + max((number for number in numbers if number < MOST_RUNS), default=0)
+
+    @property
+    def problem(self) -> str:
+        """A sentence on each of the first runs that can't be read, one a line; empty if all can be."""
+        problems = [problem for _, problem in self.unreadable]
+        more = len(problems) - _MOST_PROBLEMS
+        rest = [f"{more} more runs can't be read; `bitnet runs` lists them."] if more > 0 else []
+        return "\n".join(problems[:_MOST_PROBLEMS] + rest)
 
     def latest(self, stage: str, wanted: Callable[[RunRecord], bool] = lambda _: True) -> Entry | None:
         """The newest run of a stage that `wanted` accepts."""
@@ -75,11 +128,17 @@ class History:
         return next((entry.run for entry in entries if entry.state in ACTIVE), None)
 
     def find(self, name: str) -> Run:
-        """The run with that id, or the newest whose id starts with `name` (a stage's name will do)."""
+        """The run with that id, or the newest whose id starts with `name` (a stage's name will do).
+
+        UsageError if there is none, BitnetError if its record can't be read.
+        """
         for matches in (str.__eq__, str.startswith):
             for run, _ in self.entries:
                 if matches(run.id, name):
                     return run
+            for run, problem in self.unreadable:
+                if matches(run.id, name):
+                    raise BitnetError(problem)
         if not self.entries:
             raise UsageError(f"{self.experiment.root} has no run yet; `bitnet pipeline` starts the first.")
         known = ", ".join(run.id for run, _ in self.entries[:5])
@@ -101,3 +160,12 @@ class History:
             unchanged = complete and last.record.fingerprint == self.fingerprint(stage, last.record.settings)
             state = "done" if unchanged else "outdated"
         return StageStatus(stage, state, last)
+
+
+def _runs_in(logs: Path) -> list[Run]:
+    try:
+        return [Run(folder) for folder in logs.iterdir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise BitnetError(f"{logs} can't be read ({error.strerror}); check its permissions.") from error

@@ -6,6 +6,7 @@ runs inside the process.
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -59,7 +60,8 @@ def launch(
     try:
         with stage_lock(experiment, stage):
             pass
-        run = _prepare(experiment, stage, argv or sys.argv)
+        with _launch_lock(experiment):
+            run = _prepare(experiment, stage, argv or sys.argv)
     except OSError as error:
         raise BitnetError(
             f"{stage} can't start: {experiment.logs} can't be written {explained(error, 'choose another place')}."
@@ -67,22 +69,59 @@ def launch(
     environment = process.PATIENT_THREADS | child_environment(settings.values, (secrets or {}).values())
     environment["PYTHONUNBUFFERED"] = "1"
     command = [sys.executable, "-m", "bitnet_core.stages", str(run.path)]
-    with run.output_path.open("ab") as output:
-        child = start_with_secrets(command, secrets or {}, environment, output)
+    try:
+        with run.output_path.open("ab") as output:
+            child = start_with_secrets(command, secrets or {}, environment, output)
+    except OSError as error:
+        problem = f"{stage} did not start: its process can't be created ({error.strerror})."
+        end(run, "failed", 1, problem)
+        raise BitnetError(problem) from error
     _children.append(child)
     deadline = time.monotonic() + START_SECONDS
     while run.record().state == "starting" and time.monotonic() < deadline:
         if child.poll() is not None and run.record().state == "starting":
-            end(run, "failed", child.returncode or 1, f"{stage} did not start; {run.output_path} has the reason.")
+            end(run, "failed", *_why_it_ended(run, stage, child.returncode))
         time.sleep(0.02)
     # Polling collects the children that have ended: none remains as a zombie while this process lives.
     _children[:] = [child for child in _children if child.poll() is None]
     return run
 
 
+def _why_it_ended(run: Run, stage: str, code: int) -> tuple[int, str]:
+    """The exit code, as a shell has it, and the sentence for a process that ended before it took over."""
+    if code >= 0:
+        how = f"{stage} did not start: its process ended with exit code {code}"
+    else:
+        how = f"{stage} did not start: its process was killed by {_signal_name(-code)}"
+        if -code == signal.SIGKILL:
+            how += ", as the system does when memory runs out"
+    where = f"{run.output_path} has its output" if run.has_output() else "it wrote nothing; start it again"
+    return 128 - code if code < 0 else code or 1, f"{how}; {where}."
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+@contextlib.contextmanager
+def _launch_lock(experiment: Experiment) -> Iterator[None]:
+    """One launch at a time: each run gets a number of its own. BitnetError if another launch does not end."""
+    deadline = time.monotonic() + _DYING_SECONDS
+
+    def give_up() -> None:
+        if time.monotonic() > deadline:
+            raise BitnetError(f"Another launch in {experiment.root} does not end; try again, or end its process.")
+
+    with files.locked(experiment.logs / ".launch.lock", on_wait=give_up):
+        yield
+
+
 def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
     """Make the run's folder with its first record."""
-    now = datetime.now(UTC)
+    history, now = History.read(experiment), datetime.now(UTC)
     run = Run(experiment.logs / f"{stage}-{now:%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}")
     run.path.mkdir()
     # Freed when the run ends, so that its end can be recorded even on a full disk.
@@ -95,10 +134,12 @@ def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
             settings=experiment.settings.to_record(),
             origins=dict(experiment.settings.origins),
             argv=argv,
+            number=history.next_number,
             created=now.timestamp(),
+            created_uptime=process.uptime(),
             host=socket.gethostname(),
             boot_id=process.boot_id(),
-            fingerprint=History.read(experiment).fingerprint(stage),
+            fingerprint=history.fingerprint(stage),
         )
     )
     return run

@@ -9,26 +9,41 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.process import ProcessIdentity
-from bitnet_core.runs.events import Event, EventReader, EventWriter, Progress, RunFinished, read_events
-from bitnet_core.runs.tolerant import without_odd_fields
+from bitnet_core.runs import clock, tolerant
+from bitnet_core.runs.clock import Moment
+from bitnet_core.runs.events import Event, EventReader, EventWriter, Progress, RunFinished, cut, each_event
+from bitnet_core.runs.experiment import is_name
 
 ACTIVE = ("starting", "running")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 SILENT_SECONDS = 600.0
 """How long a run on another host may write no event before it counts as gone: its process can't be seen from here."""
+RECORD_BYTES = 4 << 20
+"""A longer `run.json` is not read, and none is written."""
+MOST_RUNS = 10**9
+_ERROR_CHARS = 1 << 16
+
+_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+_Pid = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+_ExitCode = Annotated[int, msgspec.Meta(ge=-255, le=255)]
+_Number = Annotated[int, msgspec.Meta(ge=1, le=MOST_RUNS)]
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """`run.json`. `state` is what was written last; `Run.state` also notices that the process is gone."""
+    """`run.json`. `state` is what was written last; `Run.state` also notices that the process is gone.
+
+    `number` counts the runs of the experiment. `created`, `started` and `ended` are Unix seconds; beside each is the
+    time since the boot `boot_id`, if it is known.
+    """
 
     id: str
     stage: str
@@ -36,15 +51,19 @@ class RunRecord:
     settings: dict[str, Any]
     origins: dict[str, str]
     argv: list[str]
-    created: float
+    created: _Seconds
     host: str
     boot_id: str
     fingerprint: str
-    pid: int | None = None
+    number: _Number | None = None
+    created_uptime: _Seconds | None = None
+    pid: _Pid | None = None
     process_start: float | None = None
-    started: float | None = None
-    ended: float | None = None
-    exit_code: int | None = None
+    started: _Seconds | None = None
+    started_uptime: _Seconds | None = None
+    ended: _Seconds | None = None
+    ended_uptime: _Seconds | None = None
+    exit_code: _ExitCode | None = None
     error: str | None = None
     summary: dict[str, Any] = field(default_factory=dict)
 
@@ -53,6 +72,18 @@ class RunRecord:
         if self.pid is None or self.process_start is None:
             return None
         return ProcessIdentity(self.pid, self.process_start, self.boot_id, self.host)
+
+    @property
+    def began(self) -> Moment:
+        """When it started, or when it was created if it never started."""
+        if self.started is None:
+            return Moment(self.created, self.created_uptime)
+        return Moment(self.started, self.started_uptime)
+
+    def seconds(self, now: Moment | None = None) -> float | None:
+        """How long it took or, if it has not ended, has taken until `now`; None if neither is known."""
+        end = Moment(self.ended, self.ended_uptime) if self.ended is not None else now
+        return self.began.until(end) if end else None
 
 
 @dataclass(frozen=True)
@@ -79,47 +110,62 @@ class Run:
 
     def record(self) -> RunRecord:
         """Read `run.json`, less odd optional fields; BitnetError when it is missing or is not a run's record."""
-        data = files.read_json(self.record_path)
         try:
-            try:
-                return msgspec.convert(data, RunRecord)
-            except msgspec.ValidationError:
-                if not isinstance(data, dict):
-                    raise
-                return without_odd_fields(data, RunRecord)
-        except msgspec.ValidationError as error:
+            return tolerant.decode(tolerant.read_bounded(self.record_path, RECORD_BYTES), RunRecord)
+        except FileNotFoundError as error:
+            raise BitnetError(f"{self.record_path} does not exist.") from error
+        except OSError as error:
+            problem = f"{self.record_path} can't be read ({error.strerror}); correct it or move {self.path} away."
+            raise BitnetError(problem) from error
+        except ValueError as error:
             raise BitnetError(
                 f"{self.record_path} is not a run's record ({error}); move {self.path} away."
             ) from error
 
     def write(self, record: RunRecord) -> None:
-        files.write_json(self.record_path, dataclasses.asdict(record))
+        """Write `run.json`. BitnetError for a record that is too long to be read."""
+        data = files.json_bytes(dataclasses.asdict(record))
+        if len(data) > RECORD_BYTES:
+            raise BitnetError(
+                f"The settings or results of {self.id} are longer than {RECORD_BYTES >> 20} MiB, "
+                "too long to be recorded; shorten the longest setting."
+            )
+        files.write_bytes(self.record_path, data)
 
     def state(self, record: RunRecord | None = None) -> str:
         """The state in the record, read now unless given; `interrupted` if the process is gone without an end."""
         record = record or self.record()
-        if record.state not in ACTIVE:
-            return record.state
-        if record.process is None:
-            gone = time.time() - record.created > START_SECONDS
-        elif process.is_alive(record.process):
-            gone = False
-        else:
-            gone = record.host == socket.gethostname() or self._silent_for() > SILENT_SECONDS
-        return "interrupted" if gone else record.state
+        return "interrupted" if record.state in ACTIVE and self._is_gone(record) else record.state
 
-    def _silent_for(self) -> float:
+    def _is_gone(self, record: RunRecord) -> bool:
+        here, now = record.host == socket.gethostname(), clock.now(record.boot_id)
+        if record.process is None:
+            rebooted = here and record.boot_id != process.boot_id()
+            return rebooted or record.began.until(now) > START_SECONDS
+        if process.is_alive(record.process):
+            return False
+        return here or self._silent_for(record, now) > SILENT_SECONDS
+
+    def _silent_for(self, record: RunRecord, now: Moment) -> float:
         try:
-            return time.time() - self.events_path.stat().st_mtime
+            changed = self.events_path.stat().st_mtime
         except OSError:
             return float("inf")
+        return clock.seconds_since_change(changed, record.began, now)
+
+    def child(self, name: str) -> "Run | None":
+        """The run of that name beside this one, if it is there and its record can be read."""
+        child = Run(self.path.parent / name)
+        with contextlib.suppress(BitnetError):
+            return child if is_name(name) and child.record() else None
+        return None
 
     def active_children(self) -> list["Run"]:
         """The runs that this one, a pipeline, has started and that have not ended."""
-        events = read_events(self.events_path)
+        events = each_event(self.events_path)
         names = {event.run for event in events if isinstance(event, Progress) and event.run}
-        children = [Run(self.path.parent / name) for name in sorted(names)]
-        return [child for child in children if child.record_path.exists() and child.is_active()]
+        children = map(self.child, sorted(names))
+        return [child for child in children if child and child.is_active()]
 
     def has_output(self) -> bool:
         """Whether its process has written anything beside its events."""
@@ -132,7 +178,8 @@ class Run:
         return self.state() in ACTIVE
 
     def reader(self) -> EventReader:
-        return EventReader(self.events_path)
+        """A reader that also says what it can't read."""
+        return EventReader(self.events_path, remark=True)
 
     def follow(self, until: Callable[[], bool] = lambda: False, poll_seconds: float = 0.2) -> Iterator[Event]:
         """Yield the run's events from the first, until the run has ended or `until` returns True."""
@@ -142,9 +189,9 @@ class Run:
             active = self.is_active() and not until()
             events = reader.read_new()
             yield from events
-            if not active and not events:
+            if not active and not events and reader.at_end:
                 return
-            if not events:
+            if not events and reader.at_end:
                 time.sleep(poll_seconds)
 
     def request_stop(self) -> None:
@@ -186,10 +233,18 @@ class Run:
 
 def end(run: Run, state: str, exit_code: int, error: str | None, summary: dict[str, Any] | None = None) -> None:
     """Record a run's end in its record and its events, by its own process or by the one that saw it end."""
+    error = cut(error, _ERROR_CHARS) if error else error
     ending: dict[str, Any] = {"state": state, "exit_code": exit_code, "error": error, "summary": summary or {}}
     (run.path / ".ballast").unlink(missing_ok=True)
     # The event first, so that a reader who sees the ended record finds the event.
-    writer = EventWriter(run.events_path)
-    writer.emit(RunFinished(**ending))
-    writer.close()
-    run.write(dataclasses.replace(run.record(), ended=time.time(), **ending))
+    with contextlib.suppress(OSError):  # an end that can't be announced must still be recorded
+        writer = EventWriter(run.events_path)
+        writer.emit(RunFinished(**ending))
+        writer.close()
+    record = run.record()
+    now = clock.now(record.boot_id)
+    ended = dataclasses.replace(record, ended=now.wall, ended_uptime=now.uptime, **ending)
+    try:
+        run.write(ended)
+    except BitnetError:  # too long: a run without its results has ended all the same
+        run.write(dataclasses.replace(ended, summary={}))

@@ -12,7 +12,6 @@ import platform
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from importlib import metadata
@@ -21,6 +20,7 @@ from typing import Any
 
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, Stopped, explained, is_about_the_machine
+from bitnet_core.runs import clock
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import EventWriter, RunStarted
 from bitnet_core.runs.experiment import Experiment
@@ -72,7 +72,8 @@ def _take_over(run: Run, context: StageContext) -> None:
     """Record that this process is the run's, announce it, and remove what killed runs left unfinished."""
     me = process.current()
     identity = dataclasses.replace(run.record(), pid=me.pid, process_start=me.start, boot_id=me.boot_id)
-    run.write(dataclasses.replace(identity, state="running", started=time.time()))
+    now = clock.now(me.boot_id)
+    run.write(dataclasses.replace(identity, state="running", started=now.wall, started_uptime=now.uptime))
     context.emit(
         RunStarted(
             stage=context.stage,

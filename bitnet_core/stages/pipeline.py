@@ -9,7 +9,7 @@ from typing import Any
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.context import StageContext
-from bitnet_core.runs.events import Progress, Table, read_events
+from bitnet_core.runs.events import Progress, Table, each_event
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run
@@ -19,6 +19,8 @@ _POLL_SECONDS = 0.2
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Run the stages that are not done. BitnetError names the first one that fails."""
+    for run, problem in History.read(ctx.experiment).unreadable:
+        ctx.alert("warning", "unreadable_run", f"{run.id} is left out: {problem}")
     rows: list[dict[str, Any]] = []
     for position, stage in enumerate(STAGES.values()):
         ctx.check_stop()
@@ -75,13 +77,14 @@ def _require_success(stage: str, child: Run) -> None:
 def _repeat_qei(ctx: StageContext) -> None:
     """Show the QEI table of the current evaluation at the end: it is the result that people look for."""
     evaluated = History.read(ctx.experiment).latest("eval", lambda record: record.state == "succeeded")
-    for event in read_events(evaluated.run.events_path) if evaluated else []:
+    for event in each_event(evaluated.run.events_path) if evaluated else []:
         if isinstance(event, Table) and event.name == "qei":
             ctx.table(event.name, event.columns, event.rows)
 
 
 def _row(stage: str, child: Run, *, skipped: bool) -> dict[str, Any]:
     record = child.record()
-    seconds = round(record.ended - record.started, 1) if record.ended and record.started else None
+    seconds = record.seconds() if record.started else None
+    seconds = None if seconds is None else round(seconds, 1)
     row = {"stage": stage, "run": child.id, "state": child.state(), "skipped": skipped, "seconds": seconds}
     return row | {"summary": record.summary}

@@ -231,7 +231,11 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
     def _stop(self, names: list[str], *, kill: bool) -> None:
         problem = ""
-        for run in ExperimentWatcher(self.root, self.shell.home).active_runs(names):
+        try:
+            runs = ExperimentWatcher(self.root, self.shell.home).active_runs(names)
+        except BitnetError as error:
+            runs, problem = [], str(error)
+        for run in runs:
             try:
                 run.kill() if kill else run.request_stop()
             except BitnetError as error:

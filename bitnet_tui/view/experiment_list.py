@@ -9,12 +9,18 @@ from bitnet_tui.view.states import LEGEND, look
 if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow
 
+_RIGHT_CELLS = 34
+"""The room for a QEI, an age and what surrounds them."""
+
 
 def card(row: "ExperimentRow", cells: int, now: float) -> tuple[Line, ...]:
     """One experiment: two lines and an empty one."""
     above: list[Span] = [Span(crop(row.name, max(12, cells - 44)), "title")]
     if row.now:
         above.append(Span(f"   ▸ {row.now}", "accent"))
+    if row.unreadable:
+        room = cells - sum(width(span.text) for span in above) - _RIGHT_CELLS
+        above.append(Span(f"   ! {crop(row.unreadable.splitlines()[0], max(12, room))}", "warn"))
     right = [Span(f"QEI {significant(row.qei)}   ", "good")] if row.qei is not None else []
     right.append(Span(ago(row.touched, now), "label"))
     below = _stages(row) if not row.problem else (Span(crop(row.problem.split("\n")[0], cells), "bad"),)

@@ -8,6 +8,7 @@ from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
 from bitnet_core.runs.events import Progress, decode
 from bitnet_core.runs.history import Entry, History, StageStatus
 from bitnet_core.runs.record import ACTIVE
+from bitnet_core.runs.tolerant import open_regular
 from bitnet_core.text import duration, percent, progress_words
 
 _TAIL_BYTES = 1 << 16
@@ -62,15 +63,13 @@ def _note(entry: Entry, state: str) -> str:
         if event.total <= 20:
             return progress_words(event.done, event.total, "")
         return percent(event.done, event.total)
-    if record.started and record.ended:
-        return duration(record.ended - record.started)
-    return ""
+    return duration(record.seconds()) if record.started and record.ended else ""
 
 
 def _last_progress(path: Path) -> Progress | None:
     """The newest progress near the end of a file that may be growing; unreadable lines are skipped."""
     try:
-        with path.open("rb") as source:
+        with open_regular(path) as source:
             source.seek(max(0, source.seek(0, 2) - _TAIL_BYTES))
             events = map(decode, reversed(source.read().split(b"\n")))
     except OSError:

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.runs.catalog import PIPELINE
+from bitnet_core.runs import clock
+from bitnet_core.runs.catalog import PIPELINE, STAGES
+from bitnet_core.runs.clock import Moment
 from bitnet_core.runs.events import Event
+from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
@@ -77,8 +80,10 @@ class ExperimentWatcher:
         """
         try:
             return self._read(stage, back)
-        except (BitnetError, OSError) as error:
+        except BitnetError as error:
             return ExperimentView(self.root, problem=str(error))
+        except (OSError, ValueError, RecursionError) as error:
+            return ExperimentView(self.root, problem=unreadable_words(self.root, error))
 
     def _read(self, stage: str | None, back: int) -> ExperimentView:
         experiment, problem = experiment_at(self.root, self.home)
@@ -86,6 +91,7 @@ class ExperimentWatcher:
         rows = stage_rows(history)
         stage = stage or worth_seeing(rows, history)
         teacher, preset = _teacher_and_preset(experiment.settings)
+        problem = "\n".join(filter(None, (problem, history.problem)))
         return ExperimentView(self.root, rows, stage, self._shown(history, stage, back), teacher, preset, problem)
 
     def active_runs(self, names: Iterable[str]) -> list[Run]:
@@ -119,8 +125,8 @@ class ExperimentWatcher:
     def _elapsed(self, record: RunRecord, state: str) -> float | None:
         if record.started is None:
             return None
-        end = record.ended or (self.clock() if state in ACTIVE else None)
-        return end - record.started if end else None
+        now = Moment(self.clock(), clock.now(record.boot_id).uptime)
+        return record.seconds(now if state in ACTIVE else None)
 
 
 def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
@@ -128,13 +134,15 @@ def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
     at_work = running(rows)
     if at_work:
         return at_work.name
-    if not history.entries:
+    known = (entry for entry in history.entries if entry.record.stage in (*STAGES, PIPELINE.name))
+    newest = next(known, None)
+    if newest is None:
         return PIPELINE.name
-    newest = max((record.ended or record.created) for _, record in history.entries)
     pipeline = history.latest(PIPELINE.name)
-    if pipeline and (pipeline.record.ended or pipeline.record.created) >= newest - 2:
+    # A stage that a pipeline started says so.
+    if pipeline and newest.record.argv == [f"pipeline {pipeline.run.id}"]:
         return PIPELINE.name
-    return max(history.entries, key=lambda entry: entry[1].ended or entry[1].created)[1].stage
+    return newest.record.stage
 
 
 def _teacher_and_preset(settings: Settings) -> tuple[str, str]:

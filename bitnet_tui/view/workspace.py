@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs.experiment import Workspace
+from bitnet_core.runs.experiment import Workspace, last_change, unreadable_words
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import RunRecord
 from bitnet_core.text import finite, flat
@@ -18,13 +18,14 @@ _STALE_SECONDS = 15.0
 
 @dataclass(frozen=True)
 class ExperimentRow:
-    """One experiment. `problem` says what is wrong with its settings or files."""
+    """One experiment. `problem` says what is wrong with its settings or files, `unreadable` with its runs."""
 
     root: Path
     stages: tuple[StageRow, ...] = ()
     qei: float | None = None
     touched: float | None = None
     problem: str = ""
+    unreadable: str = ""
 
     @property
     def name(self) -> str:
@@ -47,8 +48,13 @@ class WorkspaceWatcher:
     _rows: dict[Path, tuple[tuple[float, ...], float, ExperimentRow]] = field(default_factory=dict)
 
     def look(self) -> tuple[ExperimentRow, ...]:
-        """One row per experiment, the most recently touched first."""
-        return tuple(self._row(root) for root in Workspace(self.home).experiments())
+        """One row per experiment, those first in which something runs, then the most recently touched.
+
+        The last rows are for folders that can't be read.
+        """
+        roots, unreadable = Workspace(self.home).look()
+        rows = sorted(map(self._row, roots), key=lambda row: not row.now)
+        return (*rows, *(ExperimentRow(root, problem=problem) for root, problem in unreadable.items()))
 
     def _row(self, root: Path) -> ExperimentRow:
         mark = _mark(root)
@@ -63,7 +69,7 @@ class WorkspaceWatcher:
 def _mark(root: Path) -> tuple[float, ...]:
     """Differs once a run has started or an output has appeared. An experiment that is running is read every time."""
     places = [root, *(root / name for name in (".env", "logs", "data", "reports", "checkpoints"))]
-    return tuple(place.stat().st_mtime if place.exists() else 0.0 for place in places)
+    return tuple(map(last_change, places))
 
 
 def row_of(root: Path, home: Path, cache: RecordCache | None = None) -> ExperimentRow:
@@ -71,14 +77,17 @@ def row_of(root: Path, home: Path, cache: RecordCache | None = None) -> Experime
     try:
         experiment, problem = experiment_at(root, home)
         history = History.read(experiment, cache)
-        return ExperimentRow(root, stage_rows(history), last_qei(history), _touched(root, history), problem)
-    except (BitnetError, OSError) as error:
+        touched = _touched(root, history)
+        return ExperimentRow(root, stage_rows(history), last_qei(history), touched, problem, history.problem)
+    except BitnetError as error:
         return ExperimentRow(root, problem=str(error))
+    except (OSError, ValueError, RecursionError) as error:
+        return ExperimentRow(root, problem=unreadable_words(root, error))
 
 
 def _touched(root: Path, history: History) -> float:
     newest = history.entries[0][1] if history.entries else None
-    moments = [root.stat().st_mtime, (newest.ended or newest.started or newest.created) if newest else 0.0]
+    moments = [last_change(root), (newest.ended or newest.started or newest.created) if newest else 0.0]
     return max(moments)
 
 

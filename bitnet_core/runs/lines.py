@@ -1,0 +1,88 @@
+"""The lines of a file that may grow, end in a torn line, be truncated or replaced, read in bounded memory."""
+
+import os
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from bitnet_core.runs.tolerant import open_regular
+
+LINE_BYTES = 1 << 20
+"""A line as long as this, its end included, is passed over."""
+_CHUNK_BYTES = 1 << 14
+
+
+class Line(NamedTuple):
+    """`number` counts the lines before it. `data` is None for a line that is too long."""
+
+    number: int
+    data: bytes | None
+
+
+class LineReader:
+    """Leaves a torn last line for later; starts again in a truncated or replaced file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.at_end = True
+        """Whether the last call reached the end of the file."""
+        self._inode: int | None = None
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._offset = self._number = 0
+        self._inside_long = False
+
+    def read_new(self) -> list[Line]:
+        """Some lines that were not read before; there may be none before the end. OSError if it can't be read."""
+        self.at_end = True
+        try:
+            with open_regular(self.path) as source:
+                status = os.fstat(source.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._inode = status.st_ino
+                    self._start_over()
+                source.seek(self._offset)
+                return self._take(self._chunk(source))
+        except FileNotFoundError:
+            return []
+
+    def _chunk(self, source: BinaryIO) -> bytes:
+        data = source.read(_CHUNK_BYTES)
+        self.at_end = len(data) < _CHUNK_BYTES
+        if not self.at_end and not self._inside_long and b"\n" not in data:
+            data += source.read(LINE_BYTES - _CHUNK_BYTES)
+            self.at_end = len(data) < LINE_BYTES
+        return data
+
+    def _take(self, data: bytes) -> list[Line]:
+        if self._inside_long:
+            data = self._end_of_long(data)
+        whole, newline, _torn = data.rpartition(b"\n")
+        if len(data) == LINE_BYTES and not newline:
+            self._inside_long = True
+            self._offset += len(data)
+            return [Line(self._number, None)]
+        self._offset += len(whole) + len(newline)
+        found = [Line(number, line) for number, line in enumerate(whole.split(b"\n"), self._number) if line]
+        self._number += whole.count(b"\n") + len(newline)
+        return found
+
+    def _end_of_long(self, data: bytes) -> bytes:
+        """What comes after the line that is passed over; empty if its end has not come yet."""
+        _long, newline, rest = data.partition(b"\n")
+        self._offset += len(data) - len(rest)
+        self._number += len(newline)
+        self._inside_long = not newline
+        return rest
+
+
+def count_lines(path: Path) -> tuple[int, bool]:
+    """How many line ends a file has, and whether it ends in a torn line; (0, False) if there is no file."""
+    lines, last = 0, b"\n"
+    try:
+        with open_regular(path) as source:
+            while data := source.read(_CHUNK_BYTES):
+                lines, last = lines + data.count(b"\n"), data[-1:]
+    except FileNotFoundError:
+        pass
+    return lines, last != b"\n"
