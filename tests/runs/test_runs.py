@@ -1,6 +1,7 @@
 """Runs in real processes: every way to end, kill -9, locks, re-attachment, and the pipeline."""
 
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -148,6 +149,43 @@ def test_one_run_of_a_stage_at_a_time(start: Starter) -> None:
     other = start("dryrun", "done")
     assert _wait(other, "succeeded") == "succeeded"
     run.stop()
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGBUS, signal.SIGRTMIN + 3]
+)
+def test_a_worker_killed_while_it_starts_is_said_to_be_killed(start: Starter, number: int) -> None:
+    """Its module's import kills it before it can take over; a real process, with nothing in its output."""
+    run = start("train", f"die on import {number:d}")
+    record = run.record()
+    name = signal.Signals(number).name if number in list(signal.Signals) else f"signal {number}"
+    assert (record.state, record.exit_code) == ("failed", 128 + number)
+    assert record.error is not None
+    assert record.error.startswith(f"train did not start: its process was killed by {name}")
+    assert record.error.endswith("; it wrote nothing; start it again.")
+    assert ("memory runs out" in record.error) == (number == signal.SIGKILL)
+    assert followed(run)[-1]["error"] == record.error
+
+
+@pytest.mark.parametrize(("code", "words"), [(3, ""), (0, ""), (1, "no module named moon")])
+def test_a_worker_that_ends_while_it_starts_says_where_its_output_is(start: Starter, code: int, words: str) -> None:
+    run = start("train", f"exit on import {code} {words}")
+    record = run.record()
+    assert (record.state, record.exit_code) == ("failed", code or 1)
+    end = f"{run.output_path} has its output." if words else "it wrote nothing; start it again."
+    assert record.error == f"train did not start: its process ended with exit code {code}; {end}"
+
+
+def test_a_process_that_cannot_be_created_is_said_and_recorded(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("bitnet_core.runs.launch.start_with_secrets", refused)
+    with pytest.raises(BitnetError, match=r"train did not start: its process can't be created \(Resource"):
+        start("train")
+    monkeypatch.undo()
 
 
 def test_a_reused_pid_is_not_mistaken_for_the_run(start: Starter) -> None:

@@ -1,7 +1,8 @@
 """On a child's PYTHONPATH, replaces the stages by small ones whose end a test can choose.
 
 Launching, the worker, signals, locks and files are real; only the work of the stage is not.
-FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak (a key in many ways), abort.
+FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak (a key in many ways), abort. `die on import N`
+and `exit on import N WORDS` happen before the worker can take over.
 """
 
 import errno
@@ -60,5 +61,16 @@ def _install() -> None:
         sys.modules[f"bitnet_core.stages.{name}"] = sys.modules[__name__]
 
 
+def _end_on_import(what: str) -> None:
+    how, *rest = what.partition(" on import ")[::2]
+    number, _, words = rest[0].partition(" ")
+    if how == "die":
+        os.kill(os.getpid(), int(number))
+    if how == "exit":
+        os.write(2, words.encode())
+        os._exit(int(number))
+
+
 if os.environ.get("FAKE_STAGES") == "1":
+    _end_on_import(os.environ.get("FAKE_TRAIN", ""))
     _install()
