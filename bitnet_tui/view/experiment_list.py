@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _RIGHT_CELLS = 34
 """The room for a QEI, an age and what surrounds them."""
+_SHORTEST_PROBLEM = 12
 
 
 def card(row: "ExperimentRow", cells: int, now: float) -> tuple[Line, ...]:
@@ -20,7 +21,8 @@ def card(row: "ExperimentRow", cells: int, now: float) -> tuple[Line, ...]:
         above.append(Span(f"   ▸ {row.now}", "accent"))
     if row.unreadable:
         room = cells - sum(width(span.text) for span in above) - _RIGHT_CELLS
-        above.append(Span(f"   ! {crop(row.unreadable.splitlines()[0], max(12, room))}", "warn"))
+        problem = row.unreadable.splitlines()[0].replace(f"{row.root}/logs/", "")
+        above.append(Span(f"   ! {crop(problem, room)}" if room >= _SHORTEST_PROBLEM else "   !", "warn"))
     right = [Span(f"QEI {significant(row.qei)}   ", "good")] if row.qei is not None else []
     right.append(Span(ago(row.touched, now), "label"))
     below = _stages(row) if not row.problem else (Span(crop(row.problem.split("\n")[0], cells), "bad"),)

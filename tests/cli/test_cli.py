@@ -21,7 +21,7 @@ FAKE = Path(__file__).parents[1] / "runs" / "fake_stages"
 
 @pytest.fixture(autouse=True)
 def fake_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(FAKE))
+    monkeypatch.setenv("PYTHONPATH", str(FAKE), prepend=os.pathsep)
     monkeypatch.setenv("FAKE_STAGES", "1")
 
 

@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starter:
     """Launch a fake stage whose behaviour is chosen by name, in a real process."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "fake_stages"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "fake_stages"), prepend=os.pathsep)
     monkeypatch.setenv("FAKE_STAGES", "1")
 
     def starter(

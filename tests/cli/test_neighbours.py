@@ -1,0 +1,168 @@
+"""`runs`, `watch`, `stop` and the pipeline beside records, folders and events that can't be read."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitnet_core import process
+from bitnet_core.cli.main import main
+from bitnet_core.runs.record import Run
+from tests.nobody import as_nobody, close, everybodys_folder
+
+FAKE = Path(__file__).parents[1] / "runs" / "fake_stages"
+GOOD: dict[str, Any] = {
+    "stage": "eval", "state": "succeeded", "settings": {}, "origins": {}, "argv": [], "created": 1.0, "exit_code": 0,
+    "host": "h", "boot_id": "b", "fingerprint": "f",
+}  # fmt: skip
+EVENTS = '{"kind":"log","message":"hello"}\n'
+
+
+def add(name: str, **fields: Any) -> Run:
+    run = Run(Path("exp/logs") / name)
+    run.path.mkdir(parents=True)
+    run.record_path.write_text(json.dumps(GOOD | {"id": name} | fields))
+    run.events_path.write_text(EVENTS)
+    return run
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+BAD: list[Callable[[Path], object]] = [
+    lambda path: path.write_text(""),
+    lambda path: path.write_text("{}"),
+    lambda path: path.write_text(json.dumps(GOOD | {"id": "x", "created": "yesterday"})),
+    lambda path: path.write_text(json.dumps(GOOD | {"id": "x", "created": 1e300})),
+    lambda path: path.write_text("[" * 200_000),
+    lambda path: path.write_text('{"a":' * 5000 + "1" + "}" * 5000),
+    lambda path: path.write_bytes(b"\xff\xfe"),
+    lambda path: path.write_text("9" * 5000),
+    lambda path: path.write_bytes(b"\x00" * (5 << 20)),
+    _folder,
+    os.mkfifo,
+    lambda path: path.symlink_to("/dev/zero"),
+    lambda path: path.symlink_to("run.json"),
+]
+
+
+@pytest.fixture
+def bad() -> Path:
+    """Where the record of train-1 is to be, among two good runs."""
+    add("eval-2")
+    run = add("train-1")
+    run.record_path.unlink()
+    return run.record_path
+
+
+@pytest.mark.parametrize("make", BAD)
+def test_every_command_goes_on_beside_a_bad_record(
+    capsys: pytest.CaptureFixture[str], bad: Path, make: Callable[[Path], object]
+) -> None:
+    make(bad)
+    assert main(["--root", "exp", "runs", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["run"], row["state"]) for row in rows] == [("eval-2", "succeeded"), ("train-1", "unreadable")]
+    assert "run.json" in rows[1]["error"]
+    assert main(["--root", "exp", "watch", "eval"]) == 0
+    assert "hello" in capsys.readouterr().out
+    assert main(["--root", "exp", "watch"]) == 0
+    for command in ("watch", "stop"):
+        assert main(["--root", "exp", command, "train"]) == 1
+        complaint = capsys.readouterr().err
+        assert complaint.startswith(f"bitnet: {bad.absolute()} ")
+        assert complaint.count("\n") == 1
+
+
+def test_the_table_of_runs_has_the_reason(capsys: pytest.CaptureFixture[str], bad: Path) -> None:
+    bad.write_text(json.dumps(GOOD | {"id": "train-1", "created": "yesterday"}))
+    assert main(["--root", "exp", "runs"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "train-1  unreadable" in last
+    assert "Expected `float`, got `str` - at `$.created`" in last
+
+
+def test_runs_that_may_not_be_read_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def listed() -> list[Any]:
+        code = main(["--root", "exp", "runs", "--json"])
+        return [code, *map(json.loads, capsys.readouterr().out.splitlines())]
+
+    with everybodys_folder() as place:
+        os.chdir(place)
+        add("eval-2")
+        run = add("train-1")
+        listed()  # what it imports is imported while it may be read
+        close(run.path)
+        code, first, second = as_nobody(listed)
+        assert (code, first["state"], second["state"]) == (0, "succeeded", "unreadable")
+        assert "Permission denied" in second["error"]
+        close(Path("exp/logs"))
+        code, complaint = as_nobody(lambda: [main(["--root", "exp", "runs"]), capsys.readouterr().err])
+        assert (code, complaint.count("\n")) == (1, 1)
+        assert "exp/logs can't be read (Permission denied); check its permissions." in complaint
+
+
+@pytest.fixture
+def sleeper() -> Iterator[process.ProcessIdentity]:
+    """A process of its own group, as a run's is."""
+    command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        identity = process.identify(child.pid)
+        assert identity is not None
+        yield identity
+        child.kill()
+
+
+@pytest.mark.parametrize("created", [0.0, 1.0, 1e9])
+def test_a_clock_put_back_hides_no_running_stage_from_stop(
+    capsys: pytest.CaptureFixture[str], sleeper: process.ProcessIdentity, created: float
+) -> None:
+    add("train-1", stage="train", created=2e9)
+    add("train-2", stage="train", created=created, state="running", pid=sleeper.pid, process_start=sleeper.start,
+        boot_id=sleeper.boot_id, host=socket.gethostname(), number=1)  # fmt: skip
+    assert main(["--root", "exp", "runs"]) == 0
+    assert capsys.readouterr().out.splitlines()[3].split()[:2] == ["train-2", "running"]
+    assert main(["--root", "exp", "stop", "train", "--now"]) == 0
+    assert capsys.readouterr().out == "train-2 is cancelled\n"
+    assert process.identify(sleeper.pid) is None
+
+
+@pytest.mark.parametrize("child", ["train-1", "gone", "../..", "/", "", "a\x00b", "eval-2", "pipeline-1"])
+def test_a_pipeline_is_watched_whatever_run_its_events_name(
+    capsys: pytest.CaptureFixture[str], bad: Path, child: str
+) -> None:
+    bad.write_text("{}")
+    run = add("pipeline-1", stage="pipeline", created=9.0)
+    progress = json.dumps({"kind": "progress", "done": 1, "run": child})
+    run.events_path.write_text(progress + "\n" + '{"kind":"run_finished","state":"succeeded"}\n')
+    assert main(["--root", "exp", "watch", "pipeline"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "✓ done"
+
+
+def test_events_that_are_no_file_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    run = add("eval-2")
+    run.events_path.unlink()
+    os.mkfifo(run.events_path)
+    assert main(["--root", "exp", "watch"]) == 0
+    assert "events.jsonl can't be read (it is not a regular file)." in capsys.readouterr().out
+
+
+def test_the_pipeline_goes_on_and_says_what_it_left_out(
+    capsys: pytest.CaptureFixture[str], bad: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(FAKE), prepend=os.pathsep)
+    monkeypatch.setenv("FAKE_STAGES", "1")
+    bad.write_text("[]")
+    assert main(["--root", "exp", "pipeline"]) == 0
+    out = capsys.readouterr().out
+    assert "! train-1 is left out: " in out
+    assert main(["--root", "exp", "train", "--json"]) == 0
