@@ -59,10 +59,7 @@ def _run(options: argparse.Namespace) -> int:
     home = _home(options.home)
     root = options.root.absolute() if options.root else None
     if root is not None:
-        from bitnet_core.runs.experiment import is_experiment
-
-        if not root.is_dir() or not is_experiment(root):
-            raise UsageError(f"{root} is not an experiment; give --root an experiment's folder, or leave it out.")
+        _require_experiment(root)
     if options.plain:
         from bitnet_tui.plain import listing
 
@@ -84,15 +81,40 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _home(given: Path | None) -> Path:
-    """The workspace. UsageError if it is a file; other wrong settings do no harm here."""
+    """The workspace. UsageError if it is a file or can't be read; other wrong settings do no harm here."""
     from bitnet_core.secrets.known import resolve_and_remember
     from bitnet_core.settings.places import PlaceOptions
     from bitnet_tui.services.settings import overrides
 
+    if given:
+        _require_readable(given)  # before settings are looked for in it
     home = PlaceOptions.of(resolve_and_remember(overrides(given) if given else None).settings).home
-    if home.exists() and not home.is_dir():
-        raise UsageError(f"{home} is a file; give --home a folder.")
+    _require_readable(home)
     return home
+
+
+def _require_readable(home: Path) -> None:
+    """UsageError if the workspace is a file or can't be read. It need not exist."""
+    try:
+        os.scandir(home).close()
+    except FileNotFoundError:
+        pass  # the first experiment creates it
+    except NotADirectoryError:
+        raise UsageError(f"{home} is a file; give --home a folder.") from None
+    except OSError as error:
+        raise UsageError(f"{home} can't be read ({error.strerror}); give --home another folder.") from error
+
+
+def _require_experiment(root: Path) -> None:
+    """UsageError if the folder is not an experiment or can't be read."""
+    from bitnet_core.runs.experiment import is_experiment
+
+    try:
+        if root.is_dir() and is_experiment(root):
+            return
+    except OSError as error:
+        raise UsageError(f"{root} can't be read ({error.strerror}); give --root another folder.") from error
+    raise UsageError(f"{root} is not an experiment; give --root an experiment's folder, or leave it out.")
 
 
 def _say_what_runs(home: Path, root: Path | None) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from bitnet_core.runs.events import EventReader, to_dict
 from bitnet_core.runs.history import History
 from bitnet_tui import plain
+from bitnet_tui.__main__ import main
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.run_fold import RunFold
 from bitnet_tui.view.stage_rows import StageRow
@@ -126,6 +127,25 @@ def test_folders_that_may_not_be_entered_are_rows_at_the_end(monkeypatch: pytest
     assert len(nothing) == 1
     assert nothing[0][0] == place.name
     assert "Permission denied" in nothing[0][1]
+
+
+@pytest.mark.parametrize("option", ["--home", "--root"])
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_a_folder_that_may_not_be_entered_is_one_sentence(
+    option: str, below: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def said() -> list[Any]:
+        return [main(["--plain", option, str(place / "closed" / below)]), capsys.readouterr().err]
+
+    with everybodys_folder() as place:
+        monkeypatch.chdir(place)
+        (place / "closed" / "deeper").mkdir(parents=True)
+        said()  # what it imports is imported while it may be read
+        close(place / "closed")
+        code, complaint = as_nobody(said)
+    assert code == 2
+    assert complaint.count("\n") == 1
+    assert "can't be read (Permission denied); give" in complaint
 
 
 def test_an_experiment_in_which_something_runs_comes_first(home: Path):
