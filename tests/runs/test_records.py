@@ -13,6 +13,7 @@ from hypothesis import given
 
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.runs.events import each_event
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import RECORD_BYTES, Run, RunRecord, end
@@ -237,15 +238,32 @@ def test_an_end_is_recorded_even_if_it_cannot_be_announced(tmp_path: Path) -> No
     assert run.record().state == "cancelled"
 
 
-@pytest.mark.parametrize("name", ["../../etc", "/etc", "..", "", "a\x00b", "train-9", "odd", "x" * 300])
+@pytest.mark.parametrize("name", ["../../other/logs/train-1", "/", "..", "", "a\x00b", "train-9", "odd", "x" * 300])
 def test_a_pipelines_events_name_no_run_outside_its_experiment(tmp_path: Path, name: str) -> None:
-    pipeline = add(tmp_path, "pipeline-1", stage="pipeline")
-    add(tmp_path, "odd", b"[")
-    child = add(tmp_path, "train-1", state="running", pid=os.getpid(), boot_id=process.boot_id(),
-                process_start=process.current().start)  # fmt: skip
+    """It would be killed with the pipeline."""
+    alive = {"state": "running", "pid": os.getpid(), "boot_id": process.boot_id()}
+    alive["process_start"] = process.current().start
+    outside = add(tmp_path / "other", "train-1", **alive)
+    assert outside.is_active()
+    root = tmp_path / "one"
+    pipeline = add(root, "pipeline-1", stage="pipeline")
+    add(root, "odd", b"[")
+    child = add(root, "train-1", **alive)
     events = [{"kind": "progress", "done": 1, "run": one} for one in (name, "train-1")]
     pipeline.events_path.write_text("".join(json.dumps(one) + "\n" for one in events))
     assert pipeline.active_children() == [child]
+
+
+@pytest.mark.parametrize("garbage", [b"\n" * 99_999, b"x\n" * 9_999, b"y" * 99_999 + b"\n", b"z" * 3_000_000 + b"\n"])
+def test_a_run_is_followed_past_what_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, garbage: bytes
+) -> None:
+    """Even if there is more of it than is read at once."""
+    monkeypatch.setattr("bitnet_core.runs.events._MOST_CHUNKS", 1)
+    run = add(tmp_path, "train-1")
+    run.events_path.write_bytes(garbage * 3 + b'{"kind":"run_finished","state":"succeeded"}\n')
+    assert [event.kind for event in run.follow(poll_seconds=0)][-1] == "run_finished"
+    assert [event.kind for event in each_event(run.events_path)] == ["run_finished"]
 
 
 def test_every_field_of_a_record_is_written_and_read(tmp_path: Path) -> None:
