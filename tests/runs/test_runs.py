@@ -281,7 +281,7 @@ def test_a_host_that_changed_its_name_still_knows_its_runs(start: Starter) -> No
     run.write(dataclasses.replace(run.record(), host="before-dhcp"))
     assert run.state() == "running"
     os.killpg(_pid(run), signal.SIGKILL)
-    time.sleep(0.1)
+    _eventually(lambda: process.identify(_pid(run)) is None)
     assert run.state() == "running"  # it might run on another machine
     os.utime(run.events_path, (time.time() - 3600, time.time() - 3600))
     assert run.state() == "interrupted"
