@@ -105,7 +105,7 @@ def test_json_keeps_the_data(said: Said, root: str) -> None:
         text = said(*command, "--json", "--root", root)
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
-    assert [run["error"] for run in lines("runs")] == [TEXT, TEXT, TEXT]
+    assert [run["error"] for run in lines("runs")] == [UTF8_TEXT] * 3
     assert {event.get("error") for event in lines("watch", "train")} == {None, UTF8_TEXT}
     assert {UTF8_TEXT} < {setting["value"] for setting in lines("config")}
 
