@@ -41,15 +41,16 @@ def assert_harmless(text: str) -> None:
 
 
 def experiment(home: Path, name: str = FOLDER) -> Path:
-    """An experiment whose folder, settings, runs and events say `TEXT` wherever they can: JSON holds no surrogates."""
+    """An experiment whose folder, settings, runs and events say `TEXT`, or what JSON can hold of it."""
     root = home / name
     for stage, state in (("train", "failed"), ("collect", "succeeded"), (f"{stage_of(TEXT)}", "failed")):
         run = root / "logs" / f"{stage}-20260101T000000Z-aaaa"
         run.mkdir(parents=True)
         record = {
             "id": run.name, "stage": stage, "state": state, "error": UTF8_TEXT, "created": 1.0, "started": 1.0,
-            "ended": 2.0, "exit_code": 1, "settings": {"KD_TEACHER_MODEL": UTF8_TEXT}, "origins": {}, "argv": [UTF8_TEXT],
-            "host": UTF8_TEXT, "boot_id": UTF8_TEXT, "fingerprint": UTF8_TEXT, "summary": {"qei": UTF8_TEXT},
+            "ended": 2.0, "exit_code": 1, "settings": {"KD_TEACHER_MODEL": UTF8_TEXT}, "origins": {},
+            "argv": [UTF8_TEXT], "host": UTF8_TEXT, "boot_id": UTF8_TEXT, "fingerprint": UTF8_TEXT,
+            "summary": {"qei": UTF8_TEXT},
         }  # fmt: skip
         (run / "run.json").write_text(json.dumps(record))
         (run / "events.jsonl").write_text("".join(json.dumps(fields) + "\n" for fields in _events()))
