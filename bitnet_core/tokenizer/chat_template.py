@@ -1,19 +1,44 @@
-"""Chat templates, rendered as transformers renders them (`render_jinja_template`), in a sandbox."""
+"""Chat templates, rendered as transformers renders them (`apply_chat_template`). Knows no file and no tokenizer."""
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
 
 import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.text import crop, flat
+from bitnet_core.tokenizer.sandbox import ChatSandbox, TooMuch
 
 Message = Mapping[str, str]
+_SHOWN_CELLS = 160
+_MERGE_SYSTEM = (
+    "{%- set merged = namespace(messages=[], system=[]) %}"
+    "{%- for message in messages %}"
+    "{%- if message['role'] == 'system' %}"
+    "{%- set merged.system = merged.system + [message['content']] %}"
+    "{%- elif message['role'] == 'user' %}"
+    "{%- set text = (merged.system + [message['content']]) | join('\\n\\n') %}"
+    "{%- set merged.messages = merged.messages + [{'role': 'user', 'content': text}] %}"
+    "{%- set merged.system = [] %}"
+    "{%- else %}"
+    "{%- set merged.messages = merged.messages + [message] %}"
+    "{%- endif %}"
+    "{%- endfor %}"
+    "{%- set messages = merged.messages %}\n"
+)
+"""The line end is removed by Jinja, as after each block, so that the template below begins a line."""
+
+
+class TemplateRefused(BitnetError):
+    """A template can't render these messages; `reason` is what it says."""
+
+    status = "refused_by_template"
+    """The reason for which a prompt's sequence is rejected."""
+
+    def __init__(self, owner: str, reason: str) -> None:
+        super().__init__(
+            f"The chat template of {owner} can't render a prompt ({reason}); correct TEMPLATE or leave it empty."
+        )
+        self.reason = reason
 
 
 class ChatTemplate:
@@ -21,51 +46,34 @@ class ChatTemplate:
 
     def __init__(self, source: str, owner: str) -> None:
         self._owner = owner
+        self._sandbox = ChatSandbox()
         try:
-            self._template = _environment().from_string(source)
-        except jinja2.TemplateError as error:
-            raise BitnetError(f"The chat template of {owner} is not valid Jinja ({error}); correct it.") from error
-
-    def render(self, messages: Sequence[Message], special_tokens: Mapping[str, str]) -> str:
-        """The prompt text, up to where the assistant's answer begins."""
-        try:
-            return self._template.render(
-                messages=[dict(message) for message in messages], add_generation_prompt=True, **special_tokens
-            )
-        except jinja2.TemplateError as error:
+            self._template = self._sandbox.chat_template(source)
+        except Exception as error:
+            # Beside Jinja's errors: nesting too deep, numbers too long, and what Python's compiler says.
             raise BitnetError(
-                f"The chat template of {self._owner} can't render a prompt ({error}); "
-                "correct TEMPLATE or leave it empty."
+                f"The chat template of {owner} is not valid Jinja ({_reason(error)}); correct it."
             ) from error
 
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
-
-
-class _GenerationTag(Extension):
-    """`{% generation %} … {% endgeneration %}` marks the assistant's part; it doesn't change what is rendered."""
-
-    tags = {"generation"}  # noqa: RUF012 - jinja declares it so
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def render(self, messages: Sequence[Message], special_tokens: Mapping[str, str]) -> str:
+        """The prompt text, up to where the assistant's answer begins. TemplateRefused for whatever goes wrong."""
+        known = {"messages": [dict(message) for message in messages], "tools": None, "documents": None}
+        self._sandbox.budget.refill()
+        try:
+            return self._template.render({**special_tokens, **known, "add_generation_prompt": True})
+        except Exception as error:
+            # A template is a program of its own: it may raise anything, or do too much.
+            raise TemplateRefused(self._owner, _reason(error)) from error
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent)
+def merging_system(template: str) -> str:
+    """The template with a beginning that puts a system message's text before the next message of the user."""
+    return template if template.startswith(_MERGE_SYSTEM) else _MERGE_SYSTEM + template
 
 
-def _strftime_now(pattern: str) -> str:
-    return datetime.now().astimezone().strftime(pattern)
-
-
-def _raise_exception(message: str) -> None:
-    raise jinja2.TemplateError(message)
+def _reason(error: Exception) -> str:
+    """What went wrong, on one line and in few words."""
+    said = flat(str(error))
+    if not said or not isinstance(error, TooMuch | jinja2.TemplateError):
+        said = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return crop(said, _SHOWN_CELLS).rstrip(".")
