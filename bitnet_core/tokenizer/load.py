@@ -3,24 +3,42 @@
 Needs `tokenizers` and `jinja2` alone for the usual case, so that loading takes a fraction of a second.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
-from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.chat_template import ChatTemplate
+from bitnet_core.tokenizer.folder import (
+    JSON_TEMPLATE_FILE,
+    NAMED_TEMPLATES,
+    SPECIAL_TOKENS_FILE,
+    own_name,
+    own_template,
+    read_config,
+    read_text,
+    special_tokens,
+)
 from bitnet_core.tokenizer.hub import download, is_hub_name
-from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, TOKENIZER_FILE, StudentTokenizer
+from bitnet_core.tokenizer.student import TEMPLATE_FILE, TOKENIZER_FILE, StudentTokenizer
 from bitnet_core.user_folders import expanded
 
 _CORRECT = "correct TOKENIZER_NAME or leave it empty"
-_HUB_FILES = ("tokenizer*.json", "tokenizer*.model", TEMPLATE_FILE, "special_tokens_map.json")
+_HUB_FILES = (
+    *("tokenizer*.json", "tokenizer*.model", TEMPLATE_FILE),
+    *(SPECIAL_TOKENS_FILE, JSON_TEMPLATE_FILE, NAMED_TEMPLATES),
+)
+_LARGEST_TOKENIZER = 1 << 27
+"""Bytes of a `tokenizer.json`. The largest that models have are around 40 million."""
 _FILE_SUFFIXES = (".json", ".model")
 _KINDS = ("BPE", "Unigram")
 _SPM_UNIGRAM, _SPM_CONTROL, _SPM_USER_DEFINED = 1, 3, 4
 """SentencePiece's numbers for a kind of model, and for two kinds of pieces."""
+_ANY_TEXT = "a é\n東\U0010fffd"
+"""Has a character that no vocabulary knows: some models can't encode it."""
 _USUAL_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<eos>")
 
 
@@ -50,41 +68,32 @@ def load_tokenizer(source: Path | str, template: str = "", *, fix: str = _CORREC
 
 def _from_folder(folder: Path, template: str, fix: str) -> StudentTokenizer:
     source = folder / TOKENIZER_FILE
-    if not source.is_file() and (models := sorted(folder.glob("*.model*"))):
+    config = read_config(folder)
+    if not source.exists() and (models := sorted(folder.glob("*.model*"))):
         if len(models) > 1:
             names = ", ".join(path.name for path in models)
             raise BitnetError(f"{folder} holds several models ({names}); {fix}: name one of these files.")
-        return _from_file(models[0], template, fix)
-    config = files.read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
-    own = config.get("chat_template")
-    if not isinstance(own, str):
-        template_file = folder / TEMPLATE_FILE
-        own = template_file.read_text(encoding="utf-8") if template_file.is_file() else ""
-    named = {key: _token_text(value) for key, value in config.items() if key.endswith("_token")}
-    return _assemble(
-        _read_tokenizer(source, fix),
-        {key: text for key, text in named.items() if text is not None},
-        template or own,
-        str(folder),
-        str(config.get("name") or folder.name),
-    )
+        (where,) = models
+        tokenizer, name = _read_sentencepiece(where, fix), where.name
+    else:
+        where, tokenizer, name = folder, _read_tokenizer(source, fix), own_name(folder, config)
+    template = template or own_template(folder, config)
+    return _assemble(tokenizer, special_tokens(folder, config), template, where, name, fix)
 
 
 def _from_file(path: Path, template: str, fix: str) -> StudentTokenizer:
     if path.suffix == ".json":
-        return _assemble(_read_tokenizer(path, fix), {}, template, str(path), path.stem)
-    return _assemble(_read_sentencepiece(path, fix), {}, template, str(path), path.name)
+        return _assemble(_read_tokenizer(path, fix), {}, template, path, path.stem, fix)
+    return _assemble(_read_sentencepiece(path, fix), {}, template, path, path.name, fix)
 
 
 def _read_tokenizer(source: Path, fix: str) -> Tokenizer:
     """BitnetError for a file that is not a tokenizer, and for kinds whose tokens don't determine their bytes."""
-    try:
-        tokenizer = Tokenizer.from_str(source.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BitnetError(f"{source.parent} holds no {TOKENIZER_FILE}; {fix}.") from error
-    except Exception as error:
-        # The Rust library raises bare Exception for whatever is wrong with the file.
-        raise BitnetError(f"{source} is not a readable tokenizer; {fix}.") from error
+    if not source.exists():
+        raise BitnetError(f"{source.parent} holds no {TOKENIZER_FILE}; {fix}.")
+    text = read_text(source, _LARGEST_TOKENIZER)
+    with _readable(source, fix):
+        tokenizer = Tokenizer.from_str(text)
     kind = type(tokenizer.model).__name__
     if kind not in _KINDS:
         raise BitnetError(
@@ -94,8 +103,22 @@ def _read_tokenizer(source: Path, fix: str) -> Tokenizer:
     return tokenizer
 
 
+@contextlib.contextmanager
+def _readable(source: Path, fix: str) -> Iterator[None]:
+    """Raise what the Rust library raises for whatever is wrong with a tokenizer as a BitnetError."""
+    try:
+        yield
+    except BitnetError:
+        raise
+    except BaseException as error:
+        # A panic there is neither an Exception nor a class that can be imported.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise BitnetError(f"{source} is not a readable tokenizer; {fix}.") from error
+
+
 def _assemble(
-    tokenizer: Tokenizer, special_tokens: dict[str, str], template: str, where: str, name: str
+    tokenizer: Tokenizer, special_tokens: dict[str, str], template: str, where: Path, name: str, fix: str
 ) -> StudentTokenizer:
     if "eos_token" not in special_tokens:
         usual = next((token for token in _USUAL_END_TOKENS if tokenizer.token_to_id(token) is not None), None)
@@ -104,14 +127,11 @@ def _assemble(
         special_tokens = {**special_tokens, "eos_token": usual}
     if not template:
         raise NoTemplate(f"The tokenizer in {where} has no chat template; give one in TEMPLATE, or use another one.")
-    ChatTemplate(template, where)  # names the folder where it is wrong
-    return StudentTokenizer(tokenizer, special_tokens=special_tokens, template=template, name=name)
-
-
-def _token_text(value: Any) -> str | None:
-    """A token in a config is a string, or an object with its content."""
-    content = value.get("content") if isinstance(value, dict) else value
-    return content if isinstance(content, str) else None
+    ChatTemplate(template, str(where))  # names the folder where it is wrong
+    with _readable(where, fix):
+        made = StudentTokenizer(tokenizer, special_tokens=special_tokens, template=template, name=name)
+        made.encode(_ANY_TEXT)
+    return made
 
 
 # -- SentencePiece ---------------------------------------------------------------------------------------

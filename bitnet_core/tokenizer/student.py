@@ -19,6 +19,8 @@ from bitnet_core.tokenizer.token_bytes import is_byte_piece, uses_pieces, utf8_s
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
+_LARGEST_VOCABULARY = 1 << 22
+"""Ids above it come from a damaged file; the largest that models have are below 300,000."""
 _ANCHORS = ("\n", "a", "\x01", ".")
 """Characters put before a text so that the tokenizer doesn't treat its beginning as the beginning of everything."""
 
@@ -44,6 +46,8 @@ class StudentTokenizer:
         eos_token = self.special_tokens["eos_token"]
         # Some vocabularies have gaps in their ids.
         self.vocab_size: int = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+        if self.vocab_size > _LARGEST_VOCABULARY:
+            raise BitnetError(f"The tokenizer {name} has a token id of {self.vocab_size - 1:,}; use another one.")
         eos_id = tokenizer.token_to_id(eos_token)
         if eos_id is None:
             raise BitnetError(

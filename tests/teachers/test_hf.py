@@ -17,10 +17,11 @@ from bitnet_core.teachers.hf.chat import TransformersChat
 from bitnet_core.teachers.hf.decoding import RunningBatch
 from bitnet_core.teachers.hf.model import LoadedModel, OutOfMemory, load
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.teachers.refusals import ContextExceeded
+from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.teachers.small_llama import CPU, K, ask, model_folder, options_for
+from tests.traces.samples import with_template
 
 pytestmark = pytest.mark.teacher
 
@@ -248,3 +249,9 @@ def test_nan_logits_reject_the_answer(loaded: LoadedModel) -> None:
     with pytest.raises(BadReply) as caught:  # its first token is not one that a text may end with
         asyncio.run(all_of(loaded, [ask("Hi.", 0, 1.0, 0.9, most=3)]))
     assert json.loads(caught.value.body)["choices"][0]["logprobs"]["content"][0]["logprob"] is None
+
+
+def test_a_prompt_that_the_models_template_refuses_is_the_prompts_fault(loaded: LoadedModel) -> None:
+    loaded.tokenizer = with_template(loaded.tokenizer, "{{ raise_exception('No system role') }}")
+    with pytest.raises(PromptRefused, match=r"template of tiny can't render this prompt \(No system role\)"):
+        asyncio.run(all_of(loaded, [ask("Hi")]))

@@ -76,16 +76,13 @@ def test_the_hash_covers_the_whole_tokenizer(tmp_path: Path, part: str) -> None:
         (lambda folder: (folder / "tokenizer.json").write_text('{"version'), "not a readable tokenizer"),
         (lambda folder: (folder / "tokenizer_config.json").write_text('{"eos_token": "</nowhere>"}'), "end token"),
         (
-            lambda folder: (folder / "tokenizer_config.json").write_text(
-                json.dumps({"eos_token": END, "chat_template": "{% if %}"})
-            ),
+            lambda folder: (folder / "chat_template.jinja").write_text("{% if %}"),
             "not valid Jinja",
         ),
     ],
 )
 def test_a_damaged_folder_is_explained(tmp_path: Path, damage: object, said: str) -> None:
     TOKENIZER.save(tmp_path)
-    (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
     damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(BitnetError, match=said):
         load_tokenizer(tmp_path)

@@ -25,7 +25,8 @@ from bitnet_core.teachers.hf.answer import AnswerWriter
 from bitnet_core.teachers.hf.decoding import Choice, RunningBatch
 from bitnet_core.teachers.hf.model import LoadedModel, out_of_memory
 from bitnet_core.teachers.profiles import Provider
-from bitnet_core.teachers.refusals import ContextExceeded
+from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused
+from bitnet_core.tokenizer.chat_template import TemplateRefused
 from bitnet_core.tokenizer.steps import TokenTable
 
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
@@ -90,7 +91,12 @@ class TransformersChat:
         `attempts` and `seconds` have no effect: a model in this process has no failures that pass, and does not hang.
         """
         tokenizer = self._loaded.tokenizer
-        prompt = tokenizer.encode(tokenizer.render_prompt(request.messages))
+        try:
+            prompt = tokenizer.encode(tokenizer.render_prompt(request.messages))
+        except TemplateRefused as error:
+            raise PromptRefused(
+                f"The chat template of {self.model} can't render this prompt ({error.reason}); change the prompt."
+            ) from error
         room = self._loaded.context - len(prompt)
         if room < 1:
             raise ContextExceeded(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.tokenizer.folder import JSON_TEMPLATE_FILE, NAMED_TEMPLATES
 from bitnet_core.tokenizer.hub import download, is_hub_name
 from bitnet_core.user_folders import expanded
 
@@ -15,6 +16,7 @@ _TEXTS = (
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
     "tokenizer.model",
 )
+_OTHER_TEMPLATES = (JSON_TEMPLATE_FILE, NAMED_TEMPLATES)
 _CORRECT = "correct TEACHER_MODEL or HF_MODEL"
 
 
@@ -39,7 +41,7 @@ def locate(model: str, token: str | None = None) -> Path:
             f"{model} is not a model: give a folder with config.json, weights and tokenizer.json, a .gguf file, or a "
             "name on the hub in TEACHER_MODEL or HF_MODEL."
         )
-    return download(model, (*_TEXTS, *_WEIGHTS), kind="model", fix=_CORRECT, token=token)
+    return download(model, (*_TEXTS, *_OTHER_TEMPLATES, *_WEIGHTS), kind="model", fix=_CORRECT, token=token)
 
 
 def origin(model: str) -> str:

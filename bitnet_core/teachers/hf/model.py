@@ -14,13 +14,12 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import rss_bytes
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.hf.files import is_gguf, locate
-from bitnet_core.tokenizer.load import load_tokenizer
-from bitnet_core.tokenizer.student import CONFIG_FILE, TEMPLATE_FILE, StudentTokenizer
+from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
+from bitnet_core.tokenizer.student import TEMPLATE_FILE, StudentTokenizer
 
 
 class OutOfMemory(BitnetError):
@@ -99,13 +98,13 @@ def _tokenizer(name: str, folder: Path, path: Path) -> StudentTokenizer:
             f"There is no tokenizer.json beside {path}; put the model's and its tokenizer_config.json there "
             "(a GGUF file does not say how its text is tokenized), or serve it with TEACHER_PROVIDER=llamacpp."
         )
-    config = files.read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
-    if not config.get("chat_template") and not (folder / TEMPLATE_FILE).is_file():
+    try:
+        return load_tokenizer(folder, fix="correct TEACHER_MODEL or HF_MODEL")
+    except NoTemplate as error:
         raise BitnetError(
             f"{name} has no chat template, so it can't chat; choose a chat model (often named Instruct), or "
             f"put a {TEMPLATE_FILE} beside its tokenizer.json."
-        )
-    return load_tokenizer(folder)
+        ) from error
 
 
 def _model(name: str, folder: Path, path: Path, dtype: torch.dtype) -> Any:
