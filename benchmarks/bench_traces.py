@@ -75,6 +75,7 @@ def fill(path: Path, steps: int) -> int:
 
 def shard_maker(root: Path, journal: Any, folder: Path) -> Any:
     from bitnet_core.collecting.answers import AnswerReader
+    from bitnet_core.collecting.prompt_check import PromptCheck
     from bitnet_core.collecting.requests import Collection
     from bitnet_core.collecting.shards import ShardMaker
     from bitnet_core.settings.resolve import from_values
@@ -88,7 +89,7 @@ def shard_maker(root: Path, journal: Any, folder: Path) -> Any:
     collection = Collection(
         CollectOptions.of(settings), identify(TeacherOptions.of(settings)), tokenizer, lambda: iter(())
     )
-    return ShardMaker(collection, AnswerReader(collection), journal, folder)
+    return ShardMaker(collection, AnswerReader(collection), journal, PromptCheck(collection), folder)
 
 
 def requests(first: int, last: int) -> list[Any]:

@@ -42,9 +42,9 @@ def teacher_cache(
     """
     monkeypatch.setenv("BITNET_CACHE", str(_CACHE))
 
-    def known(source: Path | str, template: str = "") -> StudentTokenizer:
-        own = source == teacher_files.tokenizer_dir and not template
-        return teacher_tokenizer if own else load_tokenizer(source, template)
+    def known(source: Path | str, template: str = "", *, merge_system: bool = False) -> StudentTokenizer:
+        own = source == teacher_files.tokenizer_dir and not template and not merge_system
+        return teacher_tokenizer if own else load_tokenizer(source, template, merge_system=merge_system)
 
     monkeypatch.setattr(collect, "load_tokenizer", known)
     return _CACHE

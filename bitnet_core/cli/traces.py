@@ -28,14 +28,14 @@ def _traces(arguments: argparse.Namespace) -> int:
         raise UsageError(f"bitnet traces {arguments.action} takes no sequence; `bitnet traces show N` shows one.")
     if arguments.rows < 0:
         raise UsageError("--rows is below 0; give the number of positions to list.")
-    from bitnet_core.settings.values import DataOptions, PlaceOptions
+    from bitnet_core.settings.values import DataOptions, PlaceOptions, TokenizerOptions
 
     settings = resolution(arguments).settings
     data = DataOptions.of(settings).path or PlaceOptions.of(settings).data
     if (arguments.action == "project") != (arguments.tokenizer is not None):
         raise UsageError("bitnet traces project needs --tokenizer T, and no other action takes it.")
     if arguments.action == "project":
-        return _project(arguments, data)
+        return _project(arguments, data, TokenizerOptions.of(settings).merge_system)
     from bitnet_core.traces import inspect, stats
 
     if arguments.action == "validate":
@@ -51,13 +51,15 @@ def _traces(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _project(arguments: argparse.Namespace, data: Path) -> int:
+def _project(arguments: argparse.Namespace, data: Path, merge_system: bool) -> int:
     from bitnet_core.traces import reproject
 
     def progress(done: int, total: int) -> None:
         if sys.stderr.isatty():
             safe(sys.stderr).redraw(f"{done}/{total} shards" if done < total else "")
 
-    made = reproject.reproject(data, arguments.tokenizer, arguments.template, arguments.out, progress)
+    made = reproject.reproject(
+        data, arguments.tokenizer, arguments.template, arguments.out, progress, merge_system=merge_system
+    )
     answer(arguments, made, "" if arguments.json else reproject.figures_text(made))
     return 0

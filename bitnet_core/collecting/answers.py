@@ -14,6 +14,7 @@ from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.judge import MAX_UNREPORTED_TOKENS, answer_fault
 from bitnet_core.teachers.opening import reader
+from bitnet_core.tokenizer.chat_template import TemplateRefused
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.tokenizer.student import NoToken
 from bitnet_core.traces.answer import CheckedAnswer, Rejected, check_answer
@@ -87,7 +88,11 @@ class AnswerReader:
                 projection = project(read.answer, result.finish_reason, self._vocabulary)
             except Rejected as error:
                 rejected = error.reason
-        rendered = self._tokenizer.render_prompt(request.prompt.messages)
+        rendered = ""
+        try:
+            rendered = self._tokenizer.render_prompt(request.prompt.messages)
+        except TemplateRefused as error:
+            rejected, projection = rejected or error.status, None
         return FinishedSequence(
             prompt_idx=request.prompt_idx,
             sequence_hash=request.prompt.hash,

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from bitnet_core.collecting.journal import Journal
+from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.traces import writer
 
@@ -26,6 +27,8 @@ class State(Enum):
     """Answered in an earlier run, but with nothing to use: worth asking again."""
     GIVEN_UP = "given up"
     """Answered in `KD_MAX_ATTEMPTS` runs without anything to use; not asked again."""
+    REFUSED = "refused"
+    """Not answered, and the student's chat template refuses the prompt; never asked."""
     KEPT = "kept"
     """Answered, and the answer is in the journal."""
 
@@ -38,6 +41,8 @@ class Survey:
     """Requests that are to be asked."""
     kept: int = 0
     """Requests answered in earlier runs."""
+    refused: int = 0
+    """Requests whose prompt the student's chat template refuses."""
     longest_prompt: int = 1
     """Tokens of the longest pending prompt, where they are measured."""
     foreign: bool = False
@@ -47,9 +52,10 @@ class Survey:
 class Outstanding:
     """The requests still to be asked; holds only those of unfinished shards in memory. Safe for several threads."""
 
-    def __init__(self, collection: Collection, journal: Journal) -> None:
+    def __init__(self, collection: Collection, journal: Journal, check: PromptCheck) -> None:
         self._collection = collection
         self._journal = journal
+        self._check = check
         self._max_attempts = collection.options.max_attempts
         self._began = time.time()
         self._requests: dict[int, list[Request]] = {}
@@ -62,11 +68,13 @@ class Outstanding:
 
     def state(self, request: Request) -> State:
         standing = self._journal.standing(request.key)
-        if standing is None:
-            return State.NEW
-        if standing.status == "ok":
+        if standing is not None and standing.status == "ok":
             return State.KEPT
-        return State.GIVEN_UP if standing.attempts >= self._max_attempts else State.AGAIN
+        if standing is not None and standing.attempts >= self._max_attempts:
+            return State.GIVEN_UP
+        if self._check.refuses(request):
+            return State.REFUSED
+        return State.NEW if standing is None else State.AGAIN
 
     def survey(self, traces: Path, prompt_length: PromptLength | None, check_stop: Callable[[], None]) -> Survey:
         """Walk over all requests once. `traces` is their folder; `prompt_length` measures pending prompts."""
@@ -76,6 +84,7 @@ class Outstanding:
                 check_stop()
                 state = self.state(request)
                 found.kept += state is State.KEPT
+                found.refused += state is State.REFUSED
                 if state in (State.NEW, State.AGAIN):
                     found.pending += 1
                     if prompt_length is not None:

@@ -13,6 +13,8 @@ from bitnet_core.collecting.answers import ReadAnswer
 from bitnet_core.collecting.asking import NO_ANSWER, Asker
 from bitnet_core.collecting.budget import LimitReached
 from bitnet_core.collecting.journal import Journal
+from bitnet_core.collecting.outstanding import Survey
+from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.collecting.shards import Summary
 from bitnet_core.errors import BitnetError
@@ -76,6 +78,7 @@ class SessionReporter:
 
     reporter: Reporter
     collection: Collection
+    check: PromptCheck
 
     # -- before asking -----------------------------------------------------------------------------------
 
@@ -100,6 +103,16 @@ class SessionReporter:
         self.reporter.log(
             f"{prompts} prompts for KD_NUM_PROMPTS={total} answers: "
             f"each is asked up to {-(-total // prompts)} times, with other seeds."
+        )
+
+    def refused_prompts(self, survey: Survey) -> None:
+        advice = self.check.advice()
+        self.reporter.alert(
+            "warning",
+            "prompts_refused",
+            f"The chat template of {self.collection.tokenizer.name} refuses {survey.refused} of "
+            f"{self.collection.total} prompts (the first is {self.check.first}); they are not asked.",
+            f"{advice[0].upper()}{advice[1:]}.",
         )
 
     def superseded_traces(self, data: Path, aside: Path) -> None:

@@ -22,6 +22,7 @@ from bitnet_core.collecting.asking import Asker
 from bitnet_core.collecting.budget import Budget, LimitReached
 from bitnet_core.collecting.journal import Journal, StoredAnswer
 from bitnet_core.collecting.outstanding import Outstanding, PromptLength, State, Survey
+from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.reporting import SessionReporter, Tally
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.collecting.shards import ShardMaker
@@ -64,13 +65,16 @@ class CollectSession:
 
     def __post_init__(self) -> None:
         collection, journal, reporter = self.collection, self.journal, self.reporter
-        self._report = SessionReporter(reporter, collection)
+        self._check = check = PromptCheck(collection)
+        self._report = SessionReporter(reporter, collection, check)
         self._answers = AnswerReader(collection)
-        self._shards = ShardMaker(collection, self._answers, journal, self.data, self.redact, reporter.check_stop)
+        self._shards = ShardMaker(
+            collection, self._answers, journal, check, self.data, self.redact, reporter.check_stop
+        )
         self._writing = asyncio.Lock()
         self._tally = Tally()
         self._survey = Survey()
-        self._outstanding = Outstanding(collection, journal)
+        self._outstanding = Outstanding(collection, journal, check)
         self._verdict_note = f"probe:{collection.teacher_hash}:{collection.options.top_logprobs}"
         self._sent_note = f"sent:{collection.config_hash}"
         self._overrun_note = f"beyond:{collection.teacher_hash}"
@@ -92,8 +96,11 @@ class CollectSession:
         return summary
 
     def _ask_and_publish(self) -> dict[str, Any]:
-        self._outstanding = Outstanding(self.collection, self.journal)
+        self._outstanding = Outstanding(self.collection, self.journal, self._check)
         self._survey = self._outstanding.survey(self.data, self.prompt_length, self.reporter.check_stop)
+        self._check.require_one(self.reporter.check_stop)
+        if self._survey.refused:
+            self._report.refused_prompts(self._survey)
         self._tally.done = self.collection.total - self._survey.pending
         if self._survey.pending:
             if 0 < self.collection.distinct_prompts < self.collection.total:
@@ -224,7 +231,7 @@ class CollectSession:
         for index, requests in self.collection.requests_by_shard():
             self._report.shard_progress(index)
             given_up += sum(self._outstanding.state(request) is State.GIVEN_UP for request in requests)
-            if any(self.journal.get_status(request.key) is not None for request in requests):
+            if any(self._shards.status(request) is not None for request in requests):
                 self._shards.write(requests, self._proven())
                 for name in (schema.teacher_shard, schema.kd_stream, schema.kd_shard):
                     self.reporter.artifact(self.data / name(index), "traces")

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.collecting.answers import AnswerReader
-from bitnet_core.collecting.journal import Journal
+from bitnet_core.collecting.journal import Journal, StoredAnswer
+from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection, Request, digest
 from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.teachers.probe import Verdict
+from bitnet_core.tokenizer.chat_template import TemplateRefused
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
 
@@ -67,6 +69,7 @@ class ShardMaker:
     collection: Collection
     answers: AnswerReader
     journal: Journal
+    check: PromptCheck
     folder: Path
     redact: Callable[[str], str] = str
     """Masks keys in metadata."""
@@ -85,7 +88,7 @@ class ShardMaker:
     def _write_once(self, requests: Sequence[Request], verdict: Verdict) -> None:
         collection = self.collection
         index = collection.shard_of(requests[0])
-        statuses = {request.key: self.journal.get_status(request.key) for request in requests}
+        statuses = {request.key: self.status(request) for request in requests}
         usable = [key for key, status in statuses.items() if status == "ok"]
         metadata = self._metadata(verdict, usable, digest(statuses))
         if writer.shard_is_current(self.folder, index, metadata):
@@ -99,16 +102,23 @@ class ShardMaker:
         }
         writer.write_shard(self.folder, index, metadata, origin, self._sequences(requests))
 
+    def status(self, request: Request) -> str | None:
+        """The status of a request's answer, or of a prompt that is never asked; None if it is still to be asked."""
+        found = self.journal.get_status(request.key)
+        return TemplateRefused.status if found is None and self.check.refuses(request) else found
+
     def write_sequences(self, verdict: Verdict) -> Summary:
         """Write `sequences.parquet` from what was written with each shard, and sum the shards up."""
         metadata = self._metadata(verdict, [])
         return Summary(writer.write_sequences(self.folder, self.collection.shards, metadata))
 
     def _sequences(self, requests: Sequence[Request]) -> Iterator[FinishedSequence]:
-        """The finished sequence of each answered request, one at a time."""
+        """The finished sequence of each request that has a status, one at a time."""
         for request in requests:
             self.check_stop()
             entry = self.journal.get(request.key)
+            if entry is None and self.check.refuses(request):
+                entry = StoredAnswer(TemplateRefused.status, b"")
             if entry is not None:
                 yield self.answers.finish(request, entry)
 

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.decoding import Generation
-from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.prompts.prompt import Prompt, load_prompts
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import EvalOptions
+from bitnet_core.tokenizer.chat_template import TemplateRefused
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.schema import SEQUENCES_FILE
@@ -47,10 +48,7 @@ def choose_prompts(
             for sequence in held_out
         ]
     else:
-        found = [
-            EvalPrompt(prompt.text, tokenizer.encode(tokenizer.render_prompt(prompt.messages)))
-            for prompt in load_prompts(options.prompts_file, _PACKAGED_PROMPTS)
-        ]
+        found = _rendered(load_prompts(options.prompts_file, _PACKAGED_PROMPTS), tokenizer, reporter)
     found = found[: options.max_prompts]
     fitting = [prompt for prompt in found if len(prompt.ids) <= most_tokens]
     if len(fitting) < len(found):
@@ -65,6 +63,29 @@ def choose_prompts(
         source = options.prompts_file or data
         raise BitnetError(f"No prompt fits into the student's {most_tokens} positions; shorten those of {source}.")
     return fitting
+
+
+def _rendered(prompts: list[Prompt], tokenizer: StudentTokenizer, reporter: Reporter) -> list[EvalPrompt]:
+    """The prompts that the student's chat template accepts. BitnetError if it accepts none."""
+    found, refusals = [], []
+    for place, prompt in enumerate(prompts):
+        try:
+            found.append(EvalPrompt(prompt.text, tokenizer.encode(tokenizer.render_prompt(prompt.messages))))
+        except TemplateRefused as error:
+            refusals.append(f"prompt {place}: {error.reason}")
+    if not found:
+        raise BitnetError(
+            f"The chat template of {tokenizer.name} refuses every prompt ({refusals[0]}); change EVAL_PROMPTS_FILE."
+        )
+    if refusals:
+        reporter.alert(
+            "warning",
+            "prompts_refused",
+            f"The chat template of {tokenizer.name} refuses {len(refusals)} of {len(prompts)} prompts (the first is "
+            f"{refusals[0]}); they are left out.",
+            "Change EVAL_PROMPTS_FILE.",
+        )
+    return found
 
 
 def _last_messages(data: Path) -> dict[int, str]:

@@ -65,7 +65,10 @@ STAGES: dict[str, Stage] = {
             "Collect traces",
             "Samples the teacher with top-k logprobs and keeps them as Parquet.",
             outputs=(("data", "kd_shard_*.parquet"),),
-            settings=(*_TEACHER, *_settings("Collection", extra=("SEED", "TOKENIZER_NAME", "TEMPLATE"))),
+            settings=(
+                *_TEACHER,
+                *_settings("Collection", extra=("SEED", "TOKENIZER_NAME", "TEMPLATE", "TEMPLATE_SYSTEM")),
+            ),
             uses_teacher=True,
         ),
         Stage(

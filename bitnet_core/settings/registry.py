@@ -120,6 +120,12 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     "Student": (
         text("TOKENIZER_NAME", "", "The student's tokenizer; empty = the embedded teacher's."),
         text("TEMPLATE", "", "Chat template; empty = the tokenizer's own."),
+        text(
+            "TEMPLATE_SYSTEM",
+            "keep",
+            "For templates without a system role: merge puts a system message's text before the user's.",
+            *("keep", "merge"),
+        ),
         text("MINI_PRESET", "nano", "Shape of the student.", "nano", "mini"),
         integer("MINI_DIM", "", "Hidden size, a multiple of 256; empty = the preset's.", 256, 1 << 16),
         integer("MINI_LAYERS", "", "Number of layers; empty = the preset's.", 1, 1024),

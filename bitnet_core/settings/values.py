@@ -17,6 +17,7 @@ from bitnet_core.settings.registry import PROVIDER_NAMES, REGISTRY, SECRET_NAMES
 
 DType = Literal["bf16", "fp16", "fp32"]
 FlipPolicy = Literal["hard", "ramp"]
+SystemMessages = Literal["keep", "merge"]
 RateShape = Literal["cosine", "two_stage"]
 
 
@@ -111,6 +112,12 @@ class TokenizerOptions(Group):
 
     name: str = setting("TOKENIZER_NAME")
     template: str = setting("TEMPLATE")
+    system: SystemMessages = setting("TEMPLATE_SYSTEM")
+
+    @property
+    def merge_system(self) -> bool:
+        """Whether the template gets a system message as a part of the user's."""
+        return self.system == "merge"
 
 
 class CollectOptions(Group):

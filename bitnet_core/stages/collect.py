@@ -13,7 +13,7 @@ from bitnet_core.prompts.prompt import iter_prompts
 from bitnet_core.runs.context import StageContext
 from bitnet_core.secrets.handover import is_distinctive
 from bitnet_core.secrets.redaction import Redactor
-from bitnet_core.settings.values import CollectOptions, DeviceOptions, TeacherOptions
+from bitnet_core.settings.values import CollectOptions, DeviceOptions, TeacherOptions, TokenizerOptions
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.identity import Identity, identify
 from bitnet_core.teachers.opening import fetch_model, fetch_progress, open_teacher
@@ -33,9 +33,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     if identity.provider.logprobs == "no":
         raise no_logprobs(identity.provider.name, identity.model)
     fetch_model(ctx, identity)
-    tokenizer = load_tokenizer(
-        options.tokenizer.name or ensure_files(fetch_progress(ctx)).tokenizer_dir, options.tokenizer.template
-    )
+    wanted = options.tokenizer
+    source = wanted.name or ensure_files(fetch_progress(ctx)).tokenizer_dir
+    tokenizer = load_tokenizer(source, wanted.template, merge_system=wanted.merge_system)
     prompts = partial(iter_prompts, options.prompts_file, PACKAGED_PROMPTS)
     collection = Collection(options, identity, tokenizer, prompts)
     data, device = ctx.experiment.data, DeviceOptions.of(ctx.settings)
@@ -60,7 +60,7 @@ def _prompt_length(
     """Measures prompts for the embedded teacher, whose memory is sized by the longest one."""
     if identity.provider.name != "embedded":
         return None
-    own = options.tokenizer.name == ""
+    own = options.tokenizer == TokenizerOptions()
     tokenizer = student if own else load_tokenizer(ensure_files(fetch_progress(ctx)).tokenizer_dir)
 
     def length(messages: Sequence[Mapping[str, str]]) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import jinja2
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.text import crop, flat
+from bitnet_core.text import crop, flat, is_utf8
 from bitnet_core.tokenizer.sandbox import ChatSandbox, TooMuch
 
 Message = Mapping[str, str]
@@ -60,10 +60,13 @@ class ChatTemplate:
         known = {"messages": [dict(message) for message in messages], "tools": None, "documents": None}
         self._sandbox.budget.refill()
         try:
-            return self._template.render({**special_tokens, **known, "add_generation_prompt": True})
+            text = self._template.render({**special_tokens, **known, "add_generation_prompt": True})
         except Exception as error:
             # A template is a program of its own: it may raise anything, or do too much.
             raise TemplateRefused(self._owner, _reason(error)) from error
+        if not is_utf8(text):
+            raise TemplateRefused(self._owner, "it makes half a character")
+        return text
 
 
 def merging_system(template: str) -> str:

@@ -5,13 +5,14 @@ Needs `tokenizers` and `jinja2` alone for the usual case, so that loading takes 
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.tokenizer.chat_template import ChatTemplate
+from bitnet_core.tokenizer.chat_template import ChatTemplate, merging_system
 from bitnet_core.tokenizer.folder import (
     JSON_TEMPLATE_FILE,
     NAMED_TEMPLATES,
@@ -46,27 +47,42 @@ class NoTemplate(BitnetError):
     """The tokenizer has no chat template, and none was given."""
 
 
-def load_tokenizer(source: Path | str, template: str = "", *, fix: str = _CORRECT) -> StudentTokenizer:
+@dataclass(frozen=True)
+class _Template:
+    """The chat template wanted; an empty `source` is the tokenizer's own."""
+
+    source: str
+    merge_system: bool
+
+    @property
+    def text(self) -> str:
+        return merging_system(self.source) if self.merge_system else self.source
+
+
+def load_tokenizer(
+    source: Path | str, template: str = "", *, merge_system: bool = False, fix: str = _CORRECT
+) -> StudentTokenizer:
     """The tokenizer of a folder, a `tokenizer.json`, a SentencePiece `.model` file, or a name on the hub.
 
-    A `template` replaces the tokenizer's own chat template; `fix` is what the user should do about a wrong source.
+    A `template` replaces the tokenizer's own chat template; `merge_system` puts a beginning before it that merges
+    system messages into the user's. `fix` is what the user should do about a wrong source.
     BitnetError names what is missing and the fix; NoTemplate if no template is known.
     """
     if source == "":
         raise BitnetError(f"No tokenizer is named; {fix}: a folder, a file or a name on the hub.")
-    path = expanded(source)
+    path, wanted = expanded(source), _Template(template, merge_system)
     if path.is_dir():
-        return _from_folder(path, template, fix)
+        return _from_folder(path, wanted, fix)
     if path.is_file():
-        return _from_file(path, template, fix)
+        return _from_file(path, wanted, fix)
     if isinstance(source, Path) or not is_hub_name(source) or path.suffix in _FILE_SUFFIXES:
         raise BitnetError(f"{source} is not a tokenizer: there is no such folder or file; {fix}.")
-    tokenizer = _from_folder(download(source, _HUB_FILES, kind="tokenizer", fix=fix), template, fix)
+    tokenizer = _from_folder(download(source, _HUB_FILES, kind="tokenizer", fix=fix), wanted, fix)
     tokenizer.name = source
     return tokenizer
 
 
-def _from_folder(folder: Path, template: str, fix: str) -> StudentTokenizer:
+def _from_folder(folder: Path, wanted: _Template, fix: str) -> StudentTokenizer:
     source = folder / TOKENIZER_FILE
     config = read_config(folder)
     if not source.exists() and (models := sorted(folder.glob("*.model*"))):
@@ -77,14 +93,14 @@ def _from_folder(folder: Path, template: str, fix: str) -> StudentTokenizer:
         tokenizer, name = _read_sentencepiece(where, fix), where.name
     else:
         where, tokenizer, name = folder, _read_tokenizer(source, fix), own_name(folder, config)
-    template = template or own_template(folder, config)
-    return _assemble(tokenizer, special_tokens(folder, config), template, where, name, fix)
+    wanted = replace(wanted, source=wanted.source or own_template(folder, config))
+    return _assemble(tokenizer, special_tokens(folder, config), wanted, where, name, fix)
 
 
-def _from_file(path: Path, template: str, fix: str) -> StudentTokenizer:
+def _from_file(path: Path, wanted: _Template, fix: str) -> StudentTokenizer:
     if path.suffix == ".json":
-        return _assemble(_read_tokenizer(path, fix), {}, template, path, path.stem, fix)
-    return _assemble(_read_sentencepiece(path, fix), {}, template, path, path.name, fix)
+        return _assemble(_read_tokenizer(path, fix), {}, wanted, path, path.stem, fix)
+    return _assemble(_read_sentencepiece(path, fix), {}, wanted, path, path.name, fix)
 
 
 def _read_tokenizer(source: Path, fix: str) -> Tokenizer:
@@ -118,18 +134,18 @@ def _readable(source: Path, fix: str) -> Iterator[None]:
 
 
 def _assemble(
-    tokenizer: Tokenizer, special_tokens: dict[str, str], template: str, where: Path, name: str, fix: str
+    tokenizer: Tokenizer, special_tokens: dict[str, str], template: _Template, where: Path, name: str, fix: str
 ) -> StudentTokenizer:
     if "eos_token" not in special_tokens:
         usual = next((token for token in _USUAL_END_TOKENS if tokenizer.token_to_id(token) is not None), None)
         if usual is None:
             raise BitnetError(f"The tokenizer in {where} names no end token; use another one.")
         special_tokens = {**special_tokens, "eos_token": usual}
-    if not template:
+    if not template.source:
         raise NoTemplate(f"The tokenizer in {where} has no chat template; give one in TEMPLATE, or use another one.")
-    ChatTemplate(template, str(where))  # names the folder where it is wrong
+    ChatTemplate(template.text, str(where))  # names the folder where it is wrong
     with _readable(where, fix):
-        made = StudentTokenizer(tokenizer, special_tokens=special_tokens, template=template, name=name)
+        made = StudentTokenizer(tokenizer, special_tokens=special_tokens, template=template.text, name=name)
         made.encode(_ANY_TEXT)
     return made
 

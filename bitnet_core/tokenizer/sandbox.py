@@ -143,6 +143,7 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
             _check_numbers(operator, left, right)
         elif operator == "+":
             self.budget.spend(_length(left) + _length(right))
+            return left + right
         elif operator == "*":
             left, right = (right, left) if isinstance(left, int) else (left, right)
             _check_product(_length(left), [right])

@@ -22,6 +22,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.text import number, share
 from bitnet_core.tokenizer.arrays import Float64, Int32
+from bitnet_core.tokenizer.chat_template import TemplateRefused
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.tokenizer.student import TEMPLATE_FILE, StudentTokenizer
@@ -44,15 +45,18 @@ def reproject(
     template: str = "",
     out: Path | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
+    *,
+    merge_system: bool = False,
 ) -> dict[str, Any]:
     """Project `data_dir` onto the tokenizer `source`, unless that is done already; returns the figures.
 
-    The chat template is `template`, else the tokenizer's own, else the one that the traces were made with.
+    The chat template is `template`, else the tokenizer's own, else the one that the traces were made with; with
+    `merge_system` it gets a system message as a part of the user's.
     `progress(done, total)` is called before each shard and at the end. BitnetError for missing or damaged teacher
     space, and for a tokenizer that can't read any of the answers.
     """
     shards = _teacher_shards(data_dir)
-    tokenizer = _tokenizer(data_dir, source, template)
+    tokenizer = _tokenizer(data_dir, source, template, merge_system)
     digest = hashlib.sha256((tokenizer.hash + tokenizer.template_hash).encode()).hexdigest()
     folder = (out or data_dir / FOLDER / digest[:8]).resolve()
     if out is not None:
@@ -87,14 +91,14 @@ def _teacher_shards(data_dir: Path) -> dict[int, Path]:
     return shards
 
 
-def _tokenizer(data_dir: Path, source: str, template: str) -> StudentTokenizer:
+def _tokenizer(data_dir: Path, source: str, template: str, merge_system: bool) -> StudentTokenizer:
     try:
-        return load_tokenizer(source, template, fix=_FIX)
+        return load_tokenizer(source, template, merge_system=merge_system, fix=_FIX)
     except NoTemplate:
         own = data_dir / schema.TOKENIZER_FOLDER / TEMPLATE_FILE
         if not own.is_file():
             raise
-        return load_tokenizer(source, own.read_text(encoding="utf-8"), fix=_FIX)
+        return load_tokenizer(source, own.read_text(encoding="utf-8"), merge_system=merge_system, fix=_FIX)
 
 
 def _metadata(path: Path, tokenizer: StudentTokenizer) -> TraceMetadata:
@@ -120,9 +124,12 @@ def _require_some(place: Path, wanted: Mapping[int, TraceMetadata], tokenizer: S
     counts = projected_folder.shard_counts(place, wanted)
     if sum(one.get("sequences", 0) for one in counts):
         return
-    reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in _rejected(counts).items())
+    rejected = _rejected(counts)
+    reasons = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in rejected.items())
+    template = ", or set TEMPLATE_SYSTEM=merge or --template" if TemplateRefused.status in rejected else ""
     raise BitnetError(
-        f"The tokenizer {tokenizer.name} can read none of these answers ({reasons or 'there are none'}); {_FIX}."
+        f"The tokenizer {tokenizer.name} can read none of these answers ({reasons or 'there are none'}); {_FIX}"
+        f"{template}."
     )
 
 
@@ -208,13 +215,15 @@ def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[Finis
 def _project_stored(row: Mapping[str, Any], stored: _StoredAnswer, vocabulary: Vocabulary) -> FinishedSequence:
     """`row` is the sequence's row of SEQUENCES_FILE."""
     tokenizer = vocabulary.tokenizer
-    rendered = tokenizer.render_prompt(orjson.loads(row["messages_json"]))
-    rejected, answer, projection = "", None, None
+    rendered, rejected, answer, projection = "", "", None, None
     try:
+        rendered = tokenizer.render_prompt(orjson.loads(row["messages_json"]))
         answer = check_stored(stored.completion, stored.bytes_before, stored.other_N, vocabulary)
         projection = project(answer, row["finish_reason"], vocabulary)
     except Rejected as error:
         rejected = error.reason
+    except TemplateRefused as error:
+        rejected = error.status
     fields = {name: row[name] for name in STORED_FIELDS} | {"rendered_prompt": rendered, "rejected": rejected}
     return FinishedSequence(**fields, prompt_ids=tokenizer.encode(rendered), answer=answer, projection=projection)
 

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models
 
 from bitnet_core.collecting.answers import AnswerReader
 from bitnet_core.collecting.journal import Journal, StoredAnswer
+from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection, Request
 from bitnet_core.collecting.shards import ShardMaker
 from bitnet_core.prompts.prompt import Prompt
@@ -79,7 +80,7 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def write(made: Collection, journal: Journal, folder: Path) -> list[Request]:
     requests = list(made.requests())
-    ShardMaker(made, AnswerReader(made), journal, folder).write(requests, VERDICT)
+    ShardMaker(made, AnswerReader(made), journal, PromptCheck(made), folder).write(requests, VERDICT)
     return requests
 
 

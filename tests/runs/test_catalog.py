@@ -40,6 +40,14 @@ def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert read == [prompts]
 
 
+def test_merging_system_messages_makes_a_collection_another_one() -> None:
+    kept, merged = ({}, {"TEMPLATE_SYSTEM": "merge"})
+    known = set(from_values({}).values) - {"TEMPLATE_SYSTEM"}
+    older = catalog.fingerprint("collect", from_values(kept), {}, known)
+    assert older == catalog.fingerprint("collect", from_values(kept), {}, known)
+    assert older != catalog.fingerprint("collect", from_values(merged), {}, known)
+
+
 def test_a_setting_that_a_run_did_not_know_counts_only_when_it_is_set() -> None:
     unset = from_values({})
     known = set(unset.values) - {"WEIGHT_DECAY"}

@@ -20,6 +20,7 @@ from textual.widgets import Input
 
 from bitnet_core.collecting.answers import AnswerReader
 from bitnet_core.collecting.journal import Journal
+from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection
 from bitnet_core.collecting.shards import ShardMaker
 from bitnet_core.prompts.prompt import load_prompts
@@ -179,7 +180,9 @@ def test_the_metadata_of_traces_is_masked(tmp_path: Path, teacher_tokenizer: Stu
         options, identify(TeacherOptions.of(ctx.settings)), teacher_tokenizer, lambda: iter(prompts)
     )
     with Journal(tmp_path / "journal.sqlite") as journal:
-        shards = ShardMaker(collection, AnswerReader(collection), journal, tmp_path, redact=ctx.redact)
+        shards = ShardMaker(
+            collection, AnswerReader(collection), journal, PromptCheck(collection), tmp_path, redact=ctx.redact
+        )
         metadata = shards._metadata(Verdict("raw", 5, served_model=f"gpt {WIRE}"), [])
     assert metadata.teacher == "gpt •••"
     assert_clean(str(metadata.as_key_values()).encode(), WIRE, "the metadata")

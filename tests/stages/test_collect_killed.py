@@ -37,7 +37,7 @@ from pathlib import Path
 from bitnet_core.stages import collect
 from tests.builders import stage_context
 loaded = collect.load_tokenizer(collect.ensure_files().tokenizer_dir)
-collect.load_tokenizer = lambda *_: loaded
+collect.load_tokenizer = lambda *_, **__: loaded
 while True:
     child = os.fork()  # all modules and the tokenizer are loaded: the kill falls into the work
     if not child:

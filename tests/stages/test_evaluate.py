@@ -177,6 +177,26 @@ def test_the_users_prompts_are_answered(root: Path, tmp_path: Path, no_child: li
     assert json.loads((root / "reports" / "mini_evaluation_report.json").read_text())["samples"] == []
 
 
+def test_a_prompt_that_the_template_refuses_is_left_out(
+    root: Path, tmp_path: Path, no_child: list[Sequence[Sequence[int]]]
+) -> None:
+    refusing = (
+        "{% if 'no' in messages[0].content %}{{ raise_exception('Not this') }}{% endif %}{{ messages[0].content }}"
+    )
+    (root / "data" / "tokenizer" / "chat_template.jinja").write_text(refusing)
+    path = tmp_path / "mine.txt"
+    path.write_text("the rain\nno rain\nthere\n")
+    ctx = context(root, EVAL_PROMPTS_FILE=str(path))
+    evaluate.run(ctx)
+    (asked,) = no_child
+    assert [list(prompt) for prompt in asked] == [TOKENIZER.encode("the rain"), TOKENIZER.encode("there")]
+    (alert,) = [alert for alert in events(ctx, "alert") if alert["code"] == "prompts_refused"]
+    assert "refuses 1 of 3 prompts (the first is prompt 1: Not this); they are left out" in alert["message"]
+    path.write_text("no rain\n")
+    with pytest.raises(BitnetError, match=r"refuses every prompt \(prompt 0: Not this\); change EVAL_PROMPTS_FILE"):
+        evaluate.run(context(root, EVAL_PROMPTS_FILE=str(path)))
+
+
 def test_one_prompt_is_not_enough_to_measure_quality(root: Path, no_child: object) -> None:
     for path in (root / "data").glob("*.parquet"):
         path.unlink()
