@@ -36,7 +36,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with temp.open("rb") as written:
             os.fsync(written.fileno())
         temp.replace(path)
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
     finally:
         temp.unlink(missing_ok=True)
 
@@ -46,10 +46,13 @@ def _writer(pid: int) -> str:
     return f"{host}-{pid}"
 
 
-def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove the temp files of killed writers, if their host was this one. Returns what was removed."""
+def remove_leftovers(folder: Path, *, below: bool = False) -> list[Path]:
+    """Remove the temp files of killed writers, if their host was this one; `below`: in the folders in it, too.
+
+    Returns what was removed.
+    """
     removed = []
-    for temp in folder.glob(".*.part"):
+    for temp in sorted(folder.glob("**/.*.part" if below else ".*.part")):
         host, _, pid = temp.name.removesuffix(".part").rpartition(".")[2].rpartition("-")[0].partition("-")
         if pid.isdigit() and f"{host}-{pid}" == _writer(int(pid)) and process.identify(int(pid)) is None:
             temp.unlink(missing_ok=True)
@@ -105,7 +108,7 @@ def _poll_lock(fd: int, on_wait: Callable[[], object]) -> None:
             time.sleep(_LOCK_POLL_SECONDS)
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     # Without this a power failure may undo the rename. Some network file systems refuse it, which is no harm.
     fd = os.open(folder, os.O_RDONLY)
     try:

@@ -8,6 +8,7 @@ from typing import Any
 from bitnet_core import files
 from bitnet_core.runs.events import EventWriter
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.presence import Presence
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.values import LogOptions
@@ -31,11 +32,18 @@ class StageContext(Reporter):
         self.experiment = experiment
         self.settings = experiment.settings
         self.secrets = dict(secrets or {})
+        self.presence = Presence(stage)
+        """What the run has open; `check_stop` looks whether it is still there."""
 
     @cached_property
     def redact(self) -> Redactor:
         """Masks this stage's keys. Whatever is not written by `emit` or `report` must go through it."""
         return Redactor(self.secrets.values())
+
+    def check_stop(self) -> None:
+        """As `Reporter.check_stop`; also raises Gone if what the run works in was removed or replaced."""
+        self.presence.require()
+        super().check_stop()
 
     def secret(self, name: str) -> str | None:
         return self.secrets.get(name) or None

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError, explained
@@ -25,6 +26,10 @@ from bitnet_core.settings.resolved import Settings
 _BALLAST_BYTES = 64 * 1024
 _DYING_SECONDS = 5.0
 _children: list["subprocess.Popen[str]"] = []
+
+
+def lock_path(experiment: Experiment, stage: str) -> Path:
+    return experiment.logs / f".{stage}.lock"
 
 
 @contextlib.contextmanager
@@ -42,7 +47,7 @@ def stage_lock(experiment: Experiment, stage: str) -> Iterator[str]:
                 f"follow it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
             )
 
-    with files.locked(experiment.logs / f".{stage}.lock", on_wait=give_up_if_running) as note:
+    with files.locked(lock_path(experiment, stage), on_wait=give_up_if_running) as note:
         yield note
 
 

@@ -231,17 +231,30 @@ class Run:
             raise UsageError(f"{self.id} runs on {record.host}; stop it there.")
 
 
-def end(run: Run, state: str, exit_code: int, error: str | None, summary: dict[str, Any] | None = None) -> None:
-    """Record a run's end in its record and its events, by its own process or by the one that saw it end."""
+def end(
+    run: Run,
+    state: str,
+    exit_code: int,
+    error: str | None,
+    summary: dict[str, Any] | None = None,
+    record: RunRecord | None = None,
+) -> None:
+    """Record a run's end in its record and its events, by its own process or by the one that saw it end.
+
+    The run's own process gives its `record`: the run's folder may have been removed.
+    """
     error = cut(error, _ERROR_CHARS) if error else error
     ending: dict[str, Any] = {"state": state, "exit_code": exit_code, "error": error, "summary": summary or {}}
     (run.path / ".ballast").unlink(missing_ok=True)
+    if record is not None:
+        run.path.mkdir(parents=True, exist_ok=True)
     # The event first, so that a reader who sees the ended record finds the event.
     with contextlib.suppress(OSError):  # an end that can't be announced must still be recorded
         writer = EventWriter(run.events_path)
         writer.emit(RunFinished(**ending))
         writer.close()
-    record = run.record()
+    if record is None or run.record_path.exists():
+        record = run.record()
     now = clock.now(record.boot_id)
     ended = dataclasses.replace(record, ended=now.wall, ended_uptime=now.uptime, **ending)
     try:

@@ -20,18 +20,19 @@ from typing import Any
 
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, Stopped, explained, is_about_the_machine
-from bitnet_core.runs import clock
+from bitnet_core.runs import catalog, clock
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import EventWriter, RunStarted
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.runs.launch import stage_lock
-from bitnet_core.runs.record import Run, end
+from bitnet_core.runs.launch import lock_path, stage_lock
+from bitnet_core.runs.record import Run, RunRecord, end
 from bitnet_core.secrets import handover, known, log_filter
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DeviceOptions
 
 _REPORTED = ("bitnet-tui", "torch", "transformers", "pyarrow", "xllamacpp")
+_IRREPLACEABLE = ("data", "checkpoints")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -51,29 +52,49 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
     context = StageContext(record.stage, run.path, experiment, EventWriter(run.events_path, redact), keys)
     signal.signal(signal.SIGTERM, lambda *_: context.request_stop())
     try:
-        with stage_lock(experiment, record.stage) as note:
+        with stage_lock(experiment, record.stage) as note, context.presence:
             if run.record().state != "starting":  # it was stopped before it began
                 return 130
-            _take_over(run, context)
+            _watch(context)
+            record = _take_over(run, context)
             if note:
                 context.log(note)
-            summary = run_stage(context)
+            summary = _run_present(run_stage, context)
     except Exception as error:  # noqa: BLE001 - every end is recorded, whatever caused it
         state, code, message = _explain(error, experiment, redact)
-        end(run, state, code, redact(message))
+        end(run, state, code, redact(message), record=record)
     else:
         code = 0
-        end(run, "succeeded", code, None, redact.tree(summary))
+        end(run, "succeeded", code, None, redact.tree(summary), record=record)
     finish_log()
     return code
 
 
-def _take_over(run: Run, context: StageContext) -> None:
+def _watch(context: StageContext) -> None:
+    """Let `check_stop` notice when the lock or the folder that the stage fills is removed or replaced."""
+    stage = context.stage
+    lock = lock_path(context.experiment, stage)
+    context.presence.watch(lock, f"make sure that no other run of {stage} is active, then start it again")
+    for folder in {name for name, _ in catalog.stage(stage).outputs if name in _IRREPLACEABLE}:
+        fix = f"what is stored elsewhere is kept: start {stage} again, and it writes what is missing"
+        context.presence.watch(getattr(context.experiment, folder), fix)
+
+
+def _run_present(run_stage: Callable[[StageContext], dict[str, Any]], context: StageContext) -> dict[str, Any]:
+    """Run the stage. Whatever comes of it, Gone is raised if what it worked in is gone."""
+    try:
+        return run_stage(context)
+    finally:
+        context.presence.require()
+
+
+def _take_over(run: Run, context: StageContext) -> RunRecord:
     """Record that this process is the run's, announce it, and remove what killed runs left unfinished."""
     me = process.current()
     identity = dataclasses.replace(run.record(), pid=me.pid, process_start=me.start, boot_id=me.boot_id)
     now = clock.now(me.boot_id)
-    run.write(dataclasses.replace(identity, state="running", started=now.wall, started_uptime=now.uptime))
+    record = dataclasses.replace(identity, state="running", started=now.wall, started_uptime=now.uptime)
+    run.write(record)
     context.emit(
         RunStarted(
             stage=context.stage,
@@ -85,9 +106,10 @@ def _take_over(run: Run, context: StageContext) -> None:
         )
     )
     experiment = context.experiment
-    for folder in (experiment.checkpoints, experiment.data, experiment.reports):
-        for leftover in files.remove_leftovers(folder):
+    for folder in (experiment.checkpoints, experiment.data, experiment.reports, experiment.logs):
+        for leftover in files.remove_leftovers(folder, below=True):
             context.log(f"{leftover} was left unfinished by a run that was killed; removed.")
+    return record
 
 
 def _versions() -> dict[str, str]:

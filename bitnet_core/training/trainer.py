@@ -17,6 +17,7 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.student import Student
 from bitnet_core.runs.events import Event, Flip, Metric
+from bitnet_core.runs.presence import Gone
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import DeviceOptions, TrainOptions
 from bitnet_core.traces.dataset import TraceSet
@@ -94,7 +95,7 @@ class Trainer:
         self._announce()
         try:
             self._train()
-        except Stopped:
+        except (Stopped, Gone):
             if self.state.step and not self._is_saved():
                 self._save()
             raise
@@ -288,7 +289,12 @@ class Trainer:
     # -- checkpoints -----------------------------------------------------------------------------------
 
     def _is_saved(self) -> bool:
-        return self.folder is not None and self.last_checkpoint == checkpoints.path_of(self.folder, self.state.step)
+        path = self.last_checkpoint
+        return (
+            self.folder is not None
+            and path == checkpoints.path_of(self.folder, self.state.step)
+            and checkpoints.health_of(path).exists()
+        )
 
     def _save(self) -> None:
         if self.folder is None:

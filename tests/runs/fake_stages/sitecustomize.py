@@ -1,13 +1,15 @@
 """On a child's PYTHONPATH, replaces the stages by small ones whose end a test can choose.
 
 Launching, the worker, signals, locks and files are real; only the work of the stage is not.
-FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak (a key in many ways), abort. `die on import N`
-and `exit on import N WORDS` happen before the worker can take over.
+FAKE_<STAGE> says what happens: done, wait, fail, bug, full, deaf, leak (a key in many ways), abort, and lose (what it
+made is removed under it, and it does not notice). `die on import N` and `exit on import N WORDS` happen before the
+worker can take over.
 """
 
 import errno
 import logging
 import os
+import shutil
 import sys
 import threading
 import time
@@ -31,6 +33,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
         if what == "wait":
             ctx.check_stop()
         time.sleep(0.02)
+    if what == "lose":
+        shutil.rmtree(made.parent)
+        made.parent.mkdir()
     if what == "fail":
         raise BitnetError("The moon is in the wrong phase; wait a week.")
     if what == "full":

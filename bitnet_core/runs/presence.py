@@ -1,0 +1,81 @@
+"""Whether what a run has open is still there: what is written to a removed file is lost without an error.
+
+Work that must not be lost asks `Presence` when it has written something, and at its end.
+"""
+
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError
+
+_REMOVED = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
+
+
+class Gone(BitnetError):
+    """A file or folder in use was removed or replaced."""
+
+
+@dataclass(frozen=True)
+class _Watched:
+    path: Path
+    place: tuple[int, int] | None
+    """Device and inode number; None on a file system whose numbers don't last."""
+    fix: str
+    fd: int | None
+
+    def lost(self) -> str:
+        """What happened to it; empty while it is there."""
+        try:
+            now = _place(self.path)
+        except OSError as error:
+            return "was removed" if error.errno in _REMOVED else f"can't be reached any more ({error.strerror})"
+        return "was removed or replaced" if self.place not in (None, now) else ""
+
+
+class Presence:
+    """Files and folders in use. Use it as a context manager if it opens them."""
+
+    def __init__(self, user: str) -> None:
+        """`user` is what uses them, for messages: "collect"."""
+        self._user = user
+        self._watched: list[_Watched] = []
+
+    def __enter__(self) -> "Presence":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._watched:
+            if one.fd is not None:
+                os.close(one.fd)
+        self._watched.clear()
+
+    def watch(self, path: Path, fix: str = "start it again", *, held: bool = False) -> None:
+        """Remember what is at `path` now; `fix` says what to do when it is gone.
+
+        It is opened, so that nothing else gets its inode number. `held`: it is open already, and is not opened again
+        because closing any descriptor of a file gives up its record locks.
+        """
+        fd = None if held else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        now = _place(path)
+        lasting = fd is None or now == (os.fstat(fd).st_dev, os.fstat(fd).st_ino)
+        self._watched.append(_Watched(path, now if lasting else None, fix, fd))
+
+    def lost(self) -> str:
+        """What happened to the first that is not there any more; empty if all are there."""
+        return next((self._sentence(one) for one in self._watched if one.lost()), "")
+
+    def require(self) -> None:
+        """Raise `Gone` for the first that was removed, replaced or can't be reached."""
+        for one in self._watched:
+            if one.lost():
+                raise Gone(f"{self._sentence(one)}; {one.fix}.")
+
+    def _sentence(self, one: _Watched) -> str:
+        return f"{one.path} {one.lost()} while {self._user} was using it"
+
+
+def _place(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino

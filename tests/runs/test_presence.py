@@ -1,0 +1,162 @@
+"""What a run has open is removed or replaced: it stops, says so, and never counts as succeeded."""
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bitnet_core import files
+from bitnet_core.runs import presence
+from bitnet_core.runs.launch import launch
+from bitnet_core.runs.presence import Gone, Presence
+from bitnet_core.runs.record import Run
+from bitnet_core.settings.resolve import from_values
+from tests.builders import followed
+
+Starter = Callable[[str, str], Run]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starter:
+    """Launch a fake stage in a real process."""
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent / 'fake_stages'}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("FAKE_STAGES", "1")
+
+    def starter(stage: str, what: str) -> Run:
+        monkeypatch.setenv(f"FAKE_{stage.upper()}", what)
+        return launch(from_values({"DRIVE_ROOT": str(tmp_path / "exp")}), stage)
+
+    return starter
+
+
+def swap_for_a_copy(path: Path) -> None:
+    shutil.copytree(path, path.with_name("copy")) if path.is_dir() else shutil.copy(path, path.with_name("copy"))
+    path.rename(path.with_name("before"))
+    path.with_name("copy").rename(path)
+
+
+LOSSES: dict[str, Callable[[Path], object]] = {
+    "removed": lambda path: shutil.rmtree(path) if path.is_dir() else path.unlink(),
+    "renamed": lambda path: path.rename(path.with_name("elsewhere")),
+    "replaced by a copy": swap_for_a_copy,
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize(
+    ("stage", "what"),
+    [("collect", "data"), ("collect", "logs/.collect.lock"), ("train", "checkpoints"), ("eval", "logs/.eval.lock")],
+)
+def test_a_running_stage_stops(start: Starter, lose: Callable[[Path], object], stage: str, what: str) -> None:
+    run = start(stage, "wait")
+    lose(run.path.parents[1] / what)
+    followed(run)
+    record = run.record()
+    assert (record.state, record.exit_code) == ("failed", 1)
+    assert f"{what} was removed" in str(record.error)
+    assert f"while {stage} was using it" in str(record.error)
+
+
+@pytest.mark.parametrize("stage", ["collect", "train"])
+def test_a_stage_that_does_not_notice_has_not_succeeded(start: Starter, stage: str) -> None:
+    run = start(stage, "lose")
+    followed(run)
+    assert run.record().state == "failed"
+    assert "was removed or replaced" in str(run.record().error)
+
+
+@pytest.mark.parametrize("what", ["", "logs"])
+def test_the_end_is_recorded_even_if_the_runs_folder_is_gone(start: Starter, what: str) -> None:
+    run = start("collect", "wait")
+    shutil.rmtree(run.path.parents[1] / what)
+    deadline = time.monotonic() + 20
+    while not run.record_path.exists() or run.record().state == "running":
+        assert time.monotonic() < deadline, "waited 20 seconds in vain"
+        time.sleep(0.02)
+    assert run.record().state == "failed"
+    assert ".collect.lock was removed" in str(run.record().error)
+
+
+@pytest.mark.parametrize(
+    "place", ["data", "data/.sequences", "data/_tokenizer", "checkpoints/superseded/x", "reports", "logs/train-1-ab"]
+)
+def test_what_killed_writers_left_is_removed_in_every_folder(start: Starter, tmp_path: Path, place: str) -> None:
+    folder = tmp_path / "exp" / place
+    folder.mkdir(parents=True)
+    dead, foreign = files._writer(2**22 + 1), "deadbeef-1"
+    for name in (f".a.json.{dead}-0.part", f".b.json.{foreign}-0.part"):
+        (folder / name).touch()
+    followed(start("collect", "done"))
+    assert [path.name for path in folder.glob(".*.part")] == [f".b.json.{foreign}-0.part"]
+
+
+# -- in one process --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Path:
+    path = tmp_path / "folder" / "file"
+    path.parent.mkdir()
+    path.touch()
+    return path
+
+
+def test_what_stays_and_grows_is_there(watched: Path) -> None:
+    with Presence("train") as held:
+        held.watch(watched)
+        held.watch(watched.parent)
+        watched.write_text("more")
+        (watched.parent / "another").touch()
+        watched.chmod(0o600)
+        held.require()
+        assert held.lost() == ""
+
+
+def test_a_new_folder_never_passes_for_the_removed_one(tmp_path: Path) -> None:
+    """Many file systems give the next folder the same inode number, unless the removed one is held open."""
+    folder = tmp_path / "data"
+    for _ in range(20):
+        folder.mkdir()
+        with Presence("collect") as held:
+            held.watch(folder, "start again")
+            folder.rmdir()
+            folder.mkdir()
+            with pytest.raises(Gone, match=r"data was removed or replaced while collect was using it; start again\."):
+                held.require()
+        folder.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (errno.ESTALE, "was removed"),
+        (errno.EIO, "can't be reached any more"),
+        (errno.ENOTCONN, "can't be reached any more"),
+        (errno.EACCES, "can't be reached any more"),
+    ],
+)
+def test_a_mount_that_went_away(watched: Path, monkeypatch: pytest.MonkeyPatch, number: int, what: str) -> None:
+    with Presence("collect") as held:
+        held.watch(watched)
+
+        def stat(_path: Path) -> tuple[int, int]:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(presence, "_place", stat)
+        with pytest.raises(Gone, match=what):
+            held.require()
+
+
+def test_inode_numbers_that_do_not_last_are_not_believed(watched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = iter(range(100))
+    monkeypatch.setattr(presence, "_place", lambda path: (path.stat().st_dev, next(numbers)))
+    with Presence("collect") as held:
+        held.watch(watched)
+        held.require()
+        watched.unlink()
+        with pytest.raises(Gone, match="was removed"):
+            held.require()
