@@ -7,17 +7,25 @@ This module knows requests only by their keys.
 """
 
 import contextlib
+import secrets
 import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 
+from bitnet_core.collecting import journal_file
 from bitnet_core.errors import BitnetError
+from bitnet_core.runs.presence import Gone, Presence
+from bitnet_core.traces import places
+from bitnet_core.user_folders import cache_folder
+
+T = TypeVar("T")
 
 _ZSTD = pa.Codec("zstd", 9)
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -97,28 +105,51 @@ class Spent:
 
 
 class Journal:
-    """An open journal. Use it as a context manager; safe for several threads of one process, which locks the file."""
+    """An open journal. Use it as a context manager; safe for several threads of one process, which locks the file.
+
+    When its file is removed or replaced, everything in it is written to a copy beside it; each further call stores
+    there, and raises `Gone`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damaged = 0
         """Damaged answers found since the journal was opened; they count as not answered."""
+        self.taken_in: list[Path] = []
+        """The copies whose answers were taken in when the journal was opened."""
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._explain_errors():
-            self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-            # With an exclusive lock, WAL needs no shared memory, which mounted drives don't have.
-            self._db.execute("pragma locking_mode=exclusive")
-            self._db.execute("pragma journal_mode=wal")
-            self._db.execute("pragma synchronous=full")
-            self._upgrade()
+        self._gone: Gone | None = None
+        self._open(path)
+
+    @classmethod
+    def of(cls, data_dir: Path) -> "Journal":
+        """The journal of a trace set.
+
+        That of an earlier version is moved from its old place, and the copies beside the journal are taken in.
+        """
+        path, old = places.journal(data_dir), places.old_journal(data_dir)
+        if old.is_file():
+            with _explained(old):
+                path = journal_file.move(old, path)
+        journal = cls(path)
+        try:
+            for copy in (*journal_file.copies(path), *journal_file.copies(old)):
+                journal._take_in(copy)
+        except BaseException:
+            journal._stack.close()
+            raise
+        return journal
 
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._lock:
-            self._db.close()
+            try:
+                if kind is None:
+                    self._require_present()
+            finally:
+                self._stack.close()
 
     # -- answers -----------------------------------------------------------------------------------------
 
@@ -144,8 +175,7 @@ class Journal:
         if body is not None:
             return StoredAnswer(status, body)
         self.damaged += 1
-        with self._lock, self._explain_errors():
-            self._db.execute("update answers set status = ?, attempts = 0 where key = ?", (_DAMAGED, key))
+        self._write("update answers set status = ?, attempts = 0 where key = ?", (_DAMAGED, key))
         return None
 
     def put(
@@ -161,37 +191,39 @@ class Journal:
         Everything is on disk when this returns. A usable answer is never replaced.
         """
         packed = _pack(entry.body)
-        with self._lock, self._explain_errors(), self._transaction():
+        row = key, entry.status, packed, time.time(), zlib.crc32(packed)
+
+        def store() -> None:
             self._db.execute(
                 "insert into answers (key, status, body, at, crc, attempts) values (?, ?, ?, ?, ?, 1) "
                 "on conflict (key) do update set status = excluded.status, body = excluded.body, at = excluded.at, "
                 "crc = excluded.crc, attempts = attempts + 1 where status <> 'ok'",
-                (key, entry.status, packed, time.time(), zlib.crc32(packed)),
+                row,
             )
             if sent is not None:
                 self._close_sent(sent, "answered", charge, note)
+
+        self._commit(store)
 
     # -- requests sent -----------------------------------------------------------------------------------
 
     def record_sent(self, key: str, worst: Charge) -> int:
         """Write down that a request is about to be sent and what it may cost at most; returns its number."""
-        with self._lock, self._explain_errors():
-            done = self._db.execute(
-                "insert into sendings (key, prompt_tokens, completion_tokens, usd, state) "
-                "values (?, ?, ?, ?, 'open')",
-                (key, worst.prompt_tokens, worst.completion_tokens, worst.usd),
-            )
-            return int(done.lastrowid or 0)
+        with self._lock:
+            self._require_present()  # before it counts as sent
+        done = self._write(
+            "insert into sendings (key, prompt_tokens, completion_tokens, usd, state) values (?, ?, ?, ?, 'open')",
+            (key, worst.prompt_tokens, worst.completion_tokens, worst.usd),
+        )
+        return int(done.lastrowid or 0)
 
     def close_sent(self, sent: int, state: str, charge: Charge | None = None, note: Note | None = None) -> None:
         """Close a request that brought no answer to store. Without a charge its worst case still counts."""
-        with self._lock, self._explain_errors(), self._transaction():
-            self._close_sent(sent, state, charge, note)
+        self._commit(lambda: self._close_sent(sent, state, charge, note))
 
     def close_lost(self) -> int:
         """Close the requests that a killed run left open and count them. They may be billed: worst cases count."""
-        with self._lock, self._explain_errors():
-            return self._db.execute("update sendings set state = 'lost' where state = 'open'").rowcount
+        return self._write("update sendings set state = 'lost' where state = 'open'").rowcount
 
     def spent(self) -> Spent:
         """The sum over all requests sent; those that found no connection ("unsent") don't count as requests."""
@@ -220,8 +252,7 @@ class Journal:
         return None if row is None else str(row[0])
 
     def write_note(self, key: str, value: str) -> None:
-        with self._lock, self._explain_errors():
-            self._db.execute("insert or replace into notes values (?, ?)", (key, value))
+        self._write("insert or replace into notes values (?, ?)", (key, value))
 
     # -- the file ----------------------------------------------------------------------------------------
 
@@ -233,40 +264,106 @@ class Journal:
                 f"{self.path} was written by a newer version of bitnet-tui; update this one, or collect into another "
                 "experiment."
             )
-        with self._transaction():
+        with journal_file.transaction(self._db):
             for statement in _SCHEMA + _TO_VERSION_1 if version < 1 else _SCHEMA:
                 self._db.execute(statement)
+            name = (journal_file.ID_NOTE, secrets.token_hex(16))
+            self._db.execute("insert or ignore into notes values (?, ?)", name)
             self._db.execute(f"pragma user_version = {_VERSION}")
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("begin immediate")
-        try:
-            yield
-            self._db.execute("commit")
-        except BaseException:
-            if self._db.in_transaction:  # a full disk has already ended it
-                self._db.execute("rollback")
-            raise
+    def _open(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack, _explained(path):
+            self._db, self.has_record_locks = journal_file.connect(path, stack)
+            self._upgrade()
+            self._presence, self._wal_presence = Presence("collect"), Presence("collect")
+            self._presence.watch(path, held=True)
+            self._wal_presence.watch(journal_file.wal_of(path), held=True)
+            self.path, self._stack = path, stack.pop_all()
 
-    @contextlib.contextmanager
-    def _explain_errors(self) -> Iterator[None]:
-        """Raise SQLite's errors as a BitnetError that names the file and the fix."""
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                raise BitnetError(
-                    f"The disk with {self.path} is full; free some space and start again (stored answers are safe)."
-                ) from error
-            if "locked" in str(error):
-                raise BitnetError(f"{self.path} is in use by another program; close it and start again.") from error
-            raise BitnetError(f"{self.path} can't be used ({error}); check its folder's permissions.") from error
-        except sqlite3.DatabaseError as error:
+    def _take_in(self, copy: Path) -> None:
+        Journal(copy)._stack.close()  # an earlier version's copy is migrated, and a damaged one is named
+        with self._explain_errors():
+            journal_file.take_in(self._db, copy)
+        self.taken_in.append(copy)
+
+    def _write(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        return self._commit(lambda: self._db.execute(statement, values))
+
+    def _commit(self, work: Callable[[], T]) -> T:
+        """Do `work` in one transaction, in the copy if the journal is gone; then Gone is raised, with all stored."""
+        with self._lock, self._explain_errors():
+            try:
+                with journal_file.transaction(self._db):
+                    result = work()
+            except sqlite3.DatabaseError:
+                if self._gone or not (lost := self._lost()):
+                    raise
+                self._continue_in_a_copy(lost)
+                with journal_file.transaction(self._db):
+                    result = work()
+            self._require_present()
+        return result
+
+    def _require_present(self) -> None:
+        if self._gone is None and (lost := self._lost()):
+            self._continue_in_a_copy(lost)
+        if self._gone is not None:
+            raise self._gone
+
+    def _lost(self) -> str:
+        return self._presence.lost() or self._wal_presence.lost()
+
+    def _continue_in_a_copy(self, why: str) -> None:
+        """Save what the open file still gives, and write to the copy from now on. Sets `_gone`."""
+        lost, db, stack = self.path, self._db, self._stack
+        in_place = not self._presence.lost()
+        choices: list[Callable[[], Path]] = [lambda: lost.parent, lambda: cache_folder() / "journals"]
+        for place in choices:
+            copy = lost
+            try:
+                copy = journal_file.new_copy(folder := place())
+                journal_file.write_copy(db, copy)
+                self._open(copy)
+            except (OSError, sqlite3.Error, BitnetError) as error:
+                failure = error
+                with contextlib.suppress(OSError):
+                    if copy != lost:  # half a copy is not one
+                        copy.unlink(missing_ok=True)
+                continue
+            if not in_place:
+                journal_file.leave_open(db)
+                stack.pop_all()
+            stack.close()
+            fix = "`bitnet collect` continues from there"
+            if folder != lost.parent:
+                fix = f"move it into {lost.parent}, and {fix}"
+            self._gone = Gone(f"{why}; all its answers are in {copy}: {fix}.")
+            return
+        self._gone = Gone(f"{why}, and its answers can't be saved ({failure}); restore {lost} from a backup.")
+
+    def _explain_errors(self) -> contextlib.AbstractContextManager[None]:
+        return _explained(self.path)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors as a BitnetError that names the file and the fix."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
             raise BitnetError(
-                f"{self.path} is damaged ({error}); keep it, and recover the intact rows with `sqlite3 {self.path} "
-                f".recover | sqlite3 {self.path}.new`, then put the new file in its place."
+                f"The disk with {path} is full; free some space and start again (stored answers are safe)."
             ) from error
+        if "locked" in str(error):
+            raise BitnetError(f"{path} is in use by another program; close it and start again.") from error
+        raise BitnetError(f"{path} can't be used ({error}); check its folder's permissions.") from error
+    except sqlite3.DatabaseError as error:
+        raise BitnetError(
+            f"{path} is damaged ({error}); keep it, and recover the intact rows with `sqlite3 {path} "
+            f".recover | sqlite3 {path}.new`, then put the new file in its place."
+        ) from error
 
 
 def _pack(body: bytes) -> bytes:

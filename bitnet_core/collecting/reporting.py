@@ -90,6 +90,15 @@ class SessionReporter:
             "Nothing to do.",
         )
 
+    def journal(self, journal: Journal) -> None:
+        for copy in journal.taken_in:
+            self.reporter.log(f"The answers in {copy} were added to {journal.path}.")
+        if not journal.has_record_locks:
+            self.reporter.log(
+                f"The file system of {journal.path} has no record locks; a lock file beside it is used instead.",
+                "warning",
+            )
+
     def damaged_answers(self, journal: Journal) -> None:
         self.reporter.alert(
             "warning",

@@ -1,7 +1,7 @@
 """One run of a collection: find what is missing, probe the teacher, ask, write shards as they fill up, sum up.
 
 Every answer is in the journal before anything else is done with it; shards are made from the journal. Traces that the
-new set would not contain are moved to `data/superseded/`, and the journal keeps the answers of both sets. Requests
+new set would not contain are moved to `data.superseded/`, and the journal keeps the answers of both sets. Requests
 are walked over, never listed: memory grows by about 100 bytes a prompt, to recognise repeated ones.
 Knows no settings and no stage: whatever belongs to the run's process is passed in.
 """
@@ -87,6 +87,7 @@ class CollectSession:
 
     def run(self) -> dict[str, Any]:
         """Collect what is missing, write what is not written; the summary counts the whole trace set."""
+        self._report.journal(self.journal)
         if self._lost_requests:
             self._report.lost_requests(self._lost_requests)
         summary = self._ask_and_publish()
@@ -144,14 +145,11 @@ class CollectSession:
 
     def _prepare_folder(self) -> None:
         """Move foreign traces away. Called only once the teacher has proved that there will be new ones."""
-        tokenizer_folder = self.data / schema.TOKENIZER_FOLDER
         if self._survey.foreign:
             aside = writer.set_aside(self.data)
-            if tokenizer_folder.is_dir():
-                tokenizer_folder.replace(aside / schema.TOKENIZER_FOLDER)
             self._report.superseded_traces(self.data, aside)
             self._survey.foreign = False
-        self.collection.tokenizer.save(tokenizer_folder)
+        writer.save_tokenizer(self.data, self.collection.tokenizer)
 
     # -- asking ------------------------------------------------------------------------------------------
 

@@ -121,6 +121,7 @@ class ShardMaker:
                 entry = StoredAnswer(TemplateRefused.status, b"")
             if entry is not None:
                 yield self.answers.finish(request, entry)
+        self.check_stop()  # the shard is renamed into its folder next
 
     def _metadata(self, verdict: Verdict, keys: Sequence[str], made_from: str = "") -> schema.TraceMetadata:
         collection, tokenizer = self.collection, self.collection.tokenizer

@@ -21,7 +21,6 @@ from bitnet_core.teachers.prices import price_of
 from bitnet_core.teachers.refusals import no_logprobs
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.traces.schema import JOURNAL_FILE
 
 PACKAGED_PROMPTS = "collect.txt"
 
@@ -39,7 +38,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     prompts = partial(iter_prompts, options.prompts_file, PACKAGED_PROMPTS)
     collection = Collection(options, identity, tokenizer, prompts)
     data, device = ctx.experiment.data, DeviceOptions.of(ctx.settings)
-    with Journal(data / JOURNAL_FILE) as journal:
+    with Journal.of(data) as journal:
         session = CollectSession(
             collection,
             journal,

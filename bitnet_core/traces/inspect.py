@@ -10,7 +10,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.text import render_table
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.traces import schema
+from bitnet_core.traces import places, schema
 from bitnet_core.traces.rules import faults, require_faultless
 from bitnet_core.traces.shards import Fault, Shard, Window, kd_shards, require_one_configuration
 from bitnet_core.traces.split import is_heldout
@@ -71,7 +71,7 @@ def _rows_with_other_text(window: Window, tokenizer: StudentTokenizer) -> list[i
 
 def _own_tokenizer(data_dir: Path) -> StudentTokenizer | None:
     """The tokenizer that the traces were made with, if it is stored with them."""
-    folder = data_dir / schema.TOKENIZER_FOLDER
+    folder = places.tokenizer(data_dir)
     return load_tokenizer(folder, fix=schema.TOKENIZER_FIX) if folder.is_dir() else None
 
 

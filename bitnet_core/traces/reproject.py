@@ -1,7 +1,7 @@
 """Project a trace set onto another tokenizer, from its teacher space on disk: `bitnet traces project`.
 
-No request is sent. The result is a trace set of its own in `projected/<hash>/` beside the shards it is made from; it
-is made again only if something it depends on has changed.
+No request is sent. The result is a trace set of its own in `data.projected/<hash>/` beside the folder `data/` that it
+is made from; it is made again only if something it depends on has changed.
 """
 
 import hashlib
@@ -26,14 +26,13 @@ from bitnet_core.tokenizer.chat_template import TemplateRefused
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.tokenizer.student import TEMPLATE_FILE, StudentTokenizer
-from bitnet_core.traces import projected_folder, schema, writer
+from bitnet_core.traces import places, projected_folder, schema, writer
 from bitnet_core.traces.answer import Rejected, check_stored
 from bitnet_core.traces.columns import STORED_FIELDS, FinishedSequence
 from bitnet_core.traces.project import project
 from bitnet_core.traces.schema import TraceMetadata
 from bitnet_core.traces.vocabulary import Vocabulary
 
-FOLDER = "projected"
 _FIX = "give another one in --tokenizer"
 _AGAIN = "run `bitnet collect` again (the answers that were paid for are kept)"
 _SHARD = re.compile(r"teacher_shard_(\d+)\.parquet")
@@ -58,7 +57,7 @@ def reproject(
     shards = _teacher_shards(data_dir)
     tokenizer = _tokenizer(data_dir, source, template, merge_system)
     digest = hashlib.sha256((tokenizer.hash + tokenizer.template_hash).encode()).hexdigest()
-    folder = (out or data_dir / FOLDER / digest[:8]).resolve()
+    folder = (out or places.projection(data_dir, digest[:8])).resolve()
     if out is not None:
         projected_folder.require_replaceable(out)
     wanted = {index: _metadata(path, tokenizer) for index, path in shards.items()}
@@ -95,7 +94,7 @@ def _tokenizer(data_dir: Path, source: str, template: str, merge_system: bool) -
     try:
         return load_tokenizer(source, template, merge_system=merge_system, fix=_FIX)
     except NoTemplate:
-        own = data_dir / schema.TOKENIZER_FOLDER / TEMPLATE_FILE
+        own = places.tokenizer(data_dir) / TEMPLATE_FILE
         if not own.is_file():
             raise
         return load_tokenizer(source, own.read_text(encoding="utf-8"), merge_system=merge_system, fix=_FIX)

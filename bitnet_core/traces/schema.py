@@ -14,8 +14,9 @@ PROJECTION_VERSION = 4
 METADATA_KEY = b"bitnet"
 
 SEQUENCES_FILE = "sequences.parquet"
-JOURNAL_FILE = "journal.sqlite"
-TOKENIZER_FOLDER = "tokenizer"
+TOKENIZER_FOLDER = "_tokenizer"
+OLD_TOKENIZER_FOLDER = "tokenizer"
+"""Its name in version 0.1.0, at which Parquet readers stumble."""
 TOKENIZER_FIX = "run `bitnet collect` to write it again"
 """What to do about a damaged TOKENIZER_FOLDER."""
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.arrays import Array, Int64
-from bitnet_core.traces import schema
+from bitnet_core.traces import places, schema
 
 AGAIN = "move it away and run `bitnet collect` again (the answers that were paid for are kept)"
 UNKNOWN, EARLIER = -1, -2
@@ -123,9 +123,10 @@ def kd_shards(data_dir: Path) -> list[Path]:
     """The KD files of a trace set, in order; BitnetError if there are none."""
     found = sorted(data_dir.glob("kd_shard_*.parquet"))
     if not found:
-        if (data_dir / schema.JOURNAL_FILE).is_file():
+        journal = places.journal(data_dir)
+        if journal.is_file() or places.old_journal(data_dir).is_file():
             raise BitnetError(
-                f"No traces are written in {data_dir} yet; the answers so far are in {schema.JOURNAL_FILE}, and "
+                f"No traces are written in {data_dir} yet; the answers so far are in {journal}, and "
                 "`bitnet collect` continues from them."
             )
         raise BitnetError(f"There are no traces in {data_dir}; run `bitnet collect` first.")

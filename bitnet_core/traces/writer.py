@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
-from bitnet_core.traces import columns, schema
+from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.traces import columns, places, schema
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.schema import TraceMetadata
 
-SUPERSEDED_FOLDER = "superseded"
 _GROUP_STEPS = 1 << 15
 _ZSTD_LEVEL = 6
 _FEW_VALUES = {"logprob_temperature"}
@@ -173,14 +173,25 @@ def set_aside(data_dir: Path) -> Path:
     present = [path for path in sorted(data_dir.glob("*.parquet")) if _is_trace_file(path)]
     names = {one.config_hash[:8] for one in map(metadata_of, present) if one is not None}
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    folder = data_dir / SUPERSEDED_FOLDER / f"{stamp}-{'-'.join(sorted(names)) or 'unreadable'}"
+    folder = places.beside(data_dir, "superseded") / f"{stamp}-{'-'.join(sorted(names)) or 'unreadable'}"
     folder.mkdir(parents=True, exist_ok=True)
     for path in present:
         shutil.move(path, folder / path.name)
     parts = data_dir / Path(schema.sequences_part(0)).parent
     if parts.is_dir():
         shutil.move(parts, folder / parts.name)
+    tokenizer = places.tokenizer(data_dir)
+    if tokenizer.is_dir():
+        shutil.move(tokenizer, folder / schema.TOKENIZER_FOLDER)
     return folder
+
+
+def save_tokenizer(data_dir: Path, tokenizer: StudentTokenizer) -> None:
+    """Write the tokenizer that the traces are made with, in place of one that an earlier version wrote."""
+    old, folder = data_dir / schema.OLD_TOKENIZER_FOLDER, data_dir / schema.TOKENIZER_FOLDER
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)
+    tokenizer.save(folder)
 
 
 def _is_trace_file(path: Path) -> bool:

@@ -62,7 +62,7 @@ def test_a_refused_prompt_is_counted_and_the_others_are_asked(
         confirmed = "logprobs?" in error["message"] and "code" not in error
         assert len(server.asked) == 12 + PROBES + confirmed
     assert (summary["sequences"], summary["rejected"]) == (11, {reason: 1})
-    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+    with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
         (key,) = journal._db.execute("select key from answers where status = ?", (reason,)).fetchone()
         kept = journal.get(key)
     assert kept is not None
@@ -245,7 +245,7 @@ def test_a_stop_sends_nothing_more_and_waits_for_answers_in_flight(
         with pytest.raises(Stopped):
             collect.run(ctx)
     assert max(began) <= stopped[0]
-    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+    with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
         assert journal.close_lost() == 0
         assert journal._db.execute("select count(*) from answers where status = 'ok'").fetchone()[0] == len(began)
 

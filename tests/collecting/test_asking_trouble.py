@@ -77,7 +77,7 @@ def test_an_outage_without_end_ends_the_run_and_answers_stay(
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="keeps failing"):
         collect.run(sequential_context(tmp_path, server))
-    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+    with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
         assert journal._db.execute("select count(*) from answers where status = 'ok'").fetchone()[0] == 5
 
 
@@ -127,7 +127,7 @@ def test_a_teacher_that_answers_only_test_requests_ends_the_run(
 
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match=message):
         collect.run(sequential_context(tmp_path, server, KD_NUM_PROMPTS="90", KD_CONCURRENCY=str(at_once)))
-    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+    with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
         without = journal._db.execute("select count(*) from answers where status <> 'ok'").fetchone()[0]
     assert bound <= without <= bound + 2 * at_once
 
@@ -316,7 +316,7 @@ def test_unsent_requests_cost_nothing_and_one_request_at_a_time_tests_the_teache
     with ChatServer(FakeTeacher(tokenizer, twist)) as server, pytest.raises(BitnetError, match="can't be reached"):
         values = {"KD_CONCURRENCY": "8", "KD_NUM_PROMPTS": "40", "KD_MAX_REQUESTS": "60"}
         collect.run(sequential_context(tmp_path, server, **values))
-    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+    with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
         states = dict(journal._db.execute("select state, count(*) from sendings group by state"))
         assert states["unsent"] > 8
         assert journal.spent().requests == sum(states.values()) - states["unsent"]
@@ -329,5 +329,5 @@ def test_a_refused_probe_costs_nothing(tmp_path: Path, status: int) -> None:
     refusal = Canned({"error": {"message": "no"}}, status)
     with ChatServer(lambda *_: refusal) as server, pytest.raises(BitnetError):
         collect.run(sequential_context(tmp_path, server))
-    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+    with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
         assert journal.spent() == Spent(len(server.asked), 0, 0.0)

@@ -67,7 +67,8 @@ def test_its_traces_and_its_checkpoint_still_fit_each_other(old: Path) -> None:
 
 
 def test_its_journal_still_has_every_answer(old: Path) -> None:
-    with Journal(old / "data" / "journal.sqlite") as journal:
+    with Journal.of(old / "data") as journal:
+        assert journal.path == old / "data.journal" / "journal.sqlite"
         assert journal.spent().requests >= 6
         assert journal.close_lost() == 0
 

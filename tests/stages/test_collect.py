@@ -44,7 +44,7 @@ def test_both_layers_are_written_and_a_second_run_asks_nothing(tmp_path: Path, t
     assert summary["logprob_mode"] == "raw"
     traces = load_traces(tmp_path / "data", 5)
     assert len(traces.sequences) == 12
-    assert traces.tokenizer_hash == load_tokenizer(tmp_path / "data" / "tokenizer").hash
+    assert traces.tokenizer_hash == load_tokenizer(tmp_path / "data" / "_tokenizer").hash
     for one in traces.sequences:
         assert tokenizer.decode(one.completion_ids_C) == one.completion_text
         assert (one.completion_ids_C[-1] == tokenizer.eos_id) == (one.finish_reason == "stop")
@@ -62,7 +62,7 @@ def test_asking_for_more_answers_keeps_the_old_ones(tmp_path: Path, tokenizer: S
         collect.run(context(tmp_path, server, KD_NUM_PROMPTS="9"))
         assert len(server.asked) == 9 + 2 * PROBES
     assert len(load_traces(tmp_path / "data", 5).sequences) == 9
-    assert not (tmp_path / "data" / "superseded").exists()
+    assert not (tmp_path / "data.superseded").exists()
 
 
 def test_what_was_really_sent_is_in_the_traces_metadata(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
@@ -117,7 +117,7 @@ def test_other_settings_move_the_old_traces_and_going_back_is_free(
         first = parquet_files(tmp_path)
         ctx = context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5")
         collect.run(ctx)
-        (folder,) = (tmp_path / "data" / "superseded").iterdir()
+        (folder,) = (tmp_path / "data.superseded").iterdir()
         assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == first
         assert [event["code"] for event in events(ctx, "alert")] == ["traces_superseded"]
         asked = len(server.asked)

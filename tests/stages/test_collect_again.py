@@ -1,14 +1,20 @@
 """The collect stage started again: what it asks again, what it does not, and what becomes of old traces."""
 
 import asyncio
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+import pyarrow.dataset
+import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.shards import ShardMaker
 from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.runs.presence import Gone
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
@@ -107,7 +113,7 @@ def test_shards_are_written_outside_the_event_loop(
 def test_an_unreadable_verdict_is_asked_for_again(tmp_path: Path, tokenizer: StudentTokenizer, note: str) -> None:
     with ChatServer(FakeTeacher(tokenizer)) as server:
         collect.run(context(tmp_path, server))
-        with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+        with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
             journal._db.execute("update notes set value = ?", (note,))
         before = len(server.asked)
         assert collect.run(context(tmp_path, server))["logprob_mode"] == "raw"
@@ -117,18 +123,64 @@ def test_an_unreadable_verdict_is_asked_for_again(tmp_path: Path, tokenizer: Stu
 def test_superseded_traces_keep_their_tokenizer(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     with ChatServer(FakeTeacher(tokenizer)) as server:
         collect.run(context(tmp_path, server))
-        made = (tmp_path / "data" / "tokenizer" / "tokenizer.json").read_bytes()
+        made = (tmp_path / "data" / "_tokenizer" / "tokenizer.json").read_bytes()
         collect.run(context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5"))
-    (folder,) = (tmp_path / "data" / "superseded").iterdir()
-    assert (folder / "tokenizer" / "tokenizer.json").read_bytes() == made
+    (folder,) = (tmp_path / "data.superseded").iterdir()
+    assert (folder / "_tokenizer" / "tokenizer.json").read_bytes() == made
     assert len(load_traces(folder, 5).sequences) == len(load_traces(tmp_path / "data", 5).sequences) == 12
+
+
+def test_a_parquet_reader_takes_the_whole_folder(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server))
+        collect.run(context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5"))
+    data = tmp_path / "data"
+    kept = {path.name for path in data.iterdir() if path.suffix != ".parquet"}
+    assert kept == {"_tokenizer", ".sequences"}
+    rows = pq.read_metadata(data / "kd_shard_000.parquet").num_rows
+    table = pyarrow.dataset.dataset(data).to_table()
+    assert len(table.filter(pc.field("topk_ids").is_valid())) == rows
+    assert len(pq.read_table(data)) == len(table)
+
+
+def test_an_experiment_of_an_earlier_version_goes_on(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    """Its journal and its tokenizer are in `data/`; nothing is asked again, and no shard is changed."""
+    data = tmp_path / "data"
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server))
+        before = parquet_files(tmp_path)
+        (tmp_path / "data.journal" / "journal.sqlite").rename(data / "journal.sqlite")
+        (data / "_tokenizer").rename(data / "tokenizer")
+        asked = len(server.asked)
+        assert collect.run(context(tmp_path, server))["answers_this_run"] == 0
+        assert len(server.asked) == asked
+    assert parquet_files(tmp_path) == before
+    assert {path.name for path in data.iterdir() if path.suffix != ".parquet"} == {"_tokenizer", ".sequences"}
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: shutil.rmtree(path.parent)], ids=["file", "folder"])
+def test_a_journal_removed_while_asking_ends_the_run_and_costs_nothing(
+    tmp_path: Path, tokenizer: StudentTokenizer, lose: Callable[[Path], object]
+) -> None:
+    def twist(number: int, _asked: Asked, _body: dict[str, Any]) -> None:
+        if number == PROBES + 5:
+            lose(tmp_path / "data.journal" / "journal.sqlite")
+
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        with pytest.raises(Gone, match="was removed"):
+            collect.run(context(tmp_path, server, KD_CONCURRENCY="3"))
+        paid = len(asked_prompts(server))
+        assert paid < 12
+        summary = collect.run(context(tmp_path, server, KD_CONCURRENCY="3"))
+        assert summary["sequences"] == len(set(asked_prompts(server))) == len(asked_prompts(server)) == 12
+    assert summary["answers_this_run"] == 12 - paid
 
 
 def test_a_damaged_answer_is_asked_for_again_and_costs_no_other(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     with ChatServer(FakeTeacher(tokenizer)) as server:
         collect.run(context(tmp_path, server))
         made = parquet_files(tmp_path)
-        with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+        with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
             (key,) = journal._db.execute("select key from answers limit 1 offset 3").fetchone()
             (body,) = journal._db.execute("select body from answers where key = ?", (key,)).fetchone()
             damaged = body[:40] + bytes(20) + body[60:]

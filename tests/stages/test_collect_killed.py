@@ -128,7 +128,7 @@ def test_kill_9_at_20_random_points_loses_only_what_was_in_flight(
     rows = pq.read_table(tmp_path / "data" / "sequences.parquet").to_pylist()
     assert [row["prompt_idx"] for row in rows] == list(range(300)), seed
     assert len({row["request_key"] for row in rows}) == 300, seed
-    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+    with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
         assert journal._db.execute("pragma integrity_check").fetchone() == ("ok",)
         assert journal.spent().requests >= len(server.asked), seed
         lost = journal._db.execute("select count(*) from sendings where state = 'lost'").fetchone()[0]
@@ -177,6 +177,6 @@ def test_requests_in_flight_at_a_kill_are_counted_exactly(tmp_path: Path, tokeni
     assert alert["message"].startswith("3 requests were in flight")
     assert sum(sent.values()) == 40 + sum(in_flight)
     assert sum(before.values()) == 9 + 5 + sum(in_flight)
-    with Journal(tmp_path / "data" / "journal.sqlite") as journal:
+    with Journal(tmp_path / "data.journal" / "journal.sqlite") as journal:
         states = dict(journal._db.execute("select state, count(*) from sendings group by state").fetchall())
     assert states["lost"] == sum(in_flight)

@@ -20,7 +20,6 @@ from bitnet_core.stages import collect
 from bitnet_core.teachers.embedded.files import EmbeddedFiles, ensure_files
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.traces.schema import JOURNAL_FILE
 from tests.builders import stage_context
 
 # Of SmolLM2-135M. transformers takes 5 s to read it from the header of the GGUF.
@@ -101,7 +100,7 @@ def compare(root: Path, files: EmbeddedFiles, prompts: int, tokens: int) -> Pari
 
 def raw_texts(data: Path) -> dict[int, str]:
     """The text of each answer as it arrived, read from the journal's raw bodies without our own reader."""
-    with Journal(data / JOURNAL_FILE) as journal:
+    with Journal.of(data) as journal:
         bodies = {
             row["prompt_idx"]: journal.get(row["request_key"])
             for row in pq.read_table(data / "sequences.parquet").to_pylist()

@@ -50,7 +50,7 @@ def test_the_real_teachers_answers_onto_32000_pieces(
     assert reproject(data, str(sentencepiece_model))["cached"]
     assert {path.name: path.read_bytes() for path in data.glob("*.parquet")} == untouched
     # The tokenizer of the collection gives the same rows that collecting made.
-    own = Path(reproject(data, str(data / "tokenizer"))["folder"])
+    own = Path(reproject(data, str(data / "_tokenizer"))["folder"])
     one, other = (pq.read_table(place / "kd_shard_000.parquet").to_pylist() for place in (data, own))
     assert [a["teacher_sample_id"] for a in one] == [b["teacher_sample_id"] for b in other]
     ends = 0
@@ -110,13 +110,15 @@ def test_a_projection_is_complete_or_absent_and_continues_where_it_was_killed(
     monkeypatch.setattr(writer, "write_shard", dying)
     with pytest.raises(KeyboardInterrupt):
         reproject(data, source)
-    assert [path.name[0] for path in (data / "projected").iterdir()] == ["."]
-    (unfinished,) = (data / "projected").iterdir()
+    assert [path.name[0] for path in (data.with_name(f"{data.name}.projected")).iterdir()] == ["."]
+    (unfinished,) = (data.with_name(f"{data.name}.projected")).iterdir()
     (unfinished / f".kd_shard_001.parquet.{files._writer(2**22 + 1)}-0.part").write_bytes(b"of a killed writer")
     monkeypatch.setattr(writer, "write_shard", write)
     found = reproject(data, source)
     assert (found["shards"], found["shards_made"], found["sequences"]) == (2, 1, 20)
-    assert [path.name for path in (data / "projected").iterdir()] == [Path(found["folder"]).name]
+    assert [path.name for path in (data.with_name(f"{data.name}.projected")).iterdir()] == [
+        Path(found["folder"]).name
+    ]
     assert not list(Path(found["folder"]).glob(".*"))
     assert found["recovered_bytes"] == found["text_bytes"] > 0
     assert reproject(data, source)["cached"]
@@ -166,7 +168,7 @@ def test_a_tokenizer_that_reads_no_answer_is_refused_and_one_that_reads_some_cou
     StudentTokenizer(digits, special_tokens={"eos_token": "</s>"}, template=PLAIN, name="digits").save(tmp_path / "d")
     with pytest.raises(BitnetError, match=r"digits can read none .* \(20 byte without token\); give another"):
         reproject(data, str(tmp_path / "d"))
-    assert len(list((data / "projected").glob("[!.]*"))) == 1
+    assert len(list((data.with_name(f"{data.name}.projected")).glob("[!.]*"))) == 1
 
 
 def test_missing_teacher_space_is_an_error(tmp_path: Path, data: Path) -> None:
