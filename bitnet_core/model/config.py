@@ -1,5 +1,6 @@
 """The student's shape, under the names of transformers' `BitNetConfig`. No tensors here."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -7,6 +8,10 @@ from bitnet_core.errors import BitnetError
 
 SIZE_MULTIPLE = 256  # packed ternary formats cut rows into blocks of 256 weights
 ACTIVATIONS = ("silu", "relu2")
+_SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "max_position_embeddings"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,9 @@ class StudentConfig:
     """Hadamard transform of the inputs of o_proj and down_proj (BitNet v2). No other program can run that."""
 
     def __post_init__(self) -> None:
+        for name in _SIZES:
+            if type(getattr(self, name)) is not int:
+                raise BitnetError(f"{name} is {getattr(self, name)!r}; give a whole number.")
         for name in ("hidden_size", "intermediate_size"):
             if (size := getattr(self, name)) < 1 or size % SIZE_MULTIPLE:
                 raise BitnetError(f"{name} is {size}; give a multiple of {SIZE_MULTIPLE}.")
@@ -49,6 +57,13 @@ class StudentConfig:
             )
         if self.hidden_act not in ACTIVATIONS:
             raise BitnetError(f"hidden_act is {self.hidden_act!r}; it is one of {', '.join(ACTIVATIONS)}.")
+
+    def require_tensors(self, tensors: Mapping[str, object]) -> None:
+        """BitnetError if these can't be the student's tensors: then it would be larger than what was read."""
+        shape = getattr(tensors.get("model.embed_tokens.weight"), "shape", ())
+        layers, tokens = self.num_hidden_layers, self.vocab_size
+        if tuple(shape) != (tokens, self.hidden_size) or len(tensors) <= layers:
+            raise BitnetError(f"Its tensors are not those of {layers} layers and {tokens} tokens.")
 
     @property
     def head_dim(self) -> int:

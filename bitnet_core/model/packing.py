@@ -8,9 +8,7 @@ Shapes: O out features, I in features, R packed rows, N packed rows of one chunk
 """
 
 import functools
-import pickle
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +19,7 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.quant import hadamard, quantize_activation, ternarize, widened
 from bitnet_core.model.student import Student
+from bitnet_core.model.tensor_file import is_tensors, load_tensors
 
 CODES_PER_BYTE = 4
 # How many weights are unpacked at a time. On a CPU, one token needs a piece that fits into the cache, and a longer
@@ -169,13 +168,17 @@ def save_packed(student: Student, path: Path) -> None:
 def load_packed(path: Path, device: torch.device | str = "cpu") -> Student:
     """Read what `save_packed` wrote, into no more memory than the tensors need. BitnetError for any other file."""
     try:
-        payload: Any = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        payload = load_tensors(path, device)
+    except Exception as error:  # for a damaged file zipfile, torch and pickle each raise their own errors
         raise BitnetError(f"{path} can't be read as a packed student; run `bitnet eval` again.") from error
     if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
         raise BitnetError(f"{path} is not a packed student; run `bitnet eval` again.")
-    config = StudentConfig.from_dict(payload["config"])
-    return assemble(config, payload["tensors"], payload["activation_bits"])
+    config, tensors, bits = (payload.get(name) for name in ("config", "tensors", "activation_bits"))
+    if not isinstance(config, dict) or not is_tensors(tensors) or type(bits) not in (int, type(None)):
+        raise BitnetError(f"{path} is a damaged packed student; run `bitnet eval` again.")
+    shape = StudentConfig.from_dict(config)
+    shape.require_tensors(tensors)
+    return assemble(shape, tensors, bits)
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
+from bitnet_core.model.tensor_file import is_tensors, load_tensors
 from bitnet_core.runs.events import CheckpointSaved
 
 _FORMAT = "bitnet-core student"
@@ -125,10 +126,10 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint into CPU memory; BitnetError for a missing, truncated or foreign file."""
     advice = "move it away to use the checkpoint before it"
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        payload = load_tensors(path)
     except FileNotFoundError as error:
         raise BitnetError(f"{path} does not exist; run `bitnet train` first.") from error
-    except Exception as error:  # for a damaged file torch, zipfile and pickle each raise their own errors
+    except Exception as error:  # for a damaged file zipfile, torch and pickle each raise their own errors
         raise BitnetError(f"{path} is truncated or not a checkpoint of this program; {advice}.") from error
     if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
         raise BitnetError(f"{path} is not a checkpoint of this program; {advice}.")
@@ -140,7 +141,31 @@ def load(path: Path) -> Checkpoint:
     if missing := [name for name in names if name not in payload]:
         raise BitnetError(f"{path} has no {missing[0]}; {advice}.")
     values = {name: payload[name] for name in names}
-    return Checkpoint(**values | {"config": StudentConfig.from_dict(payload["config"])})
+    odd = [name for name, value in values.items() if not _fits(name, value)]
+    if odd:
+        raise BitnetError(f"{path} has a damaged {odd[0]}; {advice}.")
+    try:
+        config = StudentConfig.from_dict(payload["config"])
+        config.require_tensors(payload["model"])
+    except BitnetError as error:
+        raise BitnetError(f"{path} does not hold a student ({str(error).rstrip('.')}); {advice}.") from error
+    return Checkpoint(**values | {"config": config})
+
+
+def _fits(name: str, value: object) -> bool:
+    """Whether a field of a checkpoint has its type. A bool is not a number."""
+    match name:
+        case "model":
+            return is_tensors(value)
+        case "step" | "seen_tokens":
+            return type(value) is int and value >= 0
+        case "activation_bits":
+            return value is None or (type(value) is int and 2 <= value <= 16)
+        case "tokenizer_hash":
+            return isinstance(value, str)
+        case "evaluations":
+            return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+    return isinstance(value, dict)
 
 
 def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConfig, tokenizer_hash: str) -> None:

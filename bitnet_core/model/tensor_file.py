@@ -1,0 +1,53 @@
+"""Read a file of tensors of unknown origin: runs none of its code, and allocates no more than the file has bytes."""
+
+import zipfile
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+
+class Oversized(ValueError):
+    """The file claims more than it holds."""
+
+
+def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
+    """What `torch.save` wrote, on a device. Raises what zipfile, torch and pickle raise, or Oversized."""
+    _require_stored(path)
+    # Mapped first: storages are then parts of the file, and nothing is allocated for what the pickle claims.
+    _require_backed(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    return torch.load(path, map_location=device, weights_only=True)
+
+
+def _require_stored(path: Path) -> None:
+    """Its parts are not packed, so that none is larger than the file."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size for part in parts):
+        raise Oversized("it has packed parts")
+    if sum(part.file_size for part in parts) > path.stat().st_size:
+        raise Oversized("its parts are larger than the file")
+
+
+def _require_backed(payload: Any) -> None:
+    """Every tensor has a byte for each of its elements: none repeats one value without end."""
+    seen: set[int] = set()
+    waiting = [payload]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Tensor):
+            if one.numel() * one.element_size() > one.untyped_storage().nbytes():
+                raise Oversized("a tensor claims more elements than it holds")
+        elif isinstance(one, dict):
+            waiting += [*one.keys(), *one.values()]
+        elif isinstance(one, list | tuple | set):
+            waiting += one
+
+
+def is_tensors(value: object) -> TypeGuard[dict[str, Tensor]]:
+    """Whether a value is a dict of tensors by name."""
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
