@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.decoding import Generation
+from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.prompts.prompt import Prompt, load_prompts
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import EvalOptions
@@ -93,8 +94,13 @@ def _last_messages(data: Path) -> dict[int, str]:
     path = data / SEQUENCES_FILE
     if not path.exists():
         return {}
-    rows = pq.read_table(path, columns=["prompt_idx", "messages_json"]).to_pylist()
-    return {row["prompt_idx"]: json.loads(row["messages_json"])[-1]["content"] for row in rows}
+    again = f"{path} is damaged; move it away, the rendered prompts are shown then."
+    try:
+        with open_parquet(path) as file:
+            rows = file.read(["prompt_idx", "messages_json"]).to_pylist()
+        return {row["prompt_idx"]: json.loads(row["messages_json"])[-1]["content"] for row in rows}
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, RecursionError) as error:
+        raise BitnetError(again) from error
 
 
 def sample_record(prompt: EvalPrompt, answer: Generation, tokenizer: StudentTokenizer) -> dict[str, Any]:

@@ -139,11 +139,12 @@ def _ahead(text: IO[str], buffer: str) -> str:
 
 def _parquet(source: Path) -> Iterator[Record]:
     import pyarrow as pa
-    from pyarrow import parquet
+
+    from bitnet_core.prompts.parquet import open_parquet
 
     source.open("rb").close()  # Python's errors tell a folder from a damaged file; Arrow's don't
     try:
-        with parquet.ParquetFile(source, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
+        with open_parquet(source, buffer_size=_BUFFER_BYTES, pre_buffer=False) as table:
             names = table.schema_arrow.names
             column = next((name for name in _COLUMNS if name in names), None)
             if column is None:

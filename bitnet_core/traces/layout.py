@@ -53,9 +53,11 @@ because Arrow's bits can't be viewed without a copy."""
 class MappedBatch:
     """Read-only views of one record batch of the cached file."""
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
+    def __init__(self, batch: pa.RecordBatch, top_k: int, vocab_size: int) -> None:
+        """ArrowInvalid for a batch that was made otherwise or damaged since: its sizes and ids can't be used."""
         if batch.schema != _CACHED:
             raise pa.ArrowInvalid("another layout")
+        batch.validate(full=True)
         self.count: int = batch.num_rows
         self._texts = [batch.column(name) for name in _TEXTS]
         self.hashes = batch.column("sequence_hash")
@@ -65,6 +67,17 @@ class MappedBatch:
             name: Ragged((column := batch.column(name)).values.to_numpy(), column.offsets.to_numpy())
             for name in _LISTS
         }
+        self._require_sound(top_k, vocab_size)
+
+    def _require_sound(self, top_k: int, vocab_size: int) -> None:
+        lengths_S = self.lists["completion_ids"].lengths
+        for name, one in self.lists.items():
+            wide = top_k if name.startswith("topk") else 1
+            if name != "prompt_ids" and not np.array_equal(one.lengths, lengths_S * wide):
+                raise pa.ArrowInvalid(f"{name} has another length than its completion")
+            ids = one.values if name.endswith("ids") else np.zeros(0)
+            if ids.size and (ids.min() < 0 or ids.max() >= vocab_size):
+                raise pa.ArrowInvalid(f"{name} has an id outside the vocabulary")
 
     def texts(self, row: int) -> list[str]:
         """Prompt, completion, finish reason and sequence hash."""
@@ -80,7 +93,7 @@ def mapped_batches(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> tu
     content_hash = _content_hash(shards, top_k)
     path = cache_folder() / "traces" / f"{content_hash}.arrow"
     try:
-        found = _map(path)
+        found = _map(path, top_k, shards[0].metadata.vocab_size)
         with contextlib.suppress(OSError):  # a read-only cache
             path.touch()
         return found, content_hash
@@ -92,7 +105,7 @@ def mapped_batches(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> tu
             for batch in _lay_out(shards, top_k, on_shard):
                 out.write_batch(batch)
         pa.default_memory_pool().release_unused()
-        return _map(path), content_hash
+        return _map(path, top_k, shards[0].metadata.vocab_size), content_hash
     except OSError as error:
         raise BitnetError(
             f"The traces can't be written to {path.parent} {explained(error, 'check its permissions')}, or name "
@@ -108,9 +121,9 @@ def _content_hash(shards: Sequence[Shard], top_k: int) -> str:
     return digest.hexdigest()
 
 
-def _map(path: Path) -> list[MappedBatch]:
+def _map(path: Path, top_k: int, vocab_size: int) -> list[MappedBatch]:
     reader = pa.ipc.open_file(pa.memory_map(str(path)))
-    return [MappedBatch(reader.get_batch(number)) for number in range(reader.num_record_batches)]
+    return [MappedBatch(reader.get_batch(number), top_k, vocab_size) for number in range(reader.num_record_batches)]
 
 
 def _remove_old(folder: Path) -> None:

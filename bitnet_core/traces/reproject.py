@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.text import number, share
 from bitnet_core.tokenizer.arrays import Float64, Int32
@@ -31,10 +32,12 @@ from bitnet_core.traces.answer import Rejected, check_stored
 from bitnet_core.traces.columns import STORED_FIELDS, FinishedSequence
 from bitnet_core.traces.project import project
 from bitnet_core.traces.schema import TraceMetadata
+from bitnet_core.traces.shards import require_columns, torn
 from bitnet_core.traces.vocabulary import Vocabulary
 
 _FIX = "give another one in --tokenizer"
 _AGAIN = "run `bitnet collect` again (the answers that were paid for are kept)"
+_MESSAGES = msgspec.json.Decoder(list[dict[str, str]])
 _SHARD = re.compile(r"teacher_shard_(\d+)\.parquet")
 
 
@@ -151,10 +154,14 @@ class _StoredAnswer:
 
 def _stored_answers(path: Path, table: TokenTable) -> Iterator[_StoredAnswer]:
     """Every sequence of a shard, with a row group of steps in memory."""
-    source = pq.ParquetFile(path)
+    source = _opened(path)
     waiting: pa.Table | None = None
     for group in range(source.num_row_groups):
-        rows = source.read_row_group(group)
+        try:
+            rows = source.read_row_group(group)
+        except (pa.ArrowException, OSError) as error:
+            raise torn(path) from error
+        _require_sound(path, rows)
         rows = pa.concat_tables([waiting, rows]) if waiting is not None else rows
         owners_N = rows["prompt_idx"].to_numpy()
         starts = [0, *(np.flatnonzero(np.diff(owners_N)) + 1).tolist()]
@@ -162,6 +169,29 @@ def _stored_answers(path: Path, table: TokenTable) -> Iterator[_StoredAnswer]:
         if group < source.num_row_groups - 1:  # the last sequence may continue in the next group
             waiting = rows.slice(spans.pop()[0])
         yield from _split(rows.combine_chunks(), spans, table)
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    """A shard of teacher space, with the columns and the widths that it must have."""
+    try:
+        source = open_parquet(path)
+    except (pa.ArrowException, OSError) as error:
+        raise torn(path) from error
+    tops = source.schema_arrow.field("top_bytes").type if "top_bytes" in source.schema_arrow.names else None
+    width = tops.list_size if tops is not None and pa.types.is_fixed_size_list(tops) else 1
+    optional = ("bytes_before",)  # shards of an earlier version have no such column
+    require_columns(path, pa.schema([one for one in schema.teacher_steps(width) if one.name not in optional]))
+    return source
+
+
+def _require_sound(path: Path, rows: pa.Table) -> None:
+    width = rows["top_bytes"].type.list_size
+    top_count = rows["top_count"].to_numpy(zero_copy_only=False)
+    inside = [rows[name].combine_chunks().flatten().null_count for name in ("top_bytes", "top_logprobs")]
+    if any(column.null_count for column in rows.columns) or any(inside):
+        raise BitnetError(f"{path} holds null; move it away and {_AGAIN}.")
+    if ((top_count < 0) | (top_count > width)).any():
+        raise BitnetError(f"{path} has a step with more than its {width} candidates; move it away and {_AGAIN}.")
 
 
 def _split(rows: pa.Table, spans: list[tuple[int, int]], table: TokenTable) -> Iterator[_StoredAnswer]:
@@ -199,8 +229,11 @@ def _numbers(spellings: pa.Array, table: TokenTable) -> Int32:
 def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[FinishedSequence]:
     """All sequences of a shard of teacher space, including those that an earlier student could not read."""
     try:
-        rows = {row["prompt_idx"]: row for row in pq.read_table(part).to_pylist()}
-    except (pa.ArrowException, OSError) as error:
+        require_columns(part, schema.SEQUENCES)
+        with open_parquet(part) as file:
+            rows = {row["prompt_idx"]: row for row in file.read().to_pylist()}
+        messages = {index: _MESSAGES.decode(row["messages_json"]) for index, row in rows.items()}
+    except (pa.ArrowException, OSError, BitnetError, ValueError, TypeError, RecursionError) as error:
         raise BitnetError(f"{part} is missing or damaged; move {path} away and {_AGAIN}.") from error
     for stored in _stored_answers(path, vocabulary.table):
         row = rows.get(stored.prompt_idx)
@@ -208,15 +241,17 @@ def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[Finis
             raise BitnetError(
                 f"{path} holds sequence {stored.prompt_idx} and {part} does not; move both away and {_AGAIN}."
             )
-        yield _project_stored(row, stored, vocabulary)
+        yield _project_stored(row, messages[stored.prompt_idx], stored, vocabulary)
 
 
-def _project_stored(row: Mapping[str, Any], stored: _StoredAnswer, vocabulary: Vocabulary) -> FinishedSequence:
+def _project_stored(
+    row: Mapping[str, Any], messages: list[dict[str, str]], stored: _StoredAnswer, vocabulary: Vocabulary
+) -> FinishedSequence:
     """`row` is the sequence's row of SEQUENCES_FILE."""
     tokenizer = vocabulary.tokenizer
     rendered, rejected, answer, projection = "", "", None, None
     try:
-        rendered = tokenizer.render_prompt(orjson.loads(row["messages_json"]))
+        rendered = tokenizer.render_prompt(messages)
         answer = check_stored(stored.completion, stored.bytes_before, stored.other_N, vocabulary)
         projection = project(answer, row["finish_reason"], vocabulary)
     except Rejected as error:

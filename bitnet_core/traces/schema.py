@@ -6,12 +6,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
 PROJECTION_VERSION = 4
 """Version of the way from an answer to rows. Shards of another version are made again from the kept answers."""
 METADATA_KEY = b"bitnet"
+MOST_TOKENS = 1 << 22
+"""Of a vocabulary. The largest in use have a quarter of a million."""
 
 SEQUENCES_FILE = "sequences.parquet"
 TOKENIZER_FOLDER = "_tokenizer"
@@ -153,8 +156,12 @@ class TraceMetadata:
 
 
 def read_metadata(key_values: Mapping[bytes, bytes] | None) -> TraceMetadata | None:
-    """The metadata in a file's key-values; None if there is none that this program understands."""
+    """The metadata in a file's key-values, checked by type; None if there is none that this program understands."""
     try:
-        return TraceMetadata(**json.loads((key_values or {})[METADATA_KEY]))
-    except (KeyError, ValueError, TypeError):
+        text = (key_values or {})[METADATA_KEY]
+        found = msgspec.json.decode(text, type=TraceMetadata)
+        known = msgspec.json.decode(text, type=dict[str, msgspec.Raw]).keys() <= TraceMetadata.__annotations__.keys()
+    except (KeyError, ValueError, RecursionError):  # ValueError: of msgspec, and bytes that are not UTF-8
         return None
+    sizes = 1 <= found.vocab_size <= MOST_TOKENS and 1 <= found.top_k <= MOST_TOKENS
+    return found if known and sizes else None

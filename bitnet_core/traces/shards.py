@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.tokenizer.arrays import Array, Int64
 from bitnet_core.traces import places, schema
 
@@ -89,8 +89,8 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self.path, self.stream_path = path, schema.stream_of(path)
-        self.metadata = _require_metadata(path, _require_columns(path, schema.KD))
-        _require_columns(self.stream_path, schema.STREAM)
+        self.metadata = _require_metadata(path, require_columns(path, schema.KD))
+        require_columns(self.stream_path, schema.STREAM)
 
     def windows(self) -> Iterator[Window]:
         """All sequences and all rows of the shard, in order."""
@@ -142,15 +142,15 @@ def require_one_configuration(shard: Shard, first: Shard) -> None:
 # -- files -------------------------------------------------------------------------------------------
 
 
-def _require_columns(path: Path, wanted: pa.Schema) -> dict[bytes, bytes] | None:
+def require_columns(path: Path, wanted: pa.Schema) -> dict[bytes, bytes] | None:
     """Check a Parquet file's columns, and return its own key-values."""
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             found, key_values = file.schema_arrow, file.metadata.metadata
     except FileNotFoundError as error:
         raise BitnetError(f"{path} is missing; run `bitnet collect` again to write it.") from error
     except (pa.ArrowException, OSError) as error:
-        raise _torn(path) from error
+        raise torn(path) from error
     for field in wanted:
         if field.name not in found.names:
             raise BitnetError(f"{path} has no column {field.name}; {AGAIN}.")
@@ -160,14 +160,14 @@ def _require_columns(path: Path, wanted: pa.Schema) -> dict[bytes, bytes] | None
     return dict(key_values) if key_values else None
 
 
-def _torn(path: Path) -> BitnetError:
+def torn(path: Path) -> BitnetError:
     return BitnetError(f"{path} is truncated or not Parquet; {AGAIN}.")
 
 
 def _require_metadata(path: Path, key_values: dict[bytes, bytes] | None) -> schema.TraceMetadata:
     metadata = schema.read_metadata(key_values)
     if metadata is None:
-        raise BitnetError(f"{path} was not written by this program (its metadata is missing); {AGAIN}.")
+        raise BitnetError(f"{path} was not written by this program (its metadata is missing or damaged); {AGAIN}.")
     if metadata.schema_version != schema.SCHEMA_VERSION:
         raise BitnetError(
             f"{path} has trace format {metadata.schema_version} and this program reads {schema.SCHEMA_VERSION}; "
@@ -179,11 +179,12 @@ def _require_metadata(path: Path, key_values: dict[bytes, bytes] | None) -> sche
 def _tables(path: Path, wanted: pa.Schema, rows: int) -> Iterator[pa.Table]:
     """The wanted columns, at most `rows` rows at a time."""
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             for batch in file.iter_batches(rows, columns=wanted.names):
+                batch.validate(full=True)  # Parquet does not say whether text is UTF-8
                 yield pa.Table.from_batches([batch]).select(wanted.names)
     except (pa.ArrowException, OSError) as error:
-        raise _torn(path) from error
+        raise torn(path) from error
 
 
 @dataclass(frozen=True)

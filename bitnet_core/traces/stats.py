@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.text import UNKNOWN, number, render_table, share
 from bitnet_core.tokenizer.arrays import Int64
 from bitnet_core.traces import schema
@@ -118,10 +118,12 @@ def _rejected(data_dir: Path) -> tuple[Counter[str], int]:
     """Answers that were rejected, by reason; and the number of all answers."""
     path = data_dir / schema.SEQUENCES_FILE
     try:
-        column = pq.read_table(path, columns=["rejected"]).column(0)
+        with open_parquet(path) as file:
+            column = file.read(["rejected"]).column(0)
+            column.validate(full=True)
     except FileNotFoundError:
         return Counter(), 0
-    except (pa.ArrowException, OSError, KeyError) as error:
+    except (pa.ArrowException, OSError, KeyError, IndexError) as error:
         raise BitnetError(f"{path} is truncated or not Parquet; run `bitnet collect` again to write it.") from error
     return Counter(reason for reason in column.to_pylist() if reason), len(column)
 

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import columns, places, schema
 from bitnet_core.traces.columns import FinishedSequence
@@ -139,9 +140,9 @@ def write_sequences(data_dir: Path, shards: int, metadata: TraceMetadata) -> lis
             found = metadata_of(path)
             if found is None:
                 continue
-            part = pq.ParquetFile(path)
-            for group in range(part.num_row_groups):
-                _add(file, part.read_row_group(group).cast(schema.SEQUENCES))
+            with open_parquet(path) as part:
+                for group in range(part.num_row_groups):
+                    _add(file, part.read_row_group(group).cast(schema.SEQUENCES))
             counts.append(found.counts)
         _finish(file, metadata, {"sequences": sum(one["sequences"] for one in counts)})
     return counts

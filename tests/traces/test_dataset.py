@@ -137,6 +137,34 @@ def test_a_damaged_layout_is_made_again(data: Path, damage: bytes | None) -> Non
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("name", ["prompt_ids", "completion_ids", "topk_ids"])
+@pytest.mark.parametrize("value", [-1, 1 << 20])
+def test_a_layout_with_an_id_that_is_no_token_is_made_again(data: Path, name: str, value: int) -> None:
+    load_traces(data, TOP_K)
+    (path,) = cached()
+    whole = path.read_bytes()
+    with pa.ipc.open_file(str(path)) as source:
+        column = source.get_batch(0).column(name)
+    buffer = column.values.buffers()[1].to_pybytes()
+    at = whole.index(buffer)
+    path.write_bytes(whole[:at] + value.to_bytes(4, "little", signed=True) + whole[at + 4 :])
+    assert len(load_traces(data, TOP_K).sequences) == 20
+    assert path.read_bytes() == whole
+
+
+def test_a_layout_with_offsets_beyond_its_lists_is_made_again(data: Path) -> None:
+    load_traces(data, TOP_K)
+    (path,) = cached()
+    whole = path.read_bytes()
+    for name in ("prompt_text", "completion_ids", "topk_logprobs"):
+        with pa.ipc.open_file(str(path)) as source:
+            offsets = source.get_batch(0).column(name).buffers()[1].to_pybytes()
+        at = whole.index(offsets) + 8
+        path.write_bytes(whole[:at] + (1 << 40).to_bytes(8, "little") + whole[at + 8 :])
+        assert len(load_traces(data, TOP_K).sequences) == 20
+        assert path.read_bytes() == whole
+
+
 def test_a_failed_check_leaves_no_layout_and_no_litter(data: Path) -> None:
     rewrite(data / schema.kd_shard(1), set_in(0, "other_logprob", 0.5))
     with pytest.raises(BitnetError, match=r"kd_shard_001\.parquet, row 0"):

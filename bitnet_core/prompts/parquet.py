@@ -1,0 +1,188 @@
+"""Open a Parquet file of unknown origin: the sizes that it claims are checked before anything is allocated for them.
+
+A few bytes may claim terabytes: rows and values in the footer, and the unpacked size in the header of each page.
+Arrow allocates what they say. Knows nothing of what the columns mean.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+MOST_BYTES = 1 << 28
+"""Of one column in one row group, unpacked. Row groups of this program have a few megabytes."""
+_MOST_VALUES = 1 << 26
+_MOST_COLUMNS = 1000
+_HEADER_BYTES = 1 << 16
+_MOST_NESTING = 16
+_MOST_FOOTER = 1 << 24
+
+Fields = dict[int, Any]
+"""A struct of the file's metadata: values by the numbers that `parquet.thrift` gives them."""
+
+
+def open_parquet(path: Path, **options: Any) -> pq.ParquetFile:
+    """The file, to be closed. Raises OSError, or ArrowException for what is not Parquet or claims too much."""
+    with path.open("rb") as source:
+        _check(source, path.stat().st_size)
+    try:
+        return pq.ParquetFile(path, **options)
+    except UnicodeDecodeError as error:
+        raise pa.ArrowInvalid("a column's name is not text") from error
+
+
+def _check(source: IO[bytes], size: int) -> None:
+    # Read here and not with Arrow, which ends the process over some damaged footers.
+    footer = _footer(source, size)
+    groups = _structs(footer, 4)
+    rows = 0
+    for group in groups:
+        columns, count = _structs(group, 1), _integer(group, 3)
+        _require(len(columns) <= _MOST_COLUMNS, f"it has {len(columns)} columns")
+        _require(0 <= count <= _MOST_VALUES, f"a row group claims {count} rows")
+        rows += count
+        for column in columns:
+            _check_chunk(_struct(column, 3), source, size)
+    claimed = _integer(footer, 3)
+    _require(rows == claimed, f"it claims {claimed} rows and its row groups {rows}")
+
+
+def _footer(source: IO[bytes], size: int) -> Fields:
+    """The file's metadata. At its end are their length and a mark."""
+    _require(size >= 12, f"a file of {size} bytes is too short")
+    source.seek(size - 8)
+    end = source.read(8)
+    length = int.from_bytes(end[:4], "little")
+    _require(end[4:] == b"PAR1" and length <= min(size - 8, _MOST_FOOTER), "its end is not that of a Parquet file")
+    source.seek(size - 8 - length)
+    return _Thrift(source.read(length)).struct()
+
+
+def _check_chunk(chunk: Fields, source: IO[bytes], size: int) -> None:
+    values, unpacked, packed = (_integer(chunk, number) for number in (5, 6, 7))
+    name = b".".join(part for part in chunk.get(3, ()) if isinstance(part, bytes)).decode(errors="replace")
+    offsets = (chunk.get(number) for number in (9, 11))  # of its first data page, of its dictionary page
+    begin = min((offset for offset in offsets if isinstance(offset, int) and offset > 0), default=0)
+    _require(0 <= packed <= size and 0 <= begin <= size - packed, f"column {name} ends after the file")
+    _require(0 <= unpacked <= MOST_BYTES, f"column {name} claims {unpacked} bytes")
+    _require(0 <= values <= _MOST_VALUES, f"column {name} claims {values} values")
+    held = 0
+    for header in _pages(source, begin, begin + packed):
+        claimed = _integer(header, 2)
+        _require(0 <= claimed <= unpacked, f"a page of column {name} claims {claimed} bytes")
+        for kind in (5, 8):  # data pages of both versions
+            if kind in header:
+                count = _integer(_struct(header, kind), 1)
+                held += count
+                _require(count >= 0 and held <= values, f"the pages of column {name} claim {held} values")
+
+
+def _require(fine: bool, otherwise: str) -> None:
+    if not fine:
+        raise pa.ArrowInvalid(otherwise)
+
+
+# -- footer and page headers: Thrift's compact protocol --------------------------------------------------------------
+
+
+def _pages(source: IO[bytes], begin: int, end: int) -> Iterator[Fields]:
+    """The header of each page between two offsets, its fields by number."""
+    while begin < end:
+        source.seek(begin)
+        thrift = _Thrift(source.read(_HEADER_BYTES))
+        header = thrift.struct()
+        packed = _integer(header, 3)
+        _require(packed >= 0, "a page has a negative size")
+        yield header
+        begin += thrift.at + packed
+
+
+def _integer(fields: Fields, number: int) -> int:
+    value = fields.get(number)
+    if not isinstance(value, int):
+        raise pa.ArrowInvalid("a size is missing")
+    return value
+
+
+def _struct(fields: Fields, number: int) -> Fields:
+    value = fields.get(number)
+    if not isinstance(value, dict):
+        raise pa.ArrowInvalid("a part of its metadata is missing")
+    return value
+
+
+def _structs(fields: Fields, number: int) -> list[Fields]:
+    value = fields.get(number, [])
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise pa.ArrowInvalid("a part of its metadata is missing")
+    return value
+
+
+class _Thrift:
+    """Reads structs."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.at = 0
+
+    def struct(self, depth: int = 0) -> Fields:
+        """A struct's fields, by number."""
+        _require(depth < _MOST_NESTING, "its metadata is nested too deeply")
+        fields: Fields = {}
+        number = 0
+        while kind := self._byte():
+            step = kind >> 4
+            number = number + step if step else self._zigzag()
+            fields[number] = self._value(kind & 15, depth)
+        return fields
+
+    def _value(self, kind: int, depth: int) -> Any:
+        match kind:
+            case 1 | 2:
+                return kind == 1
+            case 3:
+                return self._byte()
+            case 4 | 5 | 6:
+                return self._zigzag()
+            case 7:
+                return self._bytes(8)
+            case 8:
+                return self._bytes(self._varint())
+            case 9 | 10:
+                return self._list(depth + 1)
+            case 12:
+                return self.struct(depth + 1)
+        raise pa.ArrowInvalid("its metadata is damaged")
+
+    def _list(self, depth: int) -> list[Any]:
+        _require(depth < _MOST_NESTING, "its metadata is nested too deeply")
+        head = self._byte()
+        length = head >> 4 if head >> 4 < 15 else self._varint()
+        kind = head & 15
+        return [self._byte() if kind in (1, 2) else self._value(kind, depth) for _ in range(length)]
+
+    def _byte(self) -> int:
+        _require(self.at < len(self._data), "its metadata is cut short")
+        self.at += 1
+        return self._data[self.at - 1]
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while shift < 70:
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+        raise pa.ArrowInvalid("its metadata is damaged")
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
+
+    def _bytes(self, count: int) -> bytes:
+        _require(self.at + count <= len(self._data), "its metadata is cut short")
+        self.at += count
+        return self._data[self.at - count : self.at]

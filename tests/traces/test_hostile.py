@@ -1,0 +1,186 @@
+"""Parquet files and metadata that this program did not write: refused in one sentence, before memory is allocated."""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.prompts import parquet
+from bitnet_core.prompts.parquet import open_parquet
+from bitnet_core.traces import schema
+from bitnet_core.traces.reproject import reproject
+from bitnet_core.traces.shards import open_shards
+from tests.traces.hostile import check_metadata, check_shards, sound_metadata
+from tests.traces.sets import TOKENIZER, rewrite, set_in
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+_CHANGED = st.dictionaries(st.sampled_from([*sound_metadata(), "another"]), _JSON, max_size=4)
+METADATA = st.binary(max_size=200) | _CHANGED.map(lambda changes: json.dumps(sound_metadata() | changes).encode())
+EDITS = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 1 << 16) | st.integers(0, 600), st.integers(0, 255)), max_size=6
+).map(lambda edits: b"".join(struct.pack("<BIB", *edit) for edit in edits))
+
+
+@settings(max_examples=300)
+@given(METADATA)
+def test_metadata_of_any_bytes(data: bytes) -> None:
+    check_metadata(data)
+
+
+@settings(max_examples=150)
+@given(EDITS)
+def test_shards_with_any_bytes_changed(data: bytes) -> None:
+    check_shards(data)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema_version": "1"},
+        {"schema_version": True},
+        {"vocab_size": 1.5},
+        {"vocab_size": -1},
+        {"vocab_size": 1 << 40},
+        {"top_k": 10**30},
+        {"top_k": 0},
+        {"counts": []},
+        {"counts": {"rows": "many"}},
+        {"counts": {"rows": None}},
+        {"keys": "key0"},
+        {"keys": [1]},
+        {"sampling": 3},
+        {"tokenizer_hash": None},
+        {"a field of a later version": 1},
+    ],
+    ids=str,
+)
+def test_metadata_of_wrong_types_is_one_sentence(data: Path, changes: dict[str, Any]) -> None:
+    replace_metadata(data / schema.kd_shard(0), json.dumps(sound_metadata() | changes).encode())
+    with pytest.raises(BitnetError, match=r"kd_shard_000.parquet was not written by this program"):
+        open_shards(data)
+
+
+@pytest.mark.parametrize("text", [b"[" * 200_000, b'{"a":' * 200_000, b"\xff", b"null", b"[]", b""])
+def test_metadata_that_is_no_object_or_nested_deeply_is_one_sentence(data: Path, text: bytes) -> None:
+    replace_metadata(data / schema.kd_shard(0), text)
+    with pytest.raises(BitnetError, match=r"kd_shard_000.parquet was not written by this program"):
+        open_shards(data)
+
+
+def replace_metadata(path: Path, text: bytes) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"bitnet": text}), path)
+
+
+# -- sizes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file.parquet"
+    table = pa.table(
+        {"number": pa.array(range(1000), pa.int32()), "lists": [[1, 2]] * 1000, "text": ["a", "b"] * 500}
+    )
+    pq.write_table(table, path, row_group_size=300, write_page_checksum=True)
+    return path
+
+
+def test_what_arrow_writes_is_read(file: Path) -> None:
+    for options in (
+        {"compression": "none"},
+        {"compression": "gzip", "data_page_version": "2.0"},
+        {"compression": "zstd", "data_page_size": 64, "write_page_index": True},
+        {"use_dictionary": False, "column_encoding": {"number": "DELTA_BINARY_PACKED"}},
+    ):
+        table = pq.read_table(file)
+        pq.write_table(table, file, **options)
+        with open_parquet(file) as opened:
+            assert opened.read().equals(table)
+    pq.write_table(table.slice(0, 0), file)
+    with open_parquet(file) as opened:
+        assert opened.read().num_rows == 0
+
+
+def test_a_column_of_many_values_in_few_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.parquet"
+    zeros = pa.array(np.zeros(parquet.MOST_BYTES // 8 + 1000, np.int64))
+    pq.write_table(pa.table({"zeros": zeros}), path, compression="zstd", use_dictionary=False, row_group_size=1 << 30)
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(pa.ArrowInvalid, match=r"column zeros claims \d+ bytes"):
+        open_parquet(path)
+
+
+def test_a_page_that_claims_more_than_its_column_is_refused(file: Path) -> None:
+    start = pq.read_metadata(file).row_group(0).column(0).dictionary_page_offset
+    content = bytearray(file.read_bytes())
+    page = parquet._Thrift(bytes(content[start:]))
+    before = page.struct()[2]
+    encoded = bytes(content[start + 3 : start + 5])
+    assert content[start + 2] == 0x15  # field 2, an integer
+    assert parquet._Thrift(encoded)._zigzag() == before
+    content[start + 3 : start + 5] = b"\xfe\x7f"
+    file.write_bytes(content)
+    with pytest.raises(pa.ArrowInvalid, match="a page of column number claims 8191 bytes"):
+        open_parquet(file)
+
+
+@pytest.mark.parametrize("length", [0, 4, 8, 100, 5000])
+def test_a_file_cut_short_is_refused(file: Path, length: int) -> None:
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(pa.ArrowException):
+        open_parquet(file)
+
+
+# -- teacher space ---------------------------------------------------------------------------------------
+
+Change = Callable[[list[dict[str, object]]], object]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "sentence"),
+    [
+        (schema.teacher_shard(0), set_in(3, "logprob", None), "teacher_shard_000.parquet holds null"),
+        (schema.teacher_shard(0), set_in(3, "top_bytes", [None] * 5), "teacher_shard_000.parquet holds null"),
+        (schema.teacher_shard(0), set_in(3, "top_count", 6), "more than its 5 candidates"),
+        (schema.teacher_shard(0), set_in(3, "top_count", -1), "more than its 5 candidates"),
+        (
+            schema.sequences_part(0),
+            set_in(2, "messages_json", "[" * 100_000),
+            "part_000.parquet is missing or damaged",
+        ),
+        (schema.sequences_part(0), set_in(2, "messages_json", "{}"), "part_000.parquet is missing or damaged"),
+        (schema.sequences_part(0), set_in(2, "messages_json", '[{"role": 3}]'), "part_000.parquet is missing"),
+        (schema.sequences_part(0), set_in(2, "messages_json", None), "part_000.parquet is missing or damaged"),
+    ],
+)
+def test_a_damaged_teacher_space_is_one_sentence(
+    data: Path, tmp_path: Path, name: str, change: Change, sentence: str
+) -> None:
+    rewrite(data / name, change)
+    TOKENIZER.save(tmp_path / "own")
+    with pytest.raises(BitnetError, match=sentence):
+        reproject(data, str(tmp_path / "own"))
+
+
+@pytest.mark.parametrize("column", [one.name for one in schema.teacher_steps(5) if one.name != "bytes_before"])
+def test_a_column_of_teacher_space_that_is_missing_is_named(data: Path, tmp_path: Path, column: str) -> None:
+    path = data / schema.teacher_shard(0)
+    key_values = pq.read_metadata(path).metadata
+    table = pq.read_table(path).drop_columns([column])
+    pq.write_table(table.replace_schema_metadata({b"bitnet": key_values[b"bitnet"]}), path)
+    TOKENIZER.save(tmp_path / "own")
+    with pytest.raises(BitnetError, match=f"teacher_shard_000.parquet has no column {column}"):
+        reproject(data, str(tmp_path / "own"))
