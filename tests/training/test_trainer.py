@@ -1,6 +1,7 @@
 """Whole trainings with tiny settings: resuming, the flip, events, checkpoints."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.runs.presence import Gone
 from bitnet_core.traces.examples import Batch
 from bitnet_core.training import checkpoints
 from bitnet_core.training.flip import flip_report
@@ -68,6 +70,26 @@ def test_a_resumed_run_is_the_uninterrupted_one(make_trainer: Make, stopped: int
     assert timeless(events(first, "flip") + events(second, "flip")) == timeless([flip])
     assert timeless(whole.state.evaluations) == timeless(second.state.evaluations)
     assert summary["resumed_from"] == str(second.resumed_from)
+
+
+def test_checkpoints_removed_under_a_training_are_saved_once_more_before_it_ends(make_trainer: Make) -> None:
+    trainer = make_trainer({"TOTAL_STEPS": "8", "CHECKPOINT_INTERVAL": "2"})
+    folder = trainer.ctx.experiment.checkpoints
+    original = trainer.stepper.step
+
+    def step(batches: Sequence[Batch], rate: float, *, decay: bool) -> StepResult:
+        if trainer.state.step + 1 == 4:  # a checkpoint follows this step
+            shutil.rmtree(folder)
+        return original(batches, rate, decay=decay)
+
+    trainer.stepper.step = step  # type: ignore[method-assign]
+    with trainer.ctx.presence as held:
+        held.watch(folder)
+        with pytest.raises(Gone, match=r"checkpoints was removed.* while train was using it"):
+            trainer.run()
+    path = checkpoints.latest(folder)
+    assert path is not None
+    assert checkpoints.load(path).step == 4
 
 
 def test_training_a_finished_run_again_changes_nothing(make_trainer: Make) -> None:
