@@ -15,12 +15,14 @@ SOURCES := bitnet_core bitnet_tui tests benchmarks
 # PYTHON is for make itself, and so are the variables that make defines (MAKE…, -…).
 quote = '$(subst ','\'',$(1))'
 given := $(foreach v,$(.VARIABLES),$(if $(filter command line,$(origin $(v))),$(v)))
-SETS := $(foreach v,$(filter-out PYTHON MAKE% -%,$(given)),--set $(call quote,$(v)=$($(v))))
+SETS := $(foreach v,$(filter-out PYTHON CASES MAKE% -%,$(given)),--set $(call quote,$(v)=$($(v))))
 
+CASES := 8000
+SEED := 0
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: help demo test tui install $(STAGES) ensure_dirs check_env lint format docs bench clean
+.PHONY: help demo test tui install $(STAGES) ensure_dirs check_env lint fuzz format docs bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z_$$() A-Z]+:.*## ' Makefile | sed -e 's/$$(STAGES)/$(STAGES)/' \
@@ -63,6 +65,9 @@ lint: $(VENV)/.installed-test ## format, lint, types, layers
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+fuzz: $(VENV)/.installed-test ## give every reader 8,000 files or replies of any bytes (CASES=…, SEED=…)
+	@FUZZ_CASES=$(CASES) $(BIN)/python -m pytest -m fuzz --hypothesis-seed=$(SEED) --timeout=0 --durations=0
 
 format: $(VENV)/.installed-test ## rewrite the sources in the project's format
 	@$(BIN)/ruff format $(SOURCES)

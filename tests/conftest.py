@@ -6,14 +6,23 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from bitnet_core.process import peak_rss_bytes
 from bitnet_core.secrets import known, places, vault
 from bitnet_core.settings.registry import REGISTRY
+from tests.fuzzing import BY_HAND, MOST_BYTES
 
 pytest_plugins = ["tests.teacher_fixtures"]
 
 # A slow test on a busy machine is not a failure.
 settings.register_profile("patient", settings.default, deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def bounded_memory(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if BY_HAND and request.node.get_closest_marker("fuzz"):
+        assert peak_rss_bytes() < MOST_BYTES
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from bitnet_core.runs.event_words import describe
 from bitnet_core.runs.events import KINDS, EventReader, EventWriter, Log, decode, read_events, to_dict
 from bitnet_core.runs.lines import LINE_BYTES, LineReader, count_lines
 from tests.builders import event
+from tests.fuzzing import fuzz
 from tests.runs.hostile import objects_like
 
 MIB = 1 << 20
@@ -51,6 +52,7 @@ def check(data: bytes, folder: Path) -> None:
 EVENTS = objects_like([to_dict(event(str(kind.__struct_config__.tag))) for kind in KINDS])
 
 
+@fuzz(200)
 @given(EVENTS)
 def test_any_bytes_are_events_or_passed_over(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     check(data, tmp_path_factory.mktemp("e"))
@@ -139,6 +141,7 @@ def test_a_line_without_end_is_said_while_it_grows_and_what_follows_is_shown(tmp
     assert said == [["a"], [], ["Line 2"], [], ["b"]]
 
 
+@fuzz(200)
 @given(
     st.lists(st.sampled_from([b"", b"a", b"bc", b"d" * 50, b"e" * (LINE_BYTES - 1), b"f" * LINE_BYTES]), max_size=5),
     st.lists(st.integers(0, 3 * LINE_BYTES), max_size=5),

@@ -19,6 +19,7 @@ from bitnet_core.runs.history import History
 from bitnet_core.runs.record import RECORD_BYTES, Run, RunRecord, end
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.text import duration
+from tests.fuzzing import fuzz
 from tests.nobody import as_nobody, close, everybodys_folder
 from tests.runs.hostile import objects_like
 
@@ -71,6 +72,7 @@ def check(data: bytes, folder: Path) -> None:
 RECORDS = objects_like([GOOD, FULL, FULL | {"state": "running", "ended": None}])
 
 
+@fuzz(200)
 @given(RECORDS)
 def test_any_bytes_are_a_record_or_a_sentence(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     check(data, tmp_path_factory.mktemp("e"))

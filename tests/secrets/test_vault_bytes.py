@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import vault
+from tests.fuzzing import fuzz
 
 NAME, VALUE, WORDS = "OPENAI_API_KEY", "sk-canary-0123456789", "correct horse"
 
@@ -64,11 +65,13 @@ def changed(draw: st.DrawFn) -> bytes:
 BYTES = st.binary(max_size=100) | _JSON.map(json.dumps).map(str.encode) | changed()
 
 
+@fuzz(200)
 @given(BYTES)
 def test_any_bytes_are_a_vault_or_damaged(data: bytes) -> None:
     check(data)
 
 
+@fuzz(100)
 @given(BYTES, st.integers(0, 10_000), st.binary(max_size=2))
 def test_a_cut_or_changed_vault_is_damaged(data: bytes, at: int, damage: bytes) -> None:
     at %= len(data) + 1

@@ -13,6 +13,7 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.references import MAX_LENGTH
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolve import resolve
+from tests.fuzzing import fuzz
 
 
 def twin(text: str) -> dict[str, str | None]:
@@ -60,11 +61,13 @@ TEXTS = st.lists(_LINE.map("".join) | st.text(max_size=12), max_size=8).map("\n"
 """Mostly well-formed files, so that the readers behind the parser are reached too."""
 
 
+@fuzz(200)
 @given(st.binary(max_size=200) | TEXTS)
 def test_any_bytes_are_read_as_python_dotenv_reads_them_or_refused(data: bytes) -> None:
     check(data)
 
 
+@fuzz(100)
 @given(TEXTS, st.binary(min_size=1, max_size=3), st.integers(0, 10_000))
 def test_a_damaged_file_too(data: bytes, damage: bytes, at: int) -> None:
     at %= len(data) + 1

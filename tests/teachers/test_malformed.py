@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.teachers.answers.result import BadReply, as_bad_reply
@@ -15,6 +15,7 @@ from bitnet_core.teachers.wire.anthropic import AnthropicMessages
 from bitnet_core.teachers.wire.gemini import GeminiContent
 from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.steps import TokenTable
+from tests.fuzzing import fuzz
 from tests.teachers.server import FIXTURES, chat_body, entry, read_payload, steps_of
 
 WIRES: tuple[type[HttpChat], ...] = (OpenAIChat, AnthropicMessages, GeminiContent)
@@ -68,14 +69,14 @@ def check(wire: type[HttpChat], payload: Any) -> None:
         assert all(-1 <= step.token_id < 2**31 for step in steps_of(result))
 
 
-@settings(max_examples=400)
+@fuzz(400)
 @given(st.data())
 def test_a_body_corrupted_anywhere(data: st.DataObject) -> None:
     wire, payload = BODIES[data.draw(st.integers(0, len(BODIES) - 1))]
     check(wire, corrupted(payload, data.draw, data.draw(st.integers(1, 3))))
 
 
-@settings(max_examples=200)
+@fuzz(200)
 @given(st.data())
 def test_a_stream_corrupted_anywhere(data: st.DataObject) -> None:
     wire, events = STREAMS[data.draw(st.integers(0, len(STREAMS) - 1))]

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from transformers import PreTrainedTokenizerFast
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
+from tests.fuzzing import fuzz
 from tests.tokenizer.folders import check, hostile_files
 from tests.tokenizer.vocabularies import PLAIN
 from tests.traces.samples import END, TEMPLATE, small_tokenizer
@@ -203,7 +204,7 @@ def test_a_tokenizer_that_the_library_cannot_use_is_refused(tmp_path: Path, chan
         load_tokenizer(folder, PLAIN)
 
 
-@settings(max_examples=300)
+@fuzz(300)
 @given(hostile_files)
 def test_any_bytes_in_a_tokenizers_folder_are_read_or_refused(data: bytes) -> None:
     check(data)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
@@ -19,6 +19,7 @@ from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.traces import schema
 from bitnet_core.traces.reproject import reproject
 from bitnet_core.traces.shards import open_shards
+from tests.fuzzing import fuzz
 from tests.traces.hostile import check_metadata, check_shards, sound_metadata
 from tests.traces.sets import TOKENIZER, rewrite, set_in
 
@@ -34,13 +35,13 @@ EDITS = st.lists(
 ).map(lambda edits: b"".join(struct.pack("<BIB", *edit) for edit in edits))
 
 
-@settings(max_examples=300)
+@fuzz(300)
 @given(METADATA)
 def test_metadata_of_any_bytes(data: bytes) -> None:
     check_metadata(data)
 
 
-@settings(max_examples=150)
+@fuzz(150)
 @given(EDITS)
 def test_shards_with_any_bytes_changed(data: bytes) -> None:
     check_shards(data)

@@ -18,6 +18,7 @@ from bitnet_tui.view.run_fold import RunFold
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.watch import ExperimentWatcher, worth_seeing
 from bitnet_tui.view.workspace import WorkspaceWatcher
+from tests.fuzzing import fuzz
 from tests.nobody import as_nobody, close, everybodys_folder
 from tests.runs.hostile import objects_like
 from tests.runs.test_event_reader import EVENTS
@@ -233,6 +234,7 @@ def check_events(data: bytes, folder: Path) -> None:
         assert [to_dict(one) for one in events]
 
 
+@fuzz(100)
 @given(EVENTS)
 def test_any_events_fold_into_a_view(tmp_path_factory: pytest.TempPathFactory, data: bytes):
     check_events(data, tmp_path_factory.mktemp("e"))
@@ -258,6 +260,7 @@ def check_record(data: bytes, home: Path) -> None:
 RECORDS: Any = objects_like([GOOD, FULL, FULL | {"stage": "eval"}, FULL | {"stage": "pipeline", "state": "running"}])
 
 
+@fuzz(50)
 @given(RECORDS)
 def test_any_record_leaves_a_list_and_a_screen(looked_at: Path, data: bytes):
     check_record(data, looked_at)
