@@ -164,6 +164,11 @@ class Journal:
             row = self._db.execute("select status, attempts, at from answers where key = ?", (key,)).fetchone()
         return None if row is None or row[0] == _DAMAGED else Standing(*row)
 
+    def is_empty(self) -> bool:
+        """Whether no request was ever answered or sent."""
+        with self._lock, self._explain_errors():
+            return not any(self._db.execute(f"select 1 from {table}").fetchone() for table in ("answers", "sendings"))  # noqa: S608
+
     def get(self, key: str) -> StoredAnswer | None:
         """An answer; None if there is none or if it is damaged (counted in `damaged`)."""
         with self._lock, self._explain_errors():

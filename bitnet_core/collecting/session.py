@@ -88,6 +88,7 @@ class CollectSession:
     def run(self) -> dict[str, Any]:
         """Collect what is missing, write what is not written; the summary counts the whole trace set."""
         self._report.journal(self.journal)
+        self._require_journal_of_traces()
         if self._lost_requests:
             self._report.lost_requests(self._lost_requests)
         summary = self._ask_and_publish()
@@ -112,6 +113,14 @@ class CollectSession:
         self._prepare_folder()
         given_up = self._write_all_shards()
         return self._sum_up(given_up)
+
+    def _require_journal_of_traces(self) -> None:
+        """BitnetError if the traces were made from another journal: all answers would be paid for again."""
+        if self.journal.is_empty() and writer.has_answers(self.data, self.collection.config_hash):
+            raise BitnetError(
+                f"{self.data} holds answers of this collection, and their journal is not at {self.journal.path}; "
+                f"move the journal there, or move {self.data} away to ask for all of them again."
+            )
 
     # -- before asking -----------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ A shard depends on its answers alone: written again, it is the same. It takes on
 must not know providers or the journal.
 """
 
+import itertools
 import shutil
 import time
 from collections import defaultdict
@@ -166,6 +167,12 @@ def next_shard_index(data_dir: Path) -> int:
     return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
 
 
+def has_answers(data_dir: Path, config_hash: str) -> bool:
+    """Whether a shard in the folder has answers of this collection."""
+    shards = (metadata_of(path) for path in sorted(data_dir.glob(schema.kd_shard(0).replace("000", "*"))))
+    return any(one is not None and one.config_hash == config_hash and one.keys for one in shards)
+
+
 def set_aside(data_dir: Path) -> Path:
     """Move the trace set in `data_dir` to a folder of its own, unreadable files included; returns that folder.
 
@@ -174,8 +181,12 @@ def set_aside(data_dir: Path) -> Path:
     present = [path for path in sorted(data_dir.glob("*.parquet")) if _is_trace_file(path)]
     names = {one.config_hash[:8] for one in map(metadata_of, present) if one is not None}
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    folder = places.beside(data_dir, "superseded") / f"{stamp}-{'-'.join(sorted(names)) or 'unreadable'}"
-    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{stamp}-{'-'.join(sorted(names)) or 'unreadable'}"
+    others = places.beside(data_dir, "superseded")
+    # Two sets may be set aside within a second.
+    candidates = itertools.chain([others / name], (others / f"{name}-{number}" for number in itertools.count(2)))
+    folder = next(one for one in candidates if not one.exists())
+    folder.mkdir(parents=True)
     for path in present:
         shutil.move(path, folder / path.name)
     parts = data_dir / Path(schema.sequences_part(0)).parent

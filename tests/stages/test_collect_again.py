@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.shards import ShardMaker
+from bitnet_core.errors import BitnetError
 from bitnet_core.prompts.prompt import load_prompts
 from bitnet_core.runs.presence import Gone
 from bitnet_core.stages import collect
@@ -118,6 +120,33 @@ def test_an_unreadable_verdict_is_asked_for_again(tmp_path: Path, tokenizer: Stu
         before = len(server.asked)
         assert collect.run(context(tmp_path, server))["logprob_mode"] == "raw"
         assert len(server.asked) == before + PROBES
+
+
+def test_traces_without_their_journal_are_not_paid_for_again(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        collect.run(context(tmp_path, server))
+        before, asked = parquet_files(tmp_path), len(server.asked)
+        aside = (tmp_path / "data.journal").rename(tmp_path / "elsewhere")
+        with pytest.raises(BitnetError, match=r"their journal is not at .*data\.journal.*; move the journal there"):
+            collect.run(context(tmp_path, server))
+        assert (len(server.asked), parquet_files(tmp_path)) == (asked, before)
+        shutil.rmtree(tmp_path / "data.journal", ignore_errors=True)
+        aside.rename(tmp_path / "data.journal")
+        collect.run(context(tmp_path, server))
+        assert (len(server.asked), parquet_files(tmp_path)) == (asked, before)
+        shutil.rmtree(tmp_path / "data.journal")
+        collect.run(context(tmp_path, server, KD_TEACHER_TEMPERATURE="0.5"))  # other answers: a new collection
+        assert len(server.asked) > asked
+
+
+def test_sets_superseded_within_a_second_get_folders_of_their_own(
+    tmp_path: Path, tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "strftime", lambda *_: "20261127T120000Z")
+    with ChatServer(FakeTeacher(tokenizer)) as server:
+        for temperature in ("0.5", "0.6", "0.5", "0.6"):
+            collect.run(context(tmp_path, server, KD_TEACHER_TEMPERATURE=temperature))
+    assert len(list((tmp_path / "data.superseded").iterdir())) == 3
 
 
 def test_superseded_traces_keep_their_tokenizer(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
