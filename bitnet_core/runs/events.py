@@ -276,7 +276,9 @@ class EventWriter:
         os.close(self._fd)
 
     def _line(self, event: Event) -> bytes:
-        whole = strict(msgspec.to_builtins(event), self._redact)
+        # The names of kinds and fields are ours, even where a key looks like one.
+        fields = msgspec.to_builtins(event).items()
+        whole = {name: value if name == "kind" else strict(value, self._redact) for name, value in fields}
         line = _encoded(whole)
         if len(line) < LINE_BYTES:
             return line

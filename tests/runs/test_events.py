@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bitnet_core.runs.events import KINDS, Event, EventReader, EventWriter, decode, read_events
@@ -121,6 +121,7 @@ def test_threads_write_whole_lines(tmp_path: Path) -> None:
 
 
 @given(st.text(min_size=6, max_size=40))
+@example("MESSAG")
 def test_a_secret_never_reaches_the_file(tmp_path_factory: pytest.TempPathFactory, secret: str) -> None:
     path = tmp_path_factory.mktemp("events") / "events.jsonl"
     EventWriter(path, Redactor([secret])).emit(event("log", level="info", message=f"key<{secret}>"))

@@ -14,6 +14,7 @@ from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import reproject
 from bitnet_core.traces.dataset import load_traces
+from bitnet_core.traces.schema import TOKENIZER_FOLDER
 from tests.collecting.stage_runs import PROBES, asked_prompts, context, events
 from tests.teachers.fake_teacher import FakeTeacher
 from tests.teachers.server import ChatServer
@@ -104,7 +105,7 @@ def test_merging_asks_for_every_prompt_and_trains_on_the_merged_message(
     assert merged["config_hash"] != refused["config_hash"]
     rows = _rows(tmp_path / "e")
     assert rows[1]["rendered_prompt"].startswith("<|im_start|>user\nBe brief.\n\nFour?<|im_end|>")
-    saved = tmp_path / "e" / "data" / "tokenizer"
+    saved = tmp_path / "e" / "data" / TOKENIZER_FOLDER
     theirs = PreTrainedTokenizerFast.from_pretrained(str(saved))
     for row in rows:
         messages = json.loads(row["messages_json"])
@@ -164,7 +165,7 @@ def test_a_projection_leaves_out_what_its_template_refuses(
     with ChatServer(FakeTeacher(teacher_tokenizer)) as server:
         collect.run(context(tmp_path / "e", server, **wanted))
     data = tmp_path / "e" / "data"
-    source = str(data / "tokenizer")
+    source = str(data / TOKENIZER_FOLDER)
     assert reproject.reproject(data, source, NO_SYSTEM)["rejected"] == {"refused_by_template": 2}
     merged = reproject.reproject(data, source, NO_SYSTEM, merge_system=True)
     assert (merged["sequences"], merged["rejected"]) == (5, {})

@@ -183,7 +183,7 @@ def test_a_prompt_that_the_template_refuses_is_left_out(
     refusing = (
         "{% if 'no' in messages[0].content %}{{ raise_exception('Not this') }}{% endif %}{{ messages[0].content }}"
     )
-    (root / "data" / "tokenizer" / "chat_template.jinja").write_text(refusing)
+    (root / "data" / schema.TOKENIZER_FOLDER / "chat_template.jinja").write_text(refusing)
     path = tmp_path / "mine.txt"
     path.write_text("the rain\nno rain\nthere\n")
     ctx = context(root, EVAL_PROMPTS_FILE=str(path))
