@@ -58,7 +58,7 @@ check_env: $(VENV)/.installed ## report every problem in the settings, with its 
 	@$(BIN)/bitnet config --check $(SETS)
 
 test: lint ## every check: format, lint, types, layers, tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-test ## format, lint, types, layers
 	@$(BIN)/ruff format --check $(SOURCES)
