@@ -105,6 +105,7 @@ WAYS: dict[str, Way] = {
     "deep": raw(b"[" * 200_000),
     "deep-field": raw(b'{"choices": [{"message": ', b'{"content":' * 50_000),
     "deep-stream": stream(b"data: " + b"[" * 200_000 + b"\n\n"),
+    "deep-error": body({"error": {"message": "no", "metadata": {"raw": "[" * 200_000}}}, 400),
     "control": said(f"Hi{ESCAPES}"),
     "control-error": body({"error": {"message": f"no {ESCAPES}", "code": ESCAPES}}, 400),
     "control-page": raw(f"<html>{ESCAPES}".encode(), headers={"Content-Type": "text/html"}, status=500),

@@ -199,7 +199,7 @@ class Reply:
 
 
 def _decoded(raw: Any) -> Any:
-    with contextlib.suppress(ValueError, TypeError):
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
         return json.loads(raw)
     return raw
 
