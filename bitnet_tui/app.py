@@ -122,6 +122,13 @@ class BitnetApp(Shell):
 
         self.push_screen(VaultScreen(vault, why), answered)
 
+    def action_command_palette(self) -> None:
+        """Textual's method, with the app's own palette."""
+        from bitnet_tui.screens.palette import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
+
     def action_next_theme(self) -> None:
         self.theme = theme.LIGHT.name if self.current_theme.dark else theme.DARK.name
 

@@ -4,9 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar, cast
 
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.message import Message
-from textual.screen import Screen
+from textual.messages import Prune
+from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
+from textual.widgets import Button
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE
@@ -30,15 +33,78 @@ class Looked(Message):
 
 
 class ShellScreen(Screen[_Result], Generic[_Result]):
-    """A screen that knows the app as its shell."""
+    """A screen that knows the app as its shell. Nothing happens to it before it is there or after it is gone.
+
+    A button's `name` is the action of its own screen that it runs.
+    """
 
     @property
     def shell(self) -> Shell:
         return cast("Shell", self.app)
 
+    @property
+    def complete(self) -> bool:
+        """Whether everything that its keys act on is there."""
+        return self.is_mounted
+
+    @property
+    def on_stack(self) -> bool:
+        """Whether it is one of the app's screens still; a closed screen is losing its widgets."""
+        return self in self.app.screen_stack
+
+    @property
+    def in_sight(self) -> bool:
+        """Whether it is on top, or only dialogs are above it."""
+        return self.is_active or (self.is_current and self.app.screen.styles.background.a < 1)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Until the screen is complete, its keys do nothing but close it."""
+        if self.is_mounted and (self.complete or action == "dismiss"):
+            return super().check_action(action, parameters)
+        return None
+
+    def dismiss(self, result: _Result | None = None) -> AwaitComplete:
+        """Close this screen and what is above it, once."""
+        if not self.on_stack:
+            return AwaitComplete()
+        while not self.is_active:
+            self.app.pop_screen()
+        return super().dismiss(result)
+
+    async def on_button_pressed(self, event: Button.Pressed) -> None:
+        if event.button.name:
+            await self.run_action(event.button.name)
+
+    async def _on_message(self, message: Message) -> None:
+        """Drop what reaches a closed screen late: an answer from a thread, or from a widget of its own."""
+        if self.on_stack or isinstance(message, Prune):
+            await super()._on_message(message)
+
+    def _compositor_refresh(self) -> None:
+        """Draw what has changed; while another screen covers this one, only what can be seen through that one.
+
+        Textual's method would also draw a covered screen that can't be seen, and mark the whole of it as changed each
+        time, so that it is drawn for ever.
+        """
+        if self.is_active:
+            super()._compositor_refresh()
+            return
+        regions = self._compositor._dirty_regions
+        if regions and self.in_sight:
+            self.app.screen.refresh(*regions)
+        regions.clear()
+        self._dirty_widgets.clear()
+
+
+# Textual finds the styles of a class by its first base, so that has to be ModalScreen.
+class DialogScreen(ModalScreen[_Result], ShellScreen[_Result], Generic[_Result]):
+    """A dialog: the screen below it can be seen around it."""
+
 
 class BaseScreen(ShellScreen[None]):
     """`compose` is for the first paint; `furnish` adds heavier widgets after it."""
+
+    _furnished = False
 
     def compose(self) -> ComposeResult:
         yield Painted(paint([self.head()]), classes="head", id="head")
@@ -54,15 +120,27 @@ class BaseScreen(ShellScreen[None]):
     def on_mount(self) -> None:
         self.call_after_refresh(self._furnish)
 
+    @property
+    def complete(self) -> bool:
+        return self._furnished
+
     async def _furnish(self) -> None:
         from textual.widgets import Footer
 
-        if self.is_attached:
+        if self.on_stack:
             await self.furnish()
+        if self.on_stack:
             await self.mount(Footer(show_command_palette=False))
+        if self.on_stack:
+            self._furnished = True
+            self.begin()
 
     async def furnish(self) -> None:
         """Mount what the first paint does not need."""
+
+    def begin(self) -> None:
+        """Start what needs everything to be mounted."""
+        self.refresh_bindings()
 
     # -- creating an experiment ------------------------------------------------------------------------------------
 

@@ -4,14 +4,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, Input
 
-from bitnet_tui.widgets.secret_input import SecretInput
+from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.widgets.inputs import SecretInput
 from bitnet_tui.widgets.words import Words
 
 
-class MessageScreen(ModalScreen[None]):
+class MessageScreen(DialogScreen[None]):
     """A message to read: what happened, and the sentences that say why and how to fix it."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
@@ -28,10 +28,10 @@ class MessageScreen(ModalScreen[None]):
             with VerticalScroll(can_focus=False, classes="why"):
                 yield Words(self._why)
             with Horizontal(classes="buttons"):
-                yield Button("Close", id="close", variant="primary", action="screen.dismiss")
+                yield Button("Close", id="close", variant="primary", name="dismiss")
 
 
-class ConfirmScreen(ModalScreen[bool]):
+class ConfirmScreen(DialogScreen[bool]):
     """A question with a yes and a no. The safe answer has the focus."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss"]  # noqa: RUF012
@@ -52,11 +52,11 @@ class ConfirmScreen(ModalScreen[bool]):
             yield Words(what, classes="title")
             yield Words(why)
             with Horizontal(classes="buttons"):
-                yield Button(Content(no), id="no", action="screen.dismiss(False)")
-                yield Button(Content(yes), id="yes", action="screen.dismiss(True)")
+                yield Button(Content(no), id="no", name="dismiss(False)")
+                yield Button(Content(yes), id="yes", name="dismiss(True)")
 
 
-class KeyEntryScreen(ModalScreen[str | None]):
+class KeyEntryScreen(DialogScreen[str | None]):
     """Returns the key that was typed, which is never shown, or None."""
 
     CSS_PATH = ["cards.tcss", "dialogs.tcss", "vault.tcss"]  # noqa: RUF012
@@ -78,8 +78,8 @@ class KeyEntryScreen(ModalScreen[str | None]):
             yield Words(where)
             yield SecretInput(id="value")
             with Horizontal(classes="buttons"):
-                yield Button("Cancel", id="cancel", action="screen.dismiss")
-                yield Button("Save", id="save", action="screen.save")
+                yield Button("Cancel", id="cancel", name="dismiss")
+                yield Button("Save", id="save", name="save")
 
     def on_input_submitted(self) -> None:
         self.action_save()

@@ -72,6 +72,13 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
         self._watcher = ExperimentWatcher(self.root, self.shell.home)
         await self.query_one("#main").mount(RunPane(id="run"))
+
+    @property
+    def complete(self) -> bool:
+        return super().complete and bool(self._view.rows or self._view.problem)
+
+    def begin(self) -> None:
+        super().begin()
         self.query_one(StageList).focus()
         self.set_interval(self.shell.redraw_seconds, self._tick)
         self.look()
@@ -159,6 +166,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
     # -- starting and stopping -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if not self.complete:
+            return super().check_action(action, parameters)
         row = self._view.row(self._selected)
         if action == "launch":
             return row is None or not (row.resumable or row.active)

@@ -53,16 +53,24 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
         from bitnet_tui.view.workspace import WorkspaceWatcher
 
         self._watcher = WorkspaceWatcher(self.shell.home)
-        entries: OptionList = OptionList(id="entries", markup=False)
-        await self.query_one("#experiments").mount(entries)
-        entries.focus()
-        self.set_interval(_LOOK_SECONDS, self.look)
+        await self.query_one("#experiments").mount(OptionList(id="entries", markup=False))
+
+    def begin(self) -> None:
+        super().begin()
+        self._entries.focus()
+        self.set_interval(_LOOK_SECONDS, self._tick)
         self.look()
+
+    def _tick(self) -> None:
+        if self.in_sight:
+            self.look()
 
     def looker(self) -> "Callable[[], tuple[ExperimentRow, ...]]":
         return self._watcher.look
 
     def on_resize(self) -> None:
+        if not self.on_stack:
+            return
         self.query_one("#head", Painted).show((self.head(),))
         if self._rows is not None:
             self.call_after_refresh(self.draw, self._rows)
@@ -113,5 +121,5 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
 
     def action_open(self) -> None:
         highlighted = self._highlighted()
-        if highlighted is not None:
+        if highlighted is not None and self.is_active:  # not twice for two presses in a burst
             self.shell.open_experiment(Path(highlighted))

@@ -3,9 +3,9 @@
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
-from textual.screen import ModalScreen
 
 from bitnet_tui.actions import ACTIONS, TITLES, keys_text
+from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.experiment_list import legend_lines
 from bitnet_tui.view.spans import Line, Span, line
@@ -36,7 +36,7 @@ def help_lines() -> tuple[Line, ...]:
     return tuple(lines)
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(DialogScreen[None]):
     """The text, which scrolls."""
 
     CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from textual.message import Message
-from textual.screen import ModalScreen
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.places import VaultLocked
-from bitnet_tui.screens.base import ShellScreen
+from bitnet_tui.screens.base import DialogScreen, ShellScreen
 from bitnet_tui.widgets.painted import Painted
 
 _Result = TypeVar("_Result")
@@ -105,8 +104,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         self.shell.unlock_vault(locked.path, f"{why} {job.offer}".strip(), answered)
 
 
-# Textual finds the styles of a class by its first base, so that has to be ModalScreen.
-class KeyedScreen(ModalScreen[_Result], AttemptingScreen[_Result], Generic[_Result]):
+class KeyedScreen(DialogScreen[_Result], AttemptingScreen[_Result], Generic[_Result]):
     """A dialog that reads or changes keys, and reports it in its widget `#problem`."""
 
     def say(self, text: str, style: str) -> None:

@@ -21,8 +21,8 @@ from bitnet_tui.services import keys
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
+from bitnet_tui.widgets.inputs import SecretInput, SteadyInput
 from bitnet_tui.widgets.painted import Painted
-from bitnet_tui.widgets.secret_input import SecretInput
 from bitnet_tui.widgets.words import Words
 
 
@@ -62,9 +62,9 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             yield Painted(id="hint")
             yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
-                yield Button("Test", id="test", action="screen.test")
-                yield Button("Cancel", id="cancel", action="screen.cancel")
-                yield Button("Create", id="create", action="screen.create")
+                yield Button("Test", id="test", name="test")
+                yield Button("Cancel", id="cancel", name="cancel")
+                yield Button("Create", id="create", name="create")
 
     def on_mount(self) -> None:
         self._fit(new_form.EMBEDDED)
@@ -196,7 +196,7 @@ def _entry(field: Field) -> Widget:
         return Select(field.choices, value=field.default, allow_blank=False, compact=True, id=place)
     if field.secret:
         return SecretInput(field.default, id=place)
-    return Input(field.default, compact=True, id=place)
+    return SteadyInput(field.default, compact=True, id=place)
 
 
 def _value(entry: Widget) -> str:

@@ -11,8 +11,8 @@ from textual.widgets import Button, Input
 from bitnet_core.secrets.places import unlock_vault
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.view.spans import short
+from bitnet_tui.widgets.inputs import SecretInput
 from bitnet_tui.widgets.painted import Painted
-from bitnet_tui.widgets.secret_input import SecretInput
 from bitnet_tui.widgets.words import Words
 
 
@@ -43,8 +43,8 @@ class VaultScreen(KeyedScreen[bool]):
                 yield SecretInput(id="again", placeholder="repeat the passphrase")
             yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
-                yield Button("Cancel", id="cancel", action="screen.dismiss(False)")
-                yield Button("Create" if self._new else "Open", id="open", action="screen.open")
+                yield Button("Cancel", id="cancel", name="dismiss(False)")
+                yield Button("Create" if self._new else "Open", id="open", name="open")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if self._new and event.input.id == "passphrase":

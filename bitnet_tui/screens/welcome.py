@@ -41,9 +41,9 @@ class WelcomeScreen(BaseScreen):
     def skeleton(self) -> Iterable[Widget]:
         card = Vertical(
             Words("Distil a language model into a ternary student,\nand watch it happen.", classes="lead"),
-            Button("Try it now, no key needed", id="try", action="screen.demo"),
+            Button("Try it now, no key needed", id="try", name="demo"),
             Words(_TRY, classes="about"),
-            Button("New experiment", id="new", action="screen.new"),
+            Button("New experiment", id="new", name="new"),
             Words(_NEW, classes="about"),
             Words(f"Experiments are kept in {flat(str(self.shell.home))}", classes="place"),
             id="welcome",

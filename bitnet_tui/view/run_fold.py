@@ -51,13 +51,14 @@ class Traces:
 
 @dataclass(frozen=True)
 class RunView:
-    """A frozen picture of one run's events. `revision` grows with every event.
+    """A frozen picture of one run's events. `revision` grows with every event; `newest` is when the last was written.
 
     `metric` holds the newest value of each field: unset if there was none, None if it was not finite. Texts in the
     events are as they were written: pass them through `printable` before drawing.
     """
 
     revision: int = 0
+    newest: float | None = None
     device: str = ""
     progress: Progress | None = None
     metric: Metric = field(default_factory=Metric)
@@ -87,6 +88,7 @@ class RunFold:
             if event.seq == 0 and self._events:
                 self._start_over()
             self._events += 1
+            self._set(newest=finite(event.t))
             self._take(event)
             lines = _log_lines(event)
             self._log.extend(lines)

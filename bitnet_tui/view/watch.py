@@ -116,17 +116,24 @@ class ExperimentWatcher:
             view=fold.view(),
             error=record.error or "",
             output=run.output_path if run.has_output() else None,
-            elapsed=self._elapsed(record, state),
+            elapsed=self._elapsed(record, state, fold.view().newest),
             position=place + 1,
             of=len(runs),
             flip=flip_options(record.settings),
         )
 
-    def _elapsed(self, record: RunRecord, state: str) -> float | None:
+    def _elapsed(self, record: RunRecord, state: str, newest: float | None) -> float | None:
+        """How long a run took; for an active one, until its newest event, or in whole minutes while it is silent.
+
+        Seconds that count up would be written to the terminal while nothing else changes.
+        """
         if record.started is None:
             return None
-        now = Moment(self.clock(), clock.now(record.boot_id).uptime)
-        return record.seconds(now if state in ACTIVE else None)
+        seconds = record.seconds(Moment(self.clock(), clock.now(record.boot_id).uptime) if state in ACTIVE else None)
+        if seconds is None or state not in ACTIVE or record.ended is not None:
+            return seconds
+        told = (newest or record.started) - record.started
+        return max(min(told, seconds), seconds // 60 * 60)
 
 
 def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:

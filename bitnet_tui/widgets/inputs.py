@@ -1,11 +1,21 @@
-"""A field for a key or a passphrase: what is typed is neither shown nor copied."""
+"""Fields to type in: one whose cursor does not blink, and one for a key or a passphrase."""
 
 from textual.actions import SkipAction
+from textual.reactive import reactive
 from textual.widgets import Input
 
 
-class SecretInput(Input):
-    """Textual's `Input` would send selected text unmasked to the terminal's clipboard (OSC 52), even over SSH."""
+class SteadyInput(Input):
+    """Every blink of Textual's cursor would be written to the terminal, even over SSH."""
+
+    cursor_blink = reactive(False, init=False)
+
+
+class SecretInput(SteadyInput):
+    """What is typed is neither shown nor copied.
+
+    Textual's `Input` would send selected text unmasked to the terminal's clipboard (OSC 52), even over SSH.
+    """
 
     def __init__(self, value: str = "", *, placeholder: str = "", id: str) -> None:  # noqa: A002 - textual's name
         super().__init__(value, password=True, compact=True, placeholder=placeholder, id=id)

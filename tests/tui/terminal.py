@@ -1,0 +1,73 @@
+"""The app in a pseudo-terminal of its own: presses keys, waits for text, and counts the bytes that are written."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+_REPO = str(Path(__file__).parents[2])
+_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78])")
+
+
+class Terminal:
+    """One app. `written` holds all bytes that it has written so far."""
+
+    def __init__(self, *arguments: str, columns: int = 80, rows: int = 24) -> None:
+        self._screen, inner = pty.openpty()
+        fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bitnet_tui", *arguments],
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            start_new_session=True,
+            env={**environment, "PYTHONPATH": _REPO, "TERM": "xterm-256color"},
+        )
+        os.close(inner)
+        self.written = b""
+        self._mark = 0
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._screen)
+
+    def press(self, *keys: str) -> None:
+        """Type, as one burst. What `until` waits for has to appear after it."""
+        self.read(0)
+        self._mark = len(self.written)
+        os.write(self._screen, "".join(keys).encode())
+
+    def until(self, wanted: str, seconds: float = 60) -> None:
+        """Wait until the text has been written since the last key."""
+        deadline = time.monotonic() + seconds
+        while wanted not in (shown := _ESCAPE.sub(b"", self.written[self._mark :]).decode(errors="replace")):
+            assert time.monotonic() < deadline, f"{wanted!r} did not appear in\n{shown}"
+            self.read(0.1)
+
+    def read(self, seconds: float) -> int:
+        """Take what is written in this time; returns how many bytes."""
+        before, deadline = len(self.written), time.monotonic() + seconds
+        while select.select([self._screen], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            try:
+                self.written += os.read(self._screen, 1 << 16)
+            except OSError:  # the app has ended
+                break
+        return len(self.written) - before
+
+    def wait_until_quiet(self, seconds: float, limit: float = 60) -> None:
+        """Wait until nothing has been written for this long."""
+        deadline = time.monotonic() + limit
+        while self.read(seconds):
+            assert time.monotonic() < deadline, f"still written: {self.written[-300:]!r}"

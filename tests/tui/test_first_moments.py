@@ -1,0 +1,145 @@
+"""Keys and messages that arrive before a screen is complete, in bursts, or after it was closed."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.widgets import Button
+
+from bitnet_tui.actions import ACTIONS
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.experiments import ExperimentsScreen
+from bitnet_tui.screens.new_experiment import NewExperimentScreen
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import settled
+from tests.tui.simulated import experiment, finished_experiment
+
+_OF_THE_LIST = [
+    key for one in ACTIONS if one.where in ("list", "app") for key in one.keys.split(",") if "q" not in key
+]
+_OF_EXPERIMENT = [key for one in ACTIONS if one.where == "experiment" for key in one.keys.split(",")]
+_BURSTS = [
+    ["enter"],
+    ["enter", "enter", "escape"],
+    ["enter", "f"],
+    ["enter", "1"],
+    ["enter", "c", "y", "right_square_bracket"],
+    ["enter", *_OF_EXPERIMENT],
+    [*_OF_THE_LIST],
+    ["n", "ctrl+s"],
+    ["n", "ctrl+t", "escape"],
+    ["a", "enter", "enter"],
+    ["a", "m", "x"],
+    ["ctrl+p", "escape"],
+    ["ctrl+p", "r", "enter", "enter"],
+]
+
+
+def _burst(app: BitnetApp, keys: Sequence[str]) -> None:
+    for key in keys:
+        app.post_message(events.Key(key, key if len(key) == 1 else None))
+
+
+async def _processed(app: BitnetApp) -> None:
+    """Wait until no widget has a message left. Textual's pilot waits in vain for one that is removed meanwhile."""
+    idle = 0
+    while idle < 5 and app.is_running and not app._exception:
+        waiting = any(one.message_queue_size for one in (app, *app.screen.walk_children(with_self=True)))
+        idle = 0 if waiting else idle + 1
+        await asyncio.sleep(0.03)
+
+
+async def _survives(home: Path, keys: Sequence[str], pauses: random.Random | None = None) -> None:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        for key in keys:
+            _burst(pilot.app, [key])  # type: ignore[arg-type]
+            if pauses:
+                await asyncio.sleep(pauses.choice([0, 0, 0.001, 0.01, 0.05]))
+        await _processed(pilot.app)  # type: ignore[arg-type]
+
+
+async def _all_survive(cases: dict[str, Awaitable[None]]) -> None:
+    """At once: the busier the machine, the longer a screen is incomplete."""
+    ends = await asyncio.gather(*cases.values(), return_exceptions=True)
+    assert {name: repr(end) for name, end in zip(cases, ends, strict=True) if end is not None} == {}
+
+
+async def test_keys_in_the_first_moments_do_no_harm(home: Path):
+    finished_experiment(home)
+    await _all_survive({" ".join(keys): _survives(home, keys) for keys in _BURSTS})
+
+
+async def test_any_burst_of_keys_does_no_harm(home: Path):
+    experiment(home, "mine")
+    keys = [*_OF_THE_LIST, *_OF_EXPERIMENT, "ctrl+p", "tab", "down", "y"]
+    cases: dict[str, Awaitable[None]] = {}
+    for seed in range(6):
+        chance = random.Random(seed)
+        burst = [chance.choice([*keys, "enter", "escape"]) for _ in range(12)]
+        cases[" ".join(burst)] = _survives(home, burst, chance)
+    await _all_survive(cases)
+
+
+async def test_keys_do_nothing_until_the_stage_they_act_on_is_shown(home: Path):
+    exp = finished_experiment(home)
+    app = BitnetApp(home, launch=RecordingLaunch())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        app.open_experiment(exp.root)
+        screen = app.screen
+        assert isinstance(screen, ExperimentScreen)
+        actions = ("launch", "resume", "pipeline", "stop", "follow", "view", "curve", "older", "newer", "move_stage")
+        assert [screen.check_action(name, ()) for name in actions] == [None] * len(actions)
+        await settled(pilot)
+        assert screen.check_action("launch", ())
+        assert screen.check_action("view", ())
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted"),
+    [("enter", [ExperimentsScreen, ExperimentScreen]), ("n", [ExperimentsScreen, NewExperimentScreen])],
+)
+async def test_two_presses_in_a_burst_open_one_screen(home: Path, key: str, wanted: list[type]):
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        _burst(pilot.app, [key, key])  # type: ignore[arg-type]
+        await settled(pilot)
+        assert [type(screen) for screen in pilot.app.screen_stack] == wanted
+
+
+@pytest.mark.parametrize("keys", [["enter", "enter"], ["enter", "escape"], ["enter", "n"], ["escape", "enter"]])
+async def test_a_dialog_closes_only_itself(home: Path, keys: list[str]):
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        answers: list[bool | None] = []
+        pilot.app.push_screen(ConfirmScreen("Sure?", "Think.", "Yes", "No"), answers.append)
+        await settled(pilot)
+        assert isinstance(pilot.app.focused, Button)
+        _burst(pilot.app, keys)  # type: ignore[arg-type]
+        await asyncio.sleep(0.1)
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        assert answers == [False]
+
+
+async def test_a_covered_screen_takes_what_is_above_it_along(home: Path):
+    """A slow call may end, and close its form, while the help is open over it."""
+    finished_experiment(home)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("n")
+        await settled(pilot)
+        form = pilot.app.screen
+        await pilot.press("f1")
+        await settled(pilot)
+        form.dismiss(None)
+        form.dismiss(None)
+        await settled(pilot)
+        assert [type(screen) for screen in pilot.app.screen_stack] == [ExperimentsScreen]

@@ -1,0 +1,101 @@
+"""Nothing is written to the terminal while nothing changes, whatever is on the screen and below it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.secrets import vault
+from bitnet_tui.app import BitnetApp
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import settled, shown
+from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
+from tests.tui.terminal import Terminal
+
+_QUIET_SECONDS = 1.3
+"""Longer than a blink of Textual's cursor (0.5 s) and than the time between two looks at the files (1 s)."""
+_SCREENS = {
+    "welcome": ("nothing", None, (), "Try it now"),
+    "list": ("experiments", None, (), "train 30%"),
+    "list after an experiment": ("experiments", None, ("enter", "escape"), "train 30%"),
+    "experiment without a run": ("experiments", "fresh", (), "Press p to run"),
+    "experiment with a finished run": ("experiments", "finished", ("up",), "flipped at 136k"),
+    "experiment with a silent run": ("experiments", "silent", (), "44.7k of 150k"),
+    "experiment over the list": ("experiments", None, ("enter",), "following what runs"),
+    "new experiment over the list": ("experiments", None, ("n",), "Create"),
+    "new experiment over welcome": ("nothing", None, ("n",), "Create"),
+    "keys over a silent run": ("experiments", "silent", ("a",), "API keys"),
+    "a key to type": ("experiments", None, ("a", "enter"), "Type or paste the key"),
+    "help over a silent run": ("experiments", "silent", ("question_mark",), "esc closes"),
+    "palette": ("experiments", None, ("ctrl+p",), "Create an experiment"),
+    "stop a silent run": ("experiments", "silent", ("s",), "Let it run"),
+    "a launch that was refused": ("experiments", "fresh", ("p",), "was refused"),
+    "vault": ("experiments", "locked", ("p",), "Open the vault"),
+}
+
+
+@pytest.fixture
+def workspaces(home: Path, isolated: Path) -> Iterator[Path]:
+    """The folder with the workspaces `experiments` and `nothing`. The silent run has 50 s until its next minute."""
+    finished_experiment(home, "finished")
+    experiment(home, "fresh")
+    path = isolated / "vault.json"
+    vault.create(path, "correct horse").set("OPENAI_API_KEY", "sk-very-secret-key")
+    locked = experiment(home, "locked").root / ".env"
+    locked.write_text(f"TEACHER_PROVIDER=openai\nOPENAI_MODEL=m\nBITNET_VAULT={path}\n")
+    silent = SimulatedRun(experiment(home, "silent"), "train", time.time() - 190, alive=True)
+    silent.train(0, 60)
+    try:
+        yield home.parent
+    finally:
+        silent.end_process()
+
+
+def _count_writes(app: BitnetApp) -> list[object]:
+    """What is given to the terminal from now on. Without a terminal, Textual drops it here."""
+    written: list[object] = []
+    app._display = lambda _, drawing: written.append(drawing)  # type: ignore[method-assign]
+    return written
+
+
+async def _quiet(written: list[object], is_shown: Callable[[], bool]) -> None:
+    """Wait until nothing was written for a while. A slow machine only makes it wait longer."""
+    deadline = time.monotonic() + 30
+    while True:
+        before = len(written)
+        await asyncio.sleep(_QUIET_SECONDS)
+        if is_shown() and len(written) == before:
+            return
+        assert time.monotonic() < deadline, "still being redrawn"
+
+
+async def _stays_quiet(place: Path, home: str, root: str | None, keys: tuple[str, ...], text: str) -> None:
+    opened = place / home / root if root else None
+    launch = None if root == "locked" else RecordingLaunch("It was refused.")
+    async with BitnetApp(place / home, opened, launch=launch).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        for key in keys:
+            await pilot.press(key)
+            await settled(pilot)
+        written = _count_writes(pilot.app)  # type: ignore[arg-type]
+        await _quiet(written, lambda: text in shown(pilot))
+
+
+async def test_no_screen_is_redrawn_while_nothing_changes(workspaces: Path):
+    """All screens at once, each in an app of its own: most of the time they only wait."""
+    apps: list[Awaitable[None]] = [_stays_quiet(workspaces, *screen) for screen in _SCREENS.values()]
+    ends = await asyncio.gather(*apps, return_exceptions=True)
+    assert {name: end for name, end in zip(_SCREENS, ends, strict=True) if end is not None} == {}
+
+
+def test_nothing_is_written_to_a_real_terminal(workspaces: Path):
+    """An experiment opened from the list, which is below it and does change, then a dialog over it."""
+    with Terminal("--home", str(workspaces / "experiments")) as terminal:
+        terminal.until("train 30%")
+        terminal.wait_until_quiet(_QUIET_SECONDS)
+        for key, text in (("\r", "44.7k of 150k"), ("s", "Let it run"), ("\x1b", ""), ("a", "API keys")):
+            terminal.press(key)
+            terminal.until(text)
+            terminal.wait_until_quiet(_QUIET_SECONDS)
