@@ -32,36 +32,35 @@ def column(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool
 
 def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> Line:
     """All stages in one line, with the notes of those that run if they fit."""
-    for with_notes in (True, False):
-        spans: list[Span] = []
-        for row in rows:
-            state = look(row.state)
-            note = f" {row.note}" if with_notes and row.active and row.note else ""
-            if row.name == chosen:
-                style = "chosen" if focused else "chosen-blurred"
-                spans.append(Span(f" {state.glyph} {row.name}{note} ", style))
-            else:
-                spans += [
-                    Span(" "),
-                    Span(state.glyph, state.style),
-                    Span(f" {row.name}"),
-                    Span(f"{note} ", state.style if row.active else "label"),
-                ]
-            spans.append(Span(" "))
-        if sum(width(span.text) for span in spans) <= cells:
-            break
-    return tuple(spans)
+    return tuple(span for part in _parts(rows, chosen, cells, focused=focused) for span in part)
+
+
+def _parts(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> list[Line]:
+    """The line's part of each stage."""
+    with_notes = [_part(row, row.name == chosen, row.note if row.active else "", focused=focused) for row in rows]
+    if sum(width(span.text) for part in with_notes for span in part) <= cells:
+        return with_notes
+    return [_part(row, row.name == chosen, "", focused=focused) for row in rows]
+
+
+def _part(row: StageRow, chosen: bool, note: str, *, focused: bool) -> Line:
+    state = look(row.state)
+    note = f" {note}" if note else ""
+    if chosen:
+        style = "chosen" if focused else "chosen-blurred"
+        return line(Span(f" {state.glyph} {row.name}{note} ", style), " ")
+    note_style = state.style if row.active else "label"
+    return line(" ", Span(state.glyph, state.style), f" {row.name}", Span(f"{note} ", note_style), " ")
 
 
 def at(rows: tuple[StageRow, ...], x: int, y: int, cells: int, *, as_column: bool) -> str | None:
-    """The stage at a cell, for the mouse."""
+    """The stage at a cell of the text, for the mouse."""
     if as_column:
         index = 0 if y == 0 else y - 1 if y >= 2 else -1
         return rows[index].name if 0 <= index < len(rows) else None
     reached = 0
-    for row in rows:
-        one = strip((row,), "", cells, focused=False)
-        reached += sum(width(span.text) for span in one)
+    for row, part in zip(rows, _parts(rows, "", cells, focused=False), strict=True):
+        reached += sum(width(span.text) for span in part)
         if x < reached:
             return row.name
     return None

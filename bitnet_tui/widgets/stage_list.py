@@ -47,7 +47,10 @@ class StageList(Widget, can_focus=True):
         return paint([stage_text.strip(self._rows, self._chosen, cells, focused=self.has_focus)])
 
     def on_click(self, event: events.Click) -> None:
-        name = stage_text.at(self._rows, event.x, event.y, self.content_size.width, as_column=self._as_column)
+        place = event.get_content_offset(self)  # without the padding
+        if place is None:
+            return
+        name = stage_text.at(self._rows, place.x, place.y, self.content_size.width, as_column=self._as_column)
         if name is not None:
             self.post_message(self.Chosen(name))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Log
 
+from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_tui.app import BitnetApp
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, settled, shown, words
@@ -90,3 +91,20 @@ async def test_an_empty_experiment_says_what_to_do(home: Path):
         await pilot.press("down")
         await settled(pilot)
         assert "Press r to run it" in shown(pilot)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_click_selects_the_stage_under_the_mouse(home: Path, size: tuple[int, int]):
+    """Every cell of a stage's name, beside the run on a wide screen and in one line above it on a narrow one."""
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
+        await settled(pilot)
+        lines = shown(pilot).split("\n")
+        for one in (PIPELINE, *STAGES.values()):
+            label = one.title if size[0] >= 100 else one.name
+            y = next(index for index, text in enumerate(lines) if label in text and index > 0)
+            first = lines[y].index(label)
+            for x in (first, first + len(label) - 1):
+                await pilot.click(offset=(x, y))
+                await settled(pilot)
+                assert f" {one.title}   " in shown(pilot)

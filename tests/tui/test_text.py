@@ -1,5 +1,6 @@
 """The text of the views: tables, the gauge, the figures, the stages, and what went wrong."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -245,3 +246,13 @@ def test_a_click_finds_the_stage_that_is_drawn_there(chosen):
 )
 def test_dollars_have_cents_and_the_decimals_they_need(value, text):
     assert words.dollars(value) == text
+
+
+@given(st.integers(30, 120), st.sampled_from([row.name for row in _ROWS]))
+def test_every_cell_of_the_strip_belongs_to_the_stage_that_is_drawn_there(cells, chosen):
+    """On a narrow screen the notes are left out, so the names are elsewhere."""
+    rows = tuple(replace(row, state="running", note="1 of 5") for row in _ROWS)
+    strip = _text([stage_text.strip(rows, chosen, cells, focused=True)])
+    for row in rows:
+        start = strip.index(f" {row.name} ") + 1
+        assert {stage_text.at(rows, start + x, 0, cells, as_column=False) for x in range(len(row.name))} == {row.name}
