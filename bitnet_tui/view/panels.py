@@ -1,5 +1,7 @@
 """The text around the charts: title, figures, what to do next, what went wrong. A view in, lines out."""
 
+from collections.abc import Sequence
+
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.runs.events import Table
 from bitnet_core.text import (
@@ -10,6 +12,7 @@ from bitnet_core.text import (
     duration,
     finite,
     flat,
+    number,
     pad,
     printable,
     progress_words,
@@ -43,14 +46,36 @@ def title(view: ExperimentView, cells: int) -> Line:
     if view.run.view.device and view.stage != PIPELINE.name:
         parts.append(Span(f"   on {view.run.view.device}", "label"))
     if view.run.of > 1:
-        number = view.run.of - view.run.position + 1
-        parts.append(Span(f"   run {number} of {view.run.of}  [ ]", "label"))
+        place = view.run.of - view.run.position + 1
+        parts.append(Span(f"   run {place} of {view.run.of}  [ ]", "label"))
     return _fit(parts, cells)
 
 
 def figures(run: RunShown, cells: int) -> tuple[Line, ...]:
-    """The live numbers in columns under their names; on a narrow screen each value follows its name."""
-    pairs = _training(run) if run.stage == "train" else _working(run)
+    """The live numbers: how the work is going, and for a training below it the newest held-out evaluation."""
+    if run.stage != "train":
+        return _columns(_working(run), cells)
+    return (*_columns(_training(run), cells), *held_out(run.view, cells))
+
+
+def held_out(view: RunView, cells: int) -> tuple[Line, ...]:
+    """The newest evaluation on held-out traces in one line, none before the first; what does not fit is left out."""
+    if view.held_out is None:
+        return ()
+    names = ("heldout_loss", "heldout_agreement", "step")
+    loss, agreement, step = (finite(getattr(view.held_out, name)) for name in names)
+    parts = [
+        Span("held-out loss ", "label"),
+        Span(significant(loss, 4), "value"),
+        Span("   agreement with the teacher " if cells >= _WIDE else "   agreement ", "label"),
+        Span(significant(agreement), "value"),
+        Span(f"   at step {number(step)}", "label"),
+    ]
+    return (_fit(parts, cells),)
+
+
+def _columns(pairs: Sequence[tuple[str, str, str]], cells: int) -> tuple[Line, ...]:
+    """Values in columns under their names; on a narrow screen each value follows its name."""
     if not pairs:
         return ()
     columns = [max(width(name), width(value)) + 3 for name, value, _ in pairs]
@@ -180,7 +205,7 @@ def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
 
 
 def _dropped(traces: Traces) -> list[Line]:
-    reasons = ", ".join(f"{flat(reason)} {count(number)}" for reason, number in traces.dropped)
+    reasons = ", ".join(f"{flat(reason)} {count(tokens)}" for reason, tokens in traces.dropped)
     return [line(Span("dropped  ", "label"), Span(reasons, "warn")), ()]
 
 

@@ -53,8 +53,9 @@ class Traces:
 class RunView:
     """A frozen picture of one run's events. `revision` grows with every event; `newest` is when the last was written.
 
-    `metric` holds the newest value of each field: unset if there was none, None if it was not finite. Texts in the
-    events are as they were written: pass them through `printable` before drawing.
+    `metric` holds the newest value of each field: unset if there was none, None if it was not finite. `held_out` is
+    the newest evaluation on held-out traces. Texts in the events are as they were written: pass them through
+    `printable` before drawing.
     """
 
     revision: int = 0
@@ -62,6 +63,7 @@ class RunView:
     device: str = ""
     progress: Progress | None = None
     metric: Metric = field(default_factory=Metric)
+    held_out: Metric | None = None
     curves: tuple[Curve, ...] = ()
     flip: Flip | None = None
     samples: tuple[Sample, ...] = ()
@@ -140,6 +142,8 @@ class RunFold:
     def _take_metric(self, event: Metric) -> None:
         values = {name: value for name in _METRIC_FIELDS if (value := getattr(event, name)) is not UNSET}
         self._set(metric=structs.replace(self._view.metric, **values))
+        if event.heldout_loss is not UNSET or event.heldout_agreement is not UNSET:
+            self._set(held_out=event)
         seen, step = finite(event.seen_tokens), finite(event.step)
         x = step if seen is None else seen
         if x is not None:

@@ -7,6 +7,7 @@ from textual.widgets import Log
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.widgets.stage_list import StageList
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, settled, shown, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
@@ -99,12 +100,36 @@ async def test_a_click_selects_the_stage_under_the_mouse(home: Path, size: tuple
     exp = finished_experiment(home)
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
-        lines = shown(pilot).split("\n")
+        stages = pilot.app.screen.query_one(StageList).region
+        lines = [text[: stages.right] for text in shown(pilot).split("\n")]
         for one in (PIPELINE, *STAGES.values()):
             label = one.title if size[0] >= 100 else one.name
-            y = next(index for index, text in enumerate(lines) if label in text and index > 0)
+            y = next(index for index, text in enumerate(lines) if label in text and index >= stages.y)
             first = lines[y].index(label)
             for x in (first, first + len(label) - 1):
                 await pilot.click(offset=(x, y))
                 await settled(pilot)
-                assert f" {one.title}   " in shown(pilot)
+                assert pilot.app.screen._view.stage == one.name  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_held_out_figures_are_shown_while_training_runs(home: Path, size: tuple[int, int]):
+    exp = experiment(home, "live")
+    live = SimulatedRun(exp, "train", alive=True)
+    try:
+        live.train(0, 50)
+        live.emit("metric", step=50, seen_tokens=50 * 745, when="checkpoint", heldout_loss=2.7182,
+                  heldout_agreement=0.3141, heldout_tokens=900)  # fmt: skip
+        live.train(51, 60)
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
+            await settled(pilot)
+            assert "held-out loss 2.718   agreement" in shown(pilot)
+            assert "0.314   at step 50" in shown(pilot)
+            live.emit("metric", step=60, seen_tokens=60 * 745, when="checkpoint", heldout_loss=None,
+                      heldout_agreement=0.25)  # fmt: skip
+            await pilot.pause(0.4)
+            await settled(pilot)
+            assert "held-out loss –   agreement" in shown(pilot)
+            assert "0.250   at step 60" in shown(pilot)
+    finally:
+        live.end_process()

@@ -198,6 +198,10 @@ def test_the_figures_of_training_side_by_side_or_in_columns():
     wide = panels.figures(_run(view=view), 90)
     assert _text(wide).split("\n")[0].split() == ["step", "tok/s", "lr", "grad", "norm", "NaN", "ETA"]
     assert _text(wide).split("\n")[1].split() == ["50/200", "690", "1.10e-3", "0.840", "2", "2m", "46s"]
+    evaluated = replace(view, held_out=Metric(step=40, heldout_loss=2.71828, heldout_agreement=0.31))
+    assert _text(panels.figures(_run(view=evaluated), 90)[:-1]) == _text(wide)
+    last = _text(panels.figures(_run(view=evaluated), 58)).split("\n")[-1]
+    assert last == "held-out loss 2.718   agreement 0.310   at step 40"
     narrow = _text(panels.figures(_run(view=view), 60))
     assert "step 50/200" in narrow
     assert all(len(line.rstrip()) <= 60 for line in narrow.split("\n"))
