@@ -1,7 +1,9 @@
 """Prepares a run's curves for plotting: thinned, finite, on axes with round numbers."""
 
+import itertools
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bitnet_core.text import scientific, tick
@@ -23,6 +25,7 @@ class Drawing:
     x_ticks: Ticks
     y_ticks: Ticks
     flip_at: float | None
+    seams: tuple[float, ...]
     not_finite: tuple[float, ...]
     log: bool
 
@@ -50,9 +53,37 @@ def drawing(view: RunView, shown: tuple[str, ...], columns: int, rows: int, *, l
         ticks(*x_limits, max(2, columns // 16)),
         _log_ticks(*y_limits, max(2, rows // 2)) if log else ticks(*y_limits, max(2, rows // 2)),
         flip_at,
+        tuple(x for x in view.seams if x_limits[0] <= x <= x_limits[1]),
         tuple(x for x in bad if x_limits[0] <= x <= x_limits[1]),
         log,
     )
+
+
+def stripes(segments: Iterable[Segment], x_limits: Point, turns: int, mine: int, of: int) -> tuple[Segment, ...]:
+    """The parts of a curve in every `of`-th of `turns` equal stretches of the axis, the first of them number `mine`.
+
+    Curves that lie on each other are drawn in turns, so that each of them can be seen.
+    """
+    width = (x_limits[1] - x_limits[0]) / turns
+    found: list[Segment] = []
+    for left in (x_limits[0] + width * turn for turn in range(mine, turns, of)):
+        found += (part for segment in segments if (part := _between(segment, left, left + width)))
+    return tuple(found)
+
+
+def _between(segment: Segment, left: float, right: float) -> Segment:
+    """The part of a segment with these x, with points added where it enters and leaves."""
+    points: list[Point] = []
+    for before, point in itertools.pairwise((segment[0], *segment)):
+        points += (_at(before, point, x) for x in (left, right) if before[0] < x < point[0])
+        if left <= point[0] <= right:
+            points.append(point)
+    return tuple(points)
+
+
+def _at(before: Point, after: Point, x: float) -> Point:
+    part = (x - before[0]) / (after[0] - before[0])
+    return x, before[1] + part * (after[1] - before[1])
 
 
 def ticks(low: float, high: float, most: int) -> Ticks:

@@ -145,15 +145,17 @@ def _eta(run: RunShown) -> str:
 
 
 def legend(view: RunView, shown: tuple[str, ...], cells: int) -> Line:
-    """Names and newest values of the curves in their colours; hidden curves are faint."""
+    """Names and newest values of the curves in their colours; hidden curves are faint. Then what the lines mark."""
     parts: list[Span] = []
     for name, text in _CURVE_TITLES.items():
         mark, style = ("━ ", f"curve-{name}") if name in shown else ("╌ ", "faint")
         value = significant(finite(getattr(view.metric, name)))
-        parts += [Span(mark, style), Span(f"{text} ", "label"), Span(value, "value"), Span("   ")]
+        parts += [Span(mark, style), Span(f"{text} ", "label"), Span(f"{value}  ", "value")]
     if view.flip:
         parts.append(Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"))
-    return spread(parts, [Span("seen tokens →", "faint")], cells)
+    if view.seams:
+        parts.append(Span("  ┆ resumed" if view.flip else "┆ resumed", "label"))
+    return spread(_fit(parts, cells), [Span("seen tokens →", "faint")], cells)
 
 
 def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tuple[Line, ...]:
@@ -284,7 +286,7 @@ def _wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
     return [line(Span((indent if place else lead) + piece, style)) for place, piece in enumerate(pieces)]
 
 
-def _fit(parts: list[Span], cells: int) -> Line:
+def _fit(parts: Sequence[Span], cells: int) -> Line:
     while len(parts) > 1 and sum(width(span.text) for span in parts) > cells:
         parts = parts[:-1]
     return tuple(parts)

@@ -50,12 +50,24 @@ class Traces:
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """A run's first point on the axis of its curves. A training that starts anew reports its first step."""
+
+    x: float
+    step: float | None
+
+    @property
+    def resumed(self) -> bool:
+        return self.step is not None and self.step > 1
+
+
+@dataclass(frozen=True)
 class RunView:
     """A frozen picture of one run's events. `revision` grows with every event; `newest` is when the last was written.
 
     `metric` holds the newest value of each field: unset if there was none, None if it was not finite. `held_out` is
-    the newest evaluation on held-out traces. Texts in the events are as they were written: pass them through
-    `printable` before drawing.
+    the newest evaluation on held-out traces. `seams` are the x where another run of the training took over. Texts in
+    the events are as they were written: pass them through `printable` before drawing.
     """
 
     revision: int = 0
@@ -64,7 +76,9 @@ class RunView:
     progress: Progress | None = None
     metric: Metric = field(default_factory=Metric)
     held_out: Metric | None = None
+    begins: Beginning | None = None
     curves: tuple[Curve, ...] = ()
+    seams: tuple[float, ...] = ()
     flip: Flip | None = None
     samples: tuple[Sample, ...] = ()
     alerts: tuple[ShownAlert, ...] = ()
@@ -147,6 +161,8 @@ class RunFold:
         seen, step = finite(event.seen_tokens), finite(event.step)
         x = step if seen is None else seen
         if x is not None:
+            if self._view.begins is None:
+                self._set(begins=Beginning(x, step))
             for name, series in self._series.items():
                 if name in values:
                     series.append(x, finite(values[name]))

@@ -1,7 +1,8 @@
 """Reads one experiment from its files and returns a frozen picture of it. Not thread-safe."""
 
+import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_core.runs.clock import Moment
 from bitnet_core.runs.events import Event
 from bitnet_core.runs.experiment import unreadable_words
-from bitnet_core.runs.history import History, RecordCache
+from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, StudentOptions, TeacherOptions
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
+from bitnet_tui.view.training import joined, of_one_training
 
 
 @dataclass(frozen=True)
@@ -106,21 +108,32 @@ class ExperimentWatcher:
         place = max(0, min(back, len(runs) - 1))
         run, record = runs[place]
         state = runs[place].state
-        fold, read_new = self._folds.setdefault(run.id, (RunFold(), run.reader().read_new))
-        while events := read_new():
-            fold.feed(events)
+        view = self._view(run)
         return RunShown(
             id=run.id,
             stage=stage,
             state=state,
-            view=fold.view(),
+            view=self._with_earlier_runs(view, runs[place + 1 :], state) if stage == "train" else view,
             error=record.error or "",
             output=run.output_path if run.has_output() else None,
-            elapsed=self._elapsed(record, state, fold.view().newest),
+            elapsed=self._elapsed(record, state, view.newest),
             position=place + 1,
             of=len(runs),
             flip=flip_options(record.settings),
         )
+
+    def _view(self, run: Run) -> RunView:
+        fold, read_new = self._folds.setdefault(run.id, (RunFold(), run.reader().read_new))
+        while events := read_new():
+            fold.feed(events)
+        return fold.view()
+
+    def _with_earlier_runs(self, view: RunView, earlier: Sequence[Entry], state: str) -> RunView:
+        """The view with the curves of its whole training, which an active run continues until its figures tell."""
+        if view.begins is None and state not in ACTIVE:
+            return view
+        runs = of_one_training(itertools.chain([view], (self._view(run) for run, _ in earlier)))
+        return joined(runs).on(view) if len(runs) > 1 else view
 
     def _elapsed(self, record: RunRecord, state: str, newest: float | None) -> float | None:
         """How long a run took; for an active one, until its newest event, or in whole minutes while it is silent.

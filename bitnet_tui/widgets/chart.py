@@ -12,7 +12,7 @@ _LEAST_COLUMNS, _LEAST_ROWS = 24, 6
 
 
 class Chart(Widget):
-    """Draws the curves of one run."""
+    """Draws the curves of a run, or of a training over all its runs."""
 
     _view: RunView = RunView()
     _shown: tuple[str, ...] = ()
@@ -21,14 +21,15 @@ class Chart(Widget):
     _built: Text = Text()
 
     def show(self, view: RunView, shown: tuple[str, ...], *, log: bool) -> None:
-        changed = view.curves is not self._view.curves or view.flip != self._view.flip
+        before = self._view
+        changed = (view.curves, view.seams, view.flip) != (before.curves, before.seams, before.flip)
         if changed or (shown, log) != (self._shown, self._log):
             self._view, self._shown, self._log = view, shown, log
             self.refresh()
 
     def render(self) -> RenderResult:
         columns, rows = self.content_size
-        key = (id(self._view.curves), self._view.flip, self._shown, self._log, columns, rows, self.app.theme)
+        key = (id(self._view), self._shown, self._log, columns, rows, self.app.theme)
         if key != self._key:
             self._key = key
             self._built = self._build(columns, rows)

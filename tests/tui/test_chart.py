@@ -1,13 +1,15 @@
 """What plotext is given to draw, and that it accepts it."""
 
+import itertools
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bitnet_tui.view.chart import drawing, ticks
+from bitnet_tui.view.chart import drawing, stripes, ticks
 from bitnet_tui.view.run_fold import CURVES, RunFold
 from tests.builders import event
 
@@ -91,3 +93,51 @@ def test_a_point_or_a_flat_line_has_an_axis(losses):
     picture = drawing(_view(losses), CURVES, 80, 20, log=False)
     assert picture.x_limits[0] < picture.x_limits[1]
     assert picture.y_limits[0] < picture.y_limits[1]
+
+
+_segment = st.lists(st.tuples(st.floats(0, 100), st.floats(-10, 10)), min_size=1, max_size=40).map(
+    lambda points: tuple(sorted(points))
+)
+
+
+@given(st.lists(_segment, max_size=3), st.integers(1, 30), st.integers(1, 4))
+def test_stripes_are_disjoint_and_together_the_whole_curve(segments, turns, of):
+    found = [stripes(segments, (0.0, 100.0), turns, mine, of) for mine in range(of)]
+    width = 100 / turns
+    for mine, parts in enumerate(found):
+        for x, _ in (point for part in parts for point in part):
+            assert any(width * turn - 1e-6 <= x <= width * (turn + 1) + 1e-6 for turn in range(mine, turns, of))
+    drawn = {point for parts in found for part in parts for point in part}
+    assert {point for segment in segments for point in segment} <= drawn
+    for segment in segments:
+        for (x0, y0), (x1, y1) in itertools.pairwise(segment):
+            for x, y in drawn:
+                if len(segments) == 1 and x0 < x < x1:
+                    assert y == pytest.approx(y0 + (x - x0) / (x1 - x0) * (y1 - y0), abs=1e-6)
+
+
+@pytest.mark.parametrize("columns", [70, 60, 52, 120])
+@pytest.mark.parametrize("apart", [0.0, 0.01, 0.2, 0.5])
+@pytest.mark.parametrize("names", [("kl", "ce"), ("loss", "kl", "ce"), CURVES])
+def test_no_curve_hides_another(columns, apart, names):
+    """Curves that lie on each other take turns, so that each has a fair part of the cells."""
+    from bitnet_tui.plot import build
+
+    fold = RunFold()
+    for n in range(200):
+        values = {name: 5 * math.exp(-n / 55) + apart * place for place, name in enumerate(names)}
+        fold.feed([event("metric", step=n, seen_tokens=n * 745, **values)])
+    colours = {**_COLOURS, **{name: (10 + place, 0, 0) for place, name in enumerate(CURVES)}}
+    text = build(drawing(fold.view(), CURVES, columns, 18, log=False), columns, 18, colours)
+    cells = [sum(map(len, re.findall(rf"38;2;{colours[name][0]};0;0m([^\x1b]+)", text))) for name in names]
+    assert min(cells) >= columns / len(names) * 0.5
+
+
+def test_seams_are_marked_where_they_are():
+    from bitnet_tui.plot import build
+
+    view = replace(_view([3.0 - n * 0.01 for n in range(100)]), seams=(2_500.0, 5_000.0, 99_999.0))
+    picture = drawing(view, CURVES, 80, 20, log=False)
+    assert picture.seams == (2_500.0, 5_000.0)
+    lines = _ANSI.sub("", build(picture, 80, 20, _COLOURS)).split("\n")
+    assert sum(line.count("┆") == 2 for line in lines) >= 12

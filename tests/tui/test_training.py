@@ -1,0 +1,117 @@
+"""The curves of a training that was stopped and resumed are those of one that was not."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.view.run_fold import RunFold, RunView
+from bitnet_tui.view.training import joined, of_one_training
+from bitnet_tui.view.watch import ExperimentWatcher
+from tests.builders import event
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import settled, shown
+from tests.tui.simulated import NOON, SimulatedRun, experiment
+
+
+def _metric(step: int, value: float | None):
+    return event("metric", step=step, seen_tokens=step * 10, loss=value, kl=1.0)
+
+
+def _run(steps, losses, flip_at: int | None = None) -> RunView:
+    fold = RunFold()
+    for step in steps:
+        fold.feed([_metric(step, losses[step])])
+        if step == flip_at:
+            fold.feed([event("flip", step=step, seen_tokens=step * 10, from_bits=8, to_bits=4)])
+    return fold.view()
+
+
+def _points(view) -> dict[str, list[tuple[float, float]]]:
+    return {curve.name: [point for segment in curve.segments for point in segment] for curve in view.curves}
+
+
+_loss = st.one_of(st.none(), st.floats(0, 10))
+_cuts = st.lists(st.tuples(st.integers(2, 39), st.integers(0, 8)), max_size=5)
+
+
+@given(st.lists(_loss, min_size=41, max_size=41), _cuts, st.one_of(st.none(), st.integers(1, 40)))
+def test_a_resumed_training_has_the_curves_of_an_uninterrupted_one(losses, cuts, flip_at):
+    """Each run goes on for some steps after its last checkpoint; these are lost, and done again by the next run."""
+    runs, seams, first = [], [], 1
+    for resumed_at, lost in sorted(cuts):
+        if resumed_at > first:
+            runs.append(_run(range(first, min(41, resumed_at + lost)), losses, flip_at))
+            seams.append(resumed_at * 10.0)
+            first = resumed_at
+    runs.append(_run(range(first, 41), losses, flip_at))
+    whole, one = _run(range(1, 41), losses, flip_at), joined(of_one_training(reversed(runs)))
+    assert _points(one) == _points(whole)
+    assert [curve.not_finite for curve in one.curves] == [curve.not_finite for curve in whole.curves]
+    assert one.seams == tuple(seams)
+    assert (one.flip is None) == (whole.flip is None)
+    assert one.flip is None or one.flip.step == flip_at
+    if None not in losses:
+        assert all(len(curve.segments) <= 1 for curve in one.curves)
+
+
+_LOSSES = [float(step) for step in range(41)]
+
+
+def test_a_run_that_began_anew_stands_alone():
+    before = _run(range(1, 20), _LOSSES)
+    for first in (0, 1):
+        anew = _run(range(first, 10), _LOSSES)
+        assert of_one_training([anew, before]) == [anew]
+    resumed = _run(range(2, 10), _LOSSES)
+    assert of_one_training([resumed, before, before]) == [resumed, before]
+
+
+def test_no_older_run_is_read_than_the_curve_needs():
+    def runs():
+        yield _run(range(15, 20), _LOSSES)
+        yield RunView()
+        yield _run(range(1, 18), _LOSSES)
+        raise AssertionError("read on")
+
+    assert len(of_one_training(runs())) == 3
+
+
+def test_what_a_newer_run_went_back_behind_is_lost_with_its_seams():
+    runs = [_run(range(1, 11), _LOSSES), _run(range(10, 30), _LOSSES), _run(range(5, 8), _LOSSES)]
+    one = joined(runs[::-1])
+    assert one.seams == (50.0,)
+    assert [x for x, _ in _points(one)["loss"]] == [step * 10.0 for step in range(1, 8)]
+
+
+def test_a_flip_that_was_lost_is_not_shown():
+    runs = [_run(range(1, 20), _LOSSES, flip_at=15), _run(range(12, 14), _LOSSES)]
+    assert joined(runs[::-1]).flip is None
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (120, 36)])
+async def test_a_resumed_training_shows_what_was_before(home: Path, size: tuple[int, int]):
+    exp = experiment(home, "resumed")
+    first = SimulatedRun(exp, "train", NOON)
+    first.train(0, 190)
+    first.finish("cancelled", "train was stopped.")
+    live = SimulatedRun(exp, "train", NOON + 500, alive=True)
+    try:
+        look = ExperimentWatcher(exp.root, home).look
+        assert len(_points(look("train").run.view)["loss"]) == 191  # before the first figure of the new run
+        live.train(186, 195)
+        seen = look("train").run.view
+        assert [x for x, _ in _points(seen)["loss"]] == [step * 745.0 for step in range(196)]
+        assert look("train").run.view.curves == seen.curves
+        assert look("train", 1).run.view.seams == ()
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
+            await settled(pilot)
+            text = shown(pilot)
+            assert "flipped at 136k" in text
+            assert text.count("┆") > 5
+            assert "A8→A4" in text
+            assert ("┆ resumed" in text) == (size != (100, 30))
+    finally:
+        live.end_process()
