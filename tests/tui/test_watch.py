@@ -9,7 +9,7 @@ from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.simulated import SimulatedRun, experiment
 
 
-@pytest.mark.parametrize(("later", "shown"), [(0, 61), (58, 61), (61, 120), (100, 120), (130, 180), (-500, 61)])
+@pytest.mark.parametrize(("later", "shown"), [(0, 61), (58, 61), (61, 120), (100, 120), (130, 180)])
 def test_the_time_of_a_silent_run_moves_once_a_minute(home: Path, later: float, shown: float):
     """Its newest event came 61 s after its start; `later` is how long ago that is."""
     exp = experiment(home, "silent")
