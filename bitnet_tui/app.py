@@ -44,6 +44,7 @@ class BitnetApp(Shell):
         # With the list's styles loaded here, showing it needs no second pass over all styles.
         super().__init__(css_path=[_HERE / "app.tcss", _HERE / "screens" / "experiments.tcss"])
         self.home = home
+        self.stops_sent = {}
         self._root = root
         self._safe_lines = SafeLines()
         self._launch = launch

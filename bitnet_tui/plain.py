@@ -3,7 +3,8 @@
 import time
 from pathlib import Path
 
-from bitnet_core.text import ago, significant
+from bitnet_core.text import ago
+from bitnet_tui.view.experiment_list import qei
 from bitnet_tui.view.stage_rows import running
 from bitnet_tui.view.states import look
 from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher, row_of
@@ -30,9 +31,9 @@ def _rows(home: Path, root: Path | None) -> tuple[ExperimentRow, ...]:
 
 
 def _block(row: ExperimentRow) -> str:
-    qei = f", QEI {significant(row.qei)}" if row.qei is not None else ""
+    last = f", {qei(row)}" if row.qei is not None else ""
     lines = [
-        f"{row.name}  ({ago(row.touched, time.time())}{qei})",
+        f"{row.name}  ({ago(row.touched, time.time())}{last})",
         *(f"  {text}" for text in (*row.problem.split("\n"), *row.unreadable.split("\n")) if text),
     ]
     for stage in row.stages:

@@ -7,10 +7,15 @@ from textual.app import App
 
 
 class Shell(App[None]):
-    """The app as its screens see it. `home` is the workspace, `redraw_seconds` how often a live screen is redrawn."""
+    """The app as its screens see it.
+
+    `home` is the workspace, `redraw_seconds` how often a live screen is redrawn, and `stops_sent` when each run was
+    asked to stop, by the monotonic clock.
+    """
 
     home: Path
     redraw_seconds: float
+    stops_sent: dict[str, float]
 
     def launch(self, root: Path, stage: str) -> None:
         """Start a stage; `BitnetError` says why it can't be. Slow: call it in a thread."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from textual.containers import Container, Vertical
@@ -11,7 +12,8 @@ from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.catalog import PIPELINE, stage
-from bitnet_core.text import flat
+from bitnet_core.runs.record import STOP_SECONDS
+from bitnet_core.text import duration, flat
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.keyed import AttemptingScreen
@@ -28,10 +30,11 @@ _IDLE_EVERY = 4
 
 
 class StopSent(Message):
-    """A stop or a kill was sent; `problem` says why it could not be."""
+    """A stop or a kill was sent to the run `run_id`; `problem` says why it could not be."""
 
-    def __init__(self, problem: str = "") -> None:
+    def __init__(self, run_id: str, problem: str = "") -> None:
         super().__init__()
+        self.run_id = run_id
         self.problem = problem
 
 
@@ -52,7 +55,6 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         self._curves: tuple[str, ...] = CURVES
         self._log_scale = False
         self._launching: str | None = None
-        self._stop_asked: set[str | None] = set()
         self._ticks = 0
 
     # -- drawing ---------------------------------------------------------------------------------------------------
@@ -97,7 +99,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         before, self._view = self._view, view
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one(StageList).show(view.rows, self._selected)
-        self._pane.show(view, self._curves, log=self._log_scale, launching=self._launching)
+        stopping = any(row.active and row.run_id in self.shell.stops_sent for row in view.rows)
+        self._pane.show(view, self._curves, log=self._log_scale, launching=self._launching, stopping=stopping)
         if before.rows != view.rows or before.stage != view.stage:
             self.refresh_bindings()
 
@@ -220,25 +223,35 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         return name
 
     def action_stop(self) -> None:
-        """Ask first. A run that was asked to stop and still runs can be killed."""
+        """Ask first. A run that was asked to stop and still runs after a while can be killed."""
         active = [row for row in self._view.rows if row.active]
         if not active:
             return
         row = next((one for one in active if one.name == self._selected), active[-1])
+        run_id, asked = row.run_id or "", self.shell.stops_sent.get(row.run_id or "")
+        if asked is not None and (left := STOP_SECONDS - (monotonic() - asked)) > 0:
+            self.notify(f"{_stopping(row.name)} If it is still running in {duration(left)}, s can kill it.")
+            return
         from bitnet_tui.screens.dialogs import ConfirmScreen
 
-        kill = row.run_id in self._stop_asked
+        kill = asked is not None
         names = [one.name for one in active] if kill else [row.name]
-        question = _kill_question(row.name) if kill else _stop_question(row.name)
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._stop_asked.add(row.run_id)
-                self.run_worker(lambda: self._stop(names, kill=kill), thread=True, group="stop", description="stop")
+                self._send_stop(run_id, names, row.name, kill=kill)
 
-        self.app.push_screen(ConfirmScreen(*question), answered)
+        self.app.push_screen(ConfirmScreen(*(_kill_question if kill else _stop_question)(row.name)), answered)
 
-    def _stop(self, names: list[str], *, kill: bool) -> None:
+    def _send_stop(self, run_id: str, names: list[str], name: str, *, kill: bool) -> None:
+        if not kill:
+            self.shell.stops_sent[run_id] = monotonic()
+            self.notify(f"{_stopping(name)} If it is still running in {duration(STOP_SECONDS)}, s can kill it.")
+        self._redraw()
+        work = partial(self._stop, run_id, names, kill=kill)
+        self.run_worker(work, thread=True, group="stop", description="stop")
+
+    def _stop(self, run_id: str, names: list[str], *, kill: bool) -> None:
         problem = ""
         try:
             runs = ExperimentWatcher(self.root, self.shell.home).active_runs(names)
@@ -249,12 +262,17 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
                 run.kill() if kill else run.request_stop()
             except BitnetError as error:
                 problem = str(error)
-        self.post_message(StopSent(problem))
+        self.post_message(StopSent(run_id, problem))
 
     def on_stop_sent(self, message: StopSent) -> None:
         if message.problem:
+            self.shell.stops_sent.pop(message.run_id, None)
             self.notify(message.problem, title="Not stopped", severity="error", timeout=10)
         self.look()
+
+
+def _stopping(name: str) -> str:
+    return f"Stopping {name}… it saves its work first."
 
 
 def _stop_question(name: str) -> tuple[str, str, str, str]:

@@ -82,6 +82,9 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
     def draw(self, view: "tuple[ExperimentRow, ...]") -> None:
         entries = self._entries
         self._rows = view
+        if not entries.size and self.on_stack:  # not laid out yet, so that nothing would fit
+            self.call_after_refresh(self.draw, view)
+            return
         cells = max(24, entries.size.width - _SIDES)
         now = time.time()
         cards = {str(row.root): experiment_list.card(row, cells, now) for row in view}

@@ -9,7 +9,7 @@ from bitnet_tui.view.states import LEGEND, look
 if TYPE_CHECKING:
     from bitnet_tui.view.workspace import ExperimentRow
 
-_RIGHT_CELLS = 34
+_RIGHT_CELLS = 45
 """The room for a QEI, an age and what surrounds them."""
 _SHORTEST_PROBLEM = 12
 
@@ -23,12 +23,17 @@ def card(row: "ExperimentRow", cells: int, now: float) -> tuple[Line, ...]:
         room = cells - sum(width(span.text) for span in above) - _RIGHT_CELLS
         problem = row.unreadable.splitlines()[0].replace(f"{row.root}/logs/", "")
         above.append(Span(f"   ! {crop(problem, room)}" if room >= _SHORTEST_PROBLEM else "   !", "warn"))
-    right = [Span(f"QEI {significant(row.qei)}   ", "good")] if row.qei is not None else []
+    right = [Span(f"{qei(row)}   ", "warn" if row.qei_outdated else "good")] if row.qei is not None else []
     right.append(Span(ago(row.touched, now), "label"))
     below = _stages(row) if not row.problem else (Span(crop(row.problem.split("\n")[0], cells), "bad"),)
     if sum(width(span.text) for span in below) > cells:
         below = tuple(span for span in below if span.style != "label")
     return spread(above, right, cells), below, ()
+
+
+def qei(row: "ExperimentRow") -> str:
+    """`QEI 7.28`, and whether something has changed since."""
+    return f"QEI {significant(row.qei)}" + (" (outdated)" if row.qei_outdated else "")
 
 
 def _stages(row: "ExperimentRow") -> Line:

@@ -34,13 +34,18 @@ _FIRST_TABLES = ("qei", "gates", "quality")
 _WIDE = 78
 
 
-def title(view: ExperimentView, cells: int) -> Line:
-    """What is shown: stage, state, time, which run of how many."""
+def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
+    """What is shown: stage, state, time, which run of how many. `stopping` means that it was asked to stop."""
     name = stage(view.stage).title
     if view.run is None:
         return line(Span(name, "title"), Span("   not run yet", "label"))
     state = look(view.run.state)
     parts = [Span(name, "title"), Span(f"   {state.glyph} {state.word}", state.style)]
+    if stopping and view.run.active:
+        parts[1] = Span("   ■ stopping…", "warn")
+    if view.outdated:
+        outdated = look("outdated")
+        parts.append(Span(f"   {outdated.glyph} {outdated.word}", outdated.style))
     if view.run.elapsed is not None:
         parts.append(Span(f"   {duration(view.run.elapsed)}", "value"))
     if view.run.view.device and view.stage != PIPELINE.name:
@@ -156,6 +161,14 @@ def legend(view: RunView, shown: tuple[str, ...], cells: int) -> Line:
     if view.seams:
         parts.append(Span("  ┆ resumed" if view.flip else "┆ resumed", "label"))
     return spread(_fit(parts, cells), [Span("seen tokens →", "faint")], cells)
+
+
+def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
+    """That the results shown were made before a change."""
+    if not view.outdated or view.run is None or not view.run.view.tables:
+        return ()
+    text = "Settings or input have changed since these results were made; r runs the stage again."
+    return tuple(_wrapped("↻ ", text, "warn", cells))
 
 
 def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tuple[Line, ...]:

@@ -64,6 +64,12 @@ class ExperimentView:
     def active(self) -> bool:
         return any(row.active for row in self.rows)
 
+    @property
+    def outdated(self) -> bool:
+        """Whether what the shown run depends on has changed since."""
+        row = self.row(self.stage)
+        return row is not None and self.run is not None and (row.state, row.run_id) == ("outdated", self.run.id)
+
 
 @dataclass
 class ExperimentWatcher:

@@ -33,6 +33,11 @@ class ExperimentRow:
         return flat(self.root.name)
 
     @property
+    def qei_outdated(self) -> bool:
+        """Whether something has changed since the evaluation that measured it, or another one followed."""
+        return any(stage.name == "eval" and stage.state != "done" for stage in self.stages)
+
+    @property
     def now(self) -> str:
         stage = running(self.stages)
         return f"{stage.name} {stage.note}" if stage else ""

@@ -61,13 +61,16 @@ class RunPane(Vertical):
         name = (event.tab.id or "tab-overview").removeprefix("tab-")
         self.query_one("#switch", ContentSwitcher).current = name
 
-    def show(self, view: ExperimentView, curves: tuple[str, ...], *, log: bool, launching: str | None) -> None:
+    def show(
+        self, view: ExperimentView, curves: tuple[str, ...], *, log: bool, launching: str | None, stopping: bool
+    ) -> None:
         """Draw the view; parts that did not change are left alone."""
         self._drawn_at = self.content_size.width
         cells = max(20, self._drawn_at)
         run = view.run
-        self._painted("title", (panels.title(view, cells),))
-        self._painted("alerts", panels.alert_lines(run, view.problem, cells, _MOST_ALERT_LINES))
+        self._painted("title", (panels.title(view, cells, stopping=stopping),))
+        alerts = panels.alert_lines(run, view.problem, cells, _MOST_ALERT_LINES)
+        self._painted("alerts", (*panels.outdated_lines(view, cells), *alerts))
         bar = _bar(run, launching, cells)
         self._painted("gauge", (bar,) if bar else ())
         self._painted("figures", panels.figures(run, cells) if run else ())

@@ -7,11 +7,12 @@ from textual.widgets import Button, OptionList
 
 from bitnet_core.files import asset
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.plain import listing
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.welcome import WelcomeScreen
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import SIZES, settled, shown
+from tests.tui.pilots import SIZES, settled, shown, words
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 
@@ -78,3 +79,28 @@ async def test_settings_that_are_wrong_are_shown_not_hidden(home: Path):
         await pilot.press("enter")
         await settled(pilot)
         assert "KD_TAU=9000" in shown(pilot)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_qei_from_before_a_change_is_marked(home: Path, size: tuple[int, int]):
+    """In the list, in the listing as text and above the evaluation's results, until it is evaluated again."""
+    exp = finished_experiment(home)
+    (exp.reports / "mini_evaluation_report.json").write_text("{}")
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
+        await settled(pilot)
+        assert "QEI 7.28   " in shown(pilot)
+        assert "(outdated)" not in listing(home)
+        await pilot.press("enter")
+        await settled(pilot)
+        assert "✓ done" in shown(pilot)
+        assert "have changed since" not in shown(pilot)
+        (exp.root / ".env").write_text((exp.root / ".env").read_text() + "EVAL_MAX_PROMPTS=11\n")
+        await pilot.pause(1.2)
+        await settled(pilot)
+        assert "✓ done   ↻ outdated" in shown(pilot)
+        assert "have changed since these results were made" in words(pilot)
+        await pilot.press("escape")
+        await pilot.pause(0.2)
+        await settled(pilot)
+        assert "QEI 7.28 (outdated)   " in shown(pilot)
+    assert "QEI 7.28 (outdated))" in listing(home)

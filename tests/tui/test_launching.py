@@ -1,5 +1,6 @@
 """Starting, resuming and stopping stages from the app."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from tests.tui.conftest import WARNING, RecordingLaunch
-from tests.tui.pilots import notices, settled, shown, words
+from tests.tui.pilots import SIZES, notices, settled, shown, words
 from tests.tui.simulated import NOON, SimulatedRun, experiment
 
 
@@ -114,24 +115,70 @@ async def test_stop_asks_first(home: Path):
         live.end_process()
 
 
-async def test_a_second_stop_kills_a_run_that_ignores_the_first(home: Path):
+class Clock:
+    """Stands in for the monotonic clock by which the app knows how long ago a stop was sent."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("bitnet_tui.screens.experiment.monotonic", lambda: self.now)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_run_that_ignores_a_stop_can_be_killed_after_20_seconds(
+    home: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+):
     exp = experiment(home, "deaf")
     live = SimulatedRun(exp, "train", deaf=True)
+    clock = Clock(monkeypatch)
     try:
         assert live.child is not None
-        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size, notifications=True) as pilot:
+            await settled(pilot)
+            await pilot.press("enter")
             await settled(pilot)
             await pilot.press("s", "y")
             await settled(pilot)
             assert live.child.poll() is None
+            assert "■ stopping…" in shown(pilot)
+            said = "Stopping train… it saves its work first. If it is still running in {}, s can kill it."
+            assert notices(pilot) == [said.format("20s")]
+            clock.now += 12.5
+            await pilot.press("escape", "enter")  # the experiment is left and opened again meanwhile
+            await settled(pilot)
+            await pilot.press("s", "s")
+            await settled(pilot)
+            assert isinstance(pilot.app.screen, ExperimentScreen)
+            assert said.format("8s") in notices(pilot)
+            assert "■ stopping…" in shown(pilot)
+            clock.now += 7.5
             await pilot.press("s")
-            assert "Kill" in words(pilot)
+            await settled(pilot)
+            assert "Kill train now?" in words(pilot)
             await pilot.press("y")
             await settled(pilot)
             assert live.child.wait(5) == -9
             await pilot.pause(0.4)
             await settled(pilot)
             assert live.run.state() == "cancelled"
+            assert "stopping…" not in shown(pilot)
+    finally:
+        live.end_process()
+
+
+async def test_a_stop_that_failed_is_asked_for_again(home: Path, monkeypatch: pytest.MonkeyPatch):
+    exp = experiment(home, "elsewhere")
+    live = SimulatedRun(exp, "train", alive=True)
+    live.run.write(replace(live.run.record(), host="another-host", boot_id="another"))
+    live.train(0, 1)
+    try:
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+            await settled(pilot)
+            await pilot.press("s", "y")
+            await settled(pilot)
+            assert "stopping…" not in shown(pilot)
+            await pilot.press("s")
+            await settled(pilot)
+            assert "Stop train?" in words(pilot)
     finally:
         live.end_process()
 
