@@ -5,6 +5,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
+from textual.events import Event
 from textual.message import Message
 from textual.messages import Prune
 from textual.screen import ModalScreen, Screen
@@ -76,8 +77,11 @@ class ShellScreen(Screen[_Result], Generic[_Result]):
             await self.run_action(event.button.name)
 
     async def _on_message(self, message: Message) -> None:
-        """Drop what reaches a closed screen late: an answer from a thread, or from a widget of its own."""
-        if self.on_stack or isinstance(message, Prune):
+        """Drop what reaches a closed screen late: an answer from a thread, or of a widget of its own.
+
+        Textual's events, and its request to remove the screen, are still needed.
+        """
+        if self.on_stack or isinstance(message, Event | Prune):
             await super()._on_message(message)
 
     def _compositor_refresh(self) -> None:

@@ -32,7 +32,7 @@ _IDLE_EVERY = 4
 class StopSent(Message):
     """A stop or a kill was sent to the run `run_id`; `problem` says why it could not be."""
 
-    def __init__(self, run_id: str, problem: str = "") -> None:
+    def __init__(self, problem: str = "", run_id: str = "") -> None:
         super().__init__()
         self.run_id = run_id
         self.problem = problem
@@ -262,7 +262,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
                 run.kill() if kill else run.request_stop()
             except BitnetError as error:
                 problem = str(error)
-        self.post_message(StopSent(run_id, problem))
+        self.post_message(StopSent(problem, run_id))
 
     def on_stop_sent(self, message: StopSent) -> None:
         if message.problem:

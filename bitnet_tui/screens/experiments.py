@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 1.0
 _SIDES = 6
+_PADDING = 4
 _EMPTY = "No experiments yet. Press n to create one, d for the demo."
 
 
@@ -82,10 +83,8 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
     def draw(self, view: "tuple[ExperimentRow, ...]") -> None:
         entries = self._entries
         self._rows = view
-        if not entries.size and self.on_stack:  # not laid out yet, so that nothing would fit
-            self.call_after_refresh(self.draw, view)
-            return
-        cells = max(24, entries.size.width - _SIDES)
+        # Before its first layout the list has no width yet.
+        cells = max(24, (entries.size.width or self.size.width - _PADDING) - _SIDES)
         now = time.time()
         cards = {str(row.root): experiment_list.card(row, cells, now) for row in view}
         if not cards or list(cards) != list(self._cards):

@@ -167,7 +167,7 @@ def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     """That the results shown were made before a change."""
     if not view.outdated or view.run is None or not view.run.view.tables:
         return ()
-    text = "Settings or input have changed since these results were made; r runs the stage again."
+    text = "Settings or input have changed since these results; r runs it again."
     return tuple(_wrapped("↻ ", text, "warn", cells))
 
 

@@ -98,7 +98,7 @@ async def test_a_qei_from_before_a_change_is_marked(home: Path, size: tuple[int,
         await pilot.pause(1.2)
         await settled(pilot)
         assert "✓ done   ↻ outdated" in shown(pilot)
-        assert "have changed since these results were made" in words(pilot)
+        assert "have changed since these results;" in words(pilot)
         await pilot.press("escape")
         await pilot.pause(0.2)
         await settled(pilot)

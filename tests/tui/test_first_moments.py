@@ -14,6 +14,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
+from bitnet_tui.screens.keyed import Attempted, _Job
 from bitnet_tui.screens.new_experiment import NewExperimentScreen
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled
@@ -46,9 +47,12 @@ def _burst(app: BitnetApp, keys: Sequence[str]) -> None:
 
 
 async def _processed(app: BitnetApp) -> None:
-    """Wait until no widget has a message left. Textual's pilot waits in vain for one that is removed meanwhile."""
+    """Wait until the app and its widgets have no message left. Textual's pilot waits in vain for a removed widget."""
     idle = 0
     while idle < 5 and app.is_running and not app._exception:
+        reached = asyncio.Event()
+        app.call_later(reached.set)
+        await asyncio.wait_for(reached.wait(), 30)
         waiting = any(one.message_queue_size for one in (app, *app.screen.walk_children(with_self=True)))
         idle = 0 if waiting else idle + 1
         await asyncio.sleep(0.03)
@@ -143,3 +147,22 @@ async def test_a_covered_screen_takes_what_is_above_it_along(home: Path):
         form.dismiss(None)
         await settled(pilot)
         assert [type(screen) for screen in pilot.app.screen_stack] == [ExperimentsScreen]
+
+
+async def test_a_closed_screen_hears_that_it_was_closed_but_no_late_answer(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A test of a model is cancelled when its form is closed; what it answers then changes nothing."""
+    heard: list[str] = []
+
+    monkeypatch.setattr(NewExperimentScreen, "on_unmount", lambda _: heard.append("unmounted"))
+    monkeypatch.setattr(NewExperimentScreen, "on_attempted", lambda *_: heard.append("attempted"))
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        form = NewExperimentScreen()
+        pilot.app.push_screen(form)
+        await settled(pilot)
+        form.post_message(Attempted(_Job(print, print, "", ""), None, None))
+        form.dismiss(None)
+        await settled(pilot)
+        assert heard == ["unmounted"]
