@@ -44,7 +44,7 @@ ACTIONS: tuple[Action, ...] = (
         ("run", "r", "launch", "Run stage", "Run the selected stage", True),
         ("resume", "r", "resume", "Resume", "Continue the selected stage where it stopped", True),
         ("pipeline", "p", "pipeline", "Pipeline", "Run all stages in order, skipping what is done", True),
-        ("stop", "s", "stop", "Stop", "Stop what is running; it saves its work. Again: kill it", True),
+        ("stop", "s", "stop", "Stop", "Stop what is running; it saves its work. After 20 s: kill it", True),
         ("follow", "f", "follow", "Follow", "Always show the stage that is running", True),
         ("overview", "1", "view('overview')", "Overview", "Curves and numbers", False),
         ("results", "2", "view('results')", "Results", "Tables: QEI, quality, memory", False),
