@@ -17,7 +17,7 @@ from bitnet_core.terminal import safe
 
 if TYPE_CHECKING:
     from bitnet_core.runs.experiment import Experiment
-    from bitnet_core.settings.resolved import Resolution
+    from bitnet_core.settings.resolved import Resolution, Settings
 
 Handler = Callable[[argparse.Namespace], int]
 """Runs a command with its parsed arguments; returns the exit code."""
@@ -87,12 +87,30 @@ def resolution(arguments: argparse.Namespace) -> "Resolution":
     return resolved
 
 
+def _settings_to_look_with(arguments: argparse.Namespace) -> "Settings":
+    """The settings as they are: a mistake in one must not keep a run from being seen and stopped.
+
+    UsageError if the command line or a place is wrong.
+    """
+    from bitnet_core.secrets.known import resolve_and_remember
+    from bitnet_core.settings.places import PlaceOptions
+
+    resolved = resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env)
+    if arguments.assignments or any(
+        resolved.settings.values.get(name) is None for name in PlaceOptions.setting_names()
+    ):
+        resolved.checked()
+    for problem in resolved.problems:
+        warn(problem.message, problem.severity)
+    return resolved.settings
+
+
 def open_experiment(arguments: argparse.Namespace) -> "Experiment":
     """The experiment to read from. UsageError if its folder is not an experiment."""
     from bitnet_core.runs.experiment import Experiment, Workspace, is_experiment
     from bitnet_core.settings.values import PlaceOptions
 
-    settings = resolution(arguments).settings
+    settings = _settings_to_look_with(arguments)
     experiment = Experiment.from_settings(settings)
     if not is_experiment(experiment.root):
         known = Workspace(PlaceOptions.of(settings).home).experiments()[:3]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bitnet_core.cli.output import Console
     from bitnet_core.runs.record import Run
 
+_ENDS = {"failed": "failed", "cancelled": "been stopped", "interrupted": "been interrupted"}
 _STAGES = {
     "teacher": "measure the teacher: greedy answers, tokens/s, latency, memory",
     "collect": "sample the teacher with top-k logprobs and keep them as Parquet",
@@ -111,7 +112,7 @@ def _stop(arguments: argparse.Namespace) -> int:
 
     run = History.read(open_experiment(arguments)).find(arguments.run)
     if not run.is_active():
-        raise UsageError(f"{run.id} is not running; it is {run.state()}.")
+        raise UsageError(f"{run.id} is not running: it has {_ENDS.get(run.state(), 'finished')}.")
     if arguments.now:
         run.kill()
     state = run.stop()

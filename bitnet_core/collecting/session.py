@@ -187,6 +187,8 @@ class CollectSession:
                 raise
             finally:
                 self._report.asking(teacher, asker, accounts)
+                if sorted(teacher.left_out) != list(self._proven().refused):  # a field was refused after the probe
+                    self._record_sampling(teacher)
             self._limit = asker.limit
 
     async def _probe(self, teacher: Teacher) -> bool:

@@ -81,7 +81,15 @@ class Interview:
                 "choose another model."
             )
         sent = dict(self._teacher.requested_sampling(self._request(prompts[0], self._sampling)))
-        determinism = await self._compare_repeated_answers(answers)
+        fixed = [name for name, value in sent.items() if value is None]
+        if fixed:
+            self._reporter.alert(
+                "warning",
+                "sampling_fixed",
+                f"{self._teacher.model} takes no {' and no '.join(fixed)}, so it was not sent.",
+                "The server samples as it likes; answers may differ from run to run.",
+            )
+        determinism = await self._compare_repeated_answers([] if "temperature" in fixed else answers)
         self._reporter.progress(len(prompts), len(prompts), "prompts", "baseline")
         found = Baseline(answers, failed, wall_s, sent, determinism, self._teacher.memory_bytes())
         _warn_of_gaps(found, len(prompts), self._reporter)

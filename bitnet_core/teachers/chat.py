@@ -123,8 +123,12 @@ class HttpChat(ABC):
         self._sent = SentRequest(provider, base_url, model, key, own=own)
         self.left_out: frozenset[str] = frozenset()
         """The sampling fields that this model refuses, by their common names."""
+        self.explicit = False
+        """Whether neutral values are sent, too: a server's own temperature would scale the logprobs."""
         self._answered = False
         """Whether the address has given a good answer before, so that it can't be wrong."""
+        self._accepted: set[str] = set()
+        """The sampling fields of good answers."""
         self._http = JsonClient(
             base_url,
             self.headers(key) if key else {},
@@ -176,17 +180,17 @@ class HttpChat(ABC):
         try:
             return await self._chat(request, options)
         except FieldRefused as refusal:
-            before = self.left_out
-            if refusal.field in before or (self._answered and refusal.changes_answers):
+            if refusal.changes_answers and refusal.field in self._accepted:
                 raise
             watch = options.get("watch")
             if watch is not None:
                 await watch.failed(Failure.REFUSED)
-            self.left_out = before | {refusal.field}
+            new = {refusal.field} - self.left_out  # requests that were sent at the same time are refused, too
+            self.left_out |= new
             try:
                 return await self.chat(request, **options)
             except Exception:
-                self.left_out = before
+                self.left_out -= new
                 raise
 
     async def _chat(self, request: ChatRequest, options: CallOptions) -> ChatResult:
@@ -251,16 +255,17 @@ class HttpChat(ABC):
             return self._result(reply, sent)
         if not fold.complete:
             raise BadReply("stream_cut", "the stream ended before the answer did")
-        return self._read(json.dumps(fold.answer_body()).encode())
+        return self._read(json.dumps(fold.answer_body()).encode(), sent)
 
     def _result(self, reply: Reply, sent: SentRequest) -> ChatResult:
         self._require(reply, sent)
-        return self._read(reply.body)
+        return self._read(reply.body, sent)
 
-    def _read(self, body: bytes) -> ChatResult:
+    def _read(self, body: bytes, sent: SentRequest) -> ChatResult:
         """The result in a body; BadReply if a router let another upstream answer than the one that was asked."""
         result = self.read_answer(body, self.table)
         self._answered = True
+        self._accepted |= sent.sampling.keys()
         if self.upstream and result.upstream != self.upstream:
             raise BadReply(
                 "other_upstream",

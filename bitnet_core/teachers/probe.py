@@ -38,6 +38,7 @@ MESSAGES = (
 )
 TOKENS = 8
 """Of the answer that is judged: enough for blanks between words, and for thinking that should not be there."""
+_SEED = 1
 _NUCLEUS = 1.0
 """With a smaller one, servers that report logprobs after sampling would cut the list of candidates."""
 _TRIES = 3
@@ -45,10 +46,10 @@ _TRIES = 3
 _UNUSABLE = frozenset({"bytes_missing", "control_token", "contradictory_logprobs", "malformed_logprobs"})
 """Reasons of bad replies that have logprobs."""
 _LOADING_SECONDS = 600.0
-_COLD, _WARM = 0.2, 1.5
+_COLD, _WARM, _LUKEWARM = 0.2, 1.5, 0.9
+"""The temperatures that are compared; the last for a model that takes none above 1."""
 _LEAST_COMPARED = 2
 """A single candidate does not show whether the temperature scales it."""
-_APART = math.sqrt(_WARM / _COLD)
 _NOISE = 0.05
 """Nats by which two computations of the same distribution may differ."""
 _BYTES = re.compile(rb'"bytes"\s*:\s*\[')
@@ -85,7 +86,7 @@ class Verdict:
 
 def one_token(top_logprobs: int, temperature: float = _COLD) -> ChatRequest:
     """A request of one token with its logprobs."""
-    return ChatRequest(MESSAGES, 1, temperature, _NUCLEUS, top_logprobs)
+    return ChatRequest(MESSAGES, 1, temperature, _NUCLEUS, top_logprobs, _SEED)
 
 
 def probe_timeout(teacher: Teacher) -> float:
@@ -135,7 +136,8 @@ async def probe(teacher: Teacher, top_logprobs: int, known: Verdict | None = Non
     teacher.leave_out(known.refused if known else ())
     asked = max(top_logprobs, _LEAST_COMPARED)
     try:
-        cold, cold_seconds = await _timed_answer(teacher, ChatRequest(MESSAGES, TOKENS, _COLD, _NUCLEUS, asked))
+        request = ChatRequest(MESSAGES, TOKENS, _COLD, _NUCLEUS, asked, _SEED)
+        cold, cold_seconds = await _timed_answer(teacher, request)
     except TooManyCandidates as error:
         if error.most >= top_logprobs:
             alone = "it gives one candidate a token, which does not show whether the temperature scales it"
@@ -145,10 +147,13 @@ async def probe(teacher: Teacher, top_logprobs: int, known: Verdict | None = Non
     if fault := probe_fault(cold, TOKENS):
         raise unusable_logprobs(teacher.name, teacher.model, *fault)
     teacher.pin(cold.upstream)
-    warm, warm_seconds = await _timed_answer(teacher, one_token(asked, _WARM))
+    (warm, warm_seconds), temperature = await _warm_answer(teacher, asked)
     second = _first_step(teacher, warm)
+    scaled = not _same_distribution(first, second, math.sqrt(temperature / _COLD))
+    if scaled:
+        teacher.send_neutral_values()
     return Verdict(
-        mode="raw" if _same_distribution(first, second) else "scaled",
+        mode="scaled" if scaled else "raw",
         candidates=min(top_logprobs, max(cold.candidates, warm.candidates)),
         token_ids=all(index >= 0 for index in first.top_ids),
         exact_bytes=_BYTES.search(cold.body) is not None,
@@ -183,6 +188,15 @@ async def _timed_answer(teacher: Teacher, request: ChatRequest) -> tuple[ChatRes
     raise BitnetError(
         f"{teacher.name} answers in a shape that can't be used ({failure}); use another one."
     ) from failure
+
+
+async def _warm_answer(teacher: Teacher, top_logprobs: int) -> tuple[tuple[ChatResult, float], float]:
+    """The answer of one token at a high temperature and its seconds; and that temperature."""
+    try:
+        began = time.monotonic()
+        return (await ask_probe(teacher, one_token(top_logprobs, _WARM)), time.monotonic() - began), _WARM
+    except (BadReply, PromptRefused):
+        return await _timed_answer(teacher, one_token(top_logprobs, _LUKEWARM)), _LUKEWARM
 
 
 async def _answers_without_logprobs(teacher: Teacher) -> bool | None:
@@ -220,10 +234,10 @@ def _first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
     return step
 
 
-def _same_distribution(first: TeacherStep, second: TeacherStep) -> bool:
+def _same_distribution(first: TeacherStep, second: TeacherStep, apart: float) -> bool:
     """Whether both temperatures gave the same distribution, judged by the spread of their common candidates.
 
-    Scaled logprobs would be spread _WARM / _COLD = 7.5 times as far in the first. The logprobs themselves can't be
+    Scaled logprobs would be spread `apart`² times as far in the first. The logprobs themselves can't be
     compared: a quantised model that takes the prompt from its cache differs by tenths of a nat.
     """
     other = dict(zip(second.top_bytes, second.top_logprobs, strict=True))
@@ -235,4 +249,4 @@ def _same_distribution(first: TeacherStep, second: TeacherStep) -> bool:
     if len(pairs) < _LEAST_COMPARED:
         return False
     cold, warm = (statistics.pstdev(side) for side in zip(*pairs, strict=True))
-    return bool(1 / _APART < (cold + _NOISE) / (warm + _NOISE) < _APART)
+    return bool(1 / apart < (cold + _NOISE) / (warm + _NOISE) < apart)

@@ -22,9 +22,12 @@ _LOGPROB_SIGNS = ("logprob", "log prob", "top_n_tokens", "n_probs", "requested p
 fields of the request."""
 _KEY_SIGNS = (
     *("api key not valid", "api_key_invalid", "invalid api key", "invalid_api_key", "incorrect api key"),
-    *("invalid bearer token", "invalid token", "invalid x-api-key"),
+    "invalid x-api-key",
 )
-_MODEL = re.compile(r"\bmodels?\b")
+_MODEL = re.compile(
+    r"\b(?:access to|use|using)\b.{0,60}\bmodel\b(?!\.)"
+    r"|\bmodel\b(?!\.).{0,60}\b(?:not (?:available|allowed|found|exist)|does not exist|denied|restricted|plan)\b"
+)
 _PROMPT_SIGNS = (
     *("moderation", "flagged", "content", "policy", "safety", "country", "region", "territory"),
     *("ip address", "firewall", "vpn"),
@@ -33,9 +36,12 @@ _PROMPT_SIGNS = (
 _OUTPUT_SIGN = "output limit was reached"
 _LIMIT = re.compile(
     r"(?:less than or equal to|<=|≤|at most|maximum|max(?:imum)? allowed|up to|between \d+ and|exceed|greater than"
-    r"|no more than|no larger than|larger than|limit(?:ed)?(?: is| of| to)?|\[\d+,|\(\d+,|\b[01] ?(?:-|–|\.\.+|to))"
+    r"|no more than|no larger than|larger than|(?<!rate )limit(?:ed)?(?: is| of| to)?|\[\d+,|\(\d+,"
+    r"|\b[01] ?(?:-|–|\.\.+|to))"
     r"\D{0,24}?(\d+)"
 )
+_BELOW = re.compile(r"(?:smaller|less|lower|fewer) than (?!or equal)\D{0,24}?(\d+)")
+_ONE_OF = re.compile(r"one of \[?((?:\d+ ?, ?)+\d+)")
 
 
 class PromptRefused(BitnetError):
@@ -126,10 +132,10 @@ class SentRequest:
         said = self._said(reply)
         return (
             self._of_quota(reply, said)
+            or (self._key_refused(said) if _mentions(reply, _KEY_SIGNS) and not reply.about_the_prompt else None)
             or self._of_length(reply, said)
+            or (self._of_logprobs(reply, said) if not reply.about_the_prompt else None)
             or self._of_prompt(reply, said)
-            or (self._key_refused(said) if _mentions(reply, _KEY_SIGNS) else None)
-            or self._of_logprobs(reply, said)
             or self._of_field(reply, said)
             or self._of_model(reply, said)
             or (self._key_refused(said) if reply.code in (401, 403) else None)
@@ -178,9 +184,13 @@ class SentRequest:
         return self._not_accepted(reply, said, "a rule of the network or of the provider forbids it")
 
     def _of_logprobs(self, reply: Reply, said: str) -> Exception | None:
-        if not self.top_logprobs or reply.code >= 500 or not _mentions(reply, _LOGPROB_SIGNS):
+        failing = reply.code >= 500 and reply.code != 501
+        if not self.top_logprobs or failing or not _mentions(reply, _LOGPROB_SIGNS):
             return None
-        limits = (int(number) for number in _LIMIT.findall(reply.words().lower()))
+        words = reply.words().lower()
+        limits = [int(number) for number in _LIMIT.findall(words)]
+        limits += [int(number) - 1 for number in _BELOW.findall(words)]
+        limits += [int(number) for listed in _ONE_OF.findall(words) for number in listed.split(",")]
         most = max((limit for limit in limits if limit < self.top_logprobs), default=0)
         if most:
             return too_many_candidates(self.provider.name, self.model, self.top_logprobs, most, said)
@@ -249,7 +259,7 @@ class SentRequest:
 
 
 def _mentions(reply: Reply, signs: tuple[str, ...]) -> bool:
-    words = reply.words().lower()
+    words = f"{reply.words()} {(reply.error or {}).get('param') or ''}".lower()
     return any(sign in words for sign in signs)
 
 

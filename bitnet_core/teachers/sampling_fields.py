@@ -20,16 +20,19 @@ NEUTRAL: Mapping[str, tuple[float, ...]] = {
 """The values with which a field changes nothing."""
 _COMMON_NAMES = {"topP": "top_p", "topK": "top_k"}
 """Gemini's names."""
-_REFUSING = frozenset({400, 403, 405, 422, 501})
+_REFUSING = frozenset({400, 403, 404, 405, 422, 501})
 _FIXED = re.compile(
-    r"only\b.{0,40}\b(?:default|allowed|supported|accepted|permitted)|(?:only|must) (?:be )?(?:set to )?1\b"
+    r"only (?:the )?default|only (?:be )?(?:set to )?1\b|must (?:be|equal) 1(?:\.0)?\b"
+    r"|only [\d.]+ (?:is|are) (?:allowed|supported|accepted)"
 )
-_OUT_OF_RANGE = re.compile(
-    r"must be|between|less than|greater than|at most|at least|[<>≤≥]|range|maximum|minimum|exceed"
+_RANGE = re.compile(
+    r"between|or (?:less|lower|more|greater|higher|below|above|fewer)|less than|greater than|at most|at least|[<>≤≥]"
+    r"|range|maximum|minimum|exceed|\d\s*(?:to|-|–|\.\.)\s*\d|[\[(]\s*-?\d+(?:\.\d+)?\s*,"
 )
 _UNKNOWN = re.compile(
-    r"unsupported|not support|not permitted|not allowed|not accept|not available|unknown|unrecogni[sz]ed|unexpected"
-    r"|extra (?:inputs|fields)|deprecated|not (?:a )?valid|invalid (?:parameter|argument|field)"
+    r"unsupported|not support|not permitted|not allowed|not accept|not available|not implemented|not configurable"
+    r"|can ?not be (?:set|used|changed)|unknown|unrecogni[sz]ed|unexpected|extra (?:inputs|fields)|deprecated"
+    r"|no endpoints found|invalid (?:parameter|argument|field)"
 )
 
 
@@ -57,13 +60,24 @@ def refused_field(reply: Reply, sent: Mapping[str, Any]) -> str | None:
     """
     if reply.code not in _REFUSING or reply.about_the_prompt:
         return None
-    words = f"{reply.words()} {(reply.error or {}).get('param') or ''}".lower()
-    for name, value in sent.items():
-        named = re.search(rf"\b(?:{name}|{name.replace('_', '')})\b", words)
-        if named and (value in NEUTRAL.get(name, ()) or _takes_no_other(words)):
-            return name
-    return None
+    words, named = reply.words().lower(), (reply.error or {}).get("param")
+    places = {name: _place(name, named.lower() if isinstance(named, str) and named else words) for name in sent}
+    found = [name for name, place in places.items() if place is not None]
+    # A list of what the server does take may follow.
+    name = min(found, key=lambda one: places[one] or 0, default=None)
+    if name is None:
+        return None
+    value = sent[name]
+    return name if value in NEUTRAL.get(name, ()) or _takes_no_value(words, value) else None
 
 
-def _takes_no_other(words: str) -> bool:
-    return bool(_FIXED.search(words) or (_UNKNOWN.search(words) and not _OUT_OF_RANGE.search(words)))
+def _place(name: str, words: str) -> int | None:
+    found = re.search(rf"\b(?:{name}|{name.replace('_', '')})\b", words)
+    return found.start() if found else None
+
+
+def _takes_no_value(words: str, value: Any) -> bool:
+    """Whether the server takes no value of the field, or only its own; it may also refuse just this one."""
+    if _RANGE.search(words):
+        return False
+    return bool(_FIXED.search(words) or (_UNKNOWN.search(words) and str(value) not in words))

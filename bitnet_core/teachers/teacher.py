@@ -80,9 +80,14 @@ class Teacher:
         return self._chat.left_out if isinstance(self._chat, HttpChat) else frozenset()
 
     def leave_out(self, fields: Iterable[str]) -> None:
-        """Don't send these sampling fields, which the model refused in an earlier run."""
+        """Don't send these sampling fields either, which the model refused in an earlier run."""
         if isinstance(self._chat, HttpChat):
-            self._chat.left_out = frozenset(fields)
+            self._chat.left_out |= frozenset(fields)
+
+    def send_neutral_values(self) -> None:
+        """From now on send sampling fields whose value changes nothing, too."""
+        if isinstance(self._chat, HttpChat):
+            self._chat.explicit = True
 
     def memory_bytes(self) -> int | None:
         """Resident bytes that loading and running the model added; None if it does not run on this machine."""

@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from jinja2 import nodes
@@ -42,7 +42,7 @@ _LARGE_WIDTH = re.compile(r"%[^a-zA-Z%]*\d{7}|\{[^{}]*\d{7}")
 """A field of a format that would be padded to millions of characters."""
 _SMALL_FILTERS = {
     *("abs", "attr", "count", "d", "default", "filesizeformat", "first", "float", "int", "last", "length"),
-    *("max", "min", "random", "round", "safe"),
+    *("random", "round", "safe"),
 }
 """Filters that make nothing larger than what they get."""
 
@@ -86,6 +86,9 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
             if name not in _SMALL_FILTERS:
                 self.filters[name] = self._limited(name, one)
         self.filters[_COUNTED], self.filters[_MEASURED] = self._counted, self._measured
+        self.filters[_COMPARED] = self._compared
+        for name in _COMPARING_TESTS & self.tests.keys():
+            self.tests[name] = self._comparing(cast("Callable[..., Any]", self.tests[name]))
         self.globals |= GLOBALS
         del self.globals["lipsum"]  # makes text by the megabyte, in one call
 
@@ -109,6 +112,18 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
         """A value that becomes text."""
         self.budget.spend(_size(value))
         return value
+
+    def _compared(self, value: Any) -> Any:
+        """An operand of a comparison. Lists that hold one list many times are walked as often as they hold it."""
+        self.budget.spend(1 + _size(value) // _ELEMENT)
+        return value
+
+    def _comparing(self, one: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(one)
+        def comparing(*operands: Any) -> Any:
+            return one(*map(self._compared, operands))
+
+        return comparing
 
     def _limited(self, name: str, one: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(one)
@@ -208,7 +223,11 @@ def _too_long() -> TooMuch:
 
 # -- the tree --------------------------------------------------------------------------------------------
 
-_COUNTED, _MEASURED = "_counted", "_measured"
+_COUNTED, _MEASURED, _COMPARED = "_counted", "_measured", "_compared"
+_COMPARING_TESTS = {
+    *("==", "!=", ">", ">=", "<", "<=", "eq", "equalto", "ne", "in"),
+    *("gt", "greaterthan", "ge", "lt", "lessthan", "le"),
+}
 
 
 class _Counting(NodeTransformer):
@@ -223,6 +242,13 @@ class _Counting(NodeTransformer):
     def visit_Output(self, node: nodes.Output) -> nodes.Output:
         self.generic_visit(node)
         node.nodes = [one if isinstance(one, nodes.TemplateData) else _filtered(one, _MEASURED) for one in node.nodes]
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
+        self.generic_visit(node)
+        node.expr = _filtered(node.expr, _COMPARED)
+        for operand in node.ops:
+            operand.expr = _filtered(operand.expr, _COMPARED)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:

@@ -196,3 +196,34 @@ def test_a_command_that_was_not_given_has_no_parser_and_still_its_help(capsys: p
     with pytest.raises(SystemExit):
         main(["tracse"])
     assert "invalid choice: 'tracse' (choose from" in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_settings_keeps_no_run_from_being_seen_and_stopped(
+    isolated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = isolated / "exp" / "logs" / "train-20260101T000000Z-aaaa"
+    run.mkdir(parents=True)
+    record = {"id": run.name, "stage": "train", "state": "succeeded", "settings": {}, "origins": {}, "argv": []}
+    record |= {"created": 1.0, "host": "h", "boot_id": "b", "fingerprint": "f", "exit_code": 0}
+    (run / "run.json").write_text(json.dumps(record))
+    for wrong in (
+        "KD_TAU=abc",
+        "TOTAL_STEPS=-3\nLR=x",
+        "NONSENSE",
+        "BUDGET_TOKENS=${NOBODY}",
+        "CHECKPOINT_INTERVAL=1e3",
+    ):
+        (isolated / "exp" / ".env").write_text(f"{wrong}\n")
+        for command, said in (
+            ("runs", "train-2026"),
+            ("watch train", ""),
+            ("stop train", "not running: it has finished"),
+        ):
+            code = main([*command.split(), "--root", str(isolated / "exp")])
+            shown = capsys.readouterr()
+            assert code == (2 if command.startswith("stop") else 0)
+            assert said in shown.out + shown.err
+            assert "exp/.env line" in shown.err
+    (isolated / "exp" / ".env").write_text("LOGS_DIR=${NOBODY}\n")
+    assert main(["runs", "--root", str(isolated / "exp")]) == 2
+    assert main(["runs", "--root", str(isolated / "exp"), "--set", "KD_TAU=abc"]) == 2

@@ -233,10 +233,11 @@ def test_fewer_more_and_repeated_candidates() -> None:
 
 
 def test_a_repeated_candidate_counts_once() -> None:
-    a, b = entry("a", -0.5), entry("b", -2.0)
-    nearly = read_payload(chat_body("a", [with_top(a, a, b, {**b, "logprob": -2.001})]))
+    """The sampled token, which some servers put at the end again, and any token that has an id."""
+    a, b = entry("a", -0.5), entry("b", -2.0, index=4)
+    nearly = read_payload(chat_body("a", [with_top(a, a, b, {**b, "logprob": -2.001}, {**a, "logprob": -0.501})]))
     assert [step.top_logprobs for step in steps_of(nearly)] == [(-0.5, -2.0)]
-    assert nearly.repairs == {"repeated_candidates": 1}
+    assert nearly.repairs == {"repeated_candidates": 2}
 
 
 @pytest.mark.parametrize("name", ["eos", "end_turn", "stop", "EOS", "STOP"])

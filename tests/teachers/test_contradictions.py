@@ -120,6 +120,19 @@ def test_a_text_that_was_not_sampled_is_added_up_too() -> None:
     assert found[b"the"] == pytest.approx(both(-3.0, -4.0), abs=1e-12)
 
 
+@pytest.mark.parametrize("second", [-3.0, -3.005, -3.2])
+def test_two_unsampled_tokens_of_one_text_are_two_even_if_equally_likely(second: float) -> None:
+    sampled = entry("x", -0.5)
+    found = second_step(body(sampled, sampled, entry("the", -3.0), entry("the", second)))
+    assert found[b"the"] == pytest.approx(both(-3.0, second), abs=1e-12)
+
+
+def test_of_two_candidates_with_the_sampled_text_the_one_with_its_logprob_was_sampled() -> None:
+    sampled = entry("x", -5.0)
+    answer = body(sampled, entry("x", -0.1, index=10), entry("x", -5.0, index=11))
+    assert steps_of(read_payload(answer))[1].token_id == 11
+
+
 def test_more_mass_than_one_is_still_a_fault() -> None:
     sampled = entry("x", -0.1)
     step = steps_of(read_payload(body(sampled, sampled, {**sampled, "logprob": -0.7})))[1]

@@ -261,6 +261,8 @@ async def test_an_unreachable_address_is_named() -> None:
         ("logprobs: supported values are 0-5", 5),
         ("logprobs: 20 is not in 1..8", 8),
         ("Maximum number of log probs is 5, you asked for 20", 5),
+        ("top_n_tokens must be smaller than 6", 5),
+        ("'top_logprobs': must be one of 0,1,2,3,4,5", 5),
     ],
 )
 async def test_too_many_candidates_is_not_no_logprobs(message: str, most: int) -> None:
@@ -283,6 +285,12 @@ NO_ACCESS = "gives this key no access to m"
         (403, "Project `p` does not have access to model `m`", BitnetError, NO_ACCESS),
         (401, "This key may not use the model m", BitnetError, NO_ACCESS),
         (403, "model not available on your plan", BitnetError, NO_ACCESS),
+        (403, "The `models` permission is required to access this endpoint", KeyRefused, "refuses the key"),
+        (403, "Missing scopes: model.request", KeyRefused, "refuses the key"),
+        (403, "Invalid API key. See our policy.", KeyRefused, "refuses the key"),
+        (403, "logprobs are disabled for your region", NoLogprobs, "gives no logprobs for m"),
+        (501, "logprobs are not implemented for this backend", NoLogprobs, "gives no logprobs for m"),
+        (400, "messages[0] contains an invalid token sequence", PromptRefused, "invalid token sequence"),
         (403, "Access denied: your IP address is not allowed", PromptRefused, "a rule of the network"),
         (403, "This model's maximum context length is 8 tokens", ContextExceeded, "prompt this long"),
         (403, "Your credit balance is too low", QuotaSpent, "quota at openai is spent"),

@@ -35,6 +35,9 @@ REQUEST = ChatRequest([{"role": "user", "content": "Hi"}], 8, 0.8, 0.9)
         ([{"text": "thought", "thought": True}, {"text": "Hello", "thought": False}], "Hello"),
         ([{"thoughtSignature": "x"}, {"text": "Hello", "thoughtSignature": "x"}], "Hello"),
         ([{"type": "text", "text": None}], ""),
+        ([{}, {"text": "Hello"}], "Hello"),
+        ([TEXT, {"type": "citations_delta", "citation": {}}], "Hello"),
+        ([{"text": "Hm", "thought": "true"}, {"text": "Hello"}], "Hello"),
     ],
 )
 def test_text_is_text_and_thinking_is_no_part_of_it(content: Any, text: str | None) -> None:
@@ -50,7 +53,6 @@ def test_text_is_text_and_thinking_is_no_part_of_it(content: Any, text: str | No
         ([{"inlineData": {"data": ""}}], "unknown_part", "inlineData"),
         ([{"type": 7, "text": "x"}], "unknown_part", "7"),
         ([{"type": ["text"], "text": "x"}], "unknown_part", "text"),
-        ([{}], "unknown_part", "none"),
         ([TEXT, {"type": "refusal", "refusal": "No."}], "refused", "refused"),
         ([TEXT, 5], "malformed", "neither text"),
         ([[TEXT]], "malformed", "neither text"),

@@ -102,8 +102,12 @@ def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[Te
     def identified(one: dict[str, Any]) -> tuple[int, bytes, float]:
         index, data, logprob = token(one)
         listed = [token(other)[:2] for other in one["top_logprobs"]]
-        others = [other for other in listed if other[1] == data and (other[0] < 0) != (index < 0)]
-        return (*others[0], logprob) if data and others and (index, data) not in listed else (index, data, logprob)
+        alike = [token(other) for other in one["top_logprobs"]]
+        others = [other for other in alike if other[1] == data and (other[0] < 0) != (index < 0)]
+        if not data or not others or (index, data) in listed:
+            return index, data, logprob
+        distances = [math.inf if math.isnan(other[2] - logprob) else abs(other[2] - logprob) for other in others]
+        return (*others[distances.index(min(distances))][:2], logprob)
 
     sampled = [identified(one) for one in content]
     last_id, last, _ = sampled[-1]
@@ -139,7 +143,8 @@ def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[Te
                 i, d = (end or (-1, b""))[0], b""
             values = kept.setdefault((i, d), [])
             near = next((place for place, value in enumerate(values) if not abs(value - p) > 0.01), None)
-            if near is not None:
+            sampled_now = (end[0], b"") if final and end is not None and end[1] else (index, data)
+            if near is not None and (i >= 0 or (i, d) == sampled_now):
                 values[near] = math.nan if math.isnan(p + values[near]) else max(p, values[near])
             elif values and i >= 0:
                 return "malformed_logprobs"

@@ -1,5 +1,7 @@
 """What is sent of the sampling, and what happens when a server refuses a part of it."""
 
+import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.chat import ChatRequest, HttpChat
 from bitnet_core.teachers.http.retries import Failure
 from bitnet_core.teachers.opening import WIRES
-from bitnet_core.teachers.probe import probe
+from bitnet_core.teachers.probe import plain_answer, probe
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import FieldRefused, PromptRefused
 from bitnet_core.teachers.teacher import Teacher
@@ -108,6 +110,10 @@ async def test_a_neutral_field_that_is_refused_by_name_is_left_out(message: str,
         "invalid temperature: only 0.6 is allowed for this model",
         "temperature: Extra inputs are not permitted",
         "Unknown parameter: temperature",
+        "temperature is not configurable for this model",
+        "temperature can not be used with this model",
+        "temperature cannot be set",
+        "temperature must be 1.0",
     ],
 )
 async def test_a_model_that_fixes_its_temperature_is_asked_without_it(message: str) -> None:
@@ -126,6 +132,12 @@ async def test_a_model_that_fixes_its_temperature_is_asked_without_it(message: s
         "0.7 is greater than the maximum of 0.5 - 'temperature'",
         "Invalid value for temperature",
         "temperature 0.7 is outside the range [0, 0.5], which is not supported",
+        "temperature must be 0.5 or less",
+        "`temperature` must be 1 or lower",
+        "Only temperature values between 0 and 0.5 are supported",
+        "temperature 0.7 is not supported; choose 0 to 0.5",
+        "Value 0.7 is not allowed for parameter temperature",
+        "0.7 not accepted for temperature (allowed: [0, 0.5])",
     ],
 )
 async def test_a_value_outside_the_servers_range_is_a_mistake_in_the_settings(message: str) -> None:
@@ -134,6 +146,41 @@ async def test_a_value_outside_the_servers_range_is_a_mistake_in_the_settings(me
             with pytest.raises(PromptRefused, match="correct the teacher's settings"):
                 await chat.chat(request(0.7))
         assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("unknown field `top_k`, expected one of `model`, `temperature`, `top_p`, `top_k`", None),
+        ("Unsupported parameter. Supported are temperature, top_p.", "top_k"),
+    ],
+)
+async def test_only_the_field_that_is_refused_is_left_out(message: str, param: str | None) -> None:
+    with ChatServer(
+        lambda _, asked: (
+            Canned({"error": {"message": message, "param": param}}, 400) if "top_k" in asked.body else GOOD
+        )
+    ) as server:
+        async with client(server, "vllm") as chat:
+            await chat.chat(request(0.7, 0.9))
+        assert chat.left_out == {"top_k"}
+        assert {"temperature", "top_p", "min_p"} <= set(server.asked[-1].body)
+
+
+async def test_a_parameter_that_was_not_sampled_with_is_not_taken_for_one() -> None:
+    refusal = {"error": {"message": "Unsupported parameter; temperature is supported.", "param": "stop"}}
+    with ChatServer(lambda *_: Canned(refusal, 400)) as server:
+        async with client(server) as chat:
+            with pytest.raises(PromptRefused):
+                await chat.chat(request(0.7))
+        assert (len(server.asked), chat.left_out) == (1, frozenset())
+
+
+async def test_requests_that_were_sent_together_are_all_sent_again() -> None:
+    with ChatServer(refusing("top_p is not supported")) as server:
+        async with client(server) as chat:
+            answers = await asyncio.gather(*(chat.chat(request(0.7, 0.9)) for _ in range(6)))
+    assert [one.text for one in answers] == ["A"] * 6
 
 
 async def test_a_refusal_that_stays_leaves_nothing_out() -> None:
@@ -179,6 +226,52 @@ async def test_the_probe_finds_out_and_its_verdict_is_kept() -> None:
         async with client(server) as chat:
             await probe(Teacher(chat), 2, verdict)
         assert not any("temperature" in one.body for one in server.asked[asked:])
+
+
+async def test_what_a_plain_answer_found_out_is_not_forgotten_by_the_probe() -> None:
+    with ChatServer(refusing("temperature is not supported")) as server:
+        async with client(server) as chat:
+            await plain_answer(Teacher(chat))
+            assert (await probe(Teacher(chat), 2)).refused == ("temperature",)
+
+
+async def test_a_model_that_takes_no_temperature_above_one_is_compared_at_another() -> None:
+    def answer(_number: int, asked: Asked) -> Canned:
+        high = asked.body.get("temperature", 1) > 1
+        return Canned({"error": {"message": "temperature must be between 0 and 1"}}, 400) if high else GOOD
+
+    with ChatServer(answer) as server:
+        async with client(server) as chat:
+            assert (await probe(Teacher(chat), 2)).mode == "raw"
+
+
+async def test_a_server_that_scales_its_logprobs_is_sent_the_neutral_temperature() -> None:
+    """Otherwise its own default would scale them: a model's configuration may say 0.6."""
+
+    def answer(_number: int, asked: Asked) -> Canned:
+        logits = {
+            text: value / asked.body.get("temperature", 0.6) for text, value in zip("ABC", (0, -2, -4), strict=True)
+        }
+        whole = math.log(sum(map(math.exp, logits.values())) * 1.1)
+        tops = [entry(text, value - whole) for text, value in logits.items()]
+        return Canned(chat_body("A", [with_top(tops[0], *tops)]))
+
+    with ChatServer(answer) as server:
+        async with client(server) as chat:
+            assert (await probe(Teacher(chat), 3)).mode == "scaled"
+            await chat.chat(request())
+            assert chat.requested_sampling(request()) == {"temperature": 1.0, "top_p": 1.0}
+        assert server.asked[-1].body["temperature"] == 1.0
+
+
+async def test_the_probe_asks_with_a_seed_where_collecting_does() -> None:
+    with ChatServer(refusing_seed) as server:
+        async with client(server, "openai") as chat:
+            assert (await probe(Teacher(chat), 2)).refused == ("seed",)
+
+
+def refusing_seed(_number: int, asked: Asked) -> Canned:
+    return Canned({"error": {"message": "Unsupported parameter: 'seed'"}}, 400) if "seed" in asked.body else GOOD
 
 
 async def test_other_wire_formats_leave_out_too() -> None:

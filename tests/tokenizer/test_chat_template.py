@@ -219,6 +219,8 @@ _LONG = "{% set s = 'x' * 100000 %}"
         _LONG + "{{ s | list | join(s) | length }}",
         "{{ ('x\n' * 100000) | indent(100000) }}",
         "{{ range(1000) | list | tojson(indent=10 ** 6) }}",
+        *(_NESTING + f"{{{{ {compared} }}}}" for compared in ("ns.a == ns.a + []", "ns.a is lt(ns.a + ['y'])")),
+        *(_NESTING + f"{{{{ {compared} }}}}" for compared in ("(ns.a + []) in [ns.a]", "[ns.a, ns.a + []] | max")),
         "{{ [1] | batch(10 ** 10, 1) | list }}",
         "{{ lipsum(n=10 ** 6) }}",
         "{% for i in range(100000) %}{% set x = ('x' * 1000000) | upper %}{% endfor %}",

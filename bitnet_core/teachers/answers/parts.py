@@ -13,6 +13,7 @@ _THINKING = frozenset(
     {"thinking", "redacted_thinking", "reasoning", "reasoning_content", "reasoning_text", "summary_text"}
     | {"thinking_delta", "signature_delta", "thoughtSignature"}
 )
+_WITHOUT_TEXT = frozenset({"citations_delta"})
 _SHOWN = 40
 
 
@@ -32,7 +33,7 @@ def _part_text(part: Any) -> str:
     if not isinstance(part, dict):
         raise BadReply("malformed", "the answer's content is neither text nor a list of parts")
     kind = _kind(part)
-    if kind in _THINKING or part.get("thought") is True:  # the second is Gemini's
+    if not part or kind in _THINKING | _WITHOUT_TEXT or part.get("thought"):  # the last is Gemini's
         return ""
     if kind == "refusal":
         raise BadReply("refused", "the teacher refused to answer")
@@ -46,5 +47,5 @@ def _part_text(part: Any) -> str:
 
 def _kind(part: dict[str, Any]) -> str:
     """The part's type; where it has none, as in Gemini's format, the name of the field that it holds."""
-    kind = part.get("type", "text" if "text" in part else next(iter(part), "none"))
+    kind = part.get("type", "text" if "text" in part else next(iter(part), ""))
     return kind if isinstance(kind, str) else str(kind)

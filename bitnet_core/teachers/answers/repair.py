@@ -81,7 +81,8 @@ def repaired(
         tops_NK = np.where(np.isin(tops_NK, end) & ~text_NK, blank, tops_NK)
         sampled_N = np.append(sampled_N[:-1], np.int32(blank)).astype(np.int32)
         repairs["spelled_end"] = 1
-    tops_NK, top_NK, repeated_N, repairs["merged_candidates"] = _deduplicated(tops_NK, top_NK, table)
+    found = _deduplicated(tops_NK, top_NK, sampled_N, table)
+    tops_NK, top_NK, repeated_N, repairs["merged_candidates"] = found
     repairs["repeated_candidates"] = int(repeated_N.sum())
     tops_NK, top_NK = _sorted(tops_NK, top_NK)
     return Repaired(
@@ -117,10 +118,14 @@ def _identify_sampled(steps: Completion) -> Completion:
     for row in np.flatnonzero(~(steps.tops_NK == sampled_N[:, None]).any(axis=1)).tolist():
         number = int(sampled_N[row])
         index, data = table.ids[number], table.spellings[number]
-        for top in steps.tops_NK[row].tolist() if data else ():
-            if top >= 0 and table.spellings[top] == data and (table.ids[top] < 0) != (index < 0):
-                changed_N[row] = top
-                break
+        alike = [
+            place
+            for place, top in enumerate(steps.tops_NK[row].tolist() if data else ())
+            if top >= 0 and table.spellings[top] == data and (table.ids[top] < 0) != (index < 0)
+        ]
+        if alike:  # of two tokens with this text, the one with the sampled token's logprob
+            apart_K = np.abs(steps.top_logprobs_NK[row, alike] - steps.logprobs_N[row])
+            changed_N[row] = steps.tops_NK[row, alike[int(np.argmin(np.nan_to_num(apart_K, nan=np.inf)))]]
     return steps if (changed_N == sampled_N).all() else replace(steps, sampled_N=changed_N)
 
 
@@ -200,13 +205,13 @@ def _is_surer(corrected_K: _Logprobs, given_K: _Logprobs) -> bool:
 
 
 def _deduplicated(
-    tops_NK: _Numbers, top_NK: _Logprobs, table: TokenTable
+    tops_NK: _Numbers, top_NK: _Logprobs, sampled_N: _Numbers, table: TokenTable
 ) -> tuple[_Numbers, _Logprobs, npt.NDArray[np.int64], int]:
     """Each candidate once, how many were repeated in each step, and how many were merged.
 
-    Some servers repeat the sampled token at the end of the list: with the same logprob it counts once. Without ids,
-    another logprob is another token of the same text, and the text has the mass of both. With an id it is a
-    contradiction: BadReply.
+    Some servers repeat the sampled token at the end of the list: with the same logprob it counts once. Otherwise a
+    text that is listed twice without ids is that of two tokens, and has the mass of both. A token with an id counts
+    once, and two logprobs are a contradiction: BadReply.
     """
     apart_NK = np.where(tops_NK >= 0, tops_NK, -1 - np.arange(tops_NK.shape[1]))
     twice = np.flatnonzero((np.diff(np.sort(apart_NK, axis=1)) == 0).any(axis=1))
@@ -218,7 +223,7 @@ def _deduplicated(
                 continue
             values = found.setdefault(number, [])
             near = [place for place, value in enumerate(values) if not abs(value - logprob) > _ROUNDING]
-            if near:
+            if near and (number == sampled_N[row] or table.ids[number] >= 0):
                 repeated_N[row] += 1
                 values[near[0]] = float(np.maximum(values[near[0]], logprob))  # NaN rejects the sequence later
                 continue

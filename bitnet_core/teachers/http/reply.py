@@ -42,6 +42,7 @@ _TOO_LARGE = "request too large"
 _ABOUT_THE_PROMPT = ("content", "moderation", "safety", "policy")
 """In the name of an error, these say that its message may quote the prompt."""
 _RETRIED = frozenset({408, 409, 429})
+_NOT_IMPLEMENTED = 501
 _OVERLOADED = frozenset({503, 529})
 """The server did not start on the request."""
 
@@ -159,7 +160,11 @@ class Reply:
         """Whether the same request may succeed later: a rate limit, a server failure, the web page of a gateway."""
         if self.quota_spent or self.too_large:
             return False
-        return self.code in _RETRIED or self.code >= 500 or (self.status == 200 and self.payload is None)
+        return (
+            self.code in _RETRIED
+            or (self.code >= 500 and self.code != _NOT_IMPLEMENTED)
+            or (self.status == 200 and self.payload is None)
+        )
 
     @property
     def refused(self) -> bool:

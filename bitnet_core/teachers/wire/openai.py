@@ -32,8 +32,8 @@ class _Chunks(Fold):
         choice = as_object(next(iter(as_list(event.get("choices"))), None))
         delta = as_object(choice.get("delta"))
         text, refusal = text_of(delta.get("content")), delta.get("refusal")
-        if isinstance(refusal, str):
-            self._refusal.append(refusal)
+        if refusal:
+            self._refusal.append(refusal if isinstance(refusal, str) else "refused")
         self._failure = self._failure or choice.get("error")
         content = as_object(choice.get("logprobs")).get("content")
         if isinstance(content, list):
@@ -106,7 +106,7 @@ class OpenAIChat(HttpChat):
     def _sampling(self, request: ChatRequest) -> dict[str, float]:
         own = self.provider.own_sampling
         meant = {"temperature": request.temperature, "top_p": request.top_p}
-        return {**own, **{name: value for name, value in meant.items() if value != 1 or name in own}}
+        return {**own, **{name: value for name, value in meant.items() if value != 1 or name in own or self.explicit}}
 
     def _reasons(self) -> bool:
         """Whether it is one of OpenAI's reasoning models, which refuse any sampling but their own."""
