@@ -66,6 +66,17 @@ def test_where_neither_value_is_sure_the_answer_is_rejected(own: float, tops: li
     assert caught.value.reason == "contradictory_logprobs"
 
 
+def test_a_sampled_token_that_is_not_listed_needs_room_in_the_mass() -> None:
+    hello, end = entry("Hello", -0.1), entry("!", -0.1)
+    for own, fits in ((-0.1, False), (-3.0, False), (-4.0, True)):
+        steps = [with_top(hello, hello), with_top(entry("x", own), entry("y", -0.03)), with_top(end, end)]
+        if fits:
+            assert steps_of(read_payload(chat_body("Hellox!", steps)))[1].logprob == own
+        else:
+            with pytest.raises(BadReply, match="no room"):
+                read_payload(chat_body("Hellox!", steps))
+
+
 @pytest.mark.parametrize("listed", [-0.105, -0.1051, -0.114])
 def test_a_difference_of_rounding_is_no_contradiction(listed: float) -> None:
     sampled = entry("x", -0.105)

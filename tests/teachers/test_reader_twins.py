@@ -121,6 +121,9 @@ def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[Te
     steps: list[TeacherStep] = []
     if any(lost(i, d) and not (i >= 0 and d) for i, d, _ in (sampled if end is None else sampled[:-1])):
         return "bytes_missing"
+    for one, own in zip(content[:-1], sampled[:-1], strict=True):
+        if exceeds([token(other) for other in one["top_logprobs"]], *own):
+            return "contradictory_logprobs"
     agreed = []
     for one, own in zip(content, sampled, strict=True):
         tops = agreeing([token(other) for other in one["top_logprobs"]], *own)
@@ -161,6 +164,14 @@ def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[Te
             )
         )
     return steps
+
+
+def exceeds(tops: list[tuple[int, bytes, float]], index: int, data: bytes, own: float) -> bool:
+    """Whether the sampled token is not listed and its mass has no room."""
+    if not tops or (index, data) in [(i, d) for i, d, _ in tops] or (index >= 0 and index in [i for i, _, _ in tops]):
+        return False
+    values = [own, *(value for _, _, value in tops)]
+    return all(value > -9000 for value in values) and math.fsum(map(math.exp, values)) > 1.01
 
 
 def agreeing(

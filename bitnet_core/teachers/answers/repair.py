@@ -183,6 +183,7 @@ def _agreeing_with_sampled(steps: Completion) -> tuple[_Logprobs, int]:
         usable_NK = (top_NK > SENTINEL) & (top_NK < np.inf) & (own_N > SENTINEL)[:, None]  # others are rejected later
         apart_NK = sampled_NK & usable_NK & (np.abs(top_NK - own_N[:, None]) > _ROUNDING)
         alike_NK = sampled_NK & ~apart_NK
+    _refuse_excess(steps, sampled_NK)
     wrong = np.flatnonzero(apart_NK.any(axis=1) & ~alike_NK.any(axis=1))
     if not len(wrong):
         return top_NK, 0
@@ -193,6 +194,24 @@ def _agreeing_with_sampled(steps: Completion) -> tuple[_Logprobs, int]:
         if len(places) > 1 or not _is_surer(corrected_NK[row], top_NK[row]):
             raise BadReply("contradictory_logprobs", "a sampled token has another logprob among its candidates")
     return corrected_NK, len(wrong)
+
+
+def _refuse_excess(steps: Completion, sampled_NK: npt.NDArray[np.bool_]) -> None:
+    """BadReply if a sampled token is not listed although the list leaves no room for its logprob.
+
+    The last token may be an end that is listed by another name, and a token with an id may be listed in part.
+    """
+    ids = steps.table.ids
+    for row in np.flatnonzero(~sampled_NK[:-1].any(axis=1)).tolist():
+        tops_K, own = steps.tops_NK[row], float(steps.logprobs_N[row])
+        listed = [float(value) for top, value in zip(tops_K, steps.top_logprobs_NK[row], strict=True) if top >= 0]
+        index = ids[steps.sampled_N[row]]
+        known = index >= 0 and index in {ids[top] for top in tops_K.tolist() if top >= 0}
+        usable = listed and all(SENTINEL < one <= _MOST_MASS for one in (own, *listed))
+        if usable and not known and log_sum_exp([own, *listed]) > _MOST_MASS:
+            raise BadReply(
+                "contradictory_logprobs", "a sampled token is not listed, and the list leaves no room for it"
+            )
 
 
 def _is_surer(corrected_K: _Logprobs, given_K: _Logprobs) -> bool:
