@@ -21,7 +21,7 @@ _GOOD_FOR = {"yes": "traces", "no": "chat, baseline"}
 def add_to(commands: Commands) -> None:
     providers = commands.add("providers", "list the providers and what they can do, or ask one", _list)
     actions = providers.add_subparsers(dest="action", metavar="probe", title="actions")
-    probe = actions.add_parser("probe", help="ask a model what it can do, with requests of one token")
+    probe = actions.add_parser("probe", help="ask a model what it can do, with a few short requests")
     probe.add_argument("provider", metavar="NAME", help="such as openai; `bitnet providers` lists them")
     probe.add_argument("--model", default="", help="the model (default: the one in the settings)")
     probe.set_defaults(handler=_probe)
@@ -52,7 +52,7 @@ def _list(arguments: argparse.Namespace) -> int:
         rows.append([mark + one.name, good_for, one.max_top_logprobs, key, one.source])
     answer_table(arguments, "providers", ["  name", "good for", "max k", "key", "known from"], rows, records)
     if not arguments.json:
-        sys.stdout.write("\n`bitnet providers probe NAME` asks a model itself, with requests of one token.\n")
+        sys.stdout.write("\n`bitnet providers probe NAME` asks a model itself, with a few short requests.\n")
     return 0
 
 

@@ -238,7 +238,7 @@ def _override_problems(given: Mapping[str, str]) -> Iterator[Problem]:
 
 def _file_problems(file: DotenvFile, shown: str) -> Iterator[Problem]:
     for line in file.unreadable[:_MOST_NAMED]:
-        yield Problem("error", f"{shown} line {line} can't be read; write it as NAME=value.")
+        yield Problem("error", f"{shown} line {line} can't be read; write it as NAME=value, with its quotes closed.")
     for name, lines in list(file.duplicates.items())[:_MOST_NAMED]:
         times = f"{len(lines)} times in {shown} (lines {_short(', '.join(map(str, lines)))})"
         yield Problem("warning", f"{name} is set {times}; the last one counts.")

@@ -58,7 +58,7 @@ def warn_of_missing_flip(reporter: Reporter, options: TrainOptions, reachable_to
         reporter.alert(
             "warning",
             "no_flip",
-            f"TOTAL_STEPS={options.total_steps} end at about {reachable_tokens:,.0f} tokens, before the flip to 4 "
+            f"TOTAL_STEPS={options.total_steps} ends at about {reachable_tokens:,.0f} tokens, before the flip to 4 "
             f"bits at {options.flip.threshold:,}.",
             f"Set BUDGET_TOKENS to about {reachable_tokens:.0f}, or raise TOTAL_STEPS.",
         )

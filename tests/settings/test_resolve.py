@@ -50,7 +50,7 @@ def test_the_env_option_replaces_the_folders_file(tmp_path: Path) -> None:
 def test_every_problem_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
     found = _messages("KD_TAU=warm\n\n# a comment\nthis is not one\nTOTAL_STEP=3\nSEED=1\nSEED=2\nLR=9\n", tmp_path)
     assert sorted(found) == [
-        "error: .env line 4 can't be read; write it as NAME=value.",
+        "error: .env line 4 can't be read; write it as NAME=value, with its quotes closed.",
         "error: KD_TAU=warm (.env line 1) is not allowed: it must be a number from 0.05 to 100.",
         "error: LR=9 (.env line 8) is not allowed: it must be a number from 1e-09 to 1.",
         "warning: SEED is set 2 times in .env (lines 6, 7); the last one counts.",
