@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from bitnet_core.collecting import journal_file
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs.presence import Gone, Presence
+from bitnet_core.runs.presence import GoneWithCopy, Presence
 from bitnet_core.traces import places
 from bitnet_core.user_folders import cache_folder
 
@@ -118,22 +118,20 @@ class Journal:
         self.taken_in: list[Path] = []
         """The copies whose answers were taken in when the journal was opened."""
         self._lock = threading.Lock()
-        self._gone: Gone | None = None
+        self._gone: GoneWithCopy | None = None
         self._open(path)
 
     @classmethod
     def of(cls, data_dir: Path) -> "Journal":
-        """The journal of a trace set.
+        """The journal of a trace set, wherever it is.
 
-        That of an earlier version is moved from its old place, and the copies beside the journal are taken in.
+        That of an earlier version is moved from its old place. Other journals of the trace set, and the copies beside
+        any of them, are taken in.
         """
-        path, old = places.journal(data_dir), places.old_journal(data_dir)
-        if old.is_file():
-            with _explained(old):
-                path = journal_file.move(old, path)
-        journal = cls(path)
+        old, possible = places.old_journal(data_dir), places.journals(data_dir)
+        journal = cls(journal_file.gather(possible, old))
         try:
-            for copy in (*journal_file.copies(path), *journal_file.copies(old)):
+            for copy in journal_file.copies(*possible, old):
                 journal._take_in(copy)
         except BaseException:
             journal._stack.close()
@@ -146,8 +144,9 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._lock:
             try:
-                if kind is None:
-                    self._require_present()
+                self._save_if_lost()
+                if self._gone is not None and (kind is None or issubclass(kind, (BitnetError, OSError))):
+                    raise self._gone
             finally:
                 self._stack.close()
 
@@ -277,13 +276,15 @@ class Journal:
             self._db.execute(f"pragma user_version = {_VERSION}")
 
     def _open(self, path: Path) -> None:
+        journal_file.require_no_broken_link(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack, _explained(path):
-            self._db, self.has_record_locks = journal_file.connect(path, stack)
+        real = path.resolve()  # SQLite's WAL is beside the file that links lead to
+        with contextlib.ExitStack() as stack, journal_file.explained(path):
+            self._db, self.has_record_locks = journal_file.connect(real, stack)
             self._upgrade()
             self._presence, self._wal_presence = Presence("collect"), Presence("collect")
             self._presence.watch(path, held=True)
-            self._wal_presence.watch(journal_file.wal_of(path), held=True)
+            self._wal_presence.watch(journal_file.wal_of(real), held=True)
             self.path, self._stack = path, stack.pop_all()
 
     def _take_in(self, copy: Path) -> None:
@@ -311,10 +312,13 @@ class Journal:
         return result
 
     def _require_present(self) -> None:
-        if self._gone is None and (lost := self._lost()):
-            self._continue_in_a_copy(lost)
+        self._save_if_lost()
         if self._gone is not None:
             raise self._gone
+
+    def _save_if_lost(self) -> None:
+        if self._gone is None and (lost := self._lost()):
+            self._continue_in_a_copy(lost)
 
     def _lost(self) -> str:
         return self._presence.lost() or self._wal_presence.lost()
@@ -343,32 +347,12 @@ class Journal:
             fix = "`bitnet collect` continues from there"
             if folder != lost.parent:
                 fix = f"move it into {lost.parent}, and {fix}"
-            self._gone = Gone(f"{why}; all its answers are in {copy}: {fix}.")
+            self._gone = GoneWithCopy(f"{why}; all its answers are in {copy}: {fix}.")
             return
-        self._gone = Gone(f"{why}, and its answers can't be saved ({failure}); restore {lost} from a backup.")
+        self._gone = GoneWithCopy(f"{why}, and its answers can't be saved ({failure}); restore {lost} from a backup.")
 
     def _explain_errors(self) -> contextlib.AbstractContextManager[None]:
-        return _explained(self.path)
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Raise SQLite's errors as a BitnetError that names the file and the fix."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if "full" in str(error):
-            raise BitnetError(
-                f"The disk with {path} is full; free some space and start again (stored answers are safe)."
-            ) from error
-        if "locked" in str(error):
-            raise BitnetError(f"{path} is in use by another program; close it and start again.") from error
-        raise BitnetError(f"{path} can't be used ({error}); check its folder's permissions.") from error
-    except sqlite3.DatabaseError as error:
-        raise BitnetError(
-            f"{path} is damaged ({error}); keep it, and recover the intact rows with `sqlite3 {path} "
-            f".recover | sqlite3 {path}.new`, then put the new file in its place."
-        ) from error
+        return journal_file.explained(self.path)
 
 
 def _pack(body: bytes) -> bytes:

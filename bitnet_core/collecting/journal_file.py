@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -78,6 +78,20 @@ def _has_record_locks(folder: Path) -> bool:
     return True  # or nothing can be written there, as SQLite will say
 
 
+def require_no_broken_link(path: Path) -> None:
+    """BitnetError if the journal or its folder is a link to nothing: the answers may be where it should lead."""
+    for one in (path.parent, path):
+        if _is_broken(one):
+            raise BitnetError(
+                f"{one} is a link to {one.readlink()}, which is not there; mount or restore that, or remove the link "
+                "to begin a new journal."
+            )
+
+
+def _is_broken(link: Path) -> bool:
+    return link.is_symlink() and not link.exists()
+
+
 def wal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
@@ -90,9 +104,9 @@ def leave_open(db: sqlite3.Connection) -> None:
 # -- copies ----------------------------------------------------------------------------------------------
 
 
-def copies(path: Path) -> list[Path]:
-    """The copies beside a journal."""
-    return sorted(path.parent.glob(f"{_COPY}*.sqlite"))
+def copies(*paths: Path) -> list[Path]:
+    """The copies beside journals, each once."""
+    return sorted({copy for path in paths for copy in path.parent.resolve().glob(f"{_COPY}*.sqlite")})
 
 
 def new_copy(folder: Path) -> Path:
@@ -162,25 +176,70 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def move(old: Path, path: Path) -> Path:
-    """Move a journal of an earlier version to `path`, or beside it as a copy; returns where the journal is now.
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors as a BitnetError that names the file and the fix."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            raise BitnetError(
+                f"The disk with {path} is full; free some space and start again (stored answers are safe)."
+            ) from error
+        if "locked" in str(error):
+            raise BitnetError(f"{path} is in use by another program; close it and start again.") from error
+        raise BitnetError(f"{path} can't be used ({error}); check its folder's permissions.") from error
+    except sqlite3.DatabaseError as error:
+        raise BitnetError(
+            f"{path} is damaged ({error}); keep it, and recover the intact rows with `sqlite3 {path} "
+            f".recover | sqlite3 {path}.new`, then put the new file in its place."
+        ) from error
+
+
+# -- several places --------------------------------------------------------------------------------------
+
+
+def gather(possible: Sequence[Path], old: Path) -> Path:
+    """Choose a trace set's journal: the first there is, else `possible[0]`.
+
+    One at the `old` place is moved to `possible[0]`, unless it is a link. Any other becomes a copy beside itself.
+    """
+    there = [path for path in (*possible, old) if _is_there(path)]
+    for path in there:
+        require_no_broken_link(path)
+    found = there[0] if there else possible[0]
+    for other in there[1:]:
+        if not other.samefile(found):
+            with explained(other):
+                move(other, new_copy(other.parent))
+    if found == old and not old.is_symlink():
+        try:
+            with explained(old):
+                move(old, possible[0])
+        except OSError:
+            if not old.exists():
+                raise
+            return old  # where it can't be moved it stays
+        return possible[0]
+    return found
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink() or _is_broken(path.parent)
+
+
+def move(old: Path, path: Path) -> None:
+    """Move a journal to `path`.
 
     It is locked meanwhile: a run that has it open is not disturbed. It is complete in one of the two places at every
-    moment. Where it can't be moved it stays.
+    moment.
     """
     with contextlib.ExitStack() as stack:
-        db, _ = connect(old, stack, "rw")
+        db, _ = connect(old.resolve(), stack, "rw")
         db.execute("pragma journal_mode=delete")  # everything in one file
         db.execute("begin exclusive")
         db.execute("commit")
-        target = new_copy(path.parent) if path.exists() else path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            old.rename(target)
-        except OSError as error:
-            if target == path:
-                return old
-            raise BitnetError(f"{old} can't be moved to {target} ({error.strerror}); move it there.") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        old.rename(path)
         files.fsync_folder(path.parent)
         files.fsync_folder(old.parent)
-    return path

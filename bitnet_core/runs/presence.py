@@ -17,6 +17,10 @@ class Gone(BitnetError):
     """A file or folder in use was removed or replaced."""
 
 
+class GoneWithCopy(Gone):
+    """As Gone; the sentence also says where its content was saved, or that it can't be."""
+
+
 @dataclass(frozen=True)
 class _Watched:
     path: Path

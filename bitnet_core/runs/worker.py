@@ -25,6 +25,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import EventWriter, RunStarted
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.launch import lock_path, stage_lock
+from bitnet_core.runs.presence import Gone, GoneWithCopy
 from bitnet_core.runs.record import Run, RunRecord, end
 from bitnet_core.secrets import handover, known, log_filter
 from bitnet_core.secrets.redaction import Redactor
@@ -71,21 +72,29 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
 
 
 def _watch(context: StageContext) -> None:
-    """Let `check_stop` notice when the lock or the folder that the stage fills is removed or replaced."""
-    stage = context.stage
-    lock = lock_path(context.experiment, stage)
+    """Let `check_stop` notice when the experiment, the lock or the folder that the stage fills is gone."""
+    stage, experiment = context.stage, context.experiment
+    context.presence.watch(experiment.root, f"restore it, or start {stage} again in a new one")
+    lock = lock_path(experiment, stage)
     context.presence.watch(lock, f"make sure that no other run of {stage} is active, then start it again")
     for folder in {name for name, _ in catalog.stage(stage).outputs if name in _IRREPLACEABLE}:
         fix = f"what is stored elsewhere is kept: start {stage} again, and it writes what is missing"
-        context.presence.watch(getattr(context.experiment, folder), fix)
+        context.presence.watch(getattr(experiment, folder), fix)
 
 
 def _run_present(run_stage: Callable[[StageContext], dict[str, Any]], context: StageContext) -> dict[str, Any]:
     """Run the stage. Whatever comes of it, Gone is raised if what it worked in is gone."""
     try:
-        return run_stage(context)
-    finally:
+        summary = run_stage(context)
+    except GoneWithCopy as gone:
+        if lost := context.presence.lost():
+            raise Gone(f"{lost}; {gone}") from gone
+        raise
+    except BaseException:
         context.presence.require()
+        raise
+    context.presence.require()
+    return summary
 
 
 def _take_over(run: Run, context: StageContext) -> RunRecord:

@@ -19,13 +19,36 @@ def beside(data_dir: Path, what: str) -> Path:
     be written), it is a hidden folder inside.
     """
     data = data_dir.resolve()
-    found = data.with_name(f"{data.name}.{what}") if data.name else data / f".{what}"
+    found, hidden = _outside(data, what), data / f".{what}"
     inside = os.path.ismount(data) or not os.access(data.parent, os.W_OK)
-    return data / f".{what}" if inside and not found.is_dir() else found
+    return hidden if inside and not found.is_dir() else found
+
+
+def all_beside(data_dir: Path, what: str) -> list[Path]:
+    """Every folder that may hold a trace set's `what`, first the one that `beside` chooses now.
+
+    It chooses otherwise when the data is mounted, moved behind a link, or its parent's permissions change.
+    """
+    data = data_dir.resolve()
+    found = [beside(data_dir, what), _outside(data, what)]
+    if data_dir.is_symlink():
+        found.append(_outside(data_dir.parent.resolve() / data_dir.name, what))
+    return list(dict.fromkeys([*found, data / f".{what}"]))
+
+
+def _outside(data: Path, what: str) -> Path:
+    return data.with_name(f"{data.name}.{what}") if data.name else data / f".{what}"
 
 
 def journal(data_dir: Path) -> Path:
-    return beside(data_dir, "journal") / JOURNAL_FILE
+    """The journal of a trace set, or where a new one belongs."""
+    found = journals(data_dir)
+    return next((path for path in found if path.is_file()), found[0])
+
+
+def journals(data_dir: Path) -> list[Path]:
+    """Every path that a trace set's journal may have, first the one for a new journal."""
+    return [folder / JOURNAL_FILE for folder in all_beside(data_dir, "journal")]
 
 
 def old_journal(data_dir: Path) -> Path:
@@ -35,8 +58,8 @@ def old_journal(data_dir: Path) -> Path:
 
 def projection(data_dir: Path, name: str) -> Path:
     """The folder of a projection; that of an earlier version where there is one, because settings name it."""
-    old = data_dir / "projected" / name
-    return old if old.is_dir() else beside(data_dir, "projected") / name
+    there = [data_dir / "projected" / name, *(folder / name for folder in all_beside(data_dir, "projected"))]
+    return next((folder for folder in there if folder.is_dir()), there[1])
 
 
 def tokenizer(data_dir: Path) -> Path:

@@ -123,8 +123,8 @@ def kd_shards(data_dir: Path) -> list[Path]:
     """The KD files of a trace set, in order; BitnetError if there are none."""
     found = sorted(data_dir.glob("kd_shard_*.parquet"))
     if not found:
-        journal = places.journal(data_dir)
-        if journal.is_file() or places.old_journal(data_dir).is_file():
+        journals = (places.journal(data_dir), places.old_journal(data_dir))
+        if journal := next(filter(Path.is_file, journals), None):
             raise BitnetError(
                 f"No traces are written in {data_dir} yet; the answers so far are in {journal}, and "
                 "`bitnet collect` continues from them."

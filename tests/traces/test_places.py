@@ -38,6 +38,32 @@ def test_a_parent_that_cannot_be_written_keeps_it_inside(tmp_path: Path, monkeyp
     assert places.journal(data) == tmp_path / "data.journal" / "journal.sqlite"
 
 
+def test_what_is_there_is_found_in_each_place(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "traces").mkdir(parents=True)
+    data = tmp_path / "data"
+    data.symlink_to("disk/traces")
+    outside, beside_link, inside = (
+        tmp_path / "disk" / "traces.projected",
+        tmp_path / "data.projected",
+        tmp_path / "disk" / "traces" / ".projected",
+    )
+    assert places.all_beside(data, "projected") == [outside, beside_link, inside]
+    for folder in (outside, beside_link, inside):
+        (folder / "0123").mkdir(parents=True)
+        assert places.projection(data, "0123") == folder / "0123"
+        (folder / "0123").rmdir()
+    assert places.projection(data, "0123") == outside / "0123"
+
+
+def test_a_name_that_leads_up_is_no_link_of_another_set(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "traces").mkdir(parents=True)
+    (tmp_path / "data").symlink_to("disk/traces")
+    assert places.all_beside(tmp_path / "data" / "..", "journal") == [
+        tmp_path / "disk.journal",
+        tmp_path / "disk" / ".journal",
+    ]
+
+
 def test_old_places_are_found(tmp_path: Path) -> None:
     assert places.tokenizer(tmp_path) == tmp_path / "_tokenizer"
     (tmp_path / "tokenizer").mkdir()
