@@ -6,13 +6,17 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bitnet_core import files
-from bitnet_core.runs import presence
-from bitnet_core.runs.launch import launch
-from bitnet_core.runs.presence import Gone, Presence
+from bitnet_core.runs import presence, worker
+from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.events import EventWriter
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.launch import launch, lock_path
+from bitnet_core.runs.presence import Gone, GoneWithCopy, Presence
 from bitnet_core.runs.record import Run
 from bitnet_core.settings.resolve import from_values
 from tests.builders import followed
@@ -96,6 +100,41 @@ def test_what_killed_writers_left_is_removed_in_every_folder(start: Starter, tmp
 
 
 # -- in one process --------------------------------------------------------------------------------------
+
+
+COPY = "the journal was removed; all its answers are in copy: continue."
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "said"),
+    [
+        ("other", GoneWithCopy(COPY), COPY),
+        ("", GoneWithCopy(COPY), f"ROOT was removed while collect was using it; {COPY}"),
+        ("data", GoneWithCopy(COPY), f"ROOT/data was removed while collect was using it; {COPY}"),
+        ("", Gone("data was removed"), "ROOT was removed while collect was using it; restore it"),
+        ("", OSError("x"), "ROOT was removed while collect was using it; restore it"),
+    ],
+)
+def test_what_is_gone_and_where_its_copy_is_are_both_said(
+    tmp_path: Path, what: str, error: Exception, said: str
+) -> None:
+    root = tmp_path / "exp"
+    for folder in ("logs", "data", "other"):
+        (root / folder).mkdir(parents=True)
+    context = StageContext(
+        "collect", root / "logs/collect-1", Experiment.open(root), EventWriter(tmp_path / "events")
+    )
+    lock_path(context.experiment, "collect").touch()
+
+    def stage(_: StageContext) -> dict[str, Any]:
+        shutil.rmtree(root / what)
+        raise error
+
+    with context.presence:
+        worker._watch(context)
+        with pytest.raises(Gone) as raised:
+            worker._run_present(stage, context)
+    assert str(raised.value).startswith(said.replace("ROOT", str(root)))
 
 
 @pytest.fixture
