@@ -6,10 +6,12 @@ an owner elsewhere there is nothing but to wait, and to say who it is.
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import json
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +29,9 @@ ELSEWHERE_REPORTED_SECONDS = 600.0
 """How long to wait for an owner on another host: without, and with a report to the user that this waits."""
 _GUARD = Path("/tmp")  # noqa: S108 - nothing is written there; it is a folder of this host that everybody may lock
 _NAMESPACE = Path("/proc/self/ns/pid")
+_LOOKING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_LINK_OR_SOCKET = (errno.ELOOP, errno.ENXIO)
+"""What opening them with `_LOOKING` says."""
 
 
 class HeldElsewhere(BitnetError):
@@ -84,7 +89,7 @@ class _Seen(NamedTuple):
         try:
             fields = json.loads(self.content)
             return Owner(int(fields.pop("pid")), float(fields.pop("start")), **{n: str(v) for n, v in fields.items()})
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             return None
 
 
@@ -108,20 +113,19 @@ def wait_until_gone(path: Path, on_wait: Callable[[], object] | None, done: Call
     """Return as soon as `done()`. Until then remove the file `path` if its owner is dead, else wait."""
     first: tuple[_Seen, float] | None = None
     while not done():
-        seen = _look(path)
-        if seen is None:
-            continue
-        if first is None or first[0] != seen:
-            first = (seen, time.monotonic())
-        waited = time.monotonic() - first[1]
-        owner = seen.owner
-        if not owner.is_alive() if owner else waited > UNFINISHED_SECONDS:
-            _remove(path, seen)
-            continue
-        _wait(path, owner, on_wait, waited)
+        if (seen := _look(path)) is not None:
+            if first is None or first[0] != seen:
+                first = (seen, time.monotonic())
+            waited = time.monotonic() - first[1]
+            owner = seen.owner
+            if not owner.is_alive() if owner else waited > UNFINISHED_SECONDS:
+                _remove(path, seen)
+            else:
+                _report_wait(path, owner, on_wait, waited)
+        time.sleep(POLL_SECONDS)
 
 
-def _wait(path: Path, owner: Owner | None, on_wait: Callable[[], object] | None, waited: float) -> None:
+def _report_wait(path: Path, owner: Owner | None, on_wait: Callable[[], object] | None, waited: float) -> None:
     try:
         if on_wait is not None:
             on_wait()
@@ -135,7 +139,6 @@ def _wait(path: Path, owner: Owner | None, on_wait: Callable[[], object] | None,
         and waited > (ELSEWHERE_SECONDS if on_wait is None else ELSEWHERE_REPORTED_SECONDS)
     ):
         raise _held_elsewhere(path, owner)
-    time.sleep(POLL_SECONDS)
 
 
 def _held_elsewhere(path: Path, owner: Owner) -> HeldElsewhere:
@@ -166,14 +169,21 @@ def _created(path: Path, me: Owner) -> bool:
 
 
 def _look(path: Path) -> _Seen | None:
-    """The file as it is now; None if there is none."""
+    """The file as it is now; None if there is nothing. BitnetError for a link, a pipe, and all that is no file."""
     try:
-        with path.open("rb") as file:
-            return _Seen(os.fstat(file.fileno()).st_ino, file.read(4096))
+        file = os.open(path, _LOOKING)
+        try:
+            status = os.fstat(file)
+            if stat.S_ISREG(status.st_mode):
+                return _Seen(status.st_ino, os.read(file, 4096))
+        finally:
+            os.close(file)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise BitnetError(f"{path} can't be read {explained(error, 'check who owns it')}.") from error
+        if error.errno not in _LINK_OR_SOCKET:
+            raise BitnetError(f"{path} can't be read {explained(error, 'check who owns it')}.") from error
+    raise BitnetError(f"{path} stands where a lock belongs and is not a regular file; delete it.")
 
 
 def _remove(path: Path, dead: _Seen) -> None:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -158,7 +159,8 @@ def test_threads_take_turns(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [{"start": 1.0}, {"boot_id": "before the reboot"}, {"boot_id": "b", "namespace": "of a container"},
-     {"pid": 1 << 40}, {"pid": 0, "start": 0}, {"pid": -1}],
+     {"pid": 1 << 40}, {"pid": 10**300}, {"pid": -(10**300)}, {"start": float("inf")}, {"start": float("nan")},
+     {"pid": 0, "start": 0}, {"pid": -1}],
 )  # fmt: skip
 def test_the_lock_of_a_process_that_is_gone_is_taken_over(tmp_path: Path, changes: dict[str, object]) -> None:
     path = left_behind(tmp_path, **changes)
@@ -196,7 +198,9 @@ def test_an_owner_elsewhere_may_let_go_in_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"pid": 1}', b'{"pid": [], "start": {}}', b"\xff\0",
-                                     b"[" * 4096, b'{"pid": 1, "start": 1, "other": 1}'])  # fmt: skip
+                                     b"[" * 4096, b'{"pid": 1, "start": 1, "other": 1}',
+                                     b'{"pid": 1e999, "start": 1}', b'{"pid": 1, "start": 1%s}' % (b"0" * 400),
+                                     b'{"pid": NaN, "start": 1}', b'{"pid": -Infinity, "start": 1}'])  # fmt: skip
 def test_a_file_that_names_no_owner_is_left_by_a_writer_that_died(
     tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +210,59 @@ def test_a_file_that_names_no_owner_is_left_by_a_writer_that_died(
     monkeypatch.setattr(owner_file, "UNFINISHED_SECONDS", 0.05)
     with files.locked(tmp_path / "lock"):
         pass
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+def _good_link(path: Path) -> None:
+    target = path.with_name("target")
+    target.write_text(json.dumps(dataclasses.asdict(Owner.me()) | {"start": 1.0}))
+    path.symlink_to(target)
+
+
+STRANGERS: dict[str, Callable[[Path], object]] = {
+    "a link that leads nowhere": lambda path: path.symlink_to("nowhere"),
+    "a link to an owner's file": _good_link,
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to a folder": lambda path: path.symlink_to("/"),
+    "a pipe": os.mkfifo,
+    "a socket": _socket,
+    "a folder": Path.mkdir,
+}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_what_is_not_a_regular_file_is_named(
+    tmp_path: Path, kind: str, has_locks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if has_locks:
+        monkeypatch.undo()
+    path = tmp_path / "lock.owner"
+    STRANGERS[kind](path)
+    for on_wait in (None, give_up):
+        with pytest.raises(BitnetError) as caught, files.locked(tmp_path / "lock", on_wait):
+            pytest.fail("it is not ours")
+        assert str(caught.value) == f"{path} stands where a lock belongs and is not a regular file; delete it."
+    assert os.path.lexists(path)
+
+
+@pytest.mark.parametrize("left", [None, {"start": 1.0}, {}])
+def test_it_pauses_between_two_looks(
+    tmp_path: Path, left: dict[str, object] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if left is not None:
+        left_behind(tmp_path, **left)
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    tries = iter([False] * 5 + [True])
+    owner_file.wait_until_gone(tmp_path / "lock.owner", None, lambda: next(tries))
+    assert pauses == [owner_file.POLL_SECONDS] * 5
 
 
 def test_a_process_of_another_user_may_be_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
