@@ -5,7 +5,6 @@ grow with the file.
 """
 
 import gzip
-import itertools
 import json
 import zlib
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ _COLUMNS = ("prompt", "messages", "text")
 _ROWS = 256
 _BUFFER_BYTES = 1 << 20
 _CHUNK = 1 << 13
-_LONGEST = 1 << 24
-"""Characters of one object in an array. A longer one is a mistake, and must not fill the memory."""
+_LONGEST = 1 << 22
+"""Characters of one line, object or cell. A longer one is a mistake, and must not fill the memory."""
 
 Record = tuple[str, Any]
 """The place ("line 3", "row 3") and the value there."""
@@ -46,9 +45,8 @@ def records(source: Path) -> Iterator[Record]:
             if name.endswith(_JSON_NAMES):
                 yield from _json(source, text)
             else:
-                for number, line in enumerate(text, start=1):
-                    if line.strip():
-                        yield f"line {number}", line.strip()
+                for place, line in _lines(source, text):
+                    yield place, line.strip()
     except FileNotFoundError as error:
         raise BitnetError(f"The prompts file {source} does not exist; correct its path.") from error
     except UnicodeDecodeError as error:
@@ -66,6 +64,29 @@ def refusal(source: Path, place: str, reason: str) -> BitnetError:
     return BitnetError(f"{source}, {place}: {reason}; write {shape}{columns}.")
 
 
+def _lines(source: Path, text: IO[str], number: int = 1, line: str = "") -> Iterator[tuple[str, str]]:
+    """The lines that are not blank, from line `number` on; `line` is the beginning of it that is already read."""
+    while True:
+        if not line.endswith("\n"):
+            line += text.readline(_LONGEST + 1)
+        if not line:
+            return
+        place = f"line {number}"
+        if len(line.removesuffix("\n")) > _LONGEST:
+            raise _too_long(source, place)
+        if line.strip():
+            yield place, line
+        number += 1
+        line = ""
+
+
+def _too_long(source: Path, place: str) -> BitnetError:
+    return BitnetError(
+        f"{source}, {place}: this has more than {_LONGEST:,} characters, the most for a prompt; "
+        "shorten it or split it into several prompts."
+    )
+
+
 # -- JSON ------------------------------------------------------------------------------------------------
 
 
@@ -77,11 +98,7 @@ def _json(source: Path, text: IO[str]) -> Iterator[Record]:
     if line.lstrip().startswith("["):
         yield from _array(source, text, line.lstrip()[1:])
         return
-    rest = "" if line.endswith("\n") else text.readline()
-    for number, whole in enumerate(itertools.chain([line + rest], text), start=blank + 1):
-        if not whole.strip():
-            continue
-        place = f"line {number}"
+    for place, whole in _lines(source, text, blank + 1, line):
         try:
             value = json.loads(whole)
         except (ValueError, RecursionError) as error:
@@ -113,8 +130,11 @@ def _array(source: Path, text: IO[str], buffer: str) -> Iterator[Record]:
                 # Its end may not have been read yet. Doubling the buffer keeps the attempts few.
                 more = text.read(max(_CHUNK, len(buffer))) if len(buffer) < _LONGEST else ""
                 if not more:
-                    raise refusal(source, place, _reason(error)) from error
+                    long = f", or it has more than {_LONGEST:,} characters" if len(buffer) >= _LONGEST else ""
+                    raise refusal(source, place, _reason(error) + long) from error
                 buffer += more
+        if end > _LONGEST:
+            raise _too_long(source, place)
         yield place, value
         buffer = _ahead(text, buffer[end:])
         if buffer.startswith(","):
@@ -162,6 +182,8 @@ def _parquet(source: Path) -> Iterator[Record]:
 
 def _cell(source: Path, number: int, column: str, value: Any) -> dict[str, Any]:
     """A row as the object that JSON lines would hold. A column of either name may hold a list of messages."""
+    if _length(value) > _LONGEST:
+        raise _too_long(source, f"row {number}")
     if column == "messages" and isinstance(value, str):
         try:
             value = json.loads(value)
@@ -169,3 +191,12 @@ def _cell(source: Path, number: int, column: str, value: Any) -> dict[str, Any]:
             reason = "its messages are not JSON" if isinstance(error, ValueError) else _reason(error)
             raise refusal(source, f"row {number}", reason) from error
     return {"messages" if column == "messages" or isinstance(value, list) else "prompt": value}
+
+
+def _length(value: Any) -> int:
+    """The characters of all texts in a cell."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_length, value.values()))
+    return sum(map(_length, value)) if isinstance(value, list) else 0

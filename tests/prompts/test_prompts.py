@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,78 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, said: str) -> None:
         load_prompts(path, "unused")
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+class _Endless:
+    """A text without an end of line, which counts what is read of it."""
+
+    def __init__(self, begin: str) -> None:
+        self._begin, self.read_characters = begin, 0
+
+    def readline(self, size: int) -> str:
+        assert size >= 0
+        self.read_characters += size
+        begin, self._begin = self._begin[:size], self._begin[size:]
+        return begin + "x" * (size - len(begin))
+
+    read = readline
+
+
+@pytest.mark.parametrize(
+    ("name", "begin"),
+    [("p.txt", ""), ("p.txt", "Write "), ("p.jsonl", ""), ("p.jsonl", '{"prompt": "'), ("p.ndjson", "   {"),
+     ("p.json", '{"messages": ['), ("p.json", '["'), ("p.json", '[{"prompt": "'), ("p.json", "[ 7")],
+)  # fmt: skip
+def test_a_line_without_an_end_is_read_no_further_than_needed(
+    tmp_path: Path, name: str, begin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_files, "_LONGEST", 50_000)
+    text: Any = _Endless(begin)
+    lines = prompt_files._json(tmp_path, text) if name.startswith("p.j") else prompt_files._lines(tmp_path, text)
+    with pytest.raises(BitnetError, match=r"(line|object) 1: .*(more than 50,000 characters|a comma)"):
+        list(lines)
+    assert text.read_characters < 200_000
+
+
+def _padded(begin: str, end: str, length: int) -> str:
+    return begin + "x" * (length - len(begin) - len(end)) + end
+
+
+SHAPES = {
+    "txt": lambda length: "First\n\n" + _padded("", "", length) + "\nLast\n",
+    "jsonl": lambda length: '{"prompt": "First"}\n\n' + _padded('{"prompt": "', '"}', length) + "\n",
+    "ndjson": lambda length: '{"prompt": "First"}\n\n' + _padded('{"prompt": "', '"}', length),
+    "json": lambda length: '["First", "Second", ' + _padded('"', '"', length) + ', "Last"]',
+}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", [*SHAPES, "parquet", "pq"])
+@pytest.mark.parametrize("longest", [9_000, 50_000])
+def test_a_prompt_that_is_too_long_is_named_and_the_longest_is_read(
+    tmp_path: Path, kind: str, packed: bool, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_files, "_LONGEST", longest)
+    path = tmp_path / f"p.{kind}"
+
+    def make(length: int) -> Path:
+        if kind == "pq":
+            return write(path, messages=[ASKED, ASKED, [{"role": "user", "content": "x" * (length - 4)}]])
+        if kind == "parquet":
+            return write(path, prompt=["First", "Second", "x" * length])
+        data = SHAPES[kind](length).encode()
+        place = path.with_name(f"p.{kind}.gz") if packed else path
+        place.write_bytes(gzip.compress(data) if packed else data)
+        return place
+
+    assert len(load_prompts(make(longest), "")) >= 2
+    for length in (longest + 1, longest + 2, 2 * longest, 9 * longest):
+        source = make(length)
+        with pytest.raises(BitnetError) as caught:
+            load_prompts(source, "")
+        assert re.match(rf"{re.escape(str(source))}, (line|object|row) 3: ", str(caught.value))
+        assert f"more than {longest:,} characters" in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_missing_empty_and_unreadable_files_are_named(tmp_path: Path) -> None:
