@@ -70,6 +70,8 @@ class Setting:
             number = int(text.replace("_", "")) if self.kind == "int" else float(text)
         except ValueError:
             raise not_allowed from None
+        if not -inf < number < inf:  # "inf" would be a limit that limits nothing
+            raise ValueError("it must be a finite number")
         if not self.low <= number <= self.high:
             raise not_allowed
         return number

@@ -40,6 +40,14 @@ def test_precedence(tmp_path: Path, strongest: int) -> None:
     assert settings.values["KD_TAU"] == pytest.approx([1.3, 2.1, 2.2, 2.3, 2.4][strongest])
 
 
+@pytest.mark.parametrize("text", ["inf", "nan", "1e999", "-inf", "Infinity", "+INF", "NaN", "-nan", "1_0e4_00"])
+@pytest.mark.parametrize("name", [name for name, setting in REGISTRY.items() if setting.kind == "float"])
+def test_a_number_is_finite(tmp_path: Path, name: str, text: str) -> None:
+    (problem,) = resolve({name: text}, environ={}, cwd=tmp_path).problems
+    assert problem.severity == "error"
+    assert problem.message == f"{name}={text} (command line) is not allowed: it must be a finite number."
+
+
 def test_the_env_option_replaces_the_folders_file(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SEED=1\nLR=0.1\n")
     (tmp_path / "other.env").write_text("SEED=2\n")
