@@ -9,7 +9,7 @@ _PROGRAM = "bitnet-tui"
 
 
 class NoHome(BitnetError):
-    """This user has no home folder: neither HOME nor the system's list of users names one."""
+    """This user has no home folder: neither HOME nor the system's list of users names one that is absolute."""
 
 
 def expanded(text: str | Path) -> Path:
@@ -48,5 +48,8 @@ def _own(kind: str, variables: str, what: str) -> Path:
     except RuntimeError:
         found = Path("~")
     if not found.is_absolute():  # what some versions return when there is no home folder
+        for name in (f"XDG_{kind.split('_')[1].upper()}_HOME", "HOME"):
+            if value := os.environ.get(name, "").strip():
+                raise NoHome(f"{name}={value} gives no place for {what}; it must be an absolute path.")
         raise NoHome(f"This user has no home folder, so there is no place for {what}; set {variables}.")
     return found

@@ -99,6 +99,22 @@ def test_each_folder_is_given_by_the_variables_that_its_error_names(
     assert cache_folder() == tmp_path / "c"
 
 
+@pytest.mark.parametrize("value", ["rel", "./rel", "../up", "a/b c", ".", "~/x", "$HOME/x", "file:/x"])
+@pytest.mark.parametrize("kind", PLACE)
+@pytest.mark.parametrize("of_kind", [True, False])
+def test_a_relative_folder_is_named(
+    homeless: None, kind: str, value: str, of_kind: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = {"config": config_folder, "state": state_folder, "cache": cache_folder}[kind]
+    name = f"XDG_{kind.upper()}_HOME" if of_kind else "HOME"
+    monkeypatch.setenv(name, value)
+    with pytest.raises(NoHome) as caught:
+        folder()
+    said = str(caught.value)
+    assert said.startswith(f"{name}={value} gives no place for ")
+    assert said.endswith("; it must be an absolute path.")
+
+
 def test_versions_of_platformdirs_that_leave_the_tilde_are_seen_through(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache/bitnet-tui"))
     with pytest.raises(NoHome):
