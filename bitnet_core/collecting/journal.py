@@ -73,11 +73,10 @@ class StoredAnswer:
 
 @dataclass(frozen=True)
 class Standing:
-    """The state of a request: the status of its answer, how many runs asked for it, and when the last answer came."""
+    """The state of a request: the status of its answer, and how many runs asked for it."""
 
     status: str
     attempts: int
-    at: float
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class Journal:
     def standing(self, key: str) -> Standing | None:
         """The state of a request, without the answer's body; None if there is no answer."""
         with self._lock, self._explain_errors():
-            row = self._db.execute("select status, attempts, at from answers where key = ?", (key,)).fetchone()
+            row = self._db.execute("select status, attempts from answers where key = ?", (key,)).fetchone()
         return None if row is None or row[0] == _DAMAGED else Standing(*row)
 
     def is_empty(self) -> bool:

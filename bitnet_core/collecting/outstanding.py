@@ -4,7 +4,6 @@ Between the collection (which requests there are) and the journal (the state of 
 """
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,14 +49,16 @@ class Survey:
 
 
 class Outstanding:
-    """The requests still to be asked; holds only those of unfinished shards in memory. Safe for several threads."""
+    """The requests still to be asked. Safe for several threads.
+
+    Memory holds those of unfinished shards, and the keys of those that earlier runs asked in vain.
+    """
 
     def __init__(self, collection: Collection, journal: Journal, check: PromptCheck) -> None:
         self._collection = collection
         self._journal = journal
         self._check = check
         self._max_attempts = collection.options.max_attempts
-        self._began = time.time()
         self._requests: dict[int, list[Request]] = {}
         """By shard: its requests met so far."""
         self._settled: Counter[int] = Counter()
@@ -96,23 +97,23 @@ class Outstanding:
 
     def requests(self, ended: Callable[[], bool]) -> Iterator[Request]:
         """The requests to ask, until `ended`. Those asked in vain before come last: they are the least promising."""
-        any_again = False
+        again: set[str] = set()  # not told by the journal's times: the clock may have been put back
         for request in self._collection.requests():
             if ended():
                 return
             state = self.state(request)
-            any_again |= state is State.AGAIN
             self._note(request, state)
             if state is State.NEW:
                 yield request
-            elif state is not State.AGAIN:
+            elif state is State.AGAIN:
+                again.add(request.key)
+            else:
                 self.settle(request)
-        if any_again:
+        if again:
             for request in self._collection.requests():
                 if ended():
                     return
-                standing = self._journal.standing(request.key)
-                if standing is not None and standing.at < self._began and self.state(request) is State.AGAIN:
+                if request.key in again and self.state(request) is State.AGAIN:
                     yield request
 
     def settle(self, request: Request) -> list[Request] | None:

@@ -76,7 +76,7 @@ def test_a_journal_of_the_first_version_is_migrated(tmp_path: Path) -> None:
     for _ in range(2):
         with Journal(path) as journal:
             assert journal.get("a") == StoredAnswer("ok", b"said")
-            assert journal.standing("b") == Standing("no_text", 1, 7)
+            assert journal.standing("b") == Standing("no_text", 1)
             assert journal._db.execute("pragma user_version").fetchone() == (1,)
 
 
