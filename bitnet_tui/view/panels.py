@@ -184,6 +184,8 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
         text = "Its process ended unexpectedly; r resumes from what was saved."
         lines += _wrapped("! ", text, "bad", cells)
     for alert in reversed(run.view.alerts if run else ()):
+        if len(lines) > most:
+            break
         lines += _alert(alert, cells)
     if len(lines) > most:
         lines = [*lines[: most - 1], line(Span("  more in the log", "label"))]

@@ -1,4 +1,4 @@
-"""Folds a run's events, one by one as they arrive, into what the screen shows of it."""
+"""Folds a run's events, one by one as they arrive, into what the screen shows of it, in bounded memory."""
 
 import time
 from collections import deque
@@ -11,6 +11,7 @@ from msgspec import UNSET, structs
 from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import Alert, Event, Flip, Metric, Progress, RunStarted, Sample, Table, Trace
 from bitnet_core.text import finite, printable
+from bitnet_tui.view.bounded import add_reasons, bounded, newest_tables
 from bitnet_tui.view.series import Segment, Series
 
 CURVES = ("loss", "kl", "ce", "format")
@@ -66,8 +67,8 @@ class RunView:
     """A frozen picture of one run's events. `revision` grows with every event; `newest` is when the last was written.
 
     `metric` holds the newest value of each field: unset if there was none, None if it was not finite. `held_out` is
-    the newest evaluation on held-out traces. `seams` are the x where another run of the training took over. Texts in
-    the events are as they were written: pass them through `printable` before drawing.
+    the newest evaluation on held-out traces. `seams` are the x where another run of the training took over. Long
+    texts and tables are cut; else texts are as they were written: pass them through `printable` before drawing.
     """
 
     revision: int = 0
@@ -100,7 +101,7 @@ class RunFold:
     _curves_revision: int = -1
 
     def feed(self, events: Iterable[Event]) -> None:
-        for event in events:
+        for event in map(bounded, events):
             if event.seq == 0 and self._events:
                 self._start_over()
             self._events += 1
@@ -147,7 +148,8 @@ class RunFold:
             case Alert():
                 self._take_alert(event)
             case Table():
-                self._set(tables=(*(t for t in self._view.tables if t.name != event.name), event))
+                others = (table for table in self._view.tables if table.name != event.name)
+                self._set(tables=newest_tables((*others, event)))
             case Trace():
                 self._take_trace(event)
             case _:
@@ -175,16 +177,13 @@ class RunFold:
 
     def _take_trace(self, event: Trace) -> None:
         before = self._view.traces
-        dropped = dict(before.dropped)
-        for reason, tokens in event.dropped.items():
-            dropped[reason] = dropped.get(reason, 0) + tokens
         mass = finite(event.other_mass_mean)
         self._set(
             traces=Traces(
                 before.sequences + 1,
                 before.tokens + event.tokens,
                 before.kept + event.kept,
-                tuple(sorted((reason, tokens) for reason, tokens in dropped.items() if tokens)),
+                add_reasons(before.dropped, event.dropped),
                 before.other_mass_mean if mass is None else mass,
             )
         )

@@ -18,6 +18,7 @@ from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, StudentOptions, TeacherOptions
 from bitnet_tui.services.settings import experiment_at
+from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 from bitnet_tui.view.training import joined, of_one_training
@@ -120,7 +121,7 @@ class ExperimentWatcher:
             stage=stage,
             state=state,
             view=self._with_earlier_runs(view, runs[place + 1 :], state) if stage == "train" else view,
-            error=record.error or "",
+            error=cut_text(record.error or ""),
             output=run.output_path if run.has_output() else None,
             elapsed=self._elapsed(record, state, view.newest),
             position=place + 1,

@@ -1,0 +1,96 @@
+"""Cuts events, which a foreign or broken run may write at any length, to what a screen can draw at little cost."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from msgspec import structs
+
+from bitnet_core.runs.events import Event, Table, Trace, cut
+
+TEXT_CHARS = 3000
+TEXT_LINES = 200
+NAME_CHARS = 200
+LIST_ITEMS = 500
+ROWS = 200
+COLUMNS = 20
+CELLS = 1500
+"""Of one table."""
+TABLES = 20
+TABLE_CELLS = 3000
+"""Of all tables together."""
+REASONS = 20
+OTHER = "other"
+
+_LONG_TEXTS = ("prompt", "text", "message", "advice", "error", "path")
+_E = TypeVar("_E", bound=Event)
+
+
+def bounded(event: _E) -> _E:
+    """The event with its texts, lists and table cut; what is left out of a text or table is said in its place."""
+    if isinstance(event, Table):
+        return structs.replace(event, **_table(event))
+    if isinstance(event, Trace):  # `add_reasons` bounds their sum
+        return event
+    changes: dict[str, Any] = {}
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if isinstance(value, str):
+            changes[name] = cut_text(value) if name in _LONG_TEXTS else cut(value, NAME_CHARS)
+        elif isinstance(value, list):
+            changes[name] = value[:LIST_ITEMS]
+    return structs.replace(event, **changes) if changes else event
+
+
+def cut_text(text: str) -> str:
+    """The text, or its beginning and a mark that tells how long it was."""
+    short = cut(text, TEXT_CHARS)
+    lines = short.split("\n", TEXT_LINES)
+    if len(lines) <= TEXT_LINES:
+        return short
+    count = text.count("\n") + 1
+    return "\n".join([*lines[:TEXT_LINES], f"… [cut; {count} lines]"])
+
+
+def _table(table: Table) -> dict[str, Any]:
+    across = max([len(table.columns), *map(len, table.rows)], default=0)
+    columns = min(across, COLUMNS)
+    most = min(ROWS, CELLS // max(1, columns))
+    names = _row(table.columns, columns, "columns")
+    rows = [_row(row, columns, "cells") for row in table.rows[:most]]
+    left_out = len(table.rows) - most
+    if left_out > 0:
+        rows.append([f"… and {left_out} more rows"])
+    return {"name": cut(table.name, NAME_CHARS), "columns": names, "rows": rows}
+
+
+def _row(cells: list[Any], most: int, word: str) -> list[Any]:
+    kept = [_cell(cell) for cell in cells[:most]]
+    left_out = len(cells) - most
+    return [*kept, f"… and {left_out} more {word}"] if left_out > 0 else kept
+
+
+def _cell(value: Any) -> Any:
+    return value if value is None or isinstance(value, int | float) else cut(str(value), NAME_CHARS)
+
+
+def newest_tables(tables: Iterable[Table]) -> tuple[Table, ...]:
+    """The last tables, as many as can be shown, and at least one."""
+    kept: list[Table] = []
+    cells = 0
+    for table in reversed(tuple(tables)):
+        cells += len(table.columns) + sum(map(len, table.rows))
+        if kept and (len(kept) == TABLES or cells > TABLE_CELLS):
+            break
+        kept.insert(0, table)
+    return tuple(kept)
+
+
+def add_reasons(before: Iterable[tuple[str, int]], new: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """Sums by reason in alphabetical order. The first reasons keep their own sums; the rest count as `other`."""
+    sums = dict(before)
+    for name, tokens in new.items():
+        reason = cut(name, NAME_CHARS)
+        if reason not in sums and len(sums) >= REASONS:
+            reason = OTHER
+        sums[reason] = sums.get(reason, 0) + tokens
+    return tuple(sorted((reason, tokens) for reason, tokens in sums.items() if tokens))
