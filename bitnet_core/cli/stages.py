@@ -147,7 +147,7 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
         with _outlived_by(run):
             _show_events(run, Console(as_json=arguments.json))
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nbitnet: {run.id} keeps running; `bitnet stop {run.id}` stops it.\n")
+        sys.stderr.write(f"\nbitnet: {_going_on(run) or _how_it_ended(run)}\n")
         return 0
     finally:
         for number, handler in previous.items():
@@ -170,8 +170,29 @@ def _outlived_by(run: "Run") -> Iterator[None]:
     try:
         yield
     except OutputClosed as error:
-        going_on = f" {run.id} keeps running; `bitnet stop {run.id}` stops it." if run.is_active() else ""
-        raise OutputClosed(f"{error}{going_on}") from None
+        raise OutputClosed(f"{error} {_going_on(run)}".rstrip()) from None
+
+
+def _going_on(run: "Run") -> str:
+    """That the run goes on and how to stop it; empty if it has ended or its record is gone."""
+    return f"{run.id} keeps running; `bitnet stop {run.id}` stops it." if _is_active(run) else ""
+
+
+def _how_it_ended(run: "Run") -> str:
+    try:
+        return f"{run.id} has ended: it is {run.state()}."
+    except BitnetError as error:
+        return str(error)
+
+
+def _is_active(run: "Run") -> bool:
+    """False too while its record is gone, which `follow` awaits."""
+    from bitnet_core.runs.record import NoRecord
+
+    try:
+        return run.is_active()
+    except NoRecord:
+        return False
 
 
 def _show_events(run: "Run", console: "Console", until: Callable[[], bool] = lambda: False) -> None:
@@ -186,5 +207,5 @@ def _show_events(run: "Run", console: "Console", until: Callable[[], bool] = lam
             continue
         shown.add(child_id)
         child = run.child(child_id)
-        if child and run.is_active() and child.is_active():
-            _show_events(child, console, until=lambda: not run.is_active())
+        if child and _is_active(run) and _is_active(child):
+            _show_events(child, console, until=lambda: not _is_active(run))

@@ -24,6 +24,8 @@ from bitnet_core.runs.experiment import is_name
 ACTIVE = ("starting", "running")
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+GONE_SECONDS = 5.0
+"""How long one who follows a run waits for its record, once removed: the run may record its end in a new folder."""
 SILENT_SECONDS = 600.0
 """How long a run on another host may write no event before it counts as gone: its process can't be seen from here."""
 RECORD_BYTES = 4 << 20
@@ -35,6 +37,10 @@ _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 _Pid = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _ExitCode = Annotated[int, msgspec.Meta(ge=-255, le=255)]
 _Number = Annotated[int, msgspec.Meta(ge=1, le=MOST_RUNS)]
+
+
+class NoRecord(BitnetError):
+    """A run's `run.json`, or the whole folder, is not there."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,12 @@ class Run:
         return self.path / "run.json"
 
     def record(self) -> RunRecord:
-        """Read `run.json`, less odd optional fields; BitnetError when it is missing or is not a run's record."""
+        """Read `run.json`, less odd optional fields; NoRecord if it is missing, BitnetError if it is no record."""
         try:
             return tolerant.decode(tolerant.read_bounded(self.record_path, RECORD_BYTES), RunRecord)
         except FileNotFoundError as error:
-            raise BitnetError(f"{self.record_path} does not exist.") from error
+            problem = f"{self.record_path} does not exist; if the run was removed, start it again."
+            raise NoRecord(problem) from error
         except OSError as error:
             problem = f"{self.record_path} can't be read ({error.strerror}); correct it or move {self.path} away."
             raise BitnetError(problem) from error
@@ -182,17 +189,41 @@ class Run:
         return EventReader(self.events_path, remark=True)
 
     def follow(self, until: Callable[[], bool] = lambda: False, poll_seconds: float = 0.2) -> Iterator[Event]:
-        """Yield the run's events from the first, until the run has ended or `until` returns True."""
+        """Yield the run's events from the first, until the run has ended or `until` returns True.
+
+        BitnetError if the run is removed and does not soon record its end in a new folder.
+        """
         reader = self.reader()
+        record = self.record()
         while True:
             # Checked before reading: the last event is written before the record says that the run ended.
-            active = self.is_active() and not until()
+            record = self._record_after(record)
+            active = self.state(record) in ACTIVE and not until()
             events = reader.read_new()
             yield from events
             if not active and not events and reader.at_end:
                 return
             if not events and reader.at_end:
                 time.sleep(poll_seconds)
+
+    def _record_after(self, last: RunRecord) -> RunRecord:
+        """The record now; if it was removed, the one that the run may write soon."""
+        deadline = time.monotonic() + GONE_SECONDS
+        while True:
+            try:
+                return self.record()
+            except NoRecord as error:
+                if time.monotonic() >= deadline:
+                    raise BitnetError(self._removed_words(last)) from error
+            time.sleep(0.05)
+
+    def _removed_words(self, last: RunRecord) -> str:
+        again = f"start {last.stage} again"
+        if last.process and process.is_alive(last.process):
+            again = (
+                f"its process still runs: wait for its end or stop it with `kill {last.process.pid}`, then {again}"
+            )
+        return f"{self.path} was removed while a command followed the run; {again}."
 
     def request_stop(self) -> None:
         """Send SIGTERM and return: the stage saves its work and ends as cancelled. UsageError on another host."""
