@@ -4,8 +4,8 @@ import os
 import time
 import traceback
 
+from bitnet_core.files.user_folders import state_folder
 from bitnet_core.secrets.known import redactor
-from bitnet_core.user_folders import state_folder
 
 
 def report(error: BaseException) -> str:

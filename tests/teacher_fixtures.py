@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.stages import collect
 from bitnet_core.teachers.embedded.files import EmbeddedFiles, ensure_files
 from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.user_folders import cache_folder
 
 _CACHE = cache_folder()
 

@@ -21,9 +21,9 @@ import pyarrow as pa
 
 from bitnet_core.collecting import journal_file
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.runs.presence import GoneWithCopy, Presence
 from bitnet_core.traces import places
-from bitnet_core.user_folders import cache_folder
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.settings.values import DeviceOptions
-from bitnet_core.user_folders import cache_folder
 
 INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

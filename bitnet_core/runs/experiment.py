@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
-from bitnet_core.input_files import is_present
+from bitnet_core.files.inputs import is_present
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.resolved import Settings

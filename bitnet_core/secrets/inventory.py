@@ -9,7 +9,8 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.input_files import can_be_written, refuse_to_write
+from bitnet_core.files.inputs import can_be_written, refuse_to_write
+from bitnet_core.files.user_folders import NoHome
 from bitnet_core.secrets import vault
 from bitnet_core.secrets.places import KEYRING, VAULT, Ask, KeyPlaces, VaultNames
 from bitnet_core.secrets.redaction import Redactor
@@ -17,7 +18,6 @@ from bitnet_core.settings import dotenv
 from bitnet_core.settings.references import as_reference
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.settings.resolved import Resolution
-from bitnet_core.user_folders import NoHome
 
 _SHOWN_END = 4
 _SHORTEST_SHOWN = 16

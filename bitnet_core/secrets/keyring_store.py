@@ -16,8 +16,8 @@ from typing import Any
 
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.files.user_folders import NoHome, state_folder
 from bitnet_core.secrets.handover import environment_without_secrets
-from bitnet_core.user_folders import NoHome, state_folder
 
 SERVICE = "bitnet-tui"
 SECONDS = 5.0

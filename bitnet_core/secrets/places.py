@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.input_files import read_input
+from bitnet_core.files.inputs import read_input
+from bitnet_core.files.user_folders import NoHome, config_folder
 from bitnet_core.secrets import known, vault
 from bitnet_core.secrets.keyring_store import Keyring, KeyringUnusable
 from bitnet_core.secrets.vault import OpenVault
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import KeyOptions
-from bitnet_core.user_folders import NoHome, config_folder
 
 Ask = Callable[[Path, bool], str | None]
 """Asks a person for the passphrase of the vault at a path; True = it is a new one. Returns None without an answer."""

@@ -16,7 +16,7 @@ from dotenv.parser import Binding, parse_stream
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
-from bitnet_core.input_files import read_input, refuse_to_write
+from bitnet_core.files.inputs import read_input, refuse_to_write
 from bitnet_core.settings.references import MAX_LENGTH, as_reference
 
 _BOM = "\ufeff"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from bitnet_core.files.user_folders import NoHome, expanded
 from bitnet_core.text import is_utf8
-from bitnet_core.user_folders import NoHome, expanded
 
 Kind = Literal["int", "float", "bool", "text", "path"]
 Value = int | float | bool | str | Path | None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from bitnet_core.errors import UsageError, explained
-from bitnet_core.input_files import read_input
+from bitnet_core.files.inputs import read_input
 from bitnet_core.settings.dotenv import DotenvFile, parse
 from bitnet_core.settings.kinds import Value, as_path
 from bitnet_core.settings.places import PlaceOptions

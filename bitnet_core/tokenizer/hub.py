@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.user_folders import NoHome
+from bitnet_core.files.user_folders import NoHome
 
 _NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 

@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.user_folders import expanded
 from bitnet_core.tokenizer.chat_template import ChatTemplate, merging_system
 from bitnet_core.tokenizer.folder import (
     JSON_TEMPLATE_FILE,
@@ -25,7 +26,6 @@ from bitnet_core.tokenizer.folder import (
 )
 from bitnet_core.tokenizer.hub import download, is_hub_name
 from bitnet_core.tokenizer.student import TEMPLATE_FILE, TOKENIZER_FILE, StudentTokenizer
-from bitnet_core.user_folders import expanded
 
 _CORRECT = "correct TOKENIZER_NAME or leave it empty"
 _HUB_FILES = (

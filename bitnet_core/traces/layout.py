@@ -16,12 +16,12 @@ import pyarrow as pa
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.tokenizer.arrays import Array, Int64
 from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
 from bitnet_core.traces.rules import require_faultless
 from bitnet_core.traces.shards import Ragged, Shard, Window, one_array
 from bitnet_core.traces.split import is_heldout
-from bitnet_core.user_folders import cache_folder
 
 OnShard = Callable[[int, int], None]
 

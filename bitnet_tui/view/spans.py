@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bitnet_core.files.user_folders import NoHome, expanded
 from bitnet_core.text import flat, width
-from bitnet_core.user_folders import NoHome, expanded
 
 
 @dataclass(frozen=True)

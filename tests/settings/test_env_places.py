@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import input_files
 from bitnet_core.cli.main import main
 from bitnet_core.errors import UsageError
+from bitnet_core.files import inputs
 from bitnet_core.runs.experiment import is_experiment
 from bitnet_core.secrets.inventory import Inventory
 from bitnet_core.settings.resolve import resolve
@@ -76,7 +76,7 @@ UNREADABLE: dict[str, Callable[[Path], None]] = {
 def test_a_file_that_cannot_be_read_stops_every_command(
     place: str, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(input_files, "UNOPENED_SECONDS", 0.1)
+    monkeypatch.setattr(inputs, "UNOPENED_SECONDS", 0.1)
     path = Path(PLACES[place])
     UNREADABLE[kind](path)
     for command in (["config", "--check"], ["config"], ["runs"], ["collect"], ["keys"]):

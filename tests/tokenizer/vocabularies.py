@@ -11,9 +11,9 @@ import pytest
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
 
+from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.user_folders import cache_folder
 
 _CACHE = cache_folder()
 _WHEEL = "mistral_common-1.13.1-py3-none-any.whl"

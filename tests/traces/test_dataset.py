@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.traces import layout, schema, shards
 from bitnet_core.traces.dataset import MappedSequences, TraceSequence, load_traces, top1_counts
-from bitnet_core.user_folders import cache_folder
 from tests.traces.sets import TOKENIZER, TOP_K, metadata, rewrite, set_in, write_set
 
 

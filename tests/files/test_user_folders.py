@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import user_folders
 from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError
+from bitnet_core.files import user_folders
+from bitnet_core.files.user_folders import NoHome, cache_folder, config_folder, expanded, state_folder
 from bitnet_core.secrets.places import KeyPlaces
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.teachers import stage_keys
 from bitnet_core.teachers.hf.files import locate
 from bitnet_core.tokenizer.hub import download
 from bitnet_core.tokenizer.load import load_tokenizer
-from bitnet_core.user_folders import NoHome, cache_folder, config_folder, expanded, state_folder
 from bitnet_tui import crash
 from bitnet_tui.view import key_rows
 from bitnet_tui.view.spans import short

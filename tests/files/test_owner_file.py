@@ -17,14 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import files, owner_file, process
+from bitnet_core import files, process
 from bitnet_core.errors import BitnetError
-from bitnet_core.owner_file import HeldElsewhere, Owner
+from bitnet_core.files import owner_file
+from bitnet_core.files.owner_file import HeldElsewhere, Owner
 from bitnet_core.secrets import vault
 from bitnet_core.settings import dotenv
 from tests.lockless import refusing
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _HOLDER = """
 import sys, time
 from pathlib import Path

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core import input_files
 from bitnet_core.errors import UsageError
-from bitnet_core.input_files import can_be_written, is_present, read_input
+from bitnet_core.files import inputs
+from bitnet_core.files.inputs import can_be_written, is_present, read_input
 
 TEXT = "SEED=77\nKD_MAX_USD=1.5\n"
 
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(input_files, "_kept", {})
+    monkeypatch.setattr(inputs, "_kept", {})
 
 
 def filled(path: Path, chunks: Iterable[bytes], pause: float = 0.0) -> Path:
@@ -160,8 +160,8 @@ def test_what_cannot_be_read_is_an_error_every_time(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind != "an endless pipe":
-        monkeypatch.setattr(input_files, "UNOPENED_SECONDS", 0.2)
-        monkeypatch.setattr(input_files, "SILENT_SECONDS", 0.3)
+        monkeypatch.setattr(inputs, "UNOPENED_SECONDS", 0.2)
+        monkeypatch.setattr(inputs, "SILENT_SECONDS", 0.3)
     make, reason = UNREADABLE[kind]
     path = make(tmp_path)
     for _ in range(2):

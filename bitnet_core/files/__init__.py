@@ -16,13 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bitnet_core import owner_file, process
+from bitnet_core import process
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files import owner_file
 
 _LOCK_POLL_SECONDS = 0.02
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
 """What flock says on file systems without locks; EBADF is NFS's answer for a folder."""
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 _ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 
 
