@@ -75,11 +75,15 @@ def overrides(arguments: argparse.Namespace) -> dict[str, str]:
     return given
 
 
-def resolution(arguments: argparse.Namespace) -> "Resolution":
-    """The resolved settings. Warnings go to stderr; an error in the settings is a UsageError."""
+def _resolved(arguments: argparse.Namespace) -> "Resolution":
     from bitnet_core.secrets.known import resolve_and_remember
 
-    resolved = resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env)
+    return resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env)
+
+
+def resolution(arguments: argparse.Namespace) -> "Resolution":
+    """The resolved settings. Warnings go to stderr; an error in the settings is a UsageError."""
+    resolved = _resolved(arguments)
     for problem in resolved.problems:
         if problem.severity == "warning":
             warn(problem.message)
@@ -92,10 +96,9 @@ def _settings_to_look_with(arguments: argparse.Namespace) -> "Settings":
 
     UsageError if the command line or a place is wrong.
     """
-    from bitnet_core.secrets.known import resolve_and_remember
     from bitnet_core.settings.places import PlaceOptions
 
-    resolved = resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env)
+    resolved = _resolved(arguments)
     if arguments.assignments or any(
         resolved.settings.values.get(name) is None for name in PlaceOptions.setting_names()
     ):

@@ -179,6 +179,8 @@ class HttpChat(ABC):
         """See `Chat.chat`. A sampling field that the server refuses is left out from then on, if that may be."""
         try:
             return await self._chat(request, options)
+        except TooManyBytes as error:
+            raise BadReply("too_large", str(error)) from error
         except FieldRefused as refusal:
             if refusal.changes_answers and refusal.field in self._accepted:
                 raise
@@ -204,12 +206,9 @@ class HttpChat(ABC):
             return await self._stream(sent, body, most_bytes, on_text, options)
         if seconds is None and not self.provider.local:
             seconds = min(READ_SECONDS + request.max_tokens / _SLOWEST, _LONGEST_SECONDS)
-        try:
-            reply = await self._http.post(
-                path, body, attempts=attempts, watch=watch, seconds=seconds, most_bytes=most_bytes
-            )
-        except TooManyBytes as error:
-            raise BadReply("too_large", str(error)) from error
+        reply = await self._http.post(
+            path, body, attempts=attempts, watch=watch, seconds=seconds, most_bytes=most_bytes
+        )
         return self._result(reply, sent)
 
     def requested_sampling(self, request: ChatRequest) -> dict[str, Any]:
@@ -249,8 +248,6 @@ class HttpChat(ABC):
             )
         except StreamCut as error:
             raise BadReply("stream_cut", f"the answer was cut off ({error})") from error
-        except TooManyBytes as error:
-            raise BadReply("too_large", str(error)) from error
         if reply is not None:
             return self._result(reply, sent)
         if not fold.complete:

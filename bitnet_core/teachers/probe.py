@@ -147,7 +147,7 @@ async def probe(teacher: Teacher, top_logprobs: int, known: Verdict | None = Non
     if fault := probe_fault(cold, TOKENS):
         raise unusable_logprobs(teacher.name, teacher.model, *fault)
     teacher.pin(cold.upstream)
-    (warm, warm_seconds), temperature = await _warm_answer(teacher, asked)
+    warm, warm_seconds, temperature = await _warm_answer(teacher, asked)
     second = _first_step(teacher, warm)
     scaled = not _same_distribution(first, second, math.sqrt(temperature / _COLD))
     if scaled:
@@ -167,12 +167,9 @@ async def probe(teacher: Teacher, top_logprobs: int, known: Verdict | None = Non
 async def _timed_answer(teacher: Teacher, request: ChatRequest) -> tuple[ChatResult, float]:
     """The answer and its duration in seconds. BitnetError for a teacher that sends only bad replies."""
     failure: BadReply | PromptRefused
-    began = time.monotonic()
     try:
-        return await ask_probe(teacher, request), time.monotonic() - began
-    except BadReply as error:
-        failure = error
-    except PromptRefused as error:
+        return await _timed(teacher, request)
+    except (BadReply, PromptRefused) as error:
         failure = error
     if isinstance(failure, BadReply) and failure.reason in _UNUSABLE:
         raise unusable_logprobs(teacher.name, teacher.model, str(failure), "choose another model") from failure
@@ -190,13 +187,17 @@ async def _timed_answer(teacher: Teacher, request: ChatRequest) -> tuple[ChatRes
     ) from failure
 
 
-async def _warm_answer(teacher: Teacher, top_logprobs: int) -> tuple[tuple[ChatResult, float], float]:
-    """The answer of one token at a high temperature and its seconds; and that temperature."""
+async def _warm_answer(teacher: Teacher, top_logprobs: int) -> tuple[ChatResult, float, float]:
+    """The answer of one token at a high temperature, its seconds, and that temperature."""
     try:
-        began = time.monotonic()
-        return (await ask_probe(teacher, one_token(top_logprobs, _WARM)), time.monotonic() - began), _WARM
+        return *await _timed(teacher, one_token(top_logprobs, _WARM)), _WARM
     except (BadReply, PromptRefused):
-        return await _timed_answer(teacher, one_token(top_logprobs, _LUKEWARM)), _LUKEWARM
+        return *await _timed_answer(teacher, one_token(top_logprobs, _LUKEWARM)), _LUKEWARM
+
+
+async def _timed(teacher: Teacher, request: ChatRequest) -> tuple[ChatResult, float]:
+    began = time.monotonic()
+    return await ask_probe(teacher, request), time.monotonic() - began
 
 
 async def _answers_without_logprobs(teacher: Teacher) -> bool | None:

@@ -191,7 +191,8 @@ def _agreeing_with_sampled(steps: Completion) -> tuple[_Logprobs, int]:
     for row in wrong.tolist():
         places = np.flatnonzero(apart_NK[row])
         corrected_NK[row, places[0]] = own_N[row]
-        if len(places) > 1 or not _is_surer(corrected_NK[row], top_NK[row]):
+        sure = _is_plausible(corrected_NK[row]) and not _is_plausible(top_NK[row])
+        if len(places) > 1 or not sure:
             raise BadReply("contradictory_logprobs", "a sampled token has another logprob among its candidates")
     return corrected_NK, len(wrong)
 
@@ -214,13 +215,10 @@ def _refuse_excess(steps: Completion, sampled_NK: npt.NDArray[np.bool_]) -> None
             )
 
 
-def _is_surer(corrected_K: _Logprobs, given_K: _Logprobs) -> bool:
-    """Whether a step's candidates are only plausible with the corrected logprob."""
-    ordered, plausible = (
-        [bool((np.diff(logprobs_K) <= _ROUNDING).all()), log_sum_exp(logprobs_K.tolist()) <= _MOST_MASS]
-        for logprobs_K in (corrected_K[corrected_K > -np.inf], given_K[given_K > -np.inf])
-    )
-    return all(ordered) and not all(plausible)
+def _is_plausible(logprobs_K: _Logprobs) -> bool:
+    """Whether a step's candidates are in order and their mass is at most 1."""
+    listed_K = logprobs_K[logprobs_K > -np.inf]
+    return bool((np.diff(listed_K) <= _ROUNDING).all()) and log_sum_exp(listed_K.tolist()) <= _MOST_MASS
 
 
 def _deduplicated(
