@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import secrets
-import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import NamedTuple
 
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files.regular import open_regular
 
 POLL_SECONDS = 0.02
 UNFINISHED_SECONDS = 2.0
@@ -29,9 +29,8 @@ ELSEWHERE_REPORTED_SECONDS = 600.0
 """How long to wait for an owner on another host: without, and with a report to the user that this waits."""
 _GUARD = Path("/tmp")  # noqa: S108 - nothing is written there; it is a folder of this host that everybody may lock
 _NAMESPACE = Path("/proc/self/ns/pid")
-_LOOKING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_LINK_OR_SOCKET = (errno.ELOOP, errno.ENXIO)
-"""What opening them with `_LOOKING` says."""
+_NOT_REGULAR = (errno.ELOOP, errno.ENXIO, errno.EINVAL)
+"""What `open_regular` says of a link, of a socket, and of a folder, a pipe or a device."""
 
 
 class HeldElsewhere(BitnetError):
@@ -171,19 +170,14 @@ def _created(path: Path, me: Owner) -> bool:
 def _look(path: Path) -> _Seen | None:
     """The file as it is now; None if there is nothing. BitnetError for a link, a pipe, and all that is no file."""
     try:
-        file = os.open(path, _LOOKING)
-        try:
-            status = os.fstat(file)
-            if stat.S_ISREG(status.st_mode):
-                return _Seen(status.st_ino, os.read(file, 4096))
-        finally:
-            os.close(file)
+        with open_regular(path, follow_links=False) as file:
+            return _Seen(os.fstat(file.fileno()).st_ino, file.read(4096))
     except FileNotFoundError:
         return None
     except OSError as error:
-        if error.errno not in _LINK_OR_SOCKET:
-            raise BitnetError(f"{path} can't be read {explained(error, 'check who owns it')}.") from error
-    raise BitnetError(f"{path} stands where a lock belongs and is not a regular file; delete it.")
+        if error.errno in _NOT_REGULAR:
+            raise BitnetError(f"{path} stands where a lock belongs and is not a regular file; delete it.") from error
+        raise BitnetError(f"{path} can't be read {explained(error, 'check who owns it')}.") from error
 
 
 def _remove(path: Path, dead: _Seen) -> None:

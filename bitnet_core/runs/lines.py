@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from bitnet_core.runs.tolerant import open_regular
+from bitnet_core.files.regular import open_regular
 
 LINE_BYTES = 1 << 20
 """A line as long as this, its end included, is passed over."""

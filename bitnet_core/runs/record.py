@@ -15,6 +15,7 @@ import msgspec
 
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.files.regular import read_bounded
 from bitnet_core.process import ProcessIdentity
 from bitnet_core.runs import clock, tolerant
 from bitnet_core.runs.clock import Moment
@@ -117,7 +118,7 @@ class Run:
     def record(self) -> RunRecord:
         """Read `run.json`, less odd optional fields; NoRecord if it is missing, BitnetError if it is no record."""
         try:
-            return tolerant.decode(tolerant.read_bounded(self.record_path, RECORD_BYTES), RunRecord)
+            return tolerant.decode(read_bounded(self.record_path, RECORD_BYTES), RunRecord)
         except FileNotFoundError as error:
             problem = f"{self.record_path} does not exist; if the run was removed, start it again."
             raise NoRecord(problem) from error

@@ -3,13 +3,9 @@
 One odd value must not hide the rest.
 """
 
-import errno
-import os
-import stat
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
@@ -17,24 +13,6 @@ _T = TypeVar("_T")
 _DEEPEST = 50
 """Levels of nesting that are read. Deeper values exhaust the stack of whoever walks them."""
 _REASON_CHARS = 200
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read it. OSError if it is a folder, a pipe or a device; opening a pipe could wait for ever."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return os.fdopen(fd, "rb")
-
-
-def read_bounded(path: Path, limit_bytes: int) -> bytes:
-    """The content of a regular file. OSError, also if it is longer than `limit_bytes`."""
-    with open_regular(path) as source:
-        data = source.read(limit_bytes + 1)
-    if len(data) > limit_bytes:
-        raise OSError(errno.EFBIG, f"it is longer than {limit_bytes >> 20} MiB", str(path))
-    return data
 
 
 def may_be_deep(data: bytes) -> bool:

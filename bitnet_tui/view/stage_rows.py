@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.catalog import PIPELINE, STAGES, stage
 from bitnet_core.runs.events import Progress, decode
 from bitnet_core.runs.history import Entry, History, StageStatus
 from bitnet_core.runs.record import ACTIVE
-from bitnet_core.runs.tolerant import open_regular
 from bitnet_core.text import duration, percent, progress_words
 
 _TAIL_BYTES = 1 << 16

@@ -1,0 +1,26 @@
+"""Open regular files only, without waiting: a pipe or a device in the place of a file could hang whoever reads it."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+
+def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
+    """Open a file to read it. OSError for a folder, a pipe or a device, and for a link that is not to be followed."""
+    links = 0 if follow_links else os.O_NOFOLLOW
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | links)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return os.fdopen(fd, "rb")
+
+
+def read_bounded(path: Path, limit_bytes: int) -> bytes:
+    """The content of a regular file. OSError, also if it is longer than `limit_bytes`."""
+    with open_regular(path) as source:
+        data = source.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise OSError(errno.EFBIG, f"it is longer than {limit_bytes >> 20} MiB", str(path))
+    return data
