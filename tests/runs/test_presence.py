@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,11 @@ def test_a_stage_that_does_not_notice_has_not_succeeded(start: Starter, stage: s
 @pytest.mark.parametrize("what", ["", "logs"])
 def test_the_end_is_recorded_even_if_the_runs_folder_is_gone(start: Starter, what: str) -> None:
     run = start("collect", "wait")
+    process = run.record().process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)  # a stage that notices writes its end while the folder is being removed
     shutil.rmtree(run.path.parents[1] / what)
+    os.kill(process.pid, signal.SIGCONT)
     deadline = time.monotonic() + 20
     while not run.record_path.exists() or run.record().state == "running":
         assert time.monotonic() < deadline, "waited 20 seconds in vain"
