@@ -22,7 +22,7 @@ PROVIDER_NAMES = (
 )
 STORAGE_BACKENDS = (
     *("local", "gdrive", "onedrive", "dropbox", "icloud", "s3", "box", "nextcloud", "webdav"),
-    *("firebase", "amplify", "supabase", "mongodb_atlas", "dynamodb"),
+    *("firebase", "amplify", "supabase", "mongodb_atlas", "dynamodb", "rclone"),
 )
 SECTIONS: dict[str, tuple[Setting, ...]] = {
     "Place": (
@@ -200,17 +200,36 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     ),
     "Storage": (
         text("STORAGE_BACKEND", "local", "Where to keep a second copy of the artifacts.", *STORAGE_BACKENDS),
+        text("STORAGE_NAME", "", "The experiment's name there; empty = that of its folder."),
+        text(
+            "STORAGE_SYNC",
+            "live",
+            "When stages bring the copy up to date: never, at the end, or all the while.",
+            "off",
+            "end",
+            "live",
+        ),
+        path("STORAGE_LOCAL_DIR", "", "local: the folder for the copy, best on another disk; empty = no copy."),
     ),
-    "Storage: Google Drive": (text("GDRIVE_PROJECT_ROOT", "", "Folder in the mounted Google Drive."),),
+    "Storage: Google Drive": (
+        text("GDRIVE_PROJECT_ROOT", "", "Folder in the mounted Google Drive; empty = use Drive's API."),
+        text("GDRIVE_FOLDER", "/bitnet_poc", "Folder in Google Drive, for its API."),
+        text("GDRIVE_CLIENT_ID", "", "Client id of the registered app."),
+        secret("GDRIVE_CLIENT_SECRET", "Client secret of the registered app."),
+        secret("GDRIVE_REFRESH_TOKEN", "Refresh token; `bitnet store login` gets one."),
+    ),
     "Storage: OneDrive": (
         text("ONEDRIVE_ROOT", "/BitNet-7B-KDE", "Folder in OneDrive."),
         text("ONEDRIVE_TENANT_ID", "", "Tenant id."),
         text("ONEDRIVE_CLIENT_ID", "", "Client id of the registered app."),
         secret("ONEDRIVE_CLIENT_SECRET", "Client secret of the registered app."),
-        secret("ONEDRIVE_REFRESH_TOKEN", "Refresh token."),
+        secret("ONEDRIVE_REFRESH_TOKEN", "Refresh token; `bitnet store login` gets one."),
     ),
     "Storage: Dropbox": (
-        secret("DROPBOX_ACCESS_TOKEN", "Access token."),
+        secret("DROPBOX_ACCESS_TOKEN", "Access token; it ends after hours, so a refresh token is better."),
+        text("DROPBOX_APP_KEY", "", "Key of the registered app."),
+        secret("DROPBOX_APP_SECRET", "Secret of the registered app; not needed after `bitnet store login`."),
+        secret("DROPBOX_REFRESH_TOKEN", "Refresh token; `bitnet store login` gets one."),
         text("DROPBOX_ROOT", "/bitnet_poc", "Folder in Dropbox."),
     ),
     "Storage: iCloud": (
@@ -220,13 +239,17 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     "Storage: S3": (
         secret("AWS_ACCESS_KEY_ID", "Access key."),
         secret("AWS_SECRET_ACCESS_KEY", "Secret key."),
+        secret("AWS_SESSION_TOKEN", "Session token of temporary keys."),
         text("AWS_DEFAULT_REGION", "", "Region."),
         text("S3_BUCKET", "", "Bucket."),
         text("S3_PREFIX", "bitnet_poc/", "Prefix of every key."),
         text("S3_ENDPOINT_URL", "", "Address of an S3-compatible server; empty = AWS."),
     ),
     "Storage: Box": (
-        secret("BOX_DEVELOPER_TOKEN", "Developer token."),
+        secret("BOX_DEVELOPER_TOKEN", "Developer token; it ends after an hour, so a refresh token is better."),
+        text("BOX_CLIENT_ID", "", "Client id of the registered app."),
+        secret("BOX_CLIENT_SECRET", "Client secret of the registered app."),
+        secret("BOX_REFRESH_TOKEN", "Refresh token; `bitnet store login` gets one."),
         text("BOX_ROOT_FOLDER_ID", "0", "Folder id in Box."),
     ),
     "Storage: Nextcloud": (
@@ -266,6 +289,10 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     "Storage: DynamoDB": (
         text("DYNAMO_REGION", "", "Region."),
         text("DYNAMO_TABLE_PREFIX", "bitnet_poc_", "Prefix of every table."),
+    ),
+    "Storage: rclone": (
+        text("RCLONE_REMOTE", "", "A remote of your rclone configuration, as name:path."),
+        path("RCLONE_CONFIG", "", "The rclone configuration; empty = where rclone keeps it."),
     ),
 }
 

@@ -263,6 +263,8 @@ def settings_in_use() -> frozenset[str]:
 
     A secret is in use when another setting of its section is.
     """
+    from bitnet_core.settings import storage  # noqa: F401 - its groups count too
+
     read = frozenset[str]().union(*(group.setting_names() for group in Group.__subclasses__()))
     read |= {name for name, one in REGISTRY.items() if one.exported}
     sections = {REGISTRY[name].section for name in read}

@@ -1,0 +1,137 @@
+"""Storage settings as typed groups. `storage/catalog.py` says which target reads which group."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from bitnet_core.settings.group import Group, combined, setting
+
+SyncMode = Literal["off", "end", "live"]
+
+
+class StorageOptions(Group):
+    """Which target has the second copy, under which name, and when it is brought up to date."""
+
+    backend: str = setting("STORAGE_BACKEND")
+    name: str = setting("STORAGE_NAME")
+    sync: SyncMode = setting("STORAGE_SYNC")
+
+
+class FolderOptions(Group):
+    """A folder of this machine, best on another disk."""
+
+    folder: Path | None = setting("STORAGE_LOCAL_DIR")
+
+
+class ICloudOptions(Group):
+    """iCloud Drive's folder on this machine."""
+
+    folder: Path | None = setting("ICLOUD_DRIVE_DIR")
+
+
+class GoogleDriveOptions(Group):
+    """Google Drive: mounted at `mounted`, or else by its API, in `folder`."""
+
+    mounted: str = setting("GDRIVE_PROJECT_ROOT")
+    folder: str = setting("GDRIVE_FOLDER")
+    client_id: str = setting("GDRIVE_CLIENT_ID")
+    auto_mount: bool = setting("AUTO_MOUNT_GDRIVE")
+    mount_point: Path | None = setting("GDRIVE_MOUNT_POINT")
+
+
+class OneDriveOptions(Group):
+    """A folder in OneDrive, and the registered app. An empty `tenant` is any account."""
+
+    root: str = setting("ONEDRIVE_ROOT")
+    tenant: str = setting("ONEDRIVE_TENANT_ID")
+    client_id: str = setting("ONEDRIVE_CLIENT_ID")
+
+
+class DropboxOptions(Group):
+    """A folder in Dropbox, and the registered app."""
+
+    root: str = setting("DROPBOX_ROOT")
+    app_key: str = setting("DROPBOX_APP_KEY")
+
+
+class S3Options(Group):
+    """A bucket of S3 or of a server with its API."""
+
+    bucket: str = setting("S3_BUCKET")
+    prefix: str = setting("S3_PREFIX")
+    endpoint: str = setting("S3_ENDPOINT_URL")
+    region: str = setting("AWS_DEFAULT_REGION")
+
+
+class BoxOptions(Group):
+    """A folder in Box, and the registered app."""
+
+    folder_id: str = setting("BOX_ROOT_FOLDER_ID")
+    client_id: str = setting("BOX_CLIENT_ID")
+
+
+def _dav(url: str, user: str, root: str) -> Any:
+    return combined({"url": url, "user": user, "root": root}, lambda values: DavPlace(**values))
+
+
+class DavPlace(Group):
+    """A folder on a WebDAV server, and the user."""
+
+    url: str = setting("WEBDAV_URL")
+    user: str = setting("WEBDAV_USERNAME")
+    root: str = setting("WEBDAV_ROOT_PATH")
+
+
+class NextcloudOptions(Group):
+    """A folder in Nextcloud, which speaks WebDAV."""
+
+    place: DavPlace = _dav("NC_WEBDAV_URL", "NC_USERNAME", "NC_ROOT_PATH")
+
+
+class FirebaseOptions(Group):
+    """A bucket of Firebase, which is one of Google Cloud Storage."""
+
+    project: str = setting("FIREBASE_PROJECT_ID")
+    bucket: str = setting("FIREBASE_STORAGE_BUCKET")
+
+
+class AmplifyOptions(Group):
+    """The S3 bucket of an Amplify app."""
+
+    app_id: str = setting("AMPLIFY_APP_ID")
+    environment: str = setting("AMPLIFY_ENV")
+    region: str = setting("AMPLIFY_REGION")
+    bucket: str = setting("S3_BUCKET")
+    prefix: str = setting("S3_PREFIX")
+    endpoint: str = setting("S3_ENDPOINT_URL")
+
+
+class SupabaseOptions(Group):
+    """A bucket of Supabase Storage."""
+
+    url: str = setting("SUPABASE_URL")
+    bucket: str = setting("SUPABASE_BUCKET")
+    prefix: str = setting("SUPABASE_PREFIX")
+
+
+class MongoOptions(Group):
+    """A database of MongoDB."""
+
+    database: str = setting("MONGODB_DB_NAME")
+    collection_prefix: str = setting("MONGODB_COLLECTION_PREFIX")
+
+
+class DynamoOptions(Group):
+    """A table of DynamoDB; with an S3 bucket, the larger objects are kept there."""
+
+    region: str = setting("DYNAMO_REGION")
+    table_prefix: str = setting("DYNAMO_TABLE_PREFIX")
+    bucket: str = setting("S3_BUCKET")
+    prefix: str = setting("S3_PREFIX")
+    endpoint: str = setting("S3_ENDPOINT_URL")
+
+
+class RcloneOptions(Group):
+    """A remote of the user's own rclone configuration: `name:path`. Without `config`, rclone looks for its file."""
+
+    remote: str = setting("RCLONE_REMOTE")
+    config: Path | None = setting("RCLONE_CONFIG")

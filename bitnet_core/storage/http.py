@@ -1,0 +1,201 @@
+"""One HTTP request for a target, with what can go wrong told as `Unreachable` or `Refused`. Knows no service.
+
+With `patient.py` the only module of this room that imports httpx or stamina. Each request is tried once, except that a
+401 renews the authorization, where that is possible, and tries once more.
+"""
+
+import contextlib
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from bitnet_core.errors import BitnetError, explained
+from bitnet_core.storage.target import MIB, OBJECT_BYTES, Refused, Unreachable
+from bitnet_core.text import flat
+
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 60.0
+"""How long to wait for a server that has stopped sending or receiving."""
+MOST_BYTES = OBJECT_BYTES + MIB
+"""Of a response: the largest object, and something around it."""
+_BUSY = {408, 409, 423, 425, 429}
+_FINAL = {501, 505, 507, 508}
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LONGEST_WORDS = 300
+
+Authorize = Callable[[bool], Mapping[str, str]]
+"""Gives the headers that carry the key; True = they were refused, so renew them. Empty if they can't be renewed."""
+
+
+@dataclass(frozen=True)
+class Response:
+    """A complete response; the names of its headers are lower case."""
+
+    status: int
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    url: str
+
+    def json(self) -> Any:
+        """The body as JSON. Unreachable if it is none, as when a proxy answers in the server's place."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise Unreachable(f"{_host(self.url)} answered something that is not JSON.") from None
+
+    @property
+    def words(self) -> str:
+        """What the server says, cut to a clause: its body as plain text, or its status."""
+        said = flat(self.body[:4000].decode(errors="replace")).strip()
+        return f"HTTP {self.status}: {said[:_LONGEST_WORDS]}" if said else f"HTTP {self.status}"
+
+
+class Http:
+    """A client for one service; `title` is its name in messages. Safe to use from threads."""
+
+    def __init__(self, title: str, authorize: Authorize | None = None) -> None:
+        self._title = title
+        self._authorize = authorize
+        self._renewing = threading.Lock()
+        self._clients: dict[bool, httpx.Client] = {}
+
+    def __enter__(self) -> "Http":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in self._clients.values():
+            client.close()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        authorized: bool = True,
+        busy: bool = True,
+        most_bytes: int = MOST_BYTES,
+    ) -> Response:
+        """Send a request and return the response, whatever its status says.
+
+        Unreachable without a complete response and, with `busy`, for a status that asks for patience (409, 423, 429,
+        5xx …). Refused for an untrusted certificate and a 401 that renewing does not mend. Redirects are followed,
+        without the authorization where they lead to another host.
+        """
+        given = self._authorize(False) if authorized and self._authorize else {}
+        response = self._send(method, url, content, {**(headers or {}), **given}, form, most_bytes)
+        if response.status == 401 and authorized and self._authorize:
+            with self._renewing:
+                newer = self._authorize(False)
+                renewed = newer if newer != given else self._authorize(True)
+            if renewed:
+                response = self._send(method, url, content, {**(headers or {}), **renewed}, form, most_bytes)
+        if busy and (response.status in _BUSY or (response.status >= 500 and response.status not in _FINAL)):
+            raise Unreachable(f"{self._title} is busy ({response.words}).", wait_of(response.headers))
+        return response
+
+    def refused(self, what: str, response: Response, fix: str) -> Refused:
+        """The error for a response that says no: `what` failed, the server's words, and the fix."""
+        return Refused(f"{self._title}: {what} failed ({response.words}); {fix}.")
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        content: bytes | None,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None,
+        most_bytes: int,
+    ) -> Response:
+        with (
+            self._failures_explained(url),
+            self._client(url).stream(method, url, content=content, headers=headers, data=form) as response,
+        ):
+            body = bytearray()
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > most_bytes:
+                    raise Refused(
+                        f"{self._title} sent more than was asked for; {_host(url)} is not what it should be."
+                    )
+            found = {name.lower(): value for name, value in response.headers.items()}
+            length = found.get("content-length", "")
+            if method != "HEAD" and length.isdecimal() and int(length) != len(body):
+                raise Unreachable(f"{self._title} sent {len(body)} of {length} bytes.")
+            return Response(response.status_code, bytes(body), found, url)
+
+    def _client(self, url: str) -> httpx.Client:
+        # Proxies from the environment are for other machines, not for a server on this one.
+        outside = _host(url) not in _LOOPBACK
+        if outside not in self._clients:
+            self._clients[outside] = httpx.Client(
+                # Compressed bodies could unpack to any size.
+                headers={"Accept-Encoding": "identity"},
+                timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None),
+                trust_env=outside,
+                follow_redirects=True,
+                verify=_trusted(),
+            )
+        return self._clients[outside]
+
+    @contextlib.contextmanager
+    def _failures_explained(self, url: str) -> Iterator[None]:
+        where = f"{self._title} at {_host(url)}"
+        try:
+            yield
+        except httpx.TimeoutException as error:
+            raise Unreachable(f"{where} does not respond.") from error
+        except httpx.TransportError as error:
+            if why := _certificate_fault(error):
+                raise Refused(
+                    f"{where} has a certificate that is not trusted ({why}); check the address, or name its "
+                    "authority in SSL_CERT_FILE."
+                ) from error
+            raise Unreachable(f"{where} can't be reached ({flat(str(error)) or 'the connection broke'}).") from error
+        except (httpx.InvalidURL, httpx.TooManyRedirects, httpx.DecodingError, UnicodeError) as error:
+            raise Refused(f"{where} can't be used ({flat(str(error))}); correct its address.") from error
+
+
+def wait_of(headers: Mapping[str, str]) -> float | None:
+    """The seconds that `Retry-After` asks for, given as seconds or as a date; None if it does not ask."""
+    given = headers.get("retry-after", "").strip()
+    if given.isdecimal() and len(given) < 10:
+        return float(given)
+    with contextlib.suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
+    return None
+
+
+def _certificate_fault(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return str(cause.verify_message) if cause is not None else ""
+
+
+def _trusted() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        why = explained(error, "correct the variable")
+        raise BitnetError(f"The certificates of SSL_CERT_FILE or SSL_CERT_DIR can't be read {why}.") from error
+
+
+def _host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return parts.hostname
+    except ValueError:
+        pass
+    raise Refused(f"{flat(url)[:200] or 'An empty address'} is not an http(s) address; correct it.")

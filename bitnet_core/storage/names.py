@@ -1,0 +1,82 @@
+"""Names of objects: which are allowed, and how a target that takes fewer characters escapes the others.
+
+A key is a relative POSIX path in NFC: no empty segment, no `.` or `..`, no control character, no backslash.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.storage.target import Limits
+from bitnet_core.text import printable
+
+_ESCAPE = "="
+_ESCAPED = re.compile(r"(?:=[0-9A-F]{2})+")
+_RESERVED = re.compile(r"\.parts$|\.versions$")
+"""How the folders end that hold the parts and the versions of a file (`layout.py`)."""
+
+
+def fault(key: str) -> str:
+    """Why no object may have this key, as a clause; empty if it may."""
+    if not key or key.startswith("/") or any(segment in ("", ".", "..") for segment in key.split("/")):
+        return "it is not a relative path without . and .."
+    if any(not char.isprintable() or char == "\\" for char in key):
+        return "it has a control character, a lone surrogate, a backslash or an unusual blank"
+    if unicodedata.normalize("NFC", key) != key:
+        return "it is not in Unicode's composed form (NFC)"
+    return ""
+
+
+def faults(keys: Iterable[str], limits: Limits) -> Iterator[str]:
+    """A sentence for each key that the target can't hold, and for each pair that it would take for one."""
+    folded: dict[str, str] = {}
+    for key in keys:
+        if why := fault(key) or _too_long(key, limits):
+            yield f"{printable(key)} can't be stored: {why}; rename it."
+        twin = folded.setdefault(key if limits.case_sensitive else key.casefold(), key)
+        if twin != key:
+            yield f"{printable(key)} and {printable(twin)} differ only in upper and lower case; rename one of them."
+
+
+def _too_long(key: str, limits: Limits) -> str:
+    if len(key.encode()) > limits.key_bytes:
+        return f"its path is longer than {limits.key_bytes} bytes"
+    if any(len(segment.encode()) > limits.segment_bytes for segment in key.split("/")):
+        return f"a part of its path is longer than {limits.segment_bytes} bytes"
+    return ""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a file's name is one that parts or versions of another file might have."""
+    return any(_RESERVED.search(segment) for segment in name.split("/"))
+
+
+def require_key(key: str) -> None:
+    """BitnetError for a key that is not allowed, such as one from a manifest that others wrote."""
+    if why := fault(key):
+        raise BitnetError(f"{printable(key)[:200]} is not the name of an object: {why}.")
+
+
+@dataclass(frozen=True)
+class Escaping:
+    """A reversible spelling with fewer characters: others become `=XX`, the bytes of their UTF-8."""
+
+    allowed: str
+    """The characters that stay as they are, as inside a regular expression's brackets; `=` and `/` are apart."""
+
+    def escape(self, key: str) -> str:
+        return re.sub(rf"[^{self.allowed}/]|=", lambda found: _escaped(found[0]), key)
+
+    def unescape(self, name: str) -> str | None:
+        """The key; None for a name that `escape` does not make, such as one of another program's objects."""
+        try:
+            key = _ESCAPED.sub(lambda found: bytes.fromhex(found[0].replace(_ESCAPE, "")).decode(), name)
+        except ValueError:
+            return None
+        return key if self.escape(key) == name else None
+
+
+def _escaped(char: str) -> str:
+    return "".join(f"{_ESCAPE}{byte:02X}" for byte in char.encode())

@@ -1,0 +1,96 @@
+"""What a storage target is: five calls on small objects. Everything else stands once, above it.
+
+A key is a relative POSIX path that `names.py` allows; a target maps it to a name of its own, reversibly. An object is
+visible whole or not at all. A call is tried once: `patient.py` tries again what raised `Unreachable`. All calls may
+come from several threads at once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from bitnet_core.errors import BitnetError
+
+MIB = 1 << 20
+OBJECT_BYTES = 32 * MIB
+"""The largest object; a target's own limit may be smaller."""
+TEMPORARY = "_temp/"
+"""Where a target without atomic writes writes first. Its keys are `_temp/<Unix seconds>-<hex>`; `list` shows them."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a target can hold: bytes of an object, UTF-8 bytes of a key's segment and of a whole key."""
+
+    object_bytes: int = OBJECT_BYTES
+    segment_bytes: int = 255
+    key_bytes: int = 1024
+    case_sensitive: bool = True
+    """Whether `a` and `A` are two objects."""
+    workers: int = 4
+    """How many calls at once it takes well."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object in a listing; `modified` is in Unix seconds by the target's clock, None if it does not say."""
+
+    key: str
+    size: int
+    modified: float | None = None
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a target says of itself: the free bytes if it knows them, and what a user should know."""
+
+    free_bytes: int | None = None
+    note: str = ""
+
+
+class NoSuchObject(BitnetError):
+    """There is no object with this key."""
+
+
+class AlreadyThere(BitnetError):
+    """An object with this key is there, and it was to be put only if absent."""
+
+
+class Refused(BitnetError):
+    """The target said no, and asking again would not help: wrong key, no permission, no space, no such bucket."""
+
+
+class Unreachable(BitnetError):
+    """The call may succeed later: no connection, a cut one, a busy server. `after` is the wait it asked for, in s.
+
+    Whether a `put` or `delete` was done is not known.
+    """
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
+
+
+class Target(Protocol):
+    """A place for objects. Errors: NoSuchObject, AlreadyThere, Refused, Unreachable, and no others."""
+
+    name: str
+    """Its STORAGE_BACKEND."""
+    place: str
+    """Where it is, for messages, without a secret: `s3://bucket/prefix/`."""
+    limits: Limits
+
+    def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
+        """Store an object, in the place of an older one unless `only_if_absent`."""
+
+    def get(self, key: str) -> bytes:
+        """The object's bytes, all of them: a short reply is `Unreachable`. NoSuchObject if there is none."""
+
+    def list(self, prefix: str) -> Iterator[Found]:
+        """Every object below a prefix, at any depth, in any order. A prefix is empty or ends with `/`."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens if there is none."""
+
+    def check(self) -> Account:
+        """Look whether the place is there and may be used, changing nothing. Refused says what to do if not."""

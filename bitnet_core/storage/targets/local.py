@@ -1,0 +1,150 @@
+"""A folder as a target: on another disk, iCloud Drive's folder, or a mounted Google Drive."""
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bitnet_core import files
+from bitnet_core.errors import UsageError, explained
+from bitnet_core.files.regular import open_regular
+from bitnet_core.settings.storage import FolderOptions, ICloudOptions
+from bitnet_core.storage.keys import Keys
+from bitnet_core.storage.target import TEMPORARY, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EACCES}
+_PLACEHOLDER = ".icloud"
+
+
+@contextlib.contextmanager
+def opened(options: FolderOptions | ICloudOptions, keys: Keys) -> Iterator["FolderTarget"]:  # noqa: ARG001
+    """The target of these options; it needs no keys."""
+    if options.folder is None:
+        raise UsageError(
+            "STORAGE_LOCAL_DIR is not set; give it the folder for the copy, or choose a STORAGE_BACKEND."
+        )
+    yield FolderTarget("icloud" if isinstance(options, ICloudOptions) else "local", options.folder)
+
+
+class FolderTarget:
+    """Objects are files below a folder."""
+
+    limits = Limits(key_bytes=3000)
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.place = str(folder)
+        self._folder = folder
+
+    def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
+        path = self._path(key)
+        try:
+            temp = self._write_temporary(data)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if only_if_absent:
+                    _link(temp, path)
+                else:
+                    temp.replace(path)
+                files.fsync_folder(path.parent)
+            finally:
+                temp.unlink(missing_ok=True)
+        except FileExistsError:
+            raise AlreadyThere(f"{path} is already there.") from None
+        except OSError as error:
+            raise self._refused(path, error) from error
+
+    def _write_temporary(self, data: bytes) -> Path:
+        temp = self._path(f"{TEMPORARY}{time.time():.0f}-{secrets.token_hex(6)}")
+        temp.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temp.open("xb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+        except BaseException:
+            temp.unlink(missing_ok=True)
+            raise
+        return temp
+
+    def get(self, key: str) -> bytes:
+        path = self._path(key)
+        try:
+            with open_regular(path, follow_links=False) as source:
+                if os.fstat(source.fileno()).st_size > self.limits.object_bytes:
+                    raise Refused(f"{path} is larger than any object is; it was not written by bitnet.")
+                return source.read()
+        except (FileNotFoundError, NotADirectoryError):
+            if path.with_name(f".{path.name}{_PLACEHOLDER}").exists():
+                raise Refused(f"{path} is only in iCloud; open its folder in Finder to download it.") from None
+            raise NoSuchObject(f"{path} is not there.") from None
+        except OSError as error:
+            raise self._refused(path, error) from error
+
+    def list(self, prefix: str) -> Iterator[Found]:
+        yield from self._below(self._path(prefix), prefix)
+
+    def _below(self, folder: Path, prefix: str) -> Iterator[Found]:
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    yield from self._below(folder / entry.name, f"{prefix}{entry.name}/")
+                elif entry.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        yield Found(f"{prefix}{entry.name}", status.st_size, status.st_mtime)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise self._refused(folder, error) from error
+
+    def delete(self, key: str) -> None:
+        path = self._path(key)
+        try:
+            path.unlink()
+            self._remove_empty_folders(path.parent)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise self._refused(path, error) from error
+
+    def _remove_empty_folders(self, folder: Path) -> None:
+        with contextlib.suppress(OSError):  # not empty
+            while folder != self._folder:
+                folder.rmdir()
+                folder = folder.parent
+
+    def check(self) -> Account:
+        """Free bytes of its file system. Refused if the folder's parent is missing: a disk that is not mounted."""
+        if not self._folder.is_dir() and not self._folder.parent.is_dir():
+            raise Refused(f"{self._folder} is not there; mount its disk, or create its folder.")
+        existing = self._folder if self._folder.is_dir() else self._folder.parent
+        try:
+            return Account(shutil.disk_usage(existing).free)
+        except OSError as error:
+            raise self._refused(existing, error) from error
+
+    def _path(self, key: str) -> Path:
+        return self._folder / key
+
+    @staticmethod
+    def _refused(path: Path, error: OSError) -> Refused:
+        return Refused(f"{path} can't be used {explained(error, 'check its permissions')}.")
+
+
+def _link(temp: Path, path: Path) -> None:
+    """Give the file its name if nothing has that name. FileExistsError if something has."""
+    try:
+        os.link(temp, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Mounts without links: the name is taken first, so that one writer wins, and then filled by a rename.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        temp.replace(path)

@@ -1,0 +1,43 @@
+"""Each stand is started once for all tests of a process that need it."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.storage.target import Target
+from bitnet_core.storage.under import Under
+from tests.storage.stand import Running, Stand, all_stands, opened
+
+
+@pytest.fixture(scope="session")
+def stand_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stands")
+
+
+@pytest.fixture(scope="module", params=all_stands(), ids=lambda stand: stand.name)
+def stand(request: pytest.FixtureRequest) -> Stand:
+    chosen: Stand = request.param
+    if why := chosen.missing():
+        pytest.skip(f"{chosen.name}: {why}")
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def running(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with stand.start(tmp_path_factory.mktemp(stand.name)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def whole_target(running: Running, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with contextlib.ExitStack() as stack:
+        yield stack.enter_context(opened(running, tmp_path_factory.mktemp("user")))
+
+
+@pytest.fixture
+def target(whole_target: Target, request: pytest.FixtureRequest) -> Target:
+    """The stand's target, with a place of its own for each test."""
+    name = request.node.originalname or request.node.name
+    return Under(whole_target, f"{name}-{abs(hash(request.node.nodeid)) % 10**6}/")

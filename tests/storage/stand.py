@@ -1,0 +1,107 @@
+"""A stand is a server, or a fake of one, that a target is tested against; `stands/` has one file for each."""
+
+import contextlib
+import importlib
+import pkgutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bitnet_core.settings.resolve import resolve
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.storage.keys import Keys
+from bitnet_core.storage.opening import open_target
+from bitnet_core.storage.target import Target
+from tests.storage import stands
+
+
+@dataclass(frozen=True)
+class Running:
+    """A running stand: the settings and keys of a user of it, and those that make it refuse or not be found."""
+
+    settings: Mapping[str, str]
+    keys: Mapping[str, str] = field(default_factory=dict)
+    wrong_keys: Mapping[str, str] = field(default_factory=dict)
+    """Keys with which the server refuses; empty if it takes everybody."""
+    dead: Mapping[str, str] = field(default_factory=dict)
+    """Settings that lead to a port where nothing listens; empty where there is no such setting."""
+    port: int = 0
+    """The server's port on loopback, for a proxy in front of it; 0 = none."""
+    through: Callable[[int], Mapping[str, str]] | None = None
+    """The settings of a user who reaches it through a proxy on this port."""
+
+
+@dataclass(frozen=True)
+class Stand:
+    """How to start one. `missing` says what has to be installed; empty if nothing."""
+
+    name: str
+    start: Callable[[Path], AbstractContextManager[Running]]
+    missing: Callable[[], str] = str
+    races: bool = True
+    """Whether put-if-absent has one winner among many writers; some servers ignore conditions."""
+
+
+def all_stands() -> list[Stand]:
+    """Every stand, found by walking `stands/`."""
+    modules = [
+        importlib.import_module(f"{stands.__name__}.{one.name}") for one in pkgutil.iter_modules(stands.__path__)
+    ]
+    return [stand for module in modules for stand in module.STANDS]
+
+
+def settings_of(given: Mapping[str, str], folder: Path) -> Settings:
+    return resolve(dict(given), environ={}, cwd=folder, root=folder).checked()
+
+
+@contextlib.contextmanager
+def opened(
+    running: Running, folder: Path, settings: Mapping[str, str] | None = None, keys: Mapping[str, str] | None = None
+) -> Iterator[Target]:
+    """The stand's target as `open_target` opens it, with some other settings or other keys."""
+    chosen = settings_of({**running.settings, **(settings or {})}, folder)
+    with open_target(chosen, Keys(running.keys if keys is None else keys)) as target:
+        yield target
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def server(
+    command: list[str], port: int, folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Run a server until the context ends; entered when its port answers. Its output is in `server.log`."""
+    log = folder / "server.log"
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            command, cwd=folder, env=dict(environment) if environment is not None else None,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not _answers(port):
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{command[0]} did not start: {log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+        yield
+    finally:
+        child.terminate()
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False

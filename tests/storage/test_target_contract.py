@@ -1,0 +1,180 @@
+"""What every target does, tried on every stand."""
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
+from tests.storage.stand import Running, Stand, opened
+
+NAMES = [
+    "plain.json",
+    "a folder/with blanks/and more.txt",
+    "ünïcödé/日本語/🙂.txt",
+    "signs/#hash?question%25percent+plus[brackets]~tilde",
+    "signs/'quote\"double&and=equals;semi,comma@at$dollar!bang(round){curly}",
+    "signs/colon:star*less<greater>pipe|caret^back`tick",
+    "dots/.hidden/..two/trailing.",
+    "blanks/ leading and trailing /x",
+    "percent/%2F%00%zz/=2F=00",
+    "long/" + "n" * 200,
+    "deep/" + "/".join("abcdefghij"),
+    "model.pt.parts/00000",
+    "aux/con/nul.txt",
+]
+
+
+def content(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, -1, 0.5])
+def test_an_object_comes_back_as_it_was_put(target: Target, size: float) -> None:
+    """Sizes in bytes; -1 and 0.5 are the largest object, and half of it and one byte."""
+    most = target.limits.object_bytes
+    data = content(most if size == -1 else most // 2 + 1 if size == 0.5 else int(size))
+    target.put("folder/object.bin", data)
+    assert target.get("folder/object.bin") == data
+    assert [(one.key, one.size) for one in target.list("folder/")] == [("folder/object.bin", len(data))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_come_back_as_they_were_given(target: Target, name: str) -> None:
+    target.put(name, name.encode())
+    assert target.get(name) == name.encode()
+    assert [(one.key, one.size) for one in target.list("")] == [(name, len(name.encode()))]
+    target.delete(name)
+    assert not list(target.list(""))
+
+
+def test_a_listing_has_what_is_below_its_prefix_and_nothing_beside_it(target: Target) -> None:
+    for name in ("a/1", "a/b/2", "ab/3", "a.txt", "c"):
+        target.put(name, b"x")
+    assert {one.key for one in target.list("a/")} == {"a/1", "a/b/2"}
+    assert {one.key for one in target.list("")} == {"a/1", "a/b/2", "ab/3", "a.txt", "c"}
+    assert not list(target.list("missing/"))
+    assert not list(target.list("c/"))
+
+
+def test_a_listing_knows_when_objects_were_written(target: Target) -> None:
+    target.put("a", b"1")
+    target.put("b", b"2")
+    times = [one.modified for one in target.list("")]
+    assert all(time is not None and time > 1.7e9 for time in times)
+
+
+def test_many_objects_are_all_listed(target: Target) -> None:
+    names = {f"many/{number // 100:02d}/{number:05d}.bin" for number in range(1200)}
+    with ThreadPoolExecutor(target.limits.workers) as pool:
+        list(pool.map(lambda name: target.put(name, name.encode()), sorted(names)))
+    assert {one.key for one in target.list("many/")} == names
+
+
+def test_a_put_replaces_what_was_there(target: Target) -> None:
+    target.put("x", b"older and longer")
+    target.put("x", b"newer")
+    assert target.get("x") == b"newer"
+    assert len(list(target.list(""))) == 1
+
+
+def test_put_only_if_absent_leaves_what_is_there(target: Target) -> None:
+    target.put("folder/x", b"first", only_if_absent=True)
+    with pytest.raises(AlreadyThere):
+        target.put("folder/x", b"second", only_if_absent=True)
+    assert target.get("folder/x") == b"first"
+    target.delete("folder/x")
+    target.put("folder/x", b"third", only_if_absent=True)
+    assert target.get("folder/x") == b"third"
+
+
+def test_one_of_sixteen_writers_wins(target: Target, stand: Stand) -> None:
+    for turn in range(3):
+        key = f"race/{turn}"
+
+        def put(writer: int, key: str = key) -> int | None:
+            try:
+                target.put(key, b"%d" % writer, only_if_absent=True)
+            except AlreadyThere:
+                return None
+            return writer
+
+        with ThreadPoolExecutor(16) as pool:
+            winners = [one for one in pool.map(put, range(16)) if one is not None]
+        stored = int(target.get(key))
+        if stand.races:
+            assert winners == [stored]
+        else:
+            assert stored in winners
+
+
+def test_deleting_is_idempotent(target: Target) -> None:
+    target.put("folder/x", b"1")
+    target.put("folder/y", b"2")
+    for _ in range(2):
+        target.delete("folder/x")
+    target.delete("never/there")
+    with pytest.raises(NoSuchObject):
+        target.get("folder/x")
+    assert target.get("folder/y") == b"2"
+
+
+def test_what_is_not_there_is_said(target: Target) -> None:
+    for key in ("missing", "missing/folder/x", "x.txt/below"):
+        with pytest.raises(NoSuchObject):
+            target.get(key)
+
+
+def test_calls_from_many_threads(target: Target) -> None:
+    def both(number: int) -> bool:
+        data = content(20_000, number)
+        target.put(f"threads/{number % 3}/{number}", data)
+        return target.get(f"threads/{number % 3}/{number}") == data
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(both, range(48)))
+
+
+def test_a_usable_place_is_found_usable(target: Target) -> None:
+    free = target.check().free_bytes
+    assert free is None or free > 0
+
+
+def test_a_wrong_key_is_refused_with_a_fix(running: Running, tmp_path: Path) -> None:
+    if not running.wrong_keys:
+        pytest.skip("this stand takes everybody")
+    with opened(running, tmp_path, keys=running.wrong_keys) as target:
+        for call in (
+            target.check,
+            lambda: target.put("x", b"1"),
+            lambda: target.get("x"),
+            lambda: list(target.list("")),
+        ):
+            with pytest.raises(Refused) as refused:
+                call()
+            message = str(refused.value)
+            assert message.endswith(".") and ";" in message, message
+            assert not any(value in message for value in running.wrong_keys.values())
+
+
+def test_a_server_that_does_not_answer_is_unreachable(running: Running, tmp_path: Path) -> None:
+    if not running.dead:
+        pytest.skip("this stand has no address")
+    with pytest.raises(Unreachable), opened(running, tmp_path, settings=running.dead) as target:
+        target.put("x", b"1")
+
+
+def test_no_call_raises_anything_else(target: Target) -> None:
+    """Names at and over the limits either work or are refused in a sentence."""
+    for name in (
+        "n" * target.limits.segment_bytes,
+        "/".join(["segment"] * (target.limits.key_bytes // 10)),
+        "é" * 100,
+    ):
+        try:
+            target.put(name, b"1")
+        except BitnetError:
+            continue
+        assert target.get(name) == b"1"
