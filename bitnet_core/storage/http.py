@@ -1,7 +1,7 @@
 """One HTTP request for a target, with what can go wrong told as `Unreachable` or `Refused`. Knows no service.
 
-With `patient.py` the only module of this room that imports httpx or stamina. Each request is tried once, except that a
-401 renews the authorization, where that is possible, and tries once more.
+The only module of this room that imports httpx. Each request is tried once, except that a 401 renews the
+authorization, where that is possible, and tries once more.
 """
 
 import contextlib
