@@ -1,0 +1,84 @@
+"""Collect garbage: what no manifest that counts names, once it is old enough that nobody can be writing it.
+
+What counts is the newest complete manifest, the newest one, and its parent. Age is by the target's own clock.
+"""
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage.target import TEMPORARY, Found, Target
+
+GRACE_SECONDS = 7 * 86400.0
+
+
+@dataclass
+class Garbage:
+    """What can be removed, and what is unreferenced but too young."""
+
+    old: list[Found] = field(default_factory=list)
+    young: list[Found] = field(default_factory=list)
+
+
+def find(target: Target, grace_seconds: float = GRACE_SECONDS) -> Garbage:
+    """Objects of an experiment's place that are not needed. Without a manifest that can be read, none is garbage."""
+    now = _target_time(target)
+    listed = list(target.list(""))
+    sizes = {one.key: one.size for one in listed}
+    kept = _kept(target, sizes)
+    found = Garbage()
+    if not kept:
+        return found
+    for one in listed:
+        if one.key in kept:
+            continue
+        # An object of unknown age is as young as can be.
+        age = now - one.modified if one.modified is not None else 0.0
+        (found.old if age > grace_seconds else found.young).append(one)
+    return found
+
+
+def find_temporary(target: Target, grace_seconds: float = GRACE_SECONDS) -> Garbage:
+    """What killed writers left at the target's root; the time is in its name."""
+    now = time.time()
+    found = Garbage()
+    for one in target.list(TEMPORARY):
+        written = one.key.removeprefix(TEMPORARY).partition("-")[0]
+        age = now - int(written) if written.isdecimal() and len(written) < 12 else 0.0
+        (found.old if age > grace_seconds else found.young).append(one)
+    return found
+
+
+def remove(target: Target, garbage: Garbage) -> int:
+    """Delete the old ones; returns their bytes. Manifests first, so that none looks complete without its objects."""
+    ordered = sorted(garbage.old, key=lambda one: not one.key.startswith(manifests.FOLDER))
+    for one in ordered:
+        target.delete(one.key)
+    return sum(one.size for one in ordered)
+
+
+def _kept(target: Target, sizes: dict[str, int]) -> set[str]:
+    """The objects of the manifests that count, and those manifests; empty if there is none."""
+    kept: set[str] = set()
+    newest = None
+    for published in manifests.published(target):
+        wanted = published.manifest.objects()
+        complete = all(key in sizes and size in (None, sizes[key]) for key, size in wanted.items())
+        if newest is None or published.key == newest.manifest.parent or complete:
+            kept |= {published.key, *wanted}
+        newest = newest or published
+        if complete and published.key != newest.key:
+            break
+    return kept
+
+
+def _target_time(target: Target) -> float:
+    """The target's clock, read from an object written now: this machine's may be wrong by years."""
+    key = f"{TEMPORARY}{time.time():.0f}-{secrets.token_hex(6)}"
+    target.put(key, b"")
+    try:
+        written = [one.modified for one in target.list(TEMPORARY) if one.key == key]
+    finally:
+        target.delete(key)
+    return written[0] if written and written[0] is not None else time.time()

@@ -1,0 +1,94 @@
+"""A target with patience: what may succeed later is tried again. The only retries of the room."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from bitnet_core.storage.target import Account, AlreadyThere, Found, NoSuchObject, Target, Unreachable
+
+ATTEMPTS = 6
+_FIRST_WAIT = 0.5
+_LONGEST_WAIT = 60.0
+
+_T = TypeVar("_T")
+OnRetry = Callable[[str, float], object]
+"""Told the reason and the wait in seconds before a call is tried again."""
+
+
+class Patient:
+    """The calls of `target`, each tried up to `attempts` times.
+
+    The waits grow from half a second, or are as long as the target asks, at most a minute. `stop` ends a wait: the
+    failure is raised then.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        attempts: int = ATTEMPTS,
+        first_wait: float = _FIRST_WAIT,
+        on_retry: OnRetry = lambda _reason, _seconds: None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._target = target
+        self._attempts = attempts
+        self._first_wait = first_wait
+        self._on_retry = on_retry
+        self._stop = stop or threading.Event()
+        self.name, self.place, self.limits = target.name, target.place, target.limits
+
+    def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
+        unknown = False
+
+        def once() -> None:
+            nonlocal unknown
+            try:
+                self._target.put(key, data, only_if_absent=only_if_absent)
+            except Unreachable:
+                unknown = True
+                raise
+            except AlreadyThere:
+                # An earlier attempt may have succeeded although its answer was lost.
+                if not unknown or not self._holds(key, data):
+                    raise
+
+        self._patiently(once)
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        try:
+            return self._target.get(key) == data
+        except NoSuchObject:
+            return False
+
+    def get(self, key: str) -> bytes:
+        return self._patiently(lambda: self._target.get(key))
+
+    def list(self, prefix: str) -> Iterator[Found]:
+        """A listing that is cut begins anew, so it is complete before the first object is given."""
+        yield from self._patiently(lambda: list(self._target.list(prefix)))
+
+    def delete(self, key: str) -> None:
+        self._patiently(lambda: self._target.delete(key))
+
+    def check(self) -> Account:
+        return self._patiently(self._target.check)
+
+    def _patiently(self, call: Callable[[], _T]) -> _T:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return call()
+            except Unreachable as failure:
+                wait = self._wait(attempt, failure.after)
+                if attempt == self._attempts or self._stop.is_set():
+                    raise
+                self._on_retry(str(failure), wait)
+                if self._stop.wait(wait):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _wait(self, attempt: int, asked: float | None) -> float:
+        """With jitter, so that several threads don't come back at once."""
+        wait: float = self._first_wait * 2 ** (attempt - 1) * random.uniform(1, 1.5)
+        return min(max(wait, asked or 0.0), _LONGEST_WAIT)

@@ -1,0 +1,251 @@
+"""Pull: bring files of the newest complete state to this machine. Each is verified before it gets its name."""
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.files import fsync_folder
+from bitnet_core.files.regular import open_regular
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage.hashing import hash_file
+from bitnet_core.storage.identity import experiment_id, keep_id
+from bitnet_core.storage.layout import Index, Stored, part_key, read_index, sha256
+from bitnet_core.storage.manifest import Published
+from bitnet_core.storage.sender import Sender
+from bitnet_core.storage.snapshot import version_of
+from bitnet_core.storage.state import Known, State
+from bitnet_core.storage.target import NoSuchObject, Target
+from bitnet_core.storage.travel import SETTINGS_FILE
+from bitnet_core.text import printable
+
+_SHOWN = 3
+OnBytes = Callable[[str, int, int], object]
+"""Told a file's name, how many of its bytes are here, and its size."""
+
+
+@dataclass
+class Pulled:
+    """What a pull did."""
+
+    key: str
+    files: list[str] = field(default_factory=list)
+    bytes: int = 0
+    unchanged: int = 0
+
+
+def complete_state(target: Target) -> Published:
+    """The newest manifest of which every object is there with its size. BitnetError if there is none."""
+    listed = {one.key: one.size for one in target.list("")}
+    found = manifests.keys(target)
+    for published in manifests.published(target, found):
+        wanted = published.manifest.objects()
+        if all(key in listed and size in (None, listed[key]) for key, size in wanted.items()):
+            return published
+    what = "no state there is complete" if found else "it holds no experiment"
+    raise BitnetError(
+        f"Nothing can be brought from {target.place}: {what}; `bitnet store verify` says what is missing."
+    )
+
+
+class Pull:
+    """One pull into an experiment's folders."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        target: Target,
+        state: State,
+        published: Published,
+        *,
+        force: bool = False,
+        on_bytes: OnBytes = lambda _name, _done, _size: None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """`force` replaces files here that differ."""
+        self._experiment = experiment
+        self._target = target
+        self._state = state
+        self._published = published
+        self._force = force
+        self._on_bytes = on_bytes
+        self._stop = stop
+        self._require_same_experiment()
+
+    def run(self, wanted: list[Stored]) -> Pulled:
+        """Bring these files. UsageError names files here that differ, before anything is written."""
+        missing = [entry for entry in wanted if not self._is_here(entry)]
+        self._refuse_to_overwrite(missing)
+        done = Pulled(self._published.key, unchanged=len(wanted) - len(missing))
+        with Sender(self._target.limits.workers, stop=self._stop) as sender:
+            for entry in missing:
+                self._bring(entry, sender, done)
+            sender.drain()
+        keep_id(self._experiment.root, self._published)
+        if {entry.name for entry in wanted} >= {entry.name for entry in self._published.manifest.files}:
+            self._state.remember("manifest", self._published.key)
+        return done
+
+    def path_of(self, name: str) -> Path:
+        """Where a stored file belongs here. BitnetError for a name that leads elsewhere."""
+        top, _, rest = name.partition("/")
+        folders = {
+            "checkpoints": self._experiment.checkpoints,
+            "data": self._experiment.data,
+            "reports": self._experiment.reports,
+            "logs": self._experiment.logs,
+        }
+        if top in folders and rest:
+            return folders[top] / rest
+        if top.startswith("data.") and rest:
+            data = self._experiment.data.resolve()
+            return data.with_name(data.name + top.removeprefix("data")) / rest
+        if name == SETTINGS_FILE or (top == "inputs" and rest):
+            return self._experiment.root / name
+        raise BitnetError(
+            f"{printable(name)[:200]} is no file of an experiment; the manifest is not one of bitnet's."
+        )
+
+    # -- before ----------------------------------------------------------------------------------------------
+
+    def _require_same_experiment(self) -> None:
+        here, there = experiment_id(self._experiment.root), self._published.manifest.experiment
+        if here and here != there and not self._force:
+            raise UsageError(
+                f"{self._target.place} holds another experiment than {self._experiment.root}; open it in a folder "
+                "of its own with `bitnet open`."
+            )
+
+    def _is_here(self, entry: Stored) -> bool:
+        path = self.path_of(entry.name)
+        try:
+            with open_regular(path) as source:
+                status = os.fstat(source.fileno())
+        except OSError:
+            return False
+        if status.st_size != entry.size:
+            return False
+        known = self._state.known(entry.name, version_of(status)) or self._hashed(path, entry)
+        return (known.sha256, known.part_bytes) == (entry.sha256, entry.part_bytes)
+
+    def _hashed(self, path: Path, entry: Stored) -> Known:
+        known = Known(hash_file(path, entry.part_bytes), entry.part_bytes)
+        self._state.know(entry.name, version_of(path.stat()), known)
+        return known
+
+    def _refuse_to_overwrite(self, missing: list[Stored]) -> None:
+        differ = [entry.name for entry in missing if os.path.lexists(self.path_of(entry.name))]
+        if differ and not self._force:
+            more = f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
+            shown = ", ".join(differ[:_SHOWN])
+            raise UsageError(
+                f"{shown}{more} here differ from {self._target.place}; nothing was changed. "
+                "`bitnet store pull --force` replaces them, `bitnet store push --force` stores them."
+            )
+
+    # -- one file --------------------------------------------------------------------------------------------
+
+    def _bring(self, entry: Stored, sender: Sender, done: Pulled) -> None:
+        path = self.path_of(entry.name)
+        temp = path.with_name(f".{path.name[:200]}.{entry.sha256[:16]}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._require_inside(path)
+            if entry.part_bytes:
+                self._bring_parts(entry, temp, sender)
+            else:
+                self._bring_whole(entry, temp)
+            temp.replace(path)
+            fsync_folder(path.parent)
+            status = path.stat()
+        except OSError as error:
+            raise BitnetError(f"{path} can't be written {explained(error, 'check its permissions')}.") from error
+        self._state.know(entry.name, version_of(status), Known(entry.sha256, entry.part_bytes))
+        done.files.append(entry.name)
+        done.bytes += entry.size
+
+    def _require_inside(self, path: Path) -> None:
+        """No folder on the way may be a link out of the experiment: what is stored must not choose where it goes."""
+        tops = {
+            folder.resolve()
+            for folder in (
+                self._experiment.root,
+                self._experiment.checkpoints,
+                self._experiment.data.parent,
+                self._experiment.reports,
+                self._experiment.logs,
+            )
+        }
+        parent = path.parent.resolve()
+        if not any(parent.is_relative_to(top) for top in tops):
+            raise BitnetError(f"{path} would be written outside the experiment, through a link; remove that link.")
+
+    def _bring_whole(self, entry: Stored, temp: Path) -> None:
+        data = self._get(entry, entry.key)
+        if len(data) != entry.size or sha256(data) != entry.sha256:
+            raise self._damaged(entry)
+        with temp.open("wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        self._on_bytes(entry.name, len(data), entry.size)
+
+    def _bring_parts(self, entry: Stored, temp: Path, sender: Sender) -> None:
+        """Each part goes to its place in the temporary file, unless an earlier pull has left it there."""
+        try:
+            index = read_index(self._get(entry, entry.index_key), entry)
+        except BitnetError as error:
+            raise self._damaged(entry) from error
+        arrived = 0
+
+        def then(size: int) -> None:
+            nonlocal arrived
+            arrived += size
+            self._on_bytes(entry.name, arrived, entry.size)
+
+        fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            for number, part in enumerate(index.parts):
+                offset = number * entry.part_bytes
+                if sha256(os.pread(fd, part.size, offset)) == part.sha256:
+                    then(part.size)
+                    continue
+                sender.submit(self._part_job(entry, index, number, fd), part.size, then)
+            sender.drain()
+            os.ftruncate(fd, entry.size)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _part_job(self, entry: Stored, index: Index, number: int, fd: int) -> Callable[[], int]:
+        part = index.parts[number]
+
+        def bring() -> int:
+            data = self._get(entry, part_key(entry.key, number))
+            if len(data) != part.size or sha256(data) != part.sha256:
+                raise self._damaged(entry)
+            view, offset = memoryview(data), number * entry.part_bytes
+            while view:
+                written = os.pwrite(fd, view, offset)
+                view, offset = view[written:], offset + written
+            return part.size
+
+        return bring
+
+    def _get(self, entry: Stored, key: str) -> bytes:
+        try:
+            return self._target.get(key)
+        except NoSuchObject:
+            raise BitnetError(
+                f"{printable(entry.name)} is missing at {self._target.place}; pull again if the copy was changed "
+                "meanwhile, else `bitnet store push --verify` from the machine that has it."
+            ) from None
+
+    def _damaged(self, entry: Stored) -> BitnetError:
+        return BitnetError(
+            f"{printable(entry.name)} is damaged at {self._target.place}: it is not what was stored. "
+            "`bitnet store push --verify` from the machine that has it repairs it."
+        )

@@ -1,0 +1,267 @@
+"""Push: bring the copy of an experiment up to date. The new state is visible when its manifest is, and not before."""
+
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage import names, snapshot
+from bitnet_core.storage.hashing import hash_file
+from bitnet_core.storage.identity import experiment_id, keep_id
+from bitnet_core.storage.layout import Stored
+from bitnet_core.storage.manifest import Manifest, Published
+from bitnet_core.storage.sender import Sender
+from bitnet_core.storage.sending import OnBytes, Sending, Sent
+from bitnet_core.storage.snapshot import LocalFile, Snapshot
+from bitnet_core.storage.state import Known, State, lock_path
+from bitnet_core.storage.target import NoSuchObject, Target
+
+_SHOWN_FAULTS = 3
+_REPLACED = {"checkpoint"}
+"""The role of files that a stage removes when newer ones replace them: the copy drops them, too."""
+
+
+class Conflict(BitnetError):
+    """Another machine has changed the copy."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a push would do: files to look at, files that are stored already, and files that the copy drops."""
+
+    to_send: list[LocalFile]
+    unchanged: dict[str, Stored]
+    dropped: list[str]
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did. `key` is the manifest that is now the state."""
+
+    key: str
+    counter: int
+    files: int
+    sent_files: int
+    sent_bytes: int
+    total_bytes: int
+    left: list[str] = field(default_factory=list)
+
+
+class Push:
+    """One push of an experiment to its place on a target."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        target: Target,
+        state: State,
+        *,
+        force: bool = False,
+        on_bytes: OnBytes = lambda _file, _done: None,
+        stop: threading.Event | None = None,
+        include: Callable[[LocalFile], bool] = lambda _file: True,
+    ) -> None:
+        """`force` pushes over what another machine has stored. Files that `include` refuses stay as stored."""
+        self._experiment = experiment
+        self._target = target
+        self._state = state
+        self._force = force
+        self._on_bytes = on_bytes
+        self._stop = stop
+        self._include = include
+        self.base = next(manifests.published(target), None)
+        self._id = experiment_id(experiment.root)
+        self._require_ours()
+
+    def plan(self) -> Plan:
+        """Look at the experiment and at the newest manifest. UsageError names files that the target can't hold."""
+        taken = snapshot.take(self._experiment)
+        self.left = taken.left
+        faults = list(names.faults((file.name for file in taken.files), self._target.limits))
+        if faults:
+            more = f" ({len(faults) - _SHOWN_FAULTS} more)" if len(faults) > _SHOWN_FAULTS else ""
+            raise UsageError("\n".join(faults[:_SHOWN_FAULTS]) + more)
+        stored = self.base.manifest.by_name() if self.base else {}
+        unchanged = {file.name: entry for file in taken.files if (entry := self._stored(file, stored)) is not None}
+        to_send = [file for file in taken.files if file.name not in unchanged and self._include(file)]
+        return Plan(to_send, unchanged, self._dropped(taken, stored))
+
+    def run(self) -> Pushed:
+        """Send what has changed, then publish. Conflict if another machine did so meanwhile."""
+        plan = self.plan()
+        self._state.wait((file.name, file.version) for file in plan.to_send)
+        sent = self._send(plan.to_send)
+        earlier = self.base.manifest.by_name() if self.base else {}
+        entries = {**earlier, **plan.unchanged, **sent.stored}
+        for name in plan.dropped:
+            entries.pop(name, None)
+        if self.base and entries == earlier:
+            self._remember(self.base)
+            return self._pushed(self.base, sent)
+        self._require_arrived(sent)
+        published = self._publish(entries)
+        self._remember(published)
+        self._remove_superseded(published)
+        return self._pushed(published, sent)
+
+    # -- before ----------------------------------------------------------------------------------------------
+
+    def _require_ours(self) -> None:
+        if self.base is None:
+            return
+        theirs = self.base.manifest
+        if not self._id and not self._force:
+            raise Conflict(
+                f"{self._target.place} already holds an experiment, and this folder was never stored there; set "
+                "STORAGE_NAME to another name, or `bitnet store pull` first if it is the same experiment."
+            )
+        if self._id and theirs.experiment != self._id:
+            raise Conflict(
+                f"{self._target.place} already holds another experiment; set STORAGE_NAME to another name."
+            )
+
+    def _require_not_overtaken(self) -> None:
+        """Conflict if the newest manifest is neither ours nor one that this machine has pulled."""
+        if self.base is None or self._force:
+            return
+        if self._state.note("manifest") != self.base.key and self.base.manifest.writer != self._state.writer:
+            raise Conflict(
+                f"{self._target.place} was changed by another machine; `bitnet store pull` first, "
+                "or `bitnet store push --force` to go on from what is here."
+            )
+
+    def _stored(self, file: LocalFile, stored: dict[str, Stored]) -> Stored | None:
+        """The entry of a file whose content is stored already. Only a file of unknown content is read."""
+        entry = stored.get(file.name)
+        if entry is None:
+            return None
+        known = self._state.known(file.name, file.version)
+        if known is None and entry.part_bytes and entry.size == file.size:
+            with contextlib.suppress(OSError):
+                known = Known(hash_file(file.path, entry.part_bytes), entry.part_bytes)
+        same = known is not None and (known.sha256, known.part_bytes) == (entry.sha256, entry.part_bytes)
+        if same and known is not None:
+            self._state.know(file.name, file.version, known)
+        return entry if same else None
+
+    def _dropped(self, taken: Snapshot, stored: dict[str, Stored]) -> list[str]:
+        """Checkpoints that were here and are gone. Whatever else is gone here stays there."""
+        here = {file.name for file in taken.files}
+        seen = self._state.seen()
+        return [name for name, one in stored.items() if one.role in _REPLACED and name not in here and name in seen]
+
+    # -- sending ---------------------------------------------------------------------------------------------
+
+    def _send(self, files: list[LocalFile]) -> Sent:
+        if not files:
+            return Sent()
+        self._require_not_overtaken()
+        in_use = self._in_use()
+        counter = self._next_counter
+        stored = self.base.manifest.by_name() if self.base else {}
+
+        def stems(name: str) -> tuple[str, str]:
+            own = f"{name}.versions/{counter:06d}-{self._state.writer}"
+            return (own if name in in_use else name), own
+
+        def same(name: str, known: Known) -> Stored | None:
+            entry = stored.get(name)
+            return entry if entry and (entry.sha256, entry.part_bytes) == (known.sha256, known.part_bytes) else None
+
+        with (
+            Sender(self._target.limits.workers, stop=self._stop) as sender,
+            tempfile.TemporaryDirectory(dir=lock_path(self._experiment.root).parent) as work_folder,
+        ):
+            sending = Sending(self._target, self._state, sender, stems, same, self._on_bytes)
+            sent = sending.send(files, Path(work_folder))
+        self.left = [*self.left, *sent.left]
+        return sent
+
+    def _in_use(self) -> set[str]:
+        """The stems that the newest manifest and the one before it name."""
+        if self.base is None:
+            return set()
+        found = {one.key for one in self.base.manifest.files}
+        with contextlib.suppress(NoSuchObject, manifests.Damaged):
+            if self.base.manifest.parent:
+                found |= {one.key for one in manifests.read(self._target, self.base.manifest.parent).manifest.files}
+        return found
+
+    def _require_arrived(self, sent: Sent) -> None:
+        """Look whether every object that was sent is listed with its size."""
+        wanted = dict(found for entry in sent.stored.values() for found in entry.objects())
+        folders = {key.rpartition("/")[0] for key in wanted}
+        listed = {
+            one.key: one.size for folder in folders for one in self._target.list(f"{folder}/" if folder else "")
+        }
+        for entry in sent.stored.values():
+            for key, size in entry.objects():
+                if key not in listed or size not in (None, listed[key]):
+                    raise BitnetError(
+                        f"{entry.name} did not arrive whole at {self._target.place}; push again, and if that does "
+                        "not help, run `bitnet store push --verify`."
+                    )
+
+    # -- publishing ------------------------------------------------------------------------------------------
+
+    @property
+    def _next_counter(self) -> int:
+        return self.base.manifest.counter + 1 if self.base else 1
+
+    def _publish(self, entries: dict[str, Stored]) -> Published:
+        made = Manifest(
+            experiment=self._id or keep_id(self._experiment.root, self.base),
+            name=self._experiment.name,
+            counter=self._next_counter,
+            parent=self.base.key if self.base else "",
+            writer=self._state.writer,
+            created=round(time.time(), 3),
+            files=[entries[name] for name in sorted(entries)],
+        )
+        key = manifests.key_of(made)
+        self._target.put(key, made.encode(), only_if_absent=True)
+        rivals = [one for one in manifests.keys(self._target) if manifests.counter_of(one) == made.counter]
+        if rivals[:1] != [key] and not self._force:
+            self._target.delete(key)
+            raise Conflict(
+                f"{self._target.place} was changed by another machine meanwhile; `bitnet store pull` first, "
+                "or `bitnet store push --force` to go on from what is here."
+            )
+        return Published(key, made)
+
+    def _remember(self, published: Published) -> None:
+        self._state.remember("manifest", published.key)
+
+    def _remove_superseded(self, published: Published) -> None:
+        """Remove what only manifests before the last one name. A failure is no harm: `gc` finds it."""
+        parent = published.manifest.parent
+        kept = published.manifest.objects()
+        with contextlib.suppress(BitnetError):
+            before = manifests.read(self._target, parent) if parent else None
+            if before is None or not before.manifest.parent:
+                return
+            oldest = manifests.read(self._target, before.manifest.parent)
+            kept |= before.manifest.objects()
+            # The manifest first: without its objects it would look complete for a moment.
+            self._target.delete(oldest.key)
+            for key in oldest.manifest.objects():
+                if key not in kept:
+                    self._target.delete(key)
+
+    def _pushed(self, published: Published, sent: Sent) -> Pushed:
+        made = published.manifest
+        return Pushed(
+            key=published.key,
+            counter=made.counter,
+            files=len(made.files),
+            sent_files=sent.files,
+            sent_bytes=sent.bytes,
+            total_bytes=sum(one.size for one in made.files),
+            left=self.left,
+        )

@@ -1,0 +1,273 @@
+"""Bring files to a target: small ones as they are, larger ones part by part, each part once.
+
+Knows no manifest: it is given for each file the stem to use, and another one in case that is taken.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bitnet_core.files.regular import open_regular
+from bitnet_core.storage.database import copied
+from bitnet_core.storage.layout import Index, Part, Stored, index_key, part_bytes, part_key, sha256
+from bitnet_core.storage.sender import Sender
+from bitnet_core.storage.snapshot import LocalFile, version_of
+from bitnet_core.storage.state import Known, State
+from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Target
+
+_MOST_PASSES = 3
+
+
+@dataclass
+class Sent:
+    """What came of sending files: their entries for a manifest, and what was left out and why."""
+
+    stored: dict[str, Stored] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    files: int = 0
+    bytes: int = 0
+    """Files and bytes that were really sent."""
+
+
+OnBytes = Callable[[LocalFile, int], object]
+"""Told the file and how many bytes of it have arrived, each time that some have."""
+Stems = Callable[[str], tuple[str, str]]
+"""The stem for a file, and the one to use if other content has it."""
+
+
+class _Taken(Exception):
+    """Another writer's object has the key of a part."""
+
+
+class _Changed(Exception):
+    """The file is not what it was when it was looked at."""
+
+
+class Sending:
+    """Sends files. `same` gives the entry of content with this hash if it is stored already."""
+
+    def __init__(
+        self,
+        target: Target,
+        state: State,
+        sender: Sender,
+        stems: Stems,
+        same: Callable[[str, Known], Stored | None],
+        on_bytes: OnBytes = lambda _file, _done: None,
+    ) -> None:
+        self.target = target
+        self.state = state
+        self.sender = sender
+        self.on_bytes = on_bytes
+        self.sent = Sent()
+        self._stems = stems
+        self._same = same
+        self._taken: set[str] = set()
+        self._again: list[LocalFile] = []
+
+    def send(self, files: list[LocalFile], work_folder: Path) -> Sent:
+        """Send these files, in this order. One that keeps changing is left out. `work_folder` is for copies."""
+        for _ in range(_MOST_PASSES):
+            self._again = []
+            for file in files:
+                self._send(file, work_folder)
+            self.sender.drain()
+            files = [fresh for file in self._again if (fresh := _looked_at_again(file)) is not None]
+            if not files:
+                return self.sent
+        self.sent.left += [f"{file.name} changes all the while; it is stored when it rests." for file in files]
+        return self.sent
+
+    def stems(self, name: str) -> tuple[str, str]:
+        """The stem for a file, and the one to use if that is taken."""
+        stem, other = self._stems(name)
+        return (other if name in self._taken else stem), other
+
+    def give_up_stem(self, file: LocalFile) -> None:
+        """Another writer has the file's stem: it is sent again under the other one."""
+        self._taken.add(file.name)
+        self._again.append(file)
+
+    def arrived(self, file: LocalFile, known: Known, entry: Stored) -> None:
+        """A file is complete on the target."""
+        self.state.know(file.name, file.version, known)
+        self.state.forget_parts(entry.key)
+        self.state.stop_waiting(file.name)
+        self.sent.stored[file.name] = entry
+
+    def _send(self, file: LocalFile, work_folder: Path) -> None:
+        try:
+            if file.is_database:
+                with copied(file.path, work_folder) as copy:
+                    self._send_content(file, copy, copy.stat().st_size)
+                    self.sender.drain()
+            else:
+                self._send_content(file, file.path, file.size)
+        except FileNotFoundError:  # removed meanwhile, such as a checkpoint that a newer one replaces
+            return
+        except _Changed:
+            self._again.append(file)
+
+    def _send_content(self, file: LocalFile, path: Path, size: int) -> None:
+        if part_bytes(size, self.target.limits):
+            _Parts(self, file, size).read(path)
+        else:
+            self._send_whole(file, file.content if file.content is not None else _read(file, path, size))
+
+    def _send_whole(self, file: LocalFile, data: bytes) -> None:
+        known = Known(sha256(data), 0)
+        if earlier := self._same(file.name, known):
+            return self.arrived(file, known, earlier)
+        stem, other = self.stems(file.name)
+
+        def then(found: tuple[str, bool]) -> None:
+            used, was_sent = found
+            self.sent.bytes += len(data) if was_sent else 0
+            self.sent.files += was_sent
+            self.on_bytes(file, len(data))
+            entry = Stored(file.name, len(data), known.sha256, file.role, "" if used == file.name else used)
+            self.arrived(file, known, entry)
+
+        return self.sender.submit(lambda: _put_new(self.target, stem, other, data), len(data), then)
+
+
+class _Parts:
+    """One file on its way in parts. The index is put when the last part has arrived."""
+
+    def __init__(self, sending: Sending, file: LocalFile, size: int) -> None:
+        self._sending = sending
+        self._file = file
+        self._size = size
+        self._part_bytes = part_bytes(size, sending.target.limits)
+        self._stem = sending.stems(file.name)[0]
+        self._parts: dict[int, Part] = {}
+        self._done = 0
+        self._given_up = False
+
+    def read(self, path: Path) -> None:
+        """Read the file once, and submit its parts as they are read. _Changed if it is not what it was."""
+        target, state = self._sending.target, self._sending.state
+        there = {one.key: one.size for one in target.list(f"{self._stem}.parts/")}
+        arrived, ours = state.arrived(self._stem, self._file.version), state.sends(self._stem)
+        state.arrive(self._stem, -1, self._file.version, "")  # from now on its parts are ours
+        with open_regular(path) as source:
+            for number in range(-(-self._size // self._part_bytes)):
+                data = source.read(min(self._part_bytes, self._size - number * self._part_bytes))
+                if not data:
+                    self._given_up = True
+                    raise _Changed
+                listed = there.get(part_key(self._stem, number)) == len(data)
+                self._submit(number, data, arrived.get(number, "") if listed else "", listed=listed, ours=ours)
+                if self._given_up:
+                    return
+            if not _is_unchanged(self._file, os.fstat(source.fileno())):
+                self._given_up = True
+                raise _Changed
+
+    def _submit(self, number: int, data: bytes, known: str, *, listed: bool, ours: bool) -> None:
+        target, key = self._sending.target, part_key(self._stem, number)
+
+        def put() -> tuple[str, bool] | None:
+            digest = sha256(data)
+            if known == digest:
+                return digest, False
+            try:
+                return digest, _put_part(target, key, data, ours=ours, listed=listed)
+            except _Taken:
+                return None
+
+        def then(found: tuple[str, bool] | None) -> None:
+            if found is None and not self._given_up:
+                self._given_up = True
+                self._sending.give_up_stem(self._file)
+            if found is None or self._given_up:
+                return
+            digest, was_sent = found
+            self._sending.state.arrive(self._stem, number, self._file.version, digest)
+            self._sending.sent.bytes += len(data) if was_sent else 0
+            self._parts[number] = Part(len(data), digest)
+            self._done += len(data)
+            self._sending.on_bytes(self._file, self._done)
+            if self._done == self._size:
+                self._put_index()
+
+        self._sending.sender.submit(put, len(data), then)
+
+    def _put_index(self) -> None:
+        data = Index(self._size, [self._parts[number] for number in sorted(self._parts)]).encode()
+        known = Known(sha256(data), self._part_bytes)
+        stem = "" if self._stem == self._file.name else self._stem
+        entry = Stored(self._file.name, self._size, known.sha256, self._file.role, stem, self._part_bytes)
+        self._sending.sender.submit(
+            lambda: self._sending.target.put(index_key(self._stem), data),
+            len(data),
+            lambda _: self._arrived(known, entry),
+        )
+
+    def _arrived(self, known: Known, entry: Stored) -> None:
+        self._sending.sent.files += 1
+        self._sending.arrived(self._file, known, entry)
+
+
+def _put_new(target: Target, stem: str, other: str, data: bytes) -> tuple[str, bool]:
+    """Put an object under `stem`, or under `other` if different content is there. Returns which, and whether sent."""
+    if stem != other:
+        try:
+            target.put(stem, data, only_if_absent=True)
+        except AlreadyThere:
+            with contextlib.suppress(NoSuchObject):
+                if target.get(stem) == data:
+                    return stem, False
+        else:
+            return stem, True
+    target.put(other, data)
+    return other, True
+
+
+def _put_part(target: Target, key: str, data: bytes, *, ours: bool, listed: bool) -> bool:
+    """Put a part, unless it is there already; returns whether it was sent. _Taken if another writer's is there."""
+    if listed and _holds(target, key, data):
+        return False
+    if ours:
+        target.put(key, data)
+        return True
+    try:
+        target.put(key, data, only_if_absent=True)
+    except AlreadyThere:
+        if not _holds(target, key, data):
+            raise _Taken from None
+        return False
+    return True
+
+
+def _holds(target: Target, key: str, data: bytes) -> bool:
+    try:
+        return target.get(key) == data
+    except NoSuchObject:
+        return False
+
+
+def _read(file: LocalFile, path: Path, size: int) -> bytes:
+    """The file's bytes at one moment. _Changed if they are not those that were looked at."""
+    with open_regular(path) as source:
+        data = source.read(size)
+        if len(data) < size:
+            raise _Changed
+        if not _is_unchanged(file, os.fstat(source.fileno())):
+            raise _Changed
+    return data
+
+
+def _is_unchanged(file: LocalFile, status: os.stat_result) -> bool:
+    """Whether the file is what was looked at; one that only grows, and a copy, always is."""
+    return file.grows or file.is_database or version_of(status) == file.version
+
+
+def _looked_at_again(file: LocalFile) -> LocalFile | None:
+    try:
+        status = file.path.stat()
+    except OSError:
+        return None
+    return replace(file, size=status.st_size, version=version_of(status))

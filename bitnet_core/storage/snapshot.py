@@ -1,0 +1,153 @@
+"""What of an experiment is stored: its files with their names on the target, in the order in which they matter.
+
+`.env` files, keys, locks and temporary files are left out, and so is whatever a link outside the experiment leads to.
+The settings travel as `settings.env`, without secrets.
+"""
+
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bitnet_core.errors import explained
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.storage.layout import sha256
+from bitnet_core.storage.names import fault, is_reserved
+from bitnet_core.storage.travel import SETTINGS_FILE, input_files, settings_text
+from bitnet_core.text import printable
+
+_LEFT_OUT = re.compile(r"\.env.*|\..*\.part|.*\.lock|.*\.owner|\.ballast|.*-(?:wal|shm|journal)|\.DS_Store")
+_CHECKPOINT = re.compile(r"mini_bitnet_step_(\d{8,})")
+_DATABASE = ".sqlite"
+_MOST_FILES = 200_000
+ROLES = ("settings", "report", "checkpoint", "journal", "traces", "input", "run")
+"""What files are for, in the order in which they are sent."""
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file to store. `version` changes whenever its content may have."""
+
+    name: str
+    role: str
+    path: Path
+    size: int
+    version: str
+    content: bytes | None = field(default=None, repr=False)
+    """Its bytes, if they are not in a file."""
+
+    @property
+    def grows(self) -> bool:
+        """Whether it is appended to while a stage runs: what was there at the time of the snapshot is stored."""
+        return self.role == "run"
+
+    @property
+    def is_database(self) -> bool:
+        return self.role == "journal" and self.name.endswith(_DATABASE)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The files, and a sentence for each that can't be stored."""
+
+    files: list[LocalFile]
+    left: list[str]
+
+
+def version_of(status: os.stat_result) -> str:
+    """What identifies the content of a file without reading it."""
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+
+
+def take(experiment: Experiment) -> Snapshot:
+    """Look at every file of the experiment, reading none."""
+    found: dict[str, LocalFile] = {}
+    left: list[str] = []
+    for file in _everything(experiment, left):
+        if why := fault(file.name) or ("its name ends like our folders" if is_reserved(file.name) else ""):
+            left.append(f"{printable(file.name)} is not stored: {why}; rename it.")
+        elif len(found) == _MOST_FILES:
+            left.append(f"{experiment.root} has more than {_MOST_FILES} files; the others are not stored.")
+            break
+        else:
+            found.setdefault(file.name, file)
+    return Snapshot(sorted(found.values(), key=_rank), left)
+
+
+def _rank(file: LocalFile) -> tuple[int, int, str]:
+    step = _CHECKPOINT.match(Path(file.name).name)
+    return ROLES.index(file.role), -int(step[1]) if step else 0, file.name
+
+
+def _everything(experiment: Experiment, left: list[str]) -> Iterator[LocalFile]:
+    text = settings_text(experiment)
+    yield LocalFile(SETTINGS_FILE, "settings", Path(), len(text), sha256(text), text)
+    for name, path in input_files(experiment).items():
+        yield from _file(name, "input", path, left)
+    for name, role, folder in _folders(experiment):
+        yield from _below(folder, f"{name}/", role, left, folder.resolve())
+
+
+def _folders(experiment: Experiment) -> Iterator[tuple[str, str, Path]]:
+    yield "reports", "report", experiment.reports
+    yield "checkpoints", "checkpoint", experiment.checkpoints
+    data = experiment.data.resolve()
+    if data.name:
+        for beside in sorted(data.parent.glob(f"{data.name}.*")):
+            if beside.is_dir() and not beside.is_symlink():
+                what = beside.name.removeprefix(data.name)
+                yield f"data{what}", "journal" if what == ".journal" else "traces", beside
+    yield "data", "traces", data
+    yield "logs", "run", experiment.logs
+
+
+def _below(folder: Path, prefix: str, role: str, left: list[str], top: Path) -> Iterator[LocalFile]:
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        left.append(f"{folder} is not stored {explained(error, 'check its permissions')}.")
+        return
+    for entry in found:
+        if _LEFT_OUT.fullmatch(entry.name):
+            continue
+        name, path = f"{prefix}{_composed(entry.name)}", Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            inner = "journal" if role == "traces" and entry.name == ".journal" else role
+            yield from _below(path, f"{name}/", inner, left, top)
+        elif entry.is_symlink() and not _leads_inside(path, top):
+            left.append(f"{printable(name)} is not stored: it is a link that leads out of {top}; copy the file.")
+        else:
+            yield from _file(name, role, path, left)
+
+
+def _leads_inside(path: Path, top: Path) -> bool:
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return False
+    return target.is_relative_to(top) and target.is_file()
+
+
+def _file(name: str, role: str, path: Path, left: list[str]) -> Iterator[LocalFile]:
+    try:
+        status = path.stat()
+        log = path.with_name(f"{path.name}-wal")
+        version = version_of(status) + (version_of(log.stat()) if name.endswith(_DATABASE) and log.exists() else "")
+    except FileNotFoundError:  # it was removed meanwhile
+        return
+    except OSError as error:
+        left.append(f"{path} is not stored {explained(error, 'check its permissions')}.")
+        return
+    if stat.S_ISREG(status.st_mode):
+        yield LocalFile(name, role, path, status.st_size, version)
+
+
+def _composed(name: str) -> str:
+    """The name in NFC: some file systems give it decomposed."""
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,167 @@
+"""What this machine knows of a copy: hashes of local files, parts that have arrived, and the last manifest it saw.
+
+A cache and a queue on disk. Nothing is lost with it but time: it is made again from the files and the target.
+"""
+
+import contextlib
+import hashlib
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, UsageError, explained
+
+_FOLDER = ".storage"
+_SCHEMA = """
+create table if not exists notes (name text primary key, value text not null);
+create table if not exists hashes (name text primary key, version text not null, sha256 text not null,
+    part_bytes integer not null);
+create table if not exists parts (stem text not null, number integer not null, version text not null,
+    sha256 text not null, primary key (stem, number));
+create table if not exists waiting (name text primary key, version text not null, since real not null);
+"""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The hash of a version of a local file, as `Stored.sha256` has it."""
+
+    sha256: str
+    part_bytes: int
+
+
+class State:
+    """The state of one experiment's copy on one target. Used by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+        self._db.execute("pragma journal_mode=wal")
+        self._db.execute("pragma synchronous=normal")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        self._db.close()
+
+    # -- notes -------------------------------------------------------------------------------------------
+
+    def note(self, name: str) -> str:
+        """A remembered text; empty if there is none."""
+        row = self._db.execute("select value from notes where name = ?", [name]).fetchone()
+        return str(row[0]) if row else ""
+
+    def remember(self, name: str, value: str) -> None:
+        self._db.execute("insert or replace into notes values (?, ?)", [name, value])
+
+    @property
+    def writer(self) -> str:
+        """A random name of this machine's copy of the experiment."""
+        if not self.note("writer"):
+            self.remember("writer", secrets.token_hex(4))
+        return self.note("writer")
+
+    # -- hashes ------------------------------------------------------------------------------------------
+
+    def known(self, name: str, version: str) -> Known | None:
+        """The hash of this version of a file, if it was made before."""
+        row = self._db.execute(
+            "select sha256, part_bytes from hashes where name = ? and version = ?", [name, version]
+        ).fetchone()
+        return Known(*row) if row else None
+
+    def know(self, name: str, version: str, known: Known) -> None:
+        self._db.execute(
+            "insert or replace into hashes values (?, ?, ?, ?)", [name, version, known.sha256, known.part_bytes]
+        )
+
+    def seen(self) -> set[str]:
+        """The files that this machine had at some time."""
+        return {row[0] for row in self._db.execute("select name from hashes")}
+
+    # -- parts -------------------------------------------------------------------------------------------
+
+    def arrived(self, stem: str, version: str) -> dict[int, str]:
+        """The parts of this version of a file that have arrived under a stem: their hashes by number."""
+        rows = self._db.execute("select number, sha256 from parts where stem = ? and version = ?", [stem, version])
+        return dict(rows.fetchall())
+
+    def arrive(self, stem: str, number: int, version: str, sha256: str) -> None:
+        self._db.execute("insert or replace into parts values (?, ?, ?, ?)", [stem, number, version, sha256])
+
+    def forget_parts(self, stem: str) -> None:
+        self._db.execute("delete from parts where stem = ?", [stem])
+
+    def sends(self, stem: str) -> bool:
+        """Whether parts were sent under a stem from here, of any version."""
+        return self._db.execute("select 1 from parts where stem = ? limit 1", [stem]).fetchone() is not None
+
+    # -- waiting -----------------------------------------------------------------------------------------
+
+    def wait(self, names: Iterable[tuple[str, str]]) -> None:
+        """Queue these versions of files, and no others. One that waits already keeps its time."""
+        wanted = dict(names)
+        since = dict(self._db.execute("select name, since from waiting").fetchall())
+        with self._transaction():
+            self._db.execute("delete from waiting")
+            rows = [(name, version, since.get(name, time.time())) for name, version in wanted.items()]
+            self._db.executemany("insert into waiting values (?, ?, ?)", rows)
+
+    def stop_waiting(self, name: str) -> None:
+        self._db.execute("delete from waiting where name = ?", [name])
+
+    def waiting(self) -> dict[str, float]:
+        """The files that wait to be sent, and since when, in Unix seconds."""
+        return dict(self._db.execute("select name, since from waiting").fetchall())
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("rollback")
+            raise
+        self._db.execute("commit")
+
+
+@contextlib.contextmanager
+def opened(root: Path, place: str) -> Iterator[State]:
+    """The state of the copy at `place`, in the experiment's folder. A damaged one is set aside and begun anew."""
+    folder = root / _FOLDER
+    path = folder / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.sqlite"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            state = State(path)
+            state.waiting()
+        except sqlite3.DatabaseError:
+            path.replace(path.with_suffix(".damaged"))
+            for log in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+                log.unlink(missing_ok=True)
+            state = State(path)
+    except (OSError, sqlite3.Error) as error:
+        why = explained(error, "free space there") if isinstance(error, OSError) else f"({error}); free space there"
+        raise BitnetError(f"{folder} can't be written {why}.") from error
+    with contextlib.closing(state):
+        yield state
+
+
+def lock_path(root: Path) -> Path:
+    """The lock that one push or pull of an experiment at a time holds."""
+    return root / _FOLDER / "lock"
+
+
+@contextlib.contextmanager
+def exclusive(root: Path) -> Iterator[None]:
+    """One push or pull of an experiment at a time. UsageError if another one is going on."""
+
+    def refuse() -> None:
+        raise UsageError(f"Another push or pull of {root} is going on; wait for it to end, or stop it.")
+
+    path = lock_path(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.locked(path, on_wait=refuse):
+        yield

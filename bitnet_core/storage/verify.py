@@ -1,0 +1,175 @@
+"""Verify: hold every object of the newest state against its manifest. Repair: send again what is not as it was."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.files.regular import open_regular
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage import snapshot
+from bitnet_core.storage.hashing import hash_file
+from bitnet_core.storage.layout import Index, Part, Stored, part_key, read_index, sha256
+from bitnet_core.storage.manifest import Published
+from bitnet_core.storage.sender import Sender
+from bitnet_core.storage.target import NoSuchObject, Target
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An object that is not as it was stored: `missing` or `changed`."""
+
+    file: str
+    key: str
+    what: str
+
+
+@dataclass
+class Report:
+    """What a verification found."""
+
+    key: str
+    files: int
+    objects: int = 0
+    bytes: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def damaged(self) -> list[str]:
+        return list(dict.fromkeys(fault.file for fault in self.faults))
+
+
+def newest(target: Target) -> Published:
+    """The newest manifest. BitnetError if nothing was stored, or every manifest is damaged."""
+    found = next(manifests.published(target), None)
+    if found is None:
+        any_there = bool(manifests.keys(target))
+        what = "holds no manifest that can be read" if any_there else "holds no experiment"
+        raise BitnetError(f"{target.place} {what}; `bitnet store push` stores one.")
+    return found
+
+
+def verify(
+    target: Target,
+    published: Published,
+    *,
+    quick: bool = False,
+    on_bytes: Callable[[int, int], object] = lambda _done, _total: None,
+) -> Report:
+    """Compare every object with the manifest: its presence and size, and unless `quick` its content."""
+    files = published.manifest.files
+    report = Report(published.key, len(files))
+    listed = {one.key: one.size for one in target.list("")}
+    total = sum(one.size for one in files)
+
+    def judged(entry: Stored, key: str, size: int, fault: str) -> None:
+        report.objects += 1
+        report.bytes += size
+        if fault:
+            report.faults.append(Fault(entry.name, key, fault))
+        on_bytes(report.bytes, total)
+
+    with Sender(target.limits.workers) as sender:
+        for entry in files:
+            for key, size, digest in _expected(target, entry, listed, judged):
+                if key not in listed:
+                    judged(entry, key, 0, "missing")
+                elif listed[key] != size:
+                    judged(entry, key, 0, "changed")
+                elif quick:
+                    judged(entry, key, size, "")
+                else:
+                    _compare(target, sender, entry, (key, size, digest), judged)
+        sender.drain()
+    return report
+
+
+Judged = Callable[[Stored, str, int, str], None]
+
+
+def _compare(target: Target, sender: Sender, entry: Stored, wanted: tuple[str, int, str], judged: Judged) -> None:
+    key, size, digest = wanted
+
+    def look() -> str:
+        try:
+            return "" if sha256(target.get(key)) == digest else "changed"
+        except NoSuchObject:
+            return "missing"
+
+    sender.submit(look, size, lambda fault: judged(entry, key, size, fault))
+
+
+def _expected(
+    target: Target, entry: Stored, listed: dict[str, int], judged: Judged
+) -> Iterator[tuple[str, int, str]]:
+    """The objects of a file with their sizes and hashes. What an index says is known only if that is whole."""
+    if not entry.part_bytes:
+        yield entry.key, entry.size, entry.sha256
+        return
+    index = None
+    try:
+        index = read_index(target.get(entry.index_key), entry)
+        judged(entry, entry.index_key, 0, "")
+    except NoSuchObject:
+        judged(entry, entry.index_key, 0, "missing")
+    except BitnetError:
+        judged(entry, entry.index_key, 0, "changed")
+    for number, (key, size) in enumerate(list(entry.objects())[:-1]):
+        if index is not None:
+            yield key, index.parts[number].size, index.parts[number].sha256
+        elif listed.get(key) != size:
+            judged(entry, key, 0, "changed" if key in listed else "missing")
+
+
+# -- repair --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Repaired:
+    """The files that are whole again, and a sentence for each that can't be repaired from here."""
+
+    files: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def repair(experiment: Experiment, target: Target, published: Published, report: Report) -> Repaired:
+    """Put what a report misses, from the files of this machine that are still what the manifest says."""
+    local = {file.name: file for file in snapshot.take(experiment).files}
+    entries = published.manifest.by_name()
+    done = Repaired()
+    for name in report.damaged:
+        file, entry = local.get(name), entries[name]
+        if file is None or file.is_database or not _is_the_same(file.path, file.content, entry):
+            done.left.append(f"{name} can't be repaired from here: this machine does not have it as it was stored.")
+            continue
+        wrong = {fault.key for fault in report.faults if fault.file == name}
+        _put_again(target, file.path, file.content, entry, wrong)
+        done.files.append(name)
+    return done
+
+
+def _is_the_same(path: Path, content: bytes | None, entry: Stored) -> bool:
+    with contextlib.suppress(OSError):
+        digest = sha256(content) if content is not None else hash_file(path, entry.part_bytes)
+        return digest == entry.sha256
+    return False
+
+
+def _put_again(target: Target, path: Path, content: bytes | None, entry: Stored, wrong: set[str]) -> None:
+    if not entry.part_bytes:
+        data = path.read_bytes() if content is None else content
+        if sha256(data) == entry.sha256:
+            target.put(entry.key, data)
+        return
+    parts = []
+    with open_regular(path) as source:
+        for number in range(entry.part_count):
+            data = source.read(entry.part_bytes)
+            parts.append(Part(len(data), sha256(data)))
+            if part_key(entry.key, number) in wrong or entry.index_key in wrong:
+                target.put(part_key(entry.key, number), data)
+    index = Index(entry.size, parts).encode()
+    if entry.index_key in wrong and sha256(index) == entry.sha256:
+        target.put(entry.index_key, index)
