@@ -13,6 +13,7 @@ from bitnet_core.terminal import OutputClosed
 if TYPE_CHECKING:
     from bitnet_core.cli.output import Console
     from bitnet_core.runs.record import Run
+    from bitnet_core.settings.resolved import Settings
 
 _ENDS = {"failed": "failed", "cancelled": "been stopped", "interrupted": "been interrupted"}
 _STAGES = {
@@ -55,7 +56,19 @@ def _launch(arguments: argparse.Namespace) -> int:
             answer(arguments, {"run": run.id, "path": str(run.path)}, run.id)
             sys.stdout.flush()
         return 0
-    return _follow(run, arguments, stop_on_interrupt=True)
+    code = _follow(run, arguments, stop_on_interrupt=True)
+    _mention_upload(resolved.settings)
+    return code
+
+
+def _mention_upload(settings: "Settings") -> None:
+    """Say that the copy on the storage target is still being brought up to date."""
+    from bitnet_core.runs.experiment import Experiment
+    from bitnet_core.runs.history import History
+
+    upload = History.read(Experiment.from_settings(settings)).active("upload")
+    if upload is not None:
+        sys.stderr.write("bitnet: the copy is being brought up to date; `bitnet watch upload` follows it.\n")
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -104,7 +117,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
     history = History.read(open_experiment(arguments))
     run = history.find(arguments.run) if arguments.run else history.active("pipeline") or history.active()
-    return _follow(run or history.find(""), arguments, stop_on_interrupt=False)
+    return _follow(run or history.newest(), arguments, stop_on_interrupt=False)
 
 
 def _stop(arguments: argparse.Namespace) -> int:

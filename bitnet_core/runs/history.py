@@ -123,9 +123,15 @@ class History:
         return next((entry for entry in self.entries if entry.record.stage == stage and wanted(entry.record)), None)
 
     def active(self, stage: str | None = None) -> Run | None:
-        """The newest run that has not ended, of one stage or of any."""
-        entries = (entry for entry in self.entries if stage in (None, entry.record.stage))
-        return next((entry.run for entry in entries if entry.state in ACTIVE), None)
+        """The newest run that has not ended, of one stage or of any but the upload, which runs beside others."""
+        entries = (entry for entry in self.entries if (stage or entry.record.stage) == entry.record.stage)
+        wanted = (entry for entry in entries if stage or entry.record.stage != catalog.UPLOAD.name)
+        return next((entry.run for entry in wanted if entry.state in ACTIVE), None)
+
+    def newest(self) -> Run:
+        """The run that people mean when they name none: the newest that is no upload. UsageError if there is none."""
+        own = (run for run, record in self.entries if record.stage != catalog.UPLOAD.name)
+        return next(own, None) or self.find("")
 
     def find(self, name: str) -> Run:
         """The run with that id, or the newest whose id starts with `name` (a stage's name will do).

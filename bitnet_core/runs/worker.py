@@ -21,6 +21,7 @@ from typing import Any
 from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, Stopped, explained, is_about_the_machine
 from bitnet_core.runs import catalog, clock
+from bitnet_core.runs.companion import upload_after, upload_beside
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import EventWriter, RunStarted
 from bitnet_core.runs.experiment import Experiment
@@ -60,13 +61,15 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
             record = _take_over(run, context)
             if note:
                 context.log(note)
-            summary = _run_present(run_stage, context)
+            with upload_beside(context):
+                summary = _run_present(run_stage, context)
     except Exception as error:  # noqa: BLE001 - every end is recorded, whatever caused it
         state, code, message = _explain(error, experiment, redact)
         end(run, state, code, redact(message), record=record)
     else:
         code = 0
         end(run, "succeeded", code, None, redact.tree(summary), record=record)
+    upload_after(context)
     finish_log()
     return code
 

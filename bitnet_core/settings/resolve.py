@@ -286,11 +286,14 @@ def _settings_in_use() -> frozenset[str]:
 
 
 def _without_effect(found: _Layers, values: Mapping[str, Value]) -> Iterator[Problem]:
-    """A warning for each setting that is set to something other than its default and that nothing reads yet."""
+    """A warning for each setting that is set to something other than its default and that nothing reads."""
     places = PlaceOptions.setting_names()
     for name in REGISTRY:
         origin = found.origin(name)
-        if origin == "default" or name in places or name in _settings_in_use():
+        if origin == "default" or name in places:
+            continue
+        why = "has no effect yet" if name not in _settings_in_use() else _of_another_target(name, values)
+        if not why:
             continue
         if name in SECRET_NAMES:
             # Many programs read AWS_SECRET_ACCESS_KEY and the like from the environment; in a .env it is for us.
@@ -299,4 +302,16 @@ def _without_effect(found: _Layers, values: Mapping[str, Value]) -> Iterator[Pro
             matters = values[name] is not None and values[name] != found.default(name)
             given = f"{name}={_short(escaped(found.written(name)))}"
         if matters:
-            yield Problem("warning", f"{given} ({origin}) has no effect yet.", to_fix=False)
+            yield Problem("warning", f"{given} ({origin}) {why}.", to_fix=False)
+
+
+def _of_another_target(name: str, values: Mapping[str, Value]) -> str:
+    """What a storage setting has no effect for: another target is chosen. Empty for any other setting."""
+    if not REGISTRY[name].section.startswith("Storage: ") and name != "STORAGE_LOCAL_DIR":
+        return ""
+    from bitnet_core.settings.storage import SECTIONS
+
+    backend = str(values["STORAGE_BACKEND"])
+    if REGISTRY[name].section in SECTIONS.get(backend, ()) or backend not in SECTIONS:
+        return ""
+    return f"has no effect while STORAGE_BACKEND is {backend}"

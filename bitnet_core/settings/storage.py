@@ -4,6 +4,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bitnet_core.settings.group import Group, combined, setting
+from bitnet_core.settings.registry import REGISTRY
+
+SECTIONS = {
+    "local": ("Storage",),
+    "icloud": ("Storage: iCloud",),
+    "gdrive": ("Storage: Google Drive",),
+    "onedrive": ("Storage: OneDrive",),
+    "dropbox": ("Storage: Dropbox",),
+    "s3": ("Storage: S3",),
+    "box": ("Storage: Box",),
+    "nextcloud": ("Storage: Nextcloud",),
+    "webdav": ("Storage: WebDAV",),
+    "firebase": ("Storage: Firebase",),
+    "amplify": ("Storage: Amplify", "Storage: S3"),
+    "supabase": ("Storage: Supabase",),
+    "mongodb_atlas": ("Storage: MongoDB Atlas",),
+    "dynamodb": ("Storage: DynamoDB", "Storage: S3"),
+    "rclone": ("Storage: rclone",),
+}
+"""Which sections of the registry a STORAGE_BACKEND reads."""
 
 SyncMode = Literal["off", "end", "live"]
 
@@ -14,12 +34,17 @@ class StorageOptions(Group):
     backend: str = setting("STORAGE_BACKEND")
     name: str = setting("STORAGE_NAME")
     sync: SyncMode = setting("STORAGE_SYNC")
+    local_folder: Path | None = setting("STORAGE_LOCAL_DIR")
 
+    @property
+    def has_target(self) -> bool:
+        """Whether there is a second copy at all: the default target, a folder, is none until it is named."""
+        return self.backend not in ("", "local") or self.local_folder is not None
 
-class FolderOptions(Group):
-    """A folder of this machine, best on another disk."""
-
-    folder: Path | None = setting("STORAGE_LOCAL_DIR")
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """The secrets that the target may read."""
+        return tuple(n for n, one in REGISTRY.items() if one.secret and one.section in SECTIONS[self.backend])
 
 
 class ICloudOptions(Group):

@@ -261,11 +261,11 @@ class DryRunOptions(Group):
 def settings_in_use() -> frozenset[str]:
     """The settings that something reads: through a group, or, as libraries do, from the environment.
 
-    A secret is in use when another setting of its section is.
+    A secret is in use when another setting of its section is; one has no official use.
     """
     from bitnet_core.settings import storage  # noqa: F401 - its groups count too
 
     read = frozenset[str]().union(*(group.setting_names() for group in Group.__subclasses__()))
     read |= {name for name, one in REGISTRY.items() if one.exported}
     sections = {REGISTRY[name].section for name in read}
-    return read | {name for name in SECRET_NAMES if REGISTRY[name].section in sections}
+    return read | {name for name in SECRET_NAMES - {"ICLOUD_SESSION_TOKEN"} if REGISTRY[name].section in sections}

@@ -33,7 +33,7 @@ _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 KINDS = {
     kind.backend: kind
     for kind in (
-        Kind("local", "A folder", "local", storage.FolderOptions, ("STORAGE_LOCAL_DIR",)),
+        Kind("local", "A folder", "local", storage.StorageOptions, ("STORAGE_LOCAL_DIR",)),
         Kind("icloud", "iCloud Drive", "local", storage.ICloudOptions, ("ICLOUD_DRIVE_DIR",)),
         Kind(
             "gdrive",

@@ -171,7 +171,7 @@ def wait_of(headers: Mapping[str, str]) -> float | None:
     given = headers.get("retry-after", "").strip()
     if given.isdecimal() and len(given) < 10:
         return float(given)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, OverflowError, OSError):
         return max(0.0, parsedate_to_datetime(given).timestamp() - time.time())
     return None
 

@@ -26,6 +26,10 @@ create table if not exists waiting (name text primary key, version text not null
 """
 
 
+class Busy(UsageError):
+    """Another push or pull of the experiment is going on."""
+
+
 @dataclass(frozen=True)
 class Known:
     """The hash of a version of a local file, as `Stored.sha256` has it."""
@@ -156,10 +160,10 @@ def lock_path(root: Path) -> Path:
 
 @contextlib.contextmanager
 def exclusive(root: Path) -> Iterator[None]:
-    """One push or pull of an experiment at a time. UsageError if another one is going on."""
+    """One push or pull of an experiment at a time. Busy if another one is going on."""
 
     def refuse() -> None:
-        raise UsageError(f"Another push or pull of {root} is going on; wait for it to end, or stop it.")
+        raise Busy(f"Another push or pull of {root} is going on; wait for it to end, or stop it.")
 
     path = lock_path(root)
     path.parent.mkdir(parents=True, exist_ok=True)

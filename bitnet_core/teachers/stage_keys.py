@@ -6,6 +6,7 @@ from bitnet_core.runs import catalog
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.secrets.places import Ask
 from bitnet_core.settings.resolved import Resolution
+from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.profiles import profile
 
@@ -25,13 +26,14 @@ def names_for(stage: str, options: TeacherOptions) -> tuple[str, ...]:
 
 def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> StageKeys:
     """The keys for a stage that is about to be launched; `ask` asks for the vault's passphrase."""
-    options = TeacherOptions.of(resolution.settings)
+    options, storage = TeacherOptions.of(resolution.settings), StorageOptions.of(resolution.settings)
     names = names_for(stage, options)
-    if not names:
+    copied = storage.key_names if storage.has_target and storage.sync != "off" else ()
+    if not names and not copied:
         return StageKeys({})
     trouble: list[str] = []
-    found = find_secrets(names, resolution, ask=ask, trouble=trouble)
+    found = find_secrets((*names, *copied), resolution, ask=ask, trouble=trouble)
     values = {name: secret.value for name, secret in found.items()}
-    if values or not trouble or not profile(options.chosen).needs_key:
+    if not names or set(names) & set(values) or not trouble or not profile(options.chosen).needs_key:
         return StageKeys(values)
     return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}.")

@@ -194,15 +194,33 @@ def test_a_setting_that_nothing_reads_yet_has_no_effect(tmp_path: Path) -> None:
     text = "S3_BUCKET=runs\nWANDB_DISABLED=0\nKD_TAU=2\nS3_PREFIX=bitnet_poc/\nDROPBOX_ROOT=\n"
     assert _messages(text, tmp_path) == [
         "warning: WANDB_DISABLED=0 (.env line 2) has no effect yet.",
-        "warning: S3_BUCKET=runs (.env line 1) has no effect yet.",
+        "warning: S3_BUCKET=runs (.env line 1) has no effect while STORAGE_BACKEND is local.",
     ]
     assert not any(problem.to_fix for problem in resolve(environ={}, cwd=tmp_path).problems)
     assert resolve({"STORAGE_BACKEND": "local"}, environ={}, cwd=tmp_path.parent).problems == ()
 
 
+@pytest.mark.parametrize(
+    ("text", "without_effect"),
+    [
+        ("STORAGE_BACKEND=s3\nS3_BUCKET=runs\nS3_PREFIX=x/\n", []),
+        ("STORAGE_BACKEND=dynamodb\nS3_BUCKET=runs\nDYNAMO_REGION=eu-west-1\n", []),
+        ("STORAGE_BACKEND=webdav\nNC_USERNAME=me\n", ["NC_USERNAME=me"]),
+        ("STORAGE_BACKEND=nextcloud\nNC_USERNAME=me\nWEBDAV_URL=http://x\n", ["WEBDAV_URL=http://x"]),
+        ("STORAGE_BACKEND=s3\nS3_BUCKET=b\nSTORAGE_LOCAL_DIR=/x\n", ["STORAGE_LOCAL_DIR=/x"]),
+        ("STORAGE_LOCAL_DIR=/x\nSTORAGE_SYNC=end\nSTORAGE_NAME=y\n", []),
+    ],
+)
+def test_settings_of_another_target_have_no_effect(text: str, without_effect: list[str], tmp_path: Path) -> None:
+    found = [message.partition(" (")[0] for message in _messages(text, tmp_path)]
+    assert found == [f"warning: {given}" for given in without_effect]
+
+
 def test_a_secret_that_nothing_reads_yet_is_named_without_its_value(tmp_path: Path) -> None:
     text = f"AWS_SECRET_ACCESS_KEY={CANARY}\nOPENAI_API_KEY={CANARY}\nHF_TOKEN={CANARY}\n"
-    assert _messages(text, tmp_path) == ["warning: AWS_SECRET_ACCESS_KEY (.env line 1) has no effect yet."]
+    assert _messages(text, tmp_path) == [
+        "warning: AWS_SECRET_ACCESS_KEY (.env line 1) has no effect while STORAGE_BACKEND is local."
+    ]
     # In the environment it is there for other programs.
     assert resolve(environ={"AWS_SECRET_ACCESS_KEY": CANARY}, cwd=tmp_path.parent).problems == ()
 

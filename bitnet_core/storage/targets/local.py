@@ -12,7 +12,7 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.regular import open_regular
-from bitnet_core.settings.storage import FolderOptions, ICloudOptions
+from bitnet_core.settings.storage import ICloudOptions, StorageOptions
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import TEMPORARY, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused
 
@@ -21,13 +21,13 @@ _PLACEHOLDER = ".icloud"
 
 
 @contextlib.contextmanager
-def opened(options: FolderOptions | ICloudOptions, keys: Keys) -> Iterator["FolderTarget"]:  # noqa: ARG001
+def opened(options: StorageOptions | ICloudOptions, keys: Keys) -> Iterator["FolderTarget"]:  # noqa: ARG001
     """The target of these options; it needs no keys."""
-    if options.folder is None:
-        raise UsageError(
-            "STORAGE_LOCAL_DIR is not set; give it the folder for the copy, or choose a STORAGE_BACKEND."
-        )
-    yield FolderTarget("icloud" if isinstance(options, ICloudOptions) else "local", options.folder)
+    in_icloud = isinstance(options, ICloudOptions)
+    folder = options.folder if isinstance(options, ICloudOptions) else options.local_folder
+    if folder is None:
+        raise UsageError("STORAGE_LOCAL_DIR is not set; give it the folder for the copy.")
+    yield FolderTarget("icloud" if in_icloud else "local", folder)
 
 
 class FolderTarget:

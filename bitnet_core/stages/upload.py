@@ -1,0 +1,15 @@
+"""Bring the copy of the experiment up to date, while other stages run and once more when they have ended.
+
+Started beside a stage (`runs/companion.py`) as a run of its own: `bitnet watch upload` follows it.
+"""
+
+from typing import Any
+
+from bitnet_core.runs.context import StageContext
+from bitnet_core.storage.finding_keys import keys_of_stage
+from bitnet_core.storage.sync import Uploader, summary
+
+
+def run(ctx: StageContext) -> dict[str, Any]:
+    """Push until nothing is left to push."""
+    return summary(Uploader(ctx.experiment, keys_of_stage(ctx.settings, ctx.secrets), ctx).run())

@@ -1,0 +1,226 @@
+"""Sync: bring the copy up to date while stages run, and once more when they have ended.
+
+What waits is on disk (`State.waiting`), so an uploader that was killed, or a push by hand, continues it. Nothing here
+can slow a stage: it is another process, with the lowest priority.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from bitnet_core.errors import BitnetError, Stopped, UsageError
+from bitnet_core.runs.catalog import UPLOAD
+from bitnet_core.runs.events import Upload
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
+from bitnet_core.runs.record import ACTIVE
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.storage import snapshot
+from bitnet_core.storage.copy import copy_name
+from bitnet_core.storage.keys import Keys
+from bitnet_core.storage.opening import open_target
+from bitnet_core.storage.patient import Patient
+from bitnet_core.storage.push import Conflict, Push, Pushed
+from bitnet_core.storage.snapshot import LocalFile
+from bitnet_core.storage.state import Busy, State, exclusive, opened
+from bitnet_core.storage.target import Target, Unreachable
+from bitnet_core.storage.under import Under
+from bitnet_core.text import duration, size
+
+_HEALTH = "_health.json"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often things happen, in seconds. `tries` is how often a failed last push is tried again."""
+
+    tick: float = 5.0
+    growing: float = 300.0
+    """At most this often, files that grow all the while are sent: logs, the journal."""
+    share: float = 20.0
+    """And not before this many times as long as sending them took."""
+    first_retry: float = 30.0
+    longest_retry: float = 600.0
+    behind: float = 900.0
+    """How long a file may wait before that is an alert."""
+    tries: int = 6
+
+
+@dataclass
+class Uploader:
+    """Pushes an experiment again and again while other runs of it are active."""
+
+    experiment: Experiment
+    keys: Keys
+    report: Reporter
+    pace: Pace = field(default_factory=Pace)
+    _growing_due: float = 0.0
+    _alerted: set[str] = field(default_factory=set)
+    _failures: int = 0
+    _last: Pushed | None = None
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> Pushed | None:
+        """Push until no other run is active and everything is stored. BitnetError if the last push fails for good."""
+        with contextlib.suppress(OSError):
+            os.nice(19)
+        with self._watching_for_stop():
+            while True:
+                active, before = self._others_active(), self._runs()
+                if self._attempt(last=not active):
+                    if not active and before == self._runs():
+                        return self._last
+                    self._wait(self.pace.tick)
+                else:
+                    self._wait(self._retry_wait())
+
+    # -- one attempt -----------------------------------------------------------------------------------------
+
+    def _attempt(self, *, last: bool) -> bool:
+        """One push. False if it failed and is worth another try."""
+        try:
+            with open_target(self.experiment.settings, self.keys) as target:
+                patient = Patient(target, on_retry=self._on_retry, stop=self._stop)
+                while True:
+                    self._push(Under(patient, f"{copy_name(self.experiment)}/"), last=last)
+                    self._failures = 0
+                    self._alerted &= set(self._last.left if self._last else ())
+                    if last or not self._others_active():
+                        return True
+                    self._wait(self.pace.tick)
+        except Busy:  # a push by hand, which does the same
+            return False
+        except (Stopped, UsageError):
+            raise
+        except BitnetError as error:
+            self._failures += 1
+            if last and (self._failures >= self.pace.tries or not isinstance(error, Unreachable)):
+                raise
+            code = "storage_unreachable" if isinstance(error, Unreachable) else "storage_refused"
+            if isinstance(error, Conflict):
+                code = "storage_conflict"
+            self._alert(code, str(error), "Training goes on; what waits is sent when the target takes it again.")
+            return False
+
+    def _push(self, place: Target, *, last: bool) -> None:
+        with exclusive(self.experiment.root), opened(self.experiment.root, place.place) as state:
+            began = time.monotonic()
+            with_growing = last or began >= self._growing_due
+            push = Push(
+                self.experiment,
+                place,
+                state,
+                stop=self._stop,
+                include=self._everything if last else self._chosen(with_growing),
+                on_bytes=lambda file, done: self._on_bytes(place, state, file, done),
+            )
+            self._last = push.run()
+        for sentence in self._last.left:
+            self._alert("not_stored", sentence)
+        if with_growing:
+            spent = time.monotonic() - began
+            self._growing_due = time.monotonic() + max(self.pace.growing, self.pace.share * spent)
+
+    @staticmethod
+    def _everything(_file: LocalFile) -> bool:
+        return True
+
+    def _chosen(self, with_growing: bool) -> Callable[[LocalFile], bool]:
+        """While stages run: of the checkpoints only the newest complete one, and what grows only now and then."""
+        names = {file.name for file in snapshot.take(self.experiment).files if file.role == "checkpoint"}
+        complete = [name for name in names if name.endswith(_HEALTH) and _checkpoint_of(name) in names]
+        newest = max(complete, key=lambda name: name.rpartition("/")[2], default="")
+        wanted = {newest, _checkpoint_of(newest)}
+
+        def choose(file: LocalFile) -> bool:
+            if file.role == "checkpoint":
+                return file.name in wanted
+            return with_growing or not (file.grows or file.is_database)
+
+        return choose
+
+    # -- reporting -------------------------------------------------------------------------------------------
+
+    def _on_bytes(self, place: Target, state: State, file: LocalFile, done: int) -> None:
+        self.report.check_stop()
+        how = "done" if done >= file.size else "sending"
+        self.report.emit(Upload(path=file.name, target=place.name, bytes=file.size, done=done, state=how))
+        self._warn_if_behind(state.waiting())
+
+    def _on_retry(self, reason: str, seconds: float) -> None:
+        self.report.log(f"{reason} Trying again in {duration(seconds)}.", "debug")
+
+    def _warn_if_behind(self, waiting: dict[str, float]) -> None:
+        late = time.time() - min(waiting.values(), default=time.time())
+        if late > self.pace.behind:
+            self._alert(
+                "storage_behind",
+                f"The copy is behind: {len(waiting)} files wait, the first for {duration(late)}.",
+                "Choose a larger CHECKPOINT_INTERVAL, or a faster target.",
+                topic="behind",
+            )
+
+    def _alert(self, code: str, message: str, advice: str = "", topic: str = "") -> None:
+        """Once for each topic, which is the message if there is none, until a push succeeds again."""
+        if (topic or message) not in self._alerted:
+            self._alerted.add(topic or message)
+            self.report.alert("warning", code, message, advice)
+
+    # -- waiting ---------------------------------------------------------------------------------------------
+
+    def _runs(self) -> set[tuple[str, str]]:
+        """The runs beside this one, with their states."""
+        entries = History.read(self.experiment).entries
+        return {(entry.run.id, entry.state) for entry in entries if entry.record.stage != UPLOAD.name}
+
+    def _others_active(self) -> bool:
+        return any(state in ACTIVE for _, state in self._runs())
+
+    def _retry_wait(self) -> float:
+        """Short after a push by hand was in the way."""
+        if not self._failures:
+            return self.pace.tick
+        return min(self.pace.longest_retry, self.pace.first_retry * float(2 ** min(self._failures - 1, 10)))
+
+    def _wait(self, seconds: float) -> None:
+        """Wait. Raises Stopped if a stop is asked for meanwhile."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.report.check_stop()
+            time.sleep(min(0.2, seconds))
+
+    @contextlib.contextmanager
+    def _watching_for_stop(self) -> Iterator[None]:
+        """Pass a stop on to the calls that wait."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.2):
+                if self.report.stopping:
+                    self._stop.set()
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
+
+
+def _checkpoint_of(health: str) -> str:
+    return f"{health.removesuffix(_HEALTH)}.pt"
+
+
+def summary(pushed: Pushed | None) -> dict[str, object]:
+    """What a run's record says of its last push."""
+    if pushed is None:
+        return {}
+    return {
+        "manifest": pushed.key,
+        "files": pushed.files,
+        "bytes": pushed.total_bytes,
+        "total": size(pushed.total_bytes),
+        "left": pushed.left,
+    }

@@ -1,0 +1,273 @@
+"""The upload beside real runs: it copies while they run, sees their end, and never fails them."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.events import Alert, Event, Upload, read_events
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
+from bitnet_core.runs.launch import launch
+from bitnet_core.runs.record import Run
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage import sync
+from bitnet_core.storage.keys import Keys
+from bitnet_core.storage.state import exclusive
+from bitnet_core.storage.sync import Pace, Uploader
+from bitnet_core.storage.target import Refused, Unreachable
+from bitnet_core.storage.targets.local import FolderTarget
+from bitnet_core.storage.under import Under
+
+_T = TypeVar("_T")
+Starter = Callable[..., Run]
+FAST = Pace(tick=0.05, growing=0.0, share=0.0, first_retry=0.05, longest_retry=0.1, tries=3)
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starter:
+    """Launch a fake stage in a real process, with a folder as the target."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "runs" / "fake_stages"), prepend=os.pathsep)
+    monkeypatch.setenv("FAKE_STAGES", "1")
+
+    def starter(stage: str = "train", what: str = "done", **values: str) -> Run:
+        monkeypatch.setenv(f"FAKE_{stage.upper()}", what)
+        places = {"DRIVE_ROOT": str(tmp_path / "exp"), "STORAGE_LOCAL_DIR": str(tmp_path / "copy")}
+        return launch(from_values(places | values), stage)
+
+    return starter
+
+
+def eventually(look: Callable[[], _T | None]) -> _T:
+    deadline = time.monotonic() + 30
+    while not (found := look()):
+        assert time.monotonic() < deadline, "waited 30 seconds in vain"
+        time.sleep(0.05)
+    return found
+
+
+def experiment_at(root: Path, **values: str) -> Experiment:
+    places = {"DRIVE_ROOT": str(root), "STORAGE_LOCAL_DIR": str(root.parent / "copy")}
+    return Experiment.from_settings(from_values(places | values))
+
+
+def events_of(run: Run) -> list[Event]:
+    return read_events(run.events_path)
+
+
+def ended_upload(experiment: Experiment, other_than: str = "") -> Run:
+    """The experiment's newest upload, when it has ended."""
+
+    def look() -> Run | None:
+        entry = History.read(experiment).latest("upload")
+        return entry.run if entry and not entry.run.is_active() and entry.run.id != other_than else None
+
+    return eventually(look)
+
+
+def stored(tmp_path: Path, name: str = "exp") -> dict[str, bytes]:
+    """What the newest manifest on the folder names, with its content."""
+    place = Under(FolderTarget("local", tmp_path / "copy"), f"{name}/")
+    newest = next(manifests.published(place))
+    return {one.name: place.get(one.key) for one in newest.manifest.files}
+
+
+def test_a_stage_is_copied_with_its_end(start: Starter, tmp_path: Path) -> None:
+    run = start()
+    upload = ended_upload(experiment_at(tmp_path / "exp"))
+    assert upload.state() == "succeeded", upload.record().error
+    copied = stored(tmp_path)
+    assert copied["checkpoints/mini_bitnet_step_000.pt"] == f"made by {run.id}".encode()
+    assert b'"succeeded"' in copied[f"logs/{run.id}/run.json"]
+    assert copied[f"logs/{run.id}/events.jsonl"].splitlines()[-1].count(b"run_finished") == 1
+    assert "settings.env" in copied
+    uploads = [one for one in events_of(upload) if isinstance(one, Upload)]
+    assert {one.state for one in uploads} == {"done"}
+
+
+def test_a_checkpoint_is_copied_while_the_stage_runs(start: Starter, tmp_path: Path) -> None:
+    run = start(what="wait")
+    checkpoints = tmp_path / "exp" / "checkpoints"
+    (checkpoints / "mini_bitnet_step_00000010.pt").write_bytes(b"ten")
+    (checkpoints / "mini_bitnet_step_00000010_health.json").write_bytes(b"{}")
+    copied = tmp_path / "copy" / "exp" / "checkpoints" / "mini_bitnet_step_00000010.pt"
+    eventually(copied.is_file)
+    assert run.is_active()
+    told = eventually(lambda: [one for one in events_of(run) if isinstance(one, Upload) and "0010.pt" in one.path])
+    assert told[0].state == "done"
+    run.stop()
+    assert ended_upload(experiment_at(tmp_path / "exp")).state() == "succeeded"
+    assert b'"cancelled"' in stored(tmp_path)[f"logs/{run.id}/run.json"]
+
+
+def test_with_end_nothing_is_copied_before_the_end(start: Starter, tmp_path: Path) -> None:
+    run = start(what="wait", STORAGE_SYNC="end")
+    time.sleep(1.0)
+    assert not (tmp_path / "copy").exists()
+    run.stop()
+    ended_upload(experiment_at(tmp_path / "exp"))
+    assert f"logs/{run.id}/run.json" in stored(tmp_path)
+
+
+@pytest.mark.parametrize("values", [{"STORAGE_SYNC": "off"}, {"STORAGE_LOCAL_DIR": ""}])
+def test_without_sync_or_target_there_is_no_upload(start: Starter, tmp_path: Path, values: dict[str, str]) -> None:
+    run = start(**values)
+    eventually(lambda: not run.is_active())
+    time.sleep(0.5)
+    assert History.read(experiment_at(tmp_path / "exp")).latest("upload") is None
+    assert not (tmp_path / "copy").exists()
+
+
+def test_a_target_that_refuses_fails_no_stage(start: Starter, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    run = start(what="wait", STORAGE_LOCAL_DIR=str(tmp_path / "file" / "copy"))
+    alert = eventually(lambda: [one for one in events_of(run) if isinstance(one, Alert)])[0]
+    assert alert.code == "storage_refused" and str(tmp_path / "file") in alert.message
+    run.stop()
+    assert run.state() == "cancelled"
+    upload = ended_upload(experiment_at(tmp_path / "exp"))
+    assert upload.state() == "failed" and str(tmp_path / "file") in (upload.record().error or "")
+
+
+def test_a_killed_upload_is_made_up_for_by_the_next(start: Starter, tmp_path: Path) -> None:
+    run = start(what="wait")
+    upload = eventually(lambda: History.read(experiment_at(tmp_path / "exp")).active("upload"))
+    upload.kill()
+    run.stop()
+    upload = ended_upload(experiment_at(tmp_path / "exp"), other_than=upload.id)
+    assert upload.state() == "succeeded"
+    assert b'"cancelled"' in stored(tmp_path)[f"logs/{run.id}/run.json"]
+
+
+# -- the uploader itself -----------------------------------------------------------------------------------------
+
+
+class Reports(Reporter):
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        super().__init__(self.events.append)
+
+    @property
+    def alerts(self) -> list[str]:
+        return [one.code for one in self.events if isinstance(one, Alert)]
+
+
+class Failing:
+    """A folder whose first puts fail."""
+
+    def __init__(self, target: FolderTarget, failures: list[BitnetError]) -> None:
+        self._target = target
+        self._failures = failures
+        self.name, self.place, self.limits = target.name, target.place, target.limits
+        self.get, self.list, self.delete, self.check = target.get, target.list, target.delete, target.check
+
+    def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
+        if self._failures:
+            raise self._failures.pop(0)
+        self._target.put(key, data, only_if_absent=only_if_absent)
+
+
+def uploader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failures: list[BitnetError]
+) -> tuple[Uploader, Reports]:
+    """An uploader of an experiment without runs, on a folder that fails so often."""
+    import contextlib
+
+    experiment = experiment_at(tmp_path / "exp")
+    experiment.ensure()
+    (experiment.reports / "one.json").write_text("{}")
+    target = Failing(FolderTarget("local", tmp_path / "copy"), failures)
+    monkeypatch.setattr(sync, "open_target", lambda _settings, _keys: contextlib.nullcontext(target))
+    monkeypatch.setattr("bitnet_core.storage.patient._FIRST_WAIT", 0.001)
+    monkeypatch.setattr("bitnet_core.storage.patient.Patient._wait", lambda *_: 0.001)
+    reports = Reports()
+    return Uploader(experiment, Keys(), reports, FAST), reports
+
+
+def test_what_a_target_refuses_for_a_while_is_stored_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[BitnetError] = [Unreachable("It rains.") for _ in range(13)]
+    one, reports = uploader(tmp_path, monkeypatch, failures)
+    pushed = one.run()
+    assert pushed is not None and pushed.files == 2
+    assert reports.alerts == ["storage_unreachable"]  # once, though it failed twice
+    assert stored(tmp_path)["reports/one.json"] == b"{}"
+
+
+def test_a_last_push_that_never_succeeds_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = uploader(tmp_path, monkeypatch, [Unreachable("It rains.") for _ in range(1000)])
+    with pytest.raises(Unreachable, match="It rains"):
+        one.run()
+
+
+def test_a_refused_last_push_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[BitnetError] = [Refused("No.")] * 2
+    one, _ = uploader(tmp_path, monkeypatch, failures)
+    with pytest.raises(Refused, match=r"No\."):
+        one.run()
+
+
+def test_what_waits_is_on_disk_with_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = uploader(tmp_path, monkeypatch, [Refused("No.")] * 2)
+    with pytest.raises(Refused):
+        one.run()
+    from bitnet_core.storage.state import opened
+
+    place = Under(FolderTarget("local", tmp_path / "copy"), "exp/").place
+    with opened(one.experiment.root, place) as state:
+        waiting = state.waiting()
+    assert set(waiting) >= {"reports/one.json"} or set(waiting) >= {"settings.env"}
+    assert all(abs(since - time.time()) < 60 for since in waiting.values())
+
+
+def test_a_push_by_hand_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    one, _ = uploader(tmp_path, monkeypatch, [])
+    result: list[object] = []
+    with exclusive(one.experiment.root):
+        thread = threading.Thread(target=lambda: result.append(one.run()))
+        thread.start()
+        time.sleep(0.3)
+        assert not result
+    thread.join(20)
+    assert result
+
+
+def test_a_copy_that_is_behind_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, reports = uploader(tmp_path, monkeypatch, [])
+    one.pace = Pace(tick=0.05, behind=-1.0)
+    one.run()
+    assert reports.alerts == ["storage_behind"]
+
+
+def test_while_stages_run_only_the_newest_complete_checkpoint_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = uploader(tmp_path, monkeypatch, [])
+    for step in (10, 20, 30):
+        (one.experiment.checkpoints / f"mini_bitnet_step_{step:08d}.pt").write_bytes(b"x")
+        if step != 30:  # it is not complete yet
+            (one.experiment.checkpoints / f"mini_bitnet_step_{step:08d}_health.json").write_bytes(b"{}")
+    monkeypatch.setattr(Uploader, "_others_active", _true_twice())
+    one.run()
+    first = tmp_path / "copy" / "exp" / "manifests"
+    assert first.is_dir()
+    uploads = [e.path for e in _.events if isinstance(e, Upload) and e.path.startswith("checkpoints/")]
+    assert [Path(path).name for path in uploads[:2]] == [
+        "mini_bitnet_step_00000020.pt",
+        "mini_bitnet_step_00000020_health.json",
+    ]
+    assert len(uploads) == 5
+
+
+def _true_twice() -> Callable[[Uploader], bool]:
+    answers = [True, False]
+    return lambda _self: answers.pop(0) if answers else False
