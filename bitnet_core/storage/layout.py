@@ -18,6 +18,8 @@ PART_BYTES = 16 * MIB
 """The size of a part: two are sent at once within the memory that one whole object may take."""
 MOST_PARTS = 100_000
 _MOST_BYTES = 1 << 50
+_INDEX_BYTES, _ENTRY_BYTES = 64, 100
+"""At most, of an index: all but its parts, and one part."""
 
 Digest = str
 """A SHA-256 in hexadecimal."""
@@ -38,7 +40,7 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int = 1
 
     def encode(self) -> bytes:
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+        return msgspec.json.encode(self) + b"\n"
 
 
 class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -107,6 +109,12 @@ def part_bytes(size: int, limits: Limits) -> int:
     if size <= limits.object_bytes:
         return 0
     return min(PART_BYTES, limits.object_bytes)
+
+
+def most_bytes(limits: Limits) -> int:
+    """The size of the largest file that a target can hold: its index must fit an object."""
+    parts = min(MOST_PARTS, (limits.object_bytes - _INDEX_BYTES) // _ENTRY_BYTES)
+    return max(limits.object_bytes, parts * min(PART_BYTES, limits.object_bytes))
 
 
 def read_index(data: bytes, stored: Stored) -> Index:

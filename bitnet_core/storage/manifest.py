@@ -33,7 +33,7 @@ class Manifest(msgspec.Struct, frozen=True):
     format: int = 1
 
     def encode(self) -> bytes:
-        return msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n"
+        return msgspec.json.encode(self) + b"\n"
 
     def by_name(self) -> dict[str, Stored]:
         return {one.name: one for one in self.files}

@@ -80,7 +80,7 @@ class Pull:
         missing = [entry for entry in wanted if not self._is_here(entry)]
         self._refuse_to_overwrite(missing)
         done = Pulled(self._published.key, unchanged=len(wanted) - len(missing))
-        with Sender(self._target.limits.workers, stop=self._stop) as sender:
+        with Sender(self._target.limits, stop=self._stop) as sender:
             for entry in missing:
                 self._bring(entry, sender, done)
             sender.drain()

@@ -14,13 +14,14 @@ from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import names, snapshot
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Stored
+from bitnet_core.storage.layout import Stored, most_bytes
 from bitnet_core.storage.manifest import Manifest, Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.sending import OnBytes, Sending, Sent
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
 from bitnet_core.storage.state import Known, State, lock_path
 from bitnet_core.storage.target import NoSuchObject, Target
+from bitnet_core.text import printable, size
 
 _SHOWN_FAULTS = 3
 _REPLACED = {"checkpoint"}
@@ -84,6 +85,12 @@ class Push:
         taken = snapshot.take(self._experiment)
         self.left = taken.left
         faults = list(names.faults((file.name for file in taken.files), self._target.limits))
+        most = most_bytes(self._target.limits)
+        faults += [
+            f"{printable(file.name)} is larger than {self._target.place} can hold ({size(most)}); use another target."
+            for file in taken.files
+            if file.size > most
+        ]
         if faults:
             more = f" ({len(faults) - _SHOWN_FAULTS} more)" if len(faults) > _SHOWN_FAULTS else ""
             raise UsageError("\n".join(faults[:_SHOWN_FAULTS]) + more)
@@ -102,7 +109,6 @@ class Push:
         for name in plan.dropped:
             entries.pop(name, None)
         if self.base and entries == earlier:
-            self._remember(self.base)
             return self._pushed(self.base, sent)
         self._require_arrived(sent)
         published = self._publish(entries)
@@ -175,7 +181,7 @@ class Push:
             return entry if entry and (entry.sha256, entry.part_bytes) == (known.sha256, known.part_bytes) else None
 
         with (
-            Sender(self._target.limits.workers, stop=self._stop) as sender,
+            Sender(self._target.limits, stop=self._stop) as sender,
             tempfile.TemporaryDirectory(dir=lock_path(self._experiment.root).parent) as work_folder,
         ):
             sending = Sending(self._target, self._state, sender, stems, same, self._on_bytes)
@@ -201,8 +207,8 @@ class Push:
             one.key: one.size for folder in folders for one in self._target.list(f"{folder}/" if folder else "")
         }
         for entry in sent.stored.values():
-            for key, size in entry.objects():
-                if key not in listed or size not in (None, listed[key]):
+            for key, expected in entry.objects():
+                if key not in listed or expected not in (None, listed[key]):
                     raise BitnetError(
                         f"{entry.name} did not arrive whole at {self._target.place}; push again, and if that does "
                         "not help, run `bitnet store push --verify`."
@@ -224,6 +230,11 @@ class Push:
             created=round(time.time(), 3),
             files=[entries[name] for name in sorted(entries)],
         )
+        if len(made.encode()) > self._target.limits.object_bytes:
+            raise UsageError(
+                f"{self._experiment.root} has more files ({len(entries)}) than {self._target.place} can hold; "
+                "choose another target."
+            )
         key = manifests.key_of(made)
         self._target.put(key, made.encode(), only_if_absent=True)
         rivals = [one for one in manifests.keys(self._target) if manifests.counter_of(one) == made.counter]
@@ -237,6 +248,7 @@ class Push:
 
     def _remember(self, published: Published) -> None:
         self._state.remember("manifest", published.key)
+        self._state.forget_parts()
 
     def _remove_superseded(self, published: Published) -> None:
         """Remove what only manifests before the last one name. A failure is no harm: `gc` finds it."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bitnet_core.errors import Stopped
+from bitnet_core.storage.target import Limits
 
 BUDGET_BYTES = 32 << 20
 _POLL_SECONDS = 0.2
@@ -17,14 +18,15 @@ class Sender:
     The threads are daemons: a stopped process does not wait for a call that hangs.
     """
 
-    def __init__(self, workers: int, budget: int = BUDGET_BYTES, stop: threading.Event | None = None) -> None:
+    def __init__(self, limits: Limits, stop: threading.Event | None = None) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._budget = budget
+        # What no thread is free to send need not be in memory.
+        self._budget = min(BUDGET_BYTES, limits.workers * limits.object_bytes)
         self._bytes = 0
         self._open = 0
         self._stop = stop or threading.Event()
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(max(1, workers))]
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(limits.workers)]
         for thread in self._threads:
             thread.start()
 

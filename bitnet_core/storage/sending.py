@@ -18,6 +18,8 @@ from bitnet_core.storage.state import Known, State
 from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Target
 
 _MOST_PASSES = 3
+_WHOLE, _BEGUN = -2, -1
+"""In the place of a part's number: the one object of a file, and that sending its parts has begun."""
 
 
 @dataclass
@@ -93,7 +95,6 @@ class Sending:
     def arrived(self, file: LocalFile, known: Known, entry: Stored) -> None:
         """A file is complete on the target."""
         self.state.know(file.name, file.version, known)
-        self.state.forget_parts(entry.key)
         self.state.stop_waiting(file.name)
         self.sent.stored[file.name] = entry
 
@@ -121,14 +122,17 @@ class Sending:
         if earlier := self._same(file.name, known):
             return self.arrived(file, known, earlier)
         stem, other = self.stems(file.name)
+        for used in (stem, other):  # it arrived in a push that was cut before its manifest
+            if self.state.arrived(used, file.version).get(_WHOLE) == known.sha256:
+                return self.arrived(file, known, _entry(file, data, known, used))
 
         def then(found: tuple[str, bool]) -> None:
             used, was_sent = found
+            self.state.arrive(used, _WHOLE, file.version, known.sha256)
             self.sent.bytes += len(data) if was_sent else 0
             self.sent.files += was_sent
             self.on_bytes(file, len(data))
-            entry = Stored(file.name, len(data), known.sha256, file.role, "" if used == file.name else used)
-            self.arrived(file, known, entry)
+            self.arrived(file, known, _entry(file, data, known, used))
 
         return self.sender.submit(lambda: _put_new(self.target, stem, other, data), len(data), then)
 
@@ -151,7 +155,7 @@ class _Parts:
         target, state = self._sending.target, self._sending.state
         there = {one.key: one.size for one in target.list(f"{self._stem}.parts/")}
         arrived, ours = state.arrived(self._stem, self._file.version), state.sends(self._stem)
-        state.arrive(self._stem, -1, self._file.version, "")  # from now on its parts are ours
+        state.arrive(self._stem, _BEGUN, self._file.version, "")  # from now on its parts are ours
         with open_regular(path) as source:
             for number in range(-(-self._size // self._part_bytes)):
                 data = source.read(min(self._part_bytes, self._size - number * self._part_bytes))
@@ -209,6 +213,10 @@ class _Parts:
     def _arrived(self, known: Known, entry: Stored) -> None:
         self._sending.sent.files += 1
         self._sending.arrived(self._file, known, entry)
+
+
+def _entry(file: LocalFile, data: bytes, known: Known, stem: str) -> Stored:
+    return Stored(file.name, len(data), known.sha256, file.role, "" if stem == file.name else stem)
 
 
 def _put_new(target: Target, stem: str, other: str, data: bytes) -> tuple[str, bool]:

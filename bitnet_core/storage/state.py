@@ -95,8 +95,9 @@ class State:
     def arrive(self, stem: str, number: int, version: str, sha256: str) -> None:
         self._db.execute("insert or replace into parts values (?, ?, ?, ?)", [stem, number, version, sha256])
 
-    def forget_parts(self, stem: str) -> None:
-        self._db.execute("delete from parts where stem = ?", [stem])
+    def forget_parts(self) -> None:
+        """Forget what has arrived: a manifest names it now."""
+        self._db.execute("delete from parts")
 
     def sends(self, stem: str) -> bool:
         """Whether parts were sent under a stem from here, of any version."""

@@ -71,7 +71,7 @@ def verify(
             report.faults.append(Fault(entry.name, key, fault))
         on_bytes(report.bytes, total)
 
-    with Sender(target.limits.workers) as sender:
+    with Sender(target.limits) as sender:
         for entry in files:
             for key, size, digest in _expected(target, entry, listed, judged):
                 if key not in listed:
