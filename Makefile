@@ -22,7 +22,7 @@ SEED := 0
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: help demo test tui install $(STAGES) ensure_dirs check_env lint fuzz format docs bench clean
+.PHONY: help demo test test-storage tui install $(STAGES) ensure_dirs check_env lint fuzz format docs bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z_$$() A-Z]+:.*## ' Makefile | sed -e 's/$$(STAGES)/$(STAGES)/' \
@@ -59,6 +59,9 @@ check_env: $(VENV)/.installed ## report every problem in the settings, with its 
 
 test: lint ## every check: format, lint, types, layers, tests
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test-storage: $(VENV)/.installed-test ## every storage target, with 5 GB, faults and kills (minutes)
+	@STORAGE_LONG=1 $(BIN)/python -m pytest tests/storage -rs --timeout=0 --durations=10
 
 lint: $(VENV)/.installed-test ## format, lint, types, layers
 	@$(BIN)/ruff format --check $(SOURCES)

@@ -1,8 +1,8 @@
 """Each stand is started once for all tests of a process that need it."""
 
 import contextlib
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +11,12 @@ from bitnet_core.storage.under import Under
 from tests.storage.stand import Running, Stand, all_stands, opened
 
 
-@pytest.fixture(scope="session")
-def stand_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stands")
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes runs by hand: `make test-storage`."""
+    if os.environ.get("STORAGE_LONG") != "1":
+        for item in items:
+            if item.get_closest_marker("storage_long"):
+                item.add_marker(pytest.mark.skip(reason="it takes minutes; make test-storage runs it"))
 
 
 @pytest.fixture(scope="module", params=all_stands(), ids=lambda stand: stand.name)

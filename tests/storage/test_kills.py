@@ -1,0 +1,105 @@
+"""kill -9 at random moments of a push and of a pull: nothing half is ever visible, and a rerun finishes."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage.pull import complete_state
+from bitnet_core.storage.targets.local import FolderTarget
+from bitnet_core.storage.under import Under
+from bitnet_core.storage.verify import newest, verify
+
+MIB = 1 << 20
+CHILD = Path(__file__).with_name("push_child.py")
+KILLS = [pytest.param(8, id="8"), pytest.param(50, id="50", marks=pytest.mark.storage_long)]
+
+
+def child(what: str, root: Path, copy: Path) -> "subprocess.Popen[str]":
+    settings = json.dumps({"STORAGE_LOCAL_DIR": str(copy), "STORAGE_NAME": "exp"})
+    command = [sys.executable, str(CHILD), what, str(root), settings, "{}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def killed_after(process: "subprocess.Popen[str]", seconds: float) -> bool:
+    """Whether the process was killed before it had ended; the time counts from its first sign of work."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "began\n"
+    time.sleep(seconds)
+    process.kill()
+    process.stdout.close()
+    return process.wait() != 0
+
+
+def filled(root: Path, seed: int) -> dict[str, bytes]:
+    """An experiment with files of one object and of several parts; each seed gives other content."""
+    experiment = Experiment.from_settings(from_values({"DRIVE_ROOT": str(root)}))
+    experiment.ensure()
+    draw = random.Random(seed)
+    content = {
+        "checkpoints/mini_bitnet_step_00000010.pt": draw.randbytes(70 * MIB),
+        "data/kd_shard_000.parquet": draw.randbytes(40 * MIB),
+        **{f"reports/{number}.json": draw.randbytes(20_000) for number in range(20)},
+    }
+    for name, data in content.items():
+        (root / name).write_bytes(data)
+    return content
+
+
+def parts_at(copy: Path) -> dict[Path, int]:
+    """The parts of files on the target, with their inodes: a part that is written again gets another one."""
+    return {path: path.stat().st_ino for path in copy.rglob("*.parts/0*")}
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_killed_pushes(tmp_path: Path, kills: int) -> None:
+    root, copy = tmp_path / "one", tmp_path / "copy"
+    draw = random.Random(kills)
+    place = Under(FolderTarget("local", copy), "exp/")
+    filled(root, 0)
+    assert child("push", root, copy).wait() == 0
+    before = newest(place)
+    content = filled(root, 1)
+    killed = 0
+    for _ in range(kills):
+        known = parts_at(copy)
+        killed += killed_after(child("push", root, copy), draw.uniform(0, 0.5))
+        again = [path for path, inode in parts_at(copy).items() if path in known and known[path] != inode]
+        assert len(again) <= 2  # at most one part of each of the two files
+        state = complete_state(place)
+        assert state.manifest.counter >= before.manifest.counter
+    assert killed
+    process = child("push", root, copy)
+    process.communicate()
+    assert process.returncode == 0
+    state = newest(place)
+    assert verify(place, state).faults == []
+    for entry in state.manifest.files:
+        if entry.name in content:
+            keys = [key for key, size in entry.objects() if size is not None]
+            assert b"".join(place.get(key) for key in keys) == content[entry.name], entry.name
+    assert len(manifests.keys(place)) <= 2
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_killed_pulls(tmp_path: Path, kills: int) -> None:
+    root, copy, other = tmp_path / "one", tmp_path / "copy", tmp_path / "two"
+    content = filled(root, 2)
+    assert child("push", root, copy).wait() == 0
+    Experiment.from_settings(from_values({"DRIVE_ROOT": str(other)})).ensure()
+    draw = random.Random(kills)
+    for _ in range(kills):
+        killed_after(child("pull", other, copy), draw.uniform(0, 0.3))
+        for name, data in content.items():
+            path = other / name
+            assert not path.exists() or path.read_bytes() == data, name
+    assert child("pull", other, copy).wait() == 0
+    assert all((other / name).read_bytes() == data for name, data in content.items())
+    assert not list(other.rglob("*.part"))
