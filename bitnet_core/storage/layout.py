@@ -14,8 +14,8 @@ from bitnet_core.storage.names import require_key
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Limits
 from bitnet_core.text import printable
 
-PART_BYTES = 16 * MIB
-"""The size of a part: two are sent at once within the memory that one whole object may take."""
+PART_BYTES = 8 * MIB
+"""The size of a part: several are sent at once within the memory that one whole object may take."""
 MOST_PARTS = 100_000
 _MOST_BYTES = 1 << 50
 _INDEX_BYTES, _ENTRY_BYTES = 64, 100
