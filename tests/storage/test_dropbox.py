@@ -242,6 +242,12 @@ def test_a_failed_renewal_is_a_sentence_without_secrets(
         assert not any(value in str(raised.value) for value in given_keys.values() if len(value) > 1)
 
 
+def test_a_netrc_does_not_replace_the_token(isolated: Path, target: Target) -> None:
+    (isolated / ".netrc").write_text("default login somebody password else\n")
+    target.put("x", b"1")
+    assert target.get("x") == b"1"
+
+
 def test_a_missing_permission_says_so(proxy: Proxy, target: Target) -> None:
     error = {".tag": "missing_scope", "required_scope": "files.content.write"}
     proxy.instead = _always(Reply(401, json.dumps({"error": error}).encode(), _JSON))
