@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -126,6 +127,53 @@ def test_a_full_account_is_refused(fake: FakeDropbox, target: Target) -> None:
     assert target.check().free_bytes == 5
     with pytest.raises(Refused, match="insufficient_space"):
         target.put("y", b"123456")
+
+
+def test_a_teams_space_is_the_teams(proxy: Proxy, target: Target) -> None:
+    team = {
+        ".tag": "team",
+        "used": 70,
+        "allocated": 100,
+        "user_within_team_space_allocated": 0,
+        "user_within_team_space_limit_type": {".tag": "off"},
+        "user_within_team_space_used_cached": 0,
+    }
+    answer = json.dumps({"used": 5, "allocation": team}).encode()
+    proxy.instead = lambda request: Reply(200, answer, _JSON) if request.path.endswith("get_space_usage") else None
+    assert target.check().free_bytes == 30
+
+
+def test_what_changes_while_it_is_listed_is_listed_once_or_not_at_all(
+    fake: FakeDropbox, proxy: Proxy, target: Target
+) -> None:
+    for name in ("x", "y"):
+        target.put(name, b"1")
+    old = fake.nodes["/experiments/one/x"].metadata()
+    gone = {".tag": "deleted", **{name: old[name] for name in ("name", "path_lower", "path_display")}}
+    again = fake.nodes["/experiments/one/y"].metadata() | {"size": 2}
+    more = {"entries": [gone, again], "cursor": "end", "has_more": False}
+    fake.page = 3  # the folder and both files
+    listed = json.dumps(fake.list_folder({"path": "/Experiments/one", "recursive": True}, b"") | {"has_more": True})
+    proxy.instead = lambda request: (
+        Reply(200, json.dumps(more).encode() if request.path.endswith("continue") else listed.encode(), _JSON)
+        if "list_folder" in request.path
+        else None
+    )
+    assert [(one.key, one.size) for one in target.list("")] == [("y", 2)]
+
+
+def test_a_cursor_that_has_ended_is_unreachable(fake: FakeDropbox, target: Target) -> None:
+    fake.page = 1
+    target.put("x", b"1")
+    listing = target.list("")
+    fake.cursors = _Forgetful()
+    with pytest.raises(Unreachable, match="reset"):
+        next(listing)
+
+
+class _Forgetful(dict[str, list[dict[str, Any]]]):
+    def __contains__(self, key: object) -> bool:
+        return False
 
 
 def test_a_root_that_is_a_file_is_refused(fake: FakeDropbox, target: Target) -> None:
