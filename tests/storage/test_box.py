@@ -267,9 +267,15 @@ def test_listings_that_do_not_end_are_refused(proxy: Proxy, target: Target, monk
 
 
 def test_a_folder_in_itself_ends(proxy: Proxy, target: Target) -> None:
-    entry = {**_ENTRY, "type": "folder", "name": "f"}
-    proxy.instead = _always(Reply(200, json.dumps({"entries": [entry]}).encode(), _JSON))
+    asked = []
+
+    def itself(request: Request) -> Reply:
+        asked.append(request.path)
+        return Reply(200, json.dumps({"entries": [{**_ENTRY, "type": "folder", "name": "f"}]}).encode(), _JSON)
+
+    proxy.instead = itself
     assert not list(target.list(""))
+    assert len(asked) == 2
 
 
 def test_a_body_without_end_is_refused(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
