@@ -59,15 +59,23 @@ def require_key(key: str) -> None:
         raise BitnetError(f"{printable(key)[:200]} is not the name of an object: {why}.")
 
 
+FIRST = "(?<![^/])"
+"""Where a segment begins, for `Escaping.unless`."""
+LAST = "(?![^/])"
+"""Where a segment ends."""
+
+
 @dataclass(frozen=True)
 class Escaping:
     """A reversible spelling with fewer characters: others become `=XX`, the bytes of their UTF-8."""
 
     allowed: str
     """The characters that stay as they are, as inside a regular expression's brackets; `=` and `/` are apart."""
+    unless: str = r"(?!)"
+    """Where one of them must not stay, as a regular expression; `FIRST` and `LAST` help."""
 
     def escape(self, key: str) -> str:
-        return re.sub(rf"[^{self.allowed}/]|=", lambda found: _escaped(found[0]), key)
+        return re.sub(rf"[^{self.allowed}/]|=|{self.unless}", lambda found: _escaped(found[0]), key)
 
     def unescape(self, name: str) -> str | None:
         """The key; None for a name that `escape` does not make, such as one of another program's objects."""

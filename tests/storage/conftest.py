@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,15 @@ def stand(request: pytest.FixtureRequest) -> Stand:
 def running(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with stand.start(tmp_path_factory.mktemp(stand.name)) as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def user_of_the_stand(request: pytest.FixtureRequest, isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a test the environment of its stand's user; after `isolated`, which closes the way out."""
+    if "running" in request.fixturenames:
+        started: Running = request.getfixturevalue("running")
+        for name, value in started.environment.items():
+            monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,8 @@ class Running:
     """The server's port on loopback, for a proxy in front of it; 0 = none."""
     through: Callable[[int], Mapping[str, str]] | None = None
     """The settings of a user who reaches it through a proxy on this port."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of its user's environment, such as the way to a fake that stands in for a vendor's hosts."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Fakes of services that no package offers as a server. Each does as the vendor documents; rclone is the judge."""
