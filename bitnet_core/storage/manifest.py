@@ -81,7 +81,10 @@ class Damaged(BitnetError):
 
 
 def read(target: Target, key: str) -> Published:
-    """A manifest. NoSuchObject, or Damaged: every name, size and number in it has been checked."""
+    """A manifest. NoSuchObject, or Damaged: every name, size and number in it has been checked.
+
+    BitnetError for one of a newer version.
+    """
     data = target.get(key)
     match = _KEY.fullmatch(key)
     shown = printable(key)
@@ -91,8 +94,9 @@ def read(target: Target, key: str) -> Published:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Damaged(f"{shown} can't be read as a manifest.") from None
-    if manifest.format != 1:
-        raise Damaged(f"{shown} was written by a newer version of bitnet-tui; update this one.")
+    if manifest.format > 1:
+        # Not damaged: going on from an older state would lose what the newer version has stored.
+        raise BitnetError(f"{shown} was written by a newer version of bitnet-tui; update this one.")
     if manifest.counter != int(match[1]) or not _ID.fullmatch(manifest.experiment):
         raise Damaged(f"{shown} does not fit its name.")
     if len(manifest.files) > _MOST_FILES:
