@@ -100,9 +100,14 @@ class Http:
                 renewed = newer if newer != given else self._authorize(True)
             if renewed:
                 response = self._send(method, url, content, {**(headers or {}), **renewed}, form, most_bytes)
-        if busy and (response.status in _BUSY or (response.status >= 500 and response.status not in _FINAL)):
-            raise Unreachable(f"{self._title} is busy ({response.words}).", wait_of(response.headers))
+        if busy:
+            self.require_ready(response)
         return response
+
+    def require_ready(self, response: Response) -> None:
+        """Unreachable for a status that asks for patience."""
+        if response.status in _BUSY or (response.status >= 500 and response.status not in _FINAL):
+            raise Unreachable(f"{self._title} is busy ({response.words}).", wait_of(response.headers))
 
     def refused(self, what: str, response: Response, fix: str) -> Refused:
         """The error for a response that says no: `what` failed, the server's words, and the fix."""
