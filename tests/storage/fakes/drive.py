@@ -80,6 +80,8 @@ class FakeDrive:
         self.sessions: dict[str, Session] = {}
         self.total = total
         self.page = page
+        self.log: list[str] = []
+        """What was asked for, oldest first."""
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -87,6 +89,7 @@ class FakeDrive:
         if (reply := self.identity.answer(request)) is not None:
             return reply
         with self._lock:
+            self.log.append(f"{request.method} {request.path} {' '.join(request.query.values())}")
             try:
                 return self._drive(request)
             except Refusal as refusal:

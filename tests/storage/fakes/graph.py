@@ -70,6 +70,8 @@ class FakeGraph:
         self.sessions: dict[str, Session] = {}
         self.total = total
         self.page = page
+        self.log: list[str] = []
+        """What was asked for, oldest first."""
         self._numbers = itertools.count(100)
         self._lock = threading.Lock()
 
@@ -77,6 +79,7 @@ class FakeGraph:
         if (reply := self.identity.answer(request)) is not None:
             return reply
         with self._lock:
+            self.log.append(f"{request.method} {request.path} {' '.join(request.query.values())}")
             try:
                 return self._content_host(request) if request.host == CONTENT_HOST else self._graph(request)
             except Refusal as refusal:
