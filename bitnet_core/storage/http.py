@@ -164,7 +164,7 @@ class Http:
 
     @contextlib.contextmanager
     def _failures_explained(self, url: str) -> Iterator[None]:
-        where = f"{self._title} at {_host(url)}"
+        where = self._title if self._socket else f"{self._title} at {_host(url)}"
         try:
             yield
         except httpx.TimeoutException as error:

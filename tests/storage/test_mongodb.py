@@ -12,6 +12,7 @@ from pymongo.errors import DuplicateKeyError
 
 from bitnet_core.errors import UsageError
 from bitnet_core.storage.target import Found, Refused, Target, Unreachable
+from tests.storage.fakes.cutting import Cutting
 from tests.storage.stand import Running, opened
 from tests.storage.stands import mongodb
 
@@ -144,6 +145,19 @@ def test_two_writers_of_a_new_key_are_told_to_try_again(target: Target, monkeypa
         with pytest.raises(Unreachable, match="another writer"):
             target.put("x", b"1")
     target.put("x", b"1")
+
+
+def test_a_cut_connection_leaves_the_object_as_it_was(server: Running, documents: Any, tmp_path: Path) -> None:
+    assert server.through is not None
+    with Cutting(server.port) as proxy, opened(server, tmp_path, server.through(proxy.port)) as target:
+        target.put("there", b"older")
+        proxy.after = 300_000
+        for key in ("there", "new"):
+            with pytest.raises(Unreachable):
+                target.put(key, bytes(1_000_000))
+        proxy.after = None
+        assert [one.key for one in target.list("")] == ["there"]
+        assert target.get("there") == b"older"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from bitnet_core.storage.http import Http, Response
 from bitnet_core.storage.rcd_calls import Calls
 from bitnet_core.storage.target import Found, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets.rclone import RcloneTarget
+from tests.storage.fakes.cutting import Cutting
 from tests.storage.stand import Running, opened
 from tests.storage.stands.rclone import missing, obscured, on_s3, on_webdav, program, s3_config, settings
 
@@ -209,6 +210,27 @@ def test_where_a_file_grows_in_sight_it_is_moved_when_it_is_complete(
     assert len(uploaded) == 2
     assert all(path.startswith("runs/_temp/") for path in uploaded)
     assert (folder / "a folder/#1 ü.bin").read_bytes() == b"second it"
+
+
+@pytest.mark.parametrize("service", ["dav", "bucket"])
+def test_a_cut_connection_leaves_the_object_as_it_was(
+    service: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """rclone's own WebDAV server keeps what it got of an upload."""
+    found = request.getfixturevalue(service)
+    running: Running = found[0] if service == "dav" else found
+    assert running.through is not None
+    with Cutting(running.port) as proxy, opened(running, tmp_path, running.through(proxy.port)) as target:
+        target.put("cut/there", b"older")
+        proxy.after = 300_000
+        for key in ("cut/there", "cut/new"):
+            with pytest.raises(Unreachable):
+                target.put(key, bytes(1_000_000))
+        proxy.after = None
+        assert [one.key for one in target.list("cut/")] == ["cut/there"]
+        assert target.get("cut/there") == b"older"
+        target.put("cut/there", bytes(1_000_000))
+        assert target.get("cut/there") == bytes(1_000_000)
 
 
 def test_what_can_not_be_moved_leaves_nothing_behind(dav: tuple[Running, Path], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pymongo
 from tests.storage.stand import Running, Stand, free_port, server
 
 PASSWORD = "pa:s/s@%w?rd-20"
+_THROUGH = "directConnection=true&serverSelectionTimeoutMS=2000"
 
 
 def program() -> str | None:
@@ -40,7 +41,8 @@ def start(folder: Path) -> Iterator[Running]:
             wrong_keys={"MONGODB_ATLAS_URI": uri(port, "another/passw0rd")},
             dead={"MONGODB_ATLAS_URI": uri(free_port(), options="serverSelectionTimeoutMS=200")},
             port=port,
-            through=lambda proxy: {"MONGODB_ATLAS_URI": uri(proxy, options="serverSelectionTimeoutMS=2000")},
+            # Otherwise the driver goes to the address that the server gives of itself.
+            through=lambda proxy: {"MONGODB_ATLAS_URI": uri(proxy, options=_THROUGH)},
         )
 
 
