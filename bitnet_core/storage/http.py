@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -59,11 +60,23 @@ class Response:
 
 
 class Http:
-    """A client for one service; `title` is its name in messages. Safe to use from threads."""
+    """A client for one service; `title` is its name in messages. Safe to use from threads.
 
-    def __init__(self, title: str, authorize: Authorize | None = None) -> None:
+    With `socket`, a server on this machine is reached at that path, whatever host an address names.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        authorize: Authorize | None = None,
+        *,
+        socket: Path | None = None,
+        silence_seconds: float = SILENCE_SECONDS,
+    ) -> None:
         self._title = title
         self._authorize = authorize
+        self._socket = socket
+        self._silence_seconds = silence_seconds
         self._renewing = threading.Lock()
         self._clients: dict[bool, httpx.Client] = {}
 
@@ -141,12 +154,13 @@ class Http:
 
     def _client(self, url: str) -> httpx.Client:
         # Proxies from the environment are for other machines, not for a server on this one.
-        outside = _host(url) not in _LOOPBACK
+        outside = _host(url) not in _LOOPBACK and self._socket is None
         if outside not in self._clients:
             self._clients[outside] = httpx.Client(
                 # Compressed bodies could unpack to any size.
                 headers={"Accept-Encoding": "identity"},
-                timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None),
+                timeout=httpx.Timeout(self._silence_seconds, connect=CONNECT_SECONDS, pool=None),
+                transport=httpx.HTTPTransport(uds=str(self._socket)) if self._socket else None,
                 trust_env=outside,
                 follow_redirects=True,
                 verify=_trusted(),
@@ -155,7 +169,7 @@ class Http:
 
     @contextlib.contextmanager
     def _failures_explained(self, url: str) -> Iterator[None]:
-        where = f"{self._title} at {_host(url)}"
+        where = self._title if self._socket else f"{self._title} at {_host(url)}"
         try:
             yield
         except httpx.TimeoutException as error:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.storage.keys import Keys
@@ -28,11 +29,11 @@ class Running:
     wrong_keys: Mapping[str, str] = field(default_factory=dict)
     """Keys with which the server refuses; empty if it takes everybody."""
     dead: Mapping[str, str] = field(default_factory=dict)
-    """Settings that lead to a port where nothing listens; empty where there is no such setting."""
+    """Settings that lead to a port where nothing listens; empty where there is no such setting. May be keys too."""
     port: int = 0
     """The server's port on loopback, for a proxy in front of it; 0 = none."""
     through: Callable[[int], Mapping[str, str]] | None = None
-    """The settings of a user who reaches it through a proxy on this port."""
+    """The settings of a user who reaches it through a proxy on this port. May be keys too."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of its user's environment, such as the way to a fake that stands in for a vendor's hosts."""
 
@@ -65,8 +66,9 @@ def opened(
     running: Running, folder: Path, settings: Mapping[str, str] | None = None, keys: Mapping[str, str] | None = None
 ) -> Iterator[Target]:
     """The stand's target as `open_target` opens it, with some other settings or other keys."""
-    chosen = settings_of({**running.settings, **(settings or {})}, folder)
-    with open_target(chosen, Keys(running.keys if keys is None else keys)) as target:
+    given = {**running.settings, **(running.keys if keys is None else keys), **(settings or {})}
+    secret = {name: given.pop(name) for name in [*given] if REGISTRY[name].secret}
+    with open_target(settings_of(given, folder), Keys(secret)) as target:
         yield target
 
 

@@ -1,0 +1,123 @@
+"""Calls to a running `rclone rcd`, and what its errors mean: it gives words and no codes, so they decide."""
+
+import contextlib
+import json
+import re
+import secrets
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from bitnet_core.secrets.redaction import Redactor
+from bitnet_core.storage.http import Http, Response
+from bitnet_core.storage.target import MIB, Refused, Unreachable
+from bitnet_core.text import flat
+
+SILENCE_SECONDS = 1800.0
+"""rclone says nothing while it uploads; it has its own time-out for a server that is silent."""
+_HERE = "http://rclone"
+_MOST_LISTED_BYTES = 128 * MIB
+_LONGEST_ERROR = 8000
+_LONGEST_WORDS = 300
+_MISSING = re.compile(r"(?:object|directory|file) not found|not a directory|is a directory not a file")
+_BUSY = re.compile(
+    r"\b(?:408|429|50[0234])\b|rate.?limit|slow.?down|too many|time.?out|timed out|connection|no such host|\bEOF\b",
+    re.IGNORECASE,
+)
+_FIXES = (
+    (r"didn't find section", "make the remote with `rclone config`, or correct RCLONE_REMOTE"),
+    (r"decrypt configuration|load config file", "set RCLONE_CONFIG_PASS to its password, or correct RCLONE_CONFIG"),
+    (r"no space|quota|insufficient storage|\b507\b|storage limit", "free space there"),
+    (r"name too long|invalid name", "use a shorter name"),
+    (r"invalid_grant|empty token|token expired|fetch token|config reconnect|oauth client",
+     "log in again with `rclone config reconnect`"),
+    (r"\b40[13]\b|access ?denied|forbidden|unauthorized|permission|AccessKeyId|SignatureDoesNotMatch|authenticat|"
+     r"login incorrect", "correct the keys of the remote with `rclone config`, or its permissions"),
+    (r"\b400\b|read-only|not supported|failed to make Fs|failed to configure", "try the remote with `rclone lsf`"),
+)  # fmt: skip
+_PATH = re.compile(r"\S*/\S*")
+_shapes = Redactor()
+
+
+class Calls:
+    """The calls to one rclone; `place` is the remote, for messages. `about` is the name a call is about."""
+
+    def __init__(self, http: Http, place: str) -> None:
+        self._http = http
+        self._place = place
+
+    def ask(self, command: str, **parameters: object) -> Response:
+        """A command's response, whatever its status says."""
+        return self._http.send(
+            "POST",
+            f"{_HERE}/{command}",
+            content=json.dumps(parameters).encode(),
+            headers={"Content-Type": "application/json"},
+            busy=False,
+            most_bytes=_MOST_LISTED_BYTES,
+        )
+
+    def result(self, command: str, about: str, **parameters: object) -> dict[str, Any]:
+        """A command's result. Refused or Unreachable if it failed."""
+        return self.done(self.ask(command, **parameters), about)
+
+    def done(self, response: Response, about: str) -> dict[str, Any]:
+        """The object in a response. Refused or Unreachable if it reports an error."""
+        if response.status != 200:
+            raise self._fault(response, about)
+        return object_of(response)
+
+    def upload(self, remote: str, path: str, data: bytes) -> None:
+        folder, _, name = path.rpartition("/")
+        # rclone reads all of it before it sends it on: so it knows size and hash, and compares them afterwards.
+        whole = json.dumps({"StreamingUploadCutoff": f"{len(data) + 1}B"})
+        boundary = secrets.token_hex(16)
+        head = (
+            f"--{boundary}\r\nContent-Disposition: form-data; name=file; filename*=UTF-8''{quote(name, safe='')}\r\n"
+            "Content-Type: application/octet-stream\r\n\r\n"
+        )
+        response = self._http.send(
+            "POST",
+            f"{_HERE}/operations/uploadfile?{urlencode({'fs': remote, 'remote': folder, '_config': whole})}",
+            content=b"".join((head.encode(), data, f"\r\n--{boundary}--\r\n".encode())),
+            headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
+            busy=False,
+        )
+        self.done(response, path)
+
+    def download(self, remote: str, path: str) -> bytes | None:
+        """A file's bytes; None if there is none."""
+        response = self._http.send("GET", f"{_HERE}/{quote(f'[{remote}]', safe='')}/{quote(path)}", busy=False)
+        if response.status == 200:
+            return response.body
+        if is_missing(response):
+            return None
+        raise self._fault(response, path)
+
+    def _fault(self, response: Response, about: str) -> Refused | Unreachable:
+        """What no word decides may pass: it is Unreachable."""
+        said = _error(response)
+        # The cause is at the end. Names may contain any word and number.
+        words = said if len(said) <= _LONGEST_WORDS else f"… {said[-_LONGEST_WORDS:]}"
+        judged = _PATH.sub("", said.replace(about, "") if about else said)
+        if not _BUSY.search(judged):
+            for pattern, fix in _FIXES:
+                if re.search(pattern, judged, re.IGNORECASE):
+                    return Refused(f"{self._place} can't be used ({words}); {fix}.")
+        return Unreachable(f"{self._place} can't be reached ({words}).")
+
+
+def object_of(response: Response) -> dict[str, Any]:
+    """The JSON object in a response; empty if it is something else."""
+    found = response.json()
+    return found if isinstance(found, dict) else {}
+
+
+def is_missing(response: Response) -> bool:
+    """Whether a response says that what it is about is not there."""
+    return response.status == 404 or bool(response.status != 200 and _MISSING.search(_error(response)))
+
+
+def _error(response: Response) -> str:
+    with contextlib.suppress(Unreachable):
+        return _shapes(flat(str(object_of(response).get("error"))[:_LONGEST_ERROR]))
+    return response.words

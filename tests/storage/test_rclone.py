@@ -1,0 +1,358 @@
+"""rclone as a target, beyond the contract: its process, its configuration, and what it answers."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+import pytest
+
+from bitnet_core.errors import UsageError
+from bitnet_core.storage import rcd
+from bitnet_core.storage.http import Http, Response
+from bitnet_core.storage.rcd_calls import Calls
+from bitnet_core.storage.target import Found, NoSuchObject, Refused, Target, Unreachable
+from bitnet_core.storage.targets.rclone import RcloneTarget
+from tests.storage.fakes.cutting import Cutting
+from tests.storage.stand import Running, opened
+from tests.storage.stands.rclone import missing, obscured, on_s3, on_webdav, program, s3_config, settings
+
+pytestmark = pytest.mark.skipif(bool(missing("rclone")), reason=missing("rclone"))
+DISK = "[disk]\ntype = local\n"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Running:
+    return Running(settings(tmp_path, f"disk:{tmp_path}/copy", DISK))
+
+
+def processes_of(parent: int) -> list[psutil.Process]:
+    return [one for one in psutil.Process(parent).children(recursive=True) if one.name() in ("rclone", "sh")]
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_process_ends_with_the_target(disk: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(short := tmp_path.parent))
+    with opened(disk, tmp_path):
+        children = processes_of(os.getpid())
+        (folder,) = short.glob("bitnet-rclone-*")
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert {one.name() for one in children} == {"rclone", "sh"}
+    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in children)
+    assert not list(short.glob("bitnet-rclone-*"))
+
+
+def test_the_process_ends_with_a_killed_parent(disk: Running, tmp_path: Path) -> None:
+    script = (
+        "import json, sys, time; from pathlib import Path; from tests.storage.stand import Running, opened\n"
+        "given, folder = json.loads(sys.argv[1]), Path(sys.argv[2])\n"
+        "with opened(Running(given), folder): print('open', flush=True); time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", script, json.dumps(dict(disk.settings)), str(tmp_path)]
+    environment = {**os.environ, "TMPDIR": (temporary := str(tmp_path.parent))}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "open\n"
+        children = processes_of(parent.pid)
+        assert any(one.name() == "rclone" for one in children)
+        parent.send_signal(signal.SIGKILL)
+    wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in children))
+    wait_until(lambda: not list(Path(temporary).glob("bitnet-rclone-*")))
+
+
+def test_a_long_temporary_folder_does_not_matter(
+    disk: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket's path has at most 107 bytes."""
+    (long := tmp_path / ("n" * 120)).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with opened(disk, tmp_path) as target:
+        target.put("x", b"1")
+    assert not list(long.iterdir())
+
+
+def test_only_what_rclone_may_need_is_passed_on(
+    disk: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-0123456789")
+    monkeypatch.setenv("RCLONE_DRY_RUN", "true")
+    monkeypatch.setenv("RCLONE_EXCLUDE", "*")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("RCLONE_CONFIG_OTHER_TYPE", "local")
+    with opened(disk, tmp_path) as target:
+        target.put("x", b"1")
+        assert [one.key for one in target.list("")] == ["x"]
+        for one in processes_of(os.getpid()):
+            seen = one.environ()
+            assert "canary" not in json.dumps([one.cmdline(), seen])
+            assert seen["RCLONE_CONFIG_OTHER_TYPE"] == "local"
+    assert (tmp_path / "copy" / "x").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    "remote", ["disk", "/a/path", ":local:/tmp", "disk,skip_links:/tmp", "disk:a/../b", "disk:a//b"]
+)
+def test_a_remote_has_a_name_and_a_path(disk: Running, tmp_path: Path, remote: str) -> None:
+    with pytest.raises(UsageError, match="RCLONE_REMOTE"), opened(disk, tmp_path, {"RCLONE_REMOTE": remote}):
+        pass
+
+
+def test_a_remote_that_is_not_in_the_configuration(disk: Running, tmp_path: Path) -> None:
+    with (
+        pytest.raises(Refused, match=r"didn't find section.*; make the remote with `rclone config`"),
+        opened(disk, tmp_path, {"RCLONE_REMOTE": "dusk:x"}),
+    ):
+        pass
+
+
+def test_an_encrypted_configuration_needs_its_password(
+    disk: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [program("rclone"), "config", "encryption", "set", "--config", disk.settings["RCLONE_CONFIG"]]
+    subprocess.run(command, input="open-sesame-1\nopen-sesame-1\n", text=True, capture_output=True, check=True)
+    for given in ("", "another-1"):
+        monkeypatch.setenv("RCLONE_CONFIG_PASS", given)
+        with pytest.raises(Refused, match="; set RCLONE_CONFIG_PASS"), opened(disk, tmp_path):
+            pass
+    monkeypatch.setenv("RCLONE_CONFIG_PASS", "open-sesame-1")
+    with opened(disk, tmp_path) as target:
+        target.put("x", b"1")
+
+
+def test_a_missing_program_is_named(disk: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(UsageError, match="pip install"), opened(disk, tmp_path):
+        pass
+
+
+def test_a_program_that_does_not_start_is_told(
+    disk: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (broken := tmp_path / "rclone").write_text("#!/bin/sh\necho unknown flag >&2; exit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(rcd, "_program", lambda: str(broken))
+    with pytest.raises(Refused, match="unknown flag"), opened(disk, tmp_path):
+        pass
+
+
+def test_a_full_or_closed_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "copy").write_text("a file")
+    with opened(Running(settings(tmp_path, f"disk:{tmp_path}/copy", DISK)), tmp_path) as target:
+        with pytest.raises((Refused, Unreachable)):
+            target.put("x", b"1")
+        with pytest.raises(NoSuchObject):
+            target.get("x")
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    if missing("weed"):
+        pytest.skip(missing("weed"))
+    with on_s3(tmp_path_factory.mktemp("s3")) as running:
+        yield running
+
+
+def test_a_wrong_key_is_refused(bucket: Running, tmp_path: Path) -> None:
+    with opened(bucket, tmp_path) as target:
+        target.put("x", b"1")
+    wrong = settings(tmp_path, "bucket:experiments/runs", s3_config(bucket.port, "another-secret-12345"))
+    with opened(Running(wrong), tmp_path) as target:
+        for call in (
+            target.check,
+            lambda: target.put("y", b"1"),
+            lambda: target.get("x"),
+            lambda: list(target.list("")),
+        ):
+            with pytest.raises(Refused, match="; correct the keys of the remote") as refused:
+                call()
+            assert "another-secret" not in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def dav(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Path]]:
+    folder = tmp_path_factory.mktemp("dav")
+    with on_webdav(folder) as running:
+        yield running, folder / "files" / "runs"
+
+
+def test_where_a_file_grows_in_sight_it_is_moved_when_it_is_complete(
+    dav: tuple[Running, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, folder = dav
+    uploaded = []
+    upload = Calls.upload
+
+    def seen(self: Calls, remote: str, path: str, data: bytes) -> None:
+        uploaded.append(path)
+        upload(self, remote, path, data)
+
+    monkeypatch.setattr(Calls, "upload", seen)
+    with opened(running, tmp_path) as target:
+        for data in (b"first one", b"second it"):  # as long as each other, and WebDAV has no hash
+            target.put("a folder/#1 ü.bin", data)
+            assert target.get("a folder/#1 ü.bin") == data
+        assert [one.key for one in target.list("")] == ["a folder/#1 ü.bin"]
+    assert len(uploaded) == 2
+    assert all(path.startswith("runs/_temp/") for path in uploaded)
+    assert (folder / "a folder/#1 ü.bin").read_bytes() == b"second it"
+
+
+@pytest.mark.parametrize("service", ["dav", "bucket"])
+def test_a_cut_connection_leaves_the_object_as_it_was(
+    service: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """rclone's own WebDAV server keeps what it got of an upload."""
+    found = request.getfixturevalue(service)
+    running: Running = found[0] if service == "dav" else found
+    assert running.through is not None
+    with Cutting(running.port) as proxy, opened(running, tmp_path, running.through(proxy.port)) as target:
+        target.put("cut/there", b"older")
+        proxy.after = 300_000
+        for key in ("cut/there", "cut/new"):
+            with pytest.raises(Unreachable):
+                target.put(key, bytes(1_000_000))
+        proxy.after = None
+        assert [one.key for one in target.list("cut/")] == ["cut/there"]
+        assert target.get("cut/there") == b"older"
+        target.put("cut/there", bytes(1_000_000))
+        assert target.get("cut/there") == bytes(1_000_000)
+
+
+def test_what_can_not_be_moved_leaves_nothing_behind(dav: tuple[Running, Path], tmp_path: Path) -> None:
+    with opened(dav[0], tmp_path) as target:
+        target.put("file", b"1")
+        with pytest.raises((Refused, Unreachable)):
+            target.put("file/below", b"2")
+        assert not [one for one in target.list("") if one.key.startswith("_temp/")]
+        assert target.get("file") == b"1"
+
+
+class Answers(Http):
+    """rclone, answering each command with a given status and JSON."""
+
+    def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
+        super().__init__("rclone")
+        self._answers = {"fsinfo": (200, {"Features": {"BucketBased": True}}), **answers}
+
+    def send(self, method: str, url: str, **_: Any) -> Response:
+        status, value = self._answers.get(url.partition("?")[0].rpartition("/")[2], (404, {"error": "not found"}))
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        return Response(status, body, {}, url)
+
+
+def target_that(**answers: tuple[int, Any]) -> Target:
+    return RcloneTarget(Answers(answers), "it:", "place/")
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "fix"),
+    [
+        ("Forbidden: 403 AccessDenied", Refused, "correct the keys"),
+        ("couldn't fetch token: invalid_grant", Refused, "config reconnect"),
+        ("write /x: no space left on device", Refused, "free space"),
+        ("googleapi: Error 403: Rate Limit Exceeded, rateLimitExceeded", Unreachable, ""),
+        ("dial tcp 127.0.0.1:9: connect: connection refused", Unreachable, ""),
+        ("HTTP error 503 (Service Unavailable)", Unreachable, ""),
+        ("something never heard of", Unreachable, ""),
+    ],
+)
+def test_its_words_decide_what_an_error_is(words: str, error: type[Exception], fix: str) -> None:
+    answer = (500, {"error": words})
+    target = target_that(uploadfile=answer, x=answer, list=answer, deletefile=answer)
+    for call in (
+        lambda: target.put("x", b"1"), lambda: target.get("x"), lambda: list(target.list("")),
+        lambda: target.delete("x"), target.check,
+    ):  # fmt: skip
+        with pytest.raises(error, match=fix or None) as raised:
+            call()
+        assert words[:20] in str(raised.value)
+
+
+def test_the_words_of_a_name_decide_nothing() -> None:
+    """`invalid_grant` in a file's name is not what the server said."""
+    name = "runs/invalid_grant 403 quota/x"
+    answer = (500, {"error": f"open /mnt/quota/place/{name}: input/output error"})
+    with pytest.raises(Unreachable):
+        target_that(uploadfile=answer).put(name, b"1")
+
+
+def test_a_service_that_is_not_found_is_not_taken_for_an_empty_one() -> None:
+    answer = (500, {"error": "lookup: host not found"})
+    target = target_that(list=answer, x=answer)
+    for call in (lambda: list(target.list("")), lambda: target.get("x")):
+        with pytest.raises(Unreachable):
+            cast(Callable[[], object], call)()
+
+
+def test_an_address_with_a_signature_is_masked() -> None:
+    words = 'Get "https://host.example/x?X-Amz-Signature=0123456789abcdef0123": 403 Forbidden'
+    with pytest.raises(Refused) as refused:
+        target_that(x=(500, {"error": words})).get("x")
+    assert "0123456789abcdef" not in str(refused.value)
+
+
+def test_a_listing_of_nonsense_harms_nothing() -> None:
+    entries = [
+        {"Path": "place/good", "Size": 3, "ModTime": "2026-11-27T17:00:48.859485807Z"},
+        {"Path": "place/undated", "Size": 3, "ModTime": "soon"},
+        *({"Path": path, "Size": 1} for path in (7, None, "elsewhere/x", "place/../x", "place/a//b", "place/")),
+        *({"Path": "place/x", "Size": size} for size in (-1, "1", None, 1.5)),
+        "text", None, 5, [],
+    ]  # fmt: skip
+    found = list(target_that(list=(200, {"list": entries})).list(""))
+    assert [one.key for one in found] == ["good", "undated"]
+    assert found[0].modified == pytest.approx(1795798848.859)
+    assert found[1] == Found("undated", 3, None)
+
+
+@pytest.mark.parametrize("answer", [{"list": 5}, {}, [], "text", None])
+def test_a_listing_of_another_kind_is_not_taken_for_an_empty_one(answer: Any) -> None:
+    with pytest.raises(Unreachable):
+        list(target_that(list=(200, answer)).list(""))
+    assert not list(target_that(list=(200, {"list": None})).list(""))
+
+
+def test_an_answer_that_is_not_json_is_unreachable() -> None:
+    target = target_that(list=(200, b"<html>"), deletefile=(500, b"<html>"))
+    for call in (lambda: list(target.list("")), lambda: target.delete("x")):
+        with pytest.raises(Unreachable):
+            cast(Callable[[], object], call)()
+
+
+def test_an_object_of_another_program_may_be_too_large() -> None:
+    target = target_that(x=(200, b"12345"))
+    target.limits = type(target.limits)(object_bytes=4)
+    with pytest.raises(Refused, match="larger"):
+        target.get("x")
+
+
+def test_an_encrypted_remote_shows_no_names(tmp_path: Path) -> None:
+    config = (
+        f"[below]\ntype = alias\nremote = {tmp_path}/encrypted\n[secret]\ntype = crypt\nremote = below:\n"
+        f"password = {obscured('crypt-pass-1')}\n"
+    )
+    with opened(Running(settings(tmp_path, "secret:", config)), tmp_path) as target:
+        target.put("reports/plain name.txt", b"plain text")
+        assert target.get("reports/plain name.txt") == b"plain text"
+        assert [one.key for one in target.list("")] == ["reports/plain name.txt"]
+        target.put("n" * 40, b"1")
+        with pytest.raises(Refused, match="; use a shorter name"):
+            target.put("n" * 250, b"1")
+    stored = [one for one in (tmp_path / "encrypted").rglob("*") if one.is_file()]
+    assert len(stored) == 2
+    assert not any("plain" in str(one) or b"plain" in one.read_bytes() for one in stored)
