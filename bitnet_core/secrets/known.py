@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import unquote
 
+from bitnet_core.secrets.encodings import SHORTEST_KEY
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.registry import SECRET_NAMES
 from bitnet_core.settings.resolved import Resolution
@@ -22,14 +24,25 @@ _NAMED_LIKE_A_SECRET = re.compile(
     r"(?:^|_)(?:API_?KEY|API_?TOKEN|TOKEN|SECRET|SECRET_KEY|PASSWORD|PASSWD|PASSPHRASE|ACCESS_KEY|PRIVATE_KEY)$",
     re.IGNORECASE,
 )
+_ADDRESS_WITH_PASSWORD = re.compile(r"[a-z][a-z0-9+.-]*://[^/:@]*:(.+)@", re.IGNORECASE | re.DOTALL)
+"""Up to the last @: a password that is not encoded may have one."""
 
 _values: set[str] = set()
 _redactor_of = lru_cache(maxsize=4)(Redactor)
 
 
 def remember(values: Iterable[str]) -> None:
-    """From now on `redactor` masks these values."""
-    _values.update(value for value in values if value)
+    """From now on `redactor` masks these values, and the secret that one of them holds inside."""
+    for value in filter(None, values):
+        _values.update((value, *_inside(value)))
+
+
+def _inside(value: str) -> set[str]:
+    """The password of an address such as `mongodb://user:password@host`, as it is written there and decoded."""
+    found = _ADDRESS_WITH_PASSWORD.match(value)
+    if found is None:
+        return set()
+    return {password for password in (found[1], unquote(found[1])) if len(password) >= SHORTEST_KEY}
 
 
 def resolve_and_remember(

@@ -134,6 +134,22 @@ def test_a_bug_shows_no_key_that_was_resolved_typed_or_piped_in(
     assert "ZeroDivisionError: •••, •••, •••, •••" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("mongodb+srv://me:Passw0rd-1@cluster0.x.net/?w=majority", "auth failed for Passw0rd-1"),
+        ("mongodb://me:p%40ss%2Fword9@host", "auth failed for p@ss/word9"),
+        ("mongodb://me:p%40ss%2Fword9@host", "auth failed for p%40ss%2Fword9"),
+        ("mongodb://me:a@b/c-word@host:27017/db", "wrong: a@b/c-word"),
+        ("https://me:secret-12345@dav.example.org", "secret-12345"),
+    ],
+)
+def test_the_password_of_a_known_address_is_masked_alone(address: str, shown: str) -> None:
+    known.remember([address])
+    masked = known.redactor()(shown)
+    assert "•••" in masked and not any(word in masked for word in ("Passw0rd", "word9", "c-word", "12345"))
+
+
 def test_known_are_remembered_values_and_variables_named_like_a_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
