@@ -38,7 +38,7 @@ def remember(values: Iterable[str]) -> None:
 
 
 def _inside(value: str) -> set[str]:
-    """The password of an address such as `mongodb://user:password@host`, as it is written there and decoded."""
+    """The password of an address that has one, such as that of a database, as it is written there and decoded."""
     found = _ADDRESS_WITH_PASSWORD.match(value)
     if found is None:
         return set()

@@ -105,7 +105,7 @@ def test_a_process_that_holds_keys_leaves_no_core_dump(module: str, call: str) -
 import resource, sys
 import bitnet_tui.app
 from {module} import main
-sys.stdin.isatty = sys.stdout.isatty = lambda: True
+sys.stdin.isatty = sys.stdout.isatty = sys.stderr.isatty = lambda: True
 bitnet_tui.app.BitnetApp = None
 allowed = resource.getrlimit(resource.RLIMIT_CORE)[1]
 resource.setrlimit(resource.RLIMIT_CORE, (allowed, allowed))
