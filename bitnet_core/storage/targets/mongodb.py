@@ -146,7 +146,7 @@ def _hosts(uri: str) -> str:
     # A password with a bare @, / or ? would be taken for a part of the host, and shown.
     if scheme not in ("mongodb", "mongodb+srv") or "@" in user or rest.count("@") > authority.count("@"):
         raise UsageError(
-            f"{_URI} is not a connection string; it is mongodb+srv://USER:…@HOST/, with each of : / ? # [ ] @ "
+            f"{_URI} is not a connection string; copy it as Atlas shows it, with each of : / ? # [ ] @ "
             "and % in the password percent-encoded."
         )
     return flat(hosts)
