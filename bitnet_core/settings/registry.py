@@ -253,7 +253,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         text("BOX_ROOT_FOLDER_ID", "0", "Folder id in Box."),
     ),
     "Storage: Nextcloud": (
-        text("NC_WEBDAV_URL", "", "WebDAV address."),
+        text("NC_WEBDAV_URL", "", "Address of the server, or its WebDAV address."),
         text("NC_USERNAME", "", "User."),
         secret("NC_APP_PASSWORD", "App password."),
         text("NC_ROOT_PATH", "/bitnet_poc", "Folder in Nextcloud."),
@@ -276,7 +276,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     ),
     "Storage: Supabase": (
         text("SUPABASE_URL", "", "Address of the project."),
-        secret("SUPABASE_ANON_KEY", "Anonymous key."),
+        secret("SUPABASE_ANON_KEY", "Anonymous key; used without a service role key."),
         secret("SUPABASE_SERVICE_ROLE_KEY", "Service role key."),
         text("SUPABASE_BUCKET", "bitnet-poc", "Bucket."),
         text("SUPABASE_PREFIX", "artifacts/", "Prefix of every key."),

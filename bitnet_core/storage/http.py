@@ -6,6 +6,7 @@ authorization, where that is possible, and tries once more.
 
 import contextlib
 import json
+import re
 import ssl
 import threading
 import time
@@ -29,8 +30,9 @@ MOST_BYTES = OBJECT_BYTES + MIB
 """Of a response: the largest object, and something around it."""
 _BUSY = {408, 409, 423, 425, 429}
 _FINAL = {501, 505, 507, 508}
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LONGEST_WORDS = 300
+_TAG = re.compile(r"<[^<>]*>")
 
 Authorize = Callable[[bool], Mapping[str, str]]
 """Gives the headers that carry the key; True = they were refused, so renew them. Empty if they can't be renewed."""
@@ -44,6 +46,7 @@ class Response:
     body: bytes = field(repr=False)
     headers: Mapping[str, str]
     url: str
+    """Where it came from at last, after redirects."""
 
     def json(self) -> Any:
         """The body as JSON. Unreachable if it is none, as when a proxy answers in the server's place."""
@@ -54,8 +57,8 @@ class Response:
 
     @property
     def words(self) -> str:
-        """What the server says, cut to a clause: its body as plain text, or its status."""
-        said = flat(self.body[:4000].decode(errors="replace")).strip()
+        """What the server says, cut to a clause: its body as plain text without tags, or its status."""
+        said = " ".join(_TAG.sub(" ", flat(self.body[:4000].decode(errors="replace"))).split())
         return f"HTTP {self.status}: {said[:_LONGEST_WORDS]}" if said else f"HTTP {self.status}"
 
 
@@ -150,11 +153,11 @@ class Http:
             length = found.get("content-length", "")
             if method != "HEAD" and length.isdecimal() and int(length) != len(body):
                 raise Unreachable(f"{self._title} sent {len(body)} of {length} bytes.")
-            return Response(response.status_code, bytes(body), found, url)
+            return Response(response.status_code, bytes(body), found, str(response.url))
 
     def _client(self, url: str) -> httpx.Client:
         # Proxies from the environment are for other machines, not for a server on this one.
-        outside = _host(url) not in _LOOPBACK and self._socket is None
+        outside = _host(url) not in LOOPBACK and self._socket is None
         if outside not in self._clients:
             self._clients[outside] = httpx.Client(
                 # Compressed bodies could unpack to any size.
