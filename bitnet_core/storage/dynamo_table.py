@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from bitnet_core.errors import BitnetError
@@ -36,6 +37,11 @@ class Table:
         self.name = name
         self._dynamo = dynamo
         self._creating = threading.Lock()
+        self._ahead = 0.0
+
+    def now(self) -> float:
+        """Unix seconds by the clock of DynamoDB, as of its last reply."""
+        return time.time() + self._ahead
 
     def read(self, kind: str, name: str) -> Item | None:
         """The item; None if there is none."""
@@ -93,7 +99,11 @@ class Table:
     def _ask(self, operation: str, **parameters: Any) -> Any:
         outcomes = {"ResourceNotFound": NoTable(), "ConditionalCheckFailed": Changed()}
         table = {} if "TransactItems" in parameters else {"TableName": self.name}
-        return self._dynamo.call(operation, outcomes, **table, **parameters)
+        reply = self._dynamo.call(operation, outcomes, **table, **parameters)
+        with contextlib.suppress(LookupError, ValueError):
+            told = parsedate_to_datetime(reply["ResponseMetadata"]["HTTPHeaders"]["date"])
+            self._ahead = told.timestamp() - time.time()
+        return reply
 
     def _create(self) -> None:
         with contextlib.suppress(Changed):

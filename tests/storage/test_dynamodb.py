@@ -321,6 +321,14 @@ def test_replies_that_make_no_sense_end_in_a_sentence(scripted_target: Target, s
             assert str(error).endswith("."), error
 
 
+def test_objects_carry_the_time_of_the_service(scripted_target: Target, script: Scripted) -> None:
+    """This machine's clock may be wrong by years, and what is old is removed one day."""
+    script.replies = [answer({}, Date="Mon, 01 Jan 2035 00:00:00 GMT")]
+    scripted_target.put("x", b"1")
+    (index, _content) = json.loads(script.requests[-1].body)["TransactItems"]
+    assert abs(int(index["Put"]["Item"]["written"]["N"]) - 2051222400) < 60
+
+
 def test_a_listing_that_does_not_go_on_is_refused(scripted_target: Target, script: Scripted) -> None:
     same = {"item_kind": {"S": "index"}, "object_name": {"S": "x"}}
     script.replies = [answer({"Items": [], "LastEvaluatedKey": same})]

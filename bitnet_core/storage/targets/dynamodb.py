@@ -82,13 +82,13 @@ class DynamoTarget:
         old = self._table.read(_INDEX, key)
         if there and old is not None:
             raise there
-        index = _item(_INDEX, key, len(data))
+        index = self._item(_INDEX, key, len(data))
         if self._blobs is None:
             content = {**key_of(*_content(key)), _CONTENT: {"B": data}}
             self._replace(key, old, index, [putting(content)], there)
             return
         blob = f"{time.time():.0f}-{secrets.token_hex(12)}"
-        self._table.put(_item(_TEMPORARY, blob, len(data)))
+        self._table.put(self._item(_TEMPORARY, blob, len(data)))
         self._blobs.put(blob, data)
         # Its temporary item may be gone or condemned: somebody cleaned up what looked left over.
         kept = {"ConditionExpression": f"{PRESENT} AND attribute_not_exists({_CONDEMNED})"}
@@ -124,9 +124,8 @@ class DynamoTarget:
         """Refused if the table is another program's; it is created when the first object is put."""
         if self._blobs is not None:
             self._blobs.check()
-        if self._table.exists():
-            return Account()
-        return Account(note=f"The table {self._table.name} is created with the first object, billed on demand.")
+        created = f"The table {self._table.name} is created with the first object, billed on demand."
+        return Account(note="" if self._table.exists() else created)
 
     def _contents(self, key: str, index: Item) -> bytes:
         if blob := text_in(index, _BLOB):
@@ -151,7 +150,7 @@ class DynamoTarget:
         changes = [putting(new, still) if new else deleting(_INDEX, key, still), *others]
         if blob:
             self._bucket_of(key)
-            changes.append(putting(_condemned(blob)))
+            changes.append(putting(self._condemned(blob)))
         elif old and (new is None or _BLOB in new):
             changes.append(deleting(*_content(key)))
         try:
@@ -166,7 +165,7 @@ class DynamoTarget:
     def _discard(self, blob: str) -> None:
         """Delete an S3 object that has a temporary item."""
         with contextlib.suppress(Changed):
-            self._table.put(_condemned(blob), PRESENT)
+            self._table.put(self._condemned(blob), PRESENT)
             self._bucket_of(blob).delete(blob)
             self._table.delete(_TEMPORARY, blob)
 
@@ -180,18 +179,16 @@ class DynamoTarget:
             raise Refused(f"{self.place}{name} is in a bucket of S3; set S3_BUCKET.")
         return self._blobs
 
+    def _item(self, kind: str, name: str, size: int) -> dict[str, Any]:
+        return {**key_of(kind, name), _SIZE: {"N": str(size)}, _WRITTEN: {"N": f"{max(0.0, self._table.now()):.0f}"}}
+
+    def _condemned(self, blob: str) -> Item:
+        return {**self._item(_TEMPORARY, blob, 0), _CONDEMNED: {"BOOL": True}}
+
 
 def _content(key: str) -> tuple[str, str]:
     """Kind and name of an object's content: each in a partition of its own, as a partition takes 1 MB/s."""
     return f"content/{key}", key
-
-
-def _item(kind: str, name: str, size: int) -> dict[str, Any]:
-    return {**key_of(kind, name), _SIZE: {"N": str(size)}, _WRITTEN: {"N": f"{time.time():.0f}"}}
-
-
-def _condemned(blob: str) -> Item:
-    return {**_item(_TEMPORARY, blob, 0), _CONDEMNED: {"BOOL": True}}
 
 
 def _still(old: Item | None) -> Item:

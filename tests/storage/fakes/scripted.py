@@ -51,7 +51,7 @@ def scripted() -> Iterator[Scripted]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             script.requests.append(Request(self.command, self.path, headers, body))
             reply = script.next()
-            self.send_response(reply.status)
+            self.send_response_only(reply.status)
             length = len(reply.body) * reply.times if reply.length is None else reply.length
             if length >= 0:
                 self.send_header("Content-Length", str(length))
