@@ -1,5 +1,6 @@
 """DynamoDB: a crash at every step, leftovers, tables that are not there, other modes, and hostile replies."""
 
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.storage import DynamoOptions
 from bitnet_core.storage.aws import Aws
+from bitnet_core.storage.dynamo_table import Table
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import MIB, TEMPORARY, AlreadyThere, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets import dynamodb, s3
@@ -146,19 +148,27 @@ def _clean(target: Target) -> None:
     assert not list(target.list(TEMPORARY))
 
 
-def test_what_was_cleaned_up_during_a_slow_put_is_never_named(
-    target: Target, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("whole", [True, False], ids=["cleaned up", "being cleaned up"])
+def test_what_is_cleaned_up_during_a_slow_put_is_never_named(
+    target: Target, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
     put = s3.S3Target.put
 
     def slow(self: s3.S3Target, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
         put(self, key, data, only_if_absent=only_if_absent)
-        _clean(target)
+        with monkeypatch.context() as patch, contextlib.suppress(Crash):
+            if not whole:
+                patch.setattr(Table, "delete", crash)
+            _clean(target)
+
+    def crash(*_: object) -> None:
+        raise Crash
 
     monkeypatch.setattr(s3.S3Target, "put", slow)
     for only_if_absent in (False, True):
         with pytest.raises(Unreachable):
             target.put("x", b"1", only_if_absent=only_if_absent)
+        _clean(target)
     assert not list(target.list(""))
     assert not blobs(target)
 
