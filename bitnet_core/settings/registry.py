@@ -270,9 +270,9 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         text("FIREBASE_STORAGE_BUCKET", "", "Bucket."),
     ),
     "Storage: Amplify": (
-        text("AMPLIFY_APP_ID", "", "App."),
-        text("AMPLIFY_ENV", "", "Environment."),
-        text("AMPLIFY_REGION", "", "Region."),
+        text("AMPLIFY_APP_ID", "", "App whose bucket for files is used; not needed with S3_BUCKET."),
+        text("AMPLIFY_ENV", "", "Environment of the app, or branch; not needed with S3_BUCKET."),
+        text("AMPLIFY_REGION", "", "Region of the app and its bucket; empty = AWS_DEFAULT_REGION."),
     ),
     "Storage: Supabase": (
         text("SUPABASE_URL", "", "Address of the project."),
@@ -287,8 +287,13 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         text("MONGODB_COLLECTION_PREFIX", "artifacts_", "Prefix of every collection."),
     ),
     "Storage: DynamoDB": (
-        text("DYNAMO_REGION", "", "Region."),
-        text("DYNAMO_TABLE_PREFIX", "bitnet_poc_", "Prefix of every table."),
+        text("DYNAMO_REGION", "", "Region of the table; empty = AWS_DEFAULT_REGION."),
+        text(
+            "DYNAMO_TABLE_PREFIX",
+            "bitnet_poc_",
+            "Prefix of the table, which is created if missing, with on-demand billing; S3_BUCKET takes the contents.",
+        ),
+        text("DYNAMO_ENDPOINT_URL", "", "Address of a server with DynamoDB's API; empty = AWS."),
     ),
     "Storage: rclone": (
         text("RCLONE_REMOTE", "", "A remote of your rclone configuration, as name:path."),

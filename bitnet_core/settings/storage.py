@@ -125,6 +125,7 @@ class AmplifyOptions(Group):
     app_id: str = setting("AMPLIFY_APP_ID")
     environment: str = setting("AMPLIFY_ENV")
     region: str = setting("AMPLIFY_REGION")
+    s3_region: str = setting("AWS_DEFAULT_REGION")
     bucket: str = setting("S3_BUCKET")
     prefix: str = setting("S3_PREFIX")
     endpoint: str = setting("S3_ENDPOINT_URL")
@@ -146,13 +147,15 @@ class MongoOptions(Group):
 
 
 class DynamoOptions(Group):
-    """A table of DynamoDB; with an S3 bucket, the larger objects are kept there."""
+    """A table of DynamoDB; with an S3 bucket, the contents of the objects are kept there."""
 
     region: str = setting("DYNAMO_REGION")
     table_prefix: str = setting("DYNAMO_TABLE_PREFIX")
+    endpoint: str = setting("DYNAMO_ENDPOINT_URL")
     bucket: str = setting("S3_BUCKET")
     prefix: str = setting("S3_PREFIX")
-    endpoint: str = setting("S3_ENDPOINT_URL")
+    s3_region: str = setting("AWS_DEFAULT_REGION")
+    s3_endpoint: str = setting("S3_ENDPOINT_URL")
 
 
 class RcloneOptions(Group):

