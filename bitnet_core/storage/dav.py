@@ -97,8 +97,10 @@ class Dav:
         most_bytes: int = MOST_BYTES,
     ) -> Response:
         response = self._http.send(
-            method, self.url(path), content=content, headers=headers, expected=expected, most_bytes=most_bytes
+            method, self.url(path), content=content, headers=headers, busy=False, most_bytes=most_bytes
         )
+        if response.status not in expected:
+            self._http.require_ready(response)
         if response.status == 401:
             raise self.refused("signing in", response)
         return response

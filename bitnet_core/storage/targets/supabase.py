@@ -64,10 +64,11 @@ class SupabaseTarget:
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
         headers = {"Content-Type": "application/octet-stream", "Cache-Control": "no-cache"}
         headers["x-upsert"] = "false" if only_if_absent else "true"
-        response = self._http.send("POST", self._url(key), content=data, headers=headers, expected={409})
+        response = self._http.send("POST", self._url(key), content=data, headers=headers, busy=False)
         status, words = _outcome(response)
         if only_if_absent and (status == 409 or "already exists" in words):
             raise AlreadyThere(f"{key} is already at {self.place}.")
+        self._http.require_ready(response)
         self._require(f"storing {key}", response, busy_at={409})
 
     def get(self, key: str) -> bytes:

@@ -30,8 +30,9 @@ from bitnet_core.storage.target import (
     Unreachable,
 )
 
-_NAMES = names.Escaping(r" !$&-)+-.0-9@-{}~-\U0010ffff")
-"""All but `" # % * : ; < > ? | =`: file systems of some servers refuse them, and some servers decode them twice."""
+_NAMES = names.Escaping(r" !$&-)+-.0-9@-{}~-\U0010ffff", rf"[. ]{names.LAST}")
+"""All but `" # % * : ; < > ? | =` and a last dot or blank: file systems of some servers refuse or drop them, and some
+servers decode them twice."""
 _TAKEN = {409, 423, 500}
 """How some servers answer two who make a folder at once, instead of 405."""
 _CLAIM_TRIES, _CLAIM_PAUSE = 50, 0.1
