@@ -81,7 +81,7 @@ class Http:
         self._socket = socket
         self._silence_seconds = silence_seconds
         self._renewing = threading.Lock()
-        self._clients: dict[bool, httpx.Client] = {}
+        self._clients: dict[tuple[bool, bool], httpx.Client] = {}
 
     def __enter__(self) -> "Http":
         return self
@@ -158,17 +158,19 @@ class Http:
     def _client(self, url: str) -> httpx.Client:
         # Proxies from the environment are for other machines, not for a server on this one.
         outside = _host(url) not in LOOPBACK and self._socket is None
-        if outside not in self._clients:
-            self._clients[outside] = httpx.Client(
+        plain = not outside and url.startswith("http:")
+        if (outside, plain) not in self._clients:
+            self._clients[outside, plain] = httpx.Client(
                 # Compressed bodies could unpack to any size.
                 headers={"Accept-Encoding": "identity"},
                 timeout=httpx.Timeout(self._silence_seconds, connect=CONNECT_SECONDS, pool=None),
                 transport=httpx.HTTPTransport(uds=str(self._socket)) if self._socket else None,
                 trust_env=outside,
                 follow_redirects=True,
-                verify=_trusted(),
+                # Loading every authority takes 20 ms, which many short clients for this machine would pay.
+                verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else _trusted(),
             )
-        return self._clients[outside]
+        return self._clients[outside, plain]
 
     @contextlib.contextmanager
     def _failures_explained(self, url: str) -> Iterator[None]:
