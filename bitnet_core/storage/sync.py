@@ -31,6 +31,7 @@ from bitnet_core.storage.under import Under
 from bitnet_core.text import duration, size
 
 _HEALTH = "_health.json"
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -186,11 +187,12 @@ class Uploader:
         return min(self.pace.longest_retry, self.pace.first_retry * float(2 ** min(self._failures - 1, 10)))
 
     def _wait(self, seconds: float) -> None:
-        """Wait. Raises Stopped if a stop is asked for meanwhile."""
+        """Wait, no longer than until the other runs end. Raises Stopped if a stop is asked for meanwhile."""
+        active = self._others_active()
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and self._others_active() == active:
             self.report.check_stop()
-            time.sleep(min(0.2, seconds))
+            time.sleep(min(_POLL_SECONDS, seconds))
 
     @contextlib.contextmanager
     def _watching_for_stop(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.storage.patient import Patient
 from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
 from tests.storage.stand import Running, Stand, opened
 
@@ -69,7 +70,7 @@ def test_a_listing_knows_when_objects_were_written(target: Target) -> None:
 def test_many_objects_are_all_listed(target: Target) -> None:
     names = {f"many/{number // 100:02d}/{number:05d}.bin" for number in range(1200)}
     with ThreadPoolExecutor(target.limits.workers) as pool:
-        list(pool.map(lambda name: target.put(name, name.encode()), sorted(names)))
+        list(pool.map(lambda name: Patient(target).put(name, name.encode()), sorted(names)))
     assert {one.key for one in target.list("many/")} == names
 
 
