@@ -1,23 +1,37 @@
-"""The settings of an experiment as they travel: without secrets, without the places of this machine."""
+"""The settings of an experiment as they travel: without secrets, without the places of this machine.
 
+What comes back was written by whoever can write to the target: it may name no file outside the experiment, no other
+target, and nothing that is not a setting.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core import files
+from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.settings.dotenv import quoted
+from bitnet_core.secrets.known import redactor
+from bitnet_core.settings.dotenv import parse, quoted
+from bitnet_core.settings.kinds import Setting
+from bitnet_core.settings.references import names_in
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
-from bitnet_core.text import is_utf8
+from bitnet_core.text import flat, is_utf8
 
 SETTINGS_FILE = "settings.env"
 INPUTS = "inputs/"
 _OF_THE_MACHINE = {"Place", "Caches", "Keys"}
-_PLACES = {"STORAGE_LOCAL_DIR", "ICLOUD_DRIVE_DIR", "RCLONE_CONFIG", "GDRIVE_PROJECT_ROOT", "KD_DATA_PATH"}
+_STORAGE = "Storage"
+_PLACES = {"KD_DATA_PATH"}
+_TRAVELS = {"STORAGE_SYNC"}
+_MOST_BYTES = 1 << 20
 
 
 def settings_text(experiment: Experiment) -> bytes:
     """The settings that differ from their defaults, as a `.env`; files that they name are in `inputs/`."""
     names = {path: name for name, path in input_files(experiment).items()}
     lines = ["# The settings of this experiment, stored with it by bitnet. Keys are not among them.\n"]
+    mask = redactor()
     for name, value in experiment.settings.to_record().items():
         if not _travels(name, experiment) or value is None:
             continue
@@ -27,7 +41,7 @@ def settings_text(experiment: Experiment) -> bytes:
                 continue
             value = names[given]
         text = {True: "1", False: "0"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-        if is_utf8(text) and "${" not in text:
+        if is_utf8(text) and not names_in(text) and mask(text) == text:
             lines.append(f"{name}={quoted(text)}\n")
     return "".join(lines).encode()
 
@@ -50,6 +64,56 @@ def input_files(experiment: Experiment) -> dict[str, Path]:
 
 def _travels(name: str, experiment: Experiment) -> bool:
     """Whether a setting means the same on another machine, and is not the default."""
-    setting = REGISTRY[name]
-    of_machine = setting.section in _OF_THE_MACHINE or name in _PLACES
-    return not of_machine and not setting.secret and experiment.settings.origin(name) != "default"
+    return _may_travel(REGISTRY[name]) and experiment.settings.origin(name) != "default"
+
+
+def _may_travel(setting: Setting) -> bool:
+    """False for secrets, for places of a machine, and for the target: each machine reaches it in its own way."""
+    of_target = setting.section.startswith(_STORAGE) and setting.name not in _TRAVELS
+    of_machine = setting.section in _OF_THE_MACHINE or setting.name in _PLACES
+    return not (setting.secret or of_target or of_machine)
+
+
+@dataclass
+class Arrived:
+    """Settings that came from a target: those to use as they were written, and a sentence for each to look at."""
+
+    values: dict[str, str] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def read_settings(data: bytes, stored: Collection[str]) -> Arrived:
+    """The settings in a `settings.env`. `stored` are the names of the files that came with it."""
+    arrived = Arrived()
+    try:
+        if len(data) > _MOST_BYTES:
+            raise ValueError
+        written = parse(data.decode(), Path(SETTINGS_FILE)).values
+    except (ValueError, UsageError):
+        arrived.remarks.append("The stored settings can't be read; write them into .env yourself.")
+        return arrived
+    for name, text in written.items():
+        setting = REGISTRY.get(name)
+        if setting is None:
+            arrived.remarks.append(f"{flat(name)[:60]} is not a setting of this version and was left out.")
+        elif not _may_travel(setting) or names_in(text):
+            arrived.remarks.append(f"{name} was left out: it would lead away from this experiment.")
+        elif why := _fault(setting, text, stored):
+            arrived.remarks.append(f"{name} was left out: {why}.")
+        else:
+            arrived.values[name] = text
+            if setting.kind == "text" and ("://" in text or text.startswith(("/", "~"))):
+                shown = f"{name}={flat(text)[:200]}"
+                arrived.remarks.append(f"{shown} came with the experiment; check that it is right here.")
+    return arrived
+
+
+def _fault(setting: Setting, text: str, stored: Collection[str]) -> str:
+    """Why a setting that came from a target can't be used, as a clause; empty if it can."""
+    if setting.kind == "path" and not (text.startswith(INPUTS) and text in stored):
+        return "it names a file that was not stored with it"
+    try:
+        setting.parse(text, Path())
+    except ValueError as error:
+        return str(error)
+    return ""
