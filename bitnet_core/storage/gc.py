@@ -21,9 +21,12 @@ class Garbage:
     young: list[Found] = field(default_factory=list)
 
 
-def find(target: Target, grace_seconds: float = GRACE_SECONDS) -> Garbage:
-    """Objects of an experiment's place that are not needed. Without a manifest that can be read, none is garbage."""
-    now = _target_time(target)
+def find(target: Target, grace_seconds: float = GRACE_SECONDS, *, look_only: bool = False) -> Garbage:
+    """Objects of an experiment's place that are not needed. None is garbage while the newest manifest can't be read.
+
+    With `look_only` nothing is written there, and age is by this machine's clock.
+    """
+    now = time.time() if look_only else _target_time(target)
     listed = list(target.list(""))
     sizes = {one.key: one.size for one in listed}
     kept = _kept(target, sizes)
@@ -62,6 +65,8 @@ def _kept(target: Target, sizes: dict[str, int]) -> set[str]:
     """The objects of the manifests that count, and those manifests; empty if there is none."""
     kept: set[str] = set()
     newest = None
+    if manifests.damaged(target):
+        return kept
     for published in manifests.published(target):
         wanted = published.manifest.objects()
         complete = all(key in sizes and size in (None, sizes[key]) for key, size in wanted.items())

@@ -76,14 +76,33 @@ def published(target: Target, found: Iterable[str] | None = None) -> Iterator[Pu
             continue
 
 
+class _Format(msgspec.Struct):
+    format: int = 1
+
+
 class Damaged(BitnetError):
     """A manifest that can't be what it was written as."""
 
 
-def read(target: Target, key: str) -> Published:
-    """A manifest. NoSuchObject, or Damaged: every name, size and number in it has been checked.
+def damaged(target: Target) -> list[str]:
+    """The keys of the manifests that can't be read, down to the newest one that can."""
+    found: list[str] = []
+    for key in keys(target):
+        try:
+            read(target, key)
+        except Damaged:
+            found.append(key)
+        except NoSuchObject:
+            continue
+        else:
+            break
+    return found
 
-    BitnetError for one of a newer version.
+
+def read(target: Target, key: str) -> Published:
+    """A manifest, in which every name, size and number has been checked.
+
+    NoSuchObject, Damaged, or BitnetError for one of a newer version: nobody may go on from the one before it.
     """
     data = target.get(key)
     match = _KEY.fullmatch(key)
@@ -91,13 +110,12 @@ def read(target: Target, key: str) -> Published:
     if match is None or sha256(data) != match[2]:
         raise Damaged(f"{shown} is damaged: its content is not what its name says.")
     try:
+        if msgspec.json.decode(data, type=_Format).format > 1:
+            raise BitnetError(f"{shown} was written by a newer version of bitnet-tui; update this one.")
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Damaged(f"{shown} can't be read as a manifest.") from None
-    if manifest.format > 1:
-        # Not damaged: going on from an older state would lose what the newer version has stored.
-        raise BitnetError(f"{shown} was written by a newer version of bitnet-tui; update this one.")
-    if manifest.counter != int(match[1]) or not _ID.fullmatch(manifest.experiment):
+    if manifest.format != 1 or manifest.counter != int(match[1]) or not _ID.fullmatch(manifest.experiment):
         raise Damaged(f"{shown} does not fit its name.")
     if len(manifest.files) > _MOST_FILES:
         raise Damaged(f"{shown} names more than {_MOST_FILES} files.")

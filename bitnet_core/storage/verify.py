@@ -1,6 +1,7 @@
 """Verify: hold every object of the newest state against its manifest. Repair: send again what is not as it was."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,7 @@ def verify(
     *,
     quick: bool = False,
     on_bytes: Callable[[int, int], object] = lambda _done, _total: None,
+    stop: threading.Event | None = None,
 ) -> Report:
     """Compare every object with the manifest: its presence and size, and unless `quick` its content."""
     files = published.manifest.files
@@ -71,7 +73,9 @@ def verify(
             report.faults.append(Fault(entry.name, key, fault))
         on_bytes(report.bytes, total)
 
-    with Sender(target.limits) as sender:
+    for key in manifests.damaged(target):
+        report.faults.append(Fault(key, key, "changed"))
+    with Sender(target.limits, stop=stop) as sender:
         for entry in files:
             for key, size, digest in _expected(target, entry, listed, judged):
                 if key not in listed:
@@ -128,7 +132,7 @@ def _expected(
 
 @dataclass
 class Repaired:
-    """The files that are whole again, and a sentence for each that can't be repaired from here."""
+    """The files that are whole again, and those that this machine does not have as they were stored."""
 
     files: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -140,9 +144,13 @@ def repair(experiment: Experiment, target: Target, published: Published, report:
     entries = published.manifest.by_name()
     done = Repaired()
     for name in report.damaged:
+        if name.startswith(manifests.FOLDER):  # nobody can read it, and a push writes another one
+            target.delete(name)
+            done.files.append(name)
+            continue
         file, entry = local.get(name), entries[name]
         if file is None or file.is_database or not _is_the_same(file.path, file.content, entry):
-            done.left.append(f"{name} can't be repaired from here: this machine does not have it as it was stored.")
+            done.left.append(name)
             continue
         wrong = {fault.key for fault in report.faults if fault.file == name}
         _put_again(target, file.path, file.content, entry, wrong)
