@@ -23,6 +23,8 @@ from bitnet_core.runs.events import Event, EventReader, EventWriter, Progress, R
 from bitnet_core.runs.experiment import is_name
 
 ACTIVE = ("starting", "running")
+COPIED = ".copied"
+"""A file in the folder of a run that was brought from a storage target: its process is none of this folder's."""
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 GONE_SECONDS = 5.0
@@ -146,6 +148,8 @@ class Run:
         return "interrupted" if record.state in ACTIVE and self._is_gone(record) else record.state
 
     def _is_gone(self, record: RunRecord) -> bool:
+        if (self.path / COPIED).exists():
+            return True
         here, now = record.host == socket.gethostname(), clock.now(record.boot_id)
         if record.process is None:
             rebooted = here and record.boot_id != process.boot_id()

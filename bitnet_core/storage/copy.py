@@ -11,7 +11,7 @@ from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.opening import open_target
 from bitnet_core.storage.patient import OnRetry, Patient
-from bitnet_core.storage.state import State, exclusive, opened
+from bitnet_core.storage.state import State, exclusive, looked_at, opened
 from bitnet_core.storage.target import Target
 from bitnet_core.storage.under import Under
 
@@ -32,12 +32,20 @@ def open_copy(
     *,
     on_retry: OnRetry = lambda _reason, _seconds: None,
     stop: threading.Event | None = None,
+    look_only: bool = False,
 ) -> Iterator[Copy]:
-    """The copy of an experiment, for this process alone until the context ends."""
+    """The copy of an experiment, for this process alone until the context ends.
+
+    With `look_only`, it is for anybody, and nothing is written here: what is learnt about the copy is forgotten.
+    """
     name = copy_name(experiment)
     with open_target(experiment.settings, keys) as target:
         patient = Patient(target, on_retry=on_retry, stop=stop)
         place = Under(patient, f"{name}/")
+        if look_only:
+            with looked_at(experiment.root, place.place) as state:
+                yield Copy(place, patient, state)
+            return
         with exclusive(experiment.root), opened(experiment.root, place.place) as state:
             yield Copy(place, patient, state)
 

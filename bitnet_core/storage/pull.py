@@ -1,6 +1,7 @@
 """Pull: bring files of the newest complete state to this machine. Each is verified before it gets its name."""
 
 import os
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,19 +11,21 @@ from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import fsync_folder
 from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.record import COPIED
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
 from bitnet_core.storage.layout import Index, Stored, part_key, read_index, sha256
 from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
-from bitnet_core.storage.snapshot import version_of
-from bitnet_core.storage.state import Known, State
+from bitnet_core.storage.snapshot import is_left_out, version_of
+from bitnet_core.storage.state import Known, State, lock_path
 from bitnet_core.storage.target import NoSuchObject, Target
 from bitnet_core.storage.travel import SETTINGS_FILE
 from bitnet_core.text import printable
 
 _SHOWN = 3
+_RECORD = re.compile(r"logs/[^/]+/run\.json")
 OnBytes = Callable[[str, int, int], object]
 """Told a file's name, how many of its bytes are here, and its size."""
 
@@ -77,8 +80,7 @@ class Pull:
 
     def run(self, wanted: list[Stored]) -> Pulled:
         """Bring these files. UsageError names files here that differ, before anything is written."""
-        missing = [entry for entry in wanted if not self._is_here(entry)]
-        self._refuse_to_overwrite(missing)
+        missing = self.missing(wanted)
         done = Pulled(self._published.key, unchanged=len(wanted) - len(missing))
         with Sender(self._target.limits, stop=self._stop) as sender:
             for entry in missing:
@@ -89,6 +91,19 @@ class Pull:
             self._state.remember("manifest", self._published.key)
         return done
 
+    def missing(self, wanted: list[Stored]) -> list[Stored]:
+        """Those of the files that are not here as they are stored. UsageError names files here that differ."""
+        missing = [entry for entry in wanted if not self._is_here(entry)]
+        self._refuse_to_overwrite(missing)
+        return missing
+
+    def read(self, entry: Stored) -> bytes:
+        """The content of a stored file that is one object."""
+        data = self._get(entry, entry.key)
+        if len(data) != entry.size or sha256(data) != entry.sha256:
+            raise self._damaged(entry)
+        return data
+
     def path_of(self, name: str) -> Path:
         """Where a stored file belongs here. BitnetError for a name that leads elsewhere."""
         top, _, rest = name.partition("/")
@@ -98,12 +113,14 @@ class Pull:
             "reports": self._experiment.reports,
             "logs": self._experiment.logs,
         }
-        if top in folders and rest:
+        if top in folders and rest and not is_left_out(name):
             return folders[top] / rest
-        if top.startswith("data.") and rest:
+        if top.startswith("data.") and rest and not is_left_out(name):
             data = self._experiment.data.resolve()
             return data.with_name(data.name + top.removeprefix("data")) / rest
-        if name == SETTINGS_FILE or (top == "inputs" and rest):
+        if name == SETTINGS_FILE:  # a copy to look at, so it may be replaced; the settings here are in `.env`
+            return lock_path(self._experiment.root).with_name(name)
+        if top == "inputs" and rest and not is_left_out(name):
             return self._experiment.root / name
         raise BitnetError(
             f"{printable(name)[:200]} is no file of an experiment; the manifest is not one of bitnet's."
@@ -137,7 +154,8 @@ class Pull:
         return known
 
     def _refuse_to_overwrite(self, missing: list[Stored]) -> None:
-        differ = [entry.name for entry in missing if os.path.lexists(self.path_of(entry.name))]
+        names = [entry.name for entry in missing if entry.name != SETTINGS_FILE]
+        differ = [name for name in names if os.path.lexists(self.path_of(name))]
         if differ and not self._force:
             more = f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
             shown = ", ".join(differ[:_SHOWN])
@@ -152,12 +170,14 @@ class Pull:
         path = self.path_of(entry.name)
         temp = path.with_name(f".{path.name[:200]}.{entry.sha256[:16]}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._require_inside(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
             if entry.part_bytes:
                 self._bring_parts(entry, temp, sender)
             else:
                 self._bring_whole(entry, temp)
+            if _RECORD.fullmatch(entry.name):
+                path.with_name(COPIED).touch()
             temp.replace(path)
             fsync_folder(path.parent)
             status = path.stat()
@@ -184,10 +204,8 @@ class Pull:
             raise BitnetError(f"{path} would be written outside the experiment, through a link; remove that link.")
 
     def _bring_whole(self, entry: Stored, temp: Path) -> None:
-        data = self._get(entry, entry.key)
-        if len(data) != entry.size or sha256(data) != entry.sha256:
-            raise self._damaged(entry)
-        with temp.open("wb") as out:
+        data = self.read(entry)
+        with os.fdopen(_opened(temp, os.O_TRUNC), "wb") as out:
             out.write(data)
             out.flush()
             os.fsync(out.fileno())
@@ -206,7 +224,7 @@ class Pull:
             arrived += size
             self._on_bytes(entry.name, arrived, entry.size)
 
-        fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        fd = _opened(temp)
         try:
             for number, part in enumerate(index.parts):
                 offset = number * entry.part_bytes
@@ -249,3 +267,8 @@ class Pull:
             f"{printable(entry.name)} is damaged at {self._target.place}: it is not what was stored. "
             "`bitnet store push --verify` from the machine that has it repairs it."
         )
+
+
+def _opened(temp: Path, flags: int = 0) -> int:
+    """A temporary file to read and write; what another program may have put there as a link is not followed."""
+    return os.open(temp, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o666)

@@ -14,7 +14,7 @@ from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import names, snapshot
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Stored, most_bytes
+from bitnet_core.storage.layout import Stored, most_bytes, sha256
 from bitnet_core.storage.manifest import Manifest, Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.sending import OnBytes, Sending, Sent
@@ -99,9 +99,9 @@ class Push:
         to_send = [file for file in taken.files if file.name not in unchanged and self._include(file)]
         return Plan(to_send, unchanged, self._dropped(taken, stored))
 
-    def run(self) -> Pushed:
+    def run(self, plan: Plan | None = None) -> Pushed:
         """Send what has changed, then publish. Conflict if another machine did so meanwhile."""
-        plan = self.plan()
+        plan = plan or self.plan()
         self._state.wait((file.name, file.version) for file in plan.to_send)
         sent = self._send(plan.to_send)
         earlier = self.base.manifest.by_name() if self.base else {}
@@ -115,6 +115,10 @@ class Push:
         self._remember(published)
         self._remove_superseded(published)
         return self._pushed(published, sent)
+
+    def entry(self, name: str) -> Stored | None:
+        """What the newest manifest says of a file, after `run` the one that it has published."""
+        return self.base.manifest.by_name().get(name) if self.base else None
 
     # -- before ----------------------------------------------------------------------------------------------
 
@@ -148,9 +152,8 @@ class Push:
         if entry is None:
             return None
         known = self._state.known(file.name, file.version)
-        if known is None and entry.part_bytes and entry.size == file.size:
-            with contextlib.suppress(OSError):
-                known = Known(hash_file(file.path, entry.part_bytes), entry.part_bytes)
+        if known is None and entry.size == file.size:
+            known = _hashed(file, entry.part_bytes)
         same = known is not None and (known.sha256, known.part_bytes) == (entry.sha256, entry.part_bytes)
         if same and known is not None:
             self._state.know(file.name, file.version, known)
@@ -247,6 +250,7 @@ class Push:
         return Published(key, made)
 
     def _remember(self, published: Published) -> None:
+        self.base = published
         self._state.remember("manifest", published.key)
         self._state.forget_parts()
 
@@ -277,3 +281,15 @@ class Push:
             total_bytes=sum(one.size for one in made.files),
             left=self.left,
         )
+
+
+def _hashed(file: LocalFile, part_bytes: int) -> Known | None:
+    """The hash of a file's content; None if it can't be read, or is a database whose newest part is in its log."""
+    if file.content is not None:
+        return Known(sha256(file.content), 0)
+    if file.is_database and file.path.with_name(f"{file.path.name}-wal").exists():
+        return None
+    try:
+        return Known(hash_file(file.path, part_bytes), part_bytes)
+    except OSError:
+        return None

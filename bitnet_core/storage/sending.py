@@ -102,7 +102,8 @@ class Sending:
         try:
             if file.is_database:
                 with copied(file.path, work_folder) as copy:
-                    self._send_content(file, copy, copy.stat().st_size)
+                    size = copy.stat().st_size
+                    self._send_content(replace(file, size=size), copy, size)
                     self.sender.drain()
             else:
                 self._send_content(file, file.path, file.size)

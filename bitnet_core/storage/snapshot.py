@@ -14,12 +14,17 @@ from pathlib import Path
 
 from bitnet_core.errors import explained
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.record import COPIED
 from bitnet_core.storage.layout import sha256
 from bitnet_core.storage.names import fault, is_reserved
+from bitnet_core.storage.state import FOLDER
 from bitnet_core.storage.travel import SETTINGS_FILE, input_files, settings_text
 from bitnet_core.text import printable
 
-_LEFT_OUT = re.compile(r"\.env.*|\..*\.part|.*\.lock|.*\.owner|\.ballast|.*-(?:wal|shm|journal)|\.DS_Store")
+_LEFT_OUT = re.compile(
+    r"\.env.*|\..*\.part|.*\.lock|.*\.owner|\.ballast|.*-(?:wal|shm|journal)|\.DS_Store"
+    rf"|{re.escape(COPIED)}|{re.escape(FOLDER)}"
+)
 _CHECKPOINT = re.compile(r"mini_bitnet_step_(\d{8,})")
 _DATABASE = ".sqlite"
 _MOST_FILES = 200_000
@@ -77,6 +82,11 @@ def take(experiment: Experiment) -> Snapshot:
     return Snapshot(sorted(found.values(), key=_rank), left)
 
 
+def is_left_out(name: str) -> bool:
+    """Whether no file of this name is ever stored, and so none may come from a target."""
+    return any(_LEFT_OUT.fullmatch(segment) for segment in name.split("/"))
+
+
 def _rank(file: LocalFile) -> tuple[int, int, str]:
     step = _CHECKPOINT.match(Path(file.name).name)
     return ROLES.index(file.role), -int(step[1]) if step else 0, file.name
@@ -86,7 +96,10 @@ def _everything(experiment: Experiment, left: list[str]) -> Iterator[LocalFile]:
     text = settings_text(experiment)
     yield LocalFile(SETTINGS_FILE, "settings", Path(), len(text), sha256(text), text)
     for name, path in input_files(experiment).items():
-        yield from _file(name, "input", path, left)
+        if is_left_out(name):
+            left.append(f"{path} is not stored: a file of this name may hold keys; give it another name.")
+        else:
+            yield from _file(_composed(name), "input", path, left)
     for name, role, folder in _folders(experiment):
         yield from _below(folder, f"{name}/", role, left, folder.resolve())
 

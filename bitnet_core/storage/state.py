@@ -15,7 +15,8 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 
-_FOLDER = ".storage"
+FOLDER = ".storage"
+"""What an experiment's folder keeps of its copy; it is never stored itself."""
 _SCHEMA = """
 create table if not exists notes (name text primary key, value text not null);
 create table if not exists hashes (name text primary key, version text not null, sha256 text not null,
@@ -49,6 +50,13 @@ class State:
 
     def close(self) -> None:
         self._db.close()
+
+    def copy_from(self, other: sqlite3.Connection) -> None:
+        """Take over what another state holds."""
+        for table in ("notes", "hashes", "parts", "waiting"):
+            rows = other.execute(f"select * from {table}").fetchall()  # noqa: S608 - one of four names
+            marks = ", ".join("?" * len(rows[0])) if rows else "null"
+            self._db.executemany(f"insert into {table} values ({marks})", rows)  # noqa: S608
 
     # -- notes -------------------------------------------------------------------------------------------
 
@@ -135,8 +143,8 @@ class State:
 @contextlib.contextmanager
 def opened(root: Path, place: str) -> Iterator[State]:
     """The state of the copy at `place`, in the experiment's folder. A damaged one is set aside and begun anew."""
-    folder = root / _FOLDER
-    path = folder / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.sqlite"
+    path = _path(root, place)
+    folder = path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -154,9 +162,25 @@ def opened(root: Path, place: str) -> Iterator[State]:
         yield state
 
 
+@contextlib.contextmanager
+def looked_at(root: Path, place: str) -> Iterator[State]:
+    """A copy of the state in memory: what is noted in it is forgotten, and nothing is written."""
+    with contextlib.closing(State(Path(":memory:"))) as state:
+        path = _path(root, place)
+        with contextlib.suppress(sqlite3.Error), contextlib.ExitStack() as stack:
+            # Immutable, so that SQLite makes no files beside it. What is only in its log is missed, which costs time.
+            uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+            state.copy_from(stack.enter_context(contextlib.closing(sqlite3.connect(uri, uri=True))))
+        yield state
+
+
 def lock_path(root: Path) -> Path:
     """The lock that one push or pull of an experiment at a time holds."""
-    return root / _FOLDER / "lock"
+    return root / FOLDER / "lock"
+
+
+def _path(root: Path, place: str) -> Path:
+    return root / FOLDER / f"{hashlib.sha256(place.encode()).hexdigest()[:16]}.sqlite"
 
 
 @contextlib.contextmanager
