@@ -1,0 +1,95 @@
+"""Which files of a stored state a pull brings: by their folder, and one checkpoint of many."""
+
+import re
+from collections.abc import Callable, Collection
+
+import msgspec
+
+from bitnet_core.errors import UsageError
+from bitnet_core.storage.layout import Stored
+from bitnet_core.storage.travel import SETTINGS_FILE
+
+AREAS = ("reports", "checkpoints", "data", "logs", "inputs", "settings")
+_CHECKPOINT = re.compile(r"checkpoints/mini_bitnet_step_(\d{8,18})(\.pt|_health\.json)")
+_MOST_HEALTH_BYTES = 1 << 20
+_SHOWN = 6
+
+Read = Callable[[Stored], bytes]
+"""The content of a small stored file."""
+
+
+class _Best(msgspec.Struct):
+    step: int | None = None
+
+
+class _Health(msgspec.Struct):
+    """What of a checkpoint's health file says which one the trainer called the best."""
+
+    best: _Best
+
+
+def area(name: str) -> str:
+    """The folder of an experiment that a stored file belongs to."""
+    if name == SETTINGS_FILE:
+        return "settings"
+    top = name.partition("/")[0]
+    return "data" if top.startswith("data.") else top
+
+
+def select(files: list[Stored], only: Collection[str], checkpoint: str, read: Read) -> list[Stored]:
+    """The files of these areas (none = all), with the checkpoint `best`, `latest`, a step or `all`.
+
+    UsageError for an area or a checkpoint that there is not.
+    """
+    for one in only:
+        if one not in AREAS:
+            raise UsageError(f"--only takes {', '.join(AREAS)}, with commas between them; it can't be {one!r}.")
+    wanted = [one for one in files if not only or area(one.name) in only]
+    if checkpoint in ("", "all"):
+        return wanted
+    step = _step(files, checkpoint, read)
+    return [one for one in wanted if area(one.name) != "checkpoints" or _step_of(one) == step]
+
+
+def _step(files: list[Stored], wanted: str, read: Read) -> int:
+    steps = _complete_steps(files)
+    if not steps:
+        raise UsageError("The stored state has no complete checkpoint; leave --checkpoint out.")
+    if wanted == "latest":
+        return steps[0]
+    if wanted == "best":
+        return _best(files, steps, read)
+    if wanted.isdecimal() and len(wanted) < 19 and int(wanted) in steps:
+        return int(wanted)
+    shown = ", ".join(map(str, steps[:_SHOWN])) + (" …" if len(steps) > _SHOWN else "")
+    raise UsageError(f"--checkpoint takes best, latest, all, or a step that is stored: {shown}.")
+
+
+def _complete_steps(files: list[Stored]) -> list[int]:
+    """The steps of which both files are stored, newest first."""
+    names = {one.name for one in files}
+    steps = {
+        step for one in files if one.name.endswith(".pt") and (step := _step_of(one)) is not None
+        and f"{one.name.removesuffix('.pt')}_health.json" in names
+    }  # fmt: skip
+    return sorted(steps, reverse=True)
+
+
+def _step_of(file: Stored) -> int | None:
+    found = _CHECKPOINT.fullmatch(file.name)
+    return int(found[1]) if found else None
+
+
+def _best(files: list[Stored], steps: list[int], read: Read) -> int:
+    """The best checkpoint, as the newest health file names it: the trainer keeps that one beside the newest."""
+    healths = {
+        _step_of(one): one for one in files if one.name.endswith("_health.json") and one.size <= _MOST_HEALTH_BYTES
+    }
+    for step in steps:
+        try:
+            named = msgspec.json.decode(read(healths[step]), type=_Health).best.step
+        except (KeyError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue
+        if named in steps:
+            return named
+    raise UsageError("No stored health file names a best checkpoint; use --checkpoint latest.")
