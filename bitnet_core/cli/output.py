@@ -39,11 +39,15 @@ class Console:
 
     def line(self, text: str) -> None:
         """Write a line, over the progress line if there is one."""
+        self.close()
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Remove the progress line, if there is one."""
         if self._open_line:
             self._stream.redraw("")
             self._open_line = False
-        self._stream.write(text + "\n")
-        self._stream.flush()
 
     def _progress(self, text: str) -> None:
         now = time.monotonic()

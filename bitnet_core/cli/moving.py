@@ -1,0 +1,187 @@
+"""`bitnet store push`, `bitnet store pull` and `bitnet open`: the commands that move files.
+
+What moves them is in the room `storage`; here is what a person says and sees.
+"""
+
+import argparse
+import contextlib
+import os
+import shlex
+import threading
+from typing import TYPE_CHECKING, Any
+
+from bitnet_core.cli.command import answer, overrides, resolution, warn
+from bitnet_core.cli.target import compare, copy_of, keys_of, list_names, note_retry, transfer_of
+from bitnet_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from bitnet_core.cli.transfer import Transfer
+    from bitnet_core.runs.experiment import Experiment
+    from bitnet_core.storage.copy import Copy
+    from bitnet_core.storage.layout import Stored
+    from bitnet_core.storage.push import Plan, Push
+
+# -- push ----------------------------------------------------------------------------------------------------------
+
+
+def push(arguments: argparse.Namespace) -> int:
+    from bitnet_core.storage.push import Push
+    from bitnet_core.text import size
+
+    if arguments.verify and arguments.dry_run:
+        raise UsageError("--dry-run sends nothing, so it can't repair; run `bitnet store verify` to look first.")
+    with copy_of(arguments, must_exist=True, look_only=arguments.dry_run) as (copy, experiment, stop):
+        lost = _repair(arguments, copy, experiment, stop) if arguments.verify else {}
+        progress: list[Transfer] = []
+        push = Push(
+            experiment, copy.place, copy.state, force=arguments.force, stop=stop,
+            on_bytes=lambda file, done: progress[0].sent(file.name, done, file.size),
+        )  # fmt: skip
+        plan = push.plan()
+        if arguments.dry_run:
+            return _say_plan(arguments, push, plan, copy.place.place)
+        total = sum(file.size for file in plan.to_send)
+        with transfer_of(arguments, "push", copy.place.place, len(plan.to_send), total) as transfer:
+            progress.append(transfer)
+            done = push.run(plan)
+        lost = {name: entry for name, entry in lost.items() if push.entry(name) == entry}
+    for sentence in done.left:
+        warn(sentence)
+    for name in lost:
+        warn(f"{name} is damaged at {copy.place.place} and is not here as it was stored, so it can't be repaired.")
+    what = f"{done.sent_files} files, {size(done.sent_bytes)} sent" if done.sent_files else "nothing to send"
+    state = f"state {done.counter} at {copy.place.place} has {done.files} files, {size(done.total_bytes)}"
+    fields = {"target": copy.place.place, "manifest": done.key, "state": done.counter, "files": done.files}
+    fields |= {"bytes": done.total_bytes, "sent_files": done.sent_files, "sent_bytes": done.sent_bytes}
+    answer(arguments, fields | {"left": done.left, "damaged": list(lost)}, f"{what}; {state}")
+    return 1 if lost else 0
+
+
+def _say_plan(arguments: argparse.Namespace, push: "Push", plan: "Plan", place: str) -> int:
+    from bitnet_core.text import size
+
+    total = sum(file.size for file in plan.to_send)
+    list_names(arguments, "would be sent", [f"{file.name}  {size(file.size)}" for file in plan.to_send])
+    list_names(arguments, "would be dropped, as they are gone here", plan.dropped)
+    for sentence in push.left:
+        warn(sentence)
+    fields: dict[str, Any] = {"target": place, "send": [{"path": f.name, "bytes": f.size} for f in plan.to_send]}
+    fields |= {"bytes": total, "dropped": plan.dropped, "left": push.left, "unchanged": len(plan.unchanged)}
+    text = (
+        f"{len(plan.to_send)} files, {size(total)} would be sent to {place}; {len(plan.unchanged)} are stored already"
+    )
+    answer(arguments, fields, text)
+    return 0
+
+
+def _repair(
+    arguments: argparse.Namespace, copy: "Copy", experiment: "Experiment", stop: threading.Event
+) -> "dict[str, Stored]":
+    """Verify the stored state and put again what this machine has. Returns the entries that it does not have."""
+    from bitnet_core.storage import manifest as manifests
+    from bitnet_core.storage import verify
+
+    published = next(manifests.published(copy.place), None)
+    if published is None:
+        for key in manifests.damaged(copy.place):
+            copy.place.delete(key)
+        return {}
+    report = compare(arguments, copy, published, stop, quick=False)
+    repaired = verify.repair(experiment, copy.place, published, report)
+    list_names(arguments, "repaired", repaired.files)
+    entries = published.manifest.by_name()
+    return {name: entries[name] for name in repaired.left}
+
+
+# -- pull ----------------------------------------------------------------------------------------------------------
+
+
+def pull(arguments: argparse.Namespace) -> int:
+    from bitnet_core.runs.history import History
+    from bitnet_core.storage.pull import Pull, complete_state
+    from bitnet_core.storage.selecting import select
+    from bitnet_core.text import size
+
+    only = [name.strip() for name in arguments.only.split(",") if name.strip()]
+    with copy_of(arguments, must_exist=True, look_only=arguments.dry_run) as (copy, experiment, stop):
+        active = History.read(experiment).active() if arguments.force else None
+        if active is not None:
+            raise UsageError(
+                f"{active.id} is running, and --force may replace its files; stop it or wait for its end."
+            )
+        progress: list[Transfer] = []
+        published = complete_state(copy.place)
+        pull = Pull(
+            experiment, copy.place, copy.state, published, force=arguments.force, stop=stop,
+            on_bytes=lambda name, done, size: progress[0].brought(name, done, size),
+        )  # fmt: skip
+        wanted = select(published.manifest.files, only, arguments.checkpoint, pull.read)
+        missing = pull.missing(wanted)
+        total = sum(one.size for one in missing)
+        place = copy.place.place
+        if arguments.dry_run:
+            list_names(arguments, "would be brought", [f"{one.name}  {size(one.size)}" for one in missing])
+            fields: dict[str, Any] = {"target": place, "bring": [{"path": f.name, "bytes": f.size} for f in missing]}
+            fields |= {"bytes": total, "unchanged": len(wanted) - len(missing)}
+            answer(arguments, fields, f"{len(missing)} files, {size(total)} would be brought from {place}")
+            return 0
+        with transfer_of(arguments, "pull", place, len(missing), total) as transfer:
+            progress.append(transfer)
+            done = pull.run(wanted)
+    fields = {"target": place, "manifest": done.key, "files": done.files, "bytes": done.bytes}
+    what = f"{len(done.files)} files, {size(done.bytes)} are here" if done.files else "nothing to bring"
+    answer(arguments, fields | {"unchanged": done.unchanged}, f"{what}; {done.unchanged} were here already")
+    return 0
+
+
+# -- open ----------------------------------------------------------------------------------------------------------
+
+
+def open_here(arguments: argparse.Namespace) -> int:
+    from bitnet_core.cli.transfer import stoppable
+    from bitnet_core.runs.experiment import Experiment, is_name
+    from bitnet_core.secrets.known import resolve_and_remember
+    from bitnet_core.settings.places import PlaceOptions
+    from bitnet_core.storage.catalog import KINDS
+    from bitnet_core.storage.elsewhere import Opening, only_name, require_free
+    from bitnet_core.storage.opening import open_target
+    from bitnet_core.storage.patient import Patient
+    from bitnet_core.text import size
+
+    backend, colon, name = arguments.target.partition(":")
+    if backend not in KINDS:
+        raise UsageError(f"{backend!r} is not a kind of storage target; it is one of {', '.join(KINDS)}.")
+    if (colon or name) and not is_name(name):
+        raise UsageError(
+            f"{name!r} can't be an experiment's name; `bitnet open {backend}` lists those that are there."
+        )
+    arguments.assignments = [*arguments.assignments, f"STORAGE_BACKEND={backend}"]
+    resolved = resolution(arguments)
+    progress: list[Transfer] = []
+    with stoppable() as stop, open_target(resolved.settings, keys_of(resolved)) as opened:
+        target = Patient(opened, on_retry=note_retry, stop=stop)
+        name = name or only_name(target)
+        root = (arguments.folder or PlaceOptions.of(resolved.settings).home / name).absolute()
+        require_free(root)
+        placed = resolve_and_remember(overrides(arguments), root=root, env_file=arguments.env).checked()
+        opening = Opening(
+            Experiment.from_settings(placed), target, name, stop=stop,
+            on_bytes=lambda path, done, size: progress[0].brought(path, done, size),
+        )  # fmt: skip
+        with contextlib.ExitStack() as stack:
+            done = opening.run(
+                lambda files, total: progress.append(
+                    stack.enter_context(transfer_of(arguments, "open", target.place, files, total))
+                )
+            )
+    for sentence in done.remarks:
+        warn(sentence)
+    shown = shlex.quote(os.path.relpath(root))
+    fields = {"root": str(root), "experiment": name, "files": done.files, "bytes": done.pulled.bytes}
+    text = (
+        f"{name} is in {shown}: {done.files} files, {size(done.pulled.bytes)} brought. Keys do not travel: "
+        "`bitnet keys set` keeps them here.\n"
+        f"go on with `bitnet --root {shown} pipeline`, or look at it with `bitnet-tui --root {shown}`"
+    )
+    answer(arguments, fields | {"remarks": done.remarks}, text)
+    return 0

@@ -1,0 +1,215 @@
+"""`bitnet store …` and `bitnet open`: the second copy of an experiment, and the way back from it.
+
+What moves files is in the room `storage`; here is what a person says and sees.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitnet_core.cli.command import Commands, answer, answer_table, terminal_columns
+from bitnet_core.cli.moving import open_here, pull, push
+from bitnet_core.cli.target import (
+    MOST_LISTED,
+    compare,
+    copy_of,
+    experiment_of,
+    keys_of,
+    list_names,
+    note_retry,
+    with_target,
+)
+from bitnet_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from bitnet_core.storage.gc import Garbage
+
+_ACTIONS = {
+    "check": "write, read, list and delete a small object, and time it",
+    "push": "bring the copy up to date",
+    "pull": "bring files of the copy here",
+    "ls": "list what is stored",
+    "verify": "compare every stored byte with what was stored",
+    "gc": "remove what interrupted pushes left and nothing needs",
+}
+_DAY = 86400.0
+
+
+def add_to(commands: Commands) -> None:
+    store = commands.add("store", "keep a second copy of the experiment on a storage target", _no_action)
+    actions = store.add_subparsers(dest="action", metavar="ACTION", title="actions")
+    handlers = {"check": _check, "push": push, "pull": pull, "ls": _ls, "verify": _verify, "gc": _gc}
+    made = {}
+    for name, about in _ACTIONS.items():
+        made[name] = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+        made[name].set_defaults(handler=handlers[name])
+    _add_push_and_pull(made["push"], made["pull"])
+    made["ls"].add_argument("path", nargs="?", default="", metavar="PATH", help="only what is below it: reports")
+    made["ls"].add_argument("--all", action="store_true", help="the experiments on the target instead")
+    made["verify"].add_argument(
+        "--quick", action="store_true", help="only presence and size, without reading content"
+    )
+    made["gc"].add_argument(
+        "--older-than", type=float, metavar="DAYS", help="(default: 7; a push may be using what is younger)"
+    )
+    made["gc"].add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    opened = commands.add("open", "bring an experiment from a storage target to this machine", open_here)
+    opened.add_argument("target", metavar="TARGET", help="BACKEND or BACKEND:NAME, such as s3:demo")
+    opened.add_argument(
+        "folder", nargs="?", type=Path, metavar="FOLDER", help="a new folder (default: BITNET_HOME/NAME)"
+    )
+
+
+def _add_push_and_pull(push: argparse.ArgumentParser, pull: argparse.ArgumentParser) -> None:
+    push.add_argument("--verify", action="store_true", help="first compare what is stored, and repair it from here")
+    push.add_argument("--force", action="store_true", help="go on from what is here, over another machine's changes")
+    push.add_argument("--dry-run", action="store_true", help="only say what would be sent and dropped")
+    pull.add_argument(
+        "--only", default="", metavar="A,B", help="of: reports, checkpoints, data, logs, inputs, settings"
+    )
+    pull.add_argument("--checkpoint", default="all", metavar="WHICH", help="best, latest, a step, or all (default)")
+    pull.add_argument("--force", action="store_true", help="replace files here that differ")
+    pull.add_argument("--dry-run", action="store_true", help="only say what would be brought")
+
+
+def _no_action(arguments: argparse.Namespace) -> int:  # noqa: ARG001
+    raise UsageError(f"bitnet store needs an action: {', '.join(_ACTIONS)}.")
+
+
+# -- check -----------------------------------------------------------------------------------------------------------
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from bitnet_core.cli.transfer import stoppable
+    from bitnet_core.storage.catalog import KINDS
+    from bitnet_core.storage.opening import open_target
+    from bitnet_core.storage.patient import Patient
+    from bitnet_core.storage.probe import check
+    from bitnet_core.text import render_table, size
+
+    resolved = with_target(arguments)
+    with stoppable() as stop, open_target(resolved.settings, keys_of(resolved)) as target:
+        found = check(Patient(target, attempts=2, on_retry=note_retry, stop=stop))
+        kind, object_bytes = KINDS[target.name], target.limits.object_bytes
+    rows = [["target", f"{kind.title}: {found.place}"]]
+    rows += [[name, f"{seconds * 1000:.0f} ms"] for name, seconds in found.seconds.items()]
+    rows.append(["free", size(found.free_bytes) if found.free_bytes is not None else "unknown"])
+    rows.append(["largest object", size(object_bytes)])
+    rows += [["note", found.note]] if found.note else []
+    table = render_table(target.name, ["what", "found"], rows, terminal_columns())
+    fields = {"target": target.name, "place": found.place, "seconds": found.seconds, "free_bytes": found.free_bytes}
+    answer(arguments, fields | {"note": found.note}, f"{table}\n{found.place} can be used")
+    return 0
+
+
+# -- ls and verify ---------------------------------------------------------------------------------------------------
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    if arguments.all:
+        return _list_experiments(arguments)
+    import time
+
+    from bitnet_core.storage import verify
+    from bitnet_core.text import ago
+
+    with copy_of(arguments, look_only=True) as (copy, _, _):
+        published = verify.newest(copy.place)
+        changed = {one.key: one.modified for one in copy.place.list("")}
+    below = arguments.path.strip("/")
+    rows, records, now = [], [], time.time()
+    for one in published.manifest.files:
+        if below and one.name != below and not one.name.startswith(f"{below}/"):
+            continue
+        when = changed.get(one.index_key if one.part_bytes else one.key)
+        rows.append([one.name, one.size, one.role, ago(when, now)])
+        records.append({"path": one.name, "bytes": one.size, "role": one.role, "stored": when, "sha256": one.sha256})
+    if not rows:
+        raise UsageError(f"{copy.place.place} has nothing below {below!r}; `bitnet store ls` lists what it has.")
+    answer_table(arguments, copy.place.place, ["path", "bytes", "role", "stored"], rows, records)
+    return 0
+
+
+def _list_experiments(arguments: argparse.Namespace) -> int:
+    import time
+
+    from bitnet_core.cli.transfer import stoppable
+    from bitnet_core.storage import manifest as manifests
+    from bitnet_core.storage.elsewhere import names_on
+    from bitnet_core.storage.opening import open_target
+    from bitnet_core.storage.patient import Patient
+    from bitnet_core.storage.under import Under
+    from bitnet_core.text import ago
+
+    resolved = with_target(arguments)
+    rows, records, now = [], [], time.time()
+    with stoppable() as stop, open_target(resolved.settings, keys_of(resolved)) as opened:
+        target = Patient(opened, on_retry=note_retry, stop=stop)
+        for name in names_on(target):
+            published = next(manifests.published(Under(target, f"{name}/")), None)
+            files = published.manifest.files if published else []
+            total, when = sum(one.size for one in files), published.manifest.created if published else None
+            rows.append([name, len(files), total, ago(when, now)])
+            records.append({"experiment": name, "files": len(files), "bytes": total, "stored": when})
+    if not rows and not arguments.json:
+        answer(arguments, {}, f"{target.place} holds no experiment")
+        return 0
+    answer_table(arguments, target.place, ["experiment", "files", "bytes", "stored"], rows, records)
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from bitnet_core.storage import verify
+    from bitnet_core.text import size
+
+    with copy_of(arguments, look_only=True) as (copy, _, stop):
+        report = compare(arguments, copy, verify.newest(copy.place), stop, quick=arguments.quick)
+    faults = [{"path": fault.file, "object": fault.key, "fault": fault.what} for fault in report.faults]
+    fields = {"target": copy.place.place, "manifest": report.key, "files": report.files, "objects": report.objects}
+    fields |= {"bytes": report.bytes, "quick": arguments.quick, "faults": faults}
+    if not faults:
+        how = "are there with their sizes" if arguments.quick else f"are what was stored, {size(report.bytes)} read"
+        answer(arguments, fields, f"{report.files} files in {report.objects} objects {how}")
+        return 0
+    if arguments.json:
+        answer(arguments, fields, "")
+        return 1
+    rows = [[fault.file, fault.what, fault.key] for fault in report.faults[:MOST_LISTED]]
+    answer_table(arguments, copy.place.place, ["path", "fault", "object"], rows, [])
+    count = len(report.damaged)
+    answer(arguments, {}, f"{count} of {report.files} files are damaged; `bitnet store push --verify` repairs them")
+    return 1
+
+
+# -- gc --------------------------------------------------------------------------------------------------------------
+
+
+def _gc(arguments: argparse.Namespace) -> int:
+    from bitnet_core.storage import gc
+    from bitnet_core.text import number, size
+
+    days = gc.GRACE_SECONDS / _DAY if arguments.older_than is None else arguments.older_than
+    if not 0 <= days <= 1e6:
+        raise UsageError("--older-than takes a number of days, 0 or more.")
+    look_only = arguments.dry_run
+    experiment = experiment_of(with_target(arguments))
+    with copy_of(arguments, look_only=look_only or not experiment.root.is_dir()) as (copy, _, _):
+        found: list[Garbage] = [
+            gc.find(copy.place, days * _DAY, look_only=look_only),
+            gc.find_temporary(copy.target, days * _DAY),
+        ]
+        if not look_only:
+            gc.remove(copy.place, found[0])
+            gc.remove(copy.target, found[1])
+    old, young = ([one for part in found for one in getattr(part, age)] for age in ("old", "young"))
+    words = [f"{len(some)} objects, {size(sum(one.size for one in some))}" for some in (old, young)]
+    if look_only:
+        list_names(arguments, "would be removed", [f"{one.key}  {size(one.size)}" for one in old])
+    fields: dict[str, Any] = {"target": copy.place.place, "dry_run": look_only, "older_than_days": days}
+    for name, some in (("removed", old), ("young", young)):
+        fields |= {name: [one.key for one in some], f"{name}_bytes": sum(one.size for one in some)}
+    text = f"{words[0]} {'would be' if look_only else 'were'} removed"
+    if young:
+        text += f"; {words[1]} are left, as they are younger than {number(days)} days"
+    answer(arguments, fields, text)
+    return 0
