@@ -41,7 +41,7 @@ def push(arguments: argparse.Namespace) -> int:
         if arguments.dry_run:
             return _say_plan(arguments, push, plan, copy.place.place)
         total = sum(file.size for file in plan.to_send)
-        with transfer_of(arguments, "push", copy.place.place, len(plan.to_send), total) as transfer:
+        with transfer_of(arguments, "push", copy.place.name, len(plan.to_send), total) as transfer:
             progress.append(transfer)
             done = push.run(plan)
         lost = {name: entry for name, entry in lost.items() if push.entry(name) == entry}
@@ -125,7 +125,7 @@ def pull(arguments: argparse.Namespace) -> int:
             fields |= {"bytes": total, "unchanged": len(wanted) - len(missing)}
             answer(arguments, fields, f"{len(missing)} files, {size(total)} would be brought from {place}")
             return 0
-        with transfer_of(arguments, "pull", place, len(missing), total) as transfer:
+        with transfer_of(arguments, "pull", copy.place.name, len(missing), total) as transfer:
             progress.append(transfer)
             done = pull.run(wanted)
     fields = {"target": place, "manifest": done.key, "files": done.files, "bytes": done.bytes}
@@ -171,7 +171,7 @@ def open_here(arguments: argparse.Namespace) -> int:
         with contextlib.ExitStack() as stack:
             done = opening.run(
                 lambda files, total: progress.append(
-                    stack.enter_context(transfer_of(arguments, "open", target.place, files, total))
+                    stack.enter_context(transfer_of(arguments, "open", target.name, files, total))
                 )
             )
     for sentence in done.remarks:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bitnet_core.cli.command import ask_passphrase, resolution, warn
 from bitnet_core.errors import UsageError
+from bitnet_core.terminal import safe
 
 if TYPE_CHECKING:
     from bitnet_core.cli.transfer import Transfer
@@ -24,11 +25,12 @@ MOST_LISTED = 100
 
 def with_target(arguments: argparse.Namespace) -> "Resolution":
     """The settings. UsageError if they name no target."""
+    from bitnet_core.settings.storage import StorageOptions
     from bitnet_core.storage.catalog import KINDS
 
     resolved = resolution(arguments)
-    settings = resolved.settings
-    if settings.origin("STORAGE_BACKEND") == "default" and not settings.values.get("STORAGE_LOCAL_DIR"):
+    chosen = resolved.settings.origin("STORAGE_BACKEND") != "default"
+    if not chosen and not StorageOptions.of(resolved.settings).has_target:
         raise UsageError(
             f"No storage target is set; set STORAGE_BACKEND to {', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}, "
             "or STORAGE_LOCAL_DIR to a folder on another disk."
@@ -37,12 +39,14 @@ def with_target(arguments: argparse.Namespace) -> "Resolution":
 
 
 def keys_of(resolved: "Resolution") -> "Keys":
-    from bitnet_core.storage import finding_keys
+    """The target's keys, from wherever they are kept."""
+    from bitnet_core.storage.finding_keys import find_keys
 
-    return finding_keys.for_command(resolved, ask_passphrase, warn)
+    return find_keys(resolved, ask_passphrase, warn)
 
 
 def experiment_of(resolved: "Resolution", *, must_exist: bool = False) -> "Experiment":
+    """The experiment's folders. UsageError if it `must_exist` and does not."""
     from bitnet_core.runs.experiment import Experiment, is_experiment
 
     experiment = Experiment.from_settings(resolved.settings)
@@ -72,10 +76,14 @@ def copy_of(
 
 
 def note_retry(reason: str, seconds: float) -> None:
+    """Say that a call failed and is tried again, over the progress line if there is one."""
+    if sys.stdout.isatty() and sys.stderr.isatty():
+        safe(sys.stderr).redraw("")
     warn(f"{reason} Trying again in {seconds:.0f} s.", "note")
 
 
 def transfer_of(arguments: argparse.Namespace, label: str, target: str, files: int = 0, total: int = 0) -> "Transfer":
+    """What shows how files move to or from the target, or that they are compared."""
     from bitnet_core.cli.transfer import Transfer
 
     return Transfer(as_json=arguments.json, label=label, target=target, files=files, total=total)
@@ -93,7 +101,8 @@ def list_names(arguments: argparse.Namespace, title: str, names: list[str]) -> N
 def compare(
     arguments: argparse.Namespace, copy: "Copy", published: "Published", stop: threading.Event, *, quick: bool
 ) -> "Report":
+    """What a verification of the stored state finds."""
     from bitnet_core.storage import verify
 
-    with transfer_of(arguments, "verify", copy.place.place) as transfer:
+    with transfer_of(arguments, "verify", copy.place.name) as transfer:
         return verify.verify(copy.place, published, quick=quick, on_bytes=transfer.looked, stop=stop)

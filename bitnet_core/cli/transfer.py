@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bitnet_core.cli.command import json_line, warn
+from bitnet_core.cli.command import json_line
 from bitnet_core.cli.output import Console
 from bitnet_core.errors import Stopped
 from bitnet_core.runs.events import Event, Progress, Upload, to_dict
@@ -79,7 +79,7 @@ class Transfer:
     def sent(self, name: str, done: int, size: int) -> None:
         """`done` of a file's `size` bytes have arrived at the target."""
         if self._add(name, done, size) or (self._json and self._is_time(_EVENT_SECONDS)):
-            state = "stored" if done >= size else "sending"
+            state = "done" if done >= size else "sending"
             self._write(Upload(path=name, target=self._target, bytes=size, done=done, state=state))
         self._show()
 
@@ -92,11 +92,6 @@ class Transfer:
         """`done` of `total` bytes have been compared."""
         self._bytes, self._total = done, total
         self._show(as_event=True)
-
-    def retry(self, reason: str, seconds: float) -> None:
-        """A call failed and is tried again. May come from any thread."""
-        self._console.close()
-        warn(f"{reason} Trying again in {seconds:.0f} s.", "note")
 
     def _add(self, name: str, done: int, size: int) -> bool:
         """Count a file's bytes. True if it is complete now."""

@@ -126,11 +126,11 @@ def test_json_has_an_upload_event_for_each_file(exp: Path, target: Path, capsys:
     assert main(["--root", str(exp), "store", "push", "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:-1]
     assert {event["kind"] for event in events} == {"upload"}
-    whole = {event["path"]: event for event in events if event["state"] == "stored"}
+    whole = {event["path"]: event for event in events if event["state"] == "done"}
     assert len(whole) == 10
     large = whole["checkpoints/mini_bitnet_step_00000020.pt"]
     assert large["done"] == large["bytes"] == PART
-    assert large["target"] == f"{target}/exp/"
+    assert large["target"] == "local"
 
 
 def test_keys_and_env_files_never_reach_the_target(
