@@ -4,10 +4,13 @@ What moves files is in the room `storage`; here is what a person says and sees.
 """
 
 import argparse
+import contextlib
+import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from bitnet_core.cli.command import Commands, answer, answer_table, terminal_columns
+from bitnet_core.cli.command import Commands, answer, answer_table, ask_passphrase, terminal_columns, warn
 from bitnet_core.cli.moving import open_here, pull, push
 from bitnet_core.cli.target import (
     MOST_LISTED,
@@ -31,6 +34,7 @@ _ACTIONS = {
     "ls": "list what is stored",
     "verify": "compare every stored byte with what was stored",
     "gc": "remove what interrupted pushes left and nothing needs",
+    "login": "log in to Google Drive, OneDrive, Dropbox or Box",
 }
 _DAY = 86400.0
 
@@ -38,7 +42,7 @@ _DAY = 86400.0
 def add_to(commands: Commands) -> None:
     store = commands.add("store", "keep a second copy of the experiment on a storage target", _no_action)
     actions = store.add_subparsers(dest="action", metavar="ACTION", title="actions")
-    handlers = {"check": _check, "push": push, "pull": pull, "ls": _ls, "verify": _verify, "gc": _gc}
+    handlers = {"check": _check, "push": push, "pull": pull, "ls": _ls, "verify": _verify, "gc": _gc, "login": _login}
     made = {}
     for name, about in _ACTIONS.items():
         made[name] = actions.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
@@ -213,3 +217,52 @@ def _gc(arguments: argparse.Namespace) -> int:
         text += f"; {words[1]} are left, as they are younger than {number(days)} days"
     answer(arguments, fields, text)
     return 0
+
+
+# -- login -----------------------------------------------------------------------------------------------------------
+
+
+def _login(arguments: argparse.Namespace) -> int:
+    """Keep the refresh token where keys are kept; it is never shown."""
+    from bitnet_core.cli.transfer import stoppable
+    from bitnet_core.secrets.places import KeyPlaces
+    from bitnet_core.storage import oauth
+    from bitnet_core.storage.catalog import KINDS
+    from bitnet_core.storage.opening import require_settings
+
+    resolved = with_target(arguments)
+    kind = KINDS[str(resolved.settings.values["STORAGE_BACKEND"])]
+    if not kind.login:
+        logins = ", ".join(one.backend for one in KINDS.values() if one.login)
+        keys = " and ".join(f"`bitnet keys set {name}`" for name in kind.keys[:2])
+        advice = f"{keys} keeps its keys" if keys else "it needs none"
+        raise UsageError(f"{kind.title} has no login ({logins} have one); {advice}.")
+    require_settings(kind, resolved.settings)
+
+    def show(prompt: oauth.Prompt) -> None:
+        code = f" and type the code {prompt.code}" if prompt.code else ""
+        answer(
+            arguments, {"url": prompt.url, "code": prompt.code}, f"Open {prompt.url}{code}; waiting for the login."
+        )
+        sys.stdout.flush()
+        _open_browser(prompt.url)
+
+    with stoppable("Stopped; nothing was kept."):
+        options = cast("oauth.Options", kind.options.of(resolved.settings))
+        token = oauth.login(kind, options, keys_of(resolved), show)
+        places = KeyPlaces.of(resolved.settings)
+        place = places.keep(kind.login, token, ask=ask_passphrase)
+    if resolved.secret_origins.get(kind.login) == "environment":
+        warn(f"{kind.login} is also in the environment, and that one is used; remove it there.")
+    fields = {"name": kind.login, "kept": place}
+    answer(arguments, fields, f"logged in; {kind.login} is kept in {places.words(place)}")
+    return 0
+
+
+def _open_browser(url: str) -> None:
+    """Open the page if this machine has a display; the address is shown in any case."""
+    import webbrowser
+
+    if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        with contextlib.suppress(webbrowser.Error, OSError):
+            webbrowser.open(url)
