@@ -1,0 +1,158 @@
+"""`bitnet open` brings an experiment to a new folder, and `bitnet store` and it end at once on Ctrl-C."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.cli.main import main
+from bitnet_core.storage.targets.local import FolderTarget
+from tests.cli.stored import CANARY, answer, complaint, tree, write
+
+# -- open ------------------------------------------------------------------------------------------------------------
+
+
+def test_open_brings_everything_and_the_copy_goes_on(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(capsys, "--root", str(exp), "store", "push")
+    found = answer(capsys, "open", "local:exp", "elsewhere/exp2")
+    root = Path("elsewhere/exp2").absolute()
+    assert (found["root"], found["files"]) == (str(root), 10)
+    assert (root / ".env").stat().st_mode & 0o777 == 0o600
+    assert CANARY not in (root / ".env").read_text()
+    assert (root / "inputs/prompts.jsonl").read_bytes() == Path("prompts.jsonl").read_bytes()
+    monkeypatch.delenv("STORAGE_LOCAL_DIR")
+    capsys.readouterr()
+    assert main(["--root", str(root), "config", "--json"]) == 0
+    settings = {one["name"]: one["value"] for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert settings["KD_PROMPTS_FILE"] == str(root / "inputs/prompts.jsonl")
+    assert settings["LR"] == 1e-4
+    assert settings["STORAGE_NAME"] == "exp"
+    before = tree(target)
+    again = answer(capsys, "--root", str(root), "store", "push")
+    assert (again["sent_files"], again["sent_bytes"], again["state"]) == (0, 0, 1)
+    assert tree(target) == before
+
+
+def test_open_finds_the_only_experiment_and_lists_several(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "holds no experiment" in complaint(capsys, "open", "local", code=2)
+    answer(capsys, "--root", str(exp), "store", "push")
+    assert main(["open", "local", "--set", "BITNET_HOME=home"]) == 0
+    out = capsys.readouterr().out
+    assert "exp is in home/exp: 10 files" in out
+    assert "bitnet --root home/exp pipeline" in out
+    answer(capsys, "--root", str(exp), "store", "push", "--set", "STORAGE_NAME=second", "--force")
+    assert "holds 2 experiments; name one of them, as local:NAME: exp, second." in complaint(
+        capsys, "open", "local", code=2
+    )
+    for wrong in ("local:", "local:../exp", "local:a/b", "local:\x1b[2J"):
+        assert "can't be an experiment's name" in complaint(capsys, "open", wrong, code=2)
+    assert "is not a kind of storage target" in complaint(capsys, "open", "floppy:exp", code=2)
+    assert "Nothing can be brought" in complaint(capsys, "open", "local:third", "third")
+    assert not Path("third").exists()
+
+
+def test_open_needs_a_new_folder_and_continues_an_interrupted_one(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(capsys, "--root", str(exp), "store", "push")
+    write(Path("full/novel.txt"), "chapter one")
+    assert "is not empty" in complaint(capsys, "open", "local", "full", code=2)
+    whole = FolderTarget.get
+    calls = 0
+
+    def fail_later(self: FolderTarget, key: str) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            raise KeyboardInterrupt
+        return whole(self, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderTarget, "get", fail_later)
+        assert main(["open", "local", "new"]) == 130
+    arrived = {path.name for path in Path("new").rglob("*") if path.is_file()}
+    assert "mini_bitnet_step_00000010.pt" in arrived
+    write(exp / "reports/report.json", '{"qei": 2}\n')
+    answer(capsys, "--root", str(exp), "store", "push")
+    answer(capsys, "--root", str(exp), "store", "push", "--set", "STORAGE_NAME=copy", "--force")
+    done = answer(capsys, "open", "local:exp", "new")
+    assert done["files"] == 10
+    assert Path("new/reports/report.json").read_text() == '{"qei": 2}\n'
+    assert "is not empty" in complaint(capsys, "open", "local:exp", "new", code=2)
+
+
+def test_runs_of_the_other_machine_are_interrupted_here(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also on the same host, where the process of the original is alive."""
+    from bitnet_core import process
+
+    me = process.current()
+    record = {
+        "id": "train-1", "stage": "train", "state": "running", "settings": {}, "origins": {}, "argv": [],
+        "created": time.time(), "started": time.time(), "host": me.host, "boot_id": me.boot_id, "fingerprint": "f",
+        "pid": me.pid, "process_start": me.start,
+    }  # fmt: skip
+    write(exp / "logs/train-1/run.json", json.dumps(record))
+    write(exp / "logs/eval-2/run.json", json.dumps(record | {"id": "eval-2", "host": "other-host", "boot_id": "b"}))
+    write(exp / "logs/eval-2/events.jsonl", '{"kind":"log","message":"hello"}\n')
+    answer(capsys, "--root", str(exp), "store", "push")
+    answer(capsys, "open", "local", "there")
+    states = {}
+    for root in (str(exp), "there"):
+        capsys.readouterr()
+        assert main(["--root", root, "runs", "--json"]) == 0
+        states[root] = {one["run"]: one["state"] for one in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert states[str(exp)] == {"train-1": "running", "eval-2": "running"}
+    assert states["there"] == {"train-1": "interrupted", "eval-2": "interrupted"}
+    assert "is not running" in complaint(capsys, "--root", "there", "stop", "train-1", code=2)
+    assert answer(capsys, "--root", "there", "store", "push")["sent_files"] == 0
+    assert "is running, and --force" in complaint(capsys, "--root", str(exp), "store", "pull", "--force", code=2)
+
+
+# -- stopping --------------------------------------------------------------------------------------------------------
+
+
+HANGS = {
+    "a thread": "T.put = lambda *a, **k: time.sleep(600)",
+    "a call": "T.list = lambda *a, **k: time.sleep(600)",
+    "what can't be interrupted": """
+def hang(*_, **__):
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:
+            pass
+T.list = hang
+""",
+}
+
+
+@pytest.mark.parametrize("where", HANGS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_push_that_hangs(exp: Path, where: str, number: signal.Signals) -> None:
+    code = (
+        "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from bitnet_core.storage.targets.local import FolderTarget as T\n"
+        f"{HANGS[where]}\n"
+        "from bitnet_core.cli.main import main\n"
+        "from bitnet_core.storage import copy\n"
+        "opened = copy.open_copy\n"
+        "def ready(*a, **k):\n    sys.stderr.write('ready\\n'); sys.stderr.flush(); return opened(*a, **k)\n"
+        "copy.open_copy = ready\n"
+        f"sys.exit(main(['--root', {str(exp)!r}, 'store', 'push']))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    assert child.stderr.readline() == "ready\n"
+    time.sleep(0.3)
+    child.send_signal(number)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "Stopped; what has arrived is kept, and the same command goes on from there." in said
