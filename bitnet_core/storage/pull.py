@@ -1,5 +1,6 @@
 """Pull: bring files of the newest complete state to this machine. Each is verified before it gets its name."""
 
+import glob
 import os
 import re
 import threading
@@ -224,6 +225,7 @@ class Pull:
             arrived += size
             self._on_bytes(entry.name, arrived, entry.size)
 
+        _remove_others(temp, self.path_of(entry.name))
         fd = _opened(temp)
         try:
             for number, part in enumerate(index.parts):
@@ -267,6 +269,13 @@ class Pull:
             f"{printable(entry.name)} is damaged at {self._target.place}: it is not what was stored. "
             "`bitnet store push --verify` from the machine that has it repairs it."
         )
+
+
+def _remove_others(temp: Path, path: Path) -> None:
+    """Remove what a cut pull has left of another version of a large file."""
+    for other in path.parent.glob(f".{glob.escape(path.name[:200])}.{'[0-9a-f]' * 16}.part"):
+        if other != temp:
+            other.unlink(missing_ok=True)
 
 
 def _opened(temp: Path, flags: int = 0) -> int:

@@ -1,10 +1,10 @@
 """Push: bring the copy of an experiment up to date. The new state is visible when its manifest is, and not before."""
 
 import contextlib
-import tempfile
+import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -185,10 +185,10 @@ class Push:
 
         with (
             Sender(self._target.limits, stop=self._stop) as sender,
-            tempfile.TemporaryDirectory(dir=lock_path(self._experiment.root).parent) as work_folder,
+            _work_folder(self._experiment.root) as work_folder,
         ):
             sending = Sending(self._target, self._state, sender, stems, same, self._on_bytes)
-            sent = sending.send(files, Path(work_folder))
+            sent = sending.send(files, work_folder)
         self.left = [*self.left, *sent.left]
         return sent
 
@@ -281,6 +281,18 @@ class Push:
             total_bytes=sum(one.size for one in made.files),
             left=self.left,
         )
+
+
+@contextlib.contextmanager
+def _work_folder(root: Path) -> Iterator[Path]:
+    """An empty folder for copies. What a killed push left in it, such as a copy of a large journal, goes first."""
+    folder = lock_path(root).with_name("work")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _hashed(file: LocalFile, part_bytes: int) -> Known | None:

@@ -210,6 +210,18 @@ def test_pull_brings_what_is_missing_and_never_replaces_without_force(
     assert answer(capsys, "--root", str(exp), "store", "pull")["files"] == []
 
 
+def test_what_killed_commands_left_here_is_removed(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    large = exp / "checkpoints/mini_bitnet_step_00000020.pt"
+    large.write_bytes(os.urandom(PART))
+    write(exp / ".storage/work/copy-of-journal.sqlite", "left by a killed push")
+    answer(capsys, "--root", str(exp), "store", "push")
+    assert not (exp / ".storage/work").exists()
+    large.unlink()
+    write(large.with_name(f".{large.name}.{'0' * 16}.part"), "a part of another version")
+    answer(capsys, "--root", str(exp), "store", "pull")
+    assert not list(large.parent.glob(".*.part"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "brought"),
     [
