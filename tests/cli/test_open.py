@@ -34,6 +34,7 @@ def test_open_brings_everything_and_the_copy_goes_on(
     assert settings["LR"] == 1e-4
     assert settings["STORAGE_NAME"] == "exp"
     before = tree(target)
+    assert answer(capsys, "--root", str(root), "store", "push", "--dry-run")["send"] == []
     again = answer(capsys, "--root", str(root), "store", "push")
     assert (again["sent_files"], again["sent_bytes"], again["state"]) == (0, 0, 1)
     assert tree(target) == before
@@ -80,12 +81,14 @@ def test_open_needs_a_new_folder_and_continues_an_interrupted_one(
         assert main(["open", "local", "new"]) == 130
     arrived = {path.name for path in Path("new").rglob("*") if path.is_file()}
     assert "mini_bitnet_step_00000010.pt" in arrived
+    write(exp / "checkpoints/mini_bitnet_step_00000010.pt", "replaced after it had arrived there")
     write(exp / "reports/report.json", '{"qei": 2}\n')
     answer(capsys, "--root", str(exp), "store", "push")
     answer(capsys, "--root", str(exp), "store", "push", "--set", "STORAGE_NAME=copy", "--force")
     done = answer(capsys, "open", "local:exp", "new")
     assert done["files"] == 10
     assert Path("new/reports/report.json").read_text() == '{"qei": 2}\n'
+    assert Path("new/checkpoints/mini_bitnet_step_00000010.pt").read_text().startswith("replaced")
     assert "is not empty" in complaint(capsys, "open", "local:exp", "new", code=2)
 
 

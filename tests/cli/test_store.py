@@ -210,6 +210,18 @@ def test_pull_brings_what_is_missing_and_never_replaces_without_force(
     assert answer(capsys, "--root", str(exp), "store", "pull")["files"] == []
 
 
+def test_the_stored_settings_are_a_copy_to_look_at(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They never stand in the way of a pull, and never replace the settings here."""
+    answer(capsys, "--root", str(exp), "store", "push")
+    answer(capsys, "--root", str(exp), "store", "pull")
+    env = (exp / ".env").read_text().replace("LR=1e-4", "LR=2e-4")
+    (exp / ".env").write_text(env)
+    answer(capsys, "--root", str(exp), "store", "push")
+    assert answer(capsys, "--root", str(exp), "store", "pull")["files"] == ["settings.env"]
+    assert "LR=0.0002" in (exp / ".storage/settings.env").read_text()
+    assert (exp / ".env").read_text() == env
+
+
 def test_what_killed_commands_left_here_is_removed(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     large = exp / "checkpoints/mini_bitnet_step_00000020.pt"
     large.write_bytes(os.urandom(PART))
