@@ -2,11 +2,14 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from bitnet_core.cli.main import main
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
 from tests.e2e.test_kill_and_resume import experiment, last_checkpoint, metrics, require_equal, start, wait
 
 pytestmark = pytest.mark.timeout(300)
@@ -51,5 +54,9 @@ def test_training_resumes_elsewhere_as_if_it_had_never_stopped(
     assert names[0] == names[1]
     for part in ("model", "optimizer", "rng", "sampler", "step", "seen_tokens", "activation_bits", "recipe"):
         require_equal(states[0][part], states[1][part], part)
-    assert main(["--root", str(opened), "store", "push"]) == 0
+    while History.read(Experiment.open(opened)).active("upload"):  # the copy goes on by itself
+        time.sleep(0.1)
+    capsys.readouterr()
+    assert main(["--root", str(opened), "store", "push", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["state"] > 1
     assert main(["--root", str(opened), "store", "verify"]) == 0
