@@ -171,7 +171,8 @@ class Aws:
         except exceptions.ClientError as error:
             code = _code(error)
             if code in outcomes:
-                raise outcomes[code] from None
+                # A new one: an error that a frame keeps would keep that frame, and the bytes of a put, alive.
+                raise type(outcomes[code])(str(outcomes[code])) from None
             raise self._answered(code, error) from error
         except exceptions.SSLError as error:
             if "certificate" in str(error).lower():

@@ -65,6 +65,7 @@ class Sender:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job()
+            del job  # what it sent need not stay in memory until the next one comes
 
     def _run(self, job: Callable[[], Any], cost: int, then: Callable[[Any], object]) -> None:
         try:
