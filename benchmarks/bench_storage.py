@@ -54,6 +54,7 @@ def plain_copy(source: Path, target: Path) -> None:
 
 def boto_upload(source: Path, endpoint: str, part_mib: int, threads: int) -> None:
     from boto3.s3.transfer import TransferConfig
+
     from tests.storage.stands.s3 import BUCKET
 
     config = TransferConfig(multipart_chunksize=part_mib << 20, max_concurrency=threads)
@@ -180,6 +181,7 @@ def seaweed(folder: Path) -> Iterator[str]:
 
 def _client(endpoint: str) -> Any:
     from boto3.session import Session
+
     from tests.storage.stands.s3 import KEYS
 
     session = Session(KEYS["AWS_ACCESS_KEY_ID"], KEYS["AWS_SECRET_ACCESS_KEY"], region_name="us-east-1")
