@@ -209,7 +209,7 @@ def hurry() -> None:
     """Wait less than a second where the program waits minutes, and read the tokenizer once."""
     from bitnet_core.collecting import teacher_health
     from bitnet_core.stages import collect
-    from bitnet_core.teachers import chat, probe
+    from bitnet_core.teachers import chat, neutral
     from bitnet_core.teachers.http import client
 
     for module, name, seconds in (
@@ -217,8 +217,8 @@ def hurry() -> None:
         (chat, "WHOLE_SECONDS", 0.5),
         (client, "QUICK_SECONDS", 0.4),
         (client, "_LONGEST_BACKOFF", 0.02),
-        (probe, "QUICK_SECONDS", 0.4),
-        (probe, "_LOADING_SECONDS", 0.4),
+        (neutral, "QUICK_SECONDS", 0.4),
+        (neutral, "_LOADING_SECONDS", 0.4),
         (teacher_health, "_OUTAGE_SECONDS", 1.0),
         (teacher_health, "_PAUSE_SECONDS", 0.1),
     ):

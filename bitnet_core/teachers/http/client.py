@@ -197,7 +197,7 @@ class JsonClient:
                 self._client.stream(method, self.base_url + path, json=payload, timeout=limits) as response,
             ):
                 body = b"".join([chunk async for chunk in _chunks(response, most_bytes)])
-                return self._checked(await _reply(response, body, answer=method == "POST"))
+                return self._checked(await _reply(response, body, payload))
 
     async def _streamed(
         self,
@@ -217,7 +217,7 @@ class JsonClient:
                     kind = response.headers.get("content-type", "")
                     if response.status_code != 200 or "event-stream" not in kind:
                         body = b"".join([chunk async for chunk in _chunks(response, most_bytes)])
-                        return self._checked(await _reply(response, body, answer=True))
+                        return self._checked(await _reply(response, body, payload))
                     self.apply_rate_limit_headers(response.headers)
                     async for data in event_data(_chunks(response, most_bytes)):
                         ended = on_event(data)
@@ -297,12 +297,12 @@ def _chunks(response: httpx.Response, most_bytes: int) -> AsyncIterator[bytes]:
     return body_chunks(response.aiter_raw(), response.headers.get("content-encoding", ""), most_bytes)
 
 
-async def _reply(response: httpx.Response, body: bytes, *, answer: bool) -> Reply:
-    """`answer`: with status 200 only the fields of an error are decoded; see `decode_error_fields`."""
+async def _reply(response: httpx.Response, body: bytes, asked: Mapping[str, Any] | None) -> Reply:
+    """`asked`: what was posted. Of an answer to it only the fields of an error are decoded: `decode_error_fields`."""
     payload: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         # A long answer with its logprobs is a megabyte of JSON, so it is parsed off the event loop.
-        read = decode_error_fields if answer and response.status_code == 200 else decode
+        read = decode_error_fields if asked is not None and response.status_code == 200 else decode
         payload = await asyncio.to_thread(read, body)
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, body, payload, headers.get("content-type", ""), headers)
+    return Reply(response.status_code, body, payload, headers.get("content-type", ""), headers, asked)

@@ -35,8 +35,12 @@ _CODES = {
     "service_unavailable": 503,
 }
 """Status codes of errors that have a name instead of a number: Anthropic's, OpenAI's and those of their imitators."""
-_WORDS = {"rate limit exceeded": 429, "rate limit reached": 429, "too many requests": 429}
+_RATE_WORDS = {"rate limit exceeded": 429, "rate limit reached": 429, "too many requests": 429}
 """Status codes by the words of an error with status 200 and neither a number nor a name."""
+_BUSY_WORDS = {**_RATE_WORDS, "overloaded": 503, "currently loading": 503, "temporarily unavailable": 503}
+"""Status codes by the words of an error with status 401 or 403, which some gateways give to every error."""
+_UNSUPPORTED = ("not supported", "unsupported", "not implemented")
+"""In a 500 or 503, these say that the same request will fail again."""
 _TOO_LARGE = "request too large"
 """A request larger than the limit for a minute is never accepted, whatever the status."""
 _ABOUT_THE_PROMPT = ("content", "moderation", "safety", "policy")
@@ -98,6 +102,8 @@ class Reply:
     payload: Any
     content_type: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    asked: Any = field(default=None, repr=False)
+    """The decoded body of the request, which an error may quote."""
 
     @cached_property
     def error(self) -> Mapping[str, Any] | None:
@@ -119,8 +125,12 @@ class Reply:
 
     @property
     def code(self) -> int:
-        """The status; for an error with status 200, the status that it should have had."""
+        """The status, or the one that the error should have had if its words or names say more."""
         error = self.error
+        if self.status in (401, 403):
+            return self._by_words(_BUSY_WORDS)
+        if self.status in (500, 503):
+            return self._by_words(dict.fromkeys(_UNSUPPORTED, _NOT_IMPLEMENTED))
         if self.status != 200 or error is None:
             return self.status
         for name in ("code", "status", "type"):
@@ -129,9 +139,15 @@ class Reply:
                 return int(value)
             if value in _CODES:
                 return _CODES[value]
-        if self._names:
-            return self.status
-        return next((code for words, code in _WORDS.items() if words in self._message), self.status)
+        return self.status if self._names else self._by_words(_RATE_WORDS)
+
+    def _by_words(self, codes: Mapping[str, int]) -> int:
+        """The code of the first words that the error has and the request has not; else the status."""
+        return next((code for words, code in codes.items() if self._says(words)), self.status)
+
+    def _says(self, words: str) -> bool:
+        """Whether the error has these words of its own, not quoted from the request."""
+        return words in self._message and _plain(words) not in _plain(json.dumps(self.asked, ensure_ascii=False))
 
     @property
     def _message(self) -> str:
@@ -201,6 +217,11 @@ class Reply:
             if part and part not in said:
                 said = f"{said} {part}".strip()
         return said.rstrip(".")
+
+
+def _plain(text: str) -> str:
+    """The words of a text, without case, signs and breaks, which a quotation may change."""
+    return " ".join(re.findall(r"\w+", text.replace("\\n", " ").lower()))
 
 
 def _decoded(raw: Any) -> Any:
