@@ -1,9 +1,12 @@
 """What a refusal means: its words come before its status, and words of the prompt are not the server's."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.http.reply import Reply
@@ -51,6 +54,31 @@ def test_what_passes_is_waited_for_whatever_its_status(status: int, message: str
     assert type(SENT.refusal(found)) is Failing
     for quoted in (message, message.upper(), f"What does “{message}” mean?", message.replace(" ", "\n")):
         assert not reply(status, f"blocked: {message}", quoted).retryable
+
+
+QUOTATIONS: list[Callable[[str], str]] = [
+    str,
+    repr,
+    json.dumps,
+    str.upper,
+    lambda prompt: " ".join(prompt.split()),
+    lambda prompt: prompt.replace(" ", "\n"),
+]
+
+
+@given(
+    before=st.text(max_size=20),
+    words=st.sampled_from(["rate limit exceeded", "Too many requests", "overloaded", "currently loading"]),
+    blank=st.sampled_from([" ", "  ", "\n", "\t", " - "]),
+    after=st.text(max_size=20),
+    quoted=st.sampled_from(QUOTATIONS),
+    status=st.sampled_from([200, 401, 403]),
+)
+def test_a_quoted_prompt_is_never_waited_for(
+    before: str, words: str, blank: str, after: str, quoted: Callable[[str], str], status: int
+) -> None:
+    prompt = f"{before} {words.replace(' ', blank)} {after}"
+    assert not reply(status, f"blocked: {quoted(prompt)}", prompt).retryable
 
 
 @pytest.mark.parametrize("message", ["logprobs is not supported", "top_logprobs: unsupported", "not implemented"])

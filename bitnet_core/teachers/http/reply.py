@@ -8,7 +8,7 @@ import datetime as dt
 import email.utils
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -147,7 +147,7 @@ class Reply:
 
     def _says(self, words: str) -> bool:
         """Whether the error has these words of its own, not quoted from the request."""
-        return words in self._message and _plain(words) not in _plain(json.dumps(self.asked, ensure_ascii=False))
+        return words in self._message and _plain(words) not in _plain(" ".join(_strings(self.asked)))
 
     @property
     def _message(self) -> str:
@@ -219,9 +219,21 @@ class Reply:
         return said.rstrip(".")
 
 
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in a request."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _strings(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _strings(one)
+
+
 def _plain(text: str) -> str:
     """The words of a text, without case, signs and breaks, which a quotation may change."""
-    return " ".join(re.findall(r"\w+", text.replace("\\n", " ").lower()))
+    return " ".join(re.findall(r"\w+", text.lower()))
 
 
 def _decoded(raw: Any) -> Any:
