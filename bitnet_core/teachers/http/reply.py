@@ -135,7 +135,7 @@ class Reply:
             return self.status
         for name in ("code", "status", "type"):
             value = str(error.get(name) or "").lower()
-            if value.isdecimal() and 400 <= int(value) < 600:
+            if len(value) == 3 and value.isdecimal() and 400 <= int(value) < 600:
                 return int(value)
             if value in _CODES:
                 return _CODES[value]
@@ -290,7 +290,7 @@ def seconds_until(text: str) -> float | None:
             found = found - dt.datetime.now(dt.UTC).timestamp() if found > _EPOCH else found
     if found is None:
         for parse in (dt.datetime.fromisoformat, email.utils.parsedate_to_datetime):
-            with contextlib.suppress(ValueError, TypeError):
+            with contextlib.suppress(ValueError, TypeError, OverflowError):  # the year or the zone may be any number
                 found = (parse(text) - dt.datetime.now(dt.UTC)).total_seconds()
                 break
     return None if found is None or found != found else max(found, 0.0)
