@@ -12,7 +12,8 @@ import pytest
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.client import JsonClient
 from bitnet_core.teachers.http.pace import Pace
-from bitnet_core.teachers.http.reply import Reply, decode_error_fields, seconds_until
+from bitnet_core.teachers.http.payload import decode_error_fields
+from bitnet_core.teachers.http.reply import Reply, seconds_until
 from bitnet_core.teachers.http.retries import StreamCut, Unreachable
 from tests.teachers.server import FIXTURES
 

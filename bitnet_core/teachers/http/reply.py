@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import msgspec
-
-from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
+from bitnet_core.teachers.answers.json_body import as_list, as_object
+from bitnet_core.teachers.http.payload import decode_error
 
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
 _SPENT_SIGNS = (
@@ -66,27 +65,6 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _EPOCH, _EPOCH_MS = 1e9, 1e11
 """Numbers above these are moments in Unix time, in seconds and in milliseconds, not durations."""
-
-
-class _ErrorFields(msgspec.Struct):
-    """What `Reply.error` looks at if the status is 200."""
-
-    error: Any = None
-    message: Any = None
-    detail: Any = None
-
-
-_ERROR_FIELDS = msgspec.json.Decoder(_ErrorFields)
-
-
-def decode_error_fields(body: bytes) -> Any:
-    """Like `decode`, but only the fields of an error: a good answer is decoded by its reader, once."""
-    if not body.isascii():
-        body.decode()  # msgspec does not check the UTF-8 of fields that it skips
-    try:
-        return msgspec.structs.asdict(_ERROR_FIELDS.decode(body))
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return decode(body)
 
 
 @dataclass(frozen=True)
@@ -237,8 +215,8 @@ def _plain(text: str) -> str:
 
 
 def _decoded(raw: Any) -> Any:
-    with contextlib.suppress(ValueError, TypeError, RecursionError):
-        return json.loads(raw)
+    with contextlib.suppress(ValueError):
+        return decode_error(raw.encode()) if isinstance(raw, str) else raw
     return raw
 
 
