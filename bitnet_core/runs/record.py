@@ -48,8 +48,8 @@ class NoRecord(BitnetError):
 class RunRecord:
     """`run.json`. `state` is what was written last; `Run.state` also notices that the process is gone.
 
-    `number` counts the runs of the experiment. `folder` is where the run was started. `created`, `started` and `ended` are Unix seconds; beside each is the
-    time since the boot `boot_id`, if it is known.
+    `number` counts the runs of the experiment. `folder` is where the run was started. `created`, `started` and
+    `ended` are Unix seconds; beside each is the time since the boot `boot_id`, if it is known.
     """
 
     id: str
@@ -160,7 +160,7 @@ class Run:
     def _is_copy(self, record: RunRecord) -> bool:
         """Whether the run was copied with its folder while it was at work: its process works in the original."""
         with contextlib.suppress(OSError, ValueError):  # the folder is gone, so it was renamed
-            return record.folder is not None and not os.path.samefile(record.folder, self.path)
+            return record.folder is not None and not self.path.samefile(record.folder)
         return False
 
     def _silent_for(self, record: RunRecord, now: Moment) -> float:

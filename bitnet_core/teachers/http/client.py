@@ -38,6 +38,7 @@ from bitnet_core.teachers.http.retries import (
     RetryPolicy,
     StreamCut,
     Unreachable,
+    Unreadable,
     Watch,
 )
 
@@ -49,6 +50,8 @@ MOST_BYTES = 1 << 24
 QUICK_SECONDS = 60.0
 """For requests that are quick however slow the model is: a list of models, a single token."""
 _LONGEST_BACKOFF = 30.0
+_HUNG_UP = ("disconnected", "closed connection")
+"""What httpx says of a server that ends a connection early; all else is about what it sent."""
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 _T = TypeVar("_T")
@@ -176,7 +179,7 @@ class JsonClient:
         except FailedAttempt as failure:
             if failure.reply is not None:
                 return failure.reply
-            raise Unreachable(f"{self.base_url} can't be reached ({failure.reason}); {failure.fix}.") from None
+            raise Unreachable(f"{self.base_url} {failure.outcome} ({failure.reason}); {failure.fix}.") from None
         raise AssertionError("stamina ends with a result or with the last error")
 
     async def _attempt(self, send: Callable[[], Awaitable[_T]], watch: Watch | None) -> _T:
@@ -269,10 +272,14 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
         raise NoConnection(f"no connection within {CONNECT_SECONDS:.0f} s") from error
     except httpx.ConnectError as error:
         raise _no_connection(error) from error
+    except httpx.RemoteProtocolError as error:
+        if any(words in str(error) for words in _HUNG_UP):
+            raise FailedAttempt("the connection broke") from error
+        raise Unreadable("it does not speak HTTP") from error
     except httpx.TransportError as error:
         raise FailedAttempt("the connection broke") from error
     except NotDecompressed as error:
-        raise FailedAttempt("the answer can't be decompressed") from error
+        raise Unreadable("the answer can't be decompressed") from error
 
 
 def _no_connection(error: httpx.ConnectError) -> NoConnection:
