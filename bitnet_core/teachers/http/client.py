@@ -321,9 +321,7 @@ async def _chunks(response: httpx.Response, share: Share, most_bytes: int, most_
         yield chunk
 
 
-async def _reply(
-    response: httpx.Response, share: Share, most_bytes: int, asked: Mapping[str, Any] | None
-) -> Reply:
+async def _reply(response: httpx.Response, share: Share, most_bytes: int, asked: Mapping[str, Any] | None) -> Reply:
     """Read a reply to what was `asked`. Of a good answer only the fields of an error are decoded."""
     good = response.status_code == 200
     payload: Any = None
