@@ -14,7 +14,7 @@ from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.model.precision import pick_device
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.settings.resolved import Resolution
-from bitnet_core.settings.values import DeviceOptions, EvalOptions, TeacherOptions
+from bitnet_core.settings.values import CollectOptions, DeviceOptions, EvalOptions, TeacherOptions
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.examine import blank, examine
@@ -60,8 +60,9 @@ def probe(resolved: Resolution, name: str, model: str) -> dict[str, Any]:
     options = TeacherOptions.of(resolved.settings)
     identity = identify_as(options, name, model, need_model=False)
     price = price_of(identity.provider, identity.model, options.prices_file, address=identity.base_url)
+    sampling = CollectOptions.of(resolved.settings).sampling
     try:
-        return _ask(resolved, identity, lambda teacher: examine(teacher, price))
+        return _ask(resolved, identity, lambda teacher: examine(teacher, price, sampling))
     except Stopped:
         raise
     except BitnetError as error:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from bitnet_core.settings.resolved import Settings
 
 _ENDS = {"failed": "failed", "cancelled": "been stopped", "interrupted": "been interrupted"}
+_ERROR_CHARS = 1000
+"""Of a run's error in the list of runs; `--json` has all of it."""
 _STAGES = {
     "teacher": "measure the teacher: greedy answers, tokens/s, latency, memory",
     "collect": "sample the teacher with top-k logprobs and keep them as Parquet",
@@ -98,11 +100,11 @@ def _runs(arguments: argparse.Namespace) -> int:
     for run, record in history.entries:
         state = run.state(record)
         seconds = record.seconds(clock.now(record.boot_id) if state == "running" else None)
-        rows.append([run.id, state, duration(seconds), record.error or ""])
+        rows.append([run.id, state, duration(seconds), _short(record.error or "")])
         fields = {"run": run.id, "stage": record.stage, "state": state, "path": str(run.path), "pid": record.pid}
         records.append(fields | {"started": record.began.wall, "seconds": seconds, "error": record.error})
     for run, problem in history.unreadable:
-        rows.append([run.id, "unreadable", duration(None), problem])
+        rows.append([run.id, "unreadable", duration(None), _short(problem)])
         fields = {"run": run.id, "stage": None, "state": "unreadable", "path": str(run.path), "pid": None}
         records.append(fields | {"started": None, "seconds": None, "error": problem})
     if not rows and not arguments.json:
@@ -110,6 +112,12 @@ def _runs(arguments: argparse.Namespace) -> int:
         return 0
     answer_table(arguments, "runs", ["run", "state", "time", "error"], rows, records)
     return 0
+
+
+def _short(error: str) -> str:
+    from bitnet_core.runs.events import cut
+
+    return cut(error, _ERROR_CHARS)
 
 
 def _watch(arguments: argparse.Namespace) -> int:
@@ -188,7 +196,11 @@ def _outlived_by(run: "Run") -> Iterator[None]:
 
 def _going_on(run: "Run") -> str:
     """That the run goes on and how to stop it; empty if it has ended or its record is gone."""
-    return f"{run.id} keeps running; `bitnet stop {run.id}` stops it." if _is_active(run) else ""
+    if not _is_active(run):
+        return ""
+    host = run.foreign_host()
+    how = f"stop it on {host}, where it runs" if host else f"`bitnet stop {run.id}` stops it"
+    return f"{run.id} keeps running; {how}."
 
 
 def _how_it_ended(run: "Run") -> str:

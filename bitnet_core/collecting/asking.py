@@ -20,9 +20,7 @@ from bitnet_core.teachers.http.retries import ATTEMPTS, Unreachable
 from bitnet_core.teachers.refusals import (
     ContextExceeded,
     Failing,
-    NoLogprobs,
     PromptRefused,
-    TooManyCandidates,
     failure_of,
 )
 from bitnet_core.teachers.teacher import Teacher
@@ -58,7 +56,7 @@ class Asker:
         self._options = options
         self._accounts = accounts
         self._on_answer = on_answer
-        self._health = TeacherHealth(teacher, options.top_logprobs, accounts)
+        self._health = TeacherHealth(teacher, options, accounts)
         self._failures = FailureCounts(1)
         self._fatal: Exception | None = None
         self._walking = asyncio.Lock()
@@ -153,8 +151,6 @@ class Asker:
                 await account.failed(failure_of(error))
                 if isinstance(error, PromptRefused):
                     return _Outcome(StoredAnswer(error.status, error.body), error=error)
-                if isinstance(error, NoLogprobs | TooManyCandidates):
-                    return await self._check_refused_logprobs(error)
                 if not isinstance(error, Failing | Unreachable):
                     raise
                 await self._health.wait_until_answering(answers_before, error)
@@ -174,12 +170,6 @@ class Asker:
         if not error.from_gateway:
             return None
         return Failing(f"{self._teacher.name} sends replies that are not answers ({error}); start again later.")
-
-    async def _check_refused_logprobs(self, error: NoLogprobs | TooManyCandidates) -> _Outcome:
-        """The teacher gave logprobs before, so its error may only quote the prompt. Raises it otherwise."""
-        if not await self._health.answers_a_token():
-            raise error
-        return _Outcome(StoredAnswer(PromptRefused.status, b""), error=PromptRefused(str(error)))
 
     async def _store(self, request: Request, account: RequestAccount, outcome: _Outcome) -> None:
         entry, masked = self._accounts.mask_keys(outcome.entry)

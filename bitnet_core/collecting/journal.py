@@ -7,6 +7,7 @@ This module knows requests only by their keys.
 """
 
 import contextlib
+import os
 import secrets
 import sqlite3
 import threading
@@ -22,7 +23,7 @@ import pyarrow as pa
 from bitnet_core.collecting import journal_file
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import cache_folder
-from bitnet_core.runs.presence import GoneWithCopy, Presence
+from bitnet_core.runs.presence import CUT, GoneWithCopy, Presence
 from bitnet_core.traces import places
 
 T = TypeVar("T")
@@ -282,8 +283,8 @@ class Journal:
             self._db, self.has_record_locks = journal_file.connect(real, stack)
             self._upgrade()
             self._presence, self._wal_presence = Presence("collect"), Presence("collect")
-            self._presence.watch(path, held=True)
-            self._wal_presence.watch(journal_file.wal_of(real), held=True)
+            self._presence.watch(path, held=True, grows=True)
+            self._wal_presence.watch(journal_file.wal_of(real), held=True, grows=True)
             self.path, self._stack = path, stack.pop_all()
 
     def _take_in(self, copy: Path) -> None:
@@ -298,6 +299,7 @@ class Journal:
     def _commit(self, work: Callable[[], T]) -> T:
         """Do `work` in one transaction, in the copy if the journal is gone; then Gone is raised, with all stored."""
         with self._lock, self._explain_errors():
+            self._save_if_lost()  # after a write into a file that was cut, it would have its old size
             try:
                 with journal_file.transaction(self._db):
                     result = work()
@@ -325,7 +327,8 @@ class Journal:
     def _continue_in_a_copy(self, why: str) -> None:
         """Save what the open file still gives, and write to the copy from now on. Sets `_gone`."""
         lost, db, stack = self.path, self._db, self._stack
-        in_place = not self._presence.lost()
+        # Closing writes the WAL into the file, which is right only for one that lost nothing but the WAL's name.
+        closable = not self._presence.lost() and not os.path.lexists(journal_file.wal_of(lost.resolve()))
         choices: list[Callable[[], Path]] = [lambda: lost.parent, lambda: cache_folder() / "journals"]
         for place in choices:
             copy = lost
@@ -339,14 +342,15 @@ class Journal:
                     if copy != lost:  # half a copy is not one
                         copy.unlink(missing_ok=True)
                 continue
-            if not in_place:
+            if not closable:
                 journal_file.leave_open(db)
                 stack.pop_all()
             stack.close()
             fix = "`bitnet collect` continues from there"
             if folder != lost.parent:
                 fix = f"move it into {lost.parent}, and {fix}"
-            self._gone = GoneWithCopy(f"{why}; all its answers are in {copy}: {fix}.")
+            saved = "what is still readable of its answers is" if CUT in why else "all its answers are"
+            self._gone = GoneWithCopy(f"{why}; {saved} in {copy}: {fix}.")
             return
         self._gone = GoneWithCopy(f"{why}, and its answers can't be saved ({failure}); restore {lost} from a backup.")
 

@@ -151,6 +151,15 @@ class SessionReporter:
             "The server samples as it likes; the traces say so. Choose another model if that matters.",
         )
 
+    def unmeasured_scale(self) -> None:
+        self.reporter.alert(
+            "warning",
+            "scale_unmeasured",
+            f"{self.collection.identity.model} takes no temperature, so it is unknown at which one it samples, and "
+            "whether that scales its logprobs.",
+            "The traces are right only if it samples at temperature 1; they say that this was not measured.",
+        )
+
     # -- while asking ------------------------------------------------------------------------------------
 
     def answer(self, request: Request, answer: ReadAnswer, tally: Tally) -> None:

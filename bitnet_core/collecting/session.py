@@ -197,7 +197,7 @@ class CollectSession:
         collection, options = self.collection, self.collection.options
         self.reporter.log(f"Asking {teacher.model} ({teacher.name}) whether its logprobs can be used.")
         try:
-            verdict = await probe(teacher, options.top_logprobs, self._verdict)
+            verdict = await probe(teacher, options.top_logprobs, self._verdict, options.sampling)
         except LimitReached as reached:
             if self._verdict is None:
                 raise
@@ -206,6 +206,8 @@ class CollectSession:
         _require_unscaled(verdict, collection)
         if verdict.candidates < options.top_logprobs:
             self._report.fewer_candidates(verdict.candidates)
+        if verdict.mode == "unmeasured":
+            self._report.unmeasured_scale()
         self._verdict = verdict
         self.journal.write_note(self._verdict_note, json.dumps(self.redact.tree(verdict.record())))
         self._record_sampling(teacher)
@@ -275,10 +277,18 @@ class CollectSession:
 
 
 def _require_unscaled(verdict: Verdict, collection: Collection) -> None:
-    """BitnetError for logprobs that the sampling scales: Other is a sum, which can't be unscaled."""
+    """BitnetError for logprobs that the sampling changes, or may change: Other is a sum, which can't be unscaled."""
     sampling = collection.options.sampling
-    if verdict.mode == "scaled" and (sampling.temperature != 1 or sampling.top_p != 1):
+    if verdict.mode == "raw" or (sampling.temperature == 1 and sampling.top_p == 1):
+        return
+    if verdict.mode == "unmeasured":
         raise BitnetError(
-            f"{collection.identity.provider.name} scales its logprobs by the temperature; collect with "
-            "KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1, or use embedded or llamacpp."
+            f"{collection.identity.model} takes no temperature, so it can't be measured whether that scales its "
+            "logprobs; choose another model, or, if you know that it samples at temperature 1, collect with "
+            "KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1."
         )
+    raise BitnetError(
+        f"The logprobs of {collection.identity.provider.name} depend on the sampling (temperature and top_p), or it "
+        "takes only one temperature; collect with KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1, or use embedded "
+        "or llamacpp."
+    )

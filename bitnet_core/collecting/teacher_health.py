@@ -11,9 +11,10 @@ from enum import Enum, auto
 
 from bitnet_core.collecting.accounting import Accounts, SendingClosed
 from bitnet_core.errors import BitnetError
+from bitnet_core.settings.values import CollectOptions
 from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.retries import Unreachable
-from bitnet_core.teachers.probe import one_token, probe_timeout
+from bitnet_core.teachers.neutral import few_tokens_seconds, one_token
 from bitnet_core.teachers.refusals import Failing, PromptRefused
 from bitnet_core.teachers.teacher import Teacher
 
@@ -78,9 +79,9 @@ class FailureCounts:
 class TeacherHealth:
     """What one run knows about its teacher's health."""
 
-    def __init__(self, teacher: Teacher, top_logprobs: int, accounts: Accounts) -> None:
+    def __init__(self, teacher: Teacher, options: CollectOptions, accounts: Accounts) -> None:
         self._teacher = teacher
-        self._top_logprobs = top_logprobs
+        self._test = one_token(options.top_logprobs, options.sampling)
         self._accounts = accounts
         self.answers = 0
         """Answers so far, to prompts and to test requests."""
@@ -104,9 +105,9 @@ class TeacherHealth:
 
     async def answers_a_token(self) -> bool | None:
         """Test the teacher with a request of one token: False if it refuses, None if it does not answer."""
-        request = one_token(self._top_logprobs)
+        seconds = few_tokens_seconds(self._teacher.provider)
         try:
-            await self._teacher.chat(request, attempts=1, seconds=probe_timeout(self._teacher))
+            await self._teacher.chat(self._test, attempts=1, seconds=seconds)
         except PromptRefused:
             return False
         except (Failing, Unreachable):

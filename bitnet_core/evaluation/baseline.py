@@ -86,10 +86,10 @@ class Interview:
             self._reporter.alert(
                 "warning",
                 "sampling_fixed",
-                f"{self._teacher.model} takes no {' and no '.join(fixed)}, so it was not sent.",
+                f"{self._teacher.model} does not take the {' and the '.join(fixed)} of the settings: not sent.",
                 "The server samples as it likes; answers may differ from run to run.",
             )
-        determinism = await self._compare_repeated_answers([] if "temperature" in fixed else answers)
+        determinism = await self._compare_repeated_answers(answers)
         self._reporter.progress(len(prompts), len(prompts), "prompts", "baseline")
         found = Baseline(answers, failed, wall_s, sent, determinism, self._teacher.memory_bytes())
         _warn_of_gaps(found, len(prompts), self._reporter)
@@ -134,6 +134,8 @@ class Interview:
     async def _compare_repeated_answers(self, answers: list[TimedAnswer]) -> dict[str, Any]:
         """Ask the first prompts a second time, greedily, and compare the texts."""
         greedy = dataclasses.replace(self._sampling, temperature=0.0, top_p=1.0)
+        if self._teacher.requested_sampling(self._request(answers[0].prompt, greedy)).get("temperature") is None:
+            answers = []  # it can't be asked to answer greedily
         equal = asked = 0
         first_difference: int | None = None
         for answer in answers[:_ASKED_TWICE]:

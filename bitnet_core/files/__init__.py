@@ -19,8 +19,10 @@ from typing import Any
 from bitnet_core import process
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files import owner_file
+from bitnet_core.files.regular import read_bounded
 
 _LOCK_POLL_SECONDS = 0.02
+_JSON_BYTES = 1 << 24
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF}
 """What flock says on file systems without locks; EBADF is NFS's answer for a folder."""
 _PACKAGE = Path(__file__).parents[1]
@@ -153,14 +155,16 @@ def require_regular(path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file. BitnetError when it is missing, unreadable or not JSON."""
+    """Read a JSON file. BitnetError when it is missing, unreadable, longer than 16 MiB or not JSON."""
     try:
         require_regular(path)
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_bounded(path, _JSON_BYTES).decode())
     except FileNotFoundError as error:
         raise BitnetError(f"{path} does not exist.") from error
     except OSError as error:
-        raise BitnetError(f"{path} can't be read {explained(error, 'check its permissions')}.") from error
+        raise BitnetError(
+            f"{path} can't be read {explained(error, 'check its permissions, or move it away')}."
+        ) from error
     except (ValueError, RecursionError) as error:
         raise BitnetError(f"{path} is not valid JSON; move it away and run the stage again.") from error
 

@@ -4,6 +4,7 @@ A password manager makes a `.env` a named pipe, and a shell's `<(…)` is one to
 read once per process and its text is kept in memory. Knows nothing of settings.
 """
 
+import io
 import os
 import select
 import stat
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 from bitnet_core.errors import UsageError, explained
+from bitnet_core.files.regular import NoWaitReader
 
 MAX_BYTES = 1 << 20
 UNOPENED_SECONDS = 10.0
@@ -117,7 +119,7 @@ def _read(path: Path) -> str:
 
 
 def _from_file(source: int) -> bytes:
-    with os.fdopen(os.dup(source), "rb") as file:
+    with NoWaitReader(io.FileIO(os.dup(source))) as file:
         return file.read(MAX_BYTES + 1)
 
 

@@ -1,6 +1,7 @@
 """Open regular files only, without waiting: a pipe or a device in the place of a file could hang whoever reads it."""
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
@@ -14,7 +15,17 @@ def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return os.fdopen(fd, "rb")
+    return NoWaitReader(io.FileIO(fd))
+
+
+class NoWaitReader(io.BufferedReader):
+    """Raises OSError where a file that calls itself regular, such as one of /proc, would have to be waited for."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data: bytes | None = super().read(size)
+        if data is None:
+            raise BlockingIOError(errno.EAGAIN, "it is not a regular file: it has to be waited for")
+        return data
 
 
 def read_bounded(path: Path, limit_bytes: int) -> bytes:
@@ -22,5 +33,5 @@ def read_bounded(path: Path, limit_bytes: int) -> bytes:
     with open_regular(path) as source:
         data = source.read(limit_bytes + 1)
     if len(data) > limit_bytes:
-        raise OSError(errno.EFBIG, f"it is longer than {limit_bytes >> 20} MiB", str(path))
+        raise OSError(errno.EOVERFLOW, f"it is longer than {limit_bytes >> 20} MiB", str(path))
     return data

@@ -152,7 +152,7 @@ class History:
 
     def fingerprint(self, stage: str, known: Container[str] | None = None) -> str:
         """The fingerprint that a run of the stage would get now, if it knew only the settings `known`."""
-        inputs = {name: self.latest(name, lambda r: r.state == "succeeded") for name in catalog.stage(stage).needs}
+        inputs = {name: self.latest(name, _succeeded) for name in catalog.stage(stage).needs}
         upstream = {name: entry.run.id if entry else None for name, entry in inputs.items()}
         return catalog.fingerprint(stage, self.experiment.settings, upstream, known)
 
@@ -161,11 +161,47 @@ class History:
         last = self.latest(stage)
         state = last.state if last else "new"
         if last and state == "succeeded":
-            outputs = catalog.stage(stage).outputs
-            complete = all(any(getattr(self.experiment, at).glob(pattern)) for at, pattern in outputs)
-            unchanged = complete and last.record.fingerprint == self.fingerprint(stage, last.record.settings)
-            state = "done" if unchanged else "outdated"
+            state = "done" if self._is_current(last) else "outdated"
         return StageStatus(stage, state, last)
+
+    def _is_current(self, made: Entry) -> bool:
+        """Whether what a run made is there, and a run of the same stage would make the same now."""
+        stage = made.record.stage
+        return (
+            self._is_complete(stage)
+            and made.record.fingerprint == self.fingerprint(stage, made.record.settings)
+            and all(self._is_unchanged_since(made, need) for need in catalog.stage(stage).needs)
+        )
+
+    def _is_unchanged_since(self, made: Entry, need: str) -> bool:
+        """Whether a stage that the run read from is current, and no later run of it has changed what is there."""
+        later = (entry for entry in self.entries if entry.record.stage == need and entry.place > made.place)
+        if any(map(self._has_written, later)):
+            return False
+        source = self.latest(need, _succeeded)
+        if source is None and self._is_complete(need):  # of a run that was stopped
+            source = self.latest(need)
+        return source is None or self._is_current(source)
+
+    def _is_complete(self, stage: str) -> bool:
+        return all(any(getattr(self.experiment, at).glob(pattern)) for at, pattern in catalog.stage(stage).outputs)
+
+    def _has_written(self, entry: Entry) -> bool:
+        """Whether any output of the run's stage is newer than its beginning. A copied folder's files are all new."""
+        outputs = catalog.stage(entry.record.stage).outputs
+        files = (path for at, pattern in outputs for path in getattr(self.experiment, at).glob(pattern))
+        return any(_changed(path) >= entry.record.began.wall for path in files)
+
+
+def _succeeded(record: RunRecord) -> bool:
+    return record.state == "succeeded"
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _runs_in(logs: Path) -> list[Run]:

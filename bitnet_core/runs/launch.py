@@ -140,6 +140,7 @@ def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
             origins=dict(experiment.settings.origins),
             argv=argv,
             number=history.next_number,
+            folder=str(run.path.resolve()),
             created=now.timestamp(),
             created_uptime=process.uptime(),
             host=socket.gethostname(),

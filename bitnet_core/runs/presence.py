@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bitnet_core.errors import BitnetError
 
+CUT = "was cut short"
 _REMOVED = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
 
 
@@ -21,21 +22,29 @@ class GoneWithCopy(Gone):
     """As Gone; the sentence also says where its content was saved, or that it can't be."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Watched:
     path: Path
     place: tuple[int, int] | None
     """Device and inode number; None on a file system whose numbers don't last."""
     fix: str
     fd: int | None
+    largest: int | None = None
+    """The largest size seen of a file that never shrinks; None for any other."""
 
     def lost(self) -> str:
         """What happened to it; empty while it is there."""
         try:
             now = _place(self.path)
+            size = self.path.stat().st_size if self.largest is not None else 0
         except OSError as error:
             return "was removed" if error.errno in _REMOVED else f"can't be reached any more ({error.strerror})"
-        return "was removed or replaced" if self.place not in (None, now) else ""
+        if self.place not in (None, now):
+            return "was removed or replaced"
+        if self.largest is not None and size < self.largest:
+            return CUT
+        self.largest = None if self.largest is None else size
+        return ""
 
 
 class Presence:
@@ -55,16 +64,19 @@ class Presence:
                 os.close(one.fd)
         self._watched.clear()
 
-    def watch(self, path: Path, fix: str = "start it again", *, held: bool = False) -> None:
+    def watch(self, path: Path, fix: str = "start it again", *, held: bool = False, grows: bool = False) -> None:
         """Remember what is at `path` now; `fix` says what to do when it is gone.
 
         It is opened, so that nothing else gets its inode number. `held`: it is open already, and is not opened again
-        because closing any descriptor of a file gives up its record locks.
+        because closing any descriptor of a file gives up its record locks. `grows`: it never gets shorter, so one
+        that does was cut by another program; that is seen only if nothing was written since.
         """
         fd = None if held else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         now = _place(path)
         lasting = fd is None or now == (os.fstat(fd).st_dev, os.fstat(fd).st_ino)
-        self._watched.append(_Watched(path, now if lasting else None, fix, fd))
+        self._watched.append(
+            _Watched(path, now if lasting else None, fix, fd, path.stat().st_size if grows else None)
+        )
 
     def lost(self) -> str:
         """What happened to the first that is not there any more; empty if all are there."""

@@ -50,8 +50,8 @@ class NoRecord(BitnetError):
 class RunRecord:
     """`run.json`. `state` is what was written last; `Run.state` also notices that the process is gone.
 
-    `number` counts the runs of the experiment. `created`, `started` and `ended` are Unix seconds; beside each is the
-    time since the boot `boot_id`, if it is known.
+    `number` counts the runs of the experiment. `folder` is where the run was started. `created`, `started` and
+    `ended` are Unix seconds; beside each is the time since the boot `boot_id`, if it is known.
     """
 
     id: str
@@ -65,6 +65,7 @@ class RunRecord:
     boot_id: str
     fingerprint: str
     number: _Number | None = None
+    folder: str | None = None
     created_uptime: _Seconds | None = None
     pid: _Pid | None = None
     process_start: float | None = None
@@ -148,7 +149,7 @@ class Run:
         return "interrupted" if record.state in ACTIVE and self._is_gone(record) else record.state
 
     def _is_gone(self, record: RunRecord) -> bool:
-        if (self.path / COPIED).exists():
+        if (self.path / COPIED).exists() or self._is_copy(record):
             return True
         here, now = record.host == socket.gethostname(), clock.now(record.boot_id)
         if record.process is None:
@@ -157,6 +158,12 @@ class Run:
         if process.is_alive(record.process):
             return False
         return here or self._silent_for(record, now) > SILENT_SECONDS
+
+    def _is_copy(self, record: RunRecord) -> bool:
+        """Whether the run was copied with its folder while it was at work: its process works in the original."""
+        with contextlib.suppress(OSError, ValueError):  # the folder is gone, so it was renamed
+            return record.folder is not None and not self.path.samefile(record.folder)
+        return False
 
     def _silent_for(self, record: RunRecord, now: Moment) -> float:
         try:
@@ -230,6 +237,12 @@ class Run:
             )
         return f"{self.path} was removed while a command followed the run; {again}."
 
+    def foreign_host(self, record: RunRecord | None = None) -> str:
+        """The host it was started on if its process can't be reached from here; else empty."""
+        record = record or self.record()
+        reachable = record.process is not None and process.is_alive(record.process)
+        return "" if reachable or record.host == socket.gethostname() else record.host
+
     def request_stop(self) -> None:
         """Send SIGTERM and return: the stage saves its work and ends as cancelled. UsageError on another host."""
         self._signal(signal.SIGTERM)
@@ -259,12 +272,14 @@ class Run:
 
     def _signal(self, number: signal.Signals) -> None:
         record = self.record()
+        if self._is_copy(record):
+            raise UsageError(f"{self.id} is a copy of a run in {record.folder}; stop it there.")
         if record.process and process.is_alive(record.process):
             send = os.killpg if number == signal.SIGKILL else os.kill
             with contextlib.suppress(ProcessLookupError):
                 send(record.process.pid, number)
-        elif record.host != socket.gethostname():
-            raise UsageError(f"{self.id} runs on {record.host}; stop it there.")
+        elif host := self.foreign_host(record):
+            raise UsageError(f"{self.id} runs on {host}; stop it there.")
 
 
 def end(

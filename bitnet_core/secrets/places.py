@@ -32,14 +32,21 @@ _open_vaults: dict[Path, OpenVault] = {}
 class VaultLocked(BitnetError):
     """The vault is needed and its passphrase is not known. `why` is the clause that says what it is needed for."""
 
-    def __init__(self, path: Path, why: str, message: str = "") -> None:
+    def __init__(self, path: Path, why: str, *, not_kept: str = "") -> None:
+        """`not_kept`: a key that the keyring can't take, `why` being the reason, and the vault could."""
         self.path = path
         self.why = why
-        super().__init__(
-            message
-            or f"{why}, which is locked; give its passphrase where it is asked for, or in a file that "
+        self.instead = bool(not_kept)
+        """Whether the vault would take the keyring's place; else it holds what is needed."""
+        self.without = (
+            f"{why}; fix that, or keep keys in the vault by putting a passphrase in a file that "
+            "BITNET_VAULT_PASSPHRASE_FILE names."
+            if not_kept
+            else f"{why}, which is locked; give its passphrase where it is asked for, or in a file that "
             "BITNET_VAULT_PASSPHRASE_FILE names."
         )
+        """The problem and its fixes, for one who leaves the vault closed."""
+        super().__init__(f"{not_kept} could not be kept: {self.without}" if not_kept else self.without)
 
 
 @dataclass(frozen=True)
@@ -195,12 +202,7 @@ class KeyPlaces:
         try:
             self.opened(ask).set(name, value)
         except VaultLocked:
-            raise VaultLocked(
-                self.vault,
-                refused.reason,
-                f"{name} could not be kept: {refused.reason}; fix that, or keep keys in the vault by putting "
-                "a passphrase in a file that BITNET_VAULT_PASSPHRASE_FILE names.",
-            ) from None
+            raise VaultLocked(self.vault, refused.reason, not_kept=name) from None
 
     def _from_file(self) -> str | None:
         if self.passphrase_file is None:

@@ -16,9 +16,9 @@ from bitnet_core.teachers.http.body import TooManyBytes
 from bitnet_core.teachers.http.client import READ_SECONDS, WHOLE_SECONDS, JsonClient
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.reply import Reply
-from bitnet_core.teachers.http.retries import ATTEMPTS, FailedAttempt, Failure, OnRetry, StreamCut, Watch
+from bitnet_core.teachers.http.retries import ATTEMPTS, FailedAttempt, OnRetry, StreamCut, Watch
 from bitnet_core.teachers.profiles import Provider
-from bitnet_core.teachers.refusals import FieldRefused, SentRequest
+from bitnet_core.teachers.refusals import SentRequest
 from bitnet_core.teachers.sampling_fields import NEUTRAL, sampling_fields, without
 from bitnet_core.tokenizer.steps import TokenTable
 
@@ -57,6 +57,8 @@ class CallOptions(TypedDict, total=False):
     """Follows each sending."""
     seconds: float | None
     """Limits one attempt."""
+    left_out: frozenset[str]
+    """The sampling fields, by their common names, that are not sent this time."""
 
 
 class Chat(Protocol):
@@ -76,7 +78,7 @@ class Chat(Protocol):
         """
 
     def requested_sampling(self, request: ChatRequest) -> Mapping[str, Any]:
-        """The sampling fields as they are really sent; None for one that the server has fixed."""
+        """The sampling fields as they are really sent; None for one that the server takes no value of."""
 
     async def models(self) -> list[str]:
         """The names of the server's models."""
@@ -127,8 +129,8 @@ class HttpChat(ABC):
         """Whether neutral values are sent, too: a server's own temperature would scale the logprobs."""
         self._answered = False
         """Whether the address has given a good answer before, so that it can't be wrong."""
-        self._accepted: set[str] = set()
-        """The sampling fields of good answers."""
+        self.accepted: set[tuple[str, Any]] = set()
+        """The sampling fields of good answers with their values, and `max_tokens`."""
         self._http = JsonClient(
             base_url,
             self.headers(key) if key else {},
@@ -176,31 +178,25 @@ class HttpChat(ABC):
         return read_checked(cls.read_body, body, table)
 
     async def chat(self, request: ChatRequest, **options: Unpack[CallOptions]) -> ChatResult:
-        """See `Chat.chat`. A sampling field that the server refuses is left out from then on, if that may be."""
+        """See `Chat.chat`. Raises FieldRefused and ValueRefused for what only seems to be refused; see `Teacher`."""
         try:
             return await self._chat(request, options)
         except TooManyBytes as error:
             raise BadReply("too_large", str(error)) from error
-        except FieldRefused as refusal:
-            if refusal.changes_answers and refusal.field in self._accepted:
-                raise
-            watch = options.get("watch")
-            if watch is not None:
-                await watch.failed(Failure.REFUSED)
-            new = {refusal.field} - self.left_out  # requests that were sent at the same time are refused, too
-            self.left_out |= new
-            try:
-                return await self.chat(request, **options)
-            except Exception:
-                self.left_out -= new
-                raise
 
     async def _chat(self, request: ChatRequest, options: CallOptions) -> ChatResult:
         attempts, watch = options.get("attempts", ATTEMPTS), options.get("watch")
         on_text, seconds = options.get("on_text"), options.get("seconds")
         stream = on_text is not None
-        path, body = self.path(stream=stream), without(self.request_body(request, stream=stream), self.left_out)
-        sent = replace(self._sent, path=path, top_logprobs=request.top_logprobs, sampling=sampling_fields(body))
+        left_out = self.left_out | options.get("left_out", frozenset())
+        path, body = self.path(stream=stream), without(self.request_body(request, stream=stream), left_out)
+        sent = replace(
+            self._sent,
+            path=path,
+            top_logprobs=request.top_logprobs,
+            sampling=sampling_fields(body),
+            max_tokens=request.max_tokens,
+        )
         most_bytes = _FIXED_BYTES + request.max_tokens * (1 + request.top_logprobs) * _TOKEN_BYTES
         if on_text is not None:
             return await self._stream(sent, body, most_bytes, on_text, options)
@@ -214,8 +210,17 @@ class HttpChat(ABC):
     def requested_sampling(self, request: ChatRequest) -> dict[str, Any]:
         """See `Chat.requested_sampling`."""
         fields = sampling_fields(self.request_body(request))
-        fixed = {name: None for name in fields if name in self.left_out and fields[name] not in NEUTRAL.get(name, ())}
-        return {name: value for name, value in fields.items() if name not in self.left_out} | fixed
+        sent = {name: value for name, value in fields.items() if name not in self.left_out}
+        meant = {**fields, "temperature": request.temperature}
+        if request.temperature > 0:  # a greedy answer has no nucleus
+            meant["top_p"] = request.top_p
+        # A neutral value matters only where the server's own default would replace it in the logprobs.
+        neutral = {name for name, value in meant.items() if value in NEUTRAL.get(name, ())}
+        return sent | {
+            name: None
+            for name in meant
+            if name not in sent and (name not in neutral or (name in fields and self.explicit))
+        }
 
     async def _stream(
         self, sent: SentRequest, body: dict[str, Any], most_bytes: int, on_text: OnText, options: CallOptions
@@ -227,7 +232,7 @@ class HttpChat(ABC):
                 return True
             with as_bad_reply(data.encode()):
                 event = json.loads(data)
-            reply = Reply(200, data.encode(), event)
+            reply = Reply(200, data.encode(), event, asked=body)
             if reply.error is not None:
                 raise FailedAttempt.of(reply) if reply.retryable else sent.refusal(reply)
             with as_bad_reply(data.encode()):
@@ -262,13 +267,13 @@ class HttpChat(ABC):
         """The result in a body; BadReply if a router let another upstream answer than the one that was asked."""
         result = self.read_answer(body, self.table)
         self._answered = True
-        self._accepted |= sent.sampling.keys()
         if self.upstream and result.upstream != self.upstream:
             raise BadReply(
                 "other_upstream",
                 f"{result.upstream or 'an unnamed upstream'} answered instead of {self.upstream}",
                 result.body,
             )
+        self.accepted |= {*sent.sampling.items(), ("max_tokens", sent.max_tokens)}
         return result
 
     async def models(self) -> list[str]:

@@ -4,15 +4,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.retries import Unreachable
+from bitnet_core.teachers.neutral import PLAIN, one_token
 from bitnet_core.teachers.prices import Price
-from bitnet_core.teachers.probe import Verdict, ask_probe, one_token, plain_answer, probe
+from bitnet_core.teachers.probe import Verdict, ask_probe, plain_answer, probe
 from bitnet_core.teachers.refusals import (
     ContextExceeded,
     KeyRefused,
     NoLogprobs,
     PromptRefused,
+    SettingsRefused,
     TooManyCandidates,
     UnusableLogprobs,
 )
@@ -25,7 +28,9 @@ _USUAL = 20
 _FEW = 5
 """Requested after the usual number gave no logprobs: some servers have a lower limit and don't say so."""
 _LISTED = 500
-_ANSWERED = (NoLogprobs, UnusableLogprobs, TooManyCandidates, ContextExceeded, PromptRefused, BadReply)
+_ANSWERED = (
+    *(NoLogprobs, UnusableLogprobs, TooManyCandidates, SettingsRefused, ContextExceeded, PromptRefused, BadReply),
+)
 """Errors of a server that has accepted the key."""
 _FIELDS = (
     *("provider", "model", "base_url", "reachable", "key_accepted", "models", "model_listed", "chat", "latency_s"),
@@ -49,8 +54,10 @@ def blank(
     }
 
 
-async def examine(teacher: Teacher, price: Price | None) -> dict[str, Any]:
-    """The report. What could not be found out is None, and `problem` is the sentence that says why.
+async def examine(teacher: Teacher, price: Price | None, sampling: Sampling = PLAIN) -> dict[str, Any]:
+    """The report on a model, for collecting with this sampling.
+
+    What could not be found out is None, and `problem` is the sentence that says why.
 
     `largest_k_capped`: it gave all candidates that a setting can ask for, and may be able to give more.
     """
@@ -68,7 +75,7 @@ async def examine(teacher: Teacher, price: Price | None) -> dict[str, Any]:
     if teacher.provider.logprobs == "no":
         report["logprobs"] = False
         return report
-    verdict = await _noted(report, lambda: _verdict(report, teacher))
+    verdict = await _noted(report, lambda: _verdict(report, teacher, sampling))
     if verdict is not None:
         most = await largest_k(teacher, verdict.candidates)
         report |= {
@@ -85,11 +92,11 @@ async def examine(teacher: Teacher, price: Price | None) -> dict[str, Any]:
     return report
 
 
-async def _verdict(report: dict[str, Any], teacher: Teacher) -> Verdict:
+async def _verdict(report: dict[str, Any], teacher: Teacher, sampling: Sampling) -> Verdict:
     """The probe as `collect` makes it, with fewer candidates if the usual number is refused."""
     usual = min(_USUAL, teacher.provider.max_top_logprobs or _USUAL)
     try:
-        return await probe(teacher, usual)
+        return await probe(teacher, usual, sampling=sampling)
     except TooManyCandidates as error:
         fewer = error.most
     except NoLogprobs:
@@ -98,7 +105,7 @@ async def _verdict(report: dict[str, Any], teacher: Teacher) -> Verdict:
         report["logprobs"] = False
         raise
     try:
-        return await probe(teacher, min(fewer, usual))
+        return await probe(teacher, min(fewer, usual), sampling=sampling)
     except (NoLogprobs, UnusableLogprobs):
         report["logprobs"] = False
         raise

@@ -1,21 +1,21 @@
 """Ask a teacher for a few tokens before anything is spent: can its logprobs be used, and how are they scaled?
 
-The first answer has several tokens and is judged as every answer is, because some faults show only in the second
-token. Every error is one sentence that names what to do instead. It must not know stages.
+The first answer has several tokens, is asked for as collecting asks, and is judged as every answer is, because some
+faults show only in the second token. Every error is one sentence that names what to do instead. It must not know
+stages.
 """
 
-import math
 import re
-import statistics
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
-from bitnet_core.teachers.http.client import QUICK_SECONDS
 from bitnet_core.teachers.judge import ONLY_THINKING, probe_fault
+from bitnet_core.teachers.neutral import MESSAGES, PLAIN, TOKENS, few_tokens, few_tokens_seconds
 from bitnet_core.teachers.refusals import (
     PromptRefused,
     TooManyCandidates,
@@ -23,41 +23,20 @@ from bitnet_core.teachers.refusals import (
     too_many_candidates,
     unusable_logprobs,
 )
+from bitnet_core.teachers.scale import LEAST_COMPARED, Ask, first_step, measure_scale
 from bitnet_core.teachers.teacher import Teacher
-from bitnet_core.tokenizer.mass import SENTINEL, step_fault
-from bitnet_core.tokenizer.steps import TeacherStep
 
-# Tokenizers differ most in digits, accents, scripts and code. The answer is plain ASCII, because llama.cpp reports
-# only the last token of a character that takes several.
-MESSAGES = (
-    {
-        "role": "user",
-        "content": 'naïve café, 東京, Привет, 1995 + 2024 = 4019, {"a": [1, 2]}, f(x): x**2. '
-        "Describe this line in one short sentence of plain English.",
-    },
-)
-TOKENS = 8
-"""Of the answer that is judged: enough for blanks between words, and for thinking that should not be there."""
-_SEED = 1
-_NUCLEUS = 1.0
-"""With a smaller one, servers that report logprobs after sampling would cut the list of candidates."""
 _TRIES = 3
 """Half a character may be sampled: some servers don't report its bytes, and llama.cpp reports nothing at all."""
 _UNUSABLE = frozenset({"bytes_missing", "control_token", "contradictory_logprobs", "malformed_logprobs"})
 """Reasons of bad replies that have logprobs."""
-_LOADING_SECONDS = 600.0
-_COLD, _WARM, _LUKEWARM = 0.2, 1.5, 0.9
-"""The temperatures that are compared; the last for a model that takes none above 1."""
-_LEAST_COMPARED = 2
-"""A single candidate does not show whether the temperature scales it."""
-_NOISE = 0.05
-"""Nats by which two computations of the same distribution may differ."""
 _BYTES = re.compile(rb'"bytes"\s*:\s*\[')
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the probe found. `mode` is "raw" if logprobs don't depend on the temperature, "scaled" if they do."""
+    """What the probe found. `mode` is "raw" if logprobs don't depend on the sampling, "scaled" if they do or may do,
+    and "unmeasured" if the server takes no temperature, so that even the temperature of the answers is unknown."""
 
     mode: str
     candidates: int
@@ -66,7 +45,7 @@ class Verdict:
     exact_bytes: bool = False
     """Whether tokens come with their bytes; otherwise their text is used."""
     latency_s: float | None = None
-    """Of the faster of the two requests."""
+    """Of the fastest request."""
     served_model: str = ""
     """The name of the model as the server gives it."""
     upstream: str = ""
@@ -74,9 +53,9 @@ class Verdict:
     refused: tuple[str, ...] = ()
     """The sampling fields that the model refuses; they are left out of every request."""
 
-    def temperature(self, sampled_at: float) -> float:
-        """The temperature of the logprobs in an answer that was sampled at `sampled_at`."""
-        return 1.0 if self.mode == "raw" else sampled_at
+    def temperature(self, sampled_at: float) -> float | None:
+        """The temperature of the logprobs in an answer that was sampled at `sampled_at`; None if it is unknown."""
+        return {"raw": 1.0, "unmeasured": None}.get(self.mode, sampled_at)
 
     def record(self) -> dict[str, Any]:
         """The verdict as it is stored. What is empty is left out, as in shards from before there was such a field."""
@@ -84,21 +63,11 @@ class Verdict:
         return {name: value for name, value in stored.items() if name not in ("upstream", "refused") or value}
 
 
-def one_token(top_logprobs: int, temperature: float = _COLD) -> ChatRequest:
-    """A request of one token with its logprobs."""
-    return ChatRequest(MESSAGES, 1, temperature, _NUCLEUS, top_logprobs, _SEED)
-
-
-def probe_timeout(teacher: Teacher) -> float:
-    """How many seconds to wait for a few tokens; a local server may have to load its model first."""
-    return _LOADING_SECONDS if teacher.provider.loads_first else QUICK_SECONDS
-
-
 async def ask_probe(teacher: Teacher, request: ChatRequest) -> ChatResult:
     """The answer to a probe, asked for again after a bad reply. Raises the last BadReply."""
     for tries_left in reversed(range(_TRIES)):
         try:
-            return await teacher.chat(request, attempts=2, seconds=probe_timeout(teacher))
+            return await teacher.chat(request, attempts=2, seconds=few_tokens_seconds(teacher.provider))
         except BadReply:
             if not tries_left:
                 raise
@@ -112,8 +81,9 @@ async def plain_answer(teacher: Teacher) -> tuple[float, bool]:
     """
     began = time.monotonic()
     request = ChatRequest(MESSAGES, TOKENS, 0.0, 1.0)
+    seconds = few_tokens_seconds(teacher.provider)
     try:
-        result = await teacher.chat(request, attempts=2, seconds=probe_timeout(teacher), on_text=lambda _: None)
+        result = await teacher.chat(request, attempts=2, seconds=seconds, on_text=lambda _: None)
     except BadReply as error:
         if error.reason != "no_text":
             raise
@@ -121,8 +91,10 @@ async def plain_answer(teacher: Teacher) -> tuple[float, bool]:
     return time.monotonic() - began, bool(result.text)
 
 
-async def probe(teacher: Teacher, top_logprobs: int, known: Verdict | None = None) -> Verdict:
-    """Judge a teacher by two answers. BitnetError if traces can't be made from it.
+async def probe(
+    teacher: Teacher, top_logprobs: int, known: Verdict | None = None, sampling: Sampling = PLAIN
+) -> Verdict:
+    """Judge a teacher by a few answers. BitnetError if traces can't be made from it with this sampling.
 
     Behind a router, only the provider that answers first is asked from then on. `known` is the verdict of an earlier
     run: the provider and the refused fields that it names are kept.
@@ -134,41 +106,48 @@ async def probe(teacher: Teacher, top_logprobs: int, known: Verdict | None = Non
         raise too_many_candidates(teacher.name, teacher.model, top_logprobs, most)
     teacher.pin(known.upstream if known else "")
     teacher.leave_out(known.refused if known else ())
-    asked = max(top_logprobs, _LEAST_COMPARED)
+    asked = max(top_logprobs, LEAST_COMPARED)
+    request = few_tokens(asked, sampling)
+    seconds: list[float] = []
+
+    async def ask(request: ChatRequest) -> ChatResult:
+        began = time.monotonic()
+        answer = await ask_probe(teacher, request)
+        seconds.append(time.monotonic() - began)
+        return answer
+
     try:
-        request = ChatRequest(MESSAGES, TOKENS, _COLD, _NUCLEUS, asked, _SEED)
-        cold, cold_seconds = await _timed_answer(teacher, request)
+        answer = await _explained(teacher, request, ask)
     except TooManyCandidates as error:
         if error.most >= top_logprobs:
             alone = "it gives one candidate a token, which does not show whether the temperature scales it"
             raise no_logprobs(teacher.name, teacher.model, alone) from error
         raise
-    first = _first_step(teacher, cold)
-    if fault := probe_fault(cold, TOKENS):
+    first = first_step(teacher, answer)
+    if fault := probe_fault(answer, request.max_tokens):
         raise unusable_logprobs(teacher.name, teacher.model, *fault)
-    teacher.pin(cold.upstream)
-    warm, warm_seconds, temperature = await _warm_answer(teacher, asked)
-    second = _first_step(teacher, warm)
-    scaled = not _same_distribution(first, second, math.sqrt(temperature / _COLD))
-    if scaled:
+    teacher.pin(answer.upstream)
+    fixed = known is not None and "temperature" in known.refused
+    scale = await measure_scale(teacher, request, answer, ask, known_fixed=fixed)
+    if scale.mode != "raw":
         teacher.send_neutral_values()
     return Verdict(
-        mode="scaled" if scaled else "raw",
-        candidates=min(top_logprobs, max(cold.candidates, warm.candidates)),
+        mode=scale.mode,
+        candidates=min(top_logprobs, max(answer.candidates, scale.candidates)),
         token_ids=all(index >= 0 for index in first.top_ids),
-        exact_bytes=_BYTES.search(cold.body) is not None,
-        latency_s=min(cold_seconds, warm_seconds),
-        served_model=cold.model,
-        upstream=cold.upstream,
+        exact_bytes=_BYTES.search(answer.body) is not None,
+        latency_s=min(seconds),
+        served_model=answer.model,
+        upstream=answer.upstream,
         refused=tuple(sorted(teacher.left_out)),
     )
 
 
-async def _timed_answer(teacher: Teacher, request: ChatRequest) -> tuple[ChatResult, float]:
-    """The answer and its duration in seconds. BitnetError for a teacher that sends only bad replies."""
+async def _explained(teacher: Teacher, request: ChatRequest, ask: Ask) -> ChatResult:
+    """The first answer. BitnetError for a teacher that sends only bad replies."""
     failure: BadReply | PromptRefused
     try:
-        return await _timed(teacher, request)
+        return await ask(request)
     except (BadReply, PromptRefused) as error:
         failure = error
     if isinstance(failure, BadReply) and failure.reason in _UNUSABLE:
@@ -187,19 +166,6 @@ async def _timed_answer(teacher: Teacher, request: ChatRequest) -> tuple[ChatRes
     ) from failure
 
 
-async def _warm_answer(teacher: Teacher, top_logprobs: int) -> tuple[ChatResult, float, float]:
-    """The answer of one token at a high temperature, its seconds, and that temperature."""
-    try:
-        return *await _timed(teacher, one_token(top_logprobs, _WARM)), _WARM
-    except (BadReply, PromptRefused):
-        return *await _timed_answer(teacher, one_token(top_logprobs, _LUKEWARM)), _LUKEWARM
-
-
-async def _timed(teacher: Teacher, request: ChatRequest) -> tuple[ChatResult, float]:
-    began = time.monotonic()
-    return await ask_probe(teacher, request), time.monotonic() - began
-
-
 async def _answers_without_logprobs(teacher: Teacher) -> bool | None:
     """Whether there is text in its answer without logprobs; None if there is no answer."""
     try:
@@ -207,47 +173,3 @@ async def _answers_without_logprobs(teacher: Teacher) -> bool | None:
     except (BadReply, BitnetError):
         return None
     return has_text
-
-
-def _first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
-    """The first step of the answer, with its usable candidates. NoLogprobs if there are none.
-
-    The sampled token does not matter here; it may be missing from the candidates.
-    """
-    step = result.steps.step(0) if result.steps is not None else None
-    if step is None or not step.top_logprobs:
-        raise no_logprobs(teacher.name, teacher.model)
-    listed = [
-        place
-        for place, logprob in enumerate(step.top_logprobs)
-        if not (logprob <= SENTINEL and step.top_bytes[place] == step.data)
-    ] or [0]
-    step = replace(
-        step,
-        logprob=step.top_logprobs[listed[0]],
-        top_ids=tuple(step.top_ids[place] for place in listed),
-        top_bytes=tuple(step.top_bytes[place] for place in listed),
-        top_logprobs=tuple(step.top_logprobs[place] for place in listed),
-    )
-    reason = step_fault(step)
-    if reason is not None:
-        raise no_logprobs(teacher.name, teacher.model, f"its logprobs are unusable: {reason.replace('_', ' ')}")
-    return step
-
-
-def _same_distribution(first: TeacherStep, second: TeacherStep, apart: float) -> bool:
-    """Whether both temperatures gave the same distribution, judged by the spread of their common candidates.
-
-    Scaled logprobs would be spread `apart`² times as far in the first. The logprobs themselves can't be
-    compared: a quantised model that takes the prompt from its cache differs by tenths of a nat.
-    """
-    other = dict(zip(second.top_bytes, second.top_logprobs, strict=True))
-    pairs = [
-        (logprob, other[data])
-        for data, logprob in zip(first.top_bytes, first.top_logprobs, strict=True)
-        if data in other
-    ]
-    if len(pairs) < _LEAST_COMPARED:
-        return False
-    cold, warm = (statistics.pstdev(side) for side in zip(*pairs, strict=True))
-    return bool(1 / apart < (cold + _NOISE) / (warm + _NOISE) < apart)

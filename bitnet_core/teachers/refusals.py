@@ -1,4 +1,8 @@
-"""What a server's refusal means: an exception whose sentence names the fix. Knows no HTTP client, no wire format."""
+"""What a server's refusal means: an exception whose sentence names the fix. Knows no HTTP client, no wire format.
+
+A server that refuses a prompt may quote it, so words alone prove little: `Teacher` checks what they say against a
+neutral request before it believes an error that is not about the prompt.
+"""
 
 import re
 from collections.abc import Mapping
@@ -10,24 +14,31 @@ from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import Failure, Unreachable
 from bitnet_core.teachers.profiles import Provider, recommended_for_logprobs
-from bitnet_core.teachers.sampling_fields import NEUTRAL, refused_field
+from bitnet_core.teachers.sampling_fields import named_fields, refused_field
 
 _SHOWN_CHARACTERS = 200
 _CONTEXT_SIGNS = (
     *("context_length", "context size", "exceed_context", "maximum context", "context window", "context limit"),
-    *("prompt is too long", "input token count", "max_new_tokens"),
+    *("prompt is too long", "input is too long", "string too long", "input token count", "max_new_tokens"),
+    *("must have less than", "reduce the length"),
 )
 _LOGPROB_SIGNS = ("logprob", "log prob", "top_n_tokens", "n_probs", "requested parameters")
 """TGI and llama.cpp have names of their own. OpenRouter says the last one when none of its providers accepts all
 fields of the request."""
-_KEY_SIGNS = (
-    *("api key not valid", "api_key_invalid", "invalid api key", "invalid_api_key", "incorrect api key"),
-    "invalid x-api-key",
+_BAD = r"(?:not valid|invalid|incorrect|wrong|expired|revoked|disabled|deactivated|unknown)"
+_KEY = re.compile(
+    rf"\b(?:x-)?api[ _-]?key\b.{{0,30}}\b{_BAD}\b|\b{_BAD} (?:x-)?api[ -]?key\b|api_key_invalid|invalid_api_key"
 )
 _MODEL = re.compile(
     r"\b(?:access to|use|using)\b.{0,60}\bmodel\b(?!\.)"
-    r"|\bmodel\b(?!\.).{0,60}\b(?:not (?:available|allowed|found|exist)|does not exist|denied|restricted|plan)\b"
+    r"|\bmodel\b(?!\.).{0,60}"
+    r"\b(?:not (?:available|allowed|found|exist)|does not exist|denied|restricted|plan|subscription)\b"
 )
+_ACCOUNT_SIGNS = (
+    *("suspended", "deactivated", "billing", "budget", "payment", "subscription", "verify your", "not verified"),
+    *("must be verified", "accept the terms", "accept the license"),
+)
+"""In a 401 or 403, these say that the account is to be put in order; the key is good."""
 _PROMPT_SIGNS = (
     *("moderation", "flagged", "content", "policy", "safety", "country", "region", "territory"),
     *("ip address", "firewall", "vpn"),
@@ -38,10 +49,20 @@ _LIMIT = re.compile(
     r"(?:less than or equal to|<=|≤|at most|maximum|max(?:imum)? allowed|up to|between \d+ and|exceed|greater than"
     r"|no more than|no larger than|larger than|(?<!rate )limit(?:ed)?(?: is| of| to)?|\[\d+,|\(\d+,"
     r"|\b[01] ?(?:-|–|\.\.+|to))"
-    r"\D{0,24}?(\d+)"
+    r"\D{0,24}?(\d+)(?!\d| ?(?:requests?|calls?|models?|minutes?|per)\b)"
 )
 _BELOW = re.compile(r"(?:smaller|less|lower|fewer) than (?!or equal)\D{0,24}?(\d+)")
 _ONE_OF = re.compile(r"one of \[?((?:\d+ ?, ?)+\d+)")
+_NONE_AT_ALL = re.compile(
+    r"(?<!top_)\blog ?probs?\b['\"`]? (?:is |are )?(?:not |un)(?:supported|available|implemented)"
+)
+"""A number that follows is a limit of something else."""
+_SETTINGS = {
+    "temperature": "KD_TEACHER_TEMPERATURE",
+    "top_p": "KD_TEACHER_TOP_P",
+    "max_tokens": "KD_MAX_TOKENS_PER_PROMPT",
+}
+"""The settings of a request with logprobs: only collecting and its probe ask for them."""
 
 
 class PromptRefused(BitnetError):
@@ -64,16 +85,33 @@ class ContextExceeded(PromptRefused):
 
 
 class FieldRefused(PromptRefused):
-    """The server refuses a sampling field by its name; the request may be sent again without it."""
+    """The server seems to refuse a sampling field by its name; if so, the request may be sent again without it."""
 
-    def __init__(self, message: str, body: bytes, field: str, *, changes_answers: bool) -> None:
-        """`changes_answers`: whether the field's value is not a neutral one."""
+    of_prompt: PromptRefused | None = None
+    """What the refusal means if it only quotes the prompt."""
+
+    def __init__(self, message: str, body: bytes, field: str) -> None:
         super().__init__(message, body)
         self.field = field
-        self.changes_answers = changes_answers
 
 
-class NoLogprobs(BitnetError):
+class RefusesAll(BitnetError):
+    """The server would refuse every request like this one, whatever its prompt."""
+
+    of_prompt: PromptRefused | None = None
+    """What the refusal means if it only quotes the prompt; None if its status can't be about one."""
+
+
+class SettingsRefused(RefusesAll):
+    """The server does not accept the values of some fields, which stand in the settings."""
+
+    def __init__(self, message: str, fields: Mapping[str, Any]) -> None:
+        """`fields`: their common names, with the refused values."""
+        super().__init__(message)
+        self.fields = fields
+
+
+class NoLogprobs(RefusesAll):
     """The model gives no logprobs."""
 
 
@@ -81,7 +119,7 @@ class UnusableLogprobs(BitnetError):
     """The model gives logprobs, but traces can't be made from them."""
 
 
-class TooManyCandidates(BitnetError):
+class TooManyCandidates(RefusesAll):
     """The model gives logprobs, but for at most `most` candidates a step."""
 
     def __init__(self, message: str, most: int) -> None:
@@ -89,7 +127,7 @@ class TooManyCandidates(BitnetError):
         self.most = most
 
 
-class QuotaSpent(BitnetError):
+class QuotaSpent(RefusesAll):
     """Only money or a higher limit helps, not waiting."""
 
 
@@ -97,7 +135,7 @@ class Failing(BitnetError):
     """The server failed at every attempt; it may work later."""
 
 
-class KeyRefused(BitnetError):
+class KeyRefused(RefusesAll):
     """The server does not accept the key."""
 
 
@@ -119,29 +157,38 @@ class SentRequest:
     top_logprobs: int = 0
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """The sampling fields of the request, by their common names."""
+    max_tokens: int = 0
     path: str = ""
     own: bool = True
     """Whether it is the teacher of the settings. Only then do its TEACHER_ settings count."""
 
     def refusal(self, reply: Reply) -> Exception:
-        """The exception for a reply without an answer.
-
-        The explanations are tried in order: what the words name comes before what the status means. An error about
-        the prompt may quote it, so words about the key, logprobs or the model count only in other errors.
-        """
+        """The exception for a reply without an answer."""
         said = self._said(reply)
+        error = self._explained(reply, said)
+        if isinstance(error, FieldRefused | RefusesAll) and reply.code not in (402, 429):
+            error.of_prompt = self._not_accepted(reply, said, "it answers others, so change this prompt")
+        return error
+
+    def _explained(self, reply: Reply, said: str) -> Exception:
+        """The explanations are tried in order: what the words name comes before what the status means.
+
+        An error about the prompt may quote it, so words about the key, logprobs or the model count only in others.
+        """
         return (
             self._of_quota(reply, said)
-            or (self._key_refused(said) if _mentions(reply, _KEY_SIGNS) and not reply.about_the_prompt else None)
+            or (self._key_refused(said) if _KEY.search(_words(reply)) and not reply.about_the_prompt else None)
             or self._of_length(reply, said)
             or (self._of_logprobs(reply, said) if not reply.about_the_prompt else None)
             or self._of_prompt(reply, said)
             or self._of_field(reply, said)
+            or self._of_value(reply, said)
             or self._of_model(reply, said)
+            or self._of_account(reply, said)
             or (self._key_refused(said) if reply.code in (401, 403) else None)
             or self._of_address(reply, said)
             or self._of_server(reply, said)
-            or self._not_accepted(reply, said, f"correct the {'teacher' if self.own else 'provider'}'s settings")
+            or self._not_accepted(reply, said, self._correct_settings())
         )
 
     def not_json(self, reply: Reply) -> BitnetError:
@@ -184,46 +231,58 @@ class SentRequest:
         return self._not_accepted(reply, said, "a rule of the network or of the provider forbids it")
 
     def _of_logprobs(self, reply: Reply, said: str) -> Exception | None:
-        failing = reply.code >= 500 and reply.code != 501
-        if not self.top_logprobs or failing or not _mentions(reply, _LOGPROB_SIGNS):
+        if not self.top_logprobs or not _mentions(reply, _LOGPROB_SIGNS):
             return None
-        words = reply.words().lower()
-        limits = [int(number) for number in _LIMIT.findall(words)]
-        limits += [int(number) - 1 for number in _BELOW.findall(words)]
-        limits += [int(number) for listed in _ONE_OF.findall(words) for number in listed.split(",")]
-        most = max((limit for limit in limits if limit < self.top_logprobs), default=0)
+        most = _limit(reply.words().lower(), self.top_logprobs)
         if most:
             return too_many_candidates(self.provider.name, self.model, self.top_logprobs, most, said)
-        return no_logprobs(self.provider.name, self.model, said)
+        failing = reply.code >= 500 and reply.code != 501  # then the words are about a crash
+        return None if failing else no_logprobs(self.provider.name, self.model, said)
 
     def _of_field(self, reply: Reply, said: str) -> Exception | None:
         name = refused_field(reply, self.sampling)
         if name is None:
             return None
         message = self._not_accepted(reply, said, f"{self.model} does not take {name}")
-        changes = self.sampling[name] not in NEUTRAL.get(name, ())
-        return FieldRefused(str(message), reply.body, name, changes_answers=changes)
+        return FieldRefused(str(message), reply.body, name)
+
+    def _of_value(self, reply: Reply, said: str) -> Exception | None:
+        fields = named_fields(reply, {**self.sampling, "max_tokens": self.max_tokens})
+        if not fields:
+            return None
+        settings = [_SETTINGS[name] for name in fields if name in _SETTINGS] if self.top_logprobs and self.own else []
+        named = f": {' or '.join(settings)}" if settings else ""
+        message = self._not_accepted(reply, said, self._correct_settings() + named)
+        return SettingsRefused(str(message), fields)
 
     def _of_model(self, reply: Reply, said: str) -> Exception | None:
         setting = f"{'TEACHER_MODEL or ' if self.own else ''}{self.provider.model_setting}"
         server = f"{self.provider.name} at {self.base_url}"
         if reply.code == 404 and _mentions(reply, ("model", "endpoint", self.model.lower())):
-            return BitnetError(f"{server} has no model {self.model} ({said}); correct {setting}.")
+            return RefusesAll(f"{server} has no model {self.model} ({said}); correct {setting}.")
         if reply.code in (401, 403) and _MODEL.search(reply.words().lower()):
-            return BitnetError(
+            return RefusesAll(
                 f"{server} gives this key no access to {self.model} ({said}); choose another model in {setting}."
             )
         return None
 
+    def _of_account(self, reply: Reply, said: str) -> Exception | None:
+        if reply.code not in (401, 403) or not _mentions(reply, _ACCOUNT_SIGNS):
+            return None
+        return RefusesAll(
+            f"{self.provider.name} at {self.base_url} accepts no requests of this account ({said}); "
+            "settle that with the provider, then start again: it resumes."
+        )
+
     def _of_address(self, reply: Reply, said: str) -> Exception | None:
         server = f"{self.provider.name} at {self.base_url}"
         if 300 <= reply.code < 400:
-            return BitnetError(
+            return RefusesAll(
                 f"{server} redirects to {reply.headers.get('location') or 'another address'} ({said}); "
                 f"set {self._address_settings} to the address that answers."
             )
         if reply.code in (404, 405):
-            return BitnetError(
+            return RefusesAll(
                 f"{self.base_url} has no {self.path or 'such path'} ({said}); "
                 f"correct {self._address_settings} (it usually ends in /v1)."
             )
@@ -244,6 +303,9 @@ class SentRequest:
             billed=not reply.refused,
         )
 
+    def _correct_settings(self) -> str:
+        return f"correct the {'teacher' if self.own else 'provider'}'s settings"
+
     @property
     def _address_settings(self) -> str:
         return f"{self.provider.base_url_setting}{' or TEACHER_BASE_URL' if self.own else ''}"
@@ -258,9 +320,23 @@ class SentRequest:
         return f"HTTP {reply.status}" + (f": {text[:_SHOWN_CHARACTERS]}" if text else "")
 
 
+def _words(reply: Reply) -> str:
+    return f"{reply.words()} {(reply.error or {}).get('param') or ''}".lower()
+
+
 def _mentions(reply: Reply, signs: tuple[str, ...]) -> bool:
-    words = f"{reply.words()} {(reply.error or {}).get('param') or ''}".lower()
+    words = _words(reply)
     return any(sign in words for sign in signs)
+
+
+def _limit(words: str, asked: int) -> int:
+    """The largest number of candidates below `asked` that the words allow; 0 if they name none."""
+    if _NONE_AT_ALL.search(words):
+        return 0
+    limits = [int(number) for number in _LIMIT.findall(words)]
+    limits += [int(number) - 1 for number in _BELOW.findall(words)]
+    limits += [int(number) for listed in _ONE_OF.findall(words) for number in listed.split(",")]
+    return max((limit for limit in limits if limit < asked), default=0)
 
 
 def _about_the_prompt(reply: Reply) -> bool:

@@ -20,7 +20,8 @@ NEUTRAL: Mapping[str, tuple[float, ...]] = {
 """The values with which a field changes nothing."""
 _COMMON_NAMES = {"topP": "top_p", "topK": "top_k"}
 """Gemini's names."""
-_REFUSING = frozenset({400, 403, 404, 405, 422, 501})
+_REFUSING = frozenset({400, 401, 403, 404, 405, 422, 501})
+_LIMIT_NAMES = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _FIXED = re.compile(
     r"only (?:the )?default|only (?:be )?(?:set to )?1\b|must (?:be|equal) 1(?:\.0)?\b"
     r"|only [\d.]+ (?:is|are) (?:allowed|supported|accepted)"
@@ -56,23 +57,30 @@ def refused_field(reply: Reply, sent: Mapping[str, Any]) -> str | None:
     """The field that the server refuses by name, if the request may be sent again without it.
 
     It may if the field changes nothing, or if the server takes no value or only one. A value outside the server's
-    range is a mistake in the settings: without it, the server would do something else than was asked for.
+    range is a mistake in the settings: without it, the server would do something else than was asked for. The words
+    may be quoted from the prompt, so the name is only a suspicion.
     """
-    if reply.code not in _REFUSING or reply.about_the_prompt:
-        return None
-    words, named = reply.words().lower(), (reply.error or {}).get("param")
-    places = {name: _place(name, named.lower() if isinstance(named, str) and named else words) for name in sent}
-    found = [name for name, place in places.items() if place is not None]
-    # A list of what the server does take may follow.
-    name = min(found, key=lambda one: places[one] or 0, default=None)
+    name = next(iter(named_fields(reply, sent)), None)  # a list of what the server does take may follow
     if name is None:
         return None
     value = sent[name]
-    return name if value in NEUTRAL.get(name, ()) or _takes_no_value(words, value) else None
+    return name if value in NEUTRAL.get(name, ()) or _takes_no_value(reply.words().lower(), value) else None
+
+
+def named_fields(reply: Reply, sent: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the fields that a refusal names, in the order of their names, with the values that were sent."""
+    if reply.code not in _REFUSING or reply.about_the_prompt:
+        return {}
+    words, named = reply.words().lower(), (reply.error or {}).get("param")
+    places = {name: _place(name, named.lower() if isinstance(named, str) and named else words) for name in sent}
+    found = {name: place for name, place in places.items() if place is not None}
+    return {name: sent[name] for name in sorted(found, key=lambda one: found[one])}
 
 
 def _place(name: str, words: str) -> int | None:
-    found = re.search(rf"\b(?:{name}|{name.replace('_', '')})\b", words)
+    names = _LIMIT_NAMES if name == "max_tokens" else (name,)
+    spelled = "|".join(f"{one}|{one.replace('_', '')}" for one in names)
+    found = re.search(rf"\b(?:{spelled})\b", words)
     return found.start() if found else None
 
 

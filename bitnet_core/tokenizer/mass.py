@@ -78,6 +78,14 @@ def first_fault(completion: Completion) -> str | None:
     return None
 
 
+def text_fault(completion: Completion, text: bytes) -> str | None:
+    """Why an answer of this text can't become a sequence: it is empty, or a token before its end has no text."""
+    if not text:
+        return "empty_completion"
+    spellings = completion.table.spellings
+    return None if all(spellings[number] for number in completion.sampled_N[:-1].tolist()) else "control_token"
+
+
 # -- Other -----------------------------------------------------------------------------------------------
 
 

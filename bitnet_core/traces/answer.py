@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from bitnet_core.tokenizer.arrays import Float64
-from bitnet_core.tokenizer.mass import Mass, first_fault, rebalance, settle
+from bitnet_core.tokenizer.mass import Mass, first_fault, rebalance, settle, text_fault
 from bitnet_core.tokenizer.steps import Completion
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.vocabulary import Vocabulary
@@ -67,11 +67,9 @@ def _checked(
     completion: Completion, bytes_before: Mapping[int, bytes], shares_vocabulary: bool, mass: Mass
 ) -> CheckedAnswer:
     text = _whole_text(completion, bytes_before)
-    if not text:
-        raise Rejected("empty_completion")
-    spellings = completion.table.spellings
-    if not all(spellings[number] for number in completion.sampled_N[:-1].tolist()):
-        raise Rejected("control_token")
+    reason = text_fault(completion, text)
+    if reason is not None:
+        raise Rejected(reason)
     return CheckedAnswer(completion, bytes_before, text, shares_vocabulary, mass)
 
 

@@ -1,5 +1,7 @@
 """The help (F1): every key, from the table of actions, and what the symbols mean."""
 
+import textwrap
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
@@ -11,6 +13,8 @@ from bitnet_tui.view.experiment_list import legend_lines
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.words import Words
 
+_INDENT = 12
+_NARROWEST = 20
 _MOVING = (
     ("↑ ↓ j k", "Move in a list; ← → h l along the stages on a narrow screen"),
     ("tab", "Go to the next part of the screen"),
@@ -18,22 +22,26 @@ _MOVING = (
 )
 
 
-def help_lines() -> tuple[Line, ...]:
-    """The whole text."""
+def help_lines(width: int) -> tuple[Line, ...]:
+    """The whole text, what a key does wrapped beside the key."""
     lines: list[Line] = []
     for where, title in TITLES.items():
         lines.append(line(Span(title, "title")))
-        lines += [
-            line(Span(f"  {keys_text(one):<9}", "key"), Span(f" {one.tooltip}"))
-            for one in ACTIONS
-            if one.where == where
-        ]
-        if where == "app":
-            lines += [line(Span(f"  {keys:<9}", "key"), Span(f" {what}")) for keys, what in _MOVING]
+        rows = [(keys_text(one), one.tooltip) for one in ACTIONS if one.where == where]
+        for keys, what in (*rows, *(_MOVING if where == "app" else ())):
+            lines += _row(keys, what, width)
         lines.append(())
     lines.append(line(Span("Symbols", "title")))
     lines += legend_lines()
     return tuple(lines)
+
+
+def _row(keys: str, what: str, width: int) -> list[Line]:
+    first, *others = textwrap.wrap(what, max(_NARROWEST, width - _INDENT))
+    return [
+        line(Span(f"  {keys:<{_INDENT - 3}}", "key"), Span(f" {first}")),
+        *(line(Span(f"{'':{_INDENT}}{other}")) for other in others),
+    ]
 
 
 class HelpScreen(DialogScreen[None]):
@@ -46,7 +54,14 @@ class HelpScreen(DialogScreen[None]):
         with Vertical(classes="card help"):
             yield Words("Help    esc closes, ↑ ↓ scroll", classes="title")
             with VerticalScroll(id="help-text"):
-                yield Words(paint(help_lines()))
+                yield Words(id="help-words")
 
     def on_mount(self) -> None:
         self.query_one("#help-text").focus()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._draw)
+
+    def _draw(self) -> None:
+        width = self.query_one("#help-text").scrollable_content_region.width
+        self.query_one("#help-words", Words).update(paint(help_lines(width)))

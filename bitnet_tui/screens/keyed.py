@@ -56,8 +56,8 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
     ) -> None:
         """Call `work` in a thread, and `then` with its result.
 
-        If that needs the vault, `offer` is added to the question for its passphrase, and `without` is the outcome to
-        report if it stays locked.
+        If that needs the vault, the user is asked for its passphrase; `offer` is added to the question where the
+        vault would take the keyring's place. `without` is the outcome to report if it stays locked.
         """
         self._begin(_Job(work, then, offer, without))
 
@@ -93,15 +93,16 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             message.job.then(message.result)
 
     def _open_vault(self, locked: VaultLocked, job: _Job) -> None:
-        why = f"{locked.why[0].upper()}{locked.why[1:]}."
+        why = f"{locked.why[0].upper()}{locked.why[1:]}"
+        question = f"{why}. {job.offer}".strip() if locked.instead else f"{why}, which is locked."
 
         def answered(opened: bool | None) -> None:
             if opened:
                 self._begin(job)
             else:
-                self.declined(f"{job.without}: {locked.why}.")
+                self.declined(f"{job.without}: {locked.without}")
 
-        self.shell.unlock_vault(locked.path, f"{why} {job.offer}".strip(), answered)
+        self.shell.unlock_vault(locked.path, question, answered)
 
 
 class KeyedScreen(DialogScreen[_Result], AttemptingScreen[_Result], Generic[_Result]):

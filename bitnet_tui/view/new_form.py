@@ -124,7 +124,9 @@ def answer(report: Mapping[str, Any]) -> tuple[str, str]:
     said += f", with logprobs{_candidates(report)}"
     if report.get("logprob_mode") == "scaled":
         advice = "collect with KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1"
-        return f"{said}, which the temperature distorts: {advice}.{cost}", "warn"
+        return f"{said}, which the sampling distorts: {advice}.{cost}", "warn"
+    if report.get("logprob_mode") == "unmeasured":
+        return f"{said}, but it takes no temperature, so it is unknown whether they are exact.{cost}", "warn"
     return f"{said}, exact at any temperature.{cost}", "good"
 
 

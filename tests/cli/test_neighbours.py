@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bitnet_core import process
+from bitnet_core.cli import stages
 from bitnet_core.cli.main import main
 from bitnet_core.runs.record import Run
 from tests.nobody import as_nobody, close, everybodys_folder
@@ -166,3 +167,29 @@ def test_the_pipeline_goes_on_and_says_what_it_left_out(
     out = capsys.readouterr().out
     assert "! train-1 is left out: " in out
     assert main(["--root", "exp", "train", "--json"]) == 0
+
+
+@pytest.mark.parametrize("error", ["x" * 3_000_000, "word " * 500_000, "a\n" * 20_000])
+def test_a_long_error_leaves_room_for_the_other_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    add("eval-2")
+    add("train-1", state="failed", error=error)
+    assert main(["--root", "exp", "runs"]) == 0
+    said = capsys.readouterr().out
+    assert "eval-2" in said
+    assert len(said.splitlines()) < 60
+    assert main(["--root", "exp", "runs", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert error in str(rows) or json.dumps(error)[1:-1] in json.dumps(rows)
+
+
+@pytest.mark.parametrize("host", ["elsewhere", socket.gethostname()])
+def test_who_watches_a_run_is_told_how_to_stop_it(host: str) -> None:
+    me = process.current()
+    run = add("train-1", state="running", host=host, pid=me.pid, process_start=me.start, boot_id=me.boot_id)
+    assert stages._going_on(run) == "train-1 keeps running; `bitnet stop train-1` stops it."  # renamed, but here
+    run = add("train-2", state="running", host=host, pid=1, process_start=0.5)
+    said = stages._going_on(run)
+    assert said == ("train-2 keeps running; stop it on elsewhere, where it runs." if host == "elsewhere" else "")

@@ -161,6 +161,18 @@ def test_what_stays_and_grows_is_there(watched: Path) -> None:
         assert held.lost() == ""
 
 
+def test_a_file_that_only_grows_is_missed_when_it_shrinks(watched: Path) -> None:
+    watched.write_text("more")
+    with Presence("train") as held:
+        held.watch(watched, grows=True)
+        for text in ("more", "and more", "and even more"):
+            watched.write_text(text)
+            assert held.lost() == ""
+        watched.write_text("and more")
+        with pytest.raises(Gone, match="file was cut short while train was using it"):
+            held.require()
+
+
 def test_a_new_folder_never_passes_for_the_removed_one(tmp_path: Path) -> None:
     """Many file systems give the next folder the same inode number, unless the removed one is held open."""
     folder = tmp_path / "data"

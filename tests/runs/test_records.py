@@ -29,7 +29,7 @@ GOOD: dict[str, Any] = {
 }  # fmt: skip
 FULL = GOOD | {
     "number": 3, "created_uptime": 5.0, "pid": 12, "process_start": 5.0, "started": 2.0, "started_uptime": 6.0,
-    "ended": 3.0, "ended_uptime": 7.0, "exit_code": 0, "error": None, "summary": {"qei": 1.5},
+    "folder": "x", "ended": 3.0, "ended_uptime": 7.0, "exit_code": 0, "error": None, "summary": {"qei": 1.5},
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -285,6 +286,30 @@ def test_a_host_that_changed_its_name_still_knows_its_runs(start: Starter) -> No
     assert run.state() == "running"  # it might run on another machine
     os.utime(run.events_path, (time.time() - 3600, time.time() - 3600))
     assert run.state() == "interrupted"
+
+
+def test_a_copy_of_a_running_experiment_does_not_touch_the_original(start: Starter, tmp_path: Path) -> None:
+    run = start(what="wait")
+    root = run.path.parents[1]
+    (tmp_path / "link").symlink_to(root)
+    for name in ("copy", "exp/inside", "again"):
+        shutil.copytree(root, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("inside"))
+        copy = Run(tmp_path / name / "logs" / run.id)
+        assert (copy.state(), _history(copy).active()) == ("interrupted", None)
+        for act in (copy.request_stop, copy.kill, copy.stop):
+            with pytest.raises(UsageError, match=f"is a copy of a run in {run.path}; stop it there"):
+                act()
+    assert Run(tmp_path / "link" / "logs" / run.id).state() == "running"
+    assert run.stop() == "cancelled"
+
+
+def test_an_experiment_that_was_renamed_still_knows_its_runs(start: Starter, tmp_path: Path) -> None:
+    run = start(what="done")
+    _wait(run, "succeeded")
+    run.write(dataclasses.replace(run.record(), state="running", folder=str(tmp_path / "before")))
+    identity = process.current()
+    run.write(dataclasses.replace(run.record(), pid=identity.pid, process_start=identity.start))
+    assert run.state() == "running"
 
 
 def test_a_run_stopped_before_it_began_does_not_begin(start: Starter) -> None:

@@ -15,6 +15,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.traces import schema
 from bitnet_core.traces.dataset import load_traces
 from tests.collecting.stage_runs import PROBES, context, events, parquet_files
 from tests.teachers.fake_teacher import FakeTeacher, corrupt_second_step, is_probe
@@ -70,23 +71,32 @@ def test_what_was_really_sent_is_in_the_traces_metadata(tmp_path: Path, tokenize
         named = next((name for name in ("min_p", "temperature") if name in asked.body), None)
         return Canned({"error": {"message": f"{named} is not supported"}}, 400) if named else None
 
-    for root, fake, sent, codes in (
-        ("plain", FakeTeacher(tokenizer), {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0}, []),
+    plain = {"KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
+    for root, fake, values, sent, codes in (
+        ("plain", FakeTeacher(tokenizer), {}, {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0}, []),
         (
             "fixed",
             FakeTeacher(tokenizer, twist),
-            {"temperature": None, "top_p": 0.95, "top_k": 0},
-            ["sampling_fixed"],
+            plain,
+            {"temperature": None, "top_p": 1, "top_k": 0, "min_p": None},
+            ["scale_unmeasured", "sampling_fixed"],
         ),
     ):
         with ChatServer(fake) as server:
-            ctx = context(tmp_path / root, server)
+            ctx = context(tmp_path / root, server, **values)
             collect.run(ctx)
             collect.run(ctx)  # asks nothing, and still knows it
         for path in (tmp_path / root / "data").glob("*.parquet"):
             metadata = json.loads(pq.read_metadata(path).metadata[b"bitnet"])
-            assert (metadata["sampling_sent"], metadata["sampling"]["temperature"]) == (sent, 0.8)
+            assert metadata["sampling_sent"] == sent
+            assert metadata["sampling"]["temperature"] == float(values.get("KD_TEACHER_TEMPERATURE", 0.8))
         assert [event["code"] for event in events(ctx, "alert")] == codes
+    rows = pq.read_table(tmp_path / "fixed" / "data" / schema.SEQUENCES_FILE).to_pylist()
+    assert {(row["logprob_mode"], row["logprob_temperature"]) for row in rows} == {("unmeasured", None)}
+    with ChatServer(FakeTeacher(tokenizer, twist)) as server:
+        with pytest.raises(BitnetError, match=r"takes no temperature.* KD_TEACHER_TEMPERATURE=1"):
+            collect.run(context(tmp_path / "refused", server))
+        assert all(map(is_probe, server.asked))  # nothing is paid for before it is told
 
 
 def test_more_answers_than_prompts_ask_again_with_other_seeds(tmp_path: Path, tokenizer: StudentTokenizer) -> None:

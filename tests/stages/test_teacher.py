@@ -149,7 +149,7 @@ def test_what_was_not_counted_is_not_measured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("provider", "model", "sent"),
     [
-        ("openai", "gpt-5-mini", {"seed": 1337}),
+        ("openai", "gpt-5-mini", {"temperature": None, "top_p": None, "seed": 1337}),
         ("openai", "gpt-4.1", {"temperature": 1.3, "top_p": 0.9, "seed": 1337}),
         ("mistral", "m", {"temperature": 1.3, "top_p": 0.9}),
     ],
@@ -172,7 +172,8 @@ def test_the_report_says_which_sampling_was_really_sent(
     found = report(tmp_path)
     assert found["sampling_sent"] == sent
     assert found["sampling"]["temperature"] == 1.3
-    assert {name: body[name] for name in ("temperature", "top_p", "seed") if name in body} == sent
+    kept = {name: value for name, value in sent.items() if value is not None}
+    assert {name: body[name] for name in ("temperature", "top_p", "seed") if name in body} == kept
 
 
 def test_a_refused_key_ends_it_without_a_report(tmp_path: Path) -> None:
@@ -239,3 +240,58 @@ def test_every_format_has_a_baseline(tmp_path: Path, provider: str, fixture: str
     assert found["usage"] == {"prompt_tokens": 2 * tokens[0], "completion_tokens": 2 * tokens[1]}
     assert found["time_to_first_token_s"]["p50"] > 0
     assert found["cost"]["usd"] == (pytest.approx(2 * (25 * 3 + 15 * 15) / 1e6) if provider == "anthropic" else None)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_p", "sent"),
+    [
+        ("1.5", "0.5", {"top_p": 0.5, "temperature": None}),
+        ("1.5", "1", {"temperature": None}),
+        ("1", "0.5", {"top_p": 0.5}),
+        ("0.5", "0.9", {"temperature": 0.5, "top_p": None}),
+        ("0.5", "1", {"temperature": 0.5}),
+        ("0", "0.9", {"temperature": 0.0}),
+        ("1", "1", {}),
+    ],
+)
+def test_a_sampling_that_anthropic_does_not_take_is_told(
+    tmp_path: Path, temperature: str, top_p: str, sent: dict[str, float | None]
+) -> None:
+    body = (Path(__file__).parents[1] / "teachers" / "fixtures" / "anthropic_stream.sse").read_bytes()
+    with ChatServer(lambda *_: Canned(body, headers={"Content-Type": "text/event-stream"})) as server:
+        values = {
+            "TEACHER_PROVIDER": "anthropic",
+            "TEACHER_MODEL": "claude-x",
+            "TEACHER_BASE_URL": server.base_url,
+            "TEACHER_BASELINE_MAX_PROMPTS": "1",
+            "TEACHER_BASELINE_TEMPERATURE": temperature,
+            "TEACHER_BASELINE_TOP_P": top_p,
+        }
+        ctx = stage_context(tmp_path, "teacher", values, {"TEACHER_API_KEY": "key-of-a-test"})
+        teacher.run(ctx)
+    found = report(tmp_path)
+    assert found["sampling_sent"] == sent
+    assert found["determinism"]["asked_twice"] == 1  # greedy, which it does take
+    alerts = [
+        event for event in events_of(ctx.run_dir / "events.jsonl", "alert") if event["code"] == "sampling_fixed"
+    ]
+    assert len(alerts) == (None in sent.values())
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_prompt_that_quotes_a_key_error_is_one_failed_prompt(tmp_path: Path, status: int) -> None:
+    prompts = tmp_path / "p.txt"
+    prompts.write_text('One?\nHow do I fix "Incorrect API key provided"?\nWhy "insufficient balance"?\nTwo?\n')
+
+    def guard(_number: int, asked: Asked) -> Canned:
+        said = asked.body["messages"][-1]["content"]
+        return (
+            Canned({"error": {"message": f"guard: {said}"}}, status) if '"' in said and "{" not in said else reply()
+        )
+
+    with ChatServer(guard) as server:
+        values = {"TEACHER_BASELINE_PROMPTS_FILE": str(prompts), "TEACHER_BASELINE_MAX_PROMPTS": "4"}
+        teacher.run(context(tmp_path / "e", server, **values))
+    found = report(tmp_path / "e")
+    assert (found["answered"], len(found["failed"])) == (2, 2)
+    assert all("so change this prompt" in one["reason"] for one in found["failed"])

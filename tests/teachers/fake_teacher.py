@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bitnet_core.teachers.probe import MESSAGES
+from bitnet_core.teachers.neutral import MESSAGES
 from bitnet_core.tokenizer.steps import TeacherStep
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.teachers.server import Asked, Canned, chat_body

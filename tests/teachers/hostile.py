@@ -100,6 +100,15 @@ WAYS: dict[str, Way] = {
     "bomb": raw(BOMB, headers=JSON | {"Content-Encoding": "gzip"}),
     "bomb-stream": raw(BOMB, headers=SSE | {"Content-Encoding": "gzip"}),
     "unknown-packing": raw(b"x" * 100, headers=JSON | {"Content-Encoding": "br"}),
+    "trailing": raw(gzip.compress(b"{}"), then=MANY, headers=JSON | {"Content-Encoding": "gzip"}),
+    "empty-blocks": raw(
+        gzip.compress(b"")[:10],
+        then=itertools.repeat(b"\0\0\0\xff\xff" * 13000),
+        headers=JSON | {"Content-Encoding": "gzip"},
+    ),
+    "empty-lists": raw(b'{"choices": [', then=itertools.repeat(b"[]," * 20_000)),
+    "empty-objects": raw(b'{"error": [' + b"{}," * 300_000 + b"{}]}"),
+    "empty-objects-error": raw(b'{"error": [' + b"{}," * 300_000 + b"{}]}", status=500),
     "garbage": raw(bytes(range(256)) * 40),
     "garbage-stream": stream(b"data: \xff\xfe{\n\n" * 10),
     "deep": raw(b"[" * 200_000),
@@ -209,7 +218,7 @@ def hurry() -> None:
     """Wait less than a second where the program waits minutes, and read the tokenizer once."""
     from bitnet_core.collecting import teacher_health
     from bitnet_core.stages import collect
-    from bitnet_core.teachers import chat, probe
+    from bitnet_core.teachers import chat, neutral
     from bitnet_core.teachers.http import client
 
     for module, name, seconds in (
@@ -217,8 +226,8 @@ def hurry() -> None:
         (chat, "WHOLE_SECONDS", 0.5),
         (client, "QUICK_SECONDS", 0.4),
         (client, "_LONGEST_BACKOFF", 0.02),
-        (probe, "QUICK_SECONDS", 0.4),
-        (probe, "_LOADING_SECONDS", 0.4),
+        (neutral, "QUICK_SECONDS", 0.4),
+        (neutral, "_LOADING_SECONDS", 0.4),
         (teacher_health, "_OUTAGE_SECONDS", 1.0),
         (teacher_health, "_PAUSE_SECONDS", 0.1),
     ):

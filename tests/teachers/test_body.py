@@ -45,10 +45,25 @@ async def whole(data: bytes, encoding: str = "", most: int = 1 << 20, size: int 
         ("gzip", gzip.compress),
         (" GZIP ", gzip.compress),
         ("deflate", zlib.compress),
+        ("deflate", lambda data: raw_deflate(data)),
+        ("gzip", zlib.compress),  # misnamed
+        ("x-gzip", gzip.compress),
+        ("gzip", lambda data: gzip.compress(data) + gzip.compress(b"")),
+        ("gzip", lambda data: gzip.compress(data[:3]) + gzip.compress(data[3:])),
+        ("gzip", lambda data: b"".join(gzip.compress(data[at : at + 99]) for at in range(0, len(data) + 1, 99))),
+        ("gzip", lambda data: gzip.compress(data[:9]) + bytes(700) + gzip.compress(data[9:]) + bytes(5)),
+        ("gzip", lambda data: gzip.compress(data) + b"what is not gzip" * 9),
+        ("deflate", lambda data: zlib.compress(data) + zlib.compress(b"not this")),
     ],
 )
-async def test_every_packing_that_was_asked_for_is_read(text: bytes, encoding: str, pack: Any) -> None:
-    assert await whole(pack(text), encoding) == text
+@pytest.mark.parametrize("size", [1, 7, 1 << 16])
+async def test_every_packing_that_was_asked_for_is_read(text: bytes, encoding: str, pack: Any, size: int) -> None:
+    assert await whole(pack(text), encoding, size=size) == text
+
+
+def raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
 
 
 @pytest.mark.parametrize(("size", "most", "fits"), [(100, 100, True), (101, 100, False), (0, 0, True), (1, 0, False)])
@@ -88,6 +103,55 @@ async def test_a_bomb_is_unpacked_no_further_than_its_limit() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 8 << 20
+
+
+@pytest.mark.parametrize(
+    ("start", "then"),
+    [
+        (gzip.compress(b"  "), b"x"),
+        (gzip.compress(b"  "), b"\0"),
+        (zlib.compress(b"  "), b"x"),
+        (gzip.compress(b"")[:10], b"\0\0\0\xff\xff"),
+        (zlib.compress(b"")[:2], b"\0\0\0\xff\xff"),
+        (b"", gzip.compress(b"")),
+        (b"\x1f\x8b\x08\x08\0\0\0\0\0\3", b"n"),
+        (b"\x1f\x8b\x08\x10\0\0\0\0\0\3", b"c"),
+    ],
+)
+async def test_a_body_that_unpacks_to_nothing_has_a_limit(start: bytes, then: bytes) -> None:
+    received = 0
+
+    async def arriving() -> AsyncIterator[bytes]:
+        nonlocal received
+        yield start
+        while True:
+            received += 1 << 16
+            yield then * ((1 << 16) // len(then))
+
+    tracemalloc.start()
+    with pytest.raises(TooManyBytes):
+        async for _ in body_chunks(arriving(), "gzip", 1 << 20):
+            pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert received < 2 << 20
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("damage", [b"\x1f\x8b\x08", b"\x1f" + b"x" * 20])
+async def test_a_broken_second_member_is_said(damage: bytes) -> None:
+    with pytest.raises(NotDecompressed):
+        await whole(gzip.compress(b"x") + damage + b"\xff" * 40, "gzip")
+
+
+async def test_pieces_of_two_bytes_are_not_kept_one_by_one() -> None:
+    tracemalloc.start()
+    found = [data async for data in event_data(pieces(b"data: " + b"x" * 200_000, 2))]
+    found += [data async for data in event_data(pieces(b"data:ab\n" * 50_000, 1 << 16))]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert list(map(len, found)) == [200_000, 149_999]
+    assert peak < 2 << 20
 
 
 def endless(piece: str, times: int) -> bytes:
@@ -144,7 +208,7 @@ async def test_events_equal_the_slow_twin_however_they_are_cut(lines: list[str],
     ends = [data.draw(st.sampled_from(["\n", "\r", "\r\n"])) for _ in lines]
     text = "".join(line + end for line, end in zip(lines, ends, strict=True))
     size = data.draw(st.integers(1, 9))
-    found = [event async for event in event_data(pieces(text.encode(), size))]
+    found = [event.decode() async for event in event_data(pieces(text.encode(), size))]
     assert found == list(slow_events(re.split("\r\n|\n|\r", text)))
 
 

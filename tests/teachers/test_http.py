@@ -12,7 +12,8 @@ import pytest
 from bitnet_core.teachers.answers.json_body import decode
 from bitnet_core.teachers.http.client import JsonClient
 from bitnet_core.teachers.http.pace import Pace
-from bitnet_core.teachers.http.reply import Reply, decode_error_fields, seconds_until
+from bitnet_core.teachers.http.payload import decode_error_fields
+from bitnet_core.teachers.http.reply import Reply, seconds_until
 from bitnet_core.teachers.http.retries import StreamCut, Unreachable
 from tests.teachers.server import FIXTURES
 
@@ -135,6 +136,42 @@ async def test_a_transient_error_with_status_200_is_retried(body: bytes, kind: b
     async with serving(serve) as url, client(url) as http:
         assert (await http.post("/x", {})).body == b'{"fine": 1}'
         assert http.pace.refusals == (2 if b"429" in body else 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (
+            b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
+            "gives no answer that can be read (it does not speak HTTP); check that the address",
+        ),
+        (b"220 mail ESMTP\r\n\r\n", "it does not speak HTTP"),
+        (b"\x15\x03\x01\x00\x02\x02\x46" * 9 + b"\r\n\r\n", "it does not speak HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n", "it does not speak HTTP"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 9\r\n\r\nplaintext",
+            "can't be decompressed); check",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab",
+            "can't be reached (the connection broke); check the address",
+        ),
+        (
+            b"SSH-2.0-OpenSSH_9.9\r\n",
+            "(the connection broke); check the address, the network and that a model server",
+        ),
+        (b"", "can't be reached (the connection broke)"),
+    ],
+)
+async def test_what_answers_but_is_no_model_server_is_said(sent: bytes, said: str) -> None:
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await writer.drain()
+
+    async with serving(serve) as url, client(url) as http:
+        with pytest.raises(Unreachable) as caught:
+            await http.post("/x", {}, attempts=1)
+    assert said in str(caught.value)
 
 
 def outcome(decode: Callable[[bytes], Any], body: bytes) -> object:

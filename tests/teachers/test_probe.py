@@ -8,7 +8,8 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply
-from bitnet_core.teachers.probe import TOKENS, Verdict, one_token, plain_answer, probe
+from bitnet_core.teachers.neutral import TOKENS, one_token
+from bitnet_core.teachers.probe import Verdict, plain_answer, probe
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.refusals import NoLogprobs, PromptRefused, TooManyCandidates, UnusableLogprobs
 from bitnet_core.teachers.teacher import Teacher

@@ -1,18 +1,20 @@
 """What is sent of the sampling, and what happens when a server refuses a part of it."""
 
 import asyncio
+import contextlib
 import math
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.teachers.chat import ChatRequest, HttpChat
+from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.http.retries import Failure
 from bitnet_core.teachers.opening import WIRES
 from bitnet_core.teachers.probe import plain_answer, probe
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_core.teachers.refusals import FieldRefused, PromptRefused
+from bitnet_core.teachers.refusals import PromptRefused, SettingsRefused
 from bitnet_core.teachers.teacher import Teacher
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry, with_top
 
@@ -21,9 +23,11 @@ GOOD = Canned(chat_body("A", [with_top(A, A, B)]))
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
-def client(server: ChatServer, provider: str = "custom") -> HttpChat:
+@contextlib.asynccontextmanager
+async def client(server: ChatServer, provider: str = "custom") -> AsyncIterator[Teacher]:
     profile = PROVIDERS[provider]
-    return WIRES[profile.wire](profile, server.base_url, "m", "a-key", first_wait=0.01)
+    async with WIRES[profile.wire](profile, server.base_url, "m", "a-key", first_wait=0.01) as chat:
+        yield Teacher(chat)
 
 
 def request(temperature: float = 1.0, top_p: float = 1.0) -> ChatRequest:
@@ -47,8 +51,8 @@ def refusing(message: str, status: int = 400, **more: Any) -> Any:
 async def test_neutral_values_are_left_out(provider: str) -> None:
     with ChatServer(lambda *_: GOOD) as server:
         async with client(server, provider) as chat:
-            await chat._chat(request(), {})
-            await chat._chat(request(0.7, 0.9), {})
+            await chat.chat(request())
+            await chat.chat(request(0.7, 0.9))
     neutral, set_ = [asked.body for asked in server.asked]
     assert not {"temperature", "top_p", "top_k", "min_p"} & set(neutral)
     assert (set_["temperature"], set_["top_p"]) == (0.7, 0.9)
@@ -96,7 +100,7 @@ async def test_a_neutral_field_that_is_refused_by_name_is_left_out(message: str,
         async with client(server, "vllm") as chat:
             for _ in range(2):
                 assert (await chat.chat(request(), attempts=1)).text == "A"
-        assert len(server.asked) == 3  # the verdict is kept
+        assert len(server.asked) == 4  # a neutral request is refused, too; then the verdict is kept
         assert len(chat.left_out) == 1
 
 
@@ -143,9 +147,9 @@ async def test_a_model_that_fixes_its_temperature_is_asked_without_it(message: s
 async def test_a_value_outside_the_servers_range_is_a_mistake_in_the_settings(message: str) -> None:
     with ChatServer(refusing(message)) as server:
         async with client(server) as chat:
-            with pytest.raises(PromptRefused, match="correct the teacher's settings"):
+            with pytest.raises(SettingsRefused, match="correct the teacher's settings: KD_TEACHER_TEMPERATURE"):
                 await chat.chat(request(0.7))
-        assert len(server.asked) == 1
+        assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize(
@@ -188,7 +192,7 @@ async def test_a_refusal_that_stays_leaves_nothing_out() -> None:
         async with client(server, "vllm") as chat:
             with pytest.raises(PromptRefused, match="top_p is not supported"):
                 await chat.chat(request())
-        assert (len(server.asked), chat.left_out) == (2, frozenset())
+        assert (len(server.asked), chat.left_out) == (3, frozenset())
 
 
 async def test_after_a_good_answer_a_temperature_is_not_given_up() -> None:
@@ -196,7 +200,7 @@ async def test_after_a_good_answer_a_temperature_is_not_given_up() -> None:
     with ChatServer(lambda number, _: GOOD if number == 0 else refusal) as server:
         async with client(server) as chat:
             await chat.chat(request(0.7))
-            with pytest.raises(FieldRefused):
+            with pytest.raises(PromptRefused, match="it answers others, so change this prompt"):
                 await chat.chat(request(0.7))
         assert len(server.asked) == 2
 
@@ -220,19 +224,19 @@ async def test_each_sending_is_accounted_for() -> None:
 async def test_the_probe_finds_out_and_its_verdict_is_kept() -> None:
     with ChatServer(refusing("temperature is not supported")) as server:
         async with client(server) as chat:
-            verdict = await probe(Teacher(chat), 2)
+            verdict = await probe(chat, 2)
         assert (verdict.refused, verdict.record()["refused"]) == (("temperature",), ["temperature"])
         asked = len(server.asked)
         async with client(server) as chat:
-            await probe(Teacher(chat), 2, verdict)
+            await probe(chat, 2, verdict)
         assert not any("temperature" in one.body for one in server.asked[asked:])
 
 
 async def test_what_a_plain_answer_found_out_is_not_forgotten_by_the_probe() -> None:
     with ChatServer(refusing("temperature is not supported")) as server:
         async with client(server) as chat:
-            await plain_answer(Teacher(chat))
-            assert (await probe(Teacher(chat), 2)).refused == ("temperature",)
+            await plain_answer(chat)
+            assert (await probe(chat, 2)).refused == ("temperature",)
 
 
 async def test_a_model_that_takes_no_temperature_above_one_is_compared_at_another() -> None:
@@ -242,7 +246,7 @@ async def test_a_model_that_takes_no_temperature_above_one_is_compared_at_anothe
 
     with ChatServer(answer) as server:
         async with client(server) as chat:
-            assert (await probe(Teacher(chat), 2)).mode == "raw"
+            assert (await probe(chat, 2)).mode == "raw"
 
 
 async def test_a_server_that_scales_its_logprobs_is_sent_the_neutral_temperature() -> None:
@@ -258,7 +262,7 @@ async def test_a_server_that_scales_its_logprobs_is_sent_the_neutral_temperature
 
     with ChatServer(answer) as server:
         async with client(server) as chat:
-            assert (await probe(Teacher(chat), 3)).mode == "scaled"
+            assert (await probe(chat, 3)).mode == "scaled"
             await chat.chat(request())
             assert chat.requested_sampling(request()) == {"temperature": 1.0, "top_p": 1.0}
         assert server.asked[-1].body["temperature"] == 1.0
@@ -267,7 +271,7 @@ async def test_a_server_that_scales_its_logprobs_is_sent_the_neutral_temperature
 async def test_the_probe_asks_with_a_seed_where_collecting_does() -> None:
     with ChatServer(refusing_seed) as server:
         async with client(server, "openai") as chat:
-            assert (await probe(Teacher(chat), 2)).refused == ("seed",)
+            assert (await probe(chat, 2)).refused == ("seed",)
 
 
 def refusing_seed(_number: int, asked: Asked) -> Canned:

@@ -86,6 +86,7 @@ async def test_a_qei_from_before_a_change_is_marked(home: Path, size: tuple[int,
     """In the list, in the listing as text and above the evaluation's results, until it is evaluated again."""
     exp = finished_experiment(home)
     (exp.reports / "mini_evaluation_report.json").write_text("{}")
+    (exp.checkpoints / "mini_bitnet_step_200.pt").touch()
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
         assert "QEI 7.28   " in shown(pilot)

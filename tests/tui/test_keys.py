@@ -102,9 +102,11 @@ async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
         await pilot.press("m")
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
+        assert "The key can be kept in an encrypted file instead." in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
         assert "The key was not kept: the OS keyring is switched off" in words(pilot)
+        assert "fix that, or keep keys in the vault by putting a passphrase in a file" in words(pilot)
         assert env_file.text() == before
         await pilot.press("m")
         await settled(pilot)
@@ -145,6 +147,28 @@ async def test_a_key_is_typed_unseen_kept_and_deleted_after_a_question(home: Pat
         await settled(pilot)
         assert "MISTRAL_API_KEY is deleted." in words(pilot)
         assert keyring.held == {}
+
+
+async def test_a_key_that_is_in_the_vault_already_stays_there(
+    home: Path, isolated: Path, monkeypatch: pytest.MonkeyPatch
+):
+    vault.create(path := isolated / "vault.json", "correct horse").set("MISTRAL_API_KEY", "before")
+    monkeypatch.setenv("BITNET_VAULT", str(path))
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("a")
+        await settled(pilot)
+        _highlight(pilot, "MISTRAL_API_KEY")
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press(*"after", "enter")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, VaultScreen)
+        assert f"MISTRAL_API_KEY is in {path}, which is locked." in words(pilot)
+        assert "instead" not in words(pilot)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert f"The key was not kept: MISTRAL_API_KEY is in {path}, which is locked; give its" in words(pilot)
 
 
 @pytest.mark.parametrize("where", ["key", "new passphrase", "new experiment"])

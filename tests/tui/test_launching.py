@@ -39,10 +39,13 @@ async def test_a_launch_that_needs_the_vault_asks_for_its_passphrase_once(
         await pilot.press("r")
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
+        assert "which is locked." in words(pilot)
         assert "OPENAI_API_KEY is in" in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
         assert "was not started: OPENAI_API_KEY is in" in words(pilot)
+        assert "locked; give its passphrase where it is asked for" in words(pilot)
+        assert "BITNET_VAULT_PASSPHRASE_FILE names." in words(pilot)
         assert sent == []
         await pilot.press("r")
         await settled(pilot)

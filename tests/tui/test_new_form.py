@@ -74,6 +74,7 @@ _GOOD = {"reachable": True, "key_accepted": True, "model": "m", "chat": True, "l
      ({"largest_k": 100, "largest_k_capped": True}, "with logprobs of 100 or more candidates per token", "good"),
      ({"largest_k": None, "largest_k_capped": None}, "with logprobs, exact", "good"),
      ({"logprob_mode": "scaled"}, "KD_TEACHER_TEMPERATURE=1", "warn"),
+     ({"logprob_mode": "unmeasured"}, "unknown whether they are exact", "warn"),
      ({"logprobs": False}, "gives no logprobs", "warn"),
      ({"logprobs": None, "problem": "It is busy."}, "it is unknown whether it gives logprobs (It is busy).", "warn"),
      ({"reachable": None, "problem": "There is no key."}, "There is no key.", "bad")],

@@ -123,8 +123,14 @@ Reader = Callable[[bytes, TokenTable], ChatResult]
 
 def read_checked(reader: Reader, body: bytes, table: TokenTable) -> ChatResult:
     """What `reader` makes of `body`, with text that can be encoded as UTF-8. Raises BadReply and nothing else."""
-    with as_bad_reply(body):
-        return checked(reader(body, table))
+    try:
+        with as_bad_reply(body):
+            return checked(reader(body, table))
+    except BadReply as error:
+        failure = error
+    # It is kept until it is stored, and its tracebacks would keep all that was decoded.
+    failure.__cause__ = failure.__context__ = None
+    raise failure.with_traceback(None)
 
 
 def checked(result: ChatResult) -> ChatResult:

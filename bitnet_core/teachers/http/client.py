@@ -5,6 +5,7 @@ import contextlib
 import datetime as dt
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -13,10 +14,20 @@ import stamina
 
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.teachers.answers.json_body import decode
-from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed, body_chunks
+from bitnet_core.teachers.http.body import ACCEPTED, NotDecompressed, TooManyBytes, body_chunks
 from bitnet_core.teachers.http.event_stream import event_data
+from bitnet_core.teachers.http.in_flight import InFlight, Share
 from bitnet_core.teachers.http.pace import Pace
-from bitnet_core.teachers.http.reply import Reply, decode_error_fields, wait_until_reset
+from bitnet_core.teachers.http.payload import (
+    BYTES_A_VALUE,
+    BYTES_A_VALUE_IN_EVENTS,
+    ERROR_BYTES,
+    TOO_LARGE,
+    counted,
+    decode_error,
+    decode_error_fields,
+)
+from bitnet_core.teachers.http.reply import Reply, wait_until_reset
 from bitnet_core.teachers.http.retries import (
     ATTEMPTS,
     BadCertificate,
@@ -27,6 +38,7 @@ from bitnet_core.teachers.http.retries import (
     RetryPolicy,
     StreamCut,
     Unreachable,
+    Unreadable,
     Watch,
 )
 
@@ -38,6 +50,8 @@ MOST_BYTES = 1 << 24
 QUICK_SECONDS = 60.0
 """For requests that are quick however slow the model is: a list of models, a single token."""
 _LONGEST_BACKOFF = 30.0
+_HUNG_UP = ("disconnected", "closed connection")
+"""What httpx says of a server that ends a connection early; all else is about what it sent."""
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 _T = TypeVar("_T")
@@ -66,6 +80,7 @@ class JsonClient:
         if any(not (value.isascii() and value.isprintable()) for value in (headers or {}).values()):
             raise BitnetError(f"The key for {self.base_url} contains characters that no key has; enter it again.")
         self.pace = pace or Pace()
+        self._in_flight = InFlight()
         self._read_seconds = read_seconds
         self._whole_seconds = whole_seconds
         self._on_retry = on_retry
@@ -164,7 +179,7 @@ class JsonClient:
         except FailedAttempt as failure:
             if failure.reply is not None:
                 return failure.reply
-            raise Unreachable(f"{self.base_url} can't be reached ({failure.reason}); {failure.fix}.") from None
+            raise Unreachable(f"{self.base_url} {failure.outcome} ({failure.reason}); {failure.fix}.") from None
         raise AssertionError("stamina ends with a result or with the last error")
 
     async def _attempt(self, send: Callable[[], Awaitable[_T]], watch: Watch | None) -> _T:
@@ -195,9 +210,9 @@ class JsonClient:
             async with (
                 asyncio.timeout(whole),
                 self._client.stream(method, self.base_url + path, json=payload, timeout=limits) as response,
+                self._in_flight.share() as share,
             ):
-                body = b"".join([chunk async for chunk in _chunks(response, most_bytes)])
-                return self._checked(await _reply(response, body, answer=method == "POST"))
+                return self._checked(await _reply(response, share, most_bytes, payload))
 
     async def _streamed(
         self,
@@ -213,14 +228,15 @@ class JsonClient:
                 async with (
                     asyncio.timeout(whole),
                     self._client.stream("POST", self.base_url + path, json=payload) as response,
+                    self._in_flight.share() as share,
                 ):
                     kind = response.headers.get("content-type", "")
                     if response.status_code != 200 or "event-stream" not in kind:
-                        body = b"".join([chunk async for chunk in _chunks(response, most_bytes)])
-                        return self._checked(await _reply(response, body, answer=True))
+                        return self._checked(await _reply(response, share, most_bytes, payload))
                     self.apply_rate_limit_headers(response.headers)
-                    async for data in event_data(_chunks(response, most_bytes)):
-                        ended = on_event(data)
+                    most_values = most_bytes // BYTES_A_VALUE_IN_EVENTS
+                    async for data in event_data(_chunks(response, share, most_bytes, most_values)):
+                        ended = on_event(data.decode("utf-8", errors="replace"))
                         begun = True
                         if ended:
                             break
@@ -256,10 +272,14 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
         raise NoConnection(f"no connection within {CONNECT_SECONDS:.0f} s") from error
     except httpx.ConnectError as error:
         raise _no_connection(error) from error
+    except httpx.RemoteProtocolError as error:
+        if any(words in str(error) for words in _HUNG_UP):
+            raise FailedAttempt("the connection broke") from error
+        raise Unreadable("it does not speak HTTP") from error
     except httpx.TransportError as error:
         raise FailedAttempt("the connection broke") from error
     except NotDecompressed as error:
-        raise FailedAttempt("the answer can't be decompressed") from error
+        raise Unreadable("the answer can't be decompressed") from error
 
 
 def _no_connection(error: httpx.ConnectError) -> NoConnection:
@@ -293,16 +313,41 @@ def _host(base_url: str) -> str:
     raise BitnetError(f"{base_url or 'An empty address'} is not an http(s) address; correct the base URL.")
 
 
-def _chunks(response: httpx.Response, most_bytes: int) -> AsyncIterator[bytes]:
-    return body_chunks(response.aiter_raw(), response.headers.get("content-encoding", ""), most_bytes)
+async def _chunks(response: httpx.Response, share: Share, most_bytes: int, most_values: int) -> AsyncIterator[bytes]:
+    """The body's bytes. TooManyBytes if it has more bytes or values."""
+    chunks = body_chunks(response.aiter_raw(), response.headers.get("content-encoding", ""), most_bytes)
+    async for chunk in counted(chunks, most_values):
+        await share.take(len(chunk))
+        yield chunk
 
 
-async def _reply(response: httpx.Response, body: bytes, *, answer: bool) -> Reply:
-    """`answer`: with status 200 only the fields of an error are decoded; see `decode_error_fields`."""
+async def _reply(response: httpx.Response, share: Share, most_bytes: int, asked: Mapping[str, Any] | None) -> Reply:
+    """Read a reply to what was `asked`. Of a good answer only the fields of an error are decoded."""
+    good = response.status_code == 200
     payload: Any = None
-    with contextlib.suppress(ValueError, RecursionError):
-        # A long answer with its logprobs is a megabyte of JSON, so it is parsed off the event loop.
-        read = decode_error_fields if answer and response.status_code == 200 else decode
-        payload = await asyncio.to_thread(read, body)
+    try:
+        body = await _body(response, share, most_bytes if good else min(most_bytes, ERROR_BYTES))
+    except TooManyBytes:
+        if good:
+            raise
+        body, payload = b"", {"message": TOO_LARGE}
+    else:
+        read = decode_error if not good else decode_error_fields if asked is not None else decode
+        with contextlib.suppress(ValueError, RecursionError):
+            # A long answer with its logprobs is a megabyte of JSON, so it is parsed off the event loop.
+            payload = await asyncio.to_thread(read, body)
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, body, payload, headers.get("content-type", ""), headers)
+    reply = Reply(response.status_code, body, payload, headers.get("content-type", ""), headers, asked)
+    if payload is None or reply.error is not None:  # it is kept while its request waits
+        reply = replace(reply, body=body[:ERROR_BYTES])
+    return reply
+
+
+async def _body(response: httpx.Response, share: Share, most_bytes: int) -> bytes:
+    body = bytearray()  # not a list: the server decides how short the pieces are
+    try:
+        async for chunk in _chunks(response, share, most_bytes, most_bytes // BYTES_A_VALUE):
+            body += chunk
+        return bytes(body)
+    finally:
+        body.clear()  # an exception would keep it in memory

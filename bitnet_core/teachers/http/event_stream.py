@@ -6,22 +6,22 @@ from collections.abc import AsyncIterator
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
-async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The data of each event; several `data:` lines of one event are joined by line feeds."""
-    data: list[str] = []
+    data = bytearray()  # one piece, not a list: the server decides how short the lines are
     async for line in _lines(chunks):
         if line.startswith(b"data:"):
-            data.append(line[5:].removeprefix(b" ").decode("utf-8", errors="replace"))
+            data += line[5:].removeprefix(b" ") + b"\n"
         elif not line and data:
-            yield "\n".join(data)
-            data = []
+            yield bytes(data[:-1])
+            data.clear()
     if data:
-        yield "\n".join(data)
+        yield bytes(data[:-1])
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Lines ended by LF, CR or both; any other line separator of Unicode belongs to the text."""
-    pending: list[bytes] = []  # of a line without an end; joined once, as it may be long
+    pending = bytearray()  # of a line without an end
     after_cr = False
     async for chunk in chunks:
         if not chunk:
@@ -30,9 +30,9 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             chunk = chunk.removeprefix(b"\n")  # the CR before it has ended the line
         after_cr = chunk.endswith(b"\r")
         first, *others = _LINE_END.split(chunk)
-        pending.append(first)
+        pending += first
         for line in others:
-            yield b"".join(pending)
-            pending = [line]
-    if last := b"".join(pending):
-        yield last
+            yield bytes(pending)
+            pending = bytearray(line)
+    if pending:
+        yield bytes(pending)

@@ -8,14 +8,13 @@ import datetime as dt
 import email.utils
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import msgspec
-
-from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
+from bitnet_core.teachers.answers.json_body import as_list, as_object
+from bitnet_core.teachers.http.payload import decode_error
 
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
 _SPENT_SIGNS = (
@@ -35,8 +34,12 @@ _CODES = {
     "service_unavailable": 503,
 }
 """Status codes of errors that have a name instead of a number: Anthropic's, OpenAI's and those of their imitators."""
-_WORDS = {"rate limit exceeded": 429, "rate limit reached": 429, "too many requests": 429}
+_RATE_WORDS = {"rate limit exceeded": 429, "rate limit reached": 429, "too many requests": 429}
 """Status codes by the words of an error with status 200 and neither a number nor a name."""
+_BUSY_WORDS = {**_RATE_WORDS, "overloaded": 503, "currently loading": 503, "temporarily unavailable": 503}
+"""Status codes by the words of an error with status 401 or 403, which some gateways give to every error."""
+_UNSUPPORTED = ("not supported", "unsupported", "not implemented")
+"""In a 500 or 503, these say that the same request will fail again."""
 _TOO_LARGE = "request too large"
 """A request larger than the limit for a minute is never accepted, whatever the status."""
 _ABOUT_THE_PROMPT = ("content", "moderation", "safety", "policy")
@@ -64,27 +67,6 @@ _EPOCH, _EPOCH_MS = 1e9, 1e11
 """Numbers above these are moments in Unix time, in seconds and in milliseconds, not durations."""
 
 
-class _ErrorFields(msgspec.Struct):
-    """What `Reply.error` looks at if the status is 200."""
-
-    error: Any = None
-    message: Any = None
-    detail: Any = None
-
-
-_ERROR_FIELDS = msgspec.json.Decoder(_ErrorFields)
-
-
-def decode_error_fields(body: bytes) -> Any:
-    """Like `decode`, but only the fields of an error: a good answer is decoded by its reader, once."""
-    if not body.isascii():
-        body.decode()  # msgspec does not check the UTF-8 of fields that it skips
-    try:
-        return msgspec.structs.asdict(_ERROR_FIELDS.decode(body))
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return decode(body)
-
-
 @dataclass(frozen=True)
 class Reply:
     """One reply, whatever its status.
@@ -98,6 +80,8 @@ class Reply:
     payload: Any
     content_type: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    asked: Any = field(default=None, repr=False)
+    """The decoded body of the request, which an error may quote."""
 
     @cached_property
     def error(self) -> Mapping[str, Any] | None:
@@ -119,19 +103,29 @@ class Reply:
 
     @property
     def code(self) -> int:
-        """The status; for an error with status 200, the status that it should have had."""
+        """The status, or the one that the error should have had if its words or names say more."""
         error = self.error
+        if self.status in (401, 403):
+            return self._by_words(_BUSY_WORDS)
+        if self.status in (500, 503):
+            return self._by_words(dict.fromkeys(_UNSUPPORTED, _NOT_IMPLEMENTED))
         if self.status != 200 or error is None:
             return self.status
         for name in ("code", "status", "type"):
             value = str(error.get(name) or "").lower()
-            if value.isdecimal() and 400 <= int(value) < 600:
+            if len(value) == 3 and value.isdecimal() and 400 <= int(value) < 600:
                 return int(value)
             if value in _CODES:
                 return _CODES[value]
-        if self._names:
-            return self.status
-        return next((code for words, code in _WORDS.items() if words in self._message), self.status)
+        return self.status if self._names else self._by_words(_RATE_WORDS)
+
+    def _by_words(self, codes: Mapping[str, int]) -> int:
+        """The code of the first words that the error has and the request has not; else the status."""
+        return next((code for words, code in codes.items() if self._says(words)), self.status)
+
+    def _says(self, words: str) -> bool:
+        """Whether the error has these words of its own, not quoted from the request."""
+        return words in self._message and _plain(words) not in _plain(" ".join(_strings(self.asked)))
 
     @property
     def _message(self) -> str:
@@ -203,9 +197,26 @@ class Reply:
         return said.rstrip(".")
 
 
+def _strings(value: Any) -> Iterator[str]:
+    """Every text in a request."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _strings(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _strings(one)
+
+
+def _plain(text: str) -> str:
+    """The words of a text, without case, signs and breaks, which a quotation may change."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
 def _decoded(raw: Any) -> Any:
-    with contextlib.suppress(ValueError, TypeError, RecursionError):
-        return json.loads(raw)
+    with contextlib.suppress(ValueError):
+        return decode_error(raw.encode()) if isinstance(raw, str) else raw
     return raw
 
 
@@ -257,7 +268,7 @@ def seconds_until(text: str) -> float | None:
             found = found - dt.datetime.now(dt.UTC).timestamp() if found > _EPOCH else found
     if found is None:
         for parse in (dt.datetime.fromisoformat, email.utils.parsedate_to_datetime):
-            with contextlib.suppress(ValueError, TypeError):
+            with contextlib.suppress(ValueError, TypeError, OverflowError):  # the year or the zone may be any number
                 found = (parse(text) - dt.datetime.now(dt.UTC)).total_seconds()
                 break
     return None if found is None or found != found else max(found, 0.0)

@@ -52,7 +52,8 @@ class StreamCut(Exception):
 class FailedAttempt(Exception):
     """An attempt that failed in a way worth a retry. `wait` is the number of seconds that the server asked for."""
 
-    fix = "check the address, the network and that the server is running"
+    outcome = "can't be reached"
+    fix = "check the address, the network and that a model server is running there"
 
     def __init__(self, reason: str, reply: Reply | None = None, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -88,6 +89,13 @@ class BadCertificate(NoConnection):
         "correct the address or the certificate, or name a file with the certificate of the authority that signed it "
         "in SSL_CERT_FILE"
     )
+
+
+class Unreadable(FailedAttempt):
+    """Something answered, but nothing that can be read."""
+
+    outcome = "gives no answer that can be read"
+    fix = "check that the address is a model server's, and with http or https as it needs"
 
 
 class NoAnswerInTime(FailedAttempt):

@@ -66,7 +66,8 @@ class AnthropicMessages(HttpChat):
         }
         if system:
             body["system"] = system
-        # At most 1 is allowed, and newer models take either a temperature or top_p, not both.
+        # At most 1 is allowed, and newer models take either a temperature or top_p, not both. What is left out is
+        # told by `requested_sampling`.
         if request.temperature < 1:
             body["temperature"] = request.temperature
         elif request.top_p < 1:

@@ -1,0 +1,77 @@
+"""Files that are not what they seem: too long, or regular by name and without an end or anything to read."""
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.files import inputs, owner_file
+from bitnet_core.files.regular import open_regular, read_bounded
+from bitnet_core.runs.lines import LineReader, count_lines
+from bitnet_core.runs.record import Run
+
+
+class Waiting(io.FileIO):
+    """Like /proc/kmsg without a message: a regular file that gives EAGAIN."""
+
+    def readinto(self, _buffer: object) -> None:  # type: ignore[override]
+        return None
+
+    def readall(self) -> None:  # type: ignore[override]
+        return None
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "all": lambda path: open_regular(path).read(),
+    "some": lambda path: open_regular(path).read(10),
+    "bounded": lambda path: read_bounded(path, 100),
+    "lines": lambda path: LineReader(path).read_new(),
+    "counted": count_lines,
+    "json": files.read_json,
+    "text": inputs.read_input,
+    "owner": owner_file._look,
+}
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_a_file_that_would_have_to_be_waited_for_can_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    (path := tmp_path / "file").write_text("{}")
+    monkeypatch.setattr(io, "FileIO", Waiting)
+    with pytest.raises((OSError, BitnetError), match="it has to be waited for"):
+        read(path)
+
+
+def test_such_a_record_harms_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path)
+    run.record_path.write_text("{}")
+    monkeypatch.setattr(io, "FileIO", Waiting)
+    with pytest.raises(BitnetError, match=r"run.json can't be read \(it is not a regular file"):
+        run.record()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may read the kernel's messages")
+def test_the_kernels_messages_are_not_waited_for() -> None:
+    for _ in range(100):  # they are passed on as long as there are any
+        try:
+            assert len(read_bounded(Path("/proc/kmsg"), 1 << 24)) > 0
+        except OSError:
+            break
+
+
+@pytest.mark.parametrize("size", [(1 << 24) + 1, 1 << 30])
+def test_json_that_is_too_long_is_not_read(tmp_path: Path, size: int) -> None:
+    (path := tmp_path / "x.json").touch()
+    os.truncate(path, size)
+    with pytest.raises(BitnetError, match=r"can't be read \(it is longer than 16 MiB\); .*move it away"):
+        files.read_json(path)
+
+
+def test_json_of_the_greatest_length_is_read(tmp_path: Path) -> None:
+    (path := tmp_path / "x.json").write_text(" " * ((1 << 24) - 2) + "{}")
+    assert files.read_json(path) == {}

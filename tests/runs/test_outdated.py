@@ -1,0 +1,156 @@
+"""A stage is done only while everything that it was made from is still the same, through all stages before it."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.runs import catalog
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import History
+from bitnet_core.runs.record import Run, RunRecord
+from bitnet_core.settings.resolve import from_values
+
+STAGES = ("teacher", "collect", "train", "eval", "dryrun")
+NOON = 1_790_000_000.0
+SOURCES = {"teacher": {"eval"}, "collect": {"train", "eval"}, "train": {"eval"}, "eval": set(), "dryrun": set()}
+"""The stages that are made from each, directly or not."""
+
+
+class Lab:
+    """An experiment whose runs take no time: an hour passes between them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.values, self.now, self.count = root, {"DRIVE_ROOT": str(root)}, NOON, 0
+        self.experiment.ensure()
+
+    @property
+    def experiment(self) -> Experiment:
+        return Experiment.from_settings(from_values(self.values))
+
+    def run(self, stage: str, state: str = "succeeded", *, writes: bool = True, number: bool = True) -> None:
+        self.now += 3600
+        self.count += 1
+        run = Run(self.experiment.logs / f"{stage}-{self.count}")
+        run.path.mkdir()
+        fields = {
+            "argv": [],
+            "origins": {},
+            "host": "elsewhere",
+            "boot_id": "b",
+            "created": self.now,
+            "pid": 1,
+            "process_start": 1.0,
+        }
+        run.write(
+            RunRecord(
+                id=run.id,
+                stage=stage,
+                state=state,
+                number=self.count if number else None,
+                settings=self.experiment.settings.to_record(),
+                fingerprint=History.read(self.experiment).fingerprint(stage),
+                **fields,  # type: ignore[arg-type]
+            )
+        )
+        if state == "running":
+            run.events_path.touch()
+        for at, pattern in catalog.stage(stage).outputs if writes else ():
+            made = getattr(self.experiment, at) / pattern.replace("*", f"{self.count:03}")
+            made.touch()
+            os.utime(made, (self.now + 60, self.now + 60))
+
+    def states(self) -> dict[str, str]:
+        history = History.read(self.experiment)
+        return {stage: history.status(stage).state for stage in STAGES}
+
+    def outdated(self) -> set[str]:
+        return {stage for stage, state in self.states().items() if state == "outdated"}
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    made = Lab(tmp_path / "exp")
+    for stage in STAGES:
+        made.run(stage)
+    assert made.states() == dict.fromkeys(STAGES, "done")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "stage"),
+    [
+        ("TOTAL_STEPS", "77", "train"),
+        ("BUDGET_TOKENS", "7777", "train"),
+        ("LR", "0.5", "train"),
+        ("SEED", "7", "train"),
+        ("KD_NUM_PROMPTS", "77", "collect"),
+        ("TEMPLATE", "chatml", "collect"),
+        ("TEACHER_BASELINE_MAX_TOKENS", "7", "teacher"),
+        ("DRYRUN_LAYERS", "7", "dryrun"),
+        ("LOG_INTERVAL", "7", ""),
+    ],
+)
+def test_a_changed_setting_makes_what_comes_of_its_stage_outdated(
+    lab: Lab, setting: str, value: str, stage: str
+) -> None:
+    lab.values[setting] = value
+    outdated = lab.outdated()
+    assert outdated == set() if not stage else outdated >= {stage, *SOURCES[stage]}
+    assert setting == "SEED" or outdated == ({stage, *SOURCES[stage]} if stage else set())
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled", "interrupted"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_later_run_that_wrote_something_makes_what_comes_of_it_outdated(lab: Lab, stage: str, state: str) -> None:
+    lab.run(stage, state)
+    assert lab.states()[stage] == state
+    assert lab.outdated() == SOURCES[stage]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_later_run_that_wrote_nothing_changes_nothing(lab: Lab, stage: str) -> None:
+    lab.run(stage, "failed", writes=False)
+    assert lab.outdated() == set()
+
+
+@pytest.mark.parametrize("stage", ["collect", "train"])
+def test_a_run_without_a_number_is_placed_by_its_time(tmp_path: Path, stage: str) -> None:
+    lab = Lab(tmp_path / "old")
+    for name in STAGES:
+        lab.run(name, number=False)
+    lab.run(stage, "cancelled", number=False)
+    assert lab.outdated() == SOURCES[stage]
+
+
+def test_what_is_removed_makes_what_comes_of_it_outdated(lab: Lab) -> None:
+    for checkpoint in lab.experiment.checkpoints.glob("*.pt"):
+        checkpoint.unlink()
+    assert lab.outdated() == {"train", "eval"}
+
+
+def test_another_evaluation_after_the_change_is_done(lab: Lab) -> None:
+    lab.run("train", "cancelled")
+    lab.run("eval")
+    assert lab.states() == dict.fromkeys(STAGES, "done") | {"train": "cancelled"}
+    lab.run("train", "cancelled")
+    assert lab.outdated() == {"eval"}
+
+
+def test_an_evaluation_of_a_stopped_training(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "exp")
+    for stage, state in (("collect", "succeeded"), ("train", "cancelled"), ("eval", "succeeded")):
+        lab.run(stage, state)
+    assert lab.states()["eval"] == "done"
+    lab.run("teacher", "failed", writes=False)  # no baseline: the evaluation never had one
+    assert lab.states()["eval"] == "done"
+    lab.values["LR"] = "0.5"
+    assert lab.states()["eval"] == "outdated"
+
+
+def test_a_training_at_work_makes_the_evaluation_outdated_once_it_has_written(lab: Lab) -> None:
+    lab.run("train", "running", writes=False)
+    states = lab.states()
+    assert (states["train"], states["eval"]) == ("running", "done")
+    lab.run("train", "running")
+    assert lab.states()["eval"] == "outdated"
