@@ -50,7 +50,9 @@ class S3Target:
             if not self._s3.is_amazon and self._is_there(key):  # some other servers ignore the condition
                 raise there
         sha256 = base64.b64encode(hashlib.sha256(data).digest()).decode()
-        if not self._call("put_object", key, there, Body=io.BytesIO(data), ChecksumSHA256=sha256, **condition).get("ETag"):
+        if not self._call("put_object", key, there, Body=io.BytesIO(data), ChecksumSHA256=sha256, **condition).get(
+            "ETag"
+        ):
             raise Unreachable(f"{self.place}{key} was not confirmed as S3 does.")
 
     def get(self, key: str) -> bytes:
