@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import names, snapshot
@@ -224,8 +224,10 @@ class Push:
         return self.base.manifest.counter + 1 if self.base else 1
 
     def _publish(self, entries: dict[str, Stored]) -> Published:
+        with _writes_explained(self._experiment.root):
+            experiment = self._id or keep_id(self._experiment.root, self.base)
         made = Manifest(
-            experiment=self._id or keep_id(self._experiment.root, self.base),
+            experiment=experiment,
             name=self._experiment.name,
             counter=self._next_counter,
             parent=self.base.key if self.base else "",
@@ -288,11 +290,21 @@ def _work_folder(root: Path) -> Iterator[Path]:
     """An empty folder for copies. What a killed push left in it, such as a copy of a large journal, goes first."""
     folder = lock_path(root).with_name("work")
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    with _writes_explained(root):
+        folder.mkdir(parents=True)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writes_explained(root: Path) -> Iterator[None]:
+    folder = lock_path(root).parent
+    try:
+        yield
+    except OSError as error:
+        raise BitnetError(f"{folder} can't be written {explained(error, 'check its permissions')}.") from error
 
 
 def _hashed(file: LocalFile, part_bytes: int) -> Known | None:
