@@ -18,7 +18,17 @@ from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.storage import MongoOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.target import MIB, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
+from bitnet_core.storage.target import (
+    MIB,
+    Account,
+    AlreadyThere,
+    Corrupt,
+    Found,
+    Limits,
+    NoSuchObject,
+    Refused,
+    Unreachable,
+)
 from bitnet_core.text import finite, flat
 
 _CONNECT_MS = 10_000
@@ -87,7 +97,7 @@ class MongoTarget:
             raise NoSuchObject(f"{self.place} has no {key}.")
         data = found.get("data")
         if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != found.get("sha256"):
-            raise Refused(f"{self.place}: {key} is damaged (its sha256 is another one); delete it and push again.")
+            raise Corrupt(f"{self.place}: {key} is damaged: its sha256 is another one.")
         return data
 
     def list(self, prefix: str) -> Iterator[Found]:
