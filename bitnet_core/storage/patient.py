@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from bitnet_core.storage.target import Account, AlreadyThere, Found, NoSuchObject, Target, Unreachable
+from bitnet_core.storage.target import Account, AlreadyThere, Corrupt, Found, NoSuchObject, Target, Unreachable
+from bitnet_core.storage.walk import Walk
 
 ATTEMPTS = 6
 _FIRST_WAIT = 0.5
@@ -59,7 +60,7 @@ class Patient:
     def _holds(self, key: str, data: bytes) -> bool:
         try:
             return self._target.get(key) == data
-        except NoSuchObject:
+        except (NoSuchObject, Corrupt):
             return False
 
     def get(self, key: str) -> bytes:
@@ -67,7 +68,12 @@ class Patient:
 
     def list(self, prefix: str) -> Iterator[Found]:
         """A listing that is cut begins anew, so it is complete before the first object is given."""
-        yield from self._patiently(lambda: list(self._target.list(prefix)))
+        listing = self._target.list(prefix)
+        if isinstance(listing, Walk):
+            while (found := self._patiently(lambda: next(listing, None))) is not None:
+                yield found
+        else:
+            yield from self._patiently(lambda: list(self._target.list(prefix)))
 
     def delete(self, key: str) -> None:
         self._patiently(lambda: self._target.delete(key))
