@@ -67,13 +67,16 @@ class Patient:
         return self._patiently(lambda: self._target.get(key))
 
     def list(self, prefix: str) -> Iterator[Found]:
-        """A listing that is cut begins anew, so it is complete before the first object is given."""
-        listing = self._target.list(prefix)
-        if isinstance(listing, Walk):
-            while (found := self._patiently(lambda: next(listing, None))) is not None:
-                yield found
-        else:
-            yield from self._patiently(lambda: list(self._target.list(prefix)))
+        """A listing that is cut begins anew, or goes on where it was cut if it can."""
+
+        def begin() -> Iterator[Found]:
+            listing = self._target.list(prefix)
+            # One that would begin anew must be complete before the first object is given.
+            return listing if isinstance(listing, Walk) else iter(list(listing))
+
+        listing = self._patiently(begin)
+        while (found := self._patiently(lambda: next(listing, None))) is not None:
+            yield found
 
     def delete(self, key: str) -> None:
         self._patiently(lambda: self._target.delete(key))
