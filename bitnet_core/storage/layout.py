@@ -1,7 +1,7 @@
 """How a file is laid out in objects: one object, or a folder of numbered parts with an index that is written last.
 
 The objects of a file never change once a manifest names them. A file that changed is stored again under another stem:
-its own name, or `NAME.versions/<counter>-<writer>` while the own name is in use.
+its own name, or `NAME.revisions/<counter>-<writer>` while the own name is in use.
 """
 
 import hashlib
@@ -80,7 +80,7 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
         """BitnetError for an entry that nobody can have written in earnest."""
         require_key(self.name)
         shown = printable(self.name)[:200]
-        if self.stem and not self.stem.startswith(f"{self.name}.versions/"):
+        if self.stem and not self.stem.startswith(f"{self.name}.revisions/"):
             raise BitnetError(f"The manifest keeps {shown} under another file's name.")
         if self.stem:
             require_key(self.stem)

@@ -176,7 +176,7 @@ class Push:
         stored = self.base.manifest.by_name() if self.base else {}
 
         def stems(name: str) -> tuple[str, str]:
-            own = f"{name}.versions/{counter:06d}-{self._state.writer}"
+            own = f"{name}.revisions/{counter:06d}-{self._state.writer}"
             return (own if name in in_use else name), own
 
         def same(name: str, known: Known) -> Stored | None:

@@ -17,7 +17,7 @@ from bitnet_core.storage.target import TEMPORARY, NoSuchObject, Target
 
 MIB = 1 << 20
 CHECKPOINT = "checkpoints/mini_bitnet_step_00000010.pt"
-_OBJECT = re.compile(r"(.+?)(?:\.versions/\d{6}-[0-9a-f]+)?(?:\.parts/(index\.json|\d{5}))?")
+_OBJECT = re.compile(r"(.+?)(?:\.revisions/\d{6}-[0-9a-f]+)?(?:\.parts/(index\.json|\d{5}))?")
 
 
 def machine(folder: Path, **values: str) -> Experiment:
