@@ -21,6 +21,10 @@ from urllib.parse import unquote, urlsplit
 _OWN = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
+_ANY_FOLDER = "MKCOL"
+"""The subject of all requests for a folder: the first object of all may need many."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """What happens to one request: it is cut, or its answer is, or it is answered with a status and a wait."""
@@ -111,7 +115,8 @@ class FaultyProxy:
         head = request.head(body)
         if fault and fault.kind == "busy":
             with self._lock:
-                self._not_before[subject] = time.monotonic() + (fault.after or 0)
+                if subject != _ANY_FOLDER:
+                    self._not_before[subject] = time.monotonic() + (fault.after or 0)
             request.answer_busy(fault)
             return
         with socket.create_connection(("127.0.0.1", self._server_port)) as server:
@@ -214,7 +219,7 @@ def _subject(request: _Handler, body: bytes) -> str:
     """What a request is about: the same when it is tried again, although names of temporary files differ."""
     path = request.headers.get("Destination") or request.path
     if request.command == "MKCOL":
-        return "MKCOL"  # the first object of all may need many folders
+        return _ANY_FOLDER
     if "/_temp/" in unquote(path):
         path = hashlib.sha256(body).hexdigest() if body else request.path
     return f"{request.command} {urlsplit(path).path} {urlsplit(path).query}"
