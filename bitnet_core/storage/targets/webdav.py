@@ -118,11 +118,13 @@ class DavTarget:
         headers = {"Destination": self._dav.url(path), "Overwrite": "F" if only_if_absent else "T"}
         try:
             moved = self._dav.send("MOVE", source, headers=headers, expected={409, 502})
-        except Unreachable:
+        except Unreachable as failure:
             # Some servers are locked or stumble when another one was faster.
-            with contextlib.suppress(Unreachable):  # how long to wait is in the first one
+            try:
                 if only_if_absent and self._is_there(source) and self._is_there(path):
                     raise AlreadyThere(f"{self._dav.url(path)} is already there.") from None
+            except Unreachable as later:
+                raise Unreachable(str(failure), max(failure.after or 0.0, later.after or 0.0)) from None
             raise
         if moved.status == 502:
             # Behind a proxy that ends TLS, a server may take its own address for another server's.
