@@ -21,6 +21,7 @@ from bitnet_core.storage.sending import OnBytes, Sending, Sent
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
 from bitnet_core.storage.state import Known, State, lock_path
 from bitnet_core.storage.target import NoSuchObject, Target
+from bitnet_core.storage.turn import turn
 from bitnet_core.text import printable, size
 
 _SHOWN_FAULTS = 3
@@ -241,15 +242,24 @@ class Push:
                 "choose another target."
             )
         key = manifests.key_of(made)
-        self._target.put(key, made.encode(), only_if_absent=True)
-        rivals = [one for one in manifests.keys(self._target) if manifests.counter_of(one) == made.counter]
-        if rivals[:1] != [key] and not self._force:
-            self._target.delete(key)
-            raise Conflict(
-                f"{self._target.place} was changed by another machine meanwhile; `bitnet store pull` first, "
-                "or `bitnet store push --force` to go on from what is here."
-            )
+        with turn(self._target, self._state.writer, self._stop):
+            if not self._force and self._rivals(made.counter):
+                raise self._overtaken()
+            self._target.put(key, made.encode(), only_if_absent=True)
+            # Where two may have the turn, the first one by its key counts.
+            if not self._force and self._rivals(made.counter)[:1] != [key]:
+                self._target.delete(key)
+                raise self._overtaken()
         return Published(key, made)
+
+    def _rivals(self, counter: int) -> list[str]:
+        return [key for key in manifests.keys(self._target) if manifests.counter_of(key) == counter]
+
+    def _overtaken(self) -> Conflict:
+        return Conflict(
+            f"{self._target.place} was changed by another machine meanwhile; `bitnet store pull` first, "
+            "or `bitnet store push --force` to go on from what is here."
+        )
 
     def _remember(self, published: Published) -> None:
         self.base = published
