@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import http.client
 import random
+import re
 import socket
 import struct
 import threading
@@ -218,6 +219,8 @@ def _end(end: socket.socket, reset: bool) -> None:
 def _subject(request: _Handler, body: bytes) -> str:
     """What a request is about: the same when it is tried again, although names of temporary files differ."""
     path = request.headers.get("Destination") or request.path
+    if named := re.search(rb'"name": *"([^"]+)"', body[:1000]) if "uploadType=" in request.path else None:
+        return f"upload {named[1].decode()}"  # Google's uploads have one path
     if request.command == "MKCOL":
         return _ANY_FOLDER
     if "/_temp/" in unquote(path):
