@@ -155,3 +155,24 @@ def test_a_state_that_has_no_space_to_open_is_kept(tmp_path: Path, monkeypatch: 
     path.write_bytes(b"not a database at all" * 100)
     with opened_state(one.root, "memory") as state:
         assert state.note("manifest") == ""
+
+
+@pytest.mark.parametrize("where", ["there", "here"])
+def test_a_disk_that_may_not_be_written(tmp_path: Path, where: str) -> None:
+    target = MemoryTarget(SMALL)
+    with small_disk(tmp_path / "disk", 16) as disk:
+        one = machine(disk / "one" if where == "here" else tmp_path / "one")
+        contents = fill(one, SIZES)
+        place = FolderTarget("local", disk / "copy") if where == "there" else target
+
+        def push() -> None:
+            with states.exclusive(one.root), opened_state(one.root, "disk") as state:
+                Push(one, place, state).run()
+
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        with pytest.raises(BitnetError, match=r"Read-only file system\); choose a place that can be written to\.$"):
+            push()
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        push()
+        stored = restored(place, complete_state(place))
+    assert {name: stored[name] for name in contents} == contents

@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM end a push, and two machines that push at once: each in processes of their own."""
 
-import contextlib
 import signal
 import subprocess
 import sys
@@ -113,12 +112,3 @@ def test_two_machines_that_push_at_once(s3: Running, tmp_path: Path) -> None:
                 (loser / name).unlink()
             assert finished(run("pull", loser))
     assert sum(wins.values()) == 20
-
-
-@contextlib.contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    folder.chmod(0o555)
-    try:
-        yield
-    finally:
-        folder.chmod(0o755)
