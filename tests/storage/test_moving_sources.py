@@ -88,7 +88,7 @@ def test_a_log_that_shrinks_is_not_stored_short(tmp_path: Path) -> None:
     target = MemoryTarget(Limits(object_bytes=PART))
     one = machine(tmp_path / "one")
     path = write(one, LOG, OLD)
-    at_the_third_part(target, lambda: rewrite(NEW[: 7 * PART + 5])(path))
+    at_the_third_part(target, lambda: rewrite(NEW[: 9 * PART + 5])(path))
     push(one, target)
     stored = restored(target, complete_state(target))
     assert stored[LOG] == path.read_bytes()
