@@ -200,7 +200,7 @@ def _gc(arguments: argparse.Namespace) -> int:
     with copy_of(arguments, look_only=look_only or not experiment.root.is_dir()) as (copy, _, _):
         found: list[Garbage] = [
             gc.find(copy.place, days * _DAY, look_only=look_only),
-            gc.find_temporary(copy.target, days * _DAY),
+            gc.find_temporary(copy.target, days * _DAY, look_only=look_only),
         ]
         if not look_only:
             gc.remove(copy.place, found[0])

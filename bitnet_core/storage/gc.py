@@ -42,13 +42,13 @@ def find(target: Target, grace_seconds: float = GRACE_SECONDS, *, look_only: boo
     return found
 
 
-def find_temporary(target: Target, grace_seconds: float = GRACE_SECONDS) -> Garbage:
-    """What killed writers left at the target's root; the time is in its name."""
-    now = time.time()
+def find_temporary(target: Target, grace_seconds: float = GRACE_SECONDS, *, look_only: bool = False) -> Garbage:
+    """What killed writers left at the target's root. `look_only` as for `find`."""
+    now = time.time() if look_only else _target_time(target)
     found = Garbage()
     for one in target.list(TEMPORARY):
-        written = one.key.removeprefix(TEMPORARY).partition("-")[0]
-        age = now - int(written) if written.isdecimal() and len(written) < 12 else 0.0
+        # The time in its name is by the clock of the machine that wrote it.
+        age = now - one.modified if one.modified is not None else 0.0
         (found.old if age > grace_seconds else found.young).append(one)
     return found
 

@@ -1,7 +1,7 @@
 """How a file is laid out in objects: one object, or a folder of numbered parts with an index that is written last.
 
 The objects of a file never change once a manifest names them. A file that changed is stored again under another stem:
-its own name, or `NAME.versions/<counter>-<writer>` while the own name is in use.
+its own name, or `NAME.revisions/<counter>-<writer>` while the own name is in use.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import msgspec
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.storage.names import require_key
-from bitnet_core.storage.target import MIB, OBJECT_BYTES, Limits
+from bitnet_core.storage.target import MIB, OBJECT_BYTES, Corrupt, Limits
 from bitnet_core.text import printable
 
 PART_BYTES = 8 * MIB
@@ -80,7 +80,7 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
         """BitnetError for an entry that nobody can have written in earnest."""
         require_key(self.name)
         shown = printable(self.name)[:200]
-        if self.stem and not self.stem.startswith(f"{self.name}.versions/"):
+        if self.stem and not self.stem.startswith(f"{self.name}.revisions/"):
             raise BitnetError(f"The manifest keeps {shown} under another file's name.")
         if self.stem:
             require_key(self.stem)
@@ -118,17 +118,17 @@ def most_bytes(limits: Limits) -> int:
 
 
 def read_index(data: bytes, stored: Stored) -> Index:
-    """The index of a stored file. BitnetError if it is not the one that the manifest means."""
+    """The index of a stored file. Corrupt if it is not the one that the manifest means."""
     name = printable(stored.name)
     if sha256(data) != stored.sha256:
-        raise BitnetError(f"The index of {name} is not the one that was stored.")
+        raise Corrupt(f"The index of {name} is not the one that was stored.")
     try:
         index = msgspec.json.decode(data, type=Index)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise BitnetError(f"The index of {name} can't be read.") from None
+        raise Corrupt(f"The index of {name} can't be read.") from None
     sizes = [size for _, size in stored.objects()][:-1]
     if index.size != stored.size or [part.size for part in index.parts] != sizes:
-        raise BitnetError(f"The index of {name} does not fit its manifest.")
+        raise Corrupt(f"The index of {name} does not fit its manifest.")
     return index
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.storage.layout import Stored, sha256
-from bitnet_core.storage.target import NoSuchObject, Target
+from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
 from bitnet_core.text import printable
 
 FOLDER = "manifests/"
@@ -104,9 +104,12 @@ def read(target: Target, key: str) -> Published:
 
     NoSuchObject, Damaged, or BitnetError for one of a newer version: nobody may go on from the one before it.
     """
-    data = target.get(key)
     match = _KEY.fullmatch(key)
     shown = printable(key)
+    try:
+        data = target.get(key)
+    except Corrupt as error:
+        raise Damaged(str(error)) from None
     if match is None or sha256(data) != match[2]:
         raise Damaged(f"{shown} is damaged: its content is not what its name says.")
     try:

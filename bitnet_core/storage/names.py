@@ -14,8 +14,9 @@ from bitnet_core.text import printable
 
 _ESCAPE = "="
 _ESCAPED = re.compile(r"(?:=[0-9A-F]{2})+")
-_RESERVED = re.compile(r"\.parts$|\.versions$")
-"""How the folders end that hold the parts and the versions of a file (`layout.py`)."""
+_RESERVED = re.compile(r"\.(?:parts|revisions|versions)$")
+"""How the folders end that hold the parts and the revisions of a file (`layout.py`). SeaweedFS hides what is in a
+folder that ends with `.versions`: there it keeps versions of its own."""
 
 
 def fault(key: str) -> str:

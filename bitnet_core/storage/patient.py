@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from bitnet_core.storage.target import Account, AlreadyThere, Found, NoSuchObject, Target, Unreachable
+from bitnet_core.storage.target import Account, AlreadyThere, Corrupt, Found, NoSuchObject, Target, Unreachable
+from bitnet_core.storage.walk import Walk
 
 ATTEMPTS = 6
 _FIRST_WAIT = 0.5
@@ -59,15 +60,23 @@ class Patient:
     def _holds(self, key: str, data: bytes) -> bool:
         try:
             return self._target.get(key) == data
-        except NoSuchObject:
+        except (NoSuchObject, Corrupt):
             return False
 
     def get(self, key: str) -> bytes:
         return self._patiently(lambda: self._target.get(key))
 
     def list(self, prefix: str) -> Iterator[Found]:
-        """A listing that is cut begins anew, so it is complete before the first object is given."""
-        yield from self._patiently(lambda: list(self._target.list(prefix)))
+        """A listing that is cut begins anew, or goes on where it was cut if it can."""
+
+        def begin() -> Iterator[Found]:
+            listing = self._target.list(prefix)
+            # One that would begin anew must be complete before the first object is given.
+            return listing if isinstance(listing, Walk) else iter(list(listing))
+
+        listing = self._patiently(begin)
+        while (found := self._patiently(lambda: next(listing, None))) is not None:
+            yield found
 
     def delete(self, key: str) -> None:
         self._patiently(lambda: self._target.delete(key))

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError, explained
@@ -21,7 +22,7 @@ from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import is_left_out, version_of
 from bitnet_core.storage.state import Known, State, lock_path
-from bitnet_core.storage.target import NoSuchObject, Target
+from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
 from bitnet_core.storage.travel import SETTINGS_FILE
 from bitnet_core.text import printable
 
@@ -216,7 +217,7 @@ class Pull:
         """Each part goes to its place in the temporary file, unless an earlier pull has left it there."""
         try:
             index = read_index(self._get(entry, entry.index_key), entry)
-        except BitnetError as error:
+        except Corrupt as error:
             raise self._damaged(entry) from error
         arrived = 0
 
@@ -224,6 +225,14 @@ class Pull:
             nonlocal arrived
             arrived += size
             self._on_bytes(entry.name, arrived, entry.size)
+
+        def then_write(offset: int, data: bytes) -> None:
+            # In this thread: after a failure others may still run when `fd` is another file's.
+            view, at = memoryview(data), offset
+            while view:
+                written = os.pwrite(fd, view, at)
+                view, at = view[written:], at + written
+            then(len(data))
 
         _remove_others(temp, self.path_of(entry.name))
         fd = _opened(temp)
@@ -233,25 +242,21 @@ class Pull:
                 if sha256(os.pread(fd, part.size, offset)) == part.sha256:
                     then(part.size)
                     continue
-                sender.submit(self._part_job(entry, index, number, fd), part.size, then)
+                sender.submit(self._part_job(entry, index, number), part.size, partial(then_write, offset))
             sender.drain()
             os.ftruncate(fd, entry.size)
             os.fsync(fd)
         finally:
             os.close(fd)
 
-    def _part_job(self, entry: Stored, index: Index, number: int, fd: int) -> Callable[[], int]:
+    def _part_job(self, entry: Stored, index: Index, number: int) -> Callable[[], bytes]:
         part = index.parts[number]
 
-        def bring() -> int:
+        def bring() -> bytes:
             data = self._get(entry, part_key(entry.key, number))
             if len(data) != part.size or sha256(data) != part.sha256:
                 raise self._damaged(entry)
-            view, offset = memoryview(data), number * entry.part_bytes
-            while view:
-                written = os.pwrite(fd, view, offset)
-                view, offset = view[written:], offset + written
-            return part.size
+            return data
 
         return bring
 
@@ -263,6 +268,8 @@ class Pull:
                 f"{printable(entry.name)} is missing at {self._target.place}; pull again if the copy was changed "
                 "meanwhile, else `bitnet store push --verify` from the machine that has it."
             ) from None
+        except Corrupt as error:
+            raise self._damaged(entry) from error
 
     def _damaged(self, entry: Stored) -> BitnetError:
         return BitnetError(

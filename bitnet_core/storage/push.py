@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import names, snapshot
@@ -21,6 +21,7 @@ from bitnet_core.storage.sending import OnBytes, Sending, Sent
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
 from bitnet_core.storage.state import Known, State, lock_path
 from bitnet_core.storage.target import NoSuchObject, Target
+from bitnet_core.storage.turn import turn
 from bitnet_core.text import printable, size
 
 _SHOWN_FAULTS = 3
@@ -176,7 +177,7 @@ class Push:
         stored = self.base.manifest.by_name() if self.base else {}
 
         def stems(name: str) -> tuple[str, str]:
-            own = f"{name}.versions/{counter:06d}-{self._state.writer}"
+            own = f"{name}.revisions/{counter:06d}-{self._state.writer}"
             return (own if name in in_use else name), own
 
         def same(name: str, known: Known) -> Stored | None:
@@ -224,8 +225,10 @@ class Push:
         return self.base.manifest.counter + 1 if self.base else 1
 
     def _publish(self, entries: dict[str, Stored]) -> Published:
+        with _writes_explained(self._experiment.root):
+            experiment = self._id or keep_id(self._experiment.root, self.base)
         made = Manifest(
-            experiment=self._id or keep_id(self._experiment.root, self.base),
+            experiment=experiment,
             name=self._experiment.name,
             counter=self._next_counter,
             parent=self.base.key if self.base else "",
@@ -239,15 +242,24 @@ class Push:
                 "choose another target."
             )
         key = manifests.key_of(made)
-        self._target.put(key, made.encode(), only_if_absent=True)
-        rivals = [one for one in manifests.keys(self._target) if manifests.counter_of(one) == made.counter]
-        if rivals[:1] != [key] and not self._force:
-            self._target.delete(key)
-            raise Conflict(
-                f"{self._target.place} was changed by another machine meanwhile; `bitnet store pull` first, "
-                "or `bitnet store push --force` to go on from what is here."
-            )
+        with turn(self._target, self._state.writer, self._stop):
+            if not self._force and self._rivals(made.counter):
+                raise self._overtaken()
+            self._target.put(key, made.encode(), only_if_absent=True)
+            # Where two may have the turn, the first one by its key counts.
+            if not self._force and self._rivals(made.counter)[:1] != [key]:
+                self._target.delete(key)
+                raise self._overtaken()
         return Published(key, made)
+
+    def _rivals(self, counter: int) -> list[str]:
+        return [key for key in manifests.keys(self._target) if manifests.counter_of(key) == counter]
+
+    def _overtaken(self) -> Conflict:
+        return Conflict(
+            f"{self._target.place} was changed by another machine meanwhile; `bitnet store pull` first, "
+            "or `bitnet store push --force` to go on from what is here."
+        )
 
     def _remember(self, published: Published) -> None:
         self.base = published
@@ -288,11 +300,21 @@ def _work_folder(root: Path) -> Iterator[Path]:
     """An empty folder for copies. What a killed push left in it, such as a copy of a large journal, goes first."""
     folder = lock_path(root).with_name("work")
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    with _writes_explained(root):
+        folder.mkdir(parents=True)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writes_explained(root: Path) -> Iterator[None]:
+    folder = lock_path(root).parent
+    try:
+        yield
+    except OSError as error:
+        raise BitnetError(f"{folder} can't be written {explained(error, 'check its permissions')}.") from error
 
 
 def _hashed(file: LocalFile, part_bytes: int) -> Known | None:

@@ -70,6 +70,8 @@ class _Once(HTTPAdapter):
             raise Refused(
                 f"The certificates for {where} can't be read; correct SSL_CERT_FILE or REQUESTS_CA_BUNDLE."
             ) from error
+        if has_cut_head(response):
+            raise Unreachable(f"{where} can't be reached (the connection broke).")
         self._raise_if_busy(response)
         return response
 
@@ -89,6 +91,12 @@ class _Once(HTTPAdapter):
         if later or status in _BUSY or (status >= 500 and status not in _FINAL):
             words = Response(status, response.content, headers, "").words
             raise Unreachable(f"{self._title} is busy ({words}).", wait_of(headers))
+
+
+def has_cut_head(response: requests.Response) -> bool:
+    """Whether the connection ended within the headers: Python takes what came for all of them, and an empty body."""
+    known = "content-length" in response.headers or "transfer-encoding" in response.headers
+    return not known and response.request.method != "HEAD" and response.status_code not in (204, 304)
 
 
 def _reason(error: BaseException) -> str:

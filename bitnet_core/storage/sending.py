@@ -3,19 +3,19 @@
 Knows no manifest: it is given for each file the stem to use, and another one in case that is taken.
 """
 
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bitnet_core.errors import explained
 from bitnet_core.files.regular import open_regular
 from bitnet_core.storage.database import copied
 from bitnet_core.storage.layout import Index, Part, Stored, index_key, part_bytes, part_key, sha256
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import LocalFile, version_of
 from bitnet_core.storage.state import Known, State
-from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Target
+from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Target
 
 _MOST_PASSES = 3
 _WHOLE, _BEGUN = -2, -1
@@ -109,6 +109,8 @@ class Sending:
                 self._send_content(file, file.path, file.size)
         except FileNotFoundError:  # removed meanwhile, such as a checkpoint that a newer one replaces
             return
+        except OSError as error:
+            self.sent.left.append(f"{file.path} is not stored {explained(error, 'check its permissions')}.")
         except _Changed:
             self._again.append(file)
 
@@ -159,8 +161,9 @@ class _Parts:
         state.arrive(self._stem, _BEGUN, self._file.version, "")  # from now on its parts are ours
         with open_regular(path) as source:
             for number in range(-(-self._size // self._part_bytes)):
-                data = source.read(min(self._part_bytes, self._size - number * self._part_bytes))
-                if not data:
+                expected = min(self._part_bytes, self._size - number * self._part_bytes)
+                data = source.read(expected)
+                if len(data) < expected:
                     self._given_up = True
                     raise _Changed
                 listed = there.get(part_key(self._stem, number)) == len(data)
@@ -226,9 +229,8 @@ def _put_new(target: Target, stem: str, other: str, data: bytes) -> tuple[str, b
         try:
             target.put(stem, data, only_if_absent=True)
         except AlreadyThere:
-            with contextlib.suppress(NoSuchObject):
-                if target.get(stem) == data:
-                    return stem, False
+            if _holds(target, stem, data):
+                return stem, False
         else:
             return stem, True
     target.put(other, data)
@@ -254,7 +256,7 @@ def _put_part(target: Target, key: str, data: bytes, *, ours: bool, listed: bool
 def _holds(target: Target, key: str, data: bytes) -> bool:
     try:
         return target.get(key) == data
-    except NoSuchObject:
+    except (NoSuchObject, Corrupt):
         return False
 
 

@@ -43,10 +43,13 @@ class State:
     """The state of one experiment's copy on one target. Used by one thread."""
 
     def __init__(self, path: Path) -> None:
+        """sqlite3.Error if it can't be opened, or is damaged."""
+        self._path = path
         self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
         self._db.execute("pragma journal_mode=wal")
         self._db.execute("pragma synchronous=normal")
         self._db.executescript(_SCHEMA)
+        self._db.execute("select * from waiting").fetchall()
 
     def close(self) -> None:
         self._db.close()
@@ -62,11 +65,11 @@ class State:
 
     def note(self, name: str) -> str:
         """A remembered text; empty if there is none."""
-        row = self._db.execute("select value from notes where name = ?", [name]).fetchone()
+        row = self._run("select value from notes where name = ?", [name]).fetchone()
         return str(row[0]) if row else ""
 
     def remember(self, name: str, value: str) -> None:
-        self._db.execute("insert or replace into notes values (?, ?)", [name, value])
+        self._run("insert or replace into notes values (?, ?)", [name, value])
 
     @property
     def writer(self) -> str:
@@ -79,65 +82,81 @@ class State:
 
     def known(self, name: str, version: str) -> Known | None:
         """The hash of this version of a file, if it was made before."""
-        row = self._db.execute(
+        row = self._run(
             "select sha256, part_bytes from hashes where name = ? and version = ?", [name, version]
         ).fetchone()
         return Known(*row) if row else None
 
     def know(self, name: str, version: str, known: Known) -> None:
-        self._db.execute(
+        self._run(
             "insert or replace into hashes values (?, ?, ?, ?)", [name, version, known.sha256, known.part_bytes]
         )
 
     def seen(self) -> set[str]:
         """The files that this machine had at some time."""
-        return {row[0] for row in self._db.execute("select name from hashes")}
+        return {row[0] for row in self._run("select name from hashes")}
 
     # -- parts -------------------------------------------------------------------------------------------
 
     def arrived(self, stem: str, version: str) -> dict[int, str]:
         """The parts of this version of a file that have arrived under a stem: their hashes by number."""
-        rows = self._db.execute("select number, sha256 from parts where stem = ? and version = ?", [stem, version])
+        rows = self._run("select number, sha256 from parts where stem = ? and version = ?", [stem, version])
         return dict(rows.fetchall())
 
     def arrive(self, stem: str, number: int, version: str, sha256: str) -> None:
-        self._db.execute("insert or replace into parts values (?, ?, ?, ?)", [stem, number, version, sha256])
+        self._run("insert or replace into parts values (?, ?, ?, ?)", [stem, number, version, sha256])
 
     def forget_parts(self) -> None:
         """Forget what has arrived: a manifest names it now."""
-        self._db.execute("delete from parts")
+        self._run("delete from parts")
 
     def sends(self, stem: str) -> bool:
         """Whether parts were sent under a stem from here, of any version."""
-        return self._db.execute("select 1 from parts where stem = ? limit 1", [stem]).fetchone() is not None
+        return self._run("select 1 from parts where stem = ? limit 1", [stem]).fetchone() is not None
 
     # -- waiting -----------------------------------------------------------------------------------------
 
     def wait(self, names: Iterable[tuple[str, str]]) -> None:
         """Queue these versions of files, and no others. One that waits already keeps its time."""
         wanted = dict(names)
-        since = dict(self._db.execute("select name, since from waiting").fetchall())
+        since = dict(self._run("select name, since from waiting").fetchall())
         with self._transaction():
-            self._db.execute("delete from waiting")
+            self._run("delete from waiting")
             rows = [(name, version, since.get(name, time.time())) for name, version in wanted.items()]
-            self._db.executemany("insert into waiting values (?, ?, ?)", rows)
+            self._run_many("insert into waiting values (?, ?, ?)", rows)
 
     def stop_waiting(self, name: str) -> None:
-        self._db.execute("delete from waiting where name = ?", [name])
+        self._run("delete from waiting where name = ?", [name])
 
     def waiting(self) -> dict[str, float]:
         """The files that wait to be sent, and since when, in Unix seconds."""
-        return dict(self._db.execute("select name, since from waiting").fetchall())
+        return dict(self._run("select name, since from waiting").fetchall())
+
+    def _run(self, statement: str, values: Iterable[object] = ()) -> sqlite3.Cursor:
+        with self._failures_explained():
+            return self._db.execute(statement, [*values])
+
+    def _run_many(self, statement: str, rows: Iterable[Iterable[object]]) -> None:
+        with self._failures_explained():
+            self._db.executemany(statement, [[*row] for row in rows])
+
+    @contextlib.contextmanager
+    def _failures_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise BitnetError(f"{self._path} can't be used ({error}); free space there.") from error
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("begin immediate")
+        self._run("begin immediate")
         try:
             yield
         except BaseException:
-            self._db.execute("rollback")
+            with contextlib.suppress(BitnetError):  # SQLite has done it where the disk is full
+                self._run("rollback")
             raise
-        self._db.execute("commit")
+        self._run("commit")
 
 
 @contextlib.contextmanager
@@ -149,7 +168,8 @@ def opened(root: Path, place: str) -> Iterator[State]:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             state = State(path)
-            state.waiting()
+        except sqlite3.OperationalError:  # a full disk, or a lock: it is not damaged
+            raise
         except sqlite3.DatabaseError:
             path.replace(path.with_suffix(".damaged"))
             for log in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
@@ -191,6 +211,10 @@ def exclusive(root: Path) -> Iterator[None]:
         raise Busy(f"Another push or pull of {root} is going on; wait for it to end, or stop it.")
 
     path = lock_path(root)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.locked(path, on_wait=refuse):
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.locked(path, on_wait=refuse))
+        except OSError as error:
+            raise BitnetError(f"{path} can't be written {explained(error, 'check its permissions')}.") from error
         yield

@@ -52,6 +52,10 @@ class NoSuchObject(BitnetError):
     """There is no object with this key."""
 
 
+class Corrupt(BitnetError):
+    """The object is there but is not what was put: a hash that the target keeps with it says so."""
+
+
 class AlreadyThere(BitnetError):
     """An object with this key is there, and it was to be put only if absent."""
 
@@ -72,7 +76,7 @@ class Unreachable(BitnetError):
 
 
 class Target(Protocol):
-    """A place for objects. Errors: NoSuchObject, AlreadyThere, Refused, Unreachable, and no others."""
+    """A place for objects. Errors: NoSuchObject, Corrupt, AlreadyThere, Refused, Unreachable, and no others."""
 
     name: str
     """Its STORAGE_BACKEND."""
@@ -84,7 +88,7 @@ class Target(Protocol):
         """Store an object, in the place of an older one unless `only_if_absent`."""
 
     def get(self, key: str) -> bytes:
-        """The object's bytes, all of them: a short reply is `Unreachable`. NoSuchObject if there is none."""
+        """The object's bytes, all of them: a short reply is `Unreachable`. NoSuchObject if there is none; Corrupt."""
 
     def list(self, prefix: str) -> Iterator[Found]:
         """Every object below a prefix, at any depth, in any order. A prefix is empty or ends with `/`."""

@@ -15,7 +15,7 @@ from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.layout import Index, Part, Stored, part_key, read_index, sha256
 from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
-from bitnet_core.storage.target import NoSuchObject, Target
+from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ def _compare(target: Target, sender: Sender, entry: Stored, wanted: tuple[str, i
             return "" if sha256(target.get(key)) == digest else "changed"
         except NoSuchObject:
             return "missing"
+        except Corrupt:
+            return "changed"
 
     sender.submit(look, size, lambda fault: judged(entry, key, size, fault))
 
@@ -118,7 +120,7 @@ def _expected(
         judged(entry, entry.index_key, 0, "")
     except NoSuchObject:
         judged(entry, entry.index_key, 0, "missing")
-    except BitnetError:
+    except Corrupt:
         judged(entry, entry.index_key, 0, "changed")
     for number, (key, size) in enumerate(list(entry.objects())[:-1]):
         if index is not None:

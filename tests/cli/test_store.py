@@ -291,7 +291,9 @@ def test_gc_removes_what_is_old_and_unreferenced(exp: Path, target: Path, capsys
     for name, age in (("old", week), ("young", 60)):
         write(target / f"exp/checkpoints/{name}.parts/00000", "left by a killed push")
         os.utime(target / f"exp/checkpoints/{name}.parts/00000", (time.time() - age,) * 2)
-        write(target / f"_temp/{time.time() - age:.0f}-{name}", "x")
+        temporary = target / f"_temp/{time.time() - age:.0f}-{name}"
+        write(temporary, "x")
+        os.utime(temporary, (time.time() - age,) * 2)
     dry = answer(capsys, "--root", str(exp), "store", "gc", "--dry-run")
     done = answer(capsys, "--root", str(exp), "store", "gc")
     assert dry["removed"] == done["removed"]

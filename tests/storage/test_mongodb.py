@@ -11,8 +11,8 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from bitnet_core.errors import UsageError
-from bitnet_core.storage.target import Found, Refused, Target, Unreachable
-from tests.storage.fakes.cutting import Cutting
+from bitnet_core.storage.target import Corrupt, Found, Refused, Target, Unreachable
+from tests.storage.cutting_proxy import Cut, cutting_proxy
 from tests.storage.stand import Running, opened
 from tests.storage.stands import mongodb
 
@@ -48,14 +48,14 @@ def target(server: Running, documents: Any, tmp_path: Path) -> Iterator[Target]:
 def test_a_damaged_object_is_not_returned(target: Target, documents: Any) -> None:
     target.put("x", b"as it was")
     documents.update_one({"_id": "x"}, {"$set": {"data": b"as it Was"}})
-    with pytest.raises(Refused, match=r"x is damaged .*; .*\."):
+    with pytest.raises(Corrupt, match=r"x is damaged.*\."):
         target.get("x")
 
 
 @pytest.mark.parametrize("data", [None, "text", 7, ["a"], {"a": 1}])
 def test_an_object_that_has_no_bytes_is_damaged(target: Target, documents: Any, data: object) -> None:
     documents.insert_one({"_id": "x", "size": 1, "sha256": "0", "data": data})
-    with pytest.raises(Refused, match="damaged"):
+    with pytest.raises(Corrupt, match="damaged"):
         target.get("x")
 
 
@@ -149,15 +149,16 @@ def test_two_writers_of_a_new_key_are_told_to_try_again(target: Target, monkeypa
 
 def test_a_cut_connection_leaves_the_object_as_it_was(server: Running, documents: Any, tmp_path: Path) -> None:
     assert server.through is not None
-    with Cutting(server.port) as proxy, opened(server, tmp_path, server.through(proxy.port)) as target:
-        target.put("there", b"older")
-        proxy.after = 300_000
-        for key in ("there", "new"):
-            with pytest.raises(Unreachable):
-                target.put(key, bytes(1_000_000))
-        proxy.after = None
-        assert [one.key for one in target.list("")] == ["there"]
-        assert target.get("there") == b"older"
+    with opened(server, tmp_path) as direct:
+        direct.put("there", b"older")
+        with cutting_proxy(server.port, lambda: Cut(300_000)) as proxy:
+            with opened(server, tmp_path, server.through(proxy.port)) as target:
+                for key in ("there", "new"):
+                    with pytest.raises(Unreachable):
+                        target.put(key, bytes(1_000_000))
+            assert len(proxy.cuts) == 2
+        assert [one.key for one in direct.list("")] == ["there"]
+        assert direct.get("there") == b"older"
 
 
 @pytest.mark.parametrize(

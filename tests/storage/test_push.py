@@ -14,6 +14,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage import turn
 from bitnet_core.storage.layout import part_key
 from bitnet_core.storage.pull import Pull, complete_state
 from bitnet_core.storage.push import Conflict, Push, Pushed
@@ -67,6 +68,13 @@ def stored(target: MemoryTarget) -> dict[str, bytes]:
 
 def content(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_wait_for_a_turn() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(turn, "ABANDONED_SECONDS", 0.0)
+        yield
 
 
 @pytest.fixture
@@ -143,7 +151,7 @@ def test_a_changed_file_leaves_the_older_state_whole_until_the_manifest(tmp_path
     target.before = lambda _call, _key: None
     puts = target.puts.total()
     push(one, target)
-    assert target.puts.total() == puts + 2  # an index, which is small, and the manifest
+    assert target.puts.total() == puts + 3  # an index, which is small, the turn, and the manifest
     assert stored(target)["reports/r.json"] == b"newer"
     assert stored(target)[CHECKPOINT] == content(10_400, 1)
 

@@ -21,7 +21,7 @@ from bitnet_core.storage.http import Http, Response
 from bitnet_core.storage.rcd_calls import Calls
 from bitnet_core.storage.target import Found, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets.rclone import RcloneTarget
-from tests.storage.fakes.cutting import Cutting
+from tests.storage.cutting_proxy import Cut, cutting_proxy
 from tests.storage.stand import Running, opened
 from tests.storage.stands.rclone import missing, obscured, on_s3, on_webdav, program, s3_config, settings
 
@@ -220,17 +220,18 @@ def test_a_cut_connection_leaves_the_object_as_it_was(
     found = request.getfixturevalue(service)
     running: Running = found[0] if service == "dav" else found
     assert running.through is not None
-    with Cutting(running.port) as proxy, opened(running, tmp_path, running.through(proxy.port)) as target:
-        target.put("cut/there", b"older")
-        proxy.after = 300_000
-        for key in ("cut/there", "cut/new"):
-            with pytest.raises(Unreachable):
-                target.put(key, bytes(1_000_000))
-        proxy.after = None
-        assert [one.key for one in target.list("cut/")] == ["cut/there"]
-        assert target.get("cut/there") == b"older"
-        target.put("cut/there", bytes(1_000_000))
-        assert target.get("cut/there") == bytes(1_000_000)
+    with opened(running, tmp_path) as direct:
+        direct.put("cut/there", b"older")
+        with cutting_proxy(running.port, lambda: Cut(300_000)) as proxy:
+            with opened(running, tmp_path, running.through(proxy.port)) as target:
+                for key in ("cut/there", "cut/new"):
+                    with pytest.raises(Unreachable):
+                        target.put(key, bytes(1_000_000))
+            assert len(proxy.cuts) >= 2
+        assert [one.key for one in direct.list("cut/")] == ["cut/there"]
+        assert direct.get("cut/there") == b"older"
+        direct.put("cut/there", bytes(1_000_000))
+        assert direct.get("cut/there") == bytes(1_000_000)
 
 
 def test_what_can_not_be_moved_leaves_nothing_behind(dav: tuple[Running, Path], tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ NAMES = [
     "long/" + "n" * 200,
     "deep/" + "/".join("abcdefghij"),
     "model.pt.parts/00000",
+    "model.pt.revisions/000003-0badcafe.parts/00000",
     "aux/con/nul.txt",
 ]
 

@@ -22,6 +22,7 @@ from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.names import FIRST, LAST, Escaping, fault
 from bitnet_core.storage.sdk_session import sdk_session
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
+from bitnet_core.storage.walk import Inside, Walk
 
 T = TypeVar("T")
 # It refuses backslashes and blanks at the ends; of characters beyond the Basic Multilingual Plane it says nothing.
@@ -101,21 +102,25 @@ class BoxTarget:
             return bytes(stream.read())
 
     def list(self, prefix: str) -> Iterator[Found]:
-        waiting, seen = [_NAMES.escape(prefix).rstrip("/")], set[str]()
-        while waiting:
-            folder = waiting.pop()
+        seen = set[str]()
+
+        def look(folder: str) -> Inside:
+            found, folders = [], []
             for child in self._with_fresh_ids(folder, functools.partial(self._children, folder)):
                 path = f"{folder}/{child.name}".lstrip("/")
                 key = _NAMES.unescape(path)
                 if key is None or fault(key) or len(key) > self.limits.key_bytes:
                     continue
                 if child.kind == "file":
-                    yield Found(key, child.size, child.modified)
+                    found.append(Found(key, child.size, child.modified))
                 elif child.id not in seen:
                     seen.add(child.id)
-                    waiting.append(path)
+                    folders.append(path)
             if len(seen) > _MOST_FOLDERS:
                 raise Refused("Box's listing does not end; look whether the folder has too many folders.")
+            return found, folders
+
+        return Walk(_NAMES.escape(prefix).rstrip("/"), look)
 
     def delete(self, key: str) -> None:
         path = _NAMES.escape(key)

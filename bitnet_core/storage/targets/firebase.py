@@ -14,6 +14,7 @@ from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, Ref
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 from google.oauth2 import service_account
+from requests import Response
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
@@ -23,6 +24,7 @@ from bitnet_core.settings.storage import FirebaseOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.http import CONNECT_SECONDS, SILENCE_SECONDS, wait_of
 from bitnet_core.storage.keys import Keys
+from bitnet_core.storage.sdk_session import has_cut_head
 from bitnet_core.storage.target import MIB, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
 from bitnet_core.text import flat
 
@@ -46,6 +48,7 @@ def opened(options: FirebaseOptions, keys: Keys) -> Iterator["FirebaseTarget"]:
         raise Refused(f"Google knows no user here; run {login}, or `bitnet keys set {_KEY}`.") from None
     # The SDK asks in the background where the bucket is, with retries, and with a permission that is not needed.
     client._bucket_metadata_cache = None
+    client._http.hooks["response"].append(_require_whole_head)
     with client:
         yield FirebaseTarget(client, options.bucket.removeprefix("gs://").strip("/"))
 
@@ -160,6 +163,11 @@ class FirebaseTarget:
             return Refused(f"{self.place} refuses the key ({_words(error)}); make a new one for {_KEY}.")
         fix = _ROLE if code == 403 else f"check {_BUCKET} and {_KEY}"
         return Refused(f"{self.place} refuses the call ({_words(error)}); {fix}.")
+
+
+def _require_whole_head(response: Response, *_: object, **__: object) -> None:
+    if has_cut_head(response):
+        raise RequestException("the connection broke")
 
 
 class _Bounded(io.BytesIO):

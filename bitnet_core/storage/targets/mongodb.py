@@ -6,6 +6,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,7 +19,17 @@ from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.storage import MongoOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.target import MIB, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
+from bitnet_core.storage.target import (
+    MIB,
+    Account,
+    AlreadyThere,
+    Corrupt,
+    Found,
+    Limits,
+    NoSuchObject,
+    Refused,
+    Unreachable,
+)
 from bitnet_core.text import finite, flat
 
 _CONNECT_MS = 10_000
@@ -59,17 +70,20 @@ class MongoTarget:
         self._hosts = hosts
         self._uri = uri
         self._indexed = False
+        self._ahead = 0.0
+        """How many seconds the server's clock is ahead of ours: ages are compared among machines."""
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
+        with self._guarded():
+            self._prepare()
         document = {
             "_id": key,
             "size": len(data),
-            "modified": time.time(),
+            "modified": time.time() + self._ahead,
             "sha256": hashlib.sha256(data).hexdigest(),
             "data": data,
         }
         with self._guarded():
-            self._create_index()
             try:
                 if only_if_absent:
                     self._collection.insert_one(document)
@@ -87,7 +101,7 @@ class MongoTarget:
             raise NoSuchObject(f"{self.place} has no {key}.")
         data = found.get("data")
         if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != found.get("sha256"):
-            raise Refused(f"{self.place}: {key} is damaged (its sha256 is another one); delete it and push again.")
+            raise Corrupt(f"{self.place}: {key} is damaged: its sha256 is another one.")
         return data
 
     def list(self, prefix: str) -> Iterator[Found]:
@@ -109,10 +123,13 @@ class MongoTarget:
             self._collection.find_one({}, {"_id": 1})
         return Account()
 
-    def _create_index(self) -> None:
-        """With this index a listing need not read the documents, which would be all the data."""
+    def _prepare(self) -> None:
+        """Make an index, with which a listing need not read the documents, which would be all the data."""
         if not self._indexed:
             self._collection.create_index([("_id", 1), ("size", 1), ("modified", 1)])
+            now = self._collection.database.command("hello").get("localTime")
+            if isinstance(now, datetime):
+                self._ahead = now.replace(tzinfo=UTC).timestamp() - time.time()
             self._indexed = True
 
     def _guarded(self) -> contextlib.AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from bitnet_core.storage.oauth import AccessToken
 from bitnet_core.storage.quickxor import quick_xor_hash
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
 from bitnet_core.storage.untrusted import body_of, count_of, object_of, objects_of, text_of, unix_seconds_of
+from bitnet_core.storage.walk import Inside, Walk
 from bitnet_core.text import flat, printable
 
 _TITLE = "OneDrive"
@@ -97,27 +98,31 @@ class OneDriveTarget:
         return response.body
 
     def list(self, prefix: str) -> Iterator[Found]:
-        yield from self._below(prefix, set())
+        asked: set[str] = set()
+        return Walk(prefix, lambda folder: self._look(folder, asked))
 
-    def _below(self, prefix: str, asked: set[str]) -> Iterator[Found]:
+    def _look(self, prefix: str, asked: set[str]) -> Inside:
+        found, folders = [], []
         for item in self._children(prefix, asked):
             key, size = _NAMES.unescape(text_of(item.get("name"))), count_of(item.get("size"))
             if key is None or names.fault(key) or "/" in key:
                 continue
             if "folder" in item:
                 if len(prefix) + len(key) < _LONGEST_PATH:
-                    yield from self._below(f"{prefix}{key}/", asked)
+                    folders.append(f"{prefix}{key}/")
             elif "file" in item and size is not None:
-                yield Found(f"{prefix}{key}", size, unix_seconds_of(item.get("lastModifiedDateTime")))
+                found.append(Found(f"{prefix}{key}", size, unix_seconds_of(item.get("lastModifiedDateTime"))))
+        return found, folders
 
     def _children(self, prefix: str, asked: set[str]) -> Iterator[dict[str, Any]]:
         """The items of a folder; `asked` are the addresses of this listing so far."""
         select = "name,size,file,folder,lastModifiedDateTime"
         link: object = f"{self._address(prefix.rstrip('/'), 'children')}?$select={select}&$top=1000"
+        pages: set[str] = set()
         while link is not None:
-            if not _is_graph(link) or link in asked or len(asked) == _MOST_PAGES:
+            if not _is_graph(link) or link in pages or len(asked) + len(pages) >= _MOST_PAGES:
                 raise Refused(f"{_TITLE} sent a listing without an end or of another server; try another network.")
-            asked.add(link)
+            pages.add(link)
             response = self._http.send("GET", link)
             if response.status == 404 or (response.status == 400 and self._is_file(prefix.rstrip("/"))):
                 return
@@ -126,6 +131,7 @@ class OneDriveTarget:
             page = object_of(response.json())
             yield from objects_of(page.get("value"))
             link = page.get("@odata.nextLink")
+        asked |= pages  # not those of a folder that is to be listed again
 
     def delete(self, key: str) -> None:
         item = self._item(key)

@@ -17,6 +17,7 @@ from bitnet_core.storage import names
 from bitnet_core.storage.http import Http, Response
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
+from bitnet_core.storage.walk import Inside, Walk
 from bitnet_core.text import finite, size
 
 _FOLDERS = names.Escaping(r"A-Za-z0-9!.'()&$@,+ \-")
@@ -80,10 +81,11 @@ class SupabaseTarget:
         return response.body
 
     def list(self, prefix: str) -> Iterator[Found]:
-        folders = [prefix]
         listed = 0
-        while folders:
-            folder = folders.pop()
+
+        def look(folder: str) -> Inside:
+            nonlocal listed
+            found, folders = [], []
             for name, entry in self._entries(folder):
                 listed += 1
                 if listed > _MOST_LISTED:
@@ -95,9 +97,12 @@ class SupabaseTarget:
                 if not is_folder:
                     metadata = entry.get("metadata")
                     length = finite(metadata.get("size")) if isinstance(metadata, dict) else None
-                    yield Found(folder + own, max(0, int(length or 0)), _seconds(entry.get("updated_at")))
+                    found.append(Found(folder + own, max(0, int(length or 0)), _seconds(entry.get("updated_at"))))
                 elif len(folder + own) < self.limits.key_bytes:
                     folders.append(f"{folder}{own}/")
+            return found, folders
+
+        return Walk(prefix, look)
 
     def _entries(self, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
         seen: set[str] = set()

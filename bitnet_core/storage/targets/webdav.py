@@ -29,6 +29,7 @@ from bitnet_core.storage.target import (
     Refused,
     Unreachable,
 )
+from bitnet_core.storage.walk import Inside, Walk
 
 _NAMES = names.Escaping(r" !$&-)+-.0-9@-{}~-\U0010ffff", rf"[. ]{names.LAST}")
 """All but `" # % * : ; < > ? | =` and a last dot or blank: file systems of some servers refuse or drop them, and some
@@ -117,10 +118,13 @@ class DavTarget:
         headers = {"Destination": self._dav.url(path), "Overwrite": "F" if only_if_absent else "T"}
         try:
             moved = self._dav.send("MOVE", source, headers=headers, expected={409, 502})
-        except Unreachable:
+        except Unreachable as failure:
             # Some servers are locked or stumble when another one was faster.
-            if only_if_absent and self._is_there(source) and self._is_there(path):
-                raise AlreadyThere(f"{self._dav.url(path)} is already there.") from None
+            try:
+                if only_if_absent and self._is_there(source) and self._is_there(path):
+                    raise AlreadyThere(f"{self._dav.url(path)} is already there.") from None
+            except Unreachable as later:
+                raise Unreachable(str(failure), max(failure.after or 0.0, later.after or 0.0)) from None
             raise
         if moved.status == 502:
             # Behind a proxy that ends TLS, a server may take its own address for another server's.
@@ -140,18 +144,23 @@ class DavTarget:
         return response.body
 
     def list(self, prefix: str) -> Iterator[Found]:
-        # Depth 1 for each folder: many servers refuse to list a whole tree.
-        folders = [self._path(prefix)]
         listed = 0
-        while folders:
-            for path, member in self._members(folders.pop()):
+
+        def look(folder: str) -> Inside:
+            nonlocal listed
+            found, folders = [], []
+            for path, member in self._members(folder):
                 listed += 1
                 if listed > _MOST_LISTED:
                     raise Refused(f"{self.place} lists more than {_MOST_LISTED:,} files; check the server.")
                 if member.is_folder:
                     folders.append(f"{path}/")
                 elif key := self._key(path):
-                    yield Found(key, member.size or 0, member.modified)
+                    found.append(Found(key, member.size or 0, member.modified))
+            return found, folders
+
+        # Depth 1 for each folder: many servers refuse to list a whole tree.
+        return Walk(self._path(prefix), look)
 
     def _members(self, folder: str) -> Iterator[tuple[str, Member]]:
         found = self._dav.propfind(folder, "1")
