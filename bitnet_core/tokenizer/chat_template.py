@@ -7,7 +7,8 @@ import jinja2
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import crop, flat, is_utf8
 from bitnet_core.tokenizer.refused import Refused
-from bitnet_core.tokenizer.sandbox import ChatSandbox, TooMuch
+from bitnet_core.tokenizer.sandbox import ChatSandbox
+from bitnet_core.tokenizer.template_sizes import TooMuch
 
 Message = Mapping[str, str]
 _SHOWN_CELLS = 160
