@@ -142,7 +142,7 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
         return measuring
 
     def _limited(self, name: str, one: Callable[..., Any]) -> Callable[..., Any]:
-        bound = template_sizes.FILTERS.get(name, template_sizes.small)
+        bound = template_sizes.filter_bound(name)
 
         own_count = int(hasattr(one, "jinja_pass_arg"))
 
@@ -167,7 +167,7 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
         attribute = options[1] if len(options) > 1 else named.get("attribute")
         if attribute is None:
             return value, options, named
-        self.budget.spend_on_value(template_sizes.FILTERS["map"](value, attribute))
+        self.budget.spend_on_value(template_sizes.filter_bound("map")(value, attribute))
         values = [*map(make_attrgetter(self, attribute), self._counted(value, ELEMENT))]
         return values, options[:1], {name: one for name, one in named.items() if name != "attribute"}
 
@@ -190,7 +190,8 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
         if own or any(called is one for one in self._makers):
             return size(args) + size(named)
         if owner is None:
-            return template_sizes.small(*args, **named)
+            name = str(getattr(called, "__name__", "a function")).lstrip("_")
+            return template_sizes.small_only(name)(*args, **named)
         bound = template_sizes.method_bound(owner, method.__name__)
         return bound(owner, *args, **named) * (_ESCAPED if isinstance(owner, Markup) else 1)
 

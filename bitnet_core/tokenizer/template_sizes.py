@@ -122,13 +122,17 @@ def text_size(value: Any) -> int:
     return len(value) if isinstance(value, str) else _NUMBER + _MOST_OF_A_CHARACTER * size(value)
 
 
-def small(*values: Any, **named: Any) -> int:
-    """The bound of whatever has no other: what a call is given must be small, and each of its whole numbers too."""
-    given = (*values, *named.values())
-    total: int = sum(abs(one) if isinstance(one, int) else size(one) for one in given)
-    if total > _SMALL:
-        raise TooMuch(f"it gives more than {_SMALL:,} characters to a function that may work on few")
-    return total
+def small_only(name: str) -> Bound:
+    """The bound of whatever has no other: what `name` is given must be small, and each of its whole numbers too."""
+
+    def bound(*values: Any, **named: Any) -> int:
+        given = (*values, *named.values())
+        total: int = sum(abs(one) if isinstance(one, int) else size(one) for one in given)
+        if total > _SMALL:
+            raise TooMuch(f"it gives {name} more than {_SMALL:,} characters")
+        return total
+
+    return bound
 
 
 # -- results ---------------------------------------------------------------------------------------------
@@ -251,7 +255,7 @@ def _summed(value: Any, *options: Any, **named: Any) -> int:
     return (
         len(value)
         if plain and all(isinstance(one, int | float) for one in value)
-        else small(value, *options, **named)
+        else small_only("sum")(value, *options, **named)
     )
 
 
@@ -322,7 +326,7 @@ _LIST = _table(("index count", _searched), ("copy", _elements))
 _DICT = _table(("get", _looked_up), ("copy", _elements), ("keys values items", _constant))
 _METHODS: Mapping[type, Mapping[str, Bound]] = {str: _STR, list: _LIST, tuple: _LIST, dict: _DICT}
 """The bound of each method that may work on large values."""
-FILTERS = _table(
+_FILTERS = _table(
     ("upper lower capitalize string safe", _text),
     ("trim", _stripped),
     ("e escape forceescape", _escaped),
@@ -360,7 +364,12 @@ CHEAP_TESTS = frozenset(
 """Tests whose time does not depend on the value's size."""
 
 
+def filter_bound(name: str) -> Bound:
+    """The bound of a filter, which takes the value and the filter's options."""
+    return _FILTERS.get(name) or small_only(name)
+
+
 def method_bound(owner: Any, name: str) -> Bound:
     """The bound of a value's method, which takes the value and the method's arguments."""
-    kind = next((kind for kind in _METHODS if isinstance(owner, kind)), None)
-    return _METHODS[kind].get(name, small) if kind is not None else small
+    methods = next((methods for kind, methods in _METHODS.items() if isinstance(owner, kind)), {})
+    return methods.get(name) or small_only(name)

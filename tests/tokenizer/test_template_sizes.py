@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from bitnet_core.tokenizer import template_sizes
 from bitnet_core.tokenizer.chat_template import ChatTemplate, TemplateRefused
 from bitnet_core.tokenizer.sandbox import ChatSandbox
-from bitnet_core.tokenizer.template_sizes import TooMuch, method_bound, percent_bound, size, text_size
+from bitnet_core.tokenizer.template_sizes import (
+    TooMuch,
+    filter_bound,
+    method_bound,
+    percent_bound,
+    size,
+    small_only,
+    text_size,
+)
 
 _A = "{% set t = 'a' * 4000000 %}"
 _TWICE = "{% set r = namespace(n=('x',)) %}{% for i in range(60) %}{% set r.n = (r.n, r.n) %}{% endfor %}"
@@ -189,7 +197,7 @@ _FILTERS: dict[str, st.SearchStrategy[tuple[Any, ...]]] = {
 @given(st.data(), st.sampled_from(sorted(_FILTERS)))
 def test_no_filter_makes_more_than_its_bound(data: st.DataObject, name: str) -> None:
     given_ = data.draw(_FILTERS[name])
-    most = template_sizes.FILTERS[name](*given_)
+    most = filter_bound(name)(*given_)
     environment = ChatSandbox()
     environment.budget.refill()
     made = environment.call_filter(name, given_[0], given_[1:])
@@ -233,10 +241,10 @@ def test_a_size_counts_every_part(value: Any) -> None:
 
 @pytest.mark.parametrize("name", ["format", "format_map"])
 def test_what_is_not_listed_gets_small_values_only(name: str) -> None:
-    assert template_sizes.small("a" * 4000, 90) <= 4096
+    assert small_only("f")("a" * 4000, 90) <= 4096
     for given_ in (("a" * 4097,), (4097,), (-4097,), ("a" * 4000, 100), (["a" * 4096],)):
-        with pytest.raises(TooMuch):
-            template_sizes.small(*given_)
+        with pytest.raises(TooMuch, match="it gives f more than 4,096 characters"):
+            small_only("f")(*given_)
     with pytest.raises(TooMuch):
         method_bound("{:9999}", name)("{:9999}", {"a": 1})
     with pytest.raises(TemplateRefused, match="plain fields"):
