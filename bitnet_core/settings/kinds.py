@@ -68,8 +68,6 @@ class Setting:
         not_allowed = ValueError(f"it must be {self.allowed()}")
         if "\0" in text:
             raise ValueError("it has a NUL character, which neither a path nor an environment variable can hold")
-        if not self.multiline and ("\n" in text or "\r" in text):
-            raise ValueError("it has several lines; close its quotes at the end of its line")
         if self.kind == "path":
             return self._path(text, base)
         if self.kind == "bool":
@@ -79,6 +77,8 @@ class Setting:
         if self.choices and text not in self.choices:
             raise not_allowed
         if self.kind == "text":
+            if not self.multiline and ("\n" in text or "\r" in text):
+                raise ValueError("it has several lines; close its quotes at the end of its line")
             _check_text(text)
             return text
         try:

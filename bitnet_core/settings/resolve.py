@@ -291,9 +291,13 @@ def _value(found: _Layers, name: str, problems: list[Problem]) -> Value:
         written, origin = found.written(name), found.origin(name)
         # A default that refers to a bad name is reported under that name.
         if origin != "default" or not names_in(written):
-            shown = name if name in SECRET_NAMES else f"{name}={_short(_without_keys(escaped(written)))}"
+            shown = name if name in SECRET_NAMES else f"{name}={_short(_without_keys(_on_one_line(written)))}"
             problems.append(Problem("error", f"{shown} ({origin}) is not allowed: {_short(str(error))}."))
         return None
+
+
+def _on_one_line(written: str) -> str:
+    return escaped(written).replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _short(text: str) -> str:
@@ -324,6 +328,6 @@ def _without_effect(found: _Layers, values: Mapping[str, Value]) -> Iterator[Pro
             matters, given = origin != "environment", name
         else:
             matters = values[name] is not None and values[name] != found.default(name)
-            given = f"{name}={_short(escaped(found.written(name)))}"
+            given = f"{name}={_short(_on_one_line(found.written(name)))}"
         if matters:
             yield Problem("warning", f"{given} ({origin}) has no effect yet.", to_fix=False)
