@@ -14,9 +14,9 @@ from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.judge import MAX_UNREPORTED_TOKENS, answer_fault
 from bitnet_core.teachers.opening import reader
-from bitnet_core.tokenizer.chat_template import TemplateRefused
+from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.steps import TokenTable
-from bitnet_core.tokenizer.student import NoToken
+from bitnet_core.tokenizer.student import RenderedPrompt
 from bitnet_core.traces.answer import CheckedAnswer, Rejected, check_answer
 from bitnet_core.traces.columns import FinishedSequence
 from bitnet_core.traces.project import Projection, project
@@ -74,9 +74,8 @@ class AnswerReader:
     def check_arrival(self, entry: StoredAnswer, result: ChatResult | None = None) -> ReadAnswer:
         """As `check`, and reject a text that this student can't spell, without projecting the answer."""
         read = self.check(entry, result)
-        if read.answer is not None and not self._can_spell(read.answer.text):
-            return ReadAnswer(read.result, rejected="byte_without_token", repairs=read.repairs)
-        return read
+        fault = self._spelling_fault(read.answer.text) if read.answer is not None else ""
+        return ReadAnswer(read.result, rejected=fault, repairs=read.repairs) if fault else read
 
     def finish(self, request: Request, entry: StoredAnswer) -> FinishedSequence:
         """Both layers of one answer, or the reason why it can't be used."""
@@ -88,18 +87,18 @@ class AnswerReader:
                 projection = project(read.answer, result.finish_reason, self._vocabulary)
             except Rejected as error:
                 rejected = error.reason
-        rendered = ""
+        prompt = RenderedPrompt("", [])
         try:
-            rendered = self._tokenizer.render_prompt(request.prompt.messages)
-        except TemplateRefused as error:
+            prompt = self._tokenizer.encode_prompt(request.prompt.messages)
+        except Refused as error:
             rejected, projection = rejected or error.status, None
         return FinishedSequence(
             prompt_idx=request.prompt_idx,
             sequence_hash=request.prompt.hash,
             request_key=request.key,
             messages_json=canonical_json(request.prompt.messages),
-            rendered_prompt=rendered,
-            prompt_ids=self._tokenizer.encode(rendered),
+            rendered_prompt=prompt.text,
+            prompt_ids=prompt.ids,
             completion_text=result.text if result else "",
             finish_reason=result.finish_reason if result else "",
             prompt_tokens=result.prompt_tokens if result else 0,
@@ -125,11 +124,12 @@ class AnswerReader:
             raise Rejected("logprobs_missing")
         return answer
 
-    def _can_spell(self, text: bytes) -> bool:
-        if self._spells_every_byte:
-            return True
+    def _spelling_fault(self, text: bytes) -> str:
+        """The reason why this student can't spell a text; "" where it can."""
+        if self._spells_every_byte:  # a text that can't be cut is found when its shard is written
+            return ""
         try:
             self._tokenizer.encode_bytes(text)
-        except NoToken:
-            return False
-        return True
+        except Refused as error:
+            return error.status
+        return ""

@@ -27,7 +27,7 @@ class State(Enum):
     GIVEN_UP = "given up"
     """Answered in `KD_MAX_ATTEMPTS` runs without anything to use; not asked again."""
     REFUSED = "refused"
-    """Not answered, and the student's chat template refuses the prompt; never asked."""
+    """Not answered, and the student's chat template or tokenizer refuses the prompt; never asked."""
     KEPT = "kept"
     """Answered, and the answer is in the journal."""
 
@@ -41,7 +41,7 @@ class Survey:
     kept: int = 0
     """Requests answered in earlier runs."""
     refused: int = 0
-    """Requests whose prompt the student's chat template refuses."""
+    """Requests whose prompt the student's chat template or tokenizer refuses."""
     longest_prompt: int = 1
     """Tokens of the longest pending prompt, where they are measured."""
     foreign: bool = False

@@ -119,7 +119,7 @@ class SessionReporter:
         self.reporter.alert(
             "warning",
             "prompts_refused",
-            f"The chat template of {self.collection.tokenizer.name} refuses {survey.refused} of "
+            f"{self.check.refuser()} refuses {survey.refused} of "
             f"{self.collection.total} prompts (the first is {self.check.first}); they are not asked.",
             f"{advice[0].upper()}{advice[1:]}.",
         )

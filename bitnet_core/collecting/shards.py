@@ -15,7 +15,6 @@ from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection, Request, digest
 from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.teachers.probe import Verdict
-from bitnet_core.tokenizer.chat_template import TemplateRefused
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
 
@@ -105,7 +104,7 @@ class ShardMaker:
     def status(self, request: Request) -> str | None:
         """The status of a request's answer, or of a prompt that is never asked; None if it is still to be asked."""
         found = self.journal.get_status(request.key)
-        return TemplateRefused.status if found is None and self.check.refuses(request) else found
+        return self.check.status(request) if found is None else found
 
     def write_sequences(self, verdict: Verdict) -> Summary:
         """Write `sequences.parquet` from what was written with each shard, and sum the shards up."""
@@ -117,8 +116,8 @@ class ShardMaker:
         for request in requests:
             self.check_stop()
             entry = self.journal.get(request.key)
-            if entry is None and self.check.refuses(request):
-                entry = StoredAnswer(TemplateRefused.status, b"")
+            if entry is None and (refused := self.check.status(request)) is not None:
+                entry = StoredAnswer(refused, b"")
             if entry is not None:
                 yield self.answers.finish(request, entry)
         self.check_stop()  # the shard is renamed into its folder next

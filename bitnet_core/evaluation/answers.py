@@ -13,7 +13,7 @@ from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.prompts.prompt import Prompt, load_prompts
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import EvalOptions
-from bitnet_core.tokenizer.chat_template import TemplateRefused
+from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.schema import SEQUENCES_FILE
@@ -67,23 +67,21 @@ def choose_prompts(
 
 
 def _rendered(prompts: list[Prompt], tokenizer: StudentTokenizer, reporter: Reporter) -> list[EvalPrompt]:
-    """The prompts that the student's chat template accepts. BitnetError if it accepts none."""
+    """The prompts that the student's chat template and tokenizer accept. BitnetError if it accepts none."""
     found, refusals = [], []
     for place, prompt in enumerate(prompts):
         try:
-            found.append(EvalPrompt(prompt.text, tokenizer.encode(tokenizer.render_prompt(prompt.messages))))
-        except TemplateRefused as error:
-            refusals.append(f"prompt {place}: {error.reason}")
-    if not found:
-        raise BitnetError(
-            f"The chat template of {tokenizer.name} refuses every prompt ({refusals[0]}); change EVAL_PROMPTS_FILE."
-        )
+            found.append(EvalPrompt(prompt.text, tokenizer.encode_prompt(prompt.messages).ids))
+        except Refused as error:
+            refusals.append((f"The {error.by} of {tokenizer.name}", f"prompt {place}: {error.reason}"))
     if refusals:
+        refuser, first = refusals[0]
+        if not found:
+            raise BitnetError(f"{refuser} refuses every prompt ({first}); change EVAL_PROMPTS_FILE.")
         reporter.alert(
             "warning",
             "prompts_refused",
-            f"The chat template of {tokenizer.name} refuses {len(refusals)} of {len(prompts)} prompts (the first is "
-            f"{refusals[0]}); they are left out.",
+            f"{refuser} refuses {len(refusals)} of {len(prompts)} prompts (the first is {first}); they are left out.",
             "Change EVAL_PROMPTS_FILE.",
         )
     return found

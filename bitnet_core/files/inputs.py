@@ -6,6 +6,7 @@ read once per process and its text is kept in memory. Knows nothing of settings.
 
 import io
 import os
+import re
 import select
 import stat
 import threading
@@ -23,6 +24,8 @@ SILENT_SECONDS = 60.0
 _PAUSE_SECONDS = 0.02
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
+_DESCRIPTOR = re.compile(r"/dev/(?:fd/\d+|stdin)|/proc/[^/]+/fd/\d+")
+
 _kept: dict[tuple[Path, int, int], str | UsageError] = {}
 """What each pipe gave, or why it gave nothing."""
 _reading = threading.Lock()
@@ -38,7 +41,7 @@ def read_input(path: Path) -> str | None:
         return None
     if _is_null(status):
         return ""
-    if stat.S_ISFIFO(status.st_mode) or _is_descriptor(path):
+    if stat.S_ISFIFO(status.st_mode) or is_descriptor(path):
         return _read_once(path, status)
     return _read(path)
 
@@ -46,7 +49,7 @@ def read_input(path: Path) -> str | None:
 def can_be_written(path: Path) -> bool:
     """Whether a text can be kept at `path`: there is a regular file or nothing at all."""
     status = _status(path)
-    return status is None or (stat.S_ISREG(status.st_mode) and not _is_descriptor(path))
+    return status is None or (stat.S_ISREG(status.st_mode) and not is_descriptor(path))
 
 
 def refuse_to_write(path: Path) -> None:
@@ -84,9 +87,9 @@ def _is_null(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == Path(os.devnull).stat().st_rdev
 
 
-def _is_descriptor(path: Path) -> bool:
+def is_descriptor(path: Path) -> bool:
     """Whether it is a file that this process has inherited open: some systems read on where it was left."""
-    return path.parent in (Path("/dev/fd"), Path("/proc/self/fd")) or path == Path("/dev/stdin")
+    return _DESCRIPTOR.fullmatch(str(path)) is not None
 
 
 def _read_once(path: Path, status: os.stat_result) -> str:

@@ -39,7 +39,7 @@ def generate(
             f"{student.config.vocab_size}; use the tokenizer that the student was trained with."
         )
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    prompt_ids = tokenizer.encode(tokenizer.render_prompt(messages))
+    prompt_ids = tokenizer.encode_prompt(messages).ids
     generator = torch.Generator(student.output_weight.device).manual_seed(seed)
     with student.held_weights():
         made = generate_ids(

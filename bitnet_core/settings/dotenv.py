@@ -39,6 +39,8 @@ class DotenvFile:
     lines: dict[str, int]
     duplicates: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """The lines of each name that is assigned more than once."""
+    emptied: dict[str, int] = field(default_factory=dict)
+    """Names whose last assignment is empty although an earlier one is not, with the line of that one."""
     unreadable: tuple[int, ...] = ()
 
 
@@ -55,6 +57,7 @@ def parse(text: str, path: Path) -> DotenvFile:
     lines: dict[str, list[int]] = {}
     unreadable: list[int] = []
     values: dict[str, str] = {}
+    given: dict[str, int] = {}
     for binding in parse_stream(io.StringIO(text.removeprefix(_BOM), newline=None)):
         # python-dotenv counts the blank lines before an assignment as part of it.
         blank = len(binding.original.string) - len(binding.original.string.lstrip("\r\n"))
@@ -64,6 +67,8 @@ def parse(text: str, path: Path) -> DotenvFile:
         if binding.key is not None and binding.value is not None:
             lines.setdefault(binding.key, []).append(line)
             values[binding.key] = binding.value
+            if binding.value:
+                given[binding.key] = line
         elif binding.error or binding.key is not None:
             unreadable.append(line)
     return DotenvFile(
@@ -71,6 +76,7 @@ def parse(text: str, path: Path) -> DotenvFile:
         values={name: value for name, value in values.items() if value},
         lines={name: places[-1] for name, places in lines.items()},
         duplicates={name: tuple(places) for name, places in lines.items() if len(places) > 1},
+        emptied={name: line for name, line in given.items() if not values[name]},
         unreadable=tuple(unreadable),
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from bitnet_core.files.inputs import is_descriptor
 from bitnet_core.files.user_folders import NoHome, expanded
 from bitnet_core.text import is_utf8
 
@@ -35,6 +36,10 @@ class Setting:
     exported: bool = False
     """Passed to a stage as an environment variable, for the library that reads it there."""
     section: str = ""
+    multiline: bool = False
+    """A text that may have several lines."""
+    read_at_once: bool = False
+    """A file that is read by the command alone, so it may be one that only this process has open."""
 
     def allowed(self) -> str:
         """What a value may be, for error messages and docs."""
@@ -47,6 +52,14 @@ class Setting:
             return f"{noun} from {self.low:{form}} to {self.high:{form}}"
         return {"bool": "0 or 1", "path": "a path"}.get(self.kind, "text")
 
+    def _path(self, text: str, base: Path) -> Path:
+        path = as_path(text, base)
+        if is_descriptor(path) and not self.read_at_once:
+            raise ValueError(
+                "only this command has it open, as with <(…), and a run is a process of its own; write it to a file"
+            )
+        return path
+
     def parse(self, text: str, base: Path) -> Value:
         """The value of a text that is not empty. A relative path is relative to `base`.
 
@@ -56,7 +69,7 @@ class Setting:
         if "\0" in text:
             raise ValueError("it has a NUL character, which neither a path nor an environment variable can hold")
         if self.kind == "path":
-            return as_path(text, base)
+            return self._path(text, base)
         if self.kind == "bool":
             if text.lower() in _TRUE + _FALSE:
                 return text.lower() in _TRUE
@@ -64,6 +77,8 @@ class Setting:
         if self.choices and text not in self.choices:
             raise not_allowed
         if self.kind == "text":
+            if not self.multiline and ("\n" in text or "\r" in text):
+                raise ValueError("it has several lines; close its quotes at the end of its line")
             _check_text(text)
             return text
         try:
@@ -128,14 +143,14 @@ def bits(name: str, default: str, about: str) -> Setting:
     return Setting(name, "int", default, about, choices=("4", "8"), unit="bits")
 
 
-def text(name: str, default: str, about: str, *choices: str) -> Setting:
+def text(name: str, default: str, about: str, *choices: str, multiline: bool = False) -> Setting:
     """Any text, or one of `choices` if there are any."""
-    return Setting(name, "text", default, about, choices=choices)
+    return Setting(name, "text", default, about, choices=choices, multiline=multiline)
 
 
-def path(name: str, default: str, about: str) -> Setting:
+def path(name: str, default: str, about: str, *, read_at_once: bool = False) -> Setting:
     """A file or folder; a relative one starts in the folder of its `.env`, or the working folder."""
-    return Setting(name, "path", default, about)
+    return Setting(name, "path", default, about, read_at_once=read_at_once)
 
 
 def secret(name: str, about: str) -> Setting:

@@ -48,7 +48,12 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     "Keys": (
         text("BITNET_KEYRING", "auto", "OS keyring: auto, none, secretservice, kwallet, macos or a backend's class."),
         path("BITNET_VAULT", "", "Encrypted file for keys without an OS keyring; empty = in the user's config."),
-        path("BITNET_VAULT_PASSPHRASE_FILE", "", "File with its passphrase (/dev/fd/3 works); empty = ask."),
+        path(
+            "BITNET_VAULT_PASSPHRASE_FILE",
+            "",
+            "File with its passphrase (/dev/fd/3 works); empty = ask.",
+            read_at_once=True,
+        ),
     ),
     "Run": (
         text("LOG_LEVEL", "INFO", "Least severe message to keep.", "DEBUG", "INFO", "WARNING", "ERROR"),
@@ -119,7 +124,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
     ),
     "Student": (
         text("TOKENIZER_NAME", "", "The student's tokenizer; empty = the embedded teacher's."),
-        text("TEMPLATE", "", "Chat template; empty = the tokenizer's own."),
+        text("TEMPLATE", "", "Chat template; empty = the tokenizer's own.", multiline=True),
         text(
             "TEMPLATE_SYSTEM",
             "keep",

@@ -22,6 +22,7 @@ from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.references import MAX_DEPTH, as_reference, expand, names_in
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolved import Problem, Resolution, Settings
+from bitnet_core.settings.spending import LIMITS, limit_inside, may_mean_limit, meant_limit
 from bitnet_core.text import escaped
 
 _KEYS_IN_ADDRESS = re.compile(r"(?<=://).*@|\?.*", re.DOTALL)
@@ -54,6 +55,7 @@ def resolve(
         _Layer(given, lambda _: "command line", cwd),
         _Layer({n: v for n, v in environ.items() if n in REGISTRY and v}, lambda _: "environment", cwd),
     ]
+    problems += [_unknown(name, "the environment", "error") for name in environ if _is_misspelt_limit(name)]
     if read_files:
         layers += _file_layers(layers, environ, env_file, cwd, problems)
     found = _Layers(layers, environ, cwd)
@@ -120,6 +122,8 @@ class _Layers:
         if name in SECRET_NAMES:
             return self._secret(name)
         text = self._expanded(name, ()).text
+        if not text and name in LIMITS and self.written(name):
+            raise ValueError("its references stand for nothing, which would be no limit at all")
         return REGISTRY[name].parse(text, self._layer_of(name).base) if text else None
 
     def default(self, name: str) -> Value:
@@ -242,15 +246,38 @@ def _file_problems(file: DotenvFile, shown: str) -> Iterator[Problem]:
     for name, lines in list(file.duplicates.items())[:_MOST_NAMED]:
         times = f"{len(lines)} times in {shown} (lines {_short(', '.join(map(str, lines)))})"
         yield Problem("warning", f"{name} is set {times}; the last one counts.")
+    yield from _lost_limits(file, shown)
     used = frozenset[str]().union(*map(names_in, file.values.values()))
     unknown = [name for name in file.lines if name not in REGISTRY and name not in used]
+    unknown.sort(key=may_mean_limit, reverse=True)
     for name in unknown[:_MOST_NAMED]:
         yield _unknown(name, f"{shown} line {file.lines[name]}", "warning")
     if (more := len(unknown) - _MOST_NAMED) > 0:
         yield Problem("warning", f"{more:,} more names in {shown} are not settings; is it a .env of this program?")
 
 
+def _lost_limits(file: DotenvFile, shown: str) -> Iterator[Problem]:
+    """An error for each spending limit that is written in the file and would not count."""
+    for name in LIMITS:
+        if (line := file.emptied.get(name)) is not None:
+            where = f"{shown} line {line} and emptied in line {file.lines[name]}"
+            yield Problem("error", f"{name} is set in {where}; remove one of these lines, so that it is clear.")
+    for name, value in file.values.items():
+        limit = limit_inside(value)
+        if limit is not None:
+            place = f"inside the value of {name} ({shown} line {file.lines[name]})"
+            yield Problem("error", f"{limit} is set {place}, so it does not count; close the quotes of {name}.")
+
+
+def _is_misspelt_limit(name: str) -> bool:
+    return name not in REGISTRY and may_mean_limit(name) and meant_limit(name) is not None
+
+
 def _unknown(name: str, place: str, severity: Literal["error", "warning"]) -> Problem:
+    limit = meant_limit(name)
+    if limit is not None:
+        message = f"{name} ({place}) is not a setting, so it limits no spending; write {limit}, or remove it."
+        return Problem("error", message)
     close = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.75)
     hint = f"did you mean {close[0]}?" if close else "`bitnet config` lists the names."
     return Problem(severity, f"{name} ({place}) is not a setting; {hint}")
@@ -264,9 +291,13 @@ def _value(found: _Layers, name: str, problems: list[Problem]) -> Value:
         written, origin = found.written(name), found.origin(name)
         # A default that refers to a bad name is reported under that name.
         if origin != "default" or not names_in(written):
-            shown = name if name in SECRET_NAMES else f"{name}={_short(_without_keys(escaped(written)))}"
+            shown = name if name in SECRET_NAMES else f"{name}={_short(_without_keys(_on_one_line(written)))}"
             problems.append(Problem("error", f"{shown} ({origin}) is not allowed: {_short(str(error))}."))
         return None
+
+
+def _on_one_line(written: str) -> str:
+    return escaped(written).replace("\r", "\\r").replace("\n", "\\n")
 
 
 def _short(text: str) -> str:
@@ -300,7 +331,7 @@ def _without_effect(found: _Layers, values: Mapping[str, Value]) -> Iterator[Pro
             matters, given = origin != "environment", name
         else:
             matters = values[name] is not None and values[name] != found.default(name)
-            given = f"{name}={_short(escaped(found.written(name)))}"
+            given = f"{name}={_short(_on_one_line(found.written(name)))}"
         if matters:
             yield Problem("warning", f"{given} ({origin}) {why}.", to_fix=False)
 

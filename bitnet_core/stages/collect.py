@@ -63,6 +63,6 @@ def _prompt_length(
     tokenizer = student if own else load_tokenizer(ensure_files(fetch_progress(ctx)).tokenizer_dir)
 
     def length(messages: Sequence[Mapping[str, str]]) -> int:
-        return len(tokenizer.encode(tokenizer.render_prompt(messages)))
+        return len(tokenizer.encode_prompt(messages).ids)
 
     return length

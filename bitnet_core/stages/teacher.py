@@ -63,4 +63,4 @@ async def _measure(
 def _longest_prompt(ctx: StageContext, prompts: list[Prompt]) -> int:
     """Tokens of the longest prompt, by the embedded teacher's own tokenizer."""
     tokenizer = load_tokenizer(ensure_files(fetch_progress(ctx)).tokenizer_dir)
-    return max(len(tokenizer.encode(tokenizer.render_prompt(prompt.messages))) for prompt in prompts)
+    return max(len(tokenizer.encode_prompt(prompt.messages).ids) for prompt in prompts)

@@ -6,7 +6,9 @@ import jinja2
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.text import crop, flat, is_utf8
-from bitnet_core.tokenizer.sandbox import ChatSandbox, TooMuch
+from bitnet_core.tokenizer.refused import Refused
+from bitnet_core.tokenizer.sandbox import ChatSandbox
+from bitnet_core.tokenizer.template_sizes import TooMuch
 
 Message = Mapping[str, str]
 _SHOWN_CELLS = 160
@@ -28,17 +30,17 @@ _MERGE_SYSTEM = (
 """The line end is removed by Jinja, as after each block, so that the template below begins a line."""
 
 
-class TemplateRefused(BitnetError):
+class TemplateRefused(Refused):
     """A template can't render these messages; `reason` is what it says."""
 
     status = "refused_by_template"
-    """The reason for which a prompt's sequence is rejected."""
+    by = "chat template"
 
     def __init__(self, owner: str, reason: str) -> None:
         super().__init__(
-            f"The chat template of {owner} can't render a prompt ({reason}); correct TEMPLATE or leave it empty."
+            f"The chat template of {owner} can't render a prompt ({reason}); correct TEMPLATE or leave it empty.",
+            reason,
         )
-        self.reason = reason
 
 
 class ChatTemplate:

@@ -5,6 +5,7 @@ file counts is decided as transformers decides it.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,29 @@ _LARGEST_FILE = 1 << 25
 """Bytes of a file beside the tokenizer. Configurations that list each added token have a few million."""
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file or folder at `path`. BitnetError where that is unknown, and for a link to nothing.
+
+    The hub's cache consists of links: a file that is lost must not count as one that never was.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if not os.path.lexists(path):
+            return False
+        raise BitnetError(
+            f"{path} is a link to {path.readlink()}, which does not exist; restore that file or remove the link."
+        ) from None
+    except OSError as error:
+        raise BitnetError(f"{path} can't be read ({error.strerror or error}); check the path.") from error
+    except ValueError:  # a NUL character
+        return False
+    return True
+
+
 def read_text(path: Path, most_bytes: int = _LARGEST_FILE, encoding: str = "utf-8-sig") -> str:
     """The text of a regular file. BitnetError if it can't be read, is too large or is not UTF-8."""
-    if path.exists() and not path.is_file():
+    if is_there(path) and not path.is_file():
         raise BitnetError(f"{path} is not a file; put the tokenizer's own file there.")
     try:
         if path.stat().st_size > most_bytes:
@@ -86,8 +107,8 @@ def own_template(folder: Path, config: dict[str, Any]) -> str:
 def _template_files(folder: Path) -> dict[str, str]:
     # Read as transformers reads them: a byte order mark would be part of each prompt.
     path = folder / TEMPLATE_FILE
-    found = {_DEFAULT: read_text(path, encoding="utf-8")} if path.exists() else {}
-    named = sorted(folder.glob(NAMED_TEMPLATES))
+    found = {_DEFAULT: read_text(path, encoding="utf-8")} if is_there(path) else {}
+    named = sorted(folder.glob(NAMED_TEMPLATES)) if is_there(folder / Path(NAMED_TEMPLATES).parent) else []
     return found | {one.name.removesuffix(".jinja"): read_text(one, encoding="utf-8") for one in named}
 
 
@@ -114,7 +135,7 @@ def _token_text(value: Any) -> str | None:
 
 def _read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty if there is no such file."""
-    if not path.exists():
+    if not is_there(path):
         return {}
     try:
         value = json.loads(read_text(path))

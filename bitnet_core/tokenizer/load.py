@@ -18,6 +18,7 @@ from bitnet_core.tokenizer.folder import (
     JSON_TEMPLATE_FILE,
     NAMED_TEMPLATES,
     SPECIAL_TOKENS_FILE,
+    is_there,
     own_name,
     own_template,
     read_config,
@@ -25,6 +26,7 @@ from bitnet_core.tokenizer.folder import (
     special_tokens,
 )
 from bitnet_core.tokenizer.hub import download, is_hub_name
+from bitnet_core.tokenizer.refused import NotTokenized, is_failure
 from bitnet_core.tokenizer.student import TEMPLATE_FILE, TOKENIZER_FILE, StudentTokenizer
 
 _CORRECT = "correct TOKENIZER_NAME or leave it empty"
@@ -71,11 +73,12 @@ def load_tokenizer(
     if source == "":
         raise BitnetError(f"No tokenizer is named; {fix}: a folder, a file or a name on the hub.")
     path, wanted = expanded(source), _Template(template, merge_system)
+    present = is_there(path)
     if path.is_dir():
         return _from_folder(path, wanted, fix)
     if path.is_file():
         return _from_file(path, wanted, fix)
-    if isinstance(source, Path) or not is_hub_name(source) or path.suffix in _FILE_SUFFIXES:
+    if present or isinstance(source, Path) or not is_hub_name(source) or path.suffix in _FILE_SUFFIXES:
         raise BitnetError(f"{source} is not a tokenizer: there is no such folder or file; {fix}.")
     tokenizer = _from_folder(download(source, _HUB_FILES, kind="tokenizer", fix=fix), wanted, fix)
     tokenizer.name = source
@@ -85,7 +88,7 @@ def load_tokenizer(
 def _from_folder(folder: Path, wanted: _Template, fix: str) -> StudentTokenizer:
     source = folder / TOKENIZER_FILE
     config = read_config(folder)
-    if not source.exists() and (models := sorted(folder.glob("*.model*"))):
+    if not is_there(source) and (models := sorted(folder.glob("*.model*"))):
         if len(models) > 1:
             names = ", ".join(path.name for path in models)
             raise BitnetError(f"{folder} holds several models ({names}); {fix}: name one of these files.")
@@ -105,7 +108,7 @@ def _from_file(path: Path, wanted: _Template, fix: str) -> StudentTokenizer:
 
 def _read_tokenizer(source: Path, fix: str) -> Tokenizer:
     """BitnetError for a file that is not a tokenizer, and for kinds whose tokens don't determine their bytes."""
-    if not source.exists():
+    if not is_there(source):
         raise BitnetError(f"{source.parent} holds no {TOKENIZER_FILE}; {fix}.")
     text = read_text(source, _LARGEST_TOKENIZER)
     with _readable(source, fix):
@@ -124,11 +127,9 @@ def _readable(source: Path, fix: str) -> Iterator[None]:
     """Raise what the Rust library raises for whatever is wrong with a tokenizer as a BitnetError."""
     try:
         yield
-    except BitnetError:
-        raise
     except BaseException as error:
-        # A panic there is neither an Exception nor a class that can be imported.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        told = isinstance(error, BitnetError) and not isinstance(error, NotTokenized)
+        if told or not is_failure(error):
             raise
         raise BitnetError(f"{source} is not a readable tokenizer; {fix}.") from error
 

@@ -8,12 +8,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
-from bitnet_core.tokenizer.chat_template import ChatTemplate, Message
+from bitnet_core.tokenizer.chat_template import ChatTemplate, Message, TemplateRefused
+from bitnet_core.tokenizer.refused import NoToken, NotTokenized, is_failure
 from bitnet_core.tokenizer.token_bytes import is_byte_piece, uses_pieces, utf8_stretches, vocabulary_speller
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -25,8 +27,11 @@ _ANCHORS = ("\n", "a", "\x01", ".")
 """Characters put before a text so that the tokenizer doesn't treat its beginning as the beginning of everything."""
 
 
-class NoToken(BitnetError):
-    """The vocabulary has no token for a byte."""
+class RenderedPrompt(NamedTuple):
+    """A prompt as the student reads it: at least one token."""
+
+    text: str
+    ids: list[int]
 
 
 class StudentTokenizer:
@@ -70,17 +75,17 @@ class StudentTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt: special tokens written out in `text` become their ids."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(self._cut(self._tokenizer, text).ids)
 
     def encode_plain(self, text: str) -> list[int]:
         """Ids of a completion's text, whose bytes join to it exactly.
 
         A special token's spelling is plain characters here. The text is cut as in the middle of a longer one, without
         the space that some tokenizers put at the beginning. Only characters that a normaliser would change are cut by
-        the longest token that fits.
+        the longest token that fits. Refused for a text that can't be cut.
         """
         data = text.encode()
-        ids = list(self._plain.encode(text, add_special_tokens=False).ids)
+        ids = list(self._cut(self._plain, text).ids)
         if self._spells(ids, data):
             return ids
         for anchor in _ANCHORS:
@@ -92,8 +97,8 @@ class StudentTokenizer:
     def encode_bytes(self, data: bytes) -> list[int]:
         """Ids whose bytes join to `data`, also if it isn't valid UTF-8 (a completion cut inside a character).
 
-        Valid stretches are encoded as text, other bytes by the longest token that fits. NoToken if the vocabulary has
-        none for a byte.
+        Valid stretches are encoded as text, other bytes by the longest token that fits. Refused for a text that can't
+        be cut, and a byte that the vocabulary has no token for.
         """
         ids: list[int] = []
         for text, raw in utf8_stretches(data):
@@ -101,12 +106,24 @@ class StudentTokenizer:
             ids += self._longest_tokens(raw)
         return ids
 
+    def _cut(self, tokenizer: Tokenizer, text: str) -> Encoding:
+        """The library's cut of a text. NotTokenized where it fails, such as on a pattern that backtracks too much."""
+        try:
+            return tokenizer.encode(text, add_special_tokens=False)
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            raise self._not_tokenized(f"it fails on the text ({type(error).__name__})") from error
+
+    def _not_tokenized(self, reason: str) -> NotTokenized:
+        return NotTokenized(f"The tokenizer {self.name} can't read a text: {reason}; use another one.", reason)
+
     def _spells(self, ids: Sequence[int], data: bytes) -> bool:
         return b"".join(map(self.text_bytes, ids)) == data
 
     def _encode_behind(self, anchor: str, text: str) -> list[int] | None:
         """Ids of `text` where it follows `anchor`; None if a token spans the boundary between them."""
-        encoded = self._plain.encode(anchor + text, add_special_tokens=False)
+        encoded = self._cut(self._plain, anchor + text)
         ids: list[int] = []
         begin = end = len(anchor)
         group: list[int] = []
@@ -133,7 +150,8 @@ class StudentTokenizer:
             fitting = (data[:size] for size in range(min(len(data), self._longest), 0, -1))
             token = next((one for one in fitting if one in self.ids_by_bytes), None)
             if token is None:
-                raise NoToken(f"The tokenizer {self.name} has no token for byte 0x{data[0]:02x}; use another.")
+                reason = f"it has no token for byte 0x{data[0]:02x}"
+                raise NoToken(f"The tokenizer {self.name} can't read a text: {reason}; use another one.", reason)
             ids.append(self.ids_by_bytes[token])
             data = data[len(token) :]
         return ids
@@ -182,6 +200,16 @@ class StudentTokenizer:
     def render_prompt(self, messages: Sequence[Message]) -> str:
         """The chat template applied to `messages`, up to where the assistant's answer begins."""
         return self._chat_template.render(messages, self.special_tokens)
+
+    def encode_prompt(self, messages: Sequence[Message]) -> RenderedPrompt:
+        """The rendered prompt and its ids. Refused for one that the template or the tokenizer can't take."""
+        text = self.render_prompt(messages)
+        if not text:
+            raise TemplateRefused(self.name, "it makes no text")
+        ids = self.encode(text)
+        if not ids:
+            raise self._not_tokenized("it makes no token of the text")
+        return RenderedPrompt(text, ids)
 
     # -- identity ------------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.utils import Namespace
 
+from bitnet_core.tokenizer.template_sizes import LONGEST_VALUE, too_long
+
 
 class GenerationTag(Extension):
     """`{% generation %} … {% endgeneration %}` marks the assistant's part; it doesn't change what is rendered."""
@@ -34,7 +36,14 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    parts, total = [], 0
+    for part in encoder.iterencode(x):
+        parts.append(part)
+        total += len(part)
+        if total > LONGEST_VALUE:  # an indent may be of any width
+            raise too_long()
+    return "".join(parts)
 
 
 def _strftime_now(format: str) -> str:  # noqa: A002 - templates may name it

@@ -16,8 +16,8 @@ import numpy as np
 
 from bitnet_core.tokenizer.arrays import Bool, Float64, Int32
 from bitnet_core.tokenizer.mass import log_sum_exp, settle
+from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.steps import Completion
-from bitnet_core.tokenizer.student import NoToken
 from bitnet_core.traces.align import Alignment, TeacherCut, align
 from bitnet_core.traces.answer import CheckedAnswer, Rejected
 from bitnet_core.traces.struct import structural_bytes, structural_tokens
@@ -58,8 +58,8 @@ def project(answer: CheckedAnswer, finish_reason: str, vocabulary: Vocabulary) -
     tokenizer, cut = vocabulary.tokenizer, TeacherCut.of(answer)
     try:
         ids = tokenizer.encode_bytes(answer.text)
-    except NoToken as error:
-        raise Rejected("byte_without_token") from error
+    except Refused as error:
+        raise Rejected(error.status) from error
     lengths_C = vocabulary.lengths(np.array(ids, np.int32))
     alignment = align(lengths_C, cut)
     struct = structural_tokens(structural_bytes(answer.text), lengths_C.tolist())

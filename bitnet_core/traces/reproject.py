@@ -25,8 +25,9 @@ from bitnet_core.text import number, share
 from bitnet_core.tokenizer.arrays import Float64, Int32
 from bitnet_core.tokenizer.chat_template import TemplateRefused
 from bitnet_core.tokenizer.load import NoTemplate, load_tokenizer
+from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.steps import Completion, TokenTable
-from bitnet_core.tokenizer.student import TEMPLATE_FILE, StudentTokenizer
+from bitnet_core.tokenizer.student import TEMPLATE_FILE, RenderedPrompt, StudentTokenizer
 from bitnet_core.traces import places, projected_folder, schema, writer
 from bitnet_core.traces.answer import Rejected, check_stored
 from bitnet_core.traces.columns import STORED_FIELDS, FinishedSequence
@@ -249,17 +250,17 @@ def _project_stored(
 ) -> FinishedSequence:
     """`row` is the sequence's row of SEQUENCES_FILE."""
     tokenizer = vocabulary.tokenizer
-    rendered, rejected, answer, projection = "", "", None, None
+    prompt, rejected, answer, projection = RenderedPrompt("", []), "", None, None
     try:
-        rendered = tokenizer.render_prompt(messages)
         answer = check_stored(stored.completion, stored.bytes_before, stored.other_N, vocabulary)
         projection = project(answer, row["finish_reason"], vocabulary)
+        prompt = tokenizer.encode_prompt(messages)
     except Rejected as error:
         rejected = error.reason
-    except TemplateRefused as error:
-        rejected = error.status
-    fields = {name: row[name] for name in STORED_FIELDS} | {"rendered_prompt": rendered, "rejected": rejected}
-    return FinishedSequence(**fields, prompt_ids=tokenizer.encode(rendered), answer=answer, projection=projection)
+    except Refused as error:
+        rejected, projection = error.status, None
+    fields = {name: row[name] for name in STORED_FIELDS} | {"rendered_prompt": prompt.text, "rejected": rejected}
+    return FinishedSequence(**fields, prompt_ids=prompt.ids, answer=answer, projection=projection)
 
 
 # -- the figures -----------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from bitnet_core.tokenizer.arrays import Int32, Int64
+from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.steps import Completion, TokenTable
-from bitnet_core.tokenizer.student import NoToken, StudentTokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
 
 
 class Vocabulary:
@@ -72,7 +73,7 @@ class Vocabulary:
     def _find_first(self, _: int, data: bytes) -> int:
         try:
             return self.tokenizer.encode_bytes(data)[0] if data else self.tokenizer.eos_id
-        except NoToken:
+        except Refused:
             return -1
 
 

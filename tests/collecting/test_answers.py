@@ -33,6 +33,7 @@ from bitnet_core.traces.reproject import reproject
 from bitnet_core.traces.vocabulary import Vocabulary
 from tests.builders import completion_of_steps
 from tests.teachers.fake_teacher import token_json
+from tests.tokenizer.test_refused import FAILING, panicking
 from tests.traces.samples import TEMPLATE, small_tokenizer, steps_for
 
 TOP_LOGPROBS = 5
@@ -210,3 +211,17 @@ def test_a_shard_is_written_while_other_answers_bring_new_tokens() -> None:
     finally:
         stop.set()
         thread.join()
+
+
+def test_an_answer_on_which_the_tokenizer_panics_is_rejected_and_kept(tmp_path: Path, journal: Journal) -> None:
+    made = collection(panicking())
+    for request, text in zip(made.requests(), ("the rain", FAILING, "there", "then"), strict=True):
+        journal.put(request.key, answer(text))
+    write(made, journal, tmp_path / "data")
+    part = rows(tmp_path / "data" / ".sequences" / "part_000.parquet")
+    assert {row["prompt_idx"]: row["rejected"] for row in part} == {0: "", 1: "refused_by_tokenizer", 2: "", 3: ""}
+    SMALL.save(tmp_path / "small")
+    assert reproject(tmp_path / "data", str(tmp_path / "small"))["sequences"] == 4
+    panicking().save(tmp_path / "failing")
+    found = reproject(tmp_path / "data", str(tmp_path / "failing"))
+    assert (found["sequences"], found["rejected"]) == (3, {"refused_by_tokenizer": 1})

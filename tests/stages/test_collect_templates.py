@@ -1,4 +1,4 @@
-"""Prompts that the student's chat template refuses: found before any request, counted, and never paid for."""
+"""Prompts that the student's template or tokenizer refuses: found before any request, counted, never paid for."""
 
 import json
 from pathlib import Path
@@ -18,6 +18,7 @@ from bitnet_core.traces.schema import TOKENIZER_FOLDER
 from tests.collecting.stage_runs import PROBES, asked_prompts, context, events
 from tests.teachers.fake_teacher import FakeTeacher
 from tests.teachers.server import ChatServer
+from tests.tokenizer.test_refused import FAILING, panicking
 from tests.traces.samples import TEMPLATE, small_tokenizer
 
 pytestmark = [pytest.mark.teacher, pytest.mark.usefixtures("teacher_cache")]
@@ -171,3 +172,47 @@ def test_a_projection_leaves_out_what_its_template_refuses(
     assert (merged["sequences"], merged["rejected"]) == (5, {})
     with pytest.raises(BitnetError, match=r"5 refused by template\); .* or set TEMPLATE_SYSTEM=merge or --template"):
         reproject.reproject(data, source, "{{ none.x.y }}")
+
+
+@pytest.mark.parametrize(
+    ("template", "rendered"),
+    [
+        ("{% if 'Two' not in messages[-1].content %}{{ messages[-1].content }}{% endif %}", "Two?"),
+        ("{% for m in messages if m.role == 'system' %}{{ m.content }}{% endfor %}", "One?"),
+    ],
+)
+def test_a_prompt_that_becomes_no_text_is_left_out_of_the_traces(
+    tmp_path: Path, teacher_tokenizer: StudentTokenizer, wanted: dict[str, str], template: str, rendered: str
+) -> None:
+    with ChatServer(FakeTeacher(teacher_tokenizer)) as server:
+        first = collect.run(context(tmp_path / "all", server, **wanted))
+        summary = collect.run(context(tmp_path / "e", server, **wanted, TEMPLATE=template))
+        assert rendered not in asked_prompts(server, first["spent"]["requests"])
+    refused = summary["rejected"]["refused_by_template"]
+    assert summary["sequences"] == 5 - refused > 0
+    assert len(load_traces(tmp_path / "e" / "data", 5).sequences) == 5 - refused
+    # Answers that are kept are projected without that prompt, too.
+    data = tmp_path / "all" / "data"
+    found = reproject.reproject(data, str(data / TOKENIZER_FOLDER), template)
+    assert (found["sequences"], found["rejected"]) == (5 - refused, {"refused_by_template": refused})
+    assert len(load_traces(Path(found["folder"]), 5).sequences) == 5 - refused
+
+
+def test_a_prompt_on_which_the_tokenizer_panics_is_counted_and_not_asked(
+    tmp_path: Path, teacher_tokenizer: StudentTokenizer, wanted: dict[str, str]
+) -> None:
+    panicking().save(tmp_path / "student")
+    prompts = tmp_path / "plain.txt"
+    prompts.write_text(f"One?\n{FAILING}\nThree?\n")
+    wanted |= {"KD_PROMPTS_FILE": str(prompts), "KD_NUM_PROMPTS": "3"}
+    with ChatServer(FakeTeacher(teacher_tokenizer)) as server:
+        ctx = context(tmp_path / "e", server, **wanted)
+        assert collect.run(ctx)["rejected"] == {"refused_by_tokenizer": 1}
+        assert sorted(asked_prompts(server)) == ["One?", "Three?"]
+        (alert,) = _alerts(ctx, "prompts_refused")
+        assert alert["message"].startswith("The tokenizer of changed refuses 1 of 3 prompts (the first is prompt 1: ")
+        assert alert["advice"] == "Change these prompts, or TOKENIZER_NAME."
+        prompts.write_text(f"{FAILING}\n")
+        with pytest.raises(BitnetError, match=r"^The tokenizer of changed refuses every prompt \(prompt 0: it fails"):
+            collect.run(context(tmp_path / "f", server, **wanted))
+    assert len(load_traces(tmp_path / "e" / "data", 5).sequences) == 2

@@ -77,6 +77,28 @@ def test_a_sampled_token_that_is_not_listed_needs_room_in_the_mass() -> None:
                 read_payload(chat_body("Hellox!", steps))
 
 
+@pytest.mark.parametrize("finish", ["length", "stop"])
+@pytest.mark.parametrize("before", [0, 1, 3])
+@pytest.mark.parametrize(("own", "fits"), [(-0.1, False), (-3.0, False), (-4.0, True)])
+def test_the_last_token_needs_room_too_where_it_is_text(finish: str, before: int, own: float, fits: bool) -> None:
+    hello = entry("Hello", -0.1)
+    steps = [*[with_top(hello, hello)] * before, with_top(entry("x", own), entry("y", -0.03))]
+    answer = chat_body("Hello" * before + "x", steps)
+    answer["choices"][0]["finish_reason"] = finish
+    if fits:
+        assert steps_of(read_payload(answer))[before].logprob == own
+    else:
+        with pytest.raises(BadReply, match="no room"):
+            read_payload(answer)
+
+
+def test_an_end_may_be_listed_by_another_name() -> None:
+    hello = entry("Hello", -0.1)
+    end = {**entry("", -0.01), "token": "<|im_end|>", "bytes": None}
+    answer = chat_body("Hello", [with_top(hello, hello), with_top(end, entry("</s>", -0.01))])
+    assert len(steps_of(read_payload(answer))) == 2
+
+
 @pytest.mark.parametrize("listed", [-0.105, -0.1051, -0.114])
 def test_a_difference_of_rounding_is_no_contradiction(listed: float) -> None:
     sampled = entry("x", -0.105)

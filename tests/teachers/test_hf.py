@@ -253,5 +253,5 @@ def test_nan_logits_reject_the_answer(loaded: LoadedModel) -> None:
 
 def test_a_prompt_that_the_models_template_refuses_is_the_prompts_fault(loaded: LoadedModel) -> None:
     loaded.tokenizer = with_template(loaded.tokenizer, "{{ raise_exception('No system role') }}")
-    with pytest.raises(PromptRefused, match=r"template of tiny can't render this prompt \(No system role\)"):
+    with pytest.raises(PromptRefused, match=r"template of tiny can't take this prompt \(No system role\)"):
         asyncio.run(all_of(loaded, [ask("Hi")]))

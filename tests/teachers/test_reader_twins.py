@@ -121,7 +121,8 @@ def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[Te
     steps: list[TeacherStep] = []
     if any(lost(i, d) and not (i >= 0 and d) for i, d, _ in (sampled if end is None else sampled[:-1])):
         return "bytes_missing"
-    for one, own in zip(content[:-1], sampled[:-1], strict=True):
+    text_steps = len(content) - (end is not None)
+    for one, own in zip(content[:text_steps], sampled[:text_steps], strict=True):
         if exceeds([token(other) for other in one["top_logprobs"]], *own):
             return "contradictory_logprobs"
     agreed = []

@@ -246,7 +246,7 @@ def test_threads_do_not_share_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}", "T")
     rendered: list[str] = []
     threads = [threading.Thread(target=lambda: rendered.append(template.render(CHATS["all"], {}))) for _ in range(4)]
-    monkeypatch.setattr(sandbox, "_ALL_VALUES", 300)
+    monkeypatch.setattr(sandbox, "_ALL_VALUES", 400)
     for thread in threads:
         thread.start()
     for thread in threads:

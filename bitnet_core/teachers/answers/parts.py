@@ -39,10 +39,20 @@ def _part_text(part: Any) -> str:
         raise BadReply("refused", "the teacher refused to answer")
     if kind not in _TEXT:
         raise BadReply("unknown_part", f"the answer holds a part of the type {kind[:_SHOWN]}, which is not text")
-    text = part.get("text") or ""
+    text = part.get("text")
+    if text is None:
+        _refuse_content_elsewhere(part)
+        return ""
     if not isinstance(text, str):
         raise BadReply("malformed", "the text of a part is not a string")
     return text
+
+
+def _refuse_content_elsewhere(part: dict[str, Any]) -> None:
+    """BadReply for a part whose text is missing although it holds something under another name."""
+    name = next((name for name, value in part.items() if name != "type" and value), None)
+    if name is not None:
+        raise BadReply("unknown_part", f"the answer holds a part with {name[:_SHOWN]} in place of its text")
 
 
 def _kind(part: dict[str, Any]) -> str:

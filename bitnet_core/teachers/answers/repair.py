@@ -69,7 +69,7 @@ def repaired(
     kind_V = token_names.kinds(table)
     end, shown = _end(steps, text, finish_reason, named_end)
     _check_sampled(steps, kind_V, end, matches)
-    top_NK, repairs["corrected_candidates"] = _agreeing_with_sampled(steps)
+    top_NK, repairs["corrected_candidates"] = _agreeing_with_sampled(steps, ends=bool(end))
     drop_NK, special = _not_text(tops_NK, sampled_N, kind_V, end)
     if dropped := int(drop_NK.sum()):
         repairs |= {"special_candidates": special, "unknown_candidates": dropped - special}
@@ -170,7 +170,7 @@ def _match(joined: bytes, text: str) -> str | None:
     return "trimmed" if text.strip() and text in decoded and decoded.strip() == text.strip() else None
 
 
-def _agreeing_with_sampled(steps: Completion) -> tuple[_Logprobs, int]:
+def _agreeing_with_sampled(steps: Completion, *, ends: bool) -> tuple[_Logprobs, int]:
     """The candidates' logprobs, and how many were corrected because the sampled token has another logprob of its own.
 
     Servers that keep a step's candidates in a map by their text lose all but one of two tokens with the same text.
@@ -183,7 +183,7 @@ def _agreeing_with_sampled(steps: Completion) -> tuple[_Logprobs, int]:
         usable_NK = (top_NK > SENTINEL) & (top_NK < np.inf) & (own_N > SENTINEL)[:, None]  # others are rejected later
         apart_NK = sampled_NK & usable_NK & (np.abs(top_NK - own_N[:, None]) > _ROUNDING)
         alike_NK = sampled_NK & ~apart_NK
-    _refuse_excess(steps, sampled_NK)
+    _refuse_excess(steps, sampled_NK, ends=ends)
     wrong = np.flatnonzero(apart_NK.any(axis=1) & ~alike_NK.any(axis=1))
     if not len(wrong):
         return top_NK, 0
@@ -197,13 +197,13 @@ def _agreeing_with_sampled(steps: Completion) -> tuple[_Logprobs, int]:
     return corrected_NK, len(wrong)
 
 
-def _refuse_excess(steps: Completion, sampled_NK: npt.NDArray[np.bool_]) -> None:
+def _refuse_excess(steps: Completion, sampled_NK: npt.NDArray[np.bool_], *, ends: bool) -> None:
     """BadReply if a sampled token is not listed although the list leaves no room for its logprob.
 
-    The last token may be an end that is listed by another name, and a token with an id may be listed in part.
+    An end (`ends`: the last token is one) may be listed by another name, and a token with an id in part.
     """
     ids = steps.table.ids
-    for row in np.flatnonzero(~sampled_NK[:-1].any(axis=1)).tolist():
+    for row in np.flatnonzero(~sampled_NK[: len(steps) - ends].any(axis=1)).tolist():
         tops_K, own = steps.tops_NK[row], float(steps.logprobs_N[row])
         listed = [float(value) for top, value in zip(tops_K, steps.top_logprobs_NK[row], strict=True) if top >= 0]
         index = ids[steps.sampled_N[row]]

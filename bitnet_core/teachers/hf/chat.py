@@ -26,7 +26,7 @@ from bitnet_core.teachers.hf.decoding import Choice, RunningBatch
 from bitnet_core.teachers.hf.model import LoadedModel, out_of_memory
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused
-from bitnet_core.tokenizer.chat_template import TemplateRefused
+from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.steps import TokenTable
 
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
@@ -92,10 +92,10 @@ class TransformersChat:
         """
         tokenizer = self._loaded.tokenizer
         try:
-            prompt = tokenizer.encode(tokenizer.render_prompt(request.messages))
-        except TemplateRefused as error:
+            prompt = tokenizer.encode_prompt(request.messages).ids
+        except Refused as error:
             raise PromptRefused(
-                f"The chat template of {self.model} can't render this prompt ({error.reason}); change the prompt."
+                f"The {error.by} of {self.model} can't take this prompt ({error.reason}); change the prompt."
             ) from error
         room = self._loaded.context - len(prompt)
         if room < 1:
