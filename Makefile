@@ -58,7 +58,7 @@ check_env: $(VENV)/.installed ## report every problem in the settings, with its 
 	@$(BIN)/bitnet config --check $(SETS)
 
 test: lint ## every check: format, lint, types, layers, tests
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -rs
 
 test-storage: $(VENV)/.installed-test ## every storage target, with 5 GB, faults and kills (minutes)
 	@STORAGE_LONG=1 $(BIN)/python -m pytest tests/storage -rs --timeout=0 --durations=10
