@@ -74,13 +74,14 @@ def test_a_stopped_push_ends_soon_and_goes_on(
 
 
 @NEEDS_S3
-def test_two_machines_that_push_at_once(s3: Running, tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [6, pytest.param(20, marks=pytest.mark.storage_long)])
+def test_two_machines_that_push_at_once(s3: Running, tmp_path: Path, turns: int) -> None:
     """One wins, or nothing was to be done; the state is that of one of them, and never of both."""
     one, two = tmp_path / "one", tmp_path / "two"
     names = [CHECKPOINT, "data/a.parquet", "data/b.parquet", "reports/r.json"]
 
     def run(what: str, root: Path) -> "subprocess.Popen[str]":
-        return child_of(what, root, s3.settings, s3.keys)
+        return child_of(what, root, {**s3.settings, "S3_PREFIX": f"race-{turns}"}, s3.keys)
 
     def finished(process: "subprocess.Popen[str]") -> bool:
         process.communicate()
@@ -91,9 +92,9 @@ def test_two_machines_that_push_at_once(s3: Running, tmp_path: Path) -> None:
     machine(two)
     assert finished(run("pull", two))
     wins = {0: 0, 1: 0}
-    with opened(s3, tmp_path) as direct:
+    with opened(s3, tmp_path, {"S3_PREFIX": f"race-{turns}"}) as direct:
         place = Under(direct, "exp/")
-        for turn in range(20):
+        for turn in range(turns):
             before = newest(place).manifest.counter
             contents = [fill(machine(root), dict.fromkeys(names, 20_000 + turn), seed) for seed, root in
                         ((2 * turn + 1, one), (2 * turn + 2, two))]  # fmt: skip
@@ -111,4 +112,4 @@ def test_two_machines_that_push_at_once(s3: Running, tmp_path: Path) -> None:
             for name in names:
                 (loser / name).unlink()
             assert finished(run("pull", loser))
-    assert sum(wins.values()) == 20
+    assert sum(wins.values()) == turns
