@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core.errors import explained
+from bitnet_core.runs.catalog import UPLOAD
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import COPIED
 from bitnet_core.storage.layout import sha256
@@ -26,6 +27,8 @@ _LEFT_OUT = re.compile(
     rf"|{re.escape(COPIED)}|{re.escape(FOLDER)}"
 )
 _CHECKPOINT = re.compile(r"mini_bitnet_step_(\d{8,})")
+_OWN_RUNS = f"{UPLOAD.name}-"
+"""Uploads are about this machine, and each would change what the next one has to send."""
 _DATABASE = ".sqlite"
 _MOST_FILES = 200_000
 ROLES = ("settings", "report", "checkpoint", "journal", "traces", "input", "run")
@@ -127,7 +130,7 @@ def _below(folder: Path, prefix: str, role: str, left: list[str], top: Path) -> 
         left.append(f"{folder} is not stored {explained(error, 'check its permissions')}.")
         return
     for entry in found:
-        if _LEFT_OUT.fullmatch(entry.name):
+        if _LEFT_OUT.fullmatch(entry.name) or (role == "run" and entry.name.startswith(_OWN_RUNS)):
             continue
         name, path = f"{prefix}{_composed(entry.name)}", Path(entry.path)
         if entry.is_dir(follow_symlinks=False):

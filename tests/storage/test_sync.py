@@ -87,6 +87,7 @@ def test_a_stage_is_copied_with_its_end(start: Starter, tmp_path: Path) -> None:
     assert b'"succeeded"' in copied[f"logs/{run.id}/run.json"]
     assert copied[f"logs/{run.id}/events.jsonl"].splitlines()[-1].count(b"run_finished") == 1
     assert "settings.env" in copied
+    assert not any(name.startswith("logs/upload-") for name in copied)
     uploads = [one for one in events_of(upload) if isinstance(one, Upload)]
     assert {one.state for one in uploads} == {"done"}
 
