@@ -26,6 +26,10 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 
+_FEWEST_ROWS, _MOST_ROWS, _OTHER_ROWS = 3, 16, 11
+"""Of the fields, and of all else in the dialog."""
+
+
 class NewExperimentScreen(KeyedScreen[Path | None]):
     """Returns the new experiment's folder, or None."""
 
@@ -68,6 +72,10 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
 
     def on_mount(self) -> None:
         self._fit(new_form.EMBEDDED)
+
+    def on_resize(self) -> None:
+        """Give the fields what the buttons and messages leave of the window."""
+        self.query_one(".form").styles.max_height = max(_FEWEST_ROWS, min(_MOST_ROWS, self.size.height - _OTHER_ROWS))
 
     def _fit(self, provider: str) -> None:
         """Show the fields that this provider needs, and a note on what it can do."""
