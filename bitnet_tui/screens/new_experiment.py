@@ -25,7 +25,6 @@ from bitnet_tui.widgets.inputs import SecretInput, SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
-
 _FEWEST_ROWS, _MOST_ROWS, _OTHER_ROWS = 3, 16, 11
 """Of the fields, and of all else in the dialog."""
 
