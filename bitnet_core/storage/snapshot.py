@@ -1,9 +1,11 @@
 """What of an experiment is stored: its files with their names on the target, in the order in which they matter.
 
-`.env` files, keys, locks and temporary files are left out, and so is whatever a link outside the experiment leads to.
+Files named like `.env`, `NAME.env`, locks and temporary files are left out, and so is whatever a link leads to that
+is outside the experiment or is itself left out.
 The settings travel as `settings.env`, without secrets.
 """
 
+import contextlib
 import os
 import re
 import stat
@@ -23,9 +25,10 @@ from bitnet_core.storage.travel import SETTINGS_FILE, input_files, settings_text
 from bitnet_core.text import printable
 
 _LEFT_OUT = re.compile(
-    r"\.env.*|\..*\.part|.*\.lock|.*\.owner|\.ballast|.*-(?:wal|shm|journal)|\.DS_Store"
+    r"(?i:\.env.*|.*\.env)|\..*\.part|.*\.lock|.*\.owner|\.ballast|.*-(?:wal|shm|journal)|\.DS_Store"
     rf"|{re.escape(COPIED)}|{re.escape(FOLDER)}"
 )
+_MAY_HOLD_KEYS = "{} is not stored: a file of this name may hold keys; give it another name."
 _CHECKPOINT = re.compile(r"mini_bitnet_step_(\d{8,})")
 _OWN_RUNS = f"{UPLOAD.name}-"
 """Uploads are about this machine, and each would change what the next one has to send."""
@@ -100,7 +103,7 @@ def _everything(experiment: Experiment, left: list[str]) -> Iterator[LocalFile]:
     yield LocalFile(SETTINGS_FILE, "settings", Path(), len(text), sha256(text), text)
     for name, path in input_files(experiment).items():
         if is_left_out(name):
-            left.append(f"{path} is not stored: a file of this name may hold keys; give it another name.")
+            left.append(_MAY_HOLD_KEYS.format(path))
         else:
             yield from _file(_composed(name), "input", path, left)
     for name, role, folder in _folders(experiment):
@@ -131,23 +134,27 @@ def _below(folder: Path, prefix: str, role: str, left: list[str], top: Path) -> 
         return
     for entry in found:
         if _LEFT_OUT.fullmatch(entry.name) or (role == "run" and entry.name.startswith(_OWN_RUNS)):
+            if not entry.name.startswith(".") and entry.name.lower().endswith(".env"):
+                left.append(_MAY_HOLD_KEYS.format(printable(f"{prefix}{entry.name}")))
             continue
         name, path = f"{prefix}{_composed(entry.name)}", Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
             inner = "journal" if role == "traces" and entry.name == ".journal" else role
             yield from _below(path, f"{name}/", inner, left, top)
-        elif entry.is_symlink() and not _leads_inside(path, top):
-            left.append(f"{printable(name)} is not stored: it is a link that leads out of {top}; copy the file.")
+        elif entry.is_symlink() and (why := _bad_link(path, top)):
+            left.append(f"{printable(name)} is not stored: {why}.")
         else:
             yield from _file(name, role, path, left)
 
 
-def _leads_inside(path: Path, top: Path) -> bool:
-    try:
+def _bad_link(path: Path, top: Path) -> str:
+    """Why what a link leads to is not stored, as a clause; empty if it is."""
+    with contextlib.suppress(OSError, RuntimeError):
         target = path.resolve(strict=True)
-    except (OSError, RuntimeError):
-        return False
-    return target.is_relative_to(top) and target.is_file()
+        if target.is_relative_to(top) and target.is_file():
+            hidden = is_left_out(target.relative_to(top).as_posix())
+            return f"it is a link to {printable(target.name)}, which is never stored; remove it" if hidden else ""
+    return f"it is a link that leads out of {top}; copy the file"
 
 
 def _file(name: str, role: str, path: Path, left: list[str]) -> Iterator[LocalFile]:

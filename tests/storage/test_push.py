@@ -200,6 +200,19 @@ def test_what_is_not_stored(tmp_path: Path, target: MemoryTarget) -> None:
     assert len(done.left) == 2 and all("link that leads out" in sentence for sentence in done.left)
 
 
+@pytest.mark.parametrize("name", [".ENV", "prod.env", ".Env.local"])
+def test_files_that_may_hold_keys_are_not_stored_under_any_name(
+    tmp_path: Path, target: MemoryTarget, name: str
+) -> None:
+    one = machine(tmp_path / "one")
+    write(one, f"data/{name}", b"OPENAI_API_KEY=sk-canary")
+    (one.data / "settings.txt").symlink_to(name)
+    left = push(one, target).left
+    assert set(stored(target)) == {"settings.env"}
+    assert any("settings.txt is not stored: it is a link to" in sentence for sentence in left)
+    assert any("prod.env is not stored" in sentence for sentence in left) == (name == "prod.env")
+
+
 def test_names_that_the_target_would_confuse_stop_before_the_first_byte(tmp_path: Path) -> None:
     target = MemoryTarget(Limits(case_sensitive=False))
     one = machine(tmp_path / "one")
