@@ -109,13 +109,13 @@ class Http:
         without the authorization where they lead to another host.
         """
         given = self._authorize(False) if authorized and self._authorize else {}
-        response = self._send(method, url, content, {**(headers or {}), **given}, form, most_bytes)
+        response = self._send(method, url, content, headers or {}, given, form, most_bytes)
         if response.status == 401 and authorized and self._authorize:
             with self._renewing:
                 newer = self._authorize(False)
                 renewed = newer if newer != given else self._authorize(True)
             if renewed:
-                response = self._send(method, url, content, {**(headers or {}), **renewed}, form, most_bytes)
+                response = self._send(method, url, content, headers or {}, renewed, form, most_bytes)
         if busy:
             self.require_ready(response)
         return response
@@ -135,12 +135,17 @@ class Http:
         url: str,
         content: bytes | None,
         headers: Mapping[str, str],
+        authorization: Mapping[str, str],
         form: Mapping[str, str] | None,
         most_bytes: int,
     ) -> Response:
+        headers = {**headers, **authorization}
+        extensions = {"keys": (tuple(authorization), url)}
         with (
             self._failures_explained(url),
-            self._client(url).stream(method, url, content=content, headers=headers, data=form) as response,
+            self._client(url).stream(
+                method, url, content=content, headers=headers, data=form, extensions=extensions
+            ) as response,
         ):
             body = bytearray()
             for chunk in response.iter_raw():
@@ -161,6 +166,7 @@ class Http:
         plain = not outside and url.startswith("http:")
         if (outside, plain) not in self._clients:
             self._clients[outside, plain] = httpx.Client(
+                event_hooks={"request": [_drop_keys_elsewhere]},
                 # Compressed bodies could unpack to any size.
                 headers={"Accept-Encoding": "identity"},
                 timeout=httpx.Timeout(self._silence_seconds, connect=CONNECT_SECONDS, pool=None),
@@ -188,6 +194,19 @@ class Http:
             raise Unreachable(f"{where} can't be reached ({flat(str(error)) or 'the connection broke'}).") from error
         except (httpx.InvalidURL, httpx.TooManyRedirects, httpx.DecodingError, UnicodeError) as error:
             raise Refused(f"{where} can't be used ({flat(str(error))}); correct its address.") from error
+
+
+def _drop_keys_elsewhere(request: httpx.Request) -> None:
+    """On a redirect to another host httpx itself drops `Authorization` only."""
+    names, home = request.extensions["keys"]
+    url = httpx.URL(home)
+    at_home = request.url.host == url.host and (request.url.scheme, request.url.port) in {
+        (url.scheme, url.port),
+        ("https", None),
+    }
+    if not at_home:
+        for name in names:
+            request.headers.pop(name, None)
 
 
 def wait_of(headers: Mapping[str, str]) -> float | None:

@@ -14,6 +14,8 @@ from bitnet_core.storage import names
 from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets import supabase as module
 from tests.storage.cutting_proxy import Cut, cutting_proxy, planned
+from tests.storage.fakes.scripted import Reply as Scripted
+from tests.storage.fakes.scripted import scripted
 from tests.storage.fakes.server import Reply, serving
 from tests.storage.fakes.supabase import _KEY, Supabase, error, reply
 from tests.storage.stand import opened
@@ -159,3 +161,22 @@ def test_errors_show_the_services_words(service: Supabase, target: Target) -> No
     service.fail = [Reply(400, json.dumps({"error": "InvalidKey", "message": "Invalid key: x"}).encode())]
     with pytest.raises(Refused, match="Invalid key: x"):
         target.put("x", b"")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_redirect_to_another_host_takes_no_key_along(tmp_path: Path, host: str) -> None:
+    with scripted() as service, scripted() as other:
+        service.replies = [Scripted(307, headers={"Location": f"http://{host}:{other.port}/x"})]
+        other.replies = [Scripted(200, b"")]
+        with opened(running(service.port), tmp_path) as target:
+            target.get("x")
+        assert all(name in service.requests[0].headers for name in ("apikey", "authorization"))
+        assert not any(KEY in value for value in other.requests[0].headers.values())
+
+
+def test_a_redirect_on_the_same_host_keeps_the_key(tmp_path: Path) -> None:
+    with scripted() as service:
+        service.replies = [Scripted(307, headers={"Location": "/elsewhere"}), Scripted(200, b"")]
+        with opened(running(service.port), tmp_path) as target:
+            target.get("x")
+        assert [request.headers["apikey"] for request in service.requests] == [KEY, KEY]
