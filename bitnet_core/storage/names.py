@@ -18,6 +18,10 @@ _RESERVED = re.compile(r"\.(?:parts|revisions|versions)$")
 """How the folders end that hold the parts and the revisions of a file (`layout.py`). SeaweedFS hides what is in a
 folder that ends with `.versions`: there it keeps versions of its own."""
 
+_FOLDER_ENDING = ".revisions"
+_LONGEST_ENDING = f"{_FOLDER_ENDING}/000000-00000000.parts/index.json"
+"""What `layout.py` may append to the name of a file once it has changed."""
+
 
 def fault(key: str) -> str:
     """Why no object may have this key, as a clause; empty if it may."""
@@ -42,10 +46,16 @@ def faults(keys: Iterable[str], limits: Limits) -> Iterator[str]:
 
 
 def _too_long(key: str, limits: Limits) -> str:
-    if len(key.encode()) > limits.key_bytes:
-        return f"its path is longer than {limits.key_bytes} bytes"
-    if any(len(segment.encode()) > limits.segment_bytes for segment in key.split("/")):
-        return f"a part of its path is longer than {limits.segment_bytes} bytes"
+    """Why a file's name is too long, as a clause: its revisions and parts, which come later, must fit as well."""
+    spelled = limits.spelled(key)
+    escaped = ", as the target escapes it," if spelled != key else ""
+    if len((spelled + _LONGEST_ENDING).encode()) > limits.key_bytes:
+        most = limits.key_bytes - len(_LONGEST_ENDING)
+        return f"its path{escaped} is longer than {most} bytes"
+    most = limits.segment_bytes - len(_FOLDER_ENDING)
+    *folders, file = spelled.split("/")
+    if len(file.encode()) > most or any(len(folder.encode()) > limits.segment_bytes for folder in folders):
+        return f"a part of its path{escaped} is longer than {most} bytes"
     return ""
 
 

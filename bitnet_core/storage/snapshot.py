@@ -6,6 +6,7 @@ The settings travel as `settings.env`, without secrets.
 """
 
 import contextlib
+import glob
 import os
 import re
 import stat
@@ -115,8 +116,8 @@ def _folders(experiment: Experiment) -> Iterator[tuple[str, str, Path]]:
     yield "checkpoints", "checkpoint", experiment.checkpoints
     data = experiment.data.resolve()
     if data.name:
-        for beside in sorted(data.parent.glob(f"{data.name}.*")):
-            if beside.is_dir() and not beside.is_symlink():
+        for beside in sorted(data.parent.glob(f"{glob.escape(data.name)}.*")):
+            if beside.is_dir() and not beside.is_symlink() and not is_left_out(beside.name):
                 what = beside.name.removeprefix(data.name)
                 yield f"data{what}", "journal" if what == ".journal" else "traces", beside
     yield "data", "traces", data

@@ -5,7 +5,7 @@ visible whole or not at all. A call is tried once: `patient.py` tries again what
 come from several threads at once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +29,8 @@ class Limits:
     """Whether `a` and `A` are two objects."""
     workers: int = 4
     """How many calls at once it takes well."""
+    spelled: Callable[[str], str] = str
+    """How it writes a key, if it escapes some characters: what it writes must be within the limits."""
 
 
 @dataclass(frozen=True)

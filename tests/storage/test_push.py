@@ -213,6 +213,14 @@ def test_files_that_may_hold_keys_are_not_stored_under_any_name(
     assert any("prod.env is not stored" in sentence for sentence in left) == (name == "prod.env")
 
 
+def test_a_journal_beside_a_data_folder_with_brackets_is_stored(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one", DATA_DIR=str(tmp_path / "one" / "data [v1]"))
+    write(one, "data [v1].journal/answers.txt", b"paid for")
+    write(one, "data [v1].ENV/x", b"left out, as pull would refuse it")
+    push(one, target)
+    assert set(stored(target)) == {"settings.env", "data.journal/answers.txt"}
+
+
 def test_names_that_the_target_would_confuse_stop_before_the_first_byte(tmp_path: Path) -> None:
     target = MemoryTarget(Limits(case_sensitive=False))
     one = machine(tmp_path / "one")

@@ -48,7 +48,7 @@ class BoxTarget:
     """
 
     name = "box"
-    limits = Limits(case_sensitive=False)
+    limits = Limits(case_sensitive=False, spelled=_NAMES.escape)
 
     def __init__(self, client: BoxClient, root: str) -> None:
         self._client = client

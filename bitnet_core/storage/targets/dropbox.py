@@ -59,7 +59,7 @@ class DropboxTarget:
     """Objects are files below a folder; it makes the folders between. Its trash keeps removed ones for a while."""
 
     name = "dropbox"
-    limits = Limits(case_sensitive=False)
+    limits = Limits(case_sensitive=False, spelled=_NAMES.escape)
 
     def __init__(self, client: Dropbox, root: str) -> None:
         self._client = client

@@ -66,7 +66,7 @@ def opened(options: DavPlace | NextcloudOptions, keys: Keys) -> Iterator["DavTar
 class DavTarget:
     """Objects are files below a folder of the server."""
 
-    limits = Limits()
+    limits = Limits(spelled=_NAMES.escape)
 
     def __init__(self, name: str, http: Http, url: str, root: str) -> None:
         self.name = name
