@@ -56,7 +56,12 @@ class OneDriveTarget:
         if self._root and (why := names.fault(self._root)):
             raise Refused(f"ONEDRIVE_ROOT={flat(root)} can't be a folder: {why}; set another one.")
         self.place = f"OneDrive:/{printable(self._root)}"
-        self.limits = Limits(segment_bytes=250, key_bytes=_LONGEST_PATH - len(self._root) - 1, case_sensitive=False)
+        self.limits = Limits(
+            segment_bytes=250,
+            key_bytes=_LONGEST_PATH - len(self._root) - 1,
+            case_sensitive=False,
+            spelled=_NAMES.escape,
+        )
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
         behavior = "fail" if only_if_absent else "replace"

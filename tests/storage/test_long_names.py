@@ -1,0 +1,55 @@
+"""Names that a target can hold at first, but not once the file has changed, or not as it escapes them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.errors import UsageError
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.storage.push import Push
+from bitnet_core.storage.state import opened
+from bitnet_core.storage.target import Limits, Target
+from bitnet_core.storage.targets import box, dropbox, onedrive, webdav
+from bitnet_core.storage.targets.local import FolderTarget
+from bitnet_core.storage.verify import newest, verify
+from tests.storage.experiments import content, machine, write
+from tests.storage.memory import MemoryTarget
+
+
+def push(experiment: Experiment, target: Target) -> None:
+    with opened(experiment.root, "memory") as state:
+        Push(experiment, target, state).run()
+
+
+@pytest.mark.parametrize("name", ["n" * 246, "报" * 82, "/".join(["folder"] * 140)])
+def test_a_name_whose_revisions_would_be_too_long_stops_before_the_first_byte(tmp_path: Path, name: str) -> None:
+    target = MemoryTarget()
+    one = machine(tmp_path / "one")
+    write(one, f"data/{name}", b"1")
+    with pytest.raises(UsageError, match=r"is longer than (245|981) bytes; rename it"):
+        push(one, target)
+    assert not target.objects
+
+
+def test_the_longest_name_can_change(tmp_path: Path) -> None:
+    (tmp_path / "copy").mkdir()
+    target = FolderTarget("local", tmp_path / "copy")
+    target.limits = Limits(object_bytes=4000)
+    one = machine(tmp_path / "one")
+    for data in (b"1", b"2", content(9000), content(9000, 1)):
+        write(one, f"data/{'n' * 245}", data)
+        push(one, target)
+    assert not verify(target, newest(target)).faults
+
+
+@pytest.mark.parametrize("escape", [module._NAMES.escape for module in (webdav, dropbox, box, onedrive)])
+def test_a_name_that_is_too_long_once_escaped_stops_before_the_first_byte(
+    tmp_path: Path, escape: Callable[[str], str]
+) -> None:
+    target = MemoryTarget(Limits(spelled=escape))
+    one = machine(tmp_path / "one")
+    write(one, f"data/{'=' * 90}", b"1")
+    with pytest.raises(UsageError, match="as the target escapes it, is longer than 245 bytes; rename it"):
+        push(one, target)
+    assert not target.objects
