@@ -34,15 +34,33 @@ def fault(key: str) -> str:
     return ""
 
 
-def faults(keys: Iterable[str], limits: Limits) -> Iterator[str]:
-    """A sentence for each key that the target can't hold, and for each pair that it would take for one."""
-    folded: dict[str, str] = {}
+def faults(keys: Iterable[str], limits: Limits, stored: Iterable[str] = ()) -> Iterator[str]:
+    """A sentence for each key that the target can't hold, and for each that it would take for another one.
+
+    `stored` are the keys that it has already.
+    """
+    there = {path.casefold(): path for key in stored for path in _paths(key)} if not limits.case_sensitive else {}
+    folded = dict(there)
+    told: set[str] = set()
     for key in keys:
         if why := fault(key) or _too_long(key, limits):
             yield f"{printable(key)} can't be stored: {why}; rename it."
-        twin = folded.setdefault(key if limits.case_sensitive else key.casefold(), key)
-        if twin != key:
-            yield f"{printable(key)} and {printable(twin)} differ only in upper and lower case; rename one of them."
+        for path in () if limits.case_sensitive else _paths(key):
+            twin = folded.setdefault(path.casefold(), path)
+            if twin == path or path in told:
+                continue
+            told.add(path)
+            if path.casefold() in there:
+                twin_is, fix = f"{printable(twin)}, which is stored,", "it"
+            else:
+                twin_is, fix = printable(twin), "one of them"
+            yield f"{printable(path)} and {twin_is} differ only in upper and lower case; rename {fix}."
+
+
+def _paths(key: str) -> Iterator[str]:
+    """The key and its folders: a service shows a folder in the letters of who made it."""
+    yield from (key[: found.start()] for found in re.finditer("/", key))
+    yield key
 
 
 def _too_long(key: str, limits: Limits) -> str:

@@ -85,7 +85,8 @@ class Push:
         """Look at the experiment and at the newest manifest. UsageError names files that the target can't hold."""
         taken = snapshot.take(self._experiment)
         self.left = taken.left
-        faults = list(names.faults((file.name for file in taken.files), self._target.limits))
+        stored = self.base.manifest.by_name() if self.base else {}
+        faults = list(names.faults((file.name for file in taken.files), self._target.limits, stored))
         most = most_bytes(self._target.limits)
         faults += [
             f"{printable(file.name)} is larger than {self._target.place} can hold ({size(most)}); use another target."
@@ -95,7 +96,6 @@ class Push:
         if faults:
             more = f" ({len(faults) - _SHOWN_FAULTS} more)" if len(faults) > _SHOWN_FAULTS else ""
             raise UsageError("\n".join(faults[:_SHOWN_FAULTS]) + more)
-        stored = self.base.manifest.by_name() if self.base else {}
         unchanged = {file.name: entry for file in taken.files if (entry := self._stored(file, stored)) is not None}
         to_send = [file for file in taken.files if file.name not in unchanged and self._include(file)]
         return Plan(to_send, unchanged, self._dropped(taken, stored))

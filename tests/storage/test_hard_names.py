@@ -1,4 +1,4 @@
-"""Names that a target can hold at first, but not once the file has changed, or not as it escapes them."""
+"""Names that a target can hold at first or as they are, but not later, escaped, or beside others."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -53,3 +53,22 @@ def test_a_name_that_is_too_long_once_escaped_stops_before_the_first_byte(
     with pytest.raises(UsageError, match="as the target escapes it, is longer than 245 bytes; rename it"):
         push(one, target)
     assert not target.objects
+
+
+@pytest.mark.parametrize("renamed", ["reports/summary.json", "Reports/x", "reports/A/x"])
+def test_a_name_that_differs_from_a_stored_one_only_in_case_stops_before_the_first_byte(
+    tmp_path: Path, renamed: str
+) -> None:
+    target = MemoryTarget(Limits(case_sensitive=False))
+    one = machine(tmp_path / "one")
+    names = ["data/reports/Summary.json", "data/reports/a/y"]
+    for name in names:
+        write(one, name, b"1")
+    push(one, target)
+    before = dict(target.objects)
+    for name in names:
+        (one.root / name).unlink()
+    write(one, f"data/{renamed}", b"2")
+    with pytest.raises(UsageError, match=r"which is stored, differ only in upper and lower case; rename it"):
+        push(one, target)
+    assert target.objects == before
