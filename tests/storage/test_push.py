@@ -1,6 +1,7 @@
 """Push and pull above any target: what is sent, what is visible when, and what two machines do to each other."""
 
 import random
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -481,6 +482,22 @@ def test_an_interrupted_publish_of_our_own_is_not_taken_for_another_machine(
     write(one, "reports/r.json", b"{}")
     push(one, target)
     assert stored(target)["reports/r.json"] == b"{}"
+
+
+def test_a_copied_folder_is_another_writer(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one")
+    write(one, "reports/r.json", b"1")
+    push(one, target)
+    shutil.copytree(one.root, tmp_path / "two")
+    two = machine(tmp_path / "two")
+    with state_of(one) as ours, state_of(two) as theirs:
+        assert ours.writer != theirs.writer
+    write(one, "reports/r.json", b"of one")
+    push(one, target)
+    write(two, "reports/other.json", b"of two")
+    with pytest.raises(Conflict, match="another machine"):
+        push(two, target)
+    assert stored(target)["reports/r.json"] == b"of one"
 
 
 # -- pull --------------------------------------------------------------------------------------------------------
