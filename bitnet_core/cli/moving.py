@@ -50,10 +50,14 @@ def push(arguments: argparse.Namespace) -> int:
     for name in lost:
         warn(f"{name} is damaged at {copy.place.place} and is not here as it was stored, so it can't be repaired.")
     what = f"{done.sent_files} files, {size(done.sent_bytes)} sent" if done.sent_files else "nothing to send"
+    if gone := sum(name.endswith(".pt") for name in done.dropped):
+        what += f"; {gone} replaced checkpoint{'' if gone == 1 else 's'} dropped ({size(done.dropped_bytes)})"
     state = f"state {done.counter} at {copy.place.place} has {done.files} files, {size(done.total_bytes)}"
     fields = {"target": copy.place.place, "manifest": done.key, "state": done.counter, "files": done.files}
     fields |= {"bytes": done.total_bytes, "sent_files": done.sent_files, "sent_bytes": done.sent_bytes}
-    answer(arguments, fields | {"left": done.left, "damaged": list(lost)}, f"{what}; {state}")
+    answer(
+        arguments, fields | {"left": done.left, "dropped": done.dropped, "damaged": list(lost)}, f"{what}; {state}"
+    )
     return 1 if lost else 0
 
 
@@ -62,7 +66,7 @@ def _say_plan(arguments: argparse.Namespace, push: "Push", plan: "Plan", place: 
 
     total = sum(file.size for file in plan.to_send)
     list_names(arguments, "would be sent", [f"{file.name}  {size(file.size)}" for file in plan.to_send])
-    list_names(arguments, "would be dropped, as they are gone here", plan.dropped)
+    list_names(arguments, "would be dropped, as newer checkpoints replace them", plan.dropped)
     for sentence in push.left:
         warn(sentence)
     fields: dict[str, Any] = {"target": place, "send": [{"path": f.name, "bytes": f.size} for f in plan.to_send]}

@@ -16,6 +16,7 @@ from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
 from bitnet_core.storage.layout import Stored, most_bytes, sha256
 from bitnet_core.storage.manifest import Manifest, Published
+from bitnet_core.storage.replaced import replaced
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.sending import OnBytes, Sending, Sent
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
@@ -25,8 +26,6 @@ from bitnet_core.storage.turn import turn
 from bitnet_core.text import printable, size
 
 _SHOWN_FAULTS = 3
-_REPLACED = {"checkpoint"}
-"""The role of files that a stage removes when newer ones replace them: the copy drops them, too."""
 
 
 class Conflict(BitnetError):
@@ -53,6 +52,8 @@ class Pushed:
     sent_bytes: int
     total_bytes: int
     left: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+    dropped_bytes: int = 0
 
 
 class Push:
@@ -79,6 +80,7 @@ class Push:
         self._include = include
         self.base = next(manifests.published(target), None)
         self._id = experiment_id(experiment.root)
+        self._dropped: list[Stored] = []
         self._require_ours()
 
     def plan(self) -> Plan:
@@ -98,7 +100,7 @@ class Push:
             raise UsageError("\n".join(faults[:_SHOWN_FAULTS]) + more)
         unchanged = {file.name: entry for file in taken.files if (entry := self._stored(file, stored)) is not None}
         to_send = [file for file in taken.files if file.name not in unchanged and self._include(file)]
-        return Plan(to_send, unchanged, self._dropped(taken, stored))
+        return Plan(to_send, unchanged, self._to_drop(taken, stored))
 
     def run(self, plan: Plan | None = None) -> Pushed:
         """Send what has changed, then publish. Conflict if another machine did so meanwhile."""
@@ -107,8 +109,9 @@ class Push:
         sent = self._send(plan.to_send)
         earlier = self.base.manifest.by_name() if self.base else {}
         entries = {**earlier, **plan.unchanged, **sent.stored}
-        for name in plan.dropped:
-            entries.pop(name, None)
+        # Only what a newer checkpoint replaces that is stored by now: it may have been removed before it was sent.
+        stored_now = {*plan.unchanged, *sent.stored}
+        self._dropped = [entries.pop(name) for name in replaced(plan.dropped, stored_now)]
         if self.base and entries == earlier:
             return self._pushed(self.base, sent)
         self._require_arrived(sent)
@@ -160,11 +163,10 @@ class Push:
             self._state.know(file.name, file.version, known)
         return entry if same else None
 
-    def _dropped(self, taken: Snapshot, stored: dict[str, Stored]) -> list[str]:
-        """Checkpoints that were here and are gone. Whatever else is gone here stays there."""
-        here = {file.name for file in taken.files}
+    def _to_drop(self, taken: Snapshot, stored: dict[str, Stored]) -> list[str]:
+        """Checkpoints that were here and that newer ones have replaced. Whatever else is gone here stays there."""
         seen = self._state.seen()
-        return [name for name, one in stored.items() if one.role in _REPLACED and name not in here and name in seen]
+        return [name for name in replaced(stored, {file.name for file in taken.files}) if name in seen]
 
     # -- sending ---------------------------------------------------------------------------------------------
 
@@ -292,6 +294,8 @@ class Push:
             sent_bytes=sent.bytes,
             total_bytes=sum(one.size for one in made.files),
             left=self.left,
+            dropped=[one.name for one in self._dropped],
+            dropped_bytes=sum(one.size for one in self._dropped),
         )
 
 

@@ -71,9 +71,22 @@ class State:
     def remember(self, name: str, value: str) -> None:
         self._run("insert or replace into notes values (?, ?)", [name, value])
 
+    def belong_to(self, root: Path) -> None:
+        """Bind it to the experiment's folder: a copy of that folder is another writer."""
+        try:
+            status = root.stat()
+        except OSError as error:
+            raise BitnetError(f"{root} can't be read {explained(error, 'check its permissions')}.") from error
+        folder = f"{status.st_dev}:{status.st_ino}:{root.resolve()}"
+        if self.note("folder") != folder:
+            with self._transaction():
+                self._run("delete from notes where name = 'writer'")
+                self._run("delete from parts")
+                self.remember("folder", folder)
+
     @property
     def writer(self) -> str:
-        """A random name of this machine's copy of the experiment."""
+        """A random name of this folder, which no copy of it has."""
         if not self.note("writer"):
             self.remember("writer", secrets.token_hex(4))
         return self.note("writer")
@@ -179,6 +192,7 @@ def opened(root: Path, place: str) -> Iterator[State]:
         why = explained(error, "free space there") if isinstance(error, OSError) else f"({error}); free space there"
         raise BitnetError(f"{folder} can't be written {why}.") from error
     with contextlib.closing(state):
+        state.belong_to(root)
         yield state
 
 
@@ -191,6 +205,7 @@ def looked_at(root: Path, place: str) -> Iterator[State]:
             # Immutable, so that SQLite makes no files beside it. What is only in its log is missed, which costs time.
             uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
             state.copy_from(stack.enter_context(contextlib.closing(sqlite3.connect(uri, uri=True))))
+            state.belong_to(root)
         yield state
 
 

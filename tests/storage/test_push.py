@@ -1,6 +1,7 @@
 """Push and pull above any target: what is sent, what is visible when, and what two machines do to each other."""
 
 import random
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -175,8 +176,53 @@ def test_a_pruned_checkpoint_goes_and_other_lost_files_stay(tmp_path: Path, targ
     shard.unlink()
     write(one, "checkpoints/mini_bitnet_step_00000020.pt", b"twenty")
     push(one, target)
+    assert CHECKPOINT in stored(target)  # the newer one is not complete yet
+    write(one, "checkpoints/mini_bitnet_step_00000020_health.json", b"{}")
+    done = push(one, target)
     assert set(stored(target)) >= {"checkpoints/mini_bitnet_step_00000020.pt", "data/kd.parquet"}
     assert CHECKPOINT not in stored(target)
+    assert (done.dropped, done.dropped_bytes) == ([CHECKPOINT], 3)
+
+
+def save(experiment: Experiment, step: int) -> list[Path]:
+    stem = f"checkpoints/mini_bitnet_step_{step:08d}"
+    return [write(experiment, f"{stem}.pt", content(10_000, step)), write(experiment, f"{stem}_health.json", b"{}")]
+
+
+def test_checkpoints_that_were_lost_here_stay_in_the_copy(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one")
+    files = [path for step in (10, 20) for path in save(one, step)]
+    push(one, target)
+    before = set(stored(target))
+    for path in files:
+        path.unlink()
+    write(one, "reports/r.json", b"{}")
+    assert push(one, target).dropped == []
+    assert set(stored(target)) == {*before, "reports/r.json"}
+
+
+def test_a_checkpoint_stays_until_the_one_that_replaces_it_has_arrived(tmp_path: Path, target: MemoryTarget) -> None:
+    """Each is removed while it is sent, as where sending one takes longer than several intervals."""
+    one = machine(tmp_path / "one")
+    old = save(one, 10)
+    push(one, target)
+    new = save(one, 20)
+
+    def prune(call: str, key: str) -> None:
+        if call == "put" and key.startswith("checkpoints/mini_bitnet_step_00000020.pt.parts/"):
+            for path in (*old, *new):
+                path.unlink(missing_ok=True)
+            save(one, 30)
+
+    target.after = prune
+    push(one, target)
+    names = set(stored(target))
+    steps = {
+        step
+        for step in (10, 20, 30)
+        if {f"checkpoints/mini_bitnet_step_{step:08d}{end}" for end in (".pt", "_health.json")} <= names
+    }
+    assert steps
 
 
 def test_what_is_not_stored(tmp_path: Path, target: MemoryTarget) -> None:
@@ -457,6 +503,22 @@ def test_an_interrupted_publish_of_our_own_is_not_taken_for_another_machine(
     write(one, "reports/r.json", b"{}")
     push(one, target)
     assert stored(target)["reports/r.json"] == b"{}"
+
+
+def test_a_copied_folder_is_another_writer(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one")
+    write(one, "reports/r.json", b"1")
+    push(one, target)
+    shutil.copytree(one.root, tmp_path / "two")
+    two = machine(tmp_path / "two")
+    with state_of(one) as ours, state_of(two) as theirs:
+        assert ours.writer != theirs.writer
+    write(one, "reports/r.json", b"of one")
+    push(one, target)
+    write(two, "reports/other.json", b"of two")
+    with pytest.raises(Conflict, match="another machine"):
+        push(two, target)
+    assert stored(target)["reports/r.json"] == b"of one"
 
 
 # -- pull --------------------------------------------------------------------------------------------------------
