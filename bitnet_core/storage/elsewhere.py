@@ -88,10 +88,10 @@ class Opening:
         published = complete_state(self._place)
         with self._marked(published):
             with opened(self._root, self._place.place) as state:
-                # What is in the folder was put there by an earlier attempt.
+                # What an earlier attempt put there may be replaced; what was changed since is somebody's work.
                 pull = Pull(
                     self._experiment, self._place, state, published,
-                    force=True, on_bytes=self._on_bytes, stop=self._stop,
+                    goes_on=True, on_bytes=self._on_bytes, stop=self._stop,
                 )  # fmt: skip
                 wanted = published.manifest.files
                 on_start(len(wanted), sum(one.size for one in wanted))

@@ -1,5 +1,6 @@
 """Pull: bring files of the newest complete state to this machine. Each is verified before it gets its name."""
 
+import contextlib
 import glob
 import os
 import re
@@ -27,6 +28,8 @@ from bitnet_core.storage.travel import SETTINGS_FILE
 from bitnet_core.text import printable
 
 _SHOWN = 3
+_BROUGHT = "brought "
+"""Before a file's name: the version of it that a pull brought."""
 _RECORD = re.compile(r"logs/[^/]+/run\.json")
 OnBytes = Callable[[str, int, int], object]
 """Told a file's name, how many of its bytes are here, and its size."""
@@ -67,15 +70,17 @@ class Pull:
         published: Published,
         *,
         force: bool = False,
+        goes_on: bool = False,
         on_bytes: OnBytes = lambda _name, _done, _size: None,
         stop: threading.Event | None = None,
     ) -> None:
-        """`force` replaces files here that differ."""
+        """`force` replaces files here that differ; `goes_on` those that a pull brought and nobody changed since."""
         self._experiment = experiment
         self._target = target
         self._state = state
         self._published = published
         self._force = force
+        self._goes_on = goes_on
         self._on_bytes = on_bytes
         self._stop = stop
         self._require_same_experiment()
@@ -157,7 +162,7 @@ class Pull:
 
     def _refuse_to_overwrite(self, missing: list[Stored]) -> None:
         names = [entry.name for entry in missing if entry.name != SETTINGS_FILE]
-        differ = [name for name in names if os.path.lexists(self.path_of(name))]
+        differ = [name for name in names if os.path.lexists(self.path_of(name)) and not self._was_brought(name)]
         if differ and not self._force:
             more = f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
             shown = ", ".join(differ[:_SHOWN])
@@ -165,6 +170,14 @@ class Pull:
                 f"{shown}{more} here differ from {self._target.place}; nothing was changed. "
                 "`bitnet store pull --force` replaces them, `bitnet store push --force` stores them."
             )
+
+    def _was_brought(self, name: str) -> bool:
+        """Whether a pull that this one continues brought the file that is here, and it is as it was then."""
+        if not self._goes_on:
+            return False
+        with contextlib.suppress(OSError):
+            return self._state.note(f"{_BROUGHT}{name}") == version_of(self.path_of(name).lstat())
+        return False
 
     # -- one file --------------------------------------------------------------------------------------------
 
@@ -186,6 +199,7 @@ class Pull:
         except OSError as error:
             raise BitnetError(f"{path} can't be written {explained(error, 'check its permissions')}.") from error
         self._state.know(entry.name, version_of(status), Known(entry.sha256, entry.part_bytes))
+        self._state.remember(f"{_BROUGHT}{entry.name}", version_of(status))
         done.files.append(entry.name)
         done.bytes += entry.size
 
