@@ -102,7 +102,7 @@ def _repair(
 
 def pull(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.history import History
-    from bitnet_core.storage.pull import Pull, complete_state
+    from bitnet_core.storage.pull import Pull, newest_state
     from bitnet_core.storage.selecting import select
     from bitnet_core.text import size
 
@@ -114,28 +114,37 @@ def pull(arguments: argparse.Namespace) -> int:
                 f"{active.id} is running, and --force may replace its files; stop it or wait for its end."
             )
         progress: list[Transfer] = []
-        published = complete_state(copy.place)
+        newest = newest_state(copy.place)
+        published = newest.published
+        if newest.warning:
+            if arguments.force:
+                raise UsageError(f"{newest.warning} With --force, older files would replace those here.")
+            warn(newest.warning)
         pull = Pull(
-            experiment, copy.place, copy.state, published, force=arguments.force, stop=stop,
+            experiment, copy.place, copy.state, published, force=arguments.force, lacking=newest.lacking, stop=stop,
             on_bytes=lambda name, done, size: progress[0].brought(name, done, size),
         )  # fmt: skip
         wanted = select(published.manifest.files, only, arguments.checkpoint, pull.read)
         missing = pull.missing(wanted)
-        total = sum(one.size for one in missing)
+        whole = [one for one in missing if one.name not in newest.lacking]
+        total = sum(one.size for one in whole)
         place = copy.place.place
         if arguments.dry_run:
-            list_names(arguments, "would be brought", [f"{one.name}  {size(one.size)}" for one in missing])
-            fields: dict[str, Any] = {"target": place, "bring": [{"path": f.name, "bytes": f.size} for f in missing]}
+            list_names(arguments, "would be brought", [f"{one.name}  {size(one.size)}" for one in whole])
+            fields: dict[str, Any] = {"target": place, "bring": [{"path": f.name, "bytes": f.size} for f in whole]}
             fields |= {"bytes": total, "unchanged": len(wanted) - len(missing)}
-            answer(arguments, fields, f"{len(missing)} files, {size(total)} would be brought from {place}")
-            return 0
-        with transfer_of(arguments, "pull", copy.place.name, len(missing), total) as transfer:
+            lacking = [one.name for one in missing if one.name in newest.lacking]
+            list_names(arguments, "missing there, and would not be brought", lacking)
+            text = f"{len(whole)} files, {size(total)} would be brought from {place}"
+            answer(arguments, fields | {"missing": lacking}, text)
+            return 1 if lacking or newest.warning else 0
+        with transfer_of(arguments, "pull", copy.place.name, len(whole), total) as transfer:
             progress.append(transfer)
             done = pull.run(wanted)
     fields = {"target": place, "manifest": done.key, "files": done.files, "bytes": done.bytes}
     what = f"{len(done.files)} files, {size(done.bytes)} are here" if done.files else "nothing to bring"
     answer(arguments, fields | {"unchanged": done.unchanged}, f"{what}; {done.unchanged} were here already")
-    return 0
+    return 1 if newest.warning else 0
 
 
 # -- open ----------------------------------------------------------------------------------------------------------
@@ -188,4 +197,4 @@ def open_here(arguments: argparse.Namespace) -> int:
         f"go on with `bitnet --root {shown} pipeline`, or look at it with `bitnet-tui --root {shown}`"
     )
     answer(arguments, fields | {"remarks": done.remarks}, text)
-    return 0
+    return 0 if done.is_newest else 1

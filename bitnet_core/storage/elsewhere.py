@@ -18,7 +18,7 @@ from bitnet_core.settings.storage import SECTIONS, StorageOptions
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.identity import experiment_id
 from bitnet_core.storage.manifest import Published
-from bitnet_core.storage.pull import OnBytes, Pull, Pulled, complete_state
+from bitnet_core.storage.pull import Incomplete, NothingThere, OnBytes, Pull, Pulled, newest_state
 from bitnet_core.storage.state import FOLDER, exclusive, opened
 from bitnet_core.storage.target import Target
 from bitnet_core.storage.travel import SETTINGS_FILE, Arrived, read_settings
@@ -46,10 +46,13 @@ def only_name(target: Target) -> str:
         return found[0]
     if not found:
         raise UsageError(f"{target.place} holds no experiment; `bitnet store push` stores one.")
-    shown = ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
     raise UsageError(
-        f"{target.place} holds {len(found)} experiments; name one of them, as {target.name}:NAME: {shown}."
+        f"{target.place} holds {len(found)} experiments; name one of them, as {target.name}:NAME: {_listed(found)}."
     )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 @dataclass
@@ -60,6 +63,7 @@ class Opened:
     pulled: Pulled
     files: int
     remarks: list[str] = field(default_factory=list)
+    is_newest: bool = True
 
 
 class Opening:
@@ -83,21 +87,39 @@ class Opening:
         self._stop = stop
 
     def run(self, on_start: Callable[[int, int], object] = lambda _files, _bytes: None) -> Opened:
-        """Bring everything, then write `.env`; `on_start` is told the size. UsageError for a folder in use."""
+        """Bring everything, then write `.env`; `on_start` is told the size. UsageError for a folder in use.
+
+        Incomplete names files that the target has lost; the same call brings them once they are there again.
+        """
         require_free(self._root)
-        published = complete_state(self._place)
+        try:
+            newest = newest_state(self._place)
+        except NothingThere:
+            raise self._unknown_name() from None
+        published = newest.published
         with self._marked(published):
             with opened(self._root, self._place.place) as state:
-                # What is in the folder was put there by an earlier attempt.
+                # What an earlier attempt put there may be replaced; what was changed since is somebody's work.
                 pull = Pull(
                     self._experiment, self._place, state, published,
-                    force=True, on_bytes=self._on_bytes, stop=self._stop,
+                    goes_on=True, lacking=newest.lacking, on_bytes=self._on_bytes, stop=self._stop,
                 )  # fmt: skip
                 wanted = published.manifest.files
                 on_start(len(wanted), sum(one.size for one in wanted))
-                pulled = pull.run(wanted)
+                try:
+                    pulled = pull.run(wanted)
+                except Incomplete:
+                    self._write_settings(published)
+                    raise
             remarks = self._write_settings(published)
-        return Opened(self._root, pulled, len(wanted), remarks)
+        if newest.warning:
+            remarks.insert(0, newest.warning)
+        return Opened(self._root, pulled, len(wanted), remarks, is_newest=not newest.warning)
+
+    def _unknown_name(self) -> UsageError:
+        names = names_on(self._target)
+        there = f"it holds {_listed(names)}" if names else "it holds none; `bitnet store push` stores one"
+        return UsageError(f"{self._target.place} has no experiment {self._name}; {there}.")
 
     @contextlib.contextmanager
     def _marked(self, published: Published) -> Iterator[None]:

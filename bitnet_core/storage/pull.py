@@ -1,10 +1,15 @@
-"""Pull: bring files of the newest complete state to this machine. Each is verified before it gets its name."""
+"""Pull: bring files of the newest state to this machine. Each is verified before it gets its name.
 
+A file that the target has lost or damaged keeps no other file from coming, and is named at the end.
+"""
+
+import contextlib
 import glob
 import os
 import re
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +32,8 @@ from bitnet_core.storage.travel import SETTINGS_FILE
 from bitnet_core.text import printable
 
 _SHOWN = 3
+_BROUGHT = "brought "
+"""Before a file's name: the version of it that a pull brought."""
 _RECORD = re.compile(r"logs/[^/]+/run\.json")
 OnBytes = Callable[[str, int, int], object]
 """Told a file's name, how many of its bytes are here, and its size."""
@@ -42,18 +49,78 @@ class Pulled:
     unchanged: int = 0
 
 
-def complete_state(target: Target) -> Published:
-    """The newest manifest of which every object is there with its size. BitnetError if there is none."""
-    listed = {one.key: one.size for one in target.list("")}
-    found = manifests.keys(target)
-    for published in manifests.published(target, found):
-        wanted = published.manifest.objects()
-        if all(key in listed and size in (None, listed[key]) for key, size in wanted.items()):
-            return published
-    what = "no state there is complete" if found else "it holds no experiment"
-    raise BitnetError(
-        f"Nothing can be brought from {target.place}: {what}; `bitnet store verify` says what is missing."
+@dataclass(frozen=True)
+class Newest:
+    """The newest readable state, the names of its files that are not all there, and a sentence if it is old."""
+
+    published: Published
+    lacking: frozenset[str] = frozenset()
+    warning: str = ""
+
+
+class NothingThere(BitnetError):
+    """A place that holds no experiment."""
+
+
+class Incomplete(BitnetError):
+    """Files that could not be brought, as the target has lost or damaged them; the others are here."""
+
+
+class _Lost(BitnetError):
+    """A file that the target has lost or damaged."""
+
+
+def newest_state(target: Target) -> Newest:
+    """The newest state, even where something of it is missing: nobody may take an older one for it unawares."""
+    while True:
+        found = manifests.keys(target)
+        published, unreadable = _readable(target, found)
+        # Listed after the manifest was read: a push that ends meanwhile adds to it, and removes what is older.
+        listed = {one.key: one.size for one in target.list("")}
+        lacking = frozenset(
+            entry.name
+            for entry in published.manifest.files
+            if any(key not in listed or size not in (None, listed[key]) for key, size in entry.objects())
+        )
+        if not lacking or manifests.keys(target) == found:
+            break
+    warning = ""
+    if unreadable:
+        made = published.manifest
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.created))
+        warning = (
+            f"The newest state at {target.place} can't be read ({unreadable} is damaged), so this is an older one, "
+            f"state {made.counter} of {when}; run `bitnet store push --verify` on the machine that stored the newest."
+        )
+    return Newest(published, lacking, warning)
+
+
+def _readable(target: Target, keys: list[str]) -> tuple[Published, str]:
+    """The newest manifest that can be read, and the key of a newer one that can't."""
+    unreadable = ""
+    for key in keys:
+        try:
+            return manifests.read(target, key), unreadable
+        except manifests.Damaged:
+            unreadable = unreadable or key
+        except NoSuchObject:
+            continue
+    if unreadable:
+        raise BitnetError(
+            f"Nothing can be brought from {target.place}: no manifest there can be read; run `bitnet store push "
+            "--verify` on the machine that has the experiment."
+        )
+    raise NothingThere(
+        f"Nothing can be brought from {target.place}: it holds no experiment; `bitnet store push` stores one."
     )
+
+
+def complete_state(target: Target) -> Published:
+    """The newest state. BitnetError if any of it is missing."""
+    found = newest_state(target)
+    if found.lacking:
+        raise BitnetError(f"{target.place} is not complete: {_shown(sorted(found.lacking))} is missing.")
+    return found.published
 
 
 class Pull:
@@ -67,28 +134,43 @@ class Pull:
         published: Published,
         *,
         force: bool = False,
+        goes_on: bool = False,
+        lacking: Collection[str] = (),
         on_bytes: OnBytes = lambda _name, _done, _size: None,
         stop: threading.Event | None = None,
     ) -> None:
-        """`force` replaces files here that differ."""
+        """`force` replaces files here that differ; `goes_on` those that a pull brought and nobody changed since.
+
+        Files that are `lacking` are not tried.
+        """
         self._experiment = experiment
         self._target = target
         self._state = state
         self._published = published
         self._force = force
+        self._goes_on = goes_on
+        self._lacking = frozenset(lacking)
         self._on_bytes = on_bytes
         self._stop = stop
         self._require_same_experiment()
 
     def run(self, wanted: list[Stored]) -> Pulled:
-        """Bring these files. UsageError names files here that differ, before anything is written."""
+        """Bring these files. UsageError names files here that differ, before anything is written.
+
+        Incomplete names those that are not there as they were stored, after the others were brought.
+        """
         missing = self.missing(wanted)
         done = Pulled(self._published.key, unchanged=len(wanted) - len(missing))
-        with Sender(self._target.limits, stop=self._stop) as sender:
-            for entry in missing:
-                self._bring(entry, sender, done)
-            sender.drain()
-        keep_id(self._experiment.root, self._published)
+        lost: list[_Lost] = []
+        for entry in missing:
+            try:
+                self._bring(entry, done)
+            except _Lost as error:
+                lost.append(error)
+        if done.files or not lost:
+            keep_id(self._experiment.root, self._published)
+        if lost:
+            raise self._incomplete(lost, done)
         if {entry.name for entry in wanted} >= {entry.name for entry in self._published.manifest.files}:
             self._state.remember("manifest", self._published.key)
         return done
@@ -157,25 +239,41 @@ class Pull:
 
     def _refuse_to_overwrite(self, missing: list[Stored]) -> None:
         names = [entry.name for entry in missing if entry.name != SETTINGS_FILE]
-        differ = [name for name in names if os.path.lexists(self.path_of(name))]
+        differ = [name for name in names if os.path.lexists(self.path_of(name)) and not self._was_brought(name)]
         if differ and not self._force:
-            more = f" and {len(differ) - _SHOWN} more" if len(differ) > _SHOWN else ""
-            shown = ", ".join(differ[:_SHOWN])
             raise UsageError(
-                f"{shown}{more} here differ from {self._target.place}; nothing was changed. "
+                f"{_shown(differ)} here differ from {self._target.place}; nothing was changed. "
                 "`bitnet store pull --force` replaces them, `bitnet store push --force` stores them."
             )
 
+    def _incomplete(self, lost: list[_Lost], done: Pulled) -> Incomplete:
+        said = _shown([str(error) for error in lost])
+        brought = f"{len(done.files)} files were brought" if done.files else "nothing was brought"
+        return Incomplete(
+            f"{said} at {self._target.place}; {brought}. `bitnet store push --verify` on the machine that has "
+            f"{'it' if len(lost) == 1 else 'them'} repairs the copy."
+        )
+
+    def _was_brought(self, name: str) -> bool:
+        """Whether a pull that this one continues brought the file that is here, and it is as it was then."""
+        if not self._goes_on:
+            return False
+        with contextlib.suppress(OSError):
+            return self._state.note(f"{_BROUGHT}{name}") == version_of(self.path_of(name).lstat())
+        return False
+
     # -- one file --------------------------------------------------------------------------------------------
 
-    def _bring(self, entry: Stored, sender: Sender, done: Pulled) -> None:
+    def _bring(self, entry: Stored, done: Pulled) -> None:
+        if entry.name in self._lacking:
+            raise _Lost(f"{printable(entry.name)} is missing or cut")
         path = self.path_of(entry.name)
         temp = path.with_name(f".{path.name[:200]}.{entry.sha256[:16]}.part")
         try:
             self._require_inside(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             if entry.part_bytes:
-                self._bring_parts(entry, temp, sender)
+                self._bring_parts(entry, temp)
             else:
                 self._bring_whole(entry, temp)
             if _RECORD.fullmatch(entry.name):
@@ -186,6 +284,7 @@ class Pull:
         except OSError as error:
             raise BitnetError(f"{path} can't be written {explained(error, 'check its permissions')}.") from error
         self._state.know(entry.name, version_of(status), Known(entry.sha256, entry.part_bytes))
+        self._state.remember(f"{_BROUGHT}{entry.name}", version_of(status))
         done.files.append(entry.name)
         done.bytes += entry.size
 
@@ -213,7 +312,7 @@ class Pull:
             os.fsync(out.fileno())
         self._on_bytes(entry.name, len(data), entry.size)
 
-    def _bring_parts(self, entry: Stored, temp: Path, sender: Sender) -> None:
+    def _bring_parts(self, entry: Stored, temp: Path) -> None:
         """Each part goes to its place in the temporary file, unless an earlier pull has left it there."""
         try:
             index = read_index(self._get(entry, entry.index_key), entry)
@@ -237,13 +336,15 @@ class Pull:
         _remove_others(temp, self.path_of(entry.name))
         fd = _opened(temp)
         try:
-            for number, part in enumerate(index.parts):
-                offset = number * entry.part_bytes
-                if sha256(os.pread(fd, part.size, offset)) == part.sha256:
-                    then(part.size)
-                    continue
-                sender.submit(self._part_job(entry, index, number), part.size, partial(then_write, offset))
-            sender.drain()
+            # A sender of its own: what is left in it after a failure is never looked at again.
+            with Sender(self._target.limits, stop=self._stop) as sender:
+                for number, part in enumerate(index.parts):
+                    offset = number * entry.part_bytes
+                    if sha256(os.pread(fd, part.size, offset)) == part.sha256:
+                        then(part.size)
+                        continue
+                    sender.submit(self._part_job(entry, index, number), part.size, partial(then_write, offset))
+                sender.drain()
             os.ftruncate(fd, entry.size)
             os.fsync(fd)
         finally:
@@ -264,18 +365,17 @@ class Pull:
         try:
             return self._target.get(key)
         except NoSuchObject:
-            raise BitnetError(
-                f"{printable(entry.name)} is missing at {self._target.place}; pull again if the copy was changed "
-                "meanwhile, else `bitnet store push --verify` from the machine that has it."
-            ) from None
+            raise _Lost(f"{printable(entry.name)} is missing") from None
         except Corrupt as error:
             raise self._damaged(entry) from error
 
-    def _damaged(self, entry: Stored) -> BitnetError:
-        return BitnetError(
-            f"{printable(entry.name)} is damaged at {self._target.place}: it is not what was stored. "
-            "`bitnet store push --verify` from the machine that has it repairs it."
-        )
+    def _damaged(self, entry: Stored) -> _Lost:
+        return _Lost(f"{printable(entry.name)} is damaged")
+
+
+def _shown(some: list[str]) -> str:
+    more = f" and {len(some) - _SHOWN} more" if len(some) > _SHOWN else ""
+    return ", ".join(some[:_SHOWN]) + more
 
 
 def _remove_others(temp: Path, path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,21 @@ import pytest
 from bitnet_core.cli.main import main
 from bitnet_core.storage.targets.local import FolderTarget
 from tests.cli.stored import CANARY, answer, complaint, tree, write
+
+
+def cut_at(whole: Callable[[FolderTarget, str], bytes], number: int) -> Callable[[FolderTarget, str], bytes]:
+    """A target's `get` of which one call is cut by Ctrl-C."""
+    calls = 0
+
+    def get(self: FolderTarget, key: str) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise KeyboardInterrupt
+        return whole(self, key)
+
+    return get
+
 
 # -- open ------------------------------------------------------------------------------------------------------------
 
@@ -56,7 +72,9 @@ def test_open_finds_the_only_experiment_and_lists_several(
     for wrong in ("local:", "local:../exp", "local:a/b", "local:\x1b[2J"):
         assert "can't be an experiment's name" in complaint(capsys, "open", wrong, code=2)
     assert "is not a kind of storage target" in complaint(capsys, "open", "floppy:exp", code=2)
-    assert "Nothing can be brought" in complaint(capsys, "open", "local:third", "third")
+    assert "has no experiment third; it holds exp, second." in complaint(
+        capsys, "open", "local:third", "third", code=2
+    )
     assert not Path("third").exists()
 
 
@@ -66,18 +84,8 @@ def test_open_needs_a_new_folder_and_continues_an_interrupted_one(
     answer(capsys, "--root", str(exp), "store", "push")
     write(Path("full/novel.txt"), "chapter one")
     assert "is not empty" in complaint(capsys, "open", "local", "full", code=2)
-    whole = FolderTarget.get
-    calls = 0
-
-    def fail_later(self: FolderTarget, key: str) -> bytes:
-        nonlocal calls
-        calls += 1
-        if calls == 6:
-            raise KeyboardInterrupt
-        return whole(self, key)
-
     with monkeypatch.context() as patch:
-        patch.setattr(FolderTarget, "get", fail_later)
+        patch.setattr(FolderTarget, "get", cut_at(FolderTarget.get, 6))
         assert main(["open", "local", "new"]) == 130
     arrived = {path.name for path in Path("new").rglob("*") if path.is_file()}
     assert "mini_bitnet_step_00000010.pt" in arrived
@@ -90,6 +98,53 @@ def test_open_needs_a_new_folder_and_continues_an_interrupted_one(
     assert Path("new/reports/report.json").read_text() == '{"qei": 2}\n'
     assert Path("new/checkpoints/mini_bitnet_step_00000010.pt").read_text().startswith("replaced")
     assert "is not empty" in complaint(capsys, "open", "local:exp", "new", code=2)
+
+
+def test_work_in_a_folder_that_was_opened_halfway_is_never_replaced(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(capsys, "--root", str(exp), "store", "push")
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderTarget, "get", cut_at(FolderTarget.get, 6))
+        assert main(["open", "local", "new"]) == 130
+    answer(capsys, "--root", "new", "store", "pull", "--set", "STORAGE_NAME=exp")
+    write(Path("new/reports/report.json"), "hours of work")
+    for _ in range(2):
+        assert "reports/report.json here differ" in complaint(capsys, "open", "local:exp", "new", code=2)
+        assert Path("new/reports/report.json").read_text() == "hours of work"
+    write(Path("new/reports/report.json"), '{"qei": 1}\n')
+    answer(capsys, "open", "local:exp", "new")
+    assert Path("new/.env").exists()
+
+
+def test_a_damaged_copy_is_opened_as_far_as_it_is_whole(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(capsys, "--root", str(exp), "store", "push")
+    (target / "exp/data/kd_shard_000.parquet").unlink()
+    said = complaint(capsys, "open", "local:exp", "new")
+    assert "data/kd_shard_000.parquet is missing or cut" in said and "9 files were brought" in said
+    assert Path("new/reports/report.json").exists() and "LR=" in Path("new/.env").read_text()
+    answer(capsys, "--root", str(exp), "store", "push", "--verify")
+    assert answer(capsys, "open", "local:exp", "new")["files"] == 10
+    assert Path("new/data/kd_shard_000.parquet").read_text() == "traces"
+
+
+def test_an_older_state_is_never_taken_for_the_newest(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(capsys, "--root", str(exp), "store", "push")
+    write(exp / "reports/report.json", '{"qei": 2}\n')
+    newest = target / "exp" / answer(capsys, "--root", str(exp), "store", "push")["manifest"]
+    newest.write_bytes(newest.read_bytes()[:-9])
+    found = answer(capsys, "open", "local:exp", "new", code=1)
+    assert "so this is an older one, state 1" in found["remarks"][0]
+    forced = complaint(capsys, "--root", str(exp), "store", "pull", "--force", code=2)
+    assert "older files would replace those here" in forced
+    assert Path(exp / "reports/report.json").read_text() == '{"qei": 2}\n'
+    Path("new/reports/report.json").unlink()
+    said = complaint(capsys, "--root", "new", "store", "pull")
+    assert "so this is an older one" in said
 
 
 def test_runs_of_the_other_machine_are_interrupted_here(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import turn
 from bitnet_core.storage.layout import part_key
-from bitnet_core.storage.pull import Pull, complete_state
+from bitnet_core.storage.pull import Incomplete, Pull, complete_state, newest_state
 from bitnet_core.storage.push import Conflict, Push, Pushed
 from bitnet_core.storage.state import State, opened
 from bitnet_core.storage.target import Limits, Refused, Unreachable
@@ -564,7 +564,7 @@ def test_a_missing_object_is_named_and_repaired(tmp_path: Path, target: MemoryTa
     write(one, CHECKPOINT, content(10_000))
     push(one, target)
     del target.objects[lost]
-    with pytest.raises(BitnetError, match="no state there is complete"):
+    with pytest.raises(BitnetError, match=f"is not complete: {lost.partition('.parts')[0]} is missing"):
         complete_state(target)
     report = verify(target, newest(target))
     assert [(fault.key, fault.what) for fault in report.faults] == [(lost, "missing")]
@@ -603,14 +603,55 @@ def test_a_cut_pull_goes_on_with_the_parts_that_are_missing(tmp_path: Path, targ
     assert sum(1 for key in target.gets if ".parts/0" in key) <= 5
 
 
-def test_an_older_complete_state_is_used_when_the_newest_is_damaged(tmp_path: Path, target: MemoryTarget) -> None:
+def test_an_older_state_comes_with_a_warning_when_the_newest_cannot_be_read(
+    tmp_path: Path, target: MemoryTarget
+) -> None:
     one = machine(tmp_path / "one")
     write(one, "reports/r.json", b"1")
     push(one, target)
     write(one, "reports/r.json", b"2")
     newer = push(one, target)
     target.objects[newer.key] = target.objects[newer.key][:-10]
+    found = newest_state(target)
+    assert found.published.manifest.counter == 1
+    assert f"can't be read ({newer.key} is damaged), so this is an older one, state 1 of" in found.warning
     assert stored(target)["reports/r.json"] == b"1"
+
+
+@pytest.mark.parametrize("lost", ["reports/r.json", part_key(CHECKPOINT, 1), f"{CHECKPOINT}.parts/index.json"])
+@pytest.mark.parametrize("how", ["missing", "damaged"])
+def test_what_is_whole_is_brought_and_what_is_not_is_named(
+    tmp_path: Path, target: MemoryTarget, lost: str, how: str
+) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    write(one, "reports/r.json", b"older")
+    push(one, target)
+    files = {"reports/r.json": b"1", "reports/s.json": b"2", CHECKPOINT: content(10_000), "data/z": content(9000)}
+    for name, data in files.items():
+        write(one, name, data)
+    push(one, target)
+    entry = newest(target).manifest.by_name()["reports/r.json"]
+    key = entry.key if lost == "reports/r.json" else lost
+    if how == "missing":
+        del target.objects[key]
+    else:
+        target.objects[key] = bytes(byte ^ 1 for byte in target.objects[key])
+    found = newest_state(target)
+    assert found.published.manifest.counter == 2 and not found.warning
+    name = lost.partition(".parts")[0]
+    assert found.lacking == ({name} if how == "missing" else set())
+    with (
+        state_of(two) as state,
+        pytest.raises(Incomplete, match=f"{name} is {how}.*; {len(files)} files were brought.*push --verify"),
+    ):
+        Pull(two, target, state, found.published, lacking=found.lacking).run(found.published.manifest.files)
+    for other, data in files.items():
+        path = two.root / other
+        assert path.read_bytes() == data if other != name else not path.exists()
+    with state_of(two) as state:
+        assert not state.note("manifest")
+    repair(one, target, newest(target), verify(target, newest(target)))
+    assert pull(two, target) == [name]
 
 
 def test_a_refused_call_stops_a_push_with_its_sentence(tmp_path: Path, target: MemoryTarget) -> None:
