@@ -269,6 +269,26 @@ def test_while_stages_run_only_the_newest_complete_checkpoint_is_sent(
     assert len(uploads) == 5
 
 
+def test_a_journal_that_changes_too_fast_holds_nothing_else_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, reports = uploader(tmp_path, monkeypatch, [])
+    (one.experiment.reports / "two.json").write_text("[]")
+    journal = one.experiment.data.with_name("data.journal") / "journal.sqlite"
+    journal.parent.mkdir()
+    journal.write_bytes(b"x")
+    monkeypatch.setattr("bitnet_core.storage.database._copy_pair", lambda *_: False)
+    monkeypatch.setattr("bitnet_core.storage.database._WAIT_SECONDS", 0.001)
+    one.pace = Pace(tick=0.05)
+    monkeypatch.setattr(Uploader, "_others_active", _true_twice())
+    pushed = one.run()
+    assert pushed is not None
+    assert "changes faster than it can be copied" in "".join(pushed.left)
+    assert set(stored(tmp_path)) >= {"reports/one.json", "reports/two.json", "settings.env"}
+    assert reports.alerts == ["not_stored"]
+    assert one._growing_due > time.monotonic() + 200  # it is not tried with each push
+
+
 def _true_twice() -> Callable[[Uploader], bool]:
     answers = [True, False]
     return lambda _self: answers.pop(0) if answers else False
