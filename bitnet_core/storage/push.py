@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,8 +68,12 @@ class Push:
         on_bytes: OnBytes = lambda _file, _done: None,
         stop: threading.Event | None = None,
         include: Callable[[LocalFile], bool] = lambda _file: True,
+        lenient: bool = False,
     ) -> None:
-        """`force` pushes over what another machine has stored. Files that `include` refuses stay as stored."""
+        """`force` pushes over what another machine has stored. Files that `include` refuses stay as stored.
+
+        `lenient` leaves out files that the target can't hold, instead of refusing them all.
+        """
         self._experiment = experiment
         self._target = target
         self._state = state
@@ -77,6 +81,7 @@ class Push:
         self._on_bytes = on_bytes
         self._stop = stop
         self._include = include
+        self._lenient = lenient
         self.base = next(manifests.published(target), None)
         self._id = experiment_id(experiment.root)
         self._require_ours()
@@ -84,20 +89,15 @@ class Push:
     def plan(self) -> Plan:
         """Look at the experiment and at the newest manifest. UsageError names files that the target can't hold."""
         taken = snapshot.take(self._experiment)
-        self.left = taken.left
-        faults = list(names.faults((file.name for file in taken.files), self._target.limits))
-        most = most_bytes(self._target.limits)
-        faults += [
-            f"{printable(file.name)} is larger than {self._target.place} can hold ({size(most)}); use another target."
-            for file in taken.files
-            if file.size > most
-        ]
-        if faults:
+        self.left = list(taken.left)
+        faults = self._faults(taken.files)
+        if faults and not self._lenient:
             more = f" ({len(faults) - _SHOWN_FAULTS} more)" if len(faults) > _SHOWN_FAULTS else ""
             raise UsageError("\n".join(faults[:_SHOWN_FAULTS]) + more)
         stored = self.base.manifest.by_name() if self.base else {}
         unchanged = {file.name: entry for file in taken.files if (entry := self._stored(file, stored)) is not None}
-        to_send = [file for file in taken.files if file.name not in unchanged and self._include(file)]
+        fit = self._fit(taken.files) if faults else taken.files
+        to_send = [file for file in fit if file.name not in unchanged and self._include(file)]
         return Plan(to_send, unchanged, self._dropped(taken, stored))
 
     def run(self, plan: Plan | None = None) -> Pushed:
@@ -146,6 +146,32 @@ class Push:
                 f"{self._target.place} was changed by another machine; `bitnet store pull` first, "
                 "or `bitnet store push --force` to go on from what is here."
             )
+
+    def _faults(self, files: Sequence[LocalFile]) -> list[str]:
+        """A sentence for each file that the target can't hold."""
+        most = most_bytes(self._target.limits)
+        return [
+            *names.faults((file.name for file in files), self._target.limits),
+            *(
+                f"{printable(one.name)} is larger than {self._target.place} can hold ({size(most)}); "
+                "use another target."
+                for one in files
+                if one.size > most
+            ),
+        ]
+
+    def _fit(self, files: Sequence[LocalFile]) -> list[LocalFile]:
+        """The files that the target can hold, of two that it would take for one the first. The others are left."""
+        fit: list[LocalFile] = []
+        folded: dict[str, LocalFile] = {}
+        for file in files:
+            twin = folded.get(file.name.casefold())
+            if faults := self._faults([twin, file] if twin else [file]):
+                self.left.append(faults[0])
+            else:
+                fit.append(file)
+                folded[file.name.casefold()] = file
+        return fit
 
     def _stored(self, file: LocalFile, stored: dict[str, Stored]) -> Stored | None:
         """The entry of a file whose content is stored already. Only a file of unknown content is read."""

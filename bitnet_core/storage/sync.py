@@ -117,6 +117,7 @@ class Uploader:
                 stop=self._stop,
                 include=self._everything if last else self._chosen(with_growing),
                 on_bytes=lambda file, done: self._on_bytes(place, state, file, done),
+                lenient=True,
             )
             self._last = push.run()
         for sentence in self._last.left:

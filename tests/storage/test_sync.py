@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.events import Alert, Event, Upload, read_events
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
@@ -19,9 +19,10 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import sync
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.state import exclusive
+from bitnet_core.storage.push import Push
+from bitnet_core.storage.state import exclusive, opened
 from bitnet_core.storage.sync import Pace, Uploader
-from bitnet_core.storage.target import Refused, Unreachable
+from bitnet_core.storage.target import Limits, Refused, Unreachable
 from bitnet_core.storage.targets.local import FolderTarget
 from bitnet_core.storage.under import Under
 
@@ -219,8 +220,6 @@ def test_what_waits_is_on_disk_with_its_time(tmp_path: Path, monkeypatch: pytest
     one, _ = uploader(tmp_path, monkeypatch, [Refused("No.")] * 2)
     with pytest.raises(Refused):
         one.run()
-    from bitnet_core.storage.state import opened
-
     place = Under(FolderTarget("local", tmp_path / "copy"), "exp/").place
     with opened(one.experiment.root, place) as state:
         waiting = state.waiting()
@@ -287,6 +286,22 @@ def test_a_journal_that_changes_too_fast_holds_nothing_else_up(
     assert set(stored(tmp_path)) >= {"reports/one.json", "reports/two.json", "settings.env"}
     assert reports.alerts == ["not_stored"]
     assert one._growing_due > time.monotonic() + 200  # it is not tried with each push
+
+
+def test_a_name_that_the_target_refuses_holds_nothing_else_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderTarget, "limits", Limits(segment_bytes=100, case_sensitive=False))
+    one, reports = uploader(tmp_path, monkeypatch, [])
+    for name in ("n" * 101, "twin", "Twin"):
+        (one.experiment.reports / name).write_text(name)
+    pushed = one.run()
+    assert pushed is not None and len(pushed.left) == 2
+    assert set(stored(tmp_path)) == {"reports/one.json", "reports/Twin", "settings.env"}
+    told = [event.message for event in reports.events if isinstance(event, Alert)]
+    assert [message.split()[0] for message in told] == ["reports/" + "n" * 101, "reports/twin"]
+    with pytest.raises(UsageError, match=r"longer than 100 bytes"), opened(tmp_path / "other", "place") as state:
+        Push(one.experiment, FolderTarget("local", tmp_path / "third"), state).plan()  # by hand they are refused
 
 
 def _true_twice() -> Callable[[Uploader], bool]:
