@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import pytest
 
+from bitnet_core.cli import stages
+from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.events import Alert, Event, Upload, read_events
 from bitnet_core.runs.experiment import Experiment
@@ -145,6 +147,31 @@ def test_a_killed_upload_is_made_up_for_by_the_next(start: Starter, tmp_path: Pa
     upload = ended_upload(experiment_at(tmp_path / "exp"), other_than=upload.id)
     assert upload.state() == "succeeded"
     assert b'"cancelled"' in stored(tmp_path)[f"logs/{run.id}/run.json"]
+
+
+@pytest.mark.parametrize("mode", ["live", "end"])
+@pytest.mark.parametrize("where", ["copy", "file/copy"])
+def test_who_waits_for_a_stage_is_told_how_its_copy_stands(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    mode: str, where: str,
+) -> None:  # fmt: skip
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "my work").mkdir()
+    monkeypatch.setenv("STORAGE_LOCAL_DIR", str(tmp_path / where))
+    monkeypatch.setenv("STORAGE_SYNC", mode)
+    monkeypatch.setattr(stages, "_UPLOAD_SECONDS", 30)
+    monkeypatch.setenv("FAKE_TRAIN", "done")
+    root = str(tmp_path / "my work" / "exp")
+    assert main(["--root", root, "train"]) == 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    if where == "copy":
+        assert said == "bitnet: the copy is up to date."
+    else:
+        assert said.startswith("bitnet: the copy was not brought up to date: ") and str(tmp_path / "file") in said
+        assert said.endswith(f" `bitnet --root '{root}' store push` does it.")
+    told = [event.advice for run in [History.read(experiment_at(Path(root))).newest()] for event in events_of(run)
+            if isinstance(event, Alert)]  # fmt: skip
+    assert all("Training" not in advice for advice in told)
 
 
 # -- the uploader itself -----------------------------------------------------------------------------------------
