@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _ENDS = {"failed": "failed", "cancelled": "been stopped", "interrupted": "been interrupted"}
 _ERROR_CHARS = 1000
 """Of a run's error in the list of runs; `--json` has all of it."""
+_UPLOAD_SECONDS, _POLL_SECONDS = 2.0, 0.1
+"""How long an upload is given to fail or end before it is said to be at work."""
 _STAGES = {
     "teacher": "measure the teacher: greedy answers, tokens/s, latency, memory",
     "collect": "sample the teacher with top-k logprobs and keep them as Parquet",
@@ -54,23 +57,53 @@ def _launch(arguments: argparse.Namespace) -> int:
         warn(keys.warning)
     run = launch(resolved.settings, stage, keys.values)
     if getattr(arguments, "detach", False):
-        with _outlived_by(run):
+        with _outlived_by(run, _bitnet(arguments)):
             answer(arguments, {"run": run.id, "path": str(run.path)}, run.id)
             sys.stdout.flush()
         return 0
     code = _follow(run, arguments, stop_on_interrupt=True)
-    _mention_upload(resolved.settings)
+    if said := _of_the_copy(run, resolved.settings, _bitnet(arguments)):
+        sys.stderr.write(f"bitnet: {said}\n")
     return code
 
 
-def _mention_upload(settings: "Settings") -> None:
-    """Say that the copy on the storage target is still being brought up to date."""
+def _bitnet(arguments: argparse.Namespace) -> str:
+    """How a command about this experiment begins, to be typed as it stands."""
+    import shlex
+
+    return f"bitnet --root {shlex.quote(str(arguments.root))}" if arguments.root else "bitnet"
+
+
+def _of_the_copy(run: "Run", settings: "Settings", bitnet: str) -> str:
+    """How the copy on the storage target stands after a run, in a sentence; empty if no upload was started."""
+    from bitnet_core.runs.events import Alert, Upload, read_events
     from bitnet_core.runs.experiment import Experiment
     from bitnet_core.runs.history import History
+    from bitnet_core.settings.storage import StorageOptions
 
-    upload = History.read(Experiment.from_settings(settings)).active("upload")
-    if upload is not None:
-        sys.stderr.write("bitnet: the copy is being brought up to date; `bitnet watch upload` follows it.\n")
+    options = StorageOptions.of(settings)
+    if not options.has_target or options.sync == "off":
+        return ""
+    experiment, began = Experiment.from_settings(settings), run.record().created
+    deadline = time.monotonic() + _UPLOAD_SECONDS
+    while True:
+        upload = History.read(experiment).latest("upload")
+        active = upload is not None and _is_active(upload.run)
+        of_this_run = upload is not None and (active or (upload.record.ended or upload.record.created) >= began)
+        if (of_this_run and not active) or time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    if upload is None or not of_this_run:
+        return ""
+    if not active:
+        if upload.run.state() == "succeeded":
+            return "the copy is up to date."
+        why = upload.run.record().error or "its process is gone."
+        return f"the copy was not brought up to date: {why} `{bitnet} store push` does it."
+    told = [event for event in read_events(upload.run.events_path) if isinstance(event, Alert | Upload)]
+    if told and isinstance(told[-1], Alert) and told[-1].code.startswith("storage_"):
+        return f"the copy is not up to date yet: {told[-1].message} `{bitnet} watch upload` follows it."
+    return f"the copy is being brought up to date; `{bitnet} watch upload` follows it."
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -165,10 +198,10 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _outlived_by(run):
+        with _outlived_by(run, _bitnet(arguments)):
             _show_events(run, Console(as_json=arguments.json))
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nbitnet: {_going_on(run) or _how_it_ended(run)}\n")
+        sys.stderr.write(f"\nbitnet: {_going_on(run, _bitnet(arguments)) or _how_it_ended(run)}\n")
         return 0
     finally:
         for number, handler in previous.items():
@@ -186,20 +219,20 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
 
 
 @contextmanager
-def _outlived_by(run: "Run") -> Iterator[None]:
+def _outlived_by(run: "Run", bitnet: str) -> Iterator[None]:
     """If our output is closed, say that the run goes on."""
     try:
         yield
     except OutputClosed as error:
-        raise OutputClosed(f"{error} {_going_on(run)}".rstrip()) from None
+        raise OutputClosed(f"{error} {_going_on(run, bitnet)}".rstrip()) from None
 
 
-def _going_on(run: "Run") -> str:
+def _going_on(run: "Run", bitnet: str = "bitnet") -> str:
     """That the run goes on and how to stop it; empty if it has ended or its record is gone."""
     if not _is_active(run):
         return ""
     host = run.foreign_host()
-    how = f"stop it on {host}, where it runs" if host else f"`bitnet stop {run.id}` stops it"
+    how = f"stop it on {host}, where it runs" if host else f"`{bitnet} stop {run.id}` stops it"
     return f"{run.id} keeps running; {how}."
 
 

@@ -4,6 +4,7 @@ It must never slow or fail the stage: whatever goes wrong here is one alert.
 """
 
 import contextlib
+import shlex
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.catalog import UPLOAD
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Alert, EventReader, Upload
+from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run
@@ -42,6 +44,13 @@ def upload_after(context: StageContext) -> None:
     if _wanted(context, "live", "end"):
         with contextlib.suppress(BitnetError, OSError):
             _launch(context)
+
+
+def push_command(experiment: Experiment) -> str:
+    """What brings the copy up to date by hand."""
+    given = experiment.settings.origin("DRIVE_ROOT") != "default"
+    root = f" --root {shlex.quote(str(experiment.root))}" if given else ""
+    return f"bitnet{root} store push"
 
 
 def _wanted(context: StageContext, *modes: str) -> bool:
@@ -85,5 +94,8 @@ def _say_if_failed(context: StageContext, run: Run) -> None:
     if run.state() != "succeeded":
         why = run.record().error or f"its process is gone ({run.id})"
         context.alert(
-            "warning", "no_upload", f"The copy is not brought up to date: {why}", "`bitnet store push` does it."
+            "warning",
+            "no_upload",
+            f"The copy is not brought up to date: {why}",
+            f"`{push_command(context.experiment)}` does it.",
         )

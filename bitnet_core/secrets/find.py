@@ -52,7 +52,9 @@ def find_secrets(
             trouble += [unusable.reason] if unusable and not unusable.absent else []
         needed = [name for name in missing if in_vault.counts(name, in_keyring)]
         if needed:
-            values = places.opened(ask, f"{' and '.join(needed)} is in {places.vault}").read()
+            values = places.opened(
+                ask, f"{' and '.join(needed)} {'are' if needed[1:] else 'is'} in {places.vault}"
+            ).read()
             found |= {name: FoundSecret(values[name], "vault") for name in needed if values.get(name)}
         found |= {name: FoundSecret(value, "keyring") for name, value in in_keyring.items() if name not in found}
         for name in in_vault.over_keyring & set(in_keyring):

@@ -19,9 +19,13 @@ _HEADER_BYTES = 32
 """A log's header; SQLite writes another one when it starts the log again."""
 
 
+class NotCopied(BitnetError):
+    """The database can't be copied now."""
+
+
 @contextlib.contextmanager
 def copied(path: Path, folder: Path) -> Iterator[Path]:
-    """A copy of the database in `folder`, removed afterwards. BitnetError if it changes faster than it is copied."""
+    """A copy of the database in `folder`, removed afterwards. NotCopied if it changes faster than it is copied."""
     copy = folder / f"copy-of-{path.name}"
     log = copy.with_name(f"{copy.name}-wal")
     try:
@@ -30,7 +34,7 @@ def copied(path: Path, folder: Path) -> Iterator[Path]:
                 break
             time.sleep(_WAIT_SECONDS)
         else:
-            raise BitnetError(f"{path} changes faster than it can be copied; it is stored when the stage has ended.")
+            raise NotCopied(f"{path} changes faster than it can be copied; it is stored when the stage has ended.")
         _merge(copy)
         yield copy
     finally:
@@ -66,6 +70,4 @@ def _merge(copy: Path) -> None:
             db.execute("pragma wal_checkpoint(truncate)")
             db.execute("pragma journal_mode=delete")
     except sqlite3.DatabaseError as error:
-        raise BitnetError(
-            f"{copy.name.removeprefix('copy-of-')} can't be copied ({error}); check its disk."
-        ) from error
+        raise NotCopied(f"{copy.name.removeprefix('copy-of-')} can't be copied ({error}); check its disk.") from error

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,8 +69,12 @@ class Push:
         on_bytes: OnBytes = lambda _file, _done: None,
         stop: threading.Event | None = None,
         include: Callable[[LocalFile], bool] = lambda _file: True,
+        lenient: bool = False,
     ) -> None:
-        """`force` pushes over what another machine has stored. Files that `include` refuses stay as stored."""
+        """`force` pushes over what another machine has stored. Files that `include` refuses stay as stored.
+
+        `lenient` leaves out files that the target can't hold, instead of refusing them all.
+        """
         self._experiment = experiment
         self._target = target
         self._state = state
@@ -78,6 +82,7 @@ class Push:
         self._on_bytes = on_bytes
         self._stop = stop
         self._include = include
+        self._lenient = lenient
         self.base = next(manifests.published(target), None)
         self._id = experiment_id(experiment.root)
         self._dropped: list[Stored] = []
@@ -86,20 +91,15 @@ class Push:
     def plan(self) -> Plan:
         """Look at the experiment and at the newest manifest. UsageError names files that the target can't hold."""
         taken = snapshot.take(self._experiment)
-        self.left = taken.left
+        self.left = list(taken.left)
         stored = self.base.manifest.by_name() if self.base else {}
-        faults = list(names.faults((file.name for file in taken.files), self._target.limits, stored))
-        most = most_bytes(self._target.limits)
-        faults += [
-            f"{printable(file.name)} is larger than {self._target.place} can hold ({size(most)}); use another target."
-            for file in taken.files
-            if file.size > most
-        ]
-        if faults:
+        faults = self._faults(taken.files, stored)
+        if faults and not self._lenient:
             more = f" ({len(faults) - _SHOWN_FAULTS} more)" if len(faults) > _SHOWN_FAULTS else ""
             raise UsageError("\n".join(faults[:_SHOWN_FAULTS]) + more)
         unchanged = {file.name: entry for file in taken.files if (entry := self._stored(file, stored)) is not None}
-        to_send = [file for file in taken.files if file.name not in unchanged and self._include(file)]
+        fit = self._fit(taken.files, stored) if faults else taken.files
+        to_send = [file for file in fit if file.name not in unchanged and self._include(file)]
         return Plan(to_send, unchanged, self._to_drop(taken, stored))
 
     def run(self, plan: Plan | None = None) -> Pushed:
@@ -149,6 +149,32 @@ class Push:
                 f"{self._target.place} was changed by another machine; `bitnet store pull` first, "
                 "or `bitnet store push --force` to go on from what is here."
             )
+
+    def _faults(self, files: Sequence[LocalFile], stored: Mapping[str, Stored]) -> list[str]:
+        """A sentence for each file that the target can't hold."""
+        most = most_bytes(self._target.limits)
+        return [
+            *names.faults((file.name for file in files), self._target.limits, stored),
+            *(
+                f"{printable(one.name)} is larger than {self._target.place} can hold ({size(most)}); "
+                "use another target."
+                for one in files
+                if one.size > most
+            ),
+        ]
+
+    def _fit(self, files: Sequence[LocalFile], stored: Mapping[str, Stored]) -> list[LocalFile]:
+        """The files that the target can hold, of two that it would take for one the first. The others are left."""
+        fit: list[LocalFile] = []
+        folded: dict[str, LocalFile] = {}
+        for file in files:
+            twin = folded.get(file.name.casefold())
+            if faults := self._faults([twin, file] if twin else [file], stored):
+                self.left.append(faults[0])
+            else:
+                fit.append(file)
+                folded[file.name.casefold()] = file
+        return fit
 
     def _stored(self, file: LocalFile, stored: dict[str, Stored]) -> Stored | None:
         """The entry of a file whose content is stored already. Only a file of unknown content is read."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bitnet_core.errors import explained
 from bitnet_core.files.regular import open_regular
-from bitnet_core.storage.database import copied
+from bitnet_core.storage.database import NotCopied, copied
 from bitnet_core.storage.layout import Index, Part, Stored, index_key, part_bytes, part_key, sha256
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import LocalFile, version_of
@@ -111,6 +111,8 @@ class Sending:
             return
         except OSError as error:
             self.sent.left.append(f"{file.path} is not stored {explained(error, 'check its permissions')}.")
+        except NotCopied as error:  # a journal in use holds nothing else up
+            self.sent.left.append(str(error))
         except _Changed:
             self._again.append(file)
 

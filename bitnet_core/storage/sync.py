@@ -32,6 +32,7 @@ from bitnet_core.text import duration, size
 
 _HEALTH = "_health.json"
 _POLL_SECONDS = 0.5
+_TRIED_AGAIN = "The stage goes on; storing is tried again while it runs, and when it has ended."
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Uploader:
             code = "storage_unreachable" if isinstance(error, Unreachable) else "storage_refused"
             if isinstance(error, Conflict):
                 code = "storage_conflict"
-            self._alert(code, str(error), "Training goes on; what waits is sent when the target takes it again.")
+            self._alert(code, str(error), "" if last else _TRIED_AGAIN)
             return False
 
     def _push(self, place: Target, *, last: bool) -> None:
@@ -117,6 +118,7 @@ class Uploader:
                 stop=self._stop,
                 include=self._everything if last else self._chosen(with_growing),
                 on_bytes=lambda file, done: self._on_bytes(place, state, file, done),
+                lenient=True,
             )
             self._last = push.run()
         for sentence in self._last.left:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from bitnet_core.errors import BitnetError
 from bitnet_core.runs import catalog
-from bitnet_core.secrets.find import find_secrets
+from bitnet_core.secrets.find import FoundSecret, find_secrets
 from bitnet_core.secrets.places import Ask
 from bitnet_core.settings.resolved import Resolution
 from bitnet_core.settings.storage import StorageOptions
@@ -13,7 +14,7 @@ from bitnet_core.teachers.profiles import profile
 
 @dataclass(frozen=True)
 class StageKeys:
-    """The keys that a stage is sent; `warning` says why a key that it needs could not be found."""
+    """The keys that a stage is sent; `warning` says why one that it or its copy needs could not be found."""
 
     values: dict[str, str] = field(repr=False)
     warning: str = ""
@@ -32,8 +33,15 @@ def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> Sta
     if not names and not copied:
         return StageKeys({})
     trouble: list[str] = []
-    found = find_secrets((*names, *copied), resolution, ask=ask, trouble=trouble)
+    no_copy = ""
+    try:
+        found = find_secrets((*names, *copied), resolution, ask=ask, trouble=trouble)
+    except BitnetError as error:  # a vault that stays locked: what only the copy needs holds no stage up
+        if not copied:
+            raise
+        found = find_secrets(names, resolution, ask=ask, trouble=trouble) if names else dict[str, FoundSecret]()
+        no_copy = f"The copy can't be brought up to date: {error} With STORAGE_SYNC=off no key is looked for."
     values = {name: secret.value for name, secret in found.items()}
     if not names or set(names) & set(values) or not trouble or not profile(options.chosen).needs_key:
-        return StageKeys(values)
-    return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}.")
+        return StageKeys(values, no_copy)
+    return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}. {no_copy}".rstrip())

@@ -124,7 +124,7 @@ def test_a_running_stage_goes_on(isolated: Path, started: str) -> None:
     assert done.returncode == 1
     assert said.startswith("bitnet: stdout can't be written (")
     assert " keeps running; " in said
-    assert said.endswith(" stops it.\n")
+    assert "`bitnet --root exp stop train-" in said and said.endswith(" stops it.\n")
     listed = shell("$B --root exp runs --json; $B --root exp stop train")
     assert json.loads(listed.stdout.splitlines()[0])["state"] in ("running", "starting")
     assert listed.returncode == 0

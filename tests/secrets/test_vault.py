@@ -181,6 +181,28 @@ def test_only_a_stage_that_needs_the_vault_asks_for_its_passphrase(
     assert len(asked) == 1
 
 
+def test_a_locked_vault_that_only_the_copy_needs_holds_no_stage_up(isolated: Path) -> None:
+    target = {"STORAGE_BACKEND": "s3", "STORAGE_SYNC": "live"}
+    resolution = resolve({"TEACHER_PROVIDER": "openai"} | target)
+    vault = unlock_vault(KeyPlaces.of(resolution.settings).vault, WORDS)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        vault.set(name, CANARY)
+    key_places._open_vaults.clear()
+    for ask in (None, lambda *_: "another passphrase", lambda *_: None):
+        keys = stage_keys.for_stage("train", resolution, ask)
+        assert keys.values == {}
+        assert "The copy can't be brought up to date: " in keys.warning and "STORAGE_SYNC=off" in keys.warning
+    locked = stage_keys.for_stage("train", resolution).warning
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are in " in locked
+    assert stage_keys.for_stage("train", resolution, lambda *_: WORDS).values.keys() == {
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+    }  # fmt: skip
+    key_places._open_vaults.clear()
+    vault.set("OPENAI_API_KEY", CANARY)
+    with pytest.raises(VaultLocked, match="OPENAI_API_KEY is in"):
+        stage_keys.for_stage("collect", resolution)
+
+
 def test_the_passphrase_comes_from_a_file_or_a_descriptor(isolated: Path) -> None:
     read_end, write_end = os.pipe()
     os.write(write_end, b"correct horse\n")

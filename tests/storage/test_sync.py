@@ -8,7 +8,9 @@ from typing import TypeVar
 
 import pytest
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.cli import stages
+from bitnet_core.cli.main import main
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.events import Alert, Event, Upload, read_events
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
@@ -19,9 +21,10 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import sync
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.state import exclusive
+from bitnet_core.storage.push import Push
+from bitnet_core.storage.state import exclusive, opened
 from bitnet_core.storage.sync import Pace, Uploader
-from bitnet_core.storage.target import Refused, Unreachable
+from bitnet_core.storage.target import Limits, Refused, Unreachable
 from bitnet_core.storage.targets.local import FolderTarget
 from bitnet_core.storage.under import Under
 
@@ -146,6 +149,31 @@ def test_a_killed_upload_is_made_up_for_by_the_next(start: Starter, tmp_path: Pa
     assert b'"cancelled"' in stored(tmp_path)[f"logs/{run.id}/run.json"]
 
 
+@pytest.mark.parametrize("mode", ["live", "end"])
+@pytest.mark.parametrize("where", ["copy", "file/copy"])
+def test_who_waits_for_a_stage_is_told_how_its_copy_stands(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    mode: str, where: str,
+) -> None:  # fmt: skip
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "my work").mkdir()
+    monkeypatch.setenv("STORAGE_LOCAL_DIR", str(tmp_path / where))
+    monkeypatch.setenv("STORAGE_SYNC", mode)
+    monkeypatch.setattr(stages, "_UPLOAD_SECONDS", 30)
+    monkeypatch.setenv("FAKE_TRAIN", "done")
+    root = str(tmp_path / "my work" / "exp")
+    assert main(["--root", root, "train"]) == 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    if where == "copy":
+        assert said == "bitnet: the copy is up to date."
+    else:
+        assert said.startswith("bitnet: the copy was not brought up to date: ") and str(tmp_path / "file") in said
+        assert said.endswith(f" `bitnet --root '{root}' store push` does it.")
+    told = [event.advice for run in [History.read(experiment_at(Path(root))).newest()] for event in events_of(run)
+            if isinstance(event, Alert)]  # fmt: skip
+    assert all("Training" not in advice for advice in told)
+
+
 # -- the uploader itself -----------------------------------------------------------------------------------------
 
 
@@ -219,8 +247,6 @@ def test_what_waits_is_on_disk_with_its_time(tmp_path: Path, monkeypatch: pytest
     one, _ = uploader(tmp_path, monkeypatch, [Refused("No.")] * 2)
     with pytest.raises(Refused):
         one.run()
-    from bitnet_core.storage.state import opened
-
     place = Under(FolderTarget("local", tmp_path / "copy"), "exp/").place
     with opened(one.experiment.root, place) as state:
         waiting = state.waiting()
@@ -267,6 +293,42 @@ def test_while_stages_run_only_the_newest_complete_checkpoint_is_sent(
         "mini_bitnet_step_00000020_health.json",
     }
     assert len(uploads) == 5
+
+
+def test_a_journal_that_changes_too_fast_holds_nothing_else_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, reports = uploader(tmp_path, monkeypatch, [])
+    (one.experiment.reports / "two.json").write_text("[]")
+    journal = one.experiment.data.with_name("data.journal") / "journal.sqlite"
+    journal.parent.mkdir()
+    journal.write_bytes(b"x")
+    monkeypatch.setattr("bitnet_core.storage.database._copy_pair", lambda *_: False)
+    monkeypatch.setattr("bitnet_core.storage.database._WAIT_SECONDS", 0.001)
+    one.pace = Pace(tick=0.05)
+    monkeypatch.setattr(Uploader, "_others_active", _true_twice())
+    pushed = one.run()
+    assert pushed is not None
+    assert "changes faster than it can be copied" in "".join(pushed.left)
+    assert set(stored(tmp_path)) >= {"reports/one.json", "reports/two.json", "settings.env"}
+    assert reports.alerts == ["not_stored"]
+    assert one._growing_due > time.monotonic() + 200  # it is not tried with each push
+
+
+def test_a_name_that_the_target_refuses_holds_nothing_else_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FolderTarget, "limits", Limits(segment_bytes=100, case_sensitive=False))
+    one, reports = uploader(tmp_path, monkeypatch, [])
+    for name in ("n" * 101, "twin", "Twin"):
+        (one.experiment.reports / name).write_text(name)
+    pushed = one.run()
+    assert pushed is not None and len(pushed.left) == 2
+    assert set(stored(tmp_path)) == {"reports/one.json", "reports/Twin", "settings.env"}
+    told = [event.message for event in reports.events if isinstance(event, Alert)]
+    assert [message.split()[0] for message in told] == ["reports/" + "n" * 101, "reports/twin"]
+    with pytest.raises(UsageError, match=r"longer than 100 bytes"), opened(tmp_path / "other", "place") as state:
+        Push(one.experiment, FolderTarget("local", tmp_path / "third"), state).plan()  # by hand they are refused
 
 
 def _true_twice() -> Callable[[Uploader], bool]:
