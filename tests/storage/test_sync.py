@@ -327,7 +327,7 @@ def test_a_name_that_the_target_refuses_holds_nothing_else_up(
     assert set(stored(tmp_path)) == {"reports/one.json", "reports/Twin", "settings.env"}
     told = [event.message for event in reports.events if isinstance(event, Alert)]
     assert [message.split()[0] for message in told] == ["reports/" + "n" * 101, "reports/twin"]
-    with pytest.raises(UsageError, match=r"longer than 100 bytes"), opened(tmp_path / "other", "place") as state:
+    with pytest.raises(UsageError, match=r"longer than \d+ bytes"), opened(tmp_path / "other", "place") as state:
         Push(one.experiment, FolderTarget("local", tmp_path / "third"), state).plan()  # by hand they are refused
 
 
