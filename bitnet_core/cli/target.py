@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from bitnet_core.storage.verify import Report
 
 MOST_LISTED = 100
+_QUIET_SECONDS = 10.0
+"""For so long after a note about a call that failed there is no other."""
+_NOTE_CHARS = 160
 
 
 def with_target(arguments: argparse.Namespace) -> "Resolution":
@@ -75,11 +79,30 @@ def copy_of(
         yield copy, experiment, stop
 
 
-def note_retry(reason: str, seconds: float) -> None:
-    """Say that a call failed and is tried again, over the progress line if there is one."""
-    if sys.stdout.isatty() and sys.stderr.isatty():
-        safe(sys.stderr).redraw("")
-    warn(f"{reason} Trying again in {seconds:.0f} s.", "note")
+class _RetryNotes:
+    """Says that a call failed and is tried again, over the progress line if there is one.
+
+    Several threads meet the same outage, each with an object of its own, so it is said once for a while.
+    """
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self, reason: str, seconds: float) -> None:
+        from bitnet_core.runs.events import cut
+
+        with self._lock:
+            now = time.monotonic()
+            if now < self._quiet_until:
+                return
+            self._quiet_until = now + max(seconds, _QUIET_SECONDS)
+            if sys.stdout.isatty() and sys.stderr.isatty():
+                safe(sys.stderr).redraw("")
+            warn(f"{cut(reason, _NOTE_CHARS)} Trying again in {seconds:.0f} s.", "note")
+
+
+note_retry = _RetryNotes()
 
 
 def transfer_of(arguments: argparse.Namespace, label: str, target: str, files: int = 0, total: int = 0) -> "Transfer":

@@ -13,8 +13,10 @@ from bitnet_core.cli.command import json_line
 from bitnet_core.cli.output import Console
 from bitnet_core.errors import Stopped
 from bitnet_core.runs.events import Event, Progress, Upload, to_dict
+from bitnet_core.storage.target import Unreachable
 
-STOPPED = "Stopped; what has arrived is kept, and the same command goes on from there."
+_KEPT = "hat has arrived is kept, and the same command goes on from there."
+STOPPED = f"Stopped; w{_KEPT}"
 _HANG_SECONDS = 1.5
 """How long what was stopped may take to end by itself."""
 _EVENT_SECONDS = 0.5
@@ -67,14 +69,17 @@ class Transfer:
         self._total = total
         self._done: dict[str, int] = {}
         self._bytes = self._whole = 0
+        self._goes_on = files > 0
         self._began = time.monotonic()
         self._shown = self._began
 
     def __enter__(self) -> "Transfer":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
         self._console.close()
+        if isinstance(error, Unreachable) and self._goes_on:
+            raise Unreachable(f"{error} W{_KEPT}") from error
 
     def sent(self, name: str, done: int, size: int) -> None:
         """`done` of a file's `size` bytes have arrived at the target."""

@@ -9,6 +9,7 @@ import pytest
 
 from bitnet_core.cli.main import main
 from bitnet_core.storage.layout import PART_BYTES
+from bitnet_core.storage.target import Unreachable
 from tests.cli.stored import CANARY, PART, answer, complaint, listed, stored, tree, write
 
 # -- check -----------------------------------------------------------------------------------------------------------
@@ -305,3 +306,20 @@ def test_gc_removes_what_is_old_and_unreferenced(exp: Path, target: Path, capsys
     answer(capsys, "--root", str(exp), "store", "gc", "--older-than", "0")
     assert stored(target) == kept
     assert "0 or more" in complaint(capsys, "store", "gc", "--older-than", "-1", code=2)
+
+
+def test_an_outage_is_told_once_and_its_end_says_what_is_kept(
+    target: Path, exp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def put(_self: object, key: str, _data: bytes, *, only_if_absent: bool = False) -> None:
+        raise Unreachable(f"The folder can't be reached ({'x' * 200} {key}).")
+
+    monkeypatch.setattr("bitnet_core.storage.targets.local.FolderTarget.put", put)
+    monkeypatch.setattr("bitnet_core.storage.patient.Patient._wait", lambda *_: 0.001)
+    monkeypatch.setattr("bitnet_core.cli.target.note_retry._quiet_until", 0.0)
+    capsys.readouterr()
+    assert main(["--root", str(exp), "store", "push"]) == 1
+    notes, end = capsys.readouterr().err.splitlines()
+    assert "Trying again in 0 s." in notes and len(notes) < 260
+    assert "can't be reached" in end
+    assert end.endswith(" What has arrived is kept, and the same command goes on from there.")
