@@ -48,6 +48,8 @@ class Pace:
     longest_retry: float = 600.0
     behind: float = 900.0
     """How long a file may wait before that is an alert."""
+    quiet: float = 15.0
+    """For so long after a note about a call that failed there is no other."""
     tries: int = 6
 
 
@@ -62,6 +64,7 @@ class Uploader:
     _growing_due: float = 0.0
     _alerted: set[str] = field(default_factory=set)
     _failures: int = 0
+    _quiet_until: float = 0.0
     _last: Pushed | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -105,6 +108,7 @@ class Uploader:
             if isinstance(error, Conflict):
                 code = "storage_conflict"
             self._alert(code, str(error), "" if last else _TRIED_AGAIN)
+            self.report.log(f"The copy is not up to date; next try in {duration(self._retry_wait())}.")
             return False
 
     def _push(self, place: Target, *, last: bool) -> None:
@@ -154,7 +158,11 @@ class Uploader:
         self._warn_if_behind(state.waiting())
 
     def _on_retry(self, reason: str, seconds: float) -> None:
-        self.report.log(f"{reason} Trying again in {duration(seconds)}.", "debug")
+        """Several threads meet the same outage, so it is said once for a while."""
+        quiet = time.monotonic() < self._quiet_until
+        if not quiet:
+            self._quiet_until = time.monotonic() + max(seconds, self.pace.quiet)
+        self.report.log(f"{reason} Trying again in {duration(seconds)}.", "debug" if quiet else "info")
 
     def _warn_if_behind(self, waiting: dict[str, float]) -> None:
         late = time.time() - min(waiting.values(), default=time.time())

@@ -11,7 +11,7 @@ import pytest
 from bitnet_core.cli import stages
 from bitnet_core.cli.main import main
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.runs.events import Alert, Event, Upload, read_events
+from bitnet_core.runs.events import Alert, Event, Log, Upload, read_events
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch
@@ -227,6 +227,9 @@ def test_what_a_target_refuses_for_a_while_is_stored_in_the_end(
     pushed = one.run()
     assert pushed is not None and pushed.files == 2
     assert reports.alerts == ["storage_unreachable"]  # once, though it failed twice
+    told = [event.message for event in reports.events if isinstance(event, Log)]
+    assert told[0].startswith("It rains. Trying again in ")
+    assert set(told[1:]) == {"The copy is not up to date; next try in 0s."}
     assert stored(tmp_path)["reports/one.json"] == b"{}"
 
 
