@@ -12,4 +12,5 @@ from bitnet_core.storage.sync import Uploader, summary
 
 def run(ctx: StageContext) -> dict[str, Any]:
     """Push until nothing is left to push."""
-    return summary(Uploader(ctx.experiment, keys_of_stage(ctx.settings, ctx.secrets), ctx).run())
+    keys = keys_of_stage(ctx.settings, ctx.secrets, lambda told: ctx.alert("warning", "key_not_kept", told))
+    return summary(Uploader(ctx.experiment, keys, ctx).run())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.runs.catalog import UPLOAD
+from bitnet_core.runs.companion import push_command
 from bitnet_core.runs.events import Upload
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
@@ -72,6 +73,13 @@ class Uploader:
         """Push until no other run is active and everything is stored. BitnetError if the last push fails for good."""
         with contextlib.suppress(OSError):
             os.nice(19)
+        try:
+            return self._until_stored()
+        except Stopped:
+            push = push_command(self.experiment)
+            raise Stopped(f"The upload was stopped; what has arrived is kept, and `{push}` goes on.") from None
+
+    def _until_stored(self) -> Pushed | None:
         with self._watching_for_stop():
             while True:
                 active, before = self._others_active(), self._runs()

@@ -10,14 +10,16 @@ import pytest
 
 from bitnet_core.cli import stages
 from bitnet_core.cli.main import main
-from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.runs.events import Alert, Event, Log, Upload, read_events
+from bitnet_core.errors import BitnetError, Stopped, UsageError
+from bitnet_core.runs.context import StageContext
+from bitnet_core.runs.events import Alert, Event, EventWriter, Log, Upload, read_events
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.resolve import from_values
+from bitnet_core.stages import upload
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import sync
 from bitnet_core.storage.keys import Keys
@@ -269,6 +271,28 @@ def test_a_push_by_hand_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monkey
         assert not result
     thread.join(20)
     assert result
+
+
+def test_an_upload_that_is_stopped_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, reports = uploader(tmp_path, monkeypatch, [])
+    reports.request_stop()
+    with pytest.raises(Stopped, match=rf"`bitnet --root {tmp_path}/exp store push` goes on\."):
+        one.run()
+
+
+def test_a_rotated_token_that_cannot_be_kept_is_an_alert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise BitnetError("The keyring is full.")
+
+    monkeypatch.setattr("bitnet_core.secrets.places.KeyPlaces.keep", refuse)
+    monkeypatch.setattr(Uploader, "run", lambda self: self.keys.keep("DROPBOX_REFRESH_TOKEN", "new"))
+    experiment = experiment_at(tmp_path / "exp")
+    experiment.ensure()
+    context = StageContext("upload", tmp_path, experiment, EventWriter(tmp_path / "events.jsonl"))
+    upload.run(context)
+    [alert] = read_events(tmp_path / "events.jsonl")
+    assert isinstance(alert, Alert) and alert.code == "key_not_kept"
+    assert alert.message.startswith("The new DROPBOX_REFRESH_TOKEN could not be kept") and "full" in alert.message
 
 
 def test_a_copy_that_is_behind_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
