@@ -69,6 +69,11 @@ def scientific(value: float | None, digits: int = 3) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def files(number: int) -> str:
+    """`1 file`, `12 files`."""
+    return f"{number} file{'' if number == 1 else 's'}"
+
+
 def count(value: float | None) -> str:
     """`950` → `950`, `87412` → `87.4k`, `1500000` → `1.5M`."""
     value = finite(value)

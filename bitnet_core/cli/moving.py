@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def push(arguments: argparse.Namespace) -> int:
     from bitnet_core.storage.push import Push
-    from bitnet_core.text import size
+    from bitnet_core.text import files, size
 
     if arguments.verify and arguments.dry_run:
         raise UsageError("--dry-run sends nothing, so it can't repair; run `bitnet store verify` to look first.")
@@ -49,10 +49,10 @@ def push(arguments: argparse.Namespace) -> int:
         warn(sentence)
     for name in lost:
         warn(f"{name} is damaged at {copy.place.place} and is not here as it was stored, so it can't be repaired.")
-    what = f"{done.sent_files} files, {size(done.sent_bytes)} sent" if done.sent_files else "nothing to send"
+    what = f"{files(done.sent_files)}, {size(done.sent_bytes)} sent" if done.sent_files else "nothing to send"
     if gone := sum(name.endswith(".pt") for name in done.dropped):
         what += f"; {gone} replaced checkpoint{'' if gone == 1 else 's'} dropped ({size(done.dropped_bytes)})"
-    state = f"state {done.counter} at {copy.place.place} has {done.files} files, {size(done.total_bytes)}"
+    state = f"state {done.counter} at {copy.place.place} has {files(done.files)}, {size(done.total_bytes)}"
     fields = {"target": copy.place.place, "manifest": done.key, "state": done.counter, "files": done.files}
     fields |= {"bytes": done.total_bytes, "sent_files": done.sent_files, "sent_bytes": done.sent_bytes}
     answer(
@@ -62,7 +62,7 @@ def push(arguments: argparse.Namespace) -> int:
 
 
 def _say_plan(arguments: argparse.Namespace, push: "Push", plan: "Plan", place: str) -> int:
-    from bitnet_core.text import size
+    from bitnet_core.text import files, size
 
     total = sum(file.size for file in plan.to_send)
     list_names(arguments, "would be sent", [f"{file.name}  {size(file.size)}" for file in plan.to_send])
@@ -71,10 +71,8 @@ def _say_plan(arguments: argparse.Namespace, push: "Push", plan: "Plan", place: 
         warn(sentence)
     fields: dict[str, Any] = {"target": place, "send": [{"path": f.name, "bytes": f.size} for f in plan.to_send]}
     fields |= {"bytes": total, "dropped": plan.dropped, "left": push.left, "unchanged": len(plan.unchanged)}
-    text = (
-        f"{len(plan.to_send)} files, {size(total)} would be sent to {place}; {len(plan.unchanged)} are stored already"
-    )
-    answer(arguments, fields, text)
+    what = f"{files(len(plan.to_send))}, {size(total)} would be sent to {place}"
+    answer(arguments, fields, f"{what}; {len(plan.unchanged)} are stored already")
     return 0
 
 
@@ -104,7 +102,7 @@ def pull(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.history import History
     from bitnet_core.storage.pull import Pull, newest_state
     from bitnet_core.storage.selecting import select
-    from bitnet_core.text import size
+    from bitnet_core.text import files, size
 
     only = [name.strip() for name in arguments.only.split(",") if name.strip()]
     with copy_of(arguments, must_exist=True, look_only=arguments.dry_run) as (copy, experiment, stop):
@@ -135,14 +133,14 @@ def pull(arguments: argparse.Namespace) -> int:
             fields |= {"bytes": total, "unchanged": len(wanted) - len(missing)}
             lacking = [one.name for one in missing if one.name in newest.lacking]
             list_names(arguments, "missing there, and would not be brought", lacking)
-            text = f"{len(whole)} files, {size(total)} would be brought from {place}"
+            text = f"{files(len(whole))}, {size(total)} would be brought from {place}"
             answer(arguments, fields | {"missing": lacking}, text)
             return 1 if lacking or newest.warning else 0
         with transfer_of(arguments, "pull", copy.place.name, len(whole), total) as transfer:
             progress.append(transfer)
             done = pull.run(wanted)
     fields = {"target": place, "manifest": done.key, "files": done.files, "bytes": done.bytes}
-    what = f"{len(done.files)} files, {size(done.bytes)} are here" if done.files else "nothing to bring"
+    what = f"{files(len(done.files))}, {size(done.bytes)} are here" if done.files else "nothing to bring"
     answer(arguments, fields | {"unchanged": done.unchanged}, f"{what}; {done.unchanged} were here already")
     return 1 if newest.warning else 0
 
@@ -155,11 +153,14 @@ def open_here(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.experiment import Experiment, is_name
     from bitnet_core.secrets.known import resolve_and_remember
     from bitnet_core.settings.places import PlaceOptions
+    from bitnet_core.settings.storage import StorageOptions
+    from bitnet_core.settings.values import TeacherOptions
     from bitnet_core.storage.catalog import KINDS
     from bitnet_core.storage.elsewhere import Opening, only_name, require_free
     from bitnet_core.storage.opening import open_target
     from bitnet_core.storage.patient import Patient
-    from bitnet_core.text import size
+    from bitnet_core.teachers.profiles import profile
+    from bitnet_core.text import files, size
 
     backend, colon, name = arguments.target.partition(":")
     if backend not in KINDS:
@@ -191,9 +192,11 @@ def open_here(arguments: argparse.Namespace) -> int:
         warn(sentence)
     shown = shlex.quote(os.path.relpath(root))
     fields = {"root": str(root), "experiment": name, "files": done.files, "bytes": done.pulled.bytes}
+    arrived = resolve_and_remember(overrides(arguments), root=root, env_file=arguments.env).settings
+    needed = StorageOptions.of(arrived).key_names or profile(TeacherOptions.of(arrived).chosen).needs_key
+    keys = " Keys do not travel: `bitnet keys set` keeps them here." if needed else ""
     text = (
-        f"{name} is in {shown}: {done.files} files, {size(done.pulled.bytes)} brought. Keys do not travel: "
-        "`bitnet keys set` keeps them here.\n"
+        f"{name} is in {shown}: {files(done.files)}, {size(done.pulled.bytes)} brought.{keys}\n"
         f"go on with `bitnet --root {shown} pipeline`, or look at it with `bitnet-tui --root {shown}`"
     )
     answer(arguments, fields | {"remarks": done.remarks}, text)

@@ -24,6 +24,7 @@ _OF_THE_MACHINE = {"Place", "Caches", "Keys"}
 _STORAGE = "Storage"
 _PLACES = {"KD_DATA_PATH"}
 _TRAVELS = {"STORAGE_SYNC"}
+_OF_ONE_COMMAND = {("STORAGE_SYNC", "command line")}
 _MOST_BYTES = 1 << 20
 
 
@@ -63,8 +64,12 @@ def input_files(experiment: Experiment) -> dict[str, Path]:
 
 
 def _travels(name: str, experiment: Experiment) -> bool:
-    """Whether a setting means the same on another machine, and is not the default."""
-    return _may_travel(REGISTRY[name]) and experiment.settings.origin(name) != "default"
+    """Whether a setting means the same on another machine, and is not the default.
+
+    When to store is no setting of the experiment if it was said for one command.
+    """
+    origin = experiment.settings.origin(name)
+    return _may_travel(REGISTRY[name]) and origin != "default" and (name, origin) not in _OF_ONE_COMMAND
 
 
 def _may_travel(setting: Setting) -> bool:

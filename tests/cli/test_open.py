@@ -56,6 +56,27 @@ def test_open_brings_everything_and_the_copy_goes_on(
     assert tree(target) == before
 
 
+def test_what_needs_keys_is_told_that_they_do_not_travel(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(exp / ".env", "TEACHER_PROVIDER=openai\nTEACHER_MODEL=a\n")
+    answer(capsys, "--root", str(exp), "store", "push")
+    assert main(["open", "local:exp", "elsewhere"]) == 0
+    assert "brought. Keys do not travel: `bitnet keys set` keeps them here." in capsys.readouterr().out
+
+
+def test_when_to_store_travels_unless_it_was_said_for_one_command(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(capsys, "--root", str(exp), "--set", "STORAGE_SYNC=end", "--set", "SEED=7", "store", "push")
+    text = (target / "exp/settings.env").read_text()
+    assert "SEED=" in text and "STORAGE_SYNC" not in text
+    with (exp / ".env").open("a") as env:
+        env.write("STORAGE_SYNC=end\n")
+    answer(capsys, "--root", str(exp), "store", "push")
+    assert "STORAGE_SYNC=" in next((target / "exp").glob("settings.env.revisions/*")).read_text()
+
+
 def test_open_finds_the_only_experiment_and_lists_several(
     exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -65,6 +86,7 @@ def test_open_finds_the_only_experiment_and_lists_several(
     out = capsys.readouterr().out
     assert "exp is in home/exp: 10 files" in out
     assert "bitnet --root home/exp pipeline" in out
+    assert "Keys do not travel" not in out  # neither this teacher nor a folder needs one
     answer(capsys, "--root", str(exp), "store", "push", "--set", "STORAGE_NAME=second", "--force")
     assert "holds 2 experiments; name one of them, as local:NAME: exp, second." in complaint(
         capsys, "open", "local", code=2

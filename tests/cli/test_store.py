@@ -49,7 +49,7 @@ def test_a_push_says_what_it_did_and_a_second_one_sends_nothing(
     assert tree(target) == before
     write(exp / "reports/report.json", '{"qei": 2}\n')
     assert main(["--root", str(exp), "store", "push"]) == 0
-    assert f"1 files, 11 B sent; state 2 at {target}/exp/ has 10 files" in capsys.readouterr().out
+    assert f"1 file, 11 B sent; state 2 at {target}/exp/ has 10 files" in capsys.readouterr().out
 
 
 def test_json_has_an_upload_event_for_each_file(exp: Path, target: Path, capsys: pytest.CaptureFixture[str]) -> None:
