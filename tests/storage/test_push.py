@@ -521,6 +521,44 @@ def test_a_copied_folder_is_another_writer(tmp_path: Path, target: MemoryTarget)
     assert stored(target)["reports/r.json"] == b"of one"
 
 
+def test_who_was_cut_before_anything_arrived_replaces_nothing_of_another_machine(
+    tmp_path: Path, target: MemoryTarget
+) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    push(one, target)
+    pull(two, target)
+    write(one, CHECKPOINT, content(10_000, 1))
+    write(two, CHECKPOINT, content(10_000, 2))
+
+    def cut(call: str, _key: str) -> None:
+        if call == "put":
+            raise Unreachable("cut")
+
+    target.before = cut
+    for machine_ in (one, two):
+        with pytest.raises(Unreachable):
+            push(machine_, target)
+    target.before = lambda _call, _key: None
+    with state_of(two) as state:
+        late = Push(two, target, state)
+        push(one, target)
+        with pytest.raises(Conflict):
+            late.run()
+    assert verify(target, newest(target)).faults == []
+    assert stored(target)[CHECKPOINT] == content(10_000, 1)
+
+
+def test_the_index_of_another_machine_is_not_replaced(tmp_path: Path, target: MemoryTarget) -> None:
+    """Its file begins as ours does and ends elsewhere, so that all of our parts are there already."""
+    one = machine(tmp_path / "one")
+    write(one, CHECKPOINT, content(8000))
+    theirs = b"the index of a longer file"
+    target.put(f"{CHECKPOINT}.parts/index.json", theirs)
+    push(one, target)
+    assert target.objects[f"{CHECKPOINT}.parts/index.json"] == theirs
+    assert stored(target)[CHECKPOINT] == content(8000)
+
+
 # -- pull --------------------------------------------------------------------------------------------------------
 
 
