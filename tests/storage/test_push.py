@@ -287,6 +287,30 @@ def test_names_too_long_for_the_target_stop_before_the_first_byte(tmp_path: Path
     assert not target.objects
 
 
+def test_more_files_than_a_manifest_can_name_stop_before_the_first_byte(tmp_path: Path) -> None:
+    target = MemoryTarget(SMALL)
+    one = machine(tmp_path / "one")
+    for number in range(40):
+        write(one, f"data/{number}.parquet", b"x")
+    with pytest.raises(UsageError, match=r"has more files \(41\) than memory can hold"):
+        push(one, target)
+    assert not target.objects
+
+
+@pytest.mark.parametrize(("older", "newer"), [("reports/a", "reports/a/b"), ("reports/a/b/c", "reports/a")])
+def test_a_file_that_is_a_folder_now_can_be_read_back(
+    tmp_path: Path, target: MemoryTarget, older: str, newer: str
+) -> None:
+    one = machine(tmp_path / "one")
+    write(one, older, b"1")
+    push(one, target)
+    shutil.rmtree(one.reports)
+    write(one, newer, b"2")
+    done = push(one, target)
+    assert manifests.read(target, done.key).key == newest(target).key
+    assert set(stored(target)) == {"settings.env", newer}
+
+
 def test_a_name_like_our_folders_is_left_out_with_a_reason(tmp_path: Path, target: MemoryTarget) -> None:
     one = machine(tmp_path / "one")
     write(one, "data/x.parts/00000", b"1")
