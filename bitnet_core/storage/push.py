@@ -283,12 +283,12 @@ class Push:
             experiment = self._id or keep_id(self._experiment.root, self.base)
         made = self._made(entries, experiment)
         key = manifests.key_of(made)
-        with turn(self._target, self._state.writer, self._stop):
+        with turn(self._target, self._state.writer, self._stop) as still_ours:
             if not self._force and self._rivals(made.counter):
                 raise self._overtaken()
             self._target.put(key, made.encode(), only_if_absent=True)
-            # Where two may have the turn, the first one by its key counts.
-            if not self._force and self._rivals(made.counter)[:1] != [key]:
+            # Where two may have the turn, the first one by its key counts; who took too long had it taken.
+            if not self._force and (self._rivals(made.counter)[:1] != [key] or not still_ours()):
                 self._target.delete(key)
                 raise self._overtaken()
         return Published(key, made)

@@ -511,6 +511,30 @@ def test_of_two_pushes_at_once_one_wins_and_the_other_is_told(tmp_path: Path, ta
     assert verify(target, newest(target)).faults == [] and len({one.name for one in whole.files}) == len(whole.files)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_who_took_too_long_to_publish_is_told_and_not_the_other(
+    tmp_path: Path, target: MemoryTarget, seed: int
+) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    push(one, target)
+    pull(two, target)
+    write(one, "reports/r.json", b"of one %d" % seed)
+    write(two, "reports/r.json", b"of two %d" % seed)
+    done: list[Pushed] = []
+
+    def stall(call: str, key: str) -> None:
+        if call == "put" and key.startswith("manifests/"):
+            target.before = lambda _call, _key: None
+            done.append(push(two, target))  # it takes the turn for that of a machine that was killed
+
+    target.before = stall
+    with pytest.raises(Conflict):
+        push(one, target)
+    assert newest(target).key == done[0].key
+    assert stored(target)["reports/r.json"] == b"of two %d" % seed
+    assert turn.KEY not in target.objects
+
+
 def test_an_interrupted_publish_of_our_own_is_not_taken_for_another_machine(
     tmp_path: Path, target: MemoryTarget
 ) -> None:
