@@ -16,7 +16,7 @@ from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
 from bitnet_core.storage.layout import Stored, most_bytes, part_bytes, sha256
 from bitnet_core.storage.manifest import Manifest, Published
-from bitnet_core.storage.replaced import replaced
+from bitnet_core.storage.replaced import merged, replaced
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.sending import OnBytes, Sending, Sent
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
@@ -83,7 +83,7 @@ class Push:
         self._stop = stop
         self._include = include
         self._lenient = lenient
-        self.base = next(manifests.published(target), None)
+        self.base = self._newest()
         self._id = experiment_id(experiment.root)
         self._dropped: list[Stored] = []
         self._require_ours()
@@ -101,7 +101,7 @@ class Push:
         fit = self._fit(taken.files, stored) if faults else taken.files
         to_send = [file for file in fit if file.name not in unchanged and self._include(file)]
         # Whether its manifest fits is known before the first byte is sent.
-        self._made(_merged(stored, {**unchanged, **{file.name: self._expected(file) for file in to_send}}))
+        self._made(merged(stored, {**unchanged, **{file.name: self._expected(file) for file in to_send}}))
         return Plan(to_send, unchanged, self._to_drop(taken, stored))
 
     def run(self, plan: Plan | None = None) -> Pushed:
@@ -110,7 +110,7 @@ class Push:
         self._state.wait((file.name, file.version) for file in plan.to_send)
         sent = self._send(plan.to_send)
         earlier = self.base.manifest.by_name() if self.base else {}
-        entries = _merged(earlier, {**plan.unchanged, **sent.stored})
+        entries = merged(earlier, {**plan.unchanged, **sent.stored})
         # Only what a newer checkpoint replaces that is stored by now: it may have been removed before it was sent.
         stored_now = {*plan.unchanged, *sent.stored}
         self._dropped = [entries.pop(name) for name in replaced(plan.dropped, stored_now)]
@@ -127,6 +127,24 @@ class Push:
         return self.base.manifest.by_name().get(name) if self.base else None
 
     # -- before ----------------------------------------------------------------------------------------------
+
+    def _newest(self) -> Published | None:
+        """The newest manifest. BitnetError if it can't be read, or is gone though one was there."""
+        found = manifests.keys(self._target)
+        newest = next(manifests.published(self._target, found), None)
+        if self._force:
+            return newest
+        if found and (newest is None or newest.key != found[0]) and manifests.damaged(self._target):
+            raise BitnetError(
+                f"The newest manifest at {self._target.place} can't be read; run `bitnet store push --verify`, "
+                "which puts it right from what is here."
+            )
+        if self._state.note("manifest") and next(iter(self._target.list("")), None) is None:
+            raise BitnetError(
+                f"The copy that was at {self._target.place} is gone; mount its disk, correct the target's settings, "
+                "or make a new copy with `bitnet store push --force`."
+            )
+        return newest
 
     def _require_ours(self) -> None:
         if self.base is None:
@@ -336,22 +354,6 @@ class Push:
             dropped=[one.name for one in self._dropped],
             dropped_bytes=sum(one.size for one in self._dropped),
         )
-
-
-def _merged(stored: dict[str, Stored], here: dict[str, Stored]) -> dict[str, Stored]:
-    """What is stored, with what is here over it. A stored file goes where a folder is now, and vice versa."""
-    folders = {folder for name in here for folder in _folders_of(name)}
-    kept = {
-        name: one
-        for name, one in stored.items()
-        if name not in folders and not any(f in here for f in _folders_of(name))
-    }
-    return {**kept, **here}
-
-
-def _folders_of(name: str) -> Iterator[str]:
-    while name := name.rpartition("/")[0]:
-        yield name
 
 
 @contextlib.contextmanager

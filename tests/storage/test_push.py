@@ -740,6 +740,30 @@ def test_what_is_whole_is_brought_and_what_is_not_is_named(
     assert pull(two, target) == [name]
 
 
+def test_an_unreadable_newest_manifest_is_not_taken_for_another_machine(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one")
+    push(one, target)
+    write(one, "reports/r.json", b"2")
+    newer = push(one, target)
+    target.objects[newer.key] = target.objects[newer.key][:-10]
+    before = set(target.objects)
+    write(one, "reports/r.json", b"3")
+    with pytest.raises(BitnetError, match="can't be read; run `bitnet store push --verify`"):
+        push(one, target)
+    assert set(target.objects) == before
+
+
+def test_a_copy_that_is_gone_is_not_made_anew_unasked(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one")
+    push(one, target)
+    unmounted = MemoryTarget(SMALL)
+    with pytest.raises(BitnetError, match="is gone; mount its disk"):
+        push(one, unmounted)
+    assert not unmounted.objects
+    push(one, unmounted, force=True)
+    assert "settings.env" in stored(unmounted)
+
+
 def test_a_refused_call_stops_a_push_with_its_sentence(tmp_path: Path, target: MemoryTarget) -> None:
     def refuse(call: str, key: str) -> None:
         if call == "put":
