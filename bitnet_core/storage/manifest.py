@@ -104,12 +104,17 @@ def read(target: Target, key: str) -> Published:
 
     NoSuchObject, Damaged, or BitnetError for one of a newer version: nobody may go on from the one before it.
     """
-    match = _KEY.fullmatch(key)
-    shown = printable(key)
     try:
         data = target.get(key)
     except Corrupt as error:
         raise Damaged(str(error)) from None
+    return decoded(key, data)
+
+
+def decoded(key: str, data: bytes) -> Published:
+    """The manifest with these bytes, checked. Damaged, or BitnetError for one of a newer version."""
+    match = _KEY.fullmatch(key)
+    shown = printable(key)
     if match is None or sha256(data) != match[2]:
         raise Damaged(f"{shown} is damaged: its content is not what its name says.")
     try:

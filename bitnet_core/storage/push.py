@@ -14,9 +14,9 @@ from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import names, snapshot
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Stored, most_bytes, sha256
+from bitnet_core.storage.layout import Stored, most_bytes, part_bytes, sha256
 from bitnet_core.storage.manifest import Manifest, Published
-from bitnet_core.storage.replaced import replaced
+from bitnet_core.storage.replaced import merged, replaced
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.sending import OnBytes, Sending, Sent
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
@@ -83,7 +83,7 @@ class Push:
         self._stop = stop
         self._include = include
         self._lenient = lenient
-        self.base = next(manifests.published(target), None)
+        self.base = self._newest()
         self._id = experiment_id(experiment.root)
         self._dropped: list[Stored] = []
         self._require_ours()
@@ -100,6 +100,8 @@ class Push:
         unchanged = {file.name: entry for file in taken.files if (entry := self._stored(file, stored)) is not None}
         fit = self._fit(taken.files, stored) if faults else taken.files
         to_send = [file for file in fit if file.name not in unchanged and self._include(file)]
+        # Whether its manifest fits is known before the first byte is sent.
+        self._made(merged(stored, {**unchanged, **{file.name: self._expected(file) for file in to_send}}))
         return Plan(to_send, unchanged, self._to_drop(taken, stored))
 
     def run(self, plan: Plan | None = None) -> Pushed:
@@ -108,7 +110,7 @@ class Push:
         self._state.wait((file.name, file.version) for file in plan.to_send)
         sent = self._send(plan.to_send)
         earlier = self.base.manifest.by_name() if self.base else {}
-        entries = {**earlier, **plan.unchanged, **sent.stored}
+        entries = merged(earlier, {**plan.unchanged, **sent.stored})
         # Only what a newer checkpoint replaces that is stored by now: it may have been removed before it was sent.
         stored_now = {*plan.unchanged, *sent.stored}
         self._dropped = [entries.pop(name) for name in replaced(plan.dropped, stored_now)]
@@ -125,6 +127,24 @@ class Push:
         return self.base.manifest.by_name().get(name) if self.base else None
 
     # -- before ----------------------------------------------------------------------------------------------
+
+    def _newest(self) -> Published | None:
+        """The newest manifest. BitnetError if it can't be read, or is gone though one was there."""
+        found = manifests.keys(self._target)
+        newest = next(manifests.published(self._target, found), None)
+        if self._force:
+            return newest
+        if found and (newest is None or newest.key != found[0]) and manifests.damaged(self._target):
+            raise BitnetError(
+                f"The newest manifest at {self._target.place} can't be read; run `bitnet store push --verify`, "
+                "which puts it right from what is here."
+            )
+        if self._state.note("manifest") and next(iter(self._target.list("")), None) is None:
+            raise BitnetError(
+                f"The copy that was at {self._target.place} is gone; mount its disk, correct the target's settings, "
+                "or make a new copy with `bitnet store push --force`."
+            )
+        return newest
 
     def _require_ours(self) -> None:
         if self.base is None:
@@ -252,11 +272,10 @@ class Push:
     def _next_counter(self) -> int:
         return self.base.manifest.counter + 1 if self.base else 1
 
-    def _publish(self, entries: dict[str, Stored]) -> Published:
-        with _writes_explained(self._experiment.root):
-            experiment = self._id or keep_id(self._experiment.root, self.base)
+    def _made(self, entries: dict[str, Stored], experiment: str = "") -> Manifest:
+        """The next manifest, which everybody can read. UsageError if the target can't hold it."""
         made = Manifest(
-            experiment=experiment,
+            experiment=experiment or self._id or "0" * 32,
             name=self._experiment.name,
             counter=self._next_counter,
             parent=self.base.key if self.base else "",
@@ -264,18 +283,30 @@ class Push:
             created=round(time.time(), 3),
             files=[entries[name] for name in sorted(entries)],
         )
-        if len(made.encode()) > self._target.limits.object_bytes:
+        data = made.encode()
+        if len(data) > self._target.limits.object_bytes:
             raise UsageError(
                 f"{self._experiment.root} has more files ({len(entries)}) than {self._target.place} can hold; "
                 "choose another target."
             )
+        manifests.decoded(manifests.key_of(made), data)
+        return made
+
+    def _expected(self, file: LocalFile) -> Stored:
+        """The entry that a file will have, but for its hash."""
+        return Stored(file.name, file.size, "0" * 64, file.role, "", part_bytes(file.size, self._target.limits))
+
+    def _publish(self, entries: dict[str, Stored]) -> Published:
+        with _writes_explained(self._experiment.root):
+            experiment = self._id or keep_id(self._experiment.root, self.base)
+        made = self._made(entries, experiment)
         key = manifests.key_of(made)
-        with turn(self._target, self._state.writer, self._stop):
+        with turn(self._target, self._state.writer, self._stop) as still_ours:
             if not self._force and self._rivals(made.counter):
                 raise self._overtaken()
             self._target.put(key, made.encode(), only_if_absent=True)
-            # Where two may have the turn, the first one by its key counts.
-            if not self._force and self._rivals(made.counter)[:1] != [key]:
+            # Where two may have the turn, the first one by its key counts; who took too long had it taken.
+            if not self._force and (self._rivals(made.counter)[:1] != [key] or not still_ours()):
                 self._target.delete(key)
                 raise self._overtaken()
         return Published(key, made)
@@ -347,13 +378,13 @@ def _writes_explained(root: Path) -> Iterator[None]:
         raise BitnetError(f"{folder} can't be written {explained(error, 'check its permissions')}.") from error
 
 
-def _hashed(file: LocalFile, part_bytes: int) -> Known | None:
+def _hashed(file: LocalFile, size_of_part: int) -> Known | None:
     """The hash of a file's content; None if it can't be read, or is a database whose newest part is in its log."""
     if file.content is not None:
         return Known(sha256(file.content), 0)
     if file.is_database and file.path.with_name(f"{file.path.name}-wal").exists():
         return None
     try:
-        return Known(hash_file(file.path, part_bytes), part_bytes)
+        return Known(hash_file(file.path, size_of_part), size_of_part)
     except OSError:
         return None

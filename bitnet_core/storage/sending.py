@@ -18,8 +18,8 @@ from bitnet_core.storage.state import Known, State
 from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Target
 
 _MOST_PASSES = 3
-_WHOLE, _BEGUN = -2, -1
-"""In the place of a part's number: the one object of a file, and that sending its parts has begun."""
+_WHOLE = -2
+"""In the place of a part's number: the one object of a file."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ Stems = Callable[[str], tuple[str, str]]
 
 
 class _Taken(Exception):
-    """Another writer's object has the key of a part."""
+    """Other content has the key of a part or of an index."""
 
 
 class _Changed(Exception):
@@ -88,7 +88,7 @@ class Sending:
         return (other if name in self._taken else stem), other
 
     def give_up_stem(self, file: LocalFile) -> None:
-        """Another writer has the file's stem: it is sent again under the other one."""
+        """Other content has the file's stem: it is sent again under the other one."""
         self._taken.add(file.name)
         self._again.append(file)
 
@@ -114,6 +114,8 @@ class Sending:
         except NotCopied as error:  # a journal in use holds nothing else up
             self.sent.left.append(str(error))
         except _Changed:
+            if part_bytes(file.size, self.target.limits):  # its parts that were sent have the stem
+                self._taken.add(file.name)
             self._again.append(file)
 
     def _send_content(self, file: LocalFile, path: Path, size: int) -> None:
@@ -143,14 +145,18 @@ class Sending:
 
 
 class _Parts:
-    """One file on its way in parts. The index is put when the last part has arrived."""
+    """One file on its way in parts. The index is put when the last part has arrived.
+
+    Under the file's own name, which another machine may use as well, nothing is ever replaced.
+    """
 
     def __init__(self, sending: Sending, file: LocalFile, size: int) -> None:
         self._sending = sending
         self._file = file
         self._size = size
         self._part_bytes = part_bytes(size, sending.target.limits)
-        self._stem = sending.stems(file.name)[0]
+        self._stem, other = sending.stems(file.name)
+        self._ours = self._stem == other
         self._parts: dict[int, Part] = {}
         self._done = 0
         self._given_up = False
@@ -159,8 +165,7 @@ class _Parts:
         """Read the file once, and submit its parts as they are read. _Changed if it is not what it was."""
         target, state = self._sending.target, self._sending.state
         there = {one.key: one.size for one in target.list(f"{self._stem}.parts/")}
-        arrived, ours = state.arrived(self._stem, self._file.version), state.sends(self._stem)
-        state.arrive(self._stem, _BEGUN, self._file.version, "")  # from now on its parts are ours
+        arrived = state.arrived(self._stem, self._file.version)
         with open_regular(path) as source:
             for number in range(-(-self._size // self._part_bytes)):
                 expected = min(self._part_bytes, self._size - number * self._part_bytes)
@@ -169,14 +174,14 @@ class _Parts:
                     self._given_up = True
                     raise _Changed
                 listed = there.get(part_key(self._stem, number)) == len(data)
-                self._submit(number, data, arrived.get(number, "") if listed else "", listed=listed, ours=ours)
+                self._submit(number, data, arrived.get(number, "") if listed else "", listed=listed)
                 if self._given_up:
                     return
             if not _is_unchanged(self._file, os.fstat(source.fileno())):
                 self._given_up = True
                 raise _Changed
 
-    def _submit(self, number: int, data: bytes, known: str, *, listed: bool, ours: bool) -> None:
+    def _submit(self, number: int, data: bytes, known: str, *, listed: bool) -> None:
         target, key = self._sending.target, part_key(self._stem, number)
 
         def put() -> tuple[str, bool] | None:
@@ -184,14 +189,13 @@ class _Parts:
             if known == digest:
                 return digest, False
             try:
-                return digest, _put_part(target, key, data, ours=ours, listed=listed)
+                return digest, _put_part(target, key, data, ours=self._ours, listed=listed)
             except _Taken:
                 return None
 
         def then(found: tuple[str, bool] | None) -> None:
-            if found is None and not self._given_up:
-                self._given_up = True
-                self._sending.give_up_stem(self._file)
+            if found is None:
+                self._give_up()
             if found is None or self._given_up:
                 return
             digest, was_sent = found
@@ -210,11 +214,23 @@ class _Parts:
         known = Known(sha256(data), self._part_bytes)
         stem = "" if self._stem == self._file.name else self._stem
         entry = Stored(self._file.name, self._size, known.sha256, self._file.role, stem, self._part_bytes)
+        target, key = self._sending.target, index_key(self._stem)
+
+        def put() -> bool:
+            try:
+                _put_part(target, key, data, ours=self._ours, listed=False)
+            except _Taken:
+                return False
+            return True
+
         self._sending.sender.submit(
-            lambda: self._sending.target.put(index_key(self._stem), data),
-            len(data),
-            lambda _: self._arrived(known, entry),
+            put, len(data), lambda arrived: self._arrived(known, entry) if arrived else self._give_up()
         )
+
+    def _give_up(self) -> None:
+        if not self._given_up:
+            self._given_up = True
+            self._sending.give_up_stem(self._file)
 
     def _arrived(self, known: Known, entry: Stored) -> None:
         self._sending.sent.files += 1
@@ -240,7 +256,7 @@ def _put_new(target: Target, stem: str, other: str, data: bytes) -> tuple[str, b
 
 
 def _put_part(target: Target, key: str, data: bytes, *, ours: bool, listed: bool) -> bool:
-    """Put a part, unless it is there already; returns whether it was sent. _Taken if another writer's is there."""
+    """Put a part, unless it is there already; returns whether it was sent. _Taken if other content is there."""
     if listed and _holds(target, key, data):
         return False
     if ours:

@@ -123,10 +123,6 @@ class State:
         """Forget what has arrived: a manifest names it now."""
         self._run("delete from parts")
 
-    def sends(self, stem: str) -> bool:
-        """Whether parts were sent under a stem from here, of any version."""
-        return self._run("select 1 from parts where stem = ? limit 1", [stem]).fetchone() is not None
-
     # -- waiting -----------------------------------------------------------------------------------------
 
     def wait(self, names: Iterable[tuple[str, str]]) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Target
@@ -14,30 +14,38 @@ _POLL_SECONDS = 0.3
 
 
 @contextlib.contextmanager
-def turn(target: Target, writer: str, stop: threading.Event | None = None) -> Iterator[None]:
-    """Wait for the turn to publish, and end it. Where a target's put has no condition, two may have it at once."""
+def turn(target: Target, writer: str, stop: threading.Event | None = None) -> Iterator[Callable[[], bool]]:
+    """Wait for the turn to publish, and end it. Yields what says whether it is still ours, or was taken over.
+
+    Where a target's put has no condition, two may have it at once.
+    """
     mine, stop = writer.encode(), stop or threading.Event()
-    waited = 0.0
-    while not _is_ours(target, mine):
+    waited, before = 0.0, b""
+    while (holder := _take(target, mine)) != mine:
+        waited, before = (waited if holder == before else 0.0), holder
         if waited >= ABANDONED_SECONDS:
-            target.put(KEY, mine)
-            break
-        if stop.wait(_POLL_SECONDS):
+            target.put(KEY, mine)  # of several that do so, the last one has it
+        elif stop.wait(_POLL_SECONDS):
             raise Stopped("Storing was stopped; what has arrived is kept, and starting it again continues it.")
         waited += _POLL_SECONDS
     try:
-        yield
+        yield lambda: _holder(target) == mine
     finally:
         with contextlib.suppress(BitnetError):  # the next one waits a little, or `gc` finds it
-            target.delete(KEY)
+            if _holder(target) == mine:
+                target.delete(KEY)
 
 
-def _is_ours(target: Target, mine: bytes) -> bool:
-    """Whether it is our turn now; ours may be left from a push that was killed."""
+def _take(target: Target, mine: bytes) -> bytes:
+    """Take the turn if nobody has it, and return who has it; ours may be left from a push that was killed."""
     try:
         target.put(KEY, mine, only_if_absent=True)
     except AlreadyThere:
-        with contextlib.suppress(NoSuchObject, Corrupt):
-            return target.get(KEY) == mine
-        return False
-    return True
+        return _holder(target)
+    return mine
+
+
+def _holder(target: Target) -> bytes:
+    with contextlib.suppress(NoSuchObject, Corrupt):
+        return target.get(KEY)
+    return b""

@@ -287,6 +287,30 @@ def test_names_too_long_for_the_target_stop_before_the_first_byte(tmp_path: Path
     assert not target.objects
 
 
+def test_more_files_than_a_manifest_can_name_stop_before_the_first_byte(tmp_path: Path) -> None:
+    target = MemoryTarget(SMALL)
+    one = machine(tmp_path / "one")
+    for number in range(40):
+        write(one, f"data/{number}.parquet", b"x")
+    with pytest.raises(UsageError, match=r"has more files \(41\) than memory can hold"):
+        push(one, target)
+    assert not target.objects
+
+
+@pytest.mark.parametrize(("older", "newer"), [("reports/a", "reports/a/b"), ("reports/a/b/c", "reports/a")])
+def test_a_file_that_is_a_folder_now_can_be_read_back(
+    tmp_path: Path, target: MemoryTarget, older: str, newer: str
+) -> None:
+    one = machine(tmp_path / "one")
+    write(one, older, b"1")
+    push(one, target)
+    shutil.rmtree(one.reports)
+    write(one, newer, b"2")
+    done = push(one, target)
+    assert manifests.read(target, done.key).key == newest(target).key
+    assert set(stored(target)) == {"settings.env", newer}
+
+
 def test_a_name_like_our_folders_is_left_out_with_a_reason(tmp_path: Path, target: MemoryTarget) -> None:
     one = machine(tmp_path / "one")
     write(one, "data/x.parts/00000", b"1")
@@ -487,6 +511,30 @@ def test_of_two_pushes_at_once_one_wins_and_the_other_is_told(tmp_path: Path, ta
     assert verify(target, newest(target)).faults == [] and len({one.name for one in whole.files}) == len(whole.files)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_who_took_too_long_to_publish_is_told_and_not_the_other(
+    tmp_path: Path, target: MemoryTarget, seed: int
+) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    push(one, target)
+    pull(two, target)
+    write(one, "reports/r.json", b"of one %d" % seed)
+    write(two, "reports/r.json", b"of two %d" % seed)
+    done: list[Pushed] = []
+
+    def stall(call: str, key: str) -> None:
+        if call == "put" and key.startswith("manifests/"):
+            target.before = lambda _call, _key: None
+            done.append(push(two, target))  # it takes the turn for that of a machine that was killed
+
+    target.before = stall
+    with pytest.raises(Conflict):
+        push(one, target)
+    assert newest(target).key == done[0].key
+    assert stored(target)["reports/r.json"] == b"of two %d" % seed
+    assert turn.KEY not in target.objects
+
+
 def test_an_interrupted_publish_of_our_own_is_not_taken_for_another_machine(
     tmp_path: Path, target: MemoryTarget
 ) -> None:
@@ -519,6 +567,44 @@ def test_a_copied_folder_is_another_writer(tmp_path: Path, target: MemoryTarget)
     with pytest.raises(Conflict, match="another machine"):
         push(two, target)
     assert stored(target)["reports/r.json"] == b"of one"
+
+
+def test_who_was_cut_before_anything_arrived_replaces_nothing_of_another_machine(
+    tmp_path: Path, target: MemoryTarget
+) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    push(one, target)
+    pull(two, target)
+    write(one, CHECKPOINT, content(10_000, 1))
+    write(two, CHECKPOINT, content(10_000, 2))
+
+    def cut(call: str, _key: str) -> None:
+        if call == "put":
+            raise Unreachable("cut")
+
+    target.before = cut
+    for machine_ in (one, two):
+        with pytest.raises(Unreachable):
+            push(machine_, target)
+    target.before = lambda _call, _key: None
+    with state_of(two) as state:
+        late = Push(two, target, state)
+        push(one, target)
+        with pytest.raises(Conflict):
+            late.run()
+    assert verify(target, newest(target)).faults == []
+    assert stored(target)[CHECKPOINT] == content(10_000, 1)
+
+
+def test_the_index_of_another_machine_is_not_replaced(tmp_path: Path, target: MemoryTarget) -> None:
+    """Its file begins as ours does and ends elsewhere, so that all of our parts are there already."""
+    one = machine(tmp_path / "one")
+    write(one, CHECKPOINT, content(8000))
+    theirs = b"the index of a longer file"
+    target.put(f"{CHECKPOINT}.parts/index.json", theirs)
+    push(one, target)
+    assert target.objects[f"{CHECKPOINT}.parts/index.json"] == theirs
+    assert stored(target)[CHECKPOINT] == content(8000)
 
 
 # -- pull --------------------------------------------------------------------------------------------------------
@@ -652,6 +738,30 @@ def test_what_is_whole_is_brought_and_what_is_not_is_named(
         assert not state.note("manifest")
     repair(one, target, newest(target), verify(target, newest(target)))
     assert pull(two, target) == [name]
+
+
+def test_an_unreadable_newest_manifest_is_not_taken_for_another_machine(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one")
+    push(one, target)
+    write(one, "reports/r.json", b"2")
+    newer = push(one, target)
+    target.objects[newer.key] = target.objects[newer.key][:-10]
+    before = set(target.objects)
+    write(one, "reports/r.json", b"3")
+    with pytest.raises(BitnetError, match="can't be read; run `bitnet store push --verify`"):
+        push(one, target)
+    assert set(target.objects) == before
+
+
+def test_a_copy_that_is_gone_is_not_made_anew_unasked(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one")
+    push(one, target)
+    unmounted = MemoryTarget(SMALL)
+    with pytest.raises(BitnetError, match="is gone; mount its disk"):
+        push(one, unmounted)
+    assert not unmounted.objects
+    push(one, unmounted, force=True)
+    assert "settings.env" in stored(unmounted)
 
 
 def test_a_refused_call_stops_a_push_with_its_sentence(tmp_path: Path, target: MemoryTarget) -> None:
