@@ -17,6 +17,8 @@ from bitnet_core.text import printable
 FOLDER = "manifests/"
 _KEY = re.compile(r"manifests/(\d{6,12})-([0-9a-f]{64})\.json")
 _MOST_FILES = 200_000
+_MOST_OBJECTS = 1_000_000
+"""Of all files: an entry of a few bytes may name 100,000 parts."""
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -127,6 +129,8 @@ def read(target: Target, key: str) -> Published:
             one.require_valid()
     except BitnetError as error:
         raise Damaged(f"{shown} is not usable: {error}") from None
+    if sum(one.part_count + 1 for one in manifest.files) > _MOST_OBJECTS:
+        raise Damaged(f"{shown} names more than {_MOST_OBJECTS} objects.")
     _require_distinct(manifest, shown)
     return Published(key, manifest)
 

@@ -78,6 +78,7 @@ def test_an_impossible_entry_makes_a_manifest_damaged(entry: object) -> None:
         {"format": "1"},
         {"name": None},
         {"files": [GOOD | {"name": f"data/{number}"} for number in range(200_001)]},
+        {"files": [GOOD | {"name": f"d/{n}", "size": 100_000, "part_bytes": 1} for n in range(11)]},
     ],
 )
 def test_an_impossible_manifest_is_damaged(fields: dict[str, Any]) -> None:
