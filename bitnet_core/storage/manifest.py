@@ -107,12 +107,14 @@ def read(target: Target, key: str) -> Published:
     NoSuchObject, Damaged, or BitnetError for one of a newer version: nobody may go on from the one before it.
     """
     match = _KEY.fullmatch(key)
-    shown = printable(key)
+    shown = printable(key)[:200]
+    if match is None:
+        raise Damaged(f"{shown} is no manifest's name.")
     try:
         data = target.get(key)
     except Corrupt as error:
         raise Damaged(str(error)) from None
-    if match is None or sha256(data) != match[2]:
+    if sha256(data) != match[2]:
         raise Damaged(f"{shown} is damaged: its content is not what its name says.")
     try:
         if msgspec.json.decode(data, type=_Format).format > 1:

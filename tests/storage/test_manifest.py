@@ -105,6 +105,14 @@ def test_a_newer_format_is_said_and_not_passed_over() -> None:
         next(manifests.published(target))
 
 
+@pytest.mark.parametrize("key", ["\0", "", "../../etc/passwd", "manifests/", "manifests/000001-x.json", "x" * 10_000])
+def test_a_parent_that_is_no_manifest_is_never_asked_for(key: str) -> None:
+    target = MemoryTarget()
+    with pytest.raises(Damaged):
+        manifests.read(target, key)
+    assert not target.gets
+
+
 def test_foreign_objects_among_the_manifests_are_passed_over() -> None:
     target = MemoryTarget()
     key = put(target, counter=3)
