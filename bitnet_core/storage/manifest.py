@@ -19,6 +19,7 @@ _KEY = re.compile(r"manifests/(\d{6,12})-([0-9a-f]{64})\.json")
 _MOST_FILES = 200_000
 _MOST_OBJECTS = 1_000_000
 """Of all files: an entry of a few bytes may name 100,000 parts."""
+_MOST_COUNTER = 10**9
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -54,6 +55,11 @@ class Published:
 
 
 def key_of(manifest: Manifest) -> str:
+    if manifest.counter > _MOST_COUNTER:
+        raise BitnetError(
+            f"The newest state says that it is number {manifest.counter - 1}, and none can come after it; "
+            f"remove {printable(manifest.parent)[:200]} from the target, or set STORAGE_NAME to another name."
+        )
     return f"{FOLDER}{manifest.counter:06d}-{sha256(manifest.encode())}.json"
 
 
@@ -64,8 +70,16 @@ def counter_of(key: str) -> int | None:
 
 
 def keys(target: Target) -> list[str]:
-    """The keys of all manifests, newest first; of two with one counter, the one that counts first."""
-    found = [(counter, one.key) for one in target.list(FOLDER) if (counter := counter_of(one.key)) is not None]
+    """The keys of all manifests, newest first; of two with one counter, the one that counts first.
+
+    What is larger than any object can't be one, and could not be read.
+    """
+    most = target.limits.object_bytes
+    found = [
+        (counter, one.key)
+        for one in target.list(FOLDER)
+        if one.size <= most and (counter := counter_of(one.key)) is not None
+    ]
     return [key for _, key in sorted(found, key=lambda pair: (-pair[0], pair[1]))]
 
 
@@ -122,6 +136,8 @@ def read(target: Target, key: str) -> Published:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Damaged(f"{shown} can't be read as a manifest.") from None
+    if manifest.counter > _MOST_COUNTER:
+        raise Damaged(f"{shown} has a number that no push can have reached.")
     if manifest.format != 1 or manifest.counter != int(match[1]) or not _ID.fullmatch(manifest.experiment):
         raise Damaged(f"{shown} does not fit its name.")
     if len(manifest.files) > _MOST_FILES:

@@ -113,6 +113,25 @@ def test_a_parent_that_is_no_manifest_is_never_asked_for(key: str) -> None:
     assert not target.gets
 
 
+def test_an_object_too_large_for_a_manifest_hides_none() -> None:
+    target = MemoryTarget(Limits(object_bytes=1000))
+    key = put(target, counter=1)
+    large = f"manifests/000002-{'0' * 64}.json"
+    target.objects[large], target.times[large] = b" " * 1001, 0.0
+    assert manifests.keys(target) == [key]
+
+
+def test_a_number_after_which_none_can_come_is_damaged_and_never_written() -> None:
+    target = MemoryTarget()
+    key = put(target, counter=1)
+    beyond = put(target, counter=999_999_999_999)
+    assert [one.key for one in manifests.published(target)] == [key]
+    assert manifests.damaged(target) == [beyond]
+    last = manifests.read(target, put(target, counter=10**9)).manifest
+    with pytest.raises(BitnetError, match="none can come after it; remove"):
+        manifests.key_of(Manifest(last.experiment, last.name, last.counter + 1, []))
+
+
 def test_foreign_objects_among_the_manifests_are_passed_over() -> None:
     target = MemoryTarget()
     key = put(target, counter=3)
