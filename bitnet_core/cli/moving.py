@@ -90,6 +90,8 @@ def _repair(
         return {}
     report = compare(arguments, copy, published, stop, quick=False)
     repaired = verify.repair(experiment, copy.place, published, report)
+    for name in repaired.others:
+        copy.state.forget(name)
     list_names(arguments, "repaired", repaired.files)
     entries = published.manifest.by_name()
     return {name: entries[name] for name in repaired.left}

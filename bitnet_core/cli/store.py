@@ -197,13 +197,13 @@ def _gc(arguments: argparse.Namespace) -> int:
         raise UsageError("--older-than takes a number of days, 0 or more.")
     look_only = arguments.dry_run
     experiment = experiment_of(with_target(arguments))
-    with copy_of(arguments, look_only=look_only or not experiment.root.is_dir()) as (copy, _, _):
+    with copy_of(arguments, look_only=look_only or not experiment.root.is_dir()) as (copy, _, stop):
         found: list[Garbage] = [
             gc.find(copy.place, days * _DAY, look_only=look_only),
             gc.find_temporary(copy.target, days * _DAY, look_only=look_only),
         ]
         if not look_only:
-            gc.remove(copy.place, found[0])
+            gc.remove_unneeded(copy.place, found[0], copy.state.writer, stop)
             gc.remove(copy.target, found[1])
     old, young = ([one for part in found for one in getattr(part, age)] for age in ("old", "young"))
     words = [f"{len(some)} objects, {size(sum(one.size for one in some))}" for some in (old, young)]

@@ -4,10 +4,12 @@ What counts is the newest complete manifest, the newest one, and its parent. Age
 """
 
 import secrets
+import threading
 import time
 from dataclasses import dataclass, field
 
 from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage import turn
 from bitnet_core.storage.target import TEMPORARY, Found, Target
 
 GRACE_SECONDS = 7 * 86400.0
@@ -59,6 +61,14 @@ def remove(target: Target, garbage: Garbage) -> int:
     for one in ordered:
         target.delete(one.key)
     return sum(one.size for one in ordered)
+
+
+def remove_unneeded(target: Target, garbage: Garbage, writer: str, stop: threading.Event | None = None) -> int:
+    """As `remove`, of an experiment's place: while nobody publishes, and only what is still not needed then."""
+    with turn.turn(target, writer, stop):
+        kept = _kept(target, {one.key: one.size for one in target.list("")})
+        garbage.old = [one for one in garbage.old if kept and one.key not in kept and one.key != turn.KEY]
+        return remove(target, garbage)
 
 
 def _kept(target: Target, sizes: dict[str, int]) -> set[str]:

@@ -17,6 +17,9 @@ from bitnet_core.text import printable
 FOLDER = "manifests/"
 _KEY = re.compile(r"manifests/(\d{6,12})-([0-9a-f]{64})\.json")
 _MOST_FILES = 200_000
+_MOST_OBJECTS = 1_000_000
+"""Of all files: an entry of a few bytes may name 100,000 parts."""
+_MOST_COUNTER = 10**9
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -52,6 +55,11 @@ class Published:
 
 
 def key_of(manifest: Manifest) -> str:
+    if manifest.counter > _MOST_COUNTER:
+        raise BitnetError(
+            f"The newest state says that it is number {manifest.counter - 1}, and none can come after it; "
+            f"remove {printable(manifest.parent)[:200]} from the target, or set STORAGE_NAME to another name."
+        )
     return f"{FOLDER}{manifest.counter:06d}-{sha256(manifest.encode())}.json"
 
 
@@ -62,8 +70,16 @@ def counter_of(key: str) -> int | None:
 
 
 def keys(target: Target) -> list[str]:
-    """The keys of all manifests, newest first; of two with one counter, the one that counts first."""
-    found = [(counter, one.key) for one in target.list(FOLDER) if (counter := counter_of(one.key)) is not None]
+    """The keys of all manifests, newest first; of two with one counter, the one that counts first.
+
+    What is larger than any object can't be one, and could not be read.
+    """
+    most = target.limits.object_bytes
+    found = [
+        (counter, one.key)
+        for one in target.list(FOLDER)
+        if one.size <= most and (counter := counter_of(one.key)) is not None
+    ]
     return [key for _, key in sorted(found, key=lambda pair: (-pair[0], pair[1]))]
 
 
@@ -104,6 +120,8 @@ def read(target: Target, key: str) -> Published:
 
     NoSuchObject, Damaged, or BitnetError for one of a newer version: nobody may go on from the one before it.
     """
+    if _KEY.fullmatch(key) is None:
+        raise Damaged(f"{printable(key)[:200]} is no manifest's name.")
     try:
         data = target.get(key)
     except Corrupt as error:
@@ -114,7 +132,7 @@ def read(target: Target, key: str) -> Published:
 def decoded(key: str, data: bytes) -> Published:
     """The manifest with these bytes, checked. Damaged, or BitnetError for one of a newer version."""
     match = _KEY.fullmatch(key)
-    shown = printable(key)
+    shown = printable(key)[:200]
     if match is None or sha256(data) != match[2]:
         raise Damaged(f"{shown} is damaged: its content is not what its name says.")
     try:
@@ -123,6 +141,8 @@ def decoded(key: str, data: bytes) -> Published:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Damaged(f"{shown} can't be read as a manifest.") from None
+    if manifest.counter > _MOST_COUNTER:
+        raise Damaged(f"{shown} has a number that no push can have reached.")
     if manifest.format != 1 or manifest.counter != int(match[1]) or not _ID.fullmatch(manifest.experiment):
         raise Damaged(f"{shown} does not fit its name.")
     if len(manifest.files) > _MOST_FILES:
@@ -132,6 +152,8 @@ def decoded(key: str, data: bytes) -> Published:
             one.require_valid()
     except BitnetError as error:
         raise Damaged(f"{shown} is not usable: {error}") from None
+    if sum(one.part_count + 1 for one in manifest.files) > _MOST_OBJECTS:
+        raise Damaged(f"{shown} names more than {_MOST_OBJECTS} objects.")
     _require_distinct(manifest, shown)
     return Published(key, manifest)
 

@@ -32,6 +32,7 @@ from bitnet_core.storage.travel import SETTINGS_FILE
 from bitnet_core.text import printable
 
 _SHOWN = 3
+_NAME_BYTES = 200
 _BROUGHT = "brought "
 """Before a file's name: the version of it that a pull brought."""
 _RECORD = re.compile(r"logs/[^/]+/run\.json")
@@ -268,7 +269,7 @@ class Pull:
         if entry.name in self._lacking:
             raise _Lost(f"{printable(entry.name)} is missing or cut")
         path = self.path_of(entry.name)
-        temp = path.with_name(f".{path.name[:200]}.{entry.sha256[:16]}.part")
+        temp = path.with_name(f".{_short(path.name)}.{entry.sha256[:16]}.part")
         try:
             self._require_inside(path)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -378,9 +379,14 @@ def _shown(some: list[str]) -> str:
     return ", ".join(some[:_SHOWN]) + more
 
 
+def _short(name: str) -> str:
+    """The first bytes of a name, so that a temporary file's name still has room after it."""
+    return name.encode()[:_NAME_BYTES].decode(errors="ignore")
+
+
 def _remove_others(temp: Path, path: Path) -> None:
     """Remove what a cut pull has left of another version of a large file."""
-    for other in path.parent.glob(f".{glob.escape(path.name[:200])}.{'[0-9a-f]' * 16}.part"):
+    for other in path.parent.glob(f".{glob.escape(_short(path.name))}.{'[0-9a-f]' * 16}.part"):
         if other != temp:
             other.unlink(missing_ok=True)
 

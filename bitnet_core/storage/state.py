@@ -105,6 +105,10 @@ class State:
             "insert or replace into hashes values (?, ?, ?, ?)", [name, version, known.sha256, known.part_bytes]
         )
 
+    def forget(self, name: str) -> None:
+        """Forget the hashes of a file: the next push reads it."""
+        self._run("delete from hashes where name = ?", [name])
+
     def seen(self) -> set[str]:
         """The files that this machine had at some time."""
         return {row[0] for row in self._run("select name from hashes")}

@@ -16,6 +16,7 @@ from bitnet_core.settings.dotenv import parse, quoted
 from bitnet_core.settings.kinds import Setting
 from bitnet_core.settings.references import names_in
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
+from bitnet_core.settings.spending import LIMITS
 from bitnet_core.text import flat, is_utf8
 
 SETTINGS_FILE = "settings.env"
@@ -25,6 +26,7 @@ _STORAGE = "Storage"
 _PLACES = {"KD_DATA_PATH"}
 _TRAVELS = {"STORAGE_SYNC"}
 _OF_ONE_COMMAND = {("STORAGE_SYNC", "command line")}
+_ABOUT_MONEY = {*LIMITS, "KD_PRICES_FILE"}
 _MOST_BYTES = 1 << 20
 
 
@@ -73,10 +75,10 @@ def _travels(name: str, experiment: Experiment) -> bool:
 
 
 def _may_travel(setting: Setting) -> bool:
-    """False for secrets, for places of a machine, and for the target: each machine reaches it in its own way."""
+    """False for secrets, for places and devices of a machine, and for the target: each reaches it in its own way."""
     of_target = setting.section.startswith(_STORAGE) and setting.name not in _TRAVELS
     of_machine = setting.section in _OF_THE_MACHINE or setting.name in _PLACES
-    return not (setting.secret or of_target or of_machine)
+    return not (setting.secret or setting.exported or of_target or of_machine)
 
 
 @dataclass
@@ -102,12 +104,15 @@ def read_settings(data: bytes, stored: Collection[str]) -> Arrived:
         if setting is None:
             arrived.remarks.append(f"{flat(name)[:60]} is not a setting of this version and was left out.")
         elif not _may_travel(setting) or names_in(text):
-            arrived.remarks.append(f"{name} was left out: it would lead away from this experiment.")
+            arrived.remarks.append(
+                f"{name} was left out: it is about another machine, or would lead away from this experiment."
+            )
         elif why := _fault(setting, text, stored):
             arrived.remarks.append(f"{name} was left out: {why}.")
         else:
             arrived.values[name] = text
-            if setting.kind == "text" and ("://" in text or text.startswith(("/", "~"))):
+            leads = setting.kind == "text" and ("://" in text or text.startswith(("/", "~")))
+            if leads or name in _ABOUT_MONEY:
                 shown = f"{name}={flat(text)[:200]}"
                 arrived.remarks.append(f"{shown} came with the experiment; check that it is right here.")
     return arrived

@@ -11,10 +11,13 @@ from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import snapshot
+from bitnet_core.storage.database import copied
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.layout import Index, Part, Stored, part_key, read_index, sha256
 from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
+from bitnet_core.storage.snapshot import LocalFile
+from bitnet_core.storage.state import lock_path
 from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
 
 
@@ -134,10 +137,14 @@ def _expected(
 
 @dataclass
 class Repaired:
-    """The files that are whole again, and those that this machine does not have as they were stored."""
+    """The files that are whole again, and those that this machine does not have as they were stored.
+
+    Of the latter, `others` are here with another content: a push has to look at them anew.
+    """
 
     files: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
 
 def repair(experiment: Experiment, target: Target, published: Published, report: Report) -> Repaired:
@@ -151,13 +158,28 @@ def repair(experiment: Experiment, target: Target, published: Published, report:
             done.files.append(name)
             continue
         file, entry = local.get(name), entries[name]
-        if file is None or file.is_database or not _is_the_same(file.path, file.content, entry):
-            done.left.append(name)
-            continue
         wrong = {fault.key for fault in report.faults if fault.file == name}
-        _put_again(target, file.path, file.content, entry, wrong)
-        done.files.append(name)
+        with contextlib.ExitStack() as stack:
+            path = _as_stored(experiment, file, stack) if file else None
+            if file and path and _is_the_same(path, file.content, entry):
+                _put_again(target, path, file.content, entry, wrong)
+                done.files.append(name)
+                continue
+        done.left.append(name)
+        if file:
+            done.others.append(name)
     return done
+
+
+def _as_stored(experiment: Experiment, file: LocalFile, stack: contextlib.ExitStack) -> Path | None:
+    """What a push would read: of a database a copy. None if that changes too fast."""
+    if not file.is_database:
+        return file.path
+    folder = lock_path(experiment.root).with_name("work")
+    with contextlib.suppress(BitnetError, OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        return stack.enter_context(copied(file.path, folder))
+    return None
 
 
 def _is_the_same(path: Path, content: bytes | None, entry: Stored) -> bool:

@@ -170,6 +170,20 @@ def test_hostile_settings_do_not_become_settings_here(
     assert all(CANARY.encode() not in (target / name).read_bytes() for name in stored(target))
 
 
+def test_spending_limits_are_named_and_devices_stay_where_they_are(
+    target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "KD_MAX_USD=1000000\nKD_PRICES_FILE=inputs/p.json\nCUDA_VISIBLE_DEVICES=7\nLR=1e-4\n"
+    publish(target, [put(target, "settings.env", text), put(target, "inputs/p.json", "{}")])
+    assert main(["open", "local:exp", "new"]) == 0
+    warnings = capsys.readouterr().err
+    assert "KD_MAX_USD=1000000 came with the experiment; check that it is right here." in warnings
+    assert "KD_PRICES_FILE=inputs/p.json came with the experiment" in warnings
+    assert "CUDA_VISIBLE_DEVICES was left out: it is about another machine" in warnings
+    written = Path("new/.env").read_text()
+    assert "KD_MAX_USD=1000000" in written and "CUDA_VISIBLE_DEVICES" not in written
+
+
 @pytest.mark.parametrize("text", ["\xff", "A" * (2 << 20), "LR='unclosed\n", "\x00"])
 def test_settings_that_cannot_be_read_are_left(target: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     entry = put(target, "settings.env", "")

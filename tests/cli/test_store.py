@@ -1,7 +1,9 @@
 """`bitnet store` on a folder as the target: what each action does, says and leaves alone."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import time
 from pathlib import Path
 
@@ -191,6 +193,27 @@ def test_what_cannot_be_repaired_is_said(exp: Path, target: Path, capsys: pytest
     write(exp / "reports/report.json", '{"qei": 3}\n')
     assert main(["--root", str(exp), "store", "push", "--verify"]) == 0, "a newer version takes its place"
     assert answer(capsys, "--root", str(exp), "store", "verify")["faults"] == []
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_damaged_journal_is_repaired(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str], *, goes_on: bool
+) -> None:
+    path = exp / "data.journal/journal.sqlite"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("pragma journal_mode=wal")
+        db.execute("create table answers (body text)")
+        db.execute("insert into answers values ('paid for')")
+        answer(capsys, "--root", str(exp), "store", "push")
+        there = target / "exp/data.journal/journal.sqlite"
+        data = bytearray(there.read_bytes())
+        data[5000] ^= 1
+        there.write_bytes(data)
+        if goes_on:
+            db.execute("insert into answers values ('another')")
+        done = answer(capsys, "--root", str(exp), "store", "push", "--verify")
+        assert done["damaged"] == []
+        assert answer(capsys, "--root", str(exp), "store", "verify")["faults"] == []
 
 
 # -- pull ------------------------------------------------------------------------------------------------------------

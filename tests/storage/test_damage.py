@@ -9,7 +9,7 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.storage import gc
+from bitnet_core.storage import gc, turn
 from bitnet_core.storage.layout import part_key
 from bitnet_core.storage.pull import Pull, complete_state
 from bitnet_core.storage.push import Push
@@ -17,7 +17,7 @@ from bitnet_core.storage.state import opened as opened_state
 from bitnet_core.storage.target import Corrupt, Limits, Target, Unreachable
 from bitnet_core.storage.under import Under
 from bitnet_core.storage.verify import newest, repair, verify
-from tests.storage.experiments import CHECKPOINT, content, fill, machine
+from tests.storage.experiments import CHECKPOINT, content, fill, machine, write
 from tests.storage.memory import MemoryTarget
 from tests.storage.stand import Running, Stand, all_stands, opened
 
@@ -126,6 +126,24 @@ def test_garbage_goes_after_its_time_and_nothing_else(place: Target, running: Ru
         assert "_temp/1700000000-0badcafe" in {one.key for one in gc.find_temporary(whole, MACHINES_TIME).young}
         gc.remove(whole, gc.find_temporary(whole, -MACHINES_TIME))
         assert not list(whole.list("_temp/"))
+
+
+def test_what_is_needed_since_it_was_listed_is_no_garbage(tmp_path: Path) -> None:
+    target = MemoryTarget(Limits(object_bytes=100_000))
+    one = machine(tmp_path / "one")
+    fill(one, SIZES)
+    push(one, target)
+    for key in ("reports/new.json", "reports/never.json", turn.KEY):
+        target.put(key, b"left by a push that was cut")
+    found = gc.find(target, -1.0)
+    assert {one.key for one in found.old} == {"reports/new.json", "reports/never.json", turn.KEY}
+    target.delete(turn.KEY)
+    write(one, "reports/new.json", b"left by a push that was cut")
+    push(one, target)
+    assert gc.remove_unneeded(target, found, "me") == len(b"left by a push that was cut")
+    assert [one.key for one in found.old] == ["reports/never.json"]
+    assert "reports/never.json" not in target.objects and turn.KEY not in target.objects
+    assert verify(target, newest(target)).faults == []
 
 
 # -- clocks, and what a target says of its own hashes ------------------------------------------------------------

@@ -78,6 +78,7 @@ def test_an_impossible_entry_makes_a_manifest_damaged(entry: object) -> None:
         {"format": "1"},
         {"name": None},
         {"files": [GOOD | {"name": f"data/{number}"} for number in range(200_001)]},
+        {"files": [GOOD | {"name": f"d/{n}", "size": 100_000, "part_bytes": 1} for n in range(11)]},
     ],
 )
 def test_an_impossible_manifest_is_damaged(fields: dict[str, Any]) -> None:
@@ -102,6 +103,33 @@ def test_a_newer_format_is_said_and_not_passed_over() -> None:
     put(target, counter=2, format=2)
     with pytest.raises(BitnetError, match="newer version"):
         next(manifests.published(target))
+
+
+@pytest.mark.parametrize("key", ["\0", "", "../../etc/passwd", "manifests/", "manifests/000001-x.json", "x" * 10_000])
+def test_a_parent_that_is_no_manifest_is_never_asked_for(key: str) -> None:
+    target = MemoryTarget()
+    with pytest.raises(Damaged):
+        manifests.read(target, key)
+    assert not target.gets
+
+
+def test_an_object_too_large_for_a_manifest_hides_none() -> None:
+    target = MemoryTarget(Limits(object_bytes=1000))
+    key = put(target, counter=1)
+    large = f"manifests/000002-{'0' * 64}.json"
+    target.objects[large], target.times[large] = b" " * 1001, 0.0
+    assert manifests.keys(target) == [key]
+
+
+def test_a_number_after_which_none_can_come_is_damaged_and_never_written() -> None:
+    target = MemoryTarget()
+    key = put(target, counter=1)
+    beyond = put(target, counter=999_999_999_999)
+    assert [one.key for one in manifests.published(target)] == [key]
+    assert manifests.damaged(target) == [beyond]
+    last = manifests.read(target, put(target, counter=10**9)).manifest
+    with pytest.raises(BitnetError, match="none can come after it; remove"):
+        manifests.key_of(Manifest(last.experiment, last.name, last.counter + 1, []))
 
 
 def test_foreign_objects_among_the_manifests_are_passed_over() -> None:

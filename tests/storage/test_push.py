@@ -643,6 +643,15 @@ def test_a_flipped_byte_never_reaches_a_file(tmp_path: Path, target: MemoryTarge
     assert (two.data / "kd.parquet").read_bytes() == content(size)
 
 
+def test_the_longest_names_come_back(tmp_path: Path, target: MemoryTarget) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    name = f"data/{'漢' * 79}"
+    write(one, name, content(9000))
+    push(one, target)
+    assert name in pull(two, target)
+    assert (two.root / name).read_bytes() == content(9000)
+
+
 @pytest.mark.parametrize("lost", ["reports/r.json", f"{CHECKPOINT}.parts/00001", f"{CHECKPOINT}.parts/index.json"])
 def test_a_missing_object_is_named_and_repaired(tmp_path: Path, target: MemoryTarget, lost: str) -> None:
     one = machine(tmp_path / "one")
