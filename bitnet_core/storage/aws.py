@@ -189,6 +189,9 @@ class Aws:
         except _NONSENSE as error:
             raise Unreachable(f"{self._title} answered something that is not a reply of an AWS service.") from error
         except _BROKEN as error:
+            # Ctrl-C raises inside a request, and botocore wraps what it does not know.
+            if isinstance(error, exceptions.HTTPClientError) and isinstance(error.kwargs.get("error"), BitnetError):
+                raise error.kwargs["error"] from None
             raise Unreachable(f"{self._title} can't be reached ({self._words(str(error))}).") from error
         except exceptions.BotoCoreError as error:
             raise self._refused(error, "correct the settings or the AWS configuration") from error
