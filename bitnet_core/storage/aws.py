@@ -31,6 +31,8 @@ _CONNECTIONS = 16
 _LONGEST_WORDS = 300
 _ANY_REGION = "us-east-1"
 """For servers that are in no region."""
+_ENDPOINTS = {"s3": "S3_ENDPOINT_URL", "dynamodb": "DYNAMO_ENDPOINT_URL"}
+"""The settings that give a server's address instead of Amazon's."""
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LATER = {
     *("408", "429", "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "InternalError", "LimitExceeded"),
@@ -100,7 +102,8 @@ class Aws:
         self._title = title
         self._permissions = permissions
         self._masked = Redactor(value for value in keys.values.values() if value)
-        host = _host_of(title, endpoint)
+        self._endpoint = _ENDPOINTS[service] if endpoint else ""
+        host = _host_of(title, endpoint, self._endpoint)
         with self._told({}):
             # Without keys of ours boto3 looks for its own: environment, profile, role of the machine.
             session = boto3.session.Session(**_credentials(keys))
@@ -178,7 +181,7 @@ class Aws:
             if "certificate" in str(error).lower():
                 fix = "check the address, or name its authority in AWS_CA_BUNDLE"
                 raise self._refused(error, fix) from error
-            raise Unreachable(f"{self._title} can't be reached ({self._words(str(error))}).") from error
+            raise self._unreached(error) from error
         except exceptions.NoCredentialsError as error:
             fix = "run `bitnet keys set` for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or `aws configure`"
             raise self._refused(error, fix) from error
@@ -189,7 +192,10 @@ class Aws:
         except _NONSENSE as error:
             raise Unreachable(f"{self._title} answered something that is not a reply of an AWS service.") from error
         except _BROKEN as error:
-            raise Unreachable(f"{self._title} can't be reached ({self._words(str(error))}).") from error
+            # Ctrl-C raises inside a request, and botocore wraps what it does not know.
+            if isinstance(error, exceptions.HTTPClientError) and isinstance(error.kwargs.get("error"), BitnetError):
+                raise error.kwargs["error"] from None
+            raise self._unreached(error) from error
         except exceptions.BotoCoreError as error:
             raise self._refused(error, "correct the settings or the AWS configuration") from error
 
@@ -211,6 +217,10 @@ class Aws:
             return response
 
         session.send = send_bounded
+
+    def _unreached(self, error: Exception) -> Unreachable:
+        fix = f"; check that {self._endpoint} is right and its server runs" if self._endpoint else ""
+        return Unreachable(f"{self._title} can't be reached ({self._words(str(error))}){fix}.")
 
     def _refused(self, error: Exception, fix: str) -> Refused:
         return Refused(f"{self._title} can't be used ({self._words(str(error))}); {fix}.")
@@ -243,12 +253,12 @@ def _credentials(keys: Keys) -> dict[str, str]:
     return {**given, "aws_session_token": token} if token else given
 
 
-def _host_of(title: str, endpoint: str) -> str:
+def _host_of(title: str, endpoint: str, setting: str) -> str:
     with contextlib.suppress(ValueError):
         parts = urlsplit(endpoint)
         if not endpoint or (parts.scheme in ("http", "https") and parts.hostname):
             return parts.hostname or ""
-    raise Refused(f"{title} can't be used: its endpoint is not an http(s) address; correct it.")
+    raise Refused(f"{title} can't be used: {setting} is not an http(s) address; correct it.")
 
 
 def _code(error: exceptions.ClientError) -> str:

@@ -84,8 +84,12 @@ def take(experiment: Experiment) -> Snapshot:
         elif len(found) == _MOST_FILES:
             left.append(f"{experiment.root} has more than {_MOST_FILES} files; the others are not stored.")
             break
+        elif file.name in found:
+            left.append(
+                f"{printable(file.name)} is not stored: one that looks the same is stored; rename one of them."
+            )
         else:
-            found.setdefault(file.name, file)
+            found[file.name] = file
     return Snapshot(sorted(found.values(), key=_rank), left)
 
 

@@ -120,6 +120,14 @@ def test_a_remote_that_is_not_in_the_configuration(disk: Running, tmp_path: Path
         pass
 
 
+def test_a_configuration_that_is_not_there(disk: Running, tmp_path: Path) -> None:
+    with (
+        pytest.raises(UsageError, match=r"RCLONE_CONFIG names .*/nowhere\.conf, which is no file; correct it"),
+        opened(disk, tmp_path, {"RCLONE_CONFIG": str(tmp_path / "nowhere.conf")}),
+    ):
+        pass
+
+
 def test_an_encrypted_configuration_needs_its_password(
     disk: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,15 @@
 
 import base64
 import hashlib
+import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.settings.storage import S3Options
 from bitnet_core.storage import aws
 from bitnet_core.storage.keys import Keys
@@ -271,7 +273,15 @@ def test_an_address_that_is_none_is_refused(endpoint: str) -> None:
         s3.opened(S3Options(bucket=BUCKET, endpoint=endpoint), Keys(KEYS)) as one,
     ):
         one.put("x", b"1")
-    sentence(told)
+    assert "S3_ENDPOINT_URL" in sentence(told) or endpoint == "http://a b"
+
+
+def test_an_address_where_nobody_answers_is_named_by_its_setting() -> None:
+    with (
+        pytest.raises(Unreachable, match="check that S3_ENDPOINT_URL is right and its server runs"),
+        s3.opened(S3Options(bucket=BUCKET, endpoint=address(1)), Keys(KEYS)) as target,
+    ):
+        target.put("x", b"1")
 
 
 @pytest.mark.parametrize("bucket", ["a/b", "", "UPPER case", "../x"])
@@ -343,3 +353,23 @@ def test_readers_see_whole_objects_while_writers_replace_them(port: int) -> None
             seen.add(data[0])
         writer.join()
         assert target.get("replaced") == bytes([8]) * (2 * MIB - 8)
+
+
+def test_ctrl_c_during_a_silent_request_stops() -> None:
+    """It is raised by the handler of a signal, wherever the main thread is: here inside a read from the socket."""
+
+    def stop(*_: object) -> None:
+        raise Stopped("Stopped.")
+
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        s3.opened(S3Options(bucket=BUCKET, endpoint=address(silent.getsockname()[1])), Keys(KEYS)) as target,
+    ):
+        signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        try:
+            with pytest.raises(Stopped):
+                target.get("x")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.files import is_file
 from bitnet_core.settings.storage import RcloneOptions
 from bitnet_core.storage import names, rcd
 from bitnet_core.storage.http import Http
@@ -45,7 +46,14 @@ def opened(options: RcloneOptions, keys: Keys) -> Iterator["RcloneTarget"]:  # n
         rcd.running(options.config) as socket,
         Http("rclone", socket=socket, silence_seconds=SILENCE_SECONDS) as http,
     ):
-        yield RcloneTarget(http, found[1], f"{path}/" if path else "")
+        try:
+            target = RcloneTarget(http, found[1], f"{path}/" if path else "")
+        except Refused:
+            # Remotes may come from the environment alone, and then a missing file is none.
+            if options.config and not is_file(options.config):
+                raise UsageError(f"RCLONE_CONFIG names {options.config}, which is no file; correct it.") from None
+            raise
+        yield target
 
 
 class RcloneTarget:
