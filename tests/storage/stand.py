@@ -34,6 +34,10 @@ class Running:
     """The server's port on loopback, for a proxy in front of it; 0 = none."""
     through: Callable[[int], Mapping[str, str]] | None = None
     """The settings of a user who reaches it through a proxy on this port. May be keys too."""
+    nowhere: Mapping[str, str] = field(default_factory=dict)
+    """Settings that lead to a place that can't be used: a folder below a file, a missing bucket. May be keys too."""
+    overwrite: Callable[[bytes, bytes], int] | None = None
+    """Put other bytes in the place of those of an object, behind the target's back; how many objects had them."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of its user's environment, such as the way to a fake that stands in for a vendor's hosts."""
 
@@ -70,6 +74,29 @@ def opened(
     secret = {name: given.pop(name) for name in [*given] if REGISTRY[name].secret}
     with open_target(settings_of(given, folder), Keys(secret)) as target:
         yield target
+
+
+def overwriting(folder: Path, stored_size: Callable[[int], int] | None = None) -> Callable[[bytes, bytes], int]:
+    """`Running.overwrite` for objects that are files below a folder; with `stored_size`, those of that size."""
+
+    def overwrite(old: bytes, new: bytes) -> int:
+        size = stored_size(len(old)) if stored_size else len(old)
+        found = [
+            path
+            for path in folder.rglob("*")
+            if path.is_file() and path.stat().st_size == size and (stored_size or path.read_bytes() == old)
+        ]
+        for path in found:
+            path.write_bytes(new)
+        return len(found)
+
+    return overwrite
+
+
+def below_a_file(folder: Path) -> Path:
+    """A folder that nobody can make, as what is above it is a file."""
+    (folder / "a file").touch()
+    return folder / "a file" / "folder"
 
 
 def free_port() -> int:

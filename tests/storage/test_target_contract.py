@@ -1,14 +1,16 @@
 """What every target does, tried on every stand."""
 
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.storage import names
 from bitnet_core.storage.patient import Patient
-from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
+from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Refused, Target, Unreachable
 from tests.storage.stand import Running, Stand, opened
 
 NAMES = [
@@ -27,6 +29,10 @@ NAMES = [
     "model.pt.revisions/000003-0badcafe.parts/00000",
     "aux/con/nul.txt",
 ]
+
+
+ERRORS = (NoSuchObject, Corrupt, AlreadyThere, Refused, Unreachable)
+"""What a call may raise; a test lets everything else through, UsageError too."""
 
 
 def content(size: int, seed: int = 0) -> bytes:
@@ -168,18 +174,87 @@ def test_a_server_that_does_not_answer_is_unreachable(running: Running, tmp_path
     if not running.dead:
         pytest.skip("this stand has no address")
     with pytest.raises(Unreachable), opened(running, tmp_path, settings=running.dead) as target:
+        for call in calls(target)[2:4]:
+            assert isinstance(failure(call), Unreachable) or target.name == "dynamodb"  # of which the bucket is dead
         target.put("x", b"1")
 
 
-def test_no_call_raises_anything_else(target: Target) -> None:
-    """Names at and over the limits either work or are refused in a sentence."""
-    for name in (
-        "n" * target.limits.segment_bytes,
-        "/".join(["segment"] * (target.limits.key_bytes // 10)),
-        "é" * 100,
-    ):
-        try:
-            target.put(name, b"1")
-        except BitnetError:
-            continue
+def failure(call: Callable[[], object]) -> BitnetError | None:
+    """What the call fails with, if that is one of a target's errors, with a sentence."""
+    try:
+        call()
+    except ERRORS as error:
+        assert str(error).endswith("."), str(error)
+        return error
+    return None
+
+
+def calls(target: Target) -> list[Callable[[], object]]:
+    """Each of the five, on an object of one name; the two kinds of put come first."""
+    return [
+        lambda: target.put("folder/x", b"1"),
+        lambda: target.put("folder/x", b"1", only_if_absent=True),
+        lambda: target.get("folder/x"),
+        lambda: list(target.list("")),
+        lambda: target.delete("folder/x"),
+        target.check,
+    ]
+
+
+def test_every_stand_makes_its_target_fail_somehow(running: Running) -> None:
+    assert running.wrong_keys or running.dead or running.nowhere
+
+
+def test_a_place_that_cannot_be_used_is_refused(running: Running, tmp_path: Path) -> None:
+    if not running.nowhere:
+        pytest.skip("this stand has no such place")
+    failures: list[BitnetError | None] = []
+
+    def use() -> None:
+        with opened(running, tmp_path, settings=running.nowhere) as target:
+            failures.extend(failure(call) for call in calls(target))
+
+    for put in [refused] if (refused := failure(use)) else failures[:2]:
+        assert isinstance(put, Refused | Unreachable)
+        assert ";" in str(put) or isinstance(put, Unreachable), str(put)
+
+
+@pytest.mark.parametrize(
+    "other", [b"", b"garbage", b"longer" * 1000, None], ids=["empty", "garbage", "long", "too long"]
+)
+def test_bytes_of_another_program_cause_no_other_error(
+    running: Running, target: Target, other: bytes | None, request: pytest.FixtureRequest
+) -> None:
+    """None: one byte more than an object may have."""
+    if running.overwrite is None:
+        pytest.skip("this stand can't change an object behind the target's back")
+    mine = content(997, hash(request.node.name))
+    target.put("folder/x", mine)
+    new = bytes(target.limits.object_bytes + 1) if other is None else other
+    assert running.overwrite(mine, new) == 1
+    found: list[bytes] = []
+    why = failure(lambda: found.append(target.get("folder/x")))
+    assert why is not None or new.startswith(found[0])  # some servers remember the size
+    assert failure(lambda: list(target.list(""))) is None
+    target.put("folder/x", mine)
+    assert target.get("folder/x") == mine
+    target.delete("folder/x")
+
+
+def test_a_name_within_the_limits_is_taken(target: Target) -> None:
+    if target.name == "rclone":
+        pytest.skip("how long a name may be is the remote's affair")
+    limits = target.limits
+    segment = "n" * min(limits.segment_bytes, limits.key_bytes)
+    path = "/".join(["segment"] * ((limits.key_bytes + 1) // 8))
+    for name in (segment, path):
+        assert not list(names.faults([name], limits))
+        target.put(name, b"1")
         assert target.get(name) == b"1"
+        assert name in {one.key for one in target.list("")}
+
+
+def test_a_name_over_the_limits_is_taken_or_refused(target: Target) -> None:
+    for name in ("n" * (target.limits.segment_bytes + 1), "/".join(["segment"] * (target.limits.key_bytes // 7))):
+        if failure(lambda name=name: target.put(name, b"1")) is None:  # type: ignore[misc]
+            assert target.get(name) == b"1"

@@ -170,7 +170,9 @@ class DavTarget:
             name = path.removeprefix(folder)
             if not path.startswith(folder) or "/" in name or name in ("", ".", ".."):
                 continue
-            if (member.is_folder and len(path) < self.limits.key_bytes) or member.size is not None:
+            # Escaped, a key has up to three times its bytes.
+            may_hold_keys = len(path) < len(self._root) + 3 * self.limits.key_bytes
+            if (member.is_folder and may_hold_keys) or member.size is not None:
                 yield path, member
 
     def delete(self, key: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.storage.fakes.drive import HOSTS, FakeDrive
-from tests.storage.stand import Running, Stand
+from tests.storage.stand import Running, Stand, below_a_file, overwriting
 from tests.storage.tls_proxy import Proxy, behind, proxy
 
 SETTINGS = {"STORAGE_BACKEND": "gdrive", "GDRIVE_CLIENT_ID": "the-client", "GDRIVE_FOLDER": "/bitnet/one"}
@@ -36,7 +36,11 @@ def _gdrive(folder: Path) -> Iterator[Running]:
 def _mounted(folder: Path) -> Iterator[Running]:
     drive = folder / "MyDrive"
     drive.mkdir()
-    yield Running({"STORAGE_BACKEND": "gdrive", "GDRIVE_PROJECT_ROOT": str(drive / "bitnet")})
+    yield Running(
+        {"STORAGE_BACKEND": "gdrive", "GDRIVE_PROJECT_ROOT": str(drive / "bitnet")},
+        nowhere={"GDRIVE_PROJECT_ROOT": str(below_a_file(folder))},
+        overwrite=overwriting(folder),
+    )
 
 
 STANDS = [Stand("gdrive", _gdrive), Stand("gdrive-mounted", _mounted)]

@@ -34,6 +34,12 @@ def start(folder: Path) -> Iterator[Running]:
         )
         admin["admin"].command("createUser", "root", pwd=PASSWORD, roles=["root"])
         admin["admin"].command("createUser", "nobody", pwd=PASSWORD, roles=[{"role": "readWrite", "db": "other"}])
+
+    def overwrite(old: bytes, new: bytes) -> int:
+        with pymongo.MongoClient(uri(port, user="root")) as root:
+            changed = root["bitnet_poc"]["artifacts_objects"].update_many({"data": old}, {"$set": {"data": new}})
+            return int(changed.matched_count)
+
     with server([*command, "--auth"], port, folder):
         yield Running(
             {"STORAGE_BACKEND": "mongodb_atlas"},
@@ -43,6 +49,8 @@ def start(folder: Path) -> Iterator[Running]:
             port=port,
             # Otherwise the driver goes to the address that the server gives of itself.
             through=lambda proxy: {"MONGODB_ATLAS_URI": uri(proxy, options=_THROUGH)},
+            nowhere={"MONGODB_ATLAS_URI": uri(port, user="nobody")},
+            overwrite=overwrite,
         )
 
 

@@ -2,11 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tests.storage.fakes.nextcloud import Nextcloud
 from tests.storage.fakes.server import serving
-from tests.storage.stand import Running, Stand, free_port
+from tests.storage.stand import Running, Stand, below_a_file, free_port, overwriting
 from tests.storage.stands.webdav import PASSWORD, USER, no_rclone, rclone_server
 
 HOME = f"/remote.php/dav/files/{USER}"
@@ -31,7 +32,9 @@ def running(port: int) -> Running:
 @contextlib.contextmanager
 def _fake(folder: Path) -> Iterator[Running]:
     with rclone_server(folder, HOME) as behind, serving(Nextcloud(behind, HOME).answer) as port:
-        yield running(port)
+        files = folder / "files"
+        nowhere = {"NC_ROOT_PATH": f"/{below_a_file(files).relative_to(files)}"}
+        yield replace(running(port), nowhere=nowhere, overwrite=overwriting(files))
 
 
 STANDS = [Stand("nextcloud-fake", _fake, no_rclone)]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.storage.stand import Running, Stand, free_port, server
+from tests.storage.stand import Running, Stand, below_a_file, free_port, overwriting, server
 
 KEY, SECRET = "AKIDEXAMPLE", "rclone-stand-secret-1"
 _PORTS = (
@@ -40,7 +40,11 @@ def settings(folder: Path, remote: str, config: str, name: str = "rclone.conf") 
 
 @contextlib.contextmanager
 def _disk(folder: Path) -> Iterator[Running]:
-    yield Running(settings(folder, f"disk:{folder}/the copy", "[disk]\ntype = local\n"))
+    yield Running(
+        settings(folder, f"disk:{folder}/the copy", "[disk]\ntype = local\n"),
+        nowhere={"RCLONE_REMOTE": f"disk:{below_a_file(folder)}"},
+        overwrite=overwriting(folder),
+    )
 
 
 @contextlib.contextmanager
@@ -51,7 +55,11 @@ def _encrypted(folder: Path) -> Iterator[Running]:
         "[secret]\ntype = crypt\nremote = below:\nfilename_encryption = obfuscate\n"
         f"password = {obscured('crypt-pass-1')}\n"
     )
-    yield Running(settings(folder, "secret:experiments", config))
+    yield Running(
+        settings(folder, "secret:experiments", config),
+        nowhere={"RCLONE_REMOTE": "another:experiments"},
+        overwrite=overwriting(folder, lambda size: size + 48),  # of one block; a header, and a hash of the block
+    )
 
 
 def s3_config(port: int, secret: str = SECRET) -> str:

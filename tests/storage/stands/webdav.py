@@ -9,9 +9,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from tests.storage.stand import Running, Stand, free_port, server
+from tests.storage.stand import Running, Stand, below_a_file, free_port, overwriting, server
 
 USER, PASSWORD = "alice", "hush-hush-7"
 _APACHE = shutil.which("apache2") or "/usr/sbin/apache2"
@@ -38,6 +39,12 @@ def running(port: int, path: str = "/dav/", root: str = "/runs of mine/é") -> R
     )
 
 
+def _with_files(running: Running, files: Path) -> Running:
+    """The same, with the folder that has its files."""
+    root = below_a_file(files).relative_to(files)
+    return replace(running, nowhere={"WEBDAV_ROOT_PATH": f"/{root}"}, overwrite=overwriting(files))
+
+
 @contextlib.contextmanager
 def _apache(_: Path) -> Iterator[Running]:
     port = free_port()
@@ -46,7 +53,7 @@ def _apache(_: Path) -> Iterator[Running]:
         folder = Path(name)
         _configure_apache(folder, port)
         with server([_APACHE, "-f", str(folder / "apache.conf"), "-DFOREGROUND"], port, folder):
-            yield running(port)
+            yield _with_files(running(port), folder / "files")
 
 
 def _configure_apache(folder: Path, port: int) -> None:
@@ -88,7 +95,7 @@ def _wsgidav(folder: Path) -> Iterator[Running]:
     )
     command = [sys.executable, "-m", "wsgidav.server.server_cli", "--config", str(folder / "wsgidav.yaml")]
     with server(command, port, folder):
-        yield running(port)
+        yield _with_files(running(port), folder / "files")
 
 
 def _no_wsgidav() -> str:
@@ -122,7 +129,7 @@ def rclone_server(folder: Path, path: str) -> Iterator[int]:
 @contextlib.contextmanager
 def _rclone(folder: Path) -> Iterator[Running]:
     with rclone_server(folder, "/dav") as port:
-        yield running(port)
+        yield _with_files(running(port), folder / "files")
 
 
 STANDS = [
