@@ -116,8 +116,7 @@ class Push:
         self._dropped = [entries.pop(name) for name in replaced(plan.dropped, stored_now)]
         if self.base and entries == earlier:
             return self._pushed(self.base, sent)
-        self._require_arrived(sent)
-        published = self._publish(entries)
+        published = self._publish(entries, sent)
         self._remember(published)
         self._remove_superseded(published)
         return self._pushed(published, sent)
@@ -296,12 +295,13 @@ class Push:
         """The entry that a file will have, but for its hash."""
         return Stored(file.name, file.size, "0" * 64, file.role, "", part_bytes(file.size, self._target.limits))
 
-    def _publish(self, entries: dict[str, Stored]) -> Published:
+    def _publish(self, entries: dict[str, Stored], sent: Sent) -> Published:
         with _writes_explained(self._experiment.root):
             experiment = self._id or keep_id(self._experiment.root, self.base)
         made = self._made(entries, experiment)
         key = manifests.key_of(made)
         with turn(self._target, self._state.writer, self._stop) as still_ours:
+            self._require_arrived(sent)  # now, as `gc` takes the turn too
             if not self._force and self._rivals(made.counter):
                 raise self._overtaken()
             self._target.put(key, made.encode(), only_if_absent=True)
