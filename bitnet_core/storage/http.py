@@ -135,12 +135,12 @@ class Http:
         url: str,
         content: bytes | None,
         headers: Mapping[str, str],
-        authorization: Mapping[str, str],
+        authorized: Mapping[str, str],
         form: Mapping[str, str] | None,
         most_bytes: int,
     ) -> Response:
-        headers = {**headers, **authorization}
-        extensions = {"keys": (tuple(authorization), url)}
+        headers = {**headers, **authorized}
+        extensions = {"keys": (tuple(authorized), url)}
         with (
             self._failures_explained(url),
             self._client(url).stream(
