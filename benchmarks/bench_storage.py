@@ -207,7 +207,7 @@ def training_bench(turns: int) -> None:
 
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         home = Path(folder)
-        root = Workspace(home).demo("demo")
+        root = Workspace(home).demo("demo")[0]
         bitnet = [sys.executable, "-m", "bitnet_core", "--root", str(root)]
         quiet = {"stdout": subprocess.DEVNULL, "check": True}
         subprocess.run([*bitnet, "collect", "--set", "STORAGE_SYNC=off"], **quiet)
