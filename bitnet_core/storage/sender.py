@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from bitnet_core.storage.target import Limits
 
 BUDGET_BYTES = 32 << 20
 _POLL_SECONDS = 0.2
+_END_SECONDS = 2.0
+"""How long what is on its way may take to end after a failure, so that the next try does not meet it."""
 
 
 class Sender:
@@ -26,6 +29,7 @@ class Sender:
         self._bytes = 0
         self._open = 0
         self._stop = stop or threading.Event()
+        self._closed = False
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(limits.workers)]
         for thread in self._threads:
             thread.start()
@@ -33,9 +37,16 @@ class Sender:
     def __enter__(self) -> "Sender":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After a failure, jobs that have not begun are dropped, and the others get a moment to end."""
+        self._closed = True
         for _thread in self._threads:
             self._jobs.put(None)
+        if kind is not None and (issubclass(kind, Stopped) or not issubclass(kind, Exception)):
+            return
+        deadline = time.monotonic() + _END_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def submit(self, job: Callable[[], Any], cost: int, then: Callable[[Any], object] = lambda _: None) -> None:
         """Run `job` in a thread while it holds `cost` bytes; `then` gets what it returned, in this thread.
@@ -64,7 +75,8 @@ class Sender:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            if not self._closed:
+                job()
             del job  # what it sent need not stay in memory until the next one comes
 
     def _run(self, job: Callable[[], Any], cost: int, then: Callable[[Any], object]) -> None:
