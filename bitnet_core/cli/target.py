@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_LISTED = 100
 _QUIET_SECONDS = 10.0
-"""For so long after a note about a call that failed there is no other."""
+"""How long a note about a failed call keeps further notes back."""
 _NOTE_CHARS = 160
 
 

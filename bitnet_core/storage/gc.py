@@ -6,6 +6,7 @@ What counts is the newest complete manifest, the newest one, and its parent. Age
 import secrets
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bitnet_core.storage import manifest as manifests
@@ -30,26 +31,21 @@ def find(target: Target, grace_seconds: float = GRACE_SECONDS, *, look_only: boo
     """
     now = time.time() if look_only else _target_time(target)
     listed = list(target.list(""))
-    sizes = {one.key: one.size for one in listed}
-    kept = _kept(target, sizes)
-    found = Garbage()
-    if not kept:
-        return found
-    for one in listed:
-        if one.key in kept:
-            continue
-        # An object of unknown age is as young as can be.
-        age = now - one.modified if one.modified is not None else 0.0
-        (found.old if age > grace_seconds else found.young).append(one)
-    return found
+    kept = _kept(target, {one.key: one.size for one in listed})
+    return _by_age((one for one in listed if kept and one.key not in kept), now, grace_seconds)
 
 
 def find_temporary(target: Target, grace_seconds: float = GRACE_SECONDS, *, look_only: bool = False) -> Garbage:
     """What killed writers left at the target's root. `look_only` as for `find`."""
     now = time.time() if look_only else _target_time(target)
+    # The time in their names is by the clock of the machine that wrote them.
+    return _by_age(target.list(TEMPORARY), now, grace_seconds)
+
+
+def _by_age(unneeded: Iterable[Found], now: float, grace_seconds: float) -> Garbage:
     found = Garbage()
-    for one in target.list(TEMPORARY):
-        # The time in its name is by the clock of the machine that wrote it.
+    for one in unneeded:
+        # An object of unknown age is as young as can be.
         age = now - one.modified if one.modified is not None else 0.0
         (found.old if age > grace_seconds else found.young).append(one)
     return found
@@ -78,10 +74,9 @@ def _kept(target: Target, sizes: dict[str, int]) -> set[str]:
     if manifests.damaged(target):
         return kept
     for published in manifests.published(target):
-        wanted = published.manifest.objects()
-        complete = all(key in sizes and size in (None, sizes[key]) for key, size in wanted.items())
+        complete = all(one.is_among(sizes) for one in published.manifest.files)
         if newest is None or published.key == newest.manifest.parent or complete:
-            kept |= {published.key, *wanted}
+            kept |= {published.key, *published.manifest.objects()}
         newest = newest or published
         if complete and published.key != newest.key:
             break

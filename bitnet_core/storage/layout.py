@@ -5,7 +5,8 @@ its own name, or `NAME.revisions/<counter>-<writer>` while the own name is in us
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
@@ -43,6 +44,14 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.json.encode(self) + b"\n"
 
 
+@dataclass(frozen=True)
+class Known:
+    """The hash of a file's content, as `Stored.sha256` has it for parts of this size."""
+
+    sha256: Digest
+    part_bytes: int
+
+
 class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     """A file in a manifest. `sha256` is that of its bytes; of a file in parts, that of its index."""
 
@@ -75,6 +84,14 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
         for number in range(self.part_count):
             yield part_key(self.key, number), min(self.part_bytes, self.size - number * self.part_bytes)
         yield self.index_key, None
+
+    def has(self, known: Known) -> bool:
+        """Whether its content is the one with this hash."""
+        return (self.sha256, self.part_bytes) == (known.sha256, known.part_bytes)
+
+    def is_among(self, listed: Mapping[str, int]) -> bool:
+        """Whether every object of the file is in a listing, with its size."""
+        return all(key in listed and size in (None, listed[key]) for key, size in self.objects())
 
     def require_valid(self) -> None:
         """BitnetError for an entry that nobody can have written in earnest."""

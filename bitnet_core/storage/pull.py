@@ -22,11 +22,11 @@ from bitnet_core.runs.record import COPIED
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Index, Stored, part_key, read_index, sha256
+from bitnet_core.storage.layout import Index, Known, Stored, part_key, read_index, sha256
 from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import is_left_out, version_of
-from bitnet_core.storage.state import Known, State, lock_path
+from bitnet_core.storage.state import State, lock_path
 from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
 from bitnet_core.storage.travel import SETTINGS_FILE
 from bitnet_core.text import printable
@@ -78,11 +78,7 @@ def newest_state(target: Target) -> Newest:
         published, unreadable = _readable(target, found)
         # Listed after the manifest was read: a push that ends meanwhile adds to it, and removes what is older.
         listed = {one.key: one.size for one in target.list("")}
-        lacking = frozenset(
-            entry.name
-            for entry in published.manifest.files
-            if any(key not in listed or size not in (None, listed[key]) for key, size in entry.objects())
-        )
+        lacking = frozenset(entry.name for entry in published.manifest.files if not entry.is_among(listed))
         if not lacking or manifests.keys(target) == found:
             break
     warning = ""
@@ -114,14 +110,6 @@ def _readable(target: Target, keys: list[str]) -> tuple[Published, str]:
     raise NothingThere(
         f"Nothing can be brought from {target.place}: it holds no experiment; `bitnet store push` stores one."
     )
-
-
-def complete_state(target: Target) -> Published:
-    """The newest state. BitnetError if any of it is missing."""
-    found = newest_state(target)
-    if found.lacking:
-        raise BitnetError(f"{target.place} is not complete: {_shown(sorted(found.lacking))} is missing.")
-    return found.published
 
 
 class Pull:
@@ -231,7 +219,7 @@ class Pull:
         if status.st_size != entry.size:
             return False
         known = self._state.known(entry.name, version_of(status)) or self._hashed(path, entry)
-        return (known.sha256, known.part_bytes) == (entry.sha256, entry.part_bytes)
+        return entry.has(known)
 
     def _hashed(self, path: Path, entry: Stored) -> Known:
         known = Known(hash_file(path, entry.part_bytes), entry.part_bytes)

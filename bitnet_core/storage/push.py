@@ -14,13 +14,13 @@ from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import names, snapshot
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Stored, most_bytes, part_bytes, sha256
+from bitnet_core.storage.layout import Known, Stored, most_bytes, part_bytes, sha256
 from bitnet_core.storage.manifest import Manifest, Published
 from bitnet_core.storage.replaced import merged, replaced
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.sending import OnBytes, Sending, Sent
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
-from bitnet_core.storage.state import Known, State, lock_path
+from bitnet_core.storage.state import State, lock_path
 from bitnet_core.storage.target import NoSuchObject, Target
 from bitnet_core.storage.turn import turn
 from bitnet_core.text import printable, size
@@ -68,10 +68,10 @@ class Push:
         force: bool = False,
         on_bytes: OnBytes = lambda _file, _done: None,
         stop: threading.Event | None = None,
-        include: Callable[[LocalFile], bool] = lambda _file: True,
+        choose: Callable[[list[LocalFile]], list[LocalFile]] = list,
         lenient: bool = False,
     ) -> None:
-        """`force` pushes over what another machine has stored. Files that `include` refuses stay as stored.
+        """`force` pushes over what another machine has stored. Files that `choose` leaves out stay as stored.
 
         `lenient` leaves out files that the target can't hold, instead of refusing them all.
         """
@@ -81,7 +81,7 @@ class Push:
         self._force = force
         self._on_bytes = on_bytes
         self._stop = stop
-        self._include = include
+        self._choose = choose
         self._lenient = lenient
         self.base = self._newest()
         self._id = experiment_id(experiment.root)
@@ -99,9 +99,9 @@ class Push:
             raise UsageError("\n".join(faults[:_SHOWN_FAULTS]) + more)
         unchanged = {file.name: entry for file in taken.files if (entry := self._stored(file, stored)) is not None}
         fit = self._fit(taken.files, stored) if faults else taken.files
-        to_send = [file for file in fit if file.name not in unchanged and self._include(file)]
-        # Whether its manifest fits is known before the first byte is sent.
-        self._made(merged(stored, {**unchanged, **{file.name: self._expected(file) for file in to_send}}))
+        to_send = [file for file in self._choose(fit) if file.name not in unchanged]
+        if to_send:  # whether its manifest fits is known before the first byte is sent
+            self._made(merged(stored, {**unchanged, **{file.name: self._expected(file) for file in to_send}}))
         return Plan(to_send, unchanged, self._to_drop(taken, stored))
 
     def run(self, plan: Plan | None = None) -> Pushed:
@@ -138,7 +138,7 @@ class Push:
                 f"The newest manifest at {self._target.place} can't be read; run `bitnet store push --verify`, "
                 "which puts it right from what is here."
             )
-        if self._state.note("manifest") and next(iter(self._target.list("")), None) is None:
+        if newest is None and self._state.note("manifest") and next(iter(self._target.list("")), None) is None:
             raise BitnetError(
                 f"The copy that was at {self._target.place} is gone; mount its disk, correct the target's settings, "
                 "or make a new copy with `bitnet store push --force`."
@@ -203,10 +203,10 @@ class Push:
         known = self._state.known(file.name, file.version)
         if known is None and entry.size == file.size:
             known = _hashed(file, entry.part_bytes)
-        same = known is not None and (known.sha256, known.part_bytes) == (entry.sha256, entry.part_bytes)
-        if same and known is not None:
-            self._state.know(file.name, file.version, known)
-        return entry if same else None
+        if known is None or not entry.has(known):
+            return None
+        self._state.know(file.name, file.version, known)
+        return entry
 
     def _to_drop(self, taken: Snapshot, stored: dict[str, Stored]) -> list[str]:
         """Checkpoints that were here and that newer ones have replaced. Whatever else is gone here stays there."""
@@ -229,7 +229,7 @@ class Push:
 
         def same(name: str, known: Known) -> Stored | None:
             entry = stored.get(name)
-            return entry if entry and (entry.sha256, entry.part_bytes) == (known.sha256, known.part_bytes) else None
+            return entry if entry and entry.has(known) else None
 
         with (
             Sender(self._target.limits, stop=self._stop) as sender,
@@ -258,12 +258,11 @@ class Push:
             one.key: one.size for folder in folders for one in self._target.list(f"{folder}/" if folder else "")
         }
         for entry in sent.stored.values():
-            for key, expected in entry.objects():
-                if key not in listed or expected not in (None, listed[key]):
-                    raise BitnetError(
-                        f"{entry.name} did not arrive whole at {self._target.place}; push again, and if that does "
-                        "not help, run `bitnet store push --verify`."
-                    )
+            if not entry.is_among(listed):
+                raise BitnetError(
+                    f"{entry.name} did not arrive whole at {self._target.place}; push again, and if that does "
+                    "not help, run `bitnet store push --verify`."
+                )
 
     # -- publishing ------------------------------------------------------------------------------------------
 

@@ -1,16 +1,15 @@
 """Which files of a stored state a pull brings: by their folder, and one checkpoint of many."""
 
-import re
 from collections.abc import Callable, Collection
 
 import msgspec
 
 from bitnet_core.errors import UsageError
 from bitnet_core.storage.layout import Stored
+from bitnet_core.storage.steps import complete_steps, is_health, step_of
 from bitnet_core.storage.travel import SETTINGS_FILE
 
 AREAS = ("reports", "checkpoints", "data", "logs", "inputs", "settings")
-_CHECKPOINT = re.compile(r"checkpoints/mini_bitnet_step_(\d{8,18})(\.pt|_health\.json)")
 _MOST_HEALTH_BYTES = 1 << 20
 _SHOWN = 6
 
@@ -48,11 +47,11 @@ def select(files: list[Stored], only: Collection[str], checkpoint: str, read: Re
     if checkpoint in ("", "all"):
         return wanted
     step = _step(files, checkpoint, read)
-    return [one for one in wanted if area(one.name) != "checkpoints" or _step_of(one) == step]
+    return [one for one in wanted if area(one.name) != "checkpoints" or step_of(one.name) == step]
 
 
 def _step(files: list[Stored], wanted: str, read: Read) -> int:
-    steps = _complete_steps(files)
+    steps = complete_steps([one.name for one in files])
     if not steps:
         raise UsageError("The stored state has no complete checkpoint; leave --checkpoint out.")
     if wanted == "latest":
@@ -65,26 +64,9 @@ def _step(files: list[Stored], wanted: str, read: Read) -> int:
     raise UsageError(f"--checkpoint takes best, latest, all, or a step that is stored: {shown}.")
 
 
-def _complete_steps(files: list[Stored]) -> list[int]:
-    """The steps of which both files are stored, newest first."""
-    names = {one.name for one in files}
-    steps = {
-        step for one in files if one.name.endswith(".pt") and (step := _step_of(one)) is not None
-        and f"{one.name.removesuffix('.pt')}_health.json" in names
-    }  # fmt: skip
-    return sorted(steps, reverse=True)
-
-
-def _step_of(file: Stored) -> int | None:
-    found = _CHECKPOINT.fullmatch(file.name)
-    return int(found[1]) if found else None
-
-
 def _best(files: list[Stored], steps: list[int], read: Read) -> int:
     """The best checkpoint, as the newest health file names it: the trainer keeps that one beside the newest."""
-    healths = {
-        _step_of(one): one for one in files if one.name.endswith("_health.json") and one.size <= _MOST_HEALTH_BYTES
-    }
+    healths = {step_of(one.name): one for one in files if is_health(one.name) and one.size <= _MOST_HEALTH_BYTES}
     for step in steps:
         try:
             named = msgspec.json.decode(read(healths[step]), type=_Health).best.step

@@ -11,10 +11,10 @@ from pathlib import Path
 from bitnet_core.errors import explained
 from bitnet_core.files.regular import open_regular
 from bitnet_core.storage.database import NotCopied, copied
-from bitnet_core.storage.layout import Index, Part, Stored, index_key, part_bytes, part_key, sha256
+from bitnet_core.storage.layout import Index, Known, Part, Stored, index_key, part_bytes, part_key, sha256
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import LocalFile, version_of
-from bitnet_core.storage.state import Known, State
+from bitnet_core.storage.state import State
 from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Target
 
 _MOST_PASSES = 3

@@ -9,11 +9,11 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.storage.layout import Known
 
 FOLDER = ".storage"
 """What an experiment's folder keeps of its copy; it is never stored itself."""
@@ -29,14 +29,6 @@ create table if not exists waiting (name text primary key, version text not null
 
 class Busy(UsageError):
     """Another push or pull of the experiment is going on."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """The hash of a version of a local file, as `Stored.sha256` has it."""
-
-    sha256: str
-    part_bytes: int
 
 
 class State:

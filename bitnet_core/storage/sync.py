@@ -8,18 +8,18 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.runs.catalog import UPLOAD
 from bitnet_core.runs.companion import push_command
 from bitnet_core.runs.events import Upload
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.runs.history import History
+from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.storage import snapshot
 from bitnet_core.storage.copy import copy_name
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.opening import open_target
@@ -27,11 +27,11 @@ from bitnet_core.storage.patient import Patient
 from bitnet_core.storage.push import Conflict, Push, Pushed
 from bitnet_core.storage.snapshot import LocalFile
 from bitnet_core.storage.state import Busy, State, exclusive, opened
+from bitnet_core.storage.steps import complete_steps, step_of
 from bitnet_core.storage.target import Target, Unreachable
 from bitnet_core.storage.under import Under
 from bitnet_core.text import duration, size
 
-_HEALTH = "_health.json"
 _POLL_SECONDS = 0.5
 _TRIED_AGAIN = "The stage goes on; storing is tried again while it runs, and when it has ended."
 
@@ -50,7 +50,7 @@ class Pace:
     behind: float = 900.0
     """How long a file may wait before that is an alert."""
     quiet: float = 15.0
-    """For so long after a note about a call that failed there is no other."""
+    """How long a note about a failed call keeps further notes back."""
     tries: int = 6
 
 
@@ -68,6 +68,8 @@ class Uploader:
     _quiet_until: float = 0.0
     _last: Pushed | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
+    _records: RecordCache = field(default_factory=RecordCache)
+    """It looks twice a second whether others still run."""
 
     def run(self) -> Pushed | None:
         """Push until no other run is active and everything is stored. BitnetError if the last push fails for good."""
@@ -128,7 +130,7 @@ class Uploader:
                 place,
                 state,
                 stop=self._stop,
-                include=self._everything if last else self._chosen(with_growing),
+                choose=list if last else partial(_chosen, with_growing=with_growing),
                 on_bytes=lambda file, done: self._on_bytes(place, state, file, done),
                 lenient=True,
             )
@@ -138,24 +140,6 @@ class Uploader:
         if with_growing:
             spent = time.monotonic() - began
             self._growing_due = time.monotonic() + max(self.pace.growing, self.pace.share * spent)
-
-    @staticmethod
-    def _everything(_file: LocalFile) -> bool:
-        return True
-
-    def _chosen(self, with_growing: bool) -> Callable[[LocalFile], bool]:
-        """While stages run: of the checkpoints only the newest complete one, and what grows only now and then."""
-        names = {file.name for file in snapshot.take(self.experiment).files if file.role == "checkpoint"}
-        complete = [name for name in names if name.endswith(_HEALTH) and _checkpoint_of(name) in names]
-        newest = max(complete, key=lambda name: name.rpartition("/")[2], default="")
-        wanted = {newest, _checkpoint_of(newest)}
-
-        def choose(file: LocalFile) -> bool:
-            if file.role == "checkpoint":
-                return file.name in wanted
-            return with_growing or not (file.grows or file.is_database)
-
-        return choose
 
     # -- reporting -------------------------------------------------------------------------------------------
 
@@ -192,7 +176,7 @@ class Uploader:
 
     def _runs(self) -> set[tuple[str, str]]:
         """The runs beside this one, with their states."""
-        entries = History.read(self.experiment).entries
+        entries = History.read(self.experiment, self._records).entries
         return {(entry.run.id, entry.state) for entry in entries if entry.record.stage != UPLOAD.name}
 
     def _others_active(self) -> bool:
@@ -229,8 +213,16 @@ class Uploader:
             done.set()
 
 
-def _checkpoint_of(health: str) -> str:
-    return f"{health.removesuffix(_HEALTH)}.pt"
+def _chosen(files: list[LocalFile], *, with_growing: bool) -> list[LocalFile]:
+    """While stages run: of the checkpoints only the newest complete one, and what grows only now and then."""
+    newest = complete_steps([file.name for file in files])[:1]
+
+    def is_due(file: LocalFile) -> bool:
+        if file.role == "checkpoint":
+            return step_of(file.name) in newest
+        return with_growing or not (file.grows or file.is_database)
+
+    return [file for file in files if is_due(file)]
 
 
 def summary(pushed: Pushed | None) -> dict[str, object]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bitnet_core.storage import turn
 from bitnet_core.storage.target import Target
 from bitnet_core.storage.under import Under
 from tests.storage.stand import Running, Stand, all_stands, opened
@@ -54,3 +55,11 @@ def target(whole_target: Target, request: pytest.FixtureRequest) -> Target:
     """The stand's target, with a place of its own for each test."""
     name = request.node.originalname or request.node.name
     return Under(whole_target, f"{name}-{abs(hash(request.node.nodeid)) % 10**6}/")
+
+
+@pytest.fixture(scope="module")
+def no_wait_for_a_turn() -> Iterator[None]:
+    """A turn to publish that another machine has left is taken over at once."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(turn, "ABANDONED_SECONDS", 0.0)
+        yield

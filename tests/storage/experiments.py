@@ -13,6 +13,7 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.layout import part_bytes
 from bitnet_core.storage.manifest import Published
+from bitnet_core.storage.pull import newest_state
 from bitnet_core.storage.target import TEMPORARY, NoSuchObject, Target
 
 MIB = 1 << 20
@@ -43,6 +44,14 @@ def fill(experiment: Experiment, sizes: Mapping[str, int], seed: int = 0) -> dic
     for name, data in found.items():
         write(experiment, name, data)
     return found
+
+
+def complete_state(target: Target) -> Published:
+    """The newest state, of which nothing may be missing."""
+    found = newest_state(target)
+    if found.lacking:
+        raise BitnetError(f"{target.place} is not complete: {', '.join(sorted(found.lacking))} is missing.")
+    return found.published
 
 
 def restored(place: Target, published: Published) -> dict[str, bytes]:

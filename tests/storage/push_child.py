@@ -8,7 +8,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.storage.copy import open_copy
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.pull import Pull, complete_state
+from bitnet_core.storage.pull import Pull, newest_state
 from bitnet_core.storage.push import Push
 
 
@@ -22,7 +22,7 @@ def main(what: str, root: str, settings: str, keys: str) -> None:
             pushed = Push(experiment, copy.place, copy.state).run()
             sys.stdout.write(f"{pushed.sent_files} {pushed.sent_bytes} {peak_bytes()}\n")
         else:
-            published = complete_state(copy.place)
+            published = newest_state(copy.place).published
             pulled = Pull(experiment, copy.place, copy.state, published).run(published.manifest.files)
             sys.stdout.write(f"{len(pulled.files)} {pulled.bytes}\n")
 

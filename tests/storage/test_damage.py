@@ -11,13 +11,13 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import gc, turn
 from bitnet_core.storage.layout import part_key
-from bitnet_core.storage.pull import Pull, complete_state
+from bitnet_core.storage.pull import Pull
 from bitnet_core.storage.push import Push
 from bitnet_core.storage.state import opened as opened_state
 from bitnet_core.storage.target import Corrupt, Limits, Target, Unreachable
 from bitnet_core.storage.under import Under
 from bitnet_core.storage.verify import newest, repair, verify
-from tests.storage.experiments import CHECKPOINT, content, fill, machine, write
+from tests.storage.experiments import CHECKPOINT, complete_state, content, fill, machine, write
 from tests.storage.memory import MemoryTarget
 from tests.storage.stand import Running, Stand, all_stands, opened
 

@@ -11,12 +11,11 @@ import pytest
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.opening import open_target
 from bitnet_core.storage.patient import Patient
-from bitnet_core.storage.pull import complete_state
 from bitnet_core.storage.push import Push
 from bitnet_core.storage.state import opened as opened_state
 from bitnet_core.storage.target import Refused, Target
 from bitnet_core.storage.under import Under
-from tests.storage.experiments import fill, machine, restored
+from tests.storage.experiments import complete_state, fill, machine, restored
 from tests.storage.stand import settings_of
 from tests.storage.stands import box, gdrive, onedrive
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.storage.patient import ATTEMPTS, Patient
-from bitnet_core.storage.pull import Pull, complete_state
+from bitnet_core.storage.pull import Pull
 from bitnet_core.storage.push import Push
 from bitnet_core.storage.state import opened as opened_state
 from bitnet_core.storage.target import Target, Unreachable
 from bitnet_core.storage.under import Under
 from bitnet_core.storage.verify import newest, verify
-from tests.storage.experiments import CHECKPOINT, MIB, Watcher, fill, machine, restored
+from tests.storage.experiments import CHECKPOINT, MIB, Watcher, complete_state, fill, machine, restored
 from tests.storage.faulty_proxy import Faults, FaultyProxy
 from tests.storage.stand import Running, Stand, all_stands, opened
 from tests.storage.stands.firebase import emulator_at

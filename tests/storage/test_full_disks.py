@@ -13,13 +13,13 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.storage import state as states
-from bitnet_core.storage.pull import Pull, complete_state
+from bitnet_core.storage.pull import Pull
 from bitnet_core.storage.push import Push
 from bitnet_core.storage.state import opened as opened_state
 from bitnet_core.storage.target import Limits, Refused
 from bitnet_core.storage.targets.local import FolderTarget
 from bitnet_core.storage.verify import verify
-from tests.storage.experiments import CHECKPOINT, MIB, Watcher, fill, machine, restored
+from tests.storage.experiments import CHECKPOINT, MIB, Watcher, complete_state, fill, machine, restored
 from tests.storage.memory import MemoryTarget
 
 SMALL = Limits(object_bytes=MIB)

@@ -13,11 +13,10 @@ import pytest
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.storage import manifest as manifests
-from bitnet_core.storage.pull import complete_state
 from bitnet_core.storage.targets.local import FolderTarget
 from bitnet_core.storage.under import Under
 from bitnet_core.storage.verify import newest, verify
-from tests.storage.experiments import Watcher, restored
+from tests.storage.experiments import Watcher, complete_state, restored
 from tests.storage.faulty_proxy import FaultyProxy
 from tests.storage.stand import opened
 from tests.storage.stands.s3 import program, seaweedfs, settings_at, start

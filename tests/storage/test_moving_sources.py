@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.storage.pull import complete_state
 from bitnet_core.storage.push import Push, Pushed
 from bitnet_core.storage.state import opened as opened_state
 from bitnet_core.storage.target import Limits
 from bitnet_core.storage.verify import verify
-from tests.storage.experiments import CHECKPOINT, content, machine, restored, write
+from tests.storage.experiments import CHECKPOINT, complete_state, content, machine, restored, write
 from tests.storage.memory import MemoryTarget
 
 PART = 4000

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core.storage.pull import complete_state
 from bitnet_core.storage.under import Under
 from bitnet_core.storage.verify import newest, verify
-from tests.storage.experiments import CHECKPOINT, MIB, Watcher, fill, machine, restored
+from tests.storage.experiments import CHECKPOINT, MIB, Watcher, complete_state, fill, machine, restored
 from tests.storage.faulty_proxy import FaultyProxy
 from tests.storage.stand import Running, opened
 from tests.storage.stands.s3 import program, seaweedfs, settings_at, start
