@@ -18,6 +18,11 @@ settings.register_profile("patient", settings.default, deadline=None)
 settings.load_profile("patient")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name packed bytes after their argument: they may hold the time, and every worker must find the same tests."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 @pytest.fixture(autouse=True)
 def bounded_memory(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
