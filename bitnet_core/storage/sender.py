@@ -1,5 +1,6 @@
 """Calls to a target from a few threads, within a budget of memory. The caller's thread handles what they return."""
 
+import contextlib
 import queue
 import threading
 import time
@@ -9,7 +10,7 @@ from typing import Any
 from bitnet_core.errors import Stopped
 from bitnet_core.storage.target import Limits
 
-BUDGET_BYTES = 32 << 20
+BUDGET_BYTES = 64 << 20
 _POLL_SECONDS = 0.2
 _END_SECONDS = 2.0
 """How long what is on its way may take to end after a failure, so that the next try does not meet it."""
@@ -24,6 +25,8 @@ class Sender:
     def __init__(self, limits: Limits, stop: threading.Event | None = None) -> None:
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.resources = contextlib.ExitStack()
+        """What jobs use; closed when no job runs any more."""
         # What no thread is free to send need not be in memory.
         self._budget = min(BUDGET_BYTES, limits.workers * limits.object_bytes)
         self._bytes = 0
@@ -47,6 +50,7 @@ class Sender:
         deadline = time.monotonic() + _END_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self.resources.close()
 
     def submit(self, job: Callable[[], Any], cost: int, then: Callable[[Any], object] = lambda _: None) -> None:
         """Run `job` in a thread while it holds `cost` bytes; `then` gets what it returned, in this thread.

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 from bitnet_core.errors import explained
 from bitnet_core.files.regular import open_regular
@@ -17,6 +18,8 @@ from bitnet_core.storage.snapshot import LocalFile, version_of
 from bitnet_core.storage.state import State
 from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Target
 
+T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 _MOST_PASSES = 3
 _WHOLE = -2
 """In the place of a part's number: the one object of a file."""
@@ -87,8 +90,12 @@ class Sending:
         stem, other = self._stems(name)
         return (other if name in self._taken else stem), other
 
+    def leave(self, file: LocalFile, error: OSError) -> None:
+        """A file that can't be read holds nothing else up."""
+        self.sent.left.append(f"{file.path} is not stored {explained(error, 'check its permissions')}.")
+
     def give_up_stem(self, file: LocalFile) -> None:
-        """Other content has the file's stem: it is sent again under the other one."""
+        """Other content has the file's stem, or a part of what the file was: it is sent again under the other one."""
         self._taken.add(file.name)
         self._again.append(file)
 
@@ -110,17 +117,15 @@ class Sending:
         except FileNotFoundError:  # removed meanwhile, such as a checkpoint that a newer one replaces
             return
         except OSError as error:
-            self.sent.left.append(f"{file.path} is not stored {explained(error, 'check its permissions')}.")
+            self.leave(file, error)
         except NotCopied as error:  # a journal in use holds nothing else up
             self.sent.left.append(str(error))
         except _Changed:
-            if part_bytes(file.size, self.target.limits):  # its parts that were sent have the stem
-                self._taken.add(file.name)
             self._again.append(file)
 
     def _send_content(self, file: LocalFile, path: Path, size: int) -> None:
         if part_bytes(size, self.target.limits):
-            _Parts(self, file, size).read(path)
+            _Parts(self, file, size).send(path)
         else:
             self._send_whole(file, file.content if file.content is not None else _read(file, path, size))
 
@@ -161,53 +166,48 @@ class _Parts:
         self._done = 0
         self._given_up = False
 
-    def read(self, path: Path) -> None:
-        """Read the file once, and submit its parts as they are read. _Changed if it is not what it was."""
+    def send(self, path: Path) -> None:
+        """Submit the parts of the file. Each is read once, by the thread that sends it."""
         target, state = self._sending.target, self._sending.state
         there = {one.key: one.size for one in target.list(f"{self._stem}.parts/")}
         arrived = state.arrived(self._stem, self._file.version)
-        with open_regular(path) as source:
-            for number in range(-(-self._size // self._part_bytes)):
-                expected = min(self._part_bytes, self._size - number * self._part_bytes)
-                data = source.read(expected)
-                if len(data) < expected:
-                    self._given_up = True
-                    raise _Changed
-                listed = there.get(part_key(self._stem, number)) == len(data)
-                self._submit(number, data, arrived.get(number, "") if listed else "", listed=listed)
-                if self._given_up:
-                    return
-            if not _is_unchanged(self._file, os.fstat(source.fileno())):
-                self._given_up = True
-                raise _Changed
+        source = self._sending.sender.resources.enter_context(open_regular(path))
+        for number in range(-(-self._size // self._part_bytes)):
+            size = min(self._part_bytes, self._size - number * self._part_bytes)
+            listed = there.get(part_key(self._stem, number)) == size
+            self._submit(source, number, size, arrived.get(number, "") if listed else "", listed=listed)
+            if self._given_up:
+                return
 
-    def _submit(self, number: int, data: bytes, known: str, *, listed: bool) -> None:
+    def _submit(self, source: BinaryIO, number: int, size: int, known: str, *, listed: bool) -> None:
         target, key = self._sending.target, part_key(self._stem, number)
 
-        def put() -> tuple[str, bool] | None:
+        def put() -> tuple[str, bool]:
+            data = _read_at(source, number * self._part_bytes, size)
             digest = sha256(data)
-            if known == digest:
-                return digest, False
-            try:
-                return digest, _put_part(target, key, data, ours=self._ours, listed=listed)
-            except _Taken:
-                return None
+            return digest, known != digest and _put_part(target, key, data, ours=self._ours, listed=listed)
 
-        def then(found: tuple[str, bool] | None) -> None:
-            if found is None:
-                self._give_up()
-            if found is None or self._given_up:
+        def then(found: tuple[str, bool] | Exception) -> None:
+            if self._given_up:
+                return
+            if isinstance(found, Exception):
+                self._give_up(found)
                 return
             digest, was_sent = found
             self._sending.state.arrive(self._stem, number, self._file.version, digest)
-            self._sending.sent.bytes += len(data) if was_sent else 0
-            self._parts[number] = Part(len(data), digest)
-            self._done += len(data)
+            self._sending.sent.bytes += size if was_sent else 0
+            self._parts[number] = Part(size, digest)
+            self._done += size
             self._sending.on_bytes(self._file, self._done)
             if self._done == self._size:
-                self._put_index()
+                unchanged = _is_unchanged(self._file, os.fstat(source.fileno()))
+                source.close()
+                if unchanged:
+                    self._put_index()
+                else:
+                    self._give_up(_Changed())
 
-        self._sending.sender.submit(put, len(data), then)
+        self._sending.sender.submit(lambda: _returned(put, _Taken, _Changed, OSError), size, then)
 
     def _put_index(self) -> None:
         data = Index(self._size, [self._parts[number] for number in sorted(self._parts)]).encode()
@@ -217,19 +217,20 @@ class _Parts:
         target, key = self._sending.target, index_key(self._stem)
 
         def put() -> bool:
-            try:
-                _put_part(target, key, data, ours=self._ours, listed=False)
-            except _Taken:
-                return False
-            return True
+            return _put_part(target, key, data, ours=self._ours, listed=False)
 
         self._sending.sender.submit(
-            put, len(data), lambda arrived: self._arrived(known, entry) if arrived else self._give_up()
+            lambda: _returned(put, _Taken),
+            len(data),
+            lambda found: self._give_up(found) if isinstance(found, _Taken) else self._arrived(known, entry),
         )
 
-    def _give_up(self) -> None:
-        if not self._given_up:
-            self._given_up = True
+    def _give_up(self, error: Exception) -> None:
+        """Send nothing more of the file under this stem. Its source stays open: other threads may be reading it."""
+        self._given_up = True
+        if isinstance(error, OSError):
+            self._sending.leave(self._file, error)
+        else:
             self._sending.give_up_stem(self._file)
 
     def _arrived(self, known: Known, entry: Stored) -> None:
@@ -271,11 +272,30 @@ def _put_part(target: Target, key: str, data: bytes, *, ours: bool, listed: bool
     return True
 
 
+def _returned(call: Callable[[], T], *errors: type[E]) -> T | E:
+    """What the call returns, or which of these errors it raised."""
+    try:
+        return call()
+    except errors as error:
+        return error
+
+
 def _holds(target: Target, key: str, data: bytes) -> bool:
     try:
         return target.get(key) == data
     except (NoSuchObject, Corrupt):
         return False
+
+
+def _read_at(source: BinaryIO, offset: int, size: int) -> bytes:
+    """`size` bytes of a file that other threads read too. _Changed if it is shorter."""
+    data = os.pread(source.fileno(), size, offset)
+    while len(data) < size:  # some file systems give less than was asked for
+        more = os.pread(source.fileno(), size - len(data), offset + len(data))
+        if not more:
+            raise _Changed
+        data += more
+    return data
 
 
 def _read(file: LocalFile, path: Path, size: int) -> bytes:

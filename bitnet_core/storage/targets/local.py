@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from bitnet_core import files
 from bitnet_core.errors import UsageError, explained
+from bitnet_core.files.folder_sync import FolderSync
 from bitnet_core.files.regular import open_regular
 from bitnet_core.settings.storage import ICloudOptions, StorageOptions
 from bitnet_core.storage.keys import Keys
@@ -33,12 +33,14 @@ def opened(options: StorageOptions | ICloudOptions, keys: Keys) -> Iterator["Fol
 class FolderTarget:
     """Objects are files below a folder."""
 
-    limits = Limits(key_bytes=3000)
+    # While some writes wait for the disk, others keep the cores busy.
+    limits = Limits(key_bytes=3000, workers=8)
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.place = str(folder)
         self._folder = folder
+        self._folders = FolderSync()
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
         path = self._path(key)
@@ -50,7 +52,7 @@ class FolderTarget:
                     _link(temp, path)
                 else:
                     temp.replace(path)
-                files.fsync_folder(path.parent)
+                self._folders.sync(path.parent)
             finally:
                 temp.unlink(missing_ok=True)
         except FileExistsError:
