@@ -19,7 +19,7 @@ from bitnet_core.errors import UsageError
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.storage import BoxOptions, DropboxOptions, GoogleDriveOptions, OneDriveOptions
 from bitnet_core.storage.catalog import Kind
-from bitnet_core.storage.http import Http, Response
+from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.redirect import Redirect
 from bitnet_core.storage.target import Refused, Unreachable

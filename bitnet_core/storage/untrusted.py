@@ -4,7 +4,7 @@ import contextlib
 import datetime
 from typing import Any
 
-from bitnet_core.storage.http import Response
+from bitnet_core.storage.clients.http import Response
 from bitnet_core.storage.target import Unreachable
 
 _MOST_DIGITS = 18

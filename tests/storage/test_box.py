@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.storage import box_client, sdk_session
+from bitnet_core.storage.clients import box_client, sdk_session
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.opening import open_target
 from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from bitnet_core.errors import UsageError
-from bitnet_core.storage import sdk_session
+from bitnet_core.storage.clients import sdk_session
 from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets.dropbox import _NAMES
 from tests.storage.fakes.dropbox import FakeDropbox, fault_of

@@ -13,8 +13,8 @@ import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.storage import DynamoOptions
-from bitnet_core.storage.aws import Aws
-from bitnet_core.storage.dynamo_table import Table
+from bitnet_core.storage.clients.aws import Aws
+from bitnet_core.storage.clients.dynamo_table import Table
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import MIB, TEMPORARY, AlreadyThere, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets import dynamodb, s3

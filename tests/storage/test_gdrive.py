@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bitnet_core.errors import UsageError
-from bitnet_core.storage import drive_files
+from bitnet_core.storage.clients import drive_files
 from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
 from tests.storage.fakes.drive import FOLDER, FakeDrive, File
 from tests.storage.stand import Running, opened

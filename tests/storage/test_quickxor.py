@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.storage.quickxor import quick_xor_hash
+from bitnet_core.storage.clients.quickxor import quick_xor_hash
 from tests.storage.test_target_contract import content
 
 RCLONE = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from bitnet_core.errors import UsageError
-from bitnet_core.storage import rcd
-from bitnet_core.storage.http import Http, Response
-from bitnet_core.storage.rcd_calls import Calls
+from bitnet_core.storage.clients import rcd
+from bitnet_core.storage.clients.http import Http, Response
+from bitnet_core.storage.clients.rcd_calls import Calls
 from bitnet_core.storage.target import Found, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets.rclone import RcloneTarget
 from tests.storage.cutting_proxy import Cut, cutting_proxy

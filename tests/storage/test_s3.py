@@ -12,7 +12,7 @@ import pytest
 
 from bitnet_core.errors import BitnetError, Stopped, UsageError
 from bitnet_core.settings.storage import S3Options
-from bitnet_core.storage import aws
+from bitnet_core.storage.clients import aws
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import MIB, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets import s3

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.storage import multistatus
+from bitnet_core.storage.clients import multistatus
 from bitnet_core.storage.target import AlreadyThere, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets import webdav as module
 from tests.storage.cutting_proxy import Cut, cutting_proxy, planned, random_cuts

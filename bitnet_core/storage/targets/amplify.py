@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.settings.storage import AmplifyOptions
-from bitnet_core.storage.aws import Aws
+from bitnet_core.storage.clients.aws import Aws
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Refused
 from bitnet_core.storage.targets.s3 import S3Target, open_s3

@@ -17,10 +17,10 @@ from box_sdk_gen import (
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.storage import BoxOptions
-from bitnet_core.storage.box_client import BoxNo, Child, box_client, children, failures_explained, item_id
+from bitnet_core.storage.clients.box_client import BoxNo, Child, box_client, children, failures_explained, item_id
+from bitnet_core.storage.clients.sdk_session import sdk_session
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.names import FIRST, LAST, Escaping, fault
-from bitnet_core.storage.sdk_session import sdk_session
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
 from bitnet_core.storage.walk import Inside, Walk
 

@@ -11,9 +11,9 @@ from dropbox.stone_validators import ValidationError
 
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.storage import DropboxOptions
+from bitnet_core.storage.clients.sdk_session import NONSENSE, sdk_session
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.names import FIRST, LAST, Escaping, fault
-from bitnet_core.storage.sdk_session import NONSENSE, sdk_session
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
 from bitnet_core.text import flat
 

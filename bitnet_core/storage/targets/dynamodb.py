@@ -16,8 +16,8 @@ from typing import Any
 
 from bitnet_core.settings.storage import DynamoOptions
 from bitnet_core.storage import names
-from bitnet_core.storage.aws import Aws
-from bitnet_core.storage.dynamo_table import (
+from bitnet_core.storage.clients.aws import Aws
+from bitnet_core.storage.clients.dynamo_table import (
     ABSENT,
     NAME,
     PRESENT,

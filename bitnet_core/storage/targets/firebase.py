@@ -22,9 +22,9 @@ from bitnet_core.errors import UsageError, explained
 from bitnet_core.files.regular import read_bounded
 from bitnet_core.settings.storage import FirebaseOptions
 from bitnet_core.storage import names
-from bitnet_core.storage.http import CONNECT_SECONDS, SILENCE_SECONDS, wait_of
+from bitnet_core.storage.clients.http import CONNECT_SECONDS, SILENCE_SECONDS, wait_of
+from bitnet_core.storage.clients.sdk_session import has_cut_head
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.sdk_session import has_cut_head
 from bitnet_core.storage.target import MIB, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
 from bitnet_core.text import flat
 

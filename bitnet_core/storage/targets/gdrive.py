@@ -16,8 +16,8 @@ from bitnet_core.errors import UsageError
 from bitnet_core.settings.storage import GoogleDriveOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.catalog import KINDS
-from bitnet_core.storage.drive_files import TITLE, DriveFiles, Has, age
-from bitnet_core.storage.http import Http
+from bitnet_core.storage.clients.drive_files import TITLE, DriveFiles, Has, age
+from bitnet_core.storage.clients.http import Http
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.oauth import AccessToken
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable

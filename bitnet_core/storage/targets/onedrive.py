@@ -8,11 +8,11 @@ from urllib.parse import quote, urlsplit
 from bitnet_core.settings.storage import OneDriveOptions
 from bitnet_core.storage import names
 from bitnet_core.storage.catalog import KINDS
-from bitnet_core.storage.http import Http, Response
+from bitnet_core.storage.clients.http import Http, Response
+from bitnet_core.storage.clients.quickxor import quick_xor_hash
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.names import FIRST, LAST, Escaping
 from bitnet_core.storage.oauth import AccessToken
-from bitnet_core.storage.quickxor import quick_xor_hash
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
 from bitnet_core.storage.untrusted import body_of, count_of, object_of, objects_of, text_of, unix_seconds_of
 from bitnet_core.storage.walk import Inside, Walk

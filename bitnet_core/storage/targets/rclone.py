@@ -16,10 +16,11 @@ from typing import Any
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.files import is_file
 from bitnet_core.settings.storage import RcloneOptions
-from bitnet_core.storage import names, rcd
-from bitnet_core.storage.http import Http
+from bitnet_core.storage import names
+from bitnet_core.storage.clients import rcd
+from bitnet_core.storage.clients.http import Http
+from bitnet_core.storage.clients.rcd_calls import SILENCE_SECONDS, Calls, is_missing, object_of
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.rcd_calls import SILENCE_SECONDS, Calls, is_missing, object_of
 from bitnet_core.storage.target import (
     TEMPORARY,
     Account,

@@ -11,7 +11,7 @@ from typing import Any
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.storage import S3Options
 from bitnet_core.storage import names
-from bitnet_core.storage.aws import Aws
+from bitnet_core.storage.clients.aws import Aws
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
 

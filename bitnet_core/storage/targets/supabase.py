@@ -14,7 +14,7 @@ from urllib.parse import quote
 from bitnet_core.errors import UsageError
 from bitnet_core.settings.storage import SupabaseOptions
 from bitnet_core.storage import names
-from bitnet_core.storage.http import Http, Response
+from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
 from bitnet_core.storage.walk import Inside, Walk

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 
-from bitnet_core.storage.quickxor import quick_xor_hash
+from bitnet_core.storage.clients.quickxor import quick_xor_hash
 from tests.storage.fakes import identity
 from tests.storage.fakes.identity import Identity
 from tests.storage.tls_proxy import Reply, Request

@@ -25,8 +25,8 @@ from box_sdk_gen.networking.box_network_client import BoxNetworkClient
 from box_sdk_gen.networking.retries import RetryStrategy
 
 from bitnet_core.errors import UsageError
+from bitnet_core.storage.clients.sdk_session import NONSENSE
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.sdk_session import NONSENSE
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.text import flat
 

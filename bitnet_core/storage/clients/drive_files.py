@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from bitnet_core.storage.http import Http, Response
+from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.target import MIB, Account, Refused, Unreachable
 from bitnet_core.storage.untrusted import body_of, count_of, object_of, objects_of, text_of
 from bitnet_core.text import flat

@@ -8,9 +8,9 @@ import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from bitnet_core.storage import multistatus
-from bitnet_core.storage.http import MOST_BYTES, Http, Response
-from bitnet_core.storage.multistatus import Member
+from bitnet_core.storage.clients import multistatus
+from bitnet_core.storage.clients.http import MOST_BYTES, Http, Response
+from bitnet_core.storage.clients.multistatus import Member
 from bitnet_core.storage.target import MIB, Refused
 
 GONE = {404, 410}

@@ -18,7 +18,7 @@ from botocore.parsers import ResponseParserError
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.redaction import Redactor
-from bitnet_core.storage.http import CONNECT_SECONDS, MOST_BYTES, SILENCE_SECONDS, wait_of
+from bitnet_core.storage.clients.http import CONNECT_SECONDS, MOST_BYTES, SILENCE_SECONDS, wait_of
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.text import flat

@@ -12,7 +12,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.storage.http import CONNECT_SECONDS, MOST_BYTES, SILENCE_SECONDS, Response, wait_of
+from bitnet_core.storage.clients.http import CONNECT_SECONDS, MOST_BYTES, SILENCE_SECONDS, Response, wait_of
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.text import flat
 

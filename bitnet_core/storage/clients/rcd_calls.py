@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from bitnet_core.secrets.redaction import Redactor
-from bitnet_core.storage.http import Http, Response
+from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.target import MIB, Refused, Unreachable
 from bitnet_core.text import flat
 

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.storage.aws import Aws
+from bitnet_core.storage.clients.aws import Aws
 from bitnet_core.storage.target import Unreachable
 
 KIND, NAME = "item_kind", "object_name"
