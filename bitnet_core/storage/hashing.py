@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from bitnet_core.files.regular import open_regular
-from bitnet_core.storage.layout import Digest, Index, Part, sha256
+from bitnet_core.storage.digest import Digest, sha256
+from bitnet_core.storage.layout import Index, Part
 
 
 def hash_file(path: Path, part_bytes: int) -> Digest:

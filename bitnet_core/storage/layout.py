@@ -4,13 +4,13 @@ The objects of a file never change once a manifest names them. A file that chang
 its own name, or `NAME.revisions/<counter>-<writer>` while the own name is in use.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.storage.digest import Digest, sha256
 from bitnet_core.storage.names import require_key
 from bitnet_core.storage.target import MIB, OBJECT_BYTES, Corrupt, Limits
 from bitnet_core.text import printable
@@ -21,9 +21,6 @@ MOST_PARTS = 100_000
 _MOST_BYTES = 1 << 50
 _INDEX_BYTES, _ENTRY_BYTES = 64, 100
 """At most, of an index: all but its parts, and one part."""
-
-Digest = str
-"""A SHA-256 in hexadecimal."""
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,7 +144,3 @@ def read_index(data: bytes, stored: Stored) -> Index:
     if index.size != stored.size or [part.size for part in index.parts] != sizes:
         raise Corrupt(f"The index of {name} does not fit its manifest.")
     return index
-
-
-def sha256(data: bytes) -> Digest:
-    return hashlib.sha256(data).hexdigest()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import msgspec
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.storage.layout import Stored, sha256
+from bitnet_core.storage.digest import sha256
+from bitnet_core.storage.layout import Stored
 from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
 from bitnet_core.text import printable
 

@@ -20,9 +20,10 @@ from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import COPIED
 from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Index, Known, Stored, part_key, read_index, sha256
+from bitnet_core.storage.layout import Index, Known, Stored, part_key, read_index
 from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import is_left_out, version_of

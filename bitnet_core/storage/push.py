@@ -12,9 +12,10 @@ from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import names, snapshot
+from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Known, Stored, most_bytes, part_bytes, sha256
+from bitnet_core.storage.layout import Known, Stored, most_bytes, part_bytes
 from bitnet_core.storage.manifest import Manifest, Published
 from bitnet_core.storage.replaced import merged, replaced
 from bitnet_core.storage.sender import Sender

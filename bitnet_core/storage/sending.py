@@ -12,7 +12,8 @@ from typing import BinaryIO, TypeVar
 from bitnet_core.errors import explained
 from bitnet_core.files.regular import open_regular
 from bitnet_core.storage.database import NotCopied, copied
-from bitnet_core.storage.layout import Index, Known, Part, Stored, index_key, part_bytes, part_key, sha256
+from bitnet_core.storage.digest import hashed, sha256
+from bitnet_core.storage.layout import Index, Known, Part, Stored, index_key, part_bytes, part_key
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import LocalFile, version_of
 from bitnet_core.storage.state import State
@@ -146,7 +147,11 @@ class Sending:
             self.on_bytes(file, len(data))
             self.arrived(file, known, _entry(file, data, known, used))
 
-        return self.sender.submit(lambda: _put_new(self.target, stem, other, data), len(data), then)
+        def put() -> tuple[str, bool]:
+            with hashed(data, known.sha256):
+                return _put_new(self.target, stem, other, data)
+
+        return self.sender.submit(put, len(data), then)
 
 
 class _Parts:
@@ -185,7 +190,8 @@ class _Parts:
         def put() -> tuple[str, bool]:
             data = _read_at(source, number * self._part_bytes, size)
             digest = sha256(data)
-            return digest, known != digest and _put_part(target, key, data, ours=self._ours, listed=listed)
+            with hashed(data, digest):
+                return digest, known != digest and _put_part(target, key, data, ours=self._ours, listed=listed)
 
         def then(found: tuple[str, bool] | Exception) -> None:
             if self._given_up:

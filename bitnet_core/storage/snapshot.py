@@ -19,7 +19,7 @@ from bitnet_core.errors import explained
 from bitnet_core.runs.catalog import UPLOAD
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import COPIED
-from bitnet_core.storage.layout import sha256
+from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.names import fault, is_reserved
 from bitnet_core.storage.state import FOLDER
 from bitnet_core.storage.travel import SETTINGS_FILE, input_files, settings_text

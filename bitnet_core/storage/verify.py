@@ -12,8 +12,9 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import snapshot
 from bitnet_core.storage.database import copied
+from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.hashing import hash_file
-from bitnet_core.storage.layout import Index, Part, Stored, part_key, read_index, sha256
+from bitnet_core.storage.layout import Index, Part, Stored, part_key, read_index
 from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import LocalFile

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.storage import manifest as manifests
-from bitnet_core.storage.layout import Index, Part, Stored, part_bytes, read_index, sha256
+from bitnet_core.storage.digest import sha256
+from bitnet_core.storage.layout import Index, Part, Stored, part_bytes, read_index
 from bitnet_core.storage.manifest import Damaged, Manifest
 from bitnet_core.storage.names import Escaping, fault, require_key
 from bitnet_core.storage.target import Limits

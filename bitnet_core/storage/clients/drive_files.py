@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from bitnet_core.storage.clients.http import Http, Response
+from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.target import MIB, Account, Refused, Unreachable
 from bitnet_core.storage.untrusted import body_of, count_of, object_of, objects_of, text_of
 from bitnet_core.text import flat
@@ -163,8 +164,8 @@ def _id(response: Response) -> str:
 
 def _holds(response: Response, data: bytes) -> bool:
     file = object_of(response.json())
-    return (
-        count_of(file.get("size")) == len(data)
-        and file.get("sha256Checksum") in (None, hashlib.sha256(data).hexdigest())
-        and file.get("md5Checksum") in (None, hashlib.md5(data, usedforsecurity=False).hexdigest())
-    )
+    if count_of(file.get("size")) != len(data):
+        return False
+    if file.get("sha256Checksum") is not None:
+        return bool(file["sha256Checksum"] == sha256(data))
+    return file.get("md5Checksum") in (None, hashlib.md5(data, usedforsecurity=False).hexdigest())

@@ -1,7 +1,6 @@
 """A collection of MongoDB as a target: an object is one document, so a write is atomic and leaves no orphans."""
 
 import contextlib
-import hashlib
 import re
 import time
 import warnings
@@ -18,6 +17,7 @@ from bitnet_core.errors import UsageError
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.storage import MongoOptions
 from bitnet_core.storage import names
+from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import (
     MIB,
@@ -80,7 +80,7 @@ class MongoTarget:
             "_id": key,
             "size": len(data),
             "modified": time.time() + self._ahead,
-            "sha256": hashlib.sha256(data).hexdigest(),
+            "sha256": sha256(data),
             "data": data,
         }
         with self._guarded():
@@ -100,7 +100,7 @@ class MongoTarget:
         if found is None:
             raise NoSuchObject(f"{self.place} has no {key}.")
         data = found.get("data")
-        if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != found.get("sha256"):
+        if not isinstance(data, bytes) or sha256(data) != found.get("sha256"):
             raise Corrupt(f"{self.place}: {key} is damaged: its sha256 is another one.")
         return data
 

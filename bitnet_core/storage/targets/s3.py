@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import hashlib
 import io
 from collections.abc import Iterator
 from datetime import datetime
@@ -12,6 +11,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.settings.storage import S3Options
 from bitnet_core.storage import names
 from bitnet_core.storage.clients.aws import Aws
+from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import Account, AlreadyThere, Found, Limits, NoSuchObject, Refused, Unreachable
 
@@ -49,8 +49,8 @@ class S3Target:
             condition = {"IfNoneMatch": "*"}
             if not self._s3.is_amazon and self._is_there(key):  # some other servers ignore the condition
                 raise there
-        sha256 = base64.b64encode(hashlib.sha256(data).digest()).decode()
-        if not self._call("put_object", key, there, Body=io.BytesIO(data), ChecksumSHA256=sha256, **condition).get(
+        checksum = base64.b64encode(bytes.fromhex(sha256(data))).decode()
+        if not self._call("put_object", key, there, Body=io.BytesIO(data), ChecksumSHA256=checksum, **condition).get(
             "ETag"
         ):
             raise Unreachable(f"{self.place}{key} was not confirmed as S3 does.")
