@@ -11,7 +11,9 @@ from bitnet_core.files import fsync_folder
 @dataclass
 class _Turns:
     began: int = 0
-    ended: int = 0
+    succeeded: int = 0
+    """The last one that did."""
+    running: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
 
 
@@ -23,19 +25,24 @@ class FolderSync:
         self._lock = threading.Lock()
 
     def sync(self, folder: Path) -> None:
-        """Return when an fsync that began after this call has ended. OSError if the folder can't be opened."""
+        """Return when an fsync that began after this call has succeeded. OSError if the folder can't be opened."""
         with self._lock:
             turns = self._turns[folder]
         with turns.changed:
             needed = turns.began + 1
-            while turns.ended < needed and turns.began > turns.ended:
+            while turns.running and turns.succeeded < needed:
                 turns.changed.wait()
-            if turns.ended >= needed:
+            if turns.succeeded >= needed:
                 return
             turns.began += 1
+            turns.running = True
+            mine = turns.began
+        succeeded = False
         try:
             fsync_folder(folder)
+            succeeded = True
         finally:
             with turns.changed:
-                turns.ended = turns.began
+                turns.running = False
+                turns.succeeded = mine if succeeded else turns.succeeded
                 turns.changed.notify_all()

@@ -1,5 +1,6 @@
 """A folder's fsync serves every thread that waited before it began, and no other."""
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -49,3 +50,35 @@ def test_one_that_fails_leaves_nobody_waiting(tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             folders.sync(tmp_path / "missing")
     folders.sync(tmp_path)
+
+
+def test_an_fsync_that_fails_is_done_again_by_those_who_waited_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[str] = []
+    running, go_on = threading.Event(), threading.Event()
+
+    def fsync(_: Path) -> None:
+        if outcomes:
+            outcomes.append("done")
+            return
+        outcomes.append("failed")
+        running.set()
+        go_on.wait(10)
+        raise OSError("no disk")
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            folders.sync(tmp_path)
+
+    monkeypatch.setattr(folder_sync, "fsync_folder", fsync)
+    folders = FolderSync()
+    threads = [threading.Thread(target=wait) for _ in range(4)]
+    threads[0].start()
+    assert running.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    go_on.set()
+    for thread in threads:
+        thread.join(10)
+    assert outcomes[:2] == ["failed", "done"]

@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bitnet_core.errors import UsageError, explained
@@ -17,6 +17,7 @@ from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.target import TEMPORARY, Account, AlreadyThere, Found, Limits, NoSuchObject, Refused
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV, errno.EACCES}
+_TRIES = 100
 _PLACEHOLDER = ".icloud"
 
 
@@ -44,34 +45,19 @@ class FolderTarget:
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
         path = self._path(key)
+        temp = self._path(f"{TEMPORARY}{time.time():.0f}-{secrets.token_hex(6)}")
         try:
-            temp = self._write_temporary(data)
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if only_if_absent:
-                    _link(temp, path)
-                else:
-                    temp.replace(path)
-                self._folders.sync(path.parent)
+                _in_its_folder(temp, lambda: _write(temp, data))
+                _in_its_folder(path, lambda: _link(temp, path) if only_if_absent else temp.replace(path))
             finally:
                 temp.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # somebody has deleted it already
+                self._folders.sync(path.parent)
         except FileExistsError:
             raise AlreadyThere(f"{path} is already there.") from None
         except OSError as error:
             raise self._refused(path, error) from error
-
-    def _write_temporary(self, data: bytes) -> Path:
-        temp = self._path(f"{TEMPORARY}{time.time():.0f}-{secrets.token_hex(6)}")
-        temp.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temp.open("xb") as out:
-                out.write(data)
-                out.flush()
-                os.fsync(out.fileno())
-        except BaseException:
-            temp.unlink(missing_ok=True)
-            raise
-        return temp
 
     def get(self, key: str) -> bytes:
         path = self._path(key)
@@ -138,6 +124,26 @@ class FolderTarget:
     @staticmethod
     def _refused(path: Path, error: OSError) -> Refused:
         return Refused(f"{path} can't be used {explained(error, 'check its permissions')}.")
+
+
+def _in_its_folder(path: Path, act: Callable[[], object]) -> None:
+    """Do what makes a file at `path`. A `delete` may remove its folder as empty meanwhile; then it is made again."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileExistsError):  # a folder that was removed just after it was found, or a file
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            act()
+        except FileNotFoundError:
+            continue
+        return
+    raise FileNotFoundError(errno.ENOENT, "its folder is removed again and again", str(path.parent))
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _link(temp: Path, path: Path) -> None:
