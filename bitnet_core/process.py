@@ -73,6 +73,16 @@ def is_alive(identity: ProcessIdentity) -> bool:
     return identity.boot_id == boot_id() and _start_time(identity.pid) == identity.start
 
 
+def owner(pid: int) -> str:
+    """The name of the user whose process it is."""
+    import psutil
+
+    try:
+        return str(psutil.Process(pid).username())
+    except psutil.Error:
+        return "another user"
+
+
 def rss_bytes(pid: int | None = None) -> int:
     """Resident memory of a process, this one by default; 0 when it is gone."""
     import psutil

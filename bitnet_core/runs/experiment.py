@@ -126,9 +126,9 @@ class Workspace:
                 f"{name!r} is not a valid name; use up to 64 letters, digits, dots, dashes or underscores."
             )
         root = self.home / name
-        if root.exists():
-            raise UsageError(f"{root} already exists; choose another name or open that experiment.")
         try:
+            if root.exists():
+                raise UsageError(f"{root} already exists; choose another name or open that experiment.")
             root.mkdir(parents=True)
             files.write_text(root / ".env", env_text or f"# Settings of {name}; `bitnet config` lists the names.\n")
         except OSError as error:
@@ -138,8 +138,11 @@ class Workspace:
     def demo(self, name: str = "demo") -> tuple[Path, bool]:
         """The demo's folder, and whether it has just been created. BitnetError if it can't be."""
         root = self.home / name
-        if (root / ".env").exists():
-            return root, False
+        try:
+            if (root / ".env").exists():
+                return root, False
+        except OSError as error:
+            raise BitnetError(unreadable_words(root, error)) from error
         return self.create(name, files.asset("demo.env").read_text(encoding="utf-8")), True
 
 

@@ -122,23 +122,31 @@ class History:
         """The newest run of a stage that `wanted` accepts."""
         return next((entry for entry in self.entries if entry.record.stage == stage and wanted(entry.record)), None)
 
-    def active(self, stage: str | None = None) -> Run | None:
-        """The newest run that has not ended, of one stage or of any but the upload, which runs beside others."""
+    def active(self, stage: str | None = None, besides: str = "") -> Run | None:
+        """The newest run that has not ended, of one stage or of any but the upload, which runs beside others.
+
+        The run with the id `besides` does not count.
+        """
         entries = (entry for entry in self.entries if (stage or entry.record.stage) == entry.record.stage)
         wanted = (entry for entry in entries if stage or entry.record.stage != catalog.UPLOAD.name)
-        return next((entry.run for entry in wanted if entry.state in ACTIVE), None)
+        return next((entry.run for entry in wanted if entry.state in ACTIVE and entry.run.id != besides), None)
 
     def newest(self) -> Run:
         """The run that people mean when they name none: the newest that is no upload. UsageError if there is none."""
         own = (run for run, record in self.entries if record.stage != catalog.UPLOAD.name)
-        return next(own, None) or self.find("")
+        return next(own, None) or self._first("", str.startswith)
 
     def find(self, name: str) -> Run:
         """The run with that id, or the newest whose id starts with `name` (a stage's name will do).
 
         UsageError if there is none, BitnetError if its record can't be read.
         """
-        for matches in (str.__eq__, str.startswith):
+        if not name:  # `bitnet stop "$RUN"` with RUN unset must not stop whatever is running
+            raise UsageError("The name of the run is empty; give its id, or its stage.")
+        return self._first(name, str.__eq__, str.startswith)
+
+    def _first(self, name: str, *ways: Callable[[str, str], bool]) -> Run:
+        for matches in ways:
             for run, _ in self.entries:
                 if matches(run.id, name):
                     return run

@@ -33,22 +33,35 @@ def lock_path(experiment: Experiment, stage: str) -> Path:
 
 
 @contextlib.contextmanager
-def stage_lock(experiment: Experiment, stage: str) -> Iterator[str]:
-    """Reserve the stage for this process; yields what `files.locked` does. UsageError if it is already running."""
+def stage_lock(experiment: Experiment, stage: str, own: str = "") -> Iterator[str]:
+    """Reserve the stage for this process; yields what `files.locked` does. UsageError if it is already running.
+
+    `own` is the id of the run that this process is.
+    """
     deadline = time.monotonic() + _DYING_SECONDS
 
     def give_up_if_running() -> None:
-        running = History.read(experiment).active(stage)
+        _require_idle(experiment, stage, History.read(experiment), own)
         # A killed process looks gone a moment before its last thread exits and its lock is released.
-        if running or time.monotonic() > deadline:
-            name = running.id if running else stage
-            raise UsageError(
-                f"{stage} is already running in {experiment.root}; "
-                f"follow it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
-            )
+        if time.monotonic() > deadline:
+            raise _already_running(experiment, stage, stage)
 
     with files.locked(lock_path(experiment, stage), on_wait=give_up_if_running) as note:
         yield note
+
+
+def _require_idle(experiment: Experiment, stage: str, history: History, own: str = "") -> None:
+    """UsageError if a run of the stage is active that is not `own`."""
+    running = history.active(stage, besides=own)
+    if running:
+        raise _already_running(experiment, stage, running.id)
+
+
+def _already_running(experiment: Experiment, stage: str, name: str) -> UsageError:
+    return UsageError(
+        f"{stage} is already running in {experiment.root}; "
+        f"follow it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
+    )
 
 
 def launch(
@@ -125,8 +138,9 @@ def _launch_lock(experiment: Experiment) -> Iterator[None]:
 
 
 def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
-    """Make the run's folder with its first record."""
+    """Make the run's folder with its first record. UsageError if another launch has started the stage meanwhile."""
     history, now = History.read(experiment), datetime.now(UTC)
+    _require_idle(experiment, stage, history)
     run = Run(experiment.logs / f"{stage}-{now:%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}")
     run.path.mkdir()
     # Freed when the run ends, so that its end can be recorded even on a full disk.

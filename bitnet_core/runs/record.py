@@ -276,8 +276,14 @@ class Run:
             raise UsageError(f"{self.id} is a copy of a run in {record.folder}; stop it there.")
         if record.process and process.is_alive(record.process):
             send = os.killpg if number == signal.SIGKILL else os.kill
-            with contextlib.suppress(ProcessLookupError):
-                send(record.process.pid, number)
+            try:
+                with contextlib.suppress(ProcessLookupError):
+                    send(record.process.pid, number)
+            except PermissionError:
+                owner = process.owner(record.process.pid)
+                raise UsageError(
+                    f"{self.id} runs as {owner} (process {record.process.pid}); stop it as that user."
+                ) from None
         elif host := self.foreign_host(record):
             raise UsageError(f"{self.id} runs on {host}; stop it there.")
 

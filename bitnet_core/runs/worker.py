@@ -54,7 +54,7 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
     context = StageContext(record.stage, run.path, experiment, EventWriter(run.events_path, redact), keys)
     signal.signal(signal.SIGTERM, lambda *_: context.request_stop())
     try:
-        with stage_lock(experiment, record.stage) as note, context.presence:
+        with stage_lock(experiment, record.stage, run.id) as note, context.presence:
             if run.record().state != "starting":  # it was stopped before it began
                 return 130
             _watch(context)

@@ -161,7 +161,7 @@ def test_a_folder_is_a_run_only_if_it_has_a_record_or_events(tmp_path: Path) -> 
 def test_an_unreadable_run_is_found_by_its_name_and_hides_no_other(tmp_path: Path) -> None:
     add(tmp_path, "train-1", b"{}")
     with pytest.raises(BitnetError, match=r"train-1/run\.json is not a run's record"):
-        history_of(tmp_path).find("")
+        history_of(tmp_path).newest()
     add(tmp_path, "train-2", created=5.0)
     assert history_of(tmp_path).find("train").id == "train-2"
     with pytest.raises(BitnetError, match=r"train-1/run\.json is not a run's record"):
