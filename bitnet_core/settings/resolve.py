@@ -266,7 +266,8 @@ def _lost_limits(file: DotenvFile, shown: str) -> Iterator[Problem]:
         limit = limit_inside(value)
         if limit is not None:
             place = f"inside the value of {name} ({shown} line {file.lines[name]})"
-            yield Problem("error", f"{limit} is set {place}, so it does not count; close the quotes of {name}.")
+            advice = f"give it a line of its own, and close the quotes of {name}."
+            yield Problem("error", f"{limit} is set {place}, so it does not count; {advice}")
 
 
 def _is_misspelt_limit(name: str) -> bool:

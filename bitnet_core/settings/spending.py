@@ -11,26 +11,47 @@ from bitnet_core.settings.registry import REGISTRY
 
 LIMITS = ("KD_MAX_USD", "KD_MAX_TOKENS_TOTAL", "KD_MAX_REQUESTS")
 _ALIKE = 0.75
+_BOUNDS = {"MAX", "MAXIMUM", "LIMIT", "CAP", "MOST"}
+_MONEY = {"USD", "DOLLAR", "DOLLARS", "COST", "COSTS", "SPEND", "SPENDING", "MONEY", "EUR"}
+_ALL = {"TOTAL", "ALL", "SUM", "OVERALL"}
+_SET_INSIDE = re.compile(rf"(?<=[^A-Z_])({'|'.join(LIMITS)})[\"']?[ \t]*=")
 _NOT_IN_NAMES = re.compile(r"[^A-Z0-9_]")
 
 
 def meant_limit(name: str) -> str | None:
-    """The spending limit that a name which is not a setting is meant to be: misspelt, in quotes, in small letters."""
+    """The spending limit that a name which is not a setting is meant to be: misspelt, or in other words."""
     plain = _plain(name)
     contained = next((limit for limit in LIMITS if limit in plain), None)
     if contained is not None:
         return contained
     closest = difflib.get_close_matches(plain, REGISTRY, n=1, cutoff=_ALIKE)
-    return closest[0] if closest and closest[0] in LIMITS else None
+    if closest and closest[0] in LIMITS:
+        return closest[0]
+    return _limit_in_other_words({*plain.split("_")})
+
+
+def _limit_in_other_words(words: set[str]) -> str | None:
+    if "KD" not in words:
+        return "KD_MAX_USD" if words & _BOUNDS and words & _MONEY else None
+    if words & (_MONEY | {"US"}):
+        return "KD_MAX_USD"
+    if words & {"REQUEST", "REQUESTS", "REQS", "CALLS"}:
+        return "KD_MAX_REQUESTS"
+    if words & {"TOKEN", "TOKENS"} and words & _ALL:
+        return "KD_MAX_TOKENS_TOTAL"
+    return None
 
 
 def may_mean_limit(name: str) -> bool:
     """Whether `meant_limit` is worth its time, for each of the many variables that an environment has."""
-    return "KD" in name.upper() and "M" in name.upper()
+    return "KD" in name.upper()
 
 
 def limit_inside(value: str) -> str | None:
-    """The spending limit that is set in a further line of a value: a quote before it was never meant to go on."""
+    """The spending limit that is set inside a value: a quote or a line before it was not ended."""
+    match = _SET_INSIDE.search(unicodedata.normalize("NFKC", value))
+    if match:
+        return match[1]
     assigned = (line.partition("=") for line in value.splitlines()[1:])
     names = (_plain(name).removeprefix("EXPORT") for name, equals, _ in assigned if equals)
     return next((name for name in names if name in LIMITS), None)

@@ -39,6 +39,34 @@ def test_a_misspelt_limit_of_the_environment_is_an_error(tmp_path: Path, name: s
     assert error.startswith(f"{name} (the environment) is not a setting, so it limits no spending; write KD_MAX_")
 
 
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        *(
+            (f"KD_{words}", "KD_MAX_USD")
+            for words in ("USD_MAX", "MAX_DOLLARS", "LIMIT_USD", "USD", "MAX_COST", "SPEND")
+        ),
+        *(
+            (f"KD_{words}", "KD_MAX_TOKENS_TOTAL")
+            for words in ("MAX_TOTAL_TOKENS", "TOKENS_MAX_TOTAL", "TOTAL_TOKENS")
+        ),
+        *((f"KD_{words}", "KD_MAX_REQUESTS") for words in ("REQUESTS_MAX", "MAX_REQS", "MAX_CALLS", "REQUEST_LIMIT")),
+    ],
+)
+def test_a_limit_in_other_words_is_an_error_in_a_file_and_in_the_environment(
+    tmp_path: Path, name: str, limit: str
+) -> None:
+    (written,) = errors(f"{name}=5\n", tmp_path)
+    assert f"write {limit}, or remove it" in written
+    (given,) = errors("", tmp_path, {name: "5"})
+    assert f"write {limit}, or remove it" in given
+
+
+@pytest.mark.parametrize("name", ["MAX_USD", "SPENDING_LIMIT", "MAX_COST", "API_COST_CAP"])
+def test_a_limit_of_money_without_our_prefix_is_an_error_in_a_file(tmp_path: Path, name: str) -> None:
+    assert "write KD_MAX_USD, or remove it" in errors(f"{name}=5\n", tmp_path)[0]
+
+
 @pytest.mark.parametrize("name", ["KD_MAX_TOKENS_PER_PROMPTS", "KD_MAX_ATTEMPT", "KD_TAUU", "MY_BUDGET", "SEEDS"])
 def test_other_unknown_names_are_warnings(tmp_path: Path, name: str) -> None:
     assert errors(f"{name}=5\n", tmp_path) == []
@@ -59,6 +87,12 @@ def test_no_setting_is_taken_for_another() -> None:
         "TEMPLATE='x\n{}=5\n'\n",
         "OPENAI_API_KEY='sk-canary\n{}=5\n'\n",
         'MINE="a\\n{}=5"\n',
+        "export CUSTOM_MODEL=gpt-4o {}=5\n",
+        "CUSTOM_MODEL=gpt-4o; {}=5\n",
+        "CUSTOM_MODEL=gpt-4o && export {}=5\n",
+        "CUSTOM_MODEL=gpt-4o,{} = 5\n",
+        "KD_PROMPTS_FILE=a.txt {}=5\n",
+        "CUSTOM_MODEL=gpt-4o{}=5\n",
     ],
 )
 def test_a_limit_inside_another_value_is_an_error(tmp_path: Path, limit: str, text: str) -> None:
