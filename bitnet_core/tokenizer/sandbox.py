@@ -9,7 +9,7 @@ import functools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, cast
 
 import jinja2
@@ -151,6 +151,7 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
             own, value, options = given[:own_count], given[own_count], given[own_count + 1 :]
             if not isinstance(value, str) and isinstance(value, Iterator):
                 value = [*self._counted(value, ELEMENT)]
+            self._used_on_each(value, (*options, *named.values()))
             if name == "join":
                 value, options, named = self._resolved(value, options, named)
             self.budget.spend_on_value(bound(value, *options, **named))
@@ -159,6 +160,12 @@ class ChatSandbox(ImmutableSandboxedEnvironment):
             return iter([*self._counted(result, ELEMENT)]) if isinstance(result, Iterator) else _checked(result)
 
         return limited
+
+    def _used_on_each(self, value: Any, operands: Iterable[Any]) -> None:
+        """Operands of a filter, such as an attribute's name, which it may hash or compare for each element."""
+        times = len(value) if isinstance(value, Sized) else 1
+        for one in operands:
+            self.budget.spend(max(1, times) * (1 + size(one) // ELEMENT))
 
     def _resolved(
         self, value: Any, options: tuple[Any, ...], named: dict[str, Any]

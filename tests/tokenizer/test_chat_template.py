@@ -178,6 +178,7 @@ def test_whatever_a_template_raises_is_one_sentence(template: str, said: str) ->
 
 _DOUBLING = "{%% set ns = namespace(a='x') %%}{%% for i in range(60) %%}%s{%% endfor %%}{{ ns.a | length }}"
 _NESTING = "{% set ns = namespace(a=['x']) %}{% for i in range(60) %}{% set ns.a = [ns.a, ns.a] %}{% endfor %}"
+_NESTED_TUPLE = "{% set ns = namespace(a=(1,)) %}{% for i in range(60) %}{% set ns.a = (ns.a, ns.a) %}{% endfor %}"
 _LONG = "{% set s = 'x' * 100000 %}"
 
 
@@ -221,6 +222,22 @@ _LONG = "{% set s = 'x' * 100000 %}"
         "{{ range(1000) | list | tojson(indent=10 ** 6) }}",
         *(_NESTING + f"{{{{ {compared} }}}}" for compared in ("ns.a == ns.a + []", "ns.a is lt(ns.a + ['y'])")),
         *(_NESTING + f"{{{{ {compared} }}}}" for compared in ("(ns.a + []) in [ns.a]", "[ns.a, ns.a + []] | max")),
+        *(
+            _NESTED_TUPLE + f"{{{{ messages | {used} }}}}"
+            for used in (
+                "map(attribute=ns.a) | list",
+                "map(ns.a) | list",
+                "selectattr(ns.a) | list",
+                "selectattr('role', 'eq', ns.a) | list",
+                "sort(attribute=ns.a)",
+                "unique(attribute=ns.a) | list",
+                "max(attribute=ns.a)",
+                "join(attribute=ns.a)",
+                "groupby(ns.a)",
+                "first | attr(ns.a)",
+                "map(attribute='x', default=ns.a) | list",
+            )
+        ),
         "{{ [1] | batch(10 ** 10, 1) | list }}",
         "{{ lipsum(n=10 ** 6) }}",
         "{% for i in range(100000) %}{% set x = ('x' * 1000000) | upper %}{% endfor %}",
