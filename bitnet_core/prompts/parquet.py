@@ -4,12 +4,15 @@ A few bytes may claim terabytes: rows and values in the footer, and the unpacked
 Arrow allocates what they say. Knows nothing of what the columns mean.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from bitnet_core.files.regular import open_regular
 
 MOST_BYTES = 1 << 28
 """Of one column in one row group, unpacked. Row groups of this program have a few megabytes."""
@@ -25,8 +28,8 @@ Fields = dict[int, Any]
 
 def open_parquet(path: Path, **options: Any) -> pq.ParquetFile:
     """The file, to be closed. Raises OSError, or ArrowException for what is not Parquet or claims too much."""
-    with path.open("rb") as source:
-        _check(source, path.stat().st_size)
+    with open_regular(path) as source:
+        _check(source, os.fstat(source.fileno()).st_size)
     try:
         return pq.ParquetFile(path, **options)
     except UnicodeDecodeError as error:

@@ -213,7 +213,8 @@ def _is_trace_file(path: Path) -> bool:
 def metadata_of(path: Path) -> TraceMetadata | None:
     """A trace file's metadata; None if the file is missing, torn or of another kind."""
     try:
-        return schema.read_metadata(pq.read_metadata(path).metadata)
+        with open_parquet(path) as file:
+            return schema.read_metadata(file.metadata.metadata)
     except (pa.ArrowException, OSError):
         return None
 

@@ -11,6 +11,7 @@ from bitnet_core.traces import schema, writer
 from bitnet_core.traces.reproject import _sequences
 from bitnet_core.traces.rules import faults
 from bitnet_core.traces.shards import open_shards
+from bitnet_core.traces.writer import metadata_of
 from tests.traces.sets import ORIGIN, VOCABULARY, metadata, sequence
 
 _EDIT = struct.Struct("<BIB")
@@ -44,6 +45,7 @@ def check_shards(data: bytes) -> None:
         (folder / ".sequences").mkdir()
         for file, content in files.items():
             (folder / file).write_bytes(content)
+            metadata_of(folder / file)
         read_everything(folder)
 
 

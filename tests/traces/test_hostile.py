@@ -1,6 +1,7 @@
 """Parquet files and metadata that this program did not write: refused in one sentence, before memory is allocated."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,9 @@ from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.traces import schema
 from bitnet_core.traces.reproject import reproject
 from bitnet_core.traces.shards import open_shards
+from bitnet_core.traces.writer import metadata_of
 from tests.fuzzing import fuzz
-from tests.traces.hostile import check_metadata, check_shards, sound_metadata
+from tests.traces.hostile import check_metadata, check_shards, sound_metadata, sound_set
 from tests.traces.sets import TOKENIZER, rewrite, set_in
 
 _JSON = st.recursive(
@@ -136,6 +138,30 @@ def test_a_page_that_claims_more_than_its_column_is_refused(file: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(pa.ArrowInvalid, match="a page of column number claims 8191 bytes"):
         open_parquet(file)
+
+
+def test_a_shard_whose_footer_is_damaged_counts_as_torn(tmp_path: Path) -> None:
+    content = sound_set()[schema.kd_shard(0)]
+    path = tmp_path / schema.kd_shard(0)
+    path.write_bytes(
+        content.replace(b"kd_cand_logprobs", b"kd_cand_logprob\xff").replace(b"topk_ids", b"topk_id\xff")
+    )
+    assert path.read_bytes() != content
+    assert metadata_of(path) is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_what_is_no_file_in_the_place_of_a_shard_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / schema.kd_shard(0)
+    make: dict[str, Callable[[Path], None]] = {
+        "pipe": os.mkfifo,
+        "folder": Path.mkdir,
+        "link": lambda path: path.symlink_to("nowhere"),
+    }
+    make[kind](path)
+    assert metadata_of(path) is None
+    with pytest.raises(OSError, match=r"regular file|Is a directory|No such file"):
+        open_parquet(path)
 
 
 @pytest.mark.parametrize("length", [0, 4, 8, 100, 5000])
