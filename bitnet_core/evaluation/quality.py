@@ -25,6 +25,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.model.chunks import positions_at_a_time
 from bitnet_core.model.student import Student
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.suites.intervals import RESAMPLES, Estimate, draws, estimate
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSequence, TraceSet, top1_counts
 from bitnet_core.traces.examples import Example, Examples, Targets, collate
@@ -33,7 +34,6 @@ Float64 = npt.NDArray[np.float64]
 _NEG_INF = float("-inf")
 _LN2 = math.log(2)
 _BATCH = 8
-_RESAMPLES = 1000
 
 SUMS = (
     *("tokens", "bytes", "nats"),
@@ -53,15 +53,6 @@ class Scores:
 
     def total(self, name: str) -> float:
         return float(self.sums_SM[:, SUMS.index(name)].sum())
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with its 95 % bootstrap interval over sequences."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -216,7 +207,7 @@ def _chunk_sums(z_nV: Tensor, rows: Targets, lengths_V: Tensor, majority: int | 
     return torch.stack([columns[name].double() for name in SUMS], dim=1)
 
 
-def figures(scores: Scores, seed: int, resamples: int = _RESAMPLES) -> dict[str, Estimate]:
+def figures(scores: Scores, seed: int, resamples: int = RESAMPLES) -> dict[str, Estimate]:
     """Every figure by name, each with its interval; BitnetError when there is nothing to divide by.
 
     Over positions with candidates: agreement, majority_agreement, teacher_self_agreement (how often a sample of the
@@ -229,19 +220,11 @@ def figures(scores: Scores, seed: int, resamples: int = _RESAMPLES) -> dict[str,
             "No held-out token has the teacher's own probability, so quality can't be measured; "
             "collect more traces (KD_NUM_PROMPTS)."
         )
-    draws_RS = np.random.default_rng(seed).multinomial(
-        len(scores.sums_SM), np.full(len(scores.sums_SM), 1 / len(scores.sums_SM)), size=resamples
-    )
+    draws_RS = draws(len(scores.sums_SM), seed, resamples)
     points = _ratios(scores.sums_SM.sum(axis=0, keepdims=True))
     spread = _ratios(draws_RS @ scores.sums_SM)
-    return {name: _estimate(float(points[name][0]), spread[name]) for name in points}
-
-
-def _estimate(value: float, spread_R: Float64) -> Estimate:
     # A resample may consist of sequences without bytes or candidates; it has no figure.
-    finite_R = spread_R[np.isfinite(spread_R)]
-    low, high = np.percentile(finite_R, [2.5, 97.5]) if len(finite_R) else (value, value)
-    return Estimate(value, float(low), float(high))
+    return {name: estimate(float(points[name][0]), spread[name]) for name in points}
 
 
 def _ratios(sums_RM: Float64) -> dict[str, Float64]:

@@ -1,0 +1,1 @@
+"""Items with answers that a program can grade, the graders, and scores with intervals. It knows no model."""
