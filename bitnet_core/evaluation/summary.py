@@ -11,8 +11,9 @@ from typing import Any
 from bitnet_core.evaluation import qei
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.evaluation.qei import Index, Model, Quantity
-from bitnet_core.evaluation.quality import Estimate, Scores
+from bitnet_core.evaluation.quality import Scores
 from bitnet_core.settings.values import EvalOptions
+from bitnet_core.suites.intervals import Estimate
 
 Figures = Mapping[str, Estimate]
 Origin = Callable[[str], str]
