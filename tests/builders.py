@@ -35,8 +35,8 @@ def stage_context(
     values: Mapping[str, str] | None = None,
     secrets: Mapping[str, str] | None = None,
 ) -> StageContext:
-    """A stage's context outside a worker process, on an experiment at `root`."""
-    settings = from_values({"DRIVE_ROOT": str(root), **(values or {})})
+    """A stage's context outside a worker process, on an experiment at `root`. No suites, unless `values` say so."""
+    settings = from_values({"DRIVE_ROOT": str(root), "EVAL_SUITE": "none", **(values or {})})
     experiment = Experiment.from_settings(settings)
     experiment.ensure()
     run_dir = experiment.logs / f"{stage}-test-{time.monotonic_ns():x}"

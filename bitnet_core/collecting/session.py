@@ -30,14 +30,13 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.opening import usual_requests
 from bitnet_core.teachers.prices import Price
 from bitnet_core.teachers.probe import Verdict, probe
 from bitnet_core.teachers.refusals import QuotaSpent
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.traces import schema, writer
 
-_PARALLEL = {"embedded": 4, "hf": 8}
-_PARALLEL_REMOTE = 32
 _QUEUED_EMBEDDED = 4
 """Requests that wait in the embedded server's queue, so that it is never idle while an answer is being stored."""
 
@@ -165,7 +164,7 @@ class CollectSession:
     async def _ask(self) -> None:
         collection, options = self.collection, self.collection.options
         provider = collection.identity.provider.name
-        most = options.concurrency or _PARALLEL.get(provider, _PARALLEL_REMOTE)
+        most = options.concurrency or usual_requests(provider)
         self._parallel = max(1, min(most, self._survey.pending))
         queued = _QUEUED_EMBEDDED if provider == "embedded" else 0
         context = self._parallel * (self._survey.longest_prompt + options.sampling.max_tokens + 16)

@@ -36,7 +36,7 @@ def record(found: Baseline, identity: Identity, options: BaselineOptions) -> dic
         "latency_s": {"mean": float(seconds.mean()), **_times(seconds)},
         "time_to_first_token_s": _times(first_tokens) if len(first_tokens) else None,
         "determinism": found.determinism,
-        "cost": _cost(identity, options, prompt_tokens, completion_tokens),
+        "cost": cost(identity, options, prompt_tokens, completion_tokens),
         "wall_s": found.wall_s,
         "memory": _memory(found.memory_bytes, options.memory_gb),
         "generations": [_answer_record(answer) for answer in found.answers],
@@ -88,7 +88,7 @@ def _memory(measured: int | None, given_gb: float | None) -> dict[str, Any]:
     return {"bytes": measured, "origin": _origin(measured)}
 
 
-def _cost(
+def cost(
     identity: Identity, options: BaselineOptions, prompt_tokens: int | None, completion_tokens: int | None
 ) -> dict[str, Any]:
     """US dollars of the answers, by the price file; null where it has no price or tokens were not counted."""

@@ -49,6 +49,9 @@ def _settings(*sections: str, extra: tuple[str, ...] = ()) -> tuple[str, ...]:
 
 _TEACHER = tuple(n for n in _settings("Chat provider", "Teacher") if not n.startswith("TEACHER_BASELINE"))
 
+_SUITES = ("EVAL_SUITE", "EVAL_LIMIT", "EVAL_SUITE_MAX_TOKENS", "EVAL_ITEMS_FILE")
+"""Teacher and student are asked the same items."""
+
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
@@ -57,7 +60,7 @@ STAGES: dict[str, Stage] = {
             "Teacher baseline",
             "Greedy answers of the teacher: text, tokens/s, latency, memory.",
             outputs=(("reports", "teacher_baseline.json"),),
-            settings=_settings("Chat provider", "Teacher"),
+            settings=_settings("Chat provider", "Teacher", extra=_SUITES),
             uses_teacher=True,
         ),
         Stage(

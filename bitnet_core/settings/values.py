@@ -240,6 +240,17 @@ class EvalOptions(Group):
     seed: int = setting("SEED")
 
 
+class SuiteOptions(Group):
+    """Which items teacher and student are asked, and how long an answer may be. `limit` 0 is no limit."""
+
+    names: str = setting("EVAL_SUITE")
+    limit: int = setting("EVAL_LIMIT")
+    max_tokens: int = setting("EVAL_SUITE_MAX_TOKENS")
+    items_file: Path | None = setting("EVAL_ITEMS_FILE")
+    concurrency: int | None = setting("KD_CONCURRENCY")
+    seed: int = setting("SEED")
+
+
 class DryRunOptions(Group):
     """The shape of the dry run's student, and how much of this machine it may use."""
 

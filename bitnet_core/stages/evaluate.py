@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation import checks, qei, summary
+from bitnet_core.evaluation import checks, qei, suite_scores, summary
 from bitnet_core.evaluation.answers import EvalPrompt, choose_prompts, sample_record
 from bitnet_core.evaluation.baseline_report import BASELINE_FILE
 from bitnet_core.evaluation.deployed import Deployed, run_deployed
 from bitnet_core.evaluation.quality import measure_quality
+from bitnet_core.evaluation.suite_answers import student_answers
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.precision import configure, pick_device
 from bitnet_core.model.student import Student
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
-from bitnet_core.settings.values import DataOptions, DeviceOptions, EvalOptions
+from bitnet_core.settings.values import DataOptions, DeviceOptions, EvalOptions, SuiteOptions
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
@@ -29,8 +30,9 @@ REPORT = "mini_evaluation_report.json"
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Measure, write `reports/mini_evaluation_report.json` and the tables quality, memory and qei."""
-    options, data = EvalOptions.of(ctx.settings), DataOptions.of(ctx.settings)
+    """Measure, write `reports/mini_evaluation_report.json` and the tables quality, checks, memory and qei."""
+    options, data, asked = EvalOptions.of(ctx.settings), DataOptions.of(ctx.settings), SuiteOptions.of(ctx.settings)
+    suites = suite_scores.suites_of(asked)
     checks.check_given_qualities(options, ctx)
     path, checkpoint = _newest_checkpoint(ctx)
     baseline = checks.load_baseline(ctx.experiment.reports / BASELINE_FILE)
@@ -46,6 +48,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     configure(hardware)
     packed = pack_student(checkpoints.student_from(checkpoint)).to(device)
     quality = measure_quality(packed, bits, traces, tokenizer, ctx, max_seq_len=data.max_seq_len, seed=options.seed)
+    answers = student_answers(packed, tokenizer, asked.max_tokens, ctx)
+    graded = suite_scores.ask_student(suites, answers, asked, baseline, ctx, keep_texts=options.keep_samples)
     most_tokens = checkpoint.config.max_position_embeddings
     prompts = choose_prompts(folder, traces, tokenizer, options, most_tokens, ctx)
     deployed = _answer(ctx, packed.cpu(), prompts, tokenizer, options, device.type)
@@ -68,6 +72,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "student": checkpoint.config.to_dict(),
         "teacher": {"provider": baseline.get("provider"), "model": baseline.get("model")},
         "quality": summary.quality_record(quality.by_bits, quality.scores) if quality else None,
+        suite_scores.REPORT_KEY: graded,
         "deployed": summary.deployed_record(deployed),
         "qei": asdict(result),
         "samples": [sample_record(prompt, answer, tokenizer) for prompt, answer in answered],
@@ -76,6 +81,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     return {
         "checkpoint": str(path),
         **{name: own[name].value if own else None for name in ("agreement", "majority_agreement", "coarse_kl")},
+        "checks": suite_scores.whole(graded),
         "tokens_per_s": deployed.decode_tokens_per_s,
         "memory_bytes": deployed.memory_bytes,
         "qei": result.qei.value,

@@ -2,18 +2,21 @@
 
 import asyncio
 import hashlib
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from bitnet_core.evaluation import baseline_report
+from bitnet_core.evaluation import baseline_report, suite_scores
 from bitnet_core.evaluation.baseline import Baseline, Interview
+from bitnet_core.evaluation.suite_answers import TeacherAnswers, user_turn
 from bitnet_core.model.precision import pick_device
 from bitnet_core.prompts.prompt import Prompt, canonical_json, load_prompts, prompts_hash
 from bitnet_core.runs.context import StageContext
-from bitnet_core.settings.values import BaselineOptions, DeviceOptions, TeacherOptions
+from bitnet_core.settings.values import BaselineOptions, DeviceOptions, SuiteOptions, TeacherOptions
+from bitnet_core.suites.run import prompts_of
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.identity import Identity, identify
-from bitnet_core.teachers.opening import fetch_progress, open_teacher
+from bitnet_core.teachers.opening import fetch_progress, open_teacher, usual_requests
 from bitnet_core.tokenizer.load import load_tokenizer
 
 PACKAGED_PROMPTS = "baseline.txt"
@@ -22,13 +25,17 @@ _SPARE_TOKENS = 16
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Measure the baseline, write `reports/teacher_baseline.json` and the table baseline."""
-    options = BaselineOptions.of(ctx.settings)
+    """Measure the baseline, write `reports/teacher_baseline.json` and the tables baseline and checks."""
+    options, asked = BaselineOptions.of(ctx.settings), SuiteOptions.of(ctx.settings)
+    suites = suite_scores.suites_of(asked)
     identity = identify(TeacherOptions.of(ctx.settings))
     prompts = load_prompts(options.prompts_file, PACKAGED_PROMPTS)[: options.max_prompts]
-    found = asyncio.run(_measure(ctx, options, identity, prompts))
+    parallel = asked.concurrency or usual_requests(identity.provider.name)
+    answers = TeacherAnswers(prompts_of(suites), asked, parallel, ctx)
+    found = asyncio.run(_measure(ctx, options, identity, prompts, answers))
     measured = baseline_report.record(found, identity, options)
     ctx.table("baseline", baseline_report.COLUMNS, baseline_report.table(measured))
+    checks = suite_scores.grade_teacher(suites, answers.found, asked, ctx)
     sampling = {
         "temperature": options.sampling.temperature,
         "top_p": options.sampling.top_p,
@@ -44,23 +51,45 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "prompts_hash": prompts_hash(prompts),
         "config_hash": hashlib.sha256(canonical_json(config).encode()).hexdigest(),
         **measured,
+        suite_scores.REPORT_KEY: checks and checks | _spent(answers, identity, options),
     }
     ctx.report(baseline_report.BASELINE_FILE, report)
     return {key: report[key] for key in ("provider", "model", "usage", "tokens_per_s", "latency_s", "memory")}
 
 
 async def _measure(
-    ctx: StageContext, options: BaselineOptions, identity: Identity, prompts: list[Prompt]
+    ctx: StageContext, options: BaselineOptions, identity: Identity, prompts: list[Prompt], answers: TeacherAnswers
 ) -> Baseline:
-    context = None
-    if identity.provider.name == "embedded":
-        context = _longest_prompt(ctx, prompts) + options.sampling.max_tokens + _SPARE_TOKENS
+    """The baseline; then the suites' items, several at once, because those answers are not timed."""
     device = partial(pick_device, DeviceOptions.of(ctx.settings))
-    async with open_teacher(ctx, TeacherOptions.of(ctx.settings), device=device, context=context) as teacher:
-        return await Interview(teacher, options.sampling, options.seed, ctx).measure(prompts)
+    opened = partial(open_teacher, ctx, TeacherOptions.of(ctx.settings), device=device)
+    if identity.provider.name != "embedded":
+        async with opened(parallel=answers.parallel) as teacher:
+            found = await Interview(teacher, options.sampling, options.seed, ctx).measure(prompts)
+            await answers.ask(teacher)
+        return found
+    # A server with several slots has a larger KV cache, which would count as the baseline's memory.
+    longest = _longest_prompt(ctx, [prompt.messages for prompt in prompts])
+    async with opened(context=longest + options.sampling.max_tokens + _SPARE_TOKENS) as teacher:
+        found = await Interview(teacher, options.sampling, options.seed, ctx).measure(prompts)
+    if answers.prompts:
+        longest = _longest_prompt(ctx, [user_turn(prompt) for prompt in answers.prompts])
+        context = answers.parallel * (longest + answers.max_tokens + _SPARE_TOKENS)
+        async with opened(parallel=answers.parallel, context=context) as teacher:
+            await answers.ask(teacher)
+    return found
 
 
-def _longest_prompt(ctx: StageContext, prompts: list[Prompt]) -> int:
+def _spent(answers: TeacherAnswers, identity: Identity, options: BaselineOptions) -> dict[str, Any]:
+    """What the suites' answers have used, beside the baseline's own usage and cost."""
+    tokens = answers.prompt_tokens, answers.completion_tokens
+    return {
+        "usage": dict(zip(("prompt_tokens", "completion_tokens"), tokens, strict=True)),
+        "cost": baseline_report.cost(identity, options, *tokens),
+    }
+
+
+def _longest_prompt(ctx: StageContext, prompts: Sequence[Sequence[Mapping[str, str]]]) -> int:
     """Tokens of the longest prompt, by the embedded teacher's own tokenizer."""
     tokenizer = load_tokenizer(ensure_files(fetch_progress(ctx)).tokenizer_dir)
-    return max(len(tokenizer.encode_prompt(prompt.messages).ids) for prompt in prompts)
+    return max(len(tokenizer.encode_prompt(messages).ids) for messages in prompts)

@@ -22,6 +22,7 @@ from bitnet_core.text import is_utf8
 PACKAGED = ("json", "extraction", "tools", "instructions", "arithmetic")
 """Packaged suites, each a file in assets/eval. All of them together are called `checks`."""
 ALL_PACKAGED = "checks"
+NO_SUITE = "none"
 OWN = "own"
 """The suite of the user's own items."""
 _FILE_BYTES = 1 << 26
@@ -179,23 +180,25 @@ def packaged(names: Sequence[str]) -> list[str]:
 def suite_names(text: str, others: Sequence[str] = ()) -> list[str]:
     """The names in EVAL_SUITE, without repeats. UsageError for one that is neither packaged nor in `others`."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if names == [NO_SUITE]:
+        return []
     for name in names:
         if name not in (*PACKAGED, ALL_PACKAGED, *others):
-            known = ", ".join((ALL_PACKAGED, *PACKAGED, *others))
+            known = ", ".join((ALL_PACKAGED, *PACKAGED, *others, NO_SUITE))
             raise UsageError(f"EVAL_SUITE names {name[:40]!r}, which is not a suite; choose from {known}.")
     return names
 
 
-def load_suites(names: Sequence[str], own: Path | None, limit: int | None) -> dict[str, list[Item]]:
-    """The items of packaged suites, and of a file of the user's own, at most `limit` of each."""
+def load_suites(names: Sequence[str], own: Path | None, limit: int) -> dict[str, list[Item]]:
+    """The items of packaged suites, and of a file of the user's own, at most `limit` of each; 0 is no limit."""
     suites = {name: load_items(asset("eval", f"{name}.jsonl")) for name in packaged(names)}
     if own is not None:
         suites[OWN] = load_items(own)
     return {name: spread(items, limit) for name, items in suites.items()}
 
 
-def spread(items: Sequence[_T], limit: int | None) -> list[_T]:
-    """At most `limit` items, evenly spaced, because neighbours in a file are alike."""
-    if limit is None or limit >= len(items):
+def spread(items: Sequence[_T], limit: int) -> list[_T]:
+    """At most `limit` items, evenly spaced, because neighbours in a file are alike; all of them for 0."""
+    if not limit or limit >= len(items):
         return list(items)
     return [items[place * len(items) // limit] for place in range(limit)]

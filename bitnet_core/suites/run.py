@@ -22,13 +22,14 @@ class Unanswered:
 
 
 Answer = str | Unanswered
+Suites = Mapping[str, Sequence[Item]]
 OnAnswer = Callable[[int, Answer], None]
 
 
 class Answerer(Protocol):
     """Something that answers prompts."""
 
-    def __call__(self, prompts: Sequence[str], on_answer: OnAnswer) -> None:
+    def __call__(self, prompts: Sequence[str], on_answer: OnAnswer, /) -> None:
         """Call `on_answer` with the number of each prompt and its answer, in any order; both may raise."""
 
 
@@ -57,11 +58,21 @@ class Score:
         return self.items - self.answered
 
 
-def run_suites(suites: Mapping[str, Sequence[Item]], answerer: Answerer) -> list[Graded]:
+def prompts_of(suites: Suites) -> list[str]:
+    """The prompts of all items, in the order in which answers are numbered."""
+    return [item.prompt for items in suites.values() for item in items]
+
+
+def run_suites(suites: Suites, answerer: Answerer) -> list[Graded]:
     """Every item of every suite, in order."""
-    order = [(name, item) for name, items in suites.items() for item in items]
     answers: dict[int, Answer] = {}
-    answerer([item.prompt for _, item in order], answers.__setitem__)
+    answerer(prompts_of(suites), answers.__setitem__)
+    return grade_answers(suites, answers)
+
+
+def grade_answers(suites: Suites, answers: Mapping[int, Answer]) -> list[Graded]:
+    """Every item, with the answer to its prompt; one that is not there is unanswered."""
+    order = [(name, item) for name, items in suites.items() for item in items]
     silent = Unanswered("no answer came")
     return [_graded(name, item, answers.get(place, silent)) for place, (name, item) in enumerate(order)]
 

@@ -60,6 +60,11 @@ WIRES: dict[str, type[HttpChat]] = {
 }
 
 
+def usual_requests(provider: str) -> int:
+    """How many requests are kept in flight where nobody says otherwise (KD_CONCURRENCY)."""
+    return {"embedded": 4, "hf": 8}.get(provider, 32)
+
+
 def reader(provider: Provider) -> Reader:
     """Reads the answers that the journal keeps; a model in this process writes them as OpenAI does."""
     return WIRES.get(provider.wire, OpenAIChat).read_answer

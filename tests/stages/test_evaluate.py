@@ -17,6 +17,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Event
 from bitnet_core.settings.values import Sampling
 from bitnet_core.stages import evaluate, train
+from bitnet_core.suites.items import load_items
 from bitnet_core.traces import schema, writer
 from tests.builders import events_of, stage_context
 from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
@@ -236,3 +237,53 @@ def test_a_stop_ends_it(root: Path) -> None:
     ctx.request_stop()
     with pytest.raises(BitnetError, match="stopped"):
         evaluate.run(ctx)
+
+
+# -- suites ----------------------------------------------------------------------------------------------
+ITEM = {"id": "a", "prompt": "Hi", "check": {"kind": "number", "value": "2"}, "reference": "2"}
+
+
+def own_items(tmp_path: Path) -> Path:
+    """Three items, the last too long for the student."""
+    path = tmp_path / "mine.jsonl"
+    prompts = ("Hi", "Hi there", "Hi " * 2000)
+    lines = [json.dumps(ITEM | {"id": str(place), "prompt": prompt}) for place, prompt in enumerate(prompts)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_the_student_is_asked_the_items_and_compared_on_those_that_both_answered(
+    root: Path, no_child: object, tmp_path: Path
+) -> None:
+    mine = own_items(tmp_path)
+    first, *_ = load_items(mine)
+    verdicts = [{"hash": first.hash, "passed": True}, {"hash": "of another item", "passed": True}, "damaged"]
+    files.write_json(root / "reports" / "teacher_baseline.json", BASELINE | {"checks": {"answers": verdicts}})
+    ctx = context(root, EVAL_ITEMS_FILE=str(mine), EVAL_SUITE_MAX_TOKENS="3")
+    summary = evaluate.run(ctx)
+    report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
+    found = report["checks"]
+    assert [(one["passed"], bool(one["reason"])) for one in found["answers"]] == [
+        (False, True),
+        (False, True),
+        (None, True),
+    ]
+    assert summary["checks"] == found["total"]["score"]["value"] == 0.0
+    assert found["total"]["score"]["high"] > 0.5, "two items prove little"
+    ((why, count),) = found["unanswered"].items()
+    assert (why.startswith("the prompt is longer than the student's "), count) == (True, 1)
+    assert found["in_common"]["items"] == 1
+    assert (found["in_common"]["student"]["value"], found["in_common"]["teacher"]["value"]) == (0.0, 1.0)
+    (row,) = table(ctx, "checks")
+    assert row[:4] == ["own", 3, 2, 0.0]
+    assert row[-3:] == [1, 0.0, 1.0]
+    assert {"items_unanswered", "items_not_compared"} <= {event["code"] for event in events(ctx, "alert")}
+
+
+def test_a_baseline_without_suites_leaves_the_student_alone(root: Path, no_child: object) -> None:
+    ctx = context(root, EVAL_SUITE="arithmetic,json", EVAL_LIMIT="1", EVAL_SUITE_MAX_TOKENS="2")
+    evaluate.run(ctx)
+    report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
+    assert report["checks"]["in_common"] is None
+    assert [row[0] for row in table(ctx, "checks")] == ["json", "arithmetic", "all, each suite alike"]
+    assert all(row[-3:] == [0, None, None] for row in table(ctx, "checks"))

@@ -10,6 +10,7 @@ import pytest
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import teacher
+from bitnet_core.suites.items import load_suites
 from tests.builders import events_of, stage_context
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body
 
@@ -295,3 +296,93 @@ def test_a_prompt_that_quotes_a_key_error_is_one_failed_prompt(tmp_path: Path, s
     found = report(tmp_path / "e")
     assert (found["answered"], len(found["failed"])) == (2, 2)
     assert all("so change this prompt" in one["reason"] for one in found["failed"])
+
+
+# -- suites ----------------------------------------------------------------------------------------------
+ASKED = {"EVAL_SUITE": "arithmetic", "EVAL_LIMIT": "8", "EVAL_SUITE_MAX_TOKENS": "33"}
+ITEMS = {item.prompt: item for item in load_suites(["arithmetic"], None, 8)["arithmetic"]}
+
+
+def solve(asked: Asked) -> Canned:
+    """The reference for an item, something else for any other prompt."""
+    item = ITEMS.get(asked.body["messages"][-1]["content"])
+    return reply(item.reference if item else "Fine.")
+
+
+def test_items_are_asked_several_at_once_after_the_baseline_and_graded(tmp_path: Path) -> None:
+    def answer(_number: int, asked: Asked) -> Canned:
+        time.sleep(0.02 if asked.body["max_tokens"] == 33 else 0)
+        return solve(asked)
+
+    with ChatServer(answer) as server:
+        ctx = context(tmp_path, server, **ASKED)
+        teacher.run(ctx)
+        assert server.most_at_once > 1
+        of_items = [one.body for one in server.asked if one.body["max_tokens"] == 33]
+        assert [body["temperature"] for body in of_items] == [0] * 8
+    found = report(tmp_path)["checks"]
+    assert found["total"]["score"] == {"value": 1.0, "low": pytest.approx(0.025 ** (1 / 8)), "high": 1.0}
+    assert (found["suites"]["arithmetic"]["items"], found["unanswered"]) == (8, {})
+    assert {one["hash"] for one in found["answers"]} == {item.hash for item in ITEMS.values()}
+    assert found["usage"] == {"prompt_tokens": 56, "completion_tokens": 32}
+    assert report(tmp_path)["usage"]["prompt_tokens"] == 21, "the baseline's own prompts"
+    assert [event["name"] for event in events(ctx, "table")] == ["baseline", "checks"]
+    assert events(ctx, "table")[1]["rows"] == [["arithmetic", 8, 8, 1.0, 0.631, 1.0]]
+
+
+def test_items_that_a_teacher_fails_on_are_unanswered_and_said(tmp_path: Path) -> None:
+    first = next(iter(ITEMS))
+    refused = Canned({"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}, 400)
+
+    def answer(_number: int, asked: Asked) -> Canned:
+        return refused if asked.body["messages"][-1]["content"] == first else solve(asked)
+
+    with ChatServer(answer) as server:
+        ctx = context(tmp_path, server, **ASKED)
+        teacher.run(ctx)
+    found = report(tmp_path)["checks"]
+    assert (found["total"]["answered"], found["total"]["passed"], found["total"]["score"]["value"]) == (7, 7, 1.0)
+    ((why, count),) = found["unanswered"].items()
+    assert ("Content Exists Risk" in why, count) == (True, 1)
+    (alert,) = events(ctx, "alert")
+    assert alert["code"] == "items_unanswered"
+    assert alert["message"].startswith("The teacher answered 7 of 8 items (")
+
+
+def test_a_teacher_that_breaks_keeps_its_baseline_and_is_not_asked_on(tmp_path: Path) -> None:
+    no_key = Canned({"error": {"message": "Invalid API key", "code": "invalid_api_key"}}, 401)
+
+    with ChatServer(lambda number, asked: no_key if number >= 10 else solve(asked)) as server:
+        ctx = context(tmp_path, server, **ASKED, KD_CONCURRENCY="1")
+        teacher.run(ctx)
+        assert len(server.asked) < 16
+    found = report(tmp_path)
+    assert found["answered"] == 3
+    assert 0 < found["checks"]["total"]["answered"] < 8
+    assert "items_unanswered" in [event["code"] for event in events(ctx, "alert")]
+
+
+def test_a_stop_ends_the_asking(tmp_path: Path) -> None:
+    ctx: StageContext
+
+    def answer(_number: int, asked: Asked) -> Canned:
+        if asked.body["max_tokens"] == 33:
+            ctx.request_stop()
+        return solve(asked)
+
+    with ChatServer(answer) as server:
+        ctx = context(tmp_path, server, **ASKED, KD_CONCURRENCY="1")
+        with pytest.raises(Stopped):
+            teacher.run(ctx)
+    assert not (tmp_path / "reports" / "teacher_baseline.json").exists()
+
+
+def test_a_wrong_suite_or_item_file_stops_before_anything_is_asked(tmp_path: Path) -> None:
+    mine, root = tmp_path / "mine.jsonl", tmp_path / "experiment"
+    mine.write_text("{}\n")
+    with ChatServer(lambda _number, asked: solve(asked)) as server:
+        with pytest.raises(BitnetError, match="EVAL_SUITE names 'poetry'"):
+            teacher.run(context(root, server, EVAL_SUITE="poetry"))
+        with pytest.raises(BitnetError, match=r"mine\.jsonl, line 1: "):
+            teacher.run(context(root, server, EVAL_ITEMS_FILE=str(mine)))
+        assert server.asked == []

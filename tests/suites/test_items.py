@@ -14,7 +14,7 @@ from bitnet_core.suites.graders import grade
 from bitnet_core.suites.items import ALL_PACKAGED, PACKAGED, Item, load_items, load_suites, spread, suite_names
 from bitnet_core.tokenizer.student import StudentTokenizer
 
-SUITES = load_suites([ALL_PACKAGED], None, None)
+SUITES = load_suites([ALL_PACKAGED], None, 0)
 ALL = [item for found in SUITES.values() for item in found]
 GOOD: dict[str, Any] = {
     "id": "a",
@@ -142,7 +142,7 @@ def test_no_file_an_empty_one_and_a_folder(tmp_path: Path) -> None:
 
 # -- choosing --------------------------------------------------------------------------------------------
 def test_names() -> None:
-    assert suite_names("") == []
+    assert suite_names("") == suite_names("none") == []
     assert suite_names(" tools , json,tools ") == ["tools", "json"]
     assert suite_names("arc_easy", ["arc_easy"]) == ["arc_easy"]
     with pytest.raises(UsageError, match="'jsn', which is not a suite; choose from checks, json"):
@@ -153,7 +153,7 @@ def test_names() -> None:
 
 def test_a_limit_takes_items_from_the_whole_file(tmp_path: Path) -> None:
     assert spread(range(100), 4) == [0, 25, 50, 75]
-    assert spread(range(3), 7) == spread(range(3), None) == [0, 1, 2]
+    assert spread(range(3), 7) == spread(range(3), 0) == [0, 1, 2]
     found = load_suites(["json"], saved(tmp_path, GOOD), 5)
     assert {name: len(some) for name, some in found.items()} == {"json": 5, "own": 1}
 

@@ -1,0 +1,115 @@
+"""The scores of a teacher or a student on suites: the report's fields, and the tables. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+
+from bitnet_core.suites.intervals import Estimate, macro_share
+from bitnet_core.suites.run import Graded, Score, scores, total, unanswered
+
+REPORT_KEY = "checks"
+ALL_SUITES = "all, each suite alike"
+COLUMNS = ["suite", "items", "answered", "score", "95 % from", "95 % to"]
+COMPARED = [*COLUMNS, "in common", "student there", "teacher there"]
+
+
+def record(graded: Sequence[Graded], seed: int, max_tokens: int, *, keep_texts: bool = True) -> dict[str, Any]:
+    """The report's `checks`: scores with intervals, unanswered items by reason, and every verdict."""
+    return {
+        "origin": "measured",
+        "interval": "95 % bootstrap over items",
+        "max_tokens": max_tokens,
+        "total": _score_record(total(graded, seed)),
+        "suites": {name: _score_record(score) for name, score in scores(graded, seed).items()},
+        "unanswered": dict(unanswered(graded)),
+        "answers": [_answer_record(one, keep_texts) for one in graded],
+    }
+
+
+def _score_record(score: Score) -> dict[str, Any]:
+    estimate = asdict(score.estimate) if score.estimate else None
+    return {"items": score.items, "answered": score.answered, "passed": score.passed, "score": estimate}
+
+
+def _answer_record(one: Graded, keep_text: bool) -> dict[str, Any]:
+    found = {
+        "suite": one.suite,
+        "id": one.item.id,
+        "hash": one.item.hash,
+        "passed": one.passed,
+        "reason": one.reason,
+    }
+    return found | ({"text": one.text} if keep_text else {})
+
+
+def table(graded: Sequence[Graded], seed: int) -> list[list[Any]]:
+    """Rows under COLUMNS: each suite, then all of them."""
+    by_suite = scores(graded, seed)
+    rows = [_row(name, score) for name, score in by_suite.items()]
+    return rows if len(rows) == 1 else [*rows, _row(ALL_SUITES, total(graded, seed))]
+
+
+def _row(name: str, score: Score) -> list[Any]:
+    found = score.estimate
+    interval = [round(value, 3) for value in (found.value, found.low, found.high)] if found else [None] * 3
+    return [name, score.items, score.answered, *interval]
+
+
+# -- teacher and student on the same items -------------------------------------------------------------------
+class _Verdict(msgspec.Struct):
+    """One of the baseline's answers, as far as it is compared."""
+
+    hash: str
+    passed: bool | None = None
+
+
+@dataclass(frozen=True)
+class Common:
+    """Both scores on the items that both answered; each suite has the same weight."""
+
+    items: int
+    student: Estimate
+    teacher: Estimate
+
+
+def teacher_verdicts(baseline: Mapping[str, Any]) -> dict[str, bool]:
+    """What the baseline says of the teacher's answers, by the item's hash; empty if it has no suites."""
+    checks = baseline.get(REPORT_KEY)
+    answers = checks.get("answers") if isinstance(checks, dict) else None
+    found = {}
+    for one in answers if isinstance(answers, list) else ():
+        try:
+            verdict = msgspec.convert(one, _Verdict)
+        except msgspec.ValidationError:
+            continue
+        if verdict.passed is not None:
+            found[verdict.hash] = verdict.passed
+    return found
+
+
+def common(graded: Sequence[Graded], verdicts: Mapping[str, bool], seed: int) -> Common | None:
+    """Student and teacher on the same items; None if there are none that both answered."""
+    pairs: dict[str, list[tuple[bool, bool]]] = {}
+    for one in graded:
+        if one.passed is not None and one.item.hash in verdicts:
+            pairs.setdefault(one.suite, []).append((one.passed, verdicts[one.item.hash]))
+    if not pairs:
+        return None
+    student, teacher = ([[pair[side] for pair in suite] for suite in pairs.values()] for side in (0, 1))
+    return Common(sum(map(len, student)), macro_share(student, seed), macro_share(teacher, seed))
+
+
+def compared_table(graded: Sequence[Graded], verdicts: Mapping[str, bool], seed: int) -> list[list[Any]]:
+    """Rows under COMPARED: those of `table`, with both scores on the items that both answered."""
+    rows = []
+    for row in table(graded, seed):
+        ones = [one for one in graded if row[0] in (one.suite, ALL_SUITES)]
+        both = common(ones, verdicts, seed)
+        rows.append([*row, *_both(both)])
+    return rows
+
+
+def _both(found: Common | None) -> list[Any]:
+    return [found.items, round(found.student.value, 3), round(found.teacher.value, 3)] if found else [0, None, None]

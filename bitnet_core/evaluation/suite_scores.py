@@ -1,0 +1,85 @@
+"""What a teacher or a student scores on suites: the table, what was not answered, and the report's `checks`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bitnet_core.evaluation import suite_report
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.values import SuiteOptions
+from bitnet_core.suites.items import load_suites, suite_names
+from bitnet_core.suites.run import Answer, Answerer, Graded, Suites, grade_answers, run_suites, unanswered
+
+REPORT_KEY = suite_report.REPORT_KEY
+_SHOWN = 200
+
+
+def suites_of(asked: SuiteOptions) -> Suites:
+    """The suites that the settings name. BitnetError for an unknown name or a damaged item file."""
+    return load_suites(suite_names(asked.names), asked.items_file, asked.limit)
+
+
+def grade_teacher(
+    suites: Suites, answers: Mapping[int, Answer], asked: SuiteOptions, reporter: Reporter
+) -> dict[str, Any] | None:
+    """The teacher's scores, whose verdicts a student is compared with; None without suites."""
+    if not suites:
+        return None
+    graded = grade_answers(suites, answers)
+    reporter.table("checks", suite_report.COLUMNS, suite_report.table(graded, asked.seed))
+    _alert_unanswered(graded, "teacher", reporter)
+    return suite_report.record(graded, asked.seed, asked.max_tokens)
+
+
+def ask_student(
+    suites: Suites,
+    answerer: Answerer,
+    asked: SuiteOptions,
+    baseline: Mapping[str, Any],
+    reporter: Reporter,
+    *,
+    keep_texts: bool,
+) -> dict[str, Any] | None:
+    """The student's scores, and both sides' on the items that both answered; None without suites."""
+    if not suites:
+        return None
+    graded = run_suites(suites, answerer)
+    verdicts = suite_report.teacher_verdicts(baseline)
+    reporter.table("checks", suite_report.COMPARED, suite_report.compared_table(graded, verdicts, asked.seed))
+    _alert_unanswered(graded, "student", reporter)
+    _alert_other_items(graded, verdicts, reporter)
+    both = suite_report.common(graded, verdicts, asked.seed)
+    found = suite_report.record(graded, asked.seed, asked.max_tokens, keep_texts=keep_texts)
+    return {**found, "in_common": asdict(both) if both else None}
+
+
+def whole(found: Mapping[str, Any] | None) -> float | None:
+    """The score over all suites, for a run's summary."""
+    score = found["total"]["score"] if found else None
+    return score["value"] if score else None
+
+
+def _alert_unanswered(graded: Sequence[Graded], who: str, reporter: Reporter) -> None:
+    """Say how many items got no answer, with the commonest reason; nothing if all were answered."""
+    missing = unanswered(graded)
+    if not missing:
+        return
+    reason, _ = missing.most_common(1)[0]
+    reporter.alert(
+        "warning",
+        "items_unanswered",
+        f"The {who} answered {len(graded) - missing.total()} of {len(graded)} items ({reason[:_SHOWN].rstrip('.')}).",
+        "Its score is over the answered items alone; see the report.",
+    )
+
+
+def _alert_other_items(graded: Sequence[Graded], verdicts: Mapping[str, bool], reporter: Reporter) -> None:
+    """Say that the baseline lacks items that the student was asked."""
+    lacking = sum(one.item.hash not in verdicts for one in graded)
+    if lacking:
+        reporter.alert(
+            "warning",
+            "items_not_compared",
+            f"The teacher's verdict is known on {len(graded) - lacking} of the {len(graded)} items of the suites.",
+            "Run `bitnet teacher` with the same EVAL_SUITE and EVAL_LIMIT to compare on all of them.",
+        )
