@@ -28,6 +28,7 @@ OWN = "own"
 _FILE_BYTES = 1 << 26
 _DEEPEST = 32
 _SHOWN = 160
+_GOLDEN = (5**0.5 - 1) / 2
 _T = TypeVar("_T")
 Texts = Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
 
@@ -198,7 +199,10 @@ def load_suites(names: Sequence[str], own: Path | None, limit: int) -> dict[str,
 
 
 def spread(items: Sequence[_T], limit: int) -> list[_T]:
-    """At most `limit` items, evenly spaced, because neighbours in a file are alike; all of them for 0."""
-    if not limit or limit >= len(items):
-        return list(items)
-    return [items[place * len(items) // limit] for place in range(limit)]
+    """At most `limit` items, from all of the file, because neighbours are alike; all of them for 0.
+
+    A smaller limit gives some of the items of a larger one: the fractions of multiples of the golden ratio are spread
+    evenly, and those below a bound are so too.
+    """
+    places = sorted(range(len(items)), key=lambda place: place * _GOLDEN % 1)
+    return [items[place] for place in sorted(places[:limit] if limit else places)]

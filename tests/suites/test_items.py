@@ -1,5 +1,6 @@
 """Packaged items are right, and an item file that is not is refused with its line."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,13 @@ def test_names() -> None:
 
 
 def test_a_limit_takes_items_from_the_whole_file(tmp_path: Path) -> None:
-    assert spread(range(100), 4) == [0, 25, 50, 75]
     assert spread(range(3), 7) == spread(range(3), 0) == [0, 1, 2]
+    for length in (40, 56, 100, 570):
+        chosen = [spread(range(length), limit) for limit in range(1, length + 1)]
+        assert all(set(few) < set(more) for few, more in itertools.pairwise(chosen))
+        for found in chosen[3:]:
+            gaps = [after - before for before, after in itertools.pairwise([*found, found[0] + length])]
+            assert max(gaps) <= 4 * length / len(found)
     found = load_suites(["json"], saved(tmp_path, GOOD), 5)
     assert {name: len(some) for name, some in found.items()} == {"json": 5, "own": 1}
 
