@@ -13,10 +13,11 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from bitnet_core.files.wheels import Progress
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers.answers.result import Reader
 from bitnet_core.teachers.chat import HttpChat
-from bitnet_core.teachers.embedded.files import Progress, ensure_files
+from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.embedded.server import MAX_CONTEXT, EmbeddedServer
 from bitnet_core.teachers.hf.files import locate
 from bitnet_core.teachers.http.pace import Pace

