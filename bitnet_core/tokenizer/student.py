@@ -4,6 +4,7 @@ It must not know transformers, a model or a provider.
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -105,6 +106,16 @@ class StudentTokenizer:
             ids += self.encode_plain(text) if text else []
             ids += self._longest_tokens(raw)
         return ids
+
+    @cached_property
+    def opening_ids(self) -> list[int]:
+        """The special ids that the tokenizer puts before every text, such as a BOS token; often none.
+
+        A chat template writes them itself; only plain text needs them.
+        """
+        encoded = self._tokenizer.encode("a")
+        marked = zip(encoded.ids, encoded.special_tokens_mask, strict=True)
+        return [index for index, _ in itertools.takewhile(lambda pair: pair[1], marked)]
 
     def _cut(self, tokenizer: Tokenizer, text: str) -> Encoding:
         """The library's cut of a text. NotTokenized where it fails, such as on a pattern that backtracks too much."""

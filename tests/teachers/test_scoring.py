@@ -1,0 +1,104 @@
+"""llama.cpp scores given tokens: the sum of what it says of each token alone, whatever the order and the slots."""
+
+import asyncio
+import math
+
+import msgspec
+import pytest
+
+from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.teachers.embedded.scoring import LlamaCppScorer
+from bitnet_core.teachers.embedded.server import EmbeddedServer
+from bitnet_core.teachers.http.client import JsonClient
+from bitnet_core.tokenizer.student import StudentTokenizer
+from tests.teachers.server import Asked, Canned, ChatServer
+
+QUESTION = "Question: Which technology was developed most recently?\nAnswer:"
+CHOICES = (" cellular telephone", " 東")
+
+
+def address(server: EmbeddedServer) -> str:
+    return server.base_url.removesuffix("/v1")
+
+
+async def one_by_one(server: EmbeddedServer, context: list[int], continuation: list[int], whole: int) -> float:
+    """Each token in a request of its own, looked up among all candidates."""
+    total = 0.0
+    async with JsonClient(address(server), {"Authorization": f"Bearer {server.api_key}"}) as client:
+        for place, token in enumerate(continuation):
+            prompt = [*context, *continuation[:place]]
+            asked = {"prompt": prompt, "n_predict": 1, "n_probs": 1 << 17, "temperature": 0.0}
+            reply = await client.post("/completion", asked | {"logit_bias": [[whole, 500.0]]}, most_bytes=1 << 27)
+            [told] = msgspec.json.decode(reply.body)["completion_probabilities"]
+            total += next(one["logprob"] for one in told["top_logprobs"] if one["id"] == token)
+    return total
+
+
+@pytest.mark.teacher
+async def test_it_is_the_sum_of_each_token_alone(
+    teacher_server: EmbeddedServer, teacher_tokenizer: StudentTokenizer
+) -> None:
+    context = teacher_tokenizer.encode(QUESTION)
+    greeting = teacher_tokenizer.encode("The capital of France is")
+    pairs = [(context, teacher_tokenizer.encode(choice)) for choice in CHOICES]
+    pairs.append((greeting, teacher_tokenizer.encode(" Paris")))
+    [whole] = teacher_tokenizer.encode(".")
+    scorer = LlamaCppScorer(address(teacher_server), teacher_server.api_key, slots=2, limit=500, whole=whole)
+    done: list[int] = []
+    found = await asyncio.to_thread(scorer.score_ids, pairs, done.append)
+    for pair, score in zip(pairs, found, strict=True):
+        assert score is not None
+        assert score[0] == pytest.approx(await one_by_one(teacher_server, *pair, whole), abs=0.05)
+        assert math.isfinite(score[0]) and score[0] < 0
+    assert [score is not None and score[1] for score in found] == [False, False, True]
+    assert done == [1, 2, 3]
+
+
+@pytest.mark.teacher
+async def test_a_pair_that_the_server_refuses_is_unanswered(
+    teacher_server: EmbeddedServer, teacher_tokenizer: StudentTokenizer
+) -> None:
+    good = (teacher_tokenizer.encode(QUESTION), teacher_tokenizer.encode(" television"))
+    [whole] = teacher_tokenizer.encode(".")
+    scorer = LlamaCppScorer(address(teacher_server), teacher_server.api_key, slots=2, limit=500, whole=whole)
+    long = ([5] * 3000, [6])
+    found = await asyncio.to_thread(scorer.score_ids, [long, good], lambda _done: None)
+    assert found[0] is None
+    assert found[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        ({"completion_probabilities": 3}, "does not answer as llama.cpp does"),
+        ({"text": "hello"}, "does not tell the probabilities"),
+        (
+            {"completion_probabilities": [{"id": 9, "logprob": -1.0, "top_logprobs": [{"id": 9, "logprob": -1.0}]}]},
+            "does not tell the probabilities",
+        ),
+    ],
+)
+def test_another_server_is_named(reply: dict[str, object], says: str) -> None:
+    def answer(_number: int, _asked: Asked) -> Canned:
+        return Canned(reply)
+
+    with ChatServer(answer) as server:
+        scorer = LlamaCppScorer(server.base_url.removesuffix("/v1"), "key", slots=1, limit=50, whole=9)
+        with pytest.raises(BitnetError, match=says):
+            scorer.score_ids([([1], [2])], lambda _done: None)
+
+
+def test_what_the_progress_raises_stops_it() -> None:
+    def answer(_number: int, _asked: Asked) -> Canned:
+        return Canned(
+            {"completion_probabilities": [{"id": 2, "logprob": -1.0, "top_logprobs": [{"id": 3, "logprob": -0.5}]}]}
+        )
+
+    def stop(_done: int) -> None:
+        raise Stopped("stopped")
+
+    with ChatServer(answer) as server:
+        scorer = LlamaCppScorer(server.base_url.removesuffix("/v1"), "key", slots=2, limit=50, whole=9)
+        with pytest.raises(Stopped):
+            scorer.score_ids([([1], [2])] * 50, stop)
+        assert len(server.asked) < 10
