@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 _STOPPED = "Stopped; the request was given up."
 
 
-class _CommandHost(Host):
+class CommandHost(Host):
     """Shows a teacher's messages on stderr, and stops when the command is cancelled."""
 
     def __init__(self, resolved: Resolution, key_settings: tuple[str, ...]) -> None:
@@ -84,7 +84,7 @@ def chat(resolved: Resolution, prompt: str, on_text: Callable[[str], None]) -> C
 
 def _ask(resolved: Resolution, identity: Identity, ask: Callable[[Teacher], Awaitable[_T]]) -> _T:
     """What `ask` returns for the open teacher. Raises Stopped on SIGINT and SIGTERM."""
-    host = _CommandHost(resolved, identity.key_settings)
+    host = CommandHost(resolved, identity.key_settings)
     options = TeacherOptions.of(resolved.settings)
     device = partial(pick_device, DeviceOptions.of(resolved.settings))
 

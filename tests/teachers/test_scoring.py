@@ -7,30 +7,36 @@ import msgspec
 import pytest
 
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.teachers.embedded.scoring import LlamaCppScorer
+from bitnet_core.teachers.embedded.scoring import LlamaCppScorer, Pair
 from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.http.client import JsonClient
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.teachers.server import Asked, Canned, ChatServer
 
 QUESTION = "Question: Which technology was developed most recently?\nAnswer:"
-CHOICES = (" cellular telephone", " 東")
+CHOICES = (" cellular telephone", " television")
 
 
 def address(server: EmbeddedServer) -> str:
     return server.base_url.removesuffix("/v1")
 
 
-async def one_by_one(server: EmbeddedServer, context: list[int], continuation: list[int], whole: int) -> float:
-    """Each token in a request of its own, looked up among all candidates."""
-    total = 0.0
+async def one_by_one(server: EmbeddedServer, tokenizer: StudentTokenizer, pair: Pair) -> float:
+    """Each token in a request of its own: chosen by a bias, or looked up if it is a part of a character."""
+    total, [whole] = 0.0, tokenizer.encode(".")
     async with JsonClient(address(server), {"Authorization": f"Bearer {server.api_key}"}) as client:
-        for place, token in enumerate(continuation):
-            prompt = [*context, *continuation[:place]]
-            asked = {"prompt": prompt, "n_predict": 1, "n_probs": 1 << 17, "temperature": 0.0}
-            reply = await client.post("/completion", asked | {"logit_bias": [[whole, 500.0]]}, most_bytes=1 << 27)
+        for place, token in enumerate(pair[1]):
+            is_part = "\N{REPLACEMENT CHARACTER}" in tokenizer.decode([token])
+            asked = {
+                "prompt": [*pair[0], *pair[1][:place]],
+                "n_predict": 1,
+                "n_probs": 4000 if is_part else 1,
+                "temperature": 0.0,
+                "logit_bias": [[whole if is_part else token, 500.0]],
+            }
+            reply = await client.post("/completion", asked, most_bytes=1 << 27)
             [told] = msgspec.json.decode(reply.body)["completion_probabilities"]
-            total += next(one["logprob"] for one in told["top_logprobs"] if one["id"] == token)
+            total += next(one["logprob"] for one in [told, *told["top_logprobs"]] if one["id"] == token)
     return total
 
 
@@ -42,16 +48,17 @@ async def test_it_is_the_sum_of_each_token_alone(
     greeting = teacher_tokenizer.encode("The capital of France is")
     pairs = [(context, teacher_tokenizer.encode(choice)) for choice in CHOICES]
     pairs.append((greeting, teacher_tokenizer.encode(" Paris")))
+    pairs.append((teacher_tokenizer.encode("日本の首都は"), teacher_tokenizer.encode("東京")))
     [whole] = teacher_tokenizer.encode(".")
     scorer = LlamaCppScorer(address(teacher_server), teacher_server.api_key, slots=2, limit=500, whole=whole)
     done: list[int] = []
     found = await asyncio.to_thread(scorer.score_ids, pairs, done.append)
     for pair, score in zip(pairs, found, strict=True):
         assert score is not None
-        assert score[0] == pytest.approx(await one_by_one(teacher_server, *pair, whole), abs=0.05)
+        assert score[0] == pytest.approx(await one_by_one(teacher_server, teacher_tokenizer, pair), abs=0.05)
         assert math.isfinite(score[0]) and score[0] < 0
-    assert [score is not None and score[1] for score in found] == [False, False, True]
-    assert done == [1, 2, 3]
+    assert [score is not None and score[1] for score in found] == [False, False, True, False]
+    assert done == [1, 2, 3, 4]
 
 
 @pytest.mark.teacher

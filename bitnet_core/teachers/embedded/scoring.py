@@ -19,9 +19,10 @@ from bitnet_core.teachers.http.reply import Reply
 _ATTEMPTS = 3
 _CERTAIN = 1000.0
 """A bias that makes any token the likeliest."""
+_MANY = 2000
 _ALL = 1 << 20
 _ALL_BYTES = 1 << 27
-"""Candidates of a whole vocabulary, and the bytes of a reply that has them: about 100 each."""
+"""Candidates of a whole vocabulary, which take the server a second, and their bytes in a reply, about 100 each."""
 
 
 class _Candidate(msgspec.Struct):
@@ -104,7 +105,7 @@ class LlamaCppScorer:
 
     async def _score_token(self, client: JsonClient, slot: int, context: list[int], token: int) -> Score:
         """One token after a context: generated if it is whole characters, else found among all candidates."""
-        for generated, candidates in ((token, 1), (self._whole, _ALL)):
+        for generated, candidates in ((token, 1), (self._whole, _MANY), (self._whole, _ALL)):
             asked = {"n_predict": 1, "logit_bias": [[generated, _CERTAIN]], "n_probs": candidates}
             reply = await _complete(client, slot, context, asked, attempts=_ATTEMPTS)
             if reply.status != 200:
