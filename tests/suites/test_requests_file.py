@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.suites import requests_file
-from bitnet_core.suites.requests_file import Item, load, load_calls, sample
+from bitnet_core.suites.requests_file import Item, load, sample
 from tests.suites import small_wheel
 from tests.suites.test_fetch import stored
 
@@ -20,7 +20,7 @@ def read(tmp_path: Path, replaced: dict[str, bytes], kind: str = "choice", limit
     data = small_wheel.packed(small_wheel.members() | replaced)
     stored(data, tmp_path)
     benchmark = small_wheel.benchmark(small_wheel.package(data), kind=kind)
-    return list((load_calls if kind == "calls" else load)(benchmark, limit, tmp_path))
+    return list(load(benchmark, limit, tmp_path))
 
 
 def test_choices_without_the_unconditional_copies(tmp_path: Path) -> None:
@@ -31,13 +31,6 @@ def test_choices_without_the_unconditional_copies(tmp_path: Path) -> None:
 
 def test_a_text_has_one_choice_and_its_label_does_not_matter(tmp_path: Path) -> None:
     assert read(tmp_path, {}, "text")[2] == Item("small/2", (("T2:", " line 2 é"),), 0)
-
-
-def test_questions_meet_their_answers(tmp_path: Path) -> None:
-    item = read(tmp_path, {}, "calls")[1]
-    assert item.messages == [{"role": "user", "content": "add 1"}]
-    assert item.tools[0]["name"] == "add"
-    assert item.answers == [{"add": {"a": [1], "b": ["", 1]}}]
 
 
 @given(st.integers(1, 40), st.integers(1, 50), st.integers(1, 50))
@@ -56,9 +49,9 @@ GOOD = small_wheel.request(0, 0, "Q:", " a", 0)
 @pytest.mark.parametrize(
     ("records", "says"),
     [
-        ([GOOD, {"doc_id": 0, "idx": 1}], "line 2 is not a request .*request"),
-        ([GOOD, GOOD | {"request": {"context": 3, "continuation": " a"}}], "line 2 is not a request"),
-        ([GOOD, [1]], "line 2 is not a request"),
+        ([GOOD, {"doc_id": 0, "idx": 1}], "line 2 is not as expected .*request"),
+        ([GOOD, GOOD | {"request": {"context": 3, "continuation": " a"}}], "line 2 is not as expected"),
+        ([GOOD, [1]], "line 2 is not as expected"),
         ([GOOD | {"idx": 1}], "choices of item 0 are incomplete"),
         ([GOOD | {"label": 1}], "item 0 does not say what is right"),
         ([GOOD | {"label": True}], "item 0 does not say what is right"),
@@ -83,8 +76,3 @@ def test_a_cut_file_and_a_bomb_are_refused(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(requests_file, "_FILE_BYTES", 500)
     with pytest.raises(BitnetError, match="is longer than any"):
         read(tmp_path, {})
-
-
-def test_a_question_without_an_answer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BitnetError, match="the item q0 has no answer"):
-        read(tmp_path, {small_wheel.ANSWERS: b""}, "calls")
