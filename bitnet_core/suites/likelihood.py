@@ -109,13 +109,15 @@ class BenchmarkScore:
     """A model's figures on one benchmark, with 95 % intervals over items.
 
     `main` names the figure to compare. `values` has the main figure of each item in order, None if it is unanswered:
-    1 or 0 where a choice is right or wrong, bits per byte for a text.
+    1 or 0 where a choice is right or wrong, bits per byte for a text. The figure is their mean with `weights`: 1 for
+    a choice, its bytes for a text.
     """
 
     name: str
     main: str
     figures: dict[str, Estimate]
     values: list[float | None]
+    weights: list[int]
 
     @property
     def items(self) -> int:
@@ -130,9 +132,13 @@ class BenchmarkScore:
     def quality(self) -> Estimate:
         """The main figure as a quality from 0 to 1: an accuracy as it is, bits per byte as 2^(-bits/byte)."""
         found = self.figures[self.main]
-        if self.main != "bits_per_byte":
+        if not self.is_text:
             return found
         return Estimate(2**-found.value, 2**-found.high, 2**-found.low)
+
+    @property
+    def is_text(self) -> bool:
+        return self.main == "bits_per_byte"
 
 
 def score_benchmark(
@@ -176,7 +182,7 @@ def _choices(name: str, items: Sequence[Item], scores: Sequence[list[Scored] | N
         "accuracy": share(plain, seed),
     }
     values = [None if one is None else float(one) for one in normalised]
-    return BenchmarkScore(name, "accuracy_normalised", figures, values)
+    return BenchmarkScore(name, "accuracy_normalised", figures, values, [1] * len(values))
 
 
 def _texts(name: str, items: Sequence[Item], scores: Sequence[list[Scored] | None], seed: int) -> BenchmarkScore:
@@ -188,4 +194,4 @@ def _texts(name: str, items: Sequence[Item], scores: Sequence[list[Scored] | Non
     draws_RN = draws(len(bits_N), seed)
     spread_R = (draws_RN @ bits_N) / (draws_RN @ sizes_N)
     figures = {"bits_per_byte": estimate(float(bits_N.sum() / sizes_N.sum()), spread_R)}
-    return BenchmarkScore(name, "bits_per_byte", figures, values)
+    return BenchmarkScore(name, "bits_per_byte", figures, values, sizes)
