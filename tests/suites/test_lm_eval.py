@@ -17,6 +17,9 @@ from bitnet_core.suites.likelihood import score_benchmark
 from bitnet_core.suites.lm_eval import lm_eval_model
 from bitnet_core.suites.requests_file import Item
 from tests.traces.samples import small_tokenizer
+from tests.training.conftest import _one_thread
+
+__all__ = ["_one_thread"]
 
 WORDS = ("rain", "Spain", "plain", "JSON", "the there", "stays mainly", "naïve café", "東京", "1 22 333")
 

