@@ -13,10 +13,11 @@ import numpy as np
 
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.values import SuiteOptions
 from bitnet_core.suites.benchmarks import find
 from bitnet_core.suites.intervals import Estimate, draws, estimate
 from bitnet_core.suites.likelihood import BenchmarkScore, TextScorer, score_benchmark
-from bitnet_core.suites.outside import OutsideScore, OutsideScores
+from bitnet_core.suites.outside import OutsideScore, OutsideScores, load_outside
 from bitnet_core.suites.requests_file import Item, load
 
 Side = Literal["student", "teacher"]
@@ -67,6 +68,18 @@ class Comparison:
 
         value = float(ratio(np.ones(len(rows))))
         return estimate(value, ratio(draws_RN)) if np.isfinite(value) else None
+
+
+def measure(
+    names: Sequence[str], asked: SuiteOptions, opened: Mapping[Side, Open], reporter: Reporter
+) -> dict[str, Any] | None:
+    """The report's `benchmarks`, and its table; None if the settings ask for none."""
+    outside = load_outside(asked.scores_file) if asked.scores_file else OutsideScores()
+    found = compare(names, asked.limit or None, opened, outside, reporter, asked.seed)
+    if not found:
+        return None
+    reporter.table("benchmarks", COLUMNS, table(found, asked.seed))
+    return record(found, asked.limit or None, asked.seed)
 
 
 def compare(

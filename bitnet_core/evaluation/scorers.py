@@ -2,14 +2,18 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.evaluation.benchmarks import Open, Side
 from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.student import Student
+from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import Sampling, TeacherOptions
 from bitnet_core.suites.causal import CausalScorer
 from bitnet_core.suites.likelihood import TextScorer
@@ -86,3 +90,21 @@ def student_writer(student: Student, tokenizer: StudentTokenizer) -> Callable[[s
         return text[: min((place for stop in stops if stop and (place := text.find(stop)) >= 0), default=len(text))]
 
     return write
+
+
+class Wiring(Host, Protocol):
+    """A stage's context: it opens a teacher, and has the settings."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+
+def both_scorers(
+    ctx: Wiring, student: Student, tokenizer: StudentTokenizer, device: torch.device
+) -> dict[Side, Open]:
+    """How each side is opened for public benchmarks."""
+    teacher = TeacherOptions.of(ctx.settings)
+    return {
+        "student": partial(student_scorer, student, tokenizer),
+        "teacher": partial(teacher_scorer, ctx, teacher, lambda: device),
+    }

@@ -7,16 +7,10 @@ from typing import Any
 from bitnet_core.evaluation import suite_report
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import SuiteOptions
-from bitnet_core.suites.items import load_suites, suite_names
 from bitnet_core.suites.run import Answer, Answerer, Graded, Suites, grade_answers, run_suites, unanswered
 
 REPORT_KEY = suite_report.REPORT_KEY
 _SHOWN = 200
-
-
-def suites_of(asked: SuiteOptions) -> Suites:
-    """The suites that the settings name. BitnetError for an unknown name or a damaged item file."""
-    return load_suites(suite_names(asked.names), asked.items_file, asked.limit)
 
 
 def grade_teacher(

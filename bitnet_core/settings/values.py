@@ -247,6 +247,7 @@ class SuiteOptions(Group):
     limit: int = setting("EVAL_LIMIT")
     max_tokens: int = setting("EVAL_SUITE_MAX_TOKENS")
     items_file: Path | None = setting("EVAL_ITEMS_FILE")
+    scores_file: Path | None = setting("EVAL_SCORES")
     concurrency: int | None = setting("KD_CONCURRENCY")
     seed: int = setting("SEED")
 

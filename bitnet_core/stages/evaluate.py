@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation import checks, qei, suite_scores, summary
+from bitnet_core.evaluation import benchmarks, checks, qei, suite_scores, summary
 from bitnet_core.evaluation.answers import EvalPrompt, choose_prompts, sample_record
 from bitnet_core.evaluation.baseline_report import BASELINE_FILE
 from bitnet_core.evaluation.deployed import Deployed, run_deployed
 from bitnet_core.evaluation.quality import measure_quality
+from bitnet_core.evaluation.scorers import both_scorers
 from bitnet_core.evaluation.suite_answers import student_answers
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
@@ -18,6 +19,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
 from bitnet_core.settings.values import DataOptions, DeviceOptions, EvalOptions, SuiteOptions
+from bitnet_core.suites.asked import benchmarks_to_score, items_to_answer
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
@@ -30,9 +32,9 @@ REPORT = "mini_evaluation_report.json"
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Measure, write `reports/mini_evaluation_report.json` and the tables quality, checks, memory and qei."""
+    """Measure, write `reports/mini_evaluation_report.json` and its tables."""
     options, data, asked = EvalOptions.of(ctx.settings), DataOptions.of(ctx.settings), SuiteOptions.of(ctx.settings)
-    suites = suite_scores.suites_of(asked)
+    suites, to_score = items_to_answer(asked), benchmarks_to_score(asked)
     checks.check_given_qualities(options, ctx)
     path, checkpoint = _newest_checkpoint(ctx)
     baseline = checks.load_baseline(ctx.experiment.reports / BASELINE_FILE)
@@ -50,6 +52,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     quality = measure_quality(packed, bits, traces, tokenizer, ctx, max_seq_len=data.max_seq_len, seed=options.seed)
     answers = student_answers(packed, tokenizer, asked.max_tokens, ctx)
     graded = suite_scores.ask_student(suites, answers, asked, baseline, ctx, keep_texts=options.keep_samples)
+    compared = benchmarks.measure(to_score, asked, both_scorers(ctx, packed, tokenizer, device), ctx)
     most_tokens = checkpoint.config.max_position_embeddings
     prompts = choose_prompts(folder, traces, tokenizer, options, most_tokens, ctx)
     deployed = _answer(ctx, packed.cpu(), prompts, tokenizer, options, device.type)
@@ -73,6 +76,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "teacher": {"provider": baseline.get("provider"), "model": baseline.get("model")},
         "quality": summary.quality_record(quality.by_bits, quality.scores) if quality else None,
         suite_scores.REPORT_KEY: graded,
+        "benchmarks": compared,
         "deployed": summary.deployed_record(deployed),
         "qei": asdict(result),
         "samples": [sample_record(prompt, answer, tokenizer) for prompt, answer in answered],

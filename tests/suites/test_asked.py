@@ -1,0 +1,40 @@
+"""EVAL_SUITE names packaged checks and benchmarks side by side, each goes where it is answered or scored."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.values import SuiteOptions
+from bitnet_core.suites.asked import benchmarks_to_score, items_to_answer
+from bitnet_core.suites.benchmarks import BENCHMARKS
+from tests.suites import small_wheel
+from tests.suites.test_fetch import stored
+
+
+def asked(names: str, limit: int = 2) -> SuiteOptions:
+    return SuiteOptions.of(from_values({"EVAL_SUITE": names, "EVAL_LIMIT": str(limit)}))
+
+
+def test_each_name_goes_where_it_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = small_wheel.packed(small_wheel.members())
+    package = small_wheel.package(data)
+    for kind in ("choice", "calls"):
+        monkeypatch.setitem(BENCHMARKS, f"small_{kind}", small_wheel.benchmark(package, f"small_{kind}", kind))
+    monkeypatch.setenv("BITNET_CACHE", str(tmp_path))
+    options = asked("json,small_choice,small_calls")
+    with pytest.raises(BitnetError, match="bitnet bench get small_choice"):
+        benchmarks_to_score(options)
+    with pytest.raises(BitnetError, match="bitnet bench get small_calls"):
+        items_to_answer(options)
+    stored(data, tmp_path)
+    assert benchmarks_to_score(options) == ["small_choice"]
+    assert {name: len(items) for name, items in items_to_answer(options).items()} == {"json": 2, "small_calls": 2}
+    assert len(items_to_answer(asked("small_calls", 0))["small_calls"]) == 3
+
+
+def test_an_unknown_name_lists_the_benchmarks_too() -> None:
+    with pytest.raises(UsageError, match=r"'mmlu', which is not a suite; choose from checks, .*arc_easy"):
+        items_to_answer(asked("mmlu"))
+    assert benchmarks_to_score(asked("none")) == [] == list(items_to_answer(asked("none")))
