@@ -1,6 +1,7 @@
 """Fetch a pinned wheel with pip, so that the user's mirrors, proxies and certificates apply. Knows no contents."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -112,11 +113,13 @@ def _resume_options(wheel: Wheel, environment: Mapping[str, str]) -> list[str]:
 
 
 def _largest_file(folder: Path) -> int:
-    sizes = [0]
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            sizes.append(path.stat().st_size)
-    return max(sizes)
+    """In bytes; 0 if there is none. pip removes its folders meanwhile, which `rglob` would not bear."""
+    largest = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                largest = max(largest, Path(place, name).lstat().st_size)
+    return largest
 
 
 def _pip_failure(wheel: Wheel, log: IO[str]) -> str:
