@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bitnet_core.runs.experiment import Experiment
     from bitnet_core.storage.copy import Copy
     from bitnet_core.storage.layout import Stored
+    from bitnet_core.storage.manifest import Published
     from bitnet_core.storage.push import Plan, Push
 
 # -- push ----------------------------------------------------------------------------------------------------------
@@ -31,12 +32,12 @@ def push(arguments: argparse.Namespace) -> int:
     if arguments.verify and arguments.dry_run:
         raise UsageError("--dry-run sends nothing, so it can't repair; run `bitnet store verify` to look first.")
     with copy_of(arguments, must_exist=True, look_only=arguments.dry_run) as (copy, experiment, stop):
-        lost = _repair(arguments, copy, experiment, stop) if arguments.verify else {}
         progress: list[Transfer] = []
         push = Push(
-            experiment, copy.place, copy.state, force=arguments.force, stop=stop,
+            experiment, copy.place, copy.state, force=arguments.force, repair=arguments.verify, stop=stop,
             on_bytes=lambda file, done: progress[0].sent(file.name, done, file.size),
         )  # fmt: skip
+        lost = _repair(arguments, copy, experiment, push.base, stop) if arguments.verify else {}
         plan = push.plan()
         if arguments.dry_run:
             return _say_plan(arguments, push, plan, copy.place.place)
@@ -77,16 +78,16 @@ def _say_plan(arguments: argparse.Namespace, push: "Push", plan: "Plan", place: 
 
 
 def _repair(
-    arguments: argparse.Namespace, copy: "Copy", experiment: "Experiment", stop: threading.Event
+    arguments: argparse.Namespace,
+    copy: "Copy",
+    experiment: "Experiment",
+    published: "Published | None",
+    stop: threading.Event,
 ) -> "dict[str, Stored]":
     """Verify the stored state and put again what this machine has. Returns the entries that it does not have."""
-    from bitnet_core.storage import manifest as manifests
     from bitnet_core.storage import verify
 
-    published = next(manifests.published(copy.place), None)
     if published is None:
-        for key in manifests.damaged(copy.place):
-            copy.place.delete(key)
         return {}
     report = compare(arguments, copy, published, stop, quick=False)
     repaired = verify.repair(experiment, copy.place, published, report)

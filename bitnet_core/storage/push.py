@@ -17,16 +17,18 @@ from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
 from bitnet_core.storage.layout import Known, Stored, most_bytes, part_bytes
 from bitnet_core.storage.manifest import Manifest, Published
+from bitnet_core.storage.publishing import Lost, Overtaken, publish, remove_superseded
 from bitnet_core.storage.replaced import merged, replaced
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.sending import OnBytes, Sending, Sent
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
 from bitnet_core.storage.state import State, lock_path
 from bitnet_core.storage.target import NoSuchObject, Target
-from bitnet_core.storage.turn import turn
 from bitnet_core.text import printable, size
 
 _SHOWN_FAULTS = 3
+_TRIES = 5
+"""To publish, where others publish all the while."""
 
 
 class Conflict(BitnetError):
@@ -67,6 +69,7 @@ class Push:
         state: State,
         *,
         force: bool = False,
+        repair: bool = False,
         on_bytes: OnBytes = lambda _file, _done: None,
         stop: threading.Event | None = None,
         choose: Callable[[list[LocalFile]], list[LocalFile]] = list,
@@ -74,18 +77,23 @@ class Push:
     ) -> None:
         """`force` pushes over what another machine has stored. Files that `choose` leaves out stay as stored.
 
-        `lenient` leaves out files that the target can't hold, instead of refusing them all.
+        `repair` pushes over a state of this machine that can't be read any more. `lenient` leaves out files that the
+        target can't hold, instead of refusing them all.
         """
         self._experiment = experiment
         self._target = target
         self._state = state
         self._force = force
+        self._repair = repair
         self._on_bytes = on_bytes
         self._stop = stop
         self._choose = choose
         self._lenient = lenient
-        self.base = self._newest()
+        self._at = ""
+        """The key of the newest manifest; of one that can't be read, too."""
+        self._unreadable: list[str] = []
         self._id = experiment_id(experiment.root)
+        self.base = self._newest()
         self._dropped: list[Stored] = []
         self._require_ours()
 
@@ -110,17 +118,23 @@ class Push:
         plan = plan or self.plan()
         self._state.wait((file.name, file.version) for file in plan.to_send)
         sent = self._send(plan.to_send)
-        earlier = self.base.manifest.by_name() if self.base else {}
-        entries = merged(earlier, {**plan.unchanged, **sent.stored})
-        # Only what a newer checkpoint replaces that is stored by now: it may have been removed before it was sent.
-        stored_now = {*plan.unchanged, *sent.stored}
-        self._dropped = [entries.pop(name) for name in replaced(plan.dropped, stored_now)]
-        if self.base and entries == earlier:
-            return self._pushed(self.base, sent)
-        published = self._publish(entries, sent)
-        self._remember(published)
-        self._remove_superseded(published)
-        return self._pushed(published, sent)
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                return self._publish(plan, sent)
+            except Lost as lost:
+                raise BitnetError(
+                    f"{printable(lost.names[0])} did not arrive whole at {self._target.place}; push again, and if "
+                    "that does not help, run `bitnet store push --verify`."
+                ) from None
+            except Overtaken:
+                if not self._force or not tries_left:
+                    raise self._overtaken() from None
+                # What the other one has published is the state now, and some of what we named may be gone since.
+                self.base = self._newest()
+                self._require_ours()
+                plan = self.plan()
+                sent.add(self._send(plan.to_send))
+        raise AssertionError("the last try returns or raises")
 
     def entry(self, name: str) -> Stored | None:
         """What the newest manifest says of a file, after `run` the one that it has published."""
@@ -129,42 +143,70 @@ class Push:
     # -- before ----------------------------------------------------------------------------------------------
 
     def _newest(self) -> Published | None:
-        """The newest manifest. BitnetError if it can't be read, or is gone though one was there."""
-        found = manifests.keys(self._target)
-        newest = next(manifests.published(self._target, found), None)
-        if self._force:
+        """The newest manifest that can be read. BitnetError if that may not be gone on from, or is gone."""
+        for _ in range(2):  # one bad read is no damage
+            found = manifests.keys(self._target)
+            newest = next(manifests.published(self._target, found), None)
+            is_newest = not found or (newest is not None and newest.key == found[0])
+            self._unreadable = [] if is_newest else manifests.damaged(self._target)
+            if not self._unreadable:
+                break
+        self._at = self._unreadable[0] if self._unreadable else newest.key if newest else ""
+        if self._unreadable:
+            self._require_repairable(newest)
+        elif self._force:
             return newest
-        if found and (newest is None or newest.key != found[0]) and manifests.damaged(self._target):
-            raise BitnetError(
-                f"The newest manifest at {self._target.place} can't be read; run `bitnet store push --verify`, "
-                "which puts it right from what is here."
-            )
-        if newest is None and self._state.note("manifest") and next(iter(self._target.list("")), None) is None:
+        elif newest is None and self._state.note("manifest") and next(iter(self._target.list("")), None) is None:
             raise BitnetError(
                 f"The copy that was at {self._target.place} is gone; mount its disk, correct the target's settings, "
                 "or make a new copy with `bitnet store push --force`."
             )
         return newest
 
+    def _require_repairable(self, readable: Published | None) -> None:
+        """Nobody but who stored it knows what a manifest that can't be read had, and whose experiment it was."""
+        place = self._target.place
+        if not self._is_noted(self._at) and not (self._force and readable):
+            way = (
+                "`bitnet store push --force` to go on from what is here"
+                if readable and self._is_ours(readable)
+                else ""
+            )
+            raise Conflict(
+                f"The newest manifest at {place} can't be read, and it was not stored from this folder; run `bitnet "
+                f"store push --verify` where it was, or {way or 'set STORAGE_NAME to another name'}."
+            )
+        if not self._repair and not self._force:
+            raise BitnetError(
+                f"The newest manifest at {place} can't be read; run `bitnet store push --verify`, "
+                "which puts it right from what is here."
+            )
+
+    def _is_noted(self, key: str) -> bool:
+        """Whether it was published or pulled from here. Its writer says nothing: a clone of this machine has it."""
+        return key in (self._state.note("manifest"), self._state.note("publishing"))
+
     def _require_ours(self) -> None:
         if self.base is None:
             return
-        theirs = self.base.manifest
         if not self._id and not self._force:
             raise Conflict(
                 f"{self._target.place} already holds an experiment, and this folder was never stored there; set "
                 "STORAGE_NAME to another name, or `bitnet store pull` first if it is the same experiment."
             )
-        if self._id and theirs.experiment != self._id:
+        if self._id and not self._is_ours(self.base):
             raise Conflict(
                 f"{self._target.place} already holds another experiment; set STORAGE_NAME to another name."
             )
+
+    def _is_ours(self, published: Published) -> bool:
+        return published.manifest.experiment == self._id
 
     def _require_not_overtaken(self) -> None:
         """Conflict if the newest manifest is neither ours nor one that this machine has pulled."""
         if self.base is None or self._force:
             return
-        if self._state.note("manifest") != self.base.key and self.base.manifest.writer != self._state.writer:
+        if not self._unreadable and not self._is_noted(self.base.key):
             raise Conflict(
                 f"{self._target.place} was changed by another machine; `bitnet store pull` first, "
                 "or `bitnet store push --force` to go on from what is here."
@@ -251,25 +293,11 @@ class Push:
                 found |= {one.key for one in manifests.read(self._target, self.base.manifest.parent).manifest.files}
         return found
 
-    def _require_arrived(self, sent: Sent) -> None:
-        """Look whether every object that was sent is listed with its size."""
-        wanted = dict(found for entry in sent.stored.values() for found in entry.objects())
-        folders = {key.rpartition("/")[0] for key in wanted}
-        listed = {
-            one.key: one.size for folder in folders for one in self._target.list(f"{folder}/" if folder else "")
-        }
-        for entry in sent.stored.values():
-            if not entry.is_among(listed):
-                raise BitnetError(
-                    f"{entry.name} did not arrive whole at {self._target.place}; push again, and if that does "
-                    "not help, run `bitnet store push --verify`."
-                )
-
     # -- publishing ------------------------------------------------------------------------------------------
 
     @property
     def _next_counter(self) -> int:
-        return self.base.manifest.counter + 1 if self.base else 1
+        return (manifests.counter_of(self._at) or 0) + 1
 
     def _made(self, entries: dict[str, Stored], experiment: str = "") -> Manifest:
         """The next manifest, which everybody can read. UsageError if the target can't hold it."""
@@ -295,51 +323,31 @@ class Push:
         """The entry that a file will have, but for its hash."""
         return Stored(file.name, file.size, "0" * 64, file.role, "", part_bytes(file.size, self._target.limits))
 
-    def _publish(self, entries: dict[str, Stored], sent: Sent) -> Published:
+    def _publish(self, plan: Plan, sent: Sent) -> Pushed:
+        """Make what was sent the state. Overtaken, or Lost."""
+        earlier = self.base.manifest.by_name() if self.base else {}
+        entries = merged(earlier, {**plan.unchanged, **sent.stored})
+        # Only what a newer checkpoint replaces that is stored by now: it may have been removed before it was sent.
+        stored_now = {*plan.unchanged, *sent.stored}
+        self._dropped = [entries.pop(name) for name in replaced(plan.dropped, stored_now)]
+        if self.base and entries == earlier and not self._unreadable:
+            return self._pushed(self.base, sent)
         with _writes_explained(self._experiment.root):
             experiment = self._id or keep_id(self._experiment.root, self.base)
         made = self._made(entries, experiment)
-        key = manifests.key_of(made)
-        with turn(self._target, self._state.writer, self._stop) as still_ours:
-            self._require_arrived(sent)  # now, as `gc` takes the turn too
-            if not self._force and self._rivals(made.counter):
-                raise self._overtaken()
-            self._target.put(key, made.encode(), only_if_absent=True)
-            # Where two may have the turn, the first one by its key counts; who took too long had it taken.
-            if not self._force and (self._rivals(made.counter)[:1] != [key] or not still_ours()):
-                self._target.delete(key)
-                raise self._overtaken()
-        return Published(key, made)
-
-    def _rivals(self, counter: int) -> list[str]:
-        return [key for key in manifests.keys(self._target) if manifests.counter_of(key) == counter]
+        published = Published(manifests.key_of(made), made)
+        publish(self._target, self._state, published, self._at, sent.stored.values, self._stop)
+        self.base, self._at = published, published.key
+        self._state.remember("manifest", published.key)
+        self._state.forget_parts()
+        remove_superseded(self._target, published, self._unreadable)
+        return self._pushed(published, sent)
 
     def _overtaken(self) -> Conflict:
         return Conflict(
             f"{self._target.place} was changed by another machine meanwhile; `bitnet store pull` first, "
             "or `bitnet store push --force` to go on from what is here."
         )
-
-    def _remember(self, published: Published) -> None:
-        self.base = published
-        self._state.remember("manifest", published.key)
-        self._state.forget_parts()
-
-    def _remove_superseded(self, published: Published) -> None:
-        """Remove what only manifests before the last one name. A failure is no harm: `gc` finds it."""
-        parent = published.manifest.parent
-        kept = published.manifest.objects()
-        with contextlib.suppress(BitnetError):
-            before = manifests.read(self._target, parent) if parent else None
-            if before is None or not before.manifest.parent:
-                return
-            oldest = manifests.read(self._target, before.manifest.parent)
-            kept |= before.manifest.objects()
-            # The manifest first: without its objects it would look complete for a moment.
-            self._target.delete(oldest.key)
-            for key in oldest.manifest.objects():
-                if key not in kept:
-                    self._target.delete(key)
 
     def _pushed(self, published: Published, sent: Sent) -> Pushed:
         made = published.manifest

@@ -36,6 +36,12 @@ class Sent:
     bytes: int = 0
     """Files and bytes that were really sent."""
 
+    def add(self, more: "Sent") -> None:
+        """What came of sending once more."""
+        self.stored |= more.stored
+        self.files += more.files
+        self.bytes += more.bytes
+
 
 OnBytes = Callable[[LocalFile, int], object]
 """Told the file and how many bytes of it have arrived, each time that some have."""

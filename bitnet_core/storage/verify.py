@@ -154,9 +154,7 @@ def repair(experiment: Experiment, target: Target, published: Published, report:
     entries = published.manifest.by_name()
     done = Repaired()
     for name in report.damaged:
-        if name.startswith(manifests.FOLDER):  # nobody can read it, and a push writes another one
-            target.delete(name)
-            done.files.append(name)
+        if name.startswith(manifests.FOLDER):  # a push writes another one, if it may
             continue
         file, entry = local.get(name), entries[name]
         wrong = {fault.key for fault in report.faults if fault.file == name}

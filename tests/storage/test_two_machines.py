@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.storage import turn
 from bitnet_core.storage.push import Conflict, Push, Pushed
+from bitnet_core.storage.state import State
 from bitnet_core.storage.target import Unreachable
 from bitnet_core.storage.verify import newest, verify
 from tests.storage.experiments import CHECKPOINT, complete_state, content, machine, write
@@ -125,6 +126,66 @@ def test_a_copied_folder_is_another_writer(tmp_path: Path, target: MemoryTarget)
     with pytest.raises(Conflict, match="another machine"):
         push(two, target)
     assert stored(target)["reports/r.json"] == b"of one"
+
+
+def test_a_clone_of_a_machine_is_another_machine(
+    tmp_path: Path, target: MemoryTarget, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unpacked from one archive in two containers, a folder has the same path, device and inode on both."""
+    monkeypatch.setattr(State, "belong_to", lambda _self, _root: None)
+    one = machine(tmp_path / "one")
+    write(one, "reports/r.json", b"v1")
+    push(one, target)
+    shutil.copytree(one.root, tmp_path / "two")
+    two = machine(tmp_path / "two")
+    with state_of(one) as ours, state_of(two) as theirs:
+        assert ours.writer == theirs.writer
+    write(one, "reports/r.json", b"of one")
+    write(one, "reports/one.json", b"1")
+    push(one, target)
+    write(two, "reports/r.json", b"of two")
+    with pytest.raises(Conflict, match="another machine"):
+        push(two, target)
+    assert stored(target)["reports/r.json"] == b"of one"
+
+
+def test_two_clones_do_not_have_one_turn(target: MemoryTarget) -> None:
+    one, two = turn.fresh_token("0badcafe"), turn.fresh_token("0badcafe")
+    # The second one takes over what is abandoned, which is at once here.
+    with turn.turn(target, one) as is_ours_still, turn.turn(target, two):
+        assert not is_ours_still()
+
+
+@pytest.mark.parametrize("times", [0, 1, 3])
+@pytest.mark.parametrize("force", [True, False])
+def test_who_pushed_last_has_the_state_or_is_told(
+    tmp_path: Path, target: MemoryTarget, times: int, *, force: bool
+) -> None:
+    """The other machine publishes meanwhile, so often that what this one started from is gone."""
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    write(one, "reports/kept.json", b"kept")
+    push(one, target)
+    pull(two, target)
+    write(two, "reports/r.json", b"of two")
+
+    def meanwhile(call: str, key: str) -> None:
+        if call == "put" and key.startswith("reports/r.json"):
+            target.before = lambda _call, _key: None
+            for version in range(times):
+                write(one, "reports/r.json", b"of one %d" % version)
+                write(one, "reports/kept.json", b"kept %d" % version)
+                push(one, target)
+
+    target.before = meanwhile
+    if force or not times:
+        done = push(two, target, force=force)
+        assert newest(target).key == done.key
+        assert stored(target)["reports/r.json"] == b"of two"
+    else:
+        with pytest.raises(Conflict):
+            push(two, target)
+        assert stored(target)["reports/r.json"] == b"of one %d" % (times - 1)
+    assert verify(target, newest(target)).faults == []
 
 
 def test_who_was_cut_before_anything_arrived_replaces_nothing_of_another_machine(

@@ -1,0 +1,86 @@
+"""Publish a manifest in our turn: only over the state that it was made from, and if all that was sent is there.
+
+Knows no files of this machine.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage.layout import Stored
+from bitnet_core.storage.manifest import Published
+from bitnet_core.storage.state import State
+from bitnet_core.storage.target import Target
+from bitnet_core.storage.turn import fresh_token, turn
+
+
+class Overtaken(Exception):
+    """Another machine has published meanwhile."""
+
+
+class Lost(Exception):
+    """Objects that were believed to have arrived are not there. `names` are their files."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(names)
+        self.names = names
+
+
+def publish(
+    target: Target,
+    state: State,
+    made: Published,
+    newest: str,
+    sent: Callable[[], Iterable[Stored]],
+    stop: threading.Event | None = None,
+) -> None:
+    """Put a manifest over the one with the key `newest`. Overtaken, or Lost if something `sent` is not there."""
+    left, token = state.note("turn"), fresh_token(state.writer)
+    state.remember("turn", token)
+    with turn(target, token, stop, left=left) as still_ours:
+        if lost := _lost(target, sent()):  # now, as `gc` takes the turn too
+            raise Lost(lost)
+        if _newest(target) != newest:
+            raise Overtaken
+        state.remember("publishing", made.key)  # before it is there, or we would not know it for ours
+        target.put(made.key, made.manifest.encode(), only_if_absent=True)
+        # Where two may have the turn, the first one by its key counts; who took too long had it taken.
+        if _newest(target) != made.key or not still_ours():
+            target.delete(made.key)
+            raise Overtaken
+
+
+def remove_superseded(target: Target, published: Published, unreadable: Iterable[str]) -> None:
+    """Remove what only manifests before the last one name, and what can't be read.
+
+    A failure is no harm: `gc` finds it.
+    """
+    parent = published.manifest.parent
+    kept = published.manifest.objects()
+    with contextlib.suppress(BitnetError):
+        for key in unreadable:
+            target.delete(key)
+        before = manifests.read(target, parent) if parent else None
+        if before is None or not before.manifest.parent:
+            return
+        oldest = manifests.read(target, before.manifest.parent)
+        kept |= before.manifest.objects()
+        # The manifest first: without its objects it would look complete for a moment.
+        target.delete(oldest.key)
+        for key in oldest.manifest.objects():
+            if key not in kept:
+                target.delete(key)
+
+
+def _newest(target: Target) -> str:
+    return next(iter(manifests.keys(target)), "")
+
+
+def _lost(target: Target, entries: Iterable[Stored]) -> list[str]:
+    """The files of which an object is not listed with its size."""
+    wanted = list(entries)
+    folders = {key.rpartition("/")[0] for entry in wanted for key, _ in entry.objects()}
+    listed = {one.key: one.size for folder in folders for one in target.list(f"{folder}/" if folder else "")}
+    return [entry.name for entry in wanted if not entry.is_among(listed)]
