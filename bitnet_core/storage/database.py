@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.storage.snapshot import version_of
 
 _ATTEMPTS = 20
 _WAIT_SECONDS = 0.25
@@ -21,6 +22,12 @@ _HEADER_BYTES = 32
 
 class NotCopied(BitnetError):
     """The database can't be copied now."""
+
+
+def version_of_database(path: Path) -> str:
+    """What identifies its content without reading it, as a snapshot has it: its newest part is in its log."""
+    log = path.with_name(f"{path.name}-wal")
+    return version_of(path.stat()) + (version_of(log.stat()) if log.exists() else "")
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """How a file is laid out in objects: one object, or a folder of numbered parts with an index that is written last.
 
 The objects of a file never change once a manifest names them. A file that changed is stored again under another stem:
-its own name, or `NAME.revisions/<counter>-<writer>` while the own name is in use.
+its own name, or `NAME.revisions/<counter>-<random>`, which nobody ever used, while the own name is in use.
 """
 
 from collections.abc import Iterator, Mapping

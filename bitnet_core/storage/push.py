@@ -1,14 +1,13 @@
 """Push: bring the copy of an experiment up to date. The new state is visible when its manifest is, and not before."""
 
 import contextlib
-import shutil
+import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import names, snapshot
@@ -20,9 +19,9 @@ from bitnet_core.storage.manifest import Manifest, Published
 from bitnet_core.storage.publishing import Lost, Overtaken, publish, remove_superseded
 from bitnet_core.storage.replaced import merged, replaced
 from bitnet_core.storage.sender import Sender
-from bitnet_core.storage.sending import OnBytes, Sending, Sent
+from bitnet_core.storage.sending import Arrivals, OnBytes, Sending, Sent, Stems
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
-from bitnet_core.storage.state import State, lock_path
+from bitnet_core.storage.state import State, work_folder, writes_explained
 from bitnet_core.storage.target import NoSuchObject, Target
 from bitnet_core.text import printable, size
 
@@ -92,6 +91,8 @@ class Push:
         self._at = ""
         """The key of the newest manifest; of one that can't be read, too."""
         self._unreadable: list[str] = []
+        self._lost: set[str] = set()
+        """Files of which the target has lost something that it had."""
         self._id = experiment_id(experiment.root)
         self.base = self._newest()
         self._dropped: list[Stored] = []
@@ -122,10 +123,14 @@ class Push:
             try:
                 return self._publish(plan, sent)
             except Lost as lost:
-                raise BitnetError(
-                    f"{printable(lost.names[0])} did not arrive whole at {self._target.place}; push again, and if "
-                    "that does not help, run `bitnet store push --verify`."
-                ) from None
+                if not tries_left:
+                    raise BitnetError(
+                        f"{printable(lost.names[0])} did not arrive whole at {self._target.place}, which loses what "
+                        "it is given; `bitnet store check` looks why, and the next push goes on."
+                    ) from None
+                self._lost.update(lost.names)
+                sent.stored = {name: entry for name, entry in sent.stored.items() if name not in self._lost}
+                sent.add(self._send([file for file in plan.to_send if file.name in lost.names]))
             except Overtaken:
                 if not self._force or not tries_left:
                     raise self._overtaken() from None
@@ -263,23 +268,27 @@ class Push:
             return Sent()
         self._require_not_overtaken()
         in_use = self._in_use()
-        counter = self._next_counter
         stored = self.base.manifest.by_name() if self.base else {}
+        # Without a manifest `gc` removes nothing, so nobody else can have put what arrived.
+        found = Arrivals(
+            {one.key: one.size for one in self._target.list("")} if self._state.has_arrivals() else {},
+            others=self.base is not None,
+        )
 
-        def stems(name: str) -> tuple[str, str]:
-            own = f"{name}.revisions/{counter:06d}-{self._state.writer}"
-            return (own if name in in_use else name), own
+        def stems(name: str) -> Stems:
+            own = "" if name in in_use else name
+            return Stems(own, f"{name}.revisions/{self._next_counter:06d}-{secrets.token_hex(4)}")
 
         def same(name: str, known: Known) -> Stored | None:
             entry = stored.get(name)
-            return entry if entry and entry.has(known) else None
+            return entry if entry and entry.has(known) and name not in self._lost else None
 
         with (
             Sender(self._target.limits, stop=self._stop) as sender,
-            _work_folder(self._experiment.root) as work_folder,
+            work_folder(self._experiment.root) as folder,
         ):
-            sending = Sending(self._target, self._state, sender, stems, same, self._on_bytes)
-            sent = sending.send(files, work_folder)
+            sending = Sending(self._target, self._state, sender, stems, same, found, self._on_bytes)
+            sent = sending.send(files, folder)
         self.left = [*self.left, *sent.left]
         return sent
 
@@ -332,7 +341,7 @@ class Push:
         self._dropped = [entries.pop(name) for name in replaced(plan.dropped, stored_now)]
         if self.base and entries == earlier and not self._unreadable:
             return self._pushed(self.base, sent)
-        with _writes_explained(self._experiment.root):
+        with writes_explained(self._experiment.root):
             experiment = self._id or keep_id(self._experiment.root, self.base)
         made = self._made(entries, experiment)
         published = Published(manifests.key_of(made), made)
@@ -362,28 +371,6 @@ class Push:
             dropped=[one.name for one in self._dropped],
             dropped_bytes=sum(one.size for one in self._dropped),
         )
-
-
-@contextlib.contextmanager
-def _work_folder(root: Path) -> Iterator[Path]:
-    """An empty folder for copies. What a killed push left in it, such as a copy of a large journal, goes first."""
-    folder = lock_path(root).with_name("work")
-    shutil.rmtree(folder, ignore_errors=True)
-    with _writes_explained(root):
-        folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _writes_explained(root: Path) -> Iterator[None]:
-    folder = lock_path(root).parent
-    try:
-        yield
-    except OSError as error:
-        raise BitnetError(f"{folder} can't be written {explained(error, 'check its permissions')}.") from error
 
 
 def _hashed(file: LocalFile, size_of_part: int) -> Known | None:

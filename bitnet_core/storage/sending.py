@@ -1,17 +1,20 @@
 """Bring files to a target: small ones as they are, larger ones part by part, each part once.
 
-Knows no manifest: it is given for each file the stem to use, and another one in case that is taken.
+Knows no manifest: it is given for each file its own name if that is free, and a new name that nobody ever used. Under
+a new name only one content is ever put, so a request that ends late, after its push was cut, harms nothing; and what
+has arrived there is ours. Under the file's own name another writer may have put something since.
 """
 
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from bitnet_core.errors import explained
 from bitnet_core.files.regular import open_regular
-from bitnet_core.storage.database import NotCopied, copied
+from bitnet_core.storage.database import NotCopied, copied, version_of_database
 from bitnet_core.storage.digest import hashed, sha256
 from bitnet_core.storage.layout import Index, Known, Part, Stored, index_key, part_bytes, part_key
 from bitnet_core.storage.sender import Sender
@@ -45,8 +48,22 @@ class Sent:
 
 OnBytes = Callable[[LocalFile, int], object]
 """Told the file and how many bytes of it have arrived, each time that some have."""
-Stems = Callable[[str], tuple[str, str]]
-"""The stem for a file, and the one to use if other content has it."""
+
+
+@dataclass(frozen=True)
+class Stems:
+    """Where a file may go: under its own name, empty if that is in use, and under a new one."""
+
+    own: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """What is there, if something arrived before, and its sizes; and whether `others` may have put some of it."""
+
+    there: Mapping[str, int]
+    others: bool
 
 
 class _Taken(Exception):
@@ -65,8 +82,9 @@ class Sending:
         target: Target,
         state: State,
         sender: Sender,
-        stems: Stems,
+        stems: Callable[[str], Stems],
         same: Callable[[str, Known], Stored | None],
+        arrivals: Arrivals,
         on_bytes: OnBytes = lambda _file, _done: None,
     ) -> None:
         self.target = target
@@ -76,6 +94,7 @@ class Sending:
         self.sent = Sent()
         self._stems = stems
         self._same = same
+        self.arrivals = arrivals
         self._taken: set[str] = set()
         self._again: list[LocalFile] = []
 
@@ -92,18 +111,24 @@ class Sending:
         self.sent.left += [f"{file.name} changes all the while; it is stored when it rests." for file in files]
         return self.sent
 
-    def stems(self, name: str) -> tuple[str, str]:
-        """The stem for a file, and the one to use if that is taken."""
-        stem, other = self._stems(name)
-        return (other if name in self._taken else stem), other
+    def stem(self, file: LocalFile) -> str:
+        """The stem for a file in parts: one under which parts of it have arrived, else its own, else a new one."""
+        stems = self._stems(file.name)
+        begun = self.state.attempts(file.name, file.version)
+        usable = [stem for stem in (*begun, stems.own) if stem and (stem != file.name or stems.own)]
+        return next((stem for stem in usable if stem not in self._taken), stems.new)
+
+    def is_ours(self, file: LocalFile, stem: str) -> bool:
+        """Whether nobody else can have put what lies under a stem."""
+        return stem != file.name or not self.arrivals.others
 
     def leave(self, file: LocalFile, error: OSError) -> None:
         """A file that can't be read holds nothing else up."""
         self.sent.left.append(f"{file.path} is not stored {explained(error, 'check its permissions')}.")
 
-    def give_up_stem(self, file: LocalFile) -> None:
-        """Other content has the file's stem, or a part of what the file was: it is sent again under the other one."""
-        self._taken.add(file.name)
+    def give_up_stem(self, file: LocalFile, stem: str) -> None:
+        """Other content has the stem, or a part of what the file was: it is sent again under another one."""
+        self._taken.add(stem)
         self._again.append(file)
 
     def arrived(self, file: LocalFile, known: Known, entry: Stored) -> None:
@@ -117,7 +142,10 @@ class Sending:
             if file.is_database:
                 with copied(file.path, work_folder) as copy:
                     size = copy.stat().st_size
-                    self._send_content(replace(file, size=size), copy, size)
+                    version = file.version
+                    if version_of_database(file.path) != version:  # no other copy is this one
+                        version = f"{version} {secrets.token_hex(4)}"
+                    self._send_content(replace(file, size=size, version=version), copy, size)
                     self.sender.drain()
             else:
                 self._send_content(file, file.path, file.size)
@@ -140,10 +168,14 @@ class Sending:
         known = Known(sha256(data), 0)
         if earlier := self._same(file.name, known):
             return self.arrived(file, known, earlier)
-        stem, other = self.stems(file.name)
-        for used in (stem, other):  # it arrived in a push that was cut before its manifest
-            if self.state.arrived(used, file.version).get(_WHOLE) == known.sha256:
-                return self.arrived(file, known, _entry(file, data, known, used))
+        stems, looked_at = self._stems(file.name), False
+        for stem in self.state.attempts(file.name, file.version):  # of a push that was cut before its manifest
+            if self.state.arrived(stem, file.version).get(_WHOLE) == known.sha256 and self.arrivals.there.get(
+                stem
+            ) == len(data):
+                if self.is_ours(file, stem) and (stem != file.name or stems.own):
+                    return self.arrived(file, known, _entry(file, data, known, stem))
+                looked_at = looked_at or stem == stems.own
 
         def then(found: tuple[str, bool]) -> None:
             used, was_sent = found
@@ -155,7 +187,7 @@ class Sending:
 
         def put() -> tuple[str, bool]:
             with hashed(data, known.sha256):
-                return _put_new(self.target, stem, other, data)
+                return _put_new(self.target, stems, data, looked_at=looked_at)
 
         return self.sender.submit(put, len(data), then)
 
@@ -163,7 +195,8 @@ class Sending:
 class _Parts:
     """One file on its way in parts. The index is put when the last part has arrived.
 
-    Under the file's own name, which another machine may use as well, nothing is ever replaced.
+    Under the file's own name, which another machine may use as well, nothing is ever replaced, and what seems to be
+    there from a push that was cut is read.
     """
 
     def __init__(self, sending: Sending, file: LocalFile, size: int) -> None:
@@ -171,8 +204,8 @@ class _Parts:
         self._file = file
         self._size = size
         self._part_bytes = part_bytes(size, sending.target.limits)
-        self._stem, other = sending.stems(file.name)
-        self._ours = self._stem == other
+        self._stem = sending.stem(file)
+        self._shared = self._stem == file.name
         self._parts: dict[int, Part] = {}
         self._done = 0
         self._given_up = False
@@ -181,23 +214,27 @@ class _Parts:
         """Submit the parts of the file. Each is read once, by the thread that sends it."""
         target, state = self._sending.target, self._sending.state
         there = {one.key: one.size for one in target.list(f"{self._stem}.parts/")}
-        arrived = state.arrived(self._stem, self._file.version)
+        arrived, ours = state.arrived(self._stem, self._file.version), self._sending.is_ours(self._file, self._stem)
         source = self._sending.sender.resources.enter_context(open_regular(path))
         for number in range(-(-self._size // self._part_bytes)):
             size = min(self._part_bytes, self._size - number * self._part_bytes)
             listed = there.get(part_key(self._stem, number)) == size
-            self._submit(source, number, size, arrived.get(number, "") if listed else "", listed=listed)
+            self._submit(source, number, size, arrived.get(number, ""), listed=listed, trusted=listed and ours)
             if self._given_up:
                 return
 
-    def _submit(self, source: BinaryIO, number: int, size: int, known: str, *, listed: bool) -> None:
+    def _submit(self, source: BinaryIO, number: int, size: int, known: str, *, listed: bool, trusted: bool) -> None:
         target, key = self._sending.target, part_key(self._stem, number)
 
         def put() -> tuple[str, bool]:
             data = _read_at(source, number * self._part_bytes, size)
             digest = sha256(data)
+            if known and known != digest:  # whatever its version says, it is not what was sent
+                raise _Taken
+            if known and trusted:
+                return digest, False
             with hashed(data, digest):
-                return digest, known != digest and _put_part(target, key, data, ours=self._ours, listed=listed)
+                return digest, _put_part(target, key, data, shared=self._shared, listed=listed)
 
         def then(found: tuple[str, bool] | Exception) -> None:
             if self._given_up:
@@ -229,7 +266,7 @@ class _Parts:
         target, key = self._sending.target, index_key(self._stem)
 
         def put() -> bool:
-            return _put_part(target, key, data, ours=self._ours, listed=False)
+            return _put_part(target, key, data, shared=self._shared, listed=False)
 
         self._sending.sender.submit(
             lambda: _returned(put, _Taken),
@@ -243,7 +280,7 @@ class _Parts:
         if isinstance(error, OSError):
             self._sending.leave(self._file, error)
         else:
-            self._sending.give_up_stem(self._file)
+            self._sending.give_up_stem(self._file, self._stem)
 
     def _arrived(self, known: Known, entry: Stored) -> None:
         self._sending.sent.files += 1
@@ -254,25 +291,30 @@ def _entry(file: LocalFile, data: bytes, known: Known, stem: str) -> Stored:
     return Stored(file.name, len(data), known.sha256, file.role, "" if stem == file.name else stem)
 
 
-def _put_new(target: Target, stem: str, other: str, data: bytes) -> tuple[str, bool]:
-    """Put an object under `stem`, or under `other` if different content is there. Returns which, and whether sent."""
-    if stem != other:
+def _put_new(target: Target, stems: Stems, data: bytes, *, looked_at: bool) -> tuple[str, bool]:
+    """Put an object under its own name, or under the new one if different content is there.
+
+    Returns which, and whether it was sent. `looked_at`: it seems to be there, so that is looked at first.
+    """
+    if stems.own:
+        if looked_at and _holds(target, stems.own, data):
+            return stems.own, False
         try:
-            target.put(stem, data, only_if_absent=True)
+            target.put(stems.own, data, only_if_absent=True)
         except AlreadyThere:
-            if _holds(target, stem, data):
-                return stem, False
+            if _holds(target, stems.own, data):
+                return stems.own, False
         else:
-            return stem, True
-    target.put(other, data)
-    return other, True
+            return stems.own, True
+    target.put(stems.new, data)
+    return stems.new, True
 
 
-def _put_part(target: Target, key: str, data: bytes, *, ours: bool, listed: bool) -> bool:
+def _put_part(target: Target, key: str, data: bytes, *, shared: bool, listed: bool) -> bool:
     """Put a part, unless it is there already; returns whether it was sent. _Taken if other content is there."""
     if listed and _holds(target, key, data):
         return False
-    if ours:
+    if not shared:
         target.put(key, data)
         return True
     try:

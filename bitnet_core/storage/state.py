@@ -6,6 +6,7 @@ A cache and a queue on disk. Nothing is lost with it but time: it is made again 
 import contextlib
 import hashlib
 import secrets
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -112,6 +113,19 @@ class State:
         rows = self._run("select number, sha256 from parts where stem = ? and version = ?", [stem, version])
         return dict(rows.fetchall())
 
+    def attempts(self, name: str, version: str) -> list[str]:
+        """The stems under which something of this version of a file has arrived: its name, and its revisions."""
+        own = f"{name}.revisions/"
+        rows = self._run(
+            "select distinct stem from parts where version = ? and (stem = ? or substr(stem, 1, ?) = ?)",
+            [version, name, len(own), own],
+        )
+        return [row[0] for row in rows.fetchall()]
+
+    def has_arrivals(self) -> bool:
+        """Whether something has arrived that no manifest names yet, as after a push that was cut."""
+        return self._run("select 1 from parts limit 1").fetchone() is not None
+
     def arrive(self, stem: str, number: int, version: str, sha256: str) -> None:
         self._run("insert or replace into parts values (?, ?, ?, ?)", [stem, number, version, sha256])
 
@@ -199,6 +213,29 @@ def looked_at(root: Path, place: str) -> Iterator[State]:
             state.copy_from(stack.enter_context(contextlib.closing(sqlite3.connect(uri, uri=True))))
             state.belong_to(root)
         yield state
+
+
+@contextlib.contextmanager
+def work_folder(root: Path) -> Iterator[Path]:
+    """An empty folder for copies. What a killed push left in it, such as a copy of a large journal, goes first."""
+    folder = lock_path(root).with_name("work")
+    shutil.rmtree(folder, ignore_errors=True)
+    with writes_explained(root):
+        folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def writes_explained(root: Path) -> Iterator[None]:
+    """BitnetError where the folder of an experiment's copies can't be written."""
+    folder = lock_path(root).parent
+    try:
+        yield
+    except OSError as error:
+        raise BitnetError(f"{folder} can't be written {explained(error, 'check its permissions')}.") from error
 
 
 def lock_path(root: Path) -> Path:
