@@ -38,6 +38,8 @@ def push(arguments: argparse.Namespace) -> int:
             on_bytes=lambda file, done: progress[0].sent(file.name, done, file.size),
         )  # fmt: skip
         lost = _repair(arguments, copy, experiment, push.base, stop) if arguments.verify else {}
+        if arguments.force:
+            push.give_up(lost)
         plan = push.plan()
         if arguments.dry_run:
             return _say_plan(arguments, push, plan, copy.place.place)
@@ -45,11 +47,17 @@ def push(arguments: argparse.Namespace) -> int:
         with transfer_of(arguments, "push", copy.place.name, len(plan.to_send), total) as transfer:
             progress.append(transfer)
             done = push.run(plan)
+        given_up = [name for name in lost if arguments.force and push.entry(name) is None]
         lost = {name: entry for name, entry in lost.items() if push.entry(name) == entry}
     for sentence in done.left:
         warn(sentence)
     for name in lost:
-        warn(f"{name} is damaged at {copy.place.place} and is not here as it was stored, so it can't be repaired.")
+        warn(
+            f"{name} is damaged at {copy.place.place} and is not here as it was stored; run `bitnet store push "
+            "--verify` on a machine that has it, or add --force here to give it up."
+        )
+    for name in given_up:
+        warn(f"{name} was damaged at {copy.place.place} and is not here; it is given up.")
     what = f"{files(done.sent_files)}, {size(done.sent_bytes)} sent" if done.sent_files else "nothing to send"
     if gone := sum(name.endswith(".pt") for name in done.dropped):
         what += f"; {gone} replaced checkpoint{'' if gone == 1 else 's'} dropped ({size(done.dropped_bytes)})"
@@ -57,7 +65,9 @@ def push(arguments: argparse.Namespace) -> int:
     fields = {"target": copy.place.place, "manifest": done.key, "state": done.counter, "files": done.files}
     fields |= {"bytes": done.total_bytes, "sent_files": done.sent_files, "sent_bytes": done.sent_bytes}
     answer(
-        arguments, fields | {"left": done.left, "dropped": done.dropped, "damaged": list(lost)}, f"{what}; {state}"
+        arguments,
+        fields | {"left": done.left, "dropped": done.dropped, "damaged": list(lost), "given_up": given_up},
+        f"{what}; {state}",
     )
     return 1 if lost else 0
 
@@ -95,7 +105,8 @@ def _repair(
         copy.state.forget(name)
     list_names(arguments, "repaired", repaired.files)
     entries = published.manifest.by_name()
-    return {name: entries[name] for name in repaired.left}
+    left = verify.still_damaged(copy.place, published, repaired.left, stop) if repaired.left else []
+    return {name: entries[name] for name in left}
 
 
 # -- pull ----------------------------------------------------------------------------------------------------------

@@ -66,7 +66,8 @@ def add_to(commands: Commands) -> None:
 
 def _add_push_and_pull(push: argparse.ArgumentParser, pull: argparse.ArgumentParser) -> None:
     push.add_argument("--verify", action="store_true", help="first compare what is stored, and repair it from here")
-    push.add_argument("--force", action="store_true", help="go on from what is here, over another machine's changes")
+    forced = "go on from what is here, over another machine's changes; with --verify, give up what nobody can repair"
+    push.add_argument("--force", action="store_true", help=forced)
     push.add_argument("--dry-run", action="store_true", help="only say what would be sent and dropped")
     pull.add_argument(
         "--only", default="", metavar="A,B", help="of: reports, checkpoints, data, logs, inputs, settings"
@@ -181,7 +182,11 @@ def _verify(arguments: argparse.Namespace) -> int:
     rows = [[fault.file, fault.what, fault.key] for fault in report.faults[:MOST_LISTED]]
     answer_table(arguments, copy.place.place, ["path", "fault", "object"], rows, [])
     count = len(report.damaged)
-    answer(arguments, {}, f"{count} of {report.files} files are damaged; `bitnet store push --verify` repairs them")
+    answer(
+        arguments,
+        {},
+        f"{count} of {report.files} files are damaged; `bitnet store push --verify` repairs them where they are",
+    )
     return 1
 
 

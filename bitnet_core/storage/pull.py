@@ -241,7 +241,8 @@ class Pull:
         brought = f"{len(done.files)} files were brought" if done.files else "nothing was brought"
         return Incomplete(
             f"{said} at {self._target.place}; {brought}. `bitnet store push --verify` on the machine that has "
-            f"{'it' if len(lost) == 1 else 'them'} repairs the copy."
+            f"{'it' if len(lost) == 1 else 'them'} repairs the copy; if there is none, `bitnet store push --verify "
+            "--force` here goes on without."
         )
 
     def _was_brought(self, name: str) -> bool:

@@ -93,6 +93,7 @@ class Push:
         self._unreadable: list[str] = []
         self._lost: set[str] = set()
         """Files of which the target has lost something that it had."""
+        self._given_up: dict[str, Stored] = {}
         self._id = experiment_id(experiment.root)
         self.base = self._newest()
         self._dropped: list[Stored] = []
@@ -140,6 +141,10 @@ class Push:
                 plan = self.plan()
                 sent.add(self._send(plan.to_send))
         raise AssertionError("the last try returns or raises")
+
+    def give_up(self, entries: Mapping[str, Stored]) -> None:
+        """The next state has these files no longer as they were stored: they are damaged, and nobody has them."""
+        self._given_up.update(entries)
 
     def entry(self, name: str) -> Stored | None:
         """What the newest manifest says of a file, after `run` the one that it has published."""
@@ -335,7 +340,8 @@ class Push:
     def _publish(self, plan: Plan, sent: Sent) -> Pushed:
         """Make what was sent the state. Overtaken, or Lost."""
         earlier = self.base.manifest.by_name() if self.base else {}
-        entries = merged(earlier, {**plan.unchanged, **sent.stored})
+        kept = {name: one for name, one in earlier.items() if self._given_up.get(name) != one}
+        entries = merged(kept, {**plan.unchanged, **sent.stored})
         # Only what a newer checkpoint replaces that is stored by now: it may have been removed before it was sent.
         stored_now = {*plan.unchanged, *sent.stored}
         self._dropped = [entries.pop(name) for name in replaced(plan.dropped, stored_now)]

@@ -2,9 +2,11 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files.regular import open_regular
@@ -168,6 +170,15 @@ def repair(experiment: Experiment, target: Target, published: Published, report:
         if file:
             done.others.append(name)
     return done
+
+
+def still_damaged(
+    target: Target, published: Published, names: Collection[str], stop: threading.Event | None = None
+) -> list[str]:
+    """Which of these files are damaged at a second look: for one bad read nothing is given up."""
+    files = [one for one in published.manifest.files if one.name in names]
+    report = verify(target, Published(published.key, replace(published.manifest, files=files)), stop=stop)
+    return [name for name in report.damaged if name in names]
 
 
 def _as_stored(experiment: Experiment, file: LocalFile, stack: contextlib.ExitStack) -> Path | None:

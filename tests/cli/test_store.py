@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from bitnet_core.cli.main import main
 from bitnet_core.storage.layout import PART_BYTES
 from bitnet_core.storage.target import Unreachable
+from bitnet_core.storage.targets.local import FolderTarget
 from tests.cli.stored import CANARY, PART, answer, complaint, listed, stored, tree, write
 
 # -- check -----------------------------------------------------------------------------------------------------------
@@ -193,6 +195,46 @@ def test_what_cannot_be_repaired_is_said(exp: Path, target: Path, capsys: pytest
     write(exp / "reports/report.json", '{"qei": 3}\n')
     assert main(["--root", str(exp), "store", "push", "--verify"]) == 0, "a newer version takes its place"
     assert answer(capsys, "--root", str(exp), "store", "verify")["faults"] == []
+
+
+def test_what_no_machine_has_any_more_can_be_given_up(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The target lost one file, and the machine that had it is gone."""
+    answer(capsys, "--root", str(exp), "store", "push")
+    shutil.rmtree(exp)
+    (target / "exp/reports/report.json").unlink()
+    assert main(["open", "local:exp", "there"]) == 1
+    assert "push --verify --force` here goes on without" in capsys.readouterr().err
+    write(Path("there/reports/mine.json"), "{}")
+    assert "was changed by another machine" in complaint(capsys, "--root", "there", "store", "push", "--verify")
+    assert main(["--root", "there", "store", "push", "--verify", "--force"]) == 0
+    assert "reports/report.json was damaged at" in capsys.readouterr().err
+    assert answer(capsys, "--root", "there", "store", "verify")["faults"] == []
+    answer(capsys, "open", "local:exp", "third")
+    assert Path("third/reports/mine.json").exists()
+    assert answer(capsys, "--root", "there", "store", "push")["sent_files"] == 0
+
+
+def test_what_one_read_finds_damaged_is_not_given_up(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(capsys, "--root", str(exp), "store", "push")
+    (exp / "reports/report.json").unlink()
+    get, bad = FolderTarget.get, ["exp/reports/report.json"]
+
+    def once(self: FolderTarget, key: str) -> bytes:
+        data = get(self, key)
+        if key in bad:
+            bad.remove(key)
+            return data[::-1]
+        return data
+
+    monkeypatch.setattr(FolderTarget, "get", once)
+    done = answer(capsys, "--root", str(exp), "store", "push", "--verify", "--force")
+    assert not bad
+    assert (done["given_up"], done["damaged"]) == ([], [])
+    assert any(one["path"] == "reports/report.json" for one in listed(capsys, exp))
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
