@@ -4,17 +4,17 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
+from bitnet_core.storage import fitting, snapshot
 from bitnet_core.storage import manifest as manifests
-from bitnet_core.storage import names, snapshot
 from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Known, Stored, most_bytes, part_bytes
+from bitnet_core.storage.layout import Known, Stored, part_bytes
 from bitnet_core.storage.manifest import Manifest, Published
 from bitnet_core.storage.publishing import Lost, Overtaken, publish, remove_superseded
 from bitnet_core.storage.replaced import merged, replaced
@@ -23,7 +23,7 @@ from bitnet_core.storage.sending import Arrivals, OnBytes, Sending, Sent, Stems
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
 from bitnet_core.storage.state import State, work_folder, writes_explained
 from bitnet_core.storage.target import NoSuchObject, Target
-from bitnet_core.text import printable, size
+from bitnet_core.text import printable
 
 _SHOWN_FAULTS = 3
 _TRIES = 5
@@ -104,12 +104,13 @@ class Push:
         taken = snapshot.take(self._experiment)
         self.left = list(taken.left)
         stored = self.base.manifest.by_name() if self.base else {}
-        faults = self._faults(taken.files, stored)
+        faults = fitting.faults(taken.files, self._target, stored)
         if faults and not self._lenient:
             more = f" ({len(faults) - _SHOWN_FAULTS} more)" if len(faults) > _SHOWN_FAULTS else ""
             raise UsageError("\n".join(faults[:_SHOWN_FAULTS]) + more)
         unchanged = {file.name: entry for file in taken.files if (entry := self._stored(file, stored)) is not None}
-        fit = self._fit(taken.files, stored) if faults else taken.files
+        fit, misfits = fitting.fit(taken.files, self._target, stored) if faults else (taken.files, [])
+        self.left += misfits
         to_send = [file for file in self._choose(fit) if file.name not in unchanged]
         if to_send:  # whether its manifest fits is known before the first byte is sent
             self._made(merged(stored, {**unchanged, **{file.name: self._expected(file) for file in to_send}}))
@@ -221,32 +222,6 @@ class Push:
                 f"{self._target.place} was changed by another machine; `bitnet store pull` first, "
                 "or `bitnet store push --force` to go on from what is here."
             )
-
-    def _faults(self, files: Sequence[LocalFile], stored: Mapping[str, Stored]) -> list[str]:
-        """A sentence for each file that the target can't hold."""
-        most = most_bytes(self._target.limits)
-        return [
-            *names.faults((file.name for file in files), self._target.limits, stored),
-            *(
-                f"{printable(one.name)} is larger than {self._target.place} can hold ({size(most)}); "
-                "use another target."
-                for one in files
-                if one.size > most
-            ),
-        ]
-
-    def _fit(self, files: Sequence[LocalFile], stored: Mapping[str, Stored]) -> list[LocalFile]:
-        """The files that the target can hold, of two that it would take for one the first. The others are left."""
-        fit: list[LocalFile] = []
-        folded: dict[str, LocalFile] = {}
-        for file in files:
-            twin = folded.get(file.name.casefold())
-            if faults := self._faults([twin, file] if twin else [file], stored):
-                self.left.append(faults[0])
-            else:
-                fit.append(file)
-                folded[file.name.casefold()] = file
-        return fit
 
     def _stored(self, file: LocalFile, stored: dict[str, Stored]) -> Stored | None:
         """The entry of a file whose content is stored already. Only a file of unknown content is read."""
