@@ -322,6 +322,7 @@ class Push:
         self._dropped = [entries.pop(name) for name in replaced(plan.dropped, stored_now)]
         if self.base and entries == earlier and not self._unreadable:
             return self._pushed(self.base, sent)
+        self._require_not_overtaken()  # also where nothing was sent, and files only leave the state
         with writes_explained(self._experiment.root):
             experiment = self._id or keep_id(self._experiment.root, self.base)
         made = self._made(entries, experiment)

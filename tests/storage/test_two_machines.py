@@ -15,7 +15,7 @@ from bitnet_core.storage.target import Unreachable
 from bitnet_core.storage.verify import newest, verify
 from tests.storage.experiments import CHECKPOINT, complete_state, content, machine, write
 from tests.storage.memory import MemoryTarget
-from tests.storage.pushing import SMALL, pull, push, state_of, stored
+from tests.storage.pushing import SMALL, pull, push, save, state_of, stored
 
 pytestmark = pytest.mark.usefixtures("no_wait_for_a_turn")
 
@@ -49,6 +49,21 @@ def test_a_pulled_experiment_goes_on_from_there_and_the_first_machine_is_told(
         pull(one, target)
     push(one, target, force=True)
     assert stored(target)["checkpoints/mini_bitnet_step_00000020.pt"] == b"another twenty"
+
+
+def test_who_is_behind_drops_nothing(tmp_path: Path, target: MemoryTarget) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    old = save(one, 10)
+    save(one, 20)
+    push(one, target)
+    pull(two, target)
+    write(two, "reports/r.json", b"of two")
+    push(two, target)
+    for path in old:
+        path.unlink()
+    with pytest.raises(Conflict, match="another machine"):
+        push(one, target)
+    assert CHECKPOINT in stored(target)
 
 
 def test_of_two_pushes_at_once_one_wins_and_the_other_is_told(tmp_path: Path, target: MemoryTarget) -> None:
