@@ -286,7 +286,9 @@ class Push:
 
     @property
     def _next_counter(self) -> int:
-        return (manifests.counter_of(self._at) or 0) + 1
+        """Higher than that of a manifest of ours that got no answer, too: it may still arrive, and must not count."""
+        published, tried = self._state.note("manifest"), self._state.note("publishing")
+        return max(manifests.counter_of(key) or 0 for key in (self._at, tried if tried != published else "")) + 1
 
     def _made(self, entries: dict[str, Stored], experiment: str = "") -> Manifest:
         """The next manifest, which everybody can read. UsageError if the target can't hold it."""

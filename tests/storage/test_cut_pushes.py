@@ -25,10 +25,11 @@ class Holding(MemoryTarget):
     def __init__(self) -> None:
         super().__init__(SMALL)
         self.held_back = b""
+        self.holds_manifests = False
         self.held: list[tuple[str, bytes, bool]] = []
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
-        if self.held_back and data in self.held_back:
+        if (self.held_back and data in self.held_back) or (self.holds_manifests and key.startswith("manifests/")):
             self.held.append((key, data, only_if_absent))
             raise Unreachable("no answer")
         super().put(key, data, only_if_absent=only_if_absent)
@@ -62,6 +63,26 @@ def test_a_request_that_ends_late_changes_nothing_that_was_published_since(
     assert target.release()
     assert verify(target, newest(target)).faults == []
     assert stored(target)[CHECKPOINT] == content(size, 3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_manifest_that_arrives_late_is_not_the_state(tmp_path: Path, seed: int) -> None:
+    target = Holding()
+    one = machine(tmp_path / "one")
+    push(one, target)
+    target.holds_manifests = True
+    write(one, "reports/r.json", b"older %d" % seed)
+    with pytest.raises(Unreachable):
+        push(one, target)
+    target.holds_manifests = False
+    write(one, "reports/r.json", b"newer %d" % seed)
+    push(one, target)
+    assert target.release() == 1
+    assert stored(target)["reports/r.json"] == b"newer %d" % seed
+    write(one, "reports/r.json", b"newest %d" % seed)
+    push(one, target)
+    assert stored(target)["reports/r.json"] == b"newest %d" % seed
+    assert verify(target, newest(target)).faults == []
 
 
 def cut_at(target: MemoryTarget, *starts: str) -> None:
