@@ -267,12 +267,14 @@ def test_a_failed_pull_writes_into_no_other_file(tmp_path: Path) -> None:
     one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
     fill(one, SIZES)
     push(one, target)
-    failed, late = threading.Event(), threading.Event()
+    begun, failed, late = threading.Event(), threading.Event(), threading.Event()
 
     def fail_then_be_late(call: str, key: str) -> None:
         if call == "get" and key == part_key(CHECKPOINT, 0):
+            assert begun.wait(10)  # what has not begun when a part fails is not brought at all
             raise Unreachable("The connection was cut.")
         if call == "get" and key == part_key(CHECKPOINT, 1):
+            begun.set()
             failed.wait(10)
             late.set()
 
