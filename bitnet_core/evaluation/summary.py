@@ -76,11 +76,12 @@ def quality_table(figures: Mapping[int, Figures], scores: Scores) -> list[list[A
     """Rows under QUALITY_COLUMNS; `figures` by activation bits, the student's own bits first."""
     own = next(iter(figures.values()))
     rows: list[list[Any]] = []
+    sequences = len(scores.sums_SM)
 
     def add(title: str, name: str, unit: str, *others: tuple[str, str]) -> None:
         for bits, found in figures.items():
-            rows.append(_row(title, f"student A{bits}", found[name], unit))
-        rows.extend(_row(title, who, own[other], unit) for who, other in others)
+            rows.append(_row(title, f"student A{bits}", found[name], unit, sequences))
+        rows.extend(_row(title, who, own[other], unit, sequences) for who, other in others)
 
     commonest = ("always the commonest token", "majority_agreement")
     sampled = ("teacher's own sample", "teacher_self_agreement")
@@ -94,8 +95,10 @@ def quality_table(figures: Mapping[int, Figures], scores: Scores) -> list[list[A
     return rows
 
 
-def _row(title: str, who: str, estimate: Estimate, unit: str) -> list[Any]:
-    return [title, who, round(estimate.value, 5), round(estimate.low, 5), round(estimate.high, 5), unit]
+def _row(title: str, who: str, estimate: Estimate, unit: str, sequences: int) -> list[Any]:
+    """One sequence says nothing of how others would do: there is no interval."""
+    interval = [round(estimate.low, 5), round(estimate.high, 5)] if sequences > 1 else [None, None]
+    return [title, who, round(estimate.value, 5), *interval, unit]
 
 
 def quality_record(figures: Mapping[int, Figures], scores: Scores) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.quality import SUMS, Scores, figures, majority_token, score
+from bitnet_core.evaluation.summary import quality_table
 from bitnet_core.model import chunks
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
@@ -162,3 +163,12 @@ def test_a_seed_decides_the_interval() -> None:
 def test_nothing_to_measure_raises() -> None:
     with pytest.raises(BitnetError, match="KD_NUM_PROMPTS"):
         figures(scores_of([{"shared_bytes": 0}]), seed=0)
+
+
+def test_one_sequence_has_no_interval_in_the_table() -> None:
+    def intervals(rows: list[dict[str, float]]) -> set[bool]:
+        scores = scores_of(rows)
+        return {row[3] is None and row[4] is None for row in quality_table({8: figures(scores, 0)}, scores)[:1]}
+
+    assert intervals([{"kd_agree": 0.5}]) == {True}
+    assert intervals([{"kd_agree": 0.5}, {"kd_agree": 0.2}]) == {False}
