@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tokenizers import Encoding, Tokenizer
 
@@ -224,11 +224,16 @@ class StudentTokenizer:
 
     # -- identity ------------------------------------------------------------------------------------
 
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The whole of it, as `tokenizer.json` has it."""
+        whole: dict[str, Any] = json.loads(self._tokenizer.to_str())
+        return whole
+
     @cached_property
     def hash(self) -> str:
         """sha256 of the whole serialised tokenizer with sorted keys, so that formatting doesn't count."""
-        whole = json.loads(self._tokenizer.to_str())
-        canonical = json.dumps(whole, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        canonical = json.dumps(self.definition, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @cached_property

@@ -1,0 +1,187 @@
+"""A student as a GGUF of architecture `bitnet`, for llama.cpp.
+
+llama.cpp knows this architecture with SiLU and with the embedding as head; a file with a head of its own does not
+load. Its rotary embedding is in halves, as ours, so q and k stay as they are. Each linear has its codes -1, 0 and 1,
+and its scale as a tensor of one number beside it.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.export.blocks import EMBEDDING_TYPES, F16, F32, LINEAR_TYPES, Q8_0, BlockType, Bytes
+from bitnet_core.export.gguf_file import TensorPlan, write_gguf
+from bitnet_core.export.padding import Padding, padded, padding_for
+from bitnet_core.export.vocabulary import vocabulary_keys
+from bitnet_core.model.layers import BitLinear, Layer
+from bitnet_core.model.packing import PackedBitLinear, unpack
+from bitnet_core.model.quant import ternarize
+from bitnet_core.model.student import Student
+from bitnet_core.tokenizer.student import StudentTokenizer
+
+TYPES = tuple(LINEAR_TYPES)
+EMBEDDINGS = tuple(EMBEDDING_TYPES)
+ORIGIN = "bitnet_core."
+"""Before the names of what is kept of the checkpoint; only this program reads it."""
+_LINEARS = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+_QUANTIZATION_VERSION = 2
+
+
+def write(
+    student: Student,
+    tokenizer: StudentTokenizer,
+    path: Path,
+    type_name: str = "TQ2_0",
+    *,
+    embedding: str = "",
+    name: str = "student",
+    origin: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a student, packed or not, as a GGUF file, whole or not at all.
+
+    `type_name` is that of the linears (TYPES); `embedding` is one of EMBEDDINGS, by default F16 in an F16 file and
+    Q8_0 in the others. A size that the blocks don't divide is padded, see `padding`. `origin` has what is kept of the
+    checkpoint, such as its step: numbers and texts. BitnetError for what llama.cpp can't compute, and for a tokenizer
+    that it can't be.
+    """
+    linear_type = _known(LINEAR_TYPES, type_name, "--type")
+    default = F16 if linear_type is F16 else Q8_0
+    embedding_type = _known(EMBEDDING_TYPES, embedding, "--embedding") if embedding else default
+    require_computable(student, tokenizer)
+    # Every linear but `down_proj` reads rows of the hidden size, and so does the embedding.
+    block = max(linear_type.weights, embedding_type.weights)
+    wide = padding_for(student.config, block, linear_type.weights)
+    keys = _keys(student, wide, linear_type, name) | vocabulary_keys(tokenizer)
+    own = {"activation_bits": student.activation_bits, **(origin or {})}
+    keys |= {ORIGIN + key: value for key, value in own.items()}
+    write_gguf(path, keys, _tensors(student, wide, linear_type, embedding_type))
+
+
+def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
+    """BitnetError if llama.cpp would compute another function than the student's."""
+    fix = "use it in this program (`bitnet serve`), or train another one with"
+    if student.config.hidden_act != "silu":
+        raise BitnetError(
+            f"llama.cpp computes SiLU for this architecture and the student has {student.config.hidden_act} (squared "
+            f"ReLU); {fix} STUDENT_PROFILE=portable."
+        )
+    if student.config.hadamard:
+        raise BitnetError(f"llama.cpp can't compute the Hadamard transform of this student; {fix} HADAMARD=0.")
+    if student.activation_bits is None:
+        raise BitnetError("This student is a full-precision twin, not a ternary one; export a ternary student.")
+    if tokenizer.vocab_size != student.config.vocab_size:
+        raise BitnetError(
+            f"The tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the student "
+            f"{student.config.vocab_size}; use the tokenizer that the student was trained with."
+        )
+
+
+def _known(types: dict[str, BlockType], name: str, option: str) -> BlockType:
+    if name not in types:
+        raise UsageError(f"{option} is {name!r}; it is one of {', '.join(types)}.")
+    return types[name]
+
+
+def _keys(student: Student, wide: Padding, linear_type: BlockType, name: str) -> dict[str, Any]:
+    config = student.config
+    shape = {
+        "context_length": config.max_position_embeddings,
+        "embedding_length": wide.hidden,
+        "block_count": config.num_hidden_layers,
+        "feed_forward_length": wide.ffn,
+        "attention.head_count": wide.heads,
+        "attention.head_count_kv": wide.kv_heads,
+        "attention.layer_norm_rms_epsilon": wide.epsilon,
+        "rope.freq_base": float(config.rope_theta),
+        "rope.dimension_count": config.head_dim,
+        "vocab_size": config.vocab_size,
+    }
+    general = {
+        "general.architecture": "bitnet",
+        "general.type": "model",
+        "general.name": name,
+        "general.file_type": linear_type.file_type,
+        "general.quantization_version": _QUANTIZATION_VERSION,
+    }
+    return general | {f"bitnet.{key}": value for key, value in shape.items()}
+
+
+def _tensors(student: Student, wide: Padding, linear_type: BlockType, embedding_type: BlockType) -> list[TensorPlan]:
+    vocabulary = student.config.vocab_size
+    embedding = partial(_embedding_bytes, student.output_weight, (vocabulary, wide.hidden), embedding_type)
+    plans = [TensorPlan("token_embd.weight", (vocabulary, wide.hidden), embedding_type, embedding)]
+    for index, layer in enumerate(student.model.layers):
+        if not isinstance(layer, Layer):
+            raise AssertionError("the student has a layer of another kind")
+        for own, theirs in _LINEARS.items():
+            linear = layer.get_submodule(own)
+            if not isinstance(linear, BitLinear):
+                raise AssertionError(f"{own} is not a ternary linear")
+            plans += _linear(linear, f"blk.{index}.{theirs}", wide, linear_type)
+        norms = {
+            "attn_norm": layer.input_layernorm.weight,
+            "attn_sub_norm": layer.self_attn.attn_sub_norm.weight,
+            "ffn_norm": layer.post_attention_layernorm.weight,
+        }
+        plans += [
+            _norm(f"blk.{index}.{key}", weight, wide.hidden, wide.hidden_factor) for key, weight in norms.items()
+        ]
+        plans.append(_norm(f"blk.{index}.ffn_sub_norm", layer.mlp.ffn_sub_norm.weight, wide.ffn, wide.ffn_factor))
+    return [*plans, _norm("output_norm", student.model.norm.weight, wide.hidden, wide.hidden_factor)]
+
+
+def _linear(linear: BitLinear, name: str, wide: Padding, kind: BlockType) -> list[TensorPlan]:
+    part = name.rpartition(".")[2]
+    rows = {"attn_k": wide.kv_heads, "attn_v": wide.kv_heads}.get(part, wide.heads) * (wide.hidden // wide.heads)
+    shape = {"ffn_gate": (wide.ffn, wide.hidden), "ffn_up": (wide.ffn, wide.hidden)}.get(part, (rows, wide.hidden))
+    shape = (wide.hidden, wide.ffn) if part == "ffn_down" else shape
+    factor = wide.up_factor if part == "ffn_up" else 1.0
+    return [
+        TensorPlan(f"{name}.weight", shape, kind, partial(_code_bytes, linear, shape, kind)),
+        TensorPlan(f"{name}.scale", (1,), F32, partial(_scale_bytes, linear, factor)),
+    ]
+
+
+def _norm(name: str, weight: Tensor, size: int, factor: float) -> TensorPlan:
+    def make() -> Bytes:
+        return F32.rows(padded(_array(weight) * np.float32(factor), size)[None])
+
+    return TensorPlan(f"{name}.weight", (size,), F32, make)
+
+
+def _codes(linear: BitLinear) -> tuple[Tensor, Tensor]:
+    """Codes [O, I] and their scale."""
+    if isinstance(linear, PackedBitLinear):
+        return unpack(linear.packed, linear.out_features), linear.scale
+    return ternarize(linear.weight.detach())
+
+
+def _code_bytes(linear: BitLinear, shape: tuple[int, int], kind: BlockType) -> Bytes:
+    return kind.rows(padded(_codes(linear)[0].cpu().numpy(), *shape))
+
+
+def _scale_bytes(linear: BitLinear, factor: float) -> Bytes:
+    return F32.rows(np.array([[float(_codes(linear)[1]) * factor]], np.float32))
+
+
+def _embedding_bytes(weight: Tensor, shape: tuple[int, int], kind: BlockType) -> Bytes:
+    return kind.rows(padded(_array(weight), *shape))
+
+
+def _array(weight: Tensor) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = weight.detach().float().cpu().numpy()
+    return values

@@ -1,0 +1,122 @@
+"""The process in which a GGUF is run by llama.cpp: `python -m bitnet_core.export.llamacpp_process`.
+
+It reads one job as a JSON line from stdin, writes the logprobs of every step to a file, and the rest as one JSON line
+to stdout. In a process of its own, because llama.cpp ends its process when a file is damaged in some ways, and so
+that the memory is that of this model alone. It knows no student.
+"""
+
+import json
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitnet_core.process import rss_bytes
+
+_FORCED = 1e4
+"""Added to the logit of the token that is drawn after each step; the logprobs are those without it."""
+
+
+def main() -> int:
+    with _quiet_stdout() as parent:
+        job = json.loads(sys.stdin.readline())
+        parent.write(json.dumps(_run(job)) + "\n")
+        parent.flush()
+        os._exit(0)  # the threads of the server have nothing to save
+
+
+@contextmanager
+def _quiet_stdout() -> Iterator[IO[str]]:
+    """llama.cpp logs to stdout: its log goes to stderr, and what is yielded is the parent's pipe."""
+    with os.fdopen(os.dup(1), "w") as parent:
+        os.dup2(2, 1)
+        yield parent
+
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    import xllamacpp
+
+    before = rss_bytes()
+    began = time.perf_counter()
+    server = _serve(xllamacpp, job)
+    loaded_s = time.perf_counter() - began
+    memory = rss_bytes()
+    # Speed first: what is asked for below makes large answers, whose memory is not the model's.
+    texts, speeds = [], []
+    for prompt in job["prompts"]:
+        answer = _ask(server, prompt, n_predict=job["new_tokens"])
+        texts.append(answer["choices"][0]["text"])
+        speeds.append(answer["timings"]["predicted_per_second"])
+        memory = max(memory, rss_bytes())
+    steps = [_logprobs(server, ids, start, job) for ids, start in job["sequences"]]
+    if steps:
+        np.save(job["logprobs"], np.concatenate(steps))
+    return {
+        "loaded_s": loaded_s,
+        "texts": texts,
+        "tokens_per_s": float(np.median(speeds)) if speeds else None,
+        "memory_bytes": memory - before,
+        "token_ids": [_token_ids(server, job["api_key"], text) for text in job["tokenize"]],
+        "build": str(getattr(xllamacpp, "BUILD_INFO", "")),
+    }
+
+
+def _serve(xllamacpp: Any, job: dict[str, Any]) -> Any:
+    params = xllamacpp.CommonParams()
+    params.model.path = job["gguf"]
+    params.api_keys = [job["api_key"]]
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_parallel = 1
+    params.n_ctx = job["context"]
+    params.cpuparams.n_threads = job["threads"]
+    params.cpuparams_batch.n_threads = job["threads"]
+    params.warmup = True
+    params.ui = False
+    params.check_tensors = True
+    params.cache_ram_mib = 0
+    params.verbosity = 1
+    return xllamacpp.Server(params)
+
+
+def _ask(server: Any, prompt: Sequence[int], **fields: Any) -> dict[str, Any]:
+    answer = server.handle_completions({"prompt": list(prompt), "temperature": 0, "cache_prompt": True, **fields})
+    told: dict[str, Any] = json.loads(answer) if isinstance(answer, str | bytes) else answer
+    if "choices" not in told:
+        raise RuntimeError(str(told)[:300])
+    return told
+
+
+def _logprobs(server: Any, ids: list[int], start: int, job: dict[str, Any]) -> NDArray[np.float32]:
+    """The whole distribution, [T, V], after each token of `ids` from place `start` on.
+
+    A drawn end token, or one that is half a character, would come without logprobs, so a plain one is forced.
+    """
+    table = np.full((len(ids) - start, job["vocabulary"]), -np.inf, np.float32)
+    for row in range(len(table)):
+        prompt = ids[: start + row + 1]
+        answer = _ask(server, prompt, n_predict=1, n_probs=job["vocabulary"], logit_bias=[[job["plain_id"], _FORCED]])
+        for one in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
+            table[row, one["id"]] = one["logprob"]
+    return table
+
+
+def _token_ids(server: Any, key: str, text: str) -> list[int]:
+    """How llama.cpp cuts a text whose special tokens are written out."""
+    body = json.dumps({"content": text, "add_special": False, "parse_special": True}).encode()
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(f"{server.listening_address}/tokenize", body, headers)  # noqa: S310 - loopback
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with direct.open(request, timeout=60) as reply:
+        found: list[int] = json.load(reply)["tokens"]
+    return found
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

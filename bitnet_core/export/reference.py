@@ -1,0 +1,60 @@
+"""What an exported student should compute: ours in this process, and ours with the inputs rounded as llama.cpp does.
+
+Shapes: T steps, V vocabulary, D hidden, a leading `...` is any number of token dimensions.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from bitnet_core.model.student import Student
+
+_LEVELS = 127
+_INPUT_BLOCKS = {"TQ2_0": 256, "TQ1_0": 256, "Q6_K": 256, "Q2_0": 32, "Q8_0": 32}
+"""llama.cpp rounds the input of a product to 8 bits, with one scale for so many values; with F16 weights to fp16."""
+
+
+@torch.inference_mode()
+def logprobs(student: Student, ids: Sequence[int], start: int = 0) -> Tensor:
+    """Natural log [T, V], after each token of `ids` from place `start` on, at the student's present bits."""
+    hidden_TD = student(torch.tensor([list(ids)]))[0, start:]
+    return torch.log_softmax(student.logits(hidden_TD).float(), dim=-1)
+
+
+@torch.inference_mode()
+def logprobs_as_llamacpp(
+    student: Student, ids: Sequence[int], start: int, linear_type: str, embedding_type: str
+) -> Tensor:
+    """As `logprobs`, with llama.cpp's rounding of every product's input for these types of weights.
+
+    Its weights are ours, so what differs from `logprobs` at 8 bits is llama.cpp's activation quantisation alone.
+    """
+    with _inputs_through(student, rounding(linear_type)):
+        hidden_TD = student(torch.tensor([list(ids)]))[0, start:]
+    return torch.log_softmax(student.logits(rounding(embedding_type)(hidden_TD)).float(), dim=-1)
+
+
+def rounding(weight_type: str) -> Callable[[Tensor], Tensor]:
+    """How llama.cpp rounds the input [..., I] of a product with weights of this type."""
+    block = _INPUT_BLOCKS.get(weight_type)
+    return (lambda x: x.half().float()) if block is None else (lambda x: _in_blocks(x, block))
+
+
+def _in_blocks(x: Tensor, block: int) -> Tensor:
+    parts = x.float().view(*x.shape[:-1], -1, block)
+    step = parts.abs().amax(dim=-1, keepdim=True).clamp_(min=1e-30) / _LEVELS
+    return ((parts / step).round_() * step).view(x.shape)
+
+
+@contextlib.contextmanager
+def _inputs_through(student: Student, rounded: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    linears = list(student.bit_linears())
+    try:
+        for linear in linears:
+            linear.__dict__["quantize_input"] = rounded
+        yield
+    finally:
+        for linear in linears:
+            linear.__dict__.pop("quantize_input", None)

@@ -1,0 +1,58 @@
+"""Blocks are those of the `gguf` package, written by others; Q2_0, which it lacks, is its description."""
+
+import gguf
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.export import blocks
+
+_rows = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32 - 1))
+
+
+@pytest.mark.parametrize("name", ["TQ1_0", "TQ2_0"])
+@given(_rows)
+def test_ternary_blocks_are_those_of_the_gguf_package(name: str, rows: tuple[int, int, int]) -> None:
+    count, width, seed = rows
+    codes = np.random.default_rng(seed).integers(-1, 2, (count, width * 256)).astype(np.int8)
+    codes[:, ::256] = 1  # its scale is the largest weight, so a block of zeros would get another one
+    kind = gguf.GGMLQuantizationType[name]
+    packed = blocks.LINEAR_TYPES[name].rows(codes)
+    assert np.array_equal(packed, gguf.quants.quantize(codes.astype(np.float32), kind))
+    assert np.array_equal(gguf.quants.dequantize(packed, kind), codes)
+
+
+@given(_rows)
+def test_q2_0_is_its_description(rows: tuple[int, int, int]) -> None:
+    count, width, seed = rows
+    codes = np.random.default_rng(seed).integers(-1, 2, (count, width * 64)).astype(np.int8)
+    packed = blocks.Q2_0.rows(codes)
+    assert packed.shape == (count, width * 18)
+    for row, data in zip(codes.tolist(), packed, strict=True):
+        for place, code in enumerate(row):
+            block = data[place // 64 * 18 :][:18].tobytes()
+            assert np.frombuffer(block[:2], np.float16)[0] == 1
+            assert ((block[2 + place % 64 // 4] >> (2 * (place % 4))) & 3) - 1 == code
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1e-6, 0.02, 300.0]))
+def test_q8_0_is_that_of_the_gguf_package(seed: int, size: float) -> None:
+    values = (np.random.default_rng(seed).normal(size=(3, 96)) * size).astype(np.float32)
+    assert np.array_equal(blocks.Q8_0.rows(values), gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q8_0))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.02, 300.0]))
+def test_q6_k_is_read_back_within_its_step(seed: int, size: float) -> None:
+    values = (np.random.default_rng(seed).normal(size=(2, 512)) * size).astype(np.float32)
+    again = gguf.quants.dequantize(blocks.Q6_K.rows(values), gguf.GGMLQuantizationType.Q6_K)
+    largest = np.abs(values).reshape(-1, 256).max(axis=1)
+    error = np.abs(again - values).reshape(-1, 256).max(axis=1)
+    # A step of 1/32, for the largest code has no opposite, and what the scale loses to its own 8 bits and to fp16.
+    assert (error <= largest * (1 / 32 + 0.01) + 1e-9).all()
+    assert error.mean() <= largest.mean() * 0.7 / 32
+
+
+def test_rows_that_the_block_does_not_divide_are_refused() -> None:
+    with pytest.raises(ValueError, match="blocks of 256"):
+        blocks.TQ2_0.rows(np.zeros((1, 576), np.int8))
