@@ -17,10 +17,16 @@ _INPUT_BLOCKS = {"TQ2_0": 256, "TQ1_0": 256, "Q6_K": 256, "Q2_0": 32, "Q8_0": 32
 
 
 @torch.inference_mode()
+def logits(student: Student, ids: Sequence[int], start: int = 0) -> Tensor:
+    """Logits [T, V] after each token of `ids` from place `start` on, at the student's present bits."""
+    device = student.output_weight.device
+    hidden_TD = student(torch.tensor([list(ids)], device=device))[0, start:]
+    return student.logits(hidden_TD).float().cpu()
+
+
 def logprobs(student: Student, ids: Sequence[int], start: int = 0) -> Tensor:
-    """Natural log [T, V], after each token of `ids` from place `start` on, at the student's present bits."""
-    hidden_TD = student(torch.tensor([list(ids)]))[0, start:]
-    return torch.log_softmax(student.logits(hidden_TD).float(), dim=-1)
+    """As `logits`, as natural logarithms of probabilities."""
+    return torch.log_softmax(logits(student, ids, start), dim=-1)
 
 
 @torch.inference_mode()

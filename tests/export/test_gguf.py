@@ -9,8 +9,8 @@ import pytest
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.export import gguf
 from bitnet_core.export.compare import Comparison, compare, noise
-from bitnet_core.export.llamacpp import run_gguf
 from bitnet_core.export.reference import logprobs, logprobs_as_llamacpp
+from bitnet_core.export.running import Task, run_gguf
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.quant import ternarize
 from bitnet_core.model.student import Student
@@ -24,12 +24,12 @@ def compared(
     """What llama.cpp computes, against ours: without rounded inputs for F16, at 8 bits for the ternary types."""
     gguf.write(student, tokenizer, path, kind, embedding=embedding)
     plain = tokenizer.encode("a")[0]
-    run = run_gguf(path, tokenizer.vocab_size, plain_id=plain, sequences=[(ids, 3)], tokenize=[TEXT])
+    run = run_gguf(path, Task(tokenizer.vocab_size, plain, sequences=[(ids, 3)], texts=[TEXT]))
     assert run.token_ids == [tokenizer.encode(TEXT)]
     student.activation_bits = None if kind == "F16" else 8
     ours = logprobs(student, ids, 3).numpy()
     rounded = logprobs_as_llamacpp(student, ids, 3, kind, embedding).numpy()
-    return compare(ours, run.logprobs[0], noise(ours, rounded))
+    return compare(ours, run.values[0], noise(ours, rounded))
 
 
 def test_f16_computes_the_ternary_student(
@@ -97,7 +97,7 @@ def test_a_damaged_file_is_named(student: Student, tokenizer: StudentTokenizer, 
     gguf.write(student, tokenizer, path)
     path.write_bytes(path.read_bytes()[:-5000])
     with pytest.raises(BitnetError, match=r"student\.gguf.*export it again"):
-        run_gguf(path, tokenizer.vocab_size, plain_id=3, prompts=[[5, 6]], new_tokens=2)
+        run_gguf(path, Task(tokenizer.vocab_size, 3, prompts=[[5, 6]], new_tokens=2))
 
 
 def test_packed_and_master_weights_make_the_same_file(tokenizer: StudentTokenizer, tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""A student as a folder that transformers loads as `BitNetForCausalLM`: two bits a weight, tokenizer and card.
+
+transformers has two ternary linears with reciprocal scales. This is `autobitlinear`, whose `weight_scale` is mean|W|
+and whose packed bytes are ours unchanged, in its mode `offline`: its mode `online` would quantise again, to another
+scale. It rounds inputs to 8 bits as we do. It knows squared ReLU, but no Hadamard transform.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.export.places import MARK, complete_folder
+from bitnet_core.model.packing import CODES_PER_BYTE, PackedBitLinear, pack_student
+from bitnet_core.model.student import Student
+from bitnet_core.tokenizer.student import StudentTokenizer
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
+CARD_FILE = "README.md"
+
+
+def write(
+    student: Student,
+    tokenizer: StudentTokenizer,
+    folder: Path,
+    *,
+    origin: Mapping[str, Any] | None = None,
+    card: str = "",
+) -> None:
+    """Write a student, packed or not, as a folder, whole or not at all; a folder that is there is replaced.
+
+    `origin` has what is kept of the checkpoint, such as its step; `card` is the text of the model card. BitnetError
+    for what transformers can't compute, and when the disk is full.
+    """
+    require_computable(student, tokenizer)
+    from safetensors.torch import save_file
+
+    with complete_folder(folder) as temp:
+        save_file(_tensors(student), temp / WEIGHTS_FILE, metadata={"format": "pt"})
+        own = {"activation_bits": student.activation_bits, **(origin or {})}
+        files.write_json(temp / CONFIG_FILE, _config(student, tokenizer) | {MARK: own})
+        ends = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.eos_id}
+        files.write_json(temp / GENERATION_FILE, {"do_sample": False, **ends})
+        tokenizer.save(temp)
+        if card:
+            files.write_text(temp / CARD_FILE, card)
+
+
+def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
+    """BitnetError if transformers would compute another function than the student's."""
+    if student.config.hadamard:
+        raise BitnetError(
+            "transformers can't compute the Hadamard transform of this student; use it in this program "
+            "(`bitnet serve`), or train another one with STUDENT_HADAMARD=0."
+        )
+    if student.activation_bits is None:
+        raise BitnetError("This student is a full-precision twin, not a ternary one; export a ternary student.")
+    odd = [name for name, (rows, _) in student.config.linear_shapes().items() if rows % CODES_PER_BYTE]
+    if odd:
+        raise BitnetError(
+            f"transformers packs {CODES_PER_BYTE} rows into one, which the rows of {odd[0]} don't fill; "
+            "use `bitnet export gguf`."
+        )
+    if tokenizer.vocab_size != student.config.vocab_size:
+        raise BitnetError(
+            f"The tokenizer {tokenizer.name} has {tokenizer.vocab_size} tokens and the student "
+            f"{student.config.vocab_size}; use the tokenizer that the student was trained with."
+        )
+
+
+def _config(student: Student, tokenizer: StudentTokenizer) -> dict[str, Any]:
+    quantization = {
+        "quant_method": "bitnet",
+        "linear_class": "autobitlinear",
+        "quantization_mode": "offline",
+        "modules_to_not_convert": ["lm_head"],
+    }
+    # Its own default ids are those of another vocabulary.
+    ends = {"bos_token_id": None, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.eos_id}
+    return student.config.to_dict() | ends | {"dtype": "float32", "quantization_config": quantization}
+
+
+def _tensors(student: Student) -> dict[str, Tensor]:
+    """The packed student's tensors under transformers' names; the head is the embedding, so it is not stored."""
+    packed = any(isinstance(linear, PackedBitLinear) for linear in student.bit_linears())
+    source = student if packed else pack_student(student)
+    found = {}
+    for name, tensor in source.state_dict().items():
+        if name.endswith(".packed"):
+            found[name.removesuffix(".packed") + ".weight"] = tensor.cpu().contiguous()
+        elif name.endswith(".scale"):
+            found[name.removesuffix(".scale") + ".weight_scale"] = tensor.float().cpu().reshape(1)
+        else:
+            found[name] = tensor.detach().float().cpu().contiguous()
+    return found

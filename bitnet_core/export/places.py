@@ -1,0 +1,55 @@
+"""Where an export goes: nothing is overwritten unasked, and nothing half-written gets a final name."""
+
+import contextlib
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError, UsageError, explained
+
+MARK = "bitnet_core"
+"""The key in an exported `config.json` with what is kept of the checkpoint."""
+
+
+def require_free(path: Path, *, force: bool) -> None:
+    """UsageError if something is there that may not be replaced: with `force`, an earlier export may."""
+    if not path.is_symlink() and not path.exists():
+        return
+    if not force:
+        raise UsageError(f"{path} is there already; give --force to replace it, or --out another path.")
+    if path.is_dir() and any(path.iterdir()) and not _is_export(path):
+        raise UsageError(f"{path} is a folder that `bitnet export hf` did not write; give --out another path.")
+
+
+@contextlib.contextmanager
+def complete_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; at the end it becomes `path` and what was there is removed.
+
+    BitnetError when the disk is full or can't be written; what was there is then left as it was.
+    """
+    temp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    try:
+        temp.mkdir(parents=True)
+        yield temp
+        if path.exists():
+            path.rename(old)
+        temp.rename(path)
+    except OSError as error:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise BitnetError(f"{path} can't be written {explained(error, 'choose another place')}.") from error
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and isinstance(config.get(MARK), dict)

@@ -1,0 +1,145 @@
+"""Run an export in its runtime, in a process of its own: its distributions, greedy text, speed and memory.
+
+Shapes: T steps, V vocabulary.
+"""
+
+import importlib.util
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.export.hf import WEIGHTS_FILE
+from bitnet_core.process import PATIENT_THREADS, last_line, pipe_of, start_helper
+from bitnet_core.secrets.handover import environment_without_secrets
+from bitnet_core.text import crop, flat
+
+_SPARE_CONTEXT = 8
+_REASON_CELLS = 200
+LLAMACPP, TRANSFORMERS = "llama.cpp", "transformers"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to ask a runtime."""
+
+    vocabulary: int
+    plain_id: int
+    """A token that is neither special nor part of a character."""
+    sequences: Sequence[tuple[Sequence[int], int]] = ()
+    """(ids, start): distributions are wanted after each token from `start` on."""
+    prompts: Sequence[Sequence[int]] = ()
+    """Ids to continue greedily."""
+    new_tokens: int = 32
+    texts: Sequence[str] = ()
+    """Texts to cut into tokens; special tokens are written out in them."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a runtime made of an export."""
+
+    values: list[NDArray[np.float32]]
+    """For each sequence [T, V]: logits of transformers, natural logarithms of probabilities of llama.cpp."""
+    texts: list[str]
+    token_ids: list[list[int]]
+    tokens_per_s: float | None
+    """Median over the prompts; None without one."""
+    memory_bytes: int
+    """Resident memory that loading it and answering the prompts added, a mapped file included."""
+
+
+def run_gguf(path: Path, task: Task) -> Run:
+    """Run a GGUF in llama.cpp on this machine's processors. BitnetError if it can't load or run the file."""
+    longest = max(
+        [len(ids) for ids, _ in task.sequences] + [len(ids) + task.new_tokens for ids in task.prompts], default=0
+    )
+    job = {
+        "gguf": str(path),
+        "vocabulary": task.vocabulary,
+        "plain_id": task.plain_id,
+        "context": longest + _SPARE_CONTEXT,
+        "threads": threads(),
+        "api_key": secrets.token_urlsafe(24),
+    }
+    return _run("bitnet_core.export.llamacpp_process", job, task, f"{LLAMACPP} can't load or run {path}")
+
+
+def run_folder(folder: Path, task: Task) -> Run:
+    """Run a folder in transformers. BitnetError if it can't load or run it, and without accelerate."""
+    _require_whole(folder)
+    if importlib.util.find_spec("accelerate") is None:
+        raise BitnetError(
+            f"transformers needs accelerate to load {folder}; run pip install 'bitnet-tui[gguf]' and try again."
+        )
+    job = {"folder": str(folder)}
+    return _run("bitnet_core.export.transformers_process", job, task, f"{TRANSFORMERS} can't load or run {folder}")
+
+
+def _require_whole(folder: Path) -> None:
+    """BitnetError for a folder whose weights are not all there; transformers takes seconds to say so."""
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / WEIGHTS_FILE
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            list(tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise BitnetError(
+            f"{path} can't be read ({crop(flat(str(error)), _REASON_CELLS)}); export it again."
+        ) from error
+
+
+def threads() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run(module: str, job: dict[str, Any], task: Task, failure: str) -> Run:
+    with tempfile.TemporaryDirectory(prefix="bitnet-export-") as scratch:
+        place = Path(scratch) / "values.npy"
+        job |= {
+            "sequences": [(list(map(int, ids)), start) for ids, start in task.sequences],
+            "prompts": [list(map(int, ids)) for ids in task.prompts],
+            "tokenize": list(task.texts),
+            "new_tokens": task.new_tokens,
+            "values": str(place),
+        }
+        told = _answer(module, job, failure)
+        rows = np.load(place) if task.sequences else np.empty((0, task.vocabulary), np.float32)
+    ends = np.cumsum([len(ids) - start for ids, start in task.sequences])
+    return Run(
+        values=np.split(rows, ends[:-1]) if len(ends) else [],
+        texts=told["texts"],
+        token_ids=told["token_ids"],
+        tokens_per_s=told["tokens_per_s"],
+        memory_bytes=told["memory_bytes"],
+    )
+
+
+def _answer(module: str, job: dict[str, Any], failure: str) -> dict[str, Any]:
+    environment = PATIENT_THREADS | environment_without_secrets() | {"HF_HUB_OFFLINE": "1"}
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        child = start_helper(module, job, log, environment)
+        try:
+            line = pipe_of(child.stdout).readline()
+            if line:
+                child.wait(timeout=10)
+        finally:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                pipe_of(pipe).close()
+        if not line:
+            reason = crop(flat(last_line(log)), _REASON_CELLS).rstrip(".") or f"it ended with {child.returncode}"
+            raise BitnetError(f"{failure} ({reason}); export it again.")
+    told: dict[str, Any] = json.loads(line)
+    return told

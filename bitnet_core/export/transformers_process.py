@@ -1,0 +1,60 @@
+"""The process in which transformers runs an export: `python -m bitnet_core.export.transformers_process`.
+
+It reads one job as a JSON line from stdin, writes the logits of every step to a file, and the rest as one JSON line
+to stdout. It knows no student: the folder is loaded as anybody would load it, with the library alone.
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from bitnet_core.process import rss_bytes
+
+
+def main() -> int:
+    job = json.loads(sys.stdin.readline())
+    with os.fdopen(os.dup(1), "w") as parent:
+        os.dup2(2, 1)
+        parent.write(json.dumps(_run(job)) + "\n")
+    return 0
+
+
+@torch.inference_mode()
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    # Two of its functions are decorated with torch.compile, which would want a C++ compiler.
+    torch.compiler.set_stance("force_eager")
+    tokenizer = AutoTokenizer.from_pretrained(job["folder"], local_files_only=True)
+    before = rss_bytes()
+    model = AutoModelForCausalLM.from_pretrained(job["folder"], dtype=torch.float32, local_files_only=True).eval()
+    memory = rss_bytes()
+    texts, speeds = [], []
+    for prompt in job["prompts"]:
+        ids = torch.tensor([prompt])
+        began, count = time.perf_counter(), job["new_tokens"]
+        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)
+        speeds.append((made.shape[1] - ids.shape[1]) / (time.perf_counter() - began))
+        texts.append(tokenizer.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
+        memory = max(memory, rss_bytes())
+    rows = [model(torch.tensor([ids])).logits[0, start:].float().numpy() for ids, start in job["sequences"]]
+    if rows:
+        np.save(job["values"], np.concatenate(rows))
+    return {
+        "texts": texts,
+        "tokens_per_s": float(np.median(speeds)) if speeds else None,
+        "memory_bytes": memory - before,
+        "token_ids": [tokenizer(text, add_special_tokens=False)["input_ids"] for text in job["tokenize"]],
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,136 @@
+"""An exported folder is loaded by transformers alone, and computes what the student computes here."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import BitNetConfig, BitNetForCausalLM
+from transformers.integrations.bitnet import AutoBitLinear, unpack_weights
+
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.export import hf
+from bitnet_core.export.places import require_free
+from bitnet_core.export.reference import logits
+from bitnet_core.export.running import Task, run_folder
+from bitnet_core.model.decoding import generate_ids
+from bitnet_core.model.packing import pack_student
+from bitnet_core.model.student import Student
+from bitnet_core.settings.values import Sampling
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
+from tests.export.conftest import TEXT, random_student
+
+
+def test_transformers_computes_the_student(
+    student: Student, tokenizer: StudentTokenizer, ids: list[int], tmp_path: Path
+) -> None:
+    hf.write(student, tokenizer, tmp_path / "student")
+    many = torch.randint(0, tokenizer.vocab_size, (12, 12)).tolist()
+    sequences = [(one, 0) for one in [ids, *many]]
+    task = Task(tokenizer.vocab_size, 3, sequences=sequences, prompts=[ids[:9]], new_tokens=12, texts=[TEXT])
+    run = run_folder(tmp_path / "student", task)
+    assert_equal(student, [one for one, _ in sequences], [torch.from_numpy(one) for one in run.values])
+    made = generate_ids(student, ids[:9], Sampling(max_tokens=12), eos_id=tokenizer.eos_id)
+    assert run.texts == [tokenizer.decode(made.ids)]
+    assert run.token_ids == [tokenizer.encode(TEXT)]
+
+
+def assert_equal(student: Student, sequences: list[list[int]], theirs: list[torch.Tensor]) -> None:
+    """Within 1e-5. A sum in another order may put an input on the next of its 256 levels, and the rest of that
+    sequence follows; how often depends on the processor.
+    """
+    differences = [
+        float((logits(student, ids) - one).abs().max()) for ids, one in zip(sequences, theirs, strict=True)
+    ]
+    assert sum(one <= 1e-5 for one in differences) >= 0.75 * len(differences)
+    assert max(differences) < 0.1
+
+
+def test_squared_relu_too(tokenizer: StudentTokenizer, tmp_path: Path) -> None:
+    """With the library's modules filled by hand: its loader alone takes seconds to import."""
+    student = pack_student(random_student(tokenizer.vocab_size))
+    object.__setattr__(student.config, "hidden_act", "relu2")
+    for layer in student.model.layers:
+        layer.mlp.squared_relu = True
+    hf.write(student, tokenizer, tmp_path / "student")
+    config = json.loads((tmp_path / "student" / "config.json").read_text())
+    del config["quantization_config"]
+    theirs = BitNetForCausalLM(BitNetConfig(**config)).eval()
+    tensors = load_file(tmp_path / "student" / hf.WEIGHTS_FILE)
+    with torch.compiler.set_stance("force_eager"), torch.no_grad():
+        for name, module in list(theirs.named_modules()):
+            if isinstance(module, torch.nn.Linear) and name != "lm_head":
+                linear = AutoBitLinear(module.in_features, module.out_features, bias=False)
+                linear.weight.copy_(unpack_weights(tensors.pop(f"{name}.weight"), torch.float32))
+                linear.weight_scale.copy_(tensors.pop(f"{name}.weight_scale"))
+                theirs.set_submodule(name, linear)
+        kept = theirs.load_state_dict(tensors, strict=False)
+        assert not kept.unexpected_keys
+        theirs.tie_weights()
+        ids = torch.randint(0, tokenizer.vocab_size, (12, 12))
+        assert_equal(student, ids.tolist(), list(theirs(ids).logits))
+
+
+def test_the_tokenizer_and_its_ends_are_beside_it(
+    student: Student, tokenizer: StudentTokenizer, tmp_path: Path
+) -> None:
+    hf.write(student, tokenizer, tmp_path / "student", origin={"step": 7}, card="# A card\n")
+    assert load_tokenizer(tmp_path / "student").hash == tokenizer.hash
+    config = json.loads((tmp_path / "student" / "config.json").read_text())
+    assert config["bitnet_core"] == {"activation_bits": 8, "step": 7}
+    ends = json.loads((tmp_path / "student" / "generation_config.json").read_text())
+    assert ends["eos_token_id"] == config["eos_token_id"] == tokenizer.eos_id
+    assert (tmp_path / "student" / "README.md").read_text() == "# A card\n"
+    assert [one.name for one in tmp_path.iterdir()] == ["student"]
+
+
+def test_what_transformers_cannot_compute_is_refused(
+    student: Student, tokenizer: StudentTokenizer, tmp_path: Path
+) -> None:
+    object.__setattr__(student.config, "hadamard", True)
+    with pytest.raises(BitnetError, match=r"transformers.*Hadamard"):
+        hf.write(student, tokenizer, tmp_path / "student")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_folder_is_named(student: Student, tokenizer: StudentTokenizer, tmp_path: Path) -> None:
+    hf.write(student, tokenizer, tmp_path / "student")
+    weights = tmp_path / "student" / hf.WEIGHTS_FILE
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(BitnetError, match=r"model\.safetensors can't be read .*; export it again"):
+        run_folder(tmp_path / "student", Task(tokenizer.vocab_size, 3))
+
+
+def test_only_an_export_is_replaced_and_only_when_asked(
+    student: Student, tokenizer: StudentTokenizer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    require_free(folder, force=False)
+    hf.write(student, tokenizer, folder)
+    with pytest.raises(UsageError, match="--force"):
+        require_free(folder, force=False)
+    require_free(folder, force=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="did not write"):
+        require_free(tmp_path / "mine", force=True)
+
+
+def test_a_failure_half_way_leaves_the_old_folder(
+    student: Student, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "student"
+    hf.write(student, tokenizer, folder, origin={"step": 1})
+    before = sorted(one.name for one in folder.iterdir())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StudentTokenizer, "save", full)
+    with pytest.raises(BitnetError, match=r"No space left.*free space"):
+        hf.write(student, tokenizer, folder, origin={"step": 2})
+    assert sorted(one.name for one in folder.iterdir()) == before
+    assert json.loads((folder / "config.json").read_text())["bitnet_core"]["step"] == 1
+    assert [one.name for one in tmp_path.iterdir()] == ["student"]
