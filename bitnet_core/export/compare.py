@@ -8,16 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_LEAST_MASS = 1e-9
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far another program's distributions are from ours. Differences are of logprobs, in nats."""
+    """How far another program's distributions are from ours. Differences are of logits or of logprobs, in nats."""
 
     steps: int
     max_difference: float
     mean_difference: float
     mean_kl: float
-    """KL(ours || theirs)."""
+    """KL(ours || theirs) in nats a step; tokens that they didn't tell count as one."""
     agreement: float
     """The share of steps with the same most likely token."""
     decided_steps: int
@@ -29,22 +31,46 @@ class Comparison:
 def compare(
     ours_TV: NDArray[np.float32], theirs_TV: NDArray[np.float32], noise_T: NDArray[np.float64] | None = None
 ) -> Comparison:
-    """Compare natural logarithms of probabilities; `noise_T` is what the margin has to exceed, 0 by default."""
+    """Compare logits, or logprobs of which theirs may be NaN where they weren't told.
+
+    `noise_T` is what the margin has to exceed, 0 by default.
+    """
     ours, theirs = ours_TV.astype(np.float64), theirs_TV.astype(np.float64)
     difference = np.abs(ours - theirs)
-    same = ours.argmax(axis=1) == theirs.argmax(axis=1)
+    same = ours.argmax(axis=1) == np.nanargmax(theirs, axis=1)
     highest = np.partition(ours, -2, axis=1)[:, -2:]
     margin = highest[:, 1] - highest[:, 0]
     decided = margin > (0.0 if noise_T is None else noise_T)
     return Comparison(
         steps=len(ours),
-        max_difference=float(difference.max()),
-        mean_difference=float(difference.mean()),
-        mean_kl=float((np.exp(ours) * (ours - theirs)).sum(axis=1).mean()),
+        max_difference=float(np.nanmax(difference)),
+        mean_difference=float(np.nanmean(difference)),
+        mean_kl=float(_divergence(ours, theirs).mean()),
         agreement=float(same.mean()),
         decided_steps=int(decided.sum()),
         decided_agreement=float(same[decided].mean()) if decided.any() else None,
     )
+
+
+def _divergence(ours_TV: NDArray[np.float64], theirs_TV: NDArray[np.float64]) -> NDArray[np.float64]:
+    """KL(ours || theirs) of each step [T], all tokens that theirs doesn't tell being one."""
+    told_TV = ~np.isnan(theirs_TV)
+    # Logprobs stay as they are: with all tokens the sum is 1.
+    ours = ours_TV - _log_sum_exp(ours_TV)
+    theirs = theirs_TV - _log_sum_exp(theirs_TV) if told_TV.all() else theirs_TV
+    p_TV, q_TV = np.exp(ours), np.where(told_TV, np.exp(theirs), 0.0)
+    found: NDArray[np.float64] = np.where(told_TV, p_TV * (ours - np.where(told_TV, theirs, 0.0)), 0.0).sum(axis=1)
+    if not told_TV.all():
+        p_T = np.where(told_TV, 0.0, p_TV).sum(axis=1)
+        q_T = np.maximum(1 - q_TV.sum(axis=1), _LEAST_MASS)
+        found += np.where(p_T > 0, p_T * (np.log(np.maximum(p_T, _LEAST_MASS)) - np.log(q_T)), 0.0)
+    return found
+
+
+def _log_sum_exp(values_TV: NDArray[np.float64]) -> NDArray[np.float64]:
+    highest = values_TV.max(axis=1, keepdims=True)
+    total: NDArray[np.float64] = highest + np.log(np.exp(values_TV - highest).sum(axis=1, keepdims=True))
+    return total
 
 
 def noise(one_TV: NDArray[np.float32], other_TV: NDArray[np.float32]) -> NDArray[np.float64]:

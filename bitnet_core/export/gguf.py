@@ -73,14 +73,16 @@ def write(
 
 def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
     """BitnetError if llama.cpp would compute another function than the student's."""
-    fix = "use it in this program (`bitnet serve`), or train another one with"
     if student.config.hidden_act != "silu":
         raise BitnetError(
             f"llama.cpp computes SiLU for this architecture and the student has {student.config.hidden_act} (squared "
-            f"ReLU); {fix} STUDENT_PROFILE=portable."
+            "ReLU); use `bitnet export hf`, or train another one with STUDENT_PROFILE=portable."
         )
     if student.config.hadamard:
-        raise BitnetError(f"llama.cpp can't compute the Hadamard transform of this student; {fix} HADAMARD=0.")
+        raise BitnetError(
+            "llama.cpp can't compute the Hadamard transform of this student; use it in this program, or train "
+            "another one with STUDENT_HADAMARD=0."
+        )
     if student.activation_bits is None:
         raise BitnetError("This student is a full-precision twin, not a ternary one; export a ternary student.")
     if tokenizer.vocab_size != student.config.vocab_size:

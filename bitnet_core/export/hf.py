@@ -42,6 +42,8 @@ def write(
 
     with complete_folder(folder) as temp:
         save_file(_tensors(student), temp / WEIGHTS_FILE, metadata={"format": "pt"})
+        # The library makes it readable for its owner alone.
+        (temp / WEIGHTS_FILE).chmod(temp.stat().st_mode & 0o666)
         own = {"activation_bits": student.activation_bits, **(origin or {})}
         files.write_json(temp / CONFIG_FILE, _config(student, tokenizer) | {MARK: own})
         ends = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.eos_id}
@@ -55,8 +57,8 @@ def require_computable(student: Student, tokenizer: StudentTokenizer) -> None:
     """BitnetError if transformers would compute another function than the student's."""
     if student.config.hadamard:
         raise BitnetError(
-            "transformers can't compute the Hadamard transform of this student; use it in this program "
-            "(`bitnet serve`), or train another one with STUDENT_HADAMARD=0."
+            "transformers can't compute the Hadamard transform of this student; use it in this program, "
+            "or train another one with STUDENT_HADAMARD=0."
         )
     if student.activation_bits is None:
         raise BitnetError("This student is a full-precision twin, not a ternary one; export a ternary student.")

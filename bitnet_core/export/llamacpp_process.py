@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bitnet_core.process import rss_bytes
 
+MOST_TOLD = 1000
 _FORCED = 1e4
 """Added to the logit of the token that is drawn after each step; the logprobs are those without it."""
 
@@ -89,14 +90,16 @@ def _ask(server: Any, prompt: Sequence[int], **fields: Any) -> dict[str, Any]:
 
 
 def _logprobs(server: Any, ids: list[int], start: int, job: dict[str, Any]) -> NDArray[np.float32]:
-    """The whole distribution, [T, V], after each token of `ids` from place `start` on.
+    """The distribution, [T, V], after each token of `ids` from place `start` on: NaN for all but the likeliest.
 
+    They come as text, and telling all of a large vocabulary would take a second a step.
     A drawn end token, or one that is half a character, would come without logprobs, so a plain one is forced.
     """
-    table = np.full((len(ids) - start, job["vocabulary"]), -np.inf, np.float32)
+    told = min(job["vocabulary"], MOST_TOLD)
+    table = np.full((len(ids) - start, job["vocabulary"]), np.nan, np.float32)
     for row in range(len(table)):
         prompt = ids[: start + row + 1]
-        answer = _ask(server, prompt, n_predict=1, n_probs=job["vocabulary"], logit_bias=[[job["plain_id"], _FORCED]])
+        answer = _ask(server, prompt, n_predict=1, n_probs=told, logit_bias=[[job["plain_id"], _FORCED]])
         for one in answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]:
             table[row, one["id"]] = one["logprob"]
     return table

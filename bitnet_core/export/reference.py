@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from bitnet_core.model.student import Student
@@ -49,9 +50,11 @@ def rounding(weight_type: str) -> Callable[[Tensor], Tensor]:
 
 
 def _in_blocks(x: Tensor, block: int) -> Tensor:
-    parts = x.float().view(*x.shape[:-1], -1, block)
+    # A row that blocks don't divide is padded with zeros in the file.
+    padded = F.pad(x.float(), (0, -x.shape[-1] % block))
+    parts = padded.view(*x.shape[:-1], -1, block)
     step = parts.abs().amax(dim=-1, keepdim=True).clamp_(min=1e-30) / _LEVELS
-    return ((parts / step).round_() * step).view(x.shape)
+    return ((parts / step).round_() * step).view(padded.shape)[..., : x.shape[-1]]
 
 
 @contextlib.contextmanager

@@ -27,6 +27,10 @@ _REASON_CELLS = 200
 LLAMACPP, TRANSFORMERS = "llama.cpp", "transformers"
 
 
+class RuntimeMissing(BitnetError):
+    """The runtime is not installed, so nothing can be said of the export."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What to ask a runtime."""
@@ -48,7 +52,7 @@ class Run:
     """What a runtime made of an export."""
 
     values: list[NDArray[np.float32]]
-    """For each sequence [T, V]: logits of transformers, natural logarithms of probabilities of llama.cpp."""
+    """For each sequence [T, V]: logits of transformers; logprobs of llama.cpp, NaN for all but the likeliest."""
     texts: list[str]
     token_ids: list[list[int]]
     tokens_per_s: float | None
@@ -74,10 +78,10 @@ def run_gguf(path: Path, task: Task) -> Run:
 
 
 def run_folder(folder: Path, task: Task) -> Run:
-    """Run a folder in transformers. BitnetError if it can't load or run it, and without accelerate."""
+    """Run a folder in transformers. BitnetError if it can't load or run it, RuntimeMissing without accelerate."""
     _require_whole(folder)
     if importlib.util.find_spec("accelerate") is None:
-        raise BitnetError(
+        raise RuntimeMissing(
             f"transformers needs accelerate to load {folder}; run pip install 'bitnet-tui[gguf]' and try again."
         )
     job = {"folder": str(folder)}

@@ -6,7 +6,10 @@ from typing import Any
 
 from bitnet_core.errors import BitnetError
 
-SIZE_MULTIPLE = 256  # packed ternary formats cut rows into blocks of 256 weights
+SIZE_MULTIPLE = 256
+"""The presets' sizes are multiples of it: llama.cpp's TQ types cut rows into blocks of 256 weights."""
+LEAST_MULTIPLE = 64
+"""Blocks of Q2_0. Rows that blocks of 256 don't divide are padded when they are exported."""
 ACTIVATIONS = ("silu", "relu2")
 _SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
@@ -40,8 +43,8 @@ class StudentConfig:
             if type(getattr(self, name)) is not int:
                 raise BitnetError(f"{name} is {getattr(self, name)!r}; give a whole number.")
         for name in ("hidden_size", "intermediate_size"):
-            if (size := getattr(self, name)) < 1 or size % SIZE_MULTIPLE:
-                raise BitnetError(f"{name} is {size}; give a multiple of {SIZE_MULTIPLE}.")
+            if (size := getattr(self, name)) < 1 or size % LEAST_MULTIPLE:
+                raise BitnetError(f"{name} is {size}; give a multiple of {LEAST_MULTIPLE}.")
         for name in ("vocab_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"):
             if (size := getattr(self, name)) < 1:
                 raise BitnetError(f"{name} is {size}; it must be at least 1.")

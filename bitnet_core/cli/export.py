@@ -1,0 +1,62 @@
+"""`bitnet export` and `bitnet verify-export`: the student for other programs, and whether it is the same there."""
+
+import argparse
+import os
+from pathlib import Path
+
+from bitnet_core.cli.command import Commands
+from bitnet_core.errors import UsageError
+
+FORMATS = ("hf", "gguf")
+TYPES = ("TQ2_0", "TQ1_0", "Q2_0", "F16")
+EMBEDDINGS = ("Q8_0", "F16", "Q6_K")
+
+
+def add_to(commands: Commands) -> None:
+    export = commands.add(
+        "export", "write the student for transformers (hf) or llama.cpp (gguf), and verify it", _export
+    )
+    export.add_argument("formats", nargs="+", choices=FORMATS, metavar="FORMAT", help="hf, gguf, or both")
+    export.add_argument(
+        "--type", choices=TYPES, default=TYPES[0], help="gguf: type of the linears (default: TQ2_0, for CPUs)"
+    )
+    export.add_argument("--embedding", choices=EMBEDDINGS, help="gguf: type of the embedding (default: Q8_0)")
+    _add_checkpoint(export)
+    export.add_argument("--out", type=Path, metavar="PATH", help="folder or file to write (default: in exports/)")
+    export.add_argument("--force", action="store_true", help="replace an export that is there")
+    export.add_argument("--no-verify", action="store_true", help="don't load it and compare")
+    verify = commands.add(
+        "verify-export", "load an export in its runtime and compare it with its checkpoint", _verify
+    )
+    verify.add_argument("path", type=Path, metavar="FOLDER|FILE")
+    _add_checkpoint(verify)
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: the experiment's newest")
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    if arguments.out is not None and len(arguments.formats) > 1:
+        raise UsageError("--out is one path, and two formats are asked for; export them one after the other.")
+    if "gguf" not in arguments.formats and (arguments.embedding or arguments.type != TYPES[0]):
+        raise UsageError("--type and --embedding are of `bitnet export gguf`; leave them out.")
+    _patient_threads()
+    from bitnet_core.cli import exporting
+
+    return exporting.export(arguments)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    _patient_threads()
+    from bitnet_core.cli import exporting
+
+    return exporting.verify(arguments)
+
+
+def _patient_threads() -> None:
+    """OpenMP reads this when torch is imported."""
+    from bitnet_core.process import PATIENT_THREADS
+
+    for name, value in PATIENT_THREADS.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,249 @@
+"""What `bitnet export` and `bitnet verify-export` do. Heavy: imported when such a command runs."""
+
+import argparse
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitnet_core import __version__, files
+from bitnet_core.cli.command import answer, open_experiment, terminal_columns, warn
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.evaluation.checks import require_ternary
+from bitnet_core.evaluation.deployed import Deployed, run_deployed
+from bitnet_core.export import card, gguf, gguf_read, hf, model_card, places
+from bitnet_core.export import verify as verifying
+from bitnet_core.export.running import LLAMACPP, TRANSFORMERS, RuntimeMissing
+from bitnet_core.export.verify import RUNTIME_BITS, Answers, Verification
+from bitnet_core.model.packing import pack_student
+from bitnet_core.model.student import Student
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.settings.values import DataOptions, Sampling
+from bitnet_core.text import crop, flat, render_table
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.traces.places import tokenizer as tokenizer_folder
+from bitnet_core.traces.schema import TOKENIZER_FIX
+from bitnet_core.training import checkpoints
+from bitnet_core.training.checkpoints import Checkpoint
+
+FOLDER = "exports"
+_SEED = 0
+_NAME_CELLS = 80
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The student to export, with what belongs to it."""
+
+    experiment: Experiment
+    path: Path
+    checkpoint: Checkpoint
+    sha256: str
+    student: Student
+    tokenizer: StudentTokenizer
+
+    @property
+    def name(self) -> str:
+        return f"{self.experiment.name}-step{self.checkpoint.step}"
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        return {
+            "program": f"bitnet-tui {__version__}",
+            "checkpoint": self.path.name,
+            "checkpoint_sha256": self.sha256,
+            "tokenizer_sha256": self.tokenizer.hash,
+            "step": self.checkpoint.step,
+            "seen_tokens": self.checkpoint.seen_tokens,
+        }
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write the formats asked for, verify them, and show the card; exit code 1 if one is not the student."""
+    source = _source(arguments)
+    outs = {kind: arguments.out or _default_path(source, kind, arguments.type) for kind in arguments.formats}
+    for out in outs.values():
+        places.require_free(out, force=arguments.force)
+    if "gguf" in outs:
+        gguf.require_computable(source.student, source.tokenizer)
+    for kind, out in outs.items():
+        if kind == "gguf":
+            gguf.write(
+                source.student,
+                source.tokenizer,
+                out,
+                arguments.type,
+                embedding=arguments.embedding or "",
+                name=source.name,
+                origin=source.origin,
+            )
+        else:
+            text = _model_card(source, [])
+            hf.write(source.student, source.tokenizer, out, origin=source.origin, card=text)
+    if arguments.no_verify:
+        paths = [str(out) for out in outs.values()]
+        answer(
+            arguments, {"exported": paths, "verified": False}, "\n".join(f"{path} (not verified)" for path in paths)
+        )
+        return 0
+    return _verified(arguments, source, list(outs.values()), must=False)
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Compare one export with the checkpoint that it was made from."""
+    origin = _origin(arguments.path)
+    source = _source(arguments, origin)
+    if origin.get("checkpoint_sha256") != source.sha256:
+        made_from = crop(flat(str(origin.get("checkpoint"))), _NAME_CELLS)
+        raise BitnetError(
+            f"{arguments.path} was made from {made_from}, of another content than {source.path}; "
+            "give --checkpoint FILE, or export it again."
+        )
+    return _verified(arguments, source, [arguments.path], must=True)
+
+
+def _verified(arguments: argparse.Namespace, source: _Source, paths: list[Path], *, must: bool) -> int:
+    """Compare exports and show the card. With `must`, a runtime that is not installed is an error."""
+    student, tokenizer = source.student, source.tokenizer
+    deployed, answers = _in_process(source)
+    found: dict[str, Verification] = {}
+    missing: dict[str, RuntimeMissing] = {}
+    for path in paths:
+        check = verifying.verify_folder if path.is_dir() else verifying.verify_gguf
+        try:
+            one = check(path, student, tokenizer, answers)
+        except RuntimeMissing as error:
+            if must:
+                raise
+            missing[TRANSFORMERS] = error
+            continue
+        found[one.runtime] = one
+        if path.is_dir():
+            files.write_text(path / hf.CARD_FILE, _model_card(source, [one]))
+    rows = [
+        _own_row(source, deployed),
+        *(_row(source, runtime, found, missing) for runtime in (TRANSFORMERS, LLAMACPP)),
+    ]
+    gap = verifying.four_bit_gap(student, answers)
+    notes = card.notes(rows, gap, student.activation_bits or RUNTIME_BITS)
+    problems = [problem for one in found.values() for problem in one.problems()]
+    text = "\n".join(
+        [render_table(card.TITLE, card.COLUMNS, card.table(rows), terminal_columns()), *notes, *map(str, paths)]
+    )
+    fields = {"exported": [str(path) for path in paths], "verified": not (problems or missing), "problems": problems}
+    answer(arguments, fields | {"rows": [row.record() for row in rows], "notes": notes}, text)
+    for problem in problems:
+        warn(problem, "error")
+    return 1 if problems else 0
+
+
+def _source(arguments: argparse.Namespace, origin: dict[str, Any] | None = None) -> _Source:
+    """The experiment's student. BitnetError for a checkpoint of another tokenizer."""
+    experiment = open_experiment(arguments)
+    path = arguments.checkpoint or _checkpoint(experiment, origin or {})
+    checkpoint = checkpoints.load(path)
+    require_ternary(path, checkpoint.activation_bits)
+    data = DataOptions.of(experiment.settings).path or experiment.data
+    tokenizer = load_tokenizer(tokenizer_folder(data), fix=TOKENIZER_FIX)
+    if checkpoint.tokenizer_hash != tokenizer.hash:
+        raise BitnetError(
+            f"{path.name} was trained with another tokenizer than that in {tokenizer_folder(data)}; "
+            "set KD_DATA_PATH to the traces that it was trained on."
+        )
+    student = pack_student(checkpoints.student_from(checkpoint))
+    return _Source(experiment, path, checkpoint, files.sha256_file(path), student, tokenizer)
+
+
+def _checkpoint(experiment: Experiment, origin: dict[str, Any]) -> Path:
+    """The one that an export names if it is there, else the newest."""
+    named = origin.get("step")
+    if type(named) is int and (path := checkpoints.path_of(experiment.checkpoints, named)).is_file():
+        return path
+    newest = checkpoints.latest(experiment.checkpoints)
+    if newest is None:
+        raise BitnetError(f"There is no complete checkpoint in {experiment.checkpoints}; run `bitnet train` first.")
+    return newest
+
+
+def _origin(path: Path) -> dict[str, Any]:
+    """What an export says of its checkpoint. UsageError for no such path, BitnetError for a damaged export."""
+    if path.is_dir():
+        config = files.read_json(path / hf.CONFIG_FILE)
+        origin = config.get(places.MARK) if isinstance(config, dict) else None
+        if not isinstance(origin, dict):
+            raise BitnetError(f"{path} is not a folder of `bitnet export hf`; give one, or a GGUF file.")
+        return origin
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist; give a folder of `bitnet export hf` or a GGUF file.")
+    return gguf_read.look(path).origin
+
+
+def _default_path(source: _Source, kind: str, type_name: str) -> Path:
+    ending = "-hf" if kind == "hf" else f"-{type_name}.gguf"
+    return source.experiment.root / FOLDER / f"{source.name}{ending}"
+
+
+def _in_process(source: _Source) -> tuple[Deployed, Answers]:
+    """The greedy answers of the packed student at the runtimes' bits, in a process of its own."""
+    prompts = verifying.choose_prompts(source.student, source.tokenizer)
+    own = source.student.layer_bits
+    source.student.activation_bits = RUNTIME_BITS
+    try:
+        with tempfile.TemporaryDirectory(prefix="bitnet-export-") as folder:
+            scratch = Path(folder) / "run"
+            scratch.mkdir()
+            sampling = Sampling(max_tokens=verifying.NEW_TOKENS)
+            deployed = run_deployed(
+                source.student,
+                prompts,
+                sampling,
+                eos_id=source.tokenizer.eos_id,
+                seed=_SEED,
+                device="cpu",
+                scratch=scratch,
+            )
+    finally:
+        source.student.set_layer_bits(own)
+    return deployed, Answers(prompts, [made.ids for made in deployed.answers])
+
+
+def _own_row(source: _Source, deployed: Deployed) -> card.Row:
+    return card.Row(
+        card.IN_PROCESS,
+        "yes",
+        f"bitnet eval --root {source.experiment.root}",
+        tokens_per_s=deployed.decode_tokens_per_s,
+        memory_bytes=deployed.memory_bytes,
+        file_bytes=deployed.weights["total"],
+    )
+
+
+def _row(
+    source: _Source, runtime: str, found: dict[str, Verification], missing: dict[str, RuntimeMissing]
+) -> card.Row:
+    if runtime in found:
+        return card.row_of(found[runtime])
+    if runtime in missing:
+        return card.unverified(runtime, str(missing[runtime]))
+    room = {TRANSFORMERS: hf, LLAMACPP: gguf}[runtime]
+    try:
+        room.require_computable(source.student, source.tokenizer)
+    except BitnetError as error:
+        return card.refused(runtime, str(error))
+    return card.not_exported(runtime)
+
+
+def _model_card(source: _Source, found: list[Verification]) -> str:
+    report = source.experiment.reports / "mini_evaluation_report.json"
+    evaluated = files.read_json(report) if report.is_file() else {}
+    about = evaluated.get("checkpoint") if isinstance(evaluated, dict) else None
+    same = isinstance(about, dict) and about.get("step") == source.checkpoint.step
+    return model_card.text(
+        source.name,
+        source.student.config.to_dict(),
+        source.origin | {"activation_bits": source.checkpoint.activation_bits},
+        source.checkpoint.recipe,
+        evaluated if same else {},
+        found,
+    )

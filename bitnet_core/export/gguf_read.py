@@ -1,0 +1,128 @@
+"""What a GGUF of ours says of itself: its types, and the checkpoint that it was made from. It reads no weights.
+
+The file's origin is unknown: every length is held against the bytes that are there.
+"""
+
+import math
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.export.blocks import EMBEDDING_TYPES, F32, LINEAR_TYPES, BlockType
+from bitnet_core.export.gguf import ORIGIN
+from bitnet_core.export.gguf_file import ALIGNMENT
+
+_FIXED = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_STRING, _ARRAY = 8, 9
+_TYPES = {one.number: one for one in (*LINEAR_TYPES.values(), *EMBEDDING_TYPES.values(), F32)}
+_MOST_DIMENSIONS = 4
+_LINEAR, _EMBEDDING = "blk.0.attn_q.weight", "token_embd.weight"
+
+
+class _Damaged(ValueError):
+    """The file is not what it should be."""
+
+
+@dataclass(frozen=True)
+class GGUFAbout:
+    """The types' names, and what is kept of the checkpoint by name."""
+
+    linear_type: str
+    embedding_type: str
+    origin: dict[str, Any]
+
+
+def look(path: Path) -> GGUFAbout:
+    """Read the head of a file of unknown origin. BitnetError for one that is damaged or not ours."""
+    try:
+        with path.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _about(data)
+    except (OSError, struct.error, UnicodeDecodeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise BitnetError(f"{path} is not a whole GGUF of `bitnet export` ({reason}); export it again.") from error
+
+
+class _Cursor:
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, form: str) -> Any:
+        (value,) = struct.unpack_from(form, self.data, self.at)
+        self.at += struct.calcsize(form)
+        return value
+
+    def count(self, smallest: int) -> int:
+        """A number of things of at least so many bytes."""
+        number = int(self.take("<Q"))
+        if number * smallest > len(self.data) - self.at:
+            raise _Damaged("it claims more than it holds")
+        return number
+
+    def string(self) -> str:
+        length = self.count(1)
+        self.at += length
+        return self.data[self.at - length : self.at].decode()
+
+    def value(self, kind: int) -> Any:
+        """A value; None for an array, which is passed over."""
+        if kind == _STRING:
+            return self.string()
+        if kind != _ARRAY:
+            return self.take(self._form(kind))
+        inner = self.take("<I")
+        if inner == _STRING:
+            for _ in range(self.count(8)):
+                length = self.count(1)
+                self.at += length
+        else:
+            form = self._form(inner)
+            count = self.count(struct.calcsize(form))
+            self.at += count * struct.calcsize(form)
+        return None
+
+    def _form(self, kind: int) -> str:
+        if kind not in _FIXED:
+            raise _Damaged(f"it has a value of kind {kind}")
+        return _FIXED[kind]
+
+
+def _about(data: mmap.mmap) -> GGUFAbout:
+    cursor = _Cursor(data)
+    if data[:4] != b"GGUF":
+        raise _Damaged("it does not begin as one")
+    cursor.at = 8
+    tensors, count = cursor.count(1), cursor.count(1)
+    keys: dict[str, Any] = {}
+    for _ in range(count):
+        name = cursor.string()
+        keys[name] = cursor.value(cursor.take("<I"))
+    if keys.get("general.architecture") != "bitnet":
+        raise _Damaged("it is of another architecture")
+    types: dict[str, BlockType] = {}
+    end = 0
+    for _ in range(tensors):
+        name, kind, tensor_end = _tensor(cursor)
+        types[name] = kind
+        end = max(end, tensor_end)
+    if -(-cursor.at // ALIGNMENT) * ALIGNMENT + end > len(data):
+        raise _Damaged("its end is missing")
+    if _LINEAR not in types or _EMBEDDING not in types:
+        raise _Damaged("it has no student's tensors")
+    origin = {name.removeprefix(ORIGIN): value for name, value in keys.items() if name.startswith(ORIGIN)}
+    return GGUFAbout(types[_LINEAR].name, types[_EMBEDDING].name, origin)
+
+
+def _tensor(cursor: _Cursor) -> tuple[str, BlockType, int]:
+    """Name, type, and where its bytes end among the tensors' bytes."""
+    name, dimensions = cursor.string(), cursor.take("<I")
+    if dimensions > _MOST_DIMENSIONS:
+        raise _Damaged(f"a tensor has {dimensions} dimensions")
+    weights = math.prod(cursor.take("<Q") for _ in range(dimensions))
+    number, offset = cursor.take("<I"), cursor.take("<Q")
+    if number not in _TYPES:
+        raise _Damaged(f"a tensor is of type {number}")
+    kind = _TYPES[number]
+    return name, kind, int(offset) + weights // kind.weights * kind.bytes

@@ -1,0 +1,205 @@
+"""Whether an export computes what the student computes: reloaded in its runtime and compared, step by step.
+
+The steps are those of the student's own greedy answers to the packaged prompts. Both runtimes round inputs to 8 bits,
+so a student trained at 4 bits is compared at 8, and what that changes is told apart.
+"""
+
+import contextlib
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.export import gguf_read
+from bitnet_core.export.compare import Comparison, compare, noise
+from bitnet_core.export.reference import logits, logprobs, logprobs_as_llamacpp
+from bitnet_core.export.running import LLAMACPP, TRANSFORMERS, Run, Task, run_folder, run_gguf
+from bitnet_core.model.student import Student
+from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.text import number, share
+from bitnet_core.tokenizer.refused import Refused
+from bitnet_core.tokenizer.student import StudentTokenizer
+
+PROMPTS_FILE = "baseline.txt"
+RUNTIME_BITS = 8
+_PROMPTS = 6
+NEW_TOKENS = 20
+_SHORT_PROMPTS = 1 / 2
+"""The share of the student's positions that a prompt may take."""
+_MOST_KL = {"F16": 1e-5, TRANSFORMERS: 1e-4}
+_MOST_TERNARY_KL = 2e-3
+_LEAST_AGREEMENT = 0.98
+_TEXTS = ("The rain in Spain, naïve café: 東京 🌧!", '{"name": "Alice", "age": 30}\n\n  12345 x=y')
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The student's greedy answers in this process, at the bits of the runtimes."""
+
+    prompts: Sequence[Sequence[int]]
+    answers: Sequence[Sequence[int]]
+
+    def sequences(self) -> list[tuple[list[int], int]]:
+        """(ids, start) of each: all steps of an answer."""
+        pairs = zip(self.prompts, self.answers, strict=True)
+        return [([*prompt, *answer[:-1]], len(prompt) - 1) for prompt, answer in pairs]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a runtime made of an export, beside the student."""
+
+    runtime: str
+    path: Path
+    bytes: int
+    compared_with: str
+    found: Comparison
+    texts: list[str]
+    same_texts: int
+    """How many of them are those of the student."""
+    same_tokens: bool
+    """Whether it cuts texts into tokens as the student's tokenizer does."""
+    tokens_per_s: float | None
+    memory_bytes: int
+    most_kl: float
+
+    def problems(self) -> list[str]:
+        """What is wrong with the export, a sentence each; none if it computes the student."""
+        found, name = [], f"{self.path.name} in {self.runtime}"
+        if not self.found.mean_kl <= self.most_kl:
+            found.append(
+                f"{name} has a mean KL of {number(self.found.mean_kl)} from the student, above {self.most_kl:g}; "
+                "export it again, and report this if it stays."
+            )
+        agreement = self.found.decided_agreement
+        if agreement is not None and agreement < _LEAST_AGREEMENT:
+            found.append(
+                f"{name} has another most likely token on {share(1 - agreement)} of the steps where the margin "
+                "exceeds its rounding; export it again, and report this if it stays."
+            )
+        if not self.same_tokens:
+            found.append(
+                f"{name} cuts texts into other tokens than the student's tokenizer; send it token ids, or train with "
+                "another tokenizer."
+            )
+        return found
+
+
+def choose_prompts(student: Student, tokenizer: StudentTokenizer) -> list[list[int]]:
+    """Ids of packaged prompts that the student is asked. BitnetError if none fits into its positions."""
+    most = int(student.config.max_position_embeddings * _SHORT_PROMPTS)
+    found: list[list[int]] = []
+    for prompt in load_prompts(None, PROMPTS_FILE):
+        try:
+            ids = tokenizer.encode_prompt(prompt.messages).ids
+        except Refused:
+            continue
+        if len(ids) <= most and len(found) < _PROMPTS:
+            found.append(ids)
+    if not found:
+        raise BitnetError(
+            f"No packaged prompt fits into {most} of the student's positions, so the export can't be verified; "
+            "give --no-verify."
+        )
+    return found
+
+
+def verify_folder(folder: Path, student: Student, tokenizer: StudentTokenizer, answers: Answers) -> Verification:
+    """Compare a folder in transformers with the student. BitnetError if it can't be loaded."""
+    sequences = answers.sequences()
+    run = run_folder(folder, _task(student, tokenizer, answers, sequences))
+    with _at(student, RUNTIME_BITS):
+        ours = np.concatenate([logits(student, ids, start).numpy() for ids, start in sequences])
+    found = compare(ours, np.concatenate(run.values))
+    size = sum(one.stat().st_size for one in folder.iterdir() if one.is_file())
+    return _verified(TRANSFORMERS, folder, size, "the student at 8 bits", found, run, tokenizer, answers)
+
+
+def verify_gguf(path: Path, student: Student, tokenizer: StudentTokenizer, answers: Answers) -> Verification:
+    """Compare a GGUF in llama.cpp with the student. BitnetError if it can't be loaded."""
+    about = gguf_read.look(path)
+    sequences = answers.sequences()
+    run = run_gguf(path, _task(student, tokenizer, answers, sequences))
+    whole = about.linear_type == "F16"
+    bits, words = (None, "the student with unrounded inputs") if whole else (RUNTIME_BITS, "the student at 8 bits")
+    with _at(student, bits):
+        ours = np.concatenate([logprobs(student, ids, start).numpy() for ids, start in sequences])
+    rounded = np.concatenate(
+        [
+            logprobs_as_llamacpp(student, ids, start, about.linear_type, about.embedding_type).numpy()
+            for ids, start in sequences
+        ]
+    )
+    found = compare(ours, np.concatenate(run.values), noise(ours, rounded))
+    kind = about.linear_type
+    return _verified(LLAMACPP, path, path.stat().st_size, words, found, run, tokenizer, answers, kind)
+
+
+def four_bit_gap(student: Student, answers: Answers) -> Comparison | None:
+    """What it costs that the runtimes round to 8 bits, for a student trained with fewer; None for one at 8."""
+    if student.activation_bits in (None, RUNTIME_BITS):
+        return None
+    sequences = answers.sequences()
+    own = np.concatenate([logprobs(student, ids, start).numpy() for ids, start in sequences])
+    with _at(student, RUNTIME_BITS):
+        theirs = np.concatenate([logprobs(student, ids, start).numpy() for ids, start in sequences])
+    return compare(own, theirs)
+
+
+@contextlib.contextmanager
+def _at(student: Student, bits: int | None) -> Iterator[None]:
+    """At these activation bits inside the block."""
+    own = student.layer_bits
+    student.activation_bits = bits
+    try:
+        yield
+    finally:
+        student.set_layer_bits(own)
+
+
+def _task(
+    student: Student, tokenizer: StudentTokenizer, answers: Answers, sequences: Sequence[tuple[list[int], int]]
+) -> Task:
+    return Task(
+        student.config.vocab_size,
+        _plain_id(tokenizer),
+        sequences=sequences,
+        prompts=answers.prompts,
+        new_tokens=NEW_TOKENS,
+        texts=_TEXTS,
+    )
+
+
+def _plain_id(tokenizer: StudentTokenizer) -> int:
+    """A token of letters alone."""
+    plain = (index for data, index in tokenizer.ids_by_bytes.items() if data.isalpha())
+    return next(plain, 0)
+
+
+def _verified(
+    runtime: str,
+    path: Path,
+    size: int,
+    compared_with: str,
+    found: Comparison,
+    run: Run,
+    tokenizer: StudentTokenizer,
+    answers: Answers,
+    kind: str = TRANSFORMERS,
+) -> Verification:
+    return Verification(
+        runtime=runtime,
+        path=path,
+        bytes=size,
+        compared_with=compared_with,
+        found=found,
+        texts=run.texts,
+        same_texts=sum(map(operator.eq, run.texts, map(tokenizer.decode, answers.answers))),
+        same_tokens=run.token_ids == [tokenizer.encode(text) for text in _TEXTS],
+        tokens_per_s=run.tokens_per_s,
+        memory_bytes=run.memory_bytes,
+        most_kl=_MOST_KL.get(kind, _MOST_TERNARY_KL),
+    )

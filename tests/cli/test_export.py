@@ -1,0 +1,188 @@
+"""`bitnet export` and `bitnet verify-export` on an experiment with a checkpoint: what they write, show and refuse."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import pytest
+
+from bitnet_core.cli import exporting
+from bitnet_core.cli.main import main
+from bitnet_core.evaluation.deployed import Deployed
+from bitnet_core.export import hf
+from bitnet_core.model.decoding import generate_ids
+from bitnet_core.model.student import Student
+from bitnet_core.traces.schema import TOKENIZER_FOLDER
+from bitnet_core.training import checkpoints
+from bitnet_core.training.checkpoints import Checkpoint
+from tests.builders import stage_context
+from tests.export.conftest import random_student
+from tests.traces.samples import small_tokenizer
+from tests.training.conftest import _one_thread
+
+__all__ = ["_one_thread"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An experiment with a student's checkpoint, at 4 bits, and its tokenizer."""
+    experiment = stage_context(tmp_path / "experiment").experiment
+    tokenizer = small_tokenizer()
+    student = random_student(tokenizer.vocab_size)
+    made = Checkpoint(2, 300, 4, student.config, tokenizer.hash, dict(student.state_dict()), recipe={"KD_TAU": 1.3})
+    checkpoints.save(experiment.checkpoints, made, {})
+    tokenizer.save(experiment.data / TOKENIZER_FOLDER)
+    return experiment.root
+
+
+@pytest.fixture
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure the student in this process: another one takes seconds to start, and has its own tests."""
+
+    def deployed(packed: Student, prompts: Any, sampling: Any, *, eos_id: int, **_: Any) -> Deployed:
+        made = [generate_ids(packed, prompt, sampling, eos_id=eos_id) for prompt in prompts]
+        return Deployed(made, {"total": 9}, 7, "", 1, 1, 1, "", 1)
+
+    monkeypatch.setattr(exporting, "run_deployed", deployed)
+
+
+def answered(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, Any]:
+    assert main([*words, "--json"]) == code
+    told: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return told
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str, code: int = 1) -> str:
+    assert main(list(words)) == code
+    said = capsys.readouterr().err
+    assert said.endswith(".\n")
+    assert "Traceback" not in said
+    return said
+
+
+def export(root: Path, *words: str) -> list[str]:
+    return ["export", *words, "--root", str(root)]
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_gguf_is_written_verified_and_shown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = answered(capsys, *export(root, "gguf"))
+    assert told["verified"]
+    assert told["problems"] == []
+    own, other, llama = told["rows"]
+    assert [row["runtime"] for row in told["rows"]] == ["in-process", "transformers", "llama.cpp"]
+    assert (own["loads"], other["loads"], llama["loads"]) == ("yes", "not exported", "yes")
+    assert other["line"] == "bitnet export hf"
+    assert llama["found"]["mean_kl"] <= 2e-3
+    assert llama["tokens_per_s"] > 0 < own["tokens_per_s"]
+    assert llama["memory_bytes"] > 0 < own["memory_bytes"]
+    (path,) = told["exported"]
+    assert llama["line"] == f"llama-server -m {path}"
+    assert any("trained at 4 bits" in note for note in told["notes"])
+    fields = gguf.GGUFReader(path).fields
+    assert fields["bitnet_core.step"].contents() == 2
+    assert fields["bitnet_core.checkpoint_sha256"].contents() == checkpoint_hash(root)
+
+
+def checkpoint_hash(root: Path) -> str:
+    path = checkpoints.latest(root / "checkpoints")
+    assert path is not None
+    found: str = json.loads(checkpoints.health_of(path).read_text())["sha256"]
+    return found
+
+
+def test_nothing_is_overwritten_unless_asked(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = export(root, "hf", "gguf", "--no-verify")
+    assert main(words) == 0
+    folder, file = (root / "exports" / name for name in ("experiment-step2-hf", "experiment-step2-TQ2_0.gguf"))
+    before = file.read_bytes(), sorted(one.name for one in folder.iterdir())
+    file.write_bytes(b"mine")
+    assert "give --force to replace it" in refused(capsys, *words, code=2)
+    assert file.read_bytes() == b"mine"
+    assert main([*words, "--force"]) == 0
+    assert (file.read_bytes(), sorted(one.name for one in folder.iterdir())) == before
+
+
+def test_the_model_card_says_how_it_was_made(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = {
+        "checkpoint": {"step": 2},
+        "teacher": {"provider": "embedded", "model": "evil](x)\n# title\x1b[2J"},
+        "quality": {"by_activation_bits": {"4": {"agreement": {"value": 0.25}}}},
+    }
+    (root / "reports" / "mini_evaluation_report.json").write_text(json.dumps(report))
+    assert main(export(root, "hf", "--no-verify")) == 0
+    card = (root / "exports" / "experiment-step2-hf" / hf.CARD_FILE).read_text()
+    assert "| KD\\_TAU |" in card
+    assert "| step | 2 |" in card
+    assert "agreement with the teacher: 0.250" in card
+    assert "\x1b" not in card
+    assert "\n# title" not in card
+    assert "evil\\](x)" in card
+
+
+def test_other_and_damaged_exports_are_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(export(root, "gguf", "--no-verify")) == 0
+    file = root / "exports" / "experiment-step2-TQ2_0.gguf"
+    verify = ["verify-export", str(file), "--root", str(root)]
+    path = checkpoints.latest(root / "checkpoints")
+    assert path is not None
+    payload = checkpoints.load(path)
+    payload.seen_tokens += 1
+    checkpoints.save(path.parent, payload, {})
+    assert "of another content" in refused(capsys, *verify)
+    file.write_bytes(file.read_bytes()[:-100])
+    assert "its end is missing" in refused(capsys, *verify)
+    assert "does not exist" in refused(capsys, "verify-export", str(root / "no.gguf"), "--root", str(root), code=2)
+    assert "config.json" in refused(capsys, "verify-export", str(root), "--root", str(root))
+
+
+def test_a_checkpoint_of_another_tokenizer_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = checkpoints.latest(root / "checkpoints")
+    assert path is not None
+    payload = checkpoints.load(path)
+    payload.tokenizer_hash = "other"
+    checkpoints.save(path.parent, payload, {})
+    assert "another tokenizer" in refused(capsys, *export(root, "gguf"))
+    assert not (root / "exports").exists()
+
+
+@pytest.mark.usefixtures("_here")
+def test_another_function_in_a_whole_file_is_found(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(export(root, "gguf", "--no-verify")) == 0
+    capsys.readouterr()
+    file = root / "exports" / "experiment-step2-TQ2_0.gguf"
+    (tensor,) = (one for one in gguf.GGUFReader(file).tensors if one.name == "blk.1.ffn_down.weight")
+    with file.open("r+b") as changed:
+        changed.seek(tensor.data_offset)
+        changed.write(bytes([0b01101001]) * 64 * 60)
+    told = answered(capsys, "verify-export", str(file), "--root", str(root), code=1)
+    assert not told["verified"]
+    assert "has a mean KL of" in told["problems"][0]
+
+
+@pytest.mark.usefixtures("_here")
+def test_without_accelerate_the_folder_is_written_and_the_card_says_what_is_missing(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    told = answered(capsys, *export(root, "hf"))
+    assert not told["verified"]
+    assert told["problems"] == []
+    assert (told["rows"][1]["loads"], told["rows"][2]["loads"]) == ("not tried", "not exported")
+    assert "pip install 'bitnet-tui[gguf]'" in told["rows"][1]["line"]
+    assert "accelerate" in refused(capsys, "verify-export", told["exported"][0], "--root", str(root))
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("hf", "--type", "Q2_0"), "--type"),
+        (("hf", "gguf", "--out", "x"), "--out"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    root: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], named: str
+) -> None:
+    assert named in refused(capsys, *export(root, *words), code=2)

@@ -1,0 +1,50 @@
+"""A GGUF of unknown origin is read, or refused in one sentence."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.export import gguf, gguf_read
+from bitnet_core.model.student import Student
+from bitnet_core.tokenizer.student import StudentTokenizer
+
+_SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+
+
+@pytest.fixture
+def path(student: Student, tokenizer: StudentTokenizer, tmp_path: Path) -> Path:
+    origin = {"step": 7, "checkpoint_sha256": "ab", "checkpoint": "x.pt"}
+    gguf.write(student, tokenizer, tmp_path / "student.gguf", "Q2_0", embedding="Q6_K", origin=origin)
+    return tmp_path / "student.gguf"
+
+
+def test_types_and_origin_are_read(path: Path) -> None:
+    about = gguf_read.look(path)
+    assert (about.linear_type, about.embedding_type) == ("Q2_0", "Q6_K")
+    assert about.origin == {"activation_bits": 8, "step": 7, "checkpoint_sha256": "ab", "checkpoint": "x.pt"}
+
+
+@_SHARED
+@given(place=st.floats(0, 1, exclude_max=True))
+def test_a_file_without_its_end_is_refused(path: Path, place: float) -> None:
+    data = path.read_bytes()
+    short = path.with_name("short.gguf")
+    short.write_bytes(data[: int(len(data) * place)])
+    with pytest.raises(BitnetError, match=r"short\.gguf is not a whole GGUF .*; export it again\.$"):
+        gguf_read.look(short)
+
+
+@_SHARED
+@given(place=st.integers(0, 20_000), byte=st.integers(0, 255))
+def test_any_byte_may_be_wrong(path: Path, place: int, byte: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] = byte
+    other = path.with_name("other.gguf")
+    other.write_bytes(data)
+    try:
+        gguf_read.look(other)
+    except BitnetError as error:
+        assert "\n" not in str(error)
