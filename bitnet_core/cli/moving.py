@@ -78,10 +78,16 @@ def _say_plan(arguments: argparse.Namespace, push: "Push", plan: "Plan", place: 
     total = sum(file.size for file in plan.to_send)
     list_names(arguments, "would be sent", [f"{file.name}  {size(file.size)}" for file in plan.to_send])
     list_names(arguments, "would be dropped, as newer checkpoints replace them", plan.dropped)
+    list_names(arguments, "would be dropped, as they were set aside here", plan.aside)
     for sentence in push.left:
         warn(sentence)
     fields: dict[str, Any] = {"target": place, "send": [{"path": f.name, "bytes": f.size} for f in plan.to_send]}
-    fields |= {"bytes": total, "dropped": plan.dropped, "left": push.left, "unchanged": len(plan.unchanged)}
+    fields |= {
+        "bytes": total,
+        "dropped": [*plan.dropped, *plan.aside],
+        "left": push.left,
+        "unchanged": len(plan.unchanged),
+    }
     what = f"{files(len(plan.to_send))}, {size(total)} would be sent to {place}"
     answer(arguments, fields, f"{what}; {len(plan.unchanged)} are stored already")
     return 0

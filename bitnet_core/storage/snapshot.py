@@ -22,6 +22,7 @@ from bitnet_core.runs.record import COPIED
 from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.names import fault, is_reserved
 from bitnet_core.storage.state import FOLDER
+from bitnet_core.storage.steps import step_of
 from bitnet_core.storage.travel import SETTINGS_FILE, input_files, settings_text
 from bitnet_core.text import printable
 
@@ -30,7 +31,6 @@ _LEFT_OUT = re.compile(
     rf"|{re.escape(COPIED)}|{re.escape(FOLDER)}"
 )
 _MAY_HOLD_KEYS = "{} is not stored: a file of this name may hold keys; give it another name."
-_CHECKPOINT = re.compile(r"mini_bitnet_step_(\d{8,})")
 _OWN_RUNS = f"{UPLOAD.name}-"
 """Uploads are about this machine, and each would change what the next one has to send."""
 _DATABASE = ".sqlite"
@@ -99,8 +99,7 @@ def is_left_out(name: str) -> bool:
 
 
 def _rank(file: LocalFile) -> tuple[int, int, str]:
-    step = _CHECKPOINT.match(Path(file.name).name)
-    return ROLES.index(file.role), -int(step[1]) if step else 0, file.name
+    return ROLES.index(file.role), -(step_of(file.name) or 0), file.name
 
 
 def _everything(experiment: Experiment, left: list[str]) -> Iterator[LocalFile]:

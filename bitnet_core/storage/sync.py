@@ -218,8 +218,8 @@ def _chosen(files: list[LocalFile], *, with_growing: bool) -> list[LocalFile]:
     newest = complete_steps([file.name for file in files])[:1]
 
     def is_due(file: LocalFile) -> bool:
-        if file.role == "checkpoint":
-            return step_of(file.name) in newest
+        if (step := step_of(file.name)) is not None:  # those that were set aside leave the state, so they are sent
+            return step in newest
         return with_growing or not (file.grows or file.is_database)
 
     return [file for file in files if is_due(file)]

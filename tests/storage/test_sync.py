@@ -24,6 +24,7 @@ from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import sync
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.push import Push
+from bitnet_core.storage.snapshot import LocalFile
 from bitnet_core.storage.state import exclusive, opened
 from bitnet_core.storage.sync import Pace, Uploader
 from bitnet_core.storage.target import Limits, Refused, Unreachable
@@ -320,6 +321,16 @@ def test_while_stages_run_only_the_newest_complete_checkpoint_is_sent(
         "mini_bitnet_step_00000020_health.json",
     }
     assert len(uploads) == 5
+
+
+def test_while_stages_run_what_was_set_aside_is_sent_with_the_state_that_it_leaves(tmp_path: Path) -> None:
+    aside, old, new = (
+        LocalFile(f"checkpoints/{name}", "checkpoint", tmp_path, 1, "")
+        for step, folder in ((28, "superseded/2026/"), (7, ""), (14, ""))
+        for name in [f"{folder}mini_bitnet_step_{step:08d}.pt"]
+    )
+    health = LocalFile(new.name.replace(".pt", "_health.json"), "checkpoint", tmp_path, 1, "")
+    assert sync._chosen([health, new, old, aside], with_growing=False) == [health, new, aside]
 
 
 def test_a_journal_that_changes_too_fast_holds_nothing_else_up(
