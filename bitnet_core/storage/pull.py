@@ -24,9 +24,10 @@ from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
 from bitnet_core.storage.layout import Index, Known, Stored, part_key, read_index
+from bitnet_core.storage.left_out import is_left_out
 from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
-from bitnet_core.storage.snapshot import is_left_out, version_of
+from bitnet_core.storage.snapshot import version_of
 from bitnet_core.storage.state import State, lock_path
 from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
 from bitnet_core.storage.travel import SETTINGS_FILE
