@@ -179,6 +179,7 @@ def open_here(arguments: argparse.Namespace) -> int:
     from bitnet_core.storage.elsewhere import Opening, only_name, require_free
     from bitnet_core.storage.opening import open_target
     from bitnet_core.storage.patient import Patient
+    from bitnet_core.storage.pull import Incomplete
     from bitnet_core.teachers.profiles import profile
     from bitnet_core.text import files, size
 
@@ -203,11 +204,16 @@ def open_here(arguments: argparse.Namespace) -> int:
             on_bytes=lambda path, done, size: progress[0].brought(path, done, size),
         )  # fmt: skip
         with contextlib.ExitStack() as stack:
-            done = opening.run(
-                lambda files, total: progress.append(
-                    stack.enter_context(transfer_of(arguments, "open", target.name, files, total))
+            try:
+                done = opening.run(
+                    lambda files, total: progress.append(
+                        stack.enter_context(transfer_of(arguments, "open", target.name, files, total))
+                    )
                 )
-            )
+            except Incomplete as error:
+                for sentence in error.remarks:
+                    warn(sentence)
+                raise
     for sentence in done.remarks:
         warn(sentence)
     shown = shlex.quote(os.path.relpath(root))

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -66,7 +66,12 @@ class NothingThere(BitnetError):
 
 
 class Incomplete(BitnetError):
-    """Files that could not be brought, as the target has lost or damaged them; the others are here."""
+    """Files that could not be brought, as the target has lost or damaged them; the others are here.
+
+    `remarks` are to be told beside it.
+    """
+
+    remarks: Sequence[str] = ()
 
 
 class _Lost(BitnetError):
