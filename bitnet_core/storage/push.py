@@ -11,6 +11,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import fitting, snapshot
 from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage.apart import require_not_in_itself
 from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
@@ -108,6 +109,8 @@ class Push:
         taken = snapshot.take(self._experiment)
         self.left = list(taken.left)
         stored = self.base.manifest.by_name() if self.base else {}
+        if self.base:
+            require_not_in_itself(self._target, self.base.key, (file.name for file in taken.files))
         faults = fitting.faults(taken.files, self._target, stored)
         if faults and not self._lenient:
             more = f" ({len(faults) - _SHOWN_FAULTS} more)" if len(faults) > _SHOWN_FAULTS else ""
