@@ -15,7 +15,7 @@ from bitnet_core.storage.apart import require_not_in_itself
 from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Known, Stored, part_bytes
+from bitnet_core.storage.layout import Known, Stored, folders_of, part_bytes
 from bitnet_core.storage.manifest import Manifest, Published
 from bitnet_core.storage.publishing import Lost, Overtaken, publish, remove_superseded
 from bitnet_core.storage.replaced import merged, replaced, set_aside
@@ -256,6 +256,7 @@ class Push:
             return Sent()
         self._require_not_overtaken()
         in_use = self._in_use()
+        folders = {folder for key in in_use for folder in folders_of(key)}
         stored = self.base.manifest.by_name() if self.base else {}
         # Without a manifest `gc` removes nothing, so nobody else can have put what arrived.
         found = Arrivals(
@@ -264,8 +265,10 @@ class Push:
         )
 
         def stems(name: str) -> Stems:
-            own = "" if name in in_use else name
-            return Stems(own, f"{name}.revisions/{self._next_counter:06d}-{secrets.token_hex(4)}")
+            # Where a target is a folder, nothing can be below an object, and no object where a folder is.
+            above = next((folder for folder in folders_of(name) if folder in in_use), "")
+            own = "" if above or name in in_use or name in folders else name
+            return Stems(own, f"{above or name}.revisions/{self._next_counter:06d}-{secrets.token_hex(4)}")
 
         def same(name: str, known: Known) -> Stored | None:
             entry = stored.get(name)

@@ -7,7 +7,7 @@ machine had and has set aside itself: who opens the copy must go on from what is
 import re
 from collections.abc import Collection, Iterator, Mapping
 
-from bitnet_core.storage.layout import Stored
+from bitnet_core.storage.layout import Stored, folders_of
 from bitnet_core.storage.steps import complete_steps, step_of
 
 _ASIDE = re.compile(
@@ -47,15 +47,10 @@ def replaced(stored: Collection[str], here: Collection[str]) -> Iterator[str]:
 
 def merged(stored: dict[str, Stored], here: dict[str, Stored]) -> dict[str, Stored]:
     """What is stored, with what is here over it. A stored file goes where a folder is now, and vice versa."""
-    folders = {folder for name in here for folder in _folders_of(name)}
+    folders = {folder for name in here for folder in folders_of(name)}
     kept = {
         name: one
         for name, one in stored.items()
-        if name not in folders and not any(f in here for f in _folders_of(name))
+        if name not in folders and not any(f in here for f in folders_of(name))
     }
     return {**kept, **here}
-
-
-def _folders_of(name: str) -> Iterator[str]:
-    while name := name.rpartition("/")[0]:
-        yield name
