@@ -142,7 +142,7 @@ def pull(arguments: argparse.Namespace) -> int:
             experiment, copy.place, copy.state, published, force=arguments.force, lacking=newest.lacking, stop=stop,
             on_bytes=lambda name, done, size: progress[0].brought(name, done, size),
         )  # fmt: skip
-        wanted = select(published.manifest.files, only, arguments.checkpoint, pull.read)
+        wanted = select(published.manifest.files, only, arguments.checkpoint, pull.read, warn)
         missing = pull.missing(wanted)
         whole = [one for one in missing if one.name not in newest.lacking]
         total = sum(one.size for one in whole)
