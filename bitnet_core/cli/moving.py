@@ -78,10 +78,16 @@ def _say_plan(arguments: argparse.Namespace, push: "Push", plan: "Plan", place: 
     total = sum(file.size for file in plan.to_send)
     list_names(arguments, "would be sent", [f"{file.name}  {size(file.size)}" for file in plan.to_send])
     list_names(arguments, "would be dropped, as newer checkpoints replace them", plan.dropped)
+    list_names(arguments, "would be dropped, as they were set aside here", plan.aside)
     for sentence in push.left:
         warn(sentence)
     fields: dict[str, Any] = {"target": place, "send": [{"path": f.name, "bytes": f.size} for f in plan.to_send]}
-    fields |= {"bytes": total, "dropped": plan.dropped, "left": push.left, "unchanged": len(plan.unchanged)}
+    fields |= {
+        "bytes": total,
+        "dropped": [*plan.dropped, *plan.aside],
+        "left": push.left,
+        "unchanged": len(plan.unchanged),
+    }
     what = f"{files(len(plan.to_send))}, {size(total)} would be sent to {place}"
     answer(arguments, fields, f"{what}; {len(plan.unchanged)} are stored already")
     return 0
@@ -136,7 +142,7 @@ def pull(arguments: argparse.Namespace) -> int:
             experiment, copy.place, copy.state, published, force=arguments.force, lacking=newest.lacking, stop=stop,
             on_bytes=lambda name, done, size: progress[0].brought(name, done, size),
         )  # fmt: skip
-        wanted = select(published.manifest.files, only, arguments.checkpoint, pull.read)
+        wanted = select(published.manifest.files, only, arguments.checkpoint, pull.read, warn)
         missing = pull.missing(wanted)
         whole = [one for one in missing if one.name not in newest.lacking]
         total = sum(one.size for one in whole)
@@ -173,6 +179,7 @@ def open_here(arguments: argparse.Namespace) -> int:
     from bitnet_core.storage.elsewhere import Opening, only_name, require_free
     from bitnet_core.storage.opening import open_target
     from bitnet_core.storage.patient import Patient
+    from bitnet_core.storage.pull import Incomplete
     from bitnet_core.teachers.profiles import profile
     from bitnet_core.text import files, size
 
@@ -197,11 +204,16 @@ def open_here(arguments: argparse.Namespace) -> int:
             on_bytes=lambda path, done, size: progress[0].brought(path, done, size),
         )  # fmt: skip
         with contextlib.ExitStack() as stack:
-            done = opening.run(
-                lambda files, total: progress.append(
-                    stack.enter_context(transfer_of(arguments, "open", target.name, files, total))
+            try:
+                done = opening.run(
+                    lambda files, total: progress.append(
+                        stack.enter_context(transfer_of(arguments, "open", target.name, files, total))
+                    )
                 )
-            )
+            except Incomplete as error:
+                for sentence in error.remarks:
+                    warn(sentence)
+                raise
     for sentence in done.remarks:
         warn(sentence)
     shown = shlex.quote(os.path.relpath(root))

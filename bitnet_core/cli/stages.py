@@ -99,7 +99,7 @@ def _of_the_copy(run: "Run", settings: "Settings", bitnet: str) -> str:
         if upload.run.state() == "succeeded":
             return "the copy is up to date."
         why = upload.run.record().error or "its process is gone."
-        return f"the copy was not brought up to date: {why} `{bitnet} store push` does it."
+        return f"the copy was not brought up to date: {why} `{bitnet} store push` tries it again."
     told = [event for event in read_events(upload.run.events_path) if isinstance(event, Alert | Upload)]
     if told and isinstance(told[-1], Alert) and told[-1].code.startswith("storage_"):
         return f"the copy is not up to date yet: {told[-1].message} `{bitnet} watch upload` follows it."

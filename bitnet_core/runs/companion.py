@@ -97,5 +97,5 @@ def _say_if_failed(context: StageContext, run: Run) -> None:
             "warning",
             "no_upload",
             f"The copy is not brought up to date: {why}",
-            f"`{push_command(context.experiment)}` does it.",
+            f"`{push_command(context.experiment)}` tries it again.",
         )

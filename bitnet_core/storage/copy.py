@@ -4,12 +4,11 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import Experiment, is_name
-from bitnet_core.settings.storage import GoogleDriveOptions, ICloudOptions, StorageOptions
-from bitnet_core.storage.catalog import KINDS
+from bitnet_core.settings.storage import StorageOptions
+from bitnet_core.storage.apart import require_apart, require_no_experiment
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.opening import open_target
 from bitnet_core.storage.patient import OnRetry, Patient
@@ -45,10 +44,12 @@ def open_copy(
         patient = Patient(target, on_retry=on_retry, stop=stop)
         place = Under(patient, f"{name}/")
         if look_only:
+            require_no_experiment(place)
             with looked_at(experiment.root, place.place) as state:
                 yield Copy(place, patient, state)
             return
         with exclusive(experiment.root), opened(experiment.root, place.place) as state:
+            require_no_experiment(place)  # now, as a folder of this experiment shows what is in use
             yield Copy(place, patient, state)
 
 
@@ -60,46 +61,5 @@ def copy_name(experiment: Experiment) -> str:
             f"{name!r} can't be an experiment's name on a target; set STORAGE_NAME to up to 64 letters, digits, "
             "dots, dashes or underscores."
         )
-    _require_apart(experiment, name)
+    require_apart(experiment, name)
     return name
-
-
-def _require_apart(experiment: Experiment, name: str) -> None:
-    """UsageError if the copy's folder is, contains, or lies in a folder of the experiment: it would copy itself."""
-    setting, folder = _folder_of(experiment)
-    if folder is None:
-        return
-    copy, data = (folder / name).resolve(), experiment.data.resolve()
-    # What is beside the data under its name and a dot is stored, too.
-    beside = [
-        one for one in (copy, *copy.parents) if one.parent == data.parent and one.name.startswith(f"{data.name}.")
-    ]
-    places = (experiment.root, experiment.checkpoints, data, experiment.reports, experiment.logs, *beside)
-    for place in (one.resolve() for one in places):
-        if _is_in(copy, place) or _is_in(place, copy):
-            raise UsageError(
-                f"The copy in {copy} and the experiment's folder {place} would lie in each other; "
-                f"set {setting} to a folder outside the experiment, best on another disk."
-            )
-
-
-def _folder_of(experiment: Experiment) -> tuple[str, Path | None]:
-    """The setting that names the target's folder, and the folder; None where the target is none."""
-    options = KINDS[StorageOptions.of(experiment.settings).backend].options.of(experiment.settings)
-    if isinstance(options, StorageOptions):
-        return "STORAGE_LOCAL_DIR", options.local_folder
-    if isinstance(options, ICloudOptions):
-        return "ICLOUD_DRIVE_DIR", options.folder
-    if isinstance(options, GoogleDriveOptions) and options.mounted:
-        return "GDRIVE_PROJECT_ROOT", Path(options.mounted).expanduser()
-    return "", None
-
-
-def _is_in(inner: Path, outer: Path) -> bool:
-    """Whether a folder is another one or lies in it, also where the two are spelt differently."""
-    with contextlib.suppress(OSError):
-        return any(
-            one == outer or (one.exists() and outer.exists() and one.samefile(outer))
-            for one in (inner, *inner.parents)
-        )
-    return inner.is_relative_to(outer)

@@ -18,7 +18,7 @@ from bitnet_core.settings.storage import SECTIONS, StorageOptions
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.identity import experiment_id
 from bitnet_core.storage.manifest import Published
-from bitnet_core.storage.pull import Incomplete, NothingThere, OnBytes, Pull, Pulled, newest_state
+from bitnet_core.storage.pull import Incomplete, Newest, NothingThere, OnBytes, Pull, Pulled, newest_state
 from bitnet_core.storage.state import FOLDER, exclusive, opened
 from bitnet_core.storage.target import Target
 from bitnet_core.storage.travel import SETTINGS_FILE, Arrived, read_settings
@@ -108,12 +108,10 @@ class Opening:
                 on_start(len(wanted), sum(one.size for one in wanted))
                 try:
                     pulled = pull.run(wanted)
-                except Incomplete:
-                    self._write_settings(published)
+                except Incomplete as error:
+                    error.remarks = self._remarks(newest)
                     raise
-            remarks = self._write_settings(published)
-        if newest.warning:
-            remarks.insert(0, newest.warning)
+            remarks = self._remarks(newest)
         return Opened(self._root, pulled, len(wanted), remarks, is_newest=not newest.warning)
 
     def _unknown_name(self) -> UsageError:
@@ -137,17 +135,21 @@ class Opening:
             yield
             mark.unlink(missing_ok=True)
 
+    def _remarks(self, newest: Newest) -> list[str]:
+        """Write the settings; returns what must be told, however the rest went, and each time."""
+        return [*filter(None, [newest.warning]), *self._write_settings(newest.published)]
+
     def _write_settings(self, published: Published) -> list[str]:
-        """Write `.env` unless there is one; returns sentences about settings that could not be taken over."""
+        """Write `.env` unless there is one; returns sentences about settings to look at or not taken over."""
         path = self._root / ".env"
-        if os.path.lexists(path):
-            return []
         by_name = published.manifest.by_name()
         arrived = Arrived()
         if SETTINGS_FILE in by_name:
             with contextlib.suppress(OSError):
                 data = read_bounded(self._root / FOLDER / SETTINGS_FILE, 1 << 20)
                 arrived = read_settings(data, by_name)
+        if os.path.lexists(path):  # an earlier attempt wrote it, and may not have told
+            return arrived.remarks
         lines = [f"# Settings of {self._name}, opened from {self._target.name}; `bitnet config` lists the names.\n"]
         lines += [f"{name}={dotenv.quoted(text)}\n" for name, text in arrived.values.items()]
         lines.append("\n# Where its copy is.\n")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import turn
+from bitnet_core.storage.apart import require_none_of_an_experiment
 from bitnet_core.storage.target import TEMPORARY, Found, Target
 
 GRACE_SECONDS = 7 * 86400.0
@@ -31,6 +32,7 @@ def find(target: Target, grace_seconds: float = GRACE_SECONDS, *, look_only: boo
     """
     now = time.time() if look_only else _target_time(target)
     listed = list(target.list(""))
+    require_none_of_an_experiment(target, listed)
     kept = _kept(target, {one.key: one.size for one in listed})
     return _by_age((one for one in listed if kept and one.key not in kept), now, grace_seconds)
 

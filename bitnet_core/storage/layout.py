@@ -94,7 +94,9 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
         """BitnetError for an entry that nobody can have written in earnest."""
         require_key(self.name)
         shown = printable(self.name)[:200]
-        if self.stem and not self.stem.startswith(f"{self.name}.revisions/"):
+        if self.stem and not any(
+            self.stem.startswith(f"{one}.revisions/") for one in (self.name, *folders_of(self.name))
+        ):
             raise BitnetError(f"The manifest keeps {shown} under another file's name.")
         if self.stem:
             require_key(self.stem)
@@ -108,6 +110,12 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
             raise BitnetError(f"The manifest has no possible size of the parts of {shown}.")
         if not self.part_bytes and self.size > OBJECT_BYTES:
             raise BitnetError(f"The manifest has {shown} as one object, which is larger than any object.")
+
+
+def folders_of(name: str) -> Iterator[str]:
+    """The folders above a name, the innermost first."""
+    while name := name.rpartition("/")[0]:
+        yield name
 
 
 def part_key(stem: str, number: int) -> str:

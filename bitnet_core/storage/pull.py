@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,10 @@ from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
 from bitnet_core.storage.layout import Index, Known, Stored, part_key, read_index
+from bitnet_core.storage.left_out import is_left_out
 from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
-from bitnet_core.storage.snapshot import is_left_out, version_of
+from bitnet_core.storage.snapshot import version_of
 from bitnet_core.storage.state import State, lock_path
 from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
 from bitnet_core.storage.travel import SETTINGS_FILE
@@ -65,10 +66,15 @@ class NothingThere(BitnetError):
 
 
 class Incomplete(BitnetError):
-    """Files that could not be brought, as the target has lost or damaged them; the others are here."""
+    """Files that could not be brought, as the target has lost or damaged them; the others are here.
+
+    `remarks` are to be told beside it.
+    """
+
+    remarks: Sequence[str] = ()
 
 
-class _Lost(BitnetError):
+class LostFile(BitnetError):
     """A file that the target has lost or damaged."""
 
 
@@ -151,11 +157,11 @@ class Pull:
         """
         missing = self.missing(wanted)
         done = Pulled(self._published.key, unchanged=len(wanted) - len(missing))
-        lost: list[_Lost] = []
+        lost: list[LostFile] = []
         for entry in missing:
             try:
                 self._bring(entry, done)
-            except _Lost as error:
+            except LostFile as error:
                 lost.append(error)
         if done.files or not lost:
             keep_id(self._experiment.root, self._published)
@@ -236,7 +242,7 @@ class Pull:
                 "`bitnet store pull --force` replaces them, `bitnet store push --force` stores them."
             )
 
-    def _incomplete(self, lost: list[_Lost], done: Pulled) -> Incomplete:
+    def _incomplete(self, lost: list[LostFile], done: Pulled) -> Incomplete:
         said = _shown([str(error) for error in lost])
         brought = f"{len(done.files)} files were brought" if done.files else "nothing was brought"
         return Incomplete(
@@ -257,7 +263,7 @@ class Pull:
 
     def _bring(self, entry: Stored, done: Pulled) -> None:
         if entry.name in self._lacking:
-            raise _Lost(f"{printable(entry.name)} is missing or cut")
+            raise LostFile(f"{printable(entry.name)} is missing or cut")
         path = self.path_of(entry.name)
         temp = path.with_name(f".{_short(path.name)}.{entry.sha256[:16]}.part")
         try:
@@ -356,12 +362,12 @@ class Pull:
         try:
             return self._target.get(key)
         except NoSuchObject:
-            raise _Lost(f"{printable(entry.name)} is missing") from None
+            raise LostFile(f"{printable(entry.name)} is missing") from None
         except Corrupt as error:
             raise self._damaged(entry) from error
 
-    def _damaged(self, entry: Stored) -> _Lost:
-        return _Lost(f"{printable(entry.name)} is damaged")
+    def _damaged(self, entry: Stored) -> LostFile:
+        return LostFile(f"{printable(entry.name)} is damaged")
 
 
 def _shown(some: list[str]) -> str:

@@ -11,13 +11,14 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import fitting, snapshot
 from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage.apart import require_not_in_itself
 from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
-from bitnet_core.storage.layout import Known, Stored, part_bytes
+from bitnet_core.storage.layout import Known, Stored, folders_of, part_bytes
 from bitnet_core.storage.manifest import Manifest, Published
 from bitnet_core.storage.publishing import Lost, Overtaken, publish, remove_superseded
-from bitnet_core.storage.replaced import merged, replaced
+from bitnet_core.storage.replaced import merged, replaced, set_aside
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.sending import Arrivals, OnBytes, Sending, Sent, Stems
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
@@ -36,11 +37,15 @@ class Conflict(BitnetError):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a push would do: files to look at, files that are stored already, and files that the copy drops."""
+    """What a push would do: files to look at, files that are stored already, and files that the copy drops.
+
+    `aside` was set aside here.
+    """
 
     to_send: list[LocalFile]
     unchanged: dict[str, Stored]
     dropped: list[str]
+    aside: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class Push:
         taken = snapshot.take(self._experiment)
         self.left = list(taken.left)
         stored = self.base.manifest.by_name() if self.base else {}
+        if self.base:
+            require_not_in_itself(self._target, self.base.key, (file.name for file in taken.files))
         faults = fitting.faults(taken.files, self._target, stored)
         if faults and not self._lenient:
             more = f" ({len(faults) - _SHOWN_FAULTS} more)" if len(faults) > _SHOWN_FAULTS else ""
@@ -114,7 +121,7 @@ class Push:
         to_send = [file for file in self._choose(fit) if file.name not in unchanged]
         if to_send:  # whether its manifest fits is known before the first byte is sent
             self._made(merged(stored, {**unchanged, **{file.name: self._expected(file) for file in to_send}}))
-        return Plan(to_send, unchanged, self._to_drop(taken, stored))
+        return Plan(to_send, unchanged, *self._to_drop(taken, stored))
 
     def run(self, plan: Plan | None = None) -> Pushed:
         """Send what has changed, then publish. Conflict if another machine did so meanwhile."""
@@ -236,10 +243,11 @@ class Push:
         self._state.know(file.name, file.version, known)
         return entry
 
-    def _to_drop(self, taken: Snapshot, stored: dict[str, Stored]) -> list[str]:
-        """Checkpoints that were here and that newer ones have replaced. Whatever else is gone here stays there."""
-        seen = self._state.seen()
-        return [name for name in replaced(stored, {file.name for file in taken.files}) if name in seen]
+    def _to_drop(self, taken: Snapshot, stored: dict[str, Stored]) -> tuple[list[str], list[str]]:
+        """Checkpoints that were here and that newer ones have replaced, and what was set aside here."""
+        seen, here = self._state.seen(), {file.name for file in taken.files}
+        aside = sorted(set_aside(stored, here, seen))
+        return [name for name in replaced(stored, here) if name in seen and name not in aside], aside
 
     # -- sending ---------------------------------------------------------------------------------------------
 
@@ -248,6 +256,7 @@ class Push:
             return Sent()
         self._require_not_overtaken()
         in_use = self._in_use()
+        folders = {folder for key in in_use for folder in folders_of(key)}
         stored = self.base.manifest.by_name() if self.base else {}
         # Without a manifest `gc` removes nothing, so nobody else can have put what arrived.
         found = Arrivals(
@@ -256,8 +265,10 @@ class Push:
         )
 
         def stems(name: str) -> Stems:
-            own = "" if name in in_use else name
-            return Stems(own, f"{name}.revisions/{self._next_counter:06d}-{secrets.token_hex(4)}")
+            # Where a target is a folder, nothing can be below an object, and no object where a folder is.
+            above = next((folder for folder in folders_of(name) if folder in in_use), "")
+            own = "" if above or name in in_use or name in folders else name
+            return Stems(own, f"{above or name}.revisions/{self._next_counter:06d}-{secrets.token_hex(4)}")
 
         def same(name: str, known: Known) -> Stored | None:
             entry = stored.get(name)
@@ -321,7 +332,8 @@ class Push:
         entries = merged(kept, {**plan.unchanged, **sent.stored})
         # Only what a newer checkpoint replaces that is stored by now: it may have been removed before it was sent.
         stored_now = {*plan.unchanged, *sent.stored}
-        self._dropped = [entries.pop(name) for name in replaced(plan.dropped, stored_now)]
+        gone = [*replaced(plan.dropped, stored_now), *plan.aside]
+        self._dropped = [entries.pop(name) for name in gone if name in entries]
         if self.base and entries == earlier and not self._unreadable:
             return self._pushed(self.base, sent)
         self._require_not_overtaken()  # also where nothing was sent, and files only leave the state

@@ -1,12 +1,39 @@
 """What of a stored state the next one takes over: all but what is replaced here.
 
-The copy drops checkpoints that newer ones have replaced, and never its newest complete one.
+The copy drops checkpoints that newer ones have replaced, and never its newest complete one. It drops what this
+machine had and has set aside itself: who opens the copy must go on from what is here. What else is gone here stays.
 """
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Collection, Iterator, Mapping
 
-from bitnet_core.storage.layout import Stored
+from bitnet_core.storage.layout import Stored, folders_of
 from bitnet_core.storage.steps import complete_steps, step_of
+
+_ASIDE = re.compile(
+    r"(?P<checkpoints>checkpoints/)(?:[^/]+/)+(?P<file>[^/]+)|(?P<data>data)(?:\.|/\.)superseded/[^/]+(?P<rest>/.+)"
+)
+_PROJECTED = re.compile(r"(data(?:\.|/\.)projected/[^/]+/).+")
+_PROJECTION = "projection.json"
+"""Without it a projection is not complete. A new one replaces the whole folder, and can be made again."""
+
+
+def set_aside(stored: Mapping[str, Stored], here: Collection[str], had: Collection[str]) -> Iterator[str]:
+    """The stored files that this machine `had` and has itself moved to where they no longer count.
+
+    That is a folder in `checkpoints/`, or one beside the traces. A move that is stored already is an older one,
+    unless it has the same content.
+    """
+    moved: dict[str, list[str]] = {}
+    for name in {*here, *stored}:
+        if found := _ASIDE.fullmatch(name):
+            moved.setdefault("".join(filter(None, found.groups())), []).append(name)
+    for name in {*stored} & {*had} - {*here}:
+        projection = _PROJECTED.fullmatch(name)
+        if (projection and f"{projection[1]}{_PROJECTION}" in here) or any(
+            one not in stored or stored[one].sha256 == stored[name].sha256 for one in moved.get(name, ())
+        ):
+            yield name
 
 
 def replaced(stored: Collection[str], here: Collection[str]) -> Iterator[str]:
@@ -20,15 +47,10 @@ def replaced(stored: Collection[str], here: Collection[str]) -> Iterator[str]:
 
 def merged(stored: dict[str, Stored], here: dict[str, Stored]) -> dict[str, Stored]:
     """What is stored, with what is here over it. A stored file goes where a folder is now, and vice versa."""
-    folders = {folder for name in here for folder in _folders_of(name)}
+    folders = {folder for name in here for folder in folders_of(name)}
     kept = {
         name: one
         for name, one in stored.items()
-        if name not in folders and not any(f in here for f in _folders_of(name))
+        if name not in folders and not any(f in here for f in folders_of(name))
     }
     return {**kept, **here}
-
-
-def _folders_of(name: str) -> Iterator[str]:
-    while name := name.rpartition("/")[0]:
-        yield name

@@ -6,6 +6,7 @@ import msgspec
 
 from bitnet_core.errors import UsageError
 from bitnet_core.storage.layout import Stored
+from bitnet_core.storage.pull import LostFile
 from bitnet_core.storage.steps import complete_steps, is_health, step_of
 from bitnet_core.storage.travel import SETTINGS_FILE
 
@@ -35,7 +36,13 @@ def area(name: str) -> str:
     return "data" if top.startswith("data.") else top
 
 
-def select(files: list[Stored], only: Collection[str], checkpoint: str, read: Read) -> list[Stored]:
+def select(
+    files: list[Stored],
+    only: Collection[str],
+    checkpoint: str,
+    read: Read,
+    tell: Callable[[str], object] = lambda _sentence: None,
+) -> list[Stored]:
     """The files of these areas (none = all), with the checkpoint `best`, `latest`, a step or `all`.
 
     UsageError for an area or a checkpoint that there is not.
@@ -46,30 +53,33 @@ def select(files: list[Stored], only: Collection[str], checkpoint: str, read: Re
     wanted = [one for one in files if not only or area(one.name) in only]
     if checkpoint in ("", "all"):
         return wanted
-    step = _step(files, checkpoint, read)
+    step = _step(files, checkpoint, read, tell)
     return [one for one in wanted if area(one.name) != "checkpoints" or step_of(one.name) == step]
 
 
-def _step(files: list[Stored], wanted: str, read: Read) -> int:
+def _step(files: list[Stored], wanted: str, read: Read, tell: Callable[[str], object]) -> int:
     steps = complete_steps([one.name for one in files])
     if not steps:
         raise UsageError("The stored state has no complete checkpoint; leave --checkpoint out.")
     if wanted == "latest":
         return steps[0]
     if wanted == "best":
-        return _best(files, steps, read)
+        return _best(files, steps, read, tell)
     if wanted.isdecimal() and len(wanted) < 19 and int(wanted) in steps:
         return int(wanted)
     shown = ", ".join(map(str, steps[:_SHOWN])) + (" …" if len(steps) > _SHOWN else "")
     raise UsageError(f"--checkpoint takes best, latest, all, or a step that is stored: {shown}.")
 
 
-def _best(files: list[Stored], steps: list[int], read: Read) -> int:
+def _best(files: list[Stored], steps: list[int], read: Read, tell: Callable[[str], object]) -> int:
     """The best checkpoint, as the newest health file names it: the trainer keeps that one beside the newest."""
     healths = {step_of(one.name): one for one in files if is_health(one.name) and one.size <= _MOST_HEALTH_BYTES}
     for step in steps:
         try:
             named = msgspec.json.decode(read(healths[step]), type=_Health).best.step
+        except LostFile as error:
+            tell(f"{error} there, so the best checkpoint is the one that an older health file names.")
+            continue
         except (KeyError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
         if named in steps:

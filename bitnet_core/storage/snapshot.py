@@ -1,14 +1,13 @@
 """What of an experiment is stored: its files with their names on the target, in the order in which they matter.
 
-Files named like `.env`, `NAME.env`, locks and temporary files are left out, and so is whatever a link leads to that
-is outside the experiment or is itself left out.
+Files with keys, locks and temporary files are left out (`left_out.py`), and so is whatever a link leads to that is
+outside the experiment or is itself left out.
 The settings travel as `settings.env`, without secrets.
 """
 
 import contextlib
 import glob
 import os
-import re
 import stat
 import unicodedata
 from collections.abc import Iterator
@@ -18,19 +17,15 @@ from pathlib import Path
 from bitnet_core.errors import explained
 from bitnet_core.runs.catalog import UPLOAD
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.runs.record import COPIED
 from bitnet_core.storage.digest import sha256
+from bitnet_core.storage.left_out import KeyFiles, is_left_out, is_ours, leads_to_keys, may_hold_keys
 from bitnet_core.storage.names import fault, is_reserved
-from bitnet_core.storage.state import FOLDER
+from bitnet_core.storage.steps import step_of
 from bitnet_core.storage.travel import SETTINGS_FILE, input_files, settings_text
 from bitnet_core.text import printable
 
-_LEFT_OUT = re.compile(
-    r"(?i:\.env.*|.*\.env)|\..*\.part|.*\.lock|.*\.owner|\.ballast|.*-(?:wal|shm|journal)|\.DS_Store"
-    rf"|{re.escape(COPIED)}|{re.escape(FOLDER)}"
-)
 _MAY_HOLD_KEYS = "{} is not stored: a file of this name may hold keys; give it another name."
-_CHECKPOINT = re.compile(r"mini_bitnet_step_(\d{8,})")
+_HOLDS_KEYS = "{} is not stored: a setting says that it holds keys; keep it outside the experiment."
 _OWN_RUNS = f"{UPLOAD.name}-"
 """Uploads are about this machine, and each would change what the next one has to send."""
 _DATABASE = ".sqlite"
@@ -93,26 +88,21 @@ def take(experiment: Experiment) -> Snapshot:
     return Snapshot(sorted(found.values(), key=_rank), left)
 
 
-def is_left_out(name: str) -> bool:
-    """Whether no file of this name is ever stored, and so none may come from a target."""
-    return any(_LEFT_OUT.fullmatch(segment) for segment in name.split("/"))
-
-
 def _rank(file: LocalFile) -> tuple[int, int, str]:
-    step = _CHECKPOINT.match(Path(file.name).name)
-    return ROLES.index(file.role), -int(step[1]) if step else 0, file.name
+    return ROLES.index(file.role), -(step_of(file.name) or 0), file.name
 
 
 def _everything(experiment: Experiment, left: list[str]) -> Iterator[LocalFile]:
     text = settings_text(experiment)
     yield LocalFile(SETTINGS_FILE, "settings", Path(), len(text), sha256(text), text)
+    keys = KeyFiles(experiment.settings)
     for name, path in input_files(experiment).items():
-        if is_left_out(name):
+        if leads_to_keys(path):
             left.append(_MAY_HOLD_KEYS.format(path))
         else:
-            yield from _file(_composed(name), "input", path, left)
+            yield from _file(_composed(name), "input", path, left, keys)
     for name, role, folder in _folders(experiment):
-        yield from _below(folder, f"{name}/", role, left, folder.resolve())
+        yield from _below(folder, f"{name}/", role, left, folder.resolve(), keys)
 
 
 def _folders(experiment: Experiment) -> Iterator[tuple[str, str, Path]]:
@@ -128,7 +118,7 @@ def _folders(experiment: Experiment) -> Iterator[tuple[str, str, Path]]:
     yield "logs", "run", experiment.logs
 
 
-def _below(folder: Path, prefix: str, role: str, left: list[str], top: Path) -> Iterator[LocalFile]:
+def _below(folder: Path, prefix: str, role: str, left: list[str], top: Path, keys: KeyFiles) -> Iterator[LocalFile]:
     try:
         with os.scandir(folder) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
@@ -138,18 +128,20 @@ def _below(folder: Path, prefix: str, role: str, left: list[str], top: Path) -> 
         left.append(f"{folder} is not stored {explained(error, 'check its permissions')}.")
         return
     for entry in found:
-        if _LEFT_OUT.fullmatch(entry.name) or (role == "run" and entry.name.startswith(_OWN_RUNS)):
-            if not entry.name.startswith(".") and entry.name.lower().endswith(".env"):
-                left.append(_MAY_HOLD_KEYS.format(printable(f"{prefix}{entry.name}")))
-            continue
         name, path = f"{prefix}{_composed(entry.name)}", Path(entry.path)
+        if is_left_out(entry.name) or may_hold_keys(name):
+            if not is_ours(entry.name):
+                left.append(_MAY_HOLD_KEYS.format(printable(name)))
+            continue
+        if role == "run" and entry.name.startswith(_OWN_RUNS):
+            continue
         if entry.is_dir(follow_symlinks=False):
             inner = "journal" if role == "traces" and entry.name == ".journal" else role
-            yield from _below(path, f"{name}/", inner, left, top)
+            yield from _below(path, f"{name}/", inner, left, top, keys)
         elif entry.is_symlink() and (why := _bad_link(path, top)):
             left.append(f"{printable(name)} is not stored: {why}.")
         else:
-            yield from _file(name, role, path, left)
+            yield from _file(name, role, path, left, keys)
 
 
 def _bad_link(path: Path, top: Path) -> str:
@@ -157,12 +149,13 @@ def _bad_link(path: Path, top: Path) -> str:
     with contextlib.suppress(OSError, RuntimeError):
         target = path.resolve(strict=True)
         if target.is_relative_to(top) and target.is_file():
-            hidden = is_left_out(target.relative_to(top).as_posix())
+            inside = target.relative_to(top).as_posix()
+            hidden = is_left_out(inside) or may_hold_keys(inside)
             return f"it is a link to {printable(target.name)}, which is never stored; remove it" if hidden else ""
     return f"it is a link that leads out of {top}; copy the file"
 
 
-def _file(name: str, role: str, path: Path, left: list[str]) -> Iterator[LocalFile]:
+def _file(name: str, role: str, path: Path, left: list[str], keys: KeyFiles) -> Iterator[LocalFile]:
     try:
         status = path.stat()
         log = path.with_name(f"{path.name}-wal")
@@ -172,7 +165,9 @@ def _file(name: str, role: str, path: Path, left: list[str]) -> Iterator[LocalFi
     except OSError as error:
         left.append(f"{path} is not stored {explained(error, 'check its permissions')}.")
         return
-    if stat.S_ISREG(status.st_mode):
+    if keys.has(status):
+        left.append(_HOLDS_KEYS.format(printable(name)))
+    elif stat.S_ISREG(status.st_mode):
         yield LocalFile(name, role, path, status.st_size, version)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.storage.layout import Known
+from bitnet_core.storage.steps import step_of
 
 FOLDER = ".storage"
 """What an experiment's folder keeps of its copy; it is never stored itself."""
@@ -136,12 +137,21 @@ class State:
     # -- waiting -----------------------------------------------------------------------------------------
 
     def wait(self, names: Iterable[tuple[str, str]]) -> None:
-        """Queue these versions of files, and no others. One that waits already keeps its time."""
-        wanted = dict(names)
+        """Queue these versions of files, and no others. One that waits already keeps its time.
+
+        So does a checkpoint that never arrived, in the newer one that is sent in its place.
+        """
+        wanted, now = dict(names), time.time()
         since = dict(self._run("select name, since from waiting").fetchall())
+        in_vain = min(
+            (at for name, at in since.items() if name not in wanted and step_of(name) is not None), default=now
+        )
         with self._transaction():
             self._run("delete from waiting")
-            rows = [(name, version, since.get(name, time.time())) for name, version in wanted.items()]
+            rows = [
+                (name, version, since.get(name, in_vain if step_of(name) is not None else now))
+                for name, version in wanted.items()
+            ]
             self._run_many("insert into waiting values (?, ?, ?)", rows)
 
     def stop_waiting(self, name: str) -> None:

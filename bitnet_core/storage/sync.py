@@ -20,6 +20,7 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import ACTIVE
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.storage.apart import require_no_experiment
 from bitnet_core.storage.copy import copy_name
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.opening import open_target
@@ -123,6 +124,7 @@ class Uploader:
 
     def _push(self, place: Target, *, last: bool) -> None:
         with exclusive(self.experiment.root), opened(self.experiment.root, place.place) as state:
+            require_no_experiment(place)
             began = time.monotonic()
             with_growing = last or began >= self._growing_due
             push = Push(
@@ -218,8 +220,8 @@ def _chosen(files: list[LocalFile], *, with_growing: bool) -> list[LocalFile]:
     newest = complete_steps([file.name for file in files])[:1]
 
     def is_due(file: LocalFile) -> bool:
-        if file.role == "checkpoint":
-            return step_of(file.name) in newest
+        if (step := step_of(file.name)) is not None:  # those that were set aside leave the state, so they are sent
+            return step in newest
         return with_growing or not (file.grows or file.is_database)
 
     return [file for file in files if is_due(file)]

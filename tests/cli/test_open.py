@@ -152,6 +152,22 @@ def test_a_damaged_copy_is_opened_as_far_as_it_is_whole(
     assert Path("new/data/kd_shard_000.parquet").read_text() == "traces"
 
 
+def test_settings_of_a_damaged_copy_are_warned_of_each_time(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (exp / ".env").open("a") as env:
+        env.write("TEACHER_BASE_URL=https://evil.example/v1\nKD_MAX_USD=1000000\n")
+    answer(capsys, "--root", str(exp), "store", "push")
+    lost = target / "exp/data/kd_shard_000.parquet"
+    lost.rename(target / "aside")
+    for _ in range(2):
+        assert main(["open", "local:exp", "new"]) == 1
+        said = capsys.readouterr().err
+        assert "https://evil.example/v1 came with the experiment" in said and "KD_MAX_USD=1" in said
+    (target / "aside").rename(lost)
+    assert len(answer(capsys, "open", "local:exp", "new")["remarks"]) == 2
+
+
 def test_an_older_state_is_never_taken_for_the_newest(
     exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,12 +1,16 @@
 """A folder as a target: what other programs and threads do to it meanwhile."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from bitnet_core.storage.push import Push
 from bitnet_core.storage.target import NoSuchObject, Refused
 from bitnet_core.storage.targets.local import FolderTarget
+from tests.storage.experiments import complete_state, machine, restored, write
+from tests.storage.pushing import state_of
 
 
 def test_a_put_and_a_delete_that_empties_its_folder_do_not_harm_each_other(tmp_path: Path) -> None:
@@ -32,3 +36,28 @@ def test_a_file_in_the_place_of_a_folder_is_refused_and_is_not_taken_for_the_obj
             FolderTarget("local", tmp_path).put("a/b", b"x", only_if_absent=only_if_absent)
     assert (tmp_path / "a").read_bytes() == b"somebody's"
     assert not list((tmp_path / "_temp").iterdir())
+
+
+@pytest.mark.parametrize(("older", "newer"), [("reports/a", "reports/a/b/c"), ("reports/a/b/c", "reports/a")])
+@pytest.mark.parametrize("size", [1, 33 << 20])
+def test_a_file_that_became_a_folder_is_stored_where_a_file_cannot_be_one(
+    tmp_path: Path, older: str, newer: str, size: int
+) -> None:
+    one, place = machine(tmp_path / "one"), FolderTarget("local", tmp_path / "copy")
+    (tmp_path / "copy").mkdir()
+
+    def pushed() -> dict[str, bytes]:
+        with state_of(one) as state:
+            Push(one, place, state).run()
+        return restored(place, complete_state(place))
+
+    write(one, older, bytes(size))
+    pushed()
+    shutil.rmtree(one.reports)
+    write(one, newer, bytes(size + 1))
+    write(one, "reports/z", b"0")
+    for number in range(4):
+        write(one, "reports/z", b"%d" % number)
+        assert set(pushed()) == {"settings.env", newer, "reports/z"}
+        write(one, newer, bytes(size + 2 + number))
+    assert pushed()[newer] == bytes(size + 5)

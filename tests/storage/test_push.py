@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.errors import UsageError
+from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.layout import part_key
 from bitnet_core.storage.push import Push
@@ -151,6 +152,68 @@ def test_a_checkpoint_stays_until_the_one_that_replaces_it_has_arrived(tmp_path:
     with state_of(one) as state:
         assert Push(one, target, state, choose=prune).run().dropped == []
     assert {path.name for path in old} <= {Path(name).name for name in stored(target)}
+
+
+def set_aside(experiment: Experiment, folder: str, to: str, names: list[str]) -> None:
+    """As training and collecting do."""
+    for name in names:
+        (experiment.root / to / name).parent.mkdir(parents=True, exist_ok=True)
+        (experiment.root / folder / name).rename(experiment.root / to / name)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_was_set_aside_here_leaves_the_state(tmp_path: Path, target: MemoryTarget, hidden: bool) -> None:
+    one = machine(tmp_path / "one")
+    for number in range(3):
+        write(one, f"data/kd_shard_{number:03d}.parquet", content(5000, number))
+    write(one, "data/.sequences/part_001.parquet", b"old")
+    save(one, 20)
+    save(one, 28)
+    push(one, target)
+    write(one, "data/kd_shard_002.parquet", content(6000, 2))  # one that is not stored as it was set aside
+    traces = [*(f"kd_shard_{number:03d}.parquet" for number in range(3)), ".sequences/part_001.parquet"]
+    beside = "data/.superseded/2026" if hidden else "data.superseded/2026"
+    set_aside(one, "data", beside, traces)
+    steps = [path.name for path in one.checkpoints.iterdir()]
+    set_aside(one, "checkpoints", "checkpoints/superseded/2026", steps)
+    write(one, "data/kd_shard_000.parquet", content(5000, 9))
+    save(one, 7)
+    done = push(one, target)
+    new = {"checkpoints/mini_bitnet_step_00000007.pt", "checkpoints/mini_bitnet_step_00000007_health.json"}
+    aside = {*(f"{beside}/{name}" for name in traces), *(f"checkpoints/superseded/2026/{name}" for name in steps)}
+    assert set(stored(target)) == {"settings.env", "data/kd_shard_000.parquet", *new, *aside}
+    assert {*done.dropped} == {*(f"data/{name}" for name in traces[1:]), *(f"checkpoints/{name}" for name in steps)}
+    again = write(one, f"checkpoints/{steps[0]}", b"of the new training")  # it is lost here, and not set aside
+    push(one, target)
+    again.unlink()
+    write(one, "reports/r.json", b"{}")
+    assert push(one, target).dropped == []
+    assert stored(target)[f"checkpoints/{steps[0]}"] == b"of the new training"
+
+
+def test_what_this_machine_never_had_stays_when_the_same_name_is_set_aside(
+    tmp_path: Path, target: MemoryTarget
+) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    write(two, "data/kd_shard_000.parquet", b"theirs")
+    push(two, target)
+    write(one, "data.superseded/2026/kd_shard_000.parquet", b"ours")
+    push(one, target, force=True)
+    assert stored(target)["data/kd_shard_000.parquet"] == b"theirs"
+
+
+def test_the_shards_that_a_new_projection_has_no_more_leave_the_state(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one")
+    for name in ("kd_shard_000.parquet", "kd_shard_001.parquet", "projection.json"):
+        write(one, f"data.projected/top/{name}", b"1")
+    push(one, target)
+    shutil.rmtree(one.root / "data.projected" / "top")
+    write(one, "reports/r.json", b"{}")
+    push(one, target)
+    assert "data.projected/top/kd_shard_001.parquet" in stored(target)  # lost, and not made anew
+    for name in ("kd_shard_000.parquet", "projection.json"):
+        write(one, f"data.projected/top/{name}", b"2")
+    assert push(one, target).dropped == ["data.projected/top/kd_shard_001.parquet"]
 
 
 def test_what_is_not_stored(tmp_path: Path, target: MemoryTarget) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from bitnet_core.errors import UsageError
 from bitnet_core.storage.layout import Stored
+from bitnet_core.storage.pull import LostFile
 from bitnet_core.storage.selecting import area, select
 
 
@@ -51,6 +52,19 @@ def test_a_health_file_that_names_none_is_passed_over(odd: Any) -> None:
     assert chosen(FILES, "best", healths) == {"00000010.pt", "00000010_health.json"}
     with pytest.raises(UsageError, match="--checkpoint latest"):
         chosen(FILES, "best", {10: odd, 20: odd, 30: odd})
+
+
+def test_a_health_file_that_is_lost_is_passed_over_and_told() -> None:
+    told: list[str] = []
+
+    def read(entry: Stored) -> bytes:
+        if "30" in entry.name:
+            raise LostFile(f"{entry.name} is missing")
+        return b'{"best": {"step": 10}}'
+
+    found = select(FILES, ["checkpoints"], "best", read, told.append)
+    assert {one.name[29:] for one in found} == {"00000010.pt", "00000010_health.json"}
+    assert len(told) == 1 and "00000030_health.json is missing there, so the best checkpoint is" in told[0]
 
 
 def test_the_latest_is_the_newest_whole_one() -> None:

@@ -24,6 +24,7 @@ from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage import sync
 from bitnet_core.storage.keys import Keys
 from bitnet_core.storage.push import Push
+from bitnet_core.storage.snapshot import LocalFile
 from bitnet_core.storage.state import exclusive, opened
 from bitnet_core.storage.sync import Pace, Uploader
 from bitnet_core.storage.target import Limits, Refused, Unreachable
@@ -170,7 +171,7 @@ def test_who_waits_for_a_stage_is_told_how_its_copy_stands(
         assert said == "bitnet: the copy is up to date."
     else:
         assert said.startswith("bitnet: the copy was not brought up to date: ") and str(tmp_path / "file") in said
-        assert said.endswith(f" `bitnet --root '{root}' store push` does it.")
+        assert said.endswith(f" `bitnet --root '{root}' store push` tries it again.")
     told = [event.advice for run in [History.read(experiment_at(Path(root))).newest()] for event in events_of(run)
             if isinstance(event, Alert)]  # fmt: skip
     assert all("Training" not in advice for advice in told)
@@ -302,6 +303,51 @@ def test_a_copy_that_is_behind_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     assert reports.alerts == ["storage_behind"]
 
 
+def test_checkpoints_that_never_arrive_are_behind_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is replaced before it has arrived: the copy is behind since the first of them."""
+    now = [1000.0]
+    monkeypatch.setattr("bitnet_core.storage.state.time.time", lambda: now[0])
+    with opened(tmp_path, "memory") as state:
+        for step in (10, 20, 30):
+            now[0] += 100
+            state.wait([(f"checkpoints/mini_bitnet_step_{step:08d}.pt", "v"), (f"reports/{step}", "v")])
+        assert state.waiting() == {"checkpoints/mini_bitnet_step_00000030.pt": 1100.0, "reports/30": 1300.0}
+        state.stop_waiting("checkpoints/mini_bitnet_step_00000030.pt")
+        now[0] += 100
+        state.wait([("checkpoints/mini_bitnet_step_00000040.pt", "v")])
+        assert state.waiting() == {"checkpoints/mini_bitnet_step_00000040.pt": 1400.0}
+
+
+def test_a_checkpoint_that_is_always_gone_before_it_is_sent_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, reports = uploader(tmp_path, monkeypatch, [])
+    one.pace = Pace(tick=0.3, behind=0.5)
+    steps = iter(range(10, 1000, 10))
+
+    def still_running(_: Uploader) -> bool:
+        for path in one.experiment.checkpoints.glob("*"):
+            path.unlink()
+        step = next(steps)
+        for ending in (".pt", "_health.json"):
+            (one.experiment.checkpoints / f"mini_bitnet_step_{step:08d}{ending}").write_bytes(b"x")
+        (one.experiment.reports / "r.json").write_text(str(step))
+        return step < 200
+
+    real = sync._chosen
+
+    def gone(files: list[LocalFile], *, with_growing: bool) -> list[LocalFile]:
+        found = real(files, with_growing=with_growing)
+        for path in one.experiment.checkpoints.glob("*"):
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(sync, "_chosen", gone)
+    monkeypatch.setattr(Uploader, "_others_active", still_running)
+    one.run()
+    assert "storage_behind" in reports.alerts
+
+
 def test_while_stages_run_only_the_newest_complete_checkpoint_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +366,16 @@ def test_while_stages_run_only_the_newest_complete_checkpoint_is_sent(
         "mini_bitnet_step_00000020_health.json",
     }
     assert len(uploads) == 5
+
+
+def test_while_stages_run_what_was_set_aside_is_sent_with_the_state_that_it_leaves(tmp_path: Path) -> None:
+    aside, old, new = (
+        LocalFile(f"checkpoints/{name}", "checkpoint", tmp_path, 1, "")
+        for step, folder in ((28, "superseded/2026/"), (7, ""), (14, ""))
+        for name in [f"{folder}mini_bitnet_step_{step:08d}.pt"]
+    )
+    health = LocalFile(new.name.replace(".pt", "_health.json"), "checkpoint", tmp_path, 1, "")
+    assert sync._chosen([health, new, old, aside], with_growing=False) == [health, new, aside]
 
 
 def test_a_journal_that_changes_too_fast_holds_nothing_else_up(
