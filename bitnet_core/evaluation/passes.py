@@ -6,13 +6,14 @@ Shapes: B sequences, T tokens, D hidden, N positions, V vocabulary.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.evaluation.layer_check import LayerCheck, check_layer, last_layer_watched
 from bitnet_core.evaluation.memory import Peak, peak_rss
 from bitnet_core.evaluation.random_student import LOGIT_BYTES, OnLayer, build, component_bytes
 from bitnet_core.model.config import StudentConfig
@@ -21,7 +22,12 @@ from bitnet_core.process import rss_bytes
 from bitnet_core.settings.values import DryRunOptions
 
 MEMORY_COLUMNS = ["memory", "bytes", "origin", "how"]
-PASSES_COLUMNS = ["pass", "seconds", "tokens/s", "finite", "hidden states differ by", "other top-1 tokens"]
+PASSES_COLUMNS = [
+    *("pass", "seconds", "tokens/s", "finite", "layer's error"),
+    *("hidden states differ by (random weights)", "other top-1 tokens (random weights)"),
+]
+PARTS = 3
+"""Building and two passes: each goes through all layers once."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +40,26 @@ class Pass:
     peak_how: str
     hidden_BTD: Tensor
     top1_BT: Tensor
+    check: LayerCheck
 
 
 def forward(student: Student, ids_BT: Tensor, bits: int, on_layer: OnLayer = lambda _done: None) -> Pass:
-    """Run and measure one pass; BitnetError if a hidden state or logit is not finite. `on_layer` may raise."""
+    """Run, measure and check one pass. `on_layer` may raise.
+
+    BitnetError if a hidden state or logit is not finite, or the pass was at another width (`check_layer`).
+    """
     device = student.output_weight.device
     student.activation_bits = bits
     cuda = device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
         torch.cuda.synchronize(device)
-    with peak_rss() as peak, torch.inference_mode(), _layers_counted(student, on_layer):
+    with (
+        peak_rss() as peak,
+        torch.inference_mode(),
+        _layers_counted(student, on_layer),
+        last_layer_watched(student) as seen,
+    ):
         started = time.perf_counter()
         hidden_BTD = student(ids_BT)
         finite, top1 = bool(hidden_BTD.isfinite().all()), []
@@ -63,6 +78,7 @@ def forward(student: Student, ids_BT: Tensor, bits: int, on_layer: OnLayer = lam
         peak_how="torch's allocator on the GPU" if cuda else peak.how,
         hidden_BTD=hidden_BTD,
         top1_BT=torch.cat(top1).view(ids_BT.shape),
+        check=check_layer(student, seen, bits),
     )
 
 
@@ -129,7 +145,7 @@ def dry_run(
 ) -> DryRun:
     """Build the student `config` and run it at both widths; `progress` gives the callback for each part of the work.
 
-    Raises BitnetError when the two widths give the same output: then one of them did not run.
+    Raises BitnetError when a pass was at another width than it should be, or both give the same output.
     """
     before = rss_bytes()
     with peak_rss() as building:
@@ -181,7 +197,7 @@ def passes_table(found: DryRun) -> list[list[Any]]:
     """Rows under PASSES_COLUMNS: the second pass says how it differs from the first."""
     differences = [round(found.difference.relative, 5), round(found.difference.other_top1, 4)]
     return [
-        [f"A{one.bits}", round(one.seconds, 3), round(found.tokens / one.seconds, 1), True, *others]
+        [f"A{one.bits}", round(one.seconds, 3), round(found.tokens / one.seconds, 1), True, one.check.error, *others]
         for one, others in ((found.first, [None, None]), (found.second, differences))
     ]
 
@@ -214,10 +230,15 @@ def record(found: DryRun, options: DryRunOptions) -> dict[str, Any]:
                 "peak_bytes": one.peak_bytes,
                 "origin": "measured",
                 "how": one.peak_how,
+                "layer_check": asdict(one.check),
             }
             for one in (found.first, found.second)
         ],
         "peak_bytes": {"bytes": found.peak_bytes, "origin": "measured", "how": found.first.peak_how},
         "finite": True,
-        "difference": {"hidden_relative": found.difference.relative, "other_top1_share": found.difference.other_top1},
+        "difference": {
+            "weights": "random: it shows that both widths ran, and says nothing about quality",
+            "hidden_relative": found.difference.relative,
+            "other_top1_share": found.difference.other_top1,
+        },
     }

@@ -20,10 +20,15 @@ def run(ctx: StageContext) -> dict[str, Any]:
     wanted = wanted_shape(options)
     config = what_fits(wanted, options, device, ctx)
 
+    layers, parts = config.num_hidden_layers, 0
+
     def progress(label: str) -> OnLayer:
+        nonlocal parts
+        before, parts = parts * layers, parts + 1
+
         def on_layer(done: int) -> None:
             ctx.check_stop()
-            ctx.progress(done, config.num_hidden_layers, "layers", label)
+            ctx.progress(before + done, passes.PARTS * layers, "layers", label)
 
         return on_layer
 

@@ -38,13 +38,23 @@ def test_the_stage(ctx: StageContext) -> None:
     assert [one["activation_bits"] for one in report["passes"]] == [8, 4]
     assert all(one["seconds"] > 0 and one["peak_bytes"] > report["weights_bytes"] for one in report["passes"])
     assert report["difference"]["hidden_relative"] > 0
+    assert "random" in report["difference"]["weights"]
+    assert all(one["layer_check"]["error"] < 0.01 * one["layer_check"]["one_bit_less"] for one in report["passes"])
     events = events_of(ctx.run_dir / "events.jsonl")
     tables = {event["name"]: event for event in events if event["kind"] == "table"}
     assert set(tables) == {"memory", "passes"}
     for table in tables.values():
         assert all(len(row) == len(table["columns"]) for row in table["rows"])
-    labels = {event["label"] for event in events if event["kind"] == "progress"}
-    assert labels == {"build", "forward 1 at A8", "forward 2 at A4"}
+    assert sum("random weights" in column for column in tables["passes"]["columns"]) == 2
+
+
+def test_progress_counts_the_whole(ctx: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[float, float | None, str]] = []
+    monkeypatch.setattr(ctx, "progress", lambda done, total, _unit, label: told.append((done, total, label)))
+    dryrun.run(ctx)
+    assert [done for done, _, _ in told] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert {total for _, total, _ in told} == {9}
+    assert list(dict.fromkeys(label for _, _, label in told)) == ["build", "forward 1 at A8", "forward 2 at A4"]
 
 
 def test_short_memory_takes_layers_away_and_says_so(ctx: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
