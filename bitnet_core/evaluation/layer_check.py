@@ -34,7 +34,7 @@ _ROWS = 256
 _ERROR_SHARE = 0.25
 """Of the distance between a width and the next smaller one: the most that a linear may be off at its own.
 
-float32 alone is 1e-7 off; a value that lies on the border of two levels and rounds the other way adds a little more."""
+float32 alone is 1e-7 off; a value on the border of two levels that rounds the other way adds a little more."""
 _STEP_ERROR = 1e-3
 """The most that a step without a quantiser may be off: float32, and a GPU's own order of sums."""
 
@@ -124,8 +124,8 @@ def check_layer(student: Student, seen: Watched, bits: int) -> LayerCheck:
     if not result.error <= _ERROR_SHARE * result.one_bit_less or not result.other_steps <= _STEP_ERROR:
         raise BitnetError(
             f"Layer {place} of the pass at A{bits} differs from an independent computation at that width: its "
-            f"linears by {result.error:.2g} (one bit less would differ by {result.one_bit_less:.2g}), its other steps by "
-            f"{result.other_steps:.2g}; report this shape as a bug."
+            f"linears by {result.error:.2g} (one bit less would differ by {result.one_bit_less:.2g}), its other "
+            f"steps by {result.other_steps:.2g}; report this shape as a bug."
         )
     return result
 

@@ -11,6 +11,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.files import asset
 from bitnet_core.prompts.files import records, refusal
 
+PACKAGED_PROMPTS = "collect.txt"
+"""What is collected on without KD_PROMPTS_FILE."""
 DIGEST_BYTES = 16
 """Bytes of a hash that are kept to recognise a repeated prompt. A set of 10 million takes 0.9 GB."""
 _ROLES = ("system", "user", "assistant")

@@ -9,7 +9,7 @@ from bitnet_core.collecting.outstanding import PromptLength
 from bitnet_core.collecting.requests import Collection
 from bitnet_core.collecting.session import CollectSession
 from bitnet_core.model.precision import pick_device
-from bitnet_core.prompts.prompt import iter_prompts
+from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, iter_prompts
 from bitnet_core.runs.context import StageContext
 from bitnet_core.secrets.handover import is_distinctive
 from bitnet_core.secrets.redaction import Redactor
@@ -21,8 +21,6 @@ from bitnet_core.teachers.prices import price_of
 from bitnet_core.teachers.refusals import no_logprobs
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
-
-PACKAGED_PROMPTS = "collect.txt"
 
 
 def run(ctx: StageContext) -> dict[str, Any]:

@@ -1,0 +1,132 @@
+"""`bitnet plan` against real trainings: predicted over measured peak memory and tokens/s. The goal is 0.75 to 1.25.
+
+    python benchmarks/bench_plan.py [--rounds 2] [--steps 12]
+
+Each case is planned and trained in processes of their own, by turns, on the same synthetic traces: the plan times its
+few steps anew, the training is a `Trainer` with checkpoints, evaluations and the flip. Measured are VmHWM of the
+training's process and the median of the tokens/s that it reports after its first steps.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from bench_train import sequences
+
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.precision import pick_precision
+from bitnet_core.model.presets import preset
+from bitnet_core.model.student import Student
+from bitnet_core.planning import probe
+from bitnet_core.planning.memory import Batch, checkpoint_bytes, training_bytes
+from bitnet_core.process import PATIENT_THREADS, peak_rss_bytes, rss_bytes
+from bitnet_core.runs.events import Event, Metric
+from bitnet_core.settings.values import DeviceOptions, FlipOptions, TrainOptions
+from bitnet_core.traces.dataset import TraceSequence, TraceSet
+from bitnet_core.training.trainer import Trainer
+
+VOCAB = 49152
+CPU = torch.device("cpu")
+CASES = {
+    "nano: the head is most of it": (preset("nano", VOCAB, max_positions=256), 4, 256),
+    "8 layers of 256: the activations are": (preset("nano", VOCAB, layers=8, max_positions=256), 8, 256),
+}
+
+
+def traces() -> TraceSet:
+    """Every tenth sequence is held out."""
+    found = [
+        TraceSequence(**{**vars(one), "heldout": place % 10 == 0, "sequence_hash": f"{place:064x}"})
+        for place, one in enumerate(sequences())
+    ]
+    return TraceSet(found, VOCAB, 20, "tokenizer", "template", "teacher")
+
+
+def options_of(rows: int, length: int, steps: int) -> TrainOptions:
+    flip = FlipOptions(budget_tokens=1 << 40, fraction=0.0)
+    return TrainOptions(
+        batch_size=rows,
+        max_seq_len=length,
+        total_steps=steps,
+        log_interval=1,
+        checkpoint_interval=max(2, steps // 2),
+        flip=flip,
+    )
+
+
+def planned(config: StudentConfig, options: TrainOptions) -> dict[str, float]:
+    precision = pick_precision(DeviceOptions(), CPU)
+    sampler = probe.batches_of(traces(), options, VOCAB, 20)
+    program = rss_bytes()
+    step = probe.step_seconds(config, sampler, options, CPU, precision, again=True)
+    batch = Batch(options.batch_size, options.max_seq_len)
+    tensors = training_bytes(config, batch, narrow=False, device_type="cpu")["peak"]
+    return {
+        "peak": program + step["memory_factor"] * tensors,
+        "tensors": tensors,
+        "factor": step["memory_factor"],
+        "tokens_per_s": step["supervised_per_step"] / step["seconds"],
+        "checkpoint": checkpoint_bytes(config),
+    }
+
+
+def trained(config: StudentConfig, options: TrainOptions) -> dict[str, float]:
+    speeds: list[float] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Metric) and (speed := getattr(event, "tokens_per_s", None)):
+            speeds.append(speed)
+
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(Student(config), traces(), options, folder=Path(folder), device=CPU).run(on_event)
+        largest = max(path.stat().st_size for path in Path(folder).glob("*.pt"))
+    return {"peak": peak_rss_bytes(), "tokens_per_s": statistics.median(speeds[2:]), "checkpoint": largest}
+
+
+def in_process(what: str, case: str, steps: int) -> dict[str, float]:
+    import os
+
+    argv = [sys.executable, __file__, "--measure", what, case, "--steps", str(steps)]
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, env=os.environ | PATIENT_THREADS)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        what, case = args.measure
+        config, rows, length = CASES[case]
+        work = {"plan": planned, "train": trained}[what]
+        print(json.dumps(work(config, options_of(rows, length, args.steps))))
+        return
+    for case in CASES:
+        plans, runs = [], []
+        for _ in range(args.rounds):
+            plans.append(in_process("plan", case, args.steps))
+            runs.append(in_process("train", case, args.steps))
+        plan, run = (
+            {name: statistics.median(one[name] for one in many) for name in many[0]} for many in (plans, runs)
+        )
+        print(f"{case}; {args.rounds} rounds of {args.steps} steps, {torch.get_num_threads()} threads")
+        print(f"  tensors by the formula {plan['tensors'] / 1e6:.0f} MB, allocator × {plan['factor']:.2f}")
+        for name, unit, scale in (("peak", "MB", 1e6), ("tokens_per_s", "tokens/s", 1.0), ("checkpoint", "MB", 1e6)):
+            ratio = plan[name] / run[name]
+            said = "" if 0.75 <= ratio <= 1.25 else "  (outside the goal)"
+            print(
+                f"  {name:12} planned {plan[name] / scale:8.1f} {unit}, measured {run[name] / scale:8.1f} {unit}: "
+                f"{ratio:.2f}{said}"
+            )
+
+
+if __name__ == "__main__":
+    main()

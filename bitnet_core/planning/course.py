@@ -1,0 +1,65 @@
+"""How a training will end: by its steps or by its budget, and on which side of the flip. Arithmetic of one number.
+
+That number is the supervised tokens of a step. Without traces only its upper bound is known, rows × positions, and
+what then depends on it is left open, with the number at which it turns.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from bitnet_core.settings.values import TrainOptions
+
+EndedBy = Literal["TOTAL_STEPS", "BUDGET_TOKENS"]
+
+
+@dataclass(frozen=True)
+class Course:
+    """None where it depends on the traces; `words` then says on what.
+
+    `flip_step` is the step before which the flip happens, None also if it never does.
+    """
+
+    ended_by: EndedBy | None
+    steps: int | None
+    seen_tokens: int | None
+    flip_reached: bool | None
+    flip_step: int | None
+    words: str
+
+
+def course(options: TrainOptions, supervised: float, *, exact: bool) -> Course:
+    """The course with `supervised` tokens a step, or with at most so many where it is not `exact`."""
+    if exact:
+        return _exact(options, supervised)
+    budget, threshold, most = options.flip.budget_tokens, options.flip.threshold, options.total_steps * supervised
+    steps = options.total_steps
+    if most < threshold:
+        words = f"{steps:,} steps see at most {most:,.0f} tokens and end before the flip at {threshold:,}"
+        return Course("TOTAL_STEPS", steps, None, False, None, words)
+    if most < budget:
+        words = f"TOTAL_STEPS ends it; the flip needs {threshold / steps:,.0f} supervised tokens a step or more"
+        return Course("TOTAL_STEPS", steps, None, None, None, words)
+    words = (
+        f"BUDGET_TOKENS ends it from {budget / steps:,.0f} supervised tokens a step on, TOTAL_STEPS below that; "
+        f"the flip needs {threshold / steps:,.0f}"
+    )
+    return Course(None, None, None, None, None, words)
+
+
+def _exact(options: TrainOptions, supervised: float) -> Course:
+    budget, threshold = options.flip.budget_tokens, options.flip.threshold
+    to_budget = math.ceil(budget / supervised)
+    ended_by: EndedBy = "BUDGET_TOKENS" if to_budget <= options.total_steps else "TOTAL_STEPS"
+    steps = min(to_budget, options.total_steps)
+    seen = round(steps * supervised)
+    flip_step = math.ceil(threshold / supervised) + 1
+    reached = flip_step <= steps
+    words = f"{ended_by} ends it after {steps:,} steps, {seen:,} tokens"
+    if reached:
+        words += f"; the flip is before step {flip_step:,}, at {threshold:,} tokens"
+    elif threshold >= budget:
+        words += "; there is no flip (FLIP_FRACTION)"
+    else:
+        words += f"; no step is trained after the flip at {threshold:,}"
+    return Course(ended_by, steps, seen, reached, flip_step if reached else None, words)

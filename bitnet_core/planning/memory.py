@@ -1,0 +1,183 @@
+"""Memory of a training and of the finished student, from shapes alone. docs/planning.md derives the formulas.
+
+They count what this code allocates: what autograd keeps is compared with them tensor by tensor in the tests, and
+`benchmarks/bench_plan.py` compares the sum with the peak of real trainings.
+
+Letters: V vocabulary, D hidden, F feed-forward, G·C key/value width, H heads, L layers, R rows, T positions of a row,
+K candidates.
+"""
+
+from dataclasses import dataclass, replace
+
+from bitnet_core.model.chunks import positions_at_a_time
+from bitnet_core.model.config import StudentConfig
+
+_WIDE, _NARROW = 4, 2
+"""Bytes of fp32, and of bf16 and fp16."""
+_BLOCKS = {"TQ2_0": (256, 66), "TQ1_0": (256, 54), "Q2_0": (64, 18)}
+"""llama.cpp's ternary types: weights and bytes of a block."""
+_HEADS = {"F16": (1, 2), "Q8_0": (32, 34), "Q6_K": (256, 210)}
+"""The same for the types of an embedding."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass of training reads. `packed` rows carry a mask; `accumulate` passes make a step."""
+
+    rows: int
+    length: int
+    accumulate: int = 1
+    packed: bool = True
+    candidates: int = 20
+
+    @property
+    def positions(self) -> int:
+        return self.rows * self.length
+
+
+def training_bytes(
+    config: StudentConfig, batch: Batch, *, narrow: bool, device_type: str, devices: int = 1, quantize: bool = True
+) -> dict[str, int]:
+    """Bytes of one device by part, and their `peak`; without the program itself.
+
+    `narrow` says that autocast computes in 2 bytes; `quantize` is False for a full-precision twin. With several
+    `devices`, weights, gradients and AdamW are cut into as many parts (FSDP, ZeRO-3), and one layer at a time is
+    whole; each device has its own batch.
+    """
+    parameters, linears = config.parameters(), _linear_weights(config)
+    embedding = config.vocab_size * config.hidden_size
+    weights = _share(_WIDE * parameters, devices)
+    adamw = _share(2 * _WIDE * parameters, devices)
+    gradients = _share(_WIDE * parameters, devices)
+    quantized = _quantized_bytes(linears, narrow=narrow, held=batch.accumulate > 1) if quantize else 0
+    gathered = 0
+    if devices > 1:  # the layer at work and the next one, or the embedding
+        layer = linears // config.num_hidden_layers
+        quantized, gathered = _share(quantized, devices), _WIDE * max(2 * layer, embedding)
+    activations = activation_bytes(config, batch, narrow=narrow)
+    loss = _loss_bytes(config, batch, narrow=narrow, device_type=device_type)
+    # Forward and backward pass have their peaks at their ends: while the loss is computed, everything that the
+    # backward pass needs is there; when it ends, all gradients are, the embedding's from both of its uses.
+    forward_end = quantized + activations + loss
+    backward_end = gradients + _share(_WIDE * embedding, devices)
+    if batch.accumulate > 1:
+        forward_end += gradients
+        backward_end += _share(_WIDE * embedding, devices)
+    watch = _two_bit_bytes(config)
+    return {
+        "weights": weights,
+        "adamw": adamw,
+        "gradients": gradients,
+        "quantized weights": quantized,
+        "activations": activations,
+        "loss": loss,
+        "whole layer": gathered,
+        "two-bit copy": watch,
+        "peak": weights + adamw + max(forward_end, backward_end) + gathered + watch,
+    }
+
+
+def _share(total: int, devices: int) -> int:
+    return -(-total // devices)
+
+
+def _linear_weights(config: StudentConfig) -> int:
+    return config.num_hidden_layers * sum(rows * columns for rows, columns in config.linear_shapes().values())
+
+
+def _quantized_bytes(linears: int, *, narrow: bool, held: bool) -> int:
+    """The quantised weights, which autograd keeps for the backward pass; `held` over several passes, also in fp32."""
+    if not narrow:
+        return _WIDE * linears
+    return (_NARROW + _WIDE * held) * linears
+
+
+def activation_bytes(config: StudentConfig, batch: Batch, *, narrow: bool) -> int:
+    """What autograd keeps of a forward pass up to the final norm, without weights.
+
+    For a position and a layer: the residual stream before both norms and 1/rms of all four (fp32); the quantised
+    inputs, once for linears that share them, or once for each under autocast, which converts them again and again;
+    q, k, v and their mix; gate, up, their product and its quantised form; the mask, as numbers; LSE of each head.
+    """
+    hidden, ffn = config.hidden_size, config.intermediate_size
+    kv = config.num_key_value_heads * config.head_dim
+    number = _NARROW if narrow else _WIDE
+    inputs = 6 if narrow else 3
+    stream = _WIDE * (2 * hidden + 4)
+    attention = number * ((inputs + 2) * hidden + 2 * kv) + _WIDE * config.num_attention_heads
+    mask = number * batch.length if batch.packed else 0
+    feed_forward = number * 4 * ffn
+    layers = config.num_hidden_layers * (stream + attention + mask + feed_forward) * batch.positions
+    rotated = batch.positions if batch.packed else batch.length
+    around = _WIDE * (hidden + 1) * batch.positions + 8 * batch.positions + 2 * _WIDE * config.head_dim * rotated
+    return layers + around
+
+
+def _loss_bytes(config: StudentConfig, batch: Batch, *, narrow: bool, device_type: str) -> int:
+    """The fused loss: gradients of the head and of the hidden states, one chunk of logits, the targets."""
+    vocabulary, hidden, positions = config.vocab_size, config.hidden_size, batch.positions
+    chunk = min(positions, positions_at_a_time(vocabulary, device_type, 2 if narrow else 1))
+    head = _WIDE * vocabulary * hidden + (2 * _NARROW * vocabulary * hidden if narrow else 0)
+    states = (2 * _WIDE + (_NARROW if narrow else 0)) * positions * hidden
+    logits = (_WIDE + (_NARROW if narrow else 0)) * chunk * vocabulary
+    targets = positions * (12 * batch.candidates + 14)
+    return head + states + logits + targets
+
+
+# -- the finished student --------------------------------------------------------------------------------------------
+
+
+def packed_bytes(config: StudentConfig) -> int:
+    """The packed student in this program: 2 bits a weight and a scale, embedding and norms in fp32. Exact."""
+    norms = 3 * config.hidden_size + config.intermediate_size
+    layers = _two_bit_bytes(config) + config.num_hidden_layers * _WIDE * (norms + len(config.linear_shapes()))
+    return layers + _WIDE * config.hidden_size * (config.vocab_size + 1)
+
+
+def _two_bit_bytes(config: StudentConfig) -> int:
+    """The codes of all linears, four rows to a byte."""
+    return config.num_hidden_layers * sum(
+        -(-rows // 4) * columns for rows, columns in config.linear_shapes().values()
+    )
+
+
+def gguf_bytes(config: StudentConfig, ternary: str = "TQ2_0", embedding: str = "Q8_0") -> int:
+    """The tensors of the same student in llama.cpp's file, without the tokenizer and the other metadata."""
+    norms = config.num_hidden_layers * (3 * config.hidden_size + config.intermediate_size) + config.hidden_size
+    scales = 7 * config.num_hidden_layers
+    head = config.vocab_size * config.hidden_size
+    return (
+        _blocks(_linear_weights(config), _BLOCKS[ternary]) + _blocks(head, _HEADS[embedding]) + 4 * (norms + scales)
+    )
+
+
+def _blocks(weights: int, block: tuple[int, int]) -> int:
+    size, stored = block
+    return -(-weights // size) * stored
+
+
+def kv_cache_bytes(config: StudentConfig, context: int, bytes_a_number: int = _NARROW) -> int:
+    """Keys and values of one sequence of `context` tokens: fp16 in llama.cpp, 4 bytes a number in this program."""
+    kv = config.num_key_value_heads * config.head_dim
+    return 2 * config.num_hidden_layers * kv * context * bytes_a_number
+
+
+def checkpoint_bytes(config: StudentConfig) -> int:
+    """One checkpoint: fp32 weights, both moments of AdamW, and the two-bit copy."""
+    return 3 * _WIDE * config.parameters() + _two_bit_bytes(config)
+
+
+def largest_batch(config: StudentConfig, batch: Batch, room: int, *, narrow: bool, device_type: str) -> int:
+    """The most rows of a batch that fit into `room` bytes of one device; 0 if not even one does."""
+
+    def fits(rows: int) -> bool:
+        found = training_bytes(config, replace(batch, rows=rows), narrow=narrow, device_type=device_type)
+        return found["peak"] <= room
+
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

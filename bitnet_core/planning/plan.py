@@ -1,0 +1,298 @@
+"""The plan: every figure with where it comes from, as a record for `--json` and as tables (docs/planning.md).
+
+`facts` are the answer of `probe.py`. A figure that nothing here can know is null, and `missing` says what would tell.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.presets import PRESETS, preset
+from bitnet_core.planning.course import Course, course
+from bitnet_core.planning.memory import (
+    Batch,
+    checkpoint_bytes,
+    gguf_bytes,
+    kv_cache_bytes,
+    largest_batch,
+    packed_bytes,
+    training_bytes,
+)
+from bitnet_core.planning.teacher import TeacherPlan
+from bitnet_core.settings.values import TrainOptions
+from bitnet_core.text import duration, size
+
+_CHECKPOINTS = 5
+"""The newest three, the best one, and one that is being written."""
+_FP32 = 4
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asks for beyond the settings. `device` and `memory_bytes` describe another machine."""
+
+    devices: int = 1
+    context: int = 2048
+    device: str | None = None
+    memory_bytes: int | None = None
+    tokens_per_s: float | None = None
+
+
+def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan | None, asked: Asked) -> Record:
+    """All figures; bytes, seconds and US dollars."""
+    config = StudentConfig.from_dict(facts["shape"])
+    here, traces = facts["device"], facts["traces"]
+    elsewhere = asked.memory_bytes is not None or (asked.device or here["type"]) != here["type"]
+    kind = asked.device or here["type"]
+    # Only GPUs compute in 2 bytes; one that is elsewhere is taken to.
+    narrow = kind == "cuda" and (elsewhere or bool(here["narrow"]))
+    room = asked.memory_bytes if elsewhere else here["free_bytes"]
+    batch = Batch(options.batch_size, options.max_seq_len, options.accumulate, options.pack, top_k)
+    supervised = traces["supervised_per_step"] if traces else float(batch.positions * batch.accumulate)
+    found = course(options, supervised, exact=traces is not None)
+    step = None if elsewhere else facts["step"]
+    memory = _memory(config, batch, options, asked, kind, narrow, here if not elsewhere else None, step)
+    return {
+        "version": 1,
+        "shape": config.to_dict(),
+        "parameters": config.parameters(),
+        "device": {"type": kind, "narrow": narrow, "room_bytes": room, "elsewhere": elsewhere}
+        | ({} if elsewhere else {"here": here}),
+        "training_memory": memory,
+        "deployment_memory": _deployment(config, asked.context),
+        "course": asdict(found) | {"supervised_per_step": supervised, "exact": traces is not None},
+        "time": _time(found, supervised, step, asked.tokens_per_s, elsewhere),
+        "epochs": found.seen_tokens / traces["train_tokens"] if traces and found.seen_tokens is not None else None,
+        "disk": _disk(config, traces, teacher),
+        "teacher": None if teacher is None else asdict(teacher),
+        "fits": _fits(config, batch, options, asked.context, kind, narrow, room, memory["allocator_factor"] or 1.0),
+    }
+
+
+def _memory(
+    config: StudentConfig,
+    batch: Batch,
+    options: TrainOptions,
+    asked: Asked,
+    kind: str,
+    narrow: bool,
+    here: Record | None,
+    step: Record | None,
+) -> Record:
+    def parts(devices: int) -> dict[str, int]:
+        return training_bytes(
+            config, batch, narrow=narrow, device_type=kind, devices=devices, quantize=options.quantize
+        )
+
+    whole = parts(1)
+    factor = step.get("memory_factor") if step else None
+    process = None
+    if here is not None and factor is not None:
+        process = round(here["program_bytes"] + factor * whole["peak"])
+    return {
+        "parts": whole,
+        "allocator_factor": factor,
+        "process_peak": process,
+        "sharded": {"devices": asked.devices, "parts": parts(asked.devices)} if asked.devices > 1 else None,
+        "compiled": options.compiled,
+    }
+
+
+def _deployment(config: StudentConfig, context: int) -> Record:
+    return {
+        "context": context,
+        "packed": packed_bytes(config),
+        "packed_kv_cache": kv_cache_bytes(config, context, _FP32),
+        "gguf_tq2_0": gguf_bytes(config),
+        "gguf_kv_cache": kv_cache_bytes(config, context),
+        "fp32": _FP32 * config.parameters(),
+    }
+
+
+def _time(found: Course, supervised: float, step: Record | None, given: float | None, elsewhere: bool) -> Record:
+    """Tokens/s and seconds of the steps alone: from --tokens-per-s, or as timed; else null with the reason."""
+    if given is not None:
+        seconds = None if found.seen_tokens is None else found.seen_tokens / given
+        return {"tokens_per_s": given, "origin": "given", "step_seconds": supervised / given, "seconds": seconds}
+    if step is None or step["seconds"] is None:
+        missing = "not timed; leave out --no-probe, or give --tokens-per-s"
+        if elsewhere:
+            missing = "another machine can't be timed from here; run `bitnet plan` there, or give --tokens-per-s"
+        elif step is not None:
+            missing = (
+                f"timing needs about {size(step['needed_bytes'])} and {size(step['free_bytes'])} are free; "
+                "free some, or give --tokens-per-s"
+            )
+        return {"tokens_per_s": None, "origin": "unknown", "step_seconds": None, "seconds": None, "missing": missing}
+    seconds = None if found.steps is None else found.steps * step["seconds"]
+    return {
+        "tokens_per_s": supervised / step["seconds"],
+        "origin": "measured",
+        "step_seconds": step["seconds"],
+        "seconds": seconds,
+        "timed": step,
+    }
+
+
+def _disk(config: StudentConfig, traces: Record | None, teacher: TeacherPlan | None) -> Record:
+    one = checkpoint_bytes(config)
+    stored = None
+    if traces and teacher:
+        stored = round(traces["bytes"] / traces["sequences"] * max(teacher.answers, traces["sequences"]))
+    return {"checkpoint": one, "checkpoints": _CHECKPOINTS * one, "traces": stored}
+
+
+def _fits(
+    config: StudentConfig,
+    batch: Batch,
+    options: TrainOptions,
+    context: int,
+    kind: str,
+    narrow: bool,
+    room: int | None,
+    factor: float,
+) -> Record | None:
+    """What `room` bytes hold: this shape and its largest batch, and every preset. `factor` is the allocator's."""
+    if room is None:
+        return None
+    tensors = int(room / factor)
+
+    def row(name: str, one: StudentConfig) -> Record:
+        training = training_bytes(one, batch, narrow=narrow, device_type=kind, quantize=options.quantize)["peak"]
+        training = round(factor * training)
+        running = packed_bytes(one) + kv_cache_bytes(one, context, _FP32)
+        return {
+            "shape": name,
+            "training_bytes": training,
+            "trains": training <= room,
+            "devices": _devices(one, batch, options, kind, narrow, tensors),
+            "running_bytes": running,
+            "runs": running <= room,
+        }
+
+    presets = [
+        row(name, preset(name, config.vocab_size, max_positions=config.max_position_embeddings)) for name in PRESETS
+    ]
+    return {
+        "room_bytes": room,
+        "largest_batch": largest_batch(config, batch, tensors, narrow=narrow, device_type=kind),
+        "shapes": [row("this", config), *presets],
+    }
+
+
+def _devices(
+    config: StudentConfig, batch: Batch, options: TrainOptions, kind: str, narrow: bool, room: int
+) -> int | None:
+    """The fewest devices with so much memory each that hold the training between them; None beyond 1024."""
+    for devices in (1 << power for power in range(11)):
+        parts = training_bytes(
+            config, batch, narrow=narrow, device_type=kind, devices=devices, quantize=options.quantize
+        )
+        if parts["peak"] <= room:
+            return devices
+    return None
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+Tables = Sequence[tuple[str, list[str], list[list[Any]]]]
+
+
+def tables(record: Record) -> Tables:
+    """(name, columns, rows) of each table, in the order to read them."""
+    return [
+        ("training", ["what", "figure", "origin"], _course_rows(record)),
+        ("training memory, bytes", ["part", *_memory_columns(record)], _memory_rows(record)),
+        ("deployment memory, bytes", ["part", "bytes"], _deployment_rows(record)),
+        *([("what fits here", *_fits_rows(record))] if record["fits"] else []),
+    ]
+
+
+def _course_rows(record: Record) -> list[list[Any]]:
+    running, spent = record["course"], record["time"]
+    known = "the traces" if running["exact"] else "at most: no traces yet"
+    rows: list[list[Any]] = [
+        ["parameters", record["parameters"], "the shape"],
+        ["supervised tokens a step", round(running["supervised_per_step"]), known],
+        ["the end", running["words"], "TOTAL_STEPS, BUDGET_TOKENS, FLIP_FRACTION"],
+    ]
+    if record["epochs"] is not None:
+        rows.append(["times through the traces", round(record["epochs"], 2), "the traces"])
+    if spent["tokens_per_s"] is None:
+        rows.append(["tokens/s", None, spent["missing"]])
+    else:
+        rows.append(["tokens/s", round(spent["tokens_per_s"], 1), _timed_words(spent)])
+        lasts = "steps alone; evaluations and checkpoints come on top"
+        if spent["seconds"] is None:
+            lasts = "how many steps there will be depends on the traces"
+        rows.append(["duration", None if spent["seconds"] is None else duration(spent["seconds"]), lasts])
+    disk = record["disk"]
+    rows.append(["disk, checkpoints", size(disk["checkpoints"]), f"{_CHECKPOINTS} × {size(disk['checkpoint'])}"])
+    traces = "measured on those here" if disk["traces"] is not None else "unknown until some answers are collected"
+    rows.append(["disk, traces", None if disk["traces"] is None else size(disk["traces"]), traces])
+    if teacher := record["teacher"]:
+        rows.append(["teacher, prompt tokens", teacher["prompt_tokens"], teacher["origin"]])
+        rows.append(["teacher, completion tokens", teacher["completion_tokens"], teacher["origin"]])
+        usd = None if teacher["usd"] is None else round(teacher["usd"], 4)
+        rows.append(["teacher, US dollars", usd, teacher["price_from"]])
+    return rows
+
+
+def _timed_words(spent: Record) -> str:
+    if spent["origin"] == "given":
+        return "--tokens-per-s"
+    timed = spent["timed"]
+    layers = " and ".join(map(str, timed["timed_layers"]))
+    words = f"timed here with {layers} layers, {timed['steps']} steps, at a load of {timed['load']:.1f}"
+    if timed["spread"] > 0.1:
+        words += f"; steps differ by {timed['spread']:.0%}"
+    return words + ("; kept from before" if timed["cached"] else "")
+
+
+def _memory_columns(record: Record) -> list[str]:
+    sharded = record["training_memory"]["sharded"]
+    return ["one device", *([f"each of {sharded['devices']}"] if sharded else [])]
+
+
+def _memory_rows(record: Record) -> list[list[Any]]:
+    memory = record["training_memory"]
+    sharded = memory["sharded"]
+    rows = [
+        [part, size(amount), *([size(sharded["parts"][part])] if sharded else [])]
+        for part, amount in memory["parts"].items()
+    ]
+    if memory["process_peak"] is not None:
+        label = f"process, peak (tensors × {memory['allocator_factor']:.2f} as measured, and the program)"
+        rows.append([label, size(memory["process_peak"]), *([None] if sharded else [])])
+    return rows
+
+
+def _deployment_rows(record: Record) -> list[list[Any]]:
+    one = record["deployment_memory"]
+    context = f"{one['context']:,} tokens"
+    return [
+        ["packed, in this program", size(one["packed"])],
+        [f"its KV cache, {context}", size(one["packed_kv_cache"])],
+        ["GGUF TQ2_0, embedding Q8_0, tensors", size(one["gguf_tq2_0"])],
+        [f"its KV cache, {context}, fp16", size(one["gguf_kv_cache"])],
+        ["the same in fp32", size(one["fp32"])],
+    ]
+
+
+def _fits_rows(record: Record) -> tuple[list[str], list[list[Any]]]:
+    fits = record["fits"]
+    columns = ["shape", "training", f"fits {size(fits['room_bytes'])}", "devices like it", "running", "fits"]
+    rows = [
+        [
+            one["shape"],
+            size(one["training_bytes"]),
+            one["trains"],
+            one["devices"],
+            size(one["running_bytes"]),
+            one["runs"],
+        ]
+        for one in fits["shapes"]
+    ]
+    return columns, [*rows, ["largest batch of this", fits["largest_batch"], None, None, None, None]]

@@ -1,0 +1,335 @@
+"""What this machine and the traces say before a training: `python -m bitnet_core.planning.probe`.
+
+It reads one job as a JSON line from stdin and writes its findings as one JSON line to stdout: the device, the traces'
+figures and, if asked, the seconds of an optimizer step. Steps are those of training, on batches of the traces, or
+where there are none on synthetic rows whose every position is supervised. In a process of its own, so that threads
+behave as in a stage, and memory goes back to the system.
+
+A student of more than a few layers is timed with one layer and with three, by turns, and the seconds are taken as
+linear in the layers: it takes a fraction of the time and of the memory. The peak of the process is measured with it:
+the C library's allocator keeps more than the tensors that `memory.py` counts, and only a measurement says how much.
+"""
+
+import hashlib
+import json
+import os
+import statistics
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.evaluation.memory import peak_rss
+from bitnet_core.files.user_folders import cache_folder
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.precision import Precision, configure, pick_device, pick_precision
+from bitnet_core.model.presets import student_config
+from bitnet_core.model.student import Student
+from bitnet_core.planning.memory import Batch, training_bytes
+from bitnet_core.process import available_bytes, rss_bytes
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import (
+    DataOptions,
+    DeviceOptions,
+    PlaceOptions,
+    StudentOptions,
+    TokenizerOptions,
+    TrainOptions,
+)
+from bitnet_core.teachers.embedded.files import VOCABULARY
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.traces.dataset import TraceSequence, TraceSet, load_traces
+from bitnet_core.traces.examples import Examples
+from bitnet_core.training.batches import Sampler
+from bitnet_core.training.step import Stepper
+
+CACHE_FILE = "step_seconds.json"
+_WHOLE_LAYERS, _DEPTHS = 4, (1, 3)
+_LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 3, 12, 6.0
+"""Steps at each depth: at least so many, then more until so many seconds are over."""
+_ROOM_SHARE = 0.8
+"""Of the free memory that timing may take."""
+_MOST_CACHED = 200
+
+
+def main() -> int:
+    job = json.loads(sys.stdin.readline())
+    try:
+        answer = examine(job)
+    except BitnetError as error:
+        answer = {"error": str(error), "exit_code": error.exit_code}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+def examine(job: dict[str, Any]) -> dict[str, Any]:
+    """`job`: `settings` as in a run's record, `vocabulary` or null, and whether to `time` and to time `again`.
+
+    The answer has the student's `shape`, the `device`, and what is known of `traces`, `step` and `teacher_tokens`.
+    """
+    settings = Settings.from_record(job["settings"], {})
+    options, hardware = TrainOptions.of(settings), DeviceOptions.of(settings)
+    data = DataOptions.of(settings)
+    folder = data.path or PlaceOptions.of(settings).data
+    traces = load_traces(folder, data.top_k) if any(folder.glob("kd_shard_*.parquet")) else None
+    vocabulary = job["vocabulary"] or (traces.vocab_size if traces else _vocabulary(TokenizerOptions.of(settings)))
+    shape = StudentOptions.of(settings)
+    config = student_config(_with_preset(shape, job["preset"]), vocabulary, options.max_seq_len)
+    device = pick_device(hardware)
+    configure(hardware)
+    precision = pick_precision(hardware, device)
+    usable = traces if traces and traces.vocab_size == vocabulary else None
+    sampler = batches_of(usable, options, vocabulary, data.top_k)
+    answer: dict[str, Any] = {
+        "shape": config.to_dict(),
+        "device": _device(device, precision),
+        "traces": _traces_record(usable, sampler, options, folder) if usable else None,
+        "step": None,
+    }
+    if job["time"]:
+        answer["step"] = step_seconds(config, sampler, options, device, precision, again=job["again"])
+    return answer
+
+
+def _with_preset(shape: StudentOptions, preset: str | None) -> StudentOptions:
+    return shape if preset is None else StudentOptions(**{**vars(shape), "preset": preset})
+
+
+def _vocabulary(tokenizer: TokenizerOptions) -> int:
+    return load_tokenizer(tokenizer.name).vocab_size if tokenizer.name else VOCABULARY
+
+
+def _device(device: torch.device, precision: Precision) -> dict[str, Any]:
+    cuda = device.type == "cuda"
+    return {
+        "type": device.type,
+        "name": torch.cuda.get_device_name(device) if cuda else _cpu_name(),
+        "precision": precision.name,
+        "narrow": precision.autocast,
+        "threads": torch.get_num_threads(),
+        "free_bytes": torch.cuda.mem_get_info(device)[0] if cuda else available_bytes(),
+        "program_bytes": 0 if cuda else rss_bytes(),
+        "load": os.getloadavg()[0],
+        "cores": os.cpu_count() or 1,
+    }
+
+
+def _cpu_name() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    import platform
+
+    return platform.processor() or platform.machine()
+
+
+# -- batches ---------------------------------------------------------------------------------------------------------
+
+
+def batches_of(traces: TraceSet | None, options: TrainOptions, vocabulary: int, top_k: int) -> Sampler:
+    """The batches of training; without traces, rows of one sequence with every position supervised."""
+    sequences = traces.split()[0] if traces else [_synthetic(place, options, vocabulary, top_k) for place in range(8)]
+    shape = (options.batch_size, options.max_seq_len) if options.compiled else None
+    capacity = options.max_seq_len if options.pack else None
+    return Sampler(Examples(sequences, options.max_seq_len), options.batch_size, options.seed, capacity, shape=shape)
+
+
+def _synthetic(place: int, options: TrainOptions, vocabulary: int, top_k: int) -> TraceSequence:
+    rng = np.random.default_rng(place)
+    length = options.max_seq_len
+    candidates = min(top_k, vocabulary - 1)
+    ids_C1 = rng.integers(0, vocabulary, (length, 1))
+    return TraceSequence(
+        prompt_idx=place,
+        prompt_text="",
+        completion_text="",
+        prompt_ids_P=np.zeros(1, np.int32),
+        completion_ids_C=ids_C1[:, 0].astype(np.int32),
+        topk_ids_CK=((ids_C1 + np.arange(candidates)) % vocabulary).astype(np.int32),
+        topk_logprobs_CK=np.full((length, candidates), -np.log(candidates + 1), np.float32),
+        other_logprob_C=np.full(length, -np.log(candidates + 1), np.float32),
+        kd_valid_C=np.ones(length, bool),
+        is_struct_C=np.zeros(length, bool),
+        heldout=False,
+        finish_reason="stop",
+        sequence_hash=f"{place:064x}",
+    )
+
+
+def _traces_record(traces: TraceSet, sampler: Sampler, options: TrainOptions, folder: Path) -> dict[str, Any]:
+    train, held_out = traces.split()
+    examples = Examples(train, options.max_seq_len)
+    stored = [path for path in folder.rglob("*") if path.is_file()]
+    return {
+        "sequences": len(train) + len(held_out),
+        "train_tokens": int(examples.supervised_S.sum()),
+        "supervised_per_step": sampler.mean_supervised * options.accumulate,
+        "bytes": sum(path.stat().st_size for path in stored),
+        "teacher_tokens": _teacher_tokens(folder),
+    }
+
+
+def _teacher_tokens(folder: Path) -> dict[str, float] | None:
+    """Mean prompt and completion tokens of an answer, as the teacher counted them; None where it is not known."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(folder / "sequences.parquet", columns=["prompt_tokens", "completion_tokens"])
+    except (OSError, pa.ArrowException):
+        return None
+    means = {name: pc.mean(table.column(name)).as_py() for name in table.column_names}
+    return None if any(mean is None for mean in means.values()) else {**means, "answers": float(len(table))}
+
+
+# -- the seconds of a step -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Timed:
+    layers: int
+    seconds: list[float]
+
+
+def step_seconds(
+    config: StudentConfig,
+    sampler: Sampler,
+    options: TrainOptions,
+    device: torch.device,
+    precision: Precision,
+    *,
+    again: bool,
+) -> dict[str, Any]:
+    """Seconds of an optimizer step, from the cache if this machine has timed the same before; or what is missing."""
+    whole = config.num_hidden_layers <= _WHOLE_LAYERS
+    depths: tuple[int, ...] = (config.num_hidden_layers,) if whole else _DEPTHS
+    shapes = [replace(config, num_hidden_layers=depth) for depth in depths]
+    needed = _bytes_by_turns(shapes, options, narrow=precision.autocast, device_type=device.type)
+    about = _device(device, precision)
+    if needed > _ROOM_SHARE * about["free_bytes"]:
+        return {"seconds": None, "needed_bytes": needed, "free_bytes": about["free_bytes"]}
+    key = _key(config, sampler, options, about)
+    cached = _read_cache()
+    if key in cached and not again:
+        return {**cached[key], "cached": True}
+    timed, peak_bytes = _by_turns(shapes, sampler, options, device, precision)
+    medians = [statistics.median(one.seconds) for one in timed]
+    slope = 0.0 if whole else (medians[1] - medians[0]) / (depths[1] - depths[0])
+    found = {
+        "seconds": max(medians[-1], medians[-1] + slope * (config.num_hidden_layers - depths[-1])),
+        "timed_layers": list(depths),
+        "steps": sum(len(one.seconds) for one in timed),
+        "memory_factor": peak_bytes / needed,
+        "spread": max((max(one.seconds) - min(one.seconds)) / statistics.median(one.seconds) for one in timed),
+        "supervised_per_step": sampler.mean_supervised * options.accumulate,
+        "load": about["load"],
+        "at": time.time(),
+    }
+    _write_cache(dict([*cached.items(), (key, found)][-_MOST_CACHED:]))
+    return {**found, "cached": False}
+
+
+def _by_turns(
+    shapes: list[StudentConfig], sampler: Sampler, options: TrainOptions, device: torch.device, precision: Precision
+) -> tuple[list[_Timed], int]:
+    """Seconds at each depth, and the bytes that all of this added at its peak (on a GPU, those of its allocator).
+
+    The first step of each depth is not counted: it allocates, and compiles where that is asked for.
+    """
+    before = rss_bytes()
+    with peak_rss() as peak:
+        timed = _timed(shapes, sampler, options, device, precision)
+    if device.type == "cuda":
+        return timed, torch.cuda.max_memory_allocated(device)
+    return timed, peak.bytes - before
+
+
+def _timed(
+    shapes: list[StudentConfig], sampler: Sampler, options: TrainOptions, device: torch.device, precision: Precision
+) -> list[_Timed]:
+    steppers = []
+    for shape in shapes:
+        torch.manual_seed(options.seed)
+        steppers.append(Stepper(Student(shape).to(device).train(), options, device, precision))
+    timed = [_Timed(shape.num_hidden_layers, []) for shape in shapes]
+    started = time.perf_counter()
+    for turn in range(_MOST_ROUNDS + 1):
+        batches = [sampler.next() for _ in range(options.accumulate)]
+        for stepper, one in zip(steppers, timed, strict=True):
+            begun = time.perf_counter()
+            stepper.step(batches, options.rate.floor)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn:
+                one.seconds.append(time.perf_counter() - begun)
+        if turn == 0:
+            started = time.perf_counter()
+        elif turn >= _LEAST_ROUNDS and time.perf_counter() - started > _SECONDS:
+            break
+    return timed
+
+
+def _bytes_by_turns(shapes: list[StudentConfig], options: TrainOptions, *, narrow: bool, device_type: str) -> int:
+    """What the tensors of all depths take: that at work, with the weights, gradients and AdamW of the others."""
+    batch = Batch(options.batch_size, options.max_seq_len, options.accumulate, options.pack)
+    parts = [
+        training_bytes(one, batch, narrow=narrow, device_type=device_type, quantize=options.quantize)
+        for one in shapes
+    ]
+    kept = [one["weights"] + one["adamw"] + one["gradients"] for one in parts]
+    return max(sum(kept) - own + one["peak"] for one, own in zip(parts, kept, strict=True))
+
+
+# -- the cache -------------------------------------------------------------------------------------------------------
+
+
+def _key(config: StudentConfig, sampler: Sampler, options: TrainOptions, device: dict[str, Any]) -> str:
+    """Identifies the machine and everything that decides how long a step takes."""
+    machine = {name: device[name] for name in ("type", "name", "precision", "threads", "cores")}
+    decides = {
+        "machine": machine | {"host": os.uname().nodename, "torch": torch.__version__},
+        "shape": config.to_dict(),
+        "batches": sampler.fingerprint,
+        "accumulate": options.accumulate,
+        "compiled": options.compiled,
+        "quantize": options.quantize,
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _read_cache() -> dict[str, dict[str, Any]]:
+    """What was timed before; empty if the file is missing, damaged or foreign."""
+    try:
+        found = files.read_json(cache_folder() / CACHE_FILE)
+    except (BitnetError, OSError):
+        return {}
+    entries = found if isinstance(found, dict) else {}
+    return {key: one for key, one in entries.items() if _is_timing(one)}
+
+
+def _is_timing(one: object) -> bool:
+    if not isinstance(one, dict):
+        return False
+    numbers = [
+        one.get(name) for name in ("seconds", "memory_factor", "spread", "supervised_per_step", "load", "at", "steps")
+    ]
+    return all(type(number) in (int, float) for number in numbers) and isinstance(one.get("timed_layers"), list)
+
+
+def _write_cache(entries: dict[str, dict[str, Any]]) -> None:
+    with suppress(OSError, BitnetError):  # timing again next time is no harm
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        files.write_json(cache_folder() / CACHE_FILE, entries)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""`bitnet plan`: the process that looks at the machine, its cache, the record, the tables and the command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitnet_core.cli.main import main
+from bitnet_core.planning import probe
+from bitnet_core.planning.plan import Asked, plan, tables
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.values import TrainOptions
+
+TINY = {
+    "MINI_DIM": "256",
+    "MINI_LAYERS": "5",
+    "MAX_SEQ_LEN": "16",
+    "TRAIN_BATCH_SIZE": "2",
+    "TOTAL_STEPS": "40",
+    "BUDGET_TOKENS": "640",
+    "FORCE_CPU": "1",
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BITNET_CACHE", str(tmp_path / "cache"))
+
+
+def _facts(tmp_path: Path, *, time: bool = False, again: bool = False, **values: str) -> dict[str, Any]:
+    settings = from_values({"DRIVE_ROOT": str(tmp_path / "e"), **TINY, **values})
+    job = {"settings": settings.to_record(), "preset": None, "vocabulary": 64, "time": time, "again": again}
+    return json.loads(json.dumps(probe.examine(json.loads(json.dumps(job)))))  # as it travels
+
+
+OPTIONS = TrainOptions.of(from_values(TINY))
+
+
+def test_a_timing_is_kept_for_this_machine_and_this_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_SECONDS", 0.0)
+    first = _facts(tmp_path, time=True)["step"]
+    assert first["seconds"] > 0 and first["memory_factor"] > 0 and first["timed_layers"] == [1, 3]
+    assert first["supervised_per_step"] == 32 and not first["cached"]
+    kept = _facts(tmp_path, time=True)["step"]
+    assert kept == first | {"cached": True}
+    assert not _facts(tmp_path, time=True, again=True)["step"]["cached"]
+    assert not _facts(tmp_path, time=True, MAX_SEQ_LEN="24")["step"]["cached"]
+    monkeypatch.setattr(probe.os, "cpu_count", lambda: 77)
+    assert not _facts(tmp_path, time=True)["step"]["cached"]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"x": {"seconds": "1"}}', '{"x": 1}'])
+def test_a_damaged_cache_is_timed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / probe.CACHE_FILE).write_text(content)
+    assert probe._read_cache() == {}
+
+
+def test_no_room_is_no_timing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "available_bytes", lambda: 1000)
+    facts = _facts(tmp_path, time=True)
+    assert facts["step"]["seconds"] is None
+    record = plan(facts, OPTIONS, 20, None, Asked())
+    assert record["time"]["tokens_per_s"] is None and "--tokens-per-s" in record["time"]["missing"]
+    assert record["training_memory"]["process_peak"] is None
+
+
+def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:
+    facts = _facts(tmp_path)
+    facts["step"] = {"seconds": 2.0, "memory_factor": 1.5}
+    facts["traces"] = {
+        "sequences": 10,
+        "train_tokens": 320,
+        "supervised_per_step": 16.0,
+        "bytes": 1000,
+        "teacher_tokens": None,
+    }
+    record = plan(facts, OPTIONS, 20, None, Asked())
+    assert record["course"]["steps"] == 40 and record["course"]["flip_step"] == 37
+    assert record["time"] | {"timed": None} == {
+        "tokens_per_s": 8.0,
+        "origin": "measured",
+        "step_seconds": 2.0,
+        "seconds": 80.0,
+        "timed": None,
+    }
+    assert record["epochs"] == 2
+    peak = record["training_memory"]["parts"]["peak"]
+    assert record["training_memory"]["process_peak"] == round(facts["device"]["program_bytes"] + 1.5 * peak)
+    given = plan(facts, OPTIONS, 20, None, Asked(tokens_per_s=4))
+    assert (given["time"]["origin"], given["time"]["seconds"]) == ("given", 160.0)
+
+
+def test_another_machine_has_no_measured_figure(tmp_path: Path) -> None:
+    facts = _facts(tmp_path)
+    facts["step"] = {"seconds": 2.0, "memory_factor": 1.5}
+    record = plan(facts, OPTIONS, 20, None, Asked(device="cuda", memory_bytes=80 * 10**9, devices=8))
+    assert record["time"]["tokens_per_s"] is None and "run `bitnet plan` there" in record["time"]["missing"]
+    assert record["training_memory"]["allocator_factor"] is None
+    assert record["fits"]["room_bytes"] == 80 * 10**9 and record["device"]["narrow"]
+    assert record["training_memory"]["sharded"]["parts"]["peak"] < record["training_memory"]["parts"]["peak"] * 2
+    for _name, columns, rows in tables(record):
+        assert all(len(row) == len(columns) for row in rows)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = ["--root", "e", "--set", "FORCE_CPU=1", "--set", "MINI_LAYERS=5", "--json", "plan", "--no-probe"]
+    assert main([*argv, "--preset", "mini", "--vocab", "500"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["shape"]["vocab_size"], record["shape"]["num_hidden_layers"]) == (500, 5)
+    assert record["time"]["tokens_per_s"] is None and record["course"]["exact"] is False
+    assert record["teacher"]["usd"] == 0
+    assert not (tmp_path / "e").exists(), "a plan makes nothing"
+    assert main([*argv, "--set", "MINI_HEADS=7"]) == 2
+    assert "7 heads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["--budget", "0"], ["--devices", "-1"], ["--tokens-per-s", "nan"], ["--memory-gb", "0"]], ids=str
+)
+def test_a_number_that_is_none_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *words]) == 2
+    assert f"{words[0]} is" in capsys.readouterr().err
