@@ -34,6 +34,12 @@ class UsageError(BitnetError):
     exit_code = 2
 
 
+class GateFailed(BitnetError):
+    """Everything ran, and a result is beyond its limit."""
+
+    exit_code = 3
+
+
 class Stopped(BitnetError):
     """The user stopped the stage. Its work is kept."""
 

@@ -22,7 +22,7 @@ options of every command, before or after its name:
   --set NAME=VALUE     a setting; it overrides every other source (repeatable)
   --json               answers and events as JSON lines
 
-exit codes: 0 done, 1 failed, 2 wrong use or settings, 130 stopped
+exit codes: 0 done, 1 failed, 2 wrong use or settings, 3 gates not met, 130 stopped
 first time here: `bitnet demo` needs no key and no GPU
 """
 

@@ -35,6 +35,8 @@ def add_to(commands: Commands) -> None:
     for stage, about in _STAGES.items():
         one = commands.add(stage, about, _launch)
         one.add_argument("--detach", action="store_true", help="start it and return at once, printing the run's id")
+        if stage == "pipeline":
+            one.add_argument("--gate", action="store_true", help="end with exit code 3 if a gate fails (GATE_…)")
     commands.add("demo", "create the experiment `demo` in the workspace and run its pipeline", _demo)
     commands.add("runs", "list the runs of the experiment", _runs)
     watch = commands.add("watch", "follow a run from its first event; Ctrl-C leaves it running", _watch)
@@ -50,6 +52,8 @@ def _launch(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.launch import launch
     from bitnet_core.teachers import stage_keys
 
+    if getattr(arguments, "gate", False):
+        arguments.assignments.append("GATE_ENFORCE=1")
     resolved = resolution(arguments)
     stage: str = arguments.command
     keys = stage_keys.for_stage(stage, resolved, ask_passphrase)

@@ -195,6 +195,16 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("EVAL_STUDENT_QUALITY", "", "The student's quality, for QEI; empty = measured.", 0),
         number("EVAL_TEACHER_QUALITY", "", "The teacher's quality, for QEI; empty = measured.", 0),
     ),
+    "Gates": (
+        number("GATE_INVALID_ROWS", "0.05", "Most of the teacher's tokens, as a share, in rejected answers.", 0, 1),
+        integer("GATE_NONFINITE_STEPS", "0", "Most training steps that were not finite; empty = no gate.", 0),
+        switch("GATE_FLIP_RECOVERED", "1", "The held-out loss must be back where it was before the flip."),
+        number("GATE_JSON_VALIDITY", "0.9", "Least share of valid JSON in answers that ask for it.", 0, 1),
+        number("GATE_QUALITY_RATIO", "0.5", "Least quality as a part of the teacher's, Q_s/Q_t.", 0),
+        number("GATE_QEI", "1", "Least QEI; 1 is the teacher's.", 0),
+        number("GATE_QEI_SPEED", "1", "Least QEI_speed; 1 is the teacher's.", 0),
+        switch("GATE_ENFORCE", "0", "End the pipeline with exit code 3 if a gate fails (`bitnet pipeline --gate`)."),
+    ),
     "Dry run": (
         integer("DRYRUN_DIM", "4096", "Hidden size.", 256, 1 << 16),
         integer("DRYRUN_LAYERS", "32", "Number of layers.", 1, 1024),

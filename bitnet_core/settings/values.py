@@ -252,6 +252,19 @@ class SuiteOptions(Group):
     seed: int = setting("SEED")
 
 
+class GateOptions(Group):
+    """Limits that an experiment's result is compared with; None = no such gate."""
+
+    invalid_rows: float | None = setting("GATE_INVALID_ROWS")
+    nonfinite_steps: int | None = setting("GATE_NONFINITE_STEPS")
+    flip_recovered: bool = setting("GATE_FLIP_RECOVERED")
+    json_validity: float | None = setting("GATE_JSON_VALIDITY")
+    quality_ratio: float | None = setting("GATE_QUALITY_RATIO")
+    qei: float | None = setting("GATE_QEI")
+    qei_speed: float | None = setting("GATE_QEI_SPEED")
+    enforced: bool = setting("GATE_ENFORCE")
+
+
 class DryRunOptions(Group):
     """The shape of the dry run's student, and how much of this machine it may use."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation import benchmarks, checks, qei, suite_scores, summary
+from bitnet_core.evaluation import benchmarks, checks, gates, qei, suite_scores, summary
 from bitnet_core.evaluation.answers import EvalPrompt, choose_prompts, sample_record
 from bitnet_core.evaluation.baseline_report import BASELINE_FILE
 from bitnet_core.evaluation.deployed import Deployed, run_deployed
@@ -18,15 +18,17 @@ from bitnet_core.model.precision import configure, pick_device
 from bitnet_core.model.student import Student
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
-from bitnet_core.settings.values import DataOptions, DeviceOptions, EvalOptions, SuiteOptions
+from bitnet_core.settings.values import DataOptions, DeviceOptions, EvalOptions, GateOptions, SuiteOptions
 from bitnet_core.suites.asked import benchmarks_to_score, items_to_answer
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.traces.schema import TOKENIZER_FIX
+from bitnet_core.traces.stats import rejected_tokens
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
+from bitnet_core.training.flip import flip_report
 
 REPORT = "mini_evaluation_report.json"
 
@@ -79,9 +81,14 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "benchmarks": compared,
         "deployed": summary.deployed_record(deployed),
         "qei": asdict(result),
+        "evidence": gates.evidence(
+            *rejected_tokens(folder), checkpoint.counters.get("refused"), flip_report(checkpoint.evaluations)
+        ),
         "samples": [sample_record(prompt, answer, tokenizer) for prompt, answer in answered],
     }
-    ctx.report(REPORT, report)
+    judged = gates.judge(GateOptions.of(ctx.settings), report)
+    ctx.table("gates", gates.COLUMNS, gates.table(judged))
+    ctx.report(REPORT, report | {"gates": gates.record(judged)})
     return {
         "checkpoint": str(path),
         **{name: own[name].value if own else None for name in ("agreement", "majority_agreement", "coarse_kl")},
@@ -90,6 +97,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "memory_bytes": deployed.memory_bytes,
         "qei": result.qei.value,
         "qei_speed": result.qei_speed.value,
+        "gates": gates.counts(judged),
     }
 
 

@@ -1,24 +1,34 @@
 """All five stages in order, each as a run of its own. A stage that is done and unchanged is skipped.
 
+At the end it judges the evaluation's report by the present gates: their limits may have changed since.
+
 The stages' own processes do the work; this one waits for them, passes a stop on, and summarises.
 """
 
 import time
 from typing import Any
 
-from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, GateFailed, Stopped
+from bitnet_core.evaluation import gates
+from bitnet_core.evaluation.gates import Gate
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Progress, Table, each_event
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run
+from bitnet_core.settings.values import GateOptions
 
 _POLL_SECONDS = 0.2
+_EVALUATION = "mini_evaluation_report.json"
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
-    """Run the stages that are not done. BitnetError names the first one that fails."""
+    """Run the stages that are not done, then judge the result by the gates.
+
+    BitnetError names the first stage that fails; GateFailed, with GATE_ENFORCE, the gates.
+    """
     for run, problem in History.read(ctx.experiment).unreadable:
         ctx.alert("warning", "unreadable_run", f"{run.id} is left out: {problem}")
     rows: list[dict[str, Any]] = []
@@ -44,9 +54,22 @@ def run(ctx: StageContext) -> dict[str, Any]:
         [row["stage"], "skipped" if row["skipped"] else row["state"], row["seconds"], row["run"]] for row in rows
     ]
     ctx.table("pipeline", ["stage", "result", "seconds", "run"], table)
-    ctx.report("pipeline_summary.json", {"run": ctx.run_id, "stages": rows})
     _repeat_qei(ctx)
-    return {"stages": rows}
+    options = GateOptions.of(ctx.settings)
+    judged = gates.judge(options, files.read_json(ctx.experiment.reports / _EVALUATION))
+    ctx.table("gates", gates.COLUMNS, gates.table(judged))
+    ctx.report("pipeline_summary.json", {"run": ctx.run_id, "stages": rows, "gates": gates.record(judged)})
+    _enforce(judged, options, ctx)
+    return {"stages": rows, "gates": gates.counts(judged)}
+
+
+def _enforce(judged: list[Gate], options: GateOptions, ctx: StageContext) -> None:
+    """GateFailed if a gate failed and the settings ask for that; else say so."""
+    if not (failed := gates.failures(judged)):
+        return
+    if options.enforced:
+        raise GateFailed(f"Every stage is done, and not every gate is met: {failed}.")
+    ctx.log(f"Not every gate is met: {failed}. `bitnet pipeline --gate` ends with exit code 3 then.")
 
 
 def _progress(ctx: StageContext, done: int, stage: str, child: Run | None) -> None:

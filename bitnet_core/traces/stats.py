@@ -128,6 +128,24 @@ def _rejected(data_dir: Path) -> tuple[Counter[str], int]:
     return Counter(reason for reason in column.to_pylist() if reason), len(column)
 
 
+def rejected_tokens(data_dir: Path) -> tuple[int | None, int | None]:
+    """The teacher's tokens in rejected answers, and in all answers; None where the traces don't say."""
+    path = data_dir / schema.SEQUENCES_FILE
+    try:
+        with open_parquet(path) as file:
+            table = file.read(["rejected", "completion_tokens"])
+            table.validate(full=True)
+    except (FileNotFoundError, KeyError):
+        return None, None
+    except (pa.ArrowException, OSError, IndexError) as error:
+        raise BitnetError(f"{path} is truncated or not Parquet; run `bitnet collect` again to write it.") from error
+    tokens = table.column("completion_tokens").to_pylist()
+    if any(count is None for count in tokens):
+        return None, None
+    reasons = table.column("rejected").to_pylist()
+    return sum(count for count, reason in zip(tokens, reasons, strict=True) if reason), sum(tokens)
+
+
 def stats_text(report: dict[str, Any]) -> str:
     """The figures as two tables and a histogram."""
     tables = [

@@ -129,9 +129,14 @@ def test_the_flip_is_at_the_first_step_with_enough_seen_tokens(done: Path) -> No
 
 def test_the_second_pipeline_has_nothing_to_do(done: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (done / "data").rglob("*") if path.is_file()}
-    shown = _bitnet(done, "pipeline")
-    assert shown.returncode == 0
-    assert shown.stdout.count("is done and unchanged") == 5
+    shown = _bitnet(done, "pipeline", "--gate", "--set", "GATE_QEI=1000")
+    assert shown.returncode == 3
+    assert "GATE_QEI asks for ≥ 1000" in shown.stdout
+    assert shown.stdout.count("is done and unchanged") == 5, "a gate's limit makes nothing out of date"
+    gates = json.loads((done / "reports" / "pipeline_summary.json").read_text())["gates"]
+    assert {gate["name"]: gate["verdict"] for gate in gates} | {"QEI": "fail"} == {
+        gate["name"]: gate["verdict"] for gate in gates
+    }
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 

@@ -122,6 +122,13 @@ def test_the_whole_stage(root: Path) -> None:
     speed = report["deployed"]["tokens_per_s"]["decode"] / 100.0
     assert summary["qei_speed"] == pytest.approx(summary["qei"] * speed)
     assert [row[0] for row in table(ctx, "qei")][-2:] == ["QEI", "QEI_speed"]
+    verdicts = {row[0]: row[1] for row in table(ctx, "gates")}
+    assert verdicts == {gate["name"]: gate["verdict"] for gate in report["gates"]}
+    assert verdicts["invalid rows"] == verdicts["non-finite steps"] == "pass"
+    assert verdicts["JSON validity"] == "not measurable"
+    assert verdicts["flip recovered"] in ("pass", "fail")
+    assert verdicts["QEI"] == ("pass" if summary["qei"] >= 1 else "fail")
+    assert sum(summary["gates"].values()) == len(verdicts) == 7
     assert table(ctx, "memory")[0][1] == m_s
     samples = events(ctx, "sample")
     assert [sample["source"] for sample in samples] == ["student", "student"]
