@@ -122,8 +122,8 @@ def _time(found: Course, supervised: float, step: Record | None, given: float | 
             missing = "another machine can't be timed from here; run `bitnet plan` there, or give --tokens-per-s"
         elif step is not None:
             missing = (
-                f"timing needs about {size(step['needed_bytes'])} and {size(step['free_bytes'])} are free; "
-                "free some, or give --tokens-per-s"
+                f"the timed steps need {size(step['needed_bytes'])} and may take {size(step['room_bytes'])}, half of "
+                "what is free; free some, or give --tokens-per-s"
             )
         return {"tokens_per_s": None, "origin": "unknown", "step_seconds": None, "seconds": None, "missing": missing}
     seconds = None if found.steps is None else found.steps * step["seconds"]

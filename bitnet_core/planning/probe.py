@@ -54,8 +54,8 @@ CACHE_FILE = "step_seconds.json"
 _WHOLE_LAYERS, _DEPTHS = 4, (1, 3)
 _LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 3, 12, 6.0
 """Steps at each depth: at least so many, then more until so many seconds are over."""
-_ROOM_SHARE = 0.8
-"""Of the free memory that timing may take."""
+_ROOM_SHARE = 0.5
+"""Of the free memory that the timed steps' tensors may take; the allocator keeps up to twice as much."""
 _MOST_CACHED = 200
 
 
@@ -216,7 +216,8 @@ def step_seconds(
     needed = _bytes_by_turns(shapes, options, narrow=precision.autocast, device_type=device.type)
     about = _device(device, precision)
     if needed > _ROOM_SHARE * about["free_bytes"]:
-        return {"seconds": None, "needed_bytes": needed, "free_bytes": about["free_bytes"]}
+        room = int(_ROOM_SHARE * about["free_bytes"])
+        return {"seconds": None, "needed_bytes": needed, "room_bytes": room}
     key = _key(config, sampler, options, about)
     cached = _read_cache()
     if key in cached and not again:
@@ -263,14 +264,16 @@ def _timed(
     timed = [_Timed(shape.num_hidden_layers, []) for shape in shapes]
     started = time.perf_counter()
     for turn in range(_MOST_ROUNDS + 1):
+        begun = time.perf_counter()
         batches = [sampler.next() for _ in range(options.accumulate)]
+        making = time.perf_counter() - begun
         for stepper, one in zip(steppers, timed, strict=True):
             begun = time.perf_counter()
             stepper.step(batches, options.rate.floor)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             if turn:
-                one.seconds.append(time.perf_counter() - begun)
+                one.seconds.append(making + time.perf_counter() - begun)
         if turn == 0:
             started = time.perf_counter()
         elif turn >= _LEAST_ROUNDS and time.perf_counter() - started > _SECONDS:

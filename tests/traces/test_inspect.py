@@ -11,7 +11,7 @@ from bitnet_core.cli import main as cli
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.traces import inspect, schema
 from bitnet_core.traces.split import is_heldout
-from bitnet_core.traces.stats import stats_text, trace_stats
+from bitnet_core.traces.stats import rejected_tokens, stats_text, trace_stats
 from tests.traces.samples import rows_of
 from tests.traces.sets import TOKENIZER, TOP_K, edit, rewrite, sequence, set_in
 
@@ -66,6 +66,17 @@ def test_rejected_answers_are_counted_by_reason(data: Path) -> None:
         trace_stats(data)
     (data / schema.SEQUENCES_FILE).unlink()
     assert trace_stats(data)["answers"] == 0
+
+
+def test_tokens_of_rejected_answers_are_counted(data: Path) -> None:
+    path = data / schema.SEQUENCES_FILE
+    counts = pq.read_table(path).column("completion_tokens").to_pylist()
+    rewrite(path, set_in(3, "rejected", "no logprobs"))
+    assert rejected_tokens(data) == (counts[3], sum(counts))
+    rewrite(path, set_in(0, "completion_tokens", None))
+    assert rejected_tokens(data) == (None, None)
+    path.unlink()
+    assert rejected_tokens(data) == (None, None)
 
 
 def test_a_sound_set_has_nothing_wrong(data: Path) -> None:
