@@ -82,6 +82,13 @@ def test_states_are_16_bytes_a_parameter() -> None:
     assert parts["peak"] < sum(parts.values())  # not everything is there at the same time
 
 
+def test_a_training_that_was_measured_on_a_gpu() -> None:
+    """One H200, torch 2.11, eager bf16: 21.9 GiB at the peak of torch's allocator (docs/planning.md)."""
+    batch = Batch(rows=32, length=1024)
+    parts = training_bytes(preset("mini", 49_152), batch, narrow=True, device_type="cuda")
+    assert parts["peak"] / 2**30 == pytest.approx(21.9, rel=0.1)
+
+
 @given(st.sampled_from(["nano", "mini", "7b"]), st.integers(100, 200_000), st.integers(1, 64), st.integers(2, 64))
 def test_sharding_divides_the_states_and_nothing_else(name: str, vocabulary: int, rows: int, devices: int) -> None:
     config, batch = preset(name, vocabulary), Batch(rows, 256)
