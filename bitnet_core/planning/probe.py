@@ -5,7 +5,7 @@ figures and, if asked, the seconds of an optimizer step. Steps are those of trai
 where there are none on synthetic rows whose every position is supervised. In a process of its own, so that threads
 behave as in a stage, and memory goes back to the system.
 
-A student of more than a few layers is timed with one layer and with three, by turns, and the seconds are taken as
+A student of more than twelve layers is timed with one layer and with three, by turns, and the seconds are taken as
 linear in the layers: it takes a fraction of the time and of the memory. The peak of the process is measured with it:
 the C library's allocator keeps more than the tensors that `memory.py` counts, and only a measurement says how much.
 """
@@ -51,7 +51,7 @@ from bitnet_core.training.batches import Sampler
 from bitnet_core.training.step import Stepper
 
 CACHE_FILE = "step_seconds.json"
-_WHOLE_LAYERS, _DEPTHS = 4, (1, 3)
+_WHOLE_LAYERS, _DEPTHS = 12, (1, 3)
 _LEAST_ROUNDS, _MOST_ROUNDS, _SECONDS = 3, 12, 6.0
 """Steps at each depth: at least so many, then more until so many seconds are over."""
 _ROOM_SHARE = 0.5
