@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-PROJECTION_VERSION = 5
+PROJECTION_VERSION = 6
 """Version of the way from an answer to rows. Shards of another version are made again from the kept answers."""
 METADATA_KEY = b"bitnet"
 MOST_TOKENS = 1 << 22
