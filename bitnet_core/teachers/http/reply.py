@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from bitnet_core.teachers.answers.json_body import as_list, as_object
+from bitnet_core.teachers.http.error_words import words_of, words_of_body
 from bitnet_core.teachers.http.payload import decode_error
 
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
@@ -44,6 +45,8 @@ _TOO_LARGE = "request too large"
 """A request larger than the limit for a minute is never accepted, whatever the status."""
 _ABOUT_THE_PROMPT = ("content", "moderation", "safety", "policy")
 """In the name of an error, these say that its message may quote the prompt."""
+_IN_ANY = ("message", "detail")
+"""The fields that say something of an error with status 200; others are not decoded then."""
 _RETRIED = frozenset({408, 409, 429})
 _NOT_IMPLEMENTED = 501
 _OVERLOADED = frozenset({503, 529})
@@ -87,17 +90,23 @@ class Reply:
     def error(self) -> Mapping[str, Any] | None:
         """The error in the body, whatever the status; its text is in `message`."""
         payload = self.payload[0] if isinstance(self.payload, list) and self.payload else self.payload
+        failed = self.status >= 400
         if not isinstance(payload, dict):
-            return None
+            said = (words_of_body(self.body) if payload is None else words_of(payload)) if failed else ""
+            return {"message": said} if said else None
         error = payload.get("error")
+        rest = {name: one for name, one in payload.items() if name != "error" and (failed or name in _IN_ANY)}
         if isinstance(error, dict) and error:
             raw = as_object(error.get("metadata")).get("raw")  # OpenRouter: the error of its upstream
-            return {**error, "message": _text([error.get("message"), _decoded(raw)])}
+            said = words_of([error, _decoded(raw)]) or words_of(rest)
+            return {**error, "message": said}
+        if isinstance(error, list) and (said := words_of(error)):
+            return {**rest, "message": said}
         if isinstance(error, str) and error:
             # NestJS puts the name of the status into `error` and the text into `message`.
-            said = _text([payload.get("message"), payload.get("detail")])
+            said = words_of(rest)
             return {"message": said or error, "type": error if said else None}
-        if self.status >= 400 and (said := _text([payload.get("message"), payload.get("detail")])):
+        if failed and (said := words_of(rest)):
             return {**payload, "message": said}
         return None
 
@@ -218,20 +227,6 @@ def _decoded(raw: Any) -> Any:
     with contextlib.suppress(ValueError):
         return decode_error(raw.encode()) if isinstance(raw, str) else raw
     return raw
-
-
-def _text(message: Any) -> str:
-    """The text of a message: a string, a list of messages, or an object such as FastAPI's with `loc` and `msg`."""
-    if isinstance(message, str):
-        return message
-    if isinstance(message, list):
-        return "; ".join(filter(None, map(_text, message)))
-    if not isinstance(message, dict):
-        return ""
-    said, place = message.get("msg"), message.get("loc")
-    if isinstance(said, str):
-        return f"{'.'.join(map(str, place))}: {said}" if isinstance(place, list) else said
-    return _text([message.get(name) for name in ("message", "detail", "error")])
 
 
 def wait_until_reset(headers: Mapping[str, str]) -> float:
