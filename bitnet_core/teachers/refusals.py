@@ -13,6 +13,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import Failure, Unreachable
+from bitnet_core.teachers.key_words import blames_key, names_bad_key
 from bitnet_core.teachers.profiles import Provider, recommended_for_logprobs
 from bitnet_core.teachers.sampling_fields import named_fields, refused_field
 
@@ -25,18 +26,15 @@ _CONTEXT_SIGNS = (
 _LOGPROB_SIGNS = ("logprob", "log prob", "top_n_tokens", "n_probs", "requested parameters")
 """TGI and llama.cpp have names of their own. OpenRouter says the last one when none of its providers accepts all
 fields of the request."""
-_BAD = r"(?:not valid|invalid|incorrect|wrong|expired|revoked|disabled|deactivated|unknown)"
-_KEY = re.compile(
-    rf"\b(?:x-)?api[ _-]?key\b.{{0,30}}\b{_BAD}\b|\b{_BAD} (?:x-)?api[ -]?key\b|api_key_invalid|invalid_api_key"
-)
 _MODEL = re.compile(
     r"\b(?:access to|use|using)\b.{0,60}\bmodel\b(?!\.)"
     r"|\bmodel\b(?!\.).{0,60}"
-    r"\b(?:not (?:available|allowed|found|exist)|does not exist|denied|restricted|plan|subscription)\b"
+    r"\b(?:not (?:available|allowed|found|exist)|does not exist|denied|restricted|plan|subscription|tier)\b"
 )
 _ACCOUNT_SIGNS = (
     *("suspended", "deactivated", "billing", "budget", "payment", "subscription", "verify your", "not verified"),
-    *("must be verified", "accept the terms", "accept the license"),
+    *("must be verified", "accept the terms", "accept the license", "organization", "organisation", "not a member"),
+    *("your account", "account is", "account has"),
 )
 """In a 401 or 403, these say that the account is to be put in order; the key is good."""
 _PROMPT_SIGNS = (
@@ -177,7 +175,7 @@ class SentRequest:
         """
         return (
             self._of_quota(reply, said)
-            or (self._key_refused(said) if _KEY.search(_words(reply)) and not reply.about_the_prompt else None)
+            or (self._key_refused(said) if names_bad_key(_words(reply)) and not reply.about_the_prompt else None)
             or self._of_length(reply, said)
             or (self._of_logprobs(reply, said) if not reply.about_the_prompt else None)
             or self._of_prompt(reply, said)
@@ -185,7 +183,7 @@ class SentRequest:
             or self._of_value(reply, said)
             or self._of_model(reply, said)
             or self._of_account(reply, said)
-            or (self._key_refused(said) if reply.code in (401, 403) else None)
+            or self._of_access(reply, said)
             or self._of_address(reply, said)
             or self._of_server(reply, said)
             or self._not_accepted(reply, said, self._correct_settings())
@@ -211,6 +209,17 @@ class SentRequest:
         return KeyRefused(
             f"{self.provider.name} refuses the key in {where} ({said}); "
             f"set a valid one in the environment or with `bitnet keys set {setting}`."
+        )
+
+    def _of_access(self, reply: Reply, said: str) -> Exception | None:
+        """A 401 or 403 blames the key only if its words name the key, or nothing."""
+        if reply.code not in (401, 403):
+            return None
+        if blames_key(_words(reply)):
+            return self._key_refused(said)
+        return RefusesAll(
+            f"{self.provider.name} at {self.base_url} lets no request in ({said}); "
+            "correct what it names or settle it with the provider, then start again: it resumes."
         )
 
     def _of_length(self, reply: Reply, said: str) -> Exception | None:

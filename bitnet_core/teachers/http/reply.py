@@ -23,6 +23,18 @@ _SPENT_SIGNS = (
     *("credits are depleted", "specified api usage limits", "key limit exceeded", "free-models-per-day"),
     *("requests per day", "tokens per day"),
 )
+_MONEY, _GONE = (
+    r"(?:balance|funds?|credits?|quota)",
+    r"(?:insufficient|exhausted|depleted|used up|too low|not enough)",
+)
+_SPENT = re.compile(
+    rf"\b{_GONE}\b.{{0,30}}\b{_MONEY}\b|\b{_MONEY}\b.{{0,30}}\b{_GONE}\b"
+    rf"|\b(?:out of|no|no more|zero|negative) (?:remaining |available )?{_MONEY}\b|\boverdue\b|\barrear"
+    r"|\b(?:top[- ]up|recharge|add (?:more )?(?:credits?|funds))\b"
+    r"|\b(?:daily|weekly|monthly)\b.{0,30}\b(?:limit|cap|quota|allowance)\b"
+    r".{0,30}\b(?:reached|exceeded|exhausted|spent|hit|used up)\b"
+)
+"""Only money, or waiting for days, helps."""
 _CODES = {
     "overloaded_error": 529,
     "rate_limit_error": 429,
@@ -37,7 +49,14 @@ _CODES = {
 """Status codes of errors that have a name instead of a number: Anthropic's, OpenAI's and those of their imitators."""
 _RATE_WORDS = {"rate limit exceeded": 429, "rate limit reached": 429, "too many requests": 429}
 """Status codes by the words of an error with status 200 and neither a number nor a name."""
-_BUSY_WORDS = {**_RATE_WORDS, "overloaded": 503, "currently loading": 503, "temporarily unavailable": 503}
+_BUSY_WORDS = _RATE_WORDS | {
+    "too many connections": 429,
+    "too many concurrent": 429,
+    "maintenance": 503,
+    "overloaded": 503,
+    "currently loading": 503,
+    "temporarily unavailable": 503,
+}
 """Status codes by the words of an error with status 401 or 403, which some gateways give to every error."""
 _UNSUPPORTED = ("not supported", "unsupported", "not implemented")
 """In a 500 or 503, these say that the same request will fail again."""
@@ -183,7 +202,8 @@ class Reply:
         if _SPENT_CODES & {str(error.get("code")), str(error.get("type"))}:
             return True
         certain = self.code >= 400 or not self._names
-        if certain and not self.about_the_prompt and any(sign in self._message for sign in _SPENT_SIGNS):
+        spent = any(sign in self._message for sign in _SPENT_SIGNS) or _SPENT.search(self._message)
+        if certain and not self.about_the_prompt and spent:
             return True
         return self.code == 429 and "perday" in json.dumps(error.get("details", "")).lower()
 
