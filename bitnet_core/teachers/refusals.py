@@ -14,6 +14,7 @@ from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import Failure, Unreachable
 from bitnet_core.teachers.key_words import blames_key, names_bad_key
+from bitnet_core.teachers.limit_words import limit_in
 from bitnet_core.teachers.profiles import Provider, recommended_for_logprobs
 from bitnet_core.teachers.sampling_fields import named_fields, refused_field
 
@@ -43,18 +44,7 @@ _PROMPT_SIGNS = (
 )
 """In a 403, these say that it is not about the key."""
 _OUTPUT_SIGN = "output limit was reached"
-_LIMIT = re.compile(
-    r"(?:less than or equal to|<=|≤|at most|maximum|max(?:imum)? allowed|up to|between \d+ and|exceed|greater than"
-    r"|no more than|no larger than|larger than|(?<!rate )limit(?:ed)?(?: is| of| to)?|\[\d+,|\(\d+,"
-    r"|\b[01] ?(?:-|–|\.\.+|to))"
-    r"\D{0,24}?(\d+)(?!\d| ?(?:requests?|calls?|models?|minutes?|per)\b)"
-)
-_BELOW = re.compile(r"(?:smaller|less|lower|fewer) than (?!or equal)\D{0,24}?(\d+)")
-_ONE_OF = re.compile(r"one of \[?((?:\d+ ?, ?)+\d+)")
-_NONE_AT_ALL = re.compile(
-    r"(?<!top_)\blog ?probs?\b['\"`]? (?:is |are )?(?:not |un)(?:supported|available|implemented)"
-)
-"""A number that follows is a limit of something else."""
+_OTHER_NAME = re.compile(r"\b(?:use|try|instead|renamed|replaced)\b.{0,40}\bmax_(?:completion|output|new)_tokens\b")
 _SETTINGS = {
     "temperature": "KD_TEACHER_TEMPERATURE",
     "top_p": "KD_TEACHER_TOP_P",
@@ -242,7 +232,7 @@ class SentRequest:
     def _of_logprobs(self, reply: Reply, said: str) -> Exception | None:
         if not self.top_logprobs or not _mentions(reply, _LOGPROB_SIGNS):
             return None
-        most = _limit(reply.words().lower(), self.top_logprobs)
+        most = limit_in(reply.words().lower(), self.top_logprobs)
         if most:
             return too_many_candidates(self.provider.name, self.model, self.top_logprobs, most, said)
         failing = reply.code >= 500 and reply.code != 501  # then the words are about a crash
@@ -259,6 +249,9 @@ class SentRequest:
         fields = named_fields(reply, {**self.sampling, "max_tokens": self.max_tokens})
         if not fields:
             return None
+        if "max_tokens" in fields and _OTHER_NAME.search(reply.words().lower()):
+            wants = f"{self.model} takes the limit of tokens under another name; choose another model or server"
+            return SettingsRefused(str(self._not_accepted(reply, said, wants)), fields)
         settings = [_SETTINGS[name] for name in fields if name in _SETTINGS] if self.top_logprobs and self.own else []
         named = f": {' or '.join(settings)}" if settings else ""
         message = self._not_accepted(reply, said, self._correct_settings() + named)
@@ -336,16 +329,6 @@ def _words(reply: Reply) -> str:
 def _mentions(reply: Reply, signs: tuple[str, ...]) -> bool:
     words = _words(reply)
     return any(sign in words for sign in signs)
-
-
-def _limit(words: str, asked: int) -> int:
-    """The largest number of candidates below `asked` that the words allow; 0 if they name none."""
-    if _NONE_AT_ALL.search(words):
-        return 0
-    limits = [int(number) for number in _LIMIT.findall(words)]
-    limits += [int(number) - 1 for number in _BELOW.findall(words)]
-    limits += [int(number) for listed in _ONE_OF.findall(words) for number in listed.split(",")]
-    return max((limit for limit in limits if limit < asked), default=0)
 
 
 def _about_the_prompt(reply: Reply) -> bool:

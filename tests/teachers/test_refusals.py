@@ -137,7 +137,10 @@ def test_the_words_decide(status: int, message: str, kind: type[BitnetError], sa
 
 
 def test_a_number_of_something_else_is_no_number_of_candidates() -> None:
-    for message in ("logprobs are limited to 3 requests a minute", "logprobs: at most 2 models"):
+    for message in (
+        *("logprobs are limited to 3 requests a minute", "logprobs: at most 2 models", "logprobs need version >= 2"),
+        *("logprobs are only supported in version 3", "only 3 requests with logprobs", "bad logprobs, see below"),
+    ):
         assert type(SENT.refusal(reply(400, message))) is NoLogprobs
 
 
@@ -215,3 +218,41 @@ def test_a_key_is_blamed_where_it_is_named_or_nothing_is(status: int, message: s
 def test_what_passes_is_no_wrong_key(status: int, message: str) -> None:
     assert reply(status, message).retryable
     assert not reply(status, f"blocked: {message}", message).retryable
+
+
+@pytest.mark.parametrize(
+    ("message", "most"),
+    [
+        ("top_logprobs=20 not supported. Supported values: 0, 1, 2, 3, 4, 5", 5),
+        ("Only the top 5 logprobs are available for this model", 5),
+        ("You may only request 5 logprobs on the free tier", 5),
+        ("Invalid logprobs: 20 (max 5)", 5),
+        ("Too many logprobs requested (20 > 5)", 5),
+        ("Value error, n_probs should be <20", 19),
+        ("Top logprobs should be under 20", 19),
+        ("logprobs cannot be greater than five", 5),
+        ("top_logprobs: choose from 0, 1, 2 or 3", 3),
+        ("top_logprobs must be below 6", 5),
+        ("max logprobs: 8", 8),
+        ("You can ask for at most ten top_logprobs", 10),
+        ("logprobs are limited to three", 3),
+        ("top_logprobs cannot be more than 4", 4),
+        ("only 2 logprobs per token are returned", 2),
+        ("Requested 20 logprobs > 11", 11),
+        ("top_logprobs: Input should be less than or equal to 5", 5),
+    ],
+)
+def test_a_limit_is_found_however_it_is_said(message: str, most: int) -> None:
+    found = SENT.refusal(reply(400, message))
+    assert isinstance(found, TooManyCandidates)
+    assert found.most == most
+    assert type(found.of_prompt) is PromptRefused
+
+
+@pytest.mark.parametrize("new", ["max_completion_tokens", "max_output_tokens"])
+def test_a_field_with_another_name_is_no_wrong_value(new: str) -> None:
+    said = f"Unsupported parameter: 'max_tokens' is not supported with this model. Use '{new}' instead."
+    found = SENT.refusal(reply(400, said))
+    assert type(found) is SettingsRefused
+    assert "under another name" in str(found)
+    assert "KD_MAX_TOKENS" not in str(found)
