@@ -160,6 +160,14 @@ class SessionReporter:
             "The traces are right only if it samples at temperature 1; they say that this was not measured.",
         )
 
+    def another_model(self, probed: str, served: str) -> None:
+        self.reporter.alert(
+            "warning",
+            "another_model",
+            f"{self.collection.identity.provider.name} answers with the model {served}, where {probed} was probed.",
+            "If that is not the same model, stop, choose one by its exact name and collect anew; traces name both.",
+        )
+
     # -- while asking ------------------------------------------------------------------------------------
 
     def answer(self, request: Request, answer: ReadAnswer, tally: Tally) -> None:

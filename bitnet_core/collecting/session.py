@@ -39,7 +39,8 @@ from bitnet_core.traces import schema, writer
 
 _QUEUED_EMBEDDED = 4
 """Requests that wait in the embedded server's queue, so that it is never idle while an answer is being stored."""
-
+_MOST_OTHER_MODELS = 20
+"""Names that are kept, because a server may give each answer another one."""
 
 OpenTeacher = Callable[..., contextlib.AbstractAsyncContextManager[Teacher]]
 """Opens the collection's teacher; takes `parallel`, `waiting`, `context` and `table` (see `opening.open_teacher`)."""
@@ -79,6 +80,8 @@ class CollectSession:
         self._overrun_note = f"beyond:{collection.teacher_hash}"
         self._verdict = self._known_verdict()
         self._shards.sampling_sent = self._sampling_sent()
+        self._served_note = f"served:{collection.teacher_hash}"
+        self._shards.also_served = self._known_others()
         self._limit: LimitReached | None = None
         self._parallel = 1
         self._lost_requests = journal.close_lost()
@@ -140,6 +143,23 @@ class CollectSession:
         with contextlib.suppress(msgspec.MsgspecError):
             return None if text is None else msgspec.json.decode(text, type=Verdict)
         return None
+
+    def _known_others(self) -> list[str]:
+        """The names of other models that answered in this run or an earlier one, in the order of their answers."""
+        with contextlib.suppress(msgspec.MsgspecError):
+            return msgspec.json.decode(self.journal.read_note(self._served_note) or "[]", type=list[str])
+        return []
+
+    def _note_model(self, served: str) -> None:
+        """Say once, and keep, that a model of another name answers than the one that was probed."""
+        probed, served = self._proven().served_model, self.redact(served)
+        others = self._shards.also_served
+        if not probed or not served or served == probed or served in others or len(others) >= _MOST_OTHER_MODELS:
+            return
+        if not others:
+            self._report.another_model(probed, served)
+        others.append(served)
+        self.journal.write_note(self._served_note, json.dumps(others))
 
     def _sampling_sent(self) -> dict[str, Any]:
         """The sampling fields as they were sent in this collection's last run that asked; empty if none did."""
@@ -207,6 +227,8 @@ class CollectSession:
             self._report.fewer_candidates(verdict.candidates)
         if verdict.mode == "unmeasured":
             self._report.unmeasured_scale()
+        if self._verdict is not None:
+            self._note_model(verdict.served_model)
         self._verdict = verdict
         self.journal.write_note(self._verdict_note, json.dumps(self.redact.tree(verdict.record())))
         self._record_sampling(teacher)
@@ -227,6 +249,8 @@ class CollectSession:
         answer = await asyncio.to_thread(self._answers.check_arrival, entry, result)
         self._tally.add(answer)
         self._report.answer(request, answer, self._tally)
+        if answer.result is not None:
+            self._note_model(answer.result.model)
         complete = self._outstanding.settle(request)
         if complete is not None:
             async with self._writing:

@@ -5,7 +5,7 @@ What a shard holds depends on its answers alone.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,8 @@ class ShardMaker:
     """Called before each answer; may raise."""
     sampling_sent: Mapping[str, Any] = field(default_factory=dict)
     """The sampling fields as they were sent."""
+    also_served: list[str] = field(default_factory=list)
+    """The names of models that answered beside the one that was probed."""
 
     def write(self, requests: Sequence[Request], verdict: Verdict) -> None:
         """Write the shard that these requests make up, unless it is there and was made from the same answers."""
@@ -109,6 +111,8 @@ class ShardMaker:
     def write_sequences(self, verdict: Verdict) -> Summary:
         """Write `sequences.parquet` from what was written with each shard, and sum the shards up."""
         metadata = self._metadata(verdict, [])
+        if self.also_served:
+            metadata = replace(metadata, probe={**metadata.probe, "also_served": self.also_served})
         return Summary(writer.write_sequences(self.folder, self.collection.shards, metadata))
 
     def _sequences(self, requests: Sequence[Request]) -> Iterator[FinishedSequence]:

@@ -28,7 +28,9 @@ from bitnet_core.teachers.teacher import Teacher
 
 _TRIES = 3
 """Half a character may be sampled: some servers don't report its bytes, and llama.cpp reports nothing at all."""
-_UNUSABLE = frozenset({"bytes_missing", "control_token", "contradictory_logprobs", "malformed_logprobs"})
+_UNUSABLE = frozenset(
+    {"bytes_missing", "contradictory_bytes", "control_token", "contradictory_logprobs", "malformed_logprobs"}
+)
 """Reasons of bad replies that have logprobs."""
 _BYTES = re.compile(rb'"bytes"\s*:\s*\[')
 

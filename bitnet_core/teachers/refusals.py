@@ -13,6 +13,8 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import Failure, Unreachable
+from bitnet_core.teachers.key_words import blames_key, names_bad_key
+from bitnet_core.teachers.limit_words import limit_in
 from bitnet_core.teachers.profiles import Provider, recommended_for_logprobs
 from bitnet_core.teachers.sampling_fields import named_fields, refused_field
 
@@ -25,18 +27,15 @@ _CONTEXT_SIGNS = (
 _LOGPROB_SIGNS = ("logprob", "log prob", "top_n_tokens", "n_probs", "requested parameters")
 """TGI and llama.cpp have names of their own. OpenRouter says the last one when none of its providers accepts all
 fields of the request."""
-_BAD = r"(?:not valid|invalid|incorrect|wrong|expired|revoked|disabled|deactivated|unknown)"
-_KEY = re.compile(
-    rf"\b(?:x-)?api[ _-]?key\b.{{0,30}}\b{_BAD}\b|\b{_BAD} (?:x-)?api[ -]?key\b|api_key_invalid|invalid_api_key"
-)
 _MODEL = re.compile(
     r"\b(?:access to|use|using)\b.{0,60}\bmodel\b(?!\.)"
     r"|\bmodel\b(?!\.).{0,60}"
-    r"\b(?:not (?:available|allowed|found|exist)|does not exist|denied|restricted|plan|subscription)\b"
+    r"\b(?:not (?:available|allowed|found|exist)|does not exist|denied|restricted|plan|subscription|tier)\b"
 )
 _ACCOUNT_SIGNS = (
     *("suspended", "deactivated", "billing", "budget", "payment", "subscription", "verify your", "not verified"),
-    *("must be verified", "accept the terms", "accept the license"),
+    *("must be verified", "accept the terms", "accept the license", "organization", "organisation", "not a member"),
+    *("your account", "account is", "account has"),
 )
 """In a 401 or 403, these say that the account is to be put in order; the key is good."""
 _PROMPT_SIGNS = (
@@ -45,18 +44,7 @@ _PROMPT_SIGNS = (
 )
 """In a 403, these say that it is not about the key."""
 _OUTPUT_SIGN = "output limit was reached"
-_LIMIT = re.compile(
-    r"(?:less than or equal to|<=|≤|at most|maximum|max(?:imum)? allowed|up to|between \d+ and|exceed|greater than"
-    r"|no more than|no larger than|larger than|(?<!rate )limit(?:ed)?(?: is| of| to)?|\[\d+,|\(\d+,"
-    r"|\b[01] ?(?:-|–|\.\.+|to))"
-    r"\D{0,24}?(\d+)(?!\d| ?(?:requests?|calls?|models?|minutes?|per)\b)"
-)
-_BELOW = re.compile(r"(?:smaller|less|lower|fewer) than (?!or equal)\D{0,24}?(\d+)")
-_ONE_OF = re.compile(r"one of \[?((?:\d+ ?, ?)+\d+)")
-_NONE_AT_ALL = re.compile(
-    r"(?<!top_)\blog ?probs?\b['\"`]? (?:is |are )?(?:not |un)(?:supported|available|implemented)"
-)
-"""A number that follows is a limit of something else."""
+_OTHER_NAME = re.compile(r"\b(?:use|try|instead|renamed|replaced)\b.{0,40}\bmax_(?:completion|output|new)_tokens\b")
 _SETTINGS = {
     "temperature": "KD_TEACHER_TEMPERATURE",
     "top_p": "KD_TEACHER_TOP_P",
@@ -177,7 +165,7 @@ class SentRequest:
         """
         return (
             self._of_quota(reply, said)
-            or (self._key_refused(said) if _KEY.search(_words(reply)) and not reply.about_the_prompt else None)
+            or (self._key_refused(said) if names_bad_key(_words(reply)) and not reply.about_the_prompt else None)
             or self._of_length(reply, said)
             or (self._of_logprobs(reply, said) if not reply.about_the_prompt else None)
             or self._of_prompt(reply, said)
@@ -185,7 +173,7 @@ class SentRequest:
             or self._of_value(reply, said)
             or self._of_model(reply, said)
             or self._of_account(reply, said)
-            or (self._key_refused(said) if reply.code in (401, 403) else None)
+            or self._of_access(reply, said)
             or self._of_address(reply, said)
             or self._of_server(reply, said)
             or self._not_accepted(reply, said, self._correct_settings())
@@ -213,6 +201,17 @@ class SentRequest:
             f"set a valid one in the environment or with `bitnet keys set {setting}`."
         )
 
+    def _of_access(self, reply: Reply, said: str) -> Exception | None:
+        """A 401 or 403 blames the key only if its words name the key, or nothing."""
+        if reply.code not in (401, 403):
+            return None
+        if blames_key(_words(reply)):
+            return self._key_refused(said)
+        return RefusesAll(
+            f"{self.provider.name} at {self.base_url} lets no request in ({said}); "
+            "correct what it names or settle it with the provider, then start again: it resumes."
+        )
+
     def _of_length(self, reply: Reply, said: str) -> Exception | None:
         if _mentions(reply, (_OUTPUT_SIGN,)):
             return BadReply("no_text", "the answer has no text: all its tokens went into thinking", reply.body)
@@ -233,7 +232,7 @@ class SentRequest:
     def _of_logprobs(self, reply: Reply, said: str) -> Exception | None:
         if not self.top_logprobs or not _mentions(reply, _LOGPROB_SIGNS):
             return None
-        most = _limit(reply.words().lower(), self.top_logprobs)
+        most = limit_in(reply.words().lower(), self.top_logprobs)
         if most:
             return too_many_candidates(self.provider.name, self.model, self.top_logprobs, most, said)
         failing = reply.code >= 500 and reply.code != 501  # then the words are about a crash
@@ -250,6 +249,9 @@ class SentRequest:
         fields = named_fields(reply, {**self.sampling, "max_tokens": self.max_tokens})
         if not fields:
             return None
+        if "max_tokens" in fields and _OTHER_NAME.search(reply.words().lower()):
+            wants = f"{self.model} takes the limit of tokens under another name; choose another model or server"
+            return SettingsRefused(str(self._not_accepted(reply, said, wants)), fields)
         settings = [_SETTINGS[name] for name in fields if name in _SETTINGS] if self.top_logprobs and self.own else []
         named = f": {' or '.join(settings)}" if settings else ""
         message = self._not_accepted(reply, said, self._correct_settings() + named)
@@ -327,16 +329,6 @@ def _words(reply: Reply) -> str:
 def _mentions(reply: Reply, signs: tuple[str, ...]) -> bool:
     words = _words(reply)
     return any(sign in words for sign in signs)
-
-
-def _limit(words: str, asked: int) -> int:
-    """The largest number of candidates below `asked` that the words allow; 0 if they name none."""
-    if _NONE_AT_ALL.search(words):
-        return 0
-    limits = [int(number) for number in _LIMIT.findall(words)]
-    limits += [int(number) - 1 for number in _BELOW.findall(words)]
-    limits += [int(number) for listed in _ONE_OF.findall(words) for number in listed.split(",")]
-    return max((limit for limit in limits if limit < asked), default=0)
 
 
 def _about_the_prompt(reply: Reply) -> bool:

@@ -34,10 +34,13 @@ class TokenTable:
     def __init__(self) -> None:
         self.ids: list[int] = []
         self.spellings: list[bytes] = []
+        self.ids_with_several: set[int] = set()
+        """The ids that were told with several spellings."""
         self._numbers: dict[tuple[int, bytes], int] = {}
+        self._known_ids: set[int] = set()
         self._lock = threading.Lock()
-        self.by_json: dict[int | bytes | None, tuple[object, int]] = {}
-        """A reader's memory: the JSON of a token's bytes and its number, by its id, or by that JSON without an id."""
+        self.by_json: dict[int | bytes | None, tuple[object, str | None, int]] = {}
+        """A reader's memory: the JSON of a token's bytes, its text and its number, by its id, or by that JSON."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -51,6 +54,10 @@ class TokenTable:
             found = self._numbers.get((index, data))
             if found is None:
                 found = len(self.ids)
+                if index in self._known_ids:
+                    self.ids_with_several.add(index)
+                if index >= 0:
+                    self._known_ids.add(index)
                 self.spellings.append(data)
                 self.ids.append(index)  # last, because the length of `ids` is the table's
                 self._numbers[index, data] = found

@@ -11,7 +11,7 @@ from bitnet_core.tokenizer.arrays import Float64
 from bitnet_core.tokenizer.mass import Mass, first_fault, rebalance, settle, text_fault
 from bitnet_core.tokenizer.steps import Completion
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.traces.vocabulary import Vocabulary
+from bitnet_core.traces.vocabulary import Vocabulary, is_behind_held_back
 
 
 class Rejected(Exception):
@@ -111,14 +111,10 @@ def _last_token(completion: Completion, row: int, number: int, own: StudentToken
         return None
     for other in completion.tops_NK[row].tolist():
         same_id = other >= 0 and other != number and table.ids[other] == index
-        if same_id and _is_proper_end(table.spellings[other], data):
+        if same_id and is_behind_held_back(table.spellings[other], data):
             return int(other)
     if own is not None and index < own.vocab_size and index not in own.special_ids:
         known = own.token_bytes(index)
-        if _is_proper_end(known, data):
+        if is_behind_held_back(known, data):
             return table.number(index, known)
     return None
-
-
-def _is_proper_end(part: bytes, whole: bytes) -> bool:
-    return 0 < len(part) < len(whole) and whole.endswith(part)

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-PROJECTION_VERSION = 5
+PROJECTION_VERSION = 6
 """Version of the way from an answer to rows. Shards of another version are made again from the kept answers."""
 METADATA_KEY = b"bitnet"
 MOST_TOKENS = 1 << 22
@@ -144,7 +144,8 @@ class TraceMetadata:
     """The sampling fields of the requests as they were sent; null for one that the server has fixed. A field that is
     missing had the server's own default."""
     probe: Mapping[str, Any] = field(default_factory=dict)
-    """What the probe found out about the teacher before the first answer was paid for."""
+    """What the probe found out about the teacher before the first answer was paid for. In SEQUENCES_FILE
+    `also_served` names the models that answered beside `served_model`."""
     projection: int = 1
     """PROJECTION_VERSION when the file was made."""
     made_from: str = ""

@@ -16,6 +16,14 @@ from bitnet_core.tokenizer.steps import Completion, TokenTable
 from bitnet_core.tokenizer.student import StudentTokenizer
 
 
+def is_behind_held_back(part: bytes, whole: bytes) -> bool:
+    """Whether `whole` can be the token `part` with bytes before it that llama.cpp held back.
+
+    It holds a text back while it ends inside a character, so what comes next goes on inside that character.
+    """
+    return len(part) < len(whole) and whole.endswith(part) and 0x80 <= part[:1].ljust(1)[0] < 0xC0
+
+
 class Vocabulary:
     """Maps the numbers of a `TokenTable` to ids of a tokenizer; grows with the table. Safe for several threads.
 
@@ -57,8 +65,9 @@ class Vocabulary:
             return True
         if index < 0:
             return data in tokenizer.ids_by_bytes
-        # llama.cpp puts bytes that it held back before a token's own.
-        return index < tokenizer.vocab_size and data.endswith(tokenizer.token_bytes(index))
+        if index >= tokenizer.vocab_size:
+            return False
+        return data == tokenizer.token_bytes(index) or is_behind_held_back(tokenizer.token_bytes(index), data)
 
     def _find_first_if_shared(self, index: int, data: bytes) -> int:
         tokenizer = self.tokenizer

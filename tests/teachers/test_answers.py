@@ -1,11 +1,13 @@
 """Bodies as vendors document and users report them, and what the reader makes of each."""
 
+import json
 import math
 from typing import Any
 
 import pytest
 
-from bitnet_core.teachers.answers.result import BadReply
+from bitnet_core.teachers.answers.body import read_chat_completion
+from bitnet_core.teachers.answers.result import BadReply, read_checked
 from bitnet_core.tokenizer.steps import TokenTable
 from tests.teachers.server import chat_body, entry, read_payload, steps_of, with_top
 
@@ -297,3 +299,26 @@ def test_missing_usage_and_strange_timings_do_no_harm() -> None:
     result = read_payload(body)
     assert (result.prompt_tokens, result.completion_tokens) == (0, 1)
     assert result.timings == {}
+
+
+HUGE = ["1" + "0" * 400, "-1" + "0" * 400, "9" * 5000, "-" + "9" * 5000, "1" + "0" * 309, "1e400", "-1e999", "NaN"]
+
+
+@pytest.mark.parametrize("number", [*HUGE, "Infinity", "true", '"fast"', "[1]", "{}", "null"])
+def test_no_statistic_throws_an_answer_away(number: str) -> None:
+    a = entry("a", -0.1)
+    body = json.dumps(chat_body("a", [with_top(a, a)], timings={"predicted_n": 2, "odd": "ODD"}, extra="ODD"))
+    result = read_checked(read_chat_completion, body.replace('"ODD"', number).encode(), TokenTable())
+    assert result.text == "a"
+    assert result.timings["predicted_n"] == 2.0
+    assert set(result.timings) <= {"predicted_n", "odd"}
+    assert all(map(math.isfinite, result.timings.values()))
+
+
+@pytest.mark.parametrize("number", HUGE)
+@pytest.mark.parametrize("name", ["completion_tokens", "prompt_tokens", "total_tokens", "cached"])
+def test_no_count_throws_an_answer_away(name: str, number: str) -> None:
+    a = entry("a", -0.1)
+    body = json.dumps(chat_body("a", [with_top(a, a)]) | {"usage": {name: "ODD"}})
+    result = read_checked(read_chat_completion, body.replace('"ODD"', number).encode(), TokenTable())
+    assert (result.text, result.completion_tokens, result.prompt_tokens) == ("a", 1, 0)

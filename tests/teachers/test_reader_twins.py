@@ -88,7 +88,7 @@ def token(one: dict[str, Any]) -> tuple[int, bytes, float]:
     index, data, value = one.get("id"), one.get("bytes"), one["logprob"]
     return (
         -1 if index is None else index,
-        one["token"].encode() if data is None else bytes(data),
+        one["token"].encode() if data is None or (not data and one["token"]) else bytes(data),
         math.nan if value is None else float(value),
     )
 
@@ -169,10 +169,25 @@ def slow_steps(content: list[dict[str, Any]], text: str, finish: str) -> list[Te
 
 def exceeds(tops: list[tuple[int, bytes, float]], index: int, data: bytes, own: float) -> bool:
     """Whether the sampled token is not listed and its mass has no room."""
-    if not tops or (index, data) in [(i, d) for i, d, _ in tops] or (index >= 0 and index in [i for i, _, _ in tops]):
+    same_id = [d for i, d, _ in tops if i == index >= 0]
+    if not tops or (index, data) in [(i, d) for i, d, _ in tops] or any(one_token(data, d) for d in same_id):
         return False
     values = [own, *(value for _, _, value in tops)]
     return all(value > -9000 for value in values) and math.fsum(map(math.exp, values)) > 1.01
+
+
+def one_token(first: bytes, second: bytes) -> bool:
+    """Whether two spellings can be those of one id, for the texts above."""
+    if first.strip() == second.strip():
+        return True
+    for data in (first, second):
+        text = data.decode(errors="replace")
+        if not text or "\ufffd" in text or (len(text) > 2 and text[0] + text[-1] in ("<>", "[]")):
+            return True
+    common = 0
+    while common < min(len(first), len(second)) and first[-1 - common] == second[-1 - common]:
+        common += 1
+    return any(0x80 <= byte < 0xC0 for byte in first[len(first) - common :])
 
 
 def agreeing(

@@ -137,7 +137,10 @@ def test_the_words_decide(status: int, message: str, kind: type[BitnetError], sa
 
 
 def test_a_number_of_something_else_is_no_number_of_candidates() -> None:
-    for message in ("logprobs are limited to 3 requests a minute", "logprobs: at most 2 models"):
+    for message in (
+        *("logprobs are limited to 3 requests a minute", "logprobs: at most 2 models", "logprobs need version >= 2"),
+        *("logprobs are only supported in version 3", "only 3 requests with logprobs", "bad logprobs, see below"),
+    ):
         assert type(SENT.refusal(reply(400, message))) is NoLogprobs
 
 
@@ -152,3 +155,104 @@ def test_a_request_without_logprobs_is_not_of_the_settings_for_collecting() -> N
     sent = SentRequest(PROVIDERS["custom"], "http://x/v1", "m", None, 0, {"top_p": 0.9}, 9)
     found = sent.refusal(reply(400, "top_p must be at least 0.95"))
     assert str(found).endswith("correct the teacher's settings.")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "message",
+    [
+        *("Sorry, your account balance is insufficient", "Insufficient credit", "No credits remaining"),
+        *("You have run out of credits", "Account overdue, please recharge", "Please top up your account"),
+        *("Your account has insufficient funds", "Arrearage: make sure your account is in good standing"),
+        *("Daily limit reached", "Monthly usage cap reached", "The weekly quota of this key was exceeded"),
+        "Not enough funds",
+    ],
+)
+def test_money_that_is_gone_is_no_wrong_key(status: int, message: str) -> None:
+    found = SENT.refusal(reply(status, message))
+    assert isinstance(found, QuotaSpent)
+    assert message in str(found)
+    assert type(found.of_prompt) is PromptRefused
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "message",
+    [
+        *("IP not in allowlist", "Your organization has been disabled", "This model requires enterprise tier"),
+        *("TLS required", "Token expired due to clock skew, check the system time", "Project gpt does not exist"),
+        *("User is not a member of the project", "Access from this origin is blocked by CORS", "Feature disabled"),
+        *("Missing header x-org-id", "This endpoint requires HTTPS", "Unsupported Content-Type", "Tenant is locked"),
+        *("Request body exceeds the limit", "Workspace archived", "Deployment paused by its owner"),
+    ],
+)
+def test_a_key_is_not_blamed_for_what_else_is_named(status: int, message: str) -> None:
+    found = SENT.refusal(reply(status, message))
+    assert isinstance(found, RefusesAll | PromptRefused)
+    assert not isinstance(found, KeyRefused)
+    assert message in str(found)
+    if isinstance(found, RefusesAll):
+        assert type(found.of_prompt) is PromptRefused
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    "message",
+    [
+        *("", "Unauthorized", "Forbidden", "Access denied", "Permission denied", "Authentication failed", "HTTP 401"),
+        *("Authentication required", "401 Unauthorized", "You are not authorized", "Invalid token", "No token"),
+        *("Incorrect API key provided: sk-abc", "You didn't provide an API key", "No auth credentials found"),
+        *("Missing API key", "Your key was revoked", "The token is expired", "Please check your API key"),
+        *("Invalid credentials", "Authorization header is missing", "Please log in", "signature is invalid"),
+        *("Request not authenticated", "Error: forbidden.", "Access token was not recognized as valid: unknown"),
+    ],
+)
+def test_a_key_is_blamed_where_it_is_named_or_nothing_is(status: int, message: str) -> None:
+    found = SENT.refusal(reply(status, message))
+    assert isinstance(found, KeyRefused)
+    assert type(found.of_prompt) is PromptRefused
+
+
+@pytest.mark.parametrize("message", ["The server is in maintenance mode", "Too many connections from this key"])
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_passes_is_no_wrong_key(status: int, message: str) -> None:
+    assert reply(status, message).retryable
+    assert not reply(status, f"blocked: {message}", message).retryable
+
+
+@pytest.mark.parametrize(
+    ("message", "most"),
+    [
+        ("top_logprobs=20 not supported. Supported values: 0, 1, 2, 3, 4, 5", 5),
+        ("Only the top 5 logprobs are available for this model", 5),
+        ("You may only request 5 logprobs on the free tier", 5),
+        ("Invalid logprobs: 20 (max 5)", 5),
+        ("Too many logprobs requested (20 > 5)", 5),
+        ("Value error, n_probs should be <20", 19),
+        ("Top logprobs should be under 20", 19),
+        ("logprobs cannot be greater than five", 5),
+        ("top_logprobs: choose from 0, 1, 2 or 3", 3),
+        ("top_logprobs must be below 6", 5),
+        ("max logprobs: 8", 8),
+        ("You can ask for at most ten top_logprobs", 10),
+        ("logprobs are limited to three", 3),
+        ("top_logprobs cannot be more than 4", 4),
+        ("only 2 logprobs per token are returned", 2),
+        ("Requested 20 logprobs > 11", 11),
+        ("top_logprobs: Input should be less than or equal to 5", 5),
+    ],
+)
+def test_a_limit_is_found_however_it_is_said(message: str, most: int) -> None:
+    found = SENT.refusal(reply(400, message))
+    assert isinstance(found, TooManyCandidates)
+    assert found.most == most
+    assert type(found.of_prompt) is PromptRefused
+
+
+@pytest.mark.parametrize("new", ["max_completion_tokens", "max_output_tokens"])
+def test_a_field_with_another_name_is_no_wrong_value(new: str) -> None:
+    said = f"Unsupported parameter: 'max_tokens' is not supported with this model. Use '{new}' instead."
+    found = SENT.refusal(reply(400, said))
+    assert type(found) is SettingsRefused
+    assert "under another name" in str(found)
+    assert "KD_MAX_TOKENS" not in str(found)

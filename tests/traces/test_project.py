@@ -135,6 +135,18 @@ def test_a_character_reported_as_a_whole_keeps_the_stream_and_its_last_row() -> 
         assert row.topk_ids == single.top_ids
 
 
+@pytest.mark.parametrize("index", [0, 3])
+@pytest.mark.parametrize("text", [" né", "né", "café", "東京", "a東", " ñ", "éé", "да", "😀😀", "x é", "¿qué", "1é"])
+def test_an_id_that_two_whole_texts_share_splits_no_token(text: str, index: int) -> None:
+    """Only bytes inside a character are held back, so what follows them does not begin with a whole one."""
+    vocabulary = Vocabulary(TOKENIZER, TokenTable())
+    part = text[-1].encode()
+    step = TeacherStep(index, text.encode(), -0.5, (index, index), (text.encode(), part), (-0.5, -1.5))
+    checked = check_answer(completion_of_steps([step], vocabulary.table), vocabulary)
+    assert checked.bytes_before == {}
+    assert checked.steps.step(0).data == text.encode()
+
+
 def test_an_end_without_a_step_is_a_token_without_a_row() -> None:
     ids = TOKENIZER.encode_plain("the rain")
     projection = projected(steps_for(ids, TOKENIZER, random.Random(1)), "stop", TOKENIZER)

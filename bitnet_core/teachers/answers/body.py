@@ -4,10 +4,10 @@ This one reader serves live answers, reassembled streams and the journal. Nearly
 is decoded straight into them. Any other body is decoded as plain JSON and converted to the same types, so that
 everything after that, and thus the meaning of an answer, exists once.
 
-Servers are known to send: an end-of-text token without bytes or under its name, no `bytes` at all or those of another
-spelling of the token, -9999.0, null logprobs, fewer or one more candidate than requested, text that is trimmed or cut
-inside a character, the parallel lists of an older API, HTML, an error with status 200. Repairs are counted; what
-can't be repaired is a BadReply, or `text_matches_bytes` says so.
+Servers are known to send: an end-of-text token without bytes or under its name, no `bytes` at all, empty ones or
+those of another spelling of the token, one `id` for all tokens, -9999.0, null logprobs, fewer or one more candidate
+than requested, text that is trimmed or cut inside a character, the parallel lists of an older API, HTML, an error
+with status 200. Repairs are counted; what can't be repaired is a BadReply, or `text_matches_bytes` says so.
 """
 
 from collections.abc import Mapping

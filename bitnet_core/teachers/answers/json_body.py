@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 
+_MOST_DIGITS = 1000
+
 
 def decode(body: bytes | str) -> Any:
     """The value. ValueError for what is not JSON or is nested too deeply."""
@@ -12,9 +14,14 @@ def decode(body: bytes | str) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         try:
-            return json.loads(body)
+            return json.loads(body, parse_int=_integer)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
+
+
+def _integer(digits: str) -> int | float:
+    """Python refuses to read more than 4300 digits; a number of that size is infinite here."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def as_object(value: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitnet_core.teachers.answers import token_names
-from bitnet_core.teachers.answers.reported import Reported, columns, respelled
+from bitnet_core.teachers.answers.reported import Reported, compared, false_ids, respelled, without_ids
 from bitnet_core.teachers.answers.result import BadReply, Repaired
 from bitnet_core.tokenizer.mass import SENTINEL, log_sum_exp
 from bitnet_core.tokenizer.steps import Completion, TokenTable
@@ -32,9 +32,14 @@ def completion_of(reported: Reported | None, text: str, finish_reason: str, tabl
     """The tokens in the first spelling whose bytes are the text's. BadReply for tokens that can't be read at all."""
     if reported is None:
         return Repaired(text)
-    steps = columns(reported, table)
+    steps, doubtful = compared(reported, table)
+    if no_ids := false_ids(steps):
+        reported = without_ids(reported, no_ids)
+        steps, doubtful = compared(reported, table)
     found = _repaired_if_matching(steps, reported, text, finish_reason)
     if found is not None:
+        if doubtful:  # it is a copying fault: the text may be another candidate's as well as the bytes
+            raise BadReply("contradictory_bytes", "the bytes of a candidate are not those of its text")
         return found
     for name, spelling in (("raw_tokens", token_names.raw_spelling), ("pieces", token_names.piece_spelling)):
         other = respelled(reported, table, spelling)
@@ -200,14 +205,15 @@ def _agreeing_with_sampled(steps: Completion, *, ends: bool) -> tuple[_Logprobs,
 def _refuse_excess(steps: Completion, sampled_NK: npt.NDArray[np.bool_], *, ends: bool) -> None:
     """BadReply if a sampled token is not listed although the list leaves no room for its logprob.
 
-    An end (`ends`: the last token is one) may be listed by another name, and a token with an id in part.
+    An end (`ends`: the last token is one) may be listed by another name, and a token with an id in another spelling.
     """
-    ids = steps.table.ids
+    ids, spellings = steps.table.ids, steps.table.spellings
     for row in np.flatnonzero(~sampled_NK[: len(steps) - ends].any(axis=1)).tolist():
         tops_K, own = steps.tops_NK[row], float(steps.logprobs_N[row])
         listed = [float(value) for top, value in zip(tops_K, steps.top_logprobs_NK[row], strict=True) if top >= 0]
-        index = ids[steps.sampled_N[row]]
-        known = index >= 0 and index in {ids[top] for top in tops_K.tolist() if top >= 0}
+        index, data = ids[steps.sampled_N[row]], spellings[steps.sampled_N[row]]
+        alike = [spellings[top] for top in tops_K.tolist() if top >= 0 and ids[top] == index >= 0]
+        known = any(token_names.one_token(data, other) for other in alike)
         usable = listed and all(SENTINEL < one <= _MOST_MASS for one in (own, *listed))
         if usable and not known and log_sum_exp([own, *listed]) > _MOST_MASS:
             raise BadReply(

@@ -18,7 +18,9 @@ from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.tokenizer.steps import Completion, TokenTable
 
 _ID_LIMIT = 1 << 31
-_UNSEEN = (object(), -1)
+_COMPARED = 32
+"""Spellings of one id, at most."""
+_UNSEEN = (object(), None, -1)
 
 
 class ReportedToken(msgspec.Struct, gc=False):
@@ -55,7 +57,50 @@ def columns(reported: Reported, table: TokenTable) -> Completion:
 
     A missing logprob becomes NaN, which rejects the sequence later, with its reason.
     """
-    return _columns(reported, lambda tokens: _numbers(tokens, table), table)
+    return compared(reported, table)[0]
+
+
+def compared(reported: Reported, table: TokenTable) -> tuple[Completion, bool]:
+    """The columns, and whether candidates have bytes that are not their text's.
+
+    Where that is so for sampled tokens too, the server writes texts in its own way, and the bytes are right.
+    """
+    doubtful: list[bool] = []  # of the sampled tokens, of the candidates
+
+    def numbers(tokens: Sequence[ReportedToken]) -> list[int]:
+        found, contradiction = _numbers(tokens, table)
+        doubtful.append(contradiction)
+        return found
+
+    return _columns(reported, numbers, table), doubtful == [False, True]
+
+
+def false_ids(steps: Completion) -> frozenset[int]:
+    """The ids that are those of several unrelated tokens, and thus no ids: some servers write 0 or a rank there."""
+    table = steps.table
+    if not table.ids_with_several:
+        return frozenset()
+    used = np.unique(np.append(steps.sampled_N, steps.tops_NK)).tolist()
+    numbers = [number for number in used if number >= 0 and table.ids[number] in table.ids_with_several]
+    spellings: dict[int, list[bytes]] = {}
+    for number in numbers:
+        spellings.setdefault(table.ids[number], []).append(table.spellings[number])
+    return frozenset(index for index, alike in spellings.items() if not _are_one_token(alike))
+
+
+def _are_one_token(spellings: Sequence[bytes]) -> bool:
+    return all(token_names.one_token(*pair) for pair in itertools.combinations(spellings[:_COMPARED], 2))
+
+
+def without_ids(reported: Reported, ids: frozenset[int]) -> Reported:
+    """The tokens, as if the server had left these ids out."""
+
+    def told(token: ReportedToken) -> ReportedToken:
+        return msgspec.structs.replace(token, id=None) if token.id in ids else token
+
+    return Reported(
+        [told(token) for token in reported.sampled], [[told(token) for token in step] for step in reported.candidates]
+    )
 
 
 def respelled(reported: Reported, table: TokenTable, spelling: Callable[[str], bytes | None]) -> Completion | None:
@@ -105,36 +150,44 @@ def padded(
     return Completion(table, np.array(sampled, np.int32), np.array(logprobs, np.float64), tops_NK, top_logprobs_NK)
 
 
-def _numbers(tokens: Sequence[ReportedToken], table: TokenTable) -> list[int]:
-    """The number of each token: one lookup for those seen before, and only the others one by one."""
+def _numbers(tokens: Sequence[ReportedToken], table: TokenTable) -> tuple[list[int], bool]:
+    """The number of each token, and whether any has a text that contradicts its bytes.
+
+    One lookup for those seen before, and only the others one by one.
+    """
     keys: Sequence[int | bytes | None] = [token.id for token in tokens]
     if None in keys:
         keys = [_key(token) for token in tokens]
     seen = [table.by_json.get(key, _UNSEEN) for key in keys]
-    given = [token.bytes for token in tokens]
-    numbers = [number for _, number in seen]
-    if [data for data, _ in seen] != given:
-        for place, (data, _) in enumerate(seen):
-            if data != given[place]:
-                numbers[place] = _number(tokens[place], table)
-    return numbers
+    numbers = [number for _, _, number in seen]
+    contradiction = False
+    data_given, texts_given = [token.bytes for token in tokens], [token.token for token in tokens]
+    if [data for data, _, _ in seen] != data_given or [text for _, text, _ in seen] != texts_given:
+        for place, (data, text, _) in enumerate(seen):
+            if data != data_given[place] or text != texts_given[place]:
+                numbers[place], doubtful = _number(tokens[place], table)
+                contradiction = contradiction or doubtful
+    return numbers, contradiction
 
 
-def _number(token: ReportedToken, table: TokenTable) -> int:
-    """The number of one token, remembered by its JSON."""
+def _number(token: ReportedToken, table: TokenTable) -> tuple[int, bool]:
+    """The number of one token, remembered by its JSON, and whether its text contradicts its bytes."""
     raw = isinstance(token.bytes, msgspec.Raw)
     data = decode(bytes(token.bytes)) if raw else token.bytes
-    if not isinstance(data, list):
+    if not isinstance(data, list) or (not data and token.token):  # a text without bytes has lost them
         if token.token is None:
             raise BadReply("malformed_logprobs", "a token has neither bytes nor text")
-        return table.number(_id(token), token_names.text_bytes(token.token))
+        return table.number(_id(token), token_names.text_bytes(token.token)), False
     try:
-        number = table.number(_id(token), bytes(data))
+        given = bytes(data)
     except (ValueError, TypeError) as error:
         raise BadReply("malformed_logprobs", "the bytes of a token are not bytes") from error
+    number = table.number(_id(token), given)
+    if token.token is not None and token_names.contradicts(token.token, given):
+        return number, True
     if raw:
-        table.by_json[_key(token)] = (token.bytes.copy(), number)
-    return number
+        table.by_json[_key(token)] = (token.bytes.copy(), token.token, number)
+    return number, False
 
 
 def _key(token: ReportedToken) -> int | bytes | None:

@@ -147,12 +147,13 @@ def token_count(value: Any, default: int) -> int:
 
 
 def finite_numbers(value: Any) -> Mapping[str, float]:
-    """The finite numbers of a JSON object, by name; none for anything else."""
-    return {
-        str(name): float(number)
-        for name, number in as_object(value).items()
-        if isinstance(number, int | float) and math.isfinite(number)
-    }
+    """The finite numbers of a JSON object, by name; none for anything else. One too large for a float is left out."""
+    found: dict[str, float] = {}
+    for name, number in as_object(value).items():
+        with contextlib.suppress(OverflowError):
+            if isinstance(number, int | float) and math.isfinite(number):
+                found[str(name)] = float(number)
+    return found
 
 
 def finish_of(reason: Any) -> str:

@@ -6,6 +6,7 @@ of the token: ChatML and Qwen `<|im_end|>`, Llama 3 `<|eot_id|>`, GPT-2 `<|endof
 `[SEP]` (each from the model's tokenizer_config.json). The list is closed: `<div>` is ordinary HTML.
 """
 
+import itertools
 import re
 import weakref
 
@@ -22,7 +23,9 @@ _SPECIAL = re.compile(
     r"|\[(?:PAD|UNK|BOS|EOS|SEP|CLS|MASK|/?INST|/?SYSTEM_PROMPT)\]"
 )
 _LOST = "\ufffd".encode()
+_LOST_CHARACTERS = re.compile("[\ufffd\ud800-\udfff]")
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+_ID_FOR_TEXT = re.compile(r"token_id:\d+")
 
 TEXT, SPECIAL, HALF, EMPTY = range(4)
 """Text; the name of a special token; half a character whose bytes are lost; no bytes and no id."""
@@ -82,3 +85,37 @@ def piece_spelling(token: str) -> bytes | None:
         return token.encode()
     byte = _BYTE_TOKEN.fullmatch(token)
     return bytes([int(byte[1], 16)]) if byte else text_bytes(token.replace("▁", " "))
+
+
+def contradicts(token: str, data: bytes) -> bool:
+    """Whether a token's text and its bytes are those of two tokens.
+
+    They are not if one is a name, an escape or another alphabet's spelling, or if the text has lost half a character.
+    """
+    shown = data.decode("utf-8", errors="replace")
+    if token == shown or not data:
+        return False
+    if looks_special(token) or looks_special(shown) or _ID_FOR_TEXT.fullmatch(token) or "\\" in token:
+        return False
+    kept = _LOST_CHARACTERS.sub("", token)
+    if not kept or kept == _LOST_CHARACTERS.sub("", data.decode("utf-8", errors="ignore")):
+        return False
+    return data not in (text_bytes(token), raw_spelling(token), piece_spelling(token))
+
+
+def one_token(first: bytes, second: bytes) -> bool:
+    """Whether two spellings can be those of one token.
+
+    Blanks may depend on the place, a special token has several names, half a character may be lost, and llama.cpp
+    puts bytes that it held back before a token's own.
+    """
+    if first.strip() == second.strip() or not (_is_plain(first) and _is_plain(second)):
+        return True
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(reversed(first), reversed(second), strict=False))
+    return any(0x80 <= byte < 0xC0 for byte, _ in alike)  # a character goes on with such a byte
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether these bytes are text beyond doubt."""
+    shown = data.decode("utf-8", errors="replace")
+    return bool(shown) and "\ufffd" not in shown and not looks_special(shown)

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from bitnet_core.teachers.answers.json_body import as_list, as_object
+from bitnet_core.teachers.http.error_words import words_of, words_of_body
 from bitnet_core.teachers.http.payload import decode_error
 
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
@@ -22,6 +23,18 @@ _SPENT_SIGNS = (
     *("credits are depleted", "specified api usage limits", "key limit exceeded", "free-models-per-day"),
     *("requests per day", "tokens per day"),
 )
+_MONEY, _GONE = (
+    r"(?:balance|funds?|credits?|quota)",
+    r"(?:insufficient|exhausted|depleted|used up|too low|not enough)",
+)
+_SPENT = re.compile(
+    rf"\b{_GONE}\b.{{0,30}}\b{_MONEY}\b|\b{_MONEY}\b.{{0,30}}\b{_GONE}\b"
+    rf"|\b(?:out of|no|no more|zero|negative) (?:remaining |available )?{_MONEY}\b|\boverdue\b|\barrear"
+    r"|\b(?:top[- ]up|recharge|add (?:more )?(?:credits?|funds))\b"
+    r"|\b(?:daily|weekly|monthly)\b.{0,30}\b(?:limit|cap|quota|allowance)\b"
+    r".{0,30}\b(?:reached|exceeded|exhausted|spent|hit|used up)\b"
+)
+"""Only money, or waiting for days, helps."""
 _CODES = {
     "overloaded_error": 529,
     "rate_limit_error": 429,
@@ -36,7 +49,14 @@ _CODES = {
 """Status codes of errors that have a name instead of a number: Anthropic's, OpenAI's and those of their imitators."""
 _RATE_WORDS = {"rate limit exceeded": 429, "rate limit reached": 429, "too many requests": 429}
 """Status codes by the words of an error with status 200 and neither a number nor a name."""
-_BUSY_WORDS = {**_RATE_WORDS, "overloaded": 503, "currently loading": 503, "temporarily unavailable": 503}
+_BUSY_WORDS = _RATE_WORDS | {
+    "too many connections": 429,
+    "too many concurrent": 429,
+    "maintenance": 503,
+    "overloaded": 503,
+    "currently loading": 503,
+    "temporarily unavailable": 503,
+}
 """Status codes by the words of an error with status 401 or 403, which some gateways give to every error."""
 _UNSUPPORTED = ("not supported", "unsupported", "not implemented")
 """In a 500 or 503, these say that the same request will fail again."""
@@ -44,6 +64,8 @@ _TOO_LARGE = "request too large"
 """A request larger than the limit for a minute is never accepted, whatever the status."""
 _ABOUT_THE_PROMPT = ("content", "moderation", "safety", "policy")
 """In the name of an error, these say that its message may quote the prompt."""
+_IN_ANY = ("message", "detail")
+"""The fields that say something of an error with status 200; others are not decoded then."""
 _RETRIED = frozenset({408, 409, 429})
 _NOT_IMPLEMENTED = 501
 _OVERLOADED = frozenset({503, 529})
@@ -87,17 +109,23 @@ class Reply:
     def error(self) -> Mapping[str, Any] | None:
         """The error in the body, whatever the status; its text is in `message`."""
         payload = self.payload[0] if isinstance(self.payload, list) and self.payload else self.payload
+        failed = self.status >= 400
         if not isinstance(payload, dict):
-            return None
+            said = (words_of_body(self.body) if payload is None else words_of(payload)) if failed else ""
+            return {"message": said} if said else None
         error = payload.get("error")
+        rest = {name: one for name, one in payload.items() if name != "error" and (failed or name in _IN_ANY)}
         if isinstance(error, dict) and error:
             raw = as_object(error.get("metadata")).get("raw")  # OpenRouter: the error of its upstream
-            return {**error, "message": _text([error.get("message"), _decoded(raw)])}
+            said = words_of([error, _decoded(raw)]) or words_of(rest)
+            return {**error, "message": said}
+        if isinstance(error, list) and (said := words_of(error)):
+            return {**rest, "message": said}
         if isinstance(error, str) and error:
             # NestJS puts the name of the status into `error` and the text into `message`.
-            said = _text([payload.get("message"), payload.get("detail")])
+            said = words_of(rest)
             return {"message": said or error, "type": error if said else None}
-        if self.status >= 400 and (said := _text([payload.get("message"), payload.get("detail")])):
+        if failed and (said := words_of(rest)):
             return {**payload, "message": said}
         return None
 
@@ -174,7 +202,8 @@ class Reply:
         if _SPENT_CODES & {str(error.get("code")), str(error.get("type"))}:
             return True
         certain = self.code >= 400 or not self._names
-        if certain and not self.about_the_prompt and any(sign in self._message for sign in _SPENT_SIGNS):
+        spent = any(sign in self._message for sign in _SPENT_SIGNS) or _SPENT.search(self._message)
+        if certain and not self.about_the_prompt and spent:
             return True
         return self.code == 429 and "perday" in json.dumps(error.get("details", "")).lower()
 
@@ -218,20 +247,6 @@ def _decoded(raw: Any) -> Any:
     with contextlib.suppress(ValueError):
         return decode_error(raw.encode()) if isinstance(raw, str) else raw
     return raw
-
-
-def _text(message: Any) -> str:
-    """The text of a message: a string, a list of messages, or an object such as FastAPI's with `loc` and `msg`."""
-    if isinstance(message, str):
-        return message
-    if isinstance(message, list):
-        return "; ".join(filter(None, map(_text, message)))
-    if not isinstance(message, dict):
-        return ""
-    said, place = message.get("msg"), message.get("loc")
-    if isinstance(said, str):
-        return f"{'.'.join(map(str, place))}: {said}" if isinstance(place, list) else said
-    return _text([message.get(name) for name in ("message", "detail", "error")])
 
 
 def wait_until_reset(headers: Mapping[str, str]) -> float:
