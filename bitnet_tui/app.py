@@ -16,6 +16,7 @@ from bitnet_tui.widgets.words import SafeLines
 
 if TYPE_CHECKING:
     from textual.command import Provider
+    from textual.driver import Driver
     from textual.filter import LineFilter
     from textual.notifications import SeverityLevel
 
@@ -56,6 +57,11 @@ class BitnetApp(Shell):
         self.register_theme(theme.LIGHT)
         if not os.environ.get("TEXTUAL_THEME"):
             self.theme = theme.DARK.name
+
+    def get_driver_class(self) -> "type[Driver]":
+        from bitnet_tui.driver import AnyTerminal
+
+        return AnyTerminal
 
     def get_default_screen(self) -> Screen[None]:
         from bitnet_tui.screens.experiments import ExperimentsScreen
