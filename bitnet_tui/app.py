@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.app import SystemCommand
 from textual.screen import Screen
 
@@ -75,6 +76,18 @@ class BitnetApp(Shell):
             from bitnet_tui.screens.welcome import WelcomeScreen
 
             self.push_screen(WelcomeScreen())
+
+    async def on_event(self, event: events.Event) -> None:
+        """As in Textual, but in a window that is too small to draw, what is typed does nothing but leave the app."""
+        if isinstance(event, events.Key | events.Paste) and self.screen_stack and self._too_small:
+            if isinstance(event, events.Key) and event.key in actions.QUIT_KEYS:
+                await self.run_action("quit")
+            return
+        await super().on_event(event)
+
+    @property
+    def _too_small(self) -> bool:
+        return self.screen.has_class("-thin") or self.screen.has_class("-flat")
 
     def notify(
         self,

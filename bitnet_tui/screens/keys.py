@@ -17,6 +17,7 @@ from bitnet_tui.services import keys
 from bitnet_tui.theme import paint
 from bitnet_tui.view import key_rows
 from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
@@ -41,7 +42,7 @@ class KeysScreen(KeyedScreen[None]):
         with Vertical(classes="card keys"):
             yield Words("API keys", classes="title")
             yield Painted(id="places")
-            yield OptionList(id="entries", markup=False)
+            yield Entries(id="entries", markup=False)
             yield Painted(id="about")
             yield Painted(id="problem", classes="-empty")
             yield Painted(id="keys")

@@ -22,6 +22,7 @@ from bitnet_tui.services.probing import Probe
 from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
 from bitnet_tui.widgets.inputs import SecretInput, SteadyInput
+from bitnet_tui.widgets.lists import Choice
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
@@ -200,7 +201,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
 def _entry(field: Field) -> Widget:
     place = f"field-{field.name}"
     if field.choices:
-        return Select(field.choices, value=field.default, allow_blank=False, compact=True, id=place)
+        return Choice(field.choices, value=field.default, allow_blank=False, compact=True, id=place)
     if field.secret:
         return SecretInput(field.default, id=place)
     return SteadyInput(field.default, compact=True, id=place)

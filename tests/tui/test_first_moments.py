@@ -4,10 +4,13 @@ import asyncio
 import random
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from textual import events
-from textual.widgets import Button
+from textual.app import App, ComposeResult
+from textual.widgets import Button, OptionList
+from textual.widgets._select import SelectOverlay
 
 from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
@@ -16,6 +19,7 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.keyed import Attempted, _Job
 from bitnet_tui.screens.new_experiment import NewExperimentScreen
+from bitnet_tui.widgets.lists import Choice, Commands, Entries
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import settled
 from tests.tui.simulated import experiment, finished_experiment
@@ -87,6 +91,67 @@ async def test_any_burst_of_keys_does_no_harm(home: Path):
         burst = [chance.choice([*keys, "enter", "escape"]) for _ in range(12)]
         cases[" ".join(burst)] = _survives(home, burst, chance)
     await _all_survive(cases)
+
+
+_MOVES = ["pagedown", "pageup", "home", "end", "down", "up"]
+
+
+@pytest.mark.parametrize("size", [(59, 14), (60, 15), (80, 24)])
+async def test_a_list_without_lines_takes_every_move(home: Path, size: tuple[int, int]):
+    """What a key does in a list whose lines are not laid out yet: nothing."""
+    lists: list[OptionList] = [Entries("ab", id="entries"), Commands("ab", id="--commands")]
+
+    class Bare(App[None]):
+        def compose(self) -> ComposeResult:
+            yield from lists
+            yield Choice([("a", "1"), ("b", "2")], allow_blank=False)
+
+    async with Bare().run_test(size=size) as pilot:
+        lists.append(pilot.app.query_one(SelectOverlay))
+        for one in lists:
+            one.display = True
+            one.clear_options()
+            one.add_options(["a", "b"])
+            one.highlighted = 1
+            for way in ("page_down", "page_up", "first", "last", "cursor_up", "cursor_down"):
+                one._line_cache.clear()
+                with mock.patch.object(type(one), "_update_lines"):
+                    getattr(one, f"action_{way}")()
+
+
+@pytest.mark.parametrize("way", ["the list", "the palette", "the form's list", "the keys"])
+async def test_a_page_can_be_turned_at_any_moment(home: Path, way: str):
+    finished_experiment(home)
+    opening = {"the palette": ["ctrl+p"], "the form's list": ["n", "tab", "enter"], "the keys": ["a"]}.get(way, [])
+    cases = {}
+    for at in range(3):
+        turns = [_MOVES[(at + place) % 2] for place in range(12)]
+        cases[f"{at}"] = _survives(home, [*opening, *turns], random.Random(at))
+    await _all_survive(cases)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (59, 24), (80, 14)])
+async def test_keys_do_nothing_in_a_window_that_is_too_small(home: Path, size: tuple[int, int]):
+    finished_experiment(home)
+    recorder = RecordingLaunch()
+    app = BitnetApp(home, launch=recorder)
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot)
+        for key in (*_MOVES, "enter", "n", "d", "a", "t", "ctrl+p", "escape", "r", "p"):
+            await pilot.press(key)
+        await settled(pilot)
+        assert [type(screen) for screen in app.screen_stack] == [ExperimentsScreen]
+        assert not recorder.launched
+        await pilot.resize_terminal(80, 24)
+        await pilot.press("pagedown", "pageup", "enter")
+        await settled(pilot)
+        assert isinstance(app.screen, ExperimentScreen)
+        await pilot.resize_terminal(*size)
+        await settled(pilot)
+        await pilot.press("p", "r", "q")
+        await settled(pilot)
+        assert not recorder.launched
+        assert app._exit
 
 
 async def test_keys_do_nothing_until_the_stage_they_act_on_is_shown(home: Path):
