@@ -35,6 +35,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
 
     CSS_PATH = ["cards.tcss", "new_experiment.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#field-NAME"
+    ASKS_LATE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="new.cancel"),
         Binding("ctrl+s", "create", "Create", id="new.create"),
@@ -171,7 +172,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         remember([key])
         name = PROVIDERS[values[new_form.TEACHER]].key_setting
         self.say("Keeping the key…", "label")
-        self.attempt(lambda: keys.keep(self.shell.home, name, key), self._kept, **keys.VAULT_INSTEAD)
+        self.attempt(lambda: keys.keep(home, name, key), self._kept, title="API key", **keys.VAULT_INSTEAD)
 
     def _kept(self, sentence: str) -> None:
         if self._create(self._values()):

@@ -1,4 +1,4 @@
-"""Lists and selects that take any key at any time: Textual's fail where a page is turned before their first layout."""
+"""Lists and selects that take any key at any time: Textual's fail if a page is turned before their first layout."""
 
 from typing import Literal
 
