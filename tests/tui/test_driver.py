@@ -62,3 +62,9 @@ def test_a_plain_sign_is_as_wide_as_the_sign_that_it_replaces(encoding: str):
 def test_plain_signs():
     assert in_cells(_SIGNS, "ascii") == "---||||+++++--||||#v^>.><^v+xo#>~x** ???"
     assert in_cells(_SIGNS, "utf-8") == _SIGNS
+
+
+@pytest.mark.parametrize("value", ["zzz", "", "TRUECOLOR"])
+def test_a_wrong_variable_of_textual_is_named(home: Path, value: str):
+    with Terminal("--home", str(home), TEXTUAL_COLOR_SYSTEM=value) as terminal:
+        terminal.until(f"bitnet-tui: TEXTUAL_COLOR_SYSTEM is {value!r}; set it to one of auto, standard, 256, ")
