@@ -36,7 +36,7 @@ def test_a_clock_that_was_put_on_or_back_moves_no_time_of_a_silent_run(home: Pat
     try:
         boot = process.uptime()
         assert boot is not None
-        live.run.write(dataclasses.replace(live.run.read(), started_uptime=boot - 200))
+        live.run.write(dataclasses.replace(live.run.record(), started_uptime=boot - 200))
         live._now = now - 100
         live.train(0, 2)
         watcher = ExperimentWatcher(exp.root, home, clock=lambda: now)
