@@ -228,12 +228,14 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
         kill = asked is not None
         names = [one.name for one in active] if kill else [row.name]
+        with_pipeline = row.name != PIPELINE.name and any(one.name == PIPELINE.name for one in active)
 
         def answered(yes: bool | None) -> None:
             if yes:
                 self._send_stop(run_id, names, row.name, kill=kill)
 
-        self.app.push_screen(ConfirmScreen(*(_kill_question if kill else _stop_question)(row.name)), answered)
+        question = _kill_question(row.name) if kill else _stop_question(row.name, with_pipeline=with_pipeline)
+        self.app.push_screen(ConfirmScreen(*question), answered)
 
     def _send_stop(self, run_id: str, names: list[str], name: str, *, kill: bool) -> None:
         if not kill:
@@ -269,8 +271,11 @@ def _stopping(name: str) -> str:
     return f"Stopping {name}… it saves its work first."
 
 
-def _stop_question(name: str) -> tuple[str, str, str, str]:
+def _stop_question(name: str, *, with_pipeline: bool) -> tuple[str, str, str, str]:
     why = "It saves its work first; r continues from there."
+    if with_pipeline:
+        why = "It saves its work first, and the pipeline that it belongs to ends with it; p continues from there."
+        name += " and the pipeline"
     if name == PIPELINE.name:
         why = "The running stage saves its work first; p continues from there."
     return f"Stop {name}?", f"{why} Leaving the app (q) does not stop it.", "Stop it", "Let it run"
