@@ -103,10 +103,15 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self.query_one("#hint", Painted).say(self._fields[name].hint, "label")
 
     def action_leave_field(self, way: Literal["next", "previous"]) -> None:
-        """Move the focus before the next input arrives: a key pasted in haste must not land in a visible field."""
+        """Move the focus before the next input arrives: a key pasted in haste must not land in a visible field.
+
+        The last field leads to Create, not to Cancel, which is before it.
+        """
         if not isinstance(self.focused, Input):
             raise SkipAction
-        if way == "next":
+        if way == "next" and self.focused.id == f"field-{[*self._fields][-1]}":
+            self.query_one("#create").focus()
+        elif way == "next":
             self.focus_next()
         else:
             self.focus_previous()
