@@ -15,7 +15,7 @@ from bitnet_core.errors import BitnetError
 
 _REDRAW = "\r\x1b[K"
 _PLAIN_SIGNS = "bitnet-plain-signs"
-_SIGNS = {
+SIGNS = {
     **dict.fromkeys("─━╌┄—–‐‑−▁", "-"),
     **dict.fromkeys("│┃┊", "|"),
     **dict.fromkeys("‘’‚", "'"),
@@ -148,7 +148,7 @@ def _with_plain_signs(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]
-    return "".join(_SIGNS.get(char, "?") for char in missing), error.end
+    return "".join(SIGNS.get(char, "?") for char in missing), error.end
 
 
 codecs.register_error(_PLAIN_SIGNS, _with_plain_signs)

@@ -293,7 +293,8 @@ def table_parts(
     widths = [max([width(heads[place]), *(width(row[place]) for row in texts)]) for place in range(across)]
     if cells is not None:
         floors = [_longest_word([heads[place], *(row[place] for row in texts)]) for place in range(across)]
-        widths = _narrowed(widths, floors, numeric, cells - len(_GAP) * (across - 1))
+        whole = [not any(" " in row[place] for row in texts) for place in range(across)]
+        widths = _narrowed(widths, floors, numeric, whole, cells - len(_GAP) * (across - 1))
     rule = _GAP.join("─" * one for one in widths)
     return _wrapped(heads, widths, numeric), rule, [part for row in texts for part in _wrapped(row, widths, numeric)]
 
@@ -321,16 +322,22 @@ def _longest_word(texts: Iterable[str]) -> int:
     return max(width(word) for text in texts for word in text.split(" "))
 
 
-def _narrowed(widths: list[int], longest_words: list[int], numeric: list[bool], room: int) -> list[int]:
+def _narrowed(
+    widths: list[int], longest_words: list[int], numeric: list[bool], whole: list[bool], room: int
+) -> list[int]:
     """Shrink the widest columns until the table fits or all are as narrow as allowed.
 
-    Text gives way first, then the headings of numbers, then everything down to its longest word.
+    Sentences give way first, then columns of single words (`whole`), such as ids that are copied, then the headings
+    of numbers, then everything down to its longest word.
     """
     floors = [min(one, _NARROWEST) for one in longest_words]
     widths = [min(one, max(room, _NARROWEST)) for one in widths]
     text_floors = [one if number else _NARROWEST for one, number in zip(widths, numeric, strict=True)]
     number_floors = [one if number else _NARROWEST for one, number in zip(floors, numeric, strict=True)]
-    for allowed in (text_floors, number_floors, floors):
+    keeping = [
+        max(one, word) if kept else one for one, word, kept in zip(text_floors, longest_words, whole, strict=True)
+    ]
+    for allowed in (keeping, text_floors, number_floors, floors):
         while sum(widths) > room:
             shrinkable = [column for column, least in enumerate(allowed) if widths[column] > least]
             if not shrinkable:

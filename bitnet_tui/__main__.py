@@ -12,6 +12,7 @@ from bitnet_core.terminal import safe_streams
 NO_TERMINAL = (
     "bitnet-tui needs a terminal that can move its cursor; use `bitnet-tui --plain`, or the `bitnet` command."
 )
+_COLOURS = ("auto", "standard", "256", "truecolor", "windows")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,6 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     on_terminal = all(one.isatty() for one in (sys.stdin, sys.stdout, sys.stderr))  # Textual draws on stderr
     if not on_terminal or os.environ.get("TERM", "dumb") == "dumb":
         raise UsageError(NO_TERMINAL)
+    _require_colours()
     from bitnet_core.secrets.known import keep_out_of_core_dumps
 
     keep_out_of_core_dumps()
@@ -78,6 +80,14 @@ def _run(options: argparse.Namespace) -> int:
     if not app.return_code:
         _say_what_runs(home, root)
     return app.return_code or 0
+
+
+def _require_colours() -> None:
+    """UsageError if a variable that Textual reads has a value that ends it in a traceback."""
+    given = os.environ.get("TEXTUAL_COLOR_SYSTEM", "auto")
+    if given not in _COLOURS:
+        known = ", ".join(_COLOURS)
+        raise UsageError(f"TEXTUAL_COLOR_SYSTEM is {given!r}; set it to one of {known}, or unset it.")
 
 
 def _home(given: Path | None) -> Path:

@@ -71,6 +71,7 @@ ACTIONS: tuple[Action, ...] = (
         ("quit", "q,ctrl+q", "quit", "Quit", "Leave; runs continue", True),
     ),
 )
+QUIT_KEYS = frozenset(key for one in ACTIONS if one.id == "app.quit" for key in one.keys.split(","))
 TITLES: dict[Where, str] = {
     "list": "Experiments",
     "welcome": "Welcome",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events
 from textual.app import SystemCommand
 from textual.screen import Screen
 
@@ -16,6 +17,7 @@ from bitnet_tui.widgets.words import SafeLines
 
 if TYPE_CHECKING:
     from textual.command import Provider
+    from textual.driver import Driver
     from textual.filter import LineFilter
     from textual.notifications import SeverityLevel
 
@@ -57,6 +59,11 @@ class BitnetApp(Shell):
         if not os.environ.get("TEXTUAL_THEME"):
             self.theme = theme.DARK.name
 
+    def get_driver_class(self) -> "type[Driver]":
+        from bitnet_tui.driver import AnyTerminal
+
+        return AnyTerminal
+
     def get_default_screen(self) -> Screen[None]:
         from bitnet_tui.screens.experiments import ExperimentsScreen
 
@@ -69,6 +76,18 @@ class BitnetApp(Shell):
             from bitnet_tui.screens.welcome import WelcomeScreen
 
             self.push_screen(WelcomeScreen())
+
+    async def on_event(self, event: events.Event) -> None:
+        """As in Textual, but in a window that is too small to draw, what is typed does nothing but leave the app."""
+        if isinstance(event, events.Key | events.Paste) and self.screen_stack and self._too_small:
+            if isinstance(event, events.Key) and event.key in actions.QUIT_KEYS:
+                await self.run_action("quit")
+            return
+        await super().on_event(event)
+
+    @property
+    def _too_small(self) -> bool:
+        return self.screen.has_class("-thin") or self.screen.has_class("-flat")
 
     def notify(
         self,

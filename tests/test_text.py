@@ -114,6 +114,14 @@ def test_a_column_of_prose_folds_to_the_terminal():
     assert " ".join(" ".join(lines[3:]).split()) == f"student 123,456,789 {prose}"
 
 
+def test_an_id_is_whole_while_a_sentence_beside_it_can_fold():
+    ids = ["20261127T205812-collect-0a1b2c", "20261127T205812-train-ffffff"]
+    rows = [[one, "interrupted", "3m 21s", "The process ended unexpectedly. " * 4] for one in ids]
+    table = words.render_table("runs", ["run", "state", "time", "error"], rows, 80)
+    assert all(one in table for one in ids)
+    assert all(words.width(line) <= 80 for line in table.splitlines())
+
+
 def test_bytes_are_written_as_sizes_wherever_they_stand():
     rows = [["embedding", 50_331_648]]
     assert words.table_parts(["memory", "bytes"], rows)[2] == ["embedding  50.3 MB"]

@@ -7,7 +7,6 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from textual.containers import Container, Vertical
-from textual.message import Message
 from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
@@ -17,6 +16,7 @@ from bitnet_core.text import duration, flat
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.keyed import AttemptingScreen
+from bitnet_tui.shell import Shell
 from bitnet_tui.view.run_fold import CURVES
 from bitnet_tui.view.spans import Line, Span, spread
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
@@ -27,15 +27,6 @@ if TYPE_CHECKING:
     from bitnet_tui.widgets.run_pane import RunPane
 
 _IDLE_EVERY = 4
-
-
-class StopSent(Message):
-    """A stop or a kill was sent to the run `run_id`; `problem` says why it could not be."""
-
-    def __init__(self, problem: str = "", run_id: str = "") -> None:
-        super().__init__()
-        self.run_id = run_id
-        self.problem = problem
 
 
 class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
@@ -202,9 +193,10 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         self._chosen = None if name == PIPELINE.name else name
         self._redraw()
         self.attempt(
-            lambda: self.shell.launch(self.root, name),
+            partial(self.shell.launch, self.root, name),
             lambda _: self._launch_ended(),
             without=f"{stage(name).title} was not started",
+            title=f"{stage(name).title} of {self.root.name}: not started",
         )
 
     def refused(self, problem: str) -> None:
@@ -236,25 +228,27 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
         kill = asked is not None
         names = [one.name for one in active] if kill else [row.name]
+        with_pipeline = row.name != PIPELINE.name and any(one.name == PIPELINE.name for one in active)
 
         def answered(yes: bool | None) -> None:
             if yes:
                 self._send_stop(run_id, names, row.name, kill=kill)
 
-        self.app.push_screen(ConfirmScreen(*(_kill_question if kill else _stop_question)(row.name)), answered)
+        question = _kill_question(row.name) if kill else _stop_question(row.name, with_pipeline=with_pipeline)
+        self.app.push_screen(ConfirmScreen(*question), answered)
 
     def _send_stop(self, run_id: str, names: list[str], name: str, *, kill: bool) -> None:
         if not kill:
             self.shell.stops_sent[run_id] = monotonic()
             self.notify(f"{_stopping(name)} If it is still running in {duration(STOP_SECONDS)}, s can kill it.")
         self._redraw()
-        work = partial(self._stop, run_id, names, kill=kill)
-        self.run_worker(work, thread=True, group="stop", description="stop")
+        work = partial(self._stop, self.shell, run_id, names, kill=kill)
+        self.app.run_worker(work, thread=True, group="stop", description="stop")
 
-    def _stop(self, run_id: str, names: list[str], *, kill: bool) -> None:
+    def _stop(self, shell: Shell, run_id: str, names: list[str], *, kill: bool) -> None:
         problem = ""
         try:
-            runs = ExperimentWatcher(self.root, self.shell.home).active_runs(names)
+            runs = ExperimentWatcher(self.root, shell.home).active_runs(names)
         except BitnetError as error:
             runs, problem = [], str(error)
         for run in runs:
@@ -262,21 +256,26 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
                 run.kill() if kill else run.request_stop()
             except BitnetError as error:
                 problem = str(error)
-        self.post_message(StopSent(problem, run_id))
+        shell.call_later(self._stop_sent, run_id, problem)
 
-    def on_stop_sent(self, message: StopSent) -> None:
-        if message.problem:
-            self.shell.stops_sent.pop(message.run_id, None)
-            self.notify(message.problem, title="Not stopped", severity="error", timeout=10)
-        self.look()
+    def _stop_sent(self, run_id: str, problem: str) -> None:
+        """A stop or a kill was sent; `problem` says why it could not be, told even if this screen is closed."""
+        if problem:
+            self.shell.stops_sent.pop(run_id, None)
+            self.app.notify(problem, title="Not stopped", severity="error", timeout=10)
+        if self.on_stack:
+            self.look()
 
 
 def _stopping(name: str) -> str:
     return f"Stopping {name}… it saves its work first."
 
 
-def _stop_question(name: str) -> tuple[str, str, str, str]:
+def _stop_question(name: str, *, with_pipeline: bool) -> tuple[str, str, str, str]:
     why = "It saves its work first; r continues from there."
+    if with_pipeline:
+        why = "It saves its work first, and the pipeline that it belongs to ends with it; p continues from there."
+        name += " and the pipeline"
     if name == PIPELINE.name:
         why = "The running stage saves its work first; p continues from there."
     return f"Stop {name}?", f"{why} Leaving the app (q) does not stop it.", "Stop it", "Let it run"

@@ -49,12 +49,11 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
 
     async def furnish(self) -> None:
         # The first paint does not need the modules that read runs.
-        from textual.widgets import OptionList
-
         from bitnet_tui.view.workspace import WorkspaceWatcher
+        from bitnet_tui.widgets.lists import Entries
 
         self._watcher = WorkspaceWatcher(self.shell.home)
-        await self.query_one("#experiments").mount(OptionList(id="entries", markup=False))
+        await self.query_one("#experiments").mount(Entries(id="entries", markup=False))
 
     def begin(self) -> None:
         super().begin()

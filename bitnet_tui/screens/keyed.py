@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
-from textual.message import Message
+from functools import partial
+from typing import Any, Generic, Literal, TypeVar
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets.places import VaultLocked
 from bitnet_tui.screens.base import DialogScreen, ShellScreen
+from bitnet_tui.shell import Shell
 from bitnet_tui.widgets.painted import Painted
 
 _Result = TypeVar("_Result")
@@ -21,21 +21,14 @@ class _Job:
     then: Callable[[Any], object]
     offer: str
     without: str
-
-
-class Attempted(Message):
-    """A call has ended, with a result or an error; VaultLocked is one that opening the vault resolves."""
-
-    def __init__(self, job: _Job, result: Any, error: BitnetError | None) -> None:
-        super().__init__()
-        self.job = job
-        self.result = result
-        self.error = error
+    title: str
 
 
 class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
     """Runs one call at a time and is `busy` meanwhile. A keyring may take 5 s, and the screen never waits for it."""
 
+    ASKS_LATE = True
+    """Whether a call that matters asks for the vault's passphrase after the screen was closed."""
     _job: _Job | None = None
 
     @property
@@ -53,13 +46,17 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
         *,
         offer: str = "",
         without: str = "Nothing was changed",
+        title: str = "",
     ) -> None:
         """Call `work` in a thread, and `then` with its result.
+
+        With a `title`, its end is told even if this screen is closed before: a sentence that is its result, or why it
+        failed; the vault is asked for then, too.
 
         If that needs the vault, the user is asked for its passphrase; `offer` is added to the question where the
         vault would take the keyring's place. `without` is the outcome to report if it stays locked.
         """
-        self._begin(_Job(work, then, offer, without))
+        self._begin(_Job(work, then, offer, without, title))
 
     def refused(self, problem: str) -> None:
         """Show why the call failed."""
@@ -71,38 +68,58 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
 
     def _begin(self, job: _Job) -> None:
         self._job = job
-        self.run_worker(lambda: self._attempt(job), thread=True, group="keys", description="ask for keys")
+        # The app's worker, and the app is told: a screen that was closed meanwhile hears nothing, and has no app.
+        work = partial(self._attempt, self.shell, job)
+        self.app.run_worker(work, thread=True, group="keys", description="ask for keys")
 
-    def _attempt(self, job: _Job) -> None:
+    def _attempt(self, shell: Shell, job: _Job) -> None:
         result, error = None, None
         try:
             result = job.work()
         except BitnetError as raised:
             error = raised
-        self.post_message(Attempted(job, result, error))
+        shell.call_later(self._attempted, job, result, error)
 
-    def on_attempted(self, message: Attempted) -> None:
-        if message.job is not self._job:
+    def _attempted(self, job: _Job, result: Any, error: BitnetError | None) -> None:
+        """The call has ended; VaultLocked is an error that opening the vault resolves."""
+        if job is not self._job:
             return
         self._job = None
-        if isinstance(message.error, VaultLocked):
-            self._open_vault(message.error, message.job)
-        elif message.error is not None:
-            self.refused(str(message.error))
+        if isinstance(error, VaultLocked) and (self.on_stack or (job.title and self.ASKS_LATE)):
+            self._open_vault(error, job)
+        elif not self.on_stack:
+            self._tell(job, _late_words(job, result, error), failed=error is not None)
+        elif error is not None:
+            self.refused(str(error))
         else:
-            message.job.then(message.result)
+            job.then(result)
+
+    def _tell(self, job: _Job, sentence: str, *, failed: bool) -> None:
+        """Tell the end of a call whose screen is closed, if it matters then."""
+        if job.title and sentence:
+            severity: Literal["error", "information"] = "error" if failed else "information"
+            self.app.notify(sentence, title=job.title, severity=severity, timeout=10)
 
     def _open_vault(self, locked: VaultLocked, job: _Job) -> None:
         why = f"{locked.why[0].upper()}{locked.why[1:]}"
         question = f"{why}. {job.offer}".strip() if locked.instead else f"{why}, which is locked."
 
         def answered(opened: bool | None) -> None:
+            problem = f"{job.without}: {locked.without}"
             if opened:
                 self._begin(job)
+            elif self.on_stack:
+                self.declined(problem)
             else:
-                self.declined(f"{job.without}: {locked.without}")
+                self._tell(job, problem, failed=True)
 
         self.shell.unlock_vault(locked.path, question, answered)
+
+
+def _late_words(job: _Job, result: Any, error: BitnetError | None) -> str:
+    if isinstance(error, VaultLocked):
+        return f"{job.without}: {error.without}"
+    return str(error) if error is not None else result if isinstance(result, str) else ""
 
 
 class KeyedScreen(DialogScreen[_Result], AttemptingScreen[_Result], Generic[_Result]):

@@ -1,5 +1,6 @@
 """API keys: where each comes from; setting, moving and deleting them. At most the end of a value is shown."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,12 @@ from bitnet_tui.services import keys
 from bitnet_tui.theme import paint
 from bitnet_tui.view import key_rows
 from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 if TYPE_CHECKING:
-    from bitnet_core.secrets.inventory import Held, Moved
+    from bitnet_core.secrets.inventory import Held
 
     _Found = tuple[tuple[Held, ...], Line, tuple[str, ...]]
 
@@ -41,7 +43,7 @@ class KeysScreen(KeyedScreen[None]):
         with Vertical(classes="card keys"):
             yield Words("API keys", classes="title")
             yield Painted(id="places")
-            yield OptionList(id="entries", markup=False)
+            yield Entries(id="entries", markup=False)
             yield Painted(id="about")
             yield Painted(id="problem", classes="-empty")
             yield Painted(id="keys")
@@ -60,8 +62,10 @@ class KeysScreen(KeyedScreen[None]):
     # -- drawing ---------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
+        inventory_of = partial(keys.inventory, self.shell.home, self._root)
+
         def look() -> "_Found":
-            inventory = keys.inventory(self.shell.home, self._root)
+            inventory = inventory_of()
             state, held = inventory.status(SECRET_NAMES)
             vault = inventory.places.existing_vault
             return held, key_rows.summary(state, vault), inventory.vault_notes()
@@ -112,8 +116,12 @@ class KeysScreen(KeyedScreen[None]):
             if value:
                 remember([value])
                 self.say("Keeping the key…", "label")
+                home = self.shell.home
                 self.attempt(
-                    lambda: keys.keep(self.shell.home, name, value, self._root), self._changed, **keys.VAULT_INSTEAD
+                    lambda: keys.keep(home, name, value, self._root),
+                    self._changed,
+                    title="API key",
+                    **keys.VAULT_INSTEAD,
                 )
 
         self.app.push_screen(KeyEntryScreen(name), typed)
@@ -126,14 +134,17 @@ class KeysScreen(KeyedScreen[None]):
             return
         name = held.name
 
-        def moved(found: "Moved") -> None:
+        inventory = partial(keys.inventory, self.shell.home, self._root)
+
+        def move() -> str:
+            found = inventory().move(name)
             names = " and ".join((name, *found.along))
             files = " and ".join(str(path) for path in found.cleaned)
             left = f" {found.left[0]} still holds its value or another one; check it." if found.left else ""
-            self._changed(f"{names} moved out of {files}.{left}")
+            return f"{names} moved out of {files}.{left}"
 
         self.say("Moving the key…", "label")
-        self.attempt(lambda: keys.inventory(self.shell.home, self._root).move(name), moved, **keys.VAULT_INSTEAD)
+        self.attempt(move, self._changed, title="API key", **keys.VAULT_INSTEAD)
 
     def action_delete(self) -> None:
         if self.busy or not (held := self._highlighted) or not held.origin:
@@ -143,12 +154,15 @@ class KeysScreen(KeyedScreen[None]):
             return
         name = held.name
 
+        inventory = partial(keys.inventory, self.shell.home, self._root)
+
+        def delete() -> str:
+            inventory().places.forget(name)
+            return f"{name} is deleted."
+
         def answered(yes: bool | None) -> None:
             if yes:
-                self.attempt(
-                    lambda: keys.inventory(self.shell.home, self._root).places.forget(name),
-                    lambda _: self._changed(f"{name} is deleted."),
-                )
+                self.attempt(delete, self._changed, title="API key")
 
         why = f"It will be deleted from the {held.origin.removesuffix(' (locked)')} and can't be recovered."
         self.app.push_screen(ConfirmScreen(f"Delete {name}?", why, "Delete it", "Keep it"), answered)

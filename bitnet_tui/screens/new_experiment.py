@@ -22,6 +22,7 @@ from bitnet_tui.services.probing import Probe
 from bitnet_tui.view import new_form
 from bitnet_tui.view.new_form import Field
 from bitnet_tui.widgets.inputs import SecretInput, SteadyInput
+from bitnet_tui.widgets.lists import Choice
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
@@ -34,6 +35,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
 
     CSS_PATH = ["cards.tcss", "new_experiment.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#field-NAME"
+    ASKS_LATE = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "cancel", "Cancel", id="new.cancel"),
         Binding("ctrl+s", "create", "Create", id="new.create"),
@@ -101,10 +103,15 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
             self.query_one("#hint", Painted).say(self._fields[name].hint, "label")
 
     def action_leave_field(self, way: Literal["next", "previous"]) -> None:
-        """Move the focus before the next input arrives: a key pasted in haste must not land in a visible field."""
+        """Move the focus before the next input arrives: a key pasted in haste must not land in a visible field.
+
+        The last field leads to Create, not to Cancel, which is before it.
+        """
         if not isinstance(self.focused, Input):
             raise SkipAction
-        if way == "next":
+        if way == "next" and self.focused.id == f"field-{[*self._fields][-1]}":
+            self.query_one("#create").focus()
+        elif way == "next":
             self.focus_next()
         else:
             self.focus_previous()
@@ -170,7 +177,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
         remember([key])
         name = PROVIDERS[values[new_form.TEACHER]].key_setting
         self.say("Keeping the key…", "label")
-        self.attempt(lambda: keys.keep(self.shell.home, name, key), self._kept, **keys.VAULT_INSTEAD)
+        self.attempt(lambda: keys.keep(home, name, key), self._kept, title="API key", **keys.VAULT_INSTEAD)
 
     def _kept(self, sentence: str) -> None:
         if self._create(self._values()):
@@ -200,7 +207,7 @@ class NewExperimentScreen(KeyedScreen[Path | None]):
 def _entry(field: Field) -> Widget:
     place = f"field-{field.name}"
     if field.choices:
-        return Select(field.choices, value=field.default, allow_blank=False, compact=True, id=place)
+        return Choice(field.choices, value=field.default, allow_blank=False, compact=True, id=place)
     if field.secret:
         return SecretInput(field.default, id=place)
     return SteadyInput(field.default, compact=True, id=place)

@@ -1,13 +1,19 @@
 """The command palette: Textual's, as a screen of this app, with a cursor that does not blink."""
 
-from textual.command import CommandInput, CommandPalette
+from textual.app import ComposeResult
+from textual.command import CommandInput, CommandList, CommandPalette
 
 from bitnet_tui.screens.base import ShellScreen
+from bitnet_tui.widgets.lists import Commands
 
 
 # Textual finds the styles of a class by its first base.
 class Palette(CommandPalette, ShellScreen[None]):
     """What it offers is in `bitnet_tui/palette.py`."""
+
+    def compose(self) -> ComposeResult:
+        for widget in super().compose():
+            yield Commands() if isinstance(widget, CommandList) else widget
 
     def on_mount(self) -> None:
         self.query_one(CommandInput).cursor_blink = False

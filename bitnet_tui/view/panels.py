@@ -132,7 +132,7 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
             ("sequences", count(traces.sequences), "value"),
             ("tokens", count(traces.tokens), "value"),
             ("kept", count(traces.kept), "value"),
-            ("other mass", significant(traces.other_mass_mean), "value"),
+            ("newest Other", significant(traces.other_mass_mean), "value"),
         ]
     return pairs
 
@@ -251,9 +251,11 @@ def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
 def sample_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
     """Every kept sample, the newest first."""
     if run is None or not run.view.samples:
-        return (
-            line(Span("No samples here. Only the stages that generate text, teacher and eval, have them.", "label")),
-        )
+        text = "No samples here. Only the stages that generate text, teacher and eval, have them."
+        if run is not None and run.stage in ("teacher", "eval"):
+            text = "No samples yet. They appear here once the stage has generated a text."
+            text = text if run.active else "This run ended before it had generated a text."
+        return tuple(_wrapped("", text, "label", cells))
     lines: list[Line] = []
     for sample in reversed(run.view.samples):
         lines.append(line(Span("── ", "faint"), Span(flat(sample.source) or "sample", "title")))

@@ -81,6 +81,8 @@ class ExperimentWatcher:
     clock: Callable[[], float] = time.time
     _cache: RecordCache = field(default_factory=RecordCache)
     _folds: dict[str, tuple[RunFold, Callable[[], list[Event]]]] = field(default_factory=dict)
+    _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
+    """The newest event of each active run, and after how many seconds of the run it came."""
 
     def look(self, stage: str | None, back: int = 0) -> ExperimentView:
         """The experiment with one run of `stage`, `back` before the newest; None = the stage most worth seeing.
@@ -152,8 +154,12 @@ class ExperimentWatcher:
         seconds = record.seconds(Moment(self.clock(), clock.now(record.boot_id).uptime) if state in ACTIVE else None)
         if seconds is None or state not in ACTIVE or record.ended is not None:
             return seconds
-        told = (newest or record.started) - record.started
-        return max(min(told, seconds), seconds // 60 * 60)
+        known = self._told.get(record.id)
+        if known is None:  # when it came can only be told by the wall clock, which may have been put forward since
+            known = self._told[record.id] = newest, min((newest or record.started) - record.started, seconds)
+        elif known[0] != newest:
+            known = self._told[record.id] = newest, seconds
+        return max(known[1], seconds // 60 * 60)
 
 
 def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:

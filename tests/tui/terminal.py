@@ -19,7 +19,7 @@ _ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[()][0-9A-B]|[=>78])")
 class Terminal:
     """One app. `written` holds all bytes that it has written so far."""
 
-    def __init__(self, *arguments: str, columns: int = 80, rows: int = 24) -> None:
+    def __init__(self, *arguments: str, columns: int = 80, rows: int = 24, **variables: str) -> None:
         self._screen, inner = pty.openpty()
         fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
@@ -29,7 +29,7 @@ class Terminal:
             stdout=inner,
             stderr=inner,
             start_new_session=True,
-            env={**environment, "PYTHONPATH": _REPO, "TERM": "xterm-256color"},
+            env={**environment, "PYTHONPATH": _REPO, "TERM": "xterm-256color", **variables},
         )
         os.close(inner)
         self.written = b""
@@ -45,9 +45,20 @@ class Terminal:
 
     def press(self, *keys: str) -> None:
         """Type, as one burst. What `until` waits for has to appear after it."""
+        self.send("".join(keys).encode())
+
+    def send(self, typed: bytes) -> None:
         self.read(0)
         self._mark = len(self.written)
-        os.write(self._screen, "".join(keys).encode())
+        os.write(self._screen, typed)
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while the app runs."""
+        return self._process.poll()
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def until(self, wanted: str, seconds: float = 60) -> None:
         """Wait until the text has been written since the last key."""

@@ -2,22 +2,30 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from textual import events
-from textual.widgets import Button
+from textual.app import App, ComposeResult
+from textual.widgets import Button, OptionList
+from textual.widgets._select import SelectOverlay
 
+from bitnet_core.errors import BitnetError
+from bitnet_core.secrets.places import VaultLocked
 from bitnet_tui.actions import ACTIONS
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
-from bitnet_tui.screens.keyed import Attempted, _Job
 from bitnet_tui.screens.new_experiment import NewExperimentScreen
+from bitnet_tui.screens.vault import VaultScreen
+from bitnet_tui.services.launching import Launched
+from bitnet_tui.widgets.lists import Choice, Commands, Entries
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import settled
+from tests.tui.pilots import notices, settled
 from tests.tui.simulated import experiment, finished_experiment
 
 _OF_THE_LIST = [
@@ -89,6 +97,67 @@ async def test_any_burst_of_keys_does_no_harm(home: Path):
     await _all_survive(cases)
 
 
+_MOVES = ["pagedown", "pageup", "home", "end", "down", "up"]
+
+
+@pytest.mark.parametrize("size", [(59, 14), (60, 15), (80, 24)])
+async def test_a_list_without_lines_takes_every_move(home: Path, size: tuple[int, int]):
+    """What a key does in a list whose lines are not laid out yet: nothing."""
+    lists: list[OptionList] = [Entries("ab", id="entries"), Commands("ab", id="--commands")]
+
+    class Bare(App[None]):
+        def compose(self) -> ComposeResult:
+            yield from lists
+            yield Choice([("a", "1"), ("b", "2")], allow_blank=False)
+
+    async with Bare().run_test(size=size) as pilot:
+        lists.append(pilot.app.query_one(SelectOverlay))
+        for one in lists:
+            one.display = True
+            one.clear_options()
+            one.add_options(["a", "b"])
+            one.highlighted = 1
+            for way in ("page_down", "page_up", "first", "last", "cursor_up", "cursor_down"):
+                one._line_cache.clear()
+                with mock.patch.object(type(one), "_update_lines"):
+                    getattr(one, f"action_{way}")()
+
+
+@pytest.mark.parametrize("way", ["the list", "the palette", "the form's list", "the keys"])
+async def test_a_page_can_be_turned_at_any_moment(home: Path, way: str):
+    finished_experiment(home)
+    opening = {"the palette": ["ctrl+p"], "the form's list": ["n", "tab", "enter"], "the keys": ["a"]}.get(way, [])
+    cases = {}
+    for at in range(3):
+        turns = [_MOVES[(at + place) % 2] for place in range(12)]
+        cases[f"{at}"] = _survives(home, [*opening, *turns], random.Random(at))
+    await _all_survive(cases)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (59, 24), (80, 14)])
+async def test_keys_do_nothing_in_a_window_that_is_too_small(home: Path, size: tuple[int, int]):
+    finished_experiment(home)
+    recorder = RecordingLaunch()
+    app = BitnetApp(home, launch=recorder)
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot)
+        for key in (*_MOVES, "enter", "n", "d", "a", "t", "ctrl+p", "escape", "r", "p"):
+            await pilot.press(key)
+        await settled(pilot)
+        assert [type(screen) for screen in app.screen_stack] == [ExperimentsScreen]
+        assert not recorder.launched
+        await pilot.resize_terminal(80, 24)
+        await pilot.press("pagedown", "pageup", "enter")
+        await settled(pilot)
+        assert isinstance(app.screen, ExperimentScreen)
+        await pilot.resize_terminal(*size)
+        await settled(pilot)
+        await pilot.press("p", "r", "q")
+        await settled(pilot)
+        assert not recorder.launched
+        assert app._exit
+
+
 async def test_keys_do_nothing_until_the_stage_they_act_on_is_shown(home: Path):
     exp = finished_experiment(home)
     app = BitnetApp(home, launch=RecordingLaunch())
@@ -149,20 +218,80 @@ async def test_a_covered_screen_takes_what_is_above_it_along(home: Path):
         assert [type(screen) for screen in pilot.app.screen_stack] == [ExperimentsScreen]
 
 
-async def test_a_closed_screen_hears_that_it_was_closed_but_no_late_answer(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_closed_form_hears_that_it_was_closed_but_no_late_answer(home: Path, monkeypatch: pytest.MonkeyPatch):
     """A test of a model is cancelled when its form is closed; what it answers then changes nothing."""
     heard: list[str] = []
 
     monkeypatch.setattr(NewExperimentScreen, "on_unmount", lambda _: heard.append("unmounted"))
-    monkeypatch.setattr(NewExperimentScreen, "on_attempted", lambda *_: heard.append("attempted"))
-    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
         await settled(pilot)
         form = NewExperimentScreen()
         pilot.app.push_screen(form)
         await settled(pilot)
-        form.post_message(Attempted(_Job(print, print, "", ""), None, None))
+        gate = threading.Event()
+        form.attempt(gate.wait, heard.append)  # type: ignore[arg-type]
         form.dismiss(None)
+        await pilot.pause()
+        gate.set()
         await settled(pilot)
         assert heard == ["unmounted"]
+        assert notices(pilot) == []
+
+
+class _SlowLaunch(RecordingLaunch):
+    """Starts nothing until it is told to go on, and then fails."""
+
+    def __init__(self, error: BitnetError) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+        self._error = error
+
+    def __call__(self, *where: object) -> Launched:
+        self.go_on.wait(30)
+        raise self._error
+
+
+async def test_a_start_that_fails_after_its_screen_was_closed_is_told(home: Path):
+    exp = finished_experiment(home)
+    launch = _SlowLaunch(BitnetError("reports is a file; remove it."))
+    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("p", "escape")
+        await pilot.pause(0.2)
+        assert isinstance(pilot.app.screen, ExperimentsScreen)
+        launch.go_on.set()
+        await settled(pilot)
+        (notice,) = notices(pilot)
+        assert "not started" in notice
+        assert "reports is a file; remove it." in notice
+
+
+async def test_a_start_asks_for_the_passphrase_after_its_screen_was_closed(home: Path, tmp_path: Path):
+    exp = finished_experiment(home)
+    locked = VaultLocked(tmp_path / "vault.json", "X_KEY is in the vault")
+    launch = _SlowLaunch(locked)
+    async with BitnetApp(home, exp.root, launch=launch).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("p", "escape")
+        await pilot.pause(0.2)
+        launch.go_on.set()
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, VaultScreen)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert any("was not started: X_KEY is in the vault" in notice for notice in notices(pilot))
+
+
+async def test_a_stop_that_fails_after_its_screen_was_closed_is_told(home: Path):
+    exp = finished_experiment(home)
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(
+        size=(80, 24), notifications=True
+    ) as pilot:
+        await settled(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentScreen)
+        await pilot.press("escape")
+        await settled(pilot)
+        pilot.app.call_later(screen._stop_sent, "train-1", "It runs on another computer.")
+        await settled(pilot)
+        assert notices(pilot) == ["Not stopped It runs on another computer."]

@@ -186,6 +186,21 @@ async def test_a_stop_that_failed_is_asked_for_again(home: Path, monkeypatch: py
         live.end_process()
 
 
+async def test_the_question_names_the_pipeline_that_stops_too(home: Path):
+    exp = experiment(home, "whole")
+    runs = [SimulatedRun(exp, stage, alive=True) for stage in ("pipeline", "collect")]
+    try:
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+            await settled(pilot)
+            await pilot.press("s")
+            await settled(pilot)
+            assert "Stop collect and the pipeline?" in words(pilot)
+            assert "the pipeline that it belongs to ends with it; p continues from there" in words(pilot)
+    finally:
+        for live in runs:
+            live.end_process()
+
+
 async def test_every_key_of_a_burst_counts(home: Path, recorder: RecordingLaunch):
     """Arrow keys and `r` in quick succession: no press waits for the screen to read files in between."""
     experiment(home, "mine")

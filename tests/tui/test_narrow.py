@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from textual.widgets import Input
 
 from bitnet_tui.actions import ACTIONS, keys_text
 from bitnet_tui.app import BitnetApp
@@ -45,3 +46,22 @@ async def test_the_buttons_of_the_form_are_in_sight(home: Path, size: tuple[int,
             await settled(pilot)
             assert "Cancel Create" in words(pilot)
             await pilot.press("tab")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 35)])
+async def test_a_wrong_number_is_told_with_its_range(home: Path, size: tuple[int, int]):
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
+        await settled(pilot)
+        await pilot.press("n")
+        await settled(pilot)
+        pilot.app.screen.query_one("#field-NAME", Input).value = "mine"
+        pilot.app.screen.query_one("#field-BUDGET_TOKENS", Input).value = "x"
+        await pilot.press("ctrl+s")
+        await settled(pilot)
+        await pilot.press("up", "down")
+        await settled(pilot)
+        told = [line.split("x ", 1)[1].strip(" │▃▁▅") for line in shown(pilot).splitlines() if " x " in line]
+        assert told == ["a whole number from 1 to"]
+        assert words(pilot).count("1,125,899,906,842,624") == 2  # beside the field, and in its hint
+        await pilot.press("enter")
+        assert pilot.app.focused is pilot.app.screen.query_one("#create")

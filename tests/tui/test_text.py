@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -260,3 +261,12 @@ def test_every_cell_of_the_strip_belongs_to_the_stage_that_is_drawn_there(cells,
     for row in rows:
         start = strip.index(f" {row.name} ") + 1
         assert {stage_text.at(rows, start + x, 0, cells, as_column=False) for x in range(len(row.name))} == {row.name}
+
+
+def test_a_stage_that_generates_text_has_no_samples_yet():
+    def said(**changes: Any) -> str:
+        return " ".join(_text(panels.sample_lines(_run(**changes), 60)).split())
+
+    assert said(stage="teacher") == "No samples yet. They appear here once the stage has generated a text."
+    assert said(stage="eval", state="failed") == "This run ended before it had generated a text."
+    assert said(stage="train").startswith("No samples here. Only the stages that generate text")

@@ -25,7 +25,7 @@ from bitnet_core.secrets.inventory import Held
 from bitnet_core.secrets.places import VaultLocked
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
-from bitnet_tui.screens.experiment import StopSent
+from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services import keys, probing
 from bitnet_tui.services.launching import Launched
@@ -115,7 +115,8 @@ async def test_notifications(home: Path, sent: Sent):
         app.notify(TEXT, title=TEXT)
         await settled(pilot)
         sent.check("·]52;c;cHduZWQ=·")
-        app.screen.post_message(StopSent(TEXT))
+        assert isinstance(app.screen, ExperimentScreen)
+        app.screen._stop_sent("", TEXT)
         await settled(pilot)
         sent.check("Not stopped")
         await pilot.press("r")

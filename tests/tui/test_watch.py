@@ -1,10 +1,12 @@
 """What is read of an experiment for its screen."""
 
+import dataclasses
 import time
 from pathlib import Path
 
 import pytest
 
+from bitnet_core import process
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.tui.simulated import SimulatedRun, experiment
 
@@ -21,5 +23,30 @@ def test_the_time_of_a_silent_run_moves_once_a_minute(home: Path, later: float, 
         seen = watcher.look("train").run
         assert seen is not None
         assert seen.elapsed == pytest.approx(shown, abs=1e-3)
+    finally:
+        live.end_process()
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+def test_a_clock_that_was_put_on_or_back_moves_no_time_of_a_silent_run(home: Path, jump: float):
+    """The run began an hour ago by the wall clock, but 200 s ago since boot, or the other way round."""
+    exp = experiment(home, "jumped")
+    now = time.time()
+    live = SimulatedRun(exp, "train", now - 200 - jump, alive=True)
+    try:
+        boot = process.uptime()
+        assert boot is not None
+        live.run.write(dataclasses.replace(live.run.record(), started_uptime=boot - 200))
+        live._now = now - 100
+        live.train(0, 2)
+        watcher = ExperimentWatcher(exp.root, home, clock=lambda: now)
+        times = set()
+        for _ in range(3):
+            seen = watcher.look("train").run
+            assert seen is not None
+            times.add(seen.elapsed)
+            time.sleep(0.05)
+        assert len(times) == 1
+        assert 120 <= min(times, key=lambda one: one or 0) <= 201
     finally:
         live.end_process()

@@ -1,0 +1,70 @@
+"""The app in terminals of other encodings: what is typed, and the signs that it draws with."""
+
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+from bitnet_tui.driver import in_cells
+from tests.tui.simulated import finished_experiment
+from tests.tui.terminal import Terminal
+
+_SIGNS = "─━╌│┃┊┆╭╮╰╯┼▔▁▌▐▊▎█▼▲▶…→←↑↓✓✗◦■▸↻×⠓⡇⠀漢é"
+
+
+@pytest.mark.parametrize(
+    "typed", [b"\xff\xfe", b"\xe9", b"z\xe9z", b"\xc3", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\x9b\xff"]
+)
+def test_bytes_that_are_no_text_do_no_harm(home: Path, typed: bytes):
+    finished_experiment(home)
+    with Terminal("--home", str(home)) as terminal:
+        terminal.until("QEI 7.28")
+        terminal.send(typed)
+        terminal.read(0.3)
+        terminal.press("?")
+        terminal.until("Always show the stage")
+        assert terminal.exit_code is None
+
+
+@pytest.mark.parametrize(
+    ("encoding", "variables"),
+    [
+        ("ascii", {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+        ("ascii", {"PYTHONIOENCODING": "ascii"}),
+        ("latin-1", {"PYTHONIOENCODING": "latin-1"}),
+        ("cp437", {"PYTHONIOENCODING": "cp437"}),
+        ("koi8-r", {"PYTHONIOENCODING": "koi8-r:strict"}),
+    ],
+)
+def test_an_encoding_without_our_signs_gets_plain_ones(home: Path, encoding: str, variables: dict[str, str]):
+    finished_experiment(home)
+    with Terminal("--home", str(home), **variables) as terminal:
+        terminal.until("QEI 7.28")
+        terminal.press("\r")
+        terminal.until("Overview")
+        terminal.wait_until_quiet(0.5)
+        terminal.press("\x1b[A")
+        terminal.until("total")
+        terminal.press("?")
+        terminal.until("Run all stages in order")
+        assert terminal.exit_code is None
+        assert b"\\u" not in terminal.written
+        assert b"?" not in terminal.written.replace(b"\x1b[?", b"").replace(b" ? ", b"").replace(b"?\x1b", b"")
+        terminal.written.decode(encoding)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437", "koi8-r", "cp1252", "shift_jis", "gb2312"])
+def test_a_plain_sign_is_as_wide_as_the_sign_that_it_replaces(encoding: str):
+    for sign in _SIGNS:
+        assert cell_len(in_cells(sign, encoding)) == cell_len(sign)
+
+
+def test_plain_signs():
+    assert in_cells(_SIGNS, "ascii") == "---||||+++++--||||#v^>.><^v+xo#>~x** ???"
+    assert in_cells(_SIGNS, "utf-8") == _SIGNS
+
+
+@pytest.mark.parametrize("value", ["zzz", "", "TRUECOLOR"])
+def test_a_wrong_variable_of_textual_is_named(home: Path, value: str):
+    with Terminal("--home", str(home), TEXTUAL_COLOR_SYSTEM=value) as terminal:
+        terminal.until(f"bitnet-tui: TEXTUAL_COLOR_SYSTEM is {value!r}; set it to one of auto, standard, 256, ")
