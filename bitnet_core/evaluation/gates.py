@@ -162,11 +162,12 @@ def _flip_recovered(report: Mapping[str, Any]) -> Gate:
 
 
 def _json_validity(report: Mapping[str, Any]) -> Found:
-    value = finite(_part(report, "json_validity", "value"))
-    if value is None:
-        return Found(None, "the report has no JSON validity")
-    items = finite(_part(report, "json_validity", "items"))
-    return Found(value, "share of answers that are the JSON asked for" + (f", {items:,.0f} items" if items else ""))
+    """The score on the packaged checks that ask for JSON by a schema; an unanswered one is not counted as JSON."""
+    suite = ("checks", "suites", "json")
+    passed, items = finite(_part(report, *suite, "passed")), finite(_part(report, *suite, "items"))
+    if passed is None or not items:
+        return Found(None, "the student was not asked for JSON; add json to EVAL_SUITE")
+    return Found(passed / items, f"share of {items:,.0f} answers that are the JSON asked for")
 
 
 def _quality_ratio(report: Mapping[str, Any]) -> Found:

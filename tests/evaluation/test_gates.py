@@ -29,7 +29,7 @@ def _quantity(value: float | None) -> dict[str, Any]:
 
 REPORT: dict[str, Any] = {
     "evidence": evidence(4, 100, 0, FLIP),
-    "json_validity": {"value": 0.95, "items": 200},
+    "checks": {"suites": {"json": {"items": 200, "answered": 195, "passed": 190}}},
     "qei": {
         "student": {"quality": _quantity(0.6)},
         "teacher": {"quality": _quantity(0.8)},
@@ -74,8 +74,8 @@ NEVER = object()
         ("non-finite steps", "evidence.nonfinite_steps", 1, None),
         ("flip recovered", "evidence.flip.flip_recovered_after_tokens", None, NEVER),
         ("flip recovered", "evidence.flip", {"flip_shock": 0.1, "flip_recovered_after_tokens": None}, {}),
-        ("JSON validity", "json_validity.value", 0.89, None),
-        ("JSON validity", "json_validity", {"value": 0}, None),
+        ("JSON validity", "checks.suites.json.passed", 178, None),
+        ("JSON validity", "checks.suites.json.passed", 0, None),
         ("Q_s/Q_t", "qei.student.quality", _quantity(0.39), _quantity(None)),
         ("Q_s/Q_t", "qei.teacher.quality.value", 1.3, "much"),
         ("QEI", "qei.qei", _quantity(0.99), _quantity(None)),
@@ -105,7 +105,7 @@ def test_a_limit_itself_passes_and_no_limit_is_no_gate() -> None:
 
 @given(JSON_VALUES)
 def test_any_report_gets_verdicts_and_nothing_gives_no_pass(report: Any) -> None:
-    assert list(_verdicts({"evidence": report, "qei": report, "json_validity": report})) == NAMES
+    assert list(_verdicts({"evidence": report, "qei": report, "checks": report})) == NAMES
     if not isinstance(report, dict):
         assert set(_verdicts(report).values()) == {"not measurable"}
 
