@@ -161,7 +161,14 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("SCHEDULER_ETA_MIN", "6e-5", "Learning rate at the end.", 0, 1),
         integer("TOTAL_STEPS", "1000", "Number of optimizer steps.", 1, 1 << 40, "steps"),
         integer("LOG_INTERVAL", "50", "Steps from one metric to the next.", 1, 1 << 20, "steps"),
-        integer("CHECKPOINT_INTERVAL", "200", "Steps from one checkpoint to the next.", 1, 1 << 30, "steps"),
+        integer(
+            "CHECKPOINT_INTERVAL",
+            "200",
+            "Steps from one checkpoint to the next. The newest 3 and the best stay.",
+            1,
+            1 << 30,
+            "steps",
+        ),
     ),
     "Flip": (
         integer("BUDGET_TOKENS", "1000000", "Token budget: supervised tokens to see.", 1, 1 << 50, "tokens"),
