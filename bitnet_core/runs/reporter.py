@@ -88,6 +88,8 @@ class Reporter:
             return
         pace.reported = now
         spent = now - pace.started
-        rate = (done - pace.first) / spent if spent > 0 and done > pace.first else None
+        # One step of unknown length, and the first bytes of a download that has yet to begin, tell no pace.
+        tells = total is None or (total > 1 and (unit != "bytes" or done >= total / 100))
+        rate = (done - pace.first) / spent if tells and spent > 0 and done > pace.first else None
         eta = (total - done) / rate if rate and total is not None else None
         self.emit(Progress(done=done, total=total, unit=unit, rate=rate, eta_s=eta, label=label))

@@ -162,12 +162,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         integer("TOTAL_STEPS", "1000", "Number of optimizer steps.", 1, 1 << 40, "steps"),
         integer("LOG_INTERVAL", "50", "Steps from one metric to the next.", 1, 1 << 20, "steps"),
         integer(
-            "CHECKPOINT_INTERVAL",
-            "200",
-            "Steps from one checkpoint to the next. The newest 3 and the best stay.",
-            1,
-            1 << 30,
-            "steps",
+            "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 30, "steps"
         ),
     ),
     "Flip": (

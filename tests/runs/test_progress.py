@@ -1,0 +1,34 @@
+"""A pace is told only where what has been done tells one."""
+
+import pytest
+
+from bitnet_core.runs import reporter
+from bitnet_core.runs.events import Event, Progress
+from bitnet_core.runs.reporter import Reporter
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "unit", "told"),
+    [
+        ((0, 50), 100, "sequences", True),
+        ((0, 1), 100_000, "steps", True),
+        ((0, 1), 1, "steps", False),  # one step of unknown length
+        ((0, 20_000), 93_000_000, "bytes", False),  # pip's own files, before the download begins
+        ((0, 2_000_000), 93_000_000, "bytes", True),
+        ((0, 5), None, "requests", True),
+        ((7, 7), 100, "steps", False),
+    ],
+)
+def test_the_pace(
+    monkeypatch: pytest.MonkeyPatch, done: tuple[int, int], total: int | None, unit: str, told: bool
+) -> None:
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr(reporter.time, "monotonic", lambda: next(clock))
+    seen: list[Event] = []
+    report = Reporter(seen.append)
+    for value in done:
+        report.progress(value, total, unit)
+    last = seen[-1]
+    assert isinstance(last, Progress)
+    assert (last.rate is not None) is told
+    assert (last.eta_s is not None) is (told and total is not None)
