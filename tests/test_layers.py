@@ -18,7 +18,7 @@ LIGHT_ROOMS = ("settings", "secrets", "runs", "cli")
 LIGHT_FILES = ("prompts.drawing", "prompts.templates", "teachers.profiles", "teachers.stage_keys")
 SUBPROCESSES = ("bitnet_core.secrets.keyring_child",)
 """Programs that are run but never imported."""
-HEAVY_FILES = ("bitnet_core.cli.ask", "bitnet_core.cli.bench_score", "bitnet_core.cli.exporting")
+HEAVY_FILES = tuple(f"bitnet_core.cli.{name}" for name in ("ask", "bench_score", "exporting", "serving", "students"))
 """Imported only when their command runs."""
 
 

@@ -41,20 +41,20 @@ def _export(arguments: argparse.Namespace) -> int:
         raise UsageError("--out is one path, and two formats are asked for; export them one after the other.")
     if "gguf" not in arguments.formats and (arguments.embedding or arguments.type != TYPES[0]):
         raise UsageError("--type and --embedding are of `bitnet export gguf`; leave them out.")
-    _patient_threads()
+    patient_threads()
     from bitnet_core.cli import exporting
 
     return exporting.export(arguments)
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    _patient_threads()
+    patient_threads()
     from bitnet_core.cli import exporting
 
     return exporting.verify(arguments)
 
 
-def _patient_threads() -> None:
+def patient_threads() -> None:
     """OpenMP reads this when torch is imported."""
     from bitnet_core.process import PATIENT_THREADS
 

@@ -33,7 +33,7 @@ _NAME_CELLS = 80
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """The student to export, with what belongs to it."""
 
     experiment: Experiment
@@ -61,7 +61,7 @@ class _Source:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write the formats asked for, verify them, and show the card; exit code 1 if one is not the student."""
-    source = _source(arguments)
+    source = open_source(arguments)
     outs = {kind: arguments.out or _default_path(source, kind, arguments.type) for kind in arguments.formats}
     for out in outs.values():
         places.require_free(out, force=arguments.force)
@@ -93,7 +93,7 @@ def export(arguments: argparse.Namespace) -> int:
 def verify(arguments: argparse.Namespace) -> int:
     """Compare one export with the checkpoint that it was made from."""
     origin = _origin(arguments.path)
-    source = _source(arguments, origin)
+    source = open_source(arguments, origin)
     if origin.get("checkpoint_sha256") != source.sha256:
         made_from = crop(flat(str(origin.get("checkpoint"))), _NAME_CELLS)
         raise BitnetError(
@@ -103,7 +103,7 @@ def verify(arguments: argparse.Namespace) -> int:
     return _verified(arguments, source, [arguments.path], must=True)
 
 
-def _verified(arguments: argparse.Namespace, source: _Source, paths: list[Path], *, must: bool) -> int:
+def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], *, must: bool) -> int:
     """Compare exports and show the card. With `must`, a runtime that is not installed is an error."""
     student, tokenizer = source.student, source.tokenizer
     deployed, answers = _in_process(source)
@@ -138,7 +138,7 @@ def _verified(arguments: argparse.Namespace, source: _Source, paths: list[Path],
     return 1 if problems else 0
 
 
-def _source(arguments: argparse.Namespace, origin: dict[str, Any] | None = None) -> _Source:
+def open_source(arguments: argparse.Namespace, origin: dict[str, Any] | None = None) -> Source:
     """The experiment's student. BitnetError for a checkpoint of another tokenizer."""
     experiment = open_experiment(arguments)
     path = arguments.checkpoint or _checkpoint(experiment, origin or {})
@@ -152,7 +152,7 @@ def _source(arguments: argparse.Namespace, origin: dict[str, Any] | None = None)
             "set KD_DATA_PATH to the traces that it was trained on."
         )
     student = pack_student(checkpoints.student_from(checkpoint))
-    return _Source(experiment, path, checkpoint, files.sha256_file(path), student, tokenizer)
+    return Source(experiment, path, checkpoint, files.sha256_file(path), student, tokenizer)
 
 
 def _checkpoint(experiment: Experiment, origin: dict[str, Any]) -> Path:
@@ -179,12 +179,12 @@ def _origin(path: Path) -> dict[str, Any]:
     return gguf_read.look(path).origin
 
 
-def _default_path(source: _Source, kind: str, type_name: str) -> Path:
+def _default_path(source: Source, kind: str, type_name: str) -> Path:
     ending = "-hf" if kind == "hf" else f"-{type_name}.gguf"
     return source.experiment.root / FOLDER / f"{source.name}{ending}"
 
 
-def _in_process(source: _Source) -> tuple[Deployed, Answers]:
+def _in_process(source: Source) -> tuple[Deployed, Answers]:
     """The greedy answers of the packed student at the runtimes' bits, in a process of its own."""
     prompts = verifying.choose_prompts(source.student, source.tokenizer)
     own = source.student.layer_bits
@@ -208,7 +208,7 @@ def _in_process(source: _Source) -> tuple[Deployed, Answers]:
     return deployed, Answers(prompts, [made.ids for made in deployed.answers])
 
 
-def _own_row(source: _Source, deployed: Deployed) -> card.Row:
+def _own_row(source: Source, deployed: Deployed) -> card.Row:
     return card.Row(
         card.IN_PROCESS,
         "yes",
@@ -220,7 +220,7 @@ def _own_row(source: _Source, deployed: Deployed) -> card.Row:
 
 
 def _row(
-    source: _Source, runtime: str, found: dict[str, Verification], missing: dict[str, RuntimeMissing]
+    source: Source, runtime: str, found: dict[str, Verification], missing: dict[str, RuntimeMissing]
 ) -> card.Row:
     if runtime in found:
         return card.row_of(found[runtime])
@@ -234,7 +234,7 @@ def _row(
     return card.not_exported(runtime)
 
 
-def _model_card(source: _Source, found: list[Verification]) -> str:
+def _model_card(source: Source, found: list[Verification]) -> str:
     report = source.experiment.reports / "mini_evaluation_report.json"
     evaluated = files.read_json(report) if report.is_file() else {}
     about = evaluated.get("checkpoint") if isinstance(evaluated, dict) else None

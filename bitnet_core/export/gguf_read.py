@@ -26,20 +26,25 @@ class _Damaged(ValueError):
     """The file is not what it should be."""
 
 
+class OtherModel(BitnetError):
+    """The file is a GGUF of another architecture, so not one of ours."""
+
+
 @dataclass(frozen=True)
 class GGUFAbout:
-    """The types' names, and what is kept of the checkpoint by name."""
+    """The types' names, how many tokens it reads, and what is kept of the checkpoint by name."""
 
     linear_type: str
     embedding_type: str
+    context: int
     origin: dict[str, Any]
 
 
 def look(path: Path) -> GGUFAbout:
-    """Read the head of a file of unknown origin. BitnetError for one that is damaged or not ours."""
+    """Read the head of a file of unknown origin. BitnetError for a damaged one, OtherModel for another program's."""
     try:
         with path.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _about(data)
+            return _about(path, data)
     except (OSError, struct.error, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise BitnetError(f"{path} is not a whole GGUF of `bitnet export` ({reason}); export it again.") from error
@@ -89,7 +94,7 @@ class _Cursor:
         return _FIXED[kind]
 
 
-def _about(data: mmap.mmap) -> GGUFAbout:
+def _about(path: Path, data: mmap.mmap) -> GGUFAbout:
     cursor = _Cursor(data)
     if data[:4] != b"GGUF":
         raise _Damaged("it does not begin as one")
@@ -100,7 +105,7 @@ def _about(data: mmap.mmap) -> GGUFAbout:
         name = cursor.string()
         keys[name] = cursor.value(cursor.take("<I"))
     if keys.get("general.architecture") != "bitnet":
-        raise _Damaged("it is of another architecture")
+        raise OtherModel(f"{path} is a GGUF of another architecture; give one of `bitnet export gguf`.")
     types: dict[str, BlockType] = {}
     end = 0
     for _ in range(tensors):
@@ -112,7 +117,10 @@ def _about(data: mmap.mmap) -> GGUFAbout:
     if _LINEAR not in types or _EMBEDDING not in types:
         raise _Damaged("it has no student's tensors")
     origin = {name.removeprefix(ORIGIN): value for name, value in keys.items() if name.startswith(ORIGIN)}
-    return GGUFAbout(types[_LINEAR].name, types[_EMBEDDING].name, origin)
+    context = keys.get("bitnet.context_length")
+    if type(context) is not int or context < 1:
+        raise _Damaged("it does not say how many tokens it reads")
+    return GGUFAbout(types[_LINEAR].name, types[_EMBEDDING].name, context, origin)
 
 
 def _tensor(cursor: _Cursor) -> tuple[str, BlockType, int]:

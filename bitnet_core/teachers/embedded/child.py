@@ -1,12 +1,13 @@
-"""The process that serves the embedded teacher: `python -m bitnet_core.teachers.embedded.child`.
+"""The process that serves a GGUF: `python -m bitnet_core.teachers.embedded.child`.
 
-It reads its configuration, API key included, as one JSON line from stdin, listens on 127.0.0.1, and writes its
+It reads its configuration, API key included, as one JSON line from stdin, listens where it says, and writes its
 address as one JSON line to stdout. It ends when stdin is closed, which happens however its parent dies. It must
 not know settings, stages or experiments.
 """
 
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -14,6 +15,8 @@ from bitnet_core.process import rss_bytes
 
 
 def main() -> int:
+    # Ctrl-C reaches the whole group of processes; the parent decides when this one ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # llama.cpp logs to stdout: keep the pipe to the parent for our line alone, and send the log to stderr.
     with os.fdopen(os.dup(1), "w") as parent:
         os.dup2(2, 1)
@@ -34,9 +37,9 @@ def _serve(config: dict[str, Any]) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = config["gguf"]
     params.model_alias = {config["model"]}
-    params.api_keys = [config["api_key"]]
-    params.hostnames = ["127.0.0.1"]
-    params.port = 0
+    params.api_keys = [config["api_key"]] if config["api_key"] else []
+    params.hostnames = [config["host"]]
+    params.port = config["port"]
     params.n_parallel = config["parallel"]
     params.n_ctx = config["context"]
     # One pool for all slots: a long answer may use what short ones leave free.

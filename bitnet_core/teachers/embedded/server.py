@@ -1,4 +1,7 @@
-"""A llama.cpp server for the embedded teacher, in a process that ends with its owner. Knows no requests."""
+"""A llama.cpp server, in a process that ends with its owner: any model's, and the embedded teacher's.
+
+Knows no requests.
+"""
 
 import contextlib
 import json
@@ -8,39 +11,52 @@ import select
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import PATIENT_THREADS, available_bytes, last_line, pipe_of, rss_bytes, start_helper
 from bitnet_core.secrets.handover import environment_without_secrets
 from bitnet_core.teachers.embedded.files import GGUF_BYTES, MODEL_NAME
-from bitnet_core.text import size
+from bitnet_core.text import crop, flat, size
 
 MAX_CONTEXT = 8192
 """The context length that the model was trained with."""
+LOOPBACK = "127.0.0.1"
 _START_SECONDS = 120.0
+_REASON_CELLS = 200
 
 
-class EmbeddedServer:
+class LlamaServer:
     """A llama.cpp server in a process of its own, for the duration of a `with` block.
 
-    It generates `parallel` answers at once, which share `context` tokens. Its key is made for it alone, and sent
-    through a pipe.
+    It generates `parallel` answers at once, which share `context` tokens; 0 is what the model was trained with. Its
+    port is a free one unless given. The key is sent through a pipe; without one, it answers whoever reaches the port.
     """
 
-    def __init__(self, gguf: Path, *, parallel: int = 1, context: int = MAX_CONTEXT) -> None:
+    def __init__(
+        self,
+        gguf: Path,
+        model: str,
+        *,
+        parallel: int = 1,
+        context: int = 0,
+        host: str = LOOPBACK,
+        port: int = 0,
+        api_key: str = "",
+    ) -> None:
         self.gguf = gguf
+        self.model = model
         self.parallel = parallel
         self.context = context
-        self.model = MODEL_NAME
-        self.api_key = secrets.token_urlsafe(24)
+        self.host, self.port = host, port
+        self.api_key = api_key
         self.base_url = ""
         self.pid = 0
         self._rss_before = 0
         self._peak_added = 0
         self._process: subprocess.Popen[str] | None = None
 
-    def __enter__(self) -> "EmbeddedServer":
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -50,6 +66,8 @@ class EmbeddedServer:
             "gguf": str(self.gguf),
             "model": self.model,
             "api_key": self.api_key,
+            "host": self.host,
+            "port": self.port,
             "parallel": self.parallel,
             "context": self.context,
             "threads": _available_cores(),
@@ -68,7 +86,7 @@ class EmbeddedServer:
         readable, _, _ = select.select([answers], [], [], _START_SECONDS)
         line = answers.readline() if readable else ""
         if not line:
-            raise BitnetError(_start_failure(process, log))
+            raise BitnetError(self._start_failure(process, log))
         ready = json.loads(line)
         self.base_url = ready["address"] + "/v1"
         self.pid = ready["pid"]
@@ -102,6 +120,36 @@ class EmbeddedServer:
             self._peak_added = max(self._peak_added, rss_bytes(self.pid) - self._rss_before)
         return self._peak_added
 
+    def wait(self) -> int:
+        """Wait until its process ends, and return the exit code."""
+        return self._process.wait() if self._process is not None else 0
+
+    def _start_failure(self, process: subprocess.Popen[str], log: IO[str]) -> str:
+        return (
+            f"llama.cpp can't serve {self.gguf} ({_reason(process, log)}); give a whole GGUF file of a known model."
+        )
+
+
+class EmbeddedServer(LlamaServer):
+    """The embedded teacher's server, with a key made for it alone."""
+
+    def __init__(self, gguf: Path, *, parallel: int = 1, context: int = MAX_CONTEXT) -> None:
+        key = secrets.token_urlsafe(24)
+        super().__init__(gguf, MODEL_NAME, parallel=parallel, context=context, api_key=key)
+
+    def _start_failure(self, process: subprocess.Popen[str], log: IO[str]) -> str:
+        server = "The embedded teacher's server"
+        reason = _reason(process, log)
+        if process.poll() is None:
+            return f"{server} {reason}; close other programs and try again."
+        free = available_bytes()
+        if free < 8 * GGUF_BYTES:
+            return f"{server} ended at once with {size(free)} of memory free; free 1 GB and try again."
+        return (
+            f"{server} ended at once ({reason}); "
+            "reinstall xllamacpp (pip install --force-reinstall xllamacpp) and try again."
+        )
+
 
 def _available_cores() -> int:
     """The number of cores that this process may use."""
@@ -110,17 +158,10 @@ def _available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _start_failure(process: subprocess.Popen[str], log: IO[str]) -> str:
+def _reason(process: subprocess.Popen[str], log: IO[str]) -> str:
+    """Why it did not start, after waiting a moment for its end: what it said last."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=1)
-    server = "The embedded teacher's server"
     if process.poll() is None:
-        return f"{server} did not start within {_START_SECONDS:.0f} s; close other programs and try again."
-    last = last_line(log) or "no message"
-    free = available_bytes()
-    if free < 8 * GGUF_BYTES:
-        return f"{server} ended at once with {size(free)} of memory free; free 1 GB and try again."
-    return (
-        f"{server} ended at once ({last}); "
-        "reinstall xllamacpp (pip install --force-reinstall xllamacpp) and try again."
-    )
+        return f"did not start within {_START_SECONDS:.0f} s"
+    return crop(flat(last_line(log)), _REASON_CELLS).rstrip(".") or "no message"

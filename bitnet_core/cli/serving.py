@@ -1,0 +1,141 @@
+"""What `bitnet serve` does: find or make a GGUF, and serve it until Ctrl-C. Heavy: imported when it runs."""
+
+import argparse
+import ipaddress
+import os
+import socket
+import sys
+from pathlib import Path
+
+from bitnet_core import files
+from bitnet_core.cli.command import answer, ask_passphrase, complain, resolution
+from bitnet_core.cli.exporting import Source
+from bitnet_core.cli.students import student_at
+from bitnet_core.errors import BitnetError, UsageError, explained
+from bitnet_core.export import gguf, gguf_read
+from bitnet_core.files.user_folders import cache_folder
+from bitnet_core.secrets.find import find_secrets
+from bitnet_core.teachers.embedded.server import LlamaServer
+from bitnet_core.teachers.profiles import profile
+
+# Increase the number when `bitnet export gguf` writes another file for the same student.
+_CACHE = "served-1"
+_MAGIC = b"GGUF"
+_CHECKPOINT_SUFFIX = ".pt"
+_LARGEST_PORT = (1 << 16) - 1
+_MOST_SLOTS = 256
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C. UsageError for a taken port or no such file, BitnetError for a damaged file."""
+    if not 1 <= arguments.parallel <= _MOST_SLOTS:
+        raise UsageError(f"--parallel is {arguments.parallel}; give a number from 1 to {_MOST_SLOTS}.")
+    key = _key(arguments)
+    if not key and not _is_loopback(arguments.host):
+        raise UsageError(
+            f"At {arguments.host} other machines could use this server without a key; run `bitnet keys set "
+            "LLAMACPP_API_KEY`, which it then demands, or leave out --host."
+        )
+    _require_free(arguments.host, arguments.port)
+    path, name, limit = _model(arguments)
+    server = LlamaServer(
+        path,
+        name,
+        parallel=arguments.parallel,
+        context=limit * arguments.parallel,
+        host=arguments.host,
+        port=arguments.port,
+        api_key=key,
+    )
+    with server:
+        try:
+            _announce(arguments, server)
+            code = server.wait()
+        except KeyboardInterrupt:
+            return 0
+    raise BitnetError(f"llama.cpp ended by itself ({code}); free some memory and serve {path} again.")
+
+
+def exported(source: Source, type_name: str) -> Path:
+    """The student as a GGUF in the user's cache, written there if it is missing.
+
+    Two processes may call it at the same time: the second waits for the first.
+    """
+    folder = cache_folder() / _CACHE
+    path = folder / f"{source.sha256}-{type_name}.gguf"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with files.locked(folder / ".lock"):
+            if not path.is_file():
+                gguf.write(source.student, source.tokenizer, path, type_name, name=source.name, origin=source.origin)
+    except OSError as error:
+        raise BitnetError(f"{path} can't be written {explained(error, 'name another BITNET_CACHE')}.") from error
+    return path
+
+
+def _model(arguments: argparse.Namespace) -> tuple[Path, str, int]:
+    """The file to serve, its name, and the tokens that it reads; 0 for a file of another program, which says it."""
+    path: Path | None = arguments.path
+    if path is not None and not path.exists():
+        raise UsageError(f"{path} does not exist; give a GGUF file, a checkpoint or an experiment's folder.")
+    if path is not None and path.is_file():
+        with path.open("rb") as source:
+            is_gguf = source.read(len(_MAGIC)) == _MAGIC
+        if is_gguf:
+            return path, path.stem, _limit(path)
+        if path.suffix != _CHECKPOINT_SUFFIX:
+            raise BitnetError(f"{path} is neither a GGUF file nor a checkpoint; give one of those.")
+    student = student_at(arguments, path)
+    return exported(student, arguments.type), student.name, student.student.config.max_position_embeddings
+
+
+def _limit(path: Path) -> int:
+    try:
+        return gguf_read.look(path).context
+    except gguf_read.OtherModel:
+        return 0
+
+
+def _key(arguments: argparse.Namespace) -> str:
+    """The key that clients of a llama.cpp server are set to send, if there is one."""
+    name = profile("llamacpp").key_setting
+    found = find_secrets([name], resolution(arguments), ask=ask_passphrase)
+    return found[name].value if name in found else ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _require_free(host: str, port: int) -> None:
+    """UsageError if the port can't be listened on: llama.cpp would say so only after it has loaded the model."""
+    if not 0 <= port <= _LARGEST_PORT:
+        raise UsageError(f"--port is {port}; give a number from 0 to {_LARGEST_PORT}.")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            if os.name == "posix":  # there it only lets a port be used again that a closed connection still holds
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror as error:
+        raise UsageError(f"--host {host} is not an address; leave it out to serve this machine only.") from error
+    except OSError as error:
+        reason = explained(error, "give --port another one, or 0 for a free one")
+        raise UsageError(f"Port {port} of {host} can't be listened on {reason}.") from error
+
+
+def _announce(arguments: argparse.Namespace, server: LlamaServer) -> None:
+    needs_key = ", with the key in LLAMACPP_API_KEY" if server.api_key else ""
+    lines = [
+        f"{server.model} is served at {server.base_url}{needs_key}.",
+        "As the teacher of another experiment:",
+        f"  TEACHER_PROVIDER=llamacpp TEACHER_MODEL={server.model} TEACHER_BASE_URL={server.base_url}",
+    ]
+    fields = {"model": server.model, "base_url": server.base_url, "file": str(server.gguf), "pid": server.pid}
+    answer(arguments, fields, "\n".join(lines))
+    sys.stdout.flush()
+    if not arguments.json:
+        complain("Ctrl-C ends it.\n")

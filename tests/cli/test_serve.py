@@ -1,0 +1,170 @@
+"""`bitnet serve`: a small student is served and collected from; what can't be served is refused in a sentence."""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from bitnet_core.cli import serving
+from bitnet_core.cli.main import main
+from bitnet_core.cli.students import student_at
+from bitnet_core.model.student import Student
+from bitnet_core.stages import collect
+from bitnet_core.teachers.embedded.server import LlamaServer
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.traces.dataset import load_traces
+from bitnet_core.traces.schema import TOKENIZER_FOLDER
+from bitnet_core.training import checkpoints
+from bitnet_core.training.checkpoints import Checkpoint
+from tests.builders import stage_context
+from tests.export.conftest import random_student
+from tests.traces.samples import small_tokenizer
+from tests.training.conftest import _one_thread
+
+__all__ = ["_one_thread"]
+
+
+def small_student() -> Student:
+    """A random student whose tokens are whole characters, for llama.cpp gives no logprobs of others.
+
+    Text tokens lie one way from the rest, and so does what the layers make of them.
+    """
+    tokenizer = small_tokenizer()
+    student = random_student(tokenizer.vocab_size)
+    with torch.no_grad():
+        for index in range(tokenizer.vocab_size):
+            plain = tokenizer.text_bytes(index).isascii() and index not in tokenizer.special_ids
+            student.output_weight[index, :16] += 0.5 if plain else -0.5
+    return student
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An experiment with a student's checkpoint and its tokenizer; the cache is empty."""
+    monkeypatch.setenv("BITNET_CACHE", str(tmp_path / "cache"))
+    experiment = stage_context(tmp_path / "experiment").experiment
+    tokenizer = small_tokenizer()
+    student = small_student()
+    made = Checkpoint(2, 300, 8, student.config, tokenizer.hash, dict(student.state_dict()))
+    checkpoints.save(experiment.checkpoints, made, {})
+    tokenizer.save(experiment.data / TOKENIZER_FOLDER)
+    return experiment.root
+
+
+@pytest.fixture
+def gguf(root: Path) -> Path:
+    arguments = argparse.Namespace(assignments=[], env=None, root=root)
+    return serving.exported(student_at(arguments, None), "TQ2_0")
+
+
+@pytest.fixture
+def served(gguf: Path) -> Iterator[LlamaServer]:
+    with LlamaServer(gguf, "student", parallel=2, context=512) as server:
+        yield server
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str, code: int = 2) -> str:
+    assert main(["serve", *words]) == code
+    said = capsys.readouterr().err
+    assert said.startswith("bitnet: ")
+    assert said.endswith(".\n")
+    assert said.count("\n") == 1
+    return said
+
+
+def test_a_served_student_is_the_teacher_of_another_experiment(
+    root: Path, served: LlamaServer, tmp_path: Path
+) -> None:
+    questions = tmp_path / "questions.txt"
+    questions.write_text("the rain\nthen explain\nsome JSON\n")
+    values = {
+        "TEACHER_PROVIDER": "llamacpp",
+        "TEACHER_MODEL": "student",
+        "TEACHER_BASE_URL": served.base_url,
+        "TOKENIZER_NAME": str(root / "data" / TOKENIZER_FOLDER),
+        "KD_PROMPTS_FILE": str(questions),
+        "KD_NUM_PROMPTS": "3",
+        "KD_MAX_TOKENS_PER_PROMPT": "12",
+        "TEACHER_TOP_LOGPROBS": "5",
+    }
+    ctx = stage_context(tmp_path / "next", "collect", values)
+    summary = collect.run(ctx)
+    assert summary["sequences"] == 3
+    assert summary["rejected"] == {}
+    assert summary["logprob_mode"] == "raw"
+    traces = load_traces(ctx.experiment.data, 5)
+    assert traces.tokenizer_hash == load_tokenizer(root / "data" / TOKENIZER_FOLDER).hash
+    assert all(len(one.completion_ids_C) > 0 for one in traces.sequences)
+
+
+def test_a_checkpoint_is_exported_once(gguf: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving.gguf, "write", lambda *_, **__: pytest.fail("written again"))
+    arguments = argparse.Namespace(assignments=[], env=None, root=None)
+    by_checkpoint = student_at(arguments, checkpoints.latest(root / "checkpoints"))
+    assert serving.exported(by_checkpoint, "TQ2_0") == gguf
+    assert serving.exported(student_at(arguments, root), "TQ2_0") == gguf
+
+
+def test_the_command_serves_a_file_until_ctrl_c(gguf: Path) -> None:
+    command = [sys.executable, "-m", "bitnet_core", "serve", str(gguf), "--port", "0", "--json"]
+    group = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert group.stdout is not None
+        told = json.loads(group.stdout.readline())
+        assert told["file"] == str(gguf)
+        assert told["base_url"].startswith("http://127.0.0.1:")
+        os.killpg(group.pid, signal.SIGINT)
+        assert group.wait(30) == 0
+        with pytest.raises(ProcessLookupError):
+            os.killpg(group.pid, 0)
+    finally:
+        if group.poll() is None:
+            os.killpg(group.pid, signal.SIGKILL)
+            group.wait()
+        if group.stdout is not None:
+            group.stdout.close()
+
+
+def test_a_taken_port_is_refused_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refused(capsys, str(tmp_path / "x.gguf"), "--port", str(port))
+    assert f"Port {port} of 127.0.0.1" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--port", "70000"), "from 0 to 65535"),
+        (("--parallel", "0"), "--parallel is 0"),
+        (("--host", "0.0.0.0"), "LLAMACPP_API_KEY"),  # noqa: S104 - it is refused
+        (("no.gguf", "--port", "0"), "no.gguf does not exist"),
+    ],
+)
+def test_what_can_not_be_served_is_refused(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], named: str
+) -> None:
+    assert named in refused(capsys, *words)
+
+
+def test_damaged_and_foreign_files_are_refused(
+    capsys: pytest.CaptureFixture[str], gguf: Path, tmp_path: Path
+) -> None:
+    data = gguf.read_bytes()
+    cut, other, text = (tmp_path / name for name in ("cut.gguf", "other.gguf", "text.gguf"))
+    cut.write_bytes(data[:-100])
+    assert "its end is missing" in refused(capsys, str(cut), "--port", "0", code=1)
+    other.write_bytes(data.replace(b"bitnet", b"bitnot"))
+    assert "llama.cpp can't serve" in refused(capsys, str(other), "--port", "0", code=1)
+    text.write_text("no model")
+    assert "text.gguf" in refused(capsys, str(text), "--port", "0", code=1)
