@@ -82,6 +82,13 @@ def chat(resolved: Resolution, prompt: str, on_text: Callable[[str], None]) -> C
         raise BitnetError(f"{identity.provider.name} gave no usable answer ({error}); try again.") from error
 
 
+def chat_name(resolved: Resolution) -> str:
+    """The chat provider and its model."""
+    options = TeacherOptions.of(resolved.settings)
+    identity = identify_as(options, options.chat_provider)
+    return f"{identity.model} ({identity.provider.name})"
+
+
 def _ask(resolved: Resolution, identity: Identity, ask: Callable[[Teacher], Awaitable[_T]]) -> _T:
     """What `ask` returns for the open teacher. Raises Stopped on SIGINT and SIGTERM."""
     host = CommandHost(resolved, identity.key_settings)

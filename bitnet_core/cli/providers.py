@@ -1,13 +1,15 @@
 """`bitnet providers`, `bitnet providers probe` and `bitnet chat`: the table, what one model can do, one answer.
 
-Only `ask.py` imports the heavy half; it is loaded when a model is asked.
+Only `ask.py` and `students.py` import the heavy half; they are loaded when a model is asked.
 """
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from bitnet_core.cli.command import Commands, answer, answer_table, resolution, terminal_columns
+from bitnet_core.cli.export import patient_threads
 from bitnet_core.errors import UsageError
 
 _MOST_MODELS_SHOWN = 8
@@ -27,6 +29,12 @@ def add_to(commands: Commands) -> None:
     probe.set_defaults(handler=_probe)
     chat = commands.add("chat", "ask the chat provider (PROVIDER) one question; Ctrl-C gives up", _chat)
     chat.add_argument("prompt", nargs="?", metavar="TEXT", help="the question (default: read from stdin)")
+    chat.add_argument(
+        "--student",
+        type=Path,
+        metavar="RUN",
+        help="let the student of an experiment's folder or checkpoint answer too",
+    )
 
 
 # -- the table -----------------------------------------------------------------------------------------------------
@@ -107,8 +115,17 @@ def _chat(arguments: argparse.Namespace) -> int:
     if not prompt.strip():
         raise UsageError("bitnet chat needs a question; give it after the command or on stdin.")
     resolved = resolution(arguments)
+    beside = None
+    if arguments.student is not None:
+        patient_threads()
+        from bitnet_core.cli.students import Beside
+
+        beside = Beside(arguments, prompt)
     from bitnet_core.cli import ask
 
+    if beside is not None and not arguments.json:
+        sys.stdout.write(f"── {ask.chat_name(resolved)}\n")
+        sys.stdout.flush()
     streamed = False
 
     def on_text(text: str) -> None:
@@ -129,6 +146,11 @@ def _chat(arguments: argparse.Namespace) -> int:
         "completion_tokens": result.completion_tokens if result.counted else None,
     }
     fields = {"text": result.text, "finish_reason": result.finish_reason, "usage": usage}
+    if beside is not None and arguments.json:
+        fields["student"] = beside.answer()
     if arguments.json or not streamed:
         answer(arguments, fields, result.text)
+    if beside is not None and not arguments.json:
+        sys.stdout.write(f"── {beside.name}\n")
+        beside.answer()
     return 0

@@ -1,16 +1,39 @@
 """`bitnet generate` and `bitnet serve`: the student's answers, in this process or as a server for other programs."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from bitnet_core.cli.command import Commands
 from bitnet_core.cli.export import TYPES, patient_threads
+from bitnet_core.errors import UsageError
 
 _PORT = 8080
 _SLOTS = 4
 
 
 def add_to(commands: Commands) -> None:
+    generate = commands.add("generate", "let the student answer, in this process; Ctrl-C ends the answer", _generate)
+    generate.add_argument(
+        "prompts", nargs="*", metavar="TEXT", help="a question, or several to answer together (default: from stdin)"
+    )
+    add_student(generate)
+    generate.add_argument("--max-tokens", type=int, metavar="N", help="default: EVAL_MAX_NEW_TOKENS")
+    generate.add_argument("--temperature", type=float, metavar="T", help="0 is greedy (default: EVAL_TEMPERATURE)")
+    generate.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens")
+    generate.add_argument(
+        "--top-p", type=float, metavar="P", help="draw from the likeliest tokens with this mass (default: EVAL_TOP_P)"
+    )
+    generate.add_argument(
+        "--min-p", type=float, default=0.0, metavar="P", help="leave out tokens below P times the likeliest"
+    )
+    generate.add_argument(
+        "--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1: fewer repetitions"
+    )
+    generate.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end the answer before this text (repeatable)"
+    )
+    generate.add_argument("--seed", type=int, metavar="N", help="default: SEED")
     serve = commands.add(
         "serve", "serve the student, or any GGUF file, as OpenAI's API does (llama.cpp); Ctrl-C ends it", _serve
     )
@@ -29,6 +52,25 @@ def add_to(commands: Commands) -> None:
     serve.add_argument(
         "--type", choices=TYPES, default=TYPES[0], help="a checkpoint: type of its export (default: TQ2_0)"
     )
+
+
+def add_student(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--student",
+        type=Path,
+        metavar="RUN",
+        help="an experiment's folder or a checkpoint (default: this experiment's newest)",
+    )
+
+
+def _generate(arguments: argparse.Namespace) -> int:
+    prompts: list[str] = arguments.prompts or [sys.stdin.read()]
+    if not all(prompt.strip() for prompt in prompts):
+        raise UsageError("bitnet generate needs a question; give it after the command or on stdin.")
+    patient_threads()
+    from bitnet_core.cli import students
+
+    return students.generate(arguments, prompts)
 
 
 def _serve(arguments: argparse.Namespace) -> int:

@@ -1,11 +1,18 @@
-"""Which student a command means: a checkpoint, or the newest one of an experiment. Heavy: it reads checkpoints."""
+"""The student that a command means, and its answers. Heavy: imported by `bitnet generate` and `chat --student`."""
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from bitnet_core.cli.command import answer, json_line, resolution
 from bitnet_core.cli.exporting import Source, open_source
 from bitnet_core.errors import UsageError
+from bitnet_core.model.generation import generate_batch
+from bitnet_core.model.precision import pick_device
+from bitnet_core.model.sampling import Decoding
 from bitnet_core.runs.experiment import is_experiment
+from bitnet_core.settings.values import DeviceOptions, EvalOptions
 
 
 def student_at(arguments: argparse.Namespace, path: Path | None) -> Source:
@@ -26,3 +33,76 @@ def student_at(arguments: argparse.Namespace, path: Path | None) -> Source:
 
 def _with(arguments: argparse.Namespace, root: Path | None, checkpoint: Path | None) -> argparse.Namespace:
     return argparse.Namespace(assignments=arguments.assignments, env=arguments.env, root=root, checkpoint=checkpoint)
+
+
+def generate(arguments: argparse.Namespace, prompts: Sequence[str]) -> int:
+    """Answer prompts: one is streamed, several are shown one after the other when all have their answers."""
+    source = student_at(arguments, arguments.student)
+    decoding, seed = _decoding(arguments, source)
+    streams = len(prompts) == 1 and not arguments.json
+    texts = answers_of(source, prompts, decoding, stop=arguments.stop, seed=seed, streams=streams)
+    if arguments.json:
+        for prompt, text in zip(prompts, texts, strict=True):
+            sys.stdout.write(json_line({"prompt": prompt, "text": text}) + "\n")
+    elif not streams:
+        answer(arguments, {}, "\n\n".join(f"» {prompt}\n{text}" for prompt, text in zip(prompts, texts, strict=True)))
+    return 0
+
+
+def answers_of(
+    source: Source, prompts: Sequence[str], decoding: Decoding, *, stop: Sequence[str] = (), seed: int, streams: bool
+) -> list[str]:
+    """The student's answers, computed on the device that the settings choose.
+
+    With `streams`, they are written to stdout as they grow; an answer that is cut short ends its line, too.
+    """
+    source.student.to(pick_device(DeviceOptions.of(source.experiment.settings)))
+
+    def on_text(_row: int, text: str) -> None:
+        if streams:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    try:
+        return generate_batch(
+            source.student,
+            source.tokenizer,
+            prompts,
+            decoding,
+            stop=stop,
+            seeds=[seed + row for row in range(len(prompts))],
+            on_text=on_text,
+        )
+    finally:
+        if streams:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+
+
+class Beside:
+    """A student that answers the question that the teacher was asked, by the same rules. It is opened at once."""
+
+    def __init__(self, arguments: argparse.Namespace, prompt: str) -> None:
+        self._source = student_at(arguments, arguments.student)
+        self._prompt = prompt
+        self._streams = not arguments.json
+        self._options = EvalOptions.of(resolution(arguments).settings)
+        self.name = f"{self._source.name} (student)"
+
+    def answer(self) -> dict[str, str]:
+        """Its name and text, which is streamed to stdout unless JSON is asked for."""
+        decoding = Decoding.of(self._options.sampling)
+        (text,) = answers_of(self._source, [self._prompt], decoding, seed=self._options.seed, streams=self._streams)
+        return {"name": self._source.name, "text": text}
+
+
+def _decoding(arguments: argparse.Namespace, source: Source) -> tuple[Decoding, int]:
+    """What the command says, else the settings. UsageError for a value out of range."""
+    options = EvalOptions.of(source.experiment.settings)
+    own = options.sampling
+    given = {name: getattr(arguments, name) for name in ("max_tokens", "temperature", "top_p")}
+    kept = {name: getattr(own, name) if value is None else value for name, value in given.items()}
+    decoding = Decoding(
+        **kept, top_k=arguments.top_k, min_p=arguments.min_p, repetition_penalty=arguments.repetition_penalty
+    )
+    return decoding, options.seed if arguments.seed is None else arguments.seed

@@ -43,3 +43,13 @@ class KVCache:
 
     def advance(self, tokens: int) -> None:
         self.length += tokens
+
+    def keep(self, rows: list[int], start: int) -> None:
+        """Forget all other sequences, and the first `start` positions of these."""
+        kept = self.length - start
+        for name in ("_keys", "_values"):
+            old = getattr(self, name)
+            new = old.new_zeros((old.shape[0], len(rows), *old.shape[2:]))
+            new[:, :, :, :kept] = old[:, rows, :, start : self.length]
+            setattr(self, name, new)
+        self.length = kept

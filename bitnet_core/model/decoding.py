@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.cache import KVCache
+from bitnet_core.model.sampling import Decoding, next_token
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import Sampling
 
@@ -59,21 +60,22 @@ def generate_ids(
     """
     device = student.output_weight.device
     limit = student.config.max_position_embeddings
-    if not 0 < len(prompt_ids) <= limit:
-        raise BitnetError(
-            f"A prompt has {len(prompt_ids)} tokens and the student reads 1 to {limit}; shorten it, "
-            "or train with a longer MAX_SEQ_LEN."
-        )
+    require_readable(prompt_ids, limit)
     # The token after the last position can be predicted, but not read.
     room = limit - len(prompt_ids) + 1
-    steps = min(sampling.max_tokens, room)
+    decoding = Decoding.of(sampling)
+    steps = min(decoding.max_tokens, room)
     stride = _STRIDE.get(device.type, 1)
     length, dtype = len(prompt_ids) + steps - 1, student.output_weight.dtype
     cache = KVCache(student.config, max_len=length, device=device, dtype=dtype)
     new_ids_N = torch.empty(steps, dtype=torch.int64, device=device)
+    seen_V: Tensor | None = None
+    if decoding.repetition_penalty != 1:
+        seen_V = torch.zeros(student.config.vocab_size, dtype=torch.bool, device=device)
+        seen_V[list(prompt_ids)] = True
     started = _now(device)
     hidden_11D = student(torch.tensor([list(prompt_ids)], device=device), cache=cache)[:, -1:]
-    new_ids_N[0] = next_token(student.logits(hidden_11D)[0, 0], sampling, generator)
+    new_ids_N[0] = next_token(student.logits(hidden_11D)[0, 0], decoding, generator, seen_V)
     prefilled = _now(device)
     made = 1
     while made < steps:
@@ -81,11 +83,13 @@ def generate_ids(
             break
         on_token()
         hidden_11D = student(new_ids_N[made - 1].view(1, 1), cache=cache)
-        new_ids_N[made] = next_token(student.logits(hidden_11D)[0, 0], sampling, generator)
+        if seen_V is not None:
+            seen_V.index_fill_(0, new_ids_N[made - 1 : made], True)
+        new_ids_N[made] = next_token(student.logits(hidden_11D)[0, 0], decoding, generator, seen_V)
         made += 1
     ended = _now(device)
     ids = new_ids_N[:made].tolist()
-    finish: FinishReason = "length" if made == sampling.max_tokens else "context"
+    finish: FinishReason = "length" if made == decoding.max_tokens else "context"
     if eos_id in ids:
         ids, finish = ids[: ids.index(eos_id) + 1], "eos"
     # Tokens decoded after the end took their share of the time.
@@ -93,23 +97,13 @@ def generate_ids(
     return Generation(ids, finish, len(prompt_ids), prefilled - started, decode_s)
 
 
-def next_token(logits_V: Tensor, sampling: Sampling, generator: torch.Generator | None = None) -> Tensor:
-    """One id, a scalar on the device of the logits: the argmax at temperature 0, else drawn from the nucleus."""
-    if sampling.temperature == 0:
-        return logits_V.argmax()
-    probs_V = nucleus(torch.softmax(logits_V.float() / sampling.temperature, dim=-1), sampling.top_p)
-    return torch.multinomial(probs_V, 1, generator=generator)[0]
-
-
-def nucleus(probs_V: Tensor, top_p: float) -> Tensor:
-    """Renormalise over the smallest set of most likely tokens whose mass reaches `top_p` (Holtzman et al. 2020)."""
-    if top_p >= 1:
-        return probs_V
-    sorted_V, order_V = probs_V.sort(descending=True, stable=True)
-    before_V = sorted_V.cumsum(-1) - sorted_V
-    # No mass comes before the most likely token, so it is always kept.
-    kept_V = torch.where(before_V < top_p, sorted_V, 0.0)
-    return torch.zeros_like(probs_V).scatter_(0, order_V, kept_V / kept_V.sum())
+def require_readable(prompt_ids: Sequence[int], limit: int) -> None:
+    """BitnetError for an empty prompt and for one that is longer than the student's context."""
+    if not 0 < len(prompt_ids) <= limit:
+        raise BitnetError(
+            f"A prompt has {len(prompt_ids)} tokens and the student reads 1 to {limit}; shorten it, "
+            "or train with a longer MAX_SEQ_LEN."
+        )
 
 
 def _now(device: torch.device) -> float:

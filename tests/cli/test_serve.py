@@ -168,3 +168,35 @@ def test_damaged_and_foreign_files_are_refused(
     assert "llama.cpp can't serve" in refused(capsys, str(other), "--port", "0", code=1)
     text.write_text("no model")
     assert "text.gguf" in refused(capsys, str(text), "--port", "0", code=1)
+
+
+def test_the_student_generates_and_streams(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["generate", "--root", str(root), "--max-tokens", "9", "--temperature", "0", "the rain"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert main([*words, "then", "--json"]) == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == {"prompt": "the rain", "text": text.removesuffix("\n")}
+    assert second["prompt"] == "then"
+    assert main([*words, "--stop", text[2:5]]) == 0
+    assert capsys.readouterr().out == text[: text.index(text[2:5])] + "\n"
+    assert main([*words, "--top-p", "2"]) == 2
+    assert capsys.readouterr().err == "bitnet: top_p is 2.0; give a number above 0 and at most 1.\n"
+
+
+def test_the_student_chats_beside_the_teacher(
+    root: Path, capsys: pytest.CaptureFixture[str], served: LlamaServer
+) -> None:
+    words = ["chat", "the rain", "--student", str(root), "--set", "PROVIDER=llamacpp"]
+    words += ["--set", "LLAMACPP_MODEL=student", "--set", f"LLAMACPP_BASE_URL={served.base_url}"]
+    words += ["--set", "EVAL_MAX_NEW_TOKENS=6", "--set", "EVAL_TEMPERATURE=0"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["student"]["name"] == "experiment-step2"
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert (
+        shown == f"── student (llamacpp)\n{told['text']}\n── experiment-step2 (student)\n{told['student']['text']}\n"
+    )
+    assert main(["chat", "hi", "--student", str(root / "no.pt")]) == 2
+    assert capsys.readouterr().err.endswith("no.pt does not exist; give a checkpoint or an experiment's folder.\n")

@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.decoding import generate_ids, next_token, nucleus
+from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import Sampling
@@ -95,42 +93,3 @@ def test_timings_and_the_callback_between_tokens(student: Student) -> None:
     assert made.prefill_s > 0
     assert made.decode_tokens_per_s == pytest.approx(5 / made.decode_s)
     assert generate_ids(student, PROMPT, Sampling(max_tokens=1)).decode_tokens_per_s is None
-
-
-def slow_nucleus(probs: list[float], top_p: float) -> list[float]:
-    """Take tokens by falling probability until their mass reaches `top_p`."""
-    kept: dict[int, float] = {}
-    for index in sorted(range(len(probs)), key=lambda i: (-probs[i], i)):
-        if kept and sum(kept.values()) >= top_p:
-            break
-        kept[index] = probs[index]
-    total = sum(kept.values())
-    return [kept.get(index, 0.0) / total for index in range(len(probs))]
-
-
-@given(st.lists(st.integers(1, 1000), min_size=1, max_size=12), st.integers(1, 100))
-def test_the_nucleus_against_its_slow_twin(weights: list[int], percent: int) -> None:
-    # Sixteenths of a power of two keep every sum exact, so that a tie at the boundary is a tie in both.
-    scale = 2 ** sum(weights).bit_length()
-    probs = [weight / scale for weight in weights]
-    probs.append(1 - sum(probs))
-    top_p = percent / 128 if percent < 100 else 1.0
-    result = nucleus(torch.tensor(probs, dtype=torch.float64), top_p)
-    assert result.tolist() == pytest.approx(slow_nucleus(probs, top_p))
-
-
-def test_samples_follow_the_tempered_nucleus() -> None:
-    logits = torch.tensor([2.0, 1.0, 0.0, -5.0])
-    sampling = Sampling(max_tokens=1, temperature=0.7, top_p=0.9)
-    rng = torch.Generator().manual_seed(3)
-    counts = torch.zeros(4)
-    for _ in range(4000):
-        counts[next_token(logits, sampling, rng)] += 1
-    tempered = torch.softmax(logits.double() / 0.7, 0)
-    expected = torch.tensor(slow_nucleus(tempered.tolist(), 0.9))
-    assert counts[expected == 0].sum() == 0
-    assert torch.allclose(counts / 4000, expected, atol=0.03)
-
-
-def test_temperature_zero_is_the_argmax() -> None:
-    assert int(next_token(torch.tensor([0.1, 3.0, 2.9]), Sampling(max_tokens=1, temperature=0.0, top_p=0.1))) == 1
