@@ -3,20 +3,24 @@
 import argparse
 import ipaddress
 import os
+import signal
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core import files
-from bitnet_core.cli.command import answer, ask_passphrase, complain, resolution
+from bitnet_core.cli.command import answer, ask_passphrase, resolution
 from bitnet_core.cli.exporting import Source
 from bitnet_core.cli.students import student_at
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.export import gguf, gguf_read
 from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.secrets.find import find_secrets
+from bitnet_core.settings.values import DataOptions
 from bitnet_core.teachers.embedded.server import LlamaServer
 from bitnet_core.teachers.profiles import profile
+from bitnet_core.traces.places import tokenizer as tokenizer_folder
 
 # Increase the number when `bitnet export gguf` writes another file for the same student.
 _CACHE = "served-1"
@@ -24,6 +28,16 @@ _MAGIC = b"GGUF"
 _CHECKPOINT_SUFFIX = ".pt"
 _LARGEST_PORT = (1 << 16) - 1
 _MOST_SLOTS = 256
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is served: `context` is 0 for another program's file, which says it itself."""
+
+    gguf: Path
+    name: str
+    context: int
+    tokenizer: Path | None = None
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -37,23 +51,25 @@ def serve(arguments: argparse.Namespace) -> int:
             "LLAMACPP_API_KEY`, which it then demands, or leave out --host."
         )
     _require_free(arguments.host, arguments.port)
-    path, name, limit = _model(arguments)
+    model = _model(arguments)
     server = LlamaServer(
-        path,
-        name,
+        model.gguf,
+        model.name,
         parallel=arguments.parallel,
-        context=limit * arguments.parallel,
+        context=model.context * arguments.parallel,
         host=arguments.host,
         port=arguments.port,
         api_key=key,
     )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with server:
         try:
-            _announce(arguments, server)
+            _announce(arguments, server, model)
             code = server.wait()
         except KeyboardInterrupt:
             return 0
-    raise BitnetError(f"llama.cpp ended by itself ({code}); free some memory and serve {path} again.")
+    raise BitnetError(f"llama.cpp ended by itself ({code}); free some memory and serve {model.gguf} again.")
 
 
 def exported(source: Source, type_name: str) -> Path:
@@ -73,20 +89,25 @@ def exported(source: Source, type_name: str) -> Path:
     return path
 
 
-def _model(arguments: argparse.Namespace) -> tuple[Path, str, int]:
-    """The file to serve, its name, and the tokens that it reads; 0 for a file of another program, which says it."""
+def _model(arguments: argparse.Namespace) -> _Model:
     path: Path | None = arguments.path
     if path is not None and not path.exists():
         raise UsageError(f"{path} does not exist; give a GGUF file, a checkpoint or an experiment's folder.")
     if path is not None and path.is_file():
-        with path.open("rb") as source:
-            is_gguf = source.read(len(_MAGIC)) == _MAGIC
+        with path.open("rb") as file:
+            is_gguf = file.read(len(_MAGIC)) == _MAGIC
         if is_gguf:
-            return path, path.stem, _limit(path)
+            return _Model(path, path.stem, _limit(path))
         if path.suffix != _CHECKPOINT_SUFFIX:
             raise BitnetError(f"{path} is neither a GGUF file nor a checkpoint; give one of those.")
-    student = student_at(arguments, path)
-    return exported(student, arguments.type), student.name, student.student.config.max_position_embeddings
+    source = student_at(arguments, path)
+    context = source.student.config.max_position_embeddings
+    return _Model(exported(source, arguments.type), source.name, context, _tokenizer(source))
+
+
+def _tokenizer(source: Source) -> Path:
+    data = DataOptions.of(source.experiment.settings).path or source.experiment.data
+    return tokenizer_folder(data).resolve()
 
 
 def _limit(path: Path) -> int:
@@ -127,15 +148,17 @@ def _require_free(host: str, port: int) -> None:
         raise UsageError(f"Port {port} of {host} can't be listened on {reason}.") from error
 
 
-def _announce(arguments: argparse.Namespace, server: LlamaServer) -> None:
+def _announce(arguments: argparse.Namespace, server: LlamaServer, model: _Model) -> None:
     needs_key = ", with the key in LLAMACPP_API_KEY" if server.api_key else ""
-    lines = [
-        f"{server.model} is served at {server.base_url}{needs_key}.",
-        "As the teacher of another experiment:",
-        f"  TEACHER_PROVIDER=llamacpp TEACHER_MODEL={server.model} TEACHER_BASE_URL={server.base_url}",
-    ]
-    fields = {"model": server.model, "base_url": server.base_url, "file": str(server.gguf), "pid": server.pid}
-    answer(arguments, fields, "\n".join(lines))
+    settings = {
+        "TEACHER_PROVIDER": "llamacpp",
+        "TEACHER_MODEL": model.name,
+        "TEACHER_BASE_URL": server.base_url,
+        **({"TOKENIZER_NAME": str(model.tokenizer)} if model.tokenizer else {}),
+    }
+    lines = [f"{model.name} is served at {server.base_url}{needs_key}; Ctrl-C ends it."]
+    lines += ["Settings that make it the teacher of another experiment:"]
+    lines += [f"  {name}={value}" for name, value in settings.items()]
+    fields = {"model": model.name, "base_url": server.base_url, "file": str(model.gguf), "pid": server.pid}
+    answer(arguments, fields | {"settings": settings}, "\n".join(lines))
     sys.stdout.flush()
-    if not arguments.json:
-        complain("Ctrl-C ends it.\n")

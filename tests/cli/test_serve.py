@@ -113,14 +113,15 @@ def test_a_checkpoint_is_exported_once(gguf: Path, root: Path, monkeypatch: pyte
     assert serving.exported(student_at(arguments, root), "TQ2_0") == gguf
 
 
-def test_the_command_serves_a_file_until_ctrl_c(gguf: Path) -> None:
-    command = [sys.executable, "-m", "bitnet_core", "serve", str(gguf), "--port", "0", "--json"]
+def test_the_command_serves_an_experiment_until_ctrl_c(root: Path, gguf: Path) -> None:
+    command = [sys.executable, "-m", "bitnet_core", "serve", str(root), "--port", "0", "--json"]
     group = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert group.stdout is not None
         told = json.loads(group.stdout.readline())
         assert told["file"] == str(gguf)
         assert told["base_url"].startswith("http://127.0.0.1:")
+        assert told["settings"]["TOKENIZER_NAME"] == str(root / "data" / TOKENIZER_FOLDER)
         os.killpg(group.pid, signal.SIGINT)
         assert group.wait(30) == 0
         with pytest.raises(ProcessLookupError):
