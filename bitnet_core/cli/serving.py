@@ -82,11 +82,19 @@ def exported(source: Source, type_name: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with files.locked(folder / ".lock"):
-            if not path.is_file():
+            if not _is_whole(path):
                 gguf.write(source.student, source.tokenizer, path, type_name, name=source.name, origin=source.origin)
     except OSError as error:
         raise BitnetError(f"{path} can't be written {explained(error, 'name another BITNET_CACHE')}.") from error
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        gguf_read.look(path)
+    except BitnetError:
+        return False
+    return True
 
 
 def _model(arguments: argparse.Namespace) -> _Model:

@@ -14,6 +14,8 @@ from bitnet_core.model.sampling import Decoding
 from bitnet_core.runs.experiment import is_experiment
 from bitnet_core.settings.values import DeviceOptions, EvalOptions
 
+_SEEDS = 1 << 32
+
 
 def student_at(arguments: argparse.Namespace, path: Path | None) -> Source:
     """The student at `path`, a checkpoint or an experiment's folder; without one, this experiment's newest.
@@ -105,4 +107,7 @@ def _decoding(arguments: argparse.Namespace, source: Source) -> tuple[Decoding, 
     decoding = Decoding(
         **kept, top_k=arguments.top_k, min_p=arguments.min_p, repetition_penalty=arguments.repetition_penalty
     )
-    return decoding, options.seed if arguments.seed is None else arguments.seed
+    seed = options.seed if arguments.seed is None else arguments.seed
+    if not 0 <= seed < _SEEDS:
+        raise UsageError(f"--seed is {seed}; give a number from 0 to {_SEEDS - 1:,}.")
+    return decoding, seed

@@ -75,6 +75,7 @@ class _Batch:
             ids_BT[row, longest - len(ids) :] = torch.tensor(list(ids))
             padding_BS[row, : longest - len(ids)] = True
         self._padding_BS = padding_BS.to(self._device)
+        self._padded = bool(padding_BS.any())
         self._seen_BV: Tensor | None = None
         if decoding.repetition_penalty != 1:
             self._seen_BV = torch.zeros((len(prompts), student.config.vocab_size), dtype=torch.bool)
@@ -122,9 +123,10 @@ class _Batch:
         padding_BS = self._padding_BS[going]
         start = int(padding_BS.sum(dim=1).min())
         self._padding_BS = padding_BS[:, start:]
+        self._padded = bool(self._padding_BS.any())
         self._cache.keep(going, start)
 
     def _read(self, ids_BT: Tensor) -> Tensor:
-        padding_BS = self._padding_BS if bool(self._padding_BS.any()) else None
+        padding_BS = self._padding_BS if self._padded else None
         hidden_B1D = self.student(ids_BT, key_padding_BS=padding_BS, cache=self._cache)[:, -1:]
         return self.student.logits(hidden_B1D)[:, 0]

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
 
@@ -105,12 +106,19 @@ def test_a_served_student_is_the_teacher_of_another_experiment(
     assert all(len(one.completion_ids_C) > 0 for one in traces.sequences)
 
 
-def test_a_checkpoint_is_exported_once(gguf: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving.gguf, "write", lambda *_, **__: pytest.fail("written again"))
+def test_a_checkpoint_is_exported_once_unless_its_file_is_damaged(
+    gguf: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = argparse.Namespace(assignments=[], env=None, root=None)
     by_checkpoint = student_at(arguments, checkpoints.latest(root / "checkpoints"))
+    whole = gguf.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(serving.gguf, "write", lambda *_, **__: pytest.fail("written again"))
+        assert serving.exported(by_checkpoint, "TQ2_0") == gguf
+        assert serving.exported(student_at(arguments, root), "TQ2_0") == gguf
+    gguf.write_bytes(whole[:-9])
     assert serving.exported(by_checkpoint, "TQ2_0") == gguf
-    assert serving.exported(student_at(arguments, root), "TQ2_0") == gguf
+    assert gguf.read_bytes() == whole
 
 
 def test_the_command_serves_an_experiment_until_ctrl_c(root: Path, gguf: Path) -> None:
@@ -201,3 +209,11 @@ def test_the_student_chats_beside_the_teacher(
     )
     assert main(["chat", "hi", "--student", str(root / "no.pt")]) == 2
     assert capsys.readouterr().err.endswith("no.pt does not exist; give a checkpoint or an experiment's folder.\n")
+
+
+def test_a_key_is_demanded_where_one_is_set(gguf: Path) -> None:
+    with LlamaServer(gguf, "student", parallel=2, context=512, api_key="the-key-of-this-server") as server:
+        address, question = f"{server.base_url}/completions", {"prompt": "a", "max_tokens": 1}
+        key = {"Authorization": f"Bearer {server.api_key}"}
+        assert httpx.post(address, json=question).status_code == 401
+        assert httpx.post(address, json=question, headers=key).json()["model"] == "student"
