@@ -3,9 +3,11 @@
 The file's origin is unknown: every length is held against the bytes that are there.
 """
 
+import contextlib
 import math
 import mmap
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,14 +42,27 @@ class GGUFAbout:
     origin: dict[str, Any]
 
 
+def read_keys(path: Path) -> dict[str, Any]:
+    """The keys of any GGUF; those with arrays are None. BitnetError for a file that is damaged or none."""
+    with _opened(path, "give a whole GGUF file") as data:
+        return _keys(_Cursor(data))[1]
+
+
 def look(path: Path) -> GGUFAbout:
     """Read the head of a file of unknown origin. BitnetError for a damaged one, OtherModel for another program's."""
+    with _opened(path, "export it again", " of `bitnet export`") as data:
+        return _about(path, data)
+
+
+@contextlib.contextmanager
+def _opened(path: Path, fix: str, whose: str = "") -> Iterator[mmap.mmap]:
+    """The file's bytes. BitnetError for what can't be opened, or is found damaged inside the block."""
     try:
         with path.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _about(path, data)
+            yield data
     except (OSError, struct.error, UnicodeDecodeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise BitnetError(f"{path} is not a whole GGUF of `bitnet export` ({reason}); export it again.") from error
+        raise BitnetError(f"{path} is not a whole GGUF{whose} ({reason}); {fix}.") from error
 
 
 class _Cursor:
@@ -94,9 +109,9 @@ class _Cursor:
         return _FIXED[kind]
 
 
-def _about(path: Path, data: mmap.mmap) -> GGUFAbout:
-    cursor = _Cursor(data)
-    if data[:4] != b"GGUF":
+def _keys(cursor: _Cursor) -> tuple[int, dict[str, Any]]:
+    """The number of tensors and the keys, after which the cursor is at the tensors."""
+    if cursor.data[:4] != b"GGUF":
         raise _Damaged("it does not begin as one")
     cursor.at = 8
     tensors, count = cursor.count(1), cursor.count(1)
@@ -104,6 +119,12 @@ def _about(path: Path, data: mmap.mmap) -> GGUFAbout:
     for _ in range(count):
         name = cursor.string()
         keys[name] = cursor.value(cursor.take("<I"))
+    return tensors, keys
+
+
+def _about(path: Path, data: mmap.mmap) -> GGUFAbout:
+    cursor = _Cursor(data)
+    tensors, keys = _keys(cursor)
     if keys.get("general.architecture") != "bitnet":
         raise OtherModel(f"{path} is a GGUF of another architecture; give one of `bitnet export gguf`.")
     types: dict[str, BlockType] = {}
