@@ -22,7 +22,8 @@ from bitnet_core.process import last_line, pipe_of, start_helper
 from bitnet_core.settings.values import Sampling
 
 _PATIENCE_SECONDS = 10
-_PREFIX = ".packed-"
+SCRATCH_PREFIX = ".packed-"
+"""Of folders that one evaluation uses; what a killed one left is removed by the next."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class Deployed:
     rss_peak_bytes: int
     peak_how: str
     threads: int
+    gpu: str = ""
+    """The name of the GPU that computed, or empty."""
+
+    @property
+    def hardware(self) -> str:
+        """What computed: the GPU, or how many threads."""
+        return self.gpu or f"{self.threads} threads"
 
     @property
     def decode_tokens_per_s(self) -> float | None:
@@ -82,9 +90,11 @@ def run_deployed(
         "device": device,
     }
     answers: list[Generation] = []
-    for leftover in scratch.parent.glob(f"*/{_PREFIX}*"):  # a killed evaluation left it; only one runs at a time
+    for leftover in scratch.parent.glob(
+        f"*/{SCRATCH_PREFIX}*"
+    ):  # a killed evaluation left it; only one runs at a time
         shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=_PREFIX) as folder:
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=SCRATCH_PREFIX) as folder:
         path = Path(folder) / "student.pt"
         save_packed(packed, path)
         with _child(job | {"path": str(path)}) as lines:

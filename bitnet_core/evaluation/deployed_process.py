@@ -68,9 +68,10 @@ def _run(job: dict[str, Any]) -> None:
             )
             most = max(most, rss_bytes())
             _say("answer", place=place, **asdict(made))
-    memory, how = most - before, "resident, added by loading and running"
+    memory, how, gpu = most - before, "resident, added by loading and running", ""
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(device)
+        gpu = torch.cuda.get_device_name(device)
         how = "peak of the device memory that torch allocated for the packed student"
     _say(
         "done",
@@ -82,6 +83,7 @@ def _run(job: dict[str, Any]) -> None:
         rss_peak_bytes=peak.bytes - before,
         peak_how=peak.how,
         threads=torch.get_num_threads(),
+        gpu=gpu,
     )
 
 

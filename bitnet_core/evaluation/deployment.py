@@ -8,14 +8,13 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bitnet_core.evaluation.llamacpp import CONTEXT_STEP, Memory, served
 from bitnet_core.evaluation.turns import Spread, ratio, spread, take_turns
 from bitnet_core.export.running import threads
-from bitnet_core.runs.reporter import Reporter
+from bitnet_core.teachers.opening import Host
 
 SECONDS = 15.0
 """How long the turns go on, if the machine is slow."""
@@ -69,13 +68,9 @@ class Measured:
         turns = "by turns, " if self.teacher else ""
         return f"llama.cpp, decoding, {turns}{self.hardware}"
 
-    def record(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self) | {"student": _record(self.student), "teacher": self.teacher and _record(self.teacher)}
-
 
 def measure(
-    student: Contestant, teacher: Contestant | None, new_tokens: int, reporter: Reporter, *, seconds: float = SECONDS
+    student: Contestant, teacher: Contestant | None, new_tokens: int, host: Host, *, seconds: float = SECONDS
 ) -> Measured:
     """Time the models by turns and measure their memory. BitnetError if llama.cpp can't run one of them.
 
@@ -86,15 +81,15 @@ def measure(
     context = -(-(longest + max(new_tokens, TURN_TOKENS + 1)) // CONTEXT_STEP) * CONTEXT_STEP
     before, count = _load(), threads()
     with contextlib.ExitStack() as stack:
-        models = [stack.enter_context(served(one.gguf, context, count, reporter.check_stop)) for one in contestants]
+        models = [stack.enter_context(served(one.gguf, context, count, host.check_stop)) for one in contestants]
 
         def turns_of(place: int) -> Callable[[int], float]:
             prompts = contestants[place].prompts[:_PROMPTS]
             return lambda number: models[place].turn(prompts[number // _ROUNDS_A_PROMPT % len(prompts)], TURN_TOKENS)
 
         def after_round(done: int) -> None:
-            reporter.check_stop()
-            reporter.progress(done, None, "rounds", "speed by turns")
+            host.check_stop()
+            host.progress(done, None, "rounds", "speed by turns")
 
         for place, one in enumerate(contestants):
             models[place].turn(one.prompts[0], TURN_TOKENS)  # the first one also touches the weights
@@ -109,13 +104,6 @@ def measure(
         context=context,
         load=Load(before, _load(), os.cpu_count() or count),
     )
-
-
-def _record(side: Side) -> dict[str, Any]:
-    return {
-        "tokens_per_s": asdict(side.speed) | {"origin": "measured"},
-        "memory": asdict(side.memory) | {"bytes": side.memory.deployed, "origin": "measured"},
-    }
 
 
 def _load() -> float | None:

@@ -68,8 +68,11 @@ class Index:
     qei_speed: Quantity
 
 
-def index(student: Model, teacher: Model) -> Index:
-    """Both figures. One that can't be computed is a placeholder that lists the missing inputs."""
+def index(student: Model, teacher: Model, speed_ratio: Quantity | None = None) -> Index:
+    """Both figures. One that can't be computed is a placeholder that lists the missing inputs.
+
+    `speed_ratio` stands for TPS_s / TPS_t where it was measured as such, by turns.
+    """
     four = {
         "student quality": student.quality,
         "teacher quality": teacher.quality,
@@ -78,6 +81,13 @@ def index(student: Model, teacher: Model) -> Index:
     }
     speeds = {"student speed": student.speed, "teacher speed": teacher.speed}
     qei = _combine(four, lambda q_s, q_t, m_s, m_t: (q_s / q_t) / (m_s / m_t), "(Q_s/Q_t)/(M_s/M_t)")
+    if speed_ratio is not None:
+        qei_speed = _combine(
+            four | {"speed ratio": speed_ratio},
+            lambda q_s, q_t, m_s, m_t, v: (q_s / q_t) / (m_s / m_t) * v,
+            f"QEI·TPS_s/TPS_t, {speed_ratio.how}",
+        )
+        return Index(student, teacher, qei, qei_speed)
     qei_speed = _combine(
         four | speeds, lambda q_s, q_t, m_s, m_t, v_s, v_t: (q_s / q_t) / (m_s / m_t) * (v_s / v_t), "QEI·TPS_s/TPS_t"
     )

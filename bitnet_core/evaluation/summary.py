@@ -4,14 +4,20 @@ The teacher's baseline is `reports/teacher_baseline.json` as the teacher stage w
 `tokens_per_s` {end_to_end, decode}. An `Origin` says where a setting's value came from.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from bitnet_core.evaluation import qei
+from bitnet_core.evaluation.as_deployed import AsDeployed
 from bitnet_core.evaluation.deployed import Deployed
+from bitnet_core.evaluation.deployment import Measured, Side
 from bitnet_core.evaluation.qei import Index, Model, Quantity
 from bitnet_core.evaluation.quality import Scores
+from bitnet_core.export import card
+from bitnet_core.export.card import IN_PROCESS
+from bitnet_core.export.running import LLAMACPP, TRANSFORMERS
+from bitnet_core.export.verify import RUNTIME_BITS
 from bitnet_core.settings.values import EvalOptions
 from bitnet_core.suites.intervals import Estimate
 
@@ -20,21 +26,39 @@ Origin = Callable[[str], str]
 
 
 def quality_efficiency(
-    options: EvalOptions, origin: Origin, figures: Figures | None, deployed: Deployed, baseline: Mapping[str, Any]
+    options: EvalOptions,
+    origin: Origin,
+    figures: Figures | None,
+    deployed: Deployed,
+    baseline: Mapping[str, Any],
+    measured: Measured | None = None,
 ) -> Index:
-    """QEI of the deployed student against the baseline's teacher; `figures` are None without held-out prompts."""
-    student_speed, teacher_speed = _speeds(deployed, baseline.get("tokens_per_s") or {})
+    """QEI of the deployed student against the baseline's teacher; `figures` are None without held-out prompts.
+
+    `measured` is the student in llama.cpp, with the teacher if it is embedded; None if it ran in this program.
+    `figures` are those at the activation bits of that program.
+    """
+    student_speed, teacher_speed = _speeds(deployed, baseline.get("tokens_per_s") or {}, measured)
+    memory = qei.measured(deployed.memory_bytes, deployed.memory_how)
+    if measured is not None:
+        memory = qei.measured(measured.student.memory.deployed, measured.student.memory.how)
+    quality = _quality(options.student_quality, "EVAL_STUDENT_QUALITY", origin, figures, "student")
+    if measured is not None and quality.origin == "measured":
+        quality = replace(quality, how=f"{quality.how}, inputs at {RUNTIME_BITS} bits")
     student = Model(
-        quality=_quality(options.student_quality, "EVAL_STUDENT_QUALITY", origin, figures, "student"),
-        memory=qei.measured(deployed.memory_bytes, deployed.memory_how),
+        quality=quality,
+        memory=memory,
         speed=student_speed,
     )
     teacher = Model(
         quality=_quality(options.teacher_quality, "EVAL_TEACHER_QUALITY", origin, figures, "teacher"),
-        memory=_teacher_memory(options.teacher_memory_gb, origin, baseline),
+        memory=_teacher_memory(options.teacher_memory_gb, origin, baseline, measured),
         speed=teacher_speed,
     )
-    return qei.index(student, teacher)
+    if measured is None or measured.ratio is None:
+        return qei.index(student, teacher)
+    turns = f"median of {measured.ratio.turns} rounds{measured.ratio.remark}"
+    return qei.index(student, teacher, qei.measured(measured.ratio.median, turns))
 
 
 def _quality(given: float | None, name: str, origin: Origin, figures: Figures | None, side: str) -> Quantity:
@@ -46,21 +70,36 @@ def _quality(given: float | None, name: str, origin: Origin, figures: Figures | 
     return qei.measured(figures[f"{side}_quality"].value, "on the teacher's held-out text")
 
 
-def _speeds(deployed: Deployed, baseline: Mapping[str, float | None]) -> tuple[Quantity, Quantity]:
+def _speeds(
+    deployed: Deployed, baseline: Mapping[str, float | None], measured: Measured | None
+) -> tuple[Quantity, Quantity]:
     """Tokens/s of student and teacher: of decoding if both are known, otherwise both end to end."""
-    threads = f"{deployed.threads} threads"
-    if deployed.decode_tokens_per_s is not None and (decode := baseline.get("decode")):
-        student = qei.measured(deployed.decode_tokens_per_s, f"decoding, {threads}")
-        return student, qei.measured(decode, "decoding")
-    student = qei.measured(deployed.end_to_end_tokens_per_s, f"prefill and decoding, {threads}")
+    if measured is not None and measured.teacher is not None:
+        ours, theirs = measured.student.speed, measured.teacher.speed
+        return (
+            qei.measured(ours.median, measured.how + ours.remark),
+            qei.measured(theirs.median, measured.how + theirs.remark),
+        )
+    if decode := baseline.get("decode"):
+        told = qei.measured(decode, "decoding, when the baseline was made")
+        if measured is not None:
+            alone = measured.student.speed
+            return qei.measured(alone.median, measured.how + alone.remark), told
+        if deployed.decode_tokens_per_s is not None:
+            return qei.measured(deployed.decode_tokens_per_s, f"decoding, {deployed.hardware}"), told
+    student = qei.measured(deployed.end_to_end_tokens_per_s, f"prefill and decoding, {deployed.hardware}")
     if end_to_end := baseline.get("end_to_end"):
         return student, qei.measured(end_to_end, "end to end, one request at a time")
     return student, qei.placeholder("the baseline has no tokens/s: run `bitnet teacher` again")
 
 
-def _teacher_memory(given_gb: float | None, origin: Origin, baseline: Mapping[str, Any]) -> Quantity:
+def _teacher_memory(
+    given_gb: float | None, origin: Origin, baseline: Mapping[str, Any], measured: Measured | None
+) -> Quantity:
     if given_gb is not None:
         return qei.given(given_gb * 1e9, f"TEACHER_MEMORY_GB ({origin('TEACHER_MEMORY_GB')})")
+    if measured is not None and measured.teacher is not None:
+        return qei.measured(measured.teacher.memory.deployed, measured.teacher.memory.how)
     memory = baseline.get("memory") or {}
     if not memory.get("bytes"):
         return qei.placeholder("this teacher's memory can't be measured from here: set TEACHER_MEMORY_GB")
@@ -123,21 +162,41 @@ def quality_record(figures: Mapping[int, Figures], scores: Scores) -> dict[str, 
 MEMORY_COLUMNS = ["memory", "bytes", "origin", "how"]
 
 
-def memory_table(deployed: Deployed) -> list[list[Any]]:
-    """Rows under MEMORY_COLUMNS."""
-    measured, exact = "measured", "bytes of the tensors"
+def memory_table(deployed: Deployed, measured: Measured | None = None) -> list[list[Any]]:
+    """Rows under MEMORY_COLUMNS: what QEI counts, its parts and both other ways; then the student in this program."""
+    origin, exact = "measured", "bytes of the tensors"
+    rows: list[list[Any]] = []
+    if measured is not None:
+        sides = [("student", measured.student), *([("teacher", measured.teacher)] if measured.teacher else [])]
+        for who, side in sides:
+            rows += [[f"{who}, {part}", size, origin, how] for part, size, how in _parts(side, measured.context)]
+    here = "student in this program"
     return [
-        ["student, loaded and run", deployed.memory_bytes, measured, deployed.memory_how],
-        ["student, after loading", deployed.rss_loaded_bytes, measured, "resident bytes added"],
-        ["student, peak", deployed.rss_peak_bytes, measured, f"resident bytes added; {deployed.peak_how}"],
-        ["program without a student", deployed.program_bytes, measured, "Python, torch and this program"],
-        *([f"weights: {part}", size, measured, exact] for part, size in deployed.weights.items()),
+        *rows,
+        [f"{here}, loaded and run", deployed.memory_bytes, origin, deployed.memory_how],
+        [f"{here}, after loading", deployed.rss_loaded_bytes, origin, "resident bytes added"],
+        [f"{here}, peak", deployed.rss_peak_bytes, origin, f"resident bytes added; {deployed.peak_how}"],
+        ["this program without a student", deployed.program_bytes, origin, "Python, torch and this program"],
+        *([f"weights: {part}", size, origin, exact] for part, size in deployed.weights.items()),
     ]
 
 
-def deployed_record(deployed: Deployed) -> dict[str, Any]:
-    """The report's `deployed`: memory and speed of the packed student, without its answers."""
-    return {
+def _parts(side: Side, context: int) -> list[tuple[str, int, str]]:
+    memory = side.memory
+    kv_cache = [("KV cache", memory.kv_cache, f"computed, {context} tokens")] if memory.kv_cache else []
+    return [
+        ("deployed", memory.deployed, memory.how),
+        ("file as mapped", memory.file, "llama.cpp"),
+        *kv_cache,
+        ("added by the runtime", memory.runtime, "private memory of llama.cpp"),
+        ("weights alone", memory.weights, "the file on disk"),
+        ("whole process", memory.process, "resident, Python and the library included"),
+    ]
+
+
+def deployed_record(deployed: Deployed, found: AsDeployed) -> dict[str, Any]:
+    """The report's `deployed`: memory and speed of the student as QEI counts them, where, and in this program."""
+    here = {
         "memory": {
             "bytes": deployed.memory_bytes,
             "origin": "measured",
@@ -151,6 +210,78 @@ def deployed_record(deployed: Deployed) -> dict[str, Any]:
             "decode": deployed.decode_tokens_per_s,
             "end_to_end": deployed.end_to_end_tokens_per_s,
             "origin": "measured",
-            "threads": deployed.threads,
+            "hardware": deployed.hardware,
         },
     }
+    measured = found.measured
+    if measured is None:
+        return {"runtime": IN_PROCESS, "why": found.why, **here}
+    teacher = measured.teacher
+    return {
+        "runtime": LLAMACPP,
+        "why": f"the student can be exported ({found.gguf_type})",
+        "by_turns": teacher is not None,
+        "hardware": measured.hardware,
+        "context": measured.context,
+        "load": asdict(measured.load),
+        **_side_record(measured.student),
+        "teacher": teacher and _side_record(teacher),
+        "student_to_teacher": teacher
+        and measured.ratio
+        and {
+            "speed": asdict(measured.ratio),
+            "memory": measured.student.memory.deployed / teacher.memory.deployed,
+            "weights_alone": measured.student.memory.weights / teacher.memory.weights,
+            "whole_process": measured.student.memory.process / teacher.memory.process,
+        },
+        "in_process": here,
+    }
+
+
+def _side_record(side: Side) -> dict[str, Any]:
+    return {
+        "tokens_per_s": {"decode": side.speed.median, "origin": "measured", "turns": asdict(side.speed)},
+        "memory": asdict(side.memory) | {"bytes": side.memory.deployed, "origin": "measured"},
+    }
+
+
+def card_rows(root: object, deployed: Deployed, found: AsDeployed) -> list[card.Row]:
+    """The rows of "runs anywhere": this program, transformers, llama.cpp."""
+    own = card.Row(
+        IN_PROCESS,
+        "yes",
+        f"bitnet eval --root {root}",
+        tokens_per_s=deployed.decode_tokens_per_s,
+        memory_bytes=deployed.memory_bytes,
+        file_bytes=deployed.weights.get("total"),
+    )
+    if found.measured is None or found.verified is None:
+        return [own, card.not_exported(TRANSFORMERS), card.refused(LLAMACPP, found.why)]
+    # The exported file was of this evaluation only: it is speed and memory by turns that count.
+    theirs = replace(
+        card.row_of(found.verified),
+        line=f"bitnet export gguf --root {root}, then llama-server -m FILE",
+        tokens_per_s=found.measured.student.speed.median,
+        memory_bytes=found.measured.student.memory.deployed,
+    )
+    return [own, card.not_exported(TRANSFORMERS), theirs]
+
+
+def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: int) -> list[str]:
+    """Sentences below the tables: where the student was measured, how busy the machine was, and the card's notes."""
+    measured = found.measured
+    if measured is None:
+        lines = [f"Speed and memory are those of this program, because {found.why}."]
+    else:
+        load, teacher = measured.load, measured.teacher
+        lines = [
+            f"Speed and memory are those of the student's GGUF ({found.gguf_type}) in llama.cpp, inputs rounded to "
+            f"{RUNTIME_BITS} bits"
+            + (", by turns with the teacher." if teacher else "; the teacher's were taken at another time.")
+        ]
+        if load.before is not None and load.after is not None:
+            lines.append(
+                f"While they were taken {load.before:g} to {load.after:g} processes wanted to run on "
+                f"{load.processors} processors."
+            )
+    return [*lines, *card.notes(rows, None, bits)]

@@ -7,11 +7,14 @@ from typing import Any
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation import benchmarks, checks, gates, qei, suite_scores, summary
 from bitnet_core.evaluation.answers import EvalPrompt, choose_prompts, sample_record
+from bitnet_core.evaluation.as_deployed import measure_as_deployed
 from bitnet_core.evaluation.baseline_report import BASELINE_FILE
 from bitnet_core.evaluation.deployed import Deployed, run_deployed
 from bitnet_core.evaluation.quality import measure_quality
 from bitnet_core.evaluation.scorers import both_scorers
 from bitnet_core.evaluation.suite_answers import student_answers
+from bitnet_core.export import card
+from bitnet_core.export.verify import RUNTIME_BITS
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.precision import configure, pick_device
@@ -58,13 +61,30 @@ def run(ctx: StageContext) -> dict[str, Any]:
     most_tokens = checkpoint.config.max_position_embeddings
     prompts = choose_prompts(folder, traces, tokenizer, options, most_tokens, ctx)
     deployed = _answer(ctx, packed.cpu(), prompts, tokenizer, options, device.type)
+    found = measure_as_deployed(
+        packed,
+        tokenizer,
+        prompts,
+        baseline,
+        options.sampling.max_tokens,
+        ctx,
+        device=device.type,
+        scratch=ctx.run_dir,
+    )
 
     own = quality.own if quality else None
-    result = summary.quality_efficiency(options, ctx.settings.origin, own, deployed, baseline)
+    # llama.cpp rounds inputs to 8 bits, and all figures of one index must belong to one program.
+    there = quality.by_bits[RUNTIME_BITS] if quality and found.measured else own
+    result = summary.quality_efficiency(options, ctx.settings.origin, there, deployed, baseline, found.measured)
     if quality:
         ctx.table("quality", summary.QUALITY_COLUMNS, summary.quality_table(quality.by_bits, quality.scores))
-    ctx.table("memory", summary.MEMORY_COLUMNS, summary.memory_table(deployed))
+    ctx.table("memory", summary.MEMORY_COLUMNS, summary.memory_table(deployed, found.measured))
     ctx.table("qei", qei.COLUMNS, qei.table(result))
+    in_use = summary.deployed_record(deployed, found)
+    rows = summary.card_rows(ctx.experiment.root, deployed, found)
+    ctx.table(card.TITLE, card.COLUMNS, card.table(rows))
+    for line in summary.remarks(found, rows, bits):
+        ctx.log(line)
     answered = zip(prompts, deployed.answers, strict=True) if options.keep_samples else []
     report = {
         "version": 1,
@@ -79,7 +99,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "quality": summary.quality_record(quality.by_bits, quality.scores) if quality else None,
         suite_scores.REPORT_KEY: graded,
         "benchmarks": compared,
-        "deployed": summary.deployed_record(deployed),
+        "deployed": in_use,
+        "runs_anywhere": [row.record() for row in rows],
         "qei": asdict(result),
         "evidence": gates.evidence(
             *rejected_tokens(folder), checkpoint.counters.get("refused"), flip_report(checkpoint.evaluations)
@@ -93,8 +114,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
         "checkpoint": str(path),
         **{name: own[name].value if own else None for name in ("agreement", "majority_agreement", "coarse_kl")},
         "checks": suite_scores.whole(graded),
-        "tokens_per_s": deployed.decode_tokens_per_s,
-        "memory_bytes": deployed.memory_bytes,
+        "tokens_per_s": in_use["tokens_per_s"]["decode"],
+        "memory_bytes": in_use["memory"]["bytes"],
         "qei": result.qei.value,
         "qei_speed": result.qei_speed.value,
         "gates": gates.counts(judged),

@@ -10,6 +10,7 @@ import pytest
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
+from bitnet_core.evaluation.as_deployed import AsDeployed
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.student import Student
@@ -66,7 +67,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def root(trained: Path, tmp_path: Path) -> Path:
+def root(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, whose student llama.cpp can't have: `tests/evaluation/test_as_deployed.py` runs one there."""
+
+    def not_there(*_: Any, **__: Any) -> AsDeployed:
+        return AsDeployed(None, None, "llama.cpp is not here")
+
+    monkeypatch.setattr(evaluate, "measure_as_deployed", not_there)
     return shutil.copytree(trained, tmp_path / "experiment")
 
 
@@ -130,6 +137,14 @@ def test_the_whole_stage(root: Path) -> None:
     assert verdicts["QEI"] == ("pass" if summary["qei"] >= 1 else "fail")
     assert sum(summary["gates"].values()) == len(verdicts) == 7
     assert table(ctx, "memory")[0][1] == m_s
+    assert (report["deployed"]["runtime"], report["deployed"]["why"]) == ("in-process", "llama.cpp is not here")
+    assert [row[:2] for row in table(ctx, "runs anywhere")] == [
+        ["in-process", "yes"],
+        ["transformers", "not exported"],
+        ["llama.cpp", "no"],
+    ]
+    (said,) = [one["message"] for one in events(ctx, "log") if "this program, because" in one["message"]]
+    assert said == "Speed and memory are those of this program, because llama.cpp is not here."
     samples = events(ctx, "sample")
     assert [sample["source"] for sample in samples] == ["student", "student"]
     assert samples[0]["prompt"].startswith("prompt ")

@@ -1,0 +1,99 @@
+"""Export a student for the moment, and measure it in llama.cpp beside the embedded teacher; or say why not."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.evaluation.answers import EvalPrompt
+from bitnet_core.evaluation.deployed import SCRATCH_PREFIX
+from bitnet_core.evaluation.deployment import Contestant, Measured, measure
+from bitnet_core.export import gguf, verify
+from bitnet_core.export.verify import Answers, Verification
+from bitnet_core.model.decoding import generate_ids
+from bitnet_core.model.student import Student
+from bitnet_core.settings.values import Sampling
+from bitnet_core.teachers.embedded.files import ensure_files
+from bitnet_core.teachers.opening import Host, fetch_progress
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.tokenizer.student import StudentTokenizer
+
+GGUF_TYPE = "TQ2_0"
+_VERIFIED_PROMPTS = 2
+
+
+@dataclass(frozen=True)
+class AsDeployed:
+    """What llama.cpp made of the student's GGUF. Without `measured`, `why` says why the student was not run there."""
+
+    measured: Measured | None
+    verified: Verification | None
+    why: str = ""
+    gguf_type: str = GGUF_TYPE
+
+
+def measure_as_deployed(
+    packed: Student,
+    tokenizer: StudentTokenizer,
+    prompts: Sequence[EvalPrompt],
+    baseline: Mapping[str, Any],
+    new_tokens: int,
+    host: Host,
+    *,
+    device: str,
+    scratch: Path,
+) -> AsDeployed:
+    """Measure a packed student on this machine's processors, by turns with the baseline's teacher if it is embedded.
+
+    `device` is that of the settings: on a GPU a teacher elsewhere is compared with the student there. `scratch` is a
+    folder for the file while this runs.
+    """
+    embedded = baseline.get("provider") == "embedded"
+    if device != "cpu" and not embedded:
+        return AsDeployed(None, None, f"it computes on {device}, and its teacher is not in llama.cpp")
+    try:
+        gguf.require_computable(packed, tokenizer)
+        with tempfile.TemporaryDirectory(dir=scratch, prefix=SCRATCH_PREFIX) as folder:
+            path = Path(folder) / f"student-{GGUF_TYPE}.gguf"
+            gguf.write(packed, tokenizer, path, GGUF_TYPE)
+            student = Contestant("student", path, [prompt.ids for prompt in prompts])
+            teacher = _teacher(tokenizer, prompts, host) if embedded else None
+            measured = measure(student, teacher, new_tokens, host)
+            return AsDeployed(measured, _verified(packed, tokenizer, path, host))
+    except Stopped:
+        raise
+    except BitnetError as error:
+        return AsDeployed(None, None, str(error).rstrip("."))
+
+
+def _teacher(tokenizer: StudentTokenizer, prompts: Sequence[EvalPrompt], host: Host) -> Contestant:
+    """The embedded teacher, asked the same prompts in its own tokens."""
+    files = ensure_files(fetch_progress(host))
+    own = load_tokenizer(files.tokenizer_dir)
+    ids = [
+        prompt.ids
+        if own.hash == tokenizer.hash
+        else own.encode_prompt([{"role": "user", "content": prompt.text}]).ids
+        for prompt in prompts
+    ]
+    return Contestant("teacher", files.gguf, ids)
+
+
+def _verified(packed: Student, tokenizer: StudentTokenizer, path: Path, host: Host) -> Verification:
+    host.progress(0, None, "steps", "comparing with llama.cpp")
+    prompts = verify.choose_prompts(packed, tokenizer)[:_VERIFIED_PROMPTS]
+    greedy = Sampling(max_tokens=verify.NEW_TOKENS)
+    own = packed.layer_bits
+    packed.activation_bits = verify.RUNTIME_BITS
+    try:
+        with packed.held_weights():
+            answers = []
+            for ids in prompts:
+                host.check_stop()
+                made = generate_ids(packed, ids, greedy, eos_id=tokenizer.eos_id)
+                answers.append(made.ids)
+    finally:
+        packed.set_layer_bits(own)
+    return verify.verify_gguf(path, packed, tokenizer, Answers(prompts, answers))

@@ -1,0 +1,126 @@
+"""A student in llama.cpp: measured by turns, with its memory, and what is said where it can't be."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.evaluation import summary
+from bitnet_core.evaluation.answers import EvalPrompt
+from bitnet_core.evaluation.as_deployed import AsDeployed, measure_as_deployed
+from bitnet_core.evaluation.deployed import Deployed
+from bitnet_core.evaluation.deployment import Contestant, Load, Measured, Side, measure
+from bitnet_core.evaluation.llamacpp import Memory, kv_bytes
+from bitnet_core.evaluation.turns import spread
+from bitnet_core.export import gguf
+from bitnet_core.model.decoding import Generation
+from bitnet_core.model.packing import pack_student
+from bitnet_core.settings.values import EvalOptions
+from bitnet_core.tokenizer.student import StudentTokenizer
+from tests.builders import stage_context
+from tests.export.conftest import random_student
+from tests.traces.samples import small_tokenizer
+
+PROMPTS = [[5, 6, 7, 8], [9, 10]]
+HERE = Deployed([Generation([3] * 5, "length", 4, 0.1, 0.2)], {"total": 7}, 50, "stood in", 1, 2, 3, "stood in", 2)
+SIDE = Side(spread([90.0, 100.0, 130.0]), Memory(100, 90, 4, 6, 150, "by a rule"))
+SAME = Measured(SIDE, SIDE, spread([1.0, 1.0]), "2 threads", 256, Load(0.5, 1.5, 2))
+QUALITY = {"EVAL_STUDENT_QUALITY": "0.5", "EVAL_TEACHER_QUALITY": "0.5"}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> StudentTokenizer:
+    return small_tokenizer()
+
+
+def index(root: Path, measured: Measured | None, baseline: Mapping[str, Any]) -> Any:
+    settings = stage_context(root, "eval", QUALITY).settings
+    options = EvalOptions.of(settings)
+    return summary.quality_efficiency(options, settings.origin, None, HERE, baseline, measured)
+
+
+def test_a_model_beside_itself_takes_the_same_memory_in_llamacpp(
+    tokenizer: StudentTokenizer, root: Path, tmp_path: Path
+) -> None:
+    ctx = stage_context(root, "eval", {})
+    path = tmp_path / "student.gguf"
+    gguf.write(pack_student(random_student(tokenizer.vocab_size)), tokenizer, path)
+    one = Contestant("one", path, PROMPTS)
+    found = measure(one, one, 20, ctx, seconds=0)
+    assert found.teacher is not None and found.ratio is not None
+    ours, theirs = found.student.memory, found.teacher.memory
+    assert ours.deployed == pytest.approx(theirs.deployed, rel=0.02)
+    assert 0 < ours.file <= ours.weights == path.stat().st_size
+    assert ours.kv_cache == 2 * 2 * 2 * 2 * 64 * found.context  # K and V, 2 bytes, 2 layers, 2 heads of 64
+    assert ours.process > ours.deployed
+    assert found.student.speed.turns == found.ratio.turns >= 9
+    assert found.how.startswith("llama.cpp, decoding, by turns, ")
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(BitnetError, match=r"student\.gguf is not a whole GGUF .*; give a whole GGUF file\.$"):
+        measure(one, None, 20, ctx)
+
+
+def test_a_student_is_exported_measured_and_compared(tokenizer: StudentTokenizer, root: Path) -> None:
+    ctx = stage_context(root, "eval", {})
+    student = pack_student(random_student(tokenizer.vocab_size))
+    prompts = [EvalPrompt("hi", ids) for ids in PROMPTS]
+
+    def found(baseline: dict[str, Any], device: str = "cpu") -> AsDeployed:
+        return measure_as_deployed(student, tokenizer, prompts, baseline, 8, ctx, device=device, scratch=ctx.run_dir)
+
+    hosted = {"provider": "openai"}
+    assert found(hosted, "cuda").why == "it computes on cuda, and its teacher is not in llama.cpp"
+    squared = pack_student(random_student(tokenizer.vocab_size))
+    squared.config = replace(squared.config, hidden_act="relu2")
+    refused = measure_as_deployed(squared, tokenizer, prompts, hosted, 8, ctx, device="cpu", scratch=ctx.run_dir)
+    assert refused.why.startswith("llama.cpp computes SiLU")
+    own = student.layer_bits
+    alone = found(hosted)
+    assert student.layer_bits == own
+    assert alone.measured is not None and alone.measured.teacher is None
+    assert alone.verified is not None and alone.verified.problems() == []
+    assert list(ctx.run_dir.glob(".packed*")) == []
+    rows = summary.card_rows("x", HERE, alone)
+    assert [(row.runtime, row.loads) for row in rows][-1] == ("llama.cpp", "yes")
+    assert rows[-1].tokens_per_s == alone.measured.student.speed.median
+    assert "the teacher's were taken at another time" in summary.remarks(alone, rows, 4)[0]
+
+
+def test_the_teacher_as_its_own_student_has_an_index_of_one(root: Path) -> None:
+    result = index(root, SAME, {"memory": {"bytes": 7}, "tokens_per_s": {"decode": 9.0}})
+    assert (result.qei.value, result.qei_speed.value) == (1.0, 1.0)
+    assert result.student.speed.how == "llama.cpp, decoding, by turns, 2 threads, spread 20%"
+    record = summary.deployed_record(HERE, AsDeployed(SAME, None))
+    assert (record["runtime"], record["by_turns"], record["load"]["processors"]) == ("llama.cpp", True, 2)
+    assert record["memory"]["bytes"] == 100
+    assert record["student_to_teacher"]["whole_process"] == record["student_to_teacher"]["weights_alone"] == 1
+    memory = {row[0]: row[1] for row in summary.memory_table(HERE, SAME)}
+    assert (memory["student, weights alone"], memory["teacher, whole process"]) == (100, 150)
+
+
+def test_a_teacher_elsewhere_keeps_its_own_figures(root: Path) -> None:
+    alone = replace(SAME, teacher=None, ratio=None)
+    told = {"memory": {"bytes": 200, "origin": "measured"}, "tokens_per_s": {"decode": 50.0, "end_to_end": 40.0}}
+    result = index(root, alone, told)
+    assert (result.qei.value, result.qei_speed.value) == (2.0, 4.0)
+    assert "when the baseline was made" in result.teacher.speed.how
+    assert "turns" not in result.student.speed.how
+    whole = index(root, alone, told | {"tokens_per_s": {"end_to_end": 40.0}})
+    assert whole.student.speed.how.startswith("prefill and decoding"), "like is compared with like"
+
+
+def test_the_kv_cache_of_a_file_that_does_not_tell_is_unknown() -> None:
+    keys: dict[str, Any] = {
+        "general.architecture": "llama",
+        "llama.block_count": 30,
+        "llama.attention.head_count": 9,
+        "llama.attention.head_count_kv": 3,
+        "llama.embedding_length": 576,
+    }
+    assert kv_bytes(keys, 256) == 5_898_240
+    assert kv_bytes(keys | {"llama.attention.key_length": 128}, 256) == 2 * 5_898_240
+    assert kv_bytes(keys | {"llama.attention.head_count_kv": None}, 256) is None
+    assert kv_bytes({}, 256) is None
