@@ -9,7 +9,7 @@ from typing import Any
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.evaluation.answers import EvalPrompt
 from bitnet_core.evaluation.deployed import SCRATCH_PREFIX
-from bitnet_core.evaluation.deployment import Contestant, Measured, measure
+from bitnet_core.evaluation.deployment import TURN_TOKENS, Contestant, Measured, measure
 from bitnet_core.export import gguf, verify
 from bitnet_core.export.verify import Answers, Verification
 from bitnet_core.model.decoding import generate_ids
@@ -53,13 +53,17 @@ def measure_as_deployed(
     embedded = baseline.get("provider") == "embedded"
     if device != "cpu" and not embedded:
         return AsDeployed(None, None, f"it computes on {device}, and its teacher is not in llama.cpp")
+    room = packed.config.max_position_embeddings - TURN_TOKENS - 1
+    asked = [prompt for prompt in prompts if len(prompt.ids) <= room]
+    if not asked:
+        return AsDeployed(None, None, f"no prompt leaves room for {TURN_TOKENS} tokens in the student's positions")
     try:
         gguf.require_computable(packed, tokenizer)
         with tempfile.TemporaryDirectory(dir=scratch, prefix=SCRATCH_PREFIX) as folder:
             path = Path(folder) / f"student-{GGUF_TYPE}.gguf"
             gguf.write(packed, tokenizer, path, GGUF_TYPE)
-            student = Contestant("student", path, [prompt.ids for prompt in prompts])
-            teacher = _teacher(tokenizer, prompts, host) if embedded else None
+            student = Contestant("student", path, [prompt.ids for prompt in asked])
+            teacher = _teacher(tokenizer, asked, host) if embedded else None
             measured = measure(student, teacher, new_tokens, host)
             return AsDeployed(measured, _verified(packed, tokenizer, path, host))
     except Stopped:

@@ -16,11 +16,11 @@ from bitnet_core.evaluation.turns import Spread, ratio, spread, take_turns
 from bitnet_core.export.running import threads
 from bitnet_core.teachers.opening import Host
 
-SECONDS = 15.0
+SECONDS = 18.0
 """How long the turns go on, if the machine is slow."""
-TURN_TOKENS = 5
+TURN_TOKENS = 4
 """Few, so that both turns of a round have the same load."""
-_ROUNDS_A_PROMPT = 3
+_ROUNDS_A_PROMPT = 9
 _PROMPTS = 3
 
 

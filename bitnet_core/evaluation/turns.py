@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-FEWEST_ROUNDS = 9
+FEWEST_ROUNDS = 27
 MOST_ROUNDS = 101
 NOTABLE_SPREAD = 0.1
 

@@ -14,7 +14,7 @@ from bitnet_core.evaluation.as_deployed import AsDeployed, measure_as_deployed
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.evaluation.deployment import Contestant, Load, Measured, Side, measure
 from bitnet_core.evaluation.llamacpp import Memory, kv_bytes
-from bitnet_core.evaluation.turns import spread
+from bitnet_core.evaluation.turns import FEWEST_ROUNDS, spread
 from bitnet_core.export import gguf
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
@@ -56,7 +56,7 @@ def test_a_model_beside_itself_takes_the_same_memory_in_llamacpp(
     assert 0 < ours.file <= ours.weights == path.stat().st_size
     assert ours.kv_cache == 2 * 2 * 2 * 2 * 64 * found.context  # K and V, 2 bytes, 2 layers, 2 heads of 64
     assert ours.process > ours.deployed
-    assert found.student.speed.turns == found.ratio.turns >= 9
+    assert found.student.speed.turns == found.ratio.turns == FEWEST_ROUNDS
     assert found.how.startswith("llama.cpp, decoding, by turns, ")
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(BitnetError, match=r"student\.gguf is not a whole GGUF .*; give a whole GGUF file\.$"):
@@ -73,6 +73,9 @@ def test_a_student_is_exported_measured_and_compared(tokenizer: StudentTokenizer
 
     hosted = {"provider": "openai"}
     assert found(hosted, "cuda").why == "it computes on cuda, and its teacher is not in llama.cpp"
+    full = [EvalPrompt("long", [5] * student.config.max_position_embeddings)]
+    none = measure_as_deployed(student, tokenizer, full, hosted, 8, ctx, device="cpu", scratch=ctx.run_dir)
+    assert none.why == "no prompt leaves room for 4 tokens in the student's positions"
     squared = pack_student(random_student(tokenizer.vocab_size))
     squared.config = replace(squared.config, hidden_act="relu2")
     refused = measure_as_deployed(squared, tokenizer, prompts, hosted, 8, ctx, device="cpu", scratch=ctx.run_dir)
