@@ -212,7 +212,7 @@ def _own_row(source: Source, deployed: Deployed) -> card.Row:
     return card.Row(
         card.IN_PROCESS,
         "yes",
-        f"bitnet eval --root {source.experiment.root}",
+        f"bitnet generate --root {source.experiment.root}",
         tokens_per_s=deployed.decode_tokens_per_s,
         memory_bytes=deployed.memory_bytes,
         file_bytes=deployed.weights["total"],

@@ -250,7 +250,7 @@ def card_rows(root: object, deployed: Deployed, found: AsDeployed) -> list[card.
     own = card.Row(
         IN_PROCESS,
         "yes",
-        f"bitnet eval --root {root}",
+        f"bitnet generate --root {root}",
         tokens_per_s=deployed.decode_tokens_per_s,
         memory_bytes=deployed.memory_bytes,
         file_bytes=deployed.weights.get("total"),
@@ -260,7 +260,7 @@ def card_rows(root: object, deployed: Deployed, found: AsDeployed) -> list[card.
     # The exported file was of this evaluation only: it is speed and memory by turns that count.
     theirs = replace(
         card.row_of(found.verified),
-        line=f"bitnet export gguf --root {root}, then llama-server -m FILE",
+        line=f"bitnet serve {root}",
         tokens_per_s=found.measured.student.speed.median,
         memory_bytes=found.measured.student.memory.deployed,
     )

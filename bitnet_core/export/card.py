@@ -38,7 +38,7 @@ class Row:
 def row_of(verified: Verification) -> Row:
     """The row of an export that was run."""
     path = str(verified.path)
-    line = f"llama-server -m {path}" if verified.runtime == LLAMACPP else f"transformers serve {path}"
+    line = f"bitnet serve {path}" if verified.runtime == LLAMACPP else f"transformers serve {path}"
     return Row(
         verified.runtime,
         "yes",

@@ -79,7 +79,7 @@ def test_a_gguf_is_written_verified_and_shown(root: Path, capsys: pytest.Capture
     assert llama["tokens_per_s"] > 0 < own["tokens_per_s"]
     assert llama["memory_bytes"] > 0 < own["memory_bytes"]
     (path,) = told["exported"]
-    assert llama["line"] == f"llama-server -m {path}"
+    assert llama["line"] == f"bitnet serve {path}"
     assert any("trained at 4 bits" in note for note in told["notes"])
     fields = gguf.GGUFReader(path).fields
     assert fields["bitnet_core.step"].contents() == 2

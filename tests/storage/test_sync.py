@@ -1,5 +1,6 @@
 """The upload beside real runs: it copies while they run, sees their end, and never fails them."""
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -89,7 +90,7 @@ def test_a_stage_is_copied_with_its_end(start: Starter, tmp_path: Path) -> None:
     upload = ended_upload(experiment_at(tmp_path / "exp"))
     assert upload.state() == "succeeded", upload.record().error
     copied = stored(tmp_path)
-    assert copied["checkpoints/mini_bitnet_step_000.pt"] == f"made by {run.id}".encode()
+    assert copied["checkpoints/mini_bitnet_step_000.pt"] == json.dumps({"made by": run.id}).encode()
     assert b'"succeeded"' in copied[f"logs/{run.id}/run.json"]
     assert copied[f"logs/{run.id}/events.jsonl"].splitlines()[-1].count(b"run_finished") == 1
     assert "settings.env" in copied

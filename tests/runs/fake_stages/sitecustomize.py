@@ -7,6 +7,7 @@ worker can take over.
 """
 
 import errno
+import json
 import logging
 import os
 import shutil
@@ -24,7 +25,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     what = os.environ.get(f"FAKE_{ctx.stage.upper()}", "done")
     place, pattern = catalog.stage(ctx.stage).outputs[0]
     made = getattr(ctx.experiment, place) / pattern.replace("*", "000")
-    made.write_text(f"made by {ctx.run_id}")
+    made.write_text(json.dumps({"made by": ctx.run_id}))
     ctx.artifact(made, "fake")
     if ctx.stage == "eval":
         ctx.table("qei", ["quantity", "value"], [["QEI", 1.5]])
