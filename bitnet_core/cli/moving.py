@@ -8,6 +8,7 @@ import contextlib
 import os
 import shlex
 import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core.cli.command import answer, overrides, resolution, warn
@@ -120,14 +121,15 @@ def _repair(
 
 def pull(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.history import History
-    from bitnet_core.storage.pull import Pull, newest_state
+    from bitnet_core.storage.newest import newest_state
+    from bitnet_core.storage.pull import Pull
     from bitnet_core.storage.selecting import select
     from bitnet_core.text import files, size
 
     only = [name.strip() for name in arguments.only.split(",") if name.strip()]
     with copy_of(arguments, must_exist=True, look_only=arguments.dry_run) as (copy, experiment, stop):
-        active = History.read(experiment).active() if arguments.force else None
-        if active is not None:
+        active = History.read(experiment).active()
+        if active is not None and arguments.force:
             raise UsageError(
                 f"{active.id} is running, and --force may replace its files; stop it or wait for its end."
             )
@@ -139,11 +141,16 @@ def pull(arguments: argparse.Namespace) -> int:
                 raise UsageError(f"{newest.warning} With --force, older files would replace those here.")
             warn(newest.warning)
         pull = Pull(
-            experiment, copy.place, copy.state, published, force=arguments.force, lacking=newest.lacking, stop=stop,
+            experiment, copy.place, copy.state, published, force=arguments.force, updates=not newest.warning,
+            lacking=newest.lacking, stop=stop,
             on_bytes=lambda name, done, size: progress[0].brought(name, done, size),
         )  # fmt: skip
         wanted = select(published.manifest.files, only, arguments.checkpoint, pull.read, warn)
         missing = pull.missing(wanted)
+        if active is not None and pull.is_replacing(missing):
+            raise UsageError(
+                f"{active.id} is running, and a pull would replace files here; stop it or wait for its end."
+            )
         whole = [one for one in missing if one.name not in newest.lacking]
         total = sum(one.size for one in whole)
         place = copy.place.place
@@ -156,13 +163,27 @@ def pull(arguments: argparse.Namespace) -> int:
             text = f"{files(len(whole))}, {size(total)} would be brought from {place}"
             answer(arguments, fields | {"missing": lacking}, text)
             return 1 if lacking or newest.warning else 0
-        with transfer_of(arguments, "pull", copy.place.name, len(whole), total) as transfer:
+        with (
+            _telling(pull.aside.sentences),
+            transfer_of(arguments, "pull", copy.place.name, len(whole), total) as transfer,
+        ):
             progress.append(transfer)
             done = pull.run(wanted)
     fields = {"target": place, "manifest": done.key, "files": done.files, "bytes": done.bytes}
     what = f"{files(len(done.files))}, {size(done.bytes)} are here" if done.files else "nothing to bring"
-    answer(arguments, fields | {"unchanged": done.unchanged}, f"{what}; {done.unchanged} were here already")
+    fields |= {"unchanged": done.unchanged, "aside": {name: str(path) for name, path in pull.aside.moved.items()}}
+    answer(arguments, fields, f"{what}; {done.unchanged} were here already")
     return 1 if newest.warning else 0
+
+
+@contextlib.contextmanager
+def _telling(sentences: Callable[[], list[str]]) -> Iterator[None]:
+    """Say these at the end, however it ends."""
+    try:
+        yield
+    finally:
+        for sentence in sentences():
+            warn(sentence, "note")
 
 
 # -- open ----------------------------------------------------------------------------------------------------------

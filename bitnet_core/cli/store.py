@@ -73,7 +73,7 @@ def _add_push_and_pull(push: argparse.ArgumentParser, pull: argparse.ArgumentPar
         "--only", default="", metavar="A,B", help="of: reports, checkpoints, data, logs, inputs, settings"
     )
     pull.add_argument("--checkpoint", default="all", metavar="WHICH", help="best, latest, a step, or all (default)")
-    pull.add_argument("--force", action="store_true", help="replace files here that differ")
+    pull.add_argument("--force", action="store_true", help="replace what was changed here, too; it is moved aside")
     pull.add_argument("--dry-run", action="store_true", help="only say what would be brought")
 
 

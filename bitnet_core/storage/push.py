@@ -334,7 +334,9 @@ class Push:
         stored_now = {*plan.unchanged, *sent.stored}
         gone = [*replaced(plan.dropped, stored_now), *plan.aside]
         self._dropped = [entries.pop(name) for name in gone if name in entries]
+        as_here = [*plan.unchanged.values(), *sent.stored.values()]
         if self.base and entries == earlier and not self._unreadable:
+            self._state.share(as_here)
             return self._pushed(self.base, sent)
         self._require_not_overtaken()  # also where nothing was sent, and files only leave the state
         with writes_explained(self._experiment.root):
@@ -344,6 +346,7 @@ class Push:
         publish(self._target, self._state, published, self._at, sent.stored.values, self._stop)
         self.base, self._at = published, published.key
         self._state.remember("manifest", published.key)
+        self._state.share(as_here)
         self._state.forget_parts()
         remove_superseded(self._target, published, self._unreadable)
         return self._pushed(published, sent)

@@ -13,7 +13,7 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.layout import part_bytes
 from bitnet_core.storage.manifest import Published
-from bitnet_core.storage.pull import newest_state
+from bitnet_core.storage.newest import newest_state
 from bitnet_core.storage.target import TEMPORARY, NoSuchObject, Target
 
 MIB = 1 << 20
