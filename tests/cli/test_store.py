@@ -38,6 +38,20 @@ def test_check_says_what_to_do(
     assert "needs S3_BUCKET" in complaint(capsys, "store", "check", "--set", "STORAGE_BACKEND=s3", code=2)
 
 
+def test_check_says_that_the_copy_is_gone_and_makes_no_folder(
+    exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(capsys, "--root", str(exp), "store", "push")
+    answer(capsys, "--root", str(exp), "store", "check")
+    target.rename(target.with_name("elsewhere"))
+    for action in ("check", "push", "pull", "verify"):
+        said = complaint(capsys, "--root", str(exp), "store", action)
+        assert (
+            action not in ("check", "push") or f"The copy that was at {target}/exp/ is gone; mount its disk" in said
+        )
+        assert not target.exists()
+
+
 # -- push ------------------------------------------------------------------------------------------------------------
 
 
