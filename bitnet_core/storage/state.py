@@ -56,7 +56,9 @@ class State:
         there = {row[0] for row in other.execute("select name from sqlite_master")}
         for table in there.intersection(_TABLES):  # an earlier version's has fewer
             rows = other.execute(f"select * from {table}").fetchall()  # noqa: S608 - one of five names
-            marks = ", ".join("?" * len(rows[0])) if rows else "null"
+            if not rows:
+                continue
+            marks = ", ".join("?" * len(rows[0]))
             self._db.executemany(f"insert into {table} values ({marks})", rows)  # noqa: S608
 
     # -- notes -------------------------------------------------------------------------------------------
