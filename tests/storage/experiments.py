@@ -4,6 +4,7 @@ import random
 import re
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -22,7 +23,9 @@ _OBJECT = re.compile(r"(.+?)(?:\.revisions/\d{6}-[0-9a-f]+)?(?:\.parts/(index\.j
 
 
 def machine(folder: Path, **values: str) -> Experiment:
-    experiment = Experiment.from_settings(from_values({"DRIVE_ROOT": str(folder), **values}))
+    """An experiment with these settings, as if its `.env` had them."""
+    settings = from_values({"DRIVE_ROOT": str(folder), **values})
+    experiment = Experiment.from_settings(replace(settings, origins=dict.fromkeys(settings.origins, ".env line 1")))
     experiment.ensure()
     return experiment
 
