@@ -120,10 +120,12 @@ def _repair(
 
 
 def pull(arguments: argparse.Namespace) -> int:
+    from bitnet_core.files.regular import read_bounded
     from bitnet_core.runs.history import History
     from bitnet_core.storage.newest import newest_state
     from bitnet_core.storage.pull import Pull
     from bitnet_core.storage.selecting import select
+    from bitnet_core.storage.travel import SETTINGS_FILE, differences
     from bitnet_core.text import files, size
 
     only = [name.strip() for name in arguments.only.split(",") if name.strip()]
@@ -169,8 +171,19 @@ def pull(arguments: argparse.Namespace) -> int:
         ):
             progress.append(transfer)
             done = pull.run(wanted)
+        stored = published.manifest.by_name()
+        other = []
+        if SETTINGS_FILE in done.files:
+            other = differences(read_bounded(pull.path_of(SETTINGS_FILE), 1 << 20), stored, experiment)
+    if other:
+        warn(
+            f"The settings stored there have {', '.join(other)}; those here stay as they are, so write into "
+            f"{experiment.root / '.env'} what you want to take over.",
+            "note",
+        )
     fields = {"target": place, "manifest": done.key, "files": done.files, "bytes": done.bytes}
-    what = f"{files(len(done.files))}, {size(done.bytes)} are here" if done.files else "nothing to bring"
+    brought = [stored[name].size for name in done.files if name != SETTINGS_FILE]  # that one is only looked at
+    what = f"{files(len(brought))}, {size(sum(brought))} brought" if brought else "nothing to bring"
     fields |= {"unchanged": done.unchanged, "aside": {name: str(path) for name, path in pull.aside.moved.items()}}
     answer(arguments, fields, f"{what}; {done.unchanged} were here already")
     return 1 if newest.warning else 0

@@ -133,6 +133,14 @@ def read_settings(data: bytes, stored: Collection[str]) -> Arrived:
     return arrived
 
 
+def differences(data: bytes, stored: Collection[str], experiment: Experiment) -> list[str]:
+    """The settings in a `settings.env` that are not those of this experiment."""
+    there = read_settings(data, stored).values
+    here = parse(settings_text(experiment).decode(), Path(SETTINGS_FILE)).values
+    changed = [f"{name}={flat(text)[:100]}" for name, text in there.items() if here.get(name) != text]
+    return changed + [f"{name} at its default" for name in here if name not in there]
+
+
 def _fault(setting: Setting, text: str, stored: Collection[str]) -> str:
     """Why a setting that came from a target can't be used, as a clause; empty if it can."""
     if setting.kind == "path" and not (text.startswith(INPUTS) and text in stored):

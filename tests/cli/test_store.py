@@ -299,6 +299,21 @@ def test_the_stored_settings_are_a_copy_to_look_at(exp: Path, capsys: pytest.Cap
     answer(capsys, "--root", str(exp), "store", "push")
     assert answer(capsys, "--root", str(exp), "store", "pull")["files"] == ["settings.env"]
     assert "LR=0.0002" in (exp / ".storage/settings.env").read_text()
+    capsys.readouterr()
+    (exp / ".storage/settings.env").unlink()
+    assert main(["--root", str(exp), "store", "pull"]) == 0
+    same = capsys.readouterr()
+    assert same.out.startswith("nothing to bring; ") and not same.err
+    (exp / ".storage/settings.env").unlink()
+    (exp / ".env").write_text(env.replace("LR=2e-4", "LR=3e-4") + "TOTAL_STEPS=30\n")
+    assert main(["--root", str(exp), "store", "pull"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("nothing to bring; ")
+    assert said.err == (
+        "bitnet: note: The settings stored there have LR=0.0002, TOTAL_STEPS at its default; those here stay as they "
+        f"are, so write into {exp.absolute()}/.env what you want to take over.\n"
+    )
+    (exp / ".env").write_text(env)
     assert (exp / ".env").read_text() == env
 
 
