@@ -38,7 +38,7 @@ def push(arguments: argparse.Namespace) -> int:
             experiment, copy.place, copy.state, force=arguments.force, repair=arguments.verify, stop=stop,
             on_bytes=lambda file, done: progress[0].sent(file.name, done, file.size),
         )  # fmt: skip
-        lost = _repair(arguments, copy, experiment, push.base, stop) if arguments.verify else {}
+        lost, repaired = _repair(arguments, copy, experiment, push.base, stop) if arguments.verify else ({}, 0)
         if arguments.force:
             push.give_up(lost)
         plan = push.plan()
@@ -60,6 +60,8 @@ def push(arguments: argparse.Namespace) -> int:
     for name in given_up:
         warn(f"{name} was damaged at {copy.place.place} and is not here; it is given up.")
     what = f"{files(done.sent_files)}, {size(done.sent_bytes)} sent" if done.sent_files else "nothing to send"
+    if repaired:
+        what = f"{files(repaired)} repaired" + (f"; {what}" if done.sent_files else "")
     if gone := sum(name.endswith(".pt") for name in done.dropped):
         what += f"; {gone} replaced checkpoint{'' if gone == 1 else 's'} dropped ({size(done.dropped_bytes)})"
     state = f"state {done.counter} at {copy.place.place} has {files(done.files)}, {size(done.total_bytes)}"
@@ -100,12 +102,15 @@ def _repair(
     experiment: "Experiment",
     published: "Published | None",
     stop: threading.Event,
-) -> "dict[str, Stored]":
-    """Verify the stored state and put again what this machine has. Returns the entries that it does not have."""
+) -> "tuple[dict[str, Stored], int]":
+    """Verify the stored state and put again what this machine has.
+
+    Returns the entries that it does not have, and how many files were repaired.
+    """
     from bitnet_core.storage import verify
 
     if published is None:
-        return {}
+        return {}, 0
     report = compare(arguments, copy, published, stop, quick=False)
     repaired = verify.repair(experiment, copy.place, published, report)
     for name in repaired.others:
@@ -113,7 +118,7 @@ def _repair(
     list_names(arguments, "repaired", repaired.files)
     entries = published.manifest.by_name()
     left = verify.still_damaged(copy.place, published, repaired.left, stop) if repaired.left else []
-    return {name: entries[name] for name in left}
+    return {name: entries[name] for name in left}, len(repaired.files)
 
 
 # -- pull ----------------------------------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ class Pull:
 
     def _bring(self, entry: Stored, done: Pulled) -> None:
         if entry.name in self._lacking:
-            raise LostFile(f"{printable(entry.name)} is missing or cut")
+            raise LostFile(f"{printable(entry.name)} is missing or changed")
         path = self.path_of(entry.name)
         temp = path.with_name(f".{_short(path.name)}.{entry.sha256[:16]}.part")
         try:

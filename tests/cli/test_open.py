@@ -151,7 +151,7 @@ def test_a_damaged_copy_is_opened_as_far_as_it_is_whole(
     answer(capsys, "--root", str(exp), "store", "push")
     (target / "exp/data/kd_shard_000.parquet").unlink()
     said = complaint(capsys, "open", "local:exp", "new")
-    assert "data/kd_shard_000.parquet is missing or cut" in said and "9 files were brought" in said
+    assert "data/kd_shard_000.parquet is missing or changed" in said and "9 files were brought" in said
     assert Path("new/reports/report.json").exists() and "LR=" in Path("new/.env").read_text()
     answer(capsys, "--root", str(exp), "store", "push", "--verify")
     assert answer(capsys, "open", "local:exp", "new")["files"] == 10
