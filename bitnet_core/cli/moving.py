@@ -8,6 +8,7 @@ import contextlib
 import os
 import shlex
 import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from bitnet_core.cli.command import answer, overrides, resolution, warn
@@ -37,7 +38,7 @@ def push(arguments: argparse.Namespace) -> int:
             experiment, copy.place, copy.state, force=arguments.force, repair=arguments.verify, stop=stop,
             on_bytes=lambda file, done: progress[0].sent(file.name, done, file.size),
         )  # fmt: skip
-        lost = _repair(arguments, copy, experiment, push.base, stop) if arguments.verify else {}
+        lost, repaired = _repair(arguments, copy, experiment, push.base, stop) if arguments.verify else ({}, 0)
         if arguments.force:
             push.give_up(lost)
         plan = push.plan()
@@ -59,6 +60,8 @@ def push(arguments: argparse.Namespace) -> int:
     for name in given_up:
         warn(f"{name} was damaged at {copy.place.place} and is not here; it is given up.")
     what = f"{files(done.sent_files)}, {size(done.sent_bytes)} sent" if done.sent_files else "nothing to send"
+    if repaired:
+        what = f"{files(repaired)} repaired" + (f"; {what}" if done.sent_files else "")
     if gone := sum(name.endswith(".pt") for name in done.dropped):
         what += f"; {gone} replaced checkpoint{'' if gone == 1 else 's'} dropped ({size(done.dropped_bytes)})"
     state = f"state {done.counter} at {copy.place.place} has {files(done.files)}, {size(done.total_bytes)}"
@@ -99,12 +102,15 @@ def _repair(
     experiment: "Experiment",
     published: "Published | None",
     stop: threading.Event,
-) -> "dict[str, Stored]":
-    """Verify the stored state and put again what this machine has. Returns the entries that it does not have."""
+) -> "tuple[dict[str, Stored], int]":
+    """Verify the stored state and put again what this machine has.
+
+    Returns the entries that it does not have, and how many files were repaired.
+    """
     from bitnet_core.storage import verify
 
     if published is None:
-        return {}
+        return {}, 0
     report = compare(arguments, copy, published, stop, quick=False)
     repaired = verify.repair(experiment, copy.place, published, report)
     for name in repaired.others:
@@ -112,22 +118,25 @@ def _repair(
     list_names(arguments, "repaired", repaired.files)
     entries = published.manifest.by_name()
     left = verify.still_damaged(copy.place, published, repaired.left, stop) if repaired.left else []
-    return {name: entries[name] for name in left}
+    return {name: entries[name] for name in left}, len(repaired.files)
 
 
 # -- pull ----------------------------------------------------------------------------------------------------------
 
 
 def pull(arguments: argparse.Namespace) -> int:
+    from bitnet_core.files.regular import read_bounded
     from bitnet_core.runs.history import History
-    from bitnet_core.storage.pull import Pull, newest_state
+    from bitnet_core.storage.newest import newest_state
+    from bitnet_core.storage.pull import Pull
     from bitnet_core.storage.selecting import select
+    from bitnet_core.storage.travel import SETTINGS_FILE, differences
     from bitnet_core.text import files, size
 
     only = [name.strip() for name in arguments.only.split(",") if name.strip()]
     with copy_of(arguments, must_exist=True, look_only=arguments.dry_run) as (copy, experiment, stop):
-        active = History.read(experiment).active() if arguments.force else None
-        if active is not None:
+        active = History.read(experiment).active()
+        if active is not None and arguments.force:
             raise UsageError(
                 f"{active.id} is running, and --force may replace its files; stop it or wait for its end."
             )
@@ -139,11 +148,16 @@ def pull(arguments: argparse.Namespace) -> int:
                 raise UsageError(f"{newest.warning} With --force, older files would replace those here.")
             warn(newest.warning)
         pull = Pull(
-            experiment, copy.place, copy.state, published, force=arguments.force, lacking=newest.lacking, stop=stop,
+            experiment, copy.place, copy.state, published, force=arguments.force, updates=not newest.warning,
+            lacking=newest.lacking, stop=stop,
             on_bytes=lambda name, done, size: progress[0].brought(name, done, size),
         )  # fmt: skip
         wanted = select(published.manifest.files, only, arguments.checkpoint, pull.read, warn)
         missing = pull.missing(wanted)
+        if active is not None and pull.is_replacing(missing):
+            raise UsageError(
+                f"{active.id} is running, and a pull would replace files here; stop it or wait for its end."
+            )
         whole = [one for one in missing if one.name not in newest.lacking]
         total = sum(one.size for one in whole)
         place = copy.place.place
@@ -156,13 +170,38 @@ def pull(arguments: argparse.Namespace) -> int:
             text = f"{files(len(whole))}, {size(total)} would be brought from {place}"
             answer(arguments, fields | {"missing": lacking}, text)
             return 1 if lacking or newest.warning else 0
-        with transfer_of(arguments, "pull", copy.place.name, len(whole), total) as transfer:
+        with (
+            _telling(pull.aside.sentences),
+            transfer_of(arguments, "pull", copy.place.name, len(whole), total) as transfer,
+        ):
             progress.append(transfer)
             done = pull.run(wanted)
+        stored = published.manifest.by_name()
+        other = []
+        if SETTINGS_FILE in done.files:
+            other = differences(read_bounded(pull.path_of(SETTINGS_FILE), 1 << 20), stored, experiment)
+    if other:
+        warn(
+            f"The settings stored there have {', '.join(other)}; those here stay as they are, so write into "
+            f"{experiment.root / '.env'} what you want to take over.",
+            "note",
+        )
     fields = {"target": place, "manifest": done.key, "files": done.files, "bytes": done.bytes}
-    what = f"{files(len(done.files))}, {size(done.bytes)} are here" if done.files else "nothing to bring"
-    answer(arguments, fields | {"unchanged": done.unchanged}, f"{what}; {done.unchanged} were here already")
+    brought = [stored[name].size for name in done.files if name != SETTINGS_FILE]  # that one is only looked at
+    what = f"{files(len(brought))}, {size(sum(brought))} brought" if brought else "nothing to bring"
+    fields |= {"unchanged": done.unchanged, "aside": {name: str(path) for name, path in pull.aside.moved.items()}}
+    answer(arguments, fields, f"{what}; {done.unchanged} were here already")
     return 1 if newest.warning else 0
+
+
+@contextlib.contextmanager
+def _telling(sentences: Callable[[], list[str]]) -> Iterator[None]:
+    """Say these at the end, however it ends."""
+    try:
+        yield
+    finally:
+        for sentence in sentences():
+            warn(sentence, "note")
 
 
 # -- open ----------------------------------------------------------------------------------------------------------

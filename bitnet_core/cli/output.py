@@ -6,8 +6,9 @@ import time
 from typing import TextIO
 
 from bitnet_core.cli.command import json_line
+from bitnet_core.runs.catalog import UPLOAD
 from bitnet_core.runs.event_words import describe, mark
-from bitnet_core.runs.events import Event, Table, to_dict
+from bitnet_core.runs.events import Event, Table, Upload, to_dict
 from bitnet_core.terminal import safe
 from bitnet_core.text import head, render_table
 
@@ -31,6 +32,8 @@ class Console:
             self._stream.write(json_line(to_dict(event) | {"run": run_id}) + "\n")
             self._stream.flush()
             return
+        if isinstance(event, Upload) and not run_id.startswith(f"{UPLOAD.name}-"):
+            return  # the files of a copy would drown the lines of the stage beside which it is made
         text = render(event, shutil.get_terminal_size((_PLAIN_WIDTH, 24)).columns)
         if event.kind == "progress":
             self._progress(text)

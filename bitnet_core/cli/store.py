@@ -73,7 +73,7 @@ def _add_push_and_pull(push: argparse.ArgumentParser, pull: argparse.ArgumentPar
         "--only", default="", metavar="A,B", help="of: reports, checkpoints, data, logs, inputs, settings"
     )
     pull.add_argument("--checkpoint", default="all", metavar="WHICH", help="best, latest, a step, or all (default)")
-    pull.add_argument("--force", action="store_true", help="replace files here that differ")
+    pull.add_argument("--force", action="store_true", help="replace what was changed here, too; it is moved aside")
     pull.add_argument("--dry-run", action="store_true", help="only say what would be brought")
 
 
@@ -87,14 +87,23 @@ def _no_action(arguments: argparse.Namespace) -> int:  # noqa: ARG001
 def _check(arguments: argparse.Namespace) -> int:
     from bitnet_core.cli.transfer import stoppable
     from bitnet_core.storage.catalog import KINDS
+    from bitnet_core.storage.copy import copy_name
     from bitnet_core.storage.opening import open_target
     from bitnet_core.storage.patient import Patient
-    from bitnet_core.storage.probe import check
+    from bitnet_core.storage.probe import check, require_not_gone
+    from bitnet_core.storage.state import FOLDER, looked_at
+    from bitnet_core.storage.under import Under
     from bitnet_core.text import render_table, size
 
     resolved = with_target(arguments)
     with stoppable() as stop, open_target(resolved.settings, keys_of(resolved)) as target:
-        found = check(Patient(target, attempts=2, on_retry=note_retry, stop=stop))
+        patient = Patient(target, attempts=2, on_retry=note_retry, stop=stop)
+        experiment = experiment_of(resolved)
+        if (experiment.root / FOLDER).is_dir():  # before anything is written where a disk should be mounted
+            place = Under(patient, f"{copy_name(experiment)}/")
+            with looked_at(experiment.root, place.place) as state:
+                require_not_gone(place, state)
+        found = check(patient)
         kind, object_bytes = KINDS[target.name], target.limits.object_bytes
     rows = [["target", f"{kind.title}: {found.place}"]]
     rows += [[name, f"{seconds * 1000:.0f} ms"] for name, seconds in found.seconds.items()]

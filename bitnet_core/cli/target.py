@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST_LISTED = 100
 _QUIET_SECONDS = 10.0
 """How long a note about a failed call keeps further notes back."""
-_NOTE_CHARS = 160
+_NOTE_CHARS = 400
 
 
 def with_target(arguments: argparse.Namespace) -> "Resolution":

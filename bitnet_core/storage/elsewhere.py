@@ -18,7 +18,8 @@ from bitnet_core.settings.storage import SECTIONS, StorageOptions
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.identity import experiment_id
 from bitnet_core.storage.manifest import Published
-from bitnet_core.storage.pull import Incomplete, Newest, NothingThere, OnBytes, Pull, Pulled, newest_state
+from bitnet_core.storage.newest import Newest, NothingThere, newest_state
+from bitnet_core.storage.pull import Incomplete, OnBytes, Pull, Pulled
 from bitnet_core.storage.state import FOLDER, exclusive, opened
 from bitnet_core.storage.target import Target
 from bitnet_core.storage.travel import SETTINGS_FILE, Arrived, read_settings
@@ -102,7 +103,7 @@ class Opening:
                 # What an earlier attempt put there may be replaced; what was changed since is somebody's work.
                 pull = Pull(
                     self._experiment, self._place, state, published,
-                    goes_on=True, lacking=newest.lacking, on_bytes=self._on_bytes, stop=self._stop,
+                    lacking=newest.lacking, on_bytes=self._on_bytes, stop=self._stop,
                 )  # fmt: skip
                 wanted = published.manifest.files
                 on_start(len(wanted), sum(one.size for one in wanted))

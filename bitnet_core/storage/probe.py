@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.storage.state import State
 from bitnet_core.storage.target import Refused, Target
 
 _BYTES = 1024
@@ -21,6 +22,15 @@ class Checked:
     seconds: dict[str, float] = field(default_factory=dict)
     free_bytes: int | None = None
     note: str = ""
+
+
+def require_not_gone(place: Target, state: State) -> None:
+    """BitnetError where a copy was and nothing is now, as with a disk that is not mounted. Nothing is written."""
+    if state.note("manifest") and next(iter(place.list("")), None) is None:
+        raise BitnetError(
+            f"The copy that was at {place.place} is gone; mount its disk, correct the target's settings, "
+            "or make a new copy with `bitnet store push --force`."
+        )
 
 
 def check(target: Target) -> Checked:

@@ -3,12 +3,10 @@
 A file that the target has lost or damaged keeps no other file from coming, and is named at the end.
 """
 
-import contextlib
 import glob
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +18,8 @@ from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import COPIED
 from bitnet_core.storage import manifest as manifests
+from bitnet_core.storage.aside import Aside, logs_of
+from bitnet_core.storage.database import version_of_database
 from bitnet_core.storage.digest import sha256
 from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
@@ -35,8 +35,6 @@ from bitnet_core.text import printable
 
 _SHOWN = 3
 _NAME_BYTES = 200
-_BROUGHT = "brought "
-"""Before a file's name: the version of it that a pull brought."""
 _RECORD = re.compile(r"logs/[^/]+/run\.json")
 OnBytes = Callable[[str, int, int], object]
 """Told a file's name, how many of its bytes are here, and its size."""
@@ -52,19 +50,6 @@ class Pulled:
     unchanged: int = 0
 
 
-@dataclass(frozen=True)
-class Newest:
-    """The newest readable state, the names of its files that are not all there, and a sentence if it is old."""
-
-    published: Published
-    lacking: frozenset[str] = frozenset()
-    warning: str = ""
-
-
-class NothingThere(BitnetError):
-    """A place that holds no experiment."""
-
-
 class Incomplete(BitnetError):
     """Files that could not be brought, as the target has lost or damaged them; the others are here.
 
@@ -78,47 +63,6 @@ class LostFile(BitnetError):
     """A file that the target has lost or damaged."""
 
 
-def newest_state(target: Target) -> Newest:
-    """The newest state, even where something of it is missing: nobody may take an older one for it unawares."""
-    while True:
-        found = manifests.keys(target)
-        published, unreadable = _readable(target, found)
-        # Listed after the manifest was read: a push that ends meanwhile adds to it, and removes what is older.
-        listed = {one.key: one.size for one in target.list("")}
-        lacking = frozenset(entry.name for entry in published.manifest.files if not entry.is_among(listed))
-        if not lacking or manifests.keys(target) == found:
-            break
-    warning = ""
-    if unreadable:
-        made = published.manifest
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(made.created))
-        warning = (
-            f"The newest state at {target.place} can't be read ({unreadable} is damaged), so this is an older one, "
-            f"state {made.counter} of {when}; run `bitnet store push --verify` on the machine that stored the newest."
-        )
-    return Newest(published, lacking, warning)
-
-
-def _readable(target: Target, keys: list[str]) -> tuple[Published, str]:
-    """The newest manifest that can be read, and the key of a newer one that can't."""
-    unreadable = ""
-    for key in keys:
-        try:
-            return manifests.read(target, key), unreadable
-        except manifests.Damaged:
-            unreadable = unreadable or key
-        except NoSuchObject:
-            continue
-    if unreadable:
-        raise BitnetError(
-            f"Nothing can be brought from {target.place}: no manifest there can be read; run `bitnet store push "
-            "--verify` on the machine that has the experiment."
-        )
-    raise NothingThere(
-        f"Nothing can be brought from {target.place}: it holds no experiment; `bitnet store push` stores one."
-    )
-
-
 class Pull:
     """One pull into an experiment's folders."""
 
@@ -130,21 +74,22 @@ class Pull:
         published: Published,
         *,
         force: bool = False,
-        goes_on: bool = False,
+        updates: bool = True,
         lacking: Collection[str] = (),
         on_bytes: OnBytes = lambda _name, _done, _size: None,
         stop: threading.Event | None = None,
     ) -> None:
-        """`force` replaces files here that differ; `goes_on` those that a pull brought and nobody changed since.
+        """A file here that is as it was last stored or brought is replaced if it `updates`; others need `force`.
 
-        Files that are `lacking` are not tried.
+        What was changed here is moved aside before it is replaced (`aside`). Files that are `lacking` are not tried.
         """
         self._experiment = experiment
         self._target = target
         self._state = state
         self._published = published
         self._force = force
-        self._goes_on = goes_on
+        self._updates = updates and self._is_newer()
+        self.aside = Aside(experiment.root)
         self._lacking = frozenset(lacking)
         self._on_bytes = on_bytes
         self._stop = stop
@@ -206,7 +151,16 @@ class Pull:
             f"{printable(name)[:200]} is no file of an experiment; the manifest is not one of bitnet's."
         )
 
+    def is_replacing(self, missing: list[Stored]) -> bool:
+        """Whether bringing them would replace a file here."""
+        return any(os.path.lexists(self.path_of(one.name)) for one in missing if one.name != SETTINGS_FILE)
+
     # -- before ----------------------------------------------------------------------------------------------
+
+    def _is_newer(self) -> bool:
+        """Whether the state comes after the one that this machine has seen: a target may have been set back."""
+        seen = manifests.counter_of(self._state.note("manifest")) or 0
+        return self._published.manifest.counter > seen or self._published.key == self._state.note("manifest")
 
     def _require_same_experiment(self) -> None:
         here, there = experiment_id(self._experiment.root), self._published.manifest.experiment
@@ -234,12 +188,16 @@ class Pull:
         return known
 
     def _refuse_to_overwrite(self, missing: list[Stored]) -> None:
+        if self._force:
+            return
         names = [entry.name for entry in missing if entry.name != SETTINGS_FILE]
-        differ = [name for name in names if os.path.lexists(self.path_of(name)) and not self._was_brought(name)]
-        if differ and not self._force:
+        there = [name for name in names if os.path.lexists(self.path_of(name))]
+        differ = [name for name in there if not self._updates or self._is_changed(name)]
+        if differ:
             raise UsageError(
                 f"{_shown(differ)} here differ from {self._target.place}; nothing was changed. "
-                "`bitnet store pull --force` replaces them, `bitnet store push --force` stores them."
+                "`bitnet store pull --force` replaces them and keeps yours aside, `bitnet store push --force` stores "
+                "yours."
             )
 
     def _incomplete(self, lost: list[LostFile], done: Pulled) -> Incomplete:
@@ -251,19 +209,27 @@ class Pull:
             "--force` here goes on without."
         )
 
-    def _was_brought(self, name: str) -> bool:
-        """Whether a pull that this one continues brought the file that is here, and it is as it was then."""
-        if not self._goes_on:
-            return False
-        with contextlib.suppress(OSError):
-            return self._state.note(f"{_BROUGHT}{name}") == version_of(self.path_of(name).lstat())
-        return False
+    def _is_changed(self, name: str) -> bool:
+        """Whether what is here is not what this machine last stored or brought."""
+        path, shared = self.path_of(name), self._state.shared(name)
+        if shared is None or path.is_symlink():
+            return True
+        size, then = shared
+        try:
+            version = version_of_database(path) if logs_of(path) else version_of(path.stat())
+            known = self._state.known(name, version)
+            if known is None and path.stat().st_size == size and not any(log.exists() for log in logs_of(path)):
+                known = Known(hash_file(path, then.part_bytes), then.part_bytes)
+                self._state.know(name, version, known)
+        except OSError:
+            return True
+        return known != then
 
     # -- one file --------------------------------------------------------------------------------------------
 
     def _bring(self, entry: Stored, done: Pulled) -> None:
         if entry.name in self._lacking:
-            raise LostFile(f"{printable(entry.name)} is missing or cut")
+            raise LostFile(f"{printable(entry.name)} is missing or changed")
         path = self.path_of(entry.name)
         temp = path.with_name(f".{_short(path.name)}.{entry.sha256[:16]}.part")
         try:
@@ -275,15 +241,23 @@ class Pull:
                 self._bring_whole(entry, temp)
             if _RECORD.fullmatch(entry.name):
                 path.with_name(COPIED).touch()
+            self._keep(path, entry.name)
             temp.replace(path)
             fsync_folder(path.parent)
             status = path.stat()
         except OSError as error:
             raise BitnetError(f"{path} can't be written {explained(error, 'check its permissions')}.") from error
         self._state.know(entry.name, version_of(status), Known(entry.sha256, entry.part_bytes))
-        self._state.remember(f"{_BROUGHT}{entry.name}", version_of(status))
+        self._state.share([entry])
         done.files.append(entry.name)
         done.bytes += entry.size
+
+    def _keep(self, path: Path, name: str) -> None:
+        """Move aside what is at `path`, unless it is stored. A log beside a database may have more than that."""
+        if name == SETTINGS_FILE or not os.path.lexists(path):
+            return
+        if self._is_changed(name) or any(log.exists() for log in logs_of(path)):
+            self.aside.take(path, name)
 
     def _require_inside(self, path: Path) -> None:
         """No folder on the way may be a link out of the experiment: what is stored must not choose where it goes."""

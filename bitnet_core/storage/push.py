@@ -17,6 +17,7 @@ from bitnet_core.storage.hashing import hash_file
 from bitnet_core.storage.identity import experiment_id, keep_id
 from bitnet_core.storage.layout import Known, Stored, folders_of, part_bytes
 from bitnet_core.storage.manifest import Manifest, Published
+from bitnet_core.storage.probe import require_not_gone
 from bitnet_core.storage.publishing import Lost, Overtaken, publish, remove_superseded
 from bitnet_core.storage.replaced import merged, replaced, set_aside
 from bitnet_core.storage.sender import Sender
@@ -174,11 +175,8 @@ class Push:
             self._require_repairable(newest)
         elif self._force:
             return newest
-        elif newest is None and self._state.note("manifest") and next(iter(self._target.list("")), None) is None:
-            raise BitnetError(
-                f"The copy that was at {self._target.place} is gone; mount its disk, correct the target's settings, "
-                "or make a new copy with `bitnet store push --force`."
-            )
+        elif newest is None:
+            require_not_gone(self._target, self._state)
         return newest
 
     def _require_repairable(self, readable: Published | None) -> None:
@@ -334,7 +332,9 @@ class Push:
         stored_now = {*plan.unchanged, *sent.stored}
         gone = [*replaced(plan.dropped, stored_now), *plan.aside]
         self._dropped = [entries.pop(name) for name in gone if name in entries]
+        as_here = [*plan.unchanged.values(), *sent.stored.values()]
         if self.base and entries == earlier and not self._unreadable:
+            self._state.share(as_here)
             return self._pushed(self.base, sent)
         self._require_not_overtaken()  # also where nothing was sent, and files only leave the state
         with writes_explained(self._experiment.root):
@@ -344,6 +344,7 @@ class Push:
         publish(self._target, self._state, published, self._at, sent.stored.values, self._stop)
         self.base, self._at = published, published.key
         self._state.remember("manifest", published.key)
+        self._state.share(as_here)
         self._state.forget_parts()
         remove_superseded(self._target, published, self._unreadable)
         return self._pushed(published, sent)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError, explained
-from bitnet_core.storage.layout import Known
+from bitnet_core.storage.layout import Known, Stored
 from bitnet_core.storage.steps import step_of
 
 FOLDER = ".storage"
@@ -26,7 +26,10 @@ create table if not exists hashes (name text primary key, version text not null,
 create table if not exists parts (stem text not null, number integer not null, version text not null,
     sha256 text not null, primary key (stem, number));
 create table if not exists waiting (name text primary key, version text not null, since real not null);
+create table if not exists shared (name text primary key, size integer not null, sha256 text not null,
+    part_bytes integer not null);
 """
+_TABLES = ("notes", "hashes", "parts", "waiting", "shared")
 
 
 class Busy(UsageError):
@@ -50,9 +53,12 @@ class State:
 
     def copy_from(self, other: sqlite3.Connection) -> None:
         """Take over what another state holds."""
-        for table in ("notes", "hashes", "parts", "waiting"):
-            rows = other.execute(f"select * from {table}").fetchall()  # noqa: S608 - one of four names
-            marks = ", ".join("?" * len(rows[0])) if rows else "null"
+        there = {row[0] for row in other.execute("select name from sqlite_master")}
+        for table in there.intersection(_TABLES):  # an earlier version's has fewer
+            rows = other.execute(f"select * from {table}").fetchall()  # noqa: S608 - one of five names
+            if not rows:
+                continue
+            marks = ", ".join("?" * len(rows[0]))
             self._db.executemany(f"insert into {table} values ({marks})", rows)  # noqa: S608
 
     # -- notes -------------------------------------------------------------------------------------------
@@ -106,6 +112,21 @@ class State:
     def seen(self) -> set[str]:
         """The files that this machine had at some time."""
         return {row[0] for row in self._run("select name from hashes")}
+
+    # -- shared ------------------------------------------------------------------------------------------
+
+    def share(self, entries: Iterable[Stored]) -> None:
+        """Note that these files are here as they are stored: what is still so was not changed here."""
+        with self._transaction():
+            self._run_many(
+                "insert or replace into shared values (?, ?, ?, ?)",
+                ((one.name, one.size, one.sha256, one.part_bytes) for one in entries),
+            )
+
+    def shared(self, name: str) -> tuple[int, Known] | None:
+        """The size and the hash of a file when it was last stored or brought from here; None if it never was."""
+        row = self._run("select size, sha256, part_bytes from shared where name = ?", [name]).fetchone()
+        return (row[0], Known(row[1], row[2])) if row else None
 
     # -- parts -------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ What comes back was written by whoever can write to the target: it may name no f
 target, and nothing that is not a setting.
 """
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,12 @@ from pathlib import Path
 from bitnet_core import files
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import Experiment
-from bitnet_core.secrets.known import redactor
+from bitnet_core.secrets.known import redactor, resolve_and_remember
 from bitnet_core.settings.dotenv import parse, quoted
 from bitnet_core.settings.kinds import Setting
 from bitnet_core.settings.references import names_in
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
+from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.spending import LIMITS
 from bitnet_core.text import flat, is_utf8
 
@@ -25,20 +27,22 @@ _OF_THE_MACHINE = {"Place", "Caches", "Keys"}
 _STORAGE = "Storage"
 _PLACES = {"KD_DATA_PATH"}
 _TRAVELS = {"STORAGE_SYNC"}
-_OF_ONE_COMMAND = {("STORAGE_SYNC", "command line")}
+_ONCE = "command line"
+"""Where a setting comes from that was said for one command."""
 _ABOUT_MONEY = {*LIMITS, "KD_PRICES_FILE"}
 _MOST_BYTES = 1 << 20
 
 
 def settings_text(experiment: Experiment) -> bytes:
     """The settings that differ from their defaults, as a `.env`; files that they name are in `inputs/`."""
+    settings = _own(experiment)
     names = {path: name for name, path in input_files(experiment).items()}
     lines = ["# The settings of this experiment, stored with it by bitnet. Keys are not among them.\n"]
     mask = redactor()
-    for name, value in experiment.settings.to_record().items():
-        if not _travels(name, experiment) or value is None:
+    for name, value in settings.to_record().items():
+        if not _travels(name, settings) or value is None:
             continue
-        given = experiment.settings.values[name]
+        given = settings.values[name]
         if isinstance(given, Path):
             if given not in names:
                 continue
@@ -52,9 +56,10 @@ def settings_text(experiment: Experiment) -> bytes:
 def input_files(experiment: Experiment) -> dict[str, Path]:
     """The files that settings name, such as prompts, by their names on the target."""
     found: dict[str, Path] = {}
+    settings = _own(experiment)
     for name in REGISTRY:
-        value = experiment.settings.values.get(name) if name not in SECRET_NAMES else None
-        if not isinstance(value, Path) or not _travels(name, experiment) or not files.is_file(value):
+        value = settings.values.get(name) if name not in SECRET_NAMES else None
+        if not isinstance(value, Path) or not _travels(name, settings) or not files.is_file(value):
             continue
         if value in found.values():
             continue
@@ -65,13 +70,23 @@ def input_files(experiment: Experiment) -> dict[str, Path]:
     return found
 
 
-def _travels(name: str, experiment: Experiment) -> bool:
-    """Whether a setting means the same on another machine, and is not the default.
+def _own(experiment: Experiment) -> Settings:
+    """The experiment's settings as a command without `--set` has them."""
+    given = experiment.settings
+    once = [name for name in given.values if given.origin(name) == _ONCE and _may_travel(REGISTRY[name])]
+    if not once:
+        return given
+    beneath = Settings({})
+    with contextlib.suppress(UsageError):  # a `.env` that can't be read
+        beneath = resolve_and_remember(root=experiment.root).settings
+    origins = {name: origin for name, origin in given.origins.items() if name not in once}
+    origins |= {name: beneath.origins[name] for name in once if name in beneath.origins}
+    return Settings({**given.values, **{name: beneath.values.get(name) for name in once}}, origins)
 
-    When to store is no setting of the experiment if it was said for one command.
-    """
-    origin = experiment.settings.origin(name)
-    return _may_travel(REGISTRY[name]) and origin != "default" and (name, origin) not in _OF_ONE_COMMAND
+
+def _travels(name: str, settings: Settings) -> bool:
+    """Whether a setting means the same on another machine, and is not the default."""
+    return _may_travel(REGISTRY[name]) and settings.origin(name) != "default"
 
 
 def _may_travel(setting: Setting) -> bool:
@@ -116,6 +131,14 @@ def read_settings(data: bytes, stored: Collection[str]) -> Arrived:
                 shown = f"{name}={flat(text)[:200]}"
                 arrived.remarks.append(f"{shown} came with the experiment; check that it is right here.")
     return arrived
+
+
+def differences(data: bytes, stored: Collection[str], experiment: Experiment) -> list[str]:
+    """The settings in a `settings.env` that are not those of this experiment."""
+    there = read_settings(data, stored).values
+    here = parse(settings_text(experiment).decode(), Path(SETTINGS_FILE)).values
+    changed = [f"{name}={flat(text)[:100]}" for name, text in there.items() if here.get(name) != text]
+    return changed + [f"{name} at its default" for name in here if name not in there]
 
 
 def _fault(setting: Setting, text: str, stored: Collection[str]) -> str:

@@ -65,12 +65,18 @@ def test_what_needs_keys_is_told_that_they_do_not_travel(
     assert "brought. Keys do not travel: `bitnet keys set` keeps them here." in capsys.readouterr().out
 
 
-def test_when_to_store_travels_unless_it_was_said_for_one_command(
+def test_what_was_said_for_one_command_does_not_travel(
     exp: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer(capsys, "--root", str(exp), "--set", "STORAGE_SYNC=end", "--set", "SEED=7", "store", "push")
+    with (exp / ".env").open("a") as env:
+        env.write("TOTAL_STEPS=30\n")
+    Path("other.jsonl").write_text('{"prompt": "other"}\n')
+    once = ["STORAGE_SYNC=end", "SEED=7", "TOTAL_STEPS=50", "TEACHER_PROVIDER=groq", "KD_PROMPTS_FILE=other.jsonl"]
+    answer(capsys, "--root", str(exp), *(word for one in once for word in ("--set", one)), "store", "push")
     text = (target / "exp/settings.env").read_text()
-    assert "SEED=" in text and "STORAGE_SYNC" not in text
+    assert not any(name in text for name in ("SEED", "STORAGE_SYNC", "TEACHER_PROVIDER", "other"))
+    assert "TOTAL_STEPS=30\n" in text and "KD_PROMPTS_FILE=inputs/prompts.jsonl\n" in text
+    assert not (target / "exp/inputs/other.jsonl").exists() and (target / "exp/inputs/prompts.jsonl").exists()
     with (exp / ".env").open("a") as env:
         env.write("STORAGE_SYNC=end\n")
     answer(capsys, "--root", str(exp), "store", "push")
@@ -145,7 +151,7 @@ def test_a_damaged_copy_is_opened_as_far_as_it_is_whole(
     answer(capsys, "--root", str(exp), "store", "push")
     (target / "exp/data/kd_shard_000.parquet").unlink()
     said = complaint(capsys, "open", "local:exp", "new")
-    assert "data/kd_shard_000.parquet is missing or cut" in said and "9 files were brought" in said
+    assert "data/kd_shard_000.parquet is missing or changed" in said and "9 files were brought" in said
     assert Path("new/reports/report.json").exists() and "LR=" in Path("new/.env").read_text()
     answer(capsys, "--root", str(exp), "store", "push", "--verify")
     assert answer(capsys, "open", "local:exp", "new")["files"] == 10

@@ -75,6 +75,14 @@ def test_json_mode_writes_every_event_with_its_run() -> None:
     assert {line["run"] for line in lines} == {"run-1"}
 
 
+def test_uploads_do_not_drown_the_stage_beside_them() -> None:
+    stream = io.StringIO()
+    console = Console(stream)
+    for run in ("train-1", "upload-1"):
+        console.event(run, event("upload", **EXAMPLES["upload"]))
+    assert stream.getvalue() == LINES["upload"] + "\n"
+
+
 def test_progress_does_not_flood_a_stream_that_is_not_a_terminal() -> None:
     stream = io.StringIO()
     console = Console(stream)

@@ -4,6 +4,7 @@ import random
 import re
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +14,7 @@ from bitnet_core.settings.resolve import from_values
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.layout import part_bytes
 from bitnet_core.storage.manifest import Published
-from bitnet_core.storage.pull import newest_state
+from bitnet_core.storage.newest import newest_state
 from bitnet_core.storage.target import TEMPORARY, NoSuchObject, Target
 
 MIB = 1 << 20
@@ -22,7 +23,9 @@ _OBJECT = re.compile(r"(.+?)(?:\.revisions/\d{6}-[0-9a-f]+)?(?:\.parts/(index\.j
 
 
 def machine(folder: Path, **values: str) -> Experiment:
-    experiment = Experiment.from_settings(from_values({"DRIVE_ROOT": str(folder), **values}))
+    """An experiment with these settings, as if its `.env` had them."""
+    settings = from_values({"DRIVE_ROOT": str(folder), **values})
+    experiment = Experiment.from_settings(replace(settings, origins=dict.fromkeys(settings.origins, ".env line 1")))
     experiment.ensure()
     return experiment
 

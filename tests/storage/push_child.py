@@ -8,7 +8,8 @@ from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.resolve import resolve
 from bitnet_core.storage.copy import open_copy
 from bitnet_core.storage.keys import Keys
-from bitnet_core.storage.pull import Pull, newest_state
+from bitnet_core.storage.newest import newest_state
+from bitnet_core.storage.pull import Pull
 from bitnet_core.storage.push import Push
 
 

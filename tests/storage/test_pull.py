@@ -1,13 +1,17 @@
 """Pull: nothing here is overwritten, nothing damaged gets its name, and what is whole comes."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from bitnet_core.collecting.journal import Journal, StoredAnswer
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.runs.experiment import Experiment
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.layout import part_key
-from bitnet_core.storage.pull import Incomplete, Pull, newest_state
+from bitnet_core.storage.newest import newest_state
+from bitnet_core.storage.pull import Incomplete, Pull
 from bitnet_core.storage.target import Refused, Unreachable
 from bitnet_core.storage.verify import newest, repair, verify
 from tests.storage.experiments import CHECKPOINT, complete_state, content, machine, write
@@ -33,6 +37,55 @@ def test_a_pull_never_overwrites_what_differs(tmp_path: Path, target: MemoryTarg
     assert mine.read_bytes() == b"mine" and not (two.data / "kd.parquet").exists()
     pull(two, target, force=True)
     assert mine.read_bytes() == b"stored"
+    (kept,) = (two.root / "superseded").glob("*/reports/r.json")
+    assert kept.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("ends", ["closed", "killed"])
+def test_answers_that_a_pull_replaces_are_taken_in_by_the_next_collect(
+    tmp_path: Path, target: MemoryTarget, ends: str
+) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    name = "data.journal/journal.sqlite"
+    collect(one, "both")
+    push(one, target)
+    pull(two, target)
+    collect(one, "of one")
+    push(one, target)
+    collect(two, "of two", kill=ends == "killed")
+    with pytest.raises(UsageError, match=f"{name} here differ"):
+        pull(two, target)
+    published = complete_state(target)
+    with state_of(two) as state:
+        forced = Pull(two, target, state, published, force=True)
+        forced.run(published.manifest.files)
+    (copy,) = (two.root / "data.journal").glob("journal.copy-*.sqlite")
+    assert forced.aside.sentences() == [
+        f"{name} that was here is now {copy}; the next `bitnet collect` takes its answers in."
+    ]
+    assert answers(one) == {"both", "of one"}
+    assert answers(two) == {"both", "of one", "of two"}
+    assert not copy.exists()
+
+
+def collect(experiment: Experiment, key: str, *, kill: bool = False) -> None:
+    """Store an answer in the journal; as a killed run leaves it, its newest part is in the log."""
+    kept = experiment.root / "kept"
+    with Journal.of(experiment.data) as journal:
+        journal.put(key, StoredAnswer("ok", b"paid for"))
+        shutil.copytree(journal.path.parent, kept)
+        folder = journal.path.parent
+    if kill:
+        shutil.rmtree(folder)
+        kept.rename(folder)
+        assert (folder / "journal.sqlite-wal").stat().st_size
+    else:
+        shutil.rmtree(kept)
+
+
+def answers(experiment: Experiment) -> set[str]:
+    with Journal.of(experiment.data) as journal:
+        return {key for key in ("both", "of one", "of two") if journal.get_status(key) == "ok"}
 
 
 @pytest.mark.parametrize("size", [700, 14_000])

@@ -51,6 +51,45 @@ def test_a_pulled_experiment_goes_on_from_there_and_the_first_machine_is_told(
     assert stored(target)["checkpoints/mini_bitnet_step_00000020.pt"] == b"another twenty"
 
 
+def test_what_was_not_changed_here_is_updated(tmp_path: Path, target: MemoryTarget) -> None:
+    one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
+    for name, data in {"reports/r.json": b"1", CHECKPOINT: content(9000), "data/kd.parquet": b"old"}.items():
+        write(one, name, data)
+    push(one, target)
+    pull(two, target)
+    for turn_, (here, there) in enumerate([(one, two), (two, one), (two, one), (one, two)]):
+        files = {"reports/r.json": b"r%d" % turn_, CHECKPOINT: content(9000, turn_ + 1), f"reports/{turn_}": b""}
+        for name, data in files.items():
+            write(here, name, data)
+        push(here, target)
+        write(here, "reports/again", b"%d" % turn_)
+        push(here, target)  # the manifest that the other one saw is gone now
+        assert {*pull(there, target)} - {"settings.env"} == {*files, "reports/again"}
+        for name, data in files.items():
+            assert (there.root / name).read_bytes() == data
+    mine = write(one, "reports/r.json", b"mine")
+    write(two, "reports/r.json", b"theirs")
+    write(two, "data/kd.parquet", b"new")
+    push(two, target)
+    with pytest.raises(UsageError, match=r"^reports/r\.json here differ"):
+        pull(one, target)
+    assert mine.read_bytes() == b"mine" and (one.data / "kd.parquet").read_bytes() == b"old"
+
+
+def test_a_target_that_was_set_back_replaces_nothing(tmp_path: Path, target: MemoryTarget) -> None:
+    one = machine(tmp_path / "one")
+    write(one, "reports/r.json", b"1")
+    push(one, target)
+    before = dict(target.objects)
+    newer = write(one, "reports/r.json", b"2")
+    push(one, target)
+    target.objects.clear()
+    target.objects.update(before)
+    with pytest.raises(UsageError, match="differ"):
+        pull(one, target)
+    assert newer.read_bytes() == b"2"
+
+
 def test_who_is_behind_drops_nothing(tmp_path: Path, target: MemoryTarget) -> None:
     one, two = machine(tmp_path / "one"), machine(tmp_path / "two")
     old = save(one, 10)

@@ -32,6 +32,7 @@ _BUSY = {408, 409, 423, 425, 429}
 _FINAL = {501, 505, 507, 508}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LONGEST_WORDS = 300
+_ERROR_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
 _TAG = re.compile(r"<[^<>]*>")
 
 Authorize = Callable[[bool], Mapping[str, str]]
@@ -191,9 +192,19 @@ class Http:
                     f"{where} has a certificate that is not trusted ({why}); check the address, or name its "
                     "authority in SSL_CERT_FILE."
                 ) from error
-            raise Unreachable(f"{where} can't be reached ({flat(str(error)) or 'the connection broke'}).") from error
+            why = _ERROR_NUMBER.sub("", flat(str(error))) or "the connection broke"
+            fix = ""
+            if isinstance(error, httpx.ConnectError) and self._socket is None:
+                where, fix = f"{self._title} at {_server(url)}", "; check its address, and that its server runs"
+            raise Unreachable(f"{where} can't be reached ({why}){fix}.") from error
         except (httpx.InvalidURL, httpx.TooManyRedirects, httpx.DecodingError, UnicodeError) as error:
             raise Refused(f"{where} can't be used ({flat(str(error))}); correct its address.") from error
+
+
+def _server(url: str) -> str:
+    """The host and the port of an address, without a name or a password."""
+    parts = httpx.URL(url)
+    return f"{_host(url)}:{parts.port or {'http': 80}.get(parts.scheme, 443)}"
 
 
 def _drop_keys_elsewhere(request: httpx.Request) -> None:
