@@ -77,7 +77,10 @@ def _custom(address: str) -> dict[str, str]:
 
 
 def answering(number: int, asked: Asked) -> Canned:
-    top = [{"token": "No", "bytes": [78, 111], "logprob": -0.2}, {"token": "Yes", "bytes": [89, 101, 115], "logprob": -2.0}]
+    top = [
+        {"token": "No", "bytes": [78, 111], "logprob": -0.2},
+        {"token": "Yes", "bytes": [89, 101, 115], "logprob": -2.0},
+    ]
     content = [{**top[0], "top_logprobs": top}]
     return Canned(chat_body("No", content if asked.body.get("logprobs") else None))
 
