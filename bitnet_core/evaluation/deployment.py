@@ -89,7 +89,7 @@ def measure(
 
         def after_round(done: int) -> None:
             host.check_stop()
-            host.progress(done, None, "rounds", "speed by turns")
+            host.progress(done, None, "rounds", "timing student and teacher by turns")
 
         for place, one in enumerate(contestants):
             models[place].turn(one.prompts[0], TURN_TOKENS)  # the first one also touches the weights

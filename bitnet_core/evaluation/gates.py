@@ -72,11 +72,13 @@ def judge(options: GateOptions, report: Mapping[str, Any]) -> list[Gate]:
 def failures(gates: Sequence[Gate]) -> str:
     """The gates that failed, for a sentence; empty if none did."""
     failed = [gate for gate in gates if gate.verdict == "fail"]
-    return "; ".join(f"{gate.name} is {_shown(gate)}, and {gate.setting} asks for {gate.limit}" for gate in failed)
+    return "; ".join(map(_failure, failed))
 
 
-def _shown(gate: Gate) -> str:
-    return gate.why if gate.value is None else number(gate.value)
+def _failure(gate: Gate) -> str:
+    if gate.value is None:
+        return f"{gate.name}: {gate.why} ({gate.setting})"
+    return f"{gate.name} is {number(gate.value)}, and {gate.setting} asks for {gate.limit}"
 
 
 def table(gates: Sequence[Gate]) -> list[list[Any]]:
