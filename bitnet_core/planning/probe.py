@@ -229,7 +229,8 @@ def step_seconds(
         "seconds": max(medians[-1], medians[-1] + slope * (config.num_hidden_layers - depths[-1])),
         "timed_layers": list(depths),
         "steps": sum(len(one.seconds) for one in timed),
-        "memory_factor": peak_bytes / needed,
+        # A process that has freed memory before grows by less than its tensors take.
+        "memory_factor": max(1.0, peak_bytes / needed),
         "spread": max((max(one.seconds) - min(one.seconds)) / statistics.median(one.seconds) for one in timed),
         "supervised_per_step": sampler.mean_supervised * options.accumulate,
         "load": about["load"],

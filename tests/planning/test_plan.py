@@ -42,7 +42,7 @@ def test_a_timing_is_kept_for_this_machine_and_this_work(tmp_path: Path, monkeyp
     deep = _facts(tmp_path, time=True, MINI_LAYERS="13")["step"]
     assert deep["seconds"] > 0 and deep["timed_layers"] == [1, 3]
     first = _facts(tmp_path, time=True)["step"]
-    assert first["seconds"] > 0 and first["memory_factor"] > 0 and first["timed_layers"] == [5]
+    assert first["seconds"] > 0 and first["memory_factor"] >= 1 and first["timed_layers"] == [5]
     assert first["supervised_per_step"] == 32 and not first["cached"]
     kept = _facts(tmp_path, time=True)["step"]
     assert kept == first | {"cached": True}
