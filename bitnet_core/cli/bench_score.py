@@ -40,11 +40,7 @@ def score(
         opened = teacher_scorer(host, options, device)
     else:
         experiment = Experiment.from_settings(resolved.settings)
-        path = checkpoint or checkpoints.latest(experiment.checkpoints)
-        if path is None:
-            raise BitnetError(
-                f"There is no complete checkpoint in {experiment.checkpoints}; run `bitnet train` first."
-            )
+        path = checkpoint or checkpoints.require_latest(experiment.checkpoints)
         loaded = checkpoints.load(path)
         folder = tokenizer_folder(experiment.data)
         tokenizer = load_tokenizer(folder)

@@ -160,10 +160,7 @@ def _checkpoint(experiment: Experiment, origin: dict[str, Any]) -> Path:
     named = origin.get("step")
     if type(named) is int and (path := checkpoints.path_of(experiment.checkpoints, named)).is_file():
         return path
-    newest = checkpoints.latest(experiment.checkpoints)
-    if newest is None:
-        raise BitnetError(f"There is no complete checkpoint in {experiment.checkpoints}; run `bitnet train` first.")
-    return newest
+    return checkpoints.require_latest(experiment.checkpoints)
 
 
 def _origin(path: Path) -> dict[str, Any]:

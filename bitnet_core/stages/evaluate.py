@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation import benchmarks, checks, gates, qei, suite_scores, summary
 from bitnet_core.evaluation.answers import EvalPrompt, choose_prompts, sample_record
 from bitnet_core.evaluation.as_deployed import measure_as_deployed
@@ -123,11 +122,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
 
 def _newest_checkpoint(ctx: StageContext) -> tuple[Path, Checkpoint]:
-    path = checkpoints.latest(ctx.experiment.checkpoints)
-    if path is None:
-        raise BitnetError(
-            f"There is no complete checkpoint in {ctx.experiment.checkpoints}; run `bitnet train` first."
-        )
+    path = checkpoints.require_latest(ctx.experiment.checkpoints)
     return path, checkpoints.load(path)
 
 

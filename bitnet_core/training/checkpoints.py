@@ -98,6 +98,14 @@ def latest(folder: Path) -> Path | None:
     return next((path for path in found(folder) if is_complete(path)), None)
 
 
+def require_latest(folder: Path) -> Path:
+    """The newest complete checkpoint. BitnetError if there is none."""
+    path = latest(folder)
+    if path is None:
+        raise BitnetError(f"There is no complete checkpoint in {folder}; run `bitnet train` first.")
+    return path
+
+
 def set_aside(folder: Path) -> Path:
     """Move every checkpoint into a new folder below `folder`, and return that."""
     aside = folder / "superseded" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
