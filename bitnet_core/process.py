@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -120,6 +120,14 @@ def start_helper(
         pipe_of(helper.stdin).write(json.dumps(job) + "\n")
         pipe_of(helper.stdin).flush()
     return helper
+
+
+@contextlib.contextmanager
+def parents_pipe() -> Iterator[IO[str]]:
+    """In a helper: its stdout, for lines to the parent alone. What libraries print there goes to stderr."""
+    with os.fdopen(os.dup(1), "w") as parent:
+        os.dup2(2, 1)
+        yield parent
 
 
 def pipe_of(stream: IO[str] | None) -> IO[str]:

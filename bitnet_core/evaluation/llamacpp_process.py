@@ -13,15 +13,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.process import rss_bytes
+from bitnet_core.process import parents_pipe, rss_bytes
+from bitnet_core.teachers.embedded.library import complete, parameters
 
 _STATUS, _MAPS = Path("/proc/self/status"), Path("/proc/self/maps")
 
 
 def main() -> int:
-    # llama.cpp logs to stdout: its log goes to stderr, and `parent` is the parent's pipe.
-    with os.fdopen(os.dup(1), "w") as parent:
-        os.dup2(2, 1)
+    with parents_pipe() as parent:
         job = json.loads(sys.stdin.readline())
         import xllamacpp  # before measuring: the memory of the library is not the model's
 
@@ -40,19 +39,9 @@ def main() -> int:
 
 
 def _serve(xllamacpp: Any, job: dict[str, Any]) -> Any:
-    params = xllamacpp.CommonParams()
-    params.model.path = job["gguf"]
-    params.api_keys = [secrets.token_urlsafe(24)]
-    params.hostnames = ["127.0.0.1"]
-    params.port = 0
-    params.n_parallel = 1
-    params.n_ctx = job["context"]
-    params.cpuparams.n_threads = job["threads"]
-    params.cpuparams_batch.n_threads = job["threads"]
+    keys = [secrets.token_urlsafe(24)]
+    params = parameters(job["gguf"], context=job["context"], threads=job["threads"], api_keys=keys)
     params.warmup = True
-    params.ui = False
-    params.cache_ram_mib = 0
-    params.verbosity = 1
     return xllamacpp.Server(params)
 
 
@@ -65,12 +54,8 @@ def _device(xllamacpp: Any) -> str | None:
 
 def _turn(server: Any, request: dict[str, Any]) -> dict[str, Any]:
     """The end token is ignored, so that every turn decodes as much. The first token comes with the prompt."""
-    asked = {"prompt": request["prompt"], "n_predict": request["tokens"] + 1, "ignore_eos": True, "temperature": 0}
-    answer = server.handle_completions({**asked, "cache_prompt": True})
-    told: dict[str, Any] = json.loads(answer) if isinstance(answer, str | bytes) else answer
-    if "timings" not in told:
-        raise RuntimeError(str(told)[:300])
-    timings = told["timings"]
+    asked = {"prompt": request["prompt"], "n_predict": request["tokens"] + 1, "ignore_eos": True}
+    timings = complete(server, asked, "timings")["timings"]
     return {"tokens_per_s": (timings["predicted_n"] - 1) / timings["predicted_ms"] * 1000}
 
 

@@ -9,14 +9,14 @@ import json
 import os
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import IO, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitnet_core.process import rss_bytes
+from bitnet_core.process import parents_pipe, rss_bytes
+from bitnet_core.teachers.embedded.library import complete, parameters
 
 MOST_TOLD = 1000
 _FORCED = 1e4
@@ -24,19 +24,11 @@ _FORCED = 1e4
 
 
 def main() -> int:
-    with _quiet_stdout() as parent:
+    with parents_pipe() as parent:
         job = json.loads(sys.stdin.readline())
         parent.write(json.dumps(_run(job)) + "\n")
         parent.flush()
         os._exit(0)  # the threads of the server have nothing to save
-
-
-@contextmanager
-def _quiet_stdout() -> Iterator[IO[str]]:
-    """llama.cpp logs to stdout: its log goes to stderr, and what is yielded is the parent's pipe."""
-    with os.fdopen(os.dup(1), "w") as parent:
-        os.dup2(2, 1)
-        yield parent
 
 
 def _run(job: dict[str, Any]) -> dict[str, Any]:
@@ -64,29 +56,14 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _serve(xllamacpp: Any, job: dict[str, Any]) -> Any:
-    params = xllamacpp.CommonParams()
-    params.model.path = job["gguf"]
-    params.api_keys = [job["api_key"]]
-    params.hostnames = ["127.0.0.1"]
-    params.port = 0
-    params.n_parallel = 1
-    params.n_ctx = job["context"]
-    params.cpuparams.n_threads = job["threads"]
-    params.cpuparams_batch.n_threads = job["threads"]
+    params = parameters(job["gguf"], context=job["context"], threads=job["threads"], api_keys=[job["api_key"]])
     params.warmup = True
-    params.ui = False
     params.check_tensors = True
-    params.cache_ram_mib = 0
-    params.verbosity = 1
     return xllamacpp.Server(params)
 
 
 def _ask(server: Any, prompt: Sequence[int], **fields: Any) -> dict[str, Any]:
-    answer = server.handle_completions({"prompt": list(prompt), "temperature": 0, "cache_prompt": True, **fields})
-    told: dict[str, Any] = json.loads(answer) if isinstance(answer, str | bytes) else answer
-    if "choices" not in told:
-        raise RuntimeError(str(told)[:300])
-    return told
+    return complete(server, {"prompt": list(prompt), **fields}, "choices")
 
 
 def _logprobs(server: Any, ids: list[int], start: int, job: dict[str, Any]) -> NDArray[np.float32]:

@@ -5,7 +5,6 @@ to stdout. It knows no student: the folder is loaded as anybody would load it, w
 """
 
 import json
-import os
 import sys
 import time
 from typing import Any
@@ -13,13 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bitnet_core.process import rss_bytes
+from bitnet_core.process import parents_pipe, rss_bytes
 
 
 def main() -> int:
     job = json.loads(sys.stdin.readline())
-    with os.fdopen(os.dup(1), "w") as parent:
-        os.dup2(2, 1)
+    with parents_pipe() as parent:
         parent.write(json.dumps(_run(job)) + "\n")
     return 0
 

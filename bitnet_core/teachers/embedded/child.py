@@ -11,15 +11,14 @@ import signal
 import sys
 from typing import Any
 
-from bitnet_core.process import rss_bytes
+from bitnet_core.process import parents_pipe, rss_bytes
+from bitnet_core.teachers.embedded.library import parameters
 
 
 def main() -> int:
     # Ctrl-C reaches the whole group of processes; the parent decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # llama.cpp logs to stdout: keep the pipe to the parent for our line alone, and send the log to stderr.
-    with os.fdopen(os.dup(1), "w") as parent:
-        os.dup2(2, 1)
+    with parents_pipe() as parent:
         config = json.loads(sys.stdin.readline())
         import xllamacpp  # noqa: F401 - before measuring: the memory of the library is not the model's
 
@@ -34,23 +33,19 @@ def main() -> int:
 def _serve(config: dict[str, Any]) -> Any:
     import xllamacpp
 
-    params = xllamacpp.CommonParams()
-    params.model.path = config["gguf"]
+    params = parameters(
+        config["gguf"],
+        context=config["context"],
+        threads=config["threads"],
+        api_keys=[config["api_key"]] if config["api_key"] else [],
+        slots=config["parallel"],
+        host=config["host"],
+        port=config["port"],
+    )
     params.model_alias = {config["model"]}
-    params.api_keys = [config["api_key"]] if config["api_key"] else []
-    params.hostnames = [config["host"]]
-    params.port = config["port"]
-    params.n_parallel = config["parallel"]
-    params.n_ctx = config["context"]
     # One pool for all slots: a long answer may use what short ones leave free.
     params.kv_unified = True
-    params.cpuparams.n_threads = config["threads"]
-    params.cpuparams_batch.n_threads = config["threads"]
     params.warmup = False
-    params.ui = False
-    # Prompts are not repeated, so a cache of old ones would only add to the memory that is measured.
-    params.cache_ram_mib = 0
-    params.verbosity = 1
     return xllamacpp.Server(params)
 
 
