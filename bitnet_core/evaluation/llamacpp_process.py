@@ -81,7 +81,7 @@ def _memory(job: dict[str, Any], before: int) -> dict[str, Any]:
 
 
 def _private_bytes() -> int:
-    """Resident memory that is no file's; where the kernel does not tell, all that is resident."""
+    """Anonymous resident memory; all resident memory where the kernel does not tell them apart."""
     with contextlib.suppress(OSError):
         for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("RssAnon:"):

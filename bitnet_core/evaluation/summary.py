@@ -135,7 +135,7 @@ def quality_table(figures: Mapping[int, Figures], scores: Scores) -> list[list[A
 
 
 def _row(title: str, who: str, estimate: Estimate, unit: str, sequences: int) -> list[Any]:
-    """One sequence says nothing of how others would do: there is no interval."""
+    """A single sequence has no interval: nothing shows how others would vary."""
     interval = [round(estimate.low, 5), round(estimate.high, 5)] if sequences > 1 else [None, None]
     return [title, who, round(estimate.value, 5), *interval, unit]
 

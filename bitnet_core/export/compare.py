@@ -31,7 +31,7 @@ class Comparison:
 def compare(
     ours_TV: NDArray[np.float32], theirs_TV: NDArray[np.float32], noise_T: NDArray[np.float64] | None = None
 ) -> Comparison:
-    """Compare logits, or logprobs of which theirs may be NaN where they weren't told.
+    """Compare logits or logprobs. Theirs may be NaN where they were not reported.
 
     `noise_T` is what the margin has to exceed, 0 by default.
     """

@@ -330,7 +330,7 @@ def _is_timing(one: object) -> bool:
 
 
 def _write_cache(entries: dict[str, dict[str, Any]]) -> None:
-    with suppress(OSError, BitnetError):  # timing again next time is no harm
+    with suppress(OSError, BitnetError):  # then it is timed again next time
         cache_folder().mkdir(parents=True, exist_ok=True)
         files.write_json(cache_folder() / CACHE_FILE, entries)
 

@@ -28,7 +28,7 @@ class Aside:
         self._folder: Path | None = None
 
     def take(self, path: Path, name: str) -> None:
-        """Keep what is at `path` elsewhere. Where it is no journal, it is still there, too. OSError."""
+        """Keep what is at `path` elsewhere: a file is linked or copied, a journal or a folder moved. OSError."""
         if name.endswith(_JOURNAL) and path.is_file() and not path.is_symlink():
             with contextlib.suppress(sqlite3.Error):  # damaged, or in use: kept as it is
                 self.moved[name] = _made_a_copy(path)
