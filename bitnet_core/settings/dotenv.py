@@ -21,6 +21,8 @@ from bitnet_core.settings.references import MAX_LENGTH, as_reference
 
 _BOM = "\ufeff"
 _NEEDS_NO_QUOTES = re.compile(r"[\w./:@+,%=-]+", re.ASCII)
+_HIDDEN_LINE = re.compile(r"[\v\f\x1c-\x1e\x85\u2028\u2029][^\S\r\n]*\S")
+"""Line ends to editors, but not in a `.env`, with text behind them."""
 _HEAD = re.compile(r"(\s*(?:export[^\S\r\n]+)?(?:'[^']+'|[^=\#\s]+)[^\S\r\n]*=)", re.UNICODE)
 _LINE_END = re.compile(r"(?:\r\n|\n|\r)?\Z")
 _QUOTED = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
@@ -71,6 +73,8 @@ def parse(text: str, path: Path) -> DotenvFile:
                 given[binding.key] = line
         elif binding.error or binding.key is not None:
             unreadable.append(line)
+        if _HIDDEN_LINE.search(_comment_of(binding)) and line not in unreadable:
+            unreadable.append(line)
     return DotenvFile(
         path=path,
         values={name: value for name, value in values.items() if value},
@@ -79,6 +83,11 @@ def parse(text: str, path: Path) -> DotenvFile:
         emptied={name: line for name, line in given.items() if not values[name]},
         unreadable=tuple(unreadable),
     )
+
+
+def _comment_of(binding: Binding) -> str:
+    """The text that is passed over, of a line or behind a value."""
+    return binding.original.string if binding.key is None else _around_value(binding)[1]
 
 
 def read_text(path: Path) -> str:

@@ -11,9 +11,10 @@ from bitnet_core.settings.registry import REGISTRY
 
 LIMITS = ("KD_MAX_USD", "KD_MAX_TOKENS_TOTAL", "KD_MAX_REQUESTS")
 _ALIKE = 0.75
-_BOUNDS = {"MAX", "MAXIMUM", "LIMIT", "CAP", "MOST"}
-_MONEY = {"USD", "DOLLAR", "DOLLARS", "COST", "COSTS", "SPEND", "SPENDING", "MONEY", "EUR"}
-_ALL = {"TOTAL", "ALL", "SUM", "OVERALL"}
+_ALLOWANCE = {"BUDGET", "QUOTA", "ALLOWANCE"}
+_BOUNDS = {"MAX", "MAXIMUM", "LIMIT", "CAP", "MOST"} | _ALLOWANCE
+_MONEY = {"USD", "DOLLAR", "DOLLARS", "COST", "COSTS", "SPEND", "SPENDING", "MONEY", "EUR", "PRICE"}
+_ALL = {"TOTAL", "ALL", "SUM", "OVERALL"} | _ALLOWANCE
 _SET_INSIDE = re.compile(rf"(?<=[^A-Z_])({'|'.join(LIMITS)})[\"']?[ \t]*=")
 _NOT_IN_NAMES = re.compile(r"[^A-Z0-9_]")
 
@@ -37,9 +38,9 @@ def _limit_in_other_words(words: set[str]) -> str | None:
         return "KD_MAX_USD"
     if words & {"REQUEST", "REQUESTS", "REQS", "CALLS"}:
         return "KD_MAX_REQUESTS"
-    if words & {"TOKEN", "TOKENS"} and words & _ALL:
-        return "KD_MAX_TOKENS_TOTAL"
-    return None
+    if words & {"TOKEN", "TOKENS"}:
+        return "KD_MAX_TOKENS_TOTAL" if words & _ALL else None
+    return "KD_MAX_USD" if words & _ALLOWANCE else None
 
 
 def may_mean_limit(name: str) -> bool:

@@ -3,6 +3,7 @@
 It must not know stages. A key is passed in and never shown.
 """
 
+import contextlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,9 @@ from bitnet_core.teachers.answers.json_body import as_list, as_object
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_reply, read_checked
 from bitnet_core.teachers.http.body import TooManyBytes
 from bitnet_core.teachers.http.client import READ_SECONDS, WHOLE_SECONDS, JsonClient
+from bitnet_core.teachers.http.error_words import words_of
 from bitnet_core.teachers.http.pace import Pace
+from bitnet_core.teachers.http.payload import decode_error
 from bitnet_core.teachers.http.reply import Reply
 from bitnet_core.teachers.http.retries import ATTEMPTS, FailedAttempt, OnRetry, StreamCut, Watch
 from bitnet_core.teachers.profiles import Provider
@@ -27,6 +30,7 @@ _LOCAL_SECONDS = 3600.0
 _SLOWEST = 5.0
 """Tokens a second. Every hosted model is expected to be faster."""
 _LONGEST_SECONDS = 4 * _LOCAL_SECONDS
+_SHOWN = 200
 _FIXED_BYTES = 1 << 20
 _TOKEN_BYTES = 1 << 10
 """What a token or a candidate may take in an answer; about 100 bytes are usual, 300 in a stream."""
@@ -265,7 +269,12 @@ class HttpChat(ABC):
 
     def _read(self, body: bytes, sent: SentRequest) -> ChatResult:
         """The result in a body; BadReply if a router let another upstream answer than the one that was asked."""
-        result = self.read_answer(body, self.table)
+        try:
+            result = self.read_answer(body, self.table)
+        except BadReply as error:
+            if error.reason == "no_choice" and (said := _words_in(body, sent.key)):
+                raise BadReply(error.reason, f"{error}, but says: {said}", body) from None
+            raise
         self._answered = True
         if self.upstream and result.upstream != self.upstream:
             raise BadReply(
@@ -298,3 +307,11 @@ class HttpChat(ABC):
             if self._answered:
                 raise BadReply("not_json", f"the answer is {reply.body_kind} instead of JSON", reply.body)
             raise sent.not_json(reply)
+
+
+def _words_in(body: bytes, key: str | None) -> str:
+    """What a body without an answer says, without the key; some servers tell errors with neither a status nor a name."""
+    with contextlib.suppress(ValueError):
+        said = words_of(decode_error(body))
+        return (said.replace(key, "***") if key else said)[:_SHOWN]
+    return ""

@@ -43,6 +43,8 @@ _PROMPT_SIGNS = (
     *("ip address", "firewall", "vpn"),
 )
 """In a 403, these say that it is not about the key."""
+_OTHER_FORMS = ("a stream of events", "text that is not UTF-8", "several JSON values")
+"""Answers of a model server, in a form that is not read."""
 _OUTPUT_SIGN = "output limit was reached"
 _OTHER_NAME = re.compile(r"\b(?:use|try|instead|renamed|replaced)\b.{0,40}\bmax_(?:completion|output|new)_tokens\b")
 _SETTINGS = {
@@ -180,10 +182,10 @@ class SentRequest:
         )
 
     def not_json(self, reply: Reply) -> BitnetError:
-        return BitnetError(
-            f"{self.base_url} answers with {reply.body_kind} instead of JSON; correct {self._address_settings} "
-            "(it usually ends in /v1)."
-        )
+        fix = f"correct {self._address_settings} (it usually ends in /v1)"
+        if reply.body_kind in _OTHER_FORMS:
+            fix = f"let the server give each answer as one JSON text in UTF-8, or {fix}"
+        return BitnetError(f"{self.base_url} answers with {reply.body_kind} instead of JSON; {fix}.")
 
     def _of_quota(self, reply: Reply, said: str) -> Exception | None:
         if not reply.quota_spent:
@@ -280,7 +282,7 @@ class SentRequest:
         server = f"{self.provider.name} at {self.base_url}"
         if 300 <= reply.code < 400:
             return RefusesAll(
-                f"{server} redirects to {reply.headers.get('location') or 'another address'} ({said}); "
+                f"{server} redirects to {reply.headers.get('location', '')[:_SHOWN_CHARACTERS] or 'another address'} ({said}); "
                 f"set {self._address_settings} to the address that answers."
             )
         if reply.code in (404, 405):

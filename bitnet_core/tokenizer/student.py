@@ -46,6 +46,10 @@ class StudentTokenizer:
         """`special_tokens` has at least "eos_token"; BitnetError if the vocabulary doesn't contain it."""
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        if getattr(tokenizer.model, "dropout", None) is not None:  # for training alone: it cuts each text by chance
+            model = tokenizer.model
+            model.dropout = None
+            tokenizer.model = model
         self.name = name
         self.special_tokens = dict(special_tokens)
         self.template = template

@@ -11,7 +11,9 @@ from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.utils import Namespace
 
-from bitnet_core.tokenizer.template_sizes import LONGEST_VALUE, too_long
+from bitnet_core.tokenizer.template_sizes import LONGEST_VALUE, TooMuch, too_long
+
+_WIDEST_INDENT = 1000
 
 
 class GenerationTag(Extension):
@@ -36,12 +38,14 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
+    if isinstance(indent, int) and indent > _WIDEST_INDENT:  # one piece may be as long as it at every depth
+        raise TooMuch(f"it indents by more than {_WIDEST_INDENT}")
     encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
     parts, total = [], 0
     for part in encoder.iterencode(x):
         parts.append(part)
         total += len(part)
-        if total > LONGEST_VALUE:  # an indent may be of any width
+        if total > LONGEST_VALUE:
             raise too_long()
     return "".join(parts)
 

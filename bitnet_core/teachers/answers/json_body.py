@@ -1,6 +1,7 @@
 """Decode JSON fast, but as leniently as Python's own module (some servers write NaN), and take it apart safely."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -32,3 +33,19 @@ def as_object(value: Any) -> dict[str, Any]:
 def as_list(value: Any) -> list[Any]:
     """The value if it is a JSON list, else an empty one."""
     return value if isinstance(value, list) else []
+
+
+class OneOfSeveral:
+    """Of the answers that a stream gives side by side the first one: a mixture would be nobody's answer."""
+
+    def __init__(self) -> None:
+        self._index: Any = None
+
+    def own(self, event: Mapping[str, Any], field: str) -> dict[str, Any]:
+        """The piece of that answer in a list of an event; empty if it has none."""
+        for one in map(as_object, as_list(event.get(field))):
+            if self._index is None:
+                self._index = one.get("index")
+            if one.get("index") in (None, self._index):
+                return one
+        return {}

@@ -13,6 +13,7 @@ ACCEPTED = "gzip, deflate"
 """The compressions that are asked for."""
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _GZIP_START = 0x1F
+_SHOWN = 40
 _MOST_OVERHEAD = 1 << 16
 """How much larger than its content a compressed body may be."""
 
@@ -22,7 +23,7 @@ class TooManyBytes(Exception):
 
 
 class NotDecompressed(Exception):
-    """The body's compression is broken, or is not one that was asked for."""
+    """The body's compression is broken, or is not one that was asked for; the message is a clause that says so."""
 
 
 async def body_chunks(raw: AsyncIterator[bytes], encoding: str, most_bytes: int) -> AsyncIterator[bytes]:
@@ -39,10 +40,11 @@ async def body_chunks(raw: AsyncIterator[bytes], encoding: str, most_bytes: int)
 
 
 def _unpacker(encoding: str) -> "_Unpacker | None":
-    if encoding in ("", "identity"):
+    packed = [name for name in map(str.strip, encoding.split(",")) if name not in ("", "identity")]
+    if not packed:
         return None
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise NotDecompressed
+    if packed not in (["gzip"], ["x-gzip"], ["deflate"]):
+        raise NotDecompressed(f"the answer is packed as {encoding[:_SHOWN]}, which was not asked for")
     return _Unpacker()
 
 
@@ -69,7 +71,7 @@ class _Unpacker:
             try:
                 found += self._stream.decompress(packed, most_bytes - len(found))
             except zlib.error as error:
-                raise NotDecompressed from error
+                raise NotDecompressed("the answer can't be decompressed") from error
             packed = self._stream.unused_data
             if self._stream.eof:
                 self._stream, self._ended = None, not self._members

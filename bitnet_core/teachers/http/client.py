@@ -205,14 +205,30 @@ class JsonClient:
         whole = self._whole_seconds if seconds is None else seconds
         # An answer that is not streamed arrives only when all of it has been generated.
         read = self._read_seconds if seconds is None else max(seconds, self._read_seconds)
-        limits = httpx.Timeout(read, connect=CONNECT_SECONDS, pool=None)
         with _failures_explained(whole, read):
             async with (
                 asyncio.timeout(whole),
-                self._client.stream(method, self.base_url + path, json=payload, timeout=limits) as response,
+                self._response(method, path, payload, read) as response,
                 self._in_flight.share() as share,
             ):
                 return self._checked(await _reply(response, share, most_bytes, payload))
+
+    @contextlib.asynccontextmanager
+    async def _response(
+        self, method: str, path: str, payload: Mapping[str, Any] | None, read_seconds: float
+    ) -> AsyncIterator[httpx.Response]:
+        """The response once its headers are there. An interim one, such as `100 Continue`, is no answer yet."""
+        limits = httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None)
+        request = self._client.build_request(method, self.base_url + path, json=payload, timeout=limits)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS + read_seconds):
+                response = await self._client.send(request, stream=True)
+        except TimeoutError as error:
+            raise NoAnswerInTime(f"no answer within {read_seconds:.0f} s") from error
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
     async def _streamed(
         self,
@@ -227,11 +243,11 @@ class JsonClient:
             with _failures_explained(whole, self._read_seconds):
                 async with (
                     asyncio.timeout(whole),
-                    self._client.stream("POST", self.base_url + path, json=payload) as response,
+                    self._response("POST", path, payload, self._read_seconds) as response,
                     self._in_flight.share() as share,
                 ):
-                    kind = response.headers.get("content-type", "")
-                    if response.status_code != 200 or "event-stream" not in kind:
+                    kind = response.headers.get("content-type", "").lower()
+                    if not response.is_success or "event-stream" not in kind:
                         return self._checked(await _reply(response, share, most_bytes, payload))
                     self.apply_rate_limit_headers(response.headers)
                     most_values = most_bytes // BYTES_A_VALUE_IN_EVENTS
@@ -279,7 +295,7 @@ def _failures_explained(whole_seconds: float, read_seconds: float) -> Iterator[N
     except httpx.TransportError as error:
         raise FailedAttempt("the connection broke") from error
     except NotDecompressed as error:
-        raise Unreadable("the answer can't be decompressed") from error
+        raise Unreadable(str(error)) from error
 
 
 def _no_connection(error: httpx.ConnectError) -> NoConnection:
@@ -323,7 +339,7 @@ async def _chunks(response: httpx.Response, share: Share, most_bytes: int, most_
 
 async def _reply(response: httpx.Response, share: Share, most_bytes: int, asked: Mapping[str, Any] | None) -> Reply:
     """Read a reply to what was `asked`. Of a good answer only the fields of an error are decoded."""
-    good = response.status_code == 200
+    good = response.is_success
     payload: Any = None
     try:
         body = await _body(response, share, most_bytes if good else min(most_bytes, ERROR_BYTES))
@@ -337,7 +353,10 @@ async def _reply(response: httpx.Response, share: Share, most_bytes: int, asked:
             # A long answer with its logprobs is a megabyte of JSON, so it is parsed off the event loop.
             payload = await asyncio.to_thread(read, body)
     headers = {name.lower(): value for name, value in response.headers.items()}
-    reply = Reply(response.status_code, body, payload, headers.get("content-type", ""), headers, asked)
+    # Some gateways answer 201 or 202 to every POST; only what is in the body tells an answer from an error.
+    reply = Reply(
+        200 if good else response.status_code, body, payload, headers.get("content-type", ""), headers, asked
+    )
     if payload is None or reply.error is not None:  # it is kept while its request waits
         reply = replace(reply, body=body[:ERROR_BYTES])
     return reply

@@ -1,29 +1,50 @@
 """Server-sent events, read from the bytes of a response (WHATWG HTML, "Server-sent events"). Knows no HTTP client."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 
+from bitnet_core.teachers.answers.json_body import decode
+
+_ERROR = b"error"
+_BOM = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The data of each event; several `data:` lines of one event are joined by line feeds."""
+    """The data of each event; several `data:` lines of one event are joined by line feeds.
+
+    That of an event named `error` is an object with the field `error`, whatever the server wrote there.
+    """
     data = bytearray()  # one piece, not a list: the server decides how short the lines are
+    name = b""
     async for line in _lines(chunks):
         if line.startswith(b"data:"):
             data += line[5:].removeprefix(b" ") + b"\n"
-        elif not line and data:
-            yield bytes(data[:-1])
+        elif line.startswith(b"event:"):
+            name = line[6:].strip()
+        elif not line:
+            if data:
+                yield _as_error(bytes(data[:-1])) if name == _ERROR else bytes(data[:-1])
             data.clear()
+            name = b""
     if data:
-        yield bytes(data[:-1])
+        yield _as_error(bytes(data[:-1])) if name == _ERROR else bytes(data[:-1])
+
+
+def _as_error(data: bytes) -> bytes:
+    try:
+        said = decode(data)
+    except ValueError:
+        return json.dumps({"error": data.decode(errors="replace")}).encode()
+    return data if isinstance(said, dict) and said.get("error") else b'{"error": ' + data + b"}"
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Lines ended by LF, CR or both; any other line separator of Unicode belongs to the text."""
     pending = bytearray()  # of a line without an end
     after_cr = False
-    async for chunk in chunks:
+    async for chunk in _without_bom(chunks):
         if not chunk:
             continue
         if after_cr:
@@ -36,3 +57,18 @@ async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             pending = bytearray(line)
     if pending:
         yield bytes(pending)
+
+
+async def _without_bom(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same chunks without a byte order mark at their beginning: it would hide the first event."""
+    start: bytes | None = b""
+    async for chunk in chunks:
+        if start is None:
+            yield chunk
+            continue
+        start += chunk
+        if start != _BOM[: len(start)]:
+            yield start.removeprefix(_BOM)
+            start = None
+    if start and start != _BOM:
+        yield start

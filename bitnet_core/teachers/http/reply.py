@@ -16,6 +16,7 @@ from typing import Any
 from bitnet_core.teachers.answers.json_body import as_list, as_object
 from bitnet_core.teachers.http.error_words import words_of, words_of_body
 from bitnet_core.teachers.http.payload import decode_error
+from bitnet_core.text import is_utf8
 
 _SPENT_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "credits_exhausted"}
 _SPENT_SIGNS = (
@@ -213,7 +214,11 @@ class Reply:
         start = self.body[:200].lstrip().lower()
         if start.startswith((b"<!doctype", b"<html")):
             return "a web page"
-        return "an empty body" if not start else "something"
+        if start.startswith((b"data:", b"event:", b": ")):
+            return "a stream of events"
+        if start and not is_utf8(self.body.decode(errors="surrogateescape")):
+            return "text that is not UTF-8"
+        return "an empty body" if not start else "several JSON values" if _begins_with_json(start) else "something"
 
     def words(self) -> str:
         """The error in words: its message, code and type, without repetition."""
@@ -224,6 +229,13 @@ class Reply:
             if part and part not in said:
                 said = f"{said} {part}".strip()
         return said.rstrip(".")
+
+
+def _begins_with_json(start: bytes) -> bool:
+    """Whether there is a whole JSON object at the beginning; another one follows, as the body is not JSON."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return isinstance(json.JSONDecoder().raw_decode(start.decode(errors="replace"))[0], dict)
+    return False
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -19,27 +19,35 @@ class _Events(Fold):
     def __init__(self) -> None:
         self._message: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
-        self._text: list[str] = []
+        self._text: dict[int, list[str]] = {}
+        """The pieces of each block's text, by its index."""
 
     def add(self, event: Mapping[str, Any]) -> str:
         kind = event.get("type")
         delta = as_object(event.get("delta"))
         if kind == "message_start" and isinstance(event.get("message"), dict):
+            if self._message:
+                raise BadReply("malformed", "a second answer begins in the middle of the stream")
             self._message = dict(event["message"])
             self._usage |= as_object(self._message.get("usage"))
-        elif kind == "message_delta":
-            self._message["stop_reason"] = delta.get("stop_reason")
+            return self._add(-1, self._message.get("content"))
+        if kind == "message_delta":
+            self._message["stop_reason"] = delta.get("stop_reason") or self._message.get("stop_reason")
             self._usage |= as_object(event.get("usage"))
         elif kind == "message_stop":
             self.complete = True
         elif kind in _BLOCKS:
-            text = text_of(event.get(_BLOCKS[kind])) or ""
-            self._text.append(text)
-            return text
+            return self._add(event.get("index"), event.get(_BLOCKS[kind]))
         return ""
 
+    def _add(self, index: Any, part: Any) -> str:
+        text = text_of(part) or ""
+        self._text.setdefault(index if isinstance(index, int) else 0, []).append(text)
+        return text
+
     def answer_body(self) -> dict[str, Any]:
-        content = [{"type": "text", "text": "".join(self._text)}]
+        text = "".join(piece for _, pieces in sorted(self._text.items()) for piece in pieces)
+        content = [{"type": "text", "text": text}]
         return {**self._message, "content": content, "usage": self._usage}
 
 

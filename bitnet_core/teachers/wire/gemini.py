@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bitnet_core.teachers.answers.json_body import as_list, as_object, decode
+from bitnet_core.teachers.answers.json_body import OneOfSeveral, as_list, as_object, decode
 from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.answers.repair import completion_of
 from bitnet_core.teachers.answers.reported import Reported, ReportedToken, lenient_token
@@ -23,14 +23,14 @@ class _Parts(Fold):
         self._text: list[str] = []
         self._chosen: list[Any] = []
         self._tops: list[Any] = []
+        self._candidate = OneOfSeveral()
 
     def add(self, event: Mapping[str, Any]) -> str:
         for field in ("usageMetadata", "modelVersion", "promptFeedback"):
             if event.get(field):
                 self._head[field] = event[field]
-        try:
-            candidate = _candidate(event)
-        except BadReply:
+        candidate = self._candidate.own(event, "candidates")
+        if not candidate:
             self.complete = self.complete or "promptFeedback" in self._head
             return ""
         if candidate.get("finishReason"):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bitnet_core.teachers.answers.body import read_chat_completion
-from bitnet_core.teachers.answers.json_body import as_list, as_object
+from bitnet_core.teachers.answers.json_body import OneOfSeveral, as_object
 from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
 
@@ -24,12 +24,13 @@ class _Chunks(Fold):
         self._content: list[Any] = []
         self._finish: str | None = None
         self._saw_logprobs = False
+        self._choice = OneOfSeveral()
 
     def add(self, event: Mapping[str, Any]) -> str:
         for field in ("model", "provider", "usage", "timings"):
             if event.get(field):
                 self._head[field] = event[field]
-        choice = as_object(next(iter(as_list(event.get("choices"))), None))
+        choice = self._choice.own(event, "choices")
         delta = as_object(choice.get("delta"))
         text, refusal = text_of(delta.get("content")), delta.get("refusal")
         if refusal:

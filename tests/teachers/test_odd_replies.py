@@ -1,0 +1,237 @@
+"""Good answers in odd envelopes, and bad ones whose cause can be told: statuses, media types, streams of several."""
+
+import asyncio
+import contextlib
+import gzip
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.teachers.answers.result import BadReply
+from bitnet_core.teachers.chat import CallOptions, ChatRequest
+from bitnet_core.teachers.http import client
+from bitnet_core.teachers.http.retries import Unreachable
+from bitnet_core.teachers.opening import WIRES
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.refusals import RefusesAll
+from tests.teachers.server import Canned, chat_body, serving
+
+REQUEST = ChatRequest(({"role": "user", "content": "Hi"},), 16, 0.7, 1.0)
+NAMES = {"openai": "custom", "anthropic": "anthropic", "gemini": "gemini"}
+GOOD = chat_body("Hello", None)
+SSE = {"Content-Type": "text/event-stream"}
+
+
+def piece(text: str, finish: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": {"content": text}, "finish_reason": finish, **more}]}
+
+
+def events(*found: dict[str, Any], before: bytes = b"") -> bytes:
+    return before + b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in found)
+
+
+async def text_of(canned: Canned, wire: str = "openai", **options: Any) -> str:
+    chosen: CallOptions = {"attempts": 1, **options}
+    key = None if wire == "openai" else "k"
+    with serving(canned) as server:
+        async with WIRES[wire](PROVIDERS[NAMES[wire]], server.base_url, "m", key, first_wait=0.01) as chat:
+            return (await chat.chat(REQUEST, **chosen)).text
+
+
+async def streamed(body: bytes, wire: str = "openai", status: int = 200, kind: str = SSE["Content-Type"]) -> str:
+    return await text_of(Canned(body, status, {"Content-Type": kind}), wire, on_text=lambda _: None)
+
+
+# -- answers that were paid for ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 226, 299])
+async def test_an_answer_counts_whatever_the_status_of_success(status: int) -> None:
+    assert await text_of(Canned(GOOD, status)) == "Hello"
+    assert await streamed(events(piece("Hel"), piece("lo", "stop")), status=status) == "Hello"
+
+
+@pytest.mark.parametrize("status", [201, 202, 299])
+async def test_an_error_counts_as_one_whatever_the_status_of_success(status: int) -> None:
+    with pytest.raises(BitnetError, match="out of order"):
+        await text_of(Canned({"error": {"message": "the model is out of order"}}, status))
+
+
+@pytest.mark.parametrize("kind", ["Text/Event-Stream", "TEXT/EVENT-STREAM; charset=UTF-8", "text/event-stream"])
+async def test_a_media_type_is_read_in_any_case(kind: str) -> None:
+    assert await streamed(events(piece("Hello", "stop")), kind=kind) == "Hello"
+
+
+@pytest.mark.parametrize("encoding", ["identity, gzip", "GZIP", "x-gzip", "gzip,", " identity ,gzip"])
+async def test_packed_once_is_packed_once(encoding: str) -> None:
+    packed = gzip.compress(json.dumps(GOOD).encode())
+    assert await text_of(Canned(packed, headers={"Content-Encoding": encoding})) == "Hello"
+
+
+# -- streams -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("text", ["Hello", "\ufeffHello"])
+async def test_a_byte_order_mark_before_a_stream_hides_no_piece(before: bytes, text: str) -> None:
+    assert await streamed(events(piece(text[:3]), piece(text[3:], "stop"), before=before)) == text
+
+
+def anthropic(*found: dict[str, Any]) -> bytes:
+    start = {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 1}}}
+    end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+    return events(start, *found, end, {"type": "message_stop"})
+
+
+def block(index: int, text: str) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": "text_delta", "text": text}}
+
+
+def candidate(index: int, text: str, finish: str | None = None) -> dict[str, Any]:
+    return {"index": index, "content": {"parts": [{"text": text}]}, "finishReason": finish}
+
+
+@pytest.mark.parametrize(
+    ("wire", "body", "text"),
+    [
+        (
+            "openai",
+            events(*[piece(t, f, index=i) for i, t, f in ((0, "a", ""), (1, "X", ""), (0, "b", "stop"))]),
+            "ab",
+        ),
+        (
+            "openai",
+            events(*[piece(t, f, index=i) for i, t, f in ((1, "a", ""), (0, "X", ""), (1, "b", "stop"))]),
+            "ab",
+        ),
+        ("openai", events(*[piece(t, f, index=1) for t, f in (("a", ""), ("b", "stop"))]), "ab"),
+        ("openai", events(piece("a"), piece("b", "stop", index=0)), "ab"),
+        (
+            "openai",
+            events({"choices": [*piece("X", index=1)["choices"], *piece("a", "stop", index=0)["choices"]]}),
+            "X",
+        ),
+        (
+            "gemini",
+            events(
+                {"candidates": [candidate(0, "a"), candidate(1, "X")]},
+                {"candidates": [candidate(1, "Y", "STOP")]},
+                {"candidates": [candidate(0, "b", "STOP")]},
+            ),
+            "ab",
+        ),
+        ("anthropic", anthropic(block(0, "a"), block(1, "c"), block(0, "b"), block(1, "d")), "abcd"),
+        ("anthropic", anthropic(block(1, "c"), block(0, "a")), "ac"),
+    ],
+)
+async def test_answers_that_come_side_by_side_are_not_mixed(wire: str, body: bytes, text: str) -> None:
+    if text == "X":  # that answer has no end
+        with pytest.raises(BadReply, match="ended before"):
+            await streamed(body, wire)
+    else:
+        assert await streamed(body, wire) == text
+
+
+async def test_a_second_answer_in_a_stream_is_not_added_to_the_first() -> None:
+    start = {"type": "message_start", "message": {"model": "m"}}
+    with pytest.raises(BadReply, match="second answer"):
+        await streamed(anthropic(block(0, "a"), start, block(0, "b")), "anthropic")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "worn out",
+        '"worn out"',
+        '{"message": "worn out", "type": "x"}',
+        '{"error": {"message": "worn out"}}',
+        "{worn out",
+    ],
+)
+async def test_an_event_that_is_named_error_is_told(said: str) -> None:
+    with pytest.raises(BitnetError, match="worn out"):
+        await streamed(b"event: error\ndata: " + said.encode() + b"\n\n")
+
+
+# -- what can't be read --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (events(piece("Hello", "stop")), "a stream of events"),
+        (b"event: x\n" + events(piece("Hello", "stop")), "a stream of events"),
+        (b'{"response": "a"}\n{"response": "b", "done": true}\n', "several JSON values"),
+        ('{"choices": "caf\xe9"}'.encode("latin-1"), "text that is not UTF-8"),
+        (json.dumps(GOOD).encode("utf-16"), "text that is not UTF-8"),
+    ],
+)
+async def test_another_form_of_answer_is_named(body: bytes, kind: str) -> None:
+    with pytest.raises(BitnetError, match=f"answers with {kind} instead of JSON; let the server"):
+        await text_of(Canned(body))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"object": "error", "message": "no such model", "code": 404},
+        {"success": False, "msg": "no such model"},
+        {"base_resp": {"status_code": 1, "status_msg": "no such model"}},
+        {"fault": {"faultstring": "no such model"}},
+    ],
+)
+async def test_what_a_reply_without_an_answer_says_is_told(body: dict[str, Any]) -> None:
+    with pytest.raises(BadReply, match="no such model"):
+        await text_of(Canned(body))
+
+
+@pytest.mark.parametrize("encoding", ["br", "gzip, gzip", "utf-8", "x" * 9000])
+async def test_an_unknown_packing_is_named(encoding: str) -> None:
+    with pytest.raises(Unreachable, match=f"packed as {encoding[:40]}, which") as caught:
+        await text_of(Canned(b"x", headers={"Content-Encoding": encoding}))
+    assert len(str(caught.value)) < 400
+
+
+async def test_the_address_of_a_redirect_is_told_in_short() -> None:
+    with pytest.raises(RefusesAll, match="redirects to http://x/aaa") as caught:
+        await text_of(Canned(b"", 301, {"Location": "http://x/" + "a" * 50_000}))
+    assert len(str(caught.value)) < 600
+
+
+# -- interim replies without end -----------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def interim(lines: bytes, pause: float) -> AsyncIterator[str]:
+    async def give(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            while True:
+                writer.write(lines)
+                await writer.drain()
+                await asyncio.sleep(pause)
+
+    server = await asyncio.start_server(give, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "line", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"]
+)
+@pytest.mark.parametrize("times", [1, 500])
+@pytest.mark.parametrize("options", [{}, {"on_text": lambda _: None}])
+async def test_interim_replies_are_silence(
+    line: bytes, times: int, options: CallOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CONNECT_SECONDS", 1.0)
+    async with interim(line * times, 0.01) as address, asyncio.timeout(30):
+        async with WIRES["openai"](PROVIDERS["vllm"], address, "m", None, first_wait=0.01) as chat:
+            chat._http._read_seconds = 0.1  # of a server on this machine it is an hour
+            with pytest.raises(Unreachable, match="no answer within 0 s"):
+                await chat.chat(REQUEST, **{**options, "attempts": 1})
