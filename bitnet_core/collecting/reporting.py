@@ -141,6 +141,15 @@ class SessionReporter:
             f"Set TEACHER_TOP_LOGPROBS={candidates}, or choose a teacher that gives more.",
         )
 
+    def thinks_first(self, tokens: int) -> None:
+        self.reporter.alert(
+            "warning",
+            "thinks_first",
+            f"The first tokens of {self.collection.identity.model} are thinking: there was no text until {tokens} "
+            "were asked for. Thinking is billed, and takes from KD_MAX_TOKENS_PER_PROMPT.",
+            "Switch its thinking off on the server, or choose a model that does not think.",
+        )
+
     def fixed_sampling(self, fields: list[str]) -> None:
         settings = {"temperature": "KD_TEACHER_TEMPERATURE", "top_p": "KD_TEACHER_TOP_P"}
         named = " and ".join(settings.get(name, name) for name in fields)

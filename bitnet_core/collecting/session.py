@@ -225,6 +225,8 @@ class CollectSession:
         _require_unscaled(verdict, collection)
         if verdict.candidates < options.top_logprobs:
             self._report.fewer_candidates(verdict.candidates)
+        if verdict.thinking_tokens:
+            self._report.thinks_first(verdict.thinking_tokens)
         if verdict.mode == "unmeasured":
             self._report.unmeasured_scale()
         if self._verdict is not None:

@@ -13,9 +13,12 @@ from bitnet_core.tokenizer.steps import Completion
 MAX_UNREPORTED_TOKENS = 4
 """Tokens that a server may count but not report at the end: half a character, and the end of the text."""
 _NO_THINKING = "switch its thinking off on the server, or choose a model that does not think"
-ONLY_THINKING = "its first tokens have no text, so they may have gone into thinking", _NO_THINKING
-"""What is wrong with a teacher that gives no text, and what to change."""
 _TOKEN_AS_ID = re.compile(rb"token_id:\d+")
+
+
+def only_thinking(tokens: int) -> tuple[str, str]:
+    """What is wrong with a teacher whose first `tokens` have no text, and what to change."""
+    return f"its first {tokens} tokens have no text, so they may have gone into thinking", _NO_THINKING
 
 
 def answer_fault(result: ChatResult, max_tokens: int) -> str | None:

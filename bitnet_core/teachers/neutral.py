@@ -20,6 +20,11 @@ MESSAGES = (
         "Describe this line in one short sentence of plain English.",
     },
 )
+OTHER_MESSAGES = tuple(
+    ({"role": "user", "content": content},)
+    for content in ("Name a colour.", "Count from one to five in English words.")
+)
+"""Asked where the answer to the first shows nothing. Their answers, too, are plain ASCII."""
 TOKENS = 8
 """Of the answer that is judged: enough for blanks between words, and for thinking that should not be there."""
 PLAIN = Sampling(max_tokens=TOKENS, temperature=0.8)
@@ -43,7 +48,7 @@ def neutral(request: ChatRequest, max_tokens: int = 1) -> ChatRequest:
 
 
 def is_neutral(request: ChatRequest) -> bool:
-    return tuple(request.messages) == MESSAGES
+    return tuple(request.messages) in (MESSAGES, *OTHER_MESSAGES)
 
 
 def few_tokens_seconds(provider: Provider) -> float:

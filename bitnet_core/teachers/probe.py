@@ -7,14 +7,14 @@ stages.
 
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
-from bitnet_core.teachers.judge import ONLY_THINKING, probe_fault
+from bitnet_core.teachers.judge import only_thinking, probe_fault
 from bitnet_core.teachers.neutral import MESSAGES, PLAIN, TOKENS, few_tokens, few_tokens_seconds
 from bitnet_core.teachers.refusals import (
     PromptRefused,
@@ -23,16 +23,17 @@ from bitnet_core.teachers.refusals import (
     too_many_candidates,
     unusable_logprobs,
 )
-from bitnet_core.teachers.scale import LEAST_COMPARED, Ask, first_step, measure_scale
+from bitnet_core.teachers.scale import LEAST_COMPARED, UNUSABLE, Ask, first_step, measure_scale
 from bitnet_core.teachers.teacher import Teacher
 
 _TRIES = 3
 """Half a character may be sampled: some servers don't report its bytes, and llama.cpp reports nothing at all."""
-_UNUSABLE = frozenset(
-    {"bytes_missing", "contradictory_bytes", "control_token", "contradictory_logprobs", "malformed_logprobs"}
-)
-"""Reasons of bad replies that have logprobs."""
+_THINKING_TOKENS = 512
+"""Asked for once where the first tokens were all thinking."""
 _BYTES = re.compile(rb'"bytes"\s*:\s*\[')
+
+
+_LATER = ("upstream", "refused", "thinking_tokens")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Verdict:
     """The provider behind a router that answered; only it is asked from then on."""
     refused: tuple[str, ...] = ()
     """The sampling fields that the model refuses; they are left out of every request."""
+    thinking_tokens: int = 0
+    """How many tokens had to be asked for until there was text, because the first ones were thinking; else 0."""
 
     def temperature(self, sampled_at: float) -> float | None:
         """The temperature of the logprobs in an answer that was sampled at `sampled_at`; None if it is unknown."""
@@ -62,12 +65,12 @@ class Verdict:
     def record(self) -> dict[str, Any]:
         """The verdict as it is stored. What is empty is left out, as in shards from before there was such a field."""
         stored = asdict(self) | {"refused": list(self.refused)}
-        return {name: value for name, value in stored.items() if name not in ("upstream", "refused") or value}
+        return {name: value for name, value in stored.items() if name not in _LATER or value}
 
 
-async def ask_probe(teacher: Teacher, request: ChatRequest) -> ChatResult:
+async def ask_probe(teacher: Teacher, request: ChatRequest, tries: int = _TRIES) -> ChatResult:
     """The answer to a probe, asked for again after a bad reply. Raises the last BadReply."""
-    for tries_left in reversed(range(_TRIES)):
+    for tries_left in reversed(range(tries)):
         try:
             return await teacher.chat(request, attempts=2, seconds=few_tokens_seconds(teacher.provider))
         except BadReply:
@@ -112,14 +115,24 @@ async def probe(
     request = few_tokens(asked, sampling)
     seconds: list[float] = []
 
+    thinking_tokens = 0
+
     async def ask(request: ChatRequest) -> ChatResult:
         began = time.monotonic()
-        answer = await ask_probe(teacher, request)
+        if thinking_tokens:  # a long answer is asked for once
+            answer = await ask_probe(teacher, replace(request, max_tokens=thinking_tokens), tries=1)
+        else:
+            answer = await ask_probe(teacher, request)
         seconds.append(time.monotonic() - began)
         return answer
 
     try:
-        answer = await _explained(teacher, request, ask)
+        try:
+            answer = await _explained(teacher, request, ask)
+        except _OnlyThinking:
+            thinking_tokens = max(TOKENS, min(_THINKING_TOKENS, sampling.max_tokens))
+            request = replace(request, max_tokens=thinking_tokens)
+            answer = await _after_thinking(teacher, request, ask)
     except TooManyCandidates as error:
         if error.most >= top_logprobs:
             alone = "it gives one candidate a token, which does not show whether the temperature scales it"
@@ -142,21 +155,26 @@ async def probe(
         served_model=answer.model,
         upstream=answer.upstream,
         refused=tuple(sorted(teacher.left_out)),
+        thinking_tokens=thinking_tokens,
     )
 
 
+class _OnlyThinking(Exception):
+    """The first tokens have no text, with logprobs and without."""
+
+
 async def _explained(teacher: Teacher, request: ChatRequest, ask: Ask) -> ChatResult:
-    """The first answer. BitnetError for a teacher that sends only bad replies."""
+    """The first answer. BitnetError for a teacher that sends only bad replies, _OnlyThinking if they have no text."""
     failure: BadReply | PromptRefused
     try:
         return await ask(request)
     except (BadReply, PromptRefused) as error:
         failure = error
-    if isinstance(failure, BadReply) and failure.reason in _UNUSABLE:
+    if isinstance(failure, BadReply) and failure.reason in UNUSABLE:
         raise unusable_logprobs(teacher.name, teacher.model, str(failure), "choose another model") from failure
     has_text = await _answers_without_logprobs(teacher)
     if has_text is False and isinstance(failure, BadReply) and failure.reason == "no_text":
-        raise unusable_logprobs(teacher.name, teacher.model, *ONLY_THINKING) from failure
+        raise _OnlyThinking from failure
     if has_text is not None:
         raise no_logprobs(
             teacher.name, teacher.model, f"it answers without them, and with them: {failure}"
@@ -166,6 +184,16 @@ async def _explained(teacher: Teacher, request: ChatRequest, ask: Ask) -> ChatRe
     raise BitnetError(
         f"{teacher.name} answers in a shape that can't be used ({failure}); use another one."
     ) from failure
+
+
+async def _after_thinking(teacher: Teacher, request: ChatRequest, ask: Ask) -> ChatResult:
+    """The answer to the same request for more tokens, asked for once. UnusableLogprobs if it can't be used either."""
+    try:
+        return await ask(request)
+    except BadReply as error:
+        if error.reason == "no_text":
+            raise unusable_logprobs(teacher.name, teacher.model, *only_thinking(request.max_tokens)) from error
+        raise unusable_logprobs(teacher.name, teacher.model, str(error), "choose another model") from error
 
 
 async def _answers_without_logprobs(teacher: Teacher) -> bool | None:

@@ -1,7 +1,7 @@
 """Whether the logprobs of a teacher depend on how it samples: measured with requests that differ in it alone.
 
 Temperature scales logprobs, and a nucleus renormalises them, if a server reports them after sampling. What can't be
-varied can't be measured, and is never called "raw".
+varied can't be measured, and is never called "raw". An answer that shows nothing is asked for with another prompt.
 """
 
 import math
@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from bitnet_core.errors import BitnetError
 from bitnet_core.teachers.answers.result import BadReply, ChatResult
 from bitnet_core.teachers.chat import ChatRequest
-from bitnet_core.teachers.neutral import neutral
-from bitnet_core.teachers.refusals import PromptRefused, SettingsRefused, no_logprobs
+from bitnet_core.teachers.neutral import MESSAGES, OTHER_MESSAGES, neutral
+from bitnet_core.teachers.refusals import PromptRefused, SettingsRefused, no_logprobs, unusable_logprobs
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.tokenizer.mass import SENTINEL, step_fault
 from bitnet_core.tokenizer.steps import TeacherStep
@@ -29,6 +29,13 @@ _SMALL_NUCLEUS = 0.05
 """Leaves one candidate of nearly every distribution."""
 _NOISE = 0.05
 """Nats by which two computations of the same distribution may differ."""
+
+_NO_ANSWER = ChatResult(text="", finish_reason="", prompt_tokens=0, completion_tokens=0, model="", body=b"")
+"""Stands for an answer without text."""
+UNUSABLE = frozenset(
+    {"bytes_missing", "contradictory_bytes", "control_token", "contradictory_logprobs", "malformed_logprobs"}
+)
+"""Reasons of bad replies that have logprobs."""
 
 Ask = Callable[[ChatRequest], Awaitable[ChatResult]]
 
@@ -52,18 +59,44 @@ async def measure_scale(
         return Scale("unmeasured") if known_fixed else await _of_fixed_temperature(teacher, request, ask)
     first, temperature = first_step(teacher, answer), request.temperature
     sent = teacher.requested_sampling(request).get("temperature") is not None
+    candidates = 0
     try:
         if not sent:  # the server's own temperature is unknown, and may be any that it could be compared with
-            cold = await ask(replace(neutral(request), temperature=_COLD))
-            first, temperature = first_step(teacher, cold), _COLD
-        other, at = await _other_answer(teacher, request, temperature, ask)
+            temperature = _COLD
+            first = _usable_first_step(await _answer(teacher, replace(neutral(request), temperature=_COLD), ask))
+        for messages in (MESSAGES, *OTHER_MESSAGES):
+            asked = replace(request, messages=messages, max_tokens=1)
+            if first is None:
+                first = _usable_first_step(await _answer(teacher, replace(asked, temperature=temperature), ask))
+            other, at = await _other_answer(teacher, asked, temperature, ask)
+            if "temperature" in teacher.left_out:
+                return await _of_fixed_temperature(teacher, request, ask)
+            second = _usable_first_step(other)
+            candidates = max(candidates, other.candidates)
+            if first is not None and second is not None:
+                same = _same_distribution(first, second, math.sqrt(_ratio(temperature, at)))
+                return Scale("raw" if same else "scaled", candidates)
+            first = None  # llama.cpp gives no logprobs for a token that ends inside a character
     except (PromptRefused, SettingsRefused):
         return Scale("scaled" if sent else "unmeasured")
-    if "temperature" in teacher.left_out:
-        return await _of_fixed_temperature(teacher, request, ask)
-    second = _usable_first_step(other)
-    same = second is not None and _same_distribution(first, second, math.sqrt(_ratio(temperature, at)))
-    return Scale("raw" if same else "scaled", other.candidates)
+    return Scale("scaled", candidates)
+
+
+async def _answer(teacher: Teacher, request: ChatRequest, ask: Ask) -> ChatResult:
+    """The answer, which may have no text. BitnetError for one that can't be read."""
+    try:
+        return await ask(request)
+    except BadReply as error:
+        if error.reason == "no_text":
+            return _NO_ANSWER
+        raise _unusable(teacher, error) from error
+
+
+def _unusable(teacher: Teacher, failure: BadReply) -> BitnetError:
+    """What a bad reply to a request for a token means."""
+    if failure.reason in UNUSABLE:
+        return unusable_logprobs(teacher.name, teacher.model, str(failure), "choose another model")
+    return BitnetError(f"{teacher.name} answers in a shape that can't be used ({failure}); use another one.")
 
 
 async def _of_fixed_temperature(teacher: Teacher, request: ChatRequest, ask: Ask) -> Scale:
@@ -81,18 +114,21 @@ async def _of_fixed_temperature(teacher: Teacher, request: ChatRequest, ask: Ask
 async def _other_answer(
     teacher: Teacher, request: ChatRequest, temperature: float, ask: Ask
 ) -> tuple[ChatResult, float]:
-    """An answer of one token with sampling as different as the server accepts, and its temperature."""
+    """The answer to the request with sampling as different as the server accepts, and its temperature."""
     nucleus = _SMALL_NUCLEUS if request.top_p < 1 else request.top_p
     far = sorted(_TEMPERATURES, key=lambda one: -_ratio(one, temperature))[:2]
     failure: Exception | None = None
     for other in far:
         try:
-            return await ask(replace(neutral(request), temperature=other, top_p=nucleus)), other
+            return await ask(replace(request, temperature=other, top_p=nucleus)), other
         except (BadReply, PromptRefused, SettingsRefused) as error:
             failure = error
-    if isinstance(failure, BitnetError):
-        raise failure
-    raise BitnetError(f"{teacher.name} answers in a shape that can't be used ({failure}); use another one.")
+    if isinstance(failure, BadReply):
+        if failure.reason == "no_text":
+            return _NO_ANSWER, far[-1]
+        raise _unusable(teacher, failure) from failure
+    assert failure is not None
+    raise failure
 
 
 def _ratio(one: float, other: float) -> float:
@@ -101,7 +137,7 @@ def _ratio(one: float, other: float) -> float:
 
 
 def first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
-    """The first step of the answer, with its usable candidates. NoLogprobs if there are none.
+    """The first step of the answer, with its usable candidates. NoLogprobs or UnusableLogprobs if there are none.
 
     The sampled token does not matter here; it may be missing from the candidates.
     """
@@ -110,7 +146,8 @@ def first_step(teacher: Teacher, result: ChatResult) -> TeacherStep:
         raise no_logprobs(teacher.name, teacher.model)
     reason = step_fault(step)
     if reason is not None:
-        raise no_logprobs(teacher.name, teacher.model, f"its logprobs are unusable: {reason.replace('_', ' ')}")
+        wrong = f"{reason.replace('_', ' ')} in its first token"
+        raise unusable_logprobs(teacher.name, teacher.model, wrong, "choose another model")
     return step
 
 
