@@ -132,7 +132,8 @@ class RequestAccount:
         return None if budget.overrun == before else (self._accounts.overrun_note, "{} {}".format(*budget.overrun))
 
     def _charge(self, result: ChatResult | None) -> Charge | None:
-        """What the server says the answer cost; None if it does not say."""
+        """What the server says the answer cost, at least its tokens that are there; None if it does not say."""
         if result is None or not (result.prompt_tokens and result.counted):
             return None
-        return self._accounts.budget.charge(result.prompt_tokens, result.completion_tokens)
+        tokens = max(result.completion_tokens, len(result.steps or ()))
+        return self._accounts.budget.charge(result.prompt_tokens, tokens)

@@ -4,6 +4,7 @@ Between the outstanding requests and the journal that keeps the answers. Writes 
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -122,11 +123,12 @@ class Asker:
         """Get one answer into the journal; one that can't be used goes there with its reason."""
         account = self._accounts.open(request.chat_request(self._options), request.key)
         try:
-            outcome = await self._ask_with_retries(request, account)
-            account.hold()  # whatever happens now, this outcome is stored
-            journal = self._accounts.journal
-            status_before = await asyncio.to_thread(journal.get_status, request.key) if outcome.error else None
-            await self._store(request, account, outcome)
+            with contextlib.ExitStack() as held:
+                outcome = await self._ask_with_retries(request, account, held)
+                account.hold()  # whatever happens now, this outcome is stored
+                journal = self._accounts.journal
+                status_before = await asyncio.to_thread(journal.get_status, request.key) if outcome.error else None
+                await self._store(request, account, outcome)
         finally:
             account.end()
         if outcome.error is None:
@@ -135,13 +137,16 @@ class Asker:
             self.last_error = outcome.error
             await self._react(outcome.error, status_before)
 
-    async def _ask_with_retries(self, request: Request, account: RequestAccount) -> _Outcome:
+    async def _ask_with_retries(
+        self, request: Request, account: RequestAccount, held: contextlib.ExitStack
+    ) -> _Outcome:
         chat_request = request.chat_request(self._options)
         bad_replies, failures, attempts = 0, 0, ATTEMPTS
         while True:
             answers_before = self._health.answers
+            held.close()  # of a bad reply before
             try:
-                result = await self._teacher.chat(chat_request, watch=account, attempts=attempts)
+                result = await self._teacher.chat(chat_request, watch=account, attempts=attempts, held=held)
             except BadReply as error:
                 await account.answered(None)
                 bad_replies += 1

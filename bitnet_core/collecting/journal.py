@@ -33,6 +33,8 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LENGTH_BYTES = 8
 _MAX_BODY_BYTES = 1 << 30
 """A stored length above this means that the row is damaged."""
+_MOST_SPENT = 1e15
+"""Requests, tokens or dollars: no limit would hold if they could be endless or less than nothing."""
 _DAMAGED = "damaged"
 _VERSION = 1
 """Version of the tables, stored as `pragma user_version`."""
@@ -171,7 +173,9 @@ class Journal:
     def get(self, key: str) -> StoredAnswer | None:
         """An answer; None if there is none or if it is damaged (counted in `damaged`)."""
         with self._lock, self._explain_errors():
-            row = self._db.execute("select status, body, crc from answers where key = ?", (key,)).fetchone()
+            row = self._db.execute(
+                "select status, cast(body as blob), crc from answers where key = ?", (key,)
+            ).fetchone()
         if row is None or row[0] == _DAMAGED:
             return None
         status, packed, checksum = row
@@ -235,6 +239,8 @@ class Journal:
             row = self._db.execute(
                 "select total(state <> 'unsent'), total(prompt_tokens + completion_tokens), total(usd) from sendings"
             ).fetchone()
+        if not all(0 <= one < _MOST_SPENT for one in row):
+            raise BitnetError(f"{self.path} is damaged: it counts impossible costs; restore it from a backup.")
         return Spent(int(row[0]), int(row[1]), float(row[2]))
 
     def _close_sent(self, sent: int, state: str, charge: Charge | None, note: Note | None) -> None:

@@ -9,14 +9,27 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
+from bitnet_core.text import crop
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _JSON_NAMES = (".jsonl", ".json", ".ndjson")
 _PARQUET_NAMES = (".parquet", ".pq")
 _COLUMNS = ("prompt", "messages", "text")
+_OTHER_FORMATS = (
+    *(".csv", ".tsv", ".xls", ".xlsx", ".ods", ".doc", ".docx", ".odt", ".rtf", ".pdf", ".html", ".htm", ".xml"),
+    *(".yaml", ".yml", ".toml", ".zip", ".tar", ".tgz", ".7z", ".zst", ".bz2", ".xz", ".lz4", ".arrow", ".feather"),
+    *(".avro", ".orc", ".db", ".sqlite", ".npy", ".npz", ".pkl"),
+)
+"""Their lines are no prompts, and would be asked and paid for."""
+_MOST_BLANK = 1 << 20
+"""Blank lines one after another: a small packed file may have billions."""
+_SHOWN_NAMES = 300
 _ROWS = 256
 _BUFFER_BYTES = 1 << 20
 _CHUNK = 1 << 13
@@ -36,6 +49,11 @@ def records(source: Path) -> Iterator[Record]:
     name = source.name.lower()
     packed = name.endswith(".gz")
     name = name.removesuffix(".gz")
+    if name.endswith(_OTHER_FORMATS):
+        raise BitnetError(
+            f"The prompts file {source} is not of a kind that is read; save its prompts as .txt (one a line), .jsonl "
+            "or .parquet."
+        )
     try:
         files.require_regular(source)  # it is read several times
         if name.endswith(_PARQUET_NAMES):
@@ -66,6 +84,7 @@ def refusal(source: Path, place: str, reason: str) -> BitnetError:
 
 def _lines(source: Path, text: IO[str], number: int = 1, line: str = "") -> Iterator[tuple[str, str]]:
     """The lines that are not blank, from line `number` on; `line` is the beginning of it that is already read."""
+    blank = 0
     while True:
         if not line.endswith("\n"):
             line += text.readline(_LONGEST + 1)
@@ -74,10 +93,19 @@ def _lines(source: Path, text: IO[str], number: int = 1, line: str = "") -> Iter
         place = f"line {number}"
         if len(line.removesuffix("\n")) > _LONGEST:
             raise _too_long(source, place)
-        if line.strip():
+        blank = 0 if line.strip() else blank + 1
+        _refuse_many(source, place, blank)
+        if not blank:
             yield place, line
         number += 1
         line = ""
+
+
+def _refuse_many(source: Path, place: str, blank: int) -> None:
+    if blank > _MOST_BLANK:
+        raise BitnetError(
+            f"{source}, {place}: more than {_MOST_BLANK:,} blank lines follow one another; remove them."
+        )
 
 
 def _too_long(source: Path, place: str) -> BitnetError:
@@ -95,6 +123,7 @@ def _json(source: Path, text: IO[str]) -> Iterator[Record]:
     blank = 0
     while (line := text.readline(_CHUNK)) and not line.strip():
         blank += line.endswith("\n")
+        _refuse_many(source, f"line {blank}", blank)
     if line.lstrip().startswith("["):
         yield from _array(source, text, line.lstrip()[1:])
         return
@@ -168,16 +197,41 @@ def _parquet(source: Path) -> Iterator[Record]:
             names = table.schema_arrow.names
             column = next((name for name in _COLUMNS if name in names), None)
             if column is None:
-                raise BitnetError(
-                    f"{source} has no column prompt, messages or text, but {', '.join(names) or 'none'}; rename one."
-                )
+                shown = crop(", ".join(names) or "none", _SHOWN_NAMES)
+                raise BitnetError(f"{source} has no column prompt, messages or text, but {shown}; rename one.")
+            kind = table.schema_arrow.field(names.index(column)).type
+            if not _holds_texts(kind):
+                raise _no_text(source, column, kind)
             number = 0
             for batch in table.iter_batches(batch_size=_ROWS, columns=[column]):
-                for value in batch.column(0).to_pylist():
+                try:
+                    values = batch.column(0).to_pylist()
+                except (ValueError, OverflowError) as error:  # of a field that is no text, such as a moment in ns
+                    raise _no_text(source, column, kind) from error
+                for value in values:
                     number += 1
                     yield f"row {number}", _cell(source, number, column, value)
     except (pa.ArrowException, OSError) as error:
         raise BitnetError(f"{source} is not a complete Parquet file; write it again.") from error
+
+
+def _no_text(source: Path, column: str, kind: "pa.DataType") -> BitnetError:
+    shown = crop(str(kind), _SHOWN_NAMES)
+    return BitnetError(f"{source}: its column {column} holds {shown}, not text alone; write it as text.")
+
+
+def _holds_texts(kind: "pa.DataType") -> bool:
+    """Whether all values of this Arrow type are texts, or lists and objects of them; others have no form in JSON."""
+    import pyarrow.types as types
+
+    if types.is_dictionary(kind):
+        return _holds_texts(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _holds_texts(kind.value_type)
+    if types.is_struct(kind):
+        fields = [kind.field(place) for place in range(kind.num_fields)]
+        return all(_holds_texts(one.type) for one in fields if one.name in ("role", "content"))
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
 
 
 def _cell(source: Path, number: int, column: str, value: Any) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _prompt(source: Path, place: str, record: Any) -> Prompt:
     if not isinstance(record, dict):
         raise refusal(source, place, "this is not a JSON object")
     if isinstance(record.get("prompt"), str) and record["prompt"].strip():
-        _refuse_half_characters(source, place, record["prompt"])
+        _refuse_no_text(source, place, record["prompt"])
         return Prompt(({"role": "user", "content": record["prompt"]},))
     messages = record.get("messages")
     if not isinstance(messages, list) or not messages:
@@ -86,14 +86,16 @@ def _prompt(source: Path, place: str, record: Any) -> Prompt:
             raise refusal(source, place, "a message has no text content")
         if not message["content"].strip():
             raise refusal(source, place, "a message is blank")
-        _refuse_half_characters(source, place, message["content"])
+        _refuse_no_text(source, place, message["content"])
     if messages[-1]["role"] != "user":
         raise refusal(source, place, "the last message is not the user's")
     return Prompt(tuple({"role": message["role"], "content": message["content"]} for message in messages))
 
 
-def _refuse_half_characters(source: Path, place: str, text: str) -> None:
-    """Refuse a lone surrogate: JSON can spell it, but it is not a character and no server takes it."""
+def _refuse_no_text(source: Path, place: str, text: str) -> None:
+    """Refuse a lone surrogate, which no server takes, and NUL, which ends a text for some and is in no prompt."""
+    if "\0" in text:
+        raise refusal(source, place, "it has a NUL character, so this is no text")
     try:
         text.encode()
     except UnicodeEncodeError as error:

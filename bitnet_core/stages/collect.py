@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.outstanding import PromptLength
 from bitnet_core.collecting.requests import Collection
 from bitnet_core.collecting.session import CollectSession
-from bitnet_core.model.precision import pick_device
 from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, iter_prompts
 from bitnet_core.runs.context import StageContext
 from bitnet_core.secrets.handover import is_distinctive
@@ -21,6 +20,9 @@ from bitnet_core.teachers.prices import price_of
 from bitnet_core.teachers.refusals import no_logprobs
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
+
+if TYPE_CHECKING:
+    import torch
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -35,20 +37,26 @@ def run(ctx: StageContext) -> dict[str, Any]:
     tokenizer = load_tokenizer(source, wanted.template, merge_system=wanted.merge_system)
     prompts = partial(iter_prompts, options.prompts_file, PACKAGED_PROMPTS)
     collection = Collection(options, identity, tokenizer, prompts)
-    data, device = ctx.experiment.data, DeviceOptions.of(ctx.settings)
+    data, device = ctx.experiment.data, partial(_device, DeviceOptions.of(ctx.settings))
     with Journal.of(data) as journal:
         session = CollectSession(
             collection,
             journal,
             data,
             ctx,
-            open_teacher=partial(open_teacher, ctx, teacher, device=partial(pick_device, device)),
+            open_teacher=partial(open_teacher, ctx, teacher, device=device),
             price=price_of(identity.provider, identity.model, options.prices_file, address=identity.base_url),
             prompt_length=_prompt_length(ctx, options, identity, tokenizer),
             redact=ctx.redact,
             mask_answers=Redactor(filter(is_distinctive, ctx.secrets.values())).mask_body,
         )
         return session.run()
+
+
+def _device(options: DeviceOptions) -> "torch.device":
+    from bitnet_core.model.precision import pick_device  # only here: torch takes as much memory as all else together
+
+    return pick_device(options)
 
 
 def _prompt_length(

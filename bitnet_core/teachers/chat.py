@@ -61,6 +61,8 @@ class CallOptions(TypedDict, total=False):
     """Follows each sending."""
     seconds: float | None
     """Limits one attempt."""
+    held: contextlib.ExitStack
+    """Closed by the caller when it is done with the answer, whose bytes count as in flight until then."""
     left_out: frozenset[str]
     """The sampling fields, by their common names, that are not sent this time."""
 
@@ -207,7 +209,13 @@ class HttpChat(ABC):
         if seconds is None and not self.provider.local:
             seconds = min(READ_SECONDS + request.max_tokens / _SLOWEST, _LONGEST_SECONDS)
         reply = await self._http.post(
-            path, body, attempts=attempts, watch=watch, seconds=seconds, most_bytes=most_bytes
+            path,
+            body,
+            attempts=attempts,
+            watch=watch,
+            seconds=seconds,
+            most_bytes=most_bytes,
+            held=options.get("held"),
         )
         return self._result(reply, sent)
 
@@ -310,7 +318,7 @@ class HttpChat(ABC):
 
 
 def _words_in(body: bytes, key: str | None) -> str:
-    """What a body without an answer says, without the key; some servers tell errors with neither a status nor a name."""
+    """What a body without an answer says, without the key: some servers give errors no status and no name."""
     with contextlib.suppress(ValueError):
         said = words_of(decode_error(body))
         return (said.replace(key, "***") if key else said)[:_SHOWN]

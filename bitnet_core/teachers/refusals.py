@@ -281,8 +281,9 @@ class SentRequest:
     def _of_address(self, reply: Reply, said: str) -> Exception | None:
         server = f"{self.provider.name} at {self.base_url}"
         if 300 <= reply.code < 400:
+            where = reply.headers.get("location", "")[:_SHOWN_CHARACTERS]
             return RefusesAll(
-                f"{server} redirects to {reply.headers.get('location', '')[:_SHOWN_CHARACTERS] or 'another address'} ({said}); "
+                f"{server} redirects to {where or 'another address'} ({said}); "
                 f"set {self._address_settings} to the address that answers."
             )
         if reply.code in (404, 405):

@@ -57,7 +57,8 @@ async def measure_scale(
     """
     if "temperature" in teacher.left_out:
         return Scale("unmeasured") if known_fixed else await _of_fixed_temperature(teacher, request, ask)
-    first, temperature = first_step(teacher, answer), request.temperature
+    first: TeacherStep | None = first_step(teacher, answer)
+    temperature = request.temperature
     sent = teacher.requested_sampling(request).get("temperature") is not None
     candidates = 0
     try:
@@ -117,7 +118,7 @@ async def _other_answer(
     """The answer to the request with sampling as different as the server accepts, and its temperature."""
     nucleus = _SMALL_NUCLEUS if request.top_p < 1 else request.top_p
     far = sorted(_TEMPERATURES, key=lambda one: -_ratio(one, temperature))[:2]
-    failure: Exception | None = None
+    failure: BadReply | PromptRefused | SettingsRefused
     for other in far:
         try:
             return await ask(replace(request, temperature=other, top_p=nucleus)), other
@@ -127,7 +128,6 @@ async def _other_answer(
         if failure.reason == "no_text":
             return _NO_ANSWER, far[-1]
         raise _unusable(teacher, failure) from failure
-    assert failure is not None
     raise failure
 
 

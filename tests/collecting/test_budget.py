@@ -2,17 +2,21 @@
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bitnet_core.collecting.accounting import RequestAccount
 from bitnet_core.collecting.budget import Budget, LimitReached
 from bitnet_core.collecting.journal import Spent
 from bitnet_core.errors import BitnetError
 from bitnet_core.settings.values import LimitOptions
+from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.prices import Price, price_of
 from bitnet_core.teachers.profiles import PROVIDERS
+from tests.teachers.server import chat_body, entry, read_payload, with_top
 
 PRICE = Price(1.0, 4.0, "", "")
 MESSAGES = [{"role": "user", "content": "naïve"}]
@@ -203,3 +207,16 @@ def test_a_wrong_price_file_is_named_with_the_fault(tmp_path: Path, text: str, s
         price_of(PROVIDERS["openai"], "m", own)
     with pytest.raises(BitnetError, match="can't be read"):
         price_of(PROVIDERS["openai"], "m", tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize("counted", [0, 1, 7, 90, 100, 120])
+@pytest.mark.parametrize("steps", [0, 1, 100])
+def test_an_answer_is_charged_for_the_tokens_that_it_holds(counted: int, steps: int) -> None:
+    """A gateway that counts none must not lift a limit."""
+    token = entry("a", -0.5)
+    body = chat_body("a" * steps, [with_top(token, token)] * steps) if steps else chat_body("a", None)
+    body["usage"]["completion_tokens"] = counted
+    accounts = SimpleNamespace(budget=Budget(LimitOptions(), PRICE, Spent()))
+    account = RequestAccount(accounts, "key", ChatRequest(MESSAGES, 200, 1.0, 1.0))  # type: ignore[arg-type]
+    charge = account._charge(read_payload(body))
+    assert charge is None if not counted and not steps else charge and charge.completion_tokens == max(counted, steps)

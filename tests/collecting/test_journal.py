@@ -179,3 +179,31 @@ def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "journal.sqlite").mkdir()
     with pytest.raises(BitnetError, match="can't be used"):
         Journal(tmp_path / "journal.sqlite")
+
+
+@pytest.mark.parametrize("crc", ["crc", "null", "0"])
+@pytest.mark.parametrize("body", ["cast(body as text)", "5", "1.5", "'text'", "x''", "x'ff'"])
+def test_a_body_of_another_type_costs_one_answer(tmp_path: Path, body: str, crc: str) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        for key in ("a", "b"):
+            journal.put(key, StoredAnswer("ok", b"answer " * 50))
+    with sqlite3.connect(path) as db:
+        db.execute(f"update answers set body = {body}, crc = {crc} where key = 'a'")  # noqa: S608
+    db.close()
+    with Journal(path) as journal:
+        assert journal.get("a") in (None, StoredAnswer("ok", b"answer " * 50))  # the same bytes, called text
+        assert journal.get("b") == StoredAnswer("ok", b"answer " * 50)
+
+
+@pytest.mark.parametrize("column", ["prompt_tokens", "usd"])
+@pytest.mark.parametrize("value", ["-1000000000", "9e999", "-9e999", "1e30"])
+def test_impossible_costs_lift_no_limit(tmp_path: Path, column: str, value: str) -> None:
+    path = tmp_path / "journal.sqlite"
+    with Journal(path) as journal:
+        journal.record_sent("a", Charge(10, 10, 0.5))
+    with sqlite3.connect(path) as db:
+        db.execute(f"update sendings set {column} = {value}")  # noqa: S608
+    db.close()
+    with Journal(path) as journal, pytest.raises(BitnetError, match="impossible costs; restore it"):
+        journal.spent()

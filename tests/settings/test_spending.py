@@ -184,3 +184,37 @@ def test_a_file_that_only_this_command_has_open_is_refused(tmp_path: Path, name:
 )
 def test_other_paths_are_taken(tmp_path: Path, name: str, path: str) -> None:
     assert errors(f"{name}={path}\n", tmp_path) == []
+
+
+SEPARATORS = "\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize("before", ["# a note", "SEED=1 # a note", "#", "SEED='1' #"])
+def test_a_limit_behind_a_line_end_that_only_editors_know_is_not_passed_over(
+    tmp_path: Path, separator: str, before: str
+) -> None:
+    (error,) = errors(f"TEACHER_PROVIDER=embedded\n{before}{separator}KD_MAX_USD=5\n", tmp_path)
+    assert ".env line 2" in error
+    assert not errors(f"{before}{separator} \nKD_MAX_USD=5\n", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [
+        *((name, "KD_MAX_USD") for name in ("BUDGET_USD", "USD_BUDGET", "TEACHER_BUDGET_USD", "KD_BUDGET")),
+        *((name, "KD_MAX_USD") for name in ("KD_PRICE_LIMIT", "KD_QUOTA", "MAX_PRICE", "COST_ALLOWANCE")),
+        *((name, "KD_MAX_TOKENS_TOTAL") for name in ("KD_TOKEN_BUDGET", "KD_TOKENS_QUOTA")),
+    ],
+)
+def test_a_budget_by_another_name_is_an_error(tmp_path: Path, name: str, limit: str) -> None:
+    (error,) = errors(f"{name}=5\n", tmp_path)
+    assert limit in error
+
+
+@pytest.mark.parametrize("text", ["5_0", "1_50", "1_000_00", "_5", "5_", "1__000", "0.5_0", "1_0"])
+@pytest.mark.parametrize("limit", LIMITS)
+def test_an_underscore_that_sets_no_thousands_apart_is_no_number(tmp_path: Path, text: str, limit: str) -> None:
+    (error,) = errors(f"{limit}={text}\n", tmp_path)
+    assert error.startswith(f"{limit}={text} ")
+    assert not errors(f"{limit}=1_000_000\n", tmp_path)

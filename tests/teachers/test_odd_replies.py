@@ -230,8 +230,11 @@ async def test_interim_replies_are_silence(
     line: bytes, times: int, options: CallOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "CONNECT_SECONDS", 1.0)
-    async with interim(line * times, 0.01) as address, asyncio.timeout(30):
-        async with WIRES["openai"](PROVIDERS["vllm"], address, "m", None, first_wait=0.01) as chat:
-            chat._http._read_seconds = 0.1  # of a server on this machine it is an hour
-            with pytest.raises(Unreachable, match="no answer within 0 s"):
-                await chat.chat(REQUEST, **{**options, "attempts": 1})
+    async with (
+        interim(line * times, 0.01) as address,
+        asyncio.timeout(30),
+        WIRES["openai"](PROVIDERS["vllm"], address, "m", None, first_wait=0.01) as chat,
+    ):
+        chat._http._read_seconds = 0.1  # of a server on this machine it is an hour
+        with pytest.raises(Unreachable, match="no answer within 0 s"):
+            await chat.chat(REQUEST, **{**options, "attempts": 1})

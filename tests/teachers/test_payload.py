@@ -1,6 +1,7 @@
 """How much of a reply is decoded: few bytes never become gigabytes, whatever they are."""
 
 import asyncio
+import contextlib
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -222,3 +223,43 @@ async def test_replies_larger_than_the_limit_are_all_read(monkeypatch: pytest.Mo
         async with OpenAIChat(PROVIDERS["custom"], server.base_url, "m", None) as chat, asyncio.timeout(20):
             found = await asyncio.gather(*[chat.chat(REQUEST) for _ in range(12)])
     assert [len(result.text) for result in found] == [200] * 12
+
+
+async def test_the_bytes_of_an_answer_count_until_it_is_stored() -> None:
+    step = entry("A", -0.5)
+    body = chat_body("A" * 50, [with_top(step, step)] * 50)
+    with serving(Canned(body), Canned({"error": {"message": "no"}}, 400)) as server:
+        async with OpenAIChat(PROVIDERS["custom"], server.base_url, "m", None) as chat:
+            whole = chat._http._in_flight
+            with contextlib.ExitStack() as held:
+                answer = await chat.chat(REQUEST, held=held)
+                assert whole.left == in_flight.MOST_BYTES - len(answer.body)
+            assert whole.left == in_flight.MOST_BYTES
+            with contextlib.ExitStack() as held:
+                with contextlib.suppress(BitnetError):
+                    await chat.chat(REQUEST, held=held)
+                assert whole.left == in_flight.MOST_BYTES  # a refusal may be followed by other requests
+
+
+async def test_answers_that_are_being_stored_keep_others_waiting() -> None:
+    whole, stored = InFlight(10), list[int]()
+    now = peak = 0
+
+    async def ask(name: int) -> None:
+        nonlocal now, peak
+        with contextlib.ExitStack() as held:
+            async with whole.share() as share:
+                await share.take(8)
+                now += 8
+                peak = max(peak, now)
+                share.keep(held)
+            await asyncio.sleep(0)
+            stored.append(name)
+            now -= 8
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*map(ask, range(20)))
+    assert sorted(stored) == list(range(20))
+    assert peak <= 16
+    assert whole.left == 10
+    assert not whole.beyond.locked()

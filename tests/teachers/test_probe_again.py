@@ -1,4 +1,4 @@
-"""Probes that ask once more: a token that shows nothing, first tokens that are thinking, an answer that contradicts."""
+"""Probes that ask once more, after a token that shows nothing or after thinking; contradictory answers."""
 
 from typing import Any
 

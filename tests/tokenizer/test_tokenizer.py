@@ -192,3 +192,15 @@ def test_the_embedded_tokenizer_cuts_as_the_teacher_does(
         trust_env=False,
     )
     assert teacher_tokenizer.encode_plain(text) == reply.json()["tokens"]
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 1.0])
+def test_a_dropout_of_training_does_not_cut_texts_by_chance(dropout: float) -> None:
+    definition = TOKENIZER.definition
+    definition["model"]["dropout"] = dropout
+    loaded = Tokenizer.from_str(json.dumps(definition))
+    made = StudentTokenizer(loaded, special_tokens=TOKENIZER.special_tokens, template=TEMPLATE, name="t")
+    text = "Hello there, the other one and the other thing " * 4
+    assert made.encode(text) == TOKENIZER.encode(text)
+    assert made.encode_plain(text) == TOKENIZER.encode_plain(text)
+    assert made.hash == TOKENIZER.hash

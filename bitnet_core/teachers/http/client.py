@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime as dt
+import io
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
@@ -112,15 +113,17 @@ class JsonClient:
         watch: Watch | None = None,
         seconds: float | None = None,
         most_bytes: int = MOST_BYTES,
+        held: contextlib.ExitStack | None = None,
     ) -> Reply:
         """Send JSON and return the last reply, whatever its status.
 
         Retried: 408, 409, 429 (unless a quota is spent), 5xx, the same codes in the body of a status 200, a body that
         is not JSON, and a broken transport. `watch` follows each attempt; `seconds` limits the duration of one.
+        A good reply counts as in flight until `held` is closed.
         Raises Unreachable when no attempt brought a reply, and TooManyBytes for one of more than `most_bytes`.
         """
         return await self.send_with_retries(
-            lambda: self._send("POST", path, payload, seconds, most_bytes), attempts, watch
+            lambda: self._send("POST", path, payload, seconds, most_bytes, held), attempts, watch
         )
 
     async def get(self, path: str, *, attempts: int = 2) -> Reply:
@@ -200,7 +203,13 @@ class JsonClient:
             return found
 
     async def _send(
-        self, method: str, path: str, payload: Mapping[str, Any] | None, seconds: float | None, most_bytes: int
+        self,
+        method: str,
+        path: str,
+        payload: Mapping[str, Any] | None,
+        seconds: float | None,
+        most_bytes: int,
+        held: contextlib.ExitStack | None = None,
     ) -> Reply:
         whole = self._whole_seconds if seconds is None else seconds
         # An answer that is not streamed arrives only when all of it has been generated.
@@ -211,7 +220,10 @@ class JsonClient:
                 self._response(method, path, payload, read) as response,
                 self._in_flight.share() as share,
             ):
-                return self._checked(await _reply(response, share, most_bytes, payload))
+                reply = self._checked(await _reply(response, share, most_bytes, payload))
+                if held is not None and reply.status == 200 and reply.error is None:
+                    share.keep(held)
+                return reply
 
     @contextlib.asynccontextmanager
     async def _response(
@@ -363,10 +375,10 @@ async def _reply(response: httpx.Response, share: Share, most_bytes: int, asked:
 
 
 async def _body(response: httpx.Response, share: Share, most_bytes: int) -> bytes:
-    body = bytearray()  # not a list: the server decides how short the pieces are
+    body = io.BytesIO()  # not a list: the server decides how short the pieces are; its value is no copy
     try:
         async for chunk in _chunks(response, share, most_bytes, most_bytes // BYTES_A_VALUE):
-            body += chunk
-        return bytes(body)
+            body.write(chunk)
+        return body.getvalue()
     finally:
-        body.clear()  # an exception would keep it in memory
+        body.close()  # an exception would keep it in memory

@@ -1,11 +1,14 @@
-"""Limits the bytes of replies that are held at the same time, over all requests. Knows no HTTP client."""
+"""Limits the bytes of replies that are held at the same time, over all requests. Knows no HTTP client.
+
+A reply takes bytes as it grows. It gives them back at its end, or when whoever reads and stores it is done.
+"""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-MOST_BYTES = 1 << 25
-"""Of the replies that are being received; 1,000 tokens with 20 candidates each are some 2 MB."""
+MOST_BYTES = 1 << 24
+"""Of the replies that are being received or stored; 1,000 tokens with 20 candidates each are some 2 MB."""
 
 
 class InFlight:
@@ -42,6 +45,13 @@ class Share:
         if not self._is_beyond:
             self._whole.left -= count
             self._taken += count
+
+    def keep(self, until: contextlib.ExitStack) -> None:
+        """Give the bytes back when `until` is closed, not at the reply's end: somebody still has its body."""
+        kept = Share(self._whole)
+        kept._taken, kept._is_beyond = self._taken, self._is_beyond
+        self._taken, self._is_beyond = 0, False
+        until.callback(kept.give_back)
 
     def give_back(self) -> None:
         self._whole.left += self._taken
