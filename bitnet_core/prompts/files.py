@@ -231,7 +231,8 @@ def _holds_texts(kind: "pa.DataType") -> bool:
     if types.is_struct(kind):
         fields = [kind.field(place) for place in range(kind.num_fields)]
         return all(_holds_texts(one.type) for one in fields if one.name in ("role", "content"))
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
+    texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    return any(is_one(kind) for is_one in texts)
 
 
 def _cell(source: Path, number: int, column: str, value: Any) -> dict[str, Any]:

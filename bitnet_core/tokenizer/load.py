@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
 from bitnet_core.errors import BitnetError
@@ -42,7 +43,19 @@ _SPM_UNIGRAM, _SPM_CONTROL, _SPM_USER_DEFINED = 1, 3, 4
 """SentencePiece's numbers for a kind of model, and for two kinds of pieces."""
 _ANY_TEXT = "a é\n東\U0010fffd"
 """Has a character that no vocabulary knows: some models can't encode it."""
+_BLANKS = "a b c"
+_MOST_GROWTH = 256
+"""What a character may become; usual normalizers replace a sign by one to three others."""
 _USUAL_END_TOKENS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "</s>", "<|endoftext|>", "<eos>")
+
+
+class _OfFile(msgspec.Struct):
+    """What of a `tokenizer.json` is decoded here; it may have millions of other values."""
+
+    normalizer: Any = None
+
+
+_NORMALIZER = msgspec.json.Decoder(_OfFile)
 
 
 class NoTemplate(BitnetError):
@@ -111,6 +124,8 @@ def _read_tokenizer(source: Path, fix: str) -> Tokenizer:
     if not is_there(source):
         raise BitnetError(f"{source.parent} holds no {TOKENIZER_FILE}; {fix}.")
     text = read_text(source, _LARGEST_TOKENIZER)
+    if _growth(text) > _MOST_GROWTH:
+        raise BitnetError(f"{source} makes each character of a text into hundreds; {fix}.")
     with _readable(source, fix):
         tokenizer = Tokenizer.from_str(text)
     kind = type(tokenizer.model).__name__
@@ -120,6 +135,23 @@ def _read_tokenizer(source: Path, fix: str) -> Tokenizer:
             f"{fix} (supported kinds: {', '.join(_KINDS)})."
         )
     return tokenizer
+
+
+def _growth(text: str) -> int:
+    """How much longer the normalizer of a `tokenizer.json` can make a text; 1 for what is no such file."""
+    try:
+        level = [_NORMALIZER.decode(text).normalizer]
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return 1  # the library says what is wrong with it
+    growth = 1
+    while level:
+        for one in level:
+            if isinstance(one, dict):
+                content = one.get("content"), one.get("prepend")
+                growth *= max([1, *(len(part) for part in content if isinstance(part, str))])
+        inside = [one.get("normalizers") for one in level if isinstance(one, dict)]
+        level = [one for some in inside if isinstance(some, list) for one in some]
+    return growth
 
 
 @contextlib.contextmanager
@@ -148,6 +180,8 @@ def _assemble(
     with _readable(where, fix):
         made = StudentTokenizer(tokenizer, special_tokens=special_tokens, template=template.text, name=name)
         made.encode(_ANY_TEXT)
+    if b" " not in b"".join(map(made.text_bytes, made.encode(_BLANKS))).lstrip(b" "):
+        raise BitnetError(f"The tokenizer in {where} drops the blanks between words; {fix}.")
     return made
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from bitnet_core.errors import BitnetError
@@ -208,3 +209,65 @@ def test_a_tokenizer_that_the_library_cannot_use_is_refused(tmp_path: Path, chan
 @given(hostile_files)
 def test_any_bytes_in_a_tokenizers_folder_are_read_or_refused(data: bytes) -> None:
     check(data)
+
+
+LETTERS = [*"abcdefghijklmnopqrstuvwxyz ĠABC", "</s>"]
+GROWING = {"type": "Replace", "pattern": {"Regex": "[a-z]"}, "content": "a" * 40}
+PREPENDING = {"type": "Prepend", "prepend": "a" * 5000}
+
+
+def byte_level_folder(place: Path, **changes: Any) -> Path:
+    made = Tokenizer(models.BPE({token: index for index, token in enumerate(LETTERS)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.add_special_tokens(["</s>"])
+    (place / "tokenizer.json").write_text(json.dumps({**json.loads(made.to_str()), **changes}))
+    (place / "tokenizer_config.json").write_text(json.dumps({"eos_token": "</s>", "chat_template": "{{ 1 }}"}))
+    return place
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        None,
+        {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}]},
+        {"type": "Replace", "pattern": {"String": "``"}, "content": '"'},
+        {"type": "Strip", "strip_left": True, "strip_right": True},
+        GROWING,
+    ],
+)
+def test_usual_normalizers_are_taken(tmp_path: Path, normalizer: Any) -> None:
+    assert load_tokenizer(byte_level_folder(tmp_path, normalizer=normalizer)).eos_id == len(LETTERS) - 1
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        {"type": "Sequence", "normalizers": [GROWING] * 2},
+        {"type": "Sequence", "normalizers": [GROWING] * 60},
+        {
+            "type": "Sequence",
+            "normalizers": [{"type": "Sequence", "normalizers": [GROWING]}, {"type": "NFC"}, GROWING],
+        },
+        {"type": "Replace", "pattern": {"Regex": "."}, "content": "a" * 300},
+        PREPENDING,
+    ],
+)
+def test_a_normalizer_that_makes_texts_hundreds_of_times_longer_is_refused(tmp_path: Path, normalizer: Any) -> None:
+    with pytest.raises(BitnetError, match="into hundreds; correct TOKENIZER_NAME"):
+        load_tokenizer(byte_level_folder(tmp_path, normalizer=normalizer))
+
+
+@pytest.mark.parametrize(
+    "pre_tokenizer",
+    [
+        {"type": "Whitespace"},
+        {"type": "WhitespaceSplit"},
+        {"type": "BertPreTokenizer"},
+        {"type": "CharDelimiterSplit", "delimiter": " "},
+        {"type": "Split", "pattern": {"Regex": "\\s+"}, "behavior": "Removed", "invert": False},
+    ],
+)
+def test_a_tokenizer_that_drops_blanks_is_refused(tmp_path: Path, pre_tokenizer: Any) -> None:
+    """Prompts would be read as one word, and answers not."""
+    with pytest.raises(BitnetError, match="drops the blanks between words; correct TOKENIZER_NAME"):
+        load_tokenizer(byte_level_folder(tmp_path, pre_tokenizer=pre_tokenizer))
