@@ -129,7 +129,7 @@ def test_detach_watch_and_stop(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert main(["train", "--root", "exp", "--detach"]) == 0
     run_id = capsys.readouterr().out.strip()
     assert main(["stop", run_id, "--root", "exp"]) == 0
-    assert capsys.readouterr().out == f"{run_id} is cancelled\n"
+    assert capsys.readouterr().out == f"{run_id} is stopped\n"
     assert main(["watch", run_id, "--root", "exp"]) == 130
     assert main(["stop", run_id, "--root", "exp"]) == 2
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from bitnet_core.runs.events import EventReader, to_dict
 from bitnet_core.runs.history import History
 from bitnet_tui import plain
-from bitnet_tui.__main__ import main
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.start import main
 from bitnet_tui.view.run_fold import RunFold
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.watch import ExperimentWatcher, worth_seeing
