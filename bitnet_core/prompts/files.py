@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, explained
+from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
 
 _JSON_NAMES = (".jsonl", ".json", ".ndjson")
 _PARQUET_NAMES = (".parquet", ".pq")
@@ -177,6 +177,7 @@ def _parquet(source: Path) -> Iterator[Record]:
                     number += 1
                     yield f"row {number}", _cell(source, number, column, value)
     except (pa.ArrowException, OSError) as error:
+        raise_if_not_the_file(error, source)
         raise BitnetError(f"{source} is not a complete Parquet file; write it again.") from error
 
 
