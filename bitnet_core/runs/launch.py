@@ -6,6 +6,7 @@ runs inside the process.
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -59,9 +60,10 @@ def _require_idle(experiment: Experiment, stage: str, history: History, own: str
 
 
 def _already_running(experiment: Experiment, stage: str, name: str) -> UsageError:
+    bitnet = f"bitnet --root {shlex.quote(str(experiment.root))}"
     return UsageError(
         f"{stage} is already running in {experiment.root}; "
-        f"follow it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
+        f"follow it with `{bitnet} watch {name}` or stop it with `{bitnet} stop {name}`."
     )
 
 
