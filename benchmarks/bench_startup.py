@@ -31,7 +31,7 @@ class Bare(App):
         yield Static("bare-is-painted")
 Bare().run()
 """
-_OURS = "import sys; from bitnet_tui.__main__ import main; sys.exit(main())"
+_OURS = "import sys; from bitnet_tui.start import main; sys.exit(main())"
 _SECONDS = 30.0
 
 

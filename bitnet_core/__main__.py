@@ -1,8 +1,17 @@
-"""`python -m bitnet_core …` is `bitnet …`."""
+"""The command `bitnet`, which `python -m bitnet_core` starts, too."""
 
 import sys
 
-from bitnet_core.cli.main import main
+
+def main() -> int:
+    """Run the command line. Ctrl-C may come while its modules are still being imported."""
+    try:
+        from bitnet_core.cli.main import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        return 130
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,8 +1,10 @@
 """Errors that are not bugs: a mistake of the user or a failure outside. One sentence names the thing and the fix."""
 
 import errno
+from pathlib import Path
 
 _OTHER_FILE_SYSTEM = "choose a place on another file system, which can do that"
+FREE_MEMORY = "end other programs, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
 _FIXES = {
     errno.ENAMETOOLONG: "use a shorter path",
     errno.ELOOP: "its links lead in a circle",
@@ -17,6 +19,7 @@ _FIXES = {
     errno.ENOSYS: _OTHER_FILE_SYSTEM,
     errno.EOPNOTSUPP: _OTHER_FILE_SYSTEM,
     errno.ENOLCK: _OTHER_FILE_SYSTEM,
+    errno.ENOMEM: FREE_MEMORY,
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.ENFILE: "close programs that hold many files open",
 }
@@ -44,6 +47,34 @@ class Stopped(BitnetError):
     """The user stopped the stage. Its work is kept."""
 
     exit_code = 130
+
+
+_NO_MEMORY = (
+    *("annot allocate memory", "an't allocate memory", "failed to map segment", "std::bad_alloc"),
+    *("an't start new thread", "Failed to launch worker thread"),
+)
+"""How the dynamic loader, the C library, torch, Python and Arrow say it. A thread needs memory for its stack."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory (or threads) ran out, in whatever shape a library says so."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return not isinstance(error, BitnetError) and any(said in str(error) for said in _NO_MEMORY)
+
+
+def raise_if_not_the_file(error: BaseException, path: Path) -> None:
+    """Raise an error again that says nothing of the file's content: memory, a limit, a permission or the disk.
+
+    Whoever reads a file calls it before saying that the file is damaged: a sound one would be moved away.
+    """
+    if lacks_memory(error):
+        raise error
+    if isinstance(error, OSError) and (is_about_the_machine(error) or error.errno in (errno.EACCES, errno.EPERM)):
+        error.filename = error.filename or str(path)
+        raise error
 
 
 def is_about_the_machine(error: OSError) -> bool:

@@ -28,6 +28,11 @@ _NARROWEST = 12
 _BYTES = "bytes"
 
 
+def state_word(state: str) -> str:
+    """The word that people read for a state: `stopped` for `cancelled`. Of an unknown state, the state itself."""
+    return STATES.get(state, ("", state))[1]
+
+
 # -- numbers ---------------------------------------------------------------------------------------------
 def finite(value: object) -> float | None:
     """The value as a float if it is a finite number; None for anything else (text, bool, NaN, too large)."""

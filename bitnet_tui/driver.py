@@ -1,13 +1,18 @@
-"""The terminal as Textual's driver sees it, for any bytes typed and any encoding of the output.
+"""The terminal as Textual's driver sees it, for any bytes typed, any encoding of the output, and any signal.
 
 It knows nothing of screens. Textual's driver reads UTF-8 strictly, and ends in a traceback with the values of
-variables; it writes what the encoding lacks as escapes of up to ten cells, which push the rest of the line away.
+variables; it writes what the encoding lacks as escapes of up to ten cells, which push the rest of the line away; a
+SIGCONT that follows no SIGTSTP starts its threads twice, and then it never ends; killed by SIGTERM, it leaves the
+terminal without echo and reporting the mouse; and it waits for ever for a terminal that is gone.
 """
 
 import codecs
 import os
 import selectors
+import signal
 import unicodedata
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.cells import cell_len
 from textual._xterm_parser import XTermParser
@@ -15,28 +20,105 @@ from textual.drivers.linux_driver import LinuxDriver
 
 from bitnet_core.terminal import SIGNS
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from textual.app import App
+
 _READ_BYTES = 4096
 _READ_SECONDS = 0.1
 _NARROW = {"→": ">", "←": "<", "≤": "<", "≥": ">", "…": "."}
 _PLAIN_CELLS = "bitnet-plain-cells"
 
 
+class _Output:
+    """The terminal's stream; once it can't be written, `lost` is called and what follows is dropped.
+
+    An error would end Textual's writing thread, and the app would wait for it.
+    """
+
+    def __init__(self, stream: "TextIO", lost: "Callable[[], None]") -> None:
+        self._stream = stream
+        self._lost = lost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except OSError:
+            self._lost()
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._lost()
+
+
 class AnyTerminal(LinuxDriver):
-    """Typed bytes that are not UTF-8 become `�`; what the output's encoding lacks becomes a sign just as wide."""
+    """Typed bytes that are not UTF-8 become `�`; what the output's encoding lacks becomes a sign just as wide.
+
+    SIGTERM, SIGHUP and the loss of the terminal end the app as a key does, so that the terminal is left in order.
+    """
+
+    def __init__(self, app: "App[Any]", **options: Any) -> None:
+        super().__init__(app, **options)
+        self._file = cast("Any", _Output(cast("TextIO", self._file), self._leave))
+        signal.signal(signal.SIGTERM, self._leave)
+        signal.signal(signal.SIGHUP, self._leave)
+
+    def _leave(self, number: int = signal.SIGHUP, _frame: FrameType | None = None) -> None:
+        """End the app, from any thread; the exit code is that of the signal. The next signal of its kind kills."""
+        self._loop.call_soon_threadsafe(lambda: self._app.exit(return_code=128 + number))
+        if _frame is not None:
+            signal.signal(number, signal.SIG_DFL)
+
+    @property
+    def _drawing(self) -> bool:
+        """Whether the terminal is the app's: its threads are at work."""
+        return self._key_thread is not None and self._key_thread.is_alive()
+
+    def _sigtstp_application(self, *signal_and_frame: Any) -> None:
+        """As in Textual, but before the terminal is the app's there is nothing to give back."""
+        if self._drawing:
+            super()._sigtstp_application(*signal_and_frame)
+        else:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _sigcont_application(self, *signal_and_frame: Any) -> None:
+        """As in Textual after SIGTSTP. After SIGSTOP the terminal still is the app's; others may have drawn on it."""
+        if self._must_signal_resume:
+            super()._sigcont_application(*signal_and_frame)
+        elif self._drawing:
+            self._loop.call_soon_threadsafe(self._app.refresh)
 
     def run_input_thread(self) -> None:
-        """As in Textual, but nothing that is typed can't be decoded."""
+        """As in Textual, but nothing that is typed can't be decoded, and a terminal that is gone ends the app."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         parser = XTermParser(self._debug)
         with selectors.SelectSelector() as selector:
             selector.register(self.fileno, selectors.EVENT_READ)
             while not self.exit_event.is_set():
                 if selector.select(_READ_SECONDS):
-                    text = decoder.decode(os.read(self.fileno, _READ_BYTES))
+                    typed = self._typed()
+                    if not typed:
+                        self._leave()
+                        return
+                    text = decoder.decode(typed)
                     for message in parser.feed(text) if text else ():
                         self.process_message(message)
                 for message in parser.tick():
                     self.process_message(message)
+
+    def _typed(self) -> bytes:
+        """What was typed; nothing if the terminal is gone."""
+        try:
+            return os.read(self.fileno, _READ_BYTES)
+        except OSError:
+            return b""
 
     def _run_input_thread(self) -> None:
         """As in Textual, but what fails is reported as any other bug of the app is."""

@@ -81,10 +81,15 @@ def _resolved(arguments: argparse.Namespace) -> "Resolution":
     return resolve_and_remember(overrides(arguments), root=arguments.root, env_file=arguments.env)
 
 
-def resolution(arguments: argparse.Namespace) -> "Resolution":
-    """The resolved settings. Warnings go to stderr; an error in the settings is a UsageError."""
+def resolution(arguments: argparse.Namespace, *, repeat: bool = False) -> "Resolution":
+    """The resolved settings. Warnings go to stderr; an error in the settings is a UsageError.
+
+    With `repeat`, also the warnings that were said before and need nothing to be done.
+    """
+    from bitnet_core.settings.said import unsaid
+
     resolved = _resolved(arguments)
-    for problem in resolved.problems:
+    for problem in resolved.problems if repeat else unsaid(resolved):
         if problem.severity == "warning":
             warn(problem.message)
     resolved.checked()
@@ -97,13 +102,14 @@ def _settings_to_look_with(arguments: argparse.Namespace) -> "Settings":
     UsageError if the command line or a place is wrong.
     """
     from bitnet_core.settings.places import PlaceOptions
+    from bitnet_core.settings.said import unsaid
 
     resolved = _resolved(arguments)
     if arguments.assignments or any(
         resolved.settings.values.get(name) is None for name in PlaceOptions.setting_names()
     ):
         resolved.checked()
-    for problem in resolved.problems:
+    for problem in unsaid(resolved):
         warn(problem.message, problem.severity)
     return resolved.settings
 

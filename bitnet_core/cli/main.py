@@ -11,7 +11,7 @@ from typing import Any
 from bitnet_core import __version__
 from bitnet_core.cli import bench, export, keys, plan, prompts, providers, serve, settings, stages, store, traces
 from bitnet_core.cli.command import Commands, Handler, complain
-from bitnet_core.errors import BitnetError, explained
+from bitnet_core.errors import FREE_MEMORY, BitnetError, explained, lacks_memory
 from bitnet_core.terminal import safe_streams
 
 _FAMILIES = (stages, plan, export, serve, store, bench, settings, traces, providers, prompts, keys)
@@ -43,13 +43,18 @@ def _guarded(argv: list[str]) -> int:
         complain("".join(f"bitnet: {line}\n" for line in str(error).splitlines()))
         return error.exit_code
     except OSError as error:
-        complain(f"bitnet: {error.filename or 'a file'} can't be used {explained(error, 'check its permissions')}.\n")
+        what = "memory" if lacks_memory(error) and not error.filename else error.filename or "a file"
+        complain(f"bitnet: {what} can't be used {explained(error, 'check its permissions')}.\n")
         return 1
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - a bug: show its traceback with every key masked
+    except Exception as error:  # noqa: BLE001 - memory, a broken installation or a bug
+        if lacks_memory(error):
+            complain(f"bitnet: Memory ran out; {FREE_MEMORY}.\n")
+            return 1
         import traceback
 
+        # A bug: show its traceback with every key masked.
         complain("".join(traceback.format_exception(error)))
         return 1
 

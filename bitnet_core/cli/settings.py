@@ -38,7 +38,7 @@ def _list(arguments: argparse.Namespace) -> int:
     """Every setting; of a secret only whether it is set."""
     from bitnet_core.settings.registry import REGISTRY
 
-    resolved = resolution(arguments)
+    resolved = resolution(arguments, repeat=True)
     values, rows, records = resolved.settings.to_record(), [], []
     for setting in REGISTRY.values():
         name = setting.name

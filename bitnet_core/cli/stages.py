@@ -129,7 +129,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _runs(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs import clock
     from bitnet_core.runs.history import History
-    from bitnet_core.text import duration
+    from bitnet_core.text import duration, state_word
 
     rows: list[list[str]] = []
     records: list[dict[str, Any]] = []
@@ -137,7 +137,7 @@ def _runs(arguments: argparse.Namespace) -> int:
     for run, record in history.entries:
         state = run.state(record)
         seconds = record.seconds(clock.now(record.boot_id) if state == "running" else None)
-        rows.append([run.id, state, duration(seconds), _short(record.error or "")])
+        rows.append([run.id, state_word(state), duration(seconds), _short(record.error or "")])
         fields = {"run": run.id, "stage": record.stage, "state": state, "path": str(run.path), "pid": record.pid}
         records.append(fields | {"started": record.began.wall, "seconds": seconds, "error": record.error})
     for run, problem in history.unreadable:
@@ -167,6 +167,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 def _stop(arguments: argparse.Namespace) -> int:
     from bitnet_core.runs.history import History
+    from bitnet_core.text import state_word
 
     run = History.read(open_experiment(arguments)).find(arguments.run)
     if not run.is_active():
@@ -174,7 +175,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     if arguments.now:
         run.kill()
     state = run.stop()
-    answer(arguments, {"run": run.id, "state": state}, f"{run.id} is {state}")
+    answer(arguments, {"run": run.id, "state": state}, f"{run.id} is {state_word(state)}")
     return 0
 
 
@@ -241,8 +242,10 @@ def _going_on(run: "Run", bitnet: str = "bitnet") -> str:
 
 
 def _how_it_ended(run: "Run") -> str:
+    from bitnet_core.text import state_word
+
     try:
-        return f"{run.id} has ended: it is {run.state()}."
+        return f"{run.id} has ended: it is {state_word(run.state())}."
     except BitnetError as error:
         return str(error)
 

@@ -21,7 +21,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from bitnet_core.collecting import journal_file
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, lacks_memory
 from bitnet_core.files.user_folders import cache_folder
 from bitnet_core.runs.presence import CUT, GoneWithCopy, Presence
 from bitnet_core.traces import places
@@ -380,5 +380,7 @@ def _unpack(packed: bytes) -> bytes | None:
             found: bytes = _ZSTD.decompress(packed[_LENGTH_BYTES:], size, asbytes=True)
             return found
         return zlib.decompress(packed)  # how the first versions stored bodies
-    except (zlib.error, OSError, pa.ArrowException):
+    except (zlib.error, OSError, pa.ArrowException) as error:
+        if lacks_memory(error):  # the answer is sound and paid for
+            raise
         return None

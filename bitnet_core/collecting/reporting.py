@@ -82,11 +82,13 @@ class SessionReporter:
 
     # -- before asking -----------------------------------------------------------------------------------
 
-    def lost_requests(self, lost: int) -> None:
+    def lost_requests(self, lost: int, *, free: bool) -> None:
+        """`free`: the teacher is on the user's own machine, so that nobody bills them."""
+        billed = "" if free else ", and may be billed"
         self.reporter.alert(
             "info",
             "requests_lost",
-            f"{lost} requests were in flight when an earlier run ended; they are sent again, and may be billed.",
+            f"{lost} requests were in flight when an earlier run ended; they are sent again{billed}.",
             "Nothing to do.",
         )
 

@@ -31,7 +31,7 @@ from bitnet_core.runs.reporter import Reporter
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.opening import usual_requests
-from bitnet_core.teachers.prices import Price
+from bitnet_core.teachers.prices import FREE, Price
 from bitnet_core.teachers.probe import Verdict, probe
 from bitnet_core.teachers.refusals import QuotaSpent
 from bitnet_core.teachers.teacher import Teacher
@@ -92,7 +92,7 @@ class CollectSession:
         self._report.journal(self.journal)
         self._require_journal_of_traces()
         if self._lost_requests:
-            self._report.lost_requests(self._lost_requests)
+            self._report.lost_requests(self._lost_requests, free=self.price == FREE)
         summary = self._ask_and_publish()
         if self.journal.damaged:
             self._report.damaged_answers(self.journal)

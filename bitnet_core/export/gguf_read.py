@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.export.blocks import EMBEDDING_TYPES, F32, LINEAR_TYPES, BlockType
 from bitnet_core.export.gguf import ORIGIN
 from bitnet_core.export.gguf_file import ALIGNMENT
@@ -61,6 +61,7 @@ def _opened(path: Path, fix: str, whose: str = "") -> Iterator[mmap.mmap]:
         with path.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
     except (OSError, struct.error, UnicodeDecodeError, ValueError) as error:
+        raise_if_not_the_file(error, path)
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise BitnetError(f"{path} is not a whole GGUF{whose} ({reason}); {fix}.") from error
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.export.hf import WEIGHTS_FILE
 from bitnet_core.process import PATIENT_THREADS, last_line, pipe_of, start_helper
 from bitnet_core.secrets.handover import environment_without_secrets
@@ -97,6 +97,7 @@ def _require_whole(folder: Path) -> None:
         with safe_open(path, framework="numpy") as tensors:
             list(tensors.keys())
     except (SafetensorError, OSError) as error:
+        raise_if_not_the_file(error, path)
         raise BitnetError(
             f"{path} can't be read ({crop(flat(str(error)), _REASON_CELLS)}); export it again."
         ) from error

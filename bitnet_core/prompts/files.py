@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, explained
+from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
 from bitnet_core.text import crop
 
 if TYPE_CHECKING:
@@ -212,6 +212,7 @@ def _parquet(source: Path) -> Iterator[Record]:
                     number += 1
                     yield f"row {number}", _cell(source, number, column, value)
     except (pa.ArrowException, OSError) as error:
+        raise_if_not_the_file(error, source)
         raise BitnetError(f"{source} is not a complete Parquet file; write it again.") from error
 
 

@@ -62,7 +62,7 @@ def _words(event: Event) -> str:
         case Log():
             return event.message
         case RunFinished():
-            word = text.STATES.get(event.state, ("", event.state))[1]
+            word = text.state_word(event.state)
             return f"{word}: {event.error}" if event.error else word
     return ""
 

@@ -56,7 +56,12 @@ class Experiment:
                 raise BitnetError(f"{folder} can't be created {explained(error, 'choose another place')}.") from error
 
     def refuse_foreign_folder(self) -> None:
-        """UsageError for a folder that holds other files: a mistyped path must not turn it into an experiment."""
+        """UsageError for a folder that holds other files: a mistyped path must not turn it into an experiment.
+
+        A folder named `.env` would take the place of a settings file, and its experiment could not be opened.
+        """
+        if self.root.name == ".env":
+            raise UsageError(f"{self.root} is the name of a settings file; give --root {self.root.parent}.")
         try:
             exists, is_folder = self.root.exists(), self.root.is_dir()
             foreign = is_folder and not is_experiment(self.root) and any(self.root.iterdir())

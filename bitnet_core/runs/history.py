@@ -1,7 +1,8 @@
 """The runs of one experiment, read once: which is the latest, what is done, what is out of date."""
 
+import itertools
 import os
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -120,7 +121,7 @@ class History:
 
     def latest(self, stage: str, wanted: Callable[[RunRecord], bool] = lambda _: True) -> Entry | None:
         """The newest run of a stage that `wanted` accepts."""
-        return next((entry for entry in self.entries if entry.record.stage == stage and wanted(entry.record)), None)
+        return next((entry for entry in self._runs_of(stage) if wanted(entry.record)), None)
 
     def active(self, stage: str | None = None, besides: str = "") -> Run | None:
         """The newest run that has not ended, of one stage or of any but the upload, which runs beside others.
@@ -165,12 +166,34 @@ class History:
         return catalog.fingerprint(stage, self.experiment.settings, upstream, known)
 
     def status(self, stage: str) -> StageStatus:
-        """`done` means: the last run succeeded, its outputs exist, and nothing that it depends on has changed."""
+        """`done` means: the last run succeeded, its outputs exist, and nothing that it depends on has changed.
+
+        A later run that did not succeed undoes that only if it had the same settings or has written something: one
+        with `--set` says nothing of what is there.
+        """
         last = self.latest(stage)
-        state = last.state if last else "new"
-        if last and state == "succeeded":
-            state = "done" if self._is_current(last) else "outdated"
-        return StageStatus(stage, state, last)
+        if last is None:
+            return StageStatus(stage, "new", None)
+        if last.state in ACTIVE:
+            return StageStatus(stage, last.state, last)
+        if last.state == "succeeded":
+            return StageStatus(stage, "done" if self._is_current(last) else "outdated", last)
+        made = self._made_before_trials(stage)
+        return StageStatus(stage, "done", made) if made else StageStatus(stage, last.state, last)
+
+    def _made_before_trials(self, stage: str) -> Entry | None:
+        """The run whose result is there, if it is current and the later ones had other settings and wrote nothing."""
+        made, changed = self.latest(stage, _succeeded), self._last_written(stage)
+        if made is None:
+            return None
+        now: dict[frozenset[str], str] = {}
+        for _, record in itertools.takewhile(lambda entry: entry.run != made.run, self._runs_of(stage)):
+            known = frozenset(record.settings)
+            if known not in now:
+                now[known] = self.fingerprint(stage, known)
+            if record.fingerprint == now[known] or record.began.wall <= changed:
+                return None
+        return made if self._is_current(made) else None
 
     def _is_current(self, made: Entry) -> bool:
         """Whether what a run made is there, and a run of the same stage would make the same now."""
@@ -183,7 +206,7 @@ class History:
 
     def _is_unchanged_since(self, made: Entry, need: str) -> bool:
         """Whether a stage that the run read from is current, and no later run of it has changed what is there."""
-        later = (entry for entry in self.entries if entry.record.stage == need and entry.place > made.place)
+        later = (entry for entry in self._runs_of(need) if entry.place > made.place)
         if any(map(self._has_written, later)):
             return False
         source = self.latest(need, _succeeded)
@@ -196,9 +219,16 @@ class History:
 
     def _has_written(self, entry: Entry) -> bool:
         """Whether any output of the run's stage is newer than its beginning. A copied folder's files are all new."""
-        outputs = catalog.stage(entry.record.stage).outputs
+        return self._last_written(entry.record.stage) >= entry.record.began.wall
+
+    def _last_written(self, stage: str) -> float:
+        """When an output of the stage was last written, in Unix seconds; 0 if there is none."""
+        outputs = catalog.stage(stage).outputs
         files = (path for at, pattern in outputs for path in getattr(self.experiment, at).glob(pattern))
-        return any(_changed(path) >= entry.record.began.wall for path in files)
+        return max(map(_changed, files), default=0.0)
+
+    def _runs_of(self, stage: str) -> Iterator[Entry]:
+        return (entry for entry in self.entries if entry.record.stage == stage)
 
 
 def _succeeded(record: RunRecord) -> bool:
@@ -215,7 +245,9 @@ def _changed(path: Path) -> float:
 def _runs_in(logs: Path) -> list[Run]:
     try:
         return [Run(folder) for folder in logs.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return []
+    except NotADirectoryError:
+        raise BitnetError(f"{logs} is not a folder, so no run can be read; move it away.") from None
     except OSError as error:
         raise BitnetError(f"{logs} can't be read ({error.strerror}); check its permissions.") from error

@@ -6,6 +6,8 @@ runs inside the process.
 
 import contextlib
 import os
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -58,9 +60,10 @@ def _require_idle(experiment: Experiment, stage: str, history: History, own: str
 
 
 def _already_running(experiment: Experiment, stage: str, name: str) -> UsageError:
+    bitnet = f"bitnet --root {shlex.quote(str(experiment.root))}"
     return UsageError(
         f"{stage} is already running in {experiment.root}; "
-        f"follow it with `bitnet watch {name}` or stop it with `bitnet stop {name}`."
+        f"follow it with `{bitnet} watch {name}` or stop it with `{bitnet} stop {name}`."
     )
 
 
@@ -142,24 +145,27 @@ def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
     history, now = History.read(experiment), datetime.now(UTC)
     _require_idle(experiment, stage, history)
     run = Run(experiment.logs / f"{stage}-{now:%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}")
-    run.path.mkdir()
-    # Freed when the run ends, so that its end can be recorded even on a full disk.
-    (run.path / ".ballast").write_bytes(os.urandom(_BALLAST_BYTES))
-    run.write(
-        RunRecord(
-            id=run.id,
-            stage=stage,
-            state="starting",
-            settings=experiment.settings.to_record(),
-            origins=dict(experiment.settings.origins),
-            argv=argv,
-            number=history.next_number,
-            folder=str(run.path.resolve()),
-            created=now.timestamp(),
-            created_uptime=process.uptime(),
-            host=socket.gethostname(),
-            boot_id=process.boot_id(),
-            fingerprint=history.fingerprint(stage),
-        )
+    record = RunRecord(
+        id=run.id,
+        stage=stage,
+        state="starting",
+        settings=experiment.settings.to_record(),
+        origins=dict(experiment.settings.origins),
+        argv=argv,
+        number=history.next_number,
+        folder=str(run.path.resolve()),
+        created=now.timestamp(),
+        created_uptime=process.uptime(),
+        host=socket.gethostname(),
+        boot_id=process.boot_id(),
+        fingerprint=history.fingerprint(stage),
     )
+    run.path.mkdir()
+    try:
+        # Freed when the run ends, so that its end can be recorded even on a full disk.
+        (run.path / ".ballast").write_bytes(os.urandom(_BALLAST_BYTES))
+        run.write(record)
+    except BaseException:  # a folder without a record is no run, and would fill the disk at each attempt
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
     return run

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core import files, process
-from bitnet_core.errors import BitnetError, Stopped, explained, is_about_the_machine
+from bitnet_core.errors import FREE_MEMORY, BitnetError, Stopped, explained, is_about_the_machine, lacks_memory
 from bitnet_core.runs import catalog, clock
 from bitnet_core.runs.companion import upload_after, upload_beside
 from bitnet_core.runs.context import StageContext
@@ -156,13 +156,14 @@ def _explain(error: Exception, experiment: Experiment, redact: Redactor) -> tupl
 
 def _machine_failure(error: Exception, experiment: Experiment) -> str:
     """What to do about a failure of the machine; empty for any other error."""
+    if lacks_memory(error):
+        return f"Memory ran out; choose a smaller TRAIN_BATCH_SIZE, MAX_SEQ_LEN or MINI_PRESET, {FREE_MEMORY}."
     if isinstance(error, OSError) and error.errno in _FULL:
         place = error.filename or experiment.root
         return f"The disk is full at {place}; free space and start the stage again, it continues where it was."
     if isinstance(error, OSError) and error.errno in _FORBIDDEN:
-        return f"{error.filename} can't be written ({error.strerror}); correct its permissions and try again."
+        place = error.filename or experiment.root
+        return f"{place} can't be used ({error.strerror}); correct its permissions and try again."
     if isinstance(error, OSError) and is_about_the_machine(error):
         return f"{error.filename or experiment.root} can't be used {explained(error, '')}."
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "Memory ran out; choose a smaller TRAIN_BATCH_SIZE, MAX_SEQ_LEN or MINI_PRESET."
     return ""

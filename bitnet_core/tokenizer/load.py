@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.files.user_folders import expanded
 from bitnet_core.tokenizer.chat_template import ChatTemplate, merging_system
 from bitnet_core.tokenizer.folder import (
@@ -163,6 +163,7 @@ def _readable(source: Path, fix: str) -> Iterator[None]:
         told = isinstance(error, BitnetError) and not isinstance(error, NotTokenized)
         if told or not is_failure(error):
             raise
+        raise_if_not_the_file(error, source)
         raise BitnetError(f"{source} is not a readable tokenizer; {fix}.") from error
 
 
@@ -201,6 +202,7 @@ def _read_sentencepiece(path: Path, fix: str) -> Tokenizer:
         unknown = pieces[spec.unk_id].piece
     except Exception as error:
         # protobuf raises errors of its own family for any other kind of file; an empty one is a model without pieces.
+        raise_if_not_the_file(error, path)
         raise BitnetError(f"{path} is not a SentencePiece model; {fix}.") from error
     if spec.treat_whitespace_as_suffix:
         raise BitnetError(f"{path} puts spaces after words, which is not supported; {fix}.")

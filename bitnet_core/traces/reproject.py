@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.prompts.prompt import canonical_json
 from bitnet_core.text import number, share
@@ -161,6 +161,7 @@ def _stored_answers(path: Path, table: TokenTable) -> Iterator[_StoredAnswer]:
         try:
             rows = source.read_row_group(group)
         except (pa.ArrowException, OSError) as error:
+            raise_if_not_the_file(error, path)
             raise torn(path) from error
         _require_sound(path, rows)
         rows = pa.concat_tables([waiting, rows]) if waiting is not None else rows
@@ -177,6 +178,7 @@ def _opened(path: Path) -> pq.ParquetFile:
     try:
         source = open_parquet(path)
     except (pa.ArrowException, OSError) as error:
+        raise_if_not_the_file(error, path)
         raise torn(path) from error
     tops = source.schema_arrow.field("top_bytes").type if "top_bytes" in source.schema_arrow.names else None
     width = tops.list_size if tops is not None and pa.types.is_fixed_size_list(tops) else 1
@@ -235,6 +237,7 @@ def _sequences(path: Path, part: Path, vocabulary: Vocabulary) -> Iterator[Finis
             rows = {row["prompt_idx"]: row for row in file.read().to_pylist()}
         messages = {index: _MESSAGES.decode(row["messages_json"]) for index, row in rows.items()}
     except (pa.ArrowException, OSError, BitnetError, ValueError, TypeError, RecursionError) as error:
+        raise_if_not_the_file(error, part)
         raise BitnetError(f"{part} is missing or damaged; move {path} away and {_AGAIN}.") from error
     for stored in _stored_answers(path, vocabulary.table):
         row = rows.get(stored.prompt_idx)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.tokenizer.arrays import Array, Int64
 from bitnet_core.traces import places, schema
@@ -150,6 +150,7 @@ def require_columns(path: Path, wanted: pa.Schema) -> dict[bytes, bytes] | None:
     except FileNotFoundError as error:
         raise BitnetError(f"{path} is missing; run `bitnet collect` again to write it.") from error
     except (pa.ArrowException, OSError) as error:
+        raise_if_not_the_file(error, path)
         raise torn(path) from error
     for field in wanted:
         if field.name not in found.names:
@@ -184,6 +185,7 @@ def _tables(path: Path, wanted: pa.Schema, rows: int) -> Iterator[pa.Table]:
                 batch.validate(full=True)  # Parquet does not say whether text is UTF-8
                 yield pa.Table.from_batches([batch]).select(wanted.names)
     except (pa.ArrowException, OSError) as error:
+        raise_if_not_the_file(error, path)
         raise torn(path) from error
 
 

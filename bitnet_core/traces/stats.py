@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.text import UNKNOWN, number, render_table, share
 from bitnet_core.tokenizer.arrays import Int64
@@ -124,6 +124,7 @@ def _rejected(data_dir: Path) -> tuple[Counter[str], int]:
     except FileNotFoundError:
         return Counter(), 0
     except (pa.ArrowException, OSError, KeyError, IndexError) as error:
+        raise_if_not_the_file(error, path)
         raise BitnetError(f"{path} is truncated or not Parquet; run `bitnet collect` again to write it.") from error
     return Counter(reason for reason in column.to_pylist() if reason), len(column)
 
@@ -138,6 +139,7 @@ def rejected_tokens(data_dir: Path) -> tuple[int | None, int | None]:
     except (FileNotFoundError, KeyError):
         return None, None
     except (pa.ArrowException, OSError, IndexError) as error:
+        raise_if_not_the_file(error, path)
         raise BitnetError(f"{path} is truncated or not Parquet; run `bitnet collect` again to write it.") from error
     tokens = table.column("completion_tokens").to_pylist()
     if any(count is None for count in tokens):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, raise_if_not_the_file
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.model.tensor_file import is_tensors, load_tensors
@@ -138,6 +138,7 @@ def load(path: Path) -> Checkpoint:
     except FileNotFoundError as error:
         raise BitnetError(f"{path} does not exist; run `bitnet train` first.") from error
     except Exception as error:  # for a damaged file zipfile, torch and pickle each raise their own errors
+        raise_if_not_the_file(error, path)
         raise BitnetError(f"{path} is truncated or not a checkpoint of this program; {advice}.") from error
     if not isinstance(payload, dict) or payload.get("format") != _FORMAT:
         raise BitnetError(f"{path} is not a checkpoint of this program; {advice}.")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from bitnet_core.errors import BitnetError
+from bitnet_core.errors import BitnetError, lacks_memory
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import TrainOptions
@@ -115,6 +115,8 @@ def restore(checkpoint: Checkpoint, stepper: Stepper, sampler: Sampler) -> Train
         student.load_state_dict(checkpoint.model)
         stepper.restore(checkpoint.optimizer, checkpoint.scaler)
     except (RuntimeError, ValueError, KeyError) as error:
+        if lacks_memory(error):
+            raise
         raise BitnetError(
             f"The checkpoint of step {checkpoint.step} does not fit the student that it describes; "
             "move it away to resume from the one before it."

@@ -9,6 +9,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Button, Input
 
 from bitnet_core.secrets.places import unlock_vault
+from bitnet_core.secrets.vault import SHORTEST_PASSPHRASE
 from bitnet_tui.screens.keyed import KeyedScreen
 from bitnet_tui.view.spans import short
 from bitnet_tui.widgets.inputs import SecretInput
@@ -38,13 +39,16 @@ class VaultScreen(KeyedScreen[bool]):
             yield Words("Create a vault for keys" if self._new else "Open the vault", classes="title")
             yield Words(self._why)
             yield Words(short(self._path), classes="where")
-            yield SecretInput(id="passphrase", placeholder="passphrase")
+            yield SecretInput(id="passphrase", placeholder=self._rule())
             if self._new:
                 yield SecretInput(id="again", placeholder="repeat the passphrase")
             yield Painted(id="problem", classes="-empty")
             with Horizontal(classes="buttons"):
                 yield Button("Cancel", id="cancel", name="dismiss(False)")
                 yield Button("Create" if self._new else "Open", id="open", name="open")
+
+    def _rule(self) -> str:
+        return f"passphrase, at least {SHORTEST_PASSPHRASE} characters" if self._new else "passphrase"
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if self._new and event.input.id == "passphrase":

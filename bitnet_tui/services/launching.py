@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.runs import launch as runs
+from bitnet_core.settings.said import unsaid
 from bitnet_core.teachers import stage_keys
-from bitnet_tui.services.settings import resolved
+from bitnet_tui.services.settings import require_experiment, resolved
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,10 @@ def launch(home: Path, root: Path, stage: str) -> Launched:
 
     Its subclass VaultLocked means that the vault must be opened first.
     """
+    require_experiment(root)
     resolution = resolved(home, root)
     settings = resolution.checked()
     keys = stage_keys.for_stage(stage, resolution)
     run = runs.launch(settings, stage, keys.values, argv=["bitnet-tui", stage])
-    warnings = [problem.message for problem in resolution.problems if problem.severity == "warning"]
+    warnings = [problem.message for problem in unsaid(resolution) if problem.severity == "warning"]
     return Launched(run.id, (*warnings, *([keys.warning] if keys.warning else [])))

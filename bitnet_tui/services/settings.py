@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from bitnet_core.runs.experiment import Experiment
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.experiment import Experiment, is_experiment
 from bitnet_core.secrets.known import resolve_and_remember
 from bitnet_core.settings.resolved import Resolution
 
@@ -23,3 +24,9 @@ def experiment_at(root: Path, home: Path) -> tuple[Experiment, str]:
     resolution = resolved(home, root)
     errors = "\n".join(problem.message for problem in resolution.problems if problem.severity == "error")
     return Experiment.from_settings(resolution.settings), errors
+
+
+def require_experiment(root: Path) -> None:
+    """BitnetError if an experiment that was open is gone: another one must not be made in its place."""
+    if not is_experiment(root):
+        raise BitnetError(f"{root} is not an experiment any more; put it back, or go back to the list with esc.")

@@ -38,7 +38,7 @@ def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
     """What is shown: stage, state, time, which run of how many. `stopping` means that it was asked to stop."""
     name = stage(view.stage).title
     if view.run is None:
-        return line(Span(name, "title"), Span("   not run yet", "label"))
+        return line(Span(name, "title"), Span("   not run yet" if view.rows else "", "label"))
     state = look(view.run.state)
     parts = [Span(name, "title"), Span(f"   {state.glyph} {state.word}", state.style)]
     if stopping and view.run.active:
@@ -227,7 +227,12 @@ def _dropped(traces: Traces) -> list[Line]:
 
 
 def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
-    """For a stage that has not run: what it is for, what it needs, and which key starts it."""
+    """For a stage that has not run: what it is for, what it needs, and which key starts it.
+
+    Nothing before the experiment was read, or if it can't be: the stage may have run.
+    """
+    if not view.rows:
+        return ()
     one = stage(view.stage)
     lines = _wrapped("", one.about, "", cells)
     leaves = ", ".join(f"{folder}/{pattern}" for folder, pattern in one.outputs)

@@ -17,7 +17,7 @@ from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, StudentOptions, TeacherOptions
-from bitnet_tui.services.settings import experiment_at
+from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
@@ -97,6 +97,7 @@ class ExperimentWatcher:
             return ExperimentView(self.root, problem=unreadable_words(self.root, error))
 
     def _read(self, stage: str | None, back: int) -> ExperimentView:
+        require_experiment(self.root)
         experiment, problem = experiment_at(self.root, self.home)
         history = History.read(experiment, self._cache)
         rows = stage_rows(history)
@@ -163,19 +164,20 @@ class ExperimentWatcher:
 
 
 def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
-    """The stage that is running, else the one that ran last; a pipeline comes before the stages it ran."""
+    """The stage that is running, else the one that ran last; a pipeline that succeeded comes before its stages.
+
+    So what is shown stays where a pipeline was stopped or failed, and while it goes on to the next stage.
+    """
     at_work = running(rows)
-    if at_work:
+    if at_work and at_work.name != PIPELINE.name:
         return at_work.name
-    known = (entry for entry in history.entries if entry.record.stage in (*STAGES, PIPELINE.name))
-    newest = next(known, None)
-    if newest is None:
-        return PIPELINE.name
     pipeline = history.latest(PIPELINE.name)
-    # A stage that a pipeline started says so.
-    if pipeline and newest.record.argv == [f"pipeline {pipeline.run.id}"]:
-        return PIPELINE.name
-    return newest.record.stage
+    newest = next((entry for entry in history.entries if entry.record.stage in STAGES), None)
+    if newest is None or pipeline is None:
+        return newest.record.stage if newest else PIPELINE.name
+    if newest.record.argv == [f"pipeline {pipeline.run.id}"]:  # what a pipeline starts says so
+        return PIPELINE.name if pipeline.state == "succeeded" else newest.record.stage
+    return max(newest, pipeline, key=lambda entry: entry.place).record.stage
 
 
 def _teacher_and_preset(settings: Settings) -> tuple[str, str]:

@@ -1,7 +1,11 @@
-"""Lists and selects that take any key at any time: Textual's fail if a page is turned before their first layout."""
+"""Lists and selects that take any key and click at any time.
+
+Textual's fail if a page is turned before their first layout, or if the entry that is clicked has just been removed.
+"""
 
 from typing import Literal
 
+from textual import events
 from textual.app import ComposeResult
 from textual.command import CommandList
 from textual.widgets import OptionList, Select
@@ -14,20 +18,30 @@ def _turn_page(entries: OptionList, direction: Literal[-1, 1]) -> None:
         OptionList._move_page(entries, direction)
 
 
+async def _take_click(entries: OptionList, event: events.Click) -> None:
+    """As in Textual; nothing if the entry that was drawn there is gone: the click is older than the list."""
+    event.prevent_default()  # Textual's own handler, which would be called next
+    if (event.style.meta.get("option") or 0) < entries.option_count:
+        await OptionList._on_click(entries, event)
+
+
 class Entries(OptionList):
     """A list."""
 
     _move_page = _turn_page
+    _on_click = _take_click
 
 
 class Commands(CommandList, can_focus=False):
     """The list of the command palette."""
 
     _move_page = _turn_page
+    _on_click = _take_click
 
 
 class _Choices(SelectOverlay):
     _move_page = _turn_page
+    _on_click = _take_click
 
 
 class Choice(Select[str]):

@@ -1,6 +1,7 @@
 """The command line: exit codes, one sentence per mistake, JSON lines, options on either side of the command."""
 
 import argparse
+import importlib
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 
 from bitnet_core import __version__
 from bitnet_core.cli.main import _parser, main
+from bitnet_core.errors import BitnetError
 
 FAKE = Path(__file__).parents[1] / "runs" / "fake_stages"
 
@@ -129,7 +131,7 @@ def test_detach_watch_and_stop(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert main(["train", "--root", "exp", "--detach"]) == 0
     run_id = capsys.readouterr().out.strip()
     assert main(["stop", run_id, "--root", "exp"]) == 0
-    assert capsys.readouterr().out == f"{run_id} is cancelled\n"
+    assert capsys.readouterr().out == f"{run_id} is stopped\n"
     assert main(["watch", run_id, "--root", "exp"]) == 130
     assert main(["stop", run_id, "--root", "exp"]) == 2
 
@@ -227,3 +229,89 @@ def test_a_mistake_in_the_settings_keeps_no_run_from_being_seen_and_stopped(
     (isolated / "exp" / ".env").write_text("LOGS_DIR=${NOBODY}\n")
     assert main(["runs", "--root", str(isolated / "exp")]) == 2
     assert main(["runs", "--root", str(isolated / "exp"), "--set", "KD_TAU=abc"]) == 2
+
+
+@pytest.mark.parametrize("command", ["bitnet_core", "bitnet_tui"])
+def test_an_interrupt_while_modules_are_imported_is_no_traceback(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`heavier` is what the command imports first; a busy machine takes a second for it."""
+    heavier = {"bitnet_core": "bitnet_core.cli.main", "bitnet_tui": "bitnet_tui.start"}[command]
+
+    class Interrupt:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == heavier:
+                raise KeyboardInterrupt
+
+    started = importlib.import_module(f"{command}.__main__")
+    monkeypatch.delitem(sys.modules, heavier, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Interrupt(), *sys.meta_path])
+    assert started.main() == 130
+
+
+def test_a_setting_without_effect_is_said_once_for_an_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str) -> bool:
+        main([*arguments])
+        return (
+            "STORAGE_LOCAL_DIR=/x (environment) has no effect while STORAGE_BACKEND is s3." in capsys.readouterr().err
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_BACKEND", "s3")
+        patch.setenv("STORAGE_LOCAL_DIR", "/x")
+        commands = (["init"], ["runs"], ["init"])
+        assert [said(*one, "--root", "one") for one in commands] == [True, False, False]
+        assert [said("runs", "--root", "one"), said("config", "--root", "one")] == [False, True]
+        assert said("config", "--check", "--root", "one")
+        assert [said(*one, "--root", "two") for one in commands] == [True, False, False]
+        patch.setenv("STORAGE_LOCAL_DIR", "/y")
+        main(["runs", "--root", "one"])
+        assert "STORAGE_LOCAL_DIR=/y" in capsys.readouterr().err
+
+
+def test_a_mistake_is_said_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("exp").mkdir()
+    Path("exp/.env").write_text("KDTAU=1\n")
+    for _ in range(2):
+        main(["runs", "--root", "exp"])
+        assert "KDTAU" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", [None, "file", "read-only", "garbage", "endless"])
+def test_without_a_place_to_note_it_a_warning_is_said_again(
+    state: str | None, isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = isolated / "state" / "bitnet-tui"
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder.parent))
+    if state is None:
+        monkeypatch.delenv("XDG_STATE_HOME")
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr("bitnet_core.settings.said.state_folder", _no_home)
+    elif state == "file":
+        folder.parent.touch()
+    else:
+        (folder / "said-about-settings").mkdir(parents=True)
+        if state != "read-only":
+            (folder / "said-about-settings").rmdir()
+            (folder / "said-about-settings").write_bytes(b"\xff" * (10 if state == "garbage" else 1 << 20))
+    monkeypatch.setenv("STORAGE_BACKEND", "s3")
+    monkeypatch.setenv("STORAGE_LOCAL_DIR", "/x")
+    for again in (True, state not in ("garbage", "endless")):
+        main(["init", "--root", "one"])
+        assert ("STORAGE_LOCAL_DIR" in capsys.readouterr().err) == again
+
+
+def _no_home() -> Path:
+    raise BitnetError("This user has no home folder.")
+
+
+def test_a_stopped_run_is_called_stopped_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path("exp/logs/train-1")
+    run.mkdir(parents=True)
+    record = {"id": run.name, "stage": "train", "state": "cancelled", "settings": {}, "origins": {}, "argv": []}
+    record |= {"created": 1.0, "exit_code": 130, "host": "h", "boot_id": "b", "fingerprint": "f"}
+    (run / "run.json").write_text(json.dumps(record))
+    main(["runs", "--root", "exp"])
+    assert "train-1  stopped" in capsys.readouterr().out
+    main(["runs", "--root", "exp", "--json"])
+    assert json.loads(capsys.readouterr().out)["state"] == "cancelled"

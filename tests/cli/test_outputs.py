@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.cli.main import main
-from bitnet_tui.__main__ import main as app
+from bitnet_tui.start import main as app
 from tests.hostile import experiment, shown, terminal
 
 _REPO = Path(__file__).parents[2]

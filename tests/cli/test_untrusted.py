@@ -11,7 +11,7 @@ import pytest
 
 from bitnet_core.cli.main import main
 from bitnet_core.traces import schema, writer
-from bitnet_tui.__main__ import main as app
+from bitnet_tui.start import main as app
 from tests.hostile import FOLDER, MARKUP, TEXT, UTF8_TEXT, assert_harmless, experiment, shown, stage_of, terminal
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body, entry
 from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence

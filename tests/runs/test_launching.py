@@ -1,13 +1,16 @@
 """Launches at the same moment, processes of other users, and names that name nothing."""
 
+import errno
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.runs.experiment import Workspace
+from bitnet_core.runs.experiment import Experiment, Workspace
+from bitnet_core.runs.history import History
 from bitnet_core.runs.record import ACTIVE, Run
 from tests.runs.test_runs import Starter, _history, _wait, start
 
@@ -30,7 +33,7 @@ def test_of_several_launches_at_once_one_starts_and_the_others_name_it(start: St
     for refusal in found:
         if isinstance(refusal, str):
             assert f"train is already running in {run.path.parents[1]}" in refusal
-            assert f"`bitnet stop {run.id}`" in refusal
+            assert f"`bitnet --root {run.path.parents[1]} stop {run.id}`" in refusal
     assert [entry.state for entry in _history(run).entries if entry.record.stage == "train"] == ["running"]
     assert run.stop() == "cancelled"
 
@@ -68,3 +71,31 @@ def test_a_demo_that_may_not_be_entered_is_one_sentence(tmp_path: Path, monkeypa
         Workspace(tmp_path).demo()
     with pytest.raises(BitnetError, match="can't be created"):
         Workspace(tmp_path).create("new")
+
+
+def test_a_launch_on_a_full_disk_leaves_no_folder(start: Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start("dryrun", what="done")
+    _wait(run, "succeeded")
+
+    def full(self: Run, _: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self.record_path))
+
+    with monkeypatch.context() as patch, pytest.raises(BitnetError, match="free space there"):
+        patch.setattr(Run, "write", full)
+        start(what="done")
+    assert [path.name for path in run.path.parent.iterdir() if path.is_dir()] == [run.id]
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo])
+def test_runs_in_something_that_is_no_folder_are_not_none(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    experiment = Experiment.open(tmp_path / "exp")
+    experiment.root.mkdir()
+    make(experiment.logs)
+    with pytest.raises(BitnetError, match="logs is not a folder, so no run can be read; move it away"):
+        History.read(experiment)
+
+
+def test_a_folder_named_like_the_settings_is_no_experiment(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.env is the name of a settings file; give --root .*exp\.$"):
+        Experiment.open(tmp_path / "exp" / ".env").ensure()
+    assert not (tmp_path / "exp").exists()

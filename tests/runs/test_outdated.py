@@ -154,3 +154,38 @@ def test_a_training_at_work_makes_the_evaluation_outdated_once_it_has_written(la
     assert (states["train"], states["eval"]) == ("running", "done")
     lab.run("train", "running")
     assert lab.states()["eval"] == "outdated"
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled", "interrupted"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_trial_of_other_settings_that_wrote_nothing_changes_nothing(lab: Lab, stage: str, state: str) -> None:
+    before = History.read(lab.experiment).status(stage)
+    kept, lab.values = lab.values, lab.values | {
+        "TEACHER_PROVIDER": "groq", "LR": "0.5", "SEED": "7", "DRYRUN_LAYERS": "7"
+    }  # fmt: skip
+    lab.run(stage, state, writes=False)
+    lab.run(stage, state, writes=False)
+    lab.values = kept
+    assert lab.states() == dict.fromkeys(STAGES, "done")
+    assert History.read(lab.experiment).status(stage).last == before.last
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_trial_that_wrote_something_or_had_the_same_settings_counts(lab: Lab, stage: str) -> None:
+    kept, lab.values = lab.values, lab.values | {"SEED": "7", "TEACHER_PROVIDER": "groq"}
+    lab.run(stage, "failed", writes=False)
+    lab.run(stage, "failed")
+    lab.run(stage, "failed", writes=False)
+    lab.values = kept
+    assert lab.states()[stage] == "failed"
+    lab.run(stage)
+    assert lab.states()[stage] == "done"
+    lab.run(stage, "failed", writes=False)
+    assert lab.states()[stage] == "failed"
+
+
+def test_a_trial_does_not_hide_that_settings_changed(lab: Lab) -> None:
+    kept, lab.values = lab.values, lab.values | {"LR": "0.5"}
+    lab.run("train", "failed", writes=False)
+    lab.values = kept | {"LR": "0.25"}
+    assert lab.states()["train"] == "failed"

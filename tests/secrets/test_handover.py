@@ -97,7 +97,7 @@ def test_a_pipe_left_open_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         ("bitnet_core.cli.main", "main(['keys', 'status'])"),
         ("bitnet_core.runs.worker", "main(['/nowhere'], print)"),
         ("bitnet_core.secrets.keyring_child", "main()"),
-        ("bitnet_tui.__main__", "main([])"),
+        ("bitnet_tui.start", "main([])"),
     ],
 )
 def test_a_process_that_holds_keys_leaves_no_core_dump(module: str, call: str) -> None:

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -41,7 +42,34 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
-        os.close(self._screen)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close the terminal below the app, which is no session of it and so gets no signal."""
+        if self._screen >= 0:
+            os.close(self._screen)
+        self._screen = -1
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, seconds: float = 60) -> int:
+        """The exit code, once the app has ended; what it writes until then is read."""
+        deadline = time.monotonic() + seconds
+        while self.exit_code is None:
+            assert time.monotonic() < deadline, "the app did not end"
+            if self._screen >= 0:
+                self.read(0.05)
+            else:
+                time.sleep(0.05)
+        if self._screen >= 0:
+            self.read(0.05)
+        return self._process.returncode
+
+    @property
+    def modes(self) -> list[object]:
+        """How the terminal treats what is typed, as `stty` shows it."""
+        return termios.tcgetattr(self._screen)[:4]
 
     def press(self, *keys: str) -> None:
         """Type, as one burst. What `until` waits for has to appear after it."""

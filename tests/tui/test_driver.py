@@ -1,5 +1,6 @@
 """The app in terminals of other encodings: what is typed, and the signs that it draws with."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,43 @@ def test_plain_signs():
 def test_a_wrong_variable_of_textual_is_named(home: Path, value: str):
     with Terminal("--home", str(home), TEXTUAL_COLOR_SYSTEM=value) as terminal:
         terminal.until(f"bitnet-tui: TEXTUAL_COLOR_SYSTEM is {value!r}; set it to one of auto, standard, 256, ")
+
+
+_LEFT = (b"\x1b[?1049l", b"\x1b[?1000l", b"\x1b[?25h")
+"""What gives the terminal back: its own screen, no mouse, a cursor."""
+
+
+def test_a_kill_leaves_the_terminal_in_order(home: Path):
+    finished_experiment(home)
+    with Terminal("--home", str(home)) as terminal:
+        before = terminal.modes
+        terminal.until("QEI 7.28")
+        assert terminal.modes != before
+        terminal.signal(signal.SIGTERM)
+        assert terminal.wait() == 128 + signal.SIGTERM
+        assert all(code in terminal.written for code in _LEFT)
+        assert terminal.modes == before
+
+
+def test_signals_to_go_on_start_nothing_twice(home: Path):
+    """SIGCONT comes without SIGTSTP after SIGSTOP, which no program can see."""
+    finished_experiment(home)
+    with Terminal("--home", str(home)) as terminal:
+        before = terminal.modes
+        terminal.until("QEI 7.28")
+        terminal.wait_until_quiet(0.3)
+        for _ in range(3):
+            terminal.send(b"")
+            terminal.signal(signal.SIGCONT)
+            terminal.until("QEI 7.28")  # others may have drawn there meanwhile
+        terminal.press("q")
+        assert terminal.wait() == 0
+        assert terminal.modes == before
+
+
+def test_the_app_ends_with_its_terminal(home: Path):
+    finished_experiment(home)
+    with Terminal("--home", str(home)) as terminal:
+        terminal.until("QEI 7.28")
+        terminal.hang_up()
+        assert terminal.wait() == 128 + signal.SIGHUP

@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from rich.style import Style
 from textual import events
 from textual.app import App, ComposeResult
 from textual.widgets import Button, OptionList
@@ -121,6 +122,43 @@ async def test_a_list_without_lines_takes_every_move(home: Path, size: tuple[int
                 one._line_cache.clear()
                 with mock.patch.object(type(one), "_update_lines"):
                     getattr(one, f"action_{way}")()
+
+
+@pytest.mark.parametrize("entries", [Entries("ab", id="entries"), Commands("ab"), SelectOverlay])
+async def test_a_click_on_an_entry_that_is_gone_does_nothing(entries: OptionList | type[SelectOverlay]):
+    """The list was read again between the click and its handling."""
+
+    class Bare(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Choice([("a", "1"), ("b", "2")], value="1") if isinstance(entries, type) else entries
+
+    async with Bare().run_test(size=(80, 24)) as pilot:
+        clicked = pilot.app.query_one(entries) if isinstance(entries, type) else entries
+        clicked.display = True
+        for option, left in ((1, 2), (1, 1), (0, 0)):
+            clicked.clear_options()
+            clicked.add_options(["a", "b"][:left])
+            clicked.highlighted = None
+            style = Style(meta={"option": option})
+            clicked.post_message(events.Click(clicked, 1, 1, 0, 0, 1, False, False, False, style=style))
+            await pilot.pause()
+            assert clicked.highlighted == (option if option < left else None)
+
+
+async def test_leaving_in_the_first_moments_does_no_harm(home: Path):
+    """The screen is being furnished when the app ends."""
+    app = BitnetApp(home, launch=RecordingLaunch())
+    furnish = ExperimentsScreen.furnish
+
+    async def furnish_and_leave(self: ExperimentsScreen) -> None:
+        await furnish(self)
+        app.exit()
+        await self.query_one("#entries").remove()
+
+    with mock.patch.object(ExperimentsScreen, "furnish", furnish_and_leave):
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+    assert app._exception is None
 
 
 @pytest.mark.parametrize("way", ["the list", "the palette", "the form's list", "the keys"])

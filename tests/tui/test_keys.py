@@ -103,6 +103,7 @@ async def test_without_a_keyring_the_key_goes_to_the_vault_or_stays_in_the_file(
         await settled(pilot)
         assert isinstance(pilot.app.screen, VaultScreen)
         assert "The key can be kept in an encrypted file instead." in words(pilot)
+        assert "passphrase, at least 8 characters" in words(pilot)
         await pilot.press("escape")
         await settled(pilot)
         assert "The key was not kept: the OS keyring is switched off" in words(pilot)

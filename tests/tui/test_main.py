@@ -6,7 +6,7 @@ import pytest
 
 from bitnet_core.errors import UsageError
 from bitnet_core.secrets import known
-from bitnet_tui import __main__ as started
+from bitnet_tui import start as started
 
 KEY = "unlike a key, but one"
 

@@ -1,7 +1,9 @@
 """The app beside experiments, folders, records and events that can't be read."""
 
+import dataclasses
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from bitnet_core.errors import BitnetError
 from bitnet_core.runs.events import EventReader, to_dict
 from bitnet_core.runs.history import History
 from bitnet_tui import plain
-from bitnet_tui.__main__ import main
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.services.launching import launch
+from bitnet_tui.start import main
 from bitnet_tui.view.run_fold import RunFold
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.watch import ExperimentWatcher, worth_seeing
@@ -190,6 +194,7 @@ def _history(home: Path, **argvs: list[str]) -> History:
         ({"pipeline": [], "train": ["pipeline pipeline-1"], "eval": ["pipeline pipeline-1"]}, "pipeline"),
         ({"pipeline": [], "train": ["pipeline pipeline-1"], "eval": []}, "eval"),
         ({"pipeline": [], "eval": ["pipeline pipeline-9"]}, "eval"),
+        ({"train": [], "teacher": [], "pipeline": []}, "pipeline"),
         ({}, "pipeline"),
     ],
 )
@@ -264,3 +269,75 @@ RECORDS: Any = objects_like([GOOD, FULL, FULL | {"stage": "eval"}, FULL | {"stag
 @given(RECORDS)
 def test_any_record_leaves_a_list_and_a_screen(looked_at: Path, data: bytes):
     check_record(data, looked_at)
+
+
+@pytest.mark.parametrize("ended", [("cancelled", "cancelled"), ("failed", "failed"), ("cancelled", "interrupted")])
+def test_what_is_shown_stays_where_a_pipeline_ended(home: Path, ended: tuple[str, str]):
+    """A pipeline is told of its stage's end a moment later: until then, too, the stage is shown."""
+    exp = experiment(home, "one")
+    pipeline = SimulatedRun(exp, "pipeline", NOON, alive=True)
+    collect = SimulatedRun(exp, "collect", NOON + 1, alive=True)
+    for number, one in enumerate((pipeline, collect), 1):
+        argv = [f"pipeline {pipeline.run.id}"] if one is collect else ["bitnet-tui"]
+        one.run.write(dataclasses.replace(one.run.record(), number=number, argv=argv))
+    watcher, seen = ExperimentWatcher(exp.root, home), []
+    seen.append(watcher.look(None).stage)
+    for live, state in zip((collect, pipeline), ended, strict=True):
+        live.end_process()
+        if state != "interrupted":
+            live.finish(state)
+        seen.append(watcher.look(None).stage)
+    assert seen == ["collect"] * 3
+    assert ExperimentWatcher(exp.root, home).look(None).stage == "collect"
+
+
+def _gone(root: Path) -> None:
+    shutil.rmtree(root)
+
+
+def _emptied(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+
+
+def _a_file(root: Path) -> None:
+    shutil.rmtree(root)
+    root.touch()
+
+
+def _a_circle(root: Path) -> None:
+    shutil.rmtree(root)
+    root.symlink_to(root)
+
+
+async def test_an_open_experiment_that_vanishes_is_not_made_anew(home: Path):
+    root = finished_experiment(home).root
+    async with BitnetApp(home, root).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        _gone(root)
+        await pilot.press("p")
+        await settled(pilot)
+        assert "Whole pipeline: not started" in shown(pilot)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert f"✗ {root} is not" in words(pilot)
+        assert "not run yet" not in shown(pilot)
+        assert "Press p" not in shown(pilot)
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("vanish", [_gone, _emptied, _a_file])
+def test_what_is_no_experiment_any_more_is_said_and_not_started(home: Path, vanish: Callable[[Path], None]):
+    root = finished_experiment(home).root
+    vanish(root)
+    said = f"{root} is not an experiment any more; put it back, or go back to the list with esc."
+    assert ExperimentWatcher(root, home).look(None).problem == said
+    with pytest.raises(BitnetError, match="is not an experiment any more"):
+        launch(home, root, "dryrun")
+    assert not root.is_dir() or not list(root.iterdir())
+
+
+def test_an_open_experiment_that_leads_in_a_circle_is_a_problem(home: Path):
+    root = finished_experiment(home).root
+    _a_circle(root)
+    assert "can't be read" in ExperimentWatcher(root, home).look(None).problem

@@ -15,8 +15,8 @@ from bitnet_core.runs.history import History
 from bitnet_core.secrets import known
 from bitnet_core.settings.resolve import resolve
 from bitnet_tui import crash
-from bitnet_tui.__main__ import main
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.start import main
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
 
 HEAVY = ("torch", "transformers", "pyarrow", "numpy", "httpx", "keyring", "plotext")
@@ -37,7 +37,7 @@ def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("option", ["--help", "--version"])
 def test_help_and_version_import_no_textual(option: str):
     code = (
-        "import sys\nfrom bitnet_tui.__main__ import main\n"
+        "import sys\nfrom bitnet_tui.start import main\n"
         f"try: main([{option!r}])\nexcept SystemExit as end: assert end.code == 0\n"
         "assert 'textual' not in sys.modules and 'bitnet_core.settings.resolve' not in sys.modules"
     )
@@ -74,7 +74,7 @@ def test_without_a_terminal_the_error_says_so(home: Path, capsys: pytest.Capture
 
 
 def test_a_dumb_terminal_is_refused(home: Path):
-    command = f"from bitnet_tui.__main__ import main; import sys; sys.exit(main(['--home', {str(home)!r}]))"
+    command = f"from bitnet_tui.start import main; import sys; sys.exit(main(['--home', {str(home)!r}]))"
     pid, terminal = pty.fork()
     if pid == 0:
         environment = {**os.environ, "TERM": "dumb", "PYTHONPATH": _REPO}

@@ -1,0 +1,134 @@
+"""`bitnet-tui`: reads the options, checks the terminal, then starts the app. Textual is imported last."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from bitnet_core import __version__
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.terminal import safe_streams
+
+NO_TERMINAL = (
+    "bitnet-tui needs a terminal that can move its cursor; use `bitnet-tui --plain`, or the `bitnet` command."
+)
+_COLOURS = ("auto", "standard", "256", "truecolor", "windows")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the app; a wrong option is one sentence on stderr and exit code 2."""
+    with safe_streams():
+        return _guarded(argv)
+
+
+def _guarded(argv: list[str] | None) -> int:
+    try:
+        try:
+            return _run(_parser().parse_args(argv))
+        finally:
+            sys.stdout.flush()
+    except BitnetError as error:
+        from bitnet_core.secrets.known import redactor
+
+        sys.stderr.write("".join(f"bitnet-tui: {line}\n" for line in redactor()(str(error)).splitlines()))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - a bug outside the app's own loop: write a report without keys
+        from bitnet_tui import crash
+
+        sys.stderr.write(f"bitnet-tui: {crash.report(error)}\n")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bitnet-tui",
+        description="Terminal experiment manager for distilling a language model into a ternary student.",
+        epilog="Runs continue when the app is closed, and are shown again when it is opened.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--home", type=Path, metavar="DIR", help="the workspace: a folder of experiments (BITNET_HOME)"
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="open this experiment right away")
+    parser.add_argument("--plain", action="store_true", help="print the experiments as text and exit")
+    parser.add_argument("--no-mouse", action="store_true", help="don't use the mouse")
+    parser.add_argument("--version", action="version", version=f"bitnet-tui {__version__}")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    home = _home(options.home)
+    root = options.root.absolute() if options.root else None
+    if root is not None:
+        _require_experiment(root)
+    if options.plain:
+        from bitnet_tui.plain import listing
+
+        sys.stdout.write(listing(home, root))
+        return 0
+    on_terminal = all(one.isatty() for one in (sys.stdin, sys.stdout, sys.stderr))  # Textual draws on stderr
+    if not on_terminal or os.environ.get("TERM", "dumb") == "dumb":
+        raise UsageError(NO_TERMINAL)
+    _require_colours()
+    from bitnet_core.secrets.known import keep_out_of_core_dumps
+
+    keep_out_of_core_dumps()
+    from bitnet_tui.app import BitnetApp
+
+    app = BitnetApp(home, root)
+    app.run(mouse=not options.no_mouse)
+    if not app.return_code:
+        _say_what_runs(home, root)
+    return app.return_code or 0
+
+
+def _require_colours() -> None:
+    """UsageError if a variable that Textual reads has a value that ends it in a traceback."""
+    given = os.environ.get("TEXTUAL_COLOR_SYSTEM", "auto")
+    if given not in _COLOURS:
+        known = ", ".join(_COLOURS)
+        raise UsageError(f"TEXTUAL_COLOR_SYSTEM is {given!r}; set it to one of {known}, or unset it.")
+
+
+def _home(given: Path | None) -> Path:
+    """The workspace. UsageError if it is a file or can't be read; other wrong settings do no harm here."""
+    from bitnet_core.secrets.known import resolve_and_remember
+    from bitnet_core.settings.places import PlaceOptions
+    from bitnet_tui.services.settings import overrides
+
+    if given:
+        _require_readable(given)  # before settings are looked for in it
+    home = PlaceOptions.of(resolve_and_remember(overrides(given) if given else None).settings).home
+    _require_readable(home)
+    return home
+
+
+def _require_readable(home: Path) -> None:
+    """UsageError if the workspace is a file or can't be read. It need not exist."""
+    try:
+        os.scandir(home).close()
+    except FileNotFoundError:
+        pass  # the first experiment creates it
+    except NotADirectoryError:
+        raise UsageError(f"{home} is a file; give --home a folder.") from None
+    except OSError as error:
+        raise UsageError(f"{home} can't be read ({error.strerror}); give --home another folder.") from error
+
+
+def _require_experiment(root: Path) -> None:
+    """UsageError if the folder is not an experiment or can't be read."""
+    from bitnet_core.runs.experiment import is_experiment
+
+    try:
+        if root.is_dir() and is_experiment(root):
+            return
+    except OSError as error:
+        raise UsageError(f"{root} can't be read ({error.strerror}); give --root another folder.") from error
+    raise UsageError(f"{root} is not an experiment; give --root an experiment's folder, or leave it out.")
+
+
+def _say_what_runs(home: Path, root: Path | None) -> None:
+    from bitnet_tui.plain import active_stages
+
+    for name, stage in active_stages(home, root):
+        sys.stdout.write(f"{stage} in {name} keeps running; open bitnet-tui again to watch it.\n")

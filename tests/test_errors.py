@@ -1,0 +1,133 @@
+"""What is about the machine and not about a file: a short of memory never makes a sound file look damaged."""
+
+import errno
+import mmap
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from bitnet_core.cli import main as command
+from bitnet_core.collecting import journal
+from bitnet_core.errors import BitnetError, UsageError, lacks_memory, raise_if_not_the_file
+from bitnet_core.export import gguf_read
+from bitnet_core.prompts import files as prompts
+from bitnet_core.prompts import parquet
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.worker import _explain
+from bitnet_core.secrets.redaction import Redactor
+from bitnet_core.tokenizer import load as tokenizers
+from bitnet_core.traces import reproject, schema, shards, stats
+from bitnet_core.training import checkpoints
+
+SHORT: list[Exception] = [
+    MemoryError(),
+    pa.ArrowMemoryError("realloc of size 262144 failed"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried 193 MB"),
+    RuntimeError("unable to mmap 193000000 bytes from file <x.pt>: Cannot allocate memory (12)"),
+    RuntimeError("can't start new thread"),
+    pa.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
+]
+LIMITS: list[Exception] = [
+    OSError(errno.EMFILE, "Too many open files"),
+    OSError(errno.EIO, "Input/output error"),
+    PermissionError(errno.EACCES, "Permission denied"),
+]
+OTHERS: list[Exception] = [
+    ValueError("it is no Parquet"),
+    OSError("Couldn't deserialize thrift"),
+    FileNotFoundError(errno.ENOENT, "No such file or directory"),
+    RuntimeError("PytorchStreamReader failed reading zip archive"),
+    UsageError("Cannot allocate memory"),
+]
+
+
+def _path(name: str) -> Path:
+    path = Path(name)
+    path.write_bytes(b"sound")
+    return path
+
+
+READERS: dict[str, tuple[object, str, Callable[[], object]]] = {
+    "checkpoint": (checkpoints, "load_tensors", lambda: checkpoints.load(_path("x.pt"))),
+    "columns": (shards, "open_parquet", lambda: shards.require_columns(_path("x.parquet"), pa.schema([]))),
+    "tables": (shards, "open_parquet", lambda: next(shards._tables(_path("x.parquet"), pa.schema([]), 1))),
+    "rejected": (stats, "open_parquet", lambda: stats._rejected(_path(schema.SEQUENCES_FILE).parent)),
+    "tokens": (stats, "open_parquet", lambda: stats.rejected_tokens(_path(schema.SEQUENCES_FILE).parent)),
+    "teacher space": (reproject, "open_parquet", lambda: reproject._opened(_path("x.parquet"))),
+    "prompts": (parquet, "open_parquet", lambda: list(prompts.records(_path("x.parquet")))),
+    "gguf": (mmap, "mmap", lambda: gguf_read._opened(_path("x.gguf"), "f").__enter__()),
+}
+
+
+@pytest.mark.parametrize("error", SHORT + LIMITS, ids=str)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_reader_does_not_call_a_file_damaged_that_it_could_not_read(
+    reader: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, name, read = READERS[reader]
+
+    def fails(*_: object, **__: object) -> object:
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises((type(error), BitnetError)) as raised:
+        patch.setattr(where, name, fails)
+        read()
+    said_so = isinstance(error, OSError) and f"can't be read ({error.strerror})" in str(raised.value)
+    assert raised.value is error or said_so
+
+
+@pytest.mark.parametrize("error", SHORT, ids=str)
+def test_a_tokenizer_is_not_unreadable_for_lack_of_memory(error: Exception) -> None:
+    with pytest.raises(type(error)), tokenizers._readable(Path("x"), "f"):
+        raise error
+
+
+def test_a_paid_answer_is_not_lost_for_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: bytes) -> bytes:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(zlib, "decompress", fails)
+    with pytest.raises(MemoryError):
+        journal._unpack(b"anything")
+
+
+@pytest.mark.parametrize("error", SHORT, ids=str)
+def test_a_command_and_a_stage_say_that_memory_ran_out(
+    error: Exception, isolated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(command, "_run", fails)
+    assert command.main(["plan"]) == 1
+    said = capsys.readouterr().err
+    assert "emory" in said
+    assert "ulimit -v" in said
+    assert said.count("\n") == 1
+    state, code, sentence = _explain(error, Experiment.open(isolated / "exp"), Redactor([]))
+    assert (state, code) == ("failed", 1)
+    assert sentence.startswith("Memory ran out; choose a smaller TRAIN_BATCH_SIZE")
+    assert "bug" not in sentence
+
+
+@pytest.mark.parametrize("error", OTHERS, ids=str)
+def test_what_may_be_about_the_file_is_left_to_its_reader(error: Exception) -> None:
+    assert not lacks_memory(error)
+    raise_if_not_the_file(error, Path("x"))
+
+
+def test_the_file_is_named_where_the_error_names_none() -> None:
+    error = OSError(errno.EMFILE, "Too many open files")
+    with pytest.raises(OSError, match="Too many"):
+        raise_if_not_the_file(error, Path("data/x.parquet"))
+    assert error.filename == "data/x.parquet"
+
+
+def test_a_damaged_checkpoint_is_still_called_damaged(isolated: Path) -> None:
+    with pytest.raises(BitnetError, match="is truncated or not a checkpoint of this program"):
+        checkpoints.load(_path("x.pt"))
