@@ -6,19 +6,18 @@ from functools import partial
 from pathlib import Path
 
 from bitnet_core.cli.ask import CommandHost
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import UsageError
+from bitnet_core.evaluation.checks import own_tokenizer
 from bitnet_core.evaluation.scorers import student_scorer, teacher_scorer
 from bitnet_core.model.precision import pick_device
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.resolved import Resolution
-from bitnet_core.settings.values import DeviceOptions, TeacherOptions
+from bitnet_core.settings.values import DataOptions, DeviceOptions, TeacherOptions
 from bitnet_core.suites.benchmarks import find
 from bitnet_core.suites.likelihood import BenchmarkScore, TextScorer, score_benchmark
 from bitnet_core.suites.requests_file import Item, load
 from bitnet_core.teachers.identity import identify
 from bitnet_core.terminal import safe
-from bitnet_core.tokenizer.load import load_tokenizer
-from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training import checkpoints
 
 _SEED = 0
@@ -42,12 +41,7 @@ def score(
         experiment = Experiment.from_settings(resolved.settings)
         path = checkpoint or checkpoints.require_latest(experiment.checkpoints)
         loaded = checkpoints.load(path)
-        folder = tokenizer_folder(experiment.data)
-        tokenizer = load_tokenizer(folder)
-        if tokenizer.hash != loaded.tokenizer_hash:
-            raise BitnetError(
-                f"{path} was trained with another tokenizer than {folder}; train a new one or give another."
-            )
+        tokenizer = own_tokenizer(loaded, path, DataOptions.of(resolved.settings).path or experiment.data)
         opened = student_scorer(checkpoints.student_from(loaded).to(device()), tokenizer)
     with opened as scorer:
         for one in benchmarks:

@@ -6,11 +6,14 @@ from typing import Any
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.model.config import StudentConfig
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import EvalOptions
+from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSet
+from bitnet_core.traces.places import tokenizer as tokenizer_folder
+from bitnet_core.traces.schema import TOKENIZER_FIX
+from bitnet_core.training.checkpoints import Checkpoint
 
 
 def load_baseline(path: Path) -> dict[str, Any]:
@@ -49,16 +52,26 @@ def require_ternary(path: Path, activation_bits: int | None) -> int:
     return activation_bits
 
 
-def require_one_tokenizer(
-    path: Path, trained_with: str, config: StudentConfig, traces: TraceSet, tokenizer: StudentTokenizer
-) -> None:
-    """BitnetError unless the checkpoint at `path`, the traces and the tokenizer folder have the same tokenizer."""
-    hashes = {trained_with, traces.tokenizer_hash, tokenizer.hash}
-    if len(hashes) > 1 or config.vocab_size != traces.vocab_size:
-        raise BitnetError(
-            f"{path.name} was trained with another tokenizer than the traces and the tokenizer folder have; "
-            "run `bitnet train` on these traces, or set KD_DATA_PATH to those that it was trained on."
-        )
+def own_tokenizer(checkpoint: Checkpoint, path: Path, data: Path) -> StudentTokenizer:
+    """The tokenizer of the traces in `data`. BitnetError unless the checkpoint at `path` was trained with it."""
+    folder = tokenizer_folder(data)
+    tokenizer = load_tokenizer(folder, fix=TOKENIZER_FIX)
+    if checkpoint.tokenizer_hash != tokenizer.hash or checkpoint.config.vocab_size != tokenizer.vocab_size:
+        raise _another_tokenizer(path, folder)
+    return tokenizer
+
+
+def require_one_tokenizer(tokenizer: StudentTokenizer, traces: TraceSet, path: Path, data: Path) -> None:
+    """BitnetError unless the traces in `data` were projected for the tokenizer of the checkpoint at `path`."""
+    if traces.tokenizer_hash != tokenizer.hash or traces.vocab_size != tokenizer.vocab_size:
+        raise _another_tokenizer(path, data)
+
+
+def _another_tokenizer(path: Path, place: Path) -> BitnetError:
+    return BitnetError(
+        f"{path.name} was trained with another tokenizer than that in {place}; run `bitnet train` on these traces, or "
+        "set KD_DATA_PATH to those that it was trained on."
+    )
 
 
 def warn_of_another_teacher(baseline: Mapping[str, Any], traces: TraceSet, reporter: Reporter) -> None:

@@ -22,11 +22,8 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
 from bitnet_core.settings.values import DataOptions, DeviceOptions, EvalOptions, GateOptions, SuiteOptions
 from bitnet_core.suites.asked import benchmarks_to_score, items_to_answer
-from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
-from bitnet_core.traces.places import tokenizer as tokenizer_folder
-from bitnet_core.traces.schema import TOKENIZER_FIX
 from bitnet_core.traces.stats import rejected_tokens
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
@@ -44,8 +41,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     baseline = checks.load_baseline(ctx.experiment.reports / BASELINE_FILE)
     folder = data.path or ctx.experiment.data
     traces = load_traces(folder, data.top_k)
-    tokenizer = load_tokenizer(tokenizer_folder(folder), fix=TOKENIZER_FIX)
-    checks.require_one_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, traces, tokenizer)
+    tokenizer = checks.own_tokenizer(checkpoint, path, folder)
+    checks.require_one_tokenizer(tokenizer, traces, path, folder)
     checks.warn_of_another_teacher(baseline, traces, ctx)
     bits = checks.require_ternary(path, checkpoint.activation_bits)
 
