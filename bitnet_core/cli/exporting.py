@@ -142,7 +142,7 @@ def open_source(arguments: argparse.Namespace, origin: dict[str, Any] | None = N
     checkpoint = checkpoints.load(path)
     require_ternary(path, checkpoint.activation_bits)
     data = DataOptions.of(experiment.settings).path or experiment.data
-    tokenizer = own_tokenizer(checkpoint, path, data)
+    tokenizer = own_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, data)
     student = pack_student(checkpoints.student_from(checkpoint))
     return Source(experiment, path, checkpoint, files.sha256_file(path), student, tokenizer)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.model.config import StudentConfig
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import EvalOptions
 from bitnet_core.tokenizer.load import load_tokenizer
@@ -13,7 +14,6 @@ from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.traces.schema import TOKENIZER_FIX
-from bitnet_core.training.checkpoints import Checkpoint
 
 
 def load_baseline(path: Path) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def check_given_qualities(options: EvalOptions, reporter: Reporter) -> None:
         reporter.alert(
             "warning",
             "mixed_quality",
-            f"{given[0]} is given, and the other side's quality is measured as 2^(-bits/byte).",
+            f"{given[0]} is given, and the other side's quality is measured on items and fixed text.",
             "Give both on one scale, or neither.",
         )
 
@@ -52,11 +52,14 @@ def require_ternary(path: Path, activation_bits: int | None) -> int:
     return activation_bits
 
 
-def own_tokenizer(checkpoint: Checkpoint, path: Path, data: Path) -> StudentTokenizer:
-    """The tokenizer of the traces in `data`. BitnetError unless the checkpoint at `path` was trained with it."""
+def own_tokenizer(path: Path, trained_with: str, config: StudentConfig, data: Path) -> StudentTokenizer:
+    """The tokenizer of the traces in `data`. BitnetError unless the checkpoint at `path` was trained with it.
+
+    `trained_with` is the hash that the checkpoint has.
+    """
     folder = tokenizer_folder(data)
     tokenizer = load_tokenizer(folder, fix=TOKENIZER_FIX)
-    if checkpoint.tokenizer_hash != tokenizer.hash or checkpoint.config.vocab_size != tokenizer.vocab_size:
+    if trained_with != tokenizer.hash or config.vocab_size != tokenizer.vocab_size:
         raise _another_tokenizer(path, folder)
     return tokenizer
 
@@ -69,8 +72,8 @@ def require_one_tokenizer(tokenizer: StudentTokenizer, traces: TraceSet, path: P
 
 def _another_tokenizer(path: Path, place: Path) -> BitnetError:
     return BitnetError(
-        f"{path.name} was trained with another tokenizer than that in {place}; run `bitnet train` on these traces, or "
-        "set KD_DATA_PATH to those that it was trained on."
+        f"{path.name} was trained with another tokenizer than that in {place}; run `bitnet train` on these traces, "
+        "or set KD_DATA_PATH to those that it was trained on."
     )
 
 

@@ -176,9 +176,11 @@ def _quality_ratio(report: Mapping[str, Any]) -> Found:
     sides = {side: _part(report, "qei", side, "quality") for side in ("student", "teacher")}
     values = {side: finite(_part(sides, side, "value")) for side in sides}
     for side, value in values.items():
-        if not value:
+        if value is None:
             return Found(None, f"{side} quality: {_part(sides, side, 'how') or 'missing'}")
     student, teacher = (values[side] or 0.0 for side in ("student", "teacher"))
+    if not teacher:
+        return Found(None, "the teacher's quality is 0")
     origins = {str(_part(sides, side, "origin")) for side in sides}
     return Found(student / teacher, f"qualities are {' and '.join(sorted(origins))}")
 

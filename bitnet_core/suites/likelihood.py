@@ -15,9 +15,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.suites.benchmarks import Benchmark
 from bitnet_core.suites.intervals import Estimate, draws, estimate, share
-from bitnet_core.suites.requests_file import Item
+from bitnet_core.suites.requests_file import Item, Task
 from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.student import StudentTokenizer
 
@@ -141,24 +140,22 @@ class BenchmarkScore:
         return self.main == "bits_per_byte"
 
 
-def score_benchmark(
-    benchmark: Benchmark, items: Sequence[Item], scorer: TextScorer, seed: int, on_done: OnDone = lambda _done: None
-) -> BenchmarkScore:
-    """The figures of a model on the items of a benchmark; `on_done` counts items.
+def score_task(task: Task, scorer: TextScorer, seed: int, on_done: OnDone = lambda _done: None) -> BenchmarkScore:
+    """The figures of a model on the items of a task; `on_done` counts items.
 
     An item with a choice that got no score is unanswered and left out. BitnetError if that is so for all of them.
     """
+    items = task.items
     pairs = [pair for item in items for pair in item.choices]
     scored = scorer.score(pairs, lambda done: on_done(len(items) * done // len(pairs)))
     answers = iter(scored)
     scores = [_complete(list(itertools.islice(answers, len(item.choices)))) for item in items]
     if not any(scores):
         raise BitnetError(
-            f"The model scored none of the {len(items)} items of {benchmark.name}; choose one with a longer context."
+            f"The model scored none of the {len(items)} items of {task.name}; choose one with a longer context."
         )
-    if benchmark.kind == "choice":
-        return _choices(benchmark.name, items, scores, seed)
-    return _texts(benchmark.name, items, scores, seed)
+    figures = _choices if task.kind == "choice" else _texts
+    return figures(task.name, items, scores, seed)
 
 
 def _complete(scored: Sequence[Scored | None]) -> list[Scored] | None:
