@@ -9,8 +9,11 @@ is no part of them. To use the score of another task, set EVAL_STUDENT_QUALITY a
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from bitnet_core.evaluation.turns import NOTABLE_SPREAD
 
 Origin = Literal["measured", "given", "placeholder"]
 
@@ -22,8 +25,8 @@ class Quantity:
     value: float | None
     origin: Origin
     how: str
-    remark: str = ""
-    """What must stand beside the number, such as a notable spread."""
+    spread: float | None = None
+    """The interquartile range as a share of the value, where that is notable."""
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.origin == "placeholder"):
@@ -32,8 +35,8 @@ class Quantity:
             raise ValueError(f"a quantity of QEI must be finite and not below 0, not {self.value}")
 
 
-def measured(value: float, how: str, remark: str = "") -> Quantity:
-    return Quantity(value, "measured", how, remark)
+def measured(value: float, how: str, spread: float | None = None) -> Quantity:
+    return Quantity(value, "measured", how, spread)
 
 
 def given(value: float, how: str) -> Quantity:
@@ -82,7 +85,7 @@ def index(student: Model, teacher: Model, speed_ratio: Quantity | None = None) -
             lambda q_s, q_t, m_s, m_t, v: (q_s / q_t) / (m_s / m_t) * v,
             "QEI·TPS_s/TPS_t",
         )
-        qei_speed = replace(qei_speed, remark=speed_ratio.remark)
+        qei_speed = replace(qei_speed, spread=speed_ratio.spread)
         return Index(student, teacher, qei, qei_speed)
     qei_speed = _combine(
         four | speeds, lambda q_s, q_t, m_s, m_t, v_s, v_t: (q_s / q_t) / (m_s / m_t) * (v_s / v_t), "QEI·TPS_s/TPS_t"
@@ -118,25 +121,25 @@ def table(result: Index, imitation: tuple[Quantity, Quantity] | None = None) -> 
         _row("speed, tokens/s", result.student.speed, result.teacher.speed, 1),
     ]
     for label, figure in (("QEI", result.qei), ("QEI_speed", result.qei_speed)):
-        rows.append([label, _shown(figure, 3), None, figure.origin, _joined([figure.how, figure.remark])])
+        rows.append([label, _shown(figure, 3), None, figure.origin, _with_spread(figure.how, [figure])])
     return [*rows, _row("imitation", *imitation, 4)] if imitation else rows
 
 
 def _row(label: str, student: Quantity, teacher: Quantity, digits: int | None) -> list[Any]:
     same = student.origin == teacher.origin
     origin = student.origin if same else f"student {student.origin}, teacher {teacher.origin}"
-    if student.how == teacher.how:
-        remarks = list(dict.fromkeys([student.remark, teacher.remark]))
-        how = _joined([student.how, " and ".join(filter(None, remarks))])
-    else:
-        how = "; ".join(
-            f"{who}: {_joined([one.how, one.remark])}" for who, one in (("student", student), ("teacher", teacher))
-        )
-    return [label, _shown(student, digits), _shown(teacher, digits), origin, how]
+    how = student.how if student.how == teacher.how else f"student: {student.how}; teacher: {teacher.how}"
+    both = [student, teacher]
+    return [label, _shown(student, digits), _shown(teacher, digits), origin, _with_spread(how, both)]
 
 
-def _joined(words: list[str]) -> str:
-    return ", ".join(filter(None, words))
+def _with_spread(how: str, quantities: Sequence[Quantity]) -> str:
+    """How, and each quantity's spread in their order, if one is notable."""
+    if all(one.spread is None for one in quantities):
+        return how
+    small = f"< {NOTABLE_SPREAD:.0%}"
+    shares = [small if one.spread is None else f"{one.spread:.0%}" for one in quantities]
+    return f"{how}, spread {' and '.join(shares)}"
 
 
 def _shown(quantity: Quantity, digits: int | None) -> float | None:

@@ -5,7 +5,6 @@ The answers are then those of the model that is deployed, and a student of some 
 
 import contextlib
 import secrets
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.evaluation.deployed import SCRATCH_PREFIX
+from bitnet_core.evaluation.deployed import scratch_folder
 from bitnet_core.evaluation.scorers import SLOTS, server_scorer, student_scorer
 from bitnet_core.evaluation.suite_answers import served_answers, student_answers
 from bitnet_core.export import gguf
@@ -27,6 +26,7 @@ from bitnet_core.teachers.embedded.server import LlamaServer
 from bitnet_core.tokenizer.student import StudentTokenizer
 
 GGUF_TYPE = "TQ2_0"
+_PREFIX = ".exported-"
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def student_file(
     if device.type != "cpu" and not embedded:
         yield StudentFile(None, f"it computes on {device.type}, and its teacher is not in llama.cpp")
         return
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=SCRATCH_PREFIX) as folder:
-        path = Path(folder) / f"student-{GGUF_TYPE}.gguf"
+    with scratch_folder(scratch, _PREFIX) as folder:
+        path = folder / f"student-{GGUF_TYPE}.gguf"
         try:
             gguf.write(packed.cpu(), tokenizer, path, GGUF_TYPE)
             found = StudentFile(path)

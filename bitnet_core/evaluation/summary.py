@@ -15,7 +15,7 @@ from bitnet_core.evaluation.deployment import Measured, Side
 from bitnet_core.evaluation.imitation import Scores
 from bitnet_core.evaluation.qei import Index, Model, Quantity
 from bitnet_core.evaluation.quality import Quality
-from bitnet_core.evaluation.turns import Spread
+from bitnet_core.evaluation.turns import NOTABLE_SPREAD, Spread
 from bitnet_core.export import card
 from bitnet_core.export.card import IN_PROCESS
 from bitnet_core.export.running import LLAMACPP, TRANSFORMERS
@@ -59,11 +59,11 @@ def quality_efficiency(
     if measured is None or measured.ratio is None:
         return qei.index(student, teacher)
     turns = f"median of {measured.ratio.turns} rounds"
-    return qei.index(student, teacher, qei.measured(measured.ratio.median, turns, _remark(measured.ratio)))
+    return qei.index(student, teacher, qei.measured(measured.ratio.median, turns, _notable(measured.ratio)))
 
 
-def _remark(found: Spread) -> str:
-    return found.remark.lstrip(", ")
+def _notable(found: Spread) -> float | None:
+    return found.share if found.share > NOTABLE_SPREAD else None
 
 
 def _quality(given: float | None, name: str, origin: Origin, quality: Quality | None, side: SideName) -> Quantity:
@@ -94,14 +94,14 @@ def _speeds(
     if measured is not None and measured.teacher is not None:
         ours, theirs, where = measured.student.speed, measured.teacher.speed, f"{where}, by turns"
         return (
-            qei.measured(ours.median, where, _remark(ours)),
-            qei.measured(theirs.median, where, _remark(theirs)),
+            qei.measured(ours.median, where, _notable(ours)),
+            qei.measured(theirs.median, where, _notable(theirs)),
         )
     if decode := baseline.get("decode"):
         told = qei.measured(decode, "decoding, when the baseline was made")
         if measured is not None:
             alone = measured.student.speed
-            return qei.measured(alone.median, where, _remark(alone)), told
+            return qei.measured(alone.median, where, _notable(alone)), told
         if deployed.decode_tokens_per_s is not None:
             return qei.measured(deployed.decode_tokens_per_s, f"decoding, {deployed.hardware}"), told
     student = qei.measured(deployed.end_to_end_tokens_per_s, f"prefill and decoding, {deployed.hardware}")

@@ -1,7 +1,7 @@
 """The fixed text: passages that every model is scored on as they stand, of several kinds.
 
-They were written for this project: no teacher wrote them, and they are not among the prompts for training. A passage
-is shorter than the least number of positions that a student has in practice, so that it is read as a whole.
+They were written for this project: no teacher wrote them, and they are not among the prompts for training. They are
+short, so that most students read each as a whole.
 """
 
 from functools import cache

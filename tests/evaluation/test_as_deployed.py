@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation import summary
+from bitnet_core.evaluation import qei, summary
 from bitnet_core.evaluation.answers import EvalPrompt
 from bitnet_core.evaluation.as_deployed import AsDeployed, measure_as_deployed
 from bitnet_core.evaluation.deployed import Deployed
@@ -98,7 +98,8 @@ def test_the_teacher_as_its_own_student_has_an_index_of_one(root: Path) -> None:
     result = index(root, SAME, {"memory": {"bytes": 7}, "tokens_per_s": {"decode": 9.0}})
     assert (result.qei.value, result.qei_speed.value) == (1.0, 1.0)
     speed = result.student.speed
-    assert (speed.how, speed.remark) == ("llama.cpp, 2 threads, by turns", "spread 20%")
+    assert (speed.how, speed.spread) == ("llama.cpp, 2 threads, by turns", pytest.approx(0.2))
+    assert qei.table(result)[2][-1] == "llama.cpp, 2 threads, by turns, spread 20% and 20%"
     record = summary.deployed_record(HERE, AsDeployed(SAME, None))
     assert (record["runtime"], record["by_turns"], record["load"]["processors"]) == ("llama.cpp", True, 2)
     assert record["memory"]["bytes"] == 100

@@ -75,6 +75,7 @@ def test_windows_score_each_id_once_after_its_predecessors(limit: int, count: in
         assert before == (ids[place - len(before) : place] if place else [tokenizer.eos_id])
         place += len(after)
     assert found == Scored(-float(len(ids)), not ids)
+    assert TextScorer(tokenizer, told).score([("", text)]) == [found if ids else None]
 
 
 ITEMS = [
