@@ -169,7 +169,9 @@ def _json_validity(report: Mapping[str, Any]) -> Found:
     passed, items = finite(_part(report, *suite, "passed")), finite(_part(report, *suite, "items"))
     if passed is None or not items:
         return Found(None, "the student was not asked for JSON; add json to EVAL_SUITE")
-    return Found(passed / items, f"share of {items:,.0f} answers that are the JSON asked for")
+    silent = items - (finite(_part(report, *suite, "answered")) or 0)
+    counted = f"; {silent:,.0f} without an answer count as none" if silent > 0 else ""
+    return Found(passed / items, f"share of {items:,.0f} answers that are the JSON asked for{counted}")
 
 
 def _quality_ratio(report: Mapping[str, Any]) -> Found:

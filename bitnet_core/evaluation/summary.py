@@ -81,7 +81,7 @@ def imitation(figures: Figures | None) -> tuple[Quantity, Quantity] | None:
     """Student's and teacher's score on text that the teacher wrote; None without held-out prompts."""
     if figures is None:
         return None
-    how = "on the teacher's text, not in QEI"
+    how = "teacher's text, not in QEI"
     student, teacher = (figures[f"{side}_imitation"].value for side in ("student", "teacher"))
     return qei.measured(student, how), qei.measured(teacher, how)
 
