@@ -304,6 +304,6 @@ def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: int, answered_by:
                 f"While they were taken {load.before:g} to {load.after:g} processes wanted to run on "
                 f"{load.processors} processors."
             )
-    where = f"its GGUF in {LLAMACPP}" if answered_by == LLAMACPP else "the student in this program"
+    where = f"the student's GGUF in {LLAMACPP}" if answered_by == LLAMACPP else "the student in this program"
     lines.append(f"Items and given text were answered and scored by {where}.")
     return [*lines, *card.notes(rows, None, bits)]
