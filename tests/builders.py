@@ -36,7 +36,7 @@ def stage_context(
     secrets: Mapping[str, str] | None = None,
 ) -> StageContext:
     """A stage's context outside a worker process, on an experiment at `root`. No suites, unless `values` say so."""
-    settings = from_values({"DRIVE_ROOT": str(root), "EVAL_SUITE": "none", **(values or {})})
+    settings = from_values({"DRIVE_ROOT": str(root), "EVAL_SUITE": "none", "EVAL_TEXT_WEIGHT": "0", **(values or {})})
     experiment = Experiment.from_settings(settings)
     experiment.ensure()
     run_dir = experiment.logs / f"{stage}-test-{time.monotonic_ns():x}"

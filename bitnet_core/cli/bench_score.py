@@ -6,19 +6,18 @@ from functools import partial
 from pathlib import Path
 
 from bitnet_core.cli.ask import CommandHost
-from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.errors import UsageError
+from bitnet_core.evaluation.checks import own_tokenizer
 from bitnet_core.evaluation.scorers import student_scorer, teacher_scorer
 from bitnet_core.model.precision import pick_device
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.resolved import Resolution
-from bitnet_core.settings.values import DeviceOptions, TeacherOptions
+from bitnet_core.settings.values import DataOptions, DeviceOptions, TeacherOptions
 from bitnet_core.suites.benchmarks import find
-from bitnet_core.suites.likelihood import BenchmarkScore, TextScorer, score_benchmark
-from bitnet_core.suites.requests_file import Item, load
+from bitnet_core.suites.likelihood import BenchmarkScore, TextScorer, score_task
+from bitnet_core.suites.requests_file import Task, load_task
 from bitnet_core.teachers.identity import identify
 from bitnet_core.terminal import safe
-from bitnet_core.tokenizer.load import load_tokenizer
-from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training import checkpoints
 
 _SEED = 0
@@ -32,7 +31,7 @@ def score(
     graded = next((one.name for one in benchmarks if one.kind == "calls"), None)
     if graded is not None:
         raise UsageError(f"{graded} is not scored by likelihood; name it in EVAL_SUITE for `bitnet eval`.")
-    items = {one.name: load(one, limit) for one in benchmarks}
+    tasks = [load_task(one.name, limit) for one in benchmarks]
     device = partial(pick_device, DeviceOptions.of(resolved.settings))
     if model == "teacher":
         options = TeacherOptions.of(resolved.settings)
@@ -42,21 +41,18 @@ def score(
         experiment = Experiment.from_settings(resolved.settings)
         path = checkpoint or checkpoints.require_latest(experiment.checkpoints)
         loaded = checkpoints.load(path)
-        folder = tokenizer_folder(experiment.data)
-        tokenizer = load_tokenizer(folder)
-        if tokenizer.hash != loaded.tokenizer_hash:
-            raise BitnetError(
-                f"{path} was trained with another tokenizer than {folder}; train a new one or give another."
-            )
+        data = DataOptions.of(resolved.settings).path or experiment.data
+        tokenizer = own_tokenizer(path, loaded.tokenizer_hash, loaded.config, data)
         opened = student_scorer(checkpoints.student_from(loaded).to(device()), tokenizer)
     with opened as scorer:
-        for one in benchmarks:
-            yield _scored(one.name, scorer, items[one.name])
+        for task in tasks:
+            yield _scored(task, scorer)
 
 
-def _scored(name: str, scorer: TextScorer, items: list[Item]) -> BenchmarkScore:
+def _scored(task: Task, scorer: TextScorer) -> BenchmarkScore:
     def on_done(done: int) -> None:
         if sys.stderr.isatty():
-            safe(sys.stderr).redraw(f"{name}: {done}/{len(items)} items" if done < len(items) else "")
+            whole = len(task.items)
+            safe(sys.stderr).redraw(f"{task.name}: {done}/{whole} items" if done < whole else "")
 
-    return score_benchmark(find(name), items, scorer, _SEED, on_done)
+    return score_task(task, scorer, _SEED, on_done)

@@ -9,7 +9,7 @@ from typing import Any
 from bitnet_core import __version__, files
 from bitnet_core.cli.command import answer, open_experiment, terminal_columns, warn
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.evaluation.checks import require_ternary
+from bitnet_core.evaluation.checks import own_tokenizer, require_ternary
 from bitnet_core.evaluation.deployed import Deployed, run_deployed
 from bitnet_core.export import card, gguf, gguf_read, hf, model_card, places
 from bitnet_core.export import verify as verifying
@@ -20,10 +20,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.values import DataOptions, Sampling
 from bitnet_core.text import crop, flat, render_table
-from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.traces.places import tokenizer as tokenizer_folder
-from bitnet_core.traces.schema import TOKENIZER_FIX
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 
@@ -145,12 +142,7 @@ def open_source(arguments: argparse.Namespace, origin: dict[str, Any] | None = N
     checkpoint = checkpoints.load(path)
     require_ternary(path, checkpoint.activation_bits)
     data = DataOptions.of(experiment.settings).path or experiment.data
-    tokenizer = load_tokenizer(tokenizer_folder(data), fix=TOKENIZER_FIX)
-    if checkpoint.tokenizer_hash != tokenizer.hash:
-        raise BitnetError(
-            f"{path.name} was trained with another tokenizer than that in {tokenizer_folder(data)}; "
-            "set KD_DATA_PATH to the traces that it was trained on."
-        )
+    tokenizer = own_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, data)
     student = pack_student(checkpoints.student_from(checkpoint))
     return Source(experiment, path, checkpoint, files.sha256_file(path), student, tokenizer)
 

@@ -1,1 +1,1 @@
-"""What a student is worth: quality on held-out traces, speed and memory as deployed, the teacher's baseline, QEI."""
+"""What a student is worth: quality and imitation, speed and memory as deployed, the teacher's baseline, QEI."""

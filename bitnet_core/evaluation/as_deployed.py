@@ -1,16 +1,14 @@
-"""Export a student for the moment, and measure it in llama.cpp beside the embedded teacher; or say why not."""
+"""Measure a student's GGUF in llama.cpp beside the embedded teacher; or say why not."""
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.evaluation.answers import EvalPrompt
-from bitnet_core.evaluation.deployed import SCRATCH_PREFIX
 from bitnet_core.evaluation.deployment import TURN_TOKENS, Contestant, Measured, measure
-from bitnet_core.export import gguf, verify
+from bitnet_core.evaluation.student_runtime import GGUF_TYPE, StudentFile
+from bitnet_core.export import verify
 from bitnet_core.export.verify import Answers, Verification
 from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.student import Student
@@ -20,7 +18,6 @@ from bitnet_core.teachers.opening import Host, fetch_progress
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 
-GGUF_TYPE = "TQ2_0"
 _VERIFIED_PROMPTS = 2
 
 
@@ -37,35 +34,25 @@ class AsDeployed:
 def measure_as_deployed(
     packed: Student,
     tokenizer: StudentTokenizer,
+    file: StudentFile,
     prompts: Sequence[EvalPrompt],
-    baseline: Mapping[str, Any],
     new_tokens: int,
     host: Host,
     *,
-    device: str,
-    scratch: Path,
+    embedded: bool,
 ) -> AsDeployed:
-    """Measure a packed student on this machine's processors, by turns with the baseline's teacher if it is embedded.
-
-    `device` is that of the settings: on a GPU a teacher elsewhere is compared with the student there. `scratch` is a
-    folder for the file while this runs.
-    """
-    embedded = baseline.get("provider") == "embedded"
-    if device != "cpu" and not embedded:
-        return AsDeployed(None, None, f"it computes on {device}, and its teacher is not in llama.cpp")
+    """Measure a packed student's GGUF on this machine's processors, by turns with the teacher if it is `embedded`."""
+    if file.path is None:
+        return AsDeployed(None, None, file.why)
     room = packed.config.max_position_embeddings - TURN_TOKENS - 1
     asked = [prompt for prompt in prompts if len(prompt.ids) <= room]
     if not asked:
         return AsDeployed(None, None, f"no prompt leaves room for {TURN_TOKENS} tokens in the student's positions")
     try:
-        gguf.require_computable(packed, tokenizer)
-        with tempfile.TemporaryDirectory(dir=scratch, prefix=SCRATCH_PREFIX) as folder:
-            path = Path(folder) / f"student-{GGUF_TYPE}.gguf"
-            gguf.write(packed, tokenizer, path, GGUF_TYPE)
-            student = Contestant("student", path, [prompt.ids for prompt in asked])
-            teacher = _teacher(tokenizer, asked, host) if embedded else None
-            measured = measure(student, teacher, new_tokens, host)
-            return AsDeployed(measured, _verified(packed, tokenizer, path, host))
+        student = Contestant("student", file.path, [prompt.ids for prompt in asked])
+        teacher = _teacher(tokenizer, asked, host) if embedded else None
+        measured = measure(student, teacher, new_tokens, host)
+        return AsDeployed(measured, _verified(packed, tokenizer, file.path, host), gguf_type=file.kind)
     except Stopped:
         raise
     except BitnetError as error:

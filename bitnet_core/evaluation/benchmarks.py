@@ -1,7 +1,6 @@
 """Student and teacher on the same items of public benchmarks: their scores, and Q_s/Q_t with its interval.
 
 What was measured elsewhere (EVAL_SCORES) stands in for a benchmark that is not measured here.
-Shapes: N items, R resamples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,13 +11,12 @@ from typing import Any, Literal
 import numpy as np
 
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.evaluation.quality import Part
 from bitnet_core.runs.reporter import Reporter
-from bitnet_core.settings.values import SuiteOptions
-from bitnet_core.suites.benchmarks import find
-from bitnet_core.suites.intervals import Estimate, draws, estimate
-from bitnet_core.suites.likelihood import BenchmarkScore, TextScorer, score_benchmark
-from bitnet_core.suites.outside import OutsideScore, OutsideScores, load_outside
-from bitnet_core.suites.requests_file import Item, load
+from bitnet_core.suites.intervals import Estimate
+from bitnet_core.suites.likelihood import BenchmarkScore, TextScorer, score_task
+from bitnet_core.suites.outside import OutsideScore, OutsideScores
+from bitnet_core.suites.requests_file import Task
 
 Side = Literal["student", "teacher"]
 SIDES: tuple[Side, Side] = ("student", "teacher")
@@ -44,99 +42,77 @@ class Comparison:
             return Estimate(one.score, *one.interval)
         return None
 
-    def ratio(self, seed: int) -> Estimate | None:
-        """Q_s/Q_t on the items that both answered; None unless both were measured and the teacher's is above 0.
-
-        Items are resampled once for both, because an item that is hard for one is hard for the other.
-        """
+    def part(self) -> Part | None:
+        """Both models on the items that both answered; None unless both were measured and have one in common."""
         if len(self.measured) < len(SIDES):
             return None
-        both = [self.measured[side] for side in SIDES]
-        pairs = zip(*(one.values for one in both), both[0].weights, strict=True)
-        rows = [(s, t, weight) for s, t, weight in pairs if s is not None and t is not None]
+        student, teacher = (self.measured[side] for side in SIDES)
+        triples = zip(student.values, teacher.values, student.weights, strict=True)
+        rows = [(s, t, weight) for s, t, weight in triples if s is not None and t is not None]
         if not rows:
             return None
         student_N, teacher_N, weights_N = np.array(rows, np.float64).T
-        draws_RN = draws(len(rows), seed)
+        return Part(self.name, student_N, teacher_N, weights_N, student.is_text)
 
-        def ratio(counts_N: Any) -> Any:
-            weighted_N = counts_N * weights_N
-            total = weighted_N.sum(-1)
-            q_s, q_t = weighted_N @ student_N / total, weighted_N @ teacher_N / total
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return 2.0 ** (q_t - q_s) if both[0].is_text else q_s / q_t
-
-        value = float(ratio(np.ones(len(rows))))
-        return estimate(value, ratio(draws_RN)) if np.isfinite(value) else None
+    def ratio(self, seed: int) -> Estimate | None:
+        """Q_s/Q_t on the items that both answered; None if there are none, or the teacher's is 0."""
+        part = self.part()
+        return part.ratio(seed) if part else None
 
 
-def measure(
-    names: Sequence[str], asked: SuiteOptions, opened: Mapping[Side, Open], reporter: Reporter
-) -> dict[str, Any] | None:
-    """The report's `benchmarks`, and its table; None if the settings ask for none."""
-    outside = load_outside(asked.scores_file) if asked.scores_file else OutsideScores()
-    found = compare(names, asked.limit or None, opened, outside, reporter, asked.seed)
-    if not found:
-        return None
-    reporter.table("benchmarks", COLUMNS, table(found, asked.seed))
-    return record(found, asked.limit or None, asked.seed)
+def score_both(
+    tasks: Sequence[Task], opened: Mapping[Side, Open], reporter: Reporter, seed: int
+) -> tuple[list[Comparison], dict[Side, str]]:
+    """Each task with the scores of both sides; and why a side was scored on none, where it can't be opened.
 
-
-def compare(
-    names: Sequence[str],
-    limit: int | None,
-    opened: Mapping[Side, Open],
-    outside: OutsideScores,
-    reporter: Reporter,
-    seed: int,
-) -> list[Comparison]:
-    """Score both sides on each named benchmark, then add those that only `outside` has.
-
-    A side that can't be opened, or answers no item of a benchmark, is unanswered there, and an alert says why.
-    BitnetError for a benchmark that was not fetched, before any is scored.
+    Where a side answers no item of a task, it has no score there, and an alert says why.
     """
-    items = {name: load(find(name), limit) for name in names}
-    found = {name: Comparison(name) for name in (*names, *outside.student, *outside.teacher)}
-    given: dict[Side, Mapping[str, OutsideScore]] = {"student": outside.student, "teacher": outside.teacher}
-    for side in SIDES:
-        for name, one in given[side].items():
-            found[name].given[side] = one
-    for side in SIDES if items else ():
+    found = {task.name: Comparison(task.name) for task in tasks}
+    closed: dict[Side, str] = {}
+    for side in SIDES if tasks else ():
         try:
             with opened[side]() as scorer:
-                for name in names:
-                    score = _score(side, name, items[name], scorer, reporter, seed)
+                for task in tasks:
+                    score = _score(side, task, scorer, reporter, seed)
                     if score is not None:
-                        found[name].measured[side] = score
+                        found[task.name].measured[side] = score
         except Stopped:
             raise
         except BitnetError as error:
-            reporter.alert(
-                "warning", "benchmarks_unanswered", f"No benchmark of the {side}: {error}", "See the report."
-            )
+            closed[side] = str(error)
+    return list(found.values()), closed
+
+
+def with_outside(comparisons: Sequence[Comparison], outside: OutsideScores) -> list[Comparison]:
+    """The comparisons with the scores that were measured elsewhere, and those that only `outside` has."""
+    found = {one.name: one for one in comparisons}
+    given: dict[Side, Mapping[str, OutsideScore]] = {"student": outside.student, "teacher": outside.teacher}
+    for side in SIDES:
+        for name, one in given[side].items():
+            found.setdefault(name, Comparison(name)).given[side] = one
     return list(found.values())
 
 
-def _score(
-    side: Side, name: str, items: Sequence[Item], scorer: TextScorer, reporter: Reporter, seed: int
-) -> BenchmarkScore | None:
+def _score(side: Side, task: Task, scorer: TextScorer, reporter: Reporter, seed: int) -> BenchmarkScore | None:
+    label, count = f"{task.name}, {side}", len(task.items)
+
     def on_done(done: int) -> None:
         reporter.check_stop()
-        reporter.progress(done, len(items), "items", f"{name}, {side}")
+        reporter.progress(done, count, "items", label)
 
-    reporter.progress(0, len(items), "items", f"{name}, {side}")
+    reporter.progress(0, count, "items", label)
     try:
-        score = score_benchmark(find(name), items, scorer, seed, on_done)
+        score = score_task(task, scorer, seed, on_done)
     except Stopped:
         raise
     except BitnetError as error:
-        reporter.alert("warning", "benchmarks_unanswered", f"{name}, {side}: {error}", "See the report.")
+        reporter.alert("warning", "benchmarks_unanswered", f"{label}: {error}", "See the report.")
         return None
     if score.unanswered:
         reporter.alert(
             "warning",
             "items_unanswered",
-            f"{name}, {side}: {score.unanswered} of {len(items)} items got no score and are left out.",
+            f"{label}: {score.unanswered} of {count} items got no score and are left out.",
             "They are too long for the model, or it refused them.",
         )
     return score

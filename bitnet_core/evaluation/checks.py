@@ -9,8 +9,11 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import EvalOptions
+from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSet
+from bitnet_core.traces.places import tokenizer as tokenizer_folder
+from bitnet_core.traces.schema import TOKENIZER_FIX
 
 
 def load_baseline(path: Path) -> dict[str, Any]:
@@ -34,7 +37,7 @@ def check_given_qualities(options: EvalOptions, reporter: Reporter) -> None:
         reporter.alert(
             "warning",
             "mixed_quality",
-            f"{given[0]} is given, and the other side's quality is measured as 2^(-bits/byte).",
+            f"{given[0]} is given, and the other side's quality is measured on items and fixed text.",
             "Give both on one scale, or neither.",
         )
 
@@ -49,16 +52,29 @@ def require_ternary(path: Path, activation_bits: int | None) -> int:
     return activation_bits
 
 
-def require_one_tokenizer(
-    path: Path, trained_with: str, config: StudentConfig, traces: TraceSet, tokenizer: StudentTokenizer
-) -> None:
-    """BitnetError unless the checkpoint at `path`, the traces and the tokenizer folder have the same tokenizer."""
-    hashes = {trained_with, traces.tokenizer_hash, tokenizer.hash}
-    if len(hashes) > 1 or config.vocab_size != traces.vocab_size:
-        raise BitnetError(
-            f"{path.name} was trained with another tokenizer than the traces and the tokenizer folder have; "
-            "run `bitnet train` on these traces, or set KD_DATA_PATH to those that it was trained on."
-        )
+def own_tokenizer(path: Path, trained_with: str, config: StudentConfig, data: Path) -> StudentTokenizer:
+    """The tokenizer of the traces in `data`. BitnetError unless the checkpoint at `path` was trained with it.
+
+    `trained_with` is the hash that the checkpoint has.
+    """
+    folder = tokenizer_folder(data)
+    tokenizer = load_tokenizer(folder, fix=TOKENIZER_FIX)
+    if trained_with != tokenizer.hash or config.vocab_size != tokenizer.vocab_size:
+        raise _another_tokenizer(path, folder)
+    return tokenizer
+
+
+def require_one_tokenizer(tokenizer: StudentTokenizer, traces: TraceSet, path: Path, data: Path) -> None:
+    """BitnetError unless the traces in `data` were projected for the tokenizer of the checkpoint at `path`."""
+    if traces.tokenizer_hash != tokenizer.hash or traces.vocab_size != tokenizer.vocab_size:
+        raise _another_tokenizer(path, data)
+
+
+def _another_tokenizer(path: Path, place: Path) -> BitnetError:
+    return BitnetError(
+        f"{path.name} was trained with another tokenizer than that in {place}; run `bitnet train` on these traces, "
+        "or set KD_DATA_PATH to those that it was trained on."
+    )
 
 
 def warn_of_another_teacher(baseline: Mapping[str, Any], traces: TraceSet, reporter: Reporter) -> None:

@@ -22,8 +22,7 @@ from bitnet_core.process import last_line, pipe_of, start_helper
 from bitnet_core.settings.values import Sampling
 
 _PATIENCE_SECONDS = 10
-SCRATCH_PREFIX = ".packed-"
-"""Of folders that one evaluation uses; what a killed one left is removed by the next."""
+_PREFIX = ".packed-"
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,8 @@ def run_deployed(
         "device": device,
     }
     answers: list[Generation] = []
-    for leftover in scratch.parent.glob(
-        f"*/{SCRATCH_PREFIX}*"
-    ):  # a killed evaluation left it; only one runs at a time
-        shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=SCRATCH_PREFIX) as folder:
-        path = Path(folder) / "student.pt"
+    with scratch_folder(scratch, _PREFIX) as folder:
+        path = folder / "student.pt"
         save_packed(packed, path)
         with _child(job | {"path": str(path)}) as lines:
             for line in lines:
@@ -110,6 +105,18 @@ def run_deployed(
                 elif kind == "done":
                     return Deployed(answers=answers, **line)
     raise AssertionError("the process ended well without a result")  # pragma: no cover
+
+
+@contextmanager
+def scratch_folder(run: Path, prefix: str) -> Iterator[Path]:
+    """A folder in that of a run, for as long as the block runs.
+
+    What a killed evaluation left under this prefix in any run is removed first; only one runs at a time.
+    """
+    for leftover in run.parent.glob(f"*/{prefix}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=run, prefix=prefix) as folder:
+        yield Path(folder)
 
 
 @contextmanager

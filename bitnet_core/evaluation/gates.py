@@ -169,16 +169,20 @@ def _json_validity(report: Mapping[str, Any]) -> Found:
     passed, items = finite(_part(report, *suite, "passed")), finite(_part(report, *suite, "items"))
     if passed is None or not items:
         return Found(None, "the student was not asked for JSON; add json to EVAL_SUITE")
-    return Found(passed / items, f"share of {items:,.0f} answers that are the JSON asked for")
+    silent = items - (finite(_part(report, *suite, "answered")) or 0)
+    counted = f"; {silent:,.0f} without an answer count as none" if silent > 0 else ""
+    return Found(passed / items, f"share of {items:,.0f} answers that are the JSON asked for{counted}")
 
 
 def _quality_ratio(report: Mapping[str, Any]) -> Found:
     sides = {side: _part(report, "qei", side, "quality") for side in ("student", "teacher")}
     values = {side: finite(_part(sides, side, "value")) for side in sides}
     for side, value in values.items():
-        if not value:
+        if value is None:
             return Found(None, f"{side} quality: {_part(sides, side, 'how') or 'missing'}")
     student, teacher = (values[side] or 0.0 for side in ("student", "teacher"))
+    if not teacher:
+        return Found(None, "the teacher's quality is 0")
     origins = {str(_part(sides, side, "origin")) for side in sides}
     return Found(student / teacher, f"qualities are {' and '.join(sorted(origins))}")
 

@@ -3,21 +3,17 @@
 QEI = (Q_s / Q_t) / (M_s / M_t) and QEI_speed = QEI · TPS_s / TPS_t, s the student and t the teacher. A student
 equal to its teacher has 1. There is no unit: qualities, memories and speeds enter only as ratios.
 
-**Quality.** Q = 2^(-bits per byte) on held-out completions of the teacher. It is the geometric mean of the
-probability that a model gives to one byte of text: it lies in (0, 1], and doubles when a model needs one bit less per
-byte. Both models are measured on the same tokens, the teacher by the logprobs that it reported while writing them.
-
-- Why not top-1 agreement: a teacher always agrees with its own top-1, so its quality would be a constant; and
-  agreement depends on how text is cut into tokens.
-- Why per byte and not per token: so that models with different tokenizers can be compared.
-- What it does not say: the text is the teacher's own, so this measures how much of *this teacher's* behaviour is
-  left. A student that is better at something else gains nothing by it. To use the score of a task instead, set
-  EVAL_STUDENT_QUALITY and EVAL_TEACHER_QUALITY.
+**Quality** is Q of `quality`, from 0 to 1: the weighted score on items and on a fixed text that neither model wrote.
+How well a student imitates its teacher's own text is another quantity (`imitation`); it stands below the figures and
+is no part of them. To use the score of another task, set EVAL_STUDENT_QUALITY and EVAL_TEACHER_QUALITY.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from bitnet_core.evaluation.turns import NOTABLE_SPREAD
 
 Origin = Literal["measured", "given", "placeholder"]
 
@@ -29,16 +25,18 @@ class Quantity:
     value: float | None
     origin: Origin
     how: str
+    spread: float | None = None
+    """The interquartile range as a share of the value, where that is notable."""
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.origin == "placeholder"):
             raise ValueError("a quantity has no value exactly if it is a placeholder")
-        if self.value is not None and not (math.isfinite(self.value) and self.value > 0):
-            raise ValueError(f"a quantity of QEI must be above 0 and finite, not {self.value}")
+        if self.value is not None and not (math.isfinite(self.value) and self.value >= 0):
+            raise ValueError(f"a quantity of QEI must be finite and not below 0, not {self.value}")
 
 
-def measured(value: float, how: str) -> Quantity:
-    return Quantity(value, "measured", how)
+def measured(value: float, how: str, spread: float | None = None) -> Quantity:
+    return Quantity(value, "measured", how, spread)
 
 
 def given(value: float, how: str) -> Quantity:
@@ -85,8 +83,9 @@ def index(student: Model, teacher: Model, speed_ratio: Quantity | None = None) -
         qei_speed = _combine(
             four | {"speed ratio": speed_ratio},
             lambda q_s, q_t, m_s, m_t, v: (q_s / q_t) / (m_s / m_t) * v,
-            f"QEI·TPS_s/TPS_t, {speed_ratio.how}",
+            "QEI·TPS_s/TPS_t",
         )
+        qei_speed = replace(qei_speed, spread=speed_ratio.spread)
         return Index(student, teacher, qei, qei_speed)
     qei_speed = _combine(
         four | speeds, lambda q_s, q_t, m_s, m_t, v_s, v_t: (q_s / q_t) / (m_s / m_t) * (v_s / v_t), "QEI·TPS_s/TPS_t"
@@ -94,10 +93,16 @@ def index(student: Model, teacher: Model, speed_ratio: Quantity | None = None) -
     return Index(student, teacher, qei, qei_speed)
 
 
+_DIVISORS = ("teacher quality", "student memory", "teacher speed")
+
+
 def _combine(inputs: dict[str, Quantity], formula: Any, name: str) -> Quantity:
     missing = {label: quantity.how for label, quantity in inputs.items() if quantity.value is None}
     if missing:
         return placeholder("missing: " + "; ".join(f"{label} ({how})" for label, how in missing.items()))
+    divisor = next((label for label, one in inputs.items() if one.value == 0 and label in _DIVISORS), None)
+    if divisor:
+        return placeholder(f"the {divisor} is 0")
     value = formula(*(quantity.value for quantity in inputs.values()))
     from_user = [label for label, quantity in inputs.items() if quantity.origin == "given"]
     if from_user:
@@ -108,23 +113,33 @@ def _combine(inputs: dict[str, Quantity], formula: Any, name: str) -> Quantity:
 COLUMNS = ["quantity", "student", "teacher", "origin", "how"]
 
 
-def table(result: Index) -> list[list[Any]]:
-    """Rows under COLUMNS: the three inputs of both sides, then the two figures."""
+def table(result: Index, imitation: tuple[Quantity, Quantity] | None = None) -> list[list[Any]]:
+    """Rows under COLUMNS: the three inputs of both sides, the two figures, and imitation, which is not in them."""
     rows = [
-        _row("quality, 2^(-bits/byte)", result.student.quality, result.teacher.quality, 4),
+        _row("quality", result.student.quality, result.teacher.quality, 4),
         _row("memory, bytes", result.student.memory, result.teacher.memory, None),
         _row("speed, tokens/s", result.student.speed, result.teacher.speed, 1),
     ]
     for label, figure in (("QEI", result.qei), ("QEI_speed", result.qei_speed)):
-        rows.append([label, _shown(figure, 3), None, figure.origin, figure.how])
-    return rows
+        rows.append([label, _shown(figure, 3), None, figure.origin, _with_spread(figure.how, [figure])])
+    return [*rows, _row("imitation", *imitation, 4)] if imitation else rows
 
 
 def _row(label: str, student: Quantity, teacher: Quantity, digits: int | None) -> list[Any]:
     same = student.origin == teacher.origin
     origin = student.origin if same else f"student {student.origin}, teacher {teacher.origin}"
     how = student.how if student.how == teacher.how else f"student: {student.how}; teacher: {teacher.how}"
-    return [label, _shown(student, digits), _shown(teacher, digits), origin, how]
+    both = [student, teacher]
+    return [label, _shown(student, digits), _shown(teacher, digits), origin, _with_spread(how, both)]
+
+
+def _with_spread(how: str, quantities: Sequence[Quantity]) -> str:
+    """How, and each quantity's spread in their order, if one is notable."""
+    if all(one.spread is None for one in quantities):
+        return how
+    small = f"< {NOTABLE_SPREAD:.0%}"
+    shares = [small if one.spread is None else f"{one.spread:.0%}" for one in quantities]
+    return f"{how}, spread {' and '.join(shares)}"
 
 
 def _shown(quantity: Quantity, digits: int | None) -> float | None:

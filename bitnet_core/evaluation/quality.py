@@ -1,249 +1,207 @@
-"""Quality on held-out traces: agreement with the teacher, coarse KL, cross-entropy, bits per byte, with intervals.
+"""Q_s and Q_t: what a student and its teacher score on the same items and on the same fixed text. Pure.
 
-Every figure is a ratio of sums over sequences. Its 95 % interval is a bootstrap over sequences, because the tokens of
-one answer are not independent. With student logits z, the teacher's candidates K, their log-masses ℓ_k and the rest
-ℓ_o, in nats per token and at τ = 1:
+    Q = (1 − w) · I + w · T,    0 ≤ Q ≤ 1
 
-    s_k = z_k − LSE(z),  s_o = LSE(z outside K) − LSE(z),  KL = Σ_k e^ℓ_k (ℓ_k − s_k) + e^ℓ_o (ℓ_o − s_o)
+I is the mean over suites and benchmarks, each alike, of the share of items that were answered right; for a benchmark
+of texts it is 2^(−bits/byte). T is 2^(−bits/byte) on the fixed text, which neither model wrote, with
 
-Teacher and student are compared in bits per byte on *shared* tokens: those whose logprob the teacher reported, where
-the position has candidates and the token that follows is one of them. Tokens sampled outside the top-k are left out.
+    bits/byte = −Σ ln p(token) / (ln 2 · bytes of the text)
 
-Shapes: S sequences, M sums, R resamples, N supervised positions (n in one chunk), K candidates, V vocabulary.
+summed over all tokens: the bits that a model needs for the text, whatever its tokenizer (bits per byte of Gao et al.
+2020, "The Pile", section 3.1). T is the geometric mean of the probability of one byte. w is EVAL_TEXT_WEIGHT. Both
+models are counted by the same rule on what both have answered; if either lacks the text or the items, both are
+counted by the other alone. Equal models have equal scores, so that Q_s/Q_t is 1.
+
+Intervals are a bootstrap over items within their suite and over passages, resampled once for both models, because an
+item that is hard for one is hard for the other. Where a model passed no item, or all, resampling would claim
+certainty; there the exact bound of the share is added on the side where it is open.
+
+Shapes: N items, R resamples.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.model.chunks import positions_at_a_time
-from bitnet_core.model.student import Student
-from bitnet_core.runs.reporter import Reporter
-from bitnet_core.suites.intervals import RESAMPLES, Estimate, draws, estimate
-from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.traces.dataset import TraceSequence, TraceSet, top1_counts
-from bitnet_core.traces.examples import Example, Examples, Targets, collate
+from bitnet_core.suites.intervals import Estimate, Float64, draws, estimate, share
 
-Float64 = npt.NDArray[np.float64]
-_NEG_INF = float("-inf")
-_LN2 = math.log(2)
-_BATCH = 8
-
-SUMS = (
-    *("tokens", "bytes", "nats"),
-    *("kd_tokens", "kd_kl", "kd_agree", "kd_majority", "kd_teacher_top1"),
-    *("shared_tokens", "shared_bytes", "shared_student_nats", "shared_teacher_nats"),
-)
-"""What is summed over each sequence: over all tokens; kd_* where the teacher's candidates are known; shared_* over
-shared tokens."""
+COLUMNS = ["part", "of", "value", "95 % from", "95 % to", "weight", "items"]
+ITEMS, TEXT = "items", "fixed text"
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Sums of one student over held-out sequences, `sums_SM` in the order of SUMS."""
+class Part:
+    """A suite, a benchmark or a text, as both models answered it.
 
-    sums_SM: Float64
-    vocab_size: int
+    The values are 1 for right and 0 for wrong, or bits per byte where `is_text`; the weights are 1, or bytes.
+    """
 
-    def total(self, name: str) -> float:
-        return float(self.sums_SM[:, SUMS.index(name)].sum())
+    name: str
+    student_N: Float64
+    teacher_N: Float64
+    weights_N: Float64
+    is_text: bool = False
+
+    def qualities(self, counts_RN: Float64) -> tuple[Float64, Float64]:
+        """Student's and teacher's quality in each resample [R], from 0 to 1."""
+        weighted_RN = counts_RN * self.weights_N
+        total_R = weighted_RN.sum(-1)
+        student_R, teacher_R = weighted_RN @ self.student_N / total_R, weighted_RN @ self.teacher_N / total_R
+        return (np.exp2(-student_R), np.exp2(-teacher_R)) if self.is_text else (student_R, teacher_R)
+
+    def points(self) -> tuple[float, float]:
+        """Both qualities as they are."""
+        student_R, teacher_R = self.qualities(np.ones((1, len(self.weights_N))))
+        return float(student_R[0]), float(teacher_R[0])
+
+    def resampled(self, seed: int) -> tuple[Float64, Float64]:
+        return self.qualities(draws(len(self.weights_N), seed).astype(np.float64))
+
+    def ratio(self, seed: int) -> Estimate | None:
+        """Student / teacher; None if the teacher's is 0."""
+        return _ratio(self.points(), self.resampled(seed))
+
+
+@dataclass(frozen=True)
+class Score:
+    """Both models on items, on text, or on both of them together. `ratio` is None if the teacher has 0."""
+
+    student: Estimate
+    teacher: Estimate
+    ratio: Estimate | None
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Figures by activation bits, the student's own first; `scores` are those at its own bits."""
+    """Q of both models, and what it is made of; `items` or `text` is None if one of the models lacks it."""
 
-    by_bits: dict[int, dict[str, Estimate]]
-    scores: Scores
+    whole: Score
+    items: Score | None
+    text: Score | None
+    parts: tuple[Part, ...]
+    weights: dict[str, float]
 
     @property
-    def own(self) -> dict[str, Estimate]:
-        return next(iter(self.by_bits.values()))
+    def how(self) -> str:
+        """What it rests on, in a few words."""
+        return " and ".join(name for name, weight in self.weights.items() if weight)
 
 
-def measure_quality(
-    packed: Student,
-    own_bits: int,
-    traces: TraceSet,
-    tokenizer: StudentTokenizer,
-    reporter: Reporter,
-    *,
-    max_seq_len: int,
-    seed: int,
-) -> Quality | None:
-    """Quality at the student's own activation bits and at the other width; None when no prompt is held out."""
-    train, held_out = traces.split()
-    if not held_out:
-        reporter.alert(
-            "warning",
-            "no_heldout",
-            "The traces have only one prompt, so none is held out to measure quality on.",
-            "Collect more prompts (KD_NUM_PROMPTS).",
-        )
+def measure(items: Sequence[Part], text: Part | None, text_weight: float, seed: int) -> Quality | None:
+    """Q of both models; None if there is nothing that both answered and that has a weight."""
+    found = {ITEMS: _Group(items, seed), TEXT: _Group([text] if text else [], seed + len(items))}
+    asked = {ITEMS: 1 - text_weight, TEXT: text_weight}
+    present = {name: asked[name] if group.parts else 0.0 for name, group in found.items()}
+    total = sum(present.values())
+    if not total:
         return None
-    max_len = min(max_seq_len, packed.config.max_position_embeddings)
-    examples = Examples(held_out, max_len)
-    if lost := examples.cuts.completion_tokens:
-        reporter.log(f"MAX_SEQ_LEN={max_len} cut {lost} held-out tokens off, as in training.")
-    byte_lengths = [len(tokenizer.text_bytes(index)) for index in range(traces.vocab_size)]
-    majority = majority_token(train, traces.vocab_size)
-    by_bits: dict[int, dict[str, Estimate]] = {}
-    scores: dict[int, Scores] = {}
-    for bits in (own_bits, 4 if own_bits == 8 else 8):
-        packed.activation_bits = bits
-        progress = _progress(reporter, len(examples), f"quality at A{bits}")
-        scores[bits] = score(packed, examples, byte_lengths, majority, progress)
-        by_bits[bits] = figures(scores[bits], seed)
-    packed.activation_bits = own_bits
-    return Quality(by_bits, scores[own_bits])
+    weights = {name: weight / total for name, weight in present.items()}
+    groups = [(found[name], weight) for name, weight in weights.items() if weight]
+    return Quality(
+        whole=_score(groups),
+        items=_score([(found[ITEMS], 1.0)]) if items else None,
+        text=_score([(found[TEXT], 1.0)]) if text else None,
+        parts=(*items, *([text] if text else [])),
+        weights=weights,
+    )
 
 
-def _progress(reporter: Reporter, total: int, label: str) -> Callable[[int], None]:
-    def on_progress(done: int) -> None:
-        reporter.check_stop()
-        reporter.progress(done, total, "sequences", label)
+class _Group:
+    """Parts that count alike."""
 
-    return on_progress
-
-
-def majority_token(train: Sequence[TraceSequence], vocab_size: int) -> int | None:
-    """The teacher's most frequent top-1 token on the *training* side; None when nothing has candidates."""
-    counts_V = top1_counts(train, vocab_size)
-    return int(counts_V.argmax()) if counts_V.any() else None
+    def __init__(self, parts: Sequence[Part], seed: int) -> None:
+        self.parts = parts
+        if parts:
+            self.points = np.mean([part.points() for part in parts], axis=0)
+            self.resampled = np.mean([part.resampled(seed + place) for place, part in enumerate(parts)], axis=0)
+            self.open = [_open_ends(parts, side) for side in (0, 1)]
 
 
-@torch.no_grad()
-def score(
-    student: Student,
-    examples: Sequence[Example],
-    byte_lengths_V: Sequence[int],
-    majority: int | None,
-    on_progress: Callable[[int], None] = lambda _done: None,
-) -> Scores:
-    """Sums of every example at the student's present activation bits, in the order of `examples`.
-
-    `byte_lengths_V` has the bytes of text that each id stands for, 0 for special tokens; `majority` is the token of
-    `majority_token`. `on_progress` gets the number of finished examples, and may raise.
-    """
-    device = student.output_weight.device
-    lengths_V = torch.tensor(byte_lengths_V, dtype=torch.float64, device=device)
-    sums_SM = np.zeros((len(examples), len(SUMS)))
-    order = sorted(range(len(examples)), key=lambda place: examples[place].length)
-    for start in range(0, len(order), _BATCH):
-        on_progress(start)
-        places = order[start : start + _BATCH]
-        batch = collate([examples[place] for place in places]).to(device)
-        hidden_ND = student(batch.ids_BT).flatten(0, 1).index_select(0, batch.positions_N)
-        sums_NM = _position_sums(student, hidden_ND, batch.targets, lengths_V, majority)
-        owners_N = torch.repeat_interleave(
-            torch.arange(len(places)), torch.tensor([examples[place].supervised for place in places])
-        ).to(device)
-        sums_BM = sums_NM.new_zeros(len(places), len(SUMS)).index_add_(0, owners_N, sums_NM)
-        sums_SM[places] = sums_BM.cpu().numpy()
-    on_progress(len(order))
-    return Scores(sums_SM, student.config.vocab_size)
+def _open_ends(parts: Sequence[Part], side: int) -> tuple[float, float]:
+    """How far below and above its score a model may be that passed all items or none; (0, 0) for any other."""
+    pooled = np.concatenate([(part.student_N, part.teacher_N)[side] for part in parts])
+    if any(part.is_text for part in parts) or not (np.all(pooled == 0) or np.all(pooled == 1)):
+        return 0.0, 0.0
+    found = share([bool(one) for one in pooled], 0)
+    return found.value - found.low, found.high - found.value
 
 
-def _position_sums(
-    student: Student, hidden_ND: Tensor, targets: Targets, lengths_V: Tensor, majority: int | None
-) -> Tensor:
-    """What each position adds, [N, M] in fp64; logits exist for a chunk of positions at a time."""
-    chunk = positions_at_a_time(student.config.vocab_size, hidden_ND.device.type)
-    targets = targets.at_least_one_candidate()
-    parts = []
-    for start in range(0, len(targets), chunk):
-        rows = targets.rows(start, start + chunk)
-        z_nV = student.logits(hidden_ND[start : start + chunk]).float()
-        parts.append(_chunk_sums(z_nV, rows, lengths_V, majority))
-    return torch.cat(parts)
+def _score(groups: Sequence[tuple[_Group, float]]) -> Score:
+    ours, theirs = (float(sum(weight * group.points[side] for group, weight in groups)) for side in (0, 1))
+    resampled = sum(weight * group.resampled for group, weight in groups)
+    below, above = (
+        np.array([sum(weight * group.open[side][end] for group, weight in groups) for side in (0, 1)])
+        for end in (0, 1)
+    )
+    student, teacher = (
+        _between(point, resampled[side] - below[side], resampled[side] + above[side])
+        for side, point in enumerate((ours, theirs))
+    )
+    low = _ratio((ours, theirs), (resampled[0] - below[0], resampled[1] + above[1]))
+    high = _ratio((ours, theirs), (resampled[0] + above[0], resampled[1] - below[1]))
+    ratio = Estimate(low.value, low.low, high.high) if low and high else None
+    return Score(student, teacher, ratio)
 
 
-def _chunk_sums(z_nV: Tensor, rows: Targets, lengths_V: Tensor, majority: int | None) -> Tensor:
-    """What each position of a chunk adds, [n, M]; overwrites `z_nV`."""
-    observed_n = rows.observed_N
-    kd_n = rows.kd_valid_N
-    top1_n = rows.topk_ids_NK[:, 0]
-    agree_n = z_nV.argmax(dim=1) == top1_n
-    lse_n = z_nV.logsumexp(dim=1).double()
-    nats_n = lse_n - z_nV.gather(1, observed_n[:, None]).squeeze(1).double()
-
-    teacher_nK = rows.topk_logprobs_NK.double()
-    valid_nK = (teacher_nK > _NEG_INF) & kd_n[:, None]
-    # Padding has id 0, which may be a real token elsewhere: let it repeat the row's first candidate.
-    ids_nK = torch.where(valid_nK, rows.topk_ids_NK, top1_n[:, None])
-    student_nK = z_nV.gather(1, ids_nK).double() - lse_n[:, None]
-    tail_n = z_nV.scatter_(1, ids_nK, _NEG_INF).logsumexp(dim=1).double() - lse_n
-    kl_nK = torch.where(valid_nK, teacher_nK.exp() * (teacher_nK - student_nK), 0.0)
-    other_n = rows.other_logprob_N.double()
-    # 0·log 0 = 0 where the teacher has no other mass.
-    kl_other_n = torch.where(other_n > _NEG_INF, other_n.exp() * (other_n - tail_n), 0.0)
-    kl_n = kl_nK.sum(dim=1) + kl_other_n
-
-    hit_nK = valid_nK & (rows.topk_ids_NK == observed_n[:, None])
-    shared_n = hit_nK.any(dim=1)
-    teacher_nats_n = -torch.where(hit_nK, teacher_nK, 0.0).sum(dim=1)
-    bytes_n = lengths_V[observed_n]
-    majority_n = top1_n == (-1 if majority is None else majority)
-    columns = {
-        "tokens": torch.ones_like(nats_n),
-        "bytes": bytes_n,
-        "nats": nats_n,
-        "kd_tokens": kd_n,
-        "kd_kl": torch.where(kd_n, kl_n, 0.0),
-        "kd_agree": kd_n & agree_n,
-        "kd_majority": kd_n & majority_n,
-        "kd_teacher_top1": torch.where(kd_n, teacher_nK[:, 0].exp(), 0.0),
-        "shared_tokens": shared_n,
-        "shared_bytes": torch.where(shared_n, bytes_n, 0.0),
-        "shared_student_nats": torch.where(shared_n, nats_n, 0.0),
-        "shared_teacher_nats": teacher_nats_n,
-    }
-    return torch.stack([columns[name].double() for name in SUMS], dim=1)
+def _between(value: float, low_R: Float64, high_R: Float64) -> Estimate:
+    return Estimate(value, estimate(value, low_R).low, estimate(value, high_R).high)
 
 
-def figures(scores: Scores, seed: int, resamples: int = RESAMPLES) -> dict[str, Estimate]:
-    """Every figure by name, each with its interval; BitnetError when there is nothing to divide by.
-
-    Over positions with candidates: agreement, majority_agreement, teacher_self_agreement (how often a sample of the
-    teacher at temperature 1 is its own top-1) and coarse_kl (nats/token). Over all tokens: ce (nats/token) and
-    bits_per_byte. Over shared tokens: student_ce, teacher_ce, student_bits_per_byte, teacher_bits_per_byte,
-    student_quality, teacher_quality and their quotient quality_ratio.
-    """
-    if not scores.total("shared_bytes"):
-        raise BitnetError(
-            "No held-out token has the teacher's own probability, so quality can't be measured; "
-            "collect more traces (KD_NUM_PROMPTS)."
-        )
-    draws_RS = draws(len(scores.sums_SM), seed, resamples)
-    points = _ratios(scores.sums_SM.sum(axis=0, keepdims=True))
-    spread = _ratios(draws_RS @ scores.sums_SM)
-    # A resample may consist of sequences without bytes or candidates; it has no figure.
-    return {name: estimate(float(points[name][0]), spread[name]) for name in points}
-
-
-def _ratios(sums_RM: Float64) -> dict[str, Float64]:
-    at = {name: sums_RM[:, place] for place, name in enumerate(SUMS)}
+def _ratio(points: tuple[float, float], resampled: tuple[Float64, Float64]) -> Estimate | None:
+    if not points[1]:
+        return None
     with np.errstate(divide="ignore", invalid="ignore"):
-        student_bits = at["shared_student_nats"] / _LN2 / at["shared_bytes"]
-        teacher_bits = at["shared_teacher_nats"] / _LN2 / at["shared_bytes"]
-        return {
-            "agreement": at["kd_agree"] / at["kd_tokens"],
-            "majority_agreement": at["kd_majority"] / at["kd_tokens"],
-            "teacher_self_agreement": at["kd_teacher_top1"] / at["kd_tokens"],
-            "coarse_kl": at["kd_kl"] / at["kd_tokens"],
-            "ce": at["nats"] / at["tokens"],
-            "bits_per_byte": at["nats"] / _LN2 / at["bytes"],
-            "student_ce": at["shared_student_nats"] / at["shared_tokens"],
-            "teacher_ce": at["shared_teacher_nats"] / at["shared_tokens"],
-            "student_bits_per_byte": student_bits,
-            "teacher_bits_per_byte": teacher_bits,
-            "student_quality": np.exp2(-student_bits),
-            "teacher_quality": np.exp2(-teacher_bits),
-            "quality_ratio": np.exp2(teacher_bits - student_bits),
-        }
+        return estimate(points[0] / points[1], resampled[0] / resampled[1])
+
+
+def table(found: Quality) -> list[list[Any]]:
+    """Rows under COLUMNS: items and text, then Q. Bits per byte stand beside the text's quality."""
+    rows: list[list[Any]] = []
+    items = [part for part in found.parts if part.name != TEXT]
+    text = next((part for part in found.parts if part.name == TEXT), None)
+    if found.items:
+        count = sum(len(part.weights_N) for part in items)
+        rows += _rows("items, each suite alike", found.items, found.weights[ITEMS], count)
+    if found.text and text:
+        bits = Score(_bits(found.text.student), _bits(found.text.teacher), None)
+        rows += _rows("fixed text, bits/byte", bits, None, len(text.weights_N))
+        rows += _rows("fixed text, 2^(-bits/byte)", found.text, found.weights[TEXT], len(text.weights_N))
+    rows += _rows("Q", found.whole, None, None)
+    if found.whole.ratio:
+        rows.append(["Q_s/Q_t", "both", *_rounded(found.whole.ratio), None, None])
+    return rows
+
+
+def _rows(name: str, score: Score, weight: float | None, count: int | None) -> list[list[Any]]:
+    return [
+        [name, "student", *_rounded(score.student), weight, count],
+        [name, "teacher", *_rounded(score.teacher), weight, count],
+    ]
+
+
+def _bits(quality: Estimate) -> Estimate:
+    return Estimate(*(float(-np.log2(one)) for one in (quality.value, quality.high, quality.low)))
+
+
+def _rounded(found: Estimate) -> list[float]:
+    return [round(one, 4) for one in (found.value, found.low, found.high)]
+
+
+def record(found: Quality) -> dict[str, Any]:
+    """The report's `quality`."""
+    bits = {side: _bits(getattr(found.text, side)) for side in ("student", "teacher")} if found.text else {}
+    return {
+        "origin": "measured",
+        "interval": "95 % bootstrap over items and passages",
+        "weights": found.weights,
+        **asdict(found.whole),
+        ITEMS: found.items and asdict(found.items),
+        "text": found.text
+        and asdict(found.text) | {"bits_per_byte": {side: asdict(one) for side, one in bits.items()}},
+        "parts": {
+            part.name: {"items": len(part.weights_N), **dict(zip(("student", "teacher"), part.points(), strict=True))}
+            for part in found.parts
+        },
+    }

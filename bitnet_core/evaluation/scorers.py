@@ -2,31 +2,27 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation.benchmarks import Open, Side
 from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.student import Student
-from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import Sampling, TeacherOptions
 from bitnet_core.suites.causal import CausalScorer
 from bitnet_core.suites.likelihood import TextScorer
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.embedded.scoring import LlamaCppScorer
-from bitnet_core.teachers.embedded.server import MAX_CONTEXT, EmbeddedServer
+from bitnet_core.teachers.embedded.server import MAX_CONTEXT, EmbeddedServer, LlamaServer
 from bitnet_core.teachers.identity import identify
 from bitnet_core.teachers.opening import Host, fetch_progress
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 
-_SLOTS = 4
-"""Pairs that llama.cpp scores at once: on two cores four decode about twice as fast as one."""
+SLOTS = 4
+"""Texts that llama.cpp reads or writes at once: on two cores four decode about twice as fast as one."""
 
 
 @contextlib.contextmanager
@@ -44,21 +40,31 @@ def student_scorer(student: Student, tokenizer: StudentTokenizer) -> Iterator[Te
 @contextlib.contextmanager
 def gguf_scorer(gguf: Path, tokenizer: StudentTokenizer, context: int) -> Iterator[TextScorer]:
     """A GGUF in llama.cpp, in a process of its own; `context` is the most tokens of one text."""
-    with EmbeddedServer(gguf, parallel=_SLOTS, context=context * _SLOTS) as server:
-        address = server.base_url.removesuffix("/v1")
-        whole = tokenizer.encode_plain(".")[-1]
-        scorer = LlamaCppScorer(address, server.api_key, slots=_SLOTS, limit=context - 1, whole=whole)
-        yield TextScorer(tokenizer, scorer)
+    with EmbeddedServer(gguf, parallel=SLOTS, context=context * SLOTS) as server:
+        yield server_scorer(server, tokenizer, context)
+
+
+def server_scorer(server: LlamaServer, tokenizer: StudentTokenizer, context: int) -> TextScorer:
+    """A running llama.cpp server with SLOTS slots of `context` tokens."""
+    address = server.base_url.removesuffix("/v1")
+    whole = tokenizer.encode_plain(".")[-1]
+    scorer = LlamaCppScorer(address, server.api_key, slots=SLOTS, limit=context - 1, whole=whole)
+    return TextScorer(tokenizer, scorer)
 
 
 @contextlib.contextmanager
-def teacher_scorer(host: Host, options: TeacherOptions, device: Callable[[], torch.device]) -> Iterator[TextScorer]:
-    """The teacher of the settings. BitnetError for a provider that can't score given text."""
+def teacher_scorer(
+    host: Host, options: TeacherOptions, device: Callable[[], torch.device], room: int = MAX_CONTEXT
+) -> Iterator[TextScorer]:
+    """The teacher of the settings. BitnetError for a provider that can't score given text.
+
+    `room` is enough tokens for the longest text, so that llama.cpp keeps no larger cache than it needs.
+    """
     teacher = identify(options)
     if teacher.provider.name == "embedded":
         files = ensure_files(fetch_progress(host))
         tokenizer = load_tokenizer(files.tokenizer_dir)
-        with gguf_scorer(files.gguf, tokenizer, min(options.context, MAX_CONTEXT)) as scorer:
+        with gguf_scorer(files.gguf, tokenizer, min(options.context, room, MAX_CONTEXT)) as scorer:
             yield scorer
     elif teacher.provider.wire == "transformers":
         from bitnet_core.teachers.hf import model, scoring  # only here, because they import transformers
@@ -71,8 +77,8 @@ def teacher_scorer(host: Host, options: TeacherOptions, device: Callable[[], tor
         )
     else:
         raise BitnetError(
-            f"{teacher.provider.name} gives no probabilities of a text that it did not write, so benchmarks can't "
-            "score it; use TEACHER_PROVIDER=embedded or transformers, or give its scores in EVAL_SCORES."
+            f"{teacher.provider.name} gives no probabilities of a text that it did not write, so it can't be scored "
+            "on given text; use TEACHER_PROVIDER=embedded or transformers, or give scores in EVAL_SCORES."
         )
 
 
@@ -90,21 +96,3 @@ def student_writer(student: Student, tokenizer: StudentTokenizer) -> Callable[[s
         return text[: min((place for stop in stops if stop and (place := text.find(stop)) >= 0), default=len(text))]
 
     return write
-
-
-class Wiring(Host, Protocol):
-    """A stage's context: it opens a teacher, and has the settings."""
-
-    @property
-    def settings(self) -> Settings: ...
-
-
-def both_scorers(
-    ctx: Wiring, student: Student, tokenizer: StudentTokenizer, device: torch.device
-) -> dict[Side, Open]:
-    """How each side is opened for public benchmarks."""
-    teacher = TeacherOptions.of(ctx.settings)
-    return {
-        "student": partial(student_scorer, student, tokenizer),
-        "teacher": partial(teacher_scorer, ctx, teacher, lambda: device),
-    }

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from bitnet_core.evaluation.quality import Part
 from bitnet_core.suites.intervals import Estimate, macro_share
 from bitnet_core.suites.run import Graded, Score, scores, total, unanswered
 
@@ -15,10 +17,13 @@ COLUMNS = ["suite", "items", "answered", "score", "95 % from", "95 % to"]
 COMPARED = [*COLUMNS, "in common", "student there", "teacher there"]
 
 
-def record(graded: Sequence[Graded], seed: int, max_tokens: int, *, keep_texts: bool = True) -> dict[str, Any]:
-    """The report's `checks`: scores with intervals, unanswered items by reason, and every verdict."""
+def record(
+    graded: Sequence[Graded], seed: int, max_tokens: int, runtime: str, *, keep_texts: bool = True
+) -> dict[str, Any]:
+    """The report's `checks`: scores with intervals, unanswered items by reason, every verdict, and what answered."""
     return {
         "origin": "measured",
+        "runtime": runtime,
         "interval": "95 % bootstrap over items",
         "max_tokens": max_tokens,
         "total": _score_record(total(graded, seed)),
@@ -89,15 +94,26 @@ def teacher_verdicts(baseline: Mapping[str, Any]) -> dict[str, bool]:
     return found
 
 
-def common(graded: Sequence[Graded], verdicts: Mapping[str, bool], seed: int) -> Common | None:
-    """Student and teacher on the same items; None if there are none that both answered."""
+def parts(graded: Sequence[Graded], verdicts: Mapping[str, bool]) -> list[Part]:
+    """Each suite with the items that both answered, without suites that have none."""
     pairs: dict[str, list[tuple[bool, bool]]] = {}
     for one in graded:
         if one.passed is not None and one.item.hash in verdicts:
             pairs.setdefault(one.suite, []).append((one.passed, verdicts[one.item.hash]))
-    if not pairs:
+    found = []
+    for name, both in pairs.items():
+        student_N, teacher_N = np.array(both, np.float64).T
+        found.append(Part(name, student_N, teacher_N, np.ones(len(both))))
+    return found
+
+
+def common(graded: Sequence[Graded], verdicts: Mapping[str, bool], seed: int) -> Common | None:
+    """Student and teacher on the same items; None if there are none that both answered."""
+    found = parts(graded, verdicts)
+    if not found:
         return None
-    student, teacher = ([[pair[side] for pair in suite] for suite in pairs.values()] for side in (0, 1))
+    student = [[bool(one) for one in part.student_N] for part in found]
+    teacher = [[bool(one) for one in part.teacher_N] for part in found]
     return Common(sum(map(len, student)), macro_share(student, seed), macro_share(teacher, seed))
 
 

@@ -14,36 +14,39 @@ _SHOWN = 200
 
 
 def grade_teacher(
-    suites: Suites, answers: Mapping[int, Answer], asked: SuiteOptions, reporter: Reporter
+    suites: Suites, answers: Mapping[int, Answer], asked: SuiteOptions, runtime: str, reporter: Reporter
 ) -> dict[str, Any] | None:
-    """The teacher's scores, whose verdicts a student is compared with; None without suites."""
+    """The teacher's scores, whose verdicts a student is compared with; None without suites. `runtime` answered."""
     if not suites:
         return None
     graded = grade_answers(suites, answers)
     reporter.table("checks", suite_report.COLUMNS, suite_report.table(graded, asked.seed))
     _alert_unanswered(graded, "teacher", reporter)
-    return suite_report.record(graded, asked.seed, asked.max_tokens)
+    return suite_report.record(graded, asked.seed, asked.max_tokens, runtime)
 
 
 def ask_student(
-    suites: Suites,
-    answerer: Answerer,
-    asked: SuiteOptions,
-    baseline: Mapping[str, Any],
-    reporter: Reporter,
-    *,
-    keep_texts: bool,
-) -> dict[str, Any] | None:
-    """The student's scores, and both sides' on the items that both answered; None without suites."""
+    suites: Suites, answerer: Answerer, asked: SuiteOptions, baseline: Mapping[str, Any], reporter: Reporter
+) -> list[Graded]:
+    """The student's graded answers. Their table also has both models on the items that both answered."""
     if not suites:
-        return None
+        return []
     graded = run_suites(suites, answerer)
     verdicts = suite_report.teacher_verdicts(baseline)
     reporter.table("checks", suite_report.COMPARED, suite_report.compared_table(graded, verdicts, asked.seed))
     _alert_unanswered(graded, "student", reporter)
     _alert_other_items(graded, verdicts, reporter)
-    both = suite_report.common(graded, verdicts, asked.seed)
-    found = suite_report.record(graded, asked.seed, asked.max_tokens, keep_texts=keep_texts)
+    return graded
+
+
+def student_record(
+    graded: Sequence[Graded], asked: SuiteOptions, baseline: Mapping[str, Any], runtime: str, *, keep_texts: bool
+) -> dict[str, Any] | None:
+    """The student's scores, and both sides' on the items that both answered; None without suites."""
+    if not graded:
+        return None
+    both = suite_report.common(graded, suite_report.teacher_verdicts(baseline), asked.seed)
+    found = suite_report.record(graded, asked.seed, asked.max_tokens, runtime, keep_texts=keep_texts)
     return {**found, "in_common": asdict(both) if both else None}
 
 

@@ -6,14 +6,16 @@ The teacher's baseline is `reports/teacher_baseline.json` as the teacher stage w
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Literal
 
 from bitnet_core.evaluation import qei
 from bitnet_core.evaluation.as_deployed import AsDeployed
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.evaluation.deployment import Measured, Side
+from bitnet_core.evaluation.imitation import Scores
 from bitnet_core.evaluation.qei import Index, Model, Quantity
-from bitnet_core.evaluation.quality import Scores
+from bitnet_core.evaluation.quality import Quality
+from bitnet_core.evaluation.turns import NOTABLE_SPREAD, Spread
 from bitnet_core.export import card
 from bitnet_core.export.card import IN_PROCESS
 from bitnet_core.export.running import LLAMACPP, TRANSFORMERS
@@ -23,68 +25,83 @@ from bitnet_core.suites.intervals import Estimate
 
 Figures = Mapping[str, Estimate]
 Origin = Callable[[str], str]
+SideName = Literal["student", "teacher"]
+
+_IN_LLAMACPP = f"{LLAMACPP}, see the table memory"
 
 
 def quality_efficiency(
     options: EvalOptions,
     origin: Origin,
-    figures: Figures | None,
+    quality: Quality | None,
     deployed: Deployed,
     baseline: Mapping[str, Any],
     measured: Measured | None = None,
 ) -> Index:
-    """QEI of the deployed student against the baseline's teacher; `figures` are None without held-out prompts.
+    """QEI of the deployed student against the baseline's teacher.
 
     `measured` is the student in llama.cpp, with the teacher if it is embedded; None if it ran in this program.
-    `figures` are those at the activation bits of that program.
     """
     student_speed, teacher_speed = _speeds(deployed, baseline.get("tokens_per_s") or {}, measured)
     memory = qei.measured(deployed.memory_bytes, deployed.memory_how)
     if measured is not None:
-        memory = qei.measured(measured.student.memory.deployed, measured.student.memory.how)
-    quality = _quality(options.student_quality, "EVAL_STUDENT_QUALITY", origin, figures, "student")
-    if measured is not None and quality.origin == "measured":
-        quality = replace(quality, how=f"{quality.how}, inputs at {RUNTIME_BITS} bits")
+        memory = qei.measured(measured.student.memory.deployed, _IN_LLAMACPP)
     student = Model(
-        quality=quality,
+        quality=_quality(options.student_quality, "EVAL_STUDENT_QUALITY", origin, quality, "student"),
         memory=memory,
         speed=student_speed,
     )
     teacher = Model(
-        quality=_quality(options.teacher_quality, "EVAL_TEACHER_QUALITY", origin, figures, "teacher"),
+        quality=_quality(options.teacher_quality, "EVAL_TEACHER_QUALITY", origin, quality, "teacher"),
         memory=_teacher_memory(options.teacher_memory_gb, origin, baseline, measured),
         speed=teacher_speed,
     )
     if measured is None or measured.ratio is None:
         return qei.index(student, teacher)
-    turns = f"median of {measured.ratio.turns} rounds{measured.ratio.remark}"
-    return qei.index(student, teacher, qei.measured(measured.ratio.median, turns))
+    turns = f"median of {measured.ratio.turns} rounds"
+    return qei.index(student, teacher, qei.measured(measured.ratio.median, turns, _notable(measured.ratio)))
 
 
-def _quality(given: float | None, name: str, origin: Origin, figures: Figures | None, side: str) -> Quantity:
+def _notable(found: Spread) -> float | None:
+    return found.share if found.share > NOTABLE_SPREAD else None
+
+
+def _quality(given: float | None, name: str, origin: Origin, quality: Quality | None, side: SideName) -> Quantity:
     if given is not None:
         return qei.given(given, f"{name} ({origin(name)})")
+    if quality is None:
+        return qei.placeholder(
+            "no item and no text is scored for both: name suites in EVAL_SUITE and run `bitnet teacher`"
+        )
+    found: Estimate = getattr(quality.whole, side)
+    return qei.measured(found.value, quality.how)
+
+
+def imitation(figures: Figures | None) -> tuple[Quantity, Quantity] | None:
+    """Student's and teacher's score on text that the teacher wrote; None without held-out prompts."""
     if figures is None:
-        more = "collect traces of more prompts (KD_NUM_PROMPTS), so that some are held out"
-        return qei.placeholder(f"{more}, or set {name}")
-    return qei.measured(figures[f"{side}_quality"].value, "on the teacher's held-out text")
+        return None
+    how = "teacher's text, not in QEI"
+    student, teacher = (figures[f"{side}_imitation"].value for side in ("student", "teacher"))
+    return qei.measured(student, how), qei.measured(teacher, how)
 
 
 def _speeds(
     deployed: Deployed, baseline: Mapping[str, float | None], measured: Measured | None
 ) -> tuple[Quantity, Quantity]:
     """Tokens/s of student and teacher: of decoding if both are known, otherwise both end to end."""
+    where = f"{LLAMACPP}, {measured.hardware}" if measured else ""
     if measured is not None and measured.teacher is not None:
-        ours, theirs = measured.student.speed, measured.teacher.speed
+        ours, theirs, where = measured.student.speed, measured.teacher.speed, f"{where}, by turns"
         return (
-            qei.measured(ours.median, measured.how + ours.remark),
-            qei.measured(theirs.median, measured.how + theirs.remark),
+            qei.measured(ours.median, where, _notable(ours)),
+            qei.measured(theirs.median, where, _notable(theirs)),
         )
     if decode := baseline.get("decode"):
         told = qei.measured(decode, "decoding, when the baseline was made")
         if measured is not None:
             alone = measured.student.speed
-            return qei.measured(alone.median, measured.how + alone.remark), told
+            return qei.measured(alone.median, where, _notable(alone)), told
         if deployed.decode_tokens_per_s is not None:
             return qei.measured(deployed.decode_tokens_per_s, f"decoding, {deployed.hardware}"), told
     student = qei.measured(deployed.end_to_end_tokens_per_s, f"prefill and decoding, {deployed.hardware}")
@@ -99,7 +116,7 @@ def _teacher_memory(
     if given_gb is not None:
         return qei.given(given_gb * 1e9, f"TEACHER_MEMORY_GB ({origin('TEACHER_MEMORY_GB')})")
     if measured is not None and measured.teacher is not None:
-        return qei.measured(measured.teacher.memory.deployed, measured.teacher.memory.how)
+        return qei.measured(measured.teacher.memory.deployed, _IN_LLAMACPP)
     memory = baseline.get("memory") or {}
     if not memory.get("bytes"):
         return qei.placeholder("this teacher's memory can't be measured from here: set TEACHER_MEMORY_GB")
@@ -108,11 +125,11 @@ def _teacher_memory(
     return qei.measured(memory["bytes"], "resident, added by loading and running")
 
 
-QUALITY_COLUMNS = ["figure", "of", "value", "95 % from", "95 % to", "unit"]
+IMITATION_COLUMNS = ["figure", "of", "value", "95 % from", "95 % to", "unit"]
 
 
-def quality_table(figures: Mapping[int, Figures], scores: Scores) -> list[list[Any]]:
-    """Rows under QUALITY_COLUMNS; `figures` by activation bits, the student's own bits first."""
+def imitation_table(figures: Mapping[int, Figures], scores: Scores) -> list[list[Any]]:
+    """Rows under IMITATION_COLUMNS; `figures` by activation bits, the student's own bits first."""
     own = next(iter(figures.values()))
     rows: list[list[Any]] = []
     sequences = len(scores.sums_SM)
@@ -130,7 +147,7 @@ def quality_table(figures: Mapping[int, Figures], scores: Scores) -> list[list[A
     add("cross-entropy, all tokens", "ce", "nats/token")
     add("cross-entropy, shared tokens", "student_ce", "nats/token", ("teacher", "teacher_ce"))
     add("shared tokens", "student_bits_per_byte", "bits/byte", ("teacher", "teacher_bits_per_byte"))
-    add("quality", "student_quality", "2^(-bits/byte)", ("teacher", "teacher_quality"))
+    add("imitation", "student_imitation", "2^(-bits/byte)", ("teacher", "teacher_imitation"))
     return rows
 
 
@@ -140,8 +157,8 @@ def _row(title: str, who: str, estimate: Estimate, unit: str, sequences: int) ->
     return [title, who, round(estimate.value, 5), *interval, unit]
 
 
-def quality_record(figures: Mapping[int, Figures], scores: Scores) -> dict[str, Any]:
-    """The report's `quality`: every estimate at both widths, and what it was measured on."""
+def imitation_record(figures: Mapping[int, Figures], scores: Scores) -> dict[str, Any]:
+    """The report's `imitation`: every estimate at both widths, and what it was measured on."""
     shared, tokens = scores.total("shared_tokens"), scores.total("tokens")
     return {
         "origin": "measured",
@@ -267,8 +284,11 @@ def card_rows(root: object, deployed: Deployed, found: AsDeployed) -> list[card.
     return [own, card.not_exported(TRANSFORMERS), theirs]
 
 
-def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: int) -> list[str]:
-    """Sentences below the tables: where the student was measured, how busy the machine was, and the card's notes."""
+def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: int, answered_by: str) -> list[str]:
+    """Sentences below the tables: where the student was measured, how busy the machine was, and the card's notes.
+
+    `answered_by` is the runtime of its answers to items and of its scores on given text.
+    """
     measured = found.measured
     if measured is None:
         lines = [f"Speed and memory are those of this program, because {found.why}."]
@@ -284,4 +304,6 @@ def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: int) -> list[str]
                 f"While they were taken {load.before:g} to {load.after:g} processes wanted to run on "
                 f"{load.processors} processors."
             )
+    where = f"the student's GGUF in {LLAMACPP}" if answered_by == LLAMACPP else "the student in this program"
+    lines.append(f"Items and given text were answered and scored by {where}.")
     return [*lines, *card.notes(rows, None, bits)]

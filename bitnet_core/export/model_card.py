@@ -55,13 +55,20 @@ def text(
 def _measured(report: Mapping[str, Any], found: Sequence[Verification]) -> str:
     lines = []
     quality = report.get("quality")
-    by_bits = quality.get("by_activation_bits") if isinstance(quality, Mapping) else None
+    scores = quality if isinstance(quality, Mapping) else {}
+    for side in ("student", "teacher"):
+        score = scores.get(side)
+        value = finite(score.get("value")) if isinstance(score, Mapping) else None
+        if value is not None:
+            lines.append(f"- quality of the {side} on items and fixed text, from 0 to 1: {significant(value)}")
+    imitation = report.get("imitation")
+    by_bits = imitation.get("by_activation_bits") if isinstance(imitation, Mapping) else None
     for bits, figures in by_bits.items() if isinstance(by_bits, Mapping) else ():
         for title, key in (("bits per byte", "student_bits_per_byte"), ("agreement with the teacher", "agreement")):
             estimate = figures.get(key) if isinstance(figures, Mapping) else None
             value = finite(estimate.get("value")) if isinstance(estimate, Mapping) else None
             if value is not None:
-                lines.append(f"- held-out text at {_plain(bits)} bits, {title}: {significant(value)}")
+                lines.append(f"- the teacher's held-out text at {_plain(bits)} bits, {title}: {significant(value)}")
     for one in found:
         speed = "" if one.tokens_per_s is None else f", {significant(one.tokens_per_s)} tokens/s"
         lines.append(

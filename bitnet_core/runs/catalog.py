@@ -85,7 +85,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "eval",
             "Evaluate",
-            "Quality on held-out traces, tokens/s, memory, QEI.",
+            "Quality, imitation of the teacher, tokens/s, memory, QEI.",
             needs=("teacher", "train"),
             outputs=(("reports", "mini_evaluation_report.json"),),
             settings=_settings("Evaluation", extra=("TEACHER_MEMORY_GB", "SEED")),

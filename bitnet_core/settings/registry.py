@@ -190,8 +190,9 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "Suites for teacher and student, with commas: json, extraction, tools, instructions, arithmetic; "
             "checks = these five; a benchmark's name (bitnet bench list); none.",
         ),
-        integer("EVAL_LIMIT", "20", "Items of each suite to ask, spread over it; 0 = all.", 0, 1 << 30),
+        integer("EVAL_LIMIT", "20", "Items of each suite and passages of fixed text; 0 = all.", 0, 1 << 30),
         integer("EVAL_SUITE_MAX_TOKENS", "96", "Longest answer to an item of a suite.", 1, 1 << 20, "tokens"),
+        number("EVAL_TEXT_WEIGHT", "0.5", "Weight of the fixed text in the quality; the items have the rest.", 0, 1),
         path("EVAL_SCORES", "", "File of scores measured elsewhere (JSON, docs/EVALUATION.md); empty = none."),
         path("EVAL_ITEMS_FILE", "", "File of your own items (JSON lines, docs/EVALUATION.md); empty = none."),
         number("EVAL_STUDENT_QUALITY", "", "The student's quality, for QEI; empty = measured.", 0),

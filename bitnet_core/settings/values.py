@@ -246,6 +246,7 @@ class SuiteOptions(Group):
     names: str = setting("EVAL_SUITE")
     limit: int = setting("EVAL_LIMIT")
     max_tokens: int = setting("EVAL_SUITE_MAX_TOKENS")
+    text_weight: float = setting("EVAL_TEXT_WEIGHT")
     items_file: Path | None = setting("EVAL_ITEMS_FILE")
     scores_file: Path | None = setting("EVAL_SCORES")
     concurrency: int | None = setting("KD_CONCURRENCY")

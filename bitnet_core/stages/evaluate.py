@@ -1,17 +1,19 @@
-"""Stage `eval`: measure the newest checkpoint: quality, answers, tokens/s, memory, QEI. Wiring only."""
+"""Stage `eval`: measure the newest checkpoint: quality, imitation, tokens/s, memory, QEI. Wiring only."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.evaluation import benchmarks, checks, gates, qei, suite_scores, summary
+from bitnet_core.evaluation import checks, gates, qei, suite_scores, summary
 from bitnet_core.evaluation.answers import EvalPrompt, choose_prompts, sample_record
 from bitnet_core.evaluation.as_deployed import measure_as_deployed
 from bitnet_core.evaluation.baseline_report import BASELINE_FILE
 from bitnet_core.evaluation.deployed import Deployed, run_deployed
-from bitnet_core.evaluation.quality import measure_quality
-from bitnet_core.evaluation.scorers import both_scorers
-from bitnet_core.evaluation.suite_answers import student_answers
+from bitnet_core.evaluation.imitation import measure_imitation
+from bitnet_core.evaluation.scored import longest, score_student, tasks_to_score
+from bitnet_core.evaluation.scorers import teacher_scorer
+from bitnet_core.evaluation.student_runtime import student_file, student_runtime
 from bitnet_core.export import card
 from bitnet_core.export.verify import RUNTIME_BITS
 from bitnet_core.model.decoding import Generation
@@ -20,13 +22,18 @@ from bitnet_core.model.precision import configure, pick_device
 from bitnet_core.model.student import Student
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
-from bitnet_core.settings.values import DataOptions, DeviceOptions, EvalOptions, GateOptions, SuiteOptions
+from bitnet_core.settings.values import (
+    DataOptions,
+    DeviceOptions,
+    EvalOptions,
+    GateOptions,
+    SuiteOptions,
+    TeacherOptions,
+)
 from bitnet_core.suites.asked import benchmarks_to_score, items_to_answer
-from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.suites.requests_file import load_task
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
-from bitnet_core.traces.places import tokenizer as tokenizer_folder
-from bitnet_core.traces.schema import TOKENIZER_FIX
 from bitnet_core.traces.stats import rejected_tokens
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
@@ -38,14 +45,15 @@ REPORT = "mini_evaluation_report.json"
 def run(ctx: StageContext) -> dict[str, Any]:
     """Measure, write `reports/mini_evaluation_report.json` and its tables."""
     options, data, asked = EvalOptions.of(ctx.settings), DataOptions.of(ctx.settings), SuiteOptions.of(ctx.settings)
-    suites, to_score = items_to_answer(asked), benchmarks_to_score(asked)
+    suites = items_to_answer(asked)
+    tasks = tasks_to_score([load_task(name, asked.limit or None) for name in benchmarks_to_score(asked)], asked)
     checks.check_given_qualities(options, ctx)
     path, checkpoint = _newest_checkpoint(ctx)
     baseline = checks.load_baseline(ctx.experiment.reports / BASELINE_FILE)
     folder = data.path or ctx.experiment.data
     traces = load_traces(folder, data.top_k)
-    tokenizer = load_tokenizer(tokenizer_folder(folder), fix=TOKENIZER_FIX)
-    checks.require_one_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, traces, tokenizer)
+    tokenizer = checks.own_tokenizer(path, checkpoint.tokenizer_hash, checkpoint.config, folder)
+    checks.require_one_tokenizer(tokenizer, traces, path, folder)
     checks.warn_of_another_teacher(baseline, traces, ctx)
     bits = checks.require_ternary(path, checkpoint.activation_bits)
 
@@ -53,36 +61,38 @@ def run(ctx: StageContext) -> dict[str, Any]:
     device = pick_device(hardware)
     configure(hardware)
     packed = pack_student(checkpoints.student_from(checkpoint)).to(device)
-    quality = measure_quality(packed, bits, traces, tokenizer, ctx, max_seq_len=data.max_seq_len, seed=options.seed)
-    answers = student_answers(packed, tokenizer, asked.max_tokens, ctx)
-    graded = suite_scores.ask_student(suites, answers, asked, baseline, ctx, keep_texts=options.keep_samples)
-    compared = benchmarks.measure(to_score, asked, both_scorers(ctx, packed, tokenizer, device), ctx)
+    imitation = measure_imitation(
+        packed, bits, traces, tokenizer, ctx, max_seq_len=data.max_seq_len, seed=options.seed
+    )
     most_tokens = checkpoint.config.max_position_embeddings
     prompts = choose_prompts(folder, traces, tokenizer, options, most_tokens, ctx)
-    deployed = _answer(ctx, packed.cpu(), prompts, tokenizer, options, device.type)
-    found = measure_as_deployed(
-        packed,
-        tokenizer,
-        prompts,
-        baseline,
-        options.sampling.max_tokens,
-        ctx,
-        device=device.type,
-        scratch=ctx.run_dir,
-    )
+    embedded = baseline.get("provider") == "embedded"
+    with student_file(packed, tokenizer, embedded=embedded, device=device, scratch=ctx.run_dir) as file:
+        with student_runtime(file, packed, tokenizer, asked.max_tokens, ctx, device) as here:
+            teacher = partial(teacher_scorer, ctx, TeacherOptions.of(ctx.settings), lambda: device, longest(tasks))
+            scored = score_student(
+                here, suites, tasks, asked, baseline, teacher, ctx, keep_texts=options.keep_samples
+            )
+        deployed = _answer(ctx, packed.cpu(), prompts, tokenizer, options, device.type)
+        found = measure_as_deployed(
+            packed, tokenizer, file, prompts, options.sampling.max_tokens, ctx, embedded=embedded
+        )
 
-    own = quality.own if quality else None
-    # llama.cpp rounds inputs to 8 bits, and all figures of one index must belong to one program.
-    there = quality.by_bits[RUNTIME_BITS] if quality and found.measured else own
-    result = summary.quality_efficiency(options, ctx.settings.origin, there, deployed, baseline, found.measured)
-    if quality:
-        ctx.table("quality", summary.QUALITY_COLUMNS, summary.quality_table(quality.by_bits, quality.scores))
+    own = imitation.own if imitation else None
+    # llama.cpp rounds inputs to 8 bits, and all figures of one table must belong to one program.
+    there = imitation.by_bits[RUNTIME_BITS] if imitation and found.measured else own
+    result = summary.quality_efficiency(
+        options, ctx.settings.origin, scored.found, deployed, baseline, found.measured
+    )
+    if imitation:
+        figures = summary.imitation_table(imitation.by_bits, imitation.scores)
+        ctx.table("imitation", summary.IMITATION_COLUMNS, figures)
     ctx.table("memory", summary.MEMORY_COLUMNS, summary.memory_table(deployed, found.measured))
-    ctx.table("qei", qei.COLUMNS, qei.table(result))
+    ctx.table("qei", qei.COLUMNS, qei.table(result, summary.imitation(there)))
     in_use = summary.deployed_record(deployed, found)
     rows = summary.card_rows(ctx.experiment.root, deployed, found)
     ctx.table(card.TITLE, card.COLUMNS, card.table(rows))
-    for line in summary.remarks(found, rows, bits):
+    for line in summary.remarks(found, rows, bits, scored.runtime):
         ctx.log(line)
     answered = zip(prompts, deployed.answers, strict=True) if options.keep_samples else []
     report = {
@@ -95,9 +105,10 @@ def run(ctx: StageContext) -> dict[str, Any]:
         },
         "student": checkpoint.config.to_dict(),
         "teacher": {"provider": baseline.get("provider"), "model": baseline.get("model")},
-        "quality": summary.quality_record(quality.by_bits, quality.scores) if quality else None,
-        suite_scores.REPORT_KEY: graded,
-        "benchmarks": compared,
+        "quality": scored.record(),
+        "imitation": summary.imitation_record(imitation.by_bits, imitation.scores) if imitation else None,
+        suite_scores.REPORT_KEY: scored.checks,
+        "benchmarks": scored.benchmarks,
         "deployed": in_use,
         "runs_anywhere": [row.record() for row in rows],
         "qei": asdict(result),
@@ -112,7 +123,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     return {
         "checkpoint": str(path),
         **{name: own[name].value if own else None for name in ("agreement", "majority_agreement", "coarse_kl")},
-        "checks": suite_scores.whole(graded),
+        "checks": suite_scores.whole(scored.checks),
         "tokens_per_s": in_use["tokens_per_s"]["decode"],
         "memory_bytes": in_use["memory"]["bytes"],
         "qei": result.qei.value,

@@ -36,7 +36,8 @@ def run(ctx: StageContext) -> dict[str, Any]:
     found = asyncio.run(_measure(ctx, options, identity, prompts, answers))
     measured = baseline_report.record(found, identity, options)
     ctx.table("baseline", baseline_report.COLUMNS, baseline_report.table(measured))
-    checks = suite_scores.grade_teacher(suites, answers.found, asked, ctx)
+    runtime = "llama.cpp" if identity.provider.name == "embedded" else identity.provider.name
+    checks = suite_scores.grade_teacher(suites, answers.found, asked, runtime, ctx)
     sampling = {
         "temperature": options.sampling.temperature,
         "top_p": options.sampling.top_p,

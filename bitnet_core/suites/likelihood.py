@@ -15,9 +15,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.suites.benchmarks import Benchmark
 from bitnet_core.suites.intervals import Estimate, draws, estimate, share
-from bitnet_core.suites.requests_file import Item
+from bitnet_core.suites.requests_file import Item, Task
 from bitnet_core.tokenizer.refused import Refused
 from bitnet_core.tokenizer.student import StudentTokenizer
 
@@ -55,30 +54,25 @@ class TextScorer:
     def score(self, pairs: Sequence[tuple[str, str]], on_done: OnDone = lambda _done: None) -> list[Scored | None]:
         """The continuation of each (context, continuation), which follows the context without a space of ours.
 
-        A context that is too long loses its beginning. None where the model or its tokenizer can't take the text.
+        A context that is too long loses its beginning; a text without a context is read as in `score_whole`. None
+        where the model or its tokenizer can't take the text.
         """
-        cut = [self._cut(*pair) for pair in pairs]
-        found = self._scorer.score_ids([pair for pair in cut if pair is not None], on_done)
-        answers = iter(found)
-        scores = [None if pair is None else next(answers) for pair in cut]
-        return [None if score is None else Scored(*score) for score in scores]
+        cut = [self._cut(*pair) if pair[0] else self._windows(pair[1]) for pair in pairs]
+        flat = [one for windows in cut for one in windows or ()]
+        if not flat:
+            return [None] * len(pairs)
+        answers = iter(self._scorer.score_ids(flat, lambda done: on_done(len(pairs) * done // len(flat))))
+        return [_sum(list(itertools.islice(answers, len(windows)))) if windows else None for windows in cut]
 
     def score_whole(self, text: str) -> Scored | None:
         """A whole text, in windows of at most `limit` tokens that don't overlap.
 
         Each token is scored after those before it, as many as the model reads.
         """
-        try:
-            windows = self._windows(self.tokenizer.encode(text))
-        except Refused:
-            return None
-        scores = self._scorer.score_ids(windows, lambda _done: None)
-        if any(score is None for score in scores):
-            return None
-        found = [score for score in scores if score is not None]
-        return Scored(math.fsum(logprob for logprob, _ in found), all(greedy for _, greedy in found))
+        windows = self._windows(text)
+        return None if windows is None else _sum(self._scorer.score_ids(windows, lambda _done: None))
 
-    def _cut(self, context: str, continuation: str) -> IdPair | None:
+    def _cut(self, context: str, continuation: str) -> list[IdPair] | None:
         """The ids of a pair: the continuation's are those that follow the context's in the whole text.
 
         Spaces that end the context belong to the continuation, because most tokens begin with their space.
@@ -92,9 +86,13 @@ class TextScorer:
         ids = whole_ids[len(context_ids) :]
         context_ids = context_ids or [self.tokenizer.eos_id]
         room = self._scorer.limit + 1 - len(ids)
-        return (context_ids[-room:], ids) if ids and room > 0 else None
+        return [(context_ids[-room:], ids)] if ids and room > 0 else None
 
-    def _windows(self, ids: list[int]) -> list[IdPair]:
+    def _windows(self, text: str) -> list[IdPair] | None:
+        try:
+            ids = self.tokenizer.encode(text)
+        except Refused:
+            return None
         limit = self._scorer.limit
         opening = (self.tokenizer.opening_ids or [self.tokenizer.eos_id])[-1:]
         ends = [min(start + limit, len(ids)) for start in range(0, len(ids), limit)]
@@ -102,6 +100,14 @@ class TextScorer:
             (ids[max(0, end - limit - 1) : start] or opening, ids[start:end])
             for start, end in zip(range(0, len(ids), limit), ends, strict=True)
         ]
+
+
+def _sum(scores: Sequence[tuple[float, bool] | None]) -> Scored | None:
+    """The score of a text from those of its windows; None if one of them has none."""
+    found = [score for score in scores if score is not None]
+    if len(found) < len(scores):
+        return None
+    return Scored(math.fsum(logprob for logprob, _ in found), all(greedy for _, greedy in found))
 
 
 @dataclass(frozen=True)
@@ -141,24 +147,22 @@ class BenchmarkScore:
         return self.main == "bits_per_byte"
 
 
-def score_benchmark(
-    benchmark: Benchmark, items: Sequence[Item], scorer: TextScorer, seed: int, on_done: OnDone = lambda _done: None
-) -> BenchmarkScore:
-    """The figures of a model on the items of a benchmark; `on_done` counts items.
+def score_task(task: Task, scorer: TextScorer, seed: int, on_done: OnDone = lambda _done: None) -> BenchmarkScore:
+    """The figures of a model on the items of a task; `on_done` counts items.
 
     An item with a choice that got no score is unanswered and left out. BitnetError if that is so for all of them.
     """
+    items = task.items
     pairs = [pair for item in items for pair in item.choices]
     scored = scorer.score(pairs, lambda done: on_done(len(items) * done // len(pairs)))
     answers = iter(scored)
     scores = [_complete(list(itertools.islice(answers, len(item.choices)))) for item in items]
     if not any(scores):
         raise BitnetError(
-            f"The model scored none of the {len(items)} items of {benchmark.name}; choose one with a longer context."
+            f"The model scored none of the {len(items)} items of {task.name}; choose one with a longer context."
         )
-    if benchmark.kind == "choice":
-        return _choices(benchmark.name, items, scores, seed)
-    return _texts(benchmark.name, items, scores, seed)
+    figures = _choices if task.kind == "choice" else _texts
+    return figures(task.name, items, scores, seed)
 
 
 def _complete(scored: Sequence[Scored | None]) -> list[Scored] | None:

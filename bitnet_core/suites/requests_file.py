@@ -8,7 +8,7 @@ used here. Every line is typed and bounded, so a damaged file ends in one senten
 import gzip
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 import msgspec
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.suites.benchmarks import Benchmark
+from bitnet_core.suites.benchmarks import Benchmark, Kind, find
 from bitnet_core.suites.fetch import opened
 
 _T = TypeVar("_T")
@@ -37,6 +37,21 @@ class Item:
     name: str
     choices: tuple[tuple[str, str], ...]
     gold: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Items that are scored by likelihood, under one name; `kind` is "choice" or "text"."""
+
+    name: str
+    kind: Kind
+    items: Sequence[Item]
+
+    @property
+    def longest(self) -> int:
+        """The bytes of its longest pair: a model that reads as many tokens can read every pair whole."""
+        pairs = (pair for item in self.items for pair in item.choices)
+        return max((len(context.encode()) + len(continuation.encode()) for context, continuation in pairs), default=0)
 
 
 class _Texts(msgspec.Struct):
@@ -64,6 +79,12 @@ def load(benchmark: Benchmark, limit: int | None = None, cache: Path | None = No
                 found.setdefault(request.doc_id, []).append(request)
     items = [_item(benchmark, requests) for requests in found.values()]
     return sample(items, limit)
+
+
+def load_task(name: str, limit: int | None = None) -> Task:
+    """A benchmark by its name; see `load`. UsageError if there is none of that name."""
+    benchmark = find(name)
+    return Task(name, benchmark.kind, load(benchmark, limit))
 
 
 def sample(items: list[_T], limit: int | None) -> list[_T]:

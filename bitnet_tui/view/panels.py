@@ -30,7 +30,7 @@ from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
 _CURVE_TITLES = {"loss": "total", "kl": "KL", "ce": "CE", "format": "format"}
-_FIRST_TABLES = ("qei", "gates", "quality")
+_FIRST_TABLES = ("qei", "gates", "quality", "imitation")
 _WIDE = 78
 
 

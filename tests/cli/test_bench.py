@@ -118,3 +118,6 @@ def test_a_student_is_scored(small: benchmarks.Benchmark, tmp_path: Path, capsys
     assert text["main"] == "bits_per_byte"
     # Nothing is learned, so a token of a few bytes costs about log2 of the vocabulary.
     assert 2 < text["figures"]["bits_per_byte"]["value"] < 12
+    (tmp_path / "exp" / "data").rename(tmp_path / "traces")
+    elsewhere = ["--set", f"KD_DATA_PATH={tmp_path / 'traces'}", *before, "--model", "student", "--limit", "1"]
+    assert main(elsewhere) == 0, "its tokenizer is with the traces that it was trained on"

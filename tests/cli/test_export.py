@@ -109,7 +109,8 @@ def test_the_model_card_says_how_it_was_made(root: Path, capsys: pytest.CaptureF
     report = {
         "checkpoint": {"step": 2},
         "teacher": {"provider": "embedded", "model": "evil](x)\n# title\x1b[2J"},
-        "quality": {"by_activation_bits": {"4": {"agreement": {"value": 0.25}}}},
+        "quality": {"student": {"value": 0.125}, "teacher": "torn"},
+        "imitation": {"by_activation_bits": {"4": {"agreement": {"value": 0.25}}}},
     }
     (root / "reports" / "mini_evaluation_report.json").write_text(json.dumps(report))
     assert main(export(root, "hf", "--no-verify")) == 0
@@ -117,6 +118,7 @@ def test_the_model_card_says_how_it_was_made(root: Path, capsys: pytest.CaptureF
     assert "| KD\\_TAU |" in card
     assert "| step | 2 |" in card
     assert "agreement with the teacher: 0.250" in card
+    assert "quality of the student on items and fixed text, from 0 to 1: 0.125" in card
     assert "\x1b" not in card
     assert "\n# title" not in card
     assert "evil\\](x)" in card

@@ -1,23 +1,26 @@
 """A student in llama.cpp: measured by turns, with its memory, and what is said where it can't be."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation import summary
+from bitnet_core.evaluation import qei, summary
 from bitnet_core.evaluation.answers import EvalPrompt
 from bitnet_core.evaluation.as_deployed import AsDeployed, measure_as_deployed
 from bitnet_core.evaluation.deployed import Deployed
 from bitnet_core.evaluation.deployment import Contestant, Load, Measured, Side, measure
 from bitnet_core.evaluation.llamacpp import Memory, kv_bytes
+from bitnet_core.evaluation.student_runtime import student_file
 from bitnet_core.evaluation.turns import FEWEST_ROUNDS, spread
 from bitnet_core.export import gguf
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
+from bitnet_core.model.student import Student
 from bitnet_core.settings.values import EvalOptions
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.builders import stage_context
@@ -68,20 +71,19 @@ def test_a_student_is_exported_measured_and_compared(tokenizer: StudentTokenizer
     student = pack_student(random_student(tokenizer.vocab_size))
     prompts = [EvalPrompt("hi", ids) for ids in PROMPTS]
 
-    def found(baseline: dict[str, Any], device: str = "cpu") -> AsDeployed:
-        return measure_as_deployed(student, tokenizer, prompts, baseline, 8, ctx, device=device, scratch=ctx.run_dir)
+    def found(student: Student = student, prompts: Sequence[EvalPrompt] = prompts, device: str = "cpu") -> AsDeployed:
+        where = torch.device(device)
+        with student_file(student, tokenizer, embedded=False, device=where, scratch=ctx.run_dir) as file:
+            return measure_as_deployed(student, tokenizer, file, prompts, 8, ctx, embedded=False)
 
-    hosted = {"provider": "openai"}
-    assert found(hosted, "cuda").why == "it computes on cuda, and its teacher is not in llama.cpp"
+    assert found(device="cuda").why == "it computes on cuda, and its teacher is not in llama.cpp"
     full = [EvalPrompt("long", [5] * student.config.max_position_embeddings)]
-    none = measure_as_deployed(student, tokenizer, full, hosted, 8, ctx, device="cpu", scratch=ctx.run_dir)
-    assert none.why == "no prompt leaves room for 4 tokens in the student's positions"
+    assert found(prompts=full).why == "no prompt leaves room for 4 tokens in the student's positions"
     squared = pack_student(random_student(tokenizer.vocab_size))
     squared.config = replace(squared.config, hidden_act="relu2")
-    refused = measure_as_deployed(squared, tokenizer, prompts, hosted, 8, ctx, device="cpu", scratch=ctx.run_dir)
-    assert refused.why.startswith("llama.cpp computes SiLU")
+    assert found(squared).why.startswith("llama.cpp computes SiLU")
     own = student.layer_bits
-    alone = found(hosted)
+    alone = found()
     assert student.layer_bits == own
     assert alone.measured is not None and alone.measured.teacher is None
     assert alone.verified is not None and alone.verified.problems() == []
@@ -89,13 +91,15 @@ def test_a_student_is_exported_measured_and_compared(tokenizer: StudentTokenizer
     rows = summary.card_rows("x", HERE, alone)
     assert [(row.runtime, row.loads) for row in rows][-1] == ("llama.cpp", "yes")
     assert rows[-1].tokens_per_s == alone.measured.student.speed.median
-    assert "the teacher's were taken at another time" in summary.remarks(alone, rows, 4)[0]
+    assert "the teacher's were taken at another time" in summary.remarks(alone, rows, 4, "in-process")[0]
 
 
 def test_the_teacher_as_its_own_student_has_an_index_of_one(root: Path) -> None:
     result = index(root, SAME, {"memory": {"bytes": 7}, "tokens_per_s": {"decode": 9.0}})
     assert (result.qei.value, result.qei_speed.value) == (1.0, 1.0)
-    assert result.student.speed.how == "llama.cpp, decoding, by turns, 2 threads, spread 20%"
+    speed = result.student.speed
+    assert (speed.how, speed.spread) == ("llama.cpp, 2 threads, by turns", pytest.approx(0.2))
+    assert qei.table(result)[2][-1] == "llama.cpp, 2 threads, by turns, spread 20% and 20%"
     record = summary.deployed_record(HERE, AsDeployed(SAME, None))
     assert (record["runtime"], record["by_turns"], record["load"]["processors"]) == ("llama.cpp", True, 2)
     assert record["memory"]["bytes"] == 100

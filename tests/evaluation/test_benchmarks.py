@@ -7,12 +7,22 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation.benchmarks import COLUMNS, Comparison, Open, Side, compare, record, table
+from bitnet_core.evaluation.benchmarks import (
+    COLUMNS,
+    Comparison,
+    Open,
+    Side,
+    record,
+    score_both,
+    table,
+    with_outside,
+)
 from bitnet_core.runs.events import Alert, strict
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.suites import benchmarks
 from bitnet_core.suites.likelihood import OnDone, Scored, TextScorer
 from bitnet_core.suites.outside import OutsideScore, OutsideScores
+from bitnet_core.suites.requests_file import load_task
 from tests.suites import small_wheel
 from tests.suites.test_fetch import stored
 
@@ -55,7 +65,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def compared(student: TextScorer, teacher: TextScorer, reporter: Reporter | None = None) -> list[Comparison]:
     sides: dict[Side, Open] = {"student": opening(student), "teacher": opening(teacher)}
-    return compare(["choice", "text"], None, sides, OutsideScores(), reporter or Reporter(), 0)
+    tasks = [load_task(name) for name in ("choice", "text")]
+    return score_both(tasks, sides, reporter or Reporter(), 0)[0]
 
 
 def test_equal_models_give_a_ratio_of_one_without_spread(small: None) -> None:
@@ -98,16 +109,16 @@ def test_a_teacher_that_can_not_score_is_said_and_the_student_still_scored(small
 
     alerts: list[str] = []
     sides: dict[Side, Open] = {"student": opening(Fixed(1)), "teacher": refusing}
-    [choice] = compare(["choice"], 3, sides, OutsideScores(), heard(alerts), 0)
+    [choice], closed = score_both([load_task("choice", 3)], sides, heard(alerts), 0)
     assert "student" in choice.measured and "teacher" not in choice.measured
     assert choice.quality("teacher") is None and choice.ratio(0) is None
-    assert alerts == ["No benchmark of the teacher: it gives no probabilities of a text"]
+    assert (closed, alerts) == ({"teacher": "it gives no probabilities of a text"}, [])
     assert record([choice], 3, 0)["benchmarks"]["choice"]["teacher"] is None
 
 
 def test_scores_from_outside_stand_in(small: None) -> None:
     outside = OutsideScores(student={"mmlu": OutsideScore(0.4, 100, (0.3, 0.5))})
-    [mmlu] = compare([], None, {}, outside, Reporter(), 0)
+    [mmlu] = with_outside(score_both([], {}, Reporter(), 0)[0], outside)
     assert table([mmlu], 0) == [["mmlu", "student", "score", 0.4, 0.3, 0.5, 100, 0, "given"]]
     told = record([mmlu], None, 0)["benchmarks"]["mmlu"]
     assert told["student"]["origin"] == "given" and told["teacher"] is None and told["ratio"] is None

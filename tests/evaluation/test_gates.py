@@ -58,6 +58,8 @@ def test_a_good_report_passes_every_gate() -> None:
     assert [gate.name for gate in gates] == NAMES
     assert counts(gates) == {"pass": 7, "fail": 0, "not measurable": 0}
     assert failures(gates) == ""
+    why = next(gate.why for gate in gates if gate.name == "JSON validity")
+    assert why == "share of 200 answers that are the JSON asked for; 5 without an answer count as none"
     assert [gate.value for gate in gates] == pytest.approx([0.04, 0, 500, 0.95, 0.75, 1.5, 2.5])
     assert all(len(row) == len(COLUMNS) for row in table(gates))
     assert json.loads(json.dumps(record(gates)))[0]["setting"] == "GATE_INVALID_ROWS"

@@ -91,9 +91,9 @@ def test_the_table_has_every_origin() -> None:
     assert "TEACHER_MEMORY_GB" in by_name["QEI"][4]
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_quantity_is_positive_and_finite(value: float) -> None:
-    with pytest.raises(ValueError, match="above 0"):
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_a_quantity_is_finite_and_not_negative(value: float) -> None:
+    with pytest.raises(ValueError, match="not below 0"):
         qei.measured(value, "")
 
 
@@ -102,3 +102,26 @@ def test_a_placeholder_is_what_has_no_value() -> None:
         Quantity(None, "measured", "")
     with pytest.raises(ValueError, match="placeholder"):
         Quantity(1.0, "placeholder", "")
+
+
+def test_the_table_says_a_spread_once_and_imitation_apart() -> None:
+    def side(spread: float | None) -> Model:
+        return Model(qei.measured(0.1, "items"), qei.measured(10, "here"), qei.measured(20, "by turns", spread))
+
+    own = qei.measured(0.3, "not in QEI")
+    rows = qei.table(qei.index(side(0.3), side(None), qei.measured(1, "by turns", 0.25)), (own, own))
+    assert [(row[0], row[-1]) for row in rows[2:]] == [
+        ("speed, tokens/s", "by turns, spread 30% and < 10%"),
+        ("QEI", "(Q_s/Q_t)/(M_s/M_t)"),
+        ("QEI_speed", "QEI·TPS_s/TPS_t, spread 25%"),
+        ("imitation", "not in QEI"),
+    ]
+    assert rows[3][1] == 1.0
+
+
+def test_a_student_that_passes_nothing_has_an_index_of_nothing() -> None:
+    nothing = Model(qei.measured(0, "items"), qei.measured(10, "here"), qei.measured(20, "by turns"))
+    some = Model(qei.measured(0.5, "items"), qei.measured(10, "here"), qei.measured(20, "by turns"))
+    assert qei.index(nothing, some).qei.value == 0.0
+    without = qei.index(some, nothing).qei
+    assert (without.value, without.how) == (None, "the teacher quality is 0")

@@ -1,174 +1,136 @@
-"""Every figure against a slow twin that applies the definitions position by position."""
+"""Q on items and on fixed text: equal models have one, a worse answer never raises it, and a toy has a score."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation.quality import SUMS, Scores, figures, majority_token, score
-from bitnet_core.evaluation.summary import quality_table
-from bitnet_core.model import chunks
-from bitnet_core.model.packing import pack_student
-from bitnet_core.model.student import Student
-from bitnet_core.traces.dataset import TraceSequence
-from bitnet_core.traces.examples import Examples
-from tests.evaluation.conftest import VOCAB, make_sequence
+from bitnet_core.evaluation.quality import COLUMNS, TEXT, Part, Quality, measure, record, table
+from bitnet_core.runs.events import strict
+from bitnet_core.suites.intervals import share
 
-LENGTHS = [0 if index == 7 else 1 + index % 4 for index in range(VOCAB)]
+verdicts = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12)
+bits = st.lists(st.tuples(*[st.floats(0.01, 12)] * 2, st.integers(1, 900)), min_size=1, max_size=8)
+weight = st.sampled_from([0.0, 0.25, 0.5, 1.0])
 
 
-@torch.no_grad()
-def slow_sums(student: Student, sequence: TraceSequence, majority: int) -> dict[str, float]:
-    sums = dict.fromkeys(SUMS, 0.0)
-    ids = [*sequence.prompt_ids_P.tolist(), *sequence.completion_ids_C.tolist()]
-    logits = student.logits(student(torch.tensor([ids]))[0]).double()
-    for place, token in enumerate(sequence.completion_ids_C.tolist()):
-        log_p = torch.log_softmax(logits[len(sequence.prompt_ids_P) + place - 1], 0)
-        nats = -float(log_p[token])
-        sums["tokens"] += 1
-        sums["nats"] += nats
-        sums["bytes"] += LENGTHS[token]
-        if not sequence.kd_valid_C[place]:
-            continue
-        row = zip(sequence.topk_ids_CK[place].tolist(), sequence.topk_logprobs_CK[place].tolist(), strict=True)
-        teacher = {index: lp for index, lp in row if lp > -math.inf}
-        top1 = max(teacher, key=lambda index: teacher[index])
-        rest = math.log(sum(math.exp(float(log_p[i])) for i in range(VOCAB) if i not in teacher))
-        other = float(sequence.other_logprob_C[place])
-        sums["kd_tokens"] += 1
-        sums["kd_kl"] += sum(math.exp(lp) * (lp - float(log_p[i])) for i, lp in teacher.items())
-        sums["kd_kl"] += math.exp(other) * (other - rest)
-        sums["kd_agree"] += int(log_p.argmax()) == top1
-        sums["kd_majority"] += majority == top1
-        sums["kd_teacher_top1"] += math.exp(teacher[top1])
-        if token in teacher:
-            sums["shared_tokens"] += 1
-            sums["shared_bytes"] += LENGTHS[token]
-            sums["shared_student_nats"] += nats
-            sums["shared_teacher_nats"] -= teacher[token]
-    return sums
+def suite(name: str, pairs: list[tuple[bool, bool]]) -> Part:
+    student_N, teacher_N = np.array(pairs, np.float64).T
+    return Part(name, student_N, teacher_N, np.ones(len(pairs)))
 
 
-@pytest.mark.parametrize("chunk_bytes", [24 << 20, 1], ids=["one chunk", "chunks"])
-def test_sums_against_the_slow_twin(
-    student: Student, sequences: list[TraceSequence], chunk_bytes: int, monkeypatch: pytest.MonkeyPatch
+def passages(rows: list[tuple[float, float, int]]) -> Part:
+    student_N, teacher_N, bytes_N = np.array(rows, np.float64).T
+    return Part(TEXT, student_N, teacher_N, bytes_N, is_text=True)
+
+
+def whole(
+    suites: list[list[tuple[bool, bool]]], text: list[tuple[float, float, int]], share_of_text: float
+) -> Quality:
+    parts = [suite(f"suite {place}", pairs) for place, pairs in enumerate(suites)]
+    found = measure(parts, passages(text) if text else None, share_of_text, 3)
+    assert found is not None
+    return found
+
+
+@settings(max_examples=40)
+@given(st.lists(verdicts, max_size=3), bits | st.just([]), weight)
+def test_it_is_the_weighted_mean_written_out(
+    suites: list[list[tuple[bool, bool]]], text: list[tuple[float, float, int]], share_of_text: float
 ) -> None:
-    monkeypatch.setitem(chunks.CHUNK_BYTES, "cpu", chunk_bytes)
-    examples = Examples(sequences, 64)
-    assert examples.cuts.completion_tokens == 0
-    majority = int(sequences[0].topk_ids_CK[0, 0])
-    with student.held_weights():
-        found = score(student, examples, LENGTHS, majority)
-        for row, sequence in enumerate(sequences):
-            expected = slow_sums(student, sequence, majority)
-            result = dict(zip(SUMS, found.sums_SM[row].tolist(), strict=True))
-            assert result == pytest.approx(expected, rel=1e-4, abs=1e-4)
-    assert found.total("shared_tokens") < found.total("kd_tokens") < found.total("tokens")
-    assert found.total("kd_majority") > 0
+    weights = (1 - share_of_text) * bool(suites), share_of_text * bool(text)
+    assume(sum(weights))
+    found = whole(suites, text, share_of_text)
+    for side, score in enumerate((found.whole.student, found.whole.teacher)):
+        expected = 0.0
+        if weights[0]:
+            expected += weights[0] * sum(sum(pair[side] for pair in one) / len(one) for one in suites) / len(suites)
+        if weights[1]:
+            total = sum(row[side] * row[2] for row in text) / sum(row[2] for row in text)
+            expected += weights[1] * 2**-total
+        assert score.value == pytest.approx(expected / sum(weights))
+        assert 0 <= score.low <= score.high <= 1 + 1e-9
 
 
-@torch.no_grad()
-def test_a_student_equals_a_teacher_with_its_own_distribution(student: Student) -> None:
-    """Candidates made from the student itself: full agreement, no divergence, equal quality."""
-    sequence = make_sequence(3, completion=12)
-    ids = torch.tensor([[*sequence.prompt_ids_P.tolist(), *sequence.completion_ids_C.tolist()]])
-    log_p_TV = torch.log_softmax(student.logits(student(ids)[0]).double(), -1)
-    first = len(sequence.prompt_ids_P) - 1
-    top = log_p_TV[first : first + 12].topk(5)
-    observed = top.indices[:, 1].numpy().astype(np.int32)
-    own = replace(
-        sequence,
-        topk_ids_CK=top.indices.numpy().astype(np.int32),
-        topk_logprobs_CK=top.values.numpy().astype(np.float32),
-        other_logprob_C=np.log1p(-top.values.exp().sum(-1).numpy()).astype(np.float32),
-        kd_valid_C=np.ones(12, bool),
-    )
-    # One position at a time, for the stream must stay the one that the candidates were computed on.
-    for place in range(12):
-        ids_place = sequence.completion_ids_C.copy()
-        ids_place[place] = observed[place]
-        kd_valid = np.arange(12) == place
-        one = replace(own, completion_ids_C=ids_place, kd_valid_C=kd_valid)
-        examples = Examples([one], 64)
-        found = figures(score(student, examples, LENGTHS, None), seed=0)
-        assert found["agreement"].value == 1.0
-        assert found["coarse_kl"].value == pytest.approx(0.0, abs=1e-5)
-        assert found["quality_ratio"].value == pytest.approx(1.0, abs=1e-4)
-        assert found["student_ce"].value == pytest.approx(found["teacher_ce"].value, abs=1e-4)
+@settings(max_examples=40)
+@given(st.lists(verdicts, max_size=3), bits, weight)
+def test_the_teacher_as_its_own_student_has_exactly_one(
+    suites: list[list[tuple[bool, bool]]], text: list[tuple[float, float, int]], share_of_text: float
+) -> None:
+    same = [[(theirs, theirs) for _, theirs in one] for one in suites]
+    assume(share_of_text or any(passed for one in same for _, passed in one))
+    found = whole(same, [(theirs, theirs, size) for _, theirs, size in text], share_of_text if suites else 1.0)
+    assert found.whole.ratio is not None
+    assert found.whole.ratio.value == 1.0
+    assert found.whole.student == found.whole.teacher
 
 
-def test_a_batch_is_its_sequences_one_by_one(student: Student, sequences: list[TraceSequence]) -> None:
-    packed = pack_student(student)
-    examples = Examples(sequences, 64)
-    together = score(packed, examples, LENGTHS, 3).sums_SM
-    alone = np.concatenate([score(packed, [example], LENGTHS, 3).sums_SM for example in examples])
-    assert np.allclose(together, alone, rtol=1e-3, atol=1e-3)
+@settings(max_examples=40)
+@given(st.lists(verdicts, min_size=1, max_size=3), bits, st.floats(0.1, 0.9), st.data())
+def test_a_worse_answer_or_a_less_likely_text_never_raises_it(
+    suites: list[list[tuple[bool, bool]]],
+    text: list[tuple[float, float, int]],
+    share_of_text: float,
+    data: st.DataObject,
+) -> None:
+    before = whole(suites, text, share_of_text).whole
+    worse = [[(ours and data.draw(st.booleans()), theirs) for ours, theirs in one] for one in suites]
+    longer = [(ours + data.draw(st.floats(0, 2)), theirs, size) for ours, theirs, size in text]
+    after = whole(worse, longer, share_of_text).whole
+    assert after.student.value <= before.student.value + 1e-12
+    assert after.teacher == before.teacher
 
 
-def test_the_majority_token_is_the_commonest_first_candidate() -> None:
-    sequences = [make_sequence(seed) for seed in range(6)]
-    for sequence in sequences[:3]:
-        sequence.topk_ids_CK[sequence.kd_valid_C, 0] = 11
-    assert majority_token(sequences, VOCAB) == 11
-    assert majority_token([], VOCAB) is None
+def test_a_toy_student_has_a_small_score_and_a_bounded_interval() -> None:
+    nothing = [[(False, place < 2) for place in range(3)] for _ in range(5)]
+    text = [(3.1, 1.3, 400), (2.9, 1.4, 420), (3.3, 1.2, 380)]
+    found = whole(nothing, text, 0.5)
+    assert found.whole.student.value == pytest.approx(0.5 * 2**-3.1, rel=0.03)
+    assert found.whole.ratio is not None and 0.05 < found.whole.ratio.value < 0.2
+    # Nothing passed of 15 does not prove that nothing would: the exact bound is in the interval.
+    assert found.items is not None
+    assert found.items.student.high == pytest.approx(share([False] * 15, 0).high)
+    assert found.whole.student.high > 0.5 * found.items.student.high
+    assert found.whole.ratio.low > 0 and found.whole.ratio.high < 1
 
 
-def scores_of(rows: list[dict[str, float]]) -> Scores:
-    return Scores(np.array([[row.get(name, 1.0) for name in SUMS] for row in rows]), VOCAB)
+def test_what_one_model_lacks_is_counted_for_neither() -> None:
+    pairs = [(True, True), (False, True)]
+    alone = whole([pairs], [], 0.5)
+    assert (alone.whole.student.value, alone.whole.teacher.value, alone.how) == (0.5, 1.0, "items")
+    assert alone.weights == {"items": 1.0, TEXT: 0.0}
+    only_text = whole([], [(2.0, 1.0, 100)], 0.5)
+    assert (only_text.whole.student.value, only_text.whole.teacher.value) == (0.25, 0.5)
+    assert only_text.how == TEXT
+    assert measure([], None, 0.5, 0) is None
+    assert measure([suite("a", pairs)], None, 1.0, 0) is None, "items have no weight"
 
 
-def test_figures_are_ratios_of_sums() -> None:
-    found = figures(
-        scores_of(
-            [
-                {"shared_student_nats": 8 * math.log(2), "shared_teacher_nats": 4 * math.log(2), "shared_bytes": 4},
-                {"shared_student_nats": 0.0, "shared_teacher_nats": 0.0, "shared_bytes": 4},
-                {
-                    "kd_tokens": 7,
-                    "kd_agree": 4,
-                    "shared_student_nats": 0,
-                    "shared_teacher_nats": 0,
-                    "shared_bytes": 0,
-                },
-            ]
-        ),
-        seed=1,
-    )
-    assert found["student_bits_per_byte"].value == pytest.approx(1.0)
-    assert found["student_quality"].value == pytest.approx(0.5)
-    assert found["teacher_quality"].value == pytest.approx(2**-0.5)
-    assert found["quality_ratio"].value == pytest.approx(2**-0.5)
-    assert found["agreement"].value == pytest.approx(6 / 9)
+def test_a_teacher_that_passes_nothing_gives_no_ratio() -> None:
+    found = whole([[(True, False), (False, False)]], [], 0.5)
+    assert found.whole.teacher.value == 0 and found.whole.ratio is None
+    assert "Q_s/Q_t" not in [row[0] for row in table(found)]
 
 
-def test_the_interval_is_the_bootstrap_over_sequences() -> None:
+def test_table_and_report_say_both_models_and_bits_per_byte() -> None:
+    found = whole([[(True, True), (False, True)]], [(3.0, 1.0, 100), (2.0, 1.0, 100)], 0.25)
+    rows = table(found)
+    assert all(len(row) == len(COLUMNS) for row in rows)
+    by_name = {(row[0], row[1]): row[2] for row in rows}
+    assert by_name["fixed text, bits/byte", "student"] == 2.5
+    assert by_name["fixed text, 2^(-bits/byte)", "teacher"] == 0.5
+    assert by_name["Q", "student"] == pytest.approx(0.75 * 0.5 + 0.25 * 2**-2.5, abs=1e-4)
+    told = record(found)
+    assert strict(told) == told
+    assert told["text"]["bits_per_byte"]["student"]["value"] == pytest.approx(2.5)
+    assert told["parts"]["suite 0"] == {"items": 2, "student": 0.5, "teacher": 1.0}
+
+
+def test_more_text_narrows_the_interval() -> None:
     rng = np.random.default_rng(0)
-    rates = rng.random(40)
-    found = figures(scores_of([{"kd_tokens": 100, "kd_agree": 100 * rate} for rate in rates]), seed=5)["agreement"]
-    error = rates.std() / math.sqrt(40)
-    assert found.value == pytest.approx(rates.mean())
-    assert found.low == pytest.approx(rates.mean() - 1.96 * error, abs=0.25 * error)
-    assert found.high == pytest.approx(rates.mean() + 1.96 * error, abs=0.25 * error)
-
-
-def test_a_seed_decides_the_interval() -> None:
-    rows = [{"kd_tokens": 10, "kd_agree": float(hits)} for hits in range(8)]
-    assert figures(scores_of(rows), seed=1) == figures(scores_of(rows), seed=1)
-    assert figures(scores_of(rows), seed=1)["agreement"] != figures(scores_of(rows), seed=2)["agreement"]
-
-
-def test_nothing_to_measure_raises() -> None:
-    with pytest.raises(BitnetError, match="KD_NUM_PROMPTS"):
-        figures(scores_of([{"shared_bytes": 0}]), seed=0)
-
-
-def test_one_sequence_has_no_interval_in_the_table() -> None:
-    def intervals(rows: list[dict[str, float]]) -> set[bool]:
-        scores = scores_of(rows)
-        return {row[3] is None and row[4] is None for row in quality_table({8: figures(scores, 0)}, scores)[:1]}
-
-    assert intervals([{"kd_agree": 0.5}]) == {True}
-    assert intervals([{"kd_agree": 0.5}, {"kd_agree": 0.2}]) == {False}
+    rows = [(float(one), 1.0, 400) for one in rng.normal(3, 0.3, 64)]
+    widths = [score.student.high - score.student.low for n in (4, 64) if (score := whole([], rows[:n], 1.0).text)]
+    assert widths[1] < widths[0]
+    assert math.isfinite(widths[0])

@@ -11,7 +11,7 @@ SOME = {place: text if place % 3 else "no" for place, text in enumerate(REFERENC
 
 def test_the_teacher_as_its_own_student_scores_the_same() -> None:
     graded = grade_answers(SUITES, SOME)
-    verdicts = suite_report.teacher_verdicts({"checks": suite_report.record(graded, 3, 96)})
+    verdicts = suite_report.teacher_verdicts({"checks": suite_report.record(graded, 3, 96, "x")})
     assert len(verdicts) == 20
     both = suite_report.common(graded, verdicts, 3)
     assert both is not None
@@ -23,7 +23,7 @@ def test_the_teacher_as_its_own_student_scores_the_same() -> None:
 def test_only_items_that_both_answered_are_compared() -> None:
     teacher = grade_answers(SUITES, {place: text for place, text in SOME.items() if place != 1})
     student = grade_answers(SUITES, {**dict(enumerate(REFERENCES)), 2: Unanswered("refused")})
-    verdicts = suite_report.teacher_verdicts({"checks": suite_report.record(teacher, 3, 96)})
+    verdicts = suite_report.teacher_verdicts({"checks": suite_report.record(teacher, 3, 96, "x")})
     both = suite_report.common(student, verdicts, 3)
     assert both is not None
     assert both.items == 18

@@ -1,8 +1,10 @@
 """The eval stage, from a trained checkpoint and real trace files to a report and tables, or to an error."""
 
+import contextlib
 import json
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +12,24 @@ import pytest
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation.as_deployed import AsDeployed
 from bitnet_core.evaluation.deployed import Deployed
+from bitnet_core.evaluation.scorers import teacher_scorer
+from bitnet_core.evaluation.student_runtime import StudentFile
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.student import Student
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Event
-from bitnet_core.settings.values import Sampling
+from bitnet_core.settings.values import Sampling, TeacherOptions
 from bitnet_core.stages import evaluate, train
 from bitnet_core.suites.benchmarks import BENCHMARKS
 from bitnet_core.suites.items import load_items
+from bitnet_core.suites.likelihood import OnDone, Scored, TextScorer
+from bitnet_core.teachers.opening import Host
 from bitnet_core.traces import schema, writer
 from tests.builders import events_of, stage_context
 from tests.suites import small_wheel
 from tests.suites.test_fetch import stored
+from tests.suites.test_likelihood import Told
 from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
 
 SETTINGS = {
@@ -38,6 +44,8 @@ SETTINGS = {
     "FLIP_FRACTION": "0.5",
     "EVAL_MAX_PROMPTS": "2",
     "EVAL_MAX_NEW_TOKENS": "5",
+    "EVAL_TEXT_WEIGHT": "0.5",
+    "EVAL_LIMIT": "2",
 }
 BASELINE = {
     "provider": "embedded",
@@ -66,14 +74,30 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+class OneBit(TextScorer):
+    """Needs one bit for each byte."""
+
+    def score(self, pairs: Sequence[tuple[str, str]], on_done: OnDone = lambda _done: None) -> list[Scored | None]:
+        return [Scored(-math.log(2) * len(text.encode()), False) for _, text in pairs]
+
+
 @pytest.fixture
 def root(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, whose student llama.cpp can't have: `tests/evaluation/test_as_deployed.py` runs one there."""
+    """A copy of it, whose student llama.cpp can't have: `tests/evaluation` runs one there. Its teacher stands in."""
 
-    def not_there(*_: Any, **__: Any) -> AsDeployed:
-        return AsDeployed(None, None, "llama.cpp is not here")
+    @contextlib.contextmanager
+    def not_there(*_: Any, **__: Any) -> Iterator[StudentFile]:
+        yield StudentFile(None, "llama.cpp is not here")
 
-    monkeypatch.setattr(evaluate, "measure_as_deployed", not_there)
+    @contextlib.contextmanager
+    def one_bit_a_byte(host: Host, options: TeacherOptions, *rest: Any) -> Iterator[TextScorer]:
+        if options.provider != "embedded":
+            with teacher_scorer(host, options, *rest) as scorer:
+                yield scorer
+        yield OneBit(TOKENIZER, Told())
+
+    monkeypatch.setattr(evaluate, "student_file", not_there)
+    monkeypatch.setattr(evaluate, "teacher_scorer", one_bit_a_byte)
     return shutil.copytree(trained, tmp_path / "experiment")
 
 
@@ -111,24 +135,32 @@ def test_the_whole_stage(root: Path) -> None:
     summary = evaluate.run(ctx)
     report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
     assert report["checkpoint"]["activation_bits"] == 4
-    widths = list(report["quality"]["by_activation_bits"])
+    widths = list(report["imitation"]["by_activation_bits"])
     assert widths == ["4", "8"], "the student's own width first"
     # The trained student knows more than nothing, and the table shows what nothing is.
+    imitation = {(row[0], row[1]): row[2] for row in table(ctx, "imitation")}
+    assert imitation["top-1 agreement", "chance"] == pytest.approx(1 / TOKENIZER.vocab_size)
+    assert 0 <= imitation["top-1 agreement", "always the commonest token"] <= 1
+    assert imitation["coarse KL", "student A4"] != imitation["coarse KL", "student A8"]
+    assert 0 < imitation["imitation", "student A4"] < imitation["imitation", "teacher"] <= 1
+    # Nobody was asked items, so that the quality is that on the fixed text.
     quality = {(row[0], row[1]): row[2] for row in table(ctx, "quality")}
-    assert quality["top-1 agreement", "chance"] == pytest.approx(1 / TOKENIZER.vocab_size)
-    assert 0 <= quality["top-1 agreement", "always the commonest token"] <= 1
-    assert quality["coarse KL", "student A4"] != quality["coarse KL", "student A8"]
-    assert 0 < quality["quality", "student A4"] < quality["quality", "teacher"] <= 1
+    assert quality["fixed text, bits/byte", "teacher"] == 1.0
+    assert quality["fixed text, bits/byte", "student"] > 1.0
+    assert report["quality"]["weights"] == {"items": 0.0, "fixed text": 1.0}
+    assert (report["quality"]["student_runtime"], report["quality"]["missing"]) == ("in-process", [])
     qei = report["qei"]
     for side in ("student", "teacher"):
         assert {qei[side][name]["origin"] for name in ("quality", "memory", "speed")} == {"measured"}
     q_s, q_t = qei["student"]["quality"]["value"], qei["teacher"]["quality"]["value"]
+    assert (q_s, q_t) == (report["quality"]["student"]["value"], pytest.approx(0.5))
     m_s = qei["student"]["memory"]["value"]
     assert m_s == report["deployed"]["memory"]["bytes"] > 0
     assert summary["qei"] == qei["qei"]["value"] == pytest.approx(q_s / q_t / (m_s / 300e6))
     speed = report["deployed"]["tokens_per_s"]["decode"] / 100.0
     assert summary["qei_speed"] == pytest.approx(summary["qei"] * speed)
-    assert [row[0] for row in table(ctx, "qei")][-2:] == ["QEI", "QEI_speed"]
+    assert [row[0] for row in table(ctx, "qei")][-3:] == ["QEI", "QEI_speed", "imitation"]
+    assert table(ctx, "qei")[-1][1] == pytest.approx(imitation["imitation", "student A4"], abs=1e-4)
     verdicts = {row[0]: row[1] for row in table(ctx, "gates")}
     assert verdicts == {gate["name"]: gate["verdict"] for gate in report["gates"]}
     assert verdicts["invalid rows"] == verdicts["non-finite steps"] == "pass"
@@ -143,8 +175,9 @@ def test_the_whole_stage(root: Path) -> None:
         ["transformers", "not exported"],
         ["llama.cpp", "no"],
     ]
-    (said,) = [one["message"] for one in events(ctx, "log") if "this program, because" in one["message"]]
-    assert said == "Speed and memory are those of this program, because llama.cpp is not here."
+    said = [one["message"] for one in events(ctx, "log")]
+    assert "Speed and memory are those of this program, because llama.cpp is not here." in said
+    assert "Items and given text were answered and scored by the student in this program." in said
     samples = events(ctx, "sample")
     assert [sample["source"] for sample in samples] == ["student", "student"]
     assert samples[0]["prompt"].startswith("prompt ")
@@ -223,13 +256,34 @@ def test_a_prompt_that_the_template_refuses_is_left_out(
         evaluate.run(context(root, EVAL_PROMPTS_FILE=str(path)))
 
 
-def test_one_prompt_is_not_enough_to_measure_quality(root: Path, no_child: object) -> None:
+def test_one_prompt_is_not_enough_to_measure_imitation(root: Path, no_child: object) -> None:
     for path in (root / "data").glob("*.parquet"):
         path.unlink()
     write_traces(root / "data", 1)
     ctx = context(root)
+    assert evaluate.run(ctx)["qei"] is not None, "the quality does not need them"
+    assert "imitation" not in [row[0] for row in table(ctx, "qei")]
+    (alert,) = events(ctx, "alert")
+    assert (alert["code"], "KD_NUM_PROMPTS" in alert["advice"]) == ("no_heldout", True)
+
+
+def test_a_teacher_that_only_chats_is_compared_on_items_alone(root: Path, no_child: object, tmp_path: Path) -> None:
+    mine = own_items(tmp_path)
+    verdicts = [{"hash": one.hash, "passed": True} for one in load_items(mine)]
+    files.write_json(root / "reports" / "teacher_baseline.json", BASELINE | {"checks": {"answers": verdicts}})
+    hosted = {"TEACHER_PROVIDER": "openai", "TEACHER_MODEL": "gpt"}
+    ctx = context(root, **hosted, EVAL_ITEMS_FILE=str(mine), EVAL_SUITE_MAX_TOKENS="2")
+    assert evaluate.run(ctx)["qei"] == 0.0, "no item was passed"
+    quality = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())["quality"]
+    assert quality["weights"] == {"items": 1.0, "fixed text": 0.0}
+    assert (quality["text"], quality["student"]["value"], quality["teacher"]["value"]) == (None, 0.0, 1.0)
+    assert "openai gives no probabilities of a text" in quality["missing"][0]
+    assert "text_not_measurable" in [alert["code"] for alert in events(ctx, "alert")]
+    assert table(ctx, "qei")[0][4] == "items"
+    assert next(row for row in table(ctx, "gates") if row[0] == "Q_s/Q_t")[1:3] == ["fail", 0.0]
+    ctx = context(root, **hosted)
     assert evaluate.run(ctx)["qei"] is None
-    assert "KD_NUM_PROMPTS" in next(row for row in table(ctx, "qei") if row[0] == "QEI")[4]
+    assert "EVAL_SUITE" in next(row for row in table(ctx, "qei") if row[0] == "QEI")[4]
 
 
 @pytest.mark.parametrize(
@@ -284,7 +338,7 @@ def test_the_student_is_asked_the_items_and_compared_on_those_that_both_answered
     first, *_ = load_items(mine)
     verdicts = [{"hash": first.hash, "passed": True}, {"hash": "of another item", "passed": True}, "damaged"]
     files.write_json(root / "reports" / "teacher_baseline.json", BASELINE | {"checks": {"answers": verdicts}})
-    ctx = context(root, EVAL_ITEMS_FILE=str(mine), EVAL_SUITE_MAX_TOKENS="3")
+    ctx = context(root, EVAL_ITEMS_FILE=str(mine), EVAL_LIMIT="3", EVAL_SUITE_MAX_TOKENS="3")
     summary = evaluate.run(ctx)
     report = json.loads((root / "reports" / "mini_evaluation_report.json").read_text())
     found = report["checks"]

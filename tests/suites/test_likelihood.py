@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
-from bitnet_core.suites.benchmarks import find
 from bitnet_core.suites.causal import CausalScorer
-from bitnet_core.suites.likelihood import IdPair, OnDone, Scored, TextScorer, score_benchmark
-from bitnet_core.suites.requests_file import Item
+from bitnet_core.suites.likelihood import IdPair, OnDone, Scored, TextScorer, score_task
+from bitnet_core.suites.requests_file import Item, Task
 from tests.traces.samples import small_tokenizer
 from tests.training.conftest import _one_thread
 
@@ -76,12 +75,14 @@ def test_windows_score_each_id_once_after_its_predecessors(limit: int, count: in
         assert before == (ids[place - len(before) : place] if place else [tokenizer.eos_id])
         place += len(after)
     assert found == Scored(-float(len(ids)), not ids)
+    assert TextScorer(tokenizer, told).score([("", text)]) == [found if ids else None]
 
 
 ITEMS = [
     Item("a", (("Q:", " x"), ("Q:", " a longer one")), 1),
     Item("b", (("Q:", " y"), ("Q:", " JSON")), 0),
 ]
+CHOICE = Task("arc_easy", "choice", ITEMS)
 
 
 def scorer_of(logprobs: dict[str, float]) -> TextScorer:
@@ -98,7 +99,7 @@ def scorer_of(logprobs: dict[str, float]) -> TextScorer:
 def test_choices_are_right_by_sum_and_by_length() -> None:
     done: list[int] = []
     scorer = scorer_of({" x": -3.0, " a longer one": -6.0, " y": -1.0, " JSON": -2.0})
-    found = score_benchmark(find("arc_easy"), ITEMS, scorer, 0, done.append)
+    found = score_task(CHOICE, scorer, 0, done.append)
     assert found.figures["accuracy"].value == 0.5  # " x" has the higher sum
     assert found.figures["accuracy_normalised"].value == 0.5  # -6 / 12 > -3; -2 / 4 > -1
     assert found.values == [1.0, 0.0]
@@ -106,16 +107,16 @@ def test_choices_are_right_by_sum_and_by_length() -> None:
 
 
 def test_an_item_without_all_scores_is_unanswered() -> None:
-    found = score_benchmark(find("arc_easy"), ITEMS, scorer_of({" x": -3.0, " y": -1.0, " JSON": -9.0}), 0)
+    found = score_task(CHOICE, scorer_of({" x": -3.0, " y": -1.0, " JSON": -9.0}), 0)
     assert found.values == [None, 1.0]
     assert (found.items, found.unanswered) == (1, 1)
     with pytest.raises(BitnetError, match="none of the 2 items of arc_easy"):
-        score_benchmark(find("arc_easy"), ITEMS, scorer_of({}), 0)
+        score_task(CHOICE, scorer_of({}), 0)
 
 
 def test_bits_per_byte_are_over_all_bytes() -> None:
     texts = [Item("a", (("T:", " é"),), 0), Item("b", (("T:", " plain"),), 0)]
-    found = score_benchmark(find("gsm8k"), texts, scorer_of({" é": -3.0, " plain": -2.0}), 0)
+    found = score_task(Task("gsm8k", "text", texts), scorer_of({" é": -3.0, " plain": -2.0}), 0)
     figure = found.figures["bits_per_byte"]
     assert figure.value == pytest.approx(5 / math.log(2) / 9)
     assert figure.low <= figure.value <= figure.high

@@ -12,10 +12,9 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.scorers import student_scorer, student_writer
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
-from bitnet_core.suites.benchmarks import find
-from bitnet_core.suites.likelihood import score_benchmark
+from bitnet_core.suites.likelihood import score_task
 from bitnet_core.suites.lm_eval import lm_eval_model
-from bitnet_core.suites.requests_file import Item
+from bitnet_core.suites.requests_file import Item, Task
 from tests.traces.samples import small_tokenizer
 from tests.training.conftest import _one_thread
 
@@ -79,7 +78,7 @@ def test_the_harness_gets_the_same_numbers(student: Student, tmp_path: Path, mon
     with student_scorer(student, small_tokenizer()) as scorer:
         model = lm_eval_model(scorer, student_writer(student, small_tokenizer()))
         theirs = lm_eval.simple_evaluate(model=model, tasks=[task], bootstrap_iters=0)["results"]["own_items"]
-        ours = score_benchmark(find("arc_easy"), own, scorer, 0)
+        ours = score_task(Task("arc_easy", "choice", own), scorer, 0)
         from lm_eval.api.instance import Instance
 
         rolling = Instance("loglikelihood_rolling", {}, (text,), 0)

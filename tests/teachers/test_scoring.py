@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.teachers.embedded.completions import LlamaCppWriter
 from bitnet_core.teachers.embedded.scoring import LlamaCppScorer, Pair
 from bitnet_core.teachers.embedded.server import EmbeddedServer
 from bitnet_core.teachers.http.client import JsonClient
@@ -110,3 +111,29 @@ def test_what_the_progress_raises_stops_it() -> None:
         with pytest.raises(Stopped):
             scorer.score_ids([([1], [2])] * 50, stop)
         assert len(server.asked) < 10
+
+
+@pytest.mark.teacher
+def test_it_writes_up_to_the_end_token_or_the_most_tokens(
+    teacher_server: EmbeddedServer, teacher_tokenizer: StudentTokenizer
+) -> None:
+    questions = ("What is the capital of France? Answer with one word.", "What is 1 + 1?", "Hi")
+    prompts = [teacher_tokenizer.encode_prompt([{"role": "user", "content": one}]).ids for one in questions]
+    writer = LlamaCppWriter(address(teacher_server), teacher_server.api_key, slots=2)
+    found: dict[int, list[int]] = {}
+    writer.write(prompts, [24, 3, 1], found.__setitem__)
+    assert [len(found[place]) for place in (1, 2)] == [3, 1]
+    assert teacher_tokenizer.decode(found[0]).endswith("Paris.")
+    assert found[0].index(teacher_tokenizer.eos_id) == len(found[0]) - 1 < 23
+    with pytest.raises(BitnetError, match=r"refuses prompt 1 with status 400; shorten it\.$"):
+        writer.write([prompts[0], [5] * 1500], [2, 2], lambda *_: None)
+
+
+def test_a_writer_says_that_another_program_answers() -> None:
+    def answer(_number: int, _asked: Asked) -> Canned:
+        return Canned({"answer": 42})
+
+    with ChatServer(answer) as server:
+        writer = LlamaCppWriter(server.base_url.removesuffix("/v1"), "key", slots=1)
+        with pytest.raises(BitnetError, match=r"does not answer as llama\.cpp does"):
+            writer.write([[1]], [1], lambda *_: None)

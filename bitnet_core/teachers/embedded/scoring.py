@@ -6,23 +6,22 @@ sampler, so also before the grammar. Knows no text and no benchmark.
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.teachers.embedded.completions import ATTEMPTS, complete, decoded, in_slots
 from bitnet_core.teachers.http.client import JsonClient
-from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.http.reply import Reply
 
-_ATTEMPTS = 3
 _CERTAIN = 1000.0
 """A bias that makes any token the likeliest."""
 _MANY = 2000
 _ALL = 1 << 20
-_ALL_BYTES = 1 << 27
-"""Candidates of a whole vocabulary, which take the server a second, and their bytes in a reply, about 100 each."""
+"""Candidates of a whole vocabulary, which take the server a second."""
+_WORTH_SHARING = 8
+"""A context of so many tokens is read once for all pairs that begin with it, by one slot."""
 
 
 class _Candidate(msgspec.Struct):
@@ -54,7 +53,7 @@ class LlamaCppScorer:
     def __init__(self, address: str, api_key: str, *, slots: int, limit: int, whole: int) -> None:
         self.limit = limit
         self._address = address
-        self._headers = {"Authorization": f"Bearer {api_key}"}
+        self._api_key = api_key
         self._slots = slots
         self._whole = whole
 
@@ -67,28 +66,20 @@ class LlamaCppScorer:
 
     async def _score_all(self, pairs: Sequence[Pair], on_done: Callable[[int], None]) -> list[Score]:
         found: list[Score] = [None] * len(pairs)
-        groups = (list(group) for _, group in itertools.groupby(range(len(pairs)), key=lambda place: pairs[place][0]))
         done = itertools.count(1)
-        async with JsonClient(self._address, self._headers, pace=Pace(self._slots)) as client:
 
-            async def work(slot: int) -> None:
-                for group in groups:
-                    for place in group:
-                        found[place] = await self._score(client, slot, *pairs[place])
-                        on_done(next(done))
+        async def work(client: JsonClient, slot: int, group: list[int]) -> None:
+            for place in group:
+                found[place] = await self._score(client, slot, *pairs[place])
+                on_done(next(done))
 
-            try:
-                async with asyncio.TaskGroup() as tasks:
-                    for slot in range(self._slots):
-                        tasks.create_task(work(slot))
-            except BaseExceptionGroup as group:
-                raise group.exceptions[0] from None
+        await in_slots(self._address, self._api_key, self._slots, _groups(pairs), work)
         return found
 
     async def _score(self, client: JsonClient, slot: int, context: list[int], continuation: list[int]) -> Score:
         grammar = "root ::= " + " ".join(f"<[{token}]>" for token in continuation)
-        asked = {"n_predict": len(continuation), "grammar": grammar}
-        reply = await _complete(client, slot, context, asked, attempts=1)
+        asked = {"n_predict": len(continuation), "grammar": grammar, "n_probs": 1}
+        reply = await complete(client, slot, context, asked, attempts=1)
         if reply.status not in (200, 500):
             return None
         tokens = _tokens(client, reply) if reply.status == 200 else []
@@ -107,7 +98,7 @@ class LlamaCppScorer:
         """One token after a context: generated if it is whole characters, else found among all candidates."""
         for generated, candidates in ((token, 1), (self._whole, _MANY), (self._whole, _ALL)):
             asked = {"n_predict": 1, "logit_bias": [[generated, _CERTAIN]], "n_probs": candidates}
-            reply = await _complete(client, slot, context, asked, attempts=_ATTEMPTS)
+            reply = await complete(client, slot, context, asked, attempts=ATTEMPTS)
             if reply.status != 200:
                 return None
             for told in _tokens(client, reply)[:1]:
@@ -119,19 +110,18 @@ class LlamaCppScorer:
         )
 
 
-async def _complete(
-    client: JsonClient, slot: int, prompt: list[int], more: dict[str, Any], *, attempts: int
-) -> Reply:
-    payload = {"prompt": prompt, "n_probs": 1, "temperature": 0.0, "cache_prompt": True, "id_slot": slot, **more}
-    return await client.post("/completion", payload, attempts=attempts, most_bytes=_ALL_BYTES)
+def _groups(pairs: Sequence[Pair]) -> Iterator[list[int]]:
+    """The numbers of pairs that one slot scores one after another: neighbours with the same context."""
+
+    def shared(place: int) -> list[int] | int:
+        context = pairs[place][0]
+        return context if len(context) >= _WORTH_SHARING else place
+
+    return (list(group) for _, group in itertools.groupby(range(len(pairs)), key=shared))
 
 
 def _tokens(client: JsonClient, reply: Reply) -> list[_Token]:
-    try:
-        tokens = msgspec.json.decode(reply.body, type=_Completion).completion_probabilities
-    except msgspec.MsgspecError as error:
-        raise BitnetError(f"{client.base_url} does not answer as llama.cpp does; give a llama.cpp server.") from error
-    return [token for token in tokens if token.top_logprobs]
+    return [token for token in decoded(client, reply, _Completion).completion_probabilities if token.top_logprobs]
 
 
 def _is_likeliest(token: _Token) -> bool:
