@@ -267,7 +267,7 @@ def card_rows(root: object, deployed: Deployed, found: AsDeployed) -> list[card.
     return [own, card.not_exported(TRANSFORMERS), theirs]
 
 
-def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: int) -> list[str]:
+def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: str) -> list[str]:
     """Sentences below the tables: where the student was measured, how busy the machine was, and the card's notes."""
     measured = found.measured
     if measured is None:

@@ -131,6 +131,16 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "For templates without a system role: merge puts a system message's text before the user's.",
             *("keep", "merge"),
         ),
+        text(
+            "STUDENT_INIT",
+            "random",
+            "First weights and shape: random, teacher, or a Llama-shaped model: a folder, a .gguf file, a hub name.",
+        ),
+        text(
+            "STUDENT_INIT_LAYERS",
+            "",
+            "Layers kept of that model: how many, or their numbers from 0 with commas; empty = all.",
+        ),
         text("MINI_PRESET", "nano", "Shape of the student.", "nano", "mini"),
         integer("MINI_DIM", "", "Hidden size, a multiple of 256; empty = the preset's.", 256, 1 << 16),
         integer("MINI_LAYERS", "", "Number of layers; empty = the preset's.", 1, 1024),
@@ -170,6 +180,13 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("FLIP_FRACTION", "0.9", "Share of the budget after which activations go from 8 to 4 bits.", 0, 1),
         text("FLIP_POLICY", "hard", "hard flips all layers at once, ramp one after the other.", "hard", "ramp"),
         number("FLIP_RAMP_FRACTION", "0.05", "Share of the budget that the ramp takes.", 0, 1),
+        text(
+            "A4_POLICY",
+            "hybrid",
+            "all: every input goes to 4 bits; hybrid: those of o and down stay at 8.",
+            "all",
+            "hybrid",
+        ),
     ),
     "Loss": (
         number("KD_TAU", "1.3", "Temperature τ of the distillation loss.", 0.05, 100),
