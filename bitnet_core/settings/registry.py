@@ -167,9 +167,11 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("GRAD_CLIP_NORM", "1.0", "Gradients are clipped to this norm.", 1e-6, 1e6),
         integer("GRAD_ACCUM_STEPS", "1", "Batches in one optimizer step.", 1, 1 << 16),
         text("LR_SCHEDULE", "cosine", "Decay shape; two_stage ends without weight decay.", "cosine", "two_stage"),
-        integer("SCHEDULER_TMAX", "${TOTAL_STEPS}", "Steps of the learning rate's decay.", 1, 1 << 40, "steps"),
+        integer("SCHEDULER_TMAX", "", "Steps of the learning rate's decay; empty = all.", 1, 1 << 40, "steps"),
         number("SCHEDULER_ETA_MIN", "6e-5", "Learning rate at the end.", 0, 1),
-        integer("TOTAL_STEPS", "1000", "Number of optimizer steps.", 1, 1 << 40, "steps"),
+        integer(
+            "TOTAL_STEPS", "", "Most optimizer steps; empty = as many as BUDGET_TOKENS needs.", 1, 1 << 40, "steps"
+        ),
         integer("LOG_INTERVAL", "50", "Steps from one metric to the next.", 1, 1 << 20, "steps"),
         integer(
             "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 30, "steps"

@@ -244,9 +244,9 @@ class LossWeights(Group):
 
 
 class TrainOptions(Group):
-    """How to train. It ends after `total_steps` steps or `flip.budget_tokens` seen tokens, whichever comes first."""
+    """How to train: for `flip.budget_tokens` seen tokens, or until `total_steps` steps if they are given and fewer."""
 
-    total_steps: int = setting("TOTAL_STEPS")
+    total_steps: int | None = setting("TOTAL_STEPS")
     batch_size: int = setting("TRAIN_BATCH_SIZE")
     accumulate: int = setting("GRAD_ACCUM_STEPS")
     max_seq_len: int = setting("MAX_SEQ_LEN")

@@ -65,15 +65,20 @@ def announce_origin(reporter: Reporter, origin: dict[str, Any]) -> None:
         reporter.log("The source has a head of its own; a student's head is its embedding, so it is left out.")
 
 
-def warn_of_missing_flip(reporter: Reporter, options: TrainOptions, reachable_tokens: float) -> None:
-    """Warn when the steps end before the flip. `reachable_tokens` is an estimate of what they will see."""
-    if reachable_tokens < options.flip.threshold:
+def say_what_ends_it_early(reporter: Reporter, options: TrainOptions, reachable_tokens: float) -> None:
+    """Say when the steps end before the budget, and warn when before the flip. `reachable_tokens` is an estimate."""
+    if options.flip.threshold <= reachable_tokens < options.flip.budget_tokens:
+        reporter.log(
+            f"TOTAL_STEPS={options.total_steps} ends at about {reachable_tokens:,.0f} of "
+            f"{options.flip.budget_tokens:,} tokens (BUDGET_TOKENS), after the flip at {options.flip.threshold:,}."
+        )
+    elif reachable_tokens < options.flip.threshold:
         reporter.alert(
             "warning",
             "no_flip",
             f"TOTAL_STEPS={options.total_steps} ends at about {reachable_tokens:,.0f} tokens, before the flip to 4 "
             f"bits at {options.flip.threshold:,}.",
-            f"Set BUDGET_TOKENS to about {reachable_tokens:.0f}, or raise TOTAL_STEPS.",
+            f"Set BUDGET_TOKENS to about {reachable_tokens:.0f}, or leave TOTAL_STEPS empty.",
         )
 
 

@@ -78,11 +78,12 @@ class Trainer:
         self._first_weights = first_weights
         self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
         self._tokenizer_hash = traces.tokenizer_hash
-        self.schedule = Schedule(options.rate, options.total_steps)
         self.stepper = Stepper(student, options, device, precision or pick_precision(DeviceOptions(), device))
         capacity = options.max_seq_len if options.pack else None
         shape = (options.batch_size, options.max_seq_len) if options.compiled else None
         self.sampler = Sampler(examples, options.batch_size, options.seed, capacity, options.workers, shape)
+        to_budget = math.ceil(options.flip.budget_tokens / (options.accumulate * self.sampler.mean_supervised))
+        self.schedule = Schedule(options.rate, options.total_steps or to_budget)
         self._recipe = recipe(options) | {
             "traces": self.sampler.fingerprint,
             "A4_POLICY": student.config.a4_policy,
@@ -147,7 +148,8 @@ class Trainer:
     @property
     def finished(self) -> bool:
         state = self.state
-        return state.step >= self.options.total_steps or state.seen_tokens >= self.options.flip.budget_tokens
+        most = self.options.total_steps
+        return (most is not None and state.step >= most) or state.seen_tokens >= self.options.flip.budget_tokens
 
     # -- the loop ------------------------------------------------------------------------------------
 
@@ -161,7 +163,7 @@ class Trainer:
             self._reporter.check_stop()
             self._flip_if_due()
             self._step()
-        if self.state.step < self.options.total_steps:
+        if self.options.total_steps is not None and self.state.step < self.options.total_steps:
             self._reporter.log(
                 f"The budget of {self.options.flip.budget_tokens:,} tokens is used up at step {self.state.step:,} "
                 f"of at most {self.options.total_steps:,} (BUDGET_TOKENS, TOTAL_STEPS)."
@@ -348,11 +350,11 @@ class Trainer:
     def _announce(self) -> None:
         options, state = self.options, self.state
         report.announce(self._reporter, self.stepper, options, self._examples.cuts, held_out=bool(self._held_out))
-        steps_left = options.total_steps - state.step
+        steps_left = math.inf if options.total_steps is None else options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget_tokens
         if not self.finished:
-            report.warn_of_missing_flip(self._reporter, options, reachable)
+            report.say_what_ends_it_early(self._reporter, options, reachable)
 
     def _report_step(self, result: StepResult, rate: float) -> None:
         state = self.state
