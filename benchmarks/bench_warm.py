@@ -3,9 +3,9 @@
     python benchmarks/bench_warm.py --traces EXPERIMENT/data [--tokens 2000] [--seeds 1] [--layers 6]
 
 Every start has the same shape, traces, tokens and steps: `random`; `warm` (STUDENT_INIT); `ones`, the same with
-weights of 1 in the sub-norms; `hadamard`, the same with rotated inputs of o and down. Each is trained at A8 for --tokens
-supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and trains on for
---after of the tokens: the shock is the held-out loss right after the flip minus that before it, in nats.
+weights of 1 in the sub-norms; `hadamard`, the same with rotated inputs of o and down. Each is trained at A8 for
+--tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and trains
+on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in nats.
 
 The teacher is the embedded one, and so are the traces: `bitnet collect --root EXPERIMENT --set KD_NUM_PROMPTS=1500`.
 """

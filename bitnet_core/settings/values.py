@@ -244,7 +244,7 @@ class LossWeights(Group):
 
 
 class TrainOptions(Group):
-    """How to train: for `flip.budget_tokens` seen tokens, or until `total_steps` steps if they are given and fewer."""
+    """How to train: for `flip.budget_tokens` seen tokens, or fewer where `total_steps` are given and end it."""
 
     total_steps: int | None = setting("TOTAL_STEPS")
     batch_size: int = setting("TRAIN_BATCH_SIZE")
