@@ -123,7 +123,7 @@ def _verified(arguments: argparse.Namespace, source: Source, paths: list[Path], 
         *(_row(source, runtime, found, missing) for runtime in (TRANSFORMERS, LLAMACPP)),
     ]
     gap = verifying.four_bit_gap(student, answers)
-    notes = card.notes(rows, gap, student.activation_bits or RUNTIME_BITS)
+    notes = card.notes(rows, gap, student.config.bits_words(student.activation_bits))
     problems = [problem for one in found.values() for problem in one.problems()]
     text = "\n".join(
         [render_table(card.TITLE, card.COLUMNS, card.table(rows), terminal_columns()), *notes, *map(str, paths)]
@@ -231,7 +231,7 @@ def _model_card(source: Source, found: list[Verification]) -> str:
     return model_card.text(
         source.name,
         source.student.config.to_dict(),
-        source.origin | {"activation_bits": source.checkpoint.activation_bits},
+        source.origin | {"activation_bits": source.student.config.bits_words(source.checkpoint.activation_bits)},
         source.checkpoint.recipe,
         evaluated if same else {},
         found,

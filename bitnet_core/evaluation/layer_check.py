@@ -116,7 +116,10 @@ def check_layer(student: Student, seen: Watched, bits: int) -> LayerCheck:
     own, below = [], []
     for name, (rows, _columns) in config.linear_shapes().items():
         packed_RI, scale = tensors[f"{name}.packed"].cpu().numpy(), float(tensors[f"{name}.scale"])
-        at_bits, at_less = (_product(inputs[name], packed_RI, scale, rows, width) for width in (bits, bits - 1))
+        own_bits = config.input_bits(name, bits) or bits
+        at_bits, at_less = (
+            _product(inputs[name], packed_RI, scale, rows, width) for width in (own_bits, own_bits - 1)
+        )
         own.append(_distance(seen.linear_outputs_tO[name], at_bits))
         below.append(_distance(at_less, at_bits))
     others = max(_distance(found, expected) for found, expected in _other_steps(config, tensors, seen))

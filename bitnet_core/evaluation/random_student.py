@@ -62,6 +62,7 @@ def wanted_shape(options: DryRunOptions) -> StudentConfig:
         num_attention_heads=options.heads,
         num_key_value_heads=options.heads,
         max_position_embeddings=max(LEAST_POSITIONS, options.seq_len),
+        a4_policy=options.a4_policy,
     )
 
 

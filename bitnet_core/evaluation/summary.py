@@ -284,7 +284,7 @@ def card_rows(root: object, deployed: Deployed, found: AsDeployed) -> list[card.
     return [own, card.not_exported(TRANSFORMERS), theirs]
 
 
-def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: int, answered_by: str) -> list[str]:
+def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: str, answered_by: str) -> list[str]:
     """Sentences below the tables: where the student was measured, how busy the machine was, and the card's notes.
 
     `answered_by` is the runtime of its answers to items and of its scores on given text.

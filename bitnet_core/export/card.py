@@ -86,8 +86,11 @@ def table(rows: Sequence[Row]) -> list[list[Any]]:
     ]
 
 
-def notes(rows: Sequence[Row], gap: Comparison | None, bits: int) -> list[str]:
-    """What each comparison was with, the lines to type, and what rounding to 8 bits changes."""
+def notes(rows: Sequence[Row], gap: Comparison | None, bits: str) -> list[str]:
+    """What each comparison was with, the lines to type, and what rounding to 8 bits changes.
+
+    `bits` are the words for the widths that the student was trained at.
+    """
     lines = [f"{row.runtime}: {row.line}" for row in rows]
     for row in rows:
         if row.found is not None and row.compared_with:

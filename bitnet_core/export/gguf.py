@@ -66,7 +66,7 @@ def write(
     block = max(linear_type.weights, embedding_type.weights)
     wide = padding_for(student.config, block, linear_type.weights)
     keys = _keys(student, wide, linear_type, name) | vocabulary_keys(tokenizer)
-    own = {"activation_bits": student.activation_bits, **(origin or {})}
+    own = {"activation_bits": student.activation_bits, "a4_policy": student.config.a4_policy, **(origin or {})}
     keys |= {ORIGIN + key: value for key, value in own.items()}
     write_gguf(path, keys, _tensors(student, wide, linear_type, embedding_type))
 

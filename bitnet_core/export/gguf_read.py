@@ -1,4 +1,4 @@
-"""What a GGUF of ours says of itself: its types, and the checkpoint that it was made from. It reads no weights.
+"""What a GGUF says of itself: its keys, tensors, and in one of ours its checkpoint. It reads no weights.
 
 The file's origin is unknown: every length is held against the bytes that are there.
 """
@@ -7,7 +7,7 @@ import contextlib
 import math
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ _MOST_DIMENSIONS = 4
 _LINEAR, _EMBEDDING = "blk.0.attn_q.weight", "token_embd.weight"
 
 
-class _Damaged(ValueError):
+class Damaged(ValueError):
     """The file is not what it should be."""
 
 
@@ -44,18 +44,18 @@ class GGUFAbout:
 
 def read_keys(path: Path) -> dict[str, Any]:
     """The keys of any GGUF; those with arrays are None. BitnetError for a file that is damaged or none."""
-    with _opened(path, "give a whole GGUF file") as data:
-        return _keys(_Cursor(data))[1]
+    with opened(path, "give a whole GGUF file") as data:
+        return read_header(Cursor(data))[1]
 
 
 def look(path: Path) -> GGUFAbout:
     """Read the head of a file of unknown origin. BitnetError for a damaged one, OtherModel for another program's."""
-    with _opened(path, "export it again", " of `bitnet export`") as data:
+    with opened(path, "export it again", " of `bitnet export`") as data:
         return _about(path, data)
 
 
 @contextlib.contextmanager
-def _opened(path: Path, fix: str, whose: str = "") -> Iterator[mmap.mmap]:
+def opened(path: Path, fix: str, whose: str = "") -> Iterator[mmap.mmap]:
     """The file's bytes. BitnetError for what can't be opened, or is found damaged inside the block."""
     try:
         with path.open("rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -66,7 +66,9 @@ def _opened(path: Path, fix: str, whose: str = "") -> Iterator[mmap.mmap]:
         raise BitnetError(f"{path} is not a whole GGUF{whose} ({reason}); {fix}.") from error
 
 
-class _Cursor:
+class Cursor:
+    """Reads one value after another."""
+
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.at = data, 0
 
@@ -79,7 +81,7 @@ class _Cursor:
         """A number of things of at least so many bytes."""
         number = int(self.take("<Q"))
         if number * smallest > len(self.data) - self.at:
-            raise _Damaged("it claims more than it holds")
+            raise Damaged("it claims more than it holds")
         return number
 
     def string(self) -> str:
@@ -87,13 +89,15 @@ class _Cursor:
         self.at += length
         return self.data[self.at - length : self.at].decode()
 
-    def value(self, kind: int) -> Any:
-        """A value; None for an array, which is passed over."""
+    def value(self, kind: int, *, keep: bool = False) -> Any:
+        """A value; None for an array, which is passed over, unless it is of strings and to `keep`."""
         if kind == _STRING:
             return self.string()
         if kind != _ARRAY:
             return self.take(self._form(kind))
         inner = self.take("<I")
+        if inner == _STRING and keep:
+            return [self.string() for _ in range(self.count(8))]
         if inner == _STRING:
             for _ in range(self.count(8)):
                 length = self.count(1)
@@ -106,26 +110,35 @@ class _Cursor:
 
     def _form(self, kind: int) -> str:
         if kind not in _FIXED:
-            raise _Damaged(f"it has a value of kind {kind}")
+            raise Damaged(f"it has a value of kind {kind}")
         return _FIXED[kind]
 
 
-def _keys(cursor: _Cursor) -> tuple[int, dict[str, Any]]:
-    """The number of tensors and the keys, after which the cursor is at the tensors."""
+def read_header(cursor: Cursor, lists: Container[str] = ()) -> tuple[int, dict[str, Any]]:
+    """The number of tensors, and the keys; of arrays only those in `lists`. The cursor is then at the tensors."""
     if cursor.data[:4] != b"GGUF":
-        raise _Damaged("it does not begin as one")
+        raise Damaged("it does not begin as one")
     cursor.at = 8
     tensors, count = cursor.count(1), cursor.count(1)
     keys: dict[str, Any] = {}
     for _ in range(count):
         name = cursor.string()
-        keys[name] = cursor.value(cursor.take("<I"))
+        keys[name] = cursor.value(cursor.take("<I"), keep=name in lists)
     return tensors, keys
 
 
+def read_tensor(cursor: Cursor) -> tuple[str, tuple[int, ...], int, int]:
+    """Name, shape with rows first, number of the type, and offset among the tensors' bytes, of the next tensor."""
+    name, dimensions = cursor.string(), cursor.take("<I")
+    if dimensions > _MOST_DIMENSIONS:
+        raise Damaged(f"a tensor has {dimensions} dimensions")
+    sizes = [int(cursor.take("<Q")) for _ in range(dimensions)]
+    return name, tuple(reversed(sizes)), int(cursor.take("<I")), int(cursor.take("<Q"))
+
+
 def _about(path: Path, data: mmap.mmap) -> GGUFAbout:
-    cursor = _Cursor(data)
-    tensors, keys = _keys(cursor)
+    cursor = Cursor(data)
+    tensors, keys = read_header(cursor)
     if keys.get("general.architecture") != "bitnet":
         raise OtherModel(f"{path} is a GGUF of another architecture; give one of `bitnet export gguf`.")
     types: dict[str, BlockType] = {}
@@ -135,24 +148,20 @@ def _about(path: Path, data: mmap.mmap) -> GGUFAbout:
         types[name] = kind
         end = max(end, tensor_end)
     if -(-cursor.at // ALIGNMENT) * ALIGNMENT + end > len(data):
-        raise _Damaged("its end is missing")
+        raise Damaged("its end is missing")
     if _LINEAR not in types or _EMBEDDING not in types:
-        raise _Damaged("it has no student's tensors")
+        raise Damaged("it has no student's tensors")
     origin = {name.removeprefix(ORIGIN): value for name, value in keys.items() if name.startswith(ORIGIN)}
     context = keys.get("bitnet.context_length")
     if type(context) is not int or context < 1:
-        raise _Damaged("it does not say how many tokens it reads")
+        raise Damaged("it does not say how many tokens it reads")
     return GGUFAbout(types[_LINEAR].name, types[_EMBEDDING].name, context, origin)
 
 
-def _tensor(cursor: _Cursor) -> tuple[str, BlockType, int]:
+def _tensor(cursor: Cursor) -> tuple[str, BlockType, int]:
     """Name, type, and where its bytes end among the tensors' bytes."""
-    name, dimensions = cursor.string(), cursor.take("<I")
-    if dimensions > _MOST_DIMENSIONS:
-        raise _Damaged(f"a tensor has {dimensions} dimensions")
-    weights = math.prod(cursor.take("<Q") for _ in range(dimensions))
-    number, offset = cursor.take("<I"), cursor.take("<Q")
+    name, shape, number, offset = read_tensor(cursor)
     if number not in _TYPES:
-        raise _Damaged(f"a tensor is of type {number}")
+        raise Damaged(f"a tensor is of type {number}")
     kind = _TYPES[number]
-    return name, kind, int(offset) + weights // kind.weights * kind.bytes
+    return name, kind, offset + math.prod(shape) // kind.weights * kind.bytes

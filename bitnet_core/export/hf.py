@@ -44,7 +44,7 @@ def write(
         save_file(_tensors(student), temp / WEIGHTS_FILE, metadata={"format": "pt"})
         # The library makes it readable for its owner alone.
         (temp / WEIGHTS_FILE).chmod(temp.stat().st_mode & 0o666)
-        own = {"activation_bits": student.activation_bits, **(origin or {})}
+        own = {"activation_bits": student.activation_bits, "a4_policy": student.config.a4_policy, **(origin or {})}
         files.write_json(temp / CONFIG_FILE, _config(student, tokenizer) | {MARK: own})
         ends = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.eos_id}
         files.write_json(temp / GENERATION_FILE, {"do_sample": False, **ends})

@@ -11,6 +11,9 @@ SIZE_MULTIPLE = 256
 LEAST_MULTIPLE = 64
 """Blocks of Q2_0. Rows that blocks of 256 don't divide are padded when they are exported."""
 ACTIVATIONS = ("silu", "relu2")
+A4_POLICIES = ("all", "hybrid")
+_KEPT_WIDE, _KEPT_BITS = ("o_proj", "down_proj"), 8
+"""What the policy `hybrid` keeps of outliers: the inputs of these linears never go below 8 bits."""
 _SIZES = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "max_position_embeddings"),
@@ -37,6 +40,8 @@ class StudentConfig:
     initializer_range: float = 0.02
     hadamard: bool = False
     """Hadamard transform of the inputs of o_proj and down_proj (BitNet v2). No other program can run that."""
+    a4_policy: str = "all"
+    """Which inputs go to 4 bits: `all`, or `hybrid`, which keeps those of o and down at 8 (BitNet a4.8)."""
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -60,6 +65,20 @@ class StudentConfig:
             )
         if self.hidden_act not in ACTIVATIONS:
             raise BitnetError(f"hidden_act is {self.hidden_act!r}; it is one of {', '.join(ACTIVATIONS)}.")
+
+        if self.a4_policy not in A4_POLICIES:
+            raise BitnetError(f"a4_policy is {self.a4_policy!r}; it is one of {', '.join(A4_POLICIES)}.")
+
+    def input_bits(self, linear: str, layer_bits: int | None) -> int | None:
+        """Bits of the input of a linear, by its name, in a layer at `layer_bits` (None = full precision)."""
+        if layer_bits is None or self.a4_policy == "all" or not linear.endswith(_KEPT_WIDE):
+            return layer_bits
+        return max(layer_bits, _KEPT_BITS)
+
+    def bits_words(self, layer_bits: int | None) -> str:
+        """`4`, or `4 (o and down 8)` where the policy keeps some inputs wider."""
+        kept = self.input_bits(_KEPT_WIDE[0], layer_bits)
+        return str(layer_bits) if kept == layer_bits else f"{layer_bits} (o and down {kept})"
 
     def require_tensors(self, tensors: Mapping[str, object]) -> None:
         """BitnetError if these can't be the student's tensors: then it would be larger than what was read."""
@@ -96,6 +115,8 @@ class StudentConfig:
         own = asdict(self)
         if not self.hadamard:
             del own["hadamard"]
+        if self.a4_policy == "all":
+            del own["a4_policy"]
         fixed = {"architectures": ["BitNetForCausalLM"], "model_type": "bitnet"}
         rope = {"rope_type": "default", "rope_theta": self.rope_theta}
         return fixed | own | {"rope_parameters": rope, "tie_word_embeddings": True, "attention_bias": False}

@@ -39,6 +39,7 @@ def preset(
     head_dim: int | None = None,
     profile: str = "portable",
     hadamard: bool = False,
+    a4_policy: str = "all",
 ) -> StudentConfig:
     """The shape of a student: a preset (`nano`, `mini` or `7b`) with some of its sizes replaced.
 
@@ -46,7 +47,7 @@ def preset(
     heads or head size alone keep its hidden size. The feed-forward size keeps the preset's ratio, rounded up to a
     multiple of 256. `max_positions` is the longest context in tokens. `profile` is `portable` (SiLU) or `b158`
     (squared ReLU, as in BitNet b1.58 2B4T); `hadamard` transforms the inputs of o_proj and down_proj (BitNet v2),
-    which no other program can run.
+    which no other program can run. `a4_policy` says which inputs the flip lowers, see `StudentConfig`.
 
     Raises UsageError for an unknown name and for sizes that don't fit together.
     """
@@ -75,6 +76,7 @@ def preset(
         max_position_embeddings=max_positions,
         hidden_act=_PROFILES[profile],
         hadamard=hadamard,
+        a4_policy=a4_policy,
     )
 
 
@@ -90,4 +92,5 @@ def student_config(options: StudentOptions, vocab_size: int, max_seq_len: int) -
         head_dim=options.head_dim,
         profile=options.profile,
         hadamard=options.hadamard,
+        a4_policy=options.a4_policy,
     )

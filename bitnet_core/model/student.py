@@ -76,10 +76,11 @@ class Student(nn.Module):
         return tuple(next(bit_linears(layer)).activation_bits for layer in self.model.layers)
 
     def set_layer_bits(self, bits_L: Sequence[int | None]) -> None:
-        """Set the activation bits of each layer, as a ramped flip does."""
+        """Set the activation bits of each layer, as a ramped flip does. The A4 policy may keep some inputs wider."""
         for layer, bits in zip(self.model.layers, bits_L, strict=True):
-            for linear in bit_linears(layer):
-                linear.activation_bits = bits
+            for name, linear in layer.named_modules():
+                if isinstance(linear, BitLinear):
+                    linear.activation_bits = self.config.input_bits(name, bits)
 
     def bit_linears(self) -> Iterator[BitLinear]:
         return bit_linears(self)
@@ -96,9 +97,16 @@ class Student(nn.Module):
                 linear.hold(False)
 
     @contextlib.contextmanager
-    def observed_inputs(self, observe: Callable[[Tensor], None]) -> Iterator[None]:
-        """Call `observe` with every tensor before it is quantised, once where linears share it."""
-        linears = list(self.bit_linears())
+    def observed_inputs(self, observe: Callable[[Tensor], None], *, at_bits: int | None = None) -> Iterator[None]:
+        """Call `observe` with every tensor before it is quantised, once where linears share it.
+
+        With `at_bits`, only those whose inputs the A4 policy gives that width in a layer that has it.
+        """
+        linears = [
+            linear
+            for name, linear in self.named_modules()
+            if isinstance(linear, BitLinear) and self.config.input_bits(name, at_bits) == at_bits
+        ]
 
         def watched(linear: BitLinear) -> Callable[[Tensor], Tensor]:
             def quantize_input(x: Tensor) -> Tensor:

@@ -32,8 +32,11 @@ def course(options: TrainOptions, supervised: float, *, exact: bool) -> Course:
     """The course with `supervised` tokens a step, or with at most so many where it is not `exact`."""
     if exact:
         return _exact(options, supervised)
-    budget, threshold, most = options.flip.budget_tokens, options.flip.threshold, options.total_steps * supervised
-    steps = options.total_steps
+    budget, threshold, steps = options.flip.budget_tokens, options.flip.threshold, options.total_steps
+    if steps is None:
+        words = f"BUDGET_TOKENS ends it after {math.ceil(budget / supervised):,} steps or more"
+        return Course("BUDGET_TOKENS", None, None, None, None, words)
+    most = steps * supervised
     if most < threshold:
         words = f"{steps:,} steps see at most {most:,.0f} tokens and end before the flip at {threshold:,}"
         return Course("TOTAL_STEPS", steps, None, False, None, words)
@@ -50,8 +53,9 @@ def course(options: TrainOptions, supervised: float, *, exact: bool) -> Course:
 def _exact(options: TrainOptions, supervised: float) -> Course:
     budget, threshold = options.flip.budget_tokens, options.flip.threshold
     to_budget = math.ceil(budget / supervised)
-    ended_by: EndedBy = "BUDGET_TOKENS" if to_budget <= options.total_steps else "TOTAL_STEPS"
-    steps = min(to_budget, options.total_steps)
+    most = to_budget if options.total_steps is None else options.total_steps
+    ended_by: EndedBy = "BUDGET_TOKENS" if to_budget <= most else "TOTAL_STEPS"
+    steps = min(to_budget, most)
     seen = round(steps * supervised)
     flip_step = math.ceil(threshold / supervised) + 1
     reached = flip_step <= steps

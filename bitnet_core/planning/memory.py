@@ -9,6 +9,7 @@ K candidates.
 
 from dataclasses import dataclass, replace
 
+from bitnet_core.export.padding import padding_for
 from bitnet_core.model.chunks import positions_at_a_time
 from bitnet_core.model.config import StudentConfig
 
@@ -143,11 +144,24 @@ def _two_bit_bytes(config: StudentConfig) -> int:
 
 def gguf_bytes(config: StudentConfig, ternary: str = "TQ2_0", embedding: str = "Q8_0") -> int:
     """The tensors of the same student in llama.cpp's file, without the tokenizer and the other metadata."""
+    config = _padded(config, _BLOCKS[ternary][0], _HEADS[embedding][0])
     norms = config.num_hidden_layers * (3 * config.hidden_size + config.intermediate_size) + config.hidden_size
     scales = 7 * config.num_hidden_layers
     head = config.vocab_size * config.hidden_size
     return (
         _blocks(_linear_weights(config), _BLOCKS[ternary]) + _blocks(head, _HEADS[embedding]) + 4 * (norms + scales)
+    )
+
+
+def _padded(config: StudentConfig, block: int, head_block: int) -> StudentConfig:
+    """The shape that the exporter writes: rows of whole blocks."""
+    wide = padding_for(config, max(block, head_block), block)
+    return replace(
+        config,
+        hidden_size=wide.hidden,
+        intermediate_size=wide.ffn,
+        num_attention_heads=wide.heads,
+        num_key_value_heads=wide.kv_heads,
     )
 
 

@@ -33,13 +33,17 @@ from bitnet_core.model.precision import Precision, configure, pick_device, pick_
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
 from bitnet_core.planning.memory import Batch, training_bytes
+from bitnet_core.pretrained.choose import kept_layers, open_source, require_no_sizes, wanted
+from bitnet_core.pretrained.start import warm_shape
 from bitnet_core.process import available_bytes, rss_bytes
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import (
     DataOptions,
     DeviceOptions,
+    InitOptions,
     PlaceOptions,
     StudentOptions,
+    TeacherOptions,
     TokenizerOptions,
     TrainOptions,
 )
@@ -80,8 +84,7 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:
     folder = data.path or PlaceOptions.of(settings).data
     traces = load_traces(folder, data.top_k) if any(folder.glob("kd_shard_*.parquet")) else None
     vocabulary = job["vocabulary"] or (traces.vocab_size if traces else _vocabulary(TokenizerOptions.of(settings)))
-    shape = StudentOptions.of(settings)
-    config = student_config(_with_preset(shape, job["preset"]), vocabulary, options.max_seq_len)
+    config = _shape(settings, job["preset"], vocabulary, options.max_seq_len)
     device = pick_device(hardware)
     configure(hardware)
     precision = pick_precision(hardware, device)
@@ -98,8 +101,17 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def _with_preset(shape: StudentOptions, preset: str | None) -> StudentOptions:
-    return shape if preset is None else StudentOptions(**{**vars(shape), "preset": preset})
+def _shape(settings: Settings, preset: str | None, vocabulary: int, max_seq_len: int) -> StudentConfig:
+    """A preset's where one is asked for, else that of STUDENT_INIT's model, of which only the headers are read."""
+    options, init = StudentOptions.of(settings), InitOptions.of(settings)
+    start = None if preset else wanted(init, TeacherOptions.of(settings))
+    if start is None:
+        chosen = options if preset is None else StudentOptions(**{**vars(options), "preset": preset})
+        return student_config(chosen, vocabulary, max_seq_len)
+    require_no_sizes(options)
+    source = open_source(start).shape
+    kept = kept_layers(init.layers, source.num_hidden_layers)
+    return warm_shape(source, len(kept), options, vocabulary, max_seq_len)
 
 
 def _vocabulary(tokenizer: TokenizerOptions) -> int:

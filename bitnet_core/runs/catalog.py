@@ -14,6 +14,7 @@ from typing import Any
 from bitnet_core import files
 from bitnet_core.settings.registry import REGISTRY, in_sections
 from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import tokenizer_name
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ STAGES: dict[str, Stage] = {
             "7B dry run",
             "One forward pass of a 7B student at A8 and at A4, with its peak memory.",
             outputs=(("reports", "dryrun_7b_memory.json"),),
-            settings=_settings("Dry run", extra=("SEED", "DEVICE_TYPE", "FORCE_CPU")),
+            settings=_settings("Dry run", extra=("SEED", "DEVICE_TYPE", "FORCE_CPU", "A4_POLICY")),
         ),
     )
 }
@@ -145,5 +146,7 @@ def fingerprint(
     record = settings.to_record()
     names = [key for key in stage(name).settings if known is None or key in known or key in settings.origins]
     chosen = {key: _with_content(key, record.get(key)) for key in names}
+    if not chosen.get("TOKENIZER_NAME", "-"):  # a student that starts from a model has that model's tokenizer
+        chosen["TOKENIZER_NAME"] = tokenizer_name(settings) or chosen["TOKENIZER_NAME"]
     text = json.dumps([name, chosen, dict(upstream)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -102,8 +102,9 @@ def _packed(parts: Sequence[str]) -> list[str]:
 def _flip(event: Flip) -> str:
     flipped, layers = text.finite(event.layers_flipped), text.finite(event.layers_total)
     part = f" in {flipped:.0f} of {layers:.0f} layers" if flipped and layers and flipped < layers else ""
+    kept = f" (o and down stay at A{event.from_bits})" if event.policy == "hybrid" else ""
     return (
-        f"activations A{event.from_bits} → A{event.to_bits}{part} at step {text.number(event.step)}, "
+        f"activations A{event.from_bits} → A{event.to_bits}{kept}{part} at step {text.number(event.step)}, "
         f"{text.number(event.seen_tokens)} tokens seen"
     )
 

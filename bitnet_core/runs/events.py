@@ -108,6 +108,8 @@ class Flip(Event, tag="flip", kw_only=True):
     to_bits: int
     layers_flipped: int | UnsetType = UNSET
     layers_total: int | UnsetType = UNSET
+    policy: str | UnsetType = UNSET
+    """`all`, or `hybrid`: the inputs of o and down stay at `from_bits`."""
 
 
 class CheckpointSaved(Event, tag="checkpoint", kw_only=True):

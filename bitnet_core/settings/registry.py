@@ -131,6 +131,16 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "For templates without a system role: merge puts a system message's text before the user's.",
             *("keep", "merge"),
         ),
+        text(
+            "STUDENT_INIT",
+            "random",
+            "First weights and shape: random, teacher, or a Llama-shaped model: a folder, a .gguf file, a hub name.",
+        ),
+        text(
+            "STUDENT_INIT_LAYERS",
+            "",
+            "Layers kept of that model: how many, or their numbers from 0 with commas; empty = all.",
+        ),
         text("MINI_PRESET", "nano", "Shape of the student.", "nano", "mini"),
         integer("MINI_DIM", "", "Hidden size, a multiple of 256; empty = the preset's.", 256, 1 << 16),
         integer("MINI_LAYERS", "", "Number of layers; empty = the preset's.", 1, 1024),
@@ -157,9 +167,11 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("GRAD_CLIP_NORM", "1.0", "Gradients are clipped to this norm.", 1e-6, 1e6),
         integer("GRAD_ACCUM_STEPS", "1", "Batches in one optimizer step.", 1, 1 << 16),
         text("LR_SCHEDULE", "cosine", "Decay shape; two_stage ends without weight decay.", "cosine", "two_stage"),
-        integer("SCHEDULER_TMAX", "${TOTAL_STEPS}", "Steps of the learning rate's decay.", 1, 1 << 40, "steps"),
+        integer("SCHEDULER_TMAX", "", "Steps of the learning rate's decay; empty = all.", 1, 1 << 40, "steps"),
         number("SCHEDULER_ETA_MIN", "6e-5", "Learning rate at the end.", 0, 1),
-        integer("TOTAL_STEPS", "1000", "Number of optimizer steps.", 1, 1 << 40, "steps"),
+        integer(
+            "TOTAL_STEPS", "", "Most optimizer steps; empty = as many as BUDGET_TOKENS needs.", 1, 1 << 40, "steps"
+        ),
         integer("LOG_INTERVAL", "50", "Steps from one metric to the next.", 1, 1 << 20, "steps"),
         integer(
             "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 30, "steps"
@@ -170,6 +182,13 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("FLIP_FRACTION", "0.9", "Share of the budget after which activations go from 8 to 4 bits.", 0, 1),
         text("FLIP_POLICY", "hard", "hard flips all layers at once, ramp one after the other.", "hard", "ramp"),
         number("FLIP_RAMP_FRACTION", "0.05", "Share of the budget that the ramp takes.", 0, 1),
+        text(
+            "A4_POLICY",
+            "hybrid",
+            "all: every input goes to 4 bits; hybrid: those of o and down stay at 8.",
+            "all",
+            "hybrid",
+        ),
     ),
     "Loss": (
         number("KD_TAU", "1.3", "Temperature τ of the distillation loss.", 0.05, 100),

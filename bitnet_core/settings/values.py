@@ -14,11 +14,13 @@ from typing import Any, Literal
 from bitnet_core.settings.group import Group, combined, nested, setting
 from bitnet_core.settings.places import PlaceOptions as PlaceOptions
 from bitnet_core.settings.registry import PROVIDER_NAMES, REGISTRY, SECRET_NAMES
+from bitnet_core.settings.resolved import Settings
 
 DType = Literal["bf16", "fp16", "fp32"]
 FlipPolicy = Literal["hard", "ramp"]
 SystemMessages = Literal["keep", "merge"]
 RateShape = Literal["cosine", "two_stage"]
+A4Policy = Literal["all", "hybrid"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +109,39 @@ class LimitOptions(Group):
     usd: float | None = setting("KD_MAX_USD")
 
 
-class TokenizerOptions(Group):
-    """The student's tokenizer. An empty `name` is the embedded teacher's, an empty `template` the tokenizer's own."""
+_NAMES_A_TOKENIZER = {
+    "name": "TOKENIZER_NAME",
+    "start": "STUDENT_INIT",
+    "teacher": "TEACHER_PROVIDER",
+    "provider": "PROVIDER",
+    "model": "TEACHER_MODEL",
+    "hf_model": "HF_MODEL",
+}
 
-    name: str = setting("TOKENIZER_NAME")
+
+def tokenizer_name(settings: Settings) -> str:
+    """The name of `TokenizerOptions`, from settings that may be incomplete."""
+    return _tokenizer_name(**{key: str(settings.values.get(name) or "") for key, name in _NAMES_A_TOKENIZER.items()})
+
+
+def _tokenizer_name(name: str, start: str, teacher: str, provider: str, model: str, hf_model: str) -> str:
+    if name or start in ("", "random"):
+        return name
+    if start == "teacher":
+        return (model or hf_model) if (teacher or provider) == "hf" else ""
+    if not start.lower().endswith(".gguf"):
+        return start
+    beside = Path(start).parent
+    return str(beside) if (beside / "tokenizer.json").is_file() else ""
+
+
+class TokenizerOptions(Group):
+    """The student's tokenizer: TOKENIZER_NAME, else that of the model that it starts from.
+
+    An empty `name` is the embedded teacher's, an empty `template` the tokenizer's own.
+    """
+
+    name: str = combined(_NAMES_A_TOKENIZER, lambda values: _tokenizer_name(**values))
     template: str = setting("TEMPLATE")
     system: SystemMessages = setting("TEMPLATE_SYSTEM")
 
@@ -146,6 +177,14 @@ class StudentOptions(Group):
     head_dim: int | None = setting("MINI_HEAD_DIM")
     profile: str = setting("STUDENT_PROFILE")
     hadamard: bool = setting("STUDENT_HADAMARD")
+    a4_policy: A4Policy = setting("A4_POLICY")
+
+
+class InitOptions(Group):
+    """What a student's first weights are: `source` random, teacher, or a model's folder, file or name on the hub."""
+
+    source: str = setting("STUDENT_INIT")
+    layers: str = setting("STUDENT_INIT_LAYERS")
 
 
 class DataOptions(Group):
@@ -166,12 +205,13 @@ class RateOptions(Group):
 
 
 class FlipOptions(Group):
-    """When activations go from 8 to 4 bits; fractions are of the token budget."""
+    """When activations go from 8 to 4 bits, and whose; fractions are of the token budget."""
 
     budget_tokens: int = setting("BUDGET_TOKENS")
     fraction: float = setting("FLIP_FRACTION")
     policy: FlipPolicy = setting("FLIP_POLICY")
     ramp_fraction: float = setting("FLIP_RAMP_FRACTION")
+    a4_policy: A4Policy = setting("A4_POLICY")
 
     @property
     def threshold(self) -> int:
@@ -204,9 +244,9 @@ class LossWeights(Group):
 
 
 class TrainOptions(Group):
-    """How to train. It ends after `total_steps` steps or `flip.budget_tokens` seen tokens, whichever comes first."""
+    """How to train: for `flip.budget_tokens` seen tokens, or fewer where `total_steps` are given and end it."""
 
-    total_steps: int = setting("TOTAL_STEPS")
+    total_steps: int | None = setting("TOTAL_STEPS")
     batch_size: int = setting("TRAIN_BATCH_SIZE")
     accumulate: int = setting("GRAD_ACCUM_STEPS")
     max_seq_len: int = setting("MAX_SEQ_LEN")
@@ -279,6 +319,7 @@ class DryRunOptions(Group):
     second_bits: int = setting("DRYRUN_ACT_BITS_AFTER")
     may_drop_layers: bool = setting("DRYRUN_ALLOW_DOWNGRADE")
     force_cpu: bool = setting("DRYRUN_FORCE_CPU")
+    a4_policy: A4Policy = setting("A4_POLICY")
     memory_share: float = setting("DRYRUN_MAX_ALLOC_FRAC")
     seed: int = setting("SEED")
 

@@ -92,7 +92,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     in_use = summary.deployed_record(deployed, found)
     rows = summary.card_rows(ctx.experiment.root, deployed, found)
     ctx.table(card.TITLE, card.COLUMNS, card.table(rows))
-    for line in summary.remarks(found, rows, bits, scored.runtime):
+    for line in summary.remarks(found, rows, checkpoint.config.bits_words(bits), scored.runtime):
         ctx.log(line)
     answered = zip(prompts, deployed.answers, strict=True) if options.keep_samples else []
     report = {
@@ -102,6 +102,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
             "step": checkpoint.step,
             "seen_tokens": checkpoint.seen_tokens,
             "activation_bits": bits,
+            "a4_policy": checkpoint.config.a4_policy,
         },
         "student": checkpoint.config.to_dict(),
         "teacher": {"provider": baseline.get("provider"), "model": baseline.get("model")},

@@ -1,16 +1,34 @@
 """Stage `train`: traces in, a student's checkpoints out. It wires traces, model and trainer together."""
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from bitnet_core.errors import BitnetError
+from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.precision import configure, pick_device, pick_precision
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
+from bitnet_core.pretrained.choose import open_source, require_no_sizes, wanted
+from bitnet_core.pretrained.source import tokens_of
+from bitnet_core.pretrained.start import WarmStart, require_room, warm_shape
 from bitnet_core.runs.context import StageContext
-from bitnet_core.settings.values import DataOptions, DeviceOptions, StudentOptions, TrainOptions
+from bitnet_core.settings.values import (
+    DataOptions,
+    DeviceOptions,
+    InitOptions,
+    StudentOptions,
+    TeacherOptions,
+    TrainOptions,
+)
+from bitnet_core.teachers.opening import fetch_progress
+from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.traces.dataset import load_traces
+from bitnet_core.traces.places import tokenizer as tokenizer_folder
+from bitnet_core.training import checkpoints
 from bitnet_core.training.report import commonest_token_agreement, training_table
 from bitnet_core.training.trainer import Trainer
 
@@ -21,21 +39,54 @@ def run(ctx: StageContext) -> dict[str, Any]:
     hardware = DeviceOptions.of(ctx.settings)
     device = pick_device(hardware)
     configure(hardware)
-    traces = load_traces(data.path or ctx.experiment.data, data.top_k, _shard_progress(ctx))
+    folder = data.path or ctx.experiment.data
+    traces = load_traces(folder, data.top_k, _shard_progress(ctx))
+    shape, start = StudentOptions.of(ctx.settings), _warm_start(ctx, folder)
+    if start is None:
+        config = student_config(shape, traces.vocab_size, options.max_seq_len)
+    else:
+        resumed = _resumed_shape(ctx.experiment.checkpoints, start, shape, options.max_seq_len)
+        config = resumed or start.shape(shape, traces.vocab_size, options.max_seq_len)
+        require_room(config, device)
     torch.manual_seed(options.seed)
-    student = Student(student_config(StudentOptions.of(ctx.settings), traces.vocab_size, options.max_seq_len))
     trainer = Trainer(
-        student,
+        Student(config),
         traces,
         options,
         folder=ctx.experiment.checkpoints,
         device=device,
         precision=pick_precision(hardware, device),
+        first_weights=start,
     )
     summary = trainer.run(ctx)
     commonest = commonest_token_agreement(traces)
     ctx.table("training", *training_table(trainer.state.evaluations, commonest))
     return summary | {"heldout_agreement_commonest_token": commonest}
+
+
+def _warm_start(ctx: StageContext, folder: Path) -> WarmStart | None:
+    found = wanted(InitOptions.of(ctx.settings), TeacherOptions.of(ctx.settings))
+    if found is None:
+        return None
+    return WarmStart(
+        found,
+        partial(open_source, found, fetch_progress(ctx), ctx.secret("HF_TOKEN")),
+        lambda: tokens_of(load_tokenizer(tokenizer_folder(folder)).definition),
+    )
+
+
+def _resumed_shape(folder: Path, start: WarmStart, options: StudentOptions, max_seq_len: int) -> StudentConfig | None:
+    """The shape of the checkpoints of this start, for which the source need not be there any more; else None."""
+    health = checkpoints.newest_health(folder)
+    origin = health.get("origin")
+    if not isinstance(origin, dict) or origin.get("settings") != start.settings:
+        return None
+    require_no_sizes(options)
+    try:
+        there = StudentConfig.from_dict(health["config"])
+    except (BitnetError, KeyError, AttributeError):
+        return None
+    return warm_shape(there, there.num_hidden_layers, options, there.vocab_size, max_seq_len)
 
 
 def _shard_progress(ctx: StageContext) -> Callable[[int, int], None]:

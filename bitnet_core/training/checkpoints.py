@@ -98,6 +98,18 @@ def latest(folder: Path) -> Path | None:
     return next((path for path in found(folder) if is_complete(path)), None)
 
 
+def newest_health(folder: Path) -> dict[str, Any]:
+    """What the newest checkpoint's health file says, which may be anything; empty if none can be read."""
+    for path in found(folder):
+        try:
+            health = files.read_json(health_of(path))
+        except BitnetError:
+            continue
+        if isinstance(health, dict):
+            return health
+    return {}
+
+
 def require_latest(folder: Path) -> Path:
     """The newest complete checkpoint. BitnetError if there is none."""
     path = latest(folder)
@@ -181,8 +193,9 @@ def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConf
     """Raise BitnetError, naming both sides, unless the checkpoint is of the student that is to be trained."""
     fix = "use another experiment (--root), or move the checkpoints away; they are left as they are"
     theirs, ours = checkpoint.config.to_dict(), config.to_dict()
-    # A longer context changes no tensor, so it may change between runs.
-    other = [name for name in ours if name != "max_position_embeddings" and theirs.get(name) != ours[name]]
+    # A longer context changes no tensor, so it may change between runs; the policy is part of the recipe.
+    free = ("max_position_embeddings", "a4_policy")
+    other = [name for name in ours if name not in free and theirs.get(name) != ours[name]]
     if other:
         there = ", ".join(f"{name}={theirs.get(name)}" for name in other)
         here = ", ".join(f"{name}={ours[name]}" for name in other)

@@ -125,7 +125,7 @@ class TernaryWatch:
 
 @torch.no_grad()
 def a4_health(student: Student, ids_BT: Tensor) -> dict[str, float]:
-    """Of the inputs of all linears, quantised to 4 bits: the share at the outermost levels, and the share at 0.
+    """Of the inputs that the flip lowers, at 4 bits: the share at the outermost levels, and the share at 0.
 
     A scale of absmax/7 clips nothing; outliers show as inputs that nearly all become 0.
     """
@@ -140,7 +140,7 @@ def a4_health(student: Student, ids_BT: Tensor) -> dict[str, float]:
         zero.append((codes == 0).sum())
         total += codes.numel()
 
-    with student.observed_inputs(observe):
+    with student.observed_inputs(observe, at_bits=4):
         student(ids_BT)
     counts_2 = torch.stack((torch.stack(outermost).sum(), torch.stack(zero).sum())).tolist()
     return {"a4_clipped_fraction": counts_2[0] / total, "a4_zero_fraction": counts_2[1] / total}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from bitnet_core.model.precision import INDUCTOR_CACHE
+from bitnet_core.model.student import Student
 from bitnet_core.runs.events import strict
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import TrainOptions
@@ -52,15 +53,32 @@ def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: 
         )
 
 
-def warn_of_missing_flip(reporter: Reporter, options: TrainOptions, reachable_tokens: float) -> None:
-    """Warn when the steps end before the flip. `reachable_tokens` is an estimate of what they will see."""
-    if reachable_tokens < options.flip.threshold:
+def announce_origin(reporter: Reporter, origin: dict[str, Any]) -> None:
+    """Say which weights a new student has, and what of the source was left out."""
+    layers = ", ".join(map(str, origin["layers"]))
+    of = "all" if len(origin["layers"]) == origin["layers_of_source"] else layers
+    reporter.log(
+        f"The student starts from {origin['source']} (layers {of} of {origin['layers_of_source']}); the weights of "
+        f"its sub-norms fit {origin['calibration_tokens']:,} tokens of the traces."
+    )
+    if origin["head"] != "tied":
+        reporter.log("The source has a head of its own; a student's head is its embedding, so it is left out.")
+
+
+def say_what_ends_it_early(reporter: Reporter, options: TrainOptions, reachable_tokens: float) -> None:
+    """Say when the steps end before the budget, and warn when before the flip. `reachable_tokens` is an estimate."""
+    if options.flip.threshold <= reachable_tokens < options.flip.budget_tokens:
+        reporter.log(
+            f"TOTAL_STEPS={options.total_steps} ends at about {reachable_tokens:,.0f} of "
+            f"{options.flip.budget_tokens:,} tokens (BUDGET_TOKENS), after the flip at {options.flip.threshold:,}."
+        )
+    elif reachable_tokens < options.flip.threshold:
         reporter.alert(
             "warning",
             "no_flip",
             f"TOTAL_STEPS={options.total_steps} ends at about {reachable_tokens:,.0f} tokens, before the flip to 4 "
             f"bits at {options.flip.threshold:,}.",
-            f"Set BUDGET_TOKENS to about {reachable_tokens:.0f}, or raise TOTAL_STEPS.",
+            f"Set BUDGET_TOKENS to about {reachable_tokens:.0f}, or leave TOTAL_STEPS empty.",
         )
 
 
@@ -90,6 +108,7 @@ def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer
         "budget_tokens": options.flip.budget_tokens,
         "flip_at_tokens": options.flip.threshold,
         "activation_bits": student.activation_bits,
+        "a4_policy": student.config.a4_policy,
         "layers_at_4_bits": student.layer_bits.count(BITS_AFTER),
         "nonfinite": state.refused,
         "dtype": stepper.precision.name,
@@ -100,6 +119,7 @@ def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer
         "training": last,
         "heldout": state.evaluations[-1] if measured else None,
         "best": state.best,
+        "origin": state.origin,
         **flip_report(state.evaluations),
         "config": student.config.to_dict(),
         "tokenizer_hash": tokenizer_hash,
@@ -107,19 +127,21 @@ def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer
     return dict(strict(found))
 
 
-def summary(state: TrainState, activation_bits: int | None) -> dict[str, Any]:
+def summary(state: TrainState, student: Student) -> dict[str, Any]:
     """The training in a few figures, at its end."""
     end = state.evaluations[-1]
     return {
         "steps": state.step,
         "seen_tokens": state.seen_tokens,
-        "activation_bits": activation_bits,
+        "activation_bits": student.activation_bits,
+        "a4_policy": student.config.a4_policy,
         "first_loss": state.first_loss,
         "last_loss": state.last.get("loss"),
         **{key: value for key, value in end.items() if key.startswith("heldout")},
         "tokens_per_s": state.last.get("tokens_per_s"),
         **flip_report(state.evaluations),
         "nonfinite": state.refused,
+        "origin": state.origin or None,
     }
 
 

@@ -4,16 +4,19 @@ Everything that decides what comes next is kept: counters, cursor, activation bi
 state. A resumed training is therefore the uninterrupted one, bit for bit on a CPU. It knows no loop.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from bitnet_core.errors import BitnetError, lacks_memory
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.student import Student
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import TrainOptions
+from bitnet_core.traces.examples import Example
 from bitnet_core.training import checkpoints
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.checkpoints import Checkpoint
@@ -21,9 +24,21 @@ from bitnet_core.training.monitor import Divergence, Meter, TernaryWatch
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.step import Stepper
 
+RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": ""}
 _REFUSALS = ("refused", "refused_in_a_row", "rate_scale", "rolled_back")
-_PLAIN = ("unmeasured", "first_loss", "last", "activations", *_REFUSALS)
+_PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", *_REFUSALS)
 """Fields of `TrainState` that a checkpoint keeps among its counters, as they are."""
+_BEFORE = {"A4_POLICY": "all", **RANDOM_START}
+"""What checkpoints of versions without these settings were trained with."""
+
+
+class FirstWeights(Protocol):
+    """Gives a new student weights other than random ones; what it returns is kept in every checkpoint."""
+
+    settings: dict[str, str]
+    """What identifies them among the recipe."""
+
+    def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]: ...
 
 
 @dataclass
@@ -46,6 +61,8 @@ class TrainState:
     best: dict[str, Any] = field(default_factory=dict)
     """Step and held-out loss of the best checkpoint."""
     activations: dict[str, float] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
+    """Where the first weights came from: the source, its hash and its layers; empty for random ones."""
     rate_scale: float = 1.0
     rolled_back: bool = False
     meter: Meter = field(default_factory=Meter)
@@ -175,7 +192,9 @@ def checkpoint_to_resume(
         return None
     checkpoint = checkpoints.load(path)
     checkpoints.require_same_student(path, checkpoint, config, tokenizer_hash)
-    changed = [name for name, value in wanted.items() if checkpoint.recipe.get(name) != value]
+    changed = [name for name, value in wanted.items() if checkpoint.recipe.get(name, _BEFORE.get(name)) != value]
+    if 4 not in checkpoint.counters.get("layer_bits", [checkpoint.activation_bits]):
+        changed = [name for name in changed if name != "A4_POLICY"]  # it has decided nothing yet
     if changed:
         aside = checkpoints.set_aside(folder)
         reporter.alert(

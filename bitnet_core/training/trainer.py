@@ -26,7 +26,15 @@ from bitnet_core.training import checkpoints, heldout, report
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
 from bitnet_core.training.schedule import Schedule
-from bitnet_core.training.state import TrainState, capture, checkpoint_to_resume, recipe, restore
+from bitnet_core.training.state import (
+    RANDOM_START,
+    FirstWeights,
+    TrainState,
+    capture,
+    checkpoint_to_resume,
+    recipe,
+    restore,
+)
 from bitnet_core.training.step import Stepper, StepResult
 
 _REFUSALS_IN_A_ROW = 3
@@ -49,9 +57,11 @@ class Trainer:
         folder: Path | None = None,
         device: torch.device | None = None,
         precision: Precision | None = None,
+        first_weights: FirstWeights | None = None,
     ) -> None:
         """Checkpoints are kept in `folder`, and training resumes from there; without one, nothing is written.
 
+        `first_weights` are those of a training that resumes nothing; by default the student's own.
         `device` and `precision` are by default the best that this machine has. Raises UsageError for a student whose
         vocabulary or context doesn't fit the traces, and BitnetError when there is nothing to train on.
         """
@@ -64,16 +74,21 @@ class Trainer:
         if not options.quantize:
             student.activation_bits = None
         train, held_out = traces.split()
-        examples = Examples(train, options.max_seq_len)
-        self._cuts = examples.cuts
+        examples = self._examples = Examples(train, options.max_seq_len)
+        self._first_weights = first_weights
         self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
         self._tokenizer_hash = traces.tokenizer_hash
-        self.schedule = Schedule(options.rate, options.total_steps)
         self.stepper = Stepper(student, options, device, precision or pick_precision(DeviceOptions(), device))
         capacity = options.max_seq_len if options.pack else None
         shape = (options.batch_size, options.max_seq_len) if options.compiled else None
         self.sampler = Sampler(examples, options.batch_size, options.seed, capacity, options.workers, shape)
-        self._recipe = recipe(options) | {"traces": self.sampler.fingerprint}
+        to_budget = math.ceil(options.flip.budget_tokens / (options.accumulate * self.sampler.mean_supervised))
+        self.schedule = Schedule(options.rate, options.total_steps or to_budget)
+        self._recipe = recipe(options) | {
+            "traces": self.sampler.fingerprint,
+            "A4_POLICY": student.config.a4_policy,
+            **(first_weights.settings if first_weights else RANDOM_START),
+        }
         self.state = TrainState()
         self.resumed_from: Path | None = None
         self.last_checkpoint: Path | None = None
@@ -99,7 +114,7 @@ class Trainer:
             if self.state.step and not self._is_saved():
                 self._save()
             raise
-        return report.summary(self.state, self.student.activation_bits) | {
+        return report.summary(self.state, self.student) | {
             "checkpoint": str(self.last_checkpoint) if self.last_checkpoint else None,
             "resumed_from": str(self.resumed_from) if self.resumed_from else None,
         }
@@ -111,12 +126,11 @@ class Trainer:
     def resume(self, on_event: Callable[[Event], object] | Reporter = lambda _: None) -> None:
         """Go back to the newest checkpoint in the folder, if there is one of this student and recipe."""
         self._reporter = on_event if isinstance(on_event, Reporter) else Reporter(on_event, name="training")
-        if self.folder is None:
-            return
-        found = checkpoint_to_resume(
+        found = self.folder and checkpoint_to_resume(
             self.folder, self.student.config, self._tokenizer_hash, self._recipe, self._reporter
         )
-        if found is None:
+        if not found:
+            self._begin()
             return
         path, checkpoint = found
         self.state = restore(checkpoint, self.stepper, self.sampler)
@@ -125,10 +139,17 @@ class Trainer:
             f"Resuming from {path.name}: step {self.state.step}, {self.state.seen_tokens} tokens seen."
         )
 
+    def _begin(self) -> None:
+        if self._first_weights is None or self.state.origin:
+            return
+        self.state.origin = self._first_weights(self.student, self._examples)
+        report.announce_origin(self._reporter, self.state.origin)
+
     @property
     def finished(self) -> bool:
         state = self.state
-        return state.step >= self.options.total_steps or state.seen_tokens >= self.options.flip.budget_tokens
+        most = self.options.total_steps
+        return (most is not None and state.step >= most) or state.seen_tokens >= self.options.flip.budget_tokens
 
     # -- the loop ------------------------------------------------------------------------------------
 
@@ -142,7 +163,7 @@ class Trainer:
             self._reporter.check_stop()
             self._flip_if_due()
             self._step()
-        if self.state.step < self.options.total_steps:
+        if self.options.total_steps is not None and self.state.step < self.options.total_steps:
             self._reporter.log(
                 f"The budget of {self.options.flip.budget_tokens:,} tokens is used up at step {self.state.step:,} "
                 f"of at most {self.options.total_steps:,} (BUDGET_TOKENS, TOTAL_STEPS)."
@@ -205,6 +226,7 @@ class Trainer:
                 to_bits=BITS_AFTER,
                 layers_flipped=after.count(BITS_AFTER),
                 layers_total=len(after),
+                policy=self.student.config.a4_policy,
             )
         )
         if state.step:
@@ -327,12 +349,12 @@ class Trainer:
 
     def _announce(self) -> None:
         options, state = self.options, self.state
-        report.announce(self._reporter, self.stepper, options, self._cuts, held_out=bool(self._held_out))
-        steps_left = options.total_steps - state.step
+        report.announce(self._reporter, self.stepper, options, self._examples.cuts, held_out=bool(self._held_out))
+        steps_left = math.inf if options.total_steps is None else options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget_tokens
         if not self.finished:
-            report.warn_of_missing_flip(self._reporter, options, reachable)
+            report.say_what_ends_it_early(self._reporter, options, reachable)
 
     def _report_step(self, result: StepResult, rate: float) -> None:
         state = self.state

@@ -48,9 +48,10 @@ def _budget(run: RunShown, seen: float, flip: FlipOptions, cells: int) -> Line:
 def _badge(run: RunShown, flip: FlipOptions) -> list[Span]:
     bits = finite(run.view.metric.activation_bits)
     now = f" A{bits:.0f} " if bits is not None else " A? "
+    policy = " (hybrid)" if flip.a4_policy == "hybrid" else ""
     if run.view.flip is not None:
-        return [Span(now, "badge-after"), Span(f" flipped at {count(run.view.flip.seen_tokens)}", "flip")]
-    return [Span(now, "badge"), Span(f" flips at {count(flip.threshold)}", "label")]
+        return [Span(now, "badge-after"), Span(f" flipped at {count(run.view.flip.seen_tokens)}{policy}", "flip")]
+    return [Span(now, "badge"), Span(f" flips at {count(flip.threshold)}{policy}", "label")]
 
 
 def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:

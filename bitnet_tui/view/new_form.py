@@ -181,7 +181,7 @@ def _is_allowed(name: str, value: str) -> bool:
         from_values({name: value})
     except UsageError:
         return False
-    return bool(value)
+    return bool(value) or not REGISTRY[name].default
 
 
 def env_text(values: Mapping[str, str]) -> str:
@@ -191,7 +191,7 @@ def env_text(values: Mapping[str, str]) -> str:
     for field, setting in ((MODEL, provider.model_setting), (ADDRESS, provider.base_url_setting)):
         if field in needed(provider.name) and values.get(field):
             lines.append(f"{setting}={_quoted(values[field])}")
-    lines += [f"{name}={values[name]}" for name in (PRESET, *NUMBERS)]
+    lines += [f"{name}={values[name]}" for name in (PRESET, *NUMBERS) if values[name]]
     return "\n".join(lines) + "\n"
 
 

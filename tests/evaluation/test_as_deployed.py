@@ -91,7 +91,7 @@ def test_a_student_is_exported_measured_and_compared(tokenizer: StudentTokenizer
     rows = summary.card_rows("x", HERE, alone)
     assert [(row.runtime, row.loads) for row in rows][-1] == ("llama.cpp", "yes")
     assert rows[-1].tokens_per_s == alone.measured.student.speed.median
-    assert "the teacher's were taken at another time" in summary.remarks(alone, rows, 4, "in-process")[0]
+    assert "the teacher's were taken at another time" in summary.remarks(alone, rows, "4", "in-process")[0]
 
 
 def test_the_teacher_as_its_own_student_has_an_index_of_one(root: Path) -> None:

@@ -13,7 +13,7 @@ OPTIONS = st.builds(
     lambda steps, budget, fraction: TrainOptions(
         total_steps=steps, flip=FlipOptions(budget_tokens=budget, fraction=fraction)
     ),
-    st.integers(1, 60),
+    st.none() | st.integers(1, 60),
     st.integers(1, 3000),
     st.sampled_from([0.0, 0.29, 0.5, 0.9, 1.0]),
 )
@@ -23,7 +23,7 @@ def _walked(options: TrainOptions, supervised: int) -> tuple[str, int, int, int 
     """What ends it, steps, tokens, and the first step at 4 bits."""
     step = seen = 0
     flip_step = None
-    while step < options.total_steps and seen < options.flip.budget_tokens:
+    while (options.total_steps is None or step < options.total_steps) and seen < options.flip.budget_tokens:
         if flip_step is None and layer_bits(options.flip, seen, 1) == (4,):
             flip_step = step + 1
         step, seen = step + 1, seen + supervised
@@ -36,6 +36,13 @@ def test_a_known_number_of_tokens_decides_everything(options: TrainOptions, supe
     assert (found.ended_by, found.steps, found.seen_tokens, found.flip_step) == _walked(options, supervised)
     assert found.flip_reached == (found.flip_step is not None)
     assert str(found.ended_by) in found.words
+
+
+@given(st.integers(1, 50_000))
+def test_the_default_training_reaches_its_flip(supervised: int) -> None:
+    found = course(TrainOptions(), supervised, exact=True)
+    assert found.ended_by == "BUDGET_TOKENS"
+    assert found.flip_reached
 
 
 @given(OPTIONS, st.integers(1, 200), st.data())

@@ -152,6 +152,27 @@ def test_training_ends_with_the_budget_or_the_steps(make_trainer: Make) -> None:
     assert not [one for one in events(steps, "log") if "used up" in one["message"]]
 
 
+def test_without_a_number_of_steps_the_budget_decides(make_trainer: Make) -> None:
+    values = {"TOTAL_STEPS": "", "SCHEDULER_TMAX": "", "BUDGET_TOKENS": "900", "FLIP_FRACTION": "0.5"}
+    trainer = make_trainer(values)
+    trainer.run()
+    assert trainer.state.seen_tokens >= 900
+    assert trainer.student.activation_bits == 4
+    assert abs(trainer.schedule.steps - trainer.state.step) <= 1
+    assert trainer.schedule.rate(trainer.schedule.steps) == trainer.options.rate.floor
+    assert not events(trainer, "alert")
+
+
+def test_steps_that_end_before_the_budget_are_told_with_the_numbers(make_trainer: Make) -> None:
+    trainer = make_trainer({"TOTAL_STEPS": "6", "BUDGET_TOKENS": "900", "FLIP_FRACTION": "0.1"})
+    trainer.run()
+    assert any(
+        one["message"].startswith("TOTAL_STEPS=6 ends at about ")
+        and one["message"].endswith(" of 900 tokens (BUDGET_TOKENS), after the flip at 90.")
+        for one in events(trainer, "log")
+    )
+
+
 def test_events_health_and_files(make_trainer: Make) -> None:
     trainer = make_trainer({"CHECKPOINT_INTERVAL": "2", "TOTAL_STEPS": "12"})
     trainer.run()

@@ -25,7 +25,7 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
             assert "Train the student" in text
             assert "running" in text
             assert "74.5k of 150k" in text
-            assert "A8  flips at 135k" in text
+            assert "A8  flips at 135k (hybrid)" in text
             assert "The loss was not finite." in text
             assert "690" in text
             live.train(101, 190)

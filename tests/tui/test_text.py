@@ -109,13 +109,15 @@ def test_the_gauge_of_training():
     view = RunView(metric=Metric(seen_tokens=75_000, activation_bits=8))
     text = _text([gauge.gauge(_run(view=view), 80)])
     assert text.startswith("tokens 75k of 150k  ━")
-    assert text.endswith("  50%   A8  flips at 135k")
+    assert text.endswith("  50%   A8  flips at 135k (hybrid)")
     assert len(text) == 80
     flipped = RunView(
         metric=Metric(seen_tokens=140_000, activation_bits=4),
         flip=Flip(step=1, seen_tokens=135_040, from_bits=8, to_bits=4),
     )
-    assert " A4  flipped at 135k" in _text([gauge.gauge(_run(view=flipped), 80)])
+    assert " A4  flipped at 135k (hybrid)" in _text([gauge.gauge(_run(view=flipped), 80)])
+    every = _run(view=flipped, flip=FlipOptions(budget_tokens=150_000, fraction=0.9, a4_policy="all"))
+    assert "hybrid" not in _text([gauge.gauge(every, 80)])
 
 
 @pytest.mark.parametrize(

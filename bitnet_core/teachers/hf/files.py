@@ -48,12 +48,13 @@ def origin(model: str) -> str:
     """Identifies a model's weights and tokenizer: the hub's revision, or a hash of the files' contents."""
     path = expanded(model)
     if path.is_dir() or path.is_file():
-        return f"files:{_content_hash(locate(model))}"
+        return f"files:{content_hash(locate(model))}"
     # A snapshot's folder is named after its revision; the configuration alone is enough to learn it.
     return f"hub:{download(model, ('config.json',), kind='model', fix=_CORRECT).name}"
 
 
-def _content_hash(path: Path) -> str:
+def content_hash(path: Path) -> str:
+    """Hash of a model's weights, configuration and tokenizer: of a folder, or a GGUF file and what is beside it."""
     parts = [path] if is_gguf(path) else [found for pattern in _WEIGHTS for found in sorted(path.glob(pattern))]
     folder = path.parent if is_gguf(path) else path
     parts += [folder / name for name in _TEXTS if (folder / name).is_file()]

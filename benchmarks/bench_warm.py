@@ -1,0 +1,197 @@
+"""A start from the teacher's weights against a random one, and what the flip costs by policy.
+
+    python benchmarks/bench_warm.py --traces EXPERIMENT/data [--tokens 2000] [--seeds 1] [--layers 6]
+
+Every start has the same shape, traces, tokens and steps: `random`; `warm` (STUDENT_INIT); `ones`, the same with
+weights of 1 in the sub-norms; `hadamard`, the same with rotated inputs of o and down. Each is trained at A8 for
+--tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and trains
+on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in nats.
+
+The teacher is the embedded one, and so are the traces: `bitnet collect --root EXPERIMENT --set KD_NUM_PROMPTS=1500`.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.process import PATIENT_THREADS
+
+os.environ.update(PATIENT_THREADS)  # before torch starts its threads
+
+import torch
+
+from bitnet_core.errors import Stopped
+from bitnet_core.model.precision import pick_device, pick_precision
+from bitnet_core.model.student import Student
+from bitnet_core.pretrained.choose import Wanted, open_source
+from bitnet_core.pretrained.source import tokens_of
+from bitnet_core.pretrained.start import WarmStart
+from bitnet_core.runs.events import Event, Metric
+from bitnet_core.settings.values import (
+    DeviceOptions,
+    FlipOptions,
+    RateOptions,
+    StudentOptions,
+    TrainOptions,
+)
+from bitnet_core.text import render_table
+from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.traces.dataset import TraceSet, load_traces
+from bitnet_core.traces.examples import Example, Examples
+from bitnet_core.traces.places import tokenizer as tokenizer_folder
+from bitnet_core.training.batches import Sampler
+from bitnet_core.training.trainer import Trainer
+
+STARTS, POLICIES = ("random", "warm", "ones", "hadamard"), ("all", "hybrid")
+FIGURES = ("heldout_kl", "heldout_ce", "heldout_agreement")
+
+
+@dataclass(frozen=True)
+class Bench:
+    arguments: argparse.Namespace
+    traces: TraceSet
+    warm: WarmStart
+
+    def options(self, seed: int, rate: float) -> TrainOptions:
+        """As many steps as the tokens take; the flip comes behind --tokens of them."""
+        a = self.arguments
+        total = round(a.tokens * (1 + a.after))
+        examples = Examples(self.traces.split()[0], a.length)
+        steps = -(-total // int(Sampler(examples, a.rows, seed, a.length).mean_supervised))
+        return TrainOptions(
+            total_steps=1 << 40,
+            batch_size=a.rows,
+            max_seq_len=a.length,
+            rate=RateOptions(peak=rate, floor=rate / 10, steps=steps),
+            flip=FlipOptions(budget_tokens=total, fraction=a.tokens / total),
+            checkpoint_interval=1 << 30,
+            log_interval=1,
+            seed=seed,
+        )
+
+    def trainer(self, start: str, policy: str, options: TrainOptions, folder: Path) -> Trainer:
+        shape = StudentOptions(hadamard=start == "hadamard", a4_policy=policy)
+        config = self.warm.shape(shape, self.traces.vocab_size, options.max_seq_len)
+        torch.manual_seed(options.seed)
+        device = pick_device(DeviceOptions())
+        return Trainer(
+            Student(config),
+            self.traces,
+            options,
+            folder=folder,
+            device=device,
+            precision=pick_precision(DeviceOptions(), device),
+            first_weights={"random": None, "ones": _Ones(self.warm)}.get(start, self.warm),
+        )
+
+
+class _Ones:
+    """The same start, without the fit of the sub-norms."""
+
+    def __init__(self, warm: WarmStart) -> None:
+        self.warm, self.settings = warm, warm.settings | {"STUDENT_INIT": "with sub-norms of 1"}
+
+    def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]:
+        origin = self.warm(student, examples)
+        for name, parameter in student.named_parameters():
+            if name.endswith("sub_norm.weight"):
+                torch.nn.init.ones_(parameter)
+        return origin
+
+
+def until_the_flip(trainer: Trainer) -> None:
+    """Train to the step before which the flip is due; the checkpoint is left in the trainer's folder."""
+    threshold = trainer.options.flip.threshold
+
+    def on_event(event: Event) -> None:
+        seen = event.seen_tokens if isinstance(event, Metric) else None
+        if isinstance(seen, int) and seen >= threshold:
+            trainer.request_stop()
+
+    try:
+        trainer.run(on_event)
+    except Stopped:
+        return
+    raise AssertionError("the training ended before its flip")
+
+
+def measure(bench: Bench, start: str, seed: int, say: Callable[[str], None]) -> tuple[list[Any], list[list[Any]]]:
+    """The row of a start, and one row for each policy."""
+    a = bench.arguments
+    options = bench.options(seed, a.random_lr if start == "random" else a.lr)
+    flips: list[list[Any]] = []
+    with tempfile.TemporaryDirectory() as work:
+        before = Path(work) / "a8"
+        begun = time.perf_counter()
+        trainer = bench.trainer(start, POLICIES[0], options, before)
+        until_the_flip(trainer)
+        seconds, seen = time.perf_counter() - begun, trainer.state.seen_tokens
+        first = trainer.state.evaluations[0]
+        del trainer
+        at_flip: dict[str, Any] = {}
+        for policy in a.policies:
+            folder = Path(work) / policy
+            shutil.copytree(before, folder)
+            later = replace_interval(options, 20)
+            after = bench.trainer(start, policy, later, folder)
+            found = after.run()
+            at_flip = next(row for row in after.state.evaluations if row["when"] == "before flip")
+            flips.append(
+                [
+                    *(start, seed, policy, found["flip_shock"], found["flip_recovered_after_tokens"]),
+                    *(found[name] for name in FIGURES),
+                ]
+            )
+            say(f"{start}, seed {seed}, {policy}: shock {found['flip_shock']:.3f}")
+    row = [start, seed, seen, first["heldout_kl"], *(at_flip[name] for name in FIGURES), round(seconds)]
+    return row, flips
+
+
+def replace_interval(options: TrainOptions, interval: int) -> TrainOptions:
+    """Recovery is measured at every report, which takes longer than a step."""
+    return replace(options, log_interval=interval)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--traces", type=Path, required=True, metavar="DIR", help="traces of the embedded teacher")
+    parser.add_argument("--init", default="", metavar="MODEL", help="as STUDENT_INIT; default: the embedded teacher")
+    parser.add_argument("--layers", default="6", metavar="N|LIST", help="as STUDENT_INIT_LAYERS")
+    parser.add_argument("--tokens", type=int, default=2000, help="supervised tokens before the flip")
+    parser.add_argument("--after", type=float, default=0.2, help="and after it, as a share of them")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--random-lr", type=float, default=1.5e-3, help="of the random start")
+    parser.add_argument("--starts", nargs="+", default=list(STARTS[:2]), choices=STARTS)
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)
+    arguments = parser.parse_args()
+    wanted = Wanted(arguments.init, arguments.layers)
+    tokens = tokens_of(load_tokenizer(tokenizer_folder(arguments.traces)).definition)
+    bench = Bench(
+        arguments, load_traces(arguments.traces, 20), WarmStart(wanted, partial(open_source, wanted), lambda: tokens)
+    )
+    starts: list[list[Any]] = []
+    flips: list[list[Any]] = []
+    for seed in range(arguments.seeds):
+        for start in arguments.starts:
+            row, more = measure(bench, start, seed, lambda line: print(line, flush=True))
+            starts.append(row)
+            flips += more
+    columns = ["start", "seed", "tokens", "KL at first", "KL", "CE", "agreement", "s"]
+    print(render_table(f"A8, layers {arguments.layers}", columns, starts, 120))
+    columns = ["start", "seed", "policy", "shock", "recovered after", "KL at end", "CE", "agreement"]
+    print(render_table(f"the flip, then {arguments.after:.0%} of the tokens", columns, flips, 120))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,134 @@
+"""A student's first weights: its shape from a source, the source's weights in it, and sub-norms that fit them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.presets import LEAST_POSITIONS
+from bitnet_core.model.quant import hadamard
+from bitnet_core.model.student import Student
+from bitnet_core.pretrained.calibrate import calibrate
+from bitnet_core.pretrained.choose import Wanted, kept_layers, require_no_sizes
+from bitnet_core.pretrained.source import EMBEDDING, FINAL_NORM, Source, layer_names, require_same_tokens
+from bitnet_core.process import available_bytes
+from bitnet_core.settings.values import StudentOptions
+from bitnet_core.text import size
+from bitnet_core.traces.examples import Example, collate
+
+_CALIBRATION_ROWS = 16
+_TRAINING_BYTES = 16
+"""A parameter's master, gradient and two moments: what training takes at the very least."""
+_ROTATED = ("o_proj.weight", "down_proj.weight")
+
+
+class WarmStart:
+    """Puts a source's weights into a student when training begins; a training that resumes never opens the source."""
+
+    def __init__(
+        self, wanted: Wanted, opening: Callable[[], Source], tokens: Callable[[], Mapping[int, str]]
+    ) -> None:
+        """`tokens` are the spellings in the traces' vocabulary, by id; both are called only when they are needed."""
+        self.settings = wanted.settings()
+        self._layers, self._opening, self._tokens = wanted.layers, opening, tokens
+
+    @cached_property
+    def source(self) -> Source:
+        """BitnetError for one that can't be opened, or whose tokenizer is not that of the traces."""
+        source = self._opening()
+        require_same_tokens(source.name, source.tokens, self._tokens())
+        return source
+
+    @cached_property
+    def kept(self) -> tuple[int, ...]:
+        return kept_layers(self._layers, self.source.shape.num_hidden_layers)
+
+    def shape(self, options: StudentOptions, vocab_size: int, max_seq_len: int) -> StudentConfig:
+        """The student's shape: the source's, with the layers kept and the vocabulary of the traces.
+
+        UsageError for settings of another shape, BitnetError as of `source`.
+        """
+        require_no_sizes(options)
+        return warm_shape(self.source.shape, len(self.kept), options, vocab_size, max_seq_len)
+
+    def __call__(self, student: Student, examples: Sequence[Example]) -> dict[str, Any]:
+        """Load and calibrate, on the first of the training's examples; what the checkpoints record of it."""
+        source = self.source
+        if len(self.kept) != student.config.num_hidden_layers:
+            raise BitnetError(f"{source.name} has changed since the training began; use another experiment (--root).")
+        load(student, source, self.kept)
+        tokens = calibrate_on(student, examples[:_CALIBRATION_ROWS])
+        return {
+            "source": source.name,
+            "sha256": source.sha256(),
+            "layers": list(self.kept),
+            "layers_of_source": source.shape.num_hidden_layers,
+            "head": "tied" if source.tied else "replaced by the embedding",
+            "calibration_tokens": tokens,
+            "settings": self.settings,
+        }
+
+
+def warm_shape(
+    source: StudentConfig, layers: int, options: StudentOptions, vocab_size: int, max_seq_len: int
+) -> StudentConfig:
+    """The shape of a student with `layers` of a source's layers."""
+    return replace(
+        source,
+        vocab_size=vocab_size,
+        num_hidden_layers=layers,
+        max_position_embeddings=max(source.max_position_embeddings, LEAST_POSITIONS, max_seq_len),
+        hadamard=options.hadamard,
+        a4_policy=options.a4_policy,
+    )
+
+
+def require_room(config: StudentConfig, device: torch.device) -> None:
+    """BitnetError if the student's masters, gradients and moments can't fit into the memory that is free."""
+    needed = _TRAINING_BYTES * config.parameters()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
+    if free is not None and needed > free:
+        raise BitnetError(
+            f"Training {config.parameters():,} parameters takes at least {size(needed)} of memory, and "
+            f"{size(free)} is free on {device}; keep fewer layers (STUDENT_INIT_LAYERS) or start from a smaller "
+            "model (STUDENT_INIT)."
+        )
+
+
+@torch.no_grad()
+def load(student: Student, source: Source, kept: Sequence[int]) -> None:
+    """Copy a source's tensors, one at a time; the sub-norms, which it hasn't got, stay as they are.
+
+    The source may have more tokens than the student, whose embedding is then its first rows. BitnetError for numbers
+    that are not finite.
+    """
+    own = dict(student.named_parameters())
+    for name in (EMBEDDING, FINAL_NORM):
+        _copy(own[name], name, source.read(name)[: own[name].shape[0]])
+    for place, layer in enumerate(kept):
+        for part in layer_names(student.config):
+            name = f"model.layers.{layer}.{part}"
+            values = source.read(name)
+            if student.config.hadamard and name.endswith(_ROTATED):
+                values = hadamard(values)  # the student's input is rotated too, and the product stays what it was
+            _copy(own[f"model.layers.{place}.{part}"], name, values)
+
+
+def _copy(parameter: Tensor, name: str, values: Tensor) -> None:
+    if not bool(values.isfinite().all()):
+        raise BitnetError(f"The tensor {name} of STUDENT_INIT has numbers that are not finite; use another model.")
+    parameter.copy_(values)
+
+
+def calibrate_on(student: Student, examples: Sequence[Example]) -> int:
+    """Calibrate the sub-norms on these examples; how many tokens they have."""
+    ids_BT = collate(examples).ids_BT
+    width = ids_BT.shape[1]
+    real_N = torch.cat([row * width + torch.arange(one.length) for row, one in enumerate(examples)])
+    calibrate(student, ids_BT.to(student.output_weight.device), real_N.to(student.output_weight.device))
+    return len(real_N)

@@ -1,0 +1,1 @@
+"""Tests of students that start from a pretrained model."""

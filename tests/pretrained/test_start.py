@@ -1,0 +1,159 @@
+"""Trainings that start from a model: same seed same bits, resume without the source, what the records say."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, Stopped
+from bitnet_core.runs.context import StageContext
+from bitnet_core.stages import train
+from bitnet_core.tokenizer.student import StudentTokenizer
+from bitnet_core.traces.dataset import TraceSequence, TraceSet
+from bitnet_core.traces.schema import TOKENIZER_FOLDER
+from bitnet_core.training import checkpoints
+from bitnet_core.training.checkpoints import Checkpoint
+from tests.builders import events_of, stage_context
+from tests.training.conftest import TINY, TOP_K
+
+FAST = {"FORCE_CPU": "1", "TORCH_DTYPE": "fp32", "TOTAL_STEPS": "6", "BUDGET_TOKENS": "400", "FLIP_FRACTION": "0.4"}
+
+
+@pytest.fixture(autouse=True)
+def _traces(sequences: list[TraceSequence], tokenizer: StudentTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = tokenizer.vocab_size
+
+    def fitted(one: TraceSequence) -> TraceSequence:
+        ids = {name: np.minimum(getattr(one, name), size - 1) for name in ("prompt_ids_P", "completion_ids_C")}
+        return dataclasses.replace(one, topk_ids_CK=np.minimum(one.topk_ids_CK, size - 1), **ids)
+
+    found = TraceSet([fitted(one) for one in sequences], size, TOP_K, "t" * 64, "p" * 64, "teacher")
+    monkeypatch.setattr(train, "load_traces", lambda _folder, _top_k, *_: found)
+
+
+@pytest.fixture
+def source(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "source"))
+
+
+def context(root: Path, tokenizer: StudentTokenizer, **values: str) -> StageContext:
+    ctx = stage_context(root, "train", TINY | FAST | values)
+    tokenizer.save(ctx.experiment.data / TOKENIZER_FOLDER)
+    return ctx
+
+
+def newest(ctx: StageContext) -> Checkpoint:
+    return checkpoints.load(checkpoints.require_latest(ctx.experiment.checkpoints))
+
+
+def same_bits(one: Checkpoint, other: Checkpoint) -> bool:
+    moments = [one.optimizer["state"][n][k] for n in one.optimizer["state"] for k in ("exp_avg", "exp_avg_sq")]
+    others = [other.optimizer["state"][n][k] for n in other.optimizer["state"] for k in ("exp_avg", "exp_avg_sq")]
+    return (
+        all(torch.equal(tensor, other.model[name]) for name, tensor in one.model.items())
+        and all(map(torch.equal, moments, others))
+        and one.activation_bits == other.activation_bits
+    )
+
+
+def stop_after(ctx: StageContext, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run until that many steps are done, then as a stop does."""
+    progress, reported = StageContext.progress, []
+
+    def stopping(self: StageContext, done: float, total: float | None, unit: str, label: str = "") -> None:
+        progress(self, done, total, unit, label)
+        reported.append(done)
+        if len(reported) == steps:
+            self.request_stop()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StageContext, "progress", stopping)
+        with pytest.raises(Stopped):
+            train.run(ctx)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"STUDENT_INIT_LAYERS": "2", "A4_POLICY": "hybrid"},
+        {"STUDENT_INIT_LAYERS": "0,2,3", "A4_POLICY": "all"},
+        {"STUDENT_HADAMARD": "1", "A4_POLICY": "all"},
+    ],
+    ids=str,
+)
+def test_resume_is_bit_exact_and_never_reads_the_source_again(
+    values: dict[str, str],
+    source: Path,
+    tokenizer: StudentTokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = {"STUDENT_INIT": str(source), **values}
+    whole = context(tmp_path / "whole", tokenizer, **values)
+    summary = train.run(whole)
+    cut = context(tmp_path / "cut", tokenizer, **values)
+    stop_after(cut, 2, monkeypatch)
+    assert 0 < newest(cut).step < newest(whole).step
+    shutil.rmtree(source)
+    again = train.run(context(tmp_path / "cut", tokenizer, **values))
+    assert again["resumed_from"] is not None
+    assert same_bits(newest(whole), newest(cut))
+    assert summary["activation_bits"] == 4
+    assert summary["origin"] == again["origin"]
+
+
+def test_the_same_seed_gives_the_same_bits_and_the_records_name_the_source(
+    source: Path, tokenizer: StudentTokenizer, tmp_path: Path
+) -> None:
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "0,3", "TOTAL_STEPS": "3"}
+    contexts = [context(tmp_path / name, tokenizer, **values) for name in ("a", "b")]
+    for ctx in contexts:
+        train.run(ctx)
+    one, other = map(newest, contexts)
+    assert same_bits(one, other)
+    assert one.recipe["STUDENT_INIT"] == str(source)
+    assert one.recipe["STUDENT_INIT_LAYERS"] == "0,3"
+    origin: dict[str, Any] = one.counters["origin"]
+    assert origin["layers"] == [0, 3]
+    assert origin["layers_of_source"] == 4
+    assert len(origin["sha256"]) == 64
+    path = checkpoints.require_latest(contexts[0].experiment.checkpoints)
+    assert files.read_json(checkpoints.health_of(path))["origin"] == origin
+    said = [e["message"] for e in events_of(contexts[0].run_dir / "events.jsonl") if e["kind"] == "log"]
+    assert any("starts from" in message and "(layers 0, 3 of 4)" in message for message in said)
+    assert one.config.hidden_size == 64
+    assert one.config.rope_theta == 50_000.0
+    assert one.config.num_key_value_heads == 2
+
+
+def test_another_start_begins_again_from_its_own_weights(
+    source: Path, tokenizer: StudentTokenizer, tmp_path: Path
+) -> None:
+    """Not from random ones, and the old checkpoints are set aside."""
+    values = {"STUDENT_INIT": str(source), "STUDENT_INIT_LAYERS": "0,1", "TOTAL_STEPS": "2"}
+    train.run(context(tmp_path / "e", tokenizer, **values))
+    other = values | {"STUDENT_INIT_LAYERS": "2,3"}
+    ctx = context(tmp_path / "e", tokenizer, **other)
+    train.run(ctx)
+    fresh = context(tmp_path / "fresh", tokenizer, **other)
+    train.run(fresh)
+    assert same_bits(newest(ctx), newest(fresh))
+    assert list((ctx.experiment.checkpoints / "superseded").rglob("*.pt"))
+    faster = context(tmp_path / "e", tokenizer, **other, LR="1e-4")
+    train.run(faster)
+    assert newest(faster).counters["origin"]["layers"] == [2, 3]
+
+
+def test_a_source_with_another_tokenizer_is_refused_before_anything_is_written(
+    source: Path, tokenizer: StudentTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = context(tmp_path / "e", tokenizer, STUDENT_INIT=str(source))
+    monkeypatch.setattr(train, "tokens_of", lambda _: {0: "another"})
+    with pytest.raises(BitnetError, match="has another tokenizer than the traces"):
+        train.run(ctx)
+    assert not list(ctx.experiment.checkpoints.glob("*.pt"))
