@@ -36,6 +36,7 @@ ACTIONS: tuple[Action, ...] = (
         "list",
         ("open", "enter", "open", "Open", "Open the highlighted experiment", True),
         ("new", "n", "new", "New", "Create an experiment", True),
+        ("duplicate", "D", "duplicate", "Duplicate", "Create one with the settings of the highlighted one", True),
         ("demo", "d", "demo", "Demo", "Open the demo; it needs no key", False),
     ),
     *_at("welcome", ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True)),
