@@ -32,7 +32,7 @@ class Command:
     ) -> None:
         self.home = home
         self.values = dict(values)
-        self._arguments = list(arguments)
+        self.arguments = list(arguments)
         self._seconds = seconds
         self._subject = subject
         self._process: subprocess.Popen[str] | None = None
@@ -66,7 +66,7 @@ class Command:
         self, keys: Mapping[str, str], more: Sequence[str] = (), pass_fds: Sequence[int] = ()
     ) -> "Iterator[subprocess.Popen[str]]":
         """The process, until the context ends. It inherits the descriptors `pass_fds`."""
-        command = [sys.executable, "-m", "bitnet_core", "--json", *self._arguments, *more]
+        command = [sys.executable, "-m", "bitnet_core", "--json", *self.arguments, *more]
         for name, value in overrides(self.home, self.values).items():
             command += ["--set", f"{name}={value}"]
         environment = environment_without_secrets(keys.values())

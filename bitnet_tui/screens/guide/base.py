@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from textual.containers import Container
 from textual.css.query import NoMatches
 from textual.widget import Widget
-from textual.widgets import Button, Input
+from textual.widgets import Input
 
 from bitnet_core.errors import BitnetError
 from bitnet_tui.screens.keyed import KeyedScreen
@@ -49,6 +49,10 @@ class Guide(KeyedScreen[Made | None]):
 
     def change(self, name: str, text: str) -> None:
         """Put a setting into the draft."""
+        raise NotImplementedError
+
+    def offer(self, words: str, act: Callable[[], object]) -> None:
+        """Show a button with these words that does something; none if there are no words."""
         raise NotImplementedError
 
     def rename(self, name: str) -> None:
@@ -178,6 +182,7 @@ class Step(Container):
     """One step. It is made anew each time one comes to it: what it shows is in the draft."""
 
     step: ClassVar[str]
+    _offered = False
 
     def __init__(self) -> None:
         super().__init__(id=f"step-{self.step}", classes="step")
@@ -226,15 +231,16 @@ class Step(Container):
     def lines(self, where: str) -> Painted:
         return self.query_one(where, Painted)
 
-    def show_found(self, found: Found | None, *, where: str = "#found", offer: str = "#offer") -> None:
-        """Show what a test found, with the button that mends it."""
-        self.lines(where).show(found.lines if found else ())
-        button = self.query_one(offer, Button)
-        button.display = bool(found and found.offer)
-        if found and found.offer:
-            from textual.content import Content
+    def show_found(self, found: Found | None) -> None:
+        """Show what a test found, and offer what mends it."""
+        self.lines("#found").show(found.lines if found else ())
+        offer = found.offer if found else ""
+        if offer or self._offered:  # else the button may be about a field
+            self.guide.offer(offer, self.mend_found)
+        self._offered = bool(offer)
 
-            button.label = Content(found.offer)
+    def mend_found(self) -> None:
+        """Do what was offered: set settings, or go to a field."""
 
     def mark(self, names: frozenset[str]) -> None:
         """Mark the fields of these settings as wrong, and no others."""

@@ -44,6 +44,7 @@ class ReviewStep(Step):
         self._starts = review.starts(self.draft, self._logprobs)
         starts = self.query_one("#starts", Cards)
         starts.fill([(value, line(words)) for value, words in self._starts], self._starts[0][0])
+        self.start = self._starts[0][0]
         self.changed()
 
     def entry(self) -> Widget | None:

@@ -3,7 +3,7 @@
 A typed key goes to the OS keyring or the vault, never into a `.env` or the draft.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +90,7 @@ class NewExperimentScreen(Guide):
         self._kept: drafts.Kept | None = None
         self._unsaved: Timer | None = None
         self._own = False
-        self._offer: Callable[[], object] | None = None
+        self._offer: Callable[[], object] = lambda: None
         self._ready = False
 
     def compose(self) -> ComposeResult:
@@ -100,7 +100,7 @@ class NewExperimentScreen(Guide):
         yield Painted(id="hint")
         with Horizontal(id="bar"):
             yield Painted(id="problem", classes="-empty")
-            yield Button("Mend it", id="mend-fault", name="offered")
+            yield Button("Mend it", id="offer", name="offered")
             yield Button("‹ Back", id="back", name="back")
             yield Button("Next ›", id="next", name="next")
         yield Words(TOO_SMALL, classes="too-small")
@@ -109,7 +109,7 @@ class NewExperimentScreen(Guide):
         home = self.shell.home
         self._kept = drafts.Kept(home, self._source)
         self._say_head()
-        self.query_one("#mend-fault").display = False
+        self.query_one("#offer").display = False
         await self._come_to("machine")
         self.look("taken", lambda: _names_in(home), self._know_taken)
         self.look("draft", self._begun, self._begin_with, self._not_copied)
@@ -312,21 +312,22 @@ class NewExperimentScreen(Guide):
         offer = review.offer_words(fault) if fault.offer else ""
         self.say(f"{words}", "warn", offer, lambda: self.mend(fault))
 
-    def say(self, text: str, style: str, offer: str = "", act: Callable[[], object] | None = None) -> None:
+    def say(self, text: str, style: str, offer: str = "", act: Callable[[], object] = lambda: None) -> None:
         """Say a sentence, with a button that does something about it."""
         super().say(text, style)
-        button = self.query_one("#mend-fault", Button)
-        button.display = bool(offer)
-        self._offer = act if offer else None
-        if offer:
-            button.label = Content(offer)
+        self.offer(offer, act)
+
+    def offer(self, words: str, act: Callable[[], object]) -> None:
+        button = self.query_one("#offer", Button)
+        button.display = bool(words)
+        self._offer = act
+        if words:
+            button.label = Content(words)
 
     async def action_offered(self) -> None:
-        act = self._offer
-        if act is not None:
-            done = act()
-            if hasattr(done, "__await__"):
-                await done
+        done = self._offer()
+        if isinstance(done, Awaitable):
+            await done
 
     def mend(self, fault: Fault) -> None:
         """Set what would be right, or go to the field."""
@@ -364,12 +365,12 @@ class NewExperimentScreen(Guide):
                 self._save_soon()
         made = _CLASSES[step]()
         await body.mount(made)
+        self._show_faults()
         made.begin()
         self._ready = True
         last = step == list(STEPS)[-1]
         self.query_one("#next", Button).label = Content("Create" if last else "Next ›")
         self.query_one("#back", Button).disabled = step == next(iter(STEPS))
-        self._show_faults()
         entry = (made.field(field) if field else None) or made.entry() or self.query_one("#next")
         entry.focus()
         self.refresh_bindings()
@@ -411,7 +412,7 @@ class NewExperimentScreen(Guide):
             return
         missing = step.missing() if step is not None and isinstance(focused, Cards) else None
         if missing is not None:
-            missing.focus()
+            self.set_focus(missing)
         else:
             await self.action_next()
 
@@ -427,7 +428,8 @@ class NewExperimentScreen(Guide):
         if place < 0:
             self.focus_previous()
         else:
-            (fields[place] if place < len(fields) else self.query_one("#next")).focus()
+            # At once: `Widget.focus` waits for the messages before it.
+            self.set_focus(fields[place] if place < len(fields) else self.query_one("#next"))
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         step = self._current
@@ -441,6 +443,10 @@ class NewExperimentScreen(Guide):
             "models": "Enter or a click takes it.",
         }
         return general.get(widget.id or "") or step.hint(widget.id or "")
+
+    def field_of(self, name: str) -> Widget | None:
+        """The field of a setting, if this step has one."""
+        return self._current.field(name) if self._current is not None else None
 
     # -- testing and leaving --------------------------------------------------------------------------------------
 
@@ -457,7 +463,7 @@ class NewExperimentScreen(Guide):
             self._current.action_list_models()
 
     def action_mend(self) -> None:
-        if isinstance(self._current, TeacherStep | StorageStep | ReviewStep):
+        if isinstance(self._current, ReviewStep):
             self._current.action_mend()
 
     def action_leave(self) -> None:

@@ -44,7 +44,6 @@ class StorageStep(Step):
             with Horizontal(classes="tests"):
                 yield Button("Test", id="test", name="test")
                 yield Button("Log in", id="login", name="login")
-                yield Button("Mend it", id="offer", name="mend")
             with VerticalScroll(id="results", can_focus=False):
                 yield Painted(id="found")
 
@@ -191,7 +190,8 @@ class StorageStep(Step):
 
     def _prompt(self, url: str, code: str) -> None:
         if self.is_attached and self.guide.busy:
-            self.app.copy_to_clipboard(url)
+            if url.isprintable():
+                self.app.copy_to_clipboard(url)
             lines = [line(Span("Open this page (it is in your clipboard):", "label")), line(Span(url, "value"))]
             if code:
                 lines.append(line(Span("and type the code ", "label"), Span(code, "title")))
@@ -224,7 +224,7 @@ class StorageStep(Step):
         self._found = found
         self.show_found(found)
 
-    def action_mend(self) -> None:
+    def mend_found(self) -> None:
         field = self.field(self._found.field) if self._found and self._found.field else None
         if field is not None:
             field.focus()

@@ -49,7 +49,6 @@ class TeacherStep(Step):
             with Horizontal(classes="tests"):
                 yield Button("Test", id="test", name="test")
                 yield Button("List models", id="list", name="list_models")
-                yield Button("Mend it", id="offer", name="mend")
             with Vertical(id="results"):
                 yield Painted(id="found")
                 yield Entries(id="models", markup=False)
@@ -244,8 +243,7 @@ class TeacherStep(Step):
         models.add_options([Option(name, id=name) for name in dict.fromkeys(names)])
         models.display = bool(names)
 
-    def action_mend(self) -> None:
-        """Do what the button offers: set settings, or go to a field."""
+    def mend_found(self) -> None:
         found = self._shown
         if found is None:
             return

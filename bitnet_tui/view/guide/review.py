@@ -4,10 +4,11 @@ from collections.abc import Collection, Mapping
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_core.settings import dotenv
-from bitnet_tui.view.guide.draft import STEPS, Draft, Fault, default, differing, settings
+from bitnet_tui.view.guide.draft import HERE, STEPS, Draft, Fault, default, differing, settings
 from bitnet_tui.view.guide.labels import label
 from bitnet_tui.view.spans import Line, Span, line
 
+_DEFAULTS = {"": "empty", HERE: "none"}
 ONLY = "create"
 """Start nothing."""
 
@@ -51,7 +52,7 @@ def env_lines(draft: Draft, names: Collection[str], above: Mapping[str, str]) ->
     lines = []
     for name, value in settings(draft).items():
         changed = name in different
-        was = f"   was {default(name) or 'empty'}" if changed else ""
+        was = f"   was {_DEFAULTS.get(default(name), default(name))}" if changed else ""
         mark = Span("• " if changed else "  ", "accent")
         lines.append(line(mark, Span(f"{name}=", "label"), Span(dotenv.quoted(value), "value"), Span(was, "faint")))
         if name in above and above[name] != value:
