@@ -142,8 +142,11 @@ def test_a_draft_comes_back_from_its_record(values, step):
 
 @given(values=st.dictionaries(st.sampled_from(sorted(SECRET_NAMES)), st.just("sk-canary"), max_size=5))
 def test_no_secret_is_in_a_record_or_a_file_wherever_it_was_typed(values):
-    draft = Draft({**values, "OPENAI_MODEL": "gpt sk-canary", "SEED": "7"}, "sk-canary")
+    draft = Draft(
+        {**values, "OPENAI_MODEL": "gpt sk-canary", "SEED": "7", "LR": "\udcff"}, "sk-canary", source="\ud83d"
+    )
     record = drafted.to_record(draft, frozenset({"sk-canary", ""}))
+    assert json.dumps(record, ensure_ascii=False).encode()
     assert "sk-canary" not in json.dumps(record)
     assert "7" in json.dumps(record)
     assert not SECRET_NAMES & set(drafted.settings(draft))

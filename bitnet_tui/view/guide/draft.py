@@ -14,6 +14,7 @@ from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
+from bitnet_core.text import is_utf8
 
 STEPS = {
     "machine": "Machine",
@@ -252,14 +253,14 @@ _MOST_VALUES, _LONGEST_VALUE = 500, 30_000
 
 
 def to_record(draft: Draft, secrets: frozenset[str] = frozenset()) -> dict[str, object]:
-    """The draft as JSON. A value that holds one of `secrets`, typed into the wrong field, is left out."""
-    values = {
-        name: value
-        for name, value in draft.values.items()
-        if name not in SECRET_NAMES and not any(secret in value for secret in secrets if secret)
-    }
-    name = "" if any(secret in draft.name for secret in secrets if secret) else draft.name
-    return {"version": 1, "name": name, "step": draft.step, "source": draft.source, "values": values}
+    """The draft as JSON. What JSON can't hold, or holds one of `secrets` in a wrong field, is left out."""
+
+    def may_be_kept(text: str) -> bool:
+        return is_utf8(text) and not any(secret in text for secret in secrets if secret)
+
+    values = {name: value for name, value in draft.values.items() if name not in SECRET_NAMES and may_be_kept(value)}
+    name, source = (text if may_be_kept(text) else "" for text in (draft.name, draft.source))
+    return {"version": 1, "name": name, "step": draft.step, "source": source, "values": values}
 
 
 def from_record(record: object) -> Draft | None:

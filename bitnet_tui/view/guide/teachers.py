@@ -143,9 +143,8 @@ def _models(models: tuple[str, ...], problem: str) -> Found:
     if not models:
         return Found((_warn(problem or "It lists no models; type the model's name."),), "Go to Model", field="MODEL")
     noun = "model" if len(models) == 1 else "models"
-    return Found(
-        (line(Span(f"It has {len(models):,} {noun}; choose one below, or type its name.", "label")),), models=models
-    )
+    said = line(Span(f"It has {len(models):,} {noun}; choose one below, or type its name.", "label"))
+    return Found((said, *((_warn(problem),) if problem else ())), models=models)
 
 
 def _price(report: Mapping[str, Any]) -> tuple[Line, ...]:
