@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bitnet_core.text import width
 from bitnet_tui.view.spans import Line, Span
 
-_GAP = "   "
+_GAP = "  "
 
 
 def pick(options: Sequence[tuple[str, str]], chosen: str, *, focused: bool) -> Line:

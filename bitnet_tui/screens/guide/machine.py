@@ -3,7 +3,7 @@
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from bitnet_tui.screens.guide.base import Step
+from bitnet_tui.screens.guide.step import Step
 from bitnet_tui.view.guide import estimates
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words

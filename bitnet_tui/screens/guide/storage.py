@@ -12,7 +12,7 @@ from textual.widgets import Button, Input, OptionList
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.storage.catalog import KINDS
-from bitnet_tui.screens.guide.base import Step, label_of, value_of
+from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.services import keys
 from bitnet_tui.services.storing import Check, Login
 from bitnet_tui.view.guide import storing, teachers

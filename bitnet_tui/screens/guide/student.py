@@ -13,7 +13,7 @@ from textual.widgets import Input
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.values import FlipOptions
 from bitnet_core.text import count
-from bitnet_tui.screens.guide.base import Step, label_of, value_of
+from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.services.planning import Plan
 from bitnet_tui.view import share
 from bitnet_tui.view.guide import estimates

@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.secrets.known import remember
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_tui.screens.guide.base import Step, label_of, value_of
+from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.view.guide import teachers
 from bitnet_tui.view.guide.draft import TEACHER

@@ -49,7 +49,7 @@ def about(backend: str) -> str:
     """One sentence on a target."""
     if backend in _ABOUT:
         return _ABOUT[backend]
-    return "Log in below; the app of yours that it registers is named here." if KINDS[backend].login else ""
+    return "Name the app that you registered there, then log in below." if KINDS[backend].login else ""
 
 
 def fields(backend: str) -> tuple[str, ...]:
