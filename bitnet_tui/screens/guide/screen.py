@@ -195,9 +195,16 @@ class NewExperimentScreen(KeptGuide):
             self.set_focus(fields[place] if place < len(fields) else self.query_one("#next"))
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        self._say_hint(event.widget)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input is self.focused:
+            self._say_hint(event.input)
+
+    def _say_hint(self, widget: Widget) -> None:
         step = self._current
         if step is not None and self._ready:
-            self.query_one("#hint", Painted).say(self._hint(step, event.widget), "label")
+            self.query_one("#hint", Painted).say(self._hint(step, widget), "label")
 
     def _hint(self, step: Step, widget: Widget) -> str:
         general = {

@@ -116,7 +116,7 @@ def _teacher(teacher: Record | None) -> list[Line]:
     tokens = (teacher.get("prompt_tokens") or 0) + (teacher.get("completion_tokens") or 0)
     most = "at most " if str(teacher.get("origin", "")).startswith("at most") else ""
     usd = teacher.get("usd")
-    money = "price unknown" if usd is None else "free" if not usd else f"{most}{dollars(usd)}"
+    money = "price unknown" if usd is None else "free" if not usd else f"{most}{dollars(float(f'{usd:.2g}'))}"
     return [
         row("Teacher", f"{most}{count(tokens)} tokens", "value"),
         row("Money", money, "value" if usd is not None else "warn"),

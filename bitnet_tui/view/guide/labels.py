@@ -73,7 +73,8 @@ def label(name: str) -> str:
 def about(name: str) -> str:
     """What a setting is, and what it may be."""
     setting = REGISTRY[name]
-    text = plain(setting.help)
+    help_words = setting.help.removeprefix("local: ")
+    text = plain(f"{help_words[0].upper()}{help_words[1:]}")
     return text if setting.choices or setting.kind not in ("int", "float") else f"{text} {_allowed(name)}"
 
 
