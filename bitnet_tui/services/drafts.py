@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from bitnet_core.settings.references import names_in
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_tui.services.settings import resolved
 
+_writing = threading.Lock()
+_turns: dict[Path, int] = {}
 _NOT_COPIED = ("Place", "Keys")
 """Sections whose settings are one experiment's own, or this user's."""
 
@@ -37,14 +40,26 @@ class Kept:
             return files.read_json(self.path)
         return None
 
-    def write(self, record: dict[str, object]) -> None:
-        """Only this user may read it. BitnetError or OSError if it can't be written."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files.write_bytes(self.path, files.json_bytes(record), 0o600)
+    def write(self, record: dict[str, object], turn: int) -> None:
+        """Only this user may read it. BitnetError or OSError if it can't be written.
 
-    def remove(self) -> None:
-        with contextlib.suppress(BitnetError, OSError):
-            self.path.unlink(missing_ok=True)
+        `turn` grows with time: a write that comes after a later one, of a slow disk, changes nothing.
+        """
+        with _writing:
+            if self._is_latest(turn):
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                files.write_bytes(self.path, files.json_bytes(record), 0o600)
+
+    def remove(self, turn: int) -> None:
+        """Forget it, and whatever was to be written before this turn."""
+        with _writing, contextlib.suppress(BitnetError, OSError):
+            if self._is_latest(turn):
+                self.path.unlink(missing_ok=True)
+
+    def _is_latest(self, turn: int) -> bool:
+        latest = max(turn, _turns.get(self.path, turn))
+        _turns[self.path] = latest
+        return turn == latest
 
 
 @dataclass(frozen=True)

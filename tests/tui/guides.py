@@ -22,24 +22,30 @@ CHECKED = {"target": "local", "place": "/mnt/copy", "seconds": {"write": 0.01, "
 
 async def opened(pilot: Pilot[None], key: str = "n") -> NewExperimentScreen:
     await settled(pilot)
-    await pilot.press(key)
-    await settled(pilot)
+    await press(pilot, key)
     guide = pilot.app.screen
     assert isinstance(guide, NewExperimentScreen)
     return guide
 
 
 async def at(pilot: Pilot[None], step: str) -> NewExperimentScreen:
+    """The guide at this step, without the way there."""
     guide = await opened(pilot)
-    while guide._step != step:
-        await pilot.press("ctrl+n")
-        await settled(pilot)
+    await guide._come_to(step)
+    await answered(pilot)
     return guide
 
 
 async def press(pilot: Pilot[None], *keys: str) -> None:
     await pilot.press(*keys)
-    await settled(pilot)
+    await answered(pilot)
+
+
+async def answered(pilot: Pilot[None]) -> None:
+    """Wait for the workers and what they report: less than `settled`, which also waits for screens."""
+    for _ in range(2):
+        await pilot.app.workers.wait_for_complete()
+        await pilot.pause()
 
 
 def app(home: Path, recorder: RecordingLaunch | None = None) -> BitnetApp:
@@ -63,4 +69,4 @@ def answering(monkeypatch: pytest.MonkeyPatch, kind: type, answer: Any) -> list[
 async def choose(pilot: Pilot[None], value: str, cards: str = "#cards") -> None:
     found = pilot.app.screen.query_one(cards)
     found.highlighted = found.get_option_index(value)  # type: ignore[attr-defined]
-    await settled(pilot)
+    await answered(pilot)

@@ -23,12 +23,14 @@ def kept(name: str, value: str) -> str:
 
 def test_a_draft_is_this_users_alone_and_each_workspace_has_its_own(home: Path):
     first, second = drafts.Kept(home), drafts.Kept(home, home / "first")
-    first.write({"name": "a"})
+    first.write({"name": "a"}, 2)
+    first.write({"name": "older"}, 1)
     assert (first.read(), second.read()) == ({"name": "a"}, None)
     assert stat.S_IMODE(first.path.stat().st_mode) == 0o600
     assert drafts.Kept(home.parent).path != first.path != second.path
-    first.remove()
-    first.remove()
+    first.remove(3)
+    first.remove(4)
+    first.write({"name": "older"}, 2)
     assert first.read() is None
 
 
@@ -36,9 +38,9 @@ def test_a_draft_that_can_not_be_read_is_none(home: Path):
     draft = drafts.Kept(home)
     draft.path.mkdir(parents=True)
     assert draft.read() is None
-    draft.remove()
+    draft.remove(1)
     with pytest.raises((BitnetError, OSError)):
-        draft.write({})
+        draft.write({}, 2)
 
 
 def test_what_is_copied_of_an_experiment_means_the_same_elsewhere(home: Path):

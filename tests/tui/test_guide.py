@@ -8,11 +8,13 @@ import pytest
 from textual import events
 from textual.widgets import Button, Input
 
+from bitnet_core.errors import BitnetError
 from bitnet_core.files.user_folders import state_folder
 from bitnet_core.runs.catalog import PIPELINE
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
+from bitnet_tui.services import keys, planning
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.widgets.guide import ShareBar
 from tests.tui.conftest import RecordingLaunch
@@ -63,6 +65,29 @@ async def test_every_step_shows_its_fields_and_buttons(home: Path, size: tuple[i
                     assert button.region.bottom <= size[1]
             assert not guide.query("#body Input") or guide.query("#body Input").first().region.height == 1
             await press(pilot, "ctrl+n")
+
+
+async def test_a_keyring_and_estimates_that_hang_hold_nothing_up(home: Path, monkeypatch: pytest.MonkeyPatch):
+    gate = threading.Event()
+
+    def hang(*_: Any) -> Any:
+        gate.wait(60)
+        raise BitnetError("It came too late.")
+
+    monkeypatch.setattr(keys, "inventory", hang)
+    monkeypatch.setattr(planning.Plan, "run", hang)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("n")
+        try:
+            for title in ("This machine", "SmolLM2-135M", "Only on this machine", "Estimating", "Create it"):
+                while title not in shown(pilot):
+                    await pilot.pause(0.02)
+                await pilot.press("enter")
+            while not isinstance(pilot.app.screen, ExperimentScreen):
+                await pilot.pause(0.02)
+        finally:
+            gate.set()
 
 
 # -- the teacher -----------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The guide's draft: written while one types, read again, or copied from an experiment; and what is wrong with it."""
 
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -150,7 +151,8 @@ class KeptGuide(Guide):
             def removed(_: object) -> None:
                 self._begin_again()
 
-            self.look("save", self._kept.remove, removed)
+            kept, turn = self._kept, time.monotonic_ns()
+            self.look("save", lambda: kept.remove(turn), removed)
         self.say("", "")
         await self._come_to("machine")
 
@@ -186,13 +188,13 @@ class KeptGuide(Guide):
         self.look("save", self._write(), lambda _: None, self._not_saved)
 
     def _write(self) -> Callable[[], object]:
-        kept, draft = self._kept, self.draft
+        kept, draft, turn = self._kept, self.draft, time.monotonic_ns()
         secrets = frozenset(value for value in self.keys.values() if value)
         if kept is None:
             return lambda: None
         if draft.empty:
-            return kept.remove
-        return lambda: kept.write(drafted.to_record(draft, secrets))
+            return lambda: kept.remove(turn)
+        return lambda: kept.write(drafted.to_record(draft, secrets), turn)
 
     def _not_saved(self, why: str) -> None:
         self.say(f"The draft can't be kept: {why}", "warn")
@@ -218,8 +220,8 @@ class KeptGuide(Guide):
 
     @property
     def place(self) -> Path:
-        name = self.named.name
-        return self.shell.home / (name if is_name(name) else "new")
+        name = self.draft.name
+        return self.shell.home / (name if is_name(name) and name not in self.taken else self.suggested)
 
     def faults(self) -> tuple[Fault, ...]:
         return drafted.faults(self.named, self.taken)

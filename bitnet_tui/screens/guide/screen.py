@@ -3,6 +3,7 @@
 A typed key goes to the OS keyring or the vault, never into a `.env` or the draft.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.secrets.known import remember
 from bitnet_core.text import flat
+from bitnet_tui import actions
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.guide.base import Made
 from bitnet_tui.screens.guide.kept import KeptGuide, names_in
@@ -61,11 +63,7 @@ class NewExperimentScreen(KeptGuide):
     AUTO_FOCUS = "#next"
     ASKS_LATE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "leave", "Leave", id="new.leave"),
-        Binding("ctrl+t", "test", "Test", id="new.test"),
-        Binding("ctrl+s", "create", "Create", id="new.create"),
-        Binding("ctrl+n", "skip", "Next step", id="new.next"),
-        Binding("ctrl+b", "back", "Step before", id="new.back"),
+        *actions.bindings("guide"),
         Binding("f1", "app.help", "Help", show=False),
         Binding("tab", "app.focus_next", show=False, priority=True),
         Binding("shift+tab", "app.focus_previous", show=False, priority=True),
@@ -241,6 +239,8 @@ class NewExperimentScreen(KeptGuide):
         if isinstance(self._current, TeacherStep | StorageStep) and self._testing is not None:
             self._current.stop()
             return
+        if self.busy:  # it is being made, and nothing of that can be taken back
+            return
         if self._unsaved is not None:
             self._unsaved.stop()
             self._unsaved = None
@@ -281,7 +281,7 @@ class NewExperimentScreen(KeptGuide):
             said = [keys.keep(home, name, value) for name, value in typed.items()]
             root = Workspace(home).create(draft.name, drafted.env_text(draft))
             if kept is not None:
-                kept.remove()
+                kept.remove(time.monotonic_ns())
             return root, said
 
         def made(found: tuple[Path, list[str]]) -> None:
