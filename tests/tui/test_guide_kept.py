@@ -42,6 +42,7 @@ async def test_a_key_goes_to_the_keyring_and_not_into_a_file(home: Path, monkeyp
         await reviewed_with_a_key(pilot)
         assert "OPENAI_API_KEY is kept apart" in words(pilot)
         await press(pilot, "ctrl+s")
+        await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentScreen)
         assert "OPENAI_API_KEY is kept in the OS keyring." in words(pilot)
     assert kept == [("OPENAI_API_KEY", KEY)]
@@ -65,6 +66,7 @@ async def test_without_a_keyring_the_key_goes_to_a_vault(home: Path, isolated: P
             await type_twice(pilot, *passphrases.split())
             assert problem in words(pilot)
         await type_twice(pilot, "correct horse", "correct horse")
+        await settled(pilot)
         assert isinstance(pilot.app.screen, ExperimentScreen)
         assert "OPENAI_API_KEY is kept in the vault" in words(pilot)
     (made,) = key_places._open_vaults.values()

@@ -1,5 +1,6 @@
 """The guide's draft: written while one types, read again, or copied from an experiment; and what is wrong with it."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -46,6 +47,7 @@ class KeptGuide(Guide):
         self._kept: drafts.Kept | None = None
         self._unsaved: Timer | None = None
         self._own = False
+        self._moving = asyncio.Lock()
         self._offer: Callable[[], object] = lambda: None
 
     @property

@@ -110,6 +110,10 @@ class NewExperimentScreen(KeptGuide):
 
     async def _come_to(self, step: str, field: str = "") -> None:
         """Show a step, made anew, with the focus on its first field or the one of a setting."""
+        async with self._moving:  # keys and clicks are handled in different tasks
+            await self._show_step(step, field)
+
+    async def _show_step(self, step: str, field: str) -> None:
         self._ready = False
         before = self._current
         if before is not None:
@@ -246,8 +250,9 @@ class NewExperimentScreen(KeptGuide):
             self._unsaved = None
             write = self._write()
             self.app.run_worker(lambda: _quietly(write), thread=True, description="keep the draft")
-        if not self.draft.empty:
-            self.app.notify("The draft is kept; New experiment goes on with it.", title="New experiment")
+        if self._touched and not self.draft.empty:
+            way = "Duplicate" if self._source else "New experiment"
+            self.app.notify(f"The draft is kept; {way} goes on with it.", title="New experiment")
         self.dismiss(None)
 
     # -- making it ------------------------------------------------------------------------------------------------
@@ -257,14 +262,10 @@ class NewExperimentScreen(KeptGuide):
         found = self.faults()
         if found:
             self._touched |= {one.name for one in found}
-            self.call_next(self._come_to, *(("review",) if self._step != "review" else ("review", "")))
-            self.call_next(
-                self.say,
-                review.fault_words(found[0]),
-                "warn",
-                review.offer_words(found[0]),
-                lambda: self.mend(found[0]),
-            )
+            if self._step != "review":
+                self.call_next(self._come_to, "review")
+            words, offer = review.fault_words(found[0]), review.offer_words(found[0])
+            self.call_next(self.say, words, "warn", offer, lambda: self.mend(found[0]))
             return
         if self.busy:
             return

@@ -94,8 +94,7 @@ class StorageStep(Step):
 
     def _row(self, name: str) -> Widget:
         if REGISTRY[name].secret:
-            held = (self.guide.held or {}).get(name)
-            place = f"in the {held.origin}" if held and held.origin else "paste it here"
+            place = self._key_place(name)
             entry: Input = SecretInput(self.guide.keys.get(name, ""), placeholder=place, id=f"field-{name}")
             entry.add_class("entry")
         else:
@@ -103,6 +102,15 @@ class StorageStep(Step):
             placeholder = "needed" if name in KINDS[self.draft.get(BACKEND)].needs else ""
             entry = SteadyInput(text, compact=True, placeholder=placeholder, id=f"field-{name}", classes="entry")
         return Horizontal(label_of(label(name)), entry, classes="row")
+
+    def _key_place(self, name: str) -> str:
+        held = (self.guide.held or {}).get(name)
+        return f"in the {held.origin}" if held and held.origin else "paste it here"
+
+    def changed(self) -> None:
+        """It is known now where keys are kept."""
+        for entry in self.query(SecretInput):
+            entry.placeholder = self._key_place((entry.id or "").removeprefix("field-"))
 
     @on(OptionList.OptionHighlighted, "#cards")
     def _chosen(self, event: OptionList.OptionHighlighted) -> None:
