@@ -5,7 +5,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["app", "list", "welcome", "experiment", "keys"]
+Where = Literal["app", "list", "welcome", "guide", "experiment", "keys"]
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,18 @@ ACTIONS: tuple[Action, ...] = (
         "list",
         ("open", "enter", "open", "Open", "Open the highlighted experiment", True),
         ("new", "n", "new", "New", "Create an experiment", True),
+        ("duplicate", "D", "duplicate", "Duplicate", "Create one with the settings of the highlighted one", True),
         ("demo", "d", "demo", "Demo", "Open the demo; it needs no key", False),
     ),
     *_at("welcome", ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True)),
+    *_at(
+        "guide",
+        ("next", "ctrl+n", "skip", "Next step", "Go to the next step, whatever is missing in this one", False),
+        ("back", "ctrl+b", "back", "Step before", "Go back a step; nothing that was typed is lost", False),
+        ("test", "ctrl+t", "test", "Test", "Ask the teacher for a few tokens, or try the storage target", False),
+        ("create", "ctrl+s", "create", "Create", "Create the experiment as it is now", False),
+        ("leave", "escape", "leave", "Leave", "End a test, or leave; the draft is kept", False),
+    ),
     *_at(
         "experiment",
         ("run", "r", "launch", "Run stage", "Run the selected stage", True),
@@ -75,6 +84,7 @@ QUIT_KEYS = frozenset(key for one in ACTIONS if one.id == "app.quit" for key in 
 TITLES: dict[Where, str] = {
     "list": "Experiments",
     "welcome": "Welcome",
+    "guide": "New experiment",
     "experiment": "One experiment",
     "keys": "API keys",
     "app": "Everywhere",

@@ -128,14 +128,15 @@ class BitnetApp(Shell):
         else:
             self.push_screen(screen)
 
-    def new_experiment(self) -> None:
-        from bitnet_tui.screens.new_experiment import NewExperimentScreen
+    def new_experiment(self, source: Path | None = None) -> None:
+        from bitnet_tui.screens.guide.base import Made
+        from bitnet_tui.screens.guide.screen import NewExperimentScreen
 
-        def created(root: Path | None) -> None:
-            if root is not None:
-                self.open_experiment(root)
+        def made(found: Made | None) -> None:
+            if found is not None:
+                self.open_experiment(found.root, found.start or None)
 
-        self.push_screen(NewExperimentScreen(), created)
+        self.push_screen(NewExperimentScreen(source), made)
 
     def unlock_vault(self, vault: Path, why: str, answered: Callable[[bool | None], None]) -> None:
         from bitnet_tui.screens.vault import VaultScreen

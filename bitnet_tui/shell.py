@@ -21,8 +21,8 @@ class Shell(App[None]):
         """Start a stage; `BitnetError` says why it can't be. Slow: call it in a thread."""
         raise NotImplementedError
 
-    def new_experiment(self) -> None:
-        """Ask for a new experiment, and open it once it exists."""
+    def new_experiment(self, source: Path | None = None) -> None:
+        """Ask for a new experiment, with the settings of `source` if there is one, and open it once it exists."""
         raise NotImplementedError
 
     def unlock_vault(self, vault: Path, why: str, answered: Callable[[bool | None], None]) -> None:

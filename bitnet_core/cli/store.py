@@ -57,6 +57,12 @@ def add_to(commands: Commands) -> None:
         "--older-than", type=float, metavar="DAYS", help="(default: 7; a push may be using what is younger)"
     )
     made["gc"].add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    made["login"].add_argument(
+        "--hand-over",
+        type=int,
+        metavar="FD",
+        help="write the token to this open descriptor, for a program that keeps it, instead of keeping it",
+    )
     opened = commands.add("open", "bring an experiment from a storage target to this machine", open_here)
     opened.add_argument("target", metavar="TARGET", help="BACKEND or BACKEND:NAME, such as s3:demo")
     opened.add_argument(
@@ -264,6 +270,10 @@ def _login(arguments: argparse.Namespace) -> int:
     with stoppable("Stopped; nothing was kept."):
         options = cast("oauth.Options", kind.options.of(resolved.settings))
         token = oauth.login(kind, options, keys_of(resolved), show)
+        if arguments.hand_over is not None:
+            _hand_over(token, arguments.hand_over)
+            answer(arguments, {"name": kind.login, "kept": None}, f"logged in; {kind.login} is handed over")
+            return 0
         places = KeyPlaces.of(resolved.settings)
         place = places.keep(kind.login, token, ask=ask_passphrase)
     if resolved.secret_origins.get(kind.login) == "environment":
@@ -271,6 +281,14 @@ def _login(arguments: argparse.Namespace) -> int:
     fields = {"name": kind.login, "kept": place}
     answer(arguments, fields, f"logged in; {kind.login} is kept in {places.words(place)}")
     return 0
+
+
+def _hand_over(token: str, descriptor: int) -> None:
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as taker:
+            taker.write(token)
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"--hand-over {descriptor} is not open for writing; the token was not kept.") from error
 
 
 def _open_browser(url: str) -> None:

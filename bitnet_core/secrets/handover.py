@@ -73,11 +73,16 @@ def refuse_unrecordable(settings: Mapping[str, object], argv: Sequence[str], sec
 
 
 def start_with_secrets(
-    command: Sequence[str], secrets: Mapping[str, str], environment: Mapping[str, str], output: int | IO[bytes]
+    command: Sequence[str],
+    secrets: Mapping[str, str],
+    environment: Mapping[str, str],
+    output: int | IO[bytes],
+    pass_fds: Sequence[int] = (),
 ) -> "subprocess.Popen[str]":
     """Start a program in a session of its own, without a terminal, and send it the secrets through a pipe.
 
-    Its stdout and stderr both go to `output`; if that is `subprocess.PIPE`, each to a pipe of its own.
+    Its stdout and stderr both go to `output`; if that is `subprocess.PIPE`, each to a pipe of its own. It inherits
+    the descriptors `pass_fds`.
     """
     read_end, write_end = os.pipe()
     try:
@@ -87,7 +92,7 @@ def start_with_secrets(
             stdout=output,
             stderr=output,
             text=True,
-            pass_fds=(read_end,),
+            pass_fds=(read_end, *pass_fds),
             env={**environment, FD_VARIABLE: str(read_end)},
             start_new_session=True,
         )

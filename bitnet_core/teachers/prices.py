@@ -48,6 +48,15 @@ def price_of(provider: Provider, model: str, file: Path | None = None, *, addres
     return _price(path, provider.name, name, table[name])
 
 
+def lowest_price(provider: Provider, file: Path | None = None) -> tuple[str, Price] | None:
+    """The provider's cheapest model, by its input tokens, and its price; None if the file has none of it."""
+    path = file or asset("prices.toml")
+    table = _read(path).get(provider.name, {})
+    named = {name: row for name, row in table.items() if not name.endswith("*")} if isinstance(table, dict) else {}
+    priced = [(name, _price(path, provider.name, name, row)) for name, row in named.items()]
+    return min(priced, key=lambda one: (one[1].input, one[0]), default=None)
+
+
 def _is_local(address: str | None) -> bool:
     """Whether an address belongs to this machine or to its own network."""
     host = urlsplit(address).hostname if address else None

@@ -124,3 +124,8 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
         highlighted = self._highlighted()
         if highlighted is not None and self.is_active:  # not twice for two presses in a burst
             self.shell.open_experiment(Path(highlighted))
+
+    def action_duplicate(self) -> None:
+        highlighted = self._highlighted()
+        if highlighted is not None and self.is_active:
+            self.shell.new_experiment(Path(highlighted))

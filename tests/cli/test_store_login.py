@@ -1,5 +1,6 @@
 """`bitnet store login` keeps the token where keys are kept."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def test_login_shows_what_to_open_and_keeps_the_token_unseen(
     resolved = resolve_and_remember({"STORAGE_BACKEND": "box"})
     assert find_keys(resolved).get("BOX_REFRESH_TOKEN") == CANARY
     assert answer(capsys, "store", "login", *box)["kept"] == "vault"
+
+
+def test_a_program_may_keep_the_token_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(oauth, "login", lambda *_: CANARY)
+    box = ["--set", "STORAGE_BACKEND=box", "--set", "BOX_CLIENT_ID=app"]
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end) as given:
+        assert answer(capsys, "store", "login", "--hand-over", str(write_end), *box)["kept"] is None
+        assert given.read() == CANARY
+    assert find_keys(resolve_and_remember({"STORAGE_BACKEND": "box"})).get("BOX_REFRESH_TOKEN") == ""
+    assert "is not open for writing" in complaint(capsys, "store", "login", "--hand-over", "999999", *box, code=2)
 
 
 def test_a_target_without_a_login_says_what_it_needs(

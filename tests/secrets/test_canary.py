@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import pyarrow.parquet as pq
 import pytest
-from textual.widgets import Input
+from textual.widgets import Input, OptionList
 
 from bitnet_core.collecting.answers import AnswerReader
 from bitnet_core.collecting.journal import Journal
@@ -33,9 +33,11 @@ from bitnet_core.teachers.identity import identify
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.services import planning
 from tests.builders import stage_context
 from tests.teachers.fake_teacher import FakeTeacher
 from tests.teachers.server import Asked, Canned, ChatServer
+from tests.tui.plans import PLAN
 
 CANARY = 'sk-canary/ü"7f3a91c2+nobody-else-has-this'
 WIRE = "sk-canary-7f3a91c2+nobody/else=has\\this"
@@ -263,6 +265,7 @@ async def test_typed_into_the_app_it_is_in_the_vault_and_nowhere_else(
     """All screens, all files, and the crash report of an app that fails while it has the key."""
     screens: list[str] = []
     app = BitnetApp(isolated / "experiments")
+    monkeypatch.setattr(planning.Plan, "run", lambda _: PLAN)  # its process would only import torch
 
     def broken(key: str) -> None:
         raise ZeroDivisionError(f"{key} / 0, {key!r}")
@@ -281,12 +284,15 @@ async def test_typed_into_the_app_it_is_in_the_vault_and_nowhere_else(
             await look()
             await pilot.press("n")
             await look()
-            form = app.screen
-            form.query_one("#field-NAME", Input).value = "hosted"
-            form.query_one("#field-TEACHER_PROVIDER").value = "openai"  # type: ignore[attr-defined]
-            form.query_one("#field-MODEL", Input).value = "m"
+            await pilot.press("ctrl+n")
             await look()
-            field = form.query_one("#field-KEY", Input)
+            guide = app.screen
+            cards = guide.query_one("#cards", OptionList)
+            cards.highlighted = cards.get_option_index("openai")
+            await look()
+            guide.query_one("#model", Input).value = "m"
+            await look()
+            field = guide.query_one("#key", Input)
             field.focus()
             for letter in CANARY:
                 field.insert_text_at_cursor(letter)

@@ -10,7 +10,9 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from bitnet_core.errors import BitnetError
+from bitnet_tui.services import planning
 from bitnet_tui.services.launching import Launched
+from tests.tui.plans import PLAN, TIMED
 
 
 class SvgExtension(SingleFileSnapshotExtension):
@@ -43,6 +45,12 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+@pytest.fixture(autouse=True)
+def planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide's estimates without their process, which imports torch and times steps."""
+    monkeypatch.setattr(planning.Plan, "run", lambda plan: PLAN if "--no-probe" in plan.arguments else TIMED)
 
 
 WARNING = "KD_TUA (.env line 3) is not a setting; did you mean KD_TAU?"

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from bitnet_tui.widgets.painted import Painted
+
 SIZES = [(120, 36), (80, 24)]
 
 
@@ -24,6 +26,22 @@ def shown(pilot: Pilot[None]) -> str:
 def words(pilot: Pilot[None]) -> str:
     """The same without line ends and frames, to search for a wrapped sentence."""
     return " ".join(shown(pilot).replace("│", " ").replace("▌", " ").split())
+
+
+def said(pilot: Pilot[None], selector: str) -> str:
+    """The text of a widget of painted lines, as one line of words."""
+    lines = pilot.app.screen.query_one(selector, Painted)._lines or ()
+    return " ".join("".join(span.text for span in line) for line in lines)
+
+
+async def click_on(pilot: Pilot[None], text: str, *, last: bool = False) -> None:
+    """Click at the cell that shows the beginning of this text."""
+    lines = shown(pilot).split("\n")
+    rows = [row for row, line in enumerate(lines) if text in line]
+    assert rows, f"{text!r} is not in\n{shown(pilot)}"
+    row = rows[-1 if last else 0]
+    await pilot.click(offset=(lines[row].index(text), row))
+    await settled(pilot)
 
 
 def notices(pilot: Pilot[None]) -> list[str]:

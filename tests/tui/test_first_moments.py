@@ -21,7 +21,7 @@ from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.dialogs import ConfirmScreen
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.experiments import ExperimentsScreen
-from bitnet_tui.screens.new_experiment import NewExperimentScreen
+from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services.launching import Launched
 from bitnet_tui.widgets.lists import Choice, Commands, Entries
@@ -43,6 +43,9 @@ _BURSTS = [
     [*_OF_THE_LIST],
     ["n", "ctrl+s"],
     ["n", "ctrl+t", "escape"],
+    ["n", "enter", "enter", "ctrl+t", "ctrl+b", "escape"],
+    ["n", *["enter"] * 7],
+    ["D", "ctrl+n", "ctrl+n", "ctrl+b", "ctrl+n", "tab", "down"],
     ["a", "enter", "enter"],
     ["a", "m", "x"],
     ["ctrl+p", "escape"],
@@ -164,7 +167,7 @@ async def test_leaving_in_the_first_moments_does_no_harm(home: Path):
 @pytest.mark.parametrize("way", ["the list", "the palette", "the form's list", "the keys"])
 async def test_a_page_can_be_turned_at_any_moment(home: Path, way: str):
     finished_experiment(home)
-    opening = {"the palette": ["ctrl+p"], "the form's list": ["n", "tab", "enter"], "the keys": ["a"]}.get(way, [])
+    opening = {"the palette": ["ctrl+p"], "the form's list": ["n", "ctrl+n"], "the keys": ["a"]}.get(way, [])
     cases = {}
     for at in range(3):
         turns = [_MOVES[(at + place) % 2] for place in range(12)]

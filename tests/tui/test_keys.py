@@ -181,6 +181,11 @@ async def test_a_hidden_field_is_never_copied(
         await settled(pilot)
         if where == "new experiment":
             await pilot.press("n")
+            await settled(pilot)
+            await pilot.press("ctrl+n")
+            await settled(pilot)
+            cards = pilot.app.screen.query_one("#cards", OptionList)
+            cards.highlighted = cards.get_option_index("openai")
         else:
             pilot.app.push_screen(KeyEntryScreen(NAME) if where == "key" else VaultScreen(home / "v.json", "Why."))
         await settled(pilot)

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input
 
 from bitnet_tui.actions import ACTIONS, keys_text
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens.help import help_lines
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import settled, shown, words
+from tests.tui.pilots import settled, shown
 
 
 @pytest.mark.parametrize("width", [20, 45, 60, 66, 80, 200])
@@ -35,33 +34,3 @@ async def test_the_help_wraps_as_wide_as_its_window(home: Path, size: tuple[int,
             assert {len(row) - len(row.lstrip()) for row in rows if row.strip()} <= {3, 5, 15}, rows
             await pilot.press("down", "down")
             await pilot.pause()
-
-
-@pytest.mark.parametrize("size", [(60, 15), (60, 18), (70, 20), (80, 24), (120, 36)])
-async def test_the_buttons_of_the_form_are_in_sight(home: Path, size: tuple[int, int]):
-    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
-        await settled(pilot)
-        await pilot.press("n")
-        for _ in range(8):
-            await settled(pilot)
-            assert "Cancel Create" in words(pilot)
-            await pilot.press("tab")
-
-
-@pytest.mark.parametrize("size", [(80, 24), (120, 35)])
-async def test_a_wrong_number_is_told_with_its_range(home: Path, size: tuple[int, int]):
-    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
-        await settled(pilot)
-        await pilot.press("n")
-        await settled(pilot)
-        pilot.app.screen.query_one("#field-NAME", Input).value = "mine"
-        pilot.app.screen.query_one("#field-BUDGET_TOKENS", Input).value = "x"
-        await pilot.press("ctrl+s")
-        await settled(pilot)
-        await pilot.press("up", "down")
-        await settled(pilot)
-        told = [line.split("x ", 1)[1].strip(" │▃▁▅") for line in shown(pilot).splitlines() if " x " in line]
-        assert told == ["a whole number from 1 to"]
-        assert words(pilot).count("1,125,899,906,842,624") == 2  # beside the field, and in its hint
-        await pilot.press("enter")
-        assert pilot.app.focused is pilot.app.screen.query_one("#create")

@@ -1,4 +1,4 @@
-"""The form's test of a model: a real `bitnet providers probe` process against a local server."""
+"""The guide's test of a model: a real `bitnet providers probe` process against a local server."""
 
 import subprocess
 import threading
@@ -8,68 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import Button, Input
+from textual.widgets import Button, Input, OptionList
 
 from bitnet_core.errors import BitnetError
 from bitnet_tui.app import BitnetApp
-from bitnet_tui.screens.new_experiment import NewExperimentScreen
 from bitnet_tui.services.probing import Probe
-from bitnet_tui.view import new_form
 from tests.teachers.server import Asked, Canned, ChatServer, chat_body
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import files_text, settled, words
 
 KEY = "sk-typed-canary-0123456789"
-FOUND = {
-    "reachable": True,
-    "key_accepted": True,
-    "model": "m",
-    "chat": True,
-    "latency_s": 0.42,
-    "logprobs": True,
-    "largest_k": 20,
-    "logprob_mode": "raw",
-    "problem": None,
-}
-
-
-@pytest.mark.parametrize(
-    ("changes", "said", "style"),
-    [
-        (
-            {},
-            "It answers in 0.42 s, with logprobs of up to 20 candidates per token, exact at any temperature.",
-            "good",
-        ),
-        ({"logprob_mode": "scaled"}, "collect with KD_TEACHER_TEMPERATURE=1 and KD_TEACHER_TOP_P=1", "warn"),
-        ({"logprobs": False}, "but gives no logprobs: good for chat and the baseline only.", "warn"),
-        (
-            {"price_usd_per_million": {"input": 2.5, "output": 10.0}},
-            "$2.50 in and $10.00 out per million tokens.",
-            "good",
-        ),
-        ({"price_usd_per_million": {"input": 0.0, "output": 0.0}}, "exact at any temperature.", "good"),
-        ({"reachable": False, "problem": "No answer from x."}, "No answer from x.", "bad"),
-        ({"key_accepted": False, "problem": "openai refuses the key."}, "openai refuses the key.", "bad"),
-        ({"chat": False, "problem": "m is not there."}, "m is not there.", "bad"),
-        ({"model": "", "models": list("abcdefg")}, "It has 7 models: a, b, c, d, e, …. Choose one.", "label"),
-        ({"model": "", "models": []}, "", "warn"),
-    ],
-)
-def test_the_report_in_a_sentence(changes: dict[str, Any], said: str, style: str) -> None:
-    text, found = new_form.answer({**FOUND, **changes})
-    assert said in text
-    assert found == style
-
-
-def test_hidden_fields_are_not_asked_about() -> None:
-    values = {field.name: "typed before" for field in new_form.fields()} | {"TEACHER_PROVIDER": "hf"}
-    assert new_form.question(values) == {
-        "provider": "hf",
-        "model": "typed before",
-        "values": {"TEACHER_PROVIDER": "hf"},
-        "key": "",
-    }
 
 
 def _custom(address: str) -> dict[str, str]:
@@ -97,26 +45,28 @@ async def test_a_model_is_tested_before_anything_is_created_and_the_key_stays_un
             await settled(pilot)
             await pilot.press("n")
             await settled(pilot)
-            form = pilot.app.screen
-            assert isinstance(form, NewExperimentScreen)
-            assert not form.query_one("#test", Button).display
-            form.query_one("#field-TEACHER_PROVIDER").value = "custom"  # type: ignore[attr-defined]
+            await pilot.press("ctrl+n")
             await settled(pilot)
-            assert form.query_one("#test", Button).display
-            form.query_one("#field-MODEL", Input).value = "m"
-            form.query_one("#field-BASE_URL", Input).value = server.base_url
-            form.query_one("#field-KEY", Input).value = KEY
+            guide = pilot.app.screen
+            assert guide.query_one("#test", Button).disabled
+            cards = guide.query_one("#cards", OptionList)
+            cards.highlighted = cards.get_option_index("custom")
+            await settled(pilot)
+            guide.query_one("#model", Input).value = "m"
+            guide.query_one("#address", Input).value = server.base_url
+            guide.query_one("#key", Input).value = KEY
             await settled(pilot)
             await pilot.press("ctrl+t")
             assert "Asking the model" in words(pilot)
             await settled(pilot)
-            assert "It answers in" in words(pilot)
-            assert "with logprobs of up to 2 candidates per token" in words(pilot)
+            assert "answered in" in words(pilot)
+            assert "logprobs, 2 candidates a step" in words(pilot)
             assert KEY not in words(pilot)
-            form.query_one("#field-MODEL", Input).value = "another"
+            guide.query_one("#model", Input).value = "another"
             await settled(pilot)
-            assert "It answers in" not in words(pilot)
+            assert "answered in" not in words(pilot)
     assert {one.headers["Authorization"] for one in asked} == {f"Bearer {KEY}"}
+    assert KEY not in files_text(home.parent)
     assert files_text(home) == ""
 
 

@@ -188,8 +188,12 @@ async def test_a_new_experiment(home: Path, sent: Sent, monkeypatch: pytest.Monk
         await settled(pilot)
         pilot.app.new_experiment()
         await settled(pilot)
-        pilot.app.screen.query_one("#field-TEACHER_PROVIDER").value = "vllm"
-        pilot.app.screen.query_one("#field-MODEL", Input).value = TEXT
+        await pilot.press("ctrl+n")
+        await settled(pilot)
+        cards = pilot.app.screen.query_one("#cards", OptionList)
+        cards.highlighted = cards.get_option_index("vllm")
+        await settled(pilot)
+        pilot.app.screen.query_one("#model", Input).value = TEXT
         await settled(pilot)
         sent.check()
         await pilot.press("ctrl+t")

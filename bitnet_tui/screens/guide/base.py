@@ -1,0 +1,171 @@
+"""The guide as its steps see it: the draft, typed keys, look-ups in threads, and tests that a person asks for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bitnet_core.errors import BitnetError
+from bitnet_tui.screens.keyed import KeyedScreen
+from bitnet_tui.services.commands import Command
+from bitnet_tui.view.guide.draft import Draft, Fault
+from bitnet_tui.view.guide.teachers import Found
+
+if TYPE_CHECKING:
+    from bitnet_core.secrets.inventory import Held
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the guide made: the experiment's folder, and the stage to start; empty = none."""
+
+    root: Path
+    start: str = ""
+
+
+class Guide(KeyedScreen[Made | None]):
+    """The guide as its steps see it."""
+
+    draft: Draft
+    keys: dict[str, str]
+    """Typed keys, by setting, until the experiment is made. They are kept nowhere before."""
+    held: "dict[str, Held] | None" = None
+    """Where each key is kept; None while that is being asked."""
+    keeper = "the OS keyring"
+    """Where a new key goes, in words."""
+    taken: frozenset[str] = frozenset()
+    """The names in the workspace."""
+    tested: dict[str, tuple[object, Found]]
+    """What the last test of a step found, with the question that it answered."""
+    shared: dict[str, Any]
+    """What was looked up and does not change while the guide is open."""
+
+    def change(self, name: str, text: str) -> None:
+        """Put a setting into the draft."""
+        raise NotImplementedError
+
+    def offer(self, words: str, act: Callable[[], object]) -> None:
+        """Show a button with these words that does something; none if there are no words."""
+        raise NotImplementedError
+
+    def rename(self, name: str) -> None:
+        """Give the experiment a name; an empty one is `suggested`."""
+        raise NotImplementedError
+
+    def faults(self) -> tuple[Fault, ...]:
+        """What has to be mended."""
+        raise NotImplementedError
+
+    def mend(self, fault: Fault) -> None:
+        """Set what would be right, or go to the field."""
+        raise NotImplementedError
+
+    def learn_keys(self) -> None:
+        """Ask where each key is kept."""
+        raise NotImplementedError
+
+    def key_counts(self, name: str) -> bool:
+        """Whether a typed key is one of the chosen teacher or target."""
+        raise NotImplementedError
+
+    @property
+    def suggested(self) -> str:
+        """The name that it gets if none is typed."""
+        raise NotImplementedError
+
+    @property
+    def place(self) -> Path:
+        """Where the experiment will be."""
+        raise NotImplementedError
+
+    # -- look-ups ------------------------------------------------------------------------------------------------
+
+    _looks: dict[str, object]
+    _commands: dict[str, Command]
+
+    def look(
+        self,
+        group: str,
+        work: Callable[[], Any],
+        then: Callable[[Any], object],
+        otherwise: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """Call `work` in a thread, and `then` with its result.
+
+        Not if another look of the group has begun meanwhile, or it was dropped.
+        """
+        self._looks[group] = token = object()
+        shell = self.shell
+
+        def run() -> None:
+            result, problem = None, ""
+            try:
+                result = work()
+            except (BitnetError, OSError) as error:
+                problem = str(error)
+            shell.call_later(self._looked, group, token, then, otherwise, result, problem)
+
+        self.app.run_worker(run, thread=True, group=f"guide-{group}", description=f"look up: {group}")
+
+    def _looked(
+        self,
+        group: str,
+        token: object,
+        then: Callable[[Any], object],
+        otherwise: Callable[[str], object],
+        result: Any,
+        problem: str,
+    ) -> None:
+        if self._looks.get(group) is not token or not self.on_stack:
+            return
+        del self._looks[group]
+        self._commands.pop(group, None)
+        if problem:
+            otherwise(problem)
+        else:
+            then(result)
+
+    def ask(
+        self,
+        group: str,
+        command: Command,
+        then: Callable[[Any], object],
+        otherwise: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """As `look`, for a command: the one before it in its group is ended."""
+        self.drop(group)
+        self._commands[group] = command
+        self.look(group, command.run, then, otherwise)
+
+    def drop(self, group: str) -> None:
+        """End what the group asks; its result is ignored."""
+        self._looks.pop(group, None)
+        command = self._commands.pop(group, None)
+        if command is not None:
+            command.cancel()
+
+    # -- tests: one at a time, and the vault may be asked for ------------------------------------------------------
+
+    _testing: Command | None = None
+    _on_refusal: Callable[[str], object] = staticmethod(lambda _: None)
+
+    def test(self, command: Command, then: Callable[[Any], object], refused: Callable[[str], object]) -> None:
+        """Run a command that the user asked for."""
+        self._testing, self._on_refusal = command, refused
+
+        def answered(report: Any) -> None:
+            self._testing = None
+            then(report)
+
+        self.attempt(command.run, answered, without="Nothing was tested")
+
+    def stop_test(self) -> None:
+        """End a running test; its answer is ignored."""
+        if self._testing is not None:
+            self._testing.cancel()
+            self._testing = None
+            self.abandon()
+
+    def refused(self, problem: str) -> None:
+        self._testing = None
+        self._on_refusal(problem)

@@ -1,0 +1,288 @@
+"""The guide's draft: written while one types, read again, or copied from an experiment; and what is wrong with it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from textual.content import Content
+from textual.timer import Timer
+from textual.widgets import Button
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.experiment import is_name
+from bitnet_core.settings.registry import SECRET_NAMES
+from bitnet_core.storage.catalog import KINDS
+from bitnet_core.teachers.prices import lowest_price
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_tui.screens.guide.base import Guide
+from bitnet_tui.screens.guide.step import Step
+from bitnet_tui.services import drafts, keys, planning
+from bitnet_tui.view.guide import draft as drafted
+from bitnet_tui.view.guide import review
+from bitnet_tui.view.guide.draft import Draft, Fault
+from bitnet_tui.widgets.guide import Rail
+
+_SAVE_SECONDS = 0.3
+"""How long nothing changes before the draft is written."""
+
+
+class KeptGuide(Guide):
+    """`source` is an experiment to copy the settings of."""
+
+    _step = "machine"
+    _ready = False
+
+    def __init__(self, source: Path | None = None) -> None:
+        super().__init__()
+        self._source = source
+        self.draft = Draft(source=source.name if source else "")
+        self.keys, self.tested, self.shared = {}, {}, {}
+        self._looks, self._commands = {}, {}
+        self._seen: frozenset[str] = frozenset()
+        self._touched: set[str] = set()
+        self._kept: drafts.Kept | None = None
+        self._unsaved: Timer | None = None
+        self._own = False
+        self._moving = asyncio.Lock()
+        self._offer: Callable[[], object] = lambda: None
+
+    @property
+    def _current(self) -> Step | None:
+        """The step that is shown."""
+        found = self.query(Step)
+        return found.last() if found else None
+
+    async def _come_to(self, step: str, field: str = "") -> None:
+        """Show a step, with the focus on its first field or the one of a setting."""
+        raise NotImplementedError
+
+    # -- what is looked up ----------------------------------------------------------------------------------------
+
+    def _look_around(self) -> None:
+        """Begin what is looked up while the guide is open."""
+        home = self.shell.home
+        self._kept = drafts.Kept(home, self._source)
+        self.look("taken", lambda: names_in(home), self._know_taken)
+        self.look("draft", self._begun, self._begin_with, self._not_copied)
+        self.look("prices", _prices, lambda found: self._know("prices", found))
+        self.look("machine", lambda: planning.machine(home), lambda found: self._know("machine", found))
+        plan = planning.Plan(home, self.place, {}, timed=False)
+        self.ask("fits", plan, lambda found: self._know("fits", found), lambda why: self._know("fits-problem", why))
+        self.learn_keys()
+
+    def _know(self, name: str, found: Any) -> None:
+        self.shared[name] = found
+        self._tell_step()
+
+    def _tell_step(self) -> None:
+        step = self._current
+        if step is not None and self._ready:
+            step.changed()
+
+    def _know_taken(self, names: frozenset[str]) -> None:
+        self.taken = names
+        self._tell_step()
+
+    def learn_keys(self) -> None:
+        """Ask where each key is kept, and where a new one goes. A keyring may take seconds."""
+        home = self.shell.home
+
+        def asked() -> Any:
+            inventory = keys.inventory(home, None)
+            state, held = inventory.status(SECRET_NAMES)
+            return state, held, inventory.places.existing_vault
+
+        self.look("keys", asked, self._know_keys, lambda why: self._know("keyring", why))
+
+    def _know_keys(self, found: Any) -> None:
+        state, held, vault = found
+        self.held = {one.name: one for one in held}
+        self.keeper = "the OS keyring" if state == "ready" else "the vault" if vault else "an encrypted file"
+        self._know(
+            "keyring", self.keeper if state == "ready" or vault else "an encrypted file, as there is no keyring"
+        )
+
+    # -- the draft ------------------------------------------------------------------------------------------------
+
+    def _begun(self) -> tuple[Any, drafts.Copied | None]:
+        """The draft that was left, or the settings of the experiment to copy."""
+        kept = self._kept
+        record = kept.read() if kept else None
+        if record is not None or self._source is None:
+            return record, None
+        return None, drafts.settings_of(self.shell.home, self._source)
+
+    async def _adopt(self, draft: Draft, step: str) -> None:
+        self.draft = draft
+        self._own = True
+        await self._come_to(step)
+
+    def _begin_with(self, found: tuple[Any, drafts.Copied | None]) -> None:
+        record, copied = found
+        if self._own:  # something was chosen before it could be read
+            return
+        if copied is not None:
+            draft = drafted.of_settings(copied.values, self.draft.source)
+            self.call_next(self._adopt, draft, "machine")
+            if copied.keys:
+                self.call_next(self.say, "Keys in its .env are not copied; keep them in the keyring.", "label")
+            return
+        kept = drafted.from_record(record)
+        if kept is not None and not kept.empty:
+            self.call_next(self._adopt, replace(kept, source=self.draft.source), kept.step)
+            self.call_next(self._offer_afresh)
+
+    def _offer_afresh(self) -> None:
+        self.say("This is your draft, as you left it.", "label", "Start afresh", self.action_afresh)
+
+    def _not_copied(self, why: str) -> None:
+        self.say(why, "warn")
+
+    async def action_afresh(self) -> None:
+        """Forget the draft."""
+        self.draft, self._seen, self._touched = Draft(source=self.draft.source), frozenset(), set()
+        self.tested.clear()
+        self.keys.clear()
+        self._own = self._source is None
+        if self._kept is not None:
+
+            def removed(_: object) -> None:
+                self._begin_again()
+
+            kept, turn = self._kept, time.monotonic_ns()
+            self.look("save", lambda: kept.remove(turn), removed)
+        self.say("", "")
+        await self._come_to("machine")
+
+    def _begin_again(self) -> None:
+        if self._source is not None:
+            self.look("draft", self._begun, self._begin_with, self._not_copied)
+
+    def change(self, name: str, text: str) -> None:
+        self._own = True
+        self._touched.add(name)
+        self.draft = self.draft.having(name, text)
+        self._changed()
+
+    def rename(self, name: str) -> None:
+        """Give the experiment a name; an empty one is the suggestion."""
+        self._own = True
+        self._touched.add("NAME")
+        self.draft = replace(self.draft, name=name)
+        self._changed()
+        self._tell_step()
+
+    def _changed(self) -> None:
+        self._save_soon()
+        self._show_faults()
+
+    def _save_soon(self) -> None:
+        if self._unsaved is not None:
+            self._unsaved.stop()
+        self._unsaved = self.set_timer(_SAVE_SECONDS, self._save)
+
+    def _save(self) -> None:
+        self._unsaved = None
+        self.look("save", self._write(), lambda _: None, self._not_saved)
+
+    def _write(self) -> Callable[[], object]:
+        kept, draft, turn = self._kept, self.draft, time.monotonic_ns()
+        secrets = frozenset(value for value in self.keys.values() if value)
+        if kept is None:
+            return lambda: None
+        if draft.empty:
+            return lambda: kept.remove(turn)
+        return lambda: kept.write(drafted.to_record(draft, secrets), turn)
+
+    def _not_saved(self, why: str) -> None:
+        self.say(f"The draft can't be kept: {why}", "warn")
+
+    def on_unmount(self) -> None:
+        for group in list(self._commands):
+            self.drop(group)
+        self.stop_test()
+        if self._unsaved is not None:  # the app is closing
+            with suppress(BitnetError, OSError):
+                self._write()()
+
+    # -- what is wrong --------------------------------------------------------------------------------------------
+
+    @property
+    def suggested(self) -> str:
+        """The name that it gets if none is typed."""
+        return drafted.suggested_name(self.draft, self.taken)
+
+    @property
+    def named(self) -> Draft:
+        return self.draft if self.draft.name else replace(self.draft, name=self.suggested)
+
+    @property
+    def place(self) -> Path:
+        name = self.draft.name
+        return self.shell.home / (name if is_name(name) and name not in self.taken else self.suggested)
+
+    def faults(self) -> tuple[Fault, ...]:
+        return drafted.faults(self.named, self.taken)
+
+    def key_counts(self, name: str) -> bool:
+        """Whether a typed key is one of the chosen teacher or target."""
+        backend = self.draft.backend
+        return name == self.draft.teacher.key_setting or (bool(backend) and name in KINDS[backend].keys)
+
+    def _show_faults(self) -> None:
+        """Mark what is wrong here and has been touched, and say the first. What is mended is unmarked."""
+        step = self._current
+        found = self.faults()
+        self.query_one(Rail).show(self._step, self._seen, frozenset(one.step for one in found))
+        if step is None:
+            return
+        here = [one for one in found if one.step == self._step and one.name in self._touched]
+        step.mark(frozenset(one.name for one in here))
+        if not here or self._step == "review":
+            self.say("", "")
+            return
+        fault = here[0]
+        words = review.fault_words(fault).partition(" · ")[2]
+        offer = review.offer_words(fault) if fault.offer else ""
+        self.say(f"{words}", "warn", offer, lambda: self.mend(fault))
+
+    def say(self, text: str, style: str, offer: str = "", act: Callable[[], object] = lambda: None) -> None:
+        """Say a sentence, with a button that does something about it."""
+        super().say(text, style)
+        self.offer(offer, act)
+
+    def offer(self, words: str, act: Callable[[], object]) -> None:
+        button = self.query_one("#offer", Button)
+        button.display = bool(words)
+        self._offer = act
+        if words:
+            button.label = Content(words)
+
+    async def action_offered(self) -> None:
+        done = self._offer()
+        if isinstance(done, Awaitable):
+            await done
+
+    def mend(self, fault: Fault) -> None:
+        """Set what would be right, or go to the field."""
+        if fault.name == "NAME" and fault.offer:
+            self.rename(fault.offer)
+        elif fault.offer:
+            self.change(fault.name, fault.offer)
+        self._touched.add(fault.name)
+        self.call_next(self._come_to, fault.step, fault.name)
+
+
+def names_in(home: Path) -> frozenset[str]:
+    """The names that are taken in a workspace."""
+    return frozenset(path.name for path in home.iterdir()) if home.is_dir() else frozenset()
+
+
+def _prices() -> dict[str, tuple[str, float]]:
+    """The cheapest known model of each provider, and its price per million input tokens."""
+    found = {name: lowest_price(provider) for name, provider in PROVIDERS.items()}
+    return {name: (one[0], one[1].input) for name, one in found.items() if one is not None}

@@ -1,0 +1,101 @@
+"""The step "Review": the name, the `.env` to be written, what has to be mended, and what to start."""
+
+import os
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Button, Input, OptionList
+
+from bitnet_tui.screens.guide.step import Step, label_of, value_of
+from bitnet_tui.view.guide import review
+from bitnet_tui.view.guide.draft import Fault, settings
+from bitnet_tui.view.spans import Span, line
+from bitnet_tui.widgets.guide import Cards
+from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
+
+
+class ReviewStep(Step):
+    """Enter makes the experiment and starts what is highlighted."""
+
+    step = "review"
+    start = ""
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="pane left"):
+            with Horizontal(classes="row"):
+                yield label_of("Name")
+                yield SteadyInput(self.draft.name, compact=True, id="field-NAME", classes="entry")
+            yield Words("Create it, and then", classes="title")
+            yield Cards(id="starts", classes="list", markup=False)
+            yield Painted(id="about")
+            yield Painted(id="wrong")
+            yield Button("Mend it", id="mend", name="mend")
+        with Vertical(classes="pane right"):
+            yield Words("Its .env, without keys", classes="title")
+            with VerticalScroll(id="file"):
+                yield Painted(id="env")
+
+    def begin(self) -> None:
+        self._starts = review.starts(self.draft, self._logprobs)
+        starts = self.query_one("#starts", Cards)
+        starts.fill([(value, line(words)) for value, words in self._starts], self._starts[0][0])
+        self.start = self._starts[0][0]
+        self.changed()
+
+    def entry(self) -> Widget | None:
+        return self.query_one("#starts")
+
+    def hint(self, name: str) -> str:
+        return {
+            "field-NAME": "The name of its folder in the workspace; empty takes the one shown.",
+            "starts": "Arrows or a click choose; enter does it.",
+            "file": "• marks what differs from the defaults. Keys are never in this file.",
+        }.get(name, "")
+
+    @property
+    def _logprobs(self) -> bool | None:
+        tested = self.guide.tested.get("teacher")
+        return tested[1].logprobs if tested else None
+
+    def changed(self) -> None:
+        """The name has changed, or what is known of the workspace."""
+        guide = self.guide
+        self.query_one("#field-NAME", Input).placeholder = guide.suggested
+        names = [name for name, value in guide.keys.items() if value and guide.key_counts(name)]
+        above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
+        self.lines("#env").show(review.env_lines(self.draft, names, above))
+        fault = self._fault
+        button = self.query_one("#mend", Button)
+        button.display = fault is not None
+        if fault is not None:
+            button.label = Content(review.offer_words(fault))
+            self.lines("#wrong").say(f"! {review.fault_words(fault)}", "warn")
+        else:
+            self.lines("#wrong").show(())
+        self._say_about()
+
+    @property
+    def _fault(self) -> Fault | None:
+        return next(iter(self.guide.faults()), None)
+
+    def _say_about(self) -> None:
+        if self.start:
+            self.lines("#about").show((line(Span(review.about(self.start, self.draft, self._logprobs), "label")),))
+
+    @on(OptionList.OptionHighlighted, "#starts")
+    def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        self.start = event.option.id or ""
+        self._say_about()
+
+    @on(Input.Changed, "#field-NAME")
+    def _named(self, event: Input.Changed) -> None:
+        self.guide.rename(value_of(event.input))
+
+    def action_mend(self) -> None:
+        if (fault := self._fault) is not None:
+            self.guide.mend(fault)

@@ -1,0 +1,315 @@
+"""The guide for a new experiment: its steps, the way between them, the draft, and making the experiment at the end.
+
+A typed key goes to the OS keyring or the vault, never into a `.env` or the draft.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from textual import events, on
+from textual.actions import SkipAction
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Button, Input
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.experiment import Workspace
+from bitnet_core.secrets.known import remember
+from bitnet_core.text import flat
+from bitnet_tui import actions
+from bitnet_tui.screens.base import TOO_SMALL
+from bitnet_tui.screens.guide.base import Made
+from bitnet_tui.screens.guide.kept import KeptGuide, names_in
+from bitnet_tui.screens.guide.machine import MachineStep
+from bitnet_tui.screens.guide.review import ReviewStep
+from bitnet_tui.screens.guide.step import Step
+from bitnet_tui.screens.guide.storage import StorageStep
+from bitnet_tui.screens.guide.student import StudentStep
+from bitnet_tui.screens.guide.teacher import TeacherStep
+from bitnet_tui.services import keys
+from bitnet_tui.view.guide import draft as drafted
+from bitnet_tui.view.guide import review
+from bitnet_tui.view.guide.draft import STEPS
+from bitnet_tui.view.spans import Line, Span, spread
+from bitnet_tui.widgets.guide import Cards, Rail
+from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
+
+_CLASSES: dict[str, type[Step]] = {
+    one.step: one for one in (MachineStep, TeacherStep, StorageStep, StudentStep, ReviewStep)
+}
+_ROOM_FOR_WAYS = 100
+
+
+class NewExperimentScreen(KeptGuide):
+    """`source` is an experiment to copy the settings of. Returns what was made, or None."""
+
+    CSS_PATH = [  # noqa: RUF012
+        "../cards.tcss",
+        "guide.tcss",
+        "machine.tcss",
+        "teacher.tcss",
+        "storage.tcss",
+        "student.tcss",
+        "review.tcss",
+    ]
+    AUTO_FOCUS = "#next"
+    ASKS_LATE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *actions.bindings("guide"),
+        Binding("f1", "app.help", "Help", show=False),
+        Binding("tab", "app.focus_next", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", show=False, priority=True),
+        Binding("enter", "enter", show=False, priority=True),
+        Binding("down", "leave_field('next')", show=False, priority=True),
+        Binding("up", "leave_field('previous')", show=False, priority=True),
+    ]
+
+    def compose(self) -> ComposeResult:
+        yield Painted(classes="head", id="head")
+        yield Rail(id="rail")
+        yield Container(id="body")
+        yield Painted(id="hint")
+        with Horizontal(id="bar"):
+            yield Painted(id="problem", classes="-empty")
+            yield Button("Mend it", id="offer", name="offered")
+            yield Button("‹ Back", id="back", name="back")
+            yield Button("Next ›", id="next", name="next")
+        yield Words(TOO_SMALL, classes="too-small")
+
+    async def on_mount(self) -> None:
+        self._say_head()
+        self.query_one("#offer").display = False
+        await self._come_to("machine")
+        self._look_around()
+
+    @property
+    def complete(self) -> bool:
+        return self._ready
+
+    def on_resize(self) -> None:
+        if self.on_stack:
+            self._say_head()
+
+    def _say_head(self) -> None:
+        title = f"Duplicate of {flat(self.draft.source)}" if self._source else "New experiment"
+        left = [Span(title, "title")]
+        ways = "ctrl+b back · ctrl+n skip · ctrl+t test · " if self.app.size.width >= _ROOM_FOR_WAYS else ""
+        right = [Span(f"{ways}esc leaves, the draft is kept", "label")]
+        head: Line = spread(left, right, max(0, self.app.size.width - 2))
+        self.query_one("#head", Painted).show((head,))
+
+    # -- the way --------------------------------------------------------------------------------------------------
+
+    async def _come_to(self, step: str, field: str = "") -> None:
+        """Show a step, made anew, with the focus on its first field or the one of a setting."""
+        async with self._moving:  # keys and clicks are handled in different tasks
+            await self._show_step(step, field)
+
+    async def _show_step(self, step: str, field: str) -> None:
+        self._ready = False
+        before = self._current
+        if before is not None:
+            before.leave()
+        body = self.query_one("#body")
+        await body.remove_children()
+        if not self.on_stack:
+            return
+        self._seen |= {self._step, step}
+        self._step = step
+        if self.draft.step != step:
+            self.draft = replace(self.draft, step=step)
+            if not self.draft.empty:
+                self._save_soon()
+        made = _CLASSES[step]()
+        await body.mount(made)
+        self._show_faults()
+        made.begin()
+        self._ready = True
+        last = step == list(STEPS)[-1]
+        self.query_one("#next", Button).label = Content("Create" if last else "Next ›")
+        self.query_one("#back", Button).disabled = step == next(iter(STEPS))
+        entry = (made.field(field) if field else None) or made.entry() or self.query_one("#next")
+        entry.focus()
+        self.refresh_bindings()
+
+    def _beside(self, steps: int) -> str | None:
+        names = list(STEPS)
+        place = names.index(self._step) + steps
+        return names[place] if 0 <= place < len(names) else None
+
+    async def action_skip(self) -> None:
+        """Go on, whatever is missing here: the review says it again."""
+        following = self._beside(1)
+        if following is not None:
+            await self._come_to(following)
+
+    async def action_back(self) -> None:
+        before = self._beside(-1)
+        if before is not None:
+            await self._come_to(before)
+
+    async def action_next(self) -> None:
+        if self._beside(1) is None:
+            self.action_create()
+        else:
+            await self.action_skip()
+
+    @on(Rail.Chosen)
+    async def _jump(self, event: Rail.Chosen) -> None:
+        if event.step != self._step:
+            await self._come_to(event.step)
+
+    async def action_enter(self) -> None:
+        """On a field: to the next one. Anywhere else, to what is missing here, or to the next step."""
+        focused, step = self.focused, self._current
+        if isinstance(focused, Button) or (focused is not None and focused.id == "models"):
+            raise SkipAction
+        if isinstance(focused, Input):
+            self.action_leave_field("next")
+            return
+        missing = step.missing() if step is not None and isinstance(focused, Cards) else None
+        if missing is not None:
+            self.set_focus(missing)
+        else:
+            await self.action_next()
+
+    def action_leave_field(self, way: Literal["next", "previous"]) -> None:
+        """Move the focus before the next input arrives: a key pasted in haste must not land in a visible field.
+
+        The last field leads to Next.
+        """
+        if not isinstance(self.focused, Input):
+            raise SkipAction
+        fields = [one for one in self.query("#body Input") if not one.disabled and one.display]
+        place = fields.index(self.focused) + (1 if way == "next" else -1)
+        if place < 0:
+            self.focus_previous()
+        else:
+            # At once: `Widget.focus` waits for the messages before it.
+            self.set_focus(fields[place] if place < len(fields) else self.query_one("#next"))
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        self._say_hint(event.widget)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input is self.focused:
+            self._say_hint(event.input)
+
+    def _say_hint(self, widget: Widget) -> None:
+        step = self._current
+        if step is not None and self._ready:
+            self.query_one("#hint", Painted).say(self._hint(step, widget), "label")
+
+    def _hint(self, step: Step, widget: Widget) -> str:
+        general = {
+            "next": "Enter makes it." if self._beside(1) is None else "Enter goes on.",
+            "rail": "← → go from step to step.",
+            "models": "Enter or a click takes it.",
+        }
+        return general.get(widget.id or "") or step.hint(widget.id or "")
+
+    def field_of(self, name: str) -> Widget | None:
+        """The field of a setting, if this step has one."""
+        return self._current.field(name) if self._current is not None else None
+
+    # -- testing and leaving --------------------------------------------------------------------------------------
+
+    def action_test(self) -> None:
+        if self._current is not None:
+            self._current.action_test()
+
+    def action_login(self) -> None:
+        if isinstance(self._current, StorageStep):
+            self._current.action_login()
+
+    def action_list_models(self) -> None:
+        if isinstance(self._current, TeacherStep):
+            self._current.action_list_models()
+
+    def action_mend(self) -> None:
+        if isinstance(self._current, ReviewStep):
+            self._current.action_mend()
+
+    def action_leave(self) -> None:
+        """End a running test, or leave; the draft is kept."""
+        if isinstance(self._current, TeacherStep | StorageStep) and self._testing is not None:
+            self._current.stop()
+            return
+        if self.busy:  # it is being made, and nothing of that can be taken back
+            return
+        if self._unsaved is not None:
+            self._unsaved.stop()
+            self._unsaved = None
+            write = self._write()
+            self.app.run_worker(lambda: _quietly(write), thread=True, description="keep the draft")
+        if self._touched and not self.draft.empty:
+            way = "Duplicate" if self._source else "New experiment"
+            self.app.notify(f"The draft is kept; {way} goes on with it.", title="New experiment")
+        self.dismiss(None)
+
+    # -- making it ------------------------------------------------------------------------------------------------
+
+    def action_create(self) -> None:
+        """Keep the typed keys, then make the experiment; what is wrong is said first."""
+        found = self.faults()
+        if found:
+            self._touched |= {one.name for one in found}
+            if self._step != "review":
+                self.call_next(self._come_to, "review")
+            words, offer = review.fault_words(found[0]), review.offer_words(found[0])
+            self.call_next(self.say, words, "warn", offer, lambda: self.mend(found[0]))
+            return
+        if self.busy:
+            return
+        self.stop_test()
+        self._make(with_keys=True)
+
+    def _make(self, *, with_keys: bool) -> None:
+        home, draft, kept = self.shell.home, self.named, self._kept
+        typed = {name: value for name, value in self.keys.items() if value and self.key_counts(name) and with_keys}
+        remember(typed.values())
+        start = self._start
+
+        def make() -> tuple[Path, list[str]]:
+            said = [keys.keep(home, name, value) for name, value in typed.items()]
+            root = Workspace(home).create(draft.name, drafted.env_text(draft))
+            if kept is not None:
+                kept.remove(time.monotonic_ns())
+            return root, said
+
+        def made(found: tuple[Path, list[str]]) -> None:
+            root, said = found
+            if self._unsaved is not None:
+                self._unsaved.stop()
+                self._unsaved = None
+            for sentence in said:
+                self.app.notify(sentence, title="API key", timeout=8)
+            self.dismiss(Made(root, start))
+
+        def not_made(problem: str) -> None:
+            offer = "Create it without keys" if typed else ""
+            self.say(problem, "bad", offer, lambda: self._make(with_keys=False))
+            self.look("taken", lambda: names_in(home), self._know_taken)
+
+        self.say("Keeping the key…" if typed else "Making it…", "label")
+        self._on_refusal = not_made
+        self.attempt(make, made, title="New experiment", **keys.VAULT_INSTEAD)
+
+    @property
+    def _start(self) -> str:
+        step = self._current
+        chosen = step.start if isinstance(step, ReviewStep) else ""
+        return "" if chosen == review.ONLY else chosen
+
+
+def _quietly(write: Callable[[], object]) -> None:
+    with suppress(BitnetError, OSError):
+        write()

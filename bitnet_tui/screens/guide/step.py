@@ -1,0 +1,92 @@
+"""What every step of the guide has: its fields, hints and marks, and what a test found."""
+
+from typing import ClassVar, cast
+
+from textual.containers import Container
+from textual.css.query import NoMatches
+from textual.widget import Widget
+from textual.widgets import Input
+
+from bitnet_tui.screens.guide.base import Guide
+from bitnet_tui.view.guide.draft import Draft
+from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
+
+
+class Step(Container):
+    """One step. It is made anew each time one comes to it: what it shows is in the draft."""
+
+    step: ClassVar[str]
+    _offered = False
+
+    def __init__(self) -> None:
+        super().__init__(id=f"step-{self.step}", classes="step")
+
+    @property
+    def guide(self) -> Guide:
+        return cast("Guide", self.screen)
+
+    @property
+    def draft(self) -> Draft:
+        return self.guide.draft
+
+    def entry(self) -> Widget | None:
+        """What has the focus first; None = the button that goes on."""
+        return None
+
+    def begin(self) -> None:
+        """Everything is mounted."""
+
+    def leave(self) -> None:
+        """One goes to another step: end what is being asked."""
+
+    def changed(self) -> None:
+        """The draft is another one."""
+
+    def missing(self) -> Widget | None:
+        """The empty field to fill before one can go on."""
+        return None
+
+    def field(self, name: str) -> Widget | None:
+        """The field of a setting."""
+        try:
+            return self.query_one(f"#field-{name}")
+        except NoMatches:
+            return None
+
+    def hint(self, name: str) -> str:  # noqa: ARG002 - see the steps
+        """What to say of the field that has the focus."""
+        return ""
+
+    def action_test(self) -> None:
+        """Test what was chosen here."""
+
+    # -- helpers -------------------------------------------------------------------------------------------------
+
+    def lines(self, where: str) -> Painted:
+        return self.query_one(where, Painted)
+
+    def show_found(self, found: Found | None) -> None:
+        """Show what a test found, and offer what mends it."""
+        self.lines("#found").show(found.lines if found else ())
+        offer = found.offer if found else ""
+        if offer or self._offered:  # else the button may be about a field
+            self.guide.offer(offer, self.mend_found)
+        self._offered = bool(offer)
+
+    def mend_found(self) -> None:
+        """Do what was offered: set settings, or go to a field."""
+
+    def mark(self, names: frozenset[str]) -> None:
+        """Mark the fields of these settings as wrong, and no others."""
+        for entry in self.query(".entry"):
+            entry.set_class((entry.id or "").removeprefix("field-") in names, "-wrong")
+
+
+def value_of(entry: Input) -> str:
+    return entry.value.strip()
+
+
+def label_of(words: str) -> Words:
+    return Words(words, classes="name")

@@ -1,0 +1,238 @@
+"""The step "Storage": where results are kept as well, the target's form, a login, and a test that uses it."""
+
+from functools import partial
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Button, Input, OptionList
+
+from bitnet_core.secrets.known import remember
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.storage.catalog import KINDS
+from bitnet_tui.screens.guide.step import Step, label_of, value_of
+from bitnet_tui.services import keys
+from bitnet_tui.services.storing import Check, Login
+from bitnet_tui.view.guide import storing, teachers
+from bitnet_tui.view.guide.draft import BACKEND, HERE, SYNC
+from bitnet_tui.view.guide.labels import about, label, plain
+from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.guide import Cards, Pick
+from bitnet_tui.widgets.inputs import SecretInput, SteadyInput
+from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
+
+
+class StorageStep(Step):
+    """The form is made from the registry of settings, anew for each target that is chosen."""
+
+    step = "storage"
+    _found: Found | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Cards(id="cards", classes="pane list", markup=False)
+        with Vertical(classes="pane right"):
+            yield Words("", classes="title", id="name")
+            yield Painted(id="note")
+            yield VerticalScroll(id="form", can_focus=False)
+            with Horizontal(classes="row", id="when"):
+                yield label_of(label(SYNC))
+                yield Pick(storing.SYNC, "live", id="field-STORAGE_SYNC")
+            with Horizontal(classes="tests"):
+                yield Button("Test", id="test", name="test")
+                yield Button("Log in", id="login", name="login")
+            with VerticalScroll(id="results", can_focus=False):
+                yield Painted(id="found")
+
+    def begin(self) -> None:
+        rows: list[tuple[str, Line]] = []
+        for title, targets in storing.groups():
+            rows += [("", line(Span(title, "title")))] if title else []
+            rows += [(name, line(words)) for name, words in targets]
+        self.query_one("#cards", Cards).fill(rows, self.draft.get(BACKEND))
+        self._fit()
+
+    def entry(self) -> Widget | None:
+        return self.query_one("#cards")
+
+    def missing(self) -> Widget | None:
+        backend = self.draft.get(BACKEND)
+        needed = KINDS[backend].needs if backend != HERE else ()
+        return next((self.field(name) for name in needed if not self.draft.get(name)), None)
+
+    def hint(self, name: str) -> str:
+        setting = name.removeprefix("field-")
+        if setting not in REGISTRY:
+            return "Arrows or a click choose; enter goes on."
+        if not REGISTRY[setting].secret:
+            return about(setting)
+        held = (self.guide.held or {}).get(setting)
+        origin, end = (held.origin, held.end) if held else ("", None)
+        typed = bool(self.guide.keys.get(setting))
+        return f"{about(setting)} {teachers.key_hint(origin, end, self.guide.keeper, typed=typed)}"
+
+    # -- the form ------------------------------------------------------------------------------------------------
+
+    def _fit(self) -> None:
+        backend = self.draft.get(BACKEND)
+        self.query_one("#name", Words).update(storing.title_of(backend))
+        self.lines("#note").say(storing.about(backend), "label")
+        self.query_one("#when").display = backend != HERE
+        with self.prevent(Pick.Picked):
+            self.query_one(Pick).value = self.draft.get(SYNC)
+        self.query_one(Pick).refresh()
+        self.query_one("#test").display = backend != HERE
+        self.query_one("#login").display = backend != HERE and bool(KINDS[backend].login)
+        form = self.query_one("#form")
+        form.remove_children()
+        form.mount_all([self._row(name) for name in storing.fields(backend)])
+        tested = self.guide.tested.get("storage")
+        self._show(tested[1] if tested and tested[0] == self._question else None)
+
+    def _row(self, name: str) -> Widget:
+        if REGISTRY[name].secret:
+            place = self._key_place(name)
+            entry: Input = SecretInput(self.guide.keys.get(name, ""), placeholder=place, id=f"field-{name}")
+            entry.add_class("entry")
+        else:
+            text = self.draft.get(name)
+            placeholder = "needed" if name in KINDS[self.draft.get(BACKEND)].needs else ""
+            entry = SteadyInput(text, compact=True, placeholder=placeholder, id=f"field-{name}", classes="entry")
+        return Horizontal(label_of(label(name)), entry, classes="row")
+
+    def _key_place(self, name: str) -> str:
+        held = (self.guide.held or {}).get(name)
+        return f"in the {held.origin}" if held and held.origin else "paste it here"
+
+    def changed(self) -> None:
+        """It is known now where keys are kept."""
+        for entry in self.query(SecretInput):
+            entry.placeholder = self._key_place((entry.id or "").removeprefix("field-"))
+
+    @on(OptionList.OptionHighlighted, "#cards")
+    def _chosen(self, event: OptionList.OptionHighlighted) -> None:
+        if event.option.id and event.option.id != self.draft.get(BACKEND):
+            self.guide.stop_test()
+            self.guide.change(BACKEND, event.option.id)
+            self._fit()
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        name = (event.input.id or "").removeprefix("field-")
+        if name not in storing.fields(self.draft.get(BACKEND)):
+            return  # a field of the form before
+        if REGISTRY[name].secret:
+            self.guide.keys[name] = value_of(event.input)
+        else:
+            self.guide.change(name, value_of(event.input))
+        tested = self.guide.tested.get("storage")
+        if self.guide.busy or (tested and tested[0] != self._question):
+            self.guide.stop_test()
+            self._show(None)
+
+    @on(Pick.Picked)
+    def _picked(self, event: Pick.Picked) -> None:
+        self.guide.change(SYNC, event.value)
+
+    # -- testing -------------------------------------------------------------------------------------------------
+
+    @property
+    def _typed_keys(self) -> dict[str, str]:
+        names = storing.key_names(self.draft.get(BACKEND))
+        return {name: self.guide.keys[name] for name in names if self.guide.keys.get(name)}
+
+    @property
+    def _question(self) -> object:
+        asked = storing.question(self.draft, self.guide.place)
+        asked.pop(SYNC, None)
+        return {**asked, **self._typed_keys}
+
+    def action_test(self) -> None:
+        backend = self.draft.get(BACKEND)
+        if self.guide.busy or backend == HERE or self._lacks():
+            return
+        guide, typed = self.guide, self._typed_keys
+        remember(typed.values())
+        asked = storing.question(self.draft, guide.place)
+        check = Check(guide.shell.home, guide.place, backend, asked, typed, partial(keys.keep, guide.shell.home))
+        self._say("Writing, reading back, listing and deleting a small file… esc stops it.")
+        guide.test(check, partial(self._answered, self._question), partial(self._refused, backend))
+
+    def _lacks(self) -> bool:
+        missing = self.missing()
+        if missing is not None:
+            name = label((missing.id or "").removeprefix("field-"))
+            self.guide.say(f"{name}: needed for this target.", "warn")
+            missing.focus()
+        return missing is not None
+
+    def _answered(self, question: object, report: dict[str, Any]) -> None:
+        found = storing.answer(report)
+        self.guide.tested["storage"] = (question, found)
+        if self.is_attached:
+            self._show(found)
+
+    def _refused(self, backend: str, problem: str) -> None:
+        if self.is_attached:
+            self._show(storing.failed(problem, backend))
+
+    # -- logging in ----------------------------------------------------------------------------------------------
+
+    def action_login(self) -> None:
+        backend = self.draft.get(BACKEND)
+        if self.guide.busy or backend == HERE:
+            return
+        guide, typed, shell = self.guide, self._typed_keys, self.guide.shell
+        remember(typed.values())
+        asked = storing.question(self.draft, guide.place)
+
+        def show(url: str, code: str) -> None:
+            shell.call_later(self._prompt, url, code)
+
+        login = Login(shell.home, guide.place, backend, asked, typed, partial(keys.keep, shell.home), show)
+        self._say("Asking for the login…")
+        guide.test(login, self._logged_in, partial(self._refused, backend))
+
+    def _prompt(self, url: str, code: str) -> None:
+        if self.is_attached and self.guide.busy:
+            if url.isprintable():
+                self.app.copy_to_clipboard(url)
+            lines = [line(Span("Open this page (it is in your clipboard):", "label")), line(Span(url, "value"))]
+            if code:
+                lines.append(line(Span("and type the code ", "label"), Span(code, "title")))
+            lines.append(line(Span("Waiting for the login… esc stops it.", "label")))
+            self._show(Found(tuple(lines)))
+
+    def _logged_in(self, report: dict[str, Any]) -> None:
+        self.guide.learn_keys()
+        if self.is_attached:
+            self._show(
+                Found((line(Span("✓ ", "good"), "logged in"), line(Span(f"  {plain(report['kept'])}", "label"))))
+            )
+
+    # -- what was found ------------------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        self.guide.stop_test()
+
+    def stop(self) -> bool:
+        running = self.guide.busy
+        self.guide.stop_test()
+        if running:
+            self._show(None)
+        return running
+
+    def _say(self, text: str) -> None:
+        self._show(Found((line(Span(text, "label")),)))
+
+    def _show(self, found: Found | None) -> None:
+        self._found = found
+        self.show_found(found)
+
+    def mend_found(self) -> None:
+        field = self.field(self._found.field) if self._found and self._found.field else None
+        if field is not None:
+            field.focus()

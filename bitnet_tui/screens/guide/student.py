@@ -1,0 +1,169 @@
+"""The step "Student and budget": its size, how long it trains, when activations flip, and what that will take."""
+
+from functools import partial
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.timer import Timer
+from textual.widget import Widget
+from textual.widgets import Input
+
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.values import FlipOptions
+from bitnet_core.text import count
+from bitnet_tui.screens.guide.step import Step, label_of, value_of
+from bitnet_tui.services.planning import Plan
+from bitnet_tui.view import share
+from bitnet_tui.view.guide import estimates
+from bitnet_tui.view.guide.draft import EMBEDDED, STUDENT_FIELDS, TEACHER, overrides, wrong
+from bitnet_tui.view.guide.labels import about, label
+from bitnet_tui.view.spans import Span, line
+from bitnet_tui.widgets.guide import Pick, ShareBar
+from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
+
+_FLIP, _PRESET = "FLIP_FRACTION", "MINI_PRESET"
+_PAUSE_SECONDS = 0.7
+"""How long nothing is typed before a new estimate is made."""
+_EMPTY = {"TOKENIZER_NAME": "teacher's"}
+
+
+class StudentStep(Step):
+    """Estimates come from `bitnet plan`: first at once without times, then with a few timed steps."""
+
+    step = "student"
+    _pause: Timer | None = None
+    _asked: dict[str, str] | None = None
+    _plan: dict[str, Any] | None = None
+    _problem = ""
+    _asking = False
+    _timing = False
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(classes="pane left", can_focus=False):
+            with Horizontal(classes="row"):
+                yield label_of(label(_PRESET))
+                presets = tuple((name, name) for name in REGISTRY[_PRESET].choices)
+                yield Pick(presets, self.guide_value(_PRESET), id=f"field-{_PRESET}")
+            for name in STUDENT_FIELDS[1:]:
+                with Horizontal(classes="row"):
+                    yield label_of(label(name))
+                    yield SteadyInput(
+                        self.guide_value(name),
+                        compact=True,
+                        placeholder=_EMPTY.get(name, REGISTRY[name].default or "the preset's"),
+                        id=f"field-{name}",
+                        classes="entry",
+                    )
+        with Vertical(classes="pane right"):
+            yield Words("What it will take", classes="title")
+            yield Painted(id="plan")
+        with Vertical(id="flip"):
+            yield Painted(id="flip-words")
+            yield ShareBar(share.parsed(self.guide_value(_FLIP), 0.9), id=f"field-{_FLIP}")
+
+    def guide_value(self, name: str) -> str:
+        return self.draft.get(name)
+
+    def begin(self) -> None:
+        self._show_flip()
+        self._estimate()
+
+    def entry(self) -> Widget | None:
+        return self.field(_PRESET)
+
+    def hint(self, name: str) -> str:
+        setting = name.removeprefix("field-")
+        if setting == _FLIP:
+            return f"{about(_FLIP)} Arrows move it, shift with them by ten; or drag it."
+        return about(setting) if setting in REGISTRY else ""
+
+    # -- changing ------------------------------------------------------------------------------------------------
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        self._set((event.input.id or "").removeprefix("field-"), value_of(event.input))
+
+    @on(Pick.Picked)
+    def _picked(self, event: Pick.Picked) -> None:
+        self._set(_PRESET, event.value)
+
+    @on(ShareBar.Moved)
+    def _moved(self, event: ShareBar.Moved) -> None:
+        self._set(_FLIP, share.written(event.value))
+
+    def _set(self, name: str, text: str) -> None:
+        self.guide.change(name, text)
+        self._show_flip()
+        if self._pause is not None:
+            self._pause.stop()
+        self._pause = self.set_timer(_PAUSE_SECONDS, self._estimate)
+
+    def _show_flip(self) -> None:
+        flip = share.parsed(self.draft.get(_FLIP), 0.9)
+        budget = self.draft.get("BUDGET_TOKENS")
+        where = ""
+        if not wrong("BUDGET_TOKENS", budget):
+            tokens = FlipOptions(budget_tokens=int(budget.replace("_", "")), fraction=flip)
+            where = f", at {count(tokens.threshold)} of {count(tokens.budget_tokens)} tokens"
+        text = "never flips: 8 bits to the end" if flip == 1 else f"{flip * 100:.4g} %{where}"
+        self.lines("#flip-words").show(
+            (line(Span("Activations 8 bits, then 4 from  ", "label"), Span(text, "value")),)
+        )
+
+    # -- estimating ----------------------------------------------------------------------------------------------
+
+    def _estimate(self) -> None:
+        self._pause = None
+        values = overrides(self.draft, self.guide.place)
+        faulty = [one for one in self.guide.faults() if one.step == "student"]
+        if faulty or values == self._asked:
+            return
+        self._asked = values
+        kept = self.guide.shared.get("plans", {}).get(tuple(values.items()))
+        if kept is not None:
+            self._plan, self._problem, self._asking, self._timing = kept, "", False, False
+            self._draw()
+            return
+        self._problem, self._asking = "", True
+        self._draw()
+        self._run(timed=False)
+
+    def _run(self, *, timed: bool) -> None:
+        values = dict(self._asked or {})
+        if any(one.step == "teacher" for one in self.guide.faults()):
+            values[TEACHER] = EMBEDDED
+        guide = self.guide
+        plan = Plan(guide.shell.home, guide.place, values, timed=timed)
+        guide.ask("plan", plan, partial(self._planned, timed=timed), self._failed)
+
+    def _planned(self, record: dict[str, Any], *, timed: bool) -> None:
+        if any(one.step == "teacher" for one in self.guide.faults()):
+            record = {**record, "teacher": None}
+        self._plan, self._asking, self._timing = record, False, not timed
+        if timed and self._asked is not None:
+            self.guide.shared.setdefault("plans", {})[tuple(self._asked.items())] = record
+        self._draw()
+        if not timed:
+            self._run(timed=True)
+
+    def _failed(self, problem: str) -> None:
+        self._asking = False
+        if not self._timing:
+            self._problem = problem
+        self._timing = False
+        self._draw()
+
+    def _draw(self) -> None:
+        lines = estimates.plan_lines(
+            self._plan, self.draft, asking=self._asking, timing=self._timing, problem=self._problem
+        )
+        self.lines("#plan").show(lines)
+
+    def leave(self) -> None:
+        self.guide.drop("plan")
+        if self._pause is not None:
+            self._pause.stop()

@@ -1,0 +1,255 @@
+"""The step "Teacher": which model, its key, and a test that asks it for a few tokens."""
+
+from functools import partial
+from typing import Any
+
+from textual import on
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.suggester import SuggestFromList
+from textual.widget import Widget
+from textual.widgets import Button, Input, OptionList
+from textual.widgets.option_list import Option
+
+from bitnet_core.secrets.known import remember
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_tui.screens.guide.step import Step, label_of, value_of
+from bitnet_tui.services.probing import Probe
+from bitnet_tui.view.guide import teachers
+from bitnet_tui.view.guide.draft import TEACHER
+from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.guide import Cards
+from bitnet_tui.widgets.inputs import SecretInput, SteadyInput
+from bitnet_tui.widgets.lists import Entries
+from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.words import Words
+
+_MODEL, _KEY, _ADDRESS = "#model", "#key", "#address"
+
+
+class TeacherStep(Step):
+    """The cards choose; the fields of the chosen one are beside them, always at the same place."""
+
+    step = "teacher"
+
+    def compose(self) -> ComposeResult:
+        yield Cards(id="cards", classes="pane list", markup=False)
+        with VerticalScroll(classes="pane right", can_focus=False):
+            yield Words("", classes="title", id="name")
+            yield Painted(id="note")
+            for label, entry in (
+                ("Model", SteadyInput(compact=True, id="model", classes="entry")),
+                ("Key", SecretInput(id="key")),
+                ("Address", SteadyInput(compact=True, id="address", classes="entry")),
+            ):
+                with Horizontal(classes="row"):
+                    yield label_of(label)
+                    yield entry
+            with Horizontal(classes="tests"):
+                yield Button("Test", id="test", name="test")
+                yield Button("List models", id="list", name="list_models")
+            with Vertical(id="results"):
+                yield Painted(id="found")
+                yield Entries(id="models", markup=False)
+
+    def begin(self) -> None:
+        self._fill()
+        self._shown: Found | None = None
+        self.query_one("#key").add_class("entry")
+        self._fit()
+
+    def _fill(self) -> None:
+        prices = self.guide.shared.get("prices", {})
+        rows: list[tuple[str, Line]] = []
+        for title, names in teachers.groups():
+            rows.append(("", line(Span(title, "title"))))
+            for name in names:
+                price = prices[name][1] if name in prices else None
+                rows.append((name, teachers.card(PROVIDERS[name], price)))
+        self.query_one("#cards", Cards).fill(rows, self.draft.teacher.name)
+
+    def entry(self) -> Widget | None:
+        return self.query_one("#cards")
+
+    def missing(self) -> Widget | None:
+        needs = teachers.needs(self.draft.teacher)
+        if needs.model and not self.draft.model:
+            return self.query_one(_MODEL)
+        if self.draft.teacher.needs_key and not self._has_key:
+            return self.query_one(_KEY)
+        if needs.address and not self.draft.teacher.base_url and not self.draft.address:
+            return self.query_one(_ADDRESS)
+        return None
+
+    def field(self, name: str) -> Widget | None:
+        provider = self.draft.teacher
+        places = {
+            provider.model_setting: _MODEL,
+            provider.base_url_setting: _ADDRESS,
+            provider.key_setting: _KEY,
+            TEACHER: "#cards",
+        }
+        places |= {"MODEL": _MODEL, "ADDRESS": _ADDRESS, "KEY": _KEY}
+        return self.query_one(places[name]) if name in places else None
+
+    def mark(self, names: frozenset[str]) -> None:
+        provider = self.draft.teacher
+        for name, place in ((provider.model_setting, _MODEL), (provider.base_url_setting, _ADDRESS)):
+            self.query_one(place).set_class(name in names, "-wrong")
+
+    # -- drawing -------------------------------------------------------------------------------------------------
+
+    def _fit(self) -> None:
+        """Show the fields of the chosen provider; those that it does not need are switched off where they are."""
+        provider, draft = self.draft.teacher, self.draft
+        needs = teachers.needs(provider)
+        self.query_one("#name", Words).update(provider.label)
+        self.lines("#note").say(*teachers.note(provider))
+        cheapest = self.guide.shared.get("prices", {}).get(provider.name)
+        self._entry(_MODEL, draft.model, f"such as {cheapest[0]}" if cheapest else "the model's name", needs.model)
+        self._entry(_KEY, self.guide.keys.get(provider.key_setting, ""), self._key_place(), needs.key)
+        self._entry(_ADDRESS, draft.address, provider.base_url or "http://…/v1", needs.address)
+        self.query_one("#test").disabled = not needs.model
+        self.query_one("#list").disabled = not needs.model
+        tested = self.guide.tested.get("teacher")
+        self._show(tested[1] if tested and tested[0] == self._question else None)
+
+    def _entry(self, place: str, text: str, placeholder: str, needed: bool) -> None:
+        entry = self.query_one(place, Input)
+        entry.disabled = not needed
+        entry.placeholder = placeholder if needed else "not needed"
+        with self.prevent(Input.Changed):
+            entry.value = text if needed else ""
+
+    def _key_place(self) -> str:
+        held = (self.guide.held or {}).get(self.draft.teacher.key_setting)
+        if held is not None and held.origin:
+            return f"{f'…{held.end} ' if held.end else ''}in the {held.origin}".replace(
+                "the environment", "environment"
+            )
+        return "paste it here"
+
+    @property
+    def _has_key(self) -> bool:
+        name = self.draft.teacher.key_setting
+        held = (self.guide.held or {}).get(name)
+        return bool(self.guide.keys.get(name)) or held is None or bool(held.origin)
+
+    def hint(self, name: str) -> str:
+        if name == "key":
+            setting = self.draft.teacher.key_setting
+            held = (self.guide.held or {}).get(setting)
+            origin, end = (held.origin, held.end) if held else ("", None)
+            return teachers.key_hint(origin, end, self.guide.keeper, typed=bool(self.guide.keys.get(setting)))
+        return {
+            "model": "The name as the provider spells it; List models asks for its own list.",
+            "address": "Where the server listens; empty is the usual address.",
+            "cards": "Arrows or a click choose; enter goes on. The price is that of the cheapest known model, for a "
+            "million tokens of input.",
+        }.get(name, "")
+
+    def changed(self) -> None:
+        """The keys or prices are known now."""
+        self._fill()
+        self.query_one(_KEY, Input).placeholder = (
+            self._key_place() if not self.query_one(_KEY).disabled else "not needed"
+        )
+
+    # -- choosing ------------------------------------------------------------------------------------------------
+
+    @on(OptionList.OptionHighlighted, "#cards")
+    def _chosen(self, event: OptionList.OptionHighlighted) -> None:
+        if event.option.id and event.option.id != self.draft.teacher.name:
+            self.guide.stop_test()
+            self.guide.change(TEACHER, event.option.id)
+            self._fit()
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        provider = self.draft.teacher
+        if event.input.id == "key":
+            self.guide.keys[provider.key_setting] = value_of(event.input)
+        elif event.input.id == "model":
+            self.guide.change(provider.model_setting, value_of(event.input))
+        elif event.input.id == "address":
+            self.guide.change(provider.base_url_setting, value_of(event.input))
+        self.guide.stop_test()
+        tested = self.guide.tested.get("teacher")
+        if tested and tested[0] != self._question:
+            self._show(Found((), models=self._shown.models) if self._shown and event.input.id == "model" else None)
+
+    @on(OptionList.OptionSelected, "#models")
+    def _model_chosen(self, event: OptionList.OptionSelected) -> None:
+        entry = self.query_one(_MODEL, Input)
+        entry.value = event.option.id or ""
+        self.query_one("#test").focus()
+
+    # -- testing -------------------------------------------------------------------------------------------------
+
+    @property
+    def _question(self) -> object:
+        return {**teachers.question(self.draft), "key": self.guide.keys.get(self.draft.teacher.key_setting, "")}
+
+    def action_test(self) -> None:
+        self._ask(self.draft.model)
+
+    def action_list_models(self) -> None:
+        self._ask("")
+
+    def _ask(self, model: str) -> None:
+        if self.guide.busy or self.query_one("#test").disabled:
+            return
+        missing = self.query_one(_ADDRESS)
+        if not self.draft.teacher.base_url and not self.draft.address and not missing.disabled:
+            self.guide.say("Address: which address?", "warn")
+            missing.focus()
+            return
+        asked = teachers.question(self.draft)
+        key = self.guide.keys.get(self.draft.teacher.key_setting, "")
+        remember([key])
+        probe = Probe(self.guide.shell.home, **{**asked, "model": model}, key=key)
+        self._show(Found((line(Span("Asking the model for a few tokens… esc stops it.", "label")),)))
+        self.guide.test(probe, partial(self._answered, self._question), self._refused)
+
+    def _answered(self, question: object, report: dict[str, Any]) -> None:
+        found = teachers.answer(report)
+        self.guide.tested["teacher"] = (question, found)
+        if self.is_attached and question == self._question:
+            self._show(found)
+
+    def _refused(self, problem: str) -> None:
+        if self.is_attached:
+            self._show(teachers.failed(problem))
+
+    def leave(self) -> None:
+        self.guide.stop_test()
+
+    def stop(self) -> bool:
+        """End a running test; whether there was one."""
+        running = self.guide.busy
+        self.guide.stop_test()
+        if running:
+            self._show(None)
+        return running
+
+    def _show(self, found: Found | None) -> None:
+        self._shown = found
+        self.show_found(found)
+        models = self.query_one("#models", Entries)
+        names = found.models if found else ()
+        self.query_one(_MODEL, Input).suggester = SuggestFromList(names) if names else None
+        models.clear_options()
+        models.add_options([Option(name, id=name) for name in dict.fromkeys(names)])
+        models.display = bool(names)
+
+    def mend_found(self) -> None:
+        found = self._shown
+        if found is None:
+            return
+        for name, value in found.values:
+            self.guide.change(name, value)
+        if found.values:
+            self._show(Found((*found.lines[:-1], line(Span("✓ ", "good"), "set; collected at temperature 1"))))
+        if found.field and (field := self.field(found.field)):
+            field.focus()

@@ -1,0 +1,103 @@
+"""A `bitnet … --json` command in a process of its own, with settings and keys, that another thread may cancel.
+
+Slow, so `run` is called in a thread.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bitnet_core import process
+from bitnet_core.errors import BitnetError
+from bitnet_core.secrets.find import find_secrets
+from bitnet_core.secrets.handover import environment_without_secrets, start_with_secrets
+from bitnet_core.text import duration
+from bitnet_tui.services.settings import overrides, resolved
+
+_WARNING = "bitnet: warning: "
+_NICER = 5
+"""So that the app's keys are answered while it works."""
+
+
+class Command:
+    """One command. `values` are settings to run it with, `arguments` what follows `bitnet --json`."""
+
+    def __init__(
+        self, home: Path, arguments: Sequence[str], values: Mapping[str, str], seconds: float, subject: str
+    ) -> None:
+        self.home = home
+        self.values = dict(values)
+        self.arguments = list(arguments)
+        self._seconds = seconds
+        self._subject = subject
+        self._process: subprocess.Popen[str] | None = None
+        self._cancelled = False
+
+    def run(self) -> dict[str, Any]:
+        """Its answer, the last JSON object that it writes. BitnetError if there is none, or VaultLocked."""
+        keys = self.keys()
+        with self.started(keys) as child:
+            try:
+                output, complaint = process.communicate(child, self._seconds)
+            except subprocess.TimeoutExpired:
+                raise BitnetError(
+                    f"{self._subject} gave no complete answer in {duration(self._seconds)}; try again."
+                ) from None
+        warnings = [one for one in complaint.splitlines() if one.startswith(_WARNING)]
+        report = _report(output, complaint, child.returncode)
+        return report | {"warnings": [one.removeprefix(_WARNING) for one in warnings]}
+
+    def keys(self) -> dict[str, str]:
+        """The keys that the command gets."""
+        return {}
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._process is not None:
+            process.kill_group(self._process.pid)
+
+    @contextlib.contextmanager
+    def started(
+        self, keys: Mapping[str, str], more: Sequence[str] = (), pass_fds: Sequence[int] = ()
+    ) -> "Iterator[subprocess.Popen[str]]":
+        """The process, until the context ends. It inherits the descriptors `pass_fds`."""
+        command = [sys.executable, "-m", "bitnet_core", "--json", *self.arguments, *more]
+        for name, value in overrides(self.home, self.values).items():
+            command += ["--set", f"{name}={value}"]
+        environment = environment_without_secrets(keys.values())
+        self._process = start_with_secrets(command, keys, environment, subprocess.PIPE, pass_fds)
+        with contextlib.suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICER)
+        with self._process as child:
+            if self._cancelled:  # while the process was being started
+                process.kill_group(child.pid)
+            yield child
+
+
+def find_keys(
+    home: Path, names: Collection[str], values: Mapping[str, str], typed: Mapping[str, str]
+) -> dict[str, str]:
+    """The keys of these names: those that were typed, and for the others those that are kept."""
+    missing = [name for name in names if not typed.get(name)]
+    found = find_secrets(missing, resolved(home, values=values)) if missing else {}
+    return {name: one.value for name, one in found.items()} | {name: typed[name] for name in names if typed.get(name)}
+
+
+def _report(output: str, complaint: str, exit_code: int) -> dict[str, Any]:
+    """The last line of the output if it is a JSON object; else BitnetError with the command's own sentence."""
+    with contextlib.suppress(ValueError, IndexError):
+        report = json.loads(output.splitlines()[-1])
+        if isinstance(report, dict):
+            return report
+    raise BitnetError(last_sentence(complaint) or f"It failed without a word (exit code {exit_code}); try again.")
+
+
+def last_sentence(complaint: str) -> str:
+    """The error that a command ended with, on its stderr; empty if there is none."""
+    sentences = [line.removeprefix("bitnet: ") for line in complaint.splitlines() if line.startswith("bitnet: ")]
+    return sentences[-1] if sentences else ""

@@ -1,0 +1,43 @@
+"""What a training would take, and what this machine can do: `bitnet plan`, and a look at cores, memory and disk."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.files.user_folders import NoHome, expanded
+from bitnet_core.process import available_bytes
+from bitnet_tui.services.commands import Command
+
+_SECONDS, _TIMING_SECONDS = 120.0, 600.0
+
+
+class Plan(Command):
+    """The plan of an experiment that is to be at `root`; `timed` also times a few training steps."""
+
+    def __init__(self, home: Path, root: Path, values: Mapping[str, str], *, timed: bool) -> None:
+        arguments = ["--root", str(root), "plan", *([] if timed else ["--no-probe"])]
+        super().__init__(home, arguments, values, _TIMING_SECONDS if timed else _SECONDS, "The estimate")
+
+
+def machine(home: Path) -> dict[str, Any]:
+    """Cores, bytes of memory and disk, and the disk's folder."""
+    there = next((one for one in (home.absolute(), *home.absolute().parents) if one.is_dir()), Path("/"))
+    found: dict[str, Any] = {
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "free_memory": available_bytes(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }
+    try:
+        found |= {"free_disk": shutil.disk_usage(there).free, "place": _short(home)}
+    except OSError:  # the experiment itself will say what is wrong with its place
+        found["place"] = _short(home)
+    return found
+
+
+def _short(path: Path) -> str:
+    try:
+        return f"~/{path.absolute().relative_to(expanded('~'))}"
+    except (NoHome, ValueError):
+        return str(path.absolute())

@@ -1,0 +1,106 @@
+"""Tries a storage target before an experiment is made, and logs in to one: `bitnet store check` and `login`."""
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.process import kill_group, pipe_of
+from bitnet_core.secrets.known import remember
+from bitnet_core.storage.catalog import KINDS
+from bitnet_tui.services.commands import Command, find_keys, last_sentence
+
+_SECONDS, _LOGIN_SECONDS = 120.0, 660.0
+_LONGEST_TOKEN = 1 << 16
+Keep = Callable[[str, str], str]
+"""Keeps a key, and returns a sentence that says where."""
+
+
+class Check(Command):
+    """One test of the target that `values` name. `typed` are keys that are not kept yet.
+
+    A service may replace the refresh token of a login, and end the older one; so such keys are kept by `keep` first.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        root: Path,
+        backend: str,
+        values: Mapping[str, str],
+        typed: Mapping[str, str],
+        keep: Keep,
+    ) -> None:
+        self._typed = dict(typed)
+        self._kind = KINDS[backend]
+        self._keep = keep
+        super().__init__(home, ["--root", str(root), "store", "check"], values, _SECONDS, self._kind.title)
+
+    def keys(self) -> dict[str, str]:
+        if self._kind.login:
+            for name, value in self._typed.items():
+                self._keep(name, value)
+        return find_keys(self.home, self._kind.keys, self.values, self._typed)
+
+
+class Login(Command):
+    """A login at the target's service. `show` is told the page to open and a code to type there, from this thread."""
+
+    def __init__(
+        self,
+        home: Path,
+        root: Path,
+        backend: str,
+        values: Mapping[str, str],
+        typed: Mapping[str, str],
+        keep: Keep,
+        show: Callable[[str, str], object],
+    ) -> None:
+        self._typed = dict(typed)
+        self._kind = KINDS[backend]
+        self._keep = keep
+        self._show = show
+        self._got = ""
+        arguments = ["--root", str(root), "store", "login"]
+        super().__init__(home, arguments, values, _LOGIN_SECONDS, self._kind.title)
+
+    def run(self) -> dict[str, Any]:
+        """`kept`: the sentence of `keep`. BitnetError if the login was refused or took too long, or VaultLocked.
+
+        Called again after VaultLocked, it keeps the token that it has.
+        """
+        self._got = self._got or self._token()
+        return {"kept": self._keep(self._kind.login, self._got)}
+
+    def _token(self) -> str:
+        names = [name for name in self._kind.keys if name != self._kind.login]
+        keys = find_keys(self.home, names, self.values, self._typed)
+        read_end, write_end = os.pipe()
+        with os.fdopen(read_end, encoding="ascii") as given, contextlib.ExitStack() as stack:
+            try:
+                child = stack.enter_context(self.started(keys, ["--hand-over", str(write_end)], (write_end,)))
+            finally:
+                os.close(write_end)
+            timer = threading.Timer(_LOGIN_SECONDS, kill_group, (child.pid,))
+            stack.callback(timer.cancel)
+            timer.start()
+            for line in pipe_of(child.stdout):
+                self._tell(line)
+            complaint = pipe_of(child.stderr).read()
+            token = given.read(_LONGEST_TOKEN)
+        remember([token])
+        if not token:
+            raise BitnetError(last_sentence(complaint) or f"The login at {self._kind.title} ended early; try again.")
+        return token
+
+    def _tell(self, line: str) -> None:
+        try:
+            prompt = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(prompt, dict) and isinstance(prompt.get("url"), str):
+            self._show(prompt["url"], str(prompt.get("code") or ""))

@@ -1,0 +1,282 @@
+"""The draft of an experiment: what was chosen so far, as the settings of its `.env`. It never has a secret in it.
+
+A field that is empty, or holds what would be there anyway, is not in the draft.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bitnet_core.runs.experiment import is_name
+from bitnet_core.settings import dotenv
+from bitnet_core.settings.kinds import as_path
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
+from bitnet_core.settings.storage import SECTIONS
+from bitnet_core.storage.catalog import KINDS
+from bitnet_core.teachers.profiles import PROVIDERS, Provider
+from bitnet_core.text import is_utf8
+
+STEPS = {
+    "machine": "Machine",
+    "teacher": "Teacher",
+    "storage": "Storage",
+    "student": "Student and budget",
+    "review": "Review",
+}
+TEACHER, CHAT, BACKEND, SYNC = "TEACHER_PROVIDER", "PROVIDER", "STORAGE_BACKEND", "STORAGE_SYNC"
+EMBEDDED, HERE = "embedded", "here"
+"""`HERE` stands for no second copy; `local` for one in a folder."""
+ALWAYS = (TEACHER, "MINI_PRESET", "KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_TOKENS", "FLIP_FRACTION")
+"""Written into every `.env`, so that a later version's defaults don't change them."""
+_OWN_DEFAULTS = {TEACHER: EMBEDDED, BACKEND: HERE}
+_LONGEST_NAME = 64
+
+
+@dataclass(frozen=True)
+class Draft:
+    """`values` are the settings that were chosen; `source` is the experiment that this one is a copy of."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    step: str = "machine"
+    source: str = ""
+
+    def get(self, name: str) -> str:
+        """What counts for a setting now."""
+        return self.values.get(name, default(name))
+
+    def having(self, name: str, text: str) -> "Draft":
+        """The draft with this setting; an empty text is its default."""
+        kept = {one: value for one, value in self.values.items() if one != name}
+        if text and text != default(name):
+            kept[name] = text
+        return replace(self, values=kept)
+
+    @property
+    def teacher(self) -> Provider:
+        return PROVIDERS[self.get(TEACHER)]
+
+    @property
+    def model(self) -> str:
+        return "" if self.teacher.name == EMBEDDED else self.get(self.teacher.model_setting)
+
+    @property
+    def address(self) -> str:
+        return self.get(self.teacher.base_url_setting) if asks_address(self.teacher) else ""
+
+    @property
+    def backend(self) -> str:
+        """The kind of the storage target; empty if there is none."""
+        chosen = self.get(BACKEND)
+        return "" if chosen == HERE else chosen
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to keep."""
+        return not self.values and not self.name
+
+
+def default(name: str) -> str:
+    """What a setting is without being set, as the guide shows it."""
+    return _OWN_DEFAULTS.get(name, REGISTRY[name].default if name in REGISTRY else "")
+
+
+def asks_address(provider: Provider) -> bool:
+    """Whether its address is the user's own."""
+    if provider.name == EMBEDDED or provider.wire == "transformers":
+        return False
+    return provider.local or not provider.base_url
+
+
+def of_settings(values: Mapping[str, str], source: str) -> Draft:
+    """The draft of a copy: the settings of an experiment as the guide has them."""
+    draft = Draft(source=source)
+    teacher = values.get(TEACHER) or values.get(CHAT) or EMBEDDED
+    provider = PROVIDERS.get(teacher, PROVIDERS[EMBEDDED])
+    moved = {"TEACHER_MODEL": provider.model_setting, "TEACHER_BASE_URL": provider.base_url_setting}
+    backend = values.get(BACKEND, "local")
+    if backend == "local" and not values.get("STORAGE_LOCAL_DIR"):
+        backend = HERE
+    own = {name: text for name, text in values.items() if name not in (*moved, TEACHER, BACKEND)}
+    own |= {moved[name]: values[name] for name in moved if values.get(name) and moved[name] in REGISTRY}
+    for name, text in (own | {TEACHER: provider.name, BACKEND: backend}).items():
+        draft = draft.having(name, text)
+    return draft
+
+
+# -- what gets written -----------------------------------------------------------------------------------------------
+
+
+def settings(draft: Draft) -> dict[str, str]:
+    """What the experiment's `.env` will have, in the registry's order: what was chosen and has an effect."""
+    chosen = {name: draft.get(name) for name in ALWAYS} | {
+        name: value for name, value in draft.values.items() if name in REGISTRY and name not in SECRET_NAMES
+    }
+    backend = draft.backend
+    if not backend:
+        chosen.pop(BACKEND, None)
+    counts = {name: value for name, value in chosen.items() if _counts(name, draft, backend)}
+    return {name: counts[name] for name in REGISTRY if name in counts}
+
+
+def _counts(name: str, draft: Draft, backend: str) -> bool:
+    section = REGISTRY[name].section
+    if section.startswith("Storage"):
+        if name in (BACKEND, SYNC, "STORAGE_NAME"):
+            return bool(backend)
+        return section in SECTIONS.get(backend, ()) and (section != "Storage" or backend == "local")
+    if section == "Chat provider" and name != CHAT:
+        used = {draft.get(TEACHER), draft.get(CHAT)}
+        return any(name in (PROVIDERS[one].model_setting, PROVIDERS[one].base_url_setting) for one in used)
+    return True
+
+
+def differing(draft: Draft) -> frozenset[str]:
+    """The settings to be written that differ from their defaults."""
+    return frozenset(name for name, value in settings(draft).items() if value != default(name))
+
+
+def env_text(draft: Draft) -> str:
+    """The experiment's `.env`. What it says comes back from it unchanged."""
+    lines = [f"# Settings of {draft.name}; `bitnet config` lists the names."]
+    lines += [f"{name}={dotenv.quoted(value)}" for name, value in settings(draft).items()]
+    return "\n".join(lines) + "\n"
+
+
+def overrides(draft: Draft, root: Path) -> dict[str, str]:
+    """The same for a command that is asked before there is an experiment: relative paths start at its folder."""
+    found = settings(draft)
+    for name, value in found.items():
+        if REGISTRY[name].kind == "path":
+            try:
+                found[name] = str(as_path(value, root))
+            except ValueError:  # the command says what is wrong with it
+                continue
+    return found
+
+
+def suggested_name(draft: Draft, taken: frozenset[str]) -> str:
+    """A name that is free: the teacher and the student, or that of the source and a number."""
+    teacher = {EMBEDDED: "smollm2"}.get(draft.teacher.name, draft.teacher.name)
+    stem = draft.source or f"{teacher}-{draft.get('MINI_PRESET')}"
+    stem = "".join(char if is_name(f"a{char}") else "-" for char in stem)[: _LONGEST_NAME - 6]
+    stem = stem if is_name(stem) else "experiment"
+    numbered = (f"{stem}-{number}" for number in range(2, len(taken) + 3))
+    return next(one for one in ((stem,) if not draft.source else ()) + tuple(numbered) if one not in taken)
+
+
+# -- what is wrong ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one field: `name` is its setting, `NAME` that of the experiment."""
+
+    step: str
+    name: str
+    why: str
+    offer: str = ""
+    """A value that would be right, if one is known."""
+
+
+def faults(draft: Draft, taken: frozenset[str]) -> tuple[Fault, ...]:
+    """Everything that has to be mended before the experiment can be made, in the order of the steps."""
+    found = [*_teacher_faults(draft), *_storage_faults(draft)]
+    known = {one.name for one in found}
+    for name, value in settings(draft).items():
+        if name not in known and (why := wrong(name, value)):
+            found.append(Fault(step_of(name), name, why, default(name)))
+    found.sort(key=lambda one: list(STEPS).index(one.step))
+    return (*found, *_name_faults(draft, taken))
+
+
+def wrong(name: str, value: str) -> str:
+    """What is allowed for a setting if this value is not; empty if it is."""
+    if not value:
+        return ""
+    if "${" in value or not (value.isprintable() or REGISTRY[name].multiline):
+        return "plain text only"
+    setting = REGISTRY[name]
+    try:
+        setting.parse(value, Path("/"))
+    except ValueError as error:
+        numeric = setting.kind in ("int", "float", "bool") or setting.choices
+        return setting.allowed() if numeric else str(error).removeprefix("it must be ").removeprefix("it ")
+    return ""
+
+
+def step_of(name: str) -> str:
+    """The step that has a setting's field; those without one are shown in the review."""
+    section = REGISTRY[name].section
+    if section.startswith("Storage"):
+        return "storage"
+    if section in ("Teacher", "Chat provider") or name.startswith("KD_TEACHER"):
+        return "teacher"
+    return "student" if name in STUDENT_FIELDS or name == "FLIP_FRACTION" else "review"
+
+
+STUDENT_FIELDS = (
+    *("MINI_PRESET", "MINI_DIM", "MINI_LAYERS", "MINI_HEADS", "MINI_HEAD_DIM", "TOKENIZER_NAME"),
+    *("MAX_SEQ_LEN", "KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_TOKENS"),
+)
+
+
+def _teacher_faults(draft: Draft) -> Iterator[Fault]:
+    provider = draft.teacher
+    if provider.name == EMBEDDED:
+        return
+    if not draft.model:
+        yield Fault("teacher", provider.model_setting, "which model?")
+    if asks_address(provider) and not provider.base_url and not draft.address:
+        yield Fault("teacher", provider.base_url_setting, "which address?")
+
+
+def _storage_faults(draft: Draft) -> Iterator[Fault]:
+    if draft.backend:
+        for name in KINDS[draft.backend].needs:
+            if not draft.get(name):
+                yield Fault("storage", name, "needed for this target")
+
+
+def _name_faults(draft: Draft, taken: frozenset[str]) -> Iterator[Fault]:
+    if draft.name and not is_name(draft.name):
+        yield Fault("review", "NAME", "up to 64 letters, digits, dots, dashes or underscores")
+    elif draft.name in taken:
+        yield Fault("review", "NAME", "exists already", suggested_name(draft, taken))
+    elif not draft.name:
+        yield Fault("review", "NAME", "give it a name", suggested_name(draft, taken))
+
+
+# -- kept in a file --------------------------------------------------------------------------------------------------
+
+_MOST_VALUES, _LONGEST_VALUE = 500, 30_000
+
+
+def to_record(draft: Draft, secrets: frozenset[str] = frozenset()) -> dict[str, object]:
+    """The draft as JSON. What JSON can't hold, or holds one of `secrets` in a wrong field, is left out."""
+
+    def may_be_kept(text: str) -> bool:
+        return is_utf8(text) and not any(secret in text for secret in secrets if secret)
+
+    values = {name: value for name, value in draft.values.items() if name not in SECRET_NAMES and may_be_kept(value)}
+    name, source = (text if may_be_kept(text) else "" for text in (draft.name, draft.source))
+    return {"version": 1, "name": name, "step": draft.step, "source": source, "values": values}
+
+
+def from_record(record: object) -> Draft | None:
+    """The draft of a record; None for what is none. Names that are not settings, or secrets, are left out."""
+    if not isinstance(record, dict) or not isinstance(record.get("values"), dict):
+        return None
+    values = {
+        name: value
+        for name, value in list(record["values"].items())[:_MOST_VALUES]
+        if name in REGISTRY and name not in SECRET_NAMES and isinstance(value, str) and len(value) < _LONGEST_VALUE
+    }
+    draft = Draft()
+    for name, value in values.items():
+        if (not REGISTRY[name].choices and name != BACKEND) or value in (*REGISTRY[name].choices, default(name)):
+            draft = draft.having(name, value)
+    texts = {key: record[key] for key in ("name", "source") if isinstance(record.get(key), str)}
+    step = record.get("step")
+    kept = {key: text[:_LONGEST_NAME] for key, text in texts.items()}
+    return replace(draft, step=step if isinstance(step, str) and step in STEPS else "machine", **kept)

@@ -1,0 +1,156 @@
+"""What `bitnet plan --json` says, as lines: what this machine runs well, and what a training will take."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bitnet_core.text import count, dollars, duration, pad, size
+from bitnet_tui.view.guide.draft import Draft
+from bitnet_tui.view.guide.labels import plain
+from bitnet_tui.view.share import parsed
+from bitnet_tui.view.spans import Line, Span, line
+
+Record = Mapping[str, Any]
+_LABEL_CELLS = 11
+
+
+def row(label: str, text: str, style: str = "", more: str = "") -> Line:
+    return line(
+        Span(pad(label, _LABEL_CELLS), "label"), Span(text, style), Span(f"  {more}" if more else "", "label")
+    )
+
+
+# -- the machine -----------------------------------------------------------------------------------------------------
+
+
+def machine_lines(
+    facts: Record | None, plan: Record | None, keyring: str, colours: str, *, failed: bool = False
+) -> tuple[Line, ...]:
+    """What this machine has; what is not known yet is being looked at."""
+    facts = facts or {}
+    here = ((plan or {}).get("device") or {}).get("here") or {}
+    device = {"cpu": "CPU", "cuda": "GPU", "mps": "Apple GPU"}.get(here.get("type", ""), "")
+    cores = facts.get("cores")
+    load = here.get("load")
+    busy = f"busy: load {load:.1f}" if isinstance(load, float) and cores and load > cores else ""
+    free = f"{size(facts['free_memory'])} free of {size(facts['memory'])}" if "memory" in facts else "…"
+    return (
+        row("Device", device or ("unknown" if failed else "…"), "" if device else "label", str(here.get("name", ""))),
+        row("Cores", f"{cores}" if cores else "…", "", busy),
+        row("Memory", free),
+        row(
+            "Disk",
+            f"{size(facts['free_disk'])} free" if "free_disk" in facts else "…",
+            "",
+            str(facts.get("place", "")),
+        ),
+        row("Keys", keyring or "…"),
+        row("Colours", colours),
+    )
+
+
+def fit_lines(plan: Record | None, problem: str) -> tuple[Line, ...]:
+    """Which students this machine can train and run."""
+    if plan is None:
+        return (line(Span(plain(problem), "warn") if problem else Span("Looking at this machine…", "label")),)
+    shapes = {one["shape"]: one for one in (plan.get("fits") or {}).get("shapes", ()) if isinstance(one, dict)}
+    names = {"nano": "nano", "mini": "mini", "7b": "7B"}
+    return tuple(_fit(words, shapes[name], plan["device"]["type"]) for name, words in names.items() if name in shapes)
+
+
+def _fit(words: str, shape: Record, device: str) -> Line:
+    needs = size(shape["training_bytes"])
+    if not shape["trains"]:
+        runs = f"runs in {size(shape['running_bytes'])}" if shape["runs"] else "too big to run"
+        return line(Span("✗ ", "faint"), pad(words, 6), Span(f"training needs {needs}; {runs}", "label"))
+    slow = device == "cpu" and words != "nano"
+    mark, style = ("!", "warn") if slow else ("✓", "good")
+    return line(
+        Span(f"{mark} ", style), pad(words, 6), Span(f"trains in {needs}{', slowly' if slow else ''}", "label")
+    )
+
+
+# -- the training ----------------------------------------------------------------------------------------------------
+
+
+def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool, problem: str) -> tuple[Line, ...]:
+    """What the training will take. While a newer plan is being made, the old one is marked."""
+    if problem:
+        return (line(Span("! ", "warn"), Span(plain(problem), "warn")),)
+    if plan is None:
+        return (line(Span("Estimating…", "label")),)
+    shape, memory, disk = plan["shape"], plan["training_memory"], plan["disk"]
+    size_words = f"{shape['hidden_size']} wide, {shape['num_hidden_layers']} layers"
+    peak = memory["process_peak"] or memory["parts"]["peak"]
+    room = plan["device"]["room_bytes"]
+    fits = room is None or peak <= room
+    lines = [
+        row("Student", f"{count(plan['parameters'])} parameters", "value", size_words),
+        row("Memory", size(peak), "value" if fits else "bad", f"of {size(room)} free" if room else ""),
+        row("Time", *_time(plan, draft, timing=timing)),
+        row("Disk", size(disk["checkpoints"]), "value", "checkpoints"),
+        *_teacher(plan["teacher"]),
+        (),
+        *_end(plan, draft),
+    ]
+    if asking:
+        lines.append(line(Span("Estimating again…", "faint")))
+    return tuple(lines)
+
+
+def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:
+    """Without traces, how much each step sees is not known, so all steps are counted."""
+    spent = plan["time"]
+    if spent["step_seconds"] is not None:
+        rate = f"{count(spent['tokens_per_s'])} tokens/s here"
+        if spent["seconds"] is not None:
+            return duration(spent["seconds"]), "value", rate
+        return f"at most {duration(_number(draft, 'TOTAL_STEPS') * spent['step_seconds'])}", "value", rate
+    if timing:
+        return "timing a few steps…", "label", ""
+    return "unknown", "label", plain(str(spent.get("missing", ""))).partition(";")[0]
+
+
+def _teacher(teacher: Record | None) -> list[Line]:
+    if not teacher:
+        return [row("Teacher", "choose one first", "label")]
+    tokens = (teacher.get("prompt_tokens") or 0) + (teacher.get("completion_tokens") or 0)
+    most = "at most " if str(teacher.get("origin", "")).startswith("at most") else ""
+    usd = teacher.get("usd")
+    money = "price unknown" if usd is None else "free" if not usd else f"{most}{dollars(float(f'{usd:.2g}'))}"
+    return [
+        row("Teacher", f"{most}{count(tokens)} tokens", "value"),
+        row("Money", money, "value" if usd is not None else "warn"),
+    ]
+
+
+def _end(plan: Record, draft: Draft) -> tuple[Line, ...]:
+    """Which of steps and budget ends the run, and whether the flip comes before it."""
+    course = plan["course"]
+    budget, steps = _number(draft, "BUDGET_TOKENS"), _number(draft, "TOTAL_STEPS")
+    share = parsed(draft.get("FLIP_FRACTION"), 0.9)
+    most = steps * float(course["supervised_per_step"])
+    if course["ended_by"] == "BUDGET_TOKENS":
+        return (line(f"The budget ends it, after {course['steps']:,} steps."),)
+    if most < budget * share:
+        text = f"The steps end it at {count(most)} tokens or fewer, before the flip at {count(budget * share)}."
+        return (line(Span(text, "warn")),)
+    if most < budget:
+        return (line(f"The steps end it, at {count(most)} tokens or fewer."),)
+    return (
+        line(f"The budget ends it if steps see {budget / steps:,.0f} tokens"),
+        line("on average; else the steps do."),
+    )
+
+
+def _number(draft: Draft, name: str) -> float:
+    try:
+        return max(1.0, float(draft.get(name).replace("_", "")))
+    except ValueError:
+        return 1.0
+
+
+def colour_words(system: str | None, *, no_color: bool) -> str:
+    """How the terminal shows colours."""
+    if no_color or system is None:
+        return "none; signs tell things apart"
+    return {"truecolor": "true colour", "256": "256"}.get(system, "16")

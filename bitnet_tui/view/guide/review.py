@@ -1,0 +1,71 @@
+"""The step "Review": the `.env` to be written, what is wrong, and what can be started."""
+
+from collections.abc import Collection, Mapping
+
+from bitnet_core.runs.catalog import PIPELINE, STAGES
+from bitnet_core.settings import dotenv
+from bitnet_tui.view.guide.draft import HERE, STEPS, Draft, Fault, default, differing, settings
+from bitnet_tui.view.guide.labels import label
+from bitnet_tui.view.spans import Line, Span, line
+
+_DEFAULTS = {"": "empty", HERE: "none"}
+ONLY = "create"
+"""Start nothing."""
+
+
+def starts(draft: Draft, logprobs: bool | None) -> tuple[tuple[str, str], ...]:
+    """(value, words) of what can be started; the first is what Enter does.
+
+    What costs money, or can't succeed, is not the first. Stages that read from others can't be started alone.
+    """
+    alone = [(one.name, f"Run only: {one.title}") for one in STAGES.values() if not one.needs]
+    whole = (PIPELINE.name, "Run the whole pipeline")
+    nothing = (ONLY, "Start nothing yet")
+    if draft.teacher.logprobs == "no" or logprobs is False:
+        return (nothing, *(one for one in alone if one[0] != "collect"))
+    if draft.teacher.needs_key or draft.teacher.name == "custom":
+        return (nothing, whole, *alone)
+    return (whole, nothing, *alone)
+
+
+def about(start: str, draft: Draft, logprobs: bool | None) -> str:
+    """What will happen."""
+    if start != ONLY:
+        costs = (
+            " The provider may charge for it."
+            if start in ("teacher", "collect", PIPELINE.name) and _paid(draft)
+            else ""
+        )
+        return f"It runs in the background, and can be stopped and resumed.{costs}"
+    if draft.teacher.logprobs == "no" or logprobs is False:
+        return "This teacher gives no logprobs, so no traces can be collected from it."
+    return "Nothing runs until you start it." + (" Nothing is spent." if _paid(draft) else "")
+
+
+def _paid(draft: Draft) -> bool:
+    return draft.teacher.needs_key
+
+
+def env_lines(draft: Draft, names: Collection[str], above: Mapping[str, str]) -> tuple[Line, ...]:
+    """The file line by line. `names` are keys that are kept elsewhere, `above` settings of the environment."""
+    different = differing(draft)
+    lines = []
+    for name, value in settings(draft).items():
+        changed = name in different
+        was = f"   was {_DEFAULTS.get(default(name), default(name))}" if changed else ""
+        mark = Span("• " if changed else "  ", "accent")
+        lines.append(line(mark, Span(f"{name}=", "label"), Span(dotenv.quoted(value), "value"), Span(was, "faint")))
+        if name in above and above[name] != value:
+            lines.append(line(Span(f"  ! the environment says {above[name]}, and that one counts", "warn")))
+    lines += [line(Span(f"  {name} is kept apart, not in this file", "label")) for name in sorted(names)]
+    return tuple(lines)
+
+
+def fault_words(fault: Fault) -> str:
+    """`Teacher · Model: which model?`"""
+    return f"{STEPS[fault.step]} · {label(fault.name)}: {fault.why.rstrip('.')}"
+
+
+def offer_words(fault: Fault) -> str:
+    """The label of the button that mends it."""
+    return f"Set it to {fault.offer}" if fault.offer else f"Go to {label(fault.name)}"

@@ -1,0 +1,109 @@
+"""The step "Storage": its cards, the form of a target, and what a test of it found."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.storage import SECTIONS
+from bitnet_core.storage.catalog import KINDS
+from bitnet_core.text import duration, size
+from bitnet_tui.view.guide.draft import BACKEND, HERE, Draft, overrides
+from bitnet_tui.view.guide.labels import label, plain
+from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.view.spans import Span, line
+
+_GROUPS = {
+    "Simple": ("local", "s3", "webdav", "nextcloud"),
+    "Cloud drives": ("gdrive", "onedrive", "dropbox", "box", "icloud"),
+    "Platforms": ("supabase", "firebase", "amplify", "mongodb_atlas", "dynamodb"),
+    "Other": ("rclone",),
+}
+_ABOUT = {
+    HERE: "Results stay in the workspace. A second copy can be added later.",
+    "local": "A folder on another disk, or one that is mounted.",
+    "s3": "AWS, or any server with its API.",
+    "rclone": "One of the remotes of your own rclone.",
+    "icloud": "Its folder on this machine; macOS uploads it.",
+    "dynamodb": "A table; with a bucket, contents go there.",
+}
+_NOT_ASKED = frozenset({BACKEND, "STORAGE_SYNC", "STORAGE_NAME", "ICLOUD_SESSION_TOKEN"})
+SYNC = (("never", "off"), ("at the end", "end"), ("live", "live"))
+"""(words, value) of STORAGE_SYNC."""
+
+
+def groups() -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """The targets under their headings, each as (value, title); the first has no heading."""
+    rest = [name for name in KINDS if not any(name in names for names in _GROUPS.values())]
+    found: list[tuple[str, tuple[tuple[str, str], ...]]] = [("", ((HERE, "Only on this machine"),))]
+    for title, names in _GROUPS.items():
+        more = rest if title == "Other" else []
+        found.append((title, tuple((name, title_of(name)) for name in (*names, *more))))
+    return tuple(found)
+
+
+def title_of(backend: str) -> str:
+    return {HERE: "Only on this machine", "s3": "S3 or compatible"}.get(backend) or KINDS[backend].title
+
+
+def about(backend: str) -> str:
+    """One sentence on a target."""
+    if backend in _ABOUT:
+        return _ABOUT[backend]
+    return "Name the app that you registered there, then log in below." if KINDS[backend].login else ""
+
+
+def fields(backend: str) -> tuple[str, ...]:
+    """The settings of a target's form: those that it needs first, then its keys, then the rest."""
+    if backend == HERE:
+        return ()
+    kind = KINDS[backend]
+    own = [
+        name
+        for name, one in REGISTRY.items()
+        if one.section in SECTIONS[backend] and name not in _NOT_ASKED and (name in _read(backend) or one.secret)
+    ]
+    rank = {name: (0 if name in kind.needs else 1 if REGISTRY[name].secret else 2) for name in own}
+    return tuple(sorted(own, key=lambda name: rank[name]))
+
+
+def _read(backend: str) -> frozenset[str]:
+    return frozenset(KINDS[backend].options.setting_names())
+
+
+def key_names(backend: str) -> tuple[str, ...]:
+    return () if backend == HERE else KINDS[backend].keys
+
+
+def question(draft: Draft, root: Any) -> dict[str, str]:
+    """The settings that a test of the target is made with."""
+    found = overrides(draft, root)
+    return {name: value for name, value in found.items() if REGISTRY[name].section.startswith("Storage")}
+
+
+def answer(report: Mapping[str, Any]) -> Found:
+    """What the test of a target found."""
+    seconds = {name: one for name, one in (report.get("seconds") or {}).items() if isinstance(one, (int, float))}
+    calls = [seconds[name] for name in ("write", "read", "list", "delete") if name in seconds]
+    took = f"written, read back, listed and deleted; {_each(calls)} each" if calls else "it answers"
+    lines = [line(Span("✓ ", "good"), took)]
+    free = report.get("free_bytes")
+    if isinstance(free, (int, float)):
+        lines.append(line(Span(f"  {size(free)} free", "label")))
+    lines.append(line(Span(f"  {report.get('place') or ''}", "label")))
+    if report.get("note"):
+        lines.append(line(Span(f"  {plain(str(report['note']))}", "label")))
+    lost = [one for one in report.get("warnings") or () if "could not be kept" in one or "too old" in one]
+    lines += [line(Span("! ", "warn"), Span(plain(one), "warn")) for one in lost]
+    return Found(tuple(lines))
+
+
+def _each(seconds: list[float]) -> str:
+    mean = sum(seconds) / len(seconds)
+    return f"{mean * 1000:.0f} ms" if mean < 1 else duration(mean)
+
+
+def failed(problem: str, backend: str) -> Found:
+    """Why the test failed, and the field to go to if the sentence names one."""
+    named = next((name for name in fields(backend) if name in problem), "")
+    lines = (line(Span("✗ ", "bad"), Span(plain(problem), "bad")),)
+    return Found(lines, f"Go to {label(named)}" if named else "", field=named)

@@ -1,0 +1,176 @@
+"""The step "Teacher": its cards, what a probe is asked with, and what it found."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bitnet_core.teachers.profiles import PROVIDERS, Provider
+from bitnet_core.text import dollars, pad, significant
+from bitnet_tui.view.guide.draft import EMBEDDED, TEACHER, Draft, asks_address
+from bitnet_tui.view.guide.labels import plain
+from bitnet_tui.view.spans import Line, Span, line
+
+_GROUPS = ("On this machine", "Hosted", "Chat and baseline only")
+_NAME_CELLS, _LOGPROBS_CELLS = 14, 12
+_SHORT = {EMBEDDED: "SmolLM2-135M", "hf": "transformers", "custom": "Other server"}
+AT_TEMPERATURE_1 = {"KD_TEACHER_TEMPERATURE": "1", "KD_TEACHER_TOP_P": "1"}
+
+
+def groups() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The providers under their headings."""
+    found: dict[str, list[str]] = {title: [] for title in _GROUPS}
+    for provider in PROVIDERS.values():
+        found[_GROUPS[2 if provider.logprobs == "no" else 0 if provider.local else 1]].append(provider.name)
+    found[_GROUPS[1]].sort(key="custom".__eq__)  # whatever it is, it comes last
+    return tuple((title, tuple(names)) for title, names in found.items())
+
+
+def short_name(provider: Provider) -> str:
+    return _SHORT.get(provider.name, provider.label.removesuffix(" server"))
+
+
+def card(provider: Provider, price: float | None) -> Line:
+    """One line of the list: its name, logprobs, and the price of its cheapest known model or what it needs."""
+    name = pad(short_name(provider), _NAME_CELLS)
+    if provider.name == EMBEDDED:
+        return line(name, Span("free, no key", "good"))
+    logprobs = {"yes": "logprobs", "per model": "by model", "no": "no logprobs"}[provider.logprobs]
+    style = {"yes": "good", "per model": "label", "no": "warn"}[provider.logprobs]
+    needs = "your own" if provider.loads_first else "key"
+    facts = dollars(price) if price is not None else needs
+    return line(name, Span(pad(logprobs, _LOGPROBS_CELLS), style), Span(facts, "label"))
+
+
+def note(provider: Provider) -> tuple[str, str]:
+    """What the provider can and can't do, and the style to show it in."""
+    if provider.logprobs == "no":
+        return f"{provider.note} Traces can't be collected from it.", "warn"
+    return plain(provider.note), "label"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Which fields a provider has, and what each says while it is empty."""
+
+    model: bool
+    key: bool
+    address: bool
+
+
+def needs(provider: Provider) -> Needs:
+    key = provider.needs_key or provider.name == "custom"
+    return Needs(provider.name != EMBEDDED, key, asks_address(provider))
+
+
+# -- testing -------------------------------------------------------------------------------------------------------
+
+
+def question(draft: Draft) -> dict[str, Any]:
+    """What `Probe` asks with."""
+    provider = draft.teacher
+    values = {TEACHER: provider.name}
+    if draft.address:
+        values[provider.base_url_setting] = draft.address
+    return {"provider": provider.name, "model": draft.model, "values": values}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a test found: the lines that say it, and how to mend it.
+
+    `offer` is the label of a button and what it does: settings to set, or the field to go to.
+    """
+
+    lines: tuple[Line, ...]
+    offer: str = ""
+    values: tuple[tuple[str, str], ...] = ()
+    field: str = ""
+    models: tuple[str, ...] = ()
+    logprobs: bool | None = None
+
+
+def failed(problem: str) -> Found:
+    """A test that could not be made."""
+    return Found((line(Span("✗ ", "bad"), Span(plain(problem), "bad")),))
+
+
+def answer(report: Mapping[str, Any]) -> Found:
+    """What a probe found."""
+    problem = plain(str(report.get("problem") or ""))
+    models = tuple(name for name in report.get("models") or () if isinstance(name, str) and name.isprintable())
+    if not report.get("reachable"):
+        return Found((_bad(problem or "It gave no answer."),), "Change the address", field="ADDRESS", models=models)
+    if not report.get("key_accepted"):
+        return Found((_bad(problem or "The key was refused."),), "Type another key", field="KEY", models=models)
+    if not report.get("model"):
+        return _models(models, problem)
+    if not report.get("chat"):
+        return Found((_bad(problem or "It did not answer."),), "Choose another model", field="MODEL", models=models)
+    said = line(Span("✓ ", "good"), f"answered in {significant(report['latency_s'], 2)} s")
+    if report.get("logprobs") is None:
+        why = f"unknown whether it gives logprobs ({problem.rstrip('.')})"
+        return Found((said, _warn(why), *_price(report)), models=models)
+    if not report["logprobs"]:
+        why = "gives no logprobs: good for chat and the baseline only"
+        return Found(
+            (said, _warn(why), *_price(report)), "Choose another model", field="MODEL", models=models, logprobs=False
+        )
+    return _with_logprobs(report, said, models)
+
+
+def _with_logprobs(report: Mapping[str, Any], said: Line, models: tuple[str, ...]) -> Found:
+    steps = line(Span("✓ ", "good"), f"logprobs{_candidates(report)}")
+    sampling = AT_TEMPERATURE_1.items()
+    if report.get("logprob_mode") == "raw":
+        exact = line(Span("✓ ", "good"), "exact at any temperature")
+        return Found((said, steps, exact, *_price(report)), models=models, logprobs=True)
+    if report.get("logprob_mode") == "scaled":
+        why = "they depend on the sampling, so collect at temperature 1"
+    else:
+        why = "unknown whether they are exact; at temperature 1 they are"
+    lines = (said, steps, _warn(why), *_price(report))
+    return Found(lines, "Collect at temperature 1", tuple(sampling), models=models, logprobs=True)
+
+
+def _candidates(report: Mapping[str, Any]) -> str:
+    largest = report.get("largest_k")
+    if not largest:
+        return ""
+    return f", {largest} {'or more candidates' if report.get('largest_k_capped') else 'candidates'} a step"
+
+
+def _models(models: tuple[str, ...], problem: str) -> Found:
+    if not models:
+        return Found((_warn(problem or "It lists no models; type the model's name."),), "Go to Model", field="MODEL")
+    noun = "model" if len(models) == 1 else "models"
+    said = line(Span(f"It has {len(models):,} {noun}; choose one below, or type its name.", "label"))
+    return Found((said, *((_warn(problem),) if problem else ())), models=models)
+
+
+def _price(report: Mapping[str, Any]) -> tuple[Line, ...]:
+    price = report.get("price_usd_per_million")
+    if not price or not any(price.values()):
+        return ()
+    text = f"  {dollars(price['input'])} in, {dollars(price['output'])} out per million tokens"
+    return (line(Span(text, "label")),)
+
+
+def _bad(text: str) -> Line:
+    return line(Span("✗ ", "bad"), Span(text, "bad"))
+
+
+def _warn(text: str) -> Line:
+    return line(Span("! ", "warn"), Span(text, "warn"))
+
+
+# -- keys ------------------------------------------------------------------------------------------------------------
+
+
+def key_hint(origin: str, end: str | None, place: str, *, typed: bool) -> str:
+    """What a key's field says of where it is or will be kept. `place` is where a new one goes."""
+    if typed:
+        return f"It will be kept in {place} once the experiment is made."
+    if origin:
+        shown = f" (…{end})" if end else ""
+        return f"There is one already, from the {origin}{shown}. Paste another to replace it."
+    return f"Type or paste it; it will be kept in {place}."

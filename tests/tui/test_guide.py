@@ -1,0 +1,248 @@
+"""The guide for a new experiment, by keyboard and by mouse: journeys of a new user."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual import events
+from textual.widgets import Button, Input
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.files.user_folders import state_folder
+from bitnet_core.runs.catalog import PIPELINE
+from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.experiments import ExperimentsScreen
+from bitnet_tui.screens.guide.screen import NewExperimentScreen
+from bitnet_tui.services import keys, planning
+from bitnet_tui.services.probing import Probe
+from bitnet_tui.widgets.guide import ShareBar
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.guides import GOOD, KEY, answering, app, at, choose, opened, press
+from tests.tui.pilots import click_on, files_text, said, settled, shown, words
+
+# -- a first run -----------------------------------------------------------------------------------------------------
+
+
+async def test_enter_alone_makes_and_runs_an_experiment_with_the_embedded_teacher(home: Path):
+    recorder = RecordingLaunch(warning="")
+    async with app(home, recorder).run_test(size=(80, 24)) as pilot:
+        await opened(pilot)
+        for title in ("This machine", "SmolLM2-135M", "Only on this machine", "What it will take", "Create it"):
+            assert title in shown(pilot)
+            await press(pilot, "enter")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+    assert recorder.launched == [(home / "smollm2-nano", PIPELINE.name)]
+    assert "TEACHER_PROVIDER=embedded" in (home / "smollm2-nano" / ".env").read_text()
+    assert not list((state_folder() / "drafts").glob("*"))
+
+
+async def test_the_same_by_mouse_and_only_create_it(home: Path):
+    recorder = RecordingLaunch(warning="")
+    async with app(home, recorder).run_test(size=(80, 24)) as pilot:
+        await opened(pilot)
+        for _ in range(4):
+            await click_on(pilot, "Next ›")
+        await click_on(pilot, "Start nothing yet")
+        assert isinstance(pilot.app.screen, NewExperimentScreen)  # a click chooses, and no more
+        await click_on(pilot, "Create", last=True)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        await press(pilot, "escape")
+        assert isinstance(pilot.app.screen, ExperimentsScreen)
+        assert "smollm2-nano" in shown(pilot)
+    assert recorder.launched == []
+
+
+@pytest.mark.parametrize("size", [(60, 15), (100, 30), (120, 36)])
+async def test_every_step_shows_its_fields_and_buttons(home: Path, size: tuple[int, int]):
+    async with app(home).run_test(size=size) as pilot:
+        guide = await opened(pilot)
+        for step in ("machine", "teacher", "storage", "student", "review"):
+            assert guide._step == step
+            for button in guide.query(Button):
+                if button.display and button.parent is guide.query_one("#bar"):
+                    assert button.region.right <= size[0]
+                    assert button.region.bottom <= size[1]
+            assert not guide.query("#body Input") or guide.query("#body Input").first().region.height == 1
+            await press(pilot, "ctrl+n")
+
+
+async def test_a_keyring_and_estimates_that_hang_hold_nothing_up(home: Path, monkeypatch: pytest.MonkeyPatch):
+    gate = threading.Event()
+
+    def hang(*_: Any) -> Any:
+        gate.wait(60)
+        raise BitnetError("It came too late.")
+
+    monkeypatch.setattr(keys, "inventory", hang)
+    monkeypatch.setattr(planning.Plan, "run", hang)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("n")
+        try:
+            for title in ("This machine", "SmolLM2-135M", "Only on this machine", "Estimating", "Create it"):
+                while title not in shown(pilot):
+                    await pilot.pause(0.02)
+                await pilot.press("enter")
+            while not isinstance(pilot.app.screen, ExperimentScreen):
+                await pilot.pause(0.02)
+        finally:
+            gate.set()
+
+
+# -- the teacher -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_refused_key_is_told_and_the_button_leads_to_its_field(home: Path, monkeypatch: pytest.MonkeyPatch):
+    refused = {**GOOD, "key_accepted": False, "problem": "OpenAI refuses OPENAI_API_KEY; correct it."}
+    asked = answering(monkeypatch, Probe, refused)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await click_on(pilot, "OpenAI")
+        await click_on(pilot, "such as")
+        await press(pilot, *"g", "enter")
+        pilot.app.post_message(events.Paste(KEY))
+        await settled(pilot)
+        assert KEY not in shown(pilot)
+        await press(pilot, "ctrl+t")
+        assert said(pilot, "#found") == "✗ OpenAI refuses “Key”; correct it."
+        await click_on(pilot, "Type another key")
+        assert pilot.app.focused is guide.query_one("#key")
+        await press(pilot, "x")
+        assert said(pilot, "#found") == ""  # it was about another key
+    assert [probe._key for probe in asked] == [KEY]
+    assert KEY not in files_text(home.parent)
+
+
+async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answering(monkeypatch, Probe, GOOD)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "vllm")
+        before = {one.id: one.region for one in guide.query("#body Input")}
+        await press(pilot, "ctrl+t")
+        assert "answered in 0.42 s" in shown(pilot)
+        assert "20 candidates a step" in shown(pilot)
+        await click_on(pilot, "another")
+        assert guide.draft.model == "another"
+        assert {one.id: one.region for one in guide.query("#body Input")} == before
+        await press(pilot, "ctrl+b", "ctrl+n")
+        assert guide.query_one("#model", Input).value == "another"
+
+
+async def test_a_teacher_without_logprobs_is_for_chat_and_the_baseline(home: Path):
+    recorder = RecordingLaunch(warning="")
+    async with app(home, recorder).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "groq")
+        assert "Traces can't be collected from it." in said(pilot, "#note")
+        guide.query_one("#model", Input).value = "llama"
+        await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+        await settled(pilot)
+        text = words(pilot)
+        assert "Run only: Teacher baseline" in text
+        assert "whole pipeline" not in text
+        assert "Collect traces" not in text
+        await press(pilot, "enter")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+    assert recorder.launched == []
+
+
+async def test_logprobs_that_depend_on_the_sampling_are_mended_by_a_button(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answering(monkeypatch, Probe, {**GOOD, "logprob_mode": "scaled"})
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "ollama")
+        guide.query_one("#model", Input).value = "m"
+        await press(pilot, "ctrl+t")
+        await click_on(pilot, "Collect at temperature 1")
+        assert guide.draft.get("KD_TEACHER_TEMPERATURE") == guide.draft.get("KD_TEACHER_TOP_P") == "1"
+
+
+async def test_an_answer_that_comes_after_the_step_was_left_is_dropped(home: Path, monkeypatch: pytest.MonkeyPatch):
+    gate = threading.Event()
+
+    def run(_: Any) -> Any:
+        gate.wait(30)
+        return GOOD
+
+    monkeypatch.setattr(Probe, "run", run)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "ollama")
+        guide.query_one("#model", Input).value = "m"
+        await pilot.pause()
+        await pilot.press("ctrl+t")
+        await pilot.pause()
+        assert guide.busy
+        await pilot.press("ctrl+n")
+        await pilot.pause(0.2)
+        gate.set()
+        await settled(pilot)
+        assert not guide.busy
+        assert "answered" not in words(pilot)
+        assert guide.tested == {}
+        await press(pilot, "ctrl+b")
+        assert "answered" not in words(pilot)
+
+
+@pytest.mark.parametrize("leave", ["tab", "enter", "down"])
+async def test_a_key_pasted_right_after_moving_to_its_field_is_not_shown(home: Path, leave: str):
+    """Over a slow connection both arrive at once."""
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "openai")
+        model, key = guide.query_one("#model", Input), guide.query_one("#key", Input)
+        model.focus()
+        await settled(pilot)
+        pilot.app.post_message(events.Key(leave, None))
+        pilot.app.post_message(events.Paste("sk-pasted-in-haste"))
+        await settled(pilot)
+        assert (model.value, key.value) == ("", "sk-pasted-in-haste")
+        assert key.has_focus
+
+
+# -- student and budget ----------------------------------------------------------------------------------------------
+
+
+async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_shown(home: Path):
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "student")
+        text = words(pilot)
+        assert "16M parameters" in text
+        assert "at most 26m" in text  # 1,000 steps of 1.6 s
+        assert "at most 71.8k tokens" in text
+        assert "free" in text
+        bar = guide.query_one(ShareBar)
+        await pilot.click(ShareBar, offset=(0, 0))
+        assert guide.draft.get("FLIP_FRACTION") == "0"
+        await pilot.mouse_down(ShareBar, offset=(10, 0))
+        await pilot.hover(ShareBar, offset=(bar.size.width - 1, 0))
+        await pilot.mouse_up(ShareBar, offset=(bar.size.width - 1, 0))
+        await settled(pilot)
+        assert "never flips" in words(pilot)
+        bar.focus()
+        await press(pilot, "left", "left", "shift+left")
+        assert guide.draft.get("FLIP_FRACTION") == "0.88"
+        assert "at 880k of 1M tokens" in words(pilot)
+
+
+async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_mended(home: Path):
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "student")
+        field = guide.field_of("TOTAL_STEPS")
+        assert isinstance(field, Input)
+        before = [one.region for one in guide.query("#body *")]
+        field.value = "0"
+        await settled(pilot)
+        assert said(pilot, "#problem") == "Steps: a whole number from 1 to 1,099,511,627,776"
+        assert field.has_class("-wrong")
+        assert [one.region for one in guide.query("#body *")] == before
+        await click_on(pilot, "Set it to 1000")
+        assert guide.field_of("TOTAL_STEPS").value == "1000"  # type: ignore[attr-defined]
+        assert said(pilot, "#problem") == ""
+        assert not guide.query(".-wrong")

@@ -1,0 +1,194 @@
+"""The draft of an experiment: the `.env` that it makes, what is wrong with it, and its record."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.errors import UsageError
+from bitnet_core.runs.experiment import is_name
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, STORAGE_BACKENDS
+from bitnet_core.settings.resolve import from_values, resolve
+from bitnet_core.settings.storage import SECTIONS
+from bitnet_core.storage.catalog import KINDS
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_tui.view.guide import draft as drafted
+from bitnet_tui.view.guide import review, storing, teachers
+from bitnet_tui.view.guide.draft import ALWAYS, BACKEND, HERE, STEPS, STUDENT_FIELDS, SYNC, TEACHER, Draft
+
+NOBODY: frozenset[str] = frozenset()
+
+
+def made(name: str = "mine", **values: str) -> Draft:
+    draft = Draft(name=name)
+    for setting, text in values.items():
+        draft = draft.having(setting, text)
+    return draft
+
+
+def resolved(text: str, folder: Path) -> dict[str, object]:
+    (folder / ".env").write_text(text, encoding="utf-8")
+    resolution = resolve({}, root=folder, environ={}, cwd=folder)
+    assert resolution.problems == ()
+    return dict(resolution.settings.values)
+
+
+def test_a_draft_without_a_choice_is_an_experiment_with_the_registrys_defaults(tmp_path):
+    assert drafted.faults(made(), NOBODY) == ()
+    found = resolved(drafted.env_text(made()), tmp_path)
+    assert found["TEACHER_PROVIDER"] == "embedded"
+    assert all(found[name] == from_values({}).values[name] for name in ALWAYS)
+    assert drafted.differing(made()) == NOBODY
+
+
+_NAMES = st.sampled_from(sorted({*STUDENT_FIELDS, "FLIP_FRACTION", "KD_TEACHER_TEMPERATURE", "SEED", "TEMPLATE"}))
+_TEXTS = st.one_of(
+    st.integers(-5, 5000).map(str),
+    st.floats(0, 2).map(repr),
+    st.sampled_from(["nano", "mini", "x", "${HOME}", "a b", "it's", '"', "\\", "é…", "# no", "a\nb"]),
+    st.text(st.characters(codec="utf-8"), max_size=8),
+)
+
+
+@given(values=st.dictionaries(_NAMES, _TEXTS, max_size=6))
+def test_what_is_right_comes_back_from_the_env_and_what_is_wrong_is_told_at_its_field(values, tmp_path_factory):
+    """The slow twin is resolving the file that would be written."""
+    draft = made(**values)
+    faulty = {fault.name for fault in drafted.faults(draft, NOBODY)}
+    for name, text in draft.values.items():
+        if name in faulty:
+            continue
+        from_values({name: text})  # raises if the twin finds a fault
+    if not faulty:
+        found = resolved(drafted.env_text(draft), tmp_path_factory.mktemp("env"))
+        assert all(found[name] == from_values({name: text}).values[name] for name, text in draft.values.items())
+    for name in faulty:
+        with pytest.raises((UsageError, AssertionError)):
+            from_values({name: draft.get(name)})
+            assert "${" not in draft.get(name)
+            assert draft.get(name).isprintable()
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("backend", [HERE, "local", "s3", "dynamodb"])
+def test_only_what_the_teacher_and_the_target_read_is_written(provider, backend, tmp_path):
+    draft = made()
+    for name in REGISTRY:
+        if name not in SECRET_NAMES and (REGISTRY[name].section.startswith("Storage: ") or name.endswith("_MODEL")):
+            draft = draft.having(name, "some-text")
+    draft = draft.having(TEACHER, provider).having(BACKEND, backend).having("STORAGE_LOCAL_DIR", "/mnt/x")
+    draft = draft.having(SYNC, "end")
+    found = resolved(drafted.env_text(draft), tmp_path)
+    assert found[TEACHER] == provider
+    assert (found[SYNC] == "end") == (backend != HERE)
+    written = set(drafted.settings(draft))
+    models = {name for name in written if name.endswith("_MODEL") and name != "TEACHER_MODEL"}
+    assert models == ({PROVIDERS[provider].model_setting} if provider != "embedded" else set())
+    sections = {REGISTRY[name].section for name in written if REGISTRY[name].section.startswith("Storage: ")}
+    assert sections == ({one for one in SECTIONS[backend] if one != "Storage"} if backend != HERE else set())
+
+
+@pytest.mark.parametrize(
+    ("values", "name", "step"),
+    [({TEACHER: "openai"}, "OPENAI_MODEL", "teacher"),
+     ({TEACHER: "custom", "CUSTOM_MODEL": "m"}, "CUSTOM_BASE_URL", "teacher"),
+     ({TEACHER: "openai", "OPENAI_MODEL": "${HOME}"}, "OPENAI_MODEL", "teacher"),
+     ({TEACHER: "vllm", "VLLM_MODEL": "m", "VLLM_BASE_URL": "http://me:pw@x/v1"}, "VLLM_BASE_URL", "teacher"),
+     ({BACKEND: "s3"}, "S3_BUCKET", "storage"), ({BACKEND: "local"}, "STORAGE_LOCAL_DIR", "storage"),
+     ({"TOTAL_STEPS": "0"}, "TOTAL_STEPS", "student"), ({"BUDGET_TOKENS": "many"}, "BUDGET_TOKENS", "student"),
+     ({"FLIP_FRACTION": "2"}, "FLIP_FRACTION", "student"), ({"SEED": "x"}, "SEED", "review")],
+)  # fmt: skip
+def test_a_fault_names_its_step_and_field_in_words(values, name, step):
+    (fault,) = drafted.faults(made(**values), NOBODY)
+    assert (fault.name, fault.step) == (name, step)
+    said = review.fault_words(fault) + review.offer_words(fault)
+    assert not any(one in said for one in REGISTRY if "_" in one)
+    assert "bitnet " not in said
+
+
+@pytest.mark.parametrize("name", ["", "../up", "taken", "a" * 65])
+def test_a_name_that_can_not_be_is_a_fault_and_another_one_is_offered(name):
+    (fault,) = drafted.faults(made(name), frozenset({"taken"}))
+    assert (fault.name, fault.step) == ("NAME", "review")
+
+
+@given(
+    taken=st.frozensets(st.sampled_from(["smollm2-nano", *(f"smollm2-nano-{n}" for n in range(9))])),
+    source=st.text(max_size=70),
+)
+def test_the_suggested_name_is_free_and_allowed(taken, source):
+    for draft in (Draft(), Draft(source=source)):
+        name = drafted.suggested_name(draft, taken)
+        assert is_name(name)
+        assert name not in taken
+        assert name != source
+
+
+@given(
+    values=st.dictionaries(st.sampled_from(sorted(REGISTRY)), _TEXTS, max_size=8), step=st.sampled_from(list(STEPS))
+)
+def test_a_draft_comes_back_from_its_record(values, step):
+    allowed = {
+        name: text
+        for name, text in values.items()
+        if name not in SECRET_NAMES and (not REGISTRY[name].choices or text in REGISTRY[name].choices)
+    }
+    draft = made("mine", **allowed)
+    draft = Draft(draft.values, "mine", step, "from")
+    assert drafted.from_record(json.loads(json.dumps(drafted.to_record(draft)))) == draft
+
+
+@given(values=st.dictionaries(st.sampled_from(sorted(SECRET_NAMES)), st.just("sk-canary"), max_size=5))
+def test_no_secret_is_in_a_record_or_a_file_wherever_it_was_typed(values):
+    draft = Draft(
+        {**values, "OPENAI_MODEL": "gpt sk-canary", "SEED": "7", "LR": "\udcff"}, "sk-canary", source="\ud83d"
+    )
+    record = drafted.to_record(draft, frozenset({"sk-canary", ""}))
+    assert json.dumps(record, ensure_ascii=False).encode()
+    assert "sk-canary" not in json.dumps(record)
+    assert "7" in json.dumps(record)
+    assert not SECRET_NAMES & set(drafted.settings(draft))
+
+
+_KEYS = st.sampled_from(["values", "step", "name", "source", "TOTAL_STEPS", TEACHER, BACKEND])
+
+
+@given(
+    record=st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda one: st.lists(one, max_size=3) | st.dictionaries(_KEYS, one, max_size=4),
+    )
+)
+def test_no_record_harms(record):
+    found = drafted.from_record(record)
+    if found is not None:
+        drafted.faults(found, NOBODY)
+        assert found.teacher
+        assert found.step in STEPS
+
+
+@pytest.mark.parametrize("backend", [HERE, *STORAGE_BACKENDS])
+def test_every_target_has_a_card_and_a_form_of_what_it_reads(backend):
+    assert backend in [name for _, targets in storing.groups() for name, _ in targets]
+    fields = storing.fields(backend)
+    if backend != HERE:
+        assert set(KINDS[backend].needs) | set(KINDS[backend].keys) <= set(fields)
+        assert all(REGISTRY[name].section in SECTIONS[backend] for name in fields)
+        assert list(fields[: len(KINDS[backend].needs)]) == list(KINDS[backend].needs) or set(
+            fields[: len(KINDS[backend].needs)]
+        ) == set(KINDS[backend].needs)
+
+
+def test_every_provider_has_one_card():
+    named = [name for _, names in teachers.groups() for name in names]
+    assert sorted(named) == sorted(PROVIDERS)
+
+
+def test_a_copy_has_the_settings_of_its_source_as_the_guide_has_them():
+    values = {"PROVIDER": "openai", "TEACHER_MODEL": "gpt-4o", "STORAGE_LOCAL_DIR": "/mnt/x", "LR": "1e-3"}
+    draft = drafted.of_settings(values, "first")
+    assert (draft.teacher.name, draft.model, draft.backend) == ("openai", "gpt-4o", "local")
+    assert drafted.settings(draft)["LR"] == "1e-3"
+    assert drafted.of_settings({"STORAGE_SYNC": "end"}, "first").backend == ""

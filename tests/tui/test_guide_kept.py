@@ -1,0 +1,263 @@
+"""What the guide keeps: keys, the draft, a copy on a target, the settings of another experiment."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual import events
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.files.user_folders import state_folder
+from bitnet_core.runs.experiment import Workspace
+from bitnet_core.secrets import places as key_places
+from bitnet_core.secrets.keyring_store import Keyring
+from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.guide.screen import NewExperimentScreen
+from bitnet_tui.screens.vault import VaultScreen
+from bitnet_tui.services.storing import Check, Login
+from tests.tui.guides import CHECKED, KEY, answering, app, at, choose, opened, press
+from tests.tui.pilots import click_on, files_text, said, settled, shown, words
+
+# -- keys ------------------------------------------------------------------------------------------------------------
+
+
+async def reviewed_with_a_key(pilot: Pilot[None]) -> NewExperimentScreen:
+    guide = await at(pilot, "teacher")
+    await choose(pilot, "openai")
+    guide.query_one("#model", Input).value = "gpt-4o-mini"
+    guide.query_one("#key", Input).value = KEY
+    await settled(pilot)
+    await press(pilot, "ctrl+n", "ctrl+n", "ctrl+n")
+    return guide
+
+
+async def test_a_key_goes_to_the_keyring_and_not_into_a_file(home: Path, monkeypatch: pytest.MonkeyPatch):
+    kept: list[tuple[str, str]] = []
+    monkeypatch.setattr(Keyring, "set", lambda _, name, key: kept.append((name, key)))
+    async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
+        await reviewed_with_a_key(pilot)
+        assert "OPENAI_API_KEY is kept apart" in words(pilot)
+        await press(pilot, "ctrl+s")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        assert "OPENAI_API_KEY is kept in the OS keyring." in words(pilot)
+    assert kept == [("OPENAI_API_KEY", KEY)]
+    assert KEY not in files_text(home.parent)
+
+
+async def type_twice(pilot: Pilot[None], first: str, second: str) -> None:
+    for entry, text in zip(pilot.app.screen.query(Input), (first, second), strict=True):
+        entry.value = text
+    pilot.app.screen.query_one("#again").focus()
+    await press(pilot, "enter")
+
+
+async def test_without_a_keyring_the_key_goes_to_a_vault(home: Path, isolated: Path):
+    async with app(home).run_test(size=(80, 24), notifications=True) as pilot:
+        await reviewed_with_a_key(pilot)
+        await press(pilot, "ctrl+s")
+        assert isinstance(pilot.app.screen, VaultScreen)
+        assert "The OS keyring is switched off" in words(pilot)
+        for passphrases, problem in (("short shore", "The two passphrases differ"), ("short short", "at least 8")):
+            await type_twice(pilot, *passphrases.split())
+            assert problem in words(pilot)
+        await type_twice(pilot, "correct horse", "correct horse")
+        await settled(pilot)
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        assert "OPENAI_API_KEY is kept in the vault" in words(pilot)
+    (made,) = key_places._open_vaults.values()
+    assert made.read() == {"OPENAI_API_KEY": KEY}
+    assert KEY not in files_text(isolated)
+    assert "correct horse" not in files_text(isolated)
+
+
+async def test_if_the_key_can_not_be_kept_nothing_is_made_until_one_says_so(home: Path):
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await reviewed_with_a_key(pilot)
+        await press(pilot, "ctrl+s")
+        await press(pilot, "escape")
+        assert pilot.app.screen is guide
+        assert "The key was not kept: the OS keyring is switched off" in said(pilot, "#problem")
+        assert files_text(home) == ""
+        await click_on(pilot, "Create it without keys")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+    assert KEY not in files_text(home.parent)
+
+
+# -- storage ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_storage_test_that_fails_says_how_to_mend_it_and_does_not_hold_one_up(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    answering(monkeypatch, Check, BitnetError("There is no bucket my-distil; create it, or correct S3_BUCKET."))
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        await click_on(pilot, "S3 or compatible")
+        await press(pilot, "ctrl+t")
+        assert "Bucket: needed for this target." in words(pilot)
+        assert pilot.app.focused is guide.field_of("S3_BUCKET")
+        pilot.app.post_message(events.Paste("my-distil"))
+        await settled(pilot)
+        assert "needed for this target" not in words(pilot)
+        await click_on(pilot, "Test")
+        assert said(pilot, "#found") == "✗ There is no bucket my-distil; create it, or correct “Bucket”."
+        await click_on(pilot, "Go to Bucket")
+        assert pilot.app.focused is guide.field_of("S3_BUCKET")
+        await click_on(pilot, "at the end")
+        await press(pilot, "ctrl+n", "ctrl+b")
+        assert guide.field_of("S3_BUCKET").value == "my-distil"  # type: ignore[attr-defined]
+        assert guide.draft.get("STORAGE_SYNC") == "end"
+
+
+async def test_a_target_that_works_shows_what_was_measured_and_its_keys_are_not_in_the_command(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = answering(monkeypatch, Check, CHECKED)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "storage")
+        await choose(pilot, "s3")
+        guide.field_of("S3_BUCKET").value = "my-distil"  # type: ignore[attr-defined]
+        guide.field_of("AWS_SECRET_ACCESS_KEY").value = KEY  # type: ignore[attr-defined]
+        await settled(pilot)
+        await press(pilot, "ctrl+t")
+        assert "20 ms each" in said(pilot, "#found")
+        assert "2 GB free" in said(pilot, "#found")
+    assert [(one.values["S3_BUCKET"], one._typed) for one in asked] == [("my-distil", {"AWS_SECRET_ACCESS_KEY": KEY})]
+    assert KEY not in str(asked[0].arguments) + str(asked[0].values)
+    assert KEY not in files_text(home.parent)
+
+
+async def test_a_login_shows_its_page_and_code(home: Path, monkeypatch: pytest.MonkeyPatch):
+    def run(login: Any) -> dict[str, str]:
+        login._show("https://example.org/device", "ABCD-EFGH")
+        return {"kept": "ONEDRIVE_REFRESH_TOKEN is kept in the vault."} if gate.wait(30) else {}
+
+    gate = threading.Event()
+    monkeypatch.setattr(Login, "run", run)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        await at(pilot, "storage")
+        await choose(pilot, "onedrive")
+        await pilot.click("#login")
+        await pilot.pause(0.2)
+        assert "https://example.org/device" in words(pilot)
+        assert "ABCD-EFGH" in words(pilot)
+        gate.set()
+        await settled(pilot)
+        assert said(pilot, "#found") == "✓ logged in   “Refresh token” is kept in the vault."
+
+
+# -- the draft -------------------------------------------------------------------------------------------------------
+
+
+async def test_back_and_forth_keeps_every_value(home: Path):
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "student")
+        guide.field_of("BUDGET_TOKENS").value = "5000"  # type: ignore[attr-defined]
+        await click_on(pilot, "mini")
+        await click_on(pilot, "Teacher")
+        await click_on(pilot, "llama.cpp     logprobs")
+        await click_on(pilot, "Machine")
+        await click_on(pilot, "Student and budget")
+        assert guide.field_of("BUDGET_TOKENS").value == "5000"  # type: ignore[attr-defined]
+        assert "◉ mini" in shown(pilot)
+        await press(pilot, "ctrl+b", "ctrl+b")
+        assert "▸ llama.cpp" in shown(pilot)
+
+
+async def chosen_and(home: Path, end: Callable[[Pilot[None]], Any]) -> None:
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "teacher")
+        await choose(pilot, "openai")
+        guide.query_one("#model", Input).value = "gpt-4o-mini"
+        guide.query_one("#key", Input).value = KEY
+        await pilot.pause(0.5)
+        await settled(pilot)
+        await end(pilot)
+
+
+async def escape(pilot: Pilot[None]) -> None:
+    await press(pilot, "escape")
+    assert not isinstance(pilot.app.screen, NewExperimentScreen)
+
+
+async def crash(pilot: Pilot[None]) -> None:
+    """Nothing of what closes the guide is run."""
+    screen = pilot.app.screen
+    assert isinstance(screen, NewExperimentScreen)
+    screen._kept = None
+
+
+@pytest.mark.parametrize("end", [escape, crash])
+async def test_the_draft_comes_back_after_escape_and_after_a_crash_without_its_key(
+    home: Path, isolated: Path, end: Callable[[Pilot[None]], Any]
+):
+    await chosen_and(home, end)
+    assert KEY not in files_text(isolated)
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await opened(pilot)
+        assert guide._step == "teacher"
+        assert guide.query_one("#model", Input).value == "gpt-4o-mini"
+        assert guide.query_one("#key", Input).value == ""
+        await click_on(pilot, "Start afresh")
+        assert guide._step == "machine"
+        assert guide.draft.empty
+    assert not list((state_folder() / "drafts").glob("*.json"))
+
+
+async def test_a_draft_of_another_program_or_half_a_file_does_no_harm(home: Path):
+    await chosen_and(home, escape)
+    (path,) = (state_folder() / "drafts").glob("*.json")
+    for content in ('{"values": {"TOTAL_STEPS"', '{"values": {"MINI_PRESET": "gone", "X": 1}, "step": "none"}'):
+        path.write_text(content)
+        async with app(home).run_test(size=(80, 24)) as pilot:
+            guide = await opened(pilot)
+            assert guide._step == "machine"
+
+
+# -- duplicate -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_duplicate_has_the_same_settings_a_new_name_and_no_runs(home: Path):
+    env = (
+        "LR=1e-3\nKD_PROMPTS_FILE=prompts.txt\nSTORAGE_NAME=first\nSEED=${MY:-9}\nOPENAI_API_KEY=sk-plain-text-key\n"
+    )
+    first = Workspace(home).create("first", env)
+    (first / "logs").mkdir()
+    (first / "prompts.txt").write_text("Hello\n")
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await opened(pilot, "D")
+        assert "Duplicate of first" in shown(pilot)
+        assert "Keys in its .env are not copied" in words(pilot)
+        await click_on(pilot, "Review")
+        assert "first-2" in shown(pilot)
+        await choose(pilot, "create", "#starts")
+        await press(pilot, "enter")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+        assert guide.draft.source == "first"
+    text = (home / "first-2" / ".env").read_text()
+    assert "LR=1e-3" in text
+    assert f"KD_PROMPTS_FILE={first}/prompts.txt" in text
+    assert "SEED=9" in text
+    assert "sk-plain" not in text
+    assert "STORAGE_NAME" not in text
+    assert not (home / "first-2" / "logs").exists() or not list((home / "first-2" / "logs").iterdir())
+
+
+async def test_a_name_that_is_taken_is_told_and_another_is_offered(home: Path):
+    Workspace(home).create("mine", "")
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "review")
+        await click_on(pilot, "smollm2-nano")
+        await press(pilot, *"mine")
+        assert "Name: exists already" in words(pilot)
+        await press(pilot, "ctrl+s")
+        assert isinstance(pilot.app.screen, NewExperimentScreen)
+        await click_on(pilot, "Set it to smollm2-nano")
+        assert guide.draft.name == "smollm2-nano"
+        await press(pilot, "ctrl+s")
+        assert isinstance(pilot.app.screen, ExperimentScreen)

@@ -1,0 +1,195 @@
+"""What the guide says, and its lines that are clicked: cards, rail, choices, the share, answers of commands."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.settings.registry import REGISTRY, STORAGE_BACKENDS
+from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.text import width
+from bitnet_tui.view import pick, share
+from bitnet_tui.view.guide import estimates, labels, rail, review, storing, teachers
+from bitnet_tui.view.guide.draft import HERE, STEPS, STUDENT_FIELDS, Draft
+from bitnet_tui.view.spans import Line
+from tests.tui.plans import PLAN, TIMED
+
+FOUND = {
+    "reachable": True,
+    "key_accepted": True,
+    "model": "m",
+    "chat": True,
+    "latency_s": 0.42,
+    "logprobs": True,
+    "largest_k": 20,
+    "logprob_mode": "raw",
+    "problem": None,
+}
+
+
+def text(lines: tuple[Line, ...]) -> str:
+    return "\n".join("".join(span.text for span in line) for line in lines)
+
+
+# -- words -----------------------------------------------------------------------------------------------------------
+
+
+def _names_a_setting(words: str) -> bool:
+    return any(name in words for name in REGISTRY if "_" in name) or "`" in words or "bitnet " in words
+
+
+def test_no_field_card_or_note_speaks_of_settings_by_name_or_of_commands():
+    fields = {*STUDENT_FIELDS, "FLIP_FRACTION", "STORAGE_SYNC"}
+    fields |= {name for backend in STORAGE_BACKENDS for name in storing.fields(backend)}
+    said = [labels.about(name) for name in fields] + [labels.label(name) for name in REGISTRY]
+    said += [teachers.note(one)[0] for one in PROVIDERS.values()]
+    said += [storing.about(name) + storing.title_of(name) for name in (HERE, *STORAGE_BACKENDS)]
+    assert not [words for words in said if _names_a_setting(words)]
+    assert all(0 < width(labels.label(name)) <= 13 for name in fields - {"FLIP_FRACTION"}), {
+        name: labels.label(name) for name in fields if width(labels.label(name)) > 13
+    }
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from([*sorted(REGISTRY), "is not set;", "`bitnet store login`", "run `bitnet store login` again"])
+    )
+)
+def test_a_sentence_of_a_command_is_said_without_names_and_commands(parts):
+    assert not _names_a_setting(labels.plain(" ".join(parts)))
+
+
+def test_what_to_do_without_a_key_is_said_as_a_field_to_fill():
+    sentence = "AWS_ACCESS_KEY_ID is not set; `bitnet keys set AWS_ACCESS_KEY_ID` keeps it in the OS keyring."
+    assert labels.plain(sentence) == "“Access key” is not set; type it into “Access key”."
+
+
+# -- lines that are clicked -----------------------------------------------------------------------------------------
+
+
+@given(cells=st.integers(20, 200), now=st.sampled_from(list(STEPS)), focused=st.booleans())
+def test_a_click_on_the_rail_goes_to_the_step_whose_words_are_there(cells, now, focused):
+    drawn = text((rail.rail(now, {now}, {"teacher"}, cells, focused=focused),))
+    for cell in range(len(drawn) + 5):
+        step = rail.at(cell, cells)
+        if cell < len(drawn) and drawn[cell].strip():
+            assert step is not None
+        if step is not None:
+            words = drawn[: cell + 1].rpartition("   ")[2]
+            assert f"{words}{drawn[cell + 1 :].partition('   ')[0]}"[2:] in (STEPS[step], "Student")
+
+
+_OPTIONS = st.lists(st.sampled_from(["nano", "mini", "at the end", "x"]), min_size=1, max_size=4, unique=True)
+
+
+@given(names=_OPTIONS, steps=st.integers(-5, 5), data=st.data())
+def test_a_click_on_a_choice_takes_the_word_that_is_there(names, steps, data):
+    options = tuple((name, name.upper()) for name in names)
+    chosen = data.draw(st.sampled_from([value for _, value in options]))
+    drawn = text((pick.pick(options, chosen, focused=False),))
+    for cell, sign in enumerate(drawn):
+        value = pick.at(options, cell)
+        assert value is not None or sign == " "
+        if value is not None:
+            at = drawn.index(f"{'◉' if value == chosen else '○'} {value.lower()}")
+            assert at <= cell < at + 2 + len(value)
+    values = [value for _, value in options]
+    beside = pick.beside(options, chosen, steps)
+    assert values.index(beside) == min(len(values) - 1, max(0, values.index(chosen) + steps))
+
+
+@given(cells=st.integers(2, 300), cell=st.integers(-5, 320), value=st.floats(0, 1), steps=st.integers(-120, 120))
+def test_the_share_is_where_one_clicks_and_moves_by_hundredths(cells, cell, value, steps):
+    there = share.at_cell(cell, cells)
+    assert 0 <= there <= 1
+    assert abs(share.cell_of(there, cells) - min(cells - 1, max(0, cell))) <= cells / 200 + 1
+    drawn = text((share.bar(value, cells, focused=False),))
+    assert len(drawn) == cells
+    assert drawn.index("┃") == share.cell_of(value, cells)
+    hundredths = round(value * 100) / 100
+    assert share.moved(hundredths, steps) == pytest.approx(min(1, max(0, hundredths + steps / 100)))
+    if steps:
+        assert (share.moved(value, steps) - value) * steps >= 0
+    assert share.parsed(share.written(value), 0.5) == pytest.approx(value, abs=6e-5)
+
+
+@pytest.mark.parametrize("wrong", ["", "x", "nan", "inf", "-1", "2"])
+def test_what_is_no_share_is_drawn_as_the_default(wrong):
+    assert share.parsed(wrong, 0.9) == 0.9
+
+
+# -- what was found -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "offer"),
+    [
+        ({}, "✓ answered in 0.42 s\n✓ logprobs, 20 candidates a step\n✓ exact at any temperature", ""),
+        ({"largest_k": 100, "largest_k_capped": True}, "logprobs, 100 or more candidates a step", ""),
+        ({"largest_k": None}, "✓ logprobs\n", ""),
+        ({"logprob_mode": "scaled"}, "collect at temperature 1", "Collect at temperature 1"),
+        ({"logprob_mode": "unmeasured"}, "unknown whether they are exact", "Collect at temperature 1"),
+        ({"logprobs": False}, "gives no logprobs: good for chat and the baseline only", "Choose another model"),
+        ({"logprobs": None, "problem": "It is busy."}, "unknown whether it gives logprobs (It is busy)", ""),
+        ({"price_usd_per_million": {"input": 2.5, "output": 10.0}}, "$2.50 in, $10.00 out per million tokens", ""),
+        ({"price_usd_per_million": {"input": 0.0, "output": 0.0}}, "exact at any temperature", ""),
+        ({"reachable": False, "problem": "No answer from x."}, "✗ No answer from x.", "Change the address"),
+        ({"reachable": None, "problem": "There is no key."}, "✗ There is no key.", "Change the address"),
+        ({"key_accepted": False, "problem": "openai refuses the key."}, "refuses the key.", "Type another key"),
+        ({"chat": False, "problem": "m is not there."}, "✗ m is not there.", "Choose another model"),
+        ({"model": "", "models": list("abcdefg")}, "It has 7 models; choose one below, or type its name.", ""),
+        ({"model": "", "models": []}, "! It lists no models; type the model's name.", "Go to Model"),
+    ],
+)
+def test_what_a_probe_found(changes: dict[str, Any], said: str, offer: str) -> None:
+    found = teachers.answer({**FOUND, **changes})
+    assert said in text(found.lines)
+    assert found.offer == offer
+
+
+@given(report=st.dictionaries(st.sampled_from(sorted(FOUND)), st.none() | st.booleans() | st.text(max_size=3)))
+def test_a_probe_that_could_not_be_reached_never_counts_as_good(report):
+    if not report.get("reachable") or not report.get("key_accepted"):
+        assert text(teachers.answer(report).lines).startswith("✗")
+
+
+def test_a_card_says_free_only_of_the_embedded_teacher_and_fits_its_list():
+    for provider in PROVIDERS.values():
+        for price in (None, 0.05, 12.5):
+            shown = text((teachers.card(provider, price),))
+            assert width(shown) <= 36
+            assert ("free" in shown) == (provider.name == "embedded")
+
+
+@pytest.mark.parametrize(
+    ("plan", "values", "said"),
+    [
+        (PLAN, {}, "The budget ends it if steps see 1,000 tokens"),
+        (PLAN, {"TOTAL_STEPS": "100"}, "before the flip at 900k."),
+        (PLAN, {"TOTAL_STEPS": "900"}, "The steps end it, at 922k tokens or fewer."),
+        ({**PLAN, "course": {**PLAN["course"], "ended_by": "BUDGET_TOKENS", "steps": 977}}, {}, "after 977 steps."),
+        (TIMED, {"TOTAL_STEPS": "100"}, "at most 2m"),
+        ({**PLAN, "teacher": None}, {}, "choose one first"),
+        ({**PLAN, "teacher": {**PLAN["teacher"], "usd": None}}, {}, "price unknown"),
+        ({**PLAN, "teacher": {**PLAN["teacher"], "usd": 0.04}}, {}, "at most $0.04"),
+    ],
+)
+def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str], said: str) -> None:
+    draft = Draft(values)
+    lines = estimates.plan_lines(plan, draft, asking=False, timing=False, problem="")
+    assert said in text(lines)
+    assert "not timed" in text(lines) or plan is TIMED
+
+
+def test_what_this_machine_can_train_is_said_with_signs():
+    said = text(estimates.fit_lines(PLAN, "")).splitlines()
+    assert [line.split()[0] for line in said] == ["✓", "!", "✗"]
+    assert "runs in 4.6 GB" in said[2]
+
+
+def test_only_what_can_succeed_is_offered_and_nothing_that_costs_is_the_first():
+    assert review.starts(Draft(), None)[0][0] == "pipeline"
+    assert review.starts(Draft({"TEACHER_PROVIDER": "openai"}), None)[0][0] == review.ONLY
+    assert "pipeline" not in dict(review.starts(Draft(), False))
+    assert "collect" not in dict(review.starts(Draft({"TEACHER_PROVIDER": "anthropic"}), None))
