@@ -30,6 +30,8 @@ from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
 _CURVE_TITLES = {"loss": "total", "kl": "KL", "ce": "CE", "format": "format"}
+_LEVELS = {"good": ("● ", "good"), "calm": ("○ ", "value"), "warn": ("▲ ", "warn"), "bad": ("✗ ", "bad")}
+"""The marks of a run's health differ in shape, not just in colour."""
 _FIRST_TABLES = ("qei", "gates", "quality")
 _WIDE = 78
 
@@ -77,6 +79,19 @@ def held_out(view: RunView, cells: int) -> tuple[Line, ...]:
         Span(f"   at step {number(step)}", "label"),
     ]
     return (_fit(parts, cells),)
+
+
+def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...]:
+    """How the run is doing, in words: the worst first, with what to do about it."""
+    lines: list[Line] = []
+    for finding in run.health if run else ():
+        mark, style = _LEVELS[finding.level]
+        fresh = _wrapped(mark, finding.words, style, cells)
+        fresh += _wrapped("  ", finding.advice, "label", cells) if finding.advice else []
+        if lines and len(lines) + len(fresh) > most:
+            break
+        lines += fresh
+    return tuple(lines)
 
 
 def _columns(pairs: Sequence[tuple[str, str, str]], cells: int) -> tuple[Line, ...]:
@@ -183,7 +198,10 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
     if run is not None and run.state == "interrupted":
         text = "Its process ended unexpectedly; r resumes from what was saved."
         lines += _wrapped("! ", text, "bad", cells)
+    said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):
+        if alert.alert.code in said:
+            continue
         if len(lines) > most:
             break
         lines += _alert(alert, cells)

@@ -10,6 +10,7 @@ from msgspec import UNSET, structs
 
 from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import Alert, Event, Flip, Metric, Progress, RunStarted, Sample, Table, Trace
+from bitnet_core.runs.vitals import Vitals, VitalSigns
 from bitnet_core.text import finite, printable
 from bitnet_tui.view.bounded import add_reasons, bounded, newest_tables
 from bitnet_tui.view.series import Segment, Series
@@ -87,6 +88,7 @@ class RunView:
     traces: Traces = Traces()
     log: tuple[str, ...] = ()
     log_total: int = 0
+    vitals: Vitals = field(default_factory=Vitals)
 
 
 @dataclass
@@ -95,6 +97,7 @@ class RunFold:
 
     _view: RunView = RunView()
     _series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in CURVES})
+    _signs: VitalSigns = field(default_factory=VitalSigns)
     _log: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LOG_LINES))
     _events: int = 0
     _log_total: int = 0
@@ -107,6 +110,7 @@ class RunFold:
             self._events += 1
             self._set(newest=finite(event.t))
             self._take(event)
+            self._signs.feed(event)
             lines = _log_lines(event)
             self._log.extend(lines)
             self._log_total += len(lines)
@@ -119,7 +123,12 @@ class RunFold:
                 self._curves_revision = revision
                 curves = tuple(Curve(name, s.segments(), s.not_finite()) for name, s in self._series.items())
             self._view = replace(
-                self._view, revision=self._events, curves=curves, log=tuple(self._log), log_total=self._log_total
+                self._view,
+                revision=self._events,
+                curves=curves,
+                log=tuple(self._log),
+                log_total=self._log_total,
+                vitals=self._signs.view(),
             )
         return self._view
 
@@ -127,6 +136,7 @@ class RunFold:
         """The file was truncated or replaced, so what was folded from it no longer holds."""
         self._view = RunView()
         self._series = {name: Series() for name in CURVES}
+        self._signs = VitalSigns()
         self._log.clear()
         self._curves_revision = -1
 

@@ -2,10 +2,9 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs import clock
@@ -13,10 +12,14 @@ from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_core.runs.clock import Moment
 from bitnet_core.runs.events import Event
 from bitnet_core.runs.experiment import unreadable_words
+from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
 from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
+from bitnet_core.runs.stage_health import health
+from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, StudentOptions, TeacherOptions
+from bitnet_tui.services.machine import machine
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.run_fold import RunFold, RunView
@@ -40,6 +43,8 @@ class RunShown:
     of: int
     flip: FlipOptions | None
     """The token budget and where the activations flip; None if the record does not say."""
+    health: tuple[Finding, ...] = ()
+    """How it is doing, the worst first."""
 
     @property
     def active(self) -> bool:
@@ -118,6 +123,9 @@ class ExperimentWatcher:
         run, record = runs[place]
         state = runs[place].state
         view = self._view(run)
+        elapsed, silent = self._times(record, state, view.newest)
+        plan = Plan.of(record.settings)
+        around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE
         return RunShown(
             id=run.id,
             stage=stage,
@@ -125,10 +133,11 @@ class ExperimentWatcher:
             view=self._with_earlier_runs(view, runs[place + 1 :], state) if stage == "train" else view,
             error=cut_text(record.error or ""),
             output=run.output_path if run.has_output() else None,
-            elapsed=self._elapsed(record, state, view.newest),
+            elapsed=elapsed,
             position=place + 1,
             of=len(runs),
-            flip=flip_options(record.settings),
+            flip=plan.flip,
+            health=health(stage, state, view.vitals, plan, around, silent),
         )
 
     def _view(self, run: Run) -> RunView:
@@ -144,22 +153,24 @@ class ExperimentWatcher:
         runs = of_one_training(itertools.chain([view], (self._view(run) for run, _ in earlier)))
         return joined(runs).on(view) if len(runs) > 1 else view
 
-    def _elapsed(self, record: RunRecord, state: str, newest: float | None) -> float | None:
-        """How long a run took; for an active one, until its newest event, or in whole minutes while it is silent.
+    def _times(self, record: RunRecord, state: str, newest: float | None) -> tuple[float | None, float]:
+        """How long a run took, and for how long it has been silent.
 
-        Seconds that count up would be written to the terminal while nothing else changes.
+        Of an active one: until its newest event, or in whole minutes while it is silent. Seconds that count up would
+        be written to the terminal while nothing else changes.
         """
         if record.started is None:
-            return None
+            return None, 0.0
         seconds = record.seconds(Moment(self.clock(), clock.now(record.boot_id).uptime) if state in ACTIVE else None)
         if seconds is None or state not in ACTIVE or record.ended is not None:
-            return seconds
+            return seconds, 0.0
         known = self._told.get(record.id)
         if known is None:  # when it came can only be told by the wall clock, which may have been put forward since
             known = self._told[record.id] = newest, min((newest or record.started) - record.started, seconds)
         elif known[0] != newest:
             known = self._told[record.id] = newest, seconds
-        return max(known[1], seconds // 60 * 60)
+        minutes = seconds // 60 * 60
+        return max(known[1], minutes), max(0.0, minutes - known[1])
 
 
 def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
@@ -184,12 +195,3 @@ def _teacher_and_preset(settings: Settings) -> tuple[str, str]:
         return TeacherOptions.of(settings).chosen, StudentOptions.of(settings).preset
     except UsageError:
         return "", ""
-
-
-def flip_options(recorded: Mapping[str, Any]) -> FlipOptions | None:
-    """The budget and flip of a run from its recorded settings, which may hold anything; None if unusable."""
-    try:
-        flip = FlipOptions.of(Settings.from_record(recorded, {}))
-        return flip if flip.budget_tokens > 0 and flip.threshold >= 0 else None
-    except (UsageError, TypeError, ValueError, AttributeError, ArithmeticError):
-        return None

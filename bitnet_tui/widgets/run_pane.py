@@ -17,6 +17,7 @@ from bitnet_tui.widgets.painted import Painted
 VIEWS = (("overview", "Overview"), ("results", "Results"), ("samples", "Samples"), ("log", "Log"))
 _MOST_LOG_LINES = 2000
 _MOST_ALERT_LINES = 6
+_MOST_HEALTH_LINES = 4
 _TAIL_LINES = 5
 
 
@@ -28,6 +29,7 @@ class RunPane(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Painted(id="title")
+        yield Painted(id="health", classes="-empty")
         yield Painted(id="alerts", classes="-empty")
         yield Painted(id="gauge")
         yield Painted(id="figures", classes="-empty")
@@ -69,6 +71,7 @@ class RunPane(Vertical):
         cells = max(20, self._drawn_at)
         run = view.run
         self._painted("title", (panels.title(view, cells, stopping=stopping),))
+        self._painted("health", panels.health_lines(run, cells, _MOST_HEALTH_LINES))
         alerts = panels.alert_lines(run, view.problem, cells, _MOST_ALERT_LINES)
         self._painted("alerts", (*panels.outdated_lines(view, cells), *alerts))
         bar = _bar(run, launching, cells)
