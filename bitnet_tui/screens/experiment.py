@@ -15,9 +15,10 @@ from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration, flat
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
+from bitnet_tui.screens.charting import ChartingScreen
 from bitnet_tui.screens.keyed import AttemptingScreen
 from bitnet_tui.shell import Shell
-from bitnet_tui.view.run_fold import CURVES
+from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, spread
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.widgets.painted import Painted
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _IDLE_EVERY = 4
 
 
-class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
+class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, AttemptingScreen[None]):
     """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = "experiment.tcss"
@@ -43,8 +44,6 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         self._chosen: str | None = None
         """None = follow the stage that is running."""
         self._back = 0
-        self._curves: tuple[str, ...] = CURVES
-        self._log_scale = False
         self._launching: str | None = None
         self._ticks = 0
 
@@ -91,7 +90,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one(StageList).show(view.rows, self._selected)
         stopping = any(row.active and row.run_id in self.shell.stops_sent for row in view.rows)
-        self._pane.show(view, self._curves, log=self._log_scale, launching=self._launching, stopping=stopping)
+        self._pane.show(view, self.lens, launching=self._launching, stopping=stopping)
         if before.rows != view.rows or before.stage != view.stage:
             self.refresh_bindings()
 
@@ -101,6 +100,18 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
     def _redraw(self) -> None:
         if self.query("#run"):
             self.draw(self._view)
+
+    @property
+    def charted(self) -> RunView:
+        return self._view.run.view if self._view.run else RunView()
+
+    @property
+    def chart_columns(self) -> int:
+        return self._pane.charts.columns
+
+    def draw_charts(self) -> None:
+        if self.query("#run"):
+            self._pane.charts.show(self.charted, self.lens)
 
     @property
     def _pane(self) -> "RunPane":
@@ -126,6 +137,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
     def _choose(self, name: str | None) -> None:
         self._chosen, self._back = name, 0
+        self.lens = self.lens.whole()
         self.refresh_bindings()
         if name is not None:
             self.query_one(StageList).show(self._view.rows, name)
@@ -138,24 +150,16 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         if self._view.run is not None:
             self._chosen = self._selected
             self._back = min(self._view.run.of - 1, self._back + 1)
+            self.lens = self.lens.whole()
             self.look()
 
     def action_newer(self) -> None:
         self._back = max(0, self._back - 1)
+        self.lens = self.lens.whole()
         self.look()
 
     def action_view(self, name: str) -> None:
         self._pane.choose(name)
-
-    def action_log_scale(self) -> None:
-        self._log_scale = not self._log_scale
-        self._redraw()
-
-    def action_curve(self) -> None:
-        """All curves, then each one alone, then all again."""
-        at = CURVES.index(self._curves[0]) if len(self._curves) == 1 else -1
-        self._curves = CURVES if at == len(CURVES) - 1 else (CURVES[at + 1],)
-        self._redraw()
 
     # -- starting and stopping -------------------------------------------------------------------------------------
 

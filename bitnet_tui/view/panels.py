@@ -25,11 +25,10 @@ from bitnet_core.text import (
     wrap,
 )
 from bitnet_tui.view.run_fold import RunView, ShownAlert, Traces
-from bitnet_tui.view.spans import Line, Span, line, spread
+from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
-_CURVE_TITLES = {"loss": "total", "kl": "KL", "ce": "CE", "format": "format"}
 _LEVELS = {"good": ("● ", "good"), "calm": ("○ ", "value"), "warn": ("▲ ", "warn"), "bad": ("✗ ", "bad")}
 """The marks of a run's health differ in shape, not just in colour."""
 _FIRST_TABLES = ("qei", "gates", "quality")
@@ -162,20 +161,6 @@ def _eta(run: RunShown) -> str:
     if not run.active:
         return UNKNOWN
     return duration(run.view.progress.eta_s if run.view.progress else None)
-
-
-def legend(view: RunView, shown: tuple[str, ...], cells: int) -> Line:
-    """Names and newest values of the curves in their colours; hidden curves are faint. Then what the lines mark."""
-    parts: list[Span] = []
-    for name, text in _CURVE_TITLES.items():
-        mark, style = ("━ ", f"curve-{name}") if name in shown else ("╌ ", "faint")
-        value = significant(finite(getattr(view.metric, name)))
-        parts += [Span(mark, style), Span(f"{text} ", "label"), Span(f"{value}  ", "value")]
-    if view.flip:
-        parts.append(Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"))
-    if view.seams:
-        parts.append(Span("  ┆ resumed" if view.flip else "┆ resumed", "label"))
-    return spread(_fit(parts, cells), [Span("seen tokens →", "faint")], cells)
 
 
 def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:

@@ -8,10 +8,11 @@ from textual.widgets import ContentSwitcher, Log, Tab, Tabs
 from bitnet_core.runs.catalog import stage
 from bitnet_tui.view import panels
 from bitnet_tui.view.gauge import gauge
+from bitnet_tui.view.lens import Lens
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.watch import ExperimentView, RunShown
-from bitnet_tui.widgets.chart import Chart
+from bitnet_tui.widgets.charts import Charts
 from bitnet_tui.widgets.painted import Painted
 
 VIEWS = (("overview", "Overview"), ("results", "Results"), ("samples", "Samples"), ("log", "Log"))
@@ -38,8 +39,7 @@ class RunPane(Vertical):
         )
         with ContentSwitcher(initial="overview", id="switch"):
             with Vertical(id="overview"):
-                yield Painted(id="curves-legend")
-                yield Chart(id="chart")
+                yield Charts(id="charts")
                 with VerticalScroll(id="summary-scroll"):
                     yield Painted(id="summary")
                 yield Painted(id="tail", classes="-empty")
@@ -63,9 +63,7 @@ class RunPane(Vertical):
         name = (event.tab.id or "tab-overview").removeprefix("tab-")
         self.query_one("#switch", ContentSwitcher).current = name
 
-    def show(
-        self, view: ExperimentView, curves: tuple[str, ...], *, log: bool, launching: str | None, stopping: bool
-    ) -> None:
+    def show(self, view: ExperimentView, lens: Lens, *, launching: str | None, stopping: bool) -> None:
         """Draw the view; parts that did not change are left alone."""
         self._drawn_at = self.content_size.width
         cells = max(20, self._drawn_at)
@@ -77,20 +75,21 @@ class RunPane(Vertical):
         bar = _bar(run, launching, cells)
         self._painted("gauge", (bar,) if bar else ())
         self._painted("figures", panels.figures(run, cells) if run else ())
-        self._overview(view, run, curves, cells, log=log)
+        self._overview(view, run, lens, cells)
         self._painted("results-text", panels.result_lines(run, cells - 2))
         self._painted("samples-text", panels.sample_lines(run, cells - 2))
         self._write_log(run)
 
-    def _overview(
-        self, view: ExperimentView, run: RunShown | None, curves: tuple[str, ...], cells: int, *, log: bool
-    ) -> None:
+    @property
+    def charts(self) -> Charts:
+        return self.query_one("#charts", Charts)
+
+    def _overview(self, view: ExperimentView, run: RunShown | None, lens: Lens, cells: int) -> None:
         seen = run.view if run else RunView()
         charted = run is not None and any(curve.segments for curve in seen.curves)
         self.query_one("#overview").set_class(charted, "-charted")
         if charted:
-            self._painted("curves-legend", (panels.legend(seen, curves, cells),))
-            self.query_one("#chart", Chart).show(seen, curves, log=log)
+            self.charts.show(seen, lens)
         else:
             self._painted("summary", panels.summary(view, cells - 2))
         self._painted("tail", panels.log_tail(run, _TAIL_LINES, cells))
