@@ -10,14 +10,15 @@ from textual.containers import Container, Vertical
 from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs.catalog import PIPELINE, stage
+from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
 from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration, flat
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
-from bitnet_tui.screens.keyed import AttemptingScreen
+from bitnet_tui.screens.storing import StoringScreen
 from bitnet_tui.shell import Shell
+from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, spread
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _IDLE_EVERY = 4
 
 
-class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, AttemptingScreen[None]):
+class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScreen):
     """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = "experiment.tcss"
@@ -79,7 +80,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, Attempting
 
     def _tick(self) -> None:
         self._ticks += 1
-        if self._launching or self._view.active or self._ticks % _IDLE_EVERY == 0:
+        if self._launching or self._view.active or self._view.copy.sending or self._ticks % _IDLE_EVERY == 0:
             self.look()
 
     def looker(self) -> Callable[[], ExperimentView]:
@@ -91,6 +92,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, Attempting
         self.query_one(StageList).show(view.rows, self._selected)
         stopping = any(row.active and row.run_id in self.shell.stops_sent for row in view.rows)
         self._pane.show(view, self.lens, launching=self._launching, stopping=stopping)
+        self.draw_storage()
         if before.rows != view.rows or before.stage != view.stage:
             self.refresh_bindings()
 
@@ -112,6 +114,20 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, Attempting
     def draw_charts(self) -> None:
         if self.query("#run"):
             self._pane.charts.show(self.charted, self.lens)
+
+    @property
+    def copy_shown(self) -> CopyView:
+        return self._view.copy
+
+    def show_storage(self) -> None:
+        self._pane.choose("storage")
+
+    def draw_storage(self) -> None:
+        if self.query("#run"):
+            self._pane.show_storage(self._view.copy, self.said)
+
+    def start_upload(self) -> None:
+        self._start(UPLOAD.name)
 
     @property
     def _pane(self) -> "RunPane":
@@ -194,7 +210,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, Attempting
             return
         self._launching = name
         self._back = 0
-        self._chosen = None if name == PIPELINE.name else name
+        if name != UPLOAD.name:  # it has a tab of its own, and no row among the stages
+            self._chosen = None if name == PIPELINE.name else name
         self._redraw()
         self.attempt(
             partial(self.shell.launch, self.root, name),
@@ -204,11 +221,15 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, Attempting
         )
 
     def refused(self, problem: str) -> None:
+        if not self._launching and self.store_refused(problem):
+            return
         from bitnet_tui.screens.dialogs import MessageScreen
 
         self.app.push_screen(MessageScreen(f"{stage(self._launch_ended()).title}: not started", problem))
 
     def declined(self, problem: str) -> None:
+        if not self._launching and self.store_refused(problem):
+            return
         self._launch_ended()
         self.notify(problem, severity="warning")
 

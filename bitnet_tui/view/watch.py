@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs import clock
-from bitnet_core.runs.catalog import PIPELINE, STAGES
+from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.clock import Moment
 from bitnet_core.runs.events import Event
 from bitnet_core.runs.experiment import unreadable_words
@@ -19,9 +19,11 @@ from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, StudentOptions, TeacherOptions
+from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_tui.services.machine import machine
 from bitnet_tui.services.settings import experiment_at
 from bitnet_tui.view.bounded import cut_text
+from bitnet_tui.view.copy import CopyView, Upload, ended_since, target_of
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 from bitnet_tui.view.training import joined, of_one_training
@@ -62,6 +64,7 @@ class ExperimentView:
     teacher: str = ""
     preset: str = ""
     problem: str = ""
+    copy: CopyView = field(default_factory=CopyView)
 
     def row(self, name: str) -> StageRow | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -86,6 +89,7 @@ class ExperimentWatcher:
     clock: Callable[[], float] = time.time
     _cache: RecordCache = field(default_factory=RecordCache)
     _folds: dict[str, tuple[RunFold, Callable[[], list[Event]]]] = field(default_factory=dict)
+    _copy: tuple[tuple[float, ...], CopyStatus] = ((), CopyStatus())
     _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     """The newest event of each active run, and after how many seconds of the run it came."""
 
@@ -108,7 +112,23 @@ class ExperimentWatcher:
         stage = stage or worth_seeing(rows, history)
         teacher, preset = _teacher_and_preset(experiment.settings)
         problem = "\n".join(filter(None, (problem, history.problem)))
-        return ExperimentView(self.root, rows, stage, self._shown(history, stage, back), teacher, preset, problem)
+        shown, copy = self._shown(history, stage, back), self._copied(history)
+        return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy)
+
+    def _copied(self, history: History) -> CopyView:
+        """How the copy stands, by its files here and by its newest upload."""
+        backend, sync = target_of(history.experiment.settings)
+        if not backend:
+            return CopyView()
+        mark = version(self.root)
+        if mark != self._copy[0]:
+            self._copy = mark, copy_status(self.root)
+        status = self._copy[1]
+        latest, upload = history.latest(UPLOAD.name), None
+        if latest is not None:
+            findings = health(UPLOAD.name, latest.state, self._view(latest.run).vitals, Plan())
+            upload = Upload(latest.state, cut_text(latest.record.error or ""), findings)
+        return CopyView(backend, sync, status, upload, ended_since(history, status.at))
 
     def active_runs(self, names: Iterable[str]) -> list[Run]:
         """The runs of these stages that are active now."""

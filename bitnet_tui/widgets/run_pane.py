@@ -7,6 +7,7 @@ from textual.widgets import ContentSwitcher, Log, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
 from bitnet_tui.view import panels
+from bitnet_tui.view.copy import CopyView, Said, copy_lines
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.lens import Lens
 from bitnet_tui.view.run_fold import RunView
@@ -14,8 +15,15 @@ from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.watch import ExperimentView, RunShown
 from bitnet_tui.widgets.charts import Charts
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.storage_pane import StoragePane
 
-VIEWS = (("overview", "Overview"), ("results", "Results"), ("samples", "Samples"), ("log", "Log"))
+VIEWS = (
+    ("overview", "Overview"),
+    ("results", "Results"),
+    ("samples", "Samples"),
+    ("log", "Log"),
+    ("storage", "Storage"),
+)
 _MOST_LOG_LINES = 2000
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
@@ -48,6 +56,7 @@ class RunPane(Vertical):
             with VerticalScroll(id="samples"):
                 yield Painted(id="samples-text")
             yield Log(id="log", max_lines=_MOST_LOG_LINES, auto_scroll=True)
+            yield StoragePane(id="storage")
 
     class Resized(Message):
         """The lines were made for another width."""
@@ -93,6 +102,10 @@ class RunPane(Vertical):
         else:
             self._painted("summary", panels.summary(view, cells - 2))
         self._painted("tail", panels.log_tail(run, _TAIL_LINES, cells))
+
+    def show_storage(self, copy: CopyView, said: Said | None) -> None:
+        cells = max(20, self.content_size.width) - 2
+        self.query_one(StoragePane).show(copy, copy_lines(copy, said, cells))
 
     def _write_log(self, run: RunShown | None) -> None:
         log = self.query_one("#log", Log)
