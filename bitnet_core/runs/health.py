@@ -152,7 +152,7 @@ def _outlook(vitals: Vitals) -> Iterator[str]:
     lone = any(_spiking(vitals.reports))
     yield "one gradient spike" if lone else "gradient calm"
     if vitals.before_flip and found and found[-1].loss > vitals.before_flip.loss:
-        yield f"recovering from the flip ({significant(vitals.before_flip.loss)} before it)"
+        yield f"recovering from the flip (was {significant(vitals.before_flip.loss)})"
 
 
 def _pace(per_second: float) -> str:

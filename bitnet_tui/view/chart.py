@@ -60,7 +60,7 @@ def drawing(
     low, high = min(y for _, y in points), max(y for _, y in points)
     y_limits = _widened(0.0 if not log and 0 < low < high * _FROM_ZERO else low, high)
     bad = sorted({x for c in view.curves if c.name in shown for x in c.not_finite})
-    most_x, most_y = max(2, columns // 16), max(2, rows // 3)
+    most_x, most_y = max(2, columns // 16), max(2, (rows - 2) // 2)
 
     def on_axis(seen: Iterable[float]) -> tuple[float, ...]:
         return tuple(x for x in map(axis.place, seen) if x_limits[0] <= x <= x_limits[1])

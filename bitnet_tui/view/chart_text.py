@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from bitnet_core.text import UNKNOWN, count, scientific, significant, size, width
+from bitnet_core.text import count, scientific, significant, size, width
 from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, value_at
-from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.run_fold import Curve, RunView
 from bitnet_tui.view.spans import Line, Span, spread
 
 _TITLES = {
@@ -28,35 +28,41 @@ BACK, ON = "‹", "›"
 
 def title(chart: Chart, view: RunView, lens: Lens, axis: Axis, cells: int, *, alone: bool) -> Line:
     """One line. Signs to turn to other charts are there when it is shown `alone`; what does not fit is left out."""
-    drawn = {curve.name: curve for curve in view.curves if curve.name in chart.curves and curve.segments}
-    several = len(chart.curves) > 1
-    parts: list[Span] = []
+    parts: list[Line] = []
     if alone:
         name = "" if chart is CHARTS[0] else f" {chart.title} "
-        parts = [Span(BACK, "key"), Span(name, "title"), Span(ON, "key"), Span(" ")]
+        parts = [(Span(BACK, "key"), Span(name, "title"), Span(ON, "key"), Span(" "))]
     elif chart is not CHARTS[0]:  # the names of its curves say it
-        parts = [Span(f"{chart.title}  ", "title")]
-    for name, curve in drawn.items():
-        value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
-        words = _FORMATS.get(name, significant)(value) if value is not None else UNKNOWN
-        label = f"{_TITLES[name]} " if several else ""
-        parts += [Span("━ ", f"curve-{name}"), Span(label, "label"), Span(f"{words}  ", "value")]
-    marked = alone or chart is CHARTS[0]
-    if view.flip and marked:
-        parts.append(Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"))
-    if view.seams and marked:
-        parts.append(Span("  ┆ resumed" if view.flip else "┆ resumed", "label"))
-    right = [Span(f"{AXIS_NAMES[axis.by]} →", "faint")] if alone else []
+        parts = [(Span(f"{chart.title}  ", "title"),)]
+    parts += [_curve(curve, chart, lens) for curve in view.curves if curve.name in chart.curves and curve.segments]
+    right: list[Span] = []
     if lens.cursor is not None:
-        at = f"│ {axis.words(lens.cursor)}"
-        parts, right = [Span(f"{at}  ", "accent"), *parts] if not alone else parts, [Span(at, "accent")]
-        while alone and len(parts) > 4 and _cells(parts) + width(at) >= cells:
-            parts = parts[:-1]
-        right = right if alone else []
-    elif lens.window is not None and alone:
-        ends = " – ".join(axis.words(end) for end in lens.window)
-        right = [Span(f"{ends}  0 shows all", "accent")]
-    return spread(_fit(parts, cells), right, cells)
+        right = [Span(f"│ {axis.words(lens.cursor)}", "accent")]
+    elif alone and lens.window is not None:
+        right = [Span(f"{' – '.join(map(axis.words, lens.window))}, 0: all", "accent")]
+    elif alone:
+        right = [Span(f"{AXIS_NAMES[axis.by]} →", "faint")]
+    marks = _marks(view) if alone or chart is CHARTS[0] else []
+    # Where the crosshair stands is told in any case; what the lines mark is told before what the axis is.
+    needed = _cells(right) + 1 if right and right[0].style == "accent" else 0
+    return spread(_fit([*parts, *marks], cells - needed), right, cells)
+
+
+def _curve(curve: Curve, chart: Chart, lens: Lens) -> Line:
+    value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
+    label = f"{_TITLES[curve.name]} " if len(chart.curves) > 1 else ""
+    words = _FORMATS.get(curve.name, significant)(value)
+    return Span("━ ", f"curve-{curve.name}"), Span(label, "label"), Span(f"{words}  ", "value")
+
+
+def _marks(view: RunView) -> list[Line]:
+    """What the vertical lines mark."""
+    marks: list[Line] = []
+    if view.flip:
+        marks.append((Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"),))
+    if view.seams:
+        marks.append((Span("  ┆ resumed" if view.flip else "┆ resumed", "label"),))
+    return marks
 
 
 def turned(shown: Line, at: int) -> int | str | None:
@@ -77,7 +83,8 @@ def _cells(parts: Sequence[Span]) -> int:
     return sum(width(span.text) for span in parts)
 
 
-def _fit(parts: Sequence[Span], cells: int) -> Sequence[Span]:
-    while len(parts) > 1 and _cells(parts) > cells:
+def _fit(parts: Sequence[Line], cells: int) -> Line:
+    """As many of the parts, from the first on, as fit into the cells."""
+    while len(parts) > 1 and _cells([span for part in parts for span in part]) > cells:
         parts = parts[:-1]
-    return parts
+    return tuple(span for part in parts for span in part)

@@ -22,6 +22,8 @@ from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.painted import Painted
 
 _LEAST_COLUMNS, _LEAST_ROWS = 24, 6
+_EMPTY = " ⠀"
+"""Cells without a curve: a space, or braille without a dot."""
 _WHEEL = 1.3
 """How much nearer a turn of the wheel brings the curves."""
 
@@ -224,30 +226,28 @@ class Plot(Widget):
 
 
 def _crossed(line: Text, column: int, colour: str) -> Text:
-    """The line with the crosshair in a column; a curve there stays, and is marked."""
-    if column >= len(line.plain):
+    """The line with the crosshair in a column, behind the curves."""
+    if column >= len(line.plain) or line.plain[column] not in _EMPTY:
         return line
-    sign = line.plain[column]
-    crossed = line.copy()
-    if sign in " ⠀":
-        crossed = Text.assemble(line[:column], ("│", colour), line[column + 1 :])
-    else:
-        crossed.stylize("reverse", column, column + 1)
+    crossed = Text.assemble(line[:column], ("│", colour), line[column + 1 :])
     crossed.no_wrap, crossed.end = True, ""
     return crossed
 
 
 class ChartTitle(Painted):
-    """A click turns to another chart."""
+    """A click turns to another chart: of a grid, to the one below it."""
 
     _line: Line = ()
+    below: str | None = None
+    """The name of its chart in a grid."""
 
     def show(self, lines: tuple[Line, ...]) -> None:
         self._line = lines[0] if lines else ()
         super().show(lines)
 
     def on_click(self, event: events.Click) -> None:
-        if (to := turned(self._line, event.x)) is not None:
+        to = turned(self._line, event.x) if self.below is None else self.below
+        if to is not None:
             self.post_message(Turned(to))
 
 
@@ -264,5 +264,6 @@ class ChartPanel(Vertical):
 
     def show(self, view: RunView, chart: Chart, lens: Lens, axis: Axis, *, alone: bool) -> None:
         cells = self.content_size.width
+        self.query_one(ChartTitle).below = None if alone else chart.name
         self.query_one(ChartTitle).show((title(chart, view, lens, axis, cells, alone=alone),))
         self.plot.show(view, chart, lens, axis)

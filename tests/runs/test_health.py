@@ -162,7 +162,7 @@ def _flipped() -> Training:
 
 def test_a_flip_raises_the_loss_and_that_is_no_fault_until_it_is_late():
     training = _flipped().steps(5, activation_bits=4).evaluate(5.2)
-    assert "recovering from the flip (5.00 before it)" in _worst(training)
+    assert "recovering from the flip (was 5.00)" in _worst(training)
     assert "flip in" not in _worst(training)
     training.steps(6, activation_bits=4).evaluate(5.1)
     assert _worst(training) == "Not recovered from the flip: held-out 5.10, 5.00 before it."

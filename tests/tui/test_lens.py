@@ -108,7 +108,7 @@ def test_the_window_is_what_is_drawn_and_its_scale_fits_it():
 
 def test_what_is_drawn_does_not_grow_with_the_run():
     sizes = []
-    for steps in (3_000, 9_000):
+    for steps in (1_500, 4_000):
         view = _fold(steps)
         points = [sum(map(len, curve.segments)) for curve in view.curves]
         picture = drawing(view, CHARTS[0].curves, 80, 20, log=False, axis=Axis.of(view, "step"))

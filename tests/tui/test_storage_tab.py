@@ -121,7 +121,9 @@ async def test_the_key_without_a_target_says_what_to_set(home: Path, monkeypatch
     monkeypatch.setenv("VISUAL", "")
     monkeypatch.setenv("PATH", "")
     exp = experiment(home, "plain")
-    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(
+        size=(80, 24), notifications=True
+    ) as pilot:
         await settled(pilot)
         await pilot.press("u")
         await settled(pilot)
