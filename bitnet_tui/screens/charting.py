@@ -86,7 +86,9 @@ class ChartingScreen(ShellScreen[None]):
             self.look_through(self.lens.panned(all_of_it, -message.share))
 
     def on_turned(self, message: Turned) -> None:
-        if isinstance(message.to, int):
+        if isinstance(message.to, str):
+            self.look_through(replace(self.lens, chart=message.to))
+        elif message.to:
             self.action_curve(message.to)
         else:
-            self.look_through(replace(self.lens, chart=message.to if message.to != self.lens.chart else None))
+            self.look_through(replace(self.lens, chart=None))

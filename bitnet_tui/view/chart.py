@@ -60,7 +60,7 @@ def drawing(
     low, high = min(y for _, y in points), max(y for _, y in points)
     y_limits = _widened(0.0 if not log and 0 < low < high * _FROM_ZERO else low, high)
     bad = sorted({x for c in view.curves if c.name in shown for x in c.not_finite})
-    most_x, most_y = max(2, columns // 16), max(2, (rows - 2) // 2)
+    most_x = max(2, columns // 16)
 
     def on_axis(seen: Iterable[float]) -> tuple[float, ...]:
         return tuple(x for x in map(axis.place, seen) if x_limits[0] <= x <= x_limits[1])
@@ -70,7 +70,7 @@ def drawing(
         x_limits,
         y_limits,
         time_ticks(*x_limits, most_x) if axis.by == "time" else ticks(*x_limits, most_x),
-        _log_ticks(*y_limits, max(2, rows // 2)) if log else ticks(*y_limits, most_y),
+        _log_ticks(*y_limits, max(2, rows // 2)) if log else _height_ticks(*y_limits, rows),
         next(iter(on_axis([view.flip.seen_tokens] if view.flip else [])), None),
         on_axis(view.seams),
         on_axis(bad),
@@ -149,6 +149,12 @@ def _time_label(seconds: float) -> str:
     if minutes:
         return f"{hours}h{minutes:02d}" if hours else f"{minutes}m"
     return f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
+
+
+def _height_ticks(low: float, high: float, rows: int) -> Ticks:
+    """Three rows apart, where that leaves three of them; else closer."""
+    sparse = ticks(low, high, max(2, rows // 3))
+    return sparse if len(sparse) > 2 else ticks(low, high, max(2, rows // 2))
 
 
 def _log_ticks(low: float, high: float, most: int) -> Ticks:

@@ -66,13 +66,15 @@ def _marks(view: RunView) -> list[Line]:
 
 
 def turned(shown: Line, at: int) -> int | str | None:
-    """What a click on a cell of the line is for: -1 or 1 to turn, the name of a curve's own chart, or nothing."""
+    """What a click on a cell is for: -1 or 1 to turn, 0 to show all, a curve's own chart by name, or nothing."""
     left, curve = 0, ""
     for span in shown:
         curve = span.style.removeprefix("curve-") if span.style.startswith("curve-") else curve
         if left <= at < left + width(span.text):
             if span.style == "key":
                 return -1 if BACK in span.text else 1
+            if span.style == "title":
+                return 0
             own = next((one.name for one in ALONE if one.curves == (curve,)), None)
             return own if span.style in (f"curve-{curve}", "label", "value") else None
         left += width(span.text)

@@ -53,7 +53,7 @@ class Dragged(Message):
 
 
 class Turned(Message):
-    """Another chart was asked for: the one before or after (-1, 1), or one by its name."""
+    """Another chart was asked for: the one before or after (-1, 1), all again (0), or one by its name."""
 
     def __init__(self, to: int | str) -> None:
         super().__init__()

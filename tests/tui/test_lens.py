@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from textual.pilot import Pilot
+from textual.widget import Widget
 
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.chart import drawing, time_ticks
@@ -131,6 +132,8 @@ def test_each_cell_of_a_title_turns_where_it_says():
     assert turned(shown_line, text.index("›")) == 1
     assert turned(shown_line, text.index("KL")) == "kl"
     assert turned(shown_line, text.index("seen tokens")) is None
+    alone = title(CHARTS[2], view, Lens(), Axis("tokens"), 78, alone=True)
+    assert turned(alone, 4) == 0
 
 
 # -- the app ---------------------------------------------------------------------------------------------------------
@@ -181,3 +184,13 @@ async def test_charts_by_keys_and_by_mouse(home: Path, size: tuple[int, int]):
         await pilot.press("C", "C", "C")
         await settled(pilot)
         assert _lens(pilot).chart is None
+        if size[0] >= 140:
+            title_of_one = [one for one in pilot.app.screen.query(ChartPanel) if one.display][1].children[0]
+            for chart in ("grad", None):
+                await pilot.click(title_of_one if chart else _first_title(pilot), offset=(3, 0))
+                await settled(pilot)
+                assert _lens(pilot).chart == chart
+
+
+def _first_title(pilot: Pilot[None]) -> Widget:
+    return pilot.app.screen.query(ChartPanel).first().children[0]
