@@ -189,6 +189,14 @@ def available_bytes() -> int:
     return max(0, min(free, limit - used + _reclaimable()))
 
 
+def memory_bytes() -> int:
+    """The memory of the machine, or what the container may use of it."""
+    import psutil
+
+    total, limit = int(psutil.virtual_memory().total), _cgroup_number("memory.max")
+    return total if limit is None else min(total, limit)
+
+
 def _cgroup_number(name: str) -> int | None:
     """A number of this container's cgroup (v2); None without one or without a limit."""
     try:

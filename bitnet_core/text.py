@@ -162,6 +162,22 @@ def duration(seconds: float | None) -> str:
     return f"{hours}h {minutes:02d}m" if hours < 48 else f"{hours // 24}d {hours % 24}h"
 
 
+def roughly(seconds: float | None) -> str:
+    """`5 s`, `40 s`, `4 min`, `1 h 10 min`, `3 days`: for a time that nobody knows to the second."""
+    seconds = finite(seconds)
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 57.5:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    minutes = max(1, round(seconds / 60))
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(10 * round(minutes / 10) if minutes > 120 else minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{round(seconds / 86400)} days"
+
+
 def ago(then: float | None, now: float) -> str:
     """`just now`, `4 min ago`, `3 h ago`, `6 days ago`."""
     if then is None:

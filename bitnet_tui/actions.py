@@ -59,8 +59,28 @@ ACTIONS: tuple[Action, ...] = (
         ("results", "2", "view('results')", "Results", "Tables: QEI, quality, memory", False),
         ("samples", "3", "view('samples')", "Samples", "Generated texts", False),
         ("log", "4", "view('log')", "Log", "All messages of the run", False),
-        ("log-scale", "y", "log_scale", "Log scale", "Loss axis: linear or logarithmic", False),
-        ("curve", "c", "curve", "One curve", "Show all curves, or one at a time", False),
+        ("storage", "5", "view('storage')", "Storage", "The copy on a storage target", False),
+        ("push", "u", "store('push')", "Push the copy", "Bring the copy on the storage target up to date now", False),
+        (
+            "verify",
+            "v",
+            "store('verify')",
+            "Verify the copy",
+            "Compare every stored byte with what was stored",
+            False,
+        ),
+        ("pull", "g", "store('pull')", "Pull the copy", "Bring files of the copy here; asks first", False),
+        ("settings", "e", "edit_settings", "Edit settings", "Open the experiment's .env in your editor", False),
+        ("curve", "c", "curve(1)", "Next chart", "Show the next chart alone; after the last one, all again", False),
+        ("curve-back", "C", "curve(-1)", "Chart before", "Show the chart before alone", False),
+        ("log-scale", "y", "log_scale", "Log scale", "Axis of losses and gradient: linear or logarithmic", False),
+        ("axis", "b", "axis", "By tokens, step, time", "Draw by seen tokens, by steps, or by time trained", False),
+        ("crosshair", "x", "crosshair", "Crosshair", "Show the values at a place, or stop that", False),
+        ("later", "full_stop,greater_than_sign", "chart_move(1)", "Later", "Move crosshair or charts on", False),
+        ("earlier", "comma,less_than_sign", "chart_move(-1)", "Earlier", "Move crosshair or charts back", False),
+        ("zoom-in", "plus,equals_sign", "chart_zoom(1)", "Zoom in", "Show half as long a stretch; wheel", False),
+        ("zoom-out", "minus", "chart_zoom(-1)", "Zoom out", "Show twice as long a stretch; wheel", False),
+        ("whole", "0", "whole", "Whole run", "Show the whole run again", False),
         ("older", "left_square_bracket", "older", "Older run", "Show the previous run of this stage", False),
         ("newer", "right_square_bracket", "newer", "Newer run", "Show the next run of this stage", False),
         ("back", "escape", "dismiss", "Back", "Back to the list of experiments", True),
@@ -89,7 +109,19 @@ TITLES: dict[Where, str] = {
     "keys": "API keys",
     "app": "Everywhere",
 }
-_SHOWN = {"question_mark": "?", "left_square_bracket": "[", "right_square_bracket": "]", "escape": "esc"}
+_SHOWN = {
+    "question_mark": "?",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "escape": "esc",
+    "full_stop": ".",
+    "greater_than_sign": ">",
+    "comma": ",",
+    "less_than_sign": "<",
+    "plus": "+",
+    "equals_sign": "=",
+    "minus": "-",
+}
 
 
 def bindings(where: Where) -> list[BindingType]:

@@ -40,7 +40,7 @@ class BitnetApp(Shell):
     BINDINGS = actions.bindings("app")
     COMMANDS: ClassVar = {_commands}
     HORIZONTAL_BREAKPOINTS = [(0, "-thin"), (60, "-narrow"), (100, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (15, "-short"), (30, "-tall")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (15, "-short"), (30, "-tall"), (36, "-high")]  # noqa: RUF012
 
     def __init__(self, home: Path, root: Path | None = None, launch: "Launch | None" = None) -> None:
         # With the list's styles loaded here, showing it needs no second pass over all styles.

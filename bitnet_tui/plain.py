@@ -7,6 +7,7 @@ from bitnet_core.text import ago
 from bitnet_tui.view.experiment_list import qei
 from bitnet_tui.view.stage_rows import running
 from bitnet_tui.view.states import look
+from bitnet_tui.view.watch import ExperimentWatcher
 from bitnet_tui.view.workspace import ExperimentRow, WorkspaceWatcher, row_of
 
 
@@ -15,7 +16,7 @@ def listing(home: Path, root: Path | None = None) -> str:
     rows = _rows(home, root)
     if not rows:
         return f"No experiments in {home}. `bitnet demo` creates one and runs it; it needs no key.\n"
-    return "\n".join(_block(row) for row in rows)
+    return "\n".join(_block(row) + _health(row, home) for row in rows)
 
 
 def active_stages(home: Path, root: Path | None = None) -> list[tuple[str, str]]:
@@ -28,6 +29,13 @@ def _rows(home: Path, root: Path | None) -> tuple[ExperimentRow, ...]:
     if root is not None and all(row.root != root for row in rows):
         rows = (*rows, row_of(root, home))
     return tuple(row for row in rows if root in (None, row.root))
+
+
+def _health(row: ExperimentRow, home: Path) -> str:
+    """How the run that is active does, in sentences; empty without one."""
+    run = ExperimentWatcher(row.root, home).look(None).run if row.now else None
+    findings = run.health if run is not None and run.active else ()
+    return "".join(f"  {' '.join(filter(None, (one.words, one.advice)))}\n" for one in findings)
 
 
 def _block(row: ExperimentRow) -> str:

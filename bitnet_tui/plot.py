@@ -1,5 +1,7 @@
 """Draws with plotext: a `Drawing` in, text with ANSI colours out. Imported for the first chart, and nowhere else."""
 
+import re
+import threading
 from collections.abc import Iterable, Mapping
 
 import plotext
@@ -8,17 +10,30 @@ from bitnet_tui.view.chart import Drawing, stripes
 from bitnet_tui.view.series import Segment
 
 Colour = tuple[int, int, int]
+_ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 _TURN_COLUMNS = 3
 """How many columns a curve has at a time where several lie on each other."""
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def build(drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colour]) -> str:
-    """Draw at exactly this size. plotext keeps one global figure, so it is cleared first.
+    """Draw at exactly this size. Slow: call it in a thread.
 
     plotext fails on numbers that are not finite and on logarithms of them; a `Drawing` has neither.
     """
+    with _ONE_AT_A_TIME:  # plotext has one figure, for all threads
+        return _build(drawing, columns, rows, colours)
+
+
+def canvas(built: str) -> int:
+    """The column in which the drawing begins, right of its axis; the number of columns if there is no axis."""
+    first = _ESCAPE.sub("", built.split("\n", 1)[0])
+    return next((place + 1 for place, sign in enumerate(first) if sign in "┤│"), len(first))
+
+
+def _build(drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colour]) -> str:
     plotext.clear_figure()
     plotext.limit_size(False, False)
     plotext.plot_size(columns, rows)

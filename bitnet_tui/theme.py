@@ -31,6 +31,13 @@ _LIGHT = {
     "curve-ce": "#00875f",
     "curve-format": "#af5f87",
 }
+CURVES = {
+    **dict.fromkeys(("loss", "lr"), "curve-loss"),
+    **dict.fromkeys(("kl", "heldout_loss", "peak_rss_bytes"), "curve-kl"),
+    **dict.fromkeys(("ce", "agreement", "tokens_per_s", "peak_device_bytes"), "curve-ce"),
+    **dict.fromkeys(("format", "grad_norm", "heldout_agreement"), "curve-format"),
+}
+"""The colour of each curve; those of one chart differ."""
 DEFAULTS: Mapping[str, str] = _DARK
 
 
@@ -97,10 +104,7 @@ STYLES = {
     "badge-after": "bold $background on $flip",
     "chosen": "bold $background on $accent",
     "chosen-blurred": "bold $foreground on $panel",
-    "curve-loss": "bold $curve-loss",
-    "curve-kl": "bold $curve-kl",
-    "curve-ce": "bold $curve-ce",
-    "curve-format": "bold $curve-format",
+    **{f"curve-{name}": f"bold ${colour}" for name, colour in CURVES.items()},
 }
 
 
@@ -117,7 +121,7 @@ def paint(lines: Iterable[Line]) -> Content:
 def plot_colours(variables: Mapping[str, str]) -> dict[str, tuple[int, int, int]]:
     """The colours of a chart from the theme's variables."""
     wanted = {"axis": "label", "flip": "flip", "bad": "error"}
-    wanted |= {name: f"curve-{name}" for name in ("loss", "kl", "ce", "format")}
+    wanted |= CURVES
     colours: dict[str, tuple[int, int, int]] = {}
     for name, variable in wanted.items():
         try:

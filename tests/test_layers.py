@@ -15,7 +15,14 @@ import bitnet_tui
 HEAVY = {"torch", "transformers", "pyarrow", "numpy", "tokenizers", "gguf", "xllamacpp"}
 SLOW = {"httpx", "keyring", "cryptography", "plotext", "dropbox", "boxsdk", "box_sdk_gen", "jinja2", "stamina"}
 LIGHT_ROOMS = ("settings", "secrets", "runs", "cli")
-LIGHT_FILES = ("prompts.drawing", "prompts.templates", "teachers.profiles", "teachers.stage_keys")
+LIGHT_FILES = (
+    "prompts.drawing",
+    "prompts.templates",
+    "teachers.profiles",
+    "teachers.stage_keys",
+    "storage.state",
+    "storage.status",
+)
 SUBPROCESSES = ("bitnet_core.secrets.keyring_child",)
 """Programs that are run but never imported."""
 HEAVY_FILES = tuple(f"bitnet_core.cli.{name}" for name in ("ask", "bench_score", "exporting", "serving", "students"))

@@ -5,7 +5,7 @@ Asks no teacher and writes no file. It ends a run only if none of its answers ca
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core.collecting.accounting import Accounts
@@ -25,6 +25,7 @@ from bitnet_core.teachers.teacher import Teacher
 
 _MIN_JUDGED = 8
 """The number of answers after which a teacher that has given no usable one is given up."""
+_TOLD_SECONDS = 1.0
 _NOT_ANSWERS = (PromptRefused.status, ContextExceeded.status, NO_ANSWER)
 """Statuses that don't count as answers; how many of them are too many is decided while asking."""
 
@@ -79,6 +80,8 @@ class SessionReporter:
     reporter: Reporter
     collection: Collection
     check: PromptCheck
+    _told: tuple[str, float] = field(default=("", 0.0))
+    """What requests waited for when that was last reported, and when."""
 
     # -- before asking -----------------------------------------------------------------------------------
 
@@ -181,6 +184,28 @@ class SessionReporter:
 
     # -- while asking ------------------------------------------------------------------------------------
 
+    def waiting(self, tally: Tally, teacher: Teacher, accounts: Accounts) -> None:
+        """Report that requests wait for something else than before, at most once a second."""
+        now, waits_for = time.monotonic(), _waits_for(teacher)
+        if waits_for != self._told[0] and now - self._told[1] >= _TOLD_SECONDS:
+            self._told = waits_for, now
+            self.figures(tally, teacher, accounts)
+
+    def figures(self, tally: Tally, teacher: Teacher, accounts: Accounts) -> None:
+        budget, waits_for = accounts.budget, _waits_for(teacher)
+        self.reporter.emit(
+            Metric(
+                answers=tally.done,
+                tokens=tally.tokens,
+                tokens_per_s=tally.tokens_per_s(),
+                requests=budget.requests,
+                requests_at_once=len(accounts.in_flight),
+                spent_tokens=budget.tokens,
+                spent_usd=budget.usd if budget.priced else None,
+                waits_for=waits_for,
+            )
+        )
+
     def answer(self, request: Request, answer: ReadAnswer, tally: Tally) -> None:
         self.reporter.emit(
             Trace(
@@ -191,7 +216,6 @@ class SessionReporter:
                 other_mass_mean=answer.other_mass_mean(),
             )
         )
-        self.reporter.emit(Metric(answers=tally.done, tokens=tally.tokens, tokens_per_s=tally.tokens_per_s()))
         self.reporter.progress(tally.done, self.collection.total, "sequences", "collecting")
 
     def asking(self, teacher: Teacher, asker: Asker, accounts: Accounts) -> None:
@@ -260,6 +284,10 @@ class SessionReporter:
         attempts = self.collection.options.max_attempts
         given = f" {given_up} are given up after {attempts} runs (KD_MAX_ATTEMPTS)." if given_up else ""
         return f"All other answers can be used; raise KD_NUM_PROMPTS to collect more.{given}"
+
+
+def _waits_for(teacher: Teacher) -> str:
+    return teacher.pace.holds() if teacher.pace is not None else ""
 
 
 def _rounded(value: float | None) -> float | None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class CollectSession:
         self._served_note = f"served:{collection.teacher_hash}"
         self._shards.also_served = self._known_others()
         self._limit: LimitReached | None = None
+        self._report_figures: Callable[[], None] = lambda: None
         self._parallel = 1
         self._lost_requests = journal.close_lost()
         self._budget = Budget(collection.options.limits, self.price, journal.spent(), self._known_overrun())
@@ -197,10 +199,11 @@ class CollectSession:
                 return
             self._prepare_folder()
             self._tally.start_clock()
+            self._report_figures = partial(self._report.figures, self._tally, teacher, accounts)
             asker = Asker(teacher, options, accounts, self._on_answer)
             requests = self._outstanding.requests(lambda: accounts.closed)
             try:
-                await asker.run(requests, self._parallel + queued, self.reporter.check_stop)
+                await asker.run(requests, self._parallel + queued, lambda: self._on_poll(teacher, accounts))
             except QuotaSpent as error:
                 self.reporter.alert("error", "quota_spent", str(error), "Everything answered so far is kept.")
                 raise
@@ -209,6 +212,10 @@ class CollectSession:
                 if sorted(teacher.left_out) != list(self._proven().refused):  # a field was refused after the probe
                     self._record_sampling(teacher)
             self._limit = asker.limit
+
+    def _on_poll(self, teacher: Teacher, accounts: Accounts) -> None:
+        self.reporter.check_stop()
+        self._report.waiting(self._tally, teacher, accounts)
 
     async def _probe(self, teacher: Teacher) -> bool:
         """Make sure that the teacher's logprobs can be used. False if a limit forbids to ask, and there is a verdict
@@ -251,6 +258,7 @@ class CollectSession:
         answer = await asyncio.to_thread(self._answers.check_arrival, entry, result)
         self._tally.add(answer)
         self._report.answer(request, answer, self._tally)
+        self._report_figures()
         if answer.result is not None:
             self._note_model(answer.result.model)
         complete = self._outstanding.settle(request)

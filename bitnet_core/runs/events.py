@@ -64,7 +64,10 @@ class Progress(Event, tag="progress", kw_only=True):
 
 
 class Metric(Event, tag="metric", kw_only=True):
-    """Figures of a training step, of an evaluation on held-out traces (`when` says which one), or of collecting."""
+    """Figures of a training step, of an evaluation on held-out traces (`when` says which one), or of collecting.
+
+    Of collecting: `requests` and what is spent count all runs; `waits_for` says what holds back the next request.
+    """
 
     step: int | UnsetType = UNSET
     seen_tokens: int | UnsetType = UNSET
@@ -97,6 +100,11 @@ class Metric(Event, tag="metric", kw_only=True):
     heldout_tokens: int | UnsetType = UNSET
     answers: int | UnsetType = UNSET
     tokens: int | UnsetType = UNSET
+    requests: int | UnsetType = UNSET
+    requests_at_once: int | UnsetType = UNSET
+    spent_tokens: int | UnsetType = UNSET
+    spent_usd: Number | UnsetType = UNSET
+    waits_for: str | UnsetType = UNSET
 
 
 class Flip(Event, tag="flip", kw_only=True):

@@ -114,6 +114,7 @@ class Pull:
             raise self._incomplete(lost, done)
         if {entry.name for entry in wanted} >= {entry.name for entry in self._published.manifest.files}:
             self._state.remember("manifest", self._published.key)
+            self._state.note_stored(self._published.manifest.counter, self._published.manifest.files)
         return done
 
     def missing(self, wanted: list[Stored]) -> list[Stored]:

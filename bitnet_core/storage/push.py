@@ -335,6 +335,7 @@ class Push:
         as_here = [*plan.unchanged.values(), *sent.stored.values()]
         if self.base and entries == earlier and not self._unreadable:
             self._state.share(as_here)
+            self._state.note_stored(self.base.manifest.counter, self.base.manifest.files)
             return self._pushed(self.base, sent)
         self._require_not_overtaken()  # also where nothing was sent, and files only leave the state
         with writes_explained(self._experiment.root):
@@ -344,6 +345,7 @@ class Push:
         publish(self._target, self._state, published, self._at, sent.stored.values, self._stop)
         self.base, self._at = published, published.key
         self._state.remember("manifest", published.key)
+        self._state.note_stored(made.counter, made.files)
         self._state.share(as_here)
         self._state.forget_parts()
         remove_superseded(self._target, published, self._unreadable)

@@ -5,6 +5,7 @@ A cache and a queue on disk. Nothing is lost with it but time: it is made again 
 
 import contextlib
 import hashlib
+import json
 import secrets
 import shutil
 import sqlite3
@@ -83,6 +84,15 @@ class State:
                 self._run("delete from notes where name = 'writer'")
                 self._run("delete from parts")
                 self.remember("folder", folder)
+
+    def note_stored(self, counter: int, entries: Iterable[Stored]) -> None:
+        """Note for people what is stored, now: how many files and bytes of each folder."""
+        folders: dict[str, list[int]] = {}
+        for one in entries:
+            found = folders.setdefault(one.name.partition("/")[0], [0, 0])
+            found[0] += 1
+            found[1] += one.size
+        self.remember("stored", json.dumps({"at": time.time(), "counter": counter, "folders": folders}))
 
     @property
     def writer(self) -> str:
@@ -230,6 +240,8 @@ def opened(root: Path, place: str) -> Iterator[State]:
         raise BitnetError(f"{folder} can't be written {why}.") from error
     with contextlib.closing(state):
         state.belong_to(root)
+        if state.note("place") != place:
+            state.remember("place", place)
         yield state
 
 

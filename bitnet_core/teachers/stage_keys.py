@@ -29,7 +29,8 @@ def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> Sta
     """The keys for a stage that is about to be launched; `ask` asks for the vault's passphrase."""
     options, storage = TeacherOptions.of(resolution.settings), StorageOptions.of(resolution.settings)
     names = names_for(stage, options)
-    copied = storage.key_names if storage.has_target and storage.sync != "off" else ()
+    is_upload = stage == catalog.UPLOAD.name
+    copied = storage.key_names if storage.has_target and (is_upload or storage.sync != "off") else ()
     if not names and not copied:
         return StageKeys({})
     trouble: list[str] = []
@@ -37,7 +38,7 @@ def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> Sta
     try:
         found = find_secrets((*names, *copied), resolution, ask=ask, trouble=trouble)
     except BitnetError as error:  # a vault that stays locked: what only the copy needs holds no stage up
-        if not copied:
+        if not copied or is_upload:
             raise
         found = find_secrets(names, resolution, ask=ask, trouble=trouble) if names else dict[str, FoundSecret]()
         no_copy = f"The copy can't be brought up to date: {error} With STORAGE_SYNC=off no key is looked for."

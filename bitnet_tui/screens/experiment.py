@@ -10,14 +10,16 @@ from textual.containers import Container, Vertical
 from textual.widget import Widget
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.runs.catalog import PIPELINE, stage
+from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
 from bitnet_core.runs.record import STOP_SECONDS
 from bitnet_core.text import duration, flat
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
-from bitnet_tui.screens.keyed import AttemptingScreen
+from bitnet_tui.screens.charting import ChartingScreen
+from bitnet_tui.screens.storing import StoringScreen
 from bitnet_tui.shell import Shell
-from bitnet_tui.view.run_fold import CURVES
+from bitnet_tui.view.copy import CopyView
+from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, spread
 from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.widgets.painted import Painted
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 _IDLE_EVERY = 4
 
 
-class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
+class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScreen):
     """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = "experiment.tcss"
@@ -43,8 +45,6 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         self._chosen: str | None = None
         """None = follow the stage that is running."""
         self._back = 0
-        self._curves: tuple[str, ...] = CURVES
-        self._log_scale = False
         self._launching: str | None = None
         self._ticks = 0
 
@@ -80,7 +80,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
     def _tick(self) -> None:
         self._ticks += 1
-        if self._launching or self._view.active or self._ticks % _IDLE_EVERY == 0:
+        if self._launching or self._view.active or self._view.copy.sending or self._ticks % _IDLE_EVERY == 0:
             self.look()
 
     def looker(self) -> Callable[[], ExperimentView]:
@@ -91,7 +91,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one(StageList).show(view.rows, self._selected)
         stopping = any(row.active and row.run_id in self.shell.stops_sent for row in view.rows)
-        self._pane.show(view, self._curves, log=self._log_scale, launching=self._launching, stopping=stopping)
+        self._pane.show(view, self.lens, launching=self._launching, stopping=stopping)
+        self.draw_storage()
         if before.rows != view.rows or before.stage != view.stage:
             self.refresh_bindings()
 
@@ -101,6 +102,32 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
     def _redraw(self) -> None:
         if self.query("#run"):
             self.draw(self._view)
+
+    @property
+    def charted(self) -> RunView:
+        return self._view.run.view if self._view.run else RunView()
+
+    @property
+    def chart_columns(self) -> int:
+        return self._pane.charts.columns
+
+    def draw_charts(self) -> None:
+        if self.query("#run"):
+            self._pane.charts.show(self.charted, self.lens)
+
+    @property
+    def copy_shown(self) -> CopyView:
+        return self._view.copy
+
+    def show_storage(self) -> None:
+        self._pane.choose("storage")
+
+    def draw_storage(self) -> None:
+        if self.query("#run"):
+            self._pane.show_storage(self._view.copy, self.said)
+
+    def start_upload(self) -> None:
+        self._start(UPLOAD.name)
 
     @property
     def _pane(self) -> "RunPane":
@@ -126,6 +153,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
 
     def _choose(self, name: str | None) -> None:
         self._chosen, self._back = name, 0
+        self.lens = self.lens.whole()
         self.refresh_bindings()
         if name is not None:
             self.query_one(StageList).show(self._view.rows, name)
@@ -138,24 +166,16 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         if self._view.run is not None:
             self._chosen = self._selected
             self._back = min(self._view.run.of - 1, self._back + 1)
+            self.lens = self.lens.whole()
             self.look()
 
     def action_newer(self) -> None:
         self._back = max(0, self._back - 1)
+        self.lens = self.lens.whole()
         self.look()
 
     def action_view(self, name: str) -> None:
         self._pane.choose(name)
-
-    def action_log_scale(self) -> None:
-        self._log_scale = not self._log_scale
-        self._redraw()
-
-    def action_curve(self) -> None:
-        """All curves, then each one alone, then all again."""
-        at = CURVES.index(self._curves[0]) if len(self._curves) == 1 else -1
-        self._curves = CURVES if at == len(CURVES) - 1 else (CURVES[at + 1],)
-        self._redraw()
 
     # -- starting and stopping -------------------------------------------------------------------------------------
 
@@ -190,7 +210,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
             return
         self._launching = name
         self._back = 0
-        self._chosen = None if name == PIPELINE.name else name
+        if name != UPLOAD.name:  # it has a tab of its own, and no row among the stages
+            self._chosen = None if name == PIPELINE.name else name
         self._redraw()
         self.attempt(
             partial(self.shell.launch, self.root, name),
@@ -200,11 +221,15 @@ class ExperimentScreen(LookingScreen[ExperimentView], AttemptingScreen[None]):
         )
 
     def refused(self, problem: str) -> None:
+        if not self._launching and self.store_refused(problem):
+            return
         from bitnet_tui.screens.dialogs import MessageScreen
 
         self.app.push_screen(MessageScreen(f"{stage(self._launch_ended()).title}: not started", problem))
 
     def declined(self, problem: str) -> None:
+        if not self._launching and self.store_refused(problem):
+            return
         self._launch_ended()
         self.notify(problem, severity="warning")
 

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bitnet_core.text import scientific, tick
+from bitnet_core.text import duration, scientific, tick
+from bitnet_tui.view.lens import Axis
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.series import Point, Segment, thin
 
 _FROM_ZERO = 0.4
 """A linear axis starts at zero when the lowest value is below this share of the highest."""
+_TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
+_TOKENS = Axis("tokens")
 Ticks = tuple[tuple[float, str], ...]
 
 
@@ -30,33 +33,61 @@ class Drawing:
     log: bool
 
 
-def drawing(view: RunView, shown: tuple[str, ...], columns: int, rows: int, *, log: bool) -> Drawing | None:
+def drawing(
+    view: RunView,
+    shown: tuple[str, ...],
+    columns: int,
+    rows: int,
+    *,
+    log: bool,
+    axis: Axis = _TOKENS,
+    window: Point | None = None,
+) -> Drawing | None:
     """The curves named in `shown`, at most 2 × `columns` points each; None if there is nothing to draw.
 
-    A logarithmic axis shows positive values only; if there are none, the axis stays linear.
+    A logarithmic axis shows positive values only; if there are none, the axis stays linear. `window` is the stretch
+    of seen tokens to draw, None for all that these curves have.
     """
-    picked = [(c.name, thin(c.segments, 2 * columns)) for c in view.curves if c.name in shown and c.segments]
+    cut = [(c.name, _within(c.segments, window)) for c in view.curves if c.name in shown]
+    picked = [(name, thin(segments, 2 * columns)) for name, segments in cut if segments]
     if not picked:
         return None
     log = log and any(y > 0 for _, segments in picked for segment in segments for _, y in segment)
-    curves = tuple((name, _logarithms(segments) if log else segments) for name, segments in picked)
+    curves = tuple((name, _placed(_logarithms(segments) if log else segments, axis)) for name, segments in picked)
     points = [point for _, segments in curves for segment in segments for point in segment]
-    x_limits = _widened(min(x for x, _ in points), max(x for x, _ in points))
+    ends = [axis.place(x) for x in window] if window else [min(x for x, _ in points), max(x for x, _ in points)]
+    x_limits = _widened(*ends)
     low, high = min(y for _, y in points), max(y for _, y in points)
     y_limits = _widened(0.0 if not log and 0 < low < high * _FROM_ZERO else low, high)
-    flip_at = view.flip.seen_tokens if view.flip and x_limits[0] <= view.flip.seen_tokens <= x_limits[1] else None
     bad = sorted({x for c in view.curves if c.name in shown for x in c.not_finite})
+    most_x = max(2, columns // 16)
+
+    def on_axis(seen: Iterable[float]) -> tuple[float, ...]:
+        return tuple(x for x in map(axis.place, seen) if x_limits[0] <= x <= x_limits[1])
+
     return Drawing(
         curves,
         x_limits,
         y_limits,
-        ticks(*x_limits, max(2, columns // 16)),
-        _log_ticks(*y_limits, max(2, rows // 2)) if log else ticks(*y_limits, max(2, rows // 2)),
-        flip_at,
-        tuple(x for x in view.seams if x_limits[0] <= x <= x_limits[1]),
-        tuple(x for x in bad if x_limits[0] <= x <= x_limits[1]),
+        time_ticks(*x_limits, most_x) if axis.by == "time" else ticks(*x_limits, most_x),
+        _log_ticks(*y_limits, max(2, rows // 2)) if log else _height_ticks(*y_limits, rows),
+        next(iter(on_axis([view.flip.seen_tokens] if view.flip else [])), None),
+        on_axis(view.seams),
+        on_axis(bad),
         log,
     )
+
+
+def _within(segments: tuple[Segment, ...], window: Point | None) -> tuple[Segment, ...]:
+    if window is None:
+        return segments
+    return tuple(part for segment in segments if (part := _between(segment, *window)))
+
+
+def _placed(segments: tuple[Segment, ...], axis: Axis) -> tuple[Segment, ...]:
+    if axis.by == "tokens":
+        return segments
+    return tuple(tuple((axis.place(x), y) for x, y in segment) for segment in segments)
 
 
 def stripes(segments: Iterable[Segment], x_limits: Point, turns: int, mine: int, of: int) -> tuple[Segment, ...]:
@@ -96,6 +127,34 @@ def ticks(low: float, high: float, most: int) -> Ticks:
         step = _round_step(rough)
         first, last = _multiples(low, high, step)
     return tuple((index * step, tick(index * step, step)) for index in range(first, min(last, first + most) + 1))
+
+
+def time_ticks(low: float, high: float, most: int) -> Ticks:
+    """As `ticks`, for seconds: at whole minutes, hours or days where the axis is that long."""
+    step = next((one for one in _TIME_STEPS if (high - low) / one <= most), None)
+    if step is None:
+        return tuple((place, duration(place)) for place, _ in ticks(low, high, most))
+    first, last = _multiples(low, high, step)
+    return tuple((index * step, _time_label(index * step)) for index in range(first, last + 1))
+
+
+def _time_label(seconds: float) -> str:
+    """`45s`, `20m`, `1h30`, `2d`: as short as it is exact."""
+    minutes, rest = divmod(round(seconds), 60)
+    if not seconds:
+        return "0"
+    if rest:
+        return f"{minutes}m{rest:02d}" if minutes else f"{rest}s"
+    hours, minutes = divmod(minutes, 60)
+    if minutes:
+        return f"{hours}h{minutes:02d}" if hours else f"{minutes}m"
+    return f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
+
+
+def _height_ticks(low: float, high: float, rows: int) -> Ticks:
+    """Three rows apart, where that leaves three of them; else closer."""
+    sparse = ticks(low, high, max(2, rows // 3))
+    return sparse if len(sparse) > 2 else ticks(low, high, max(2, rows // 2))
 
 
 def _log_ticks(low: float, high: float, most: int) -> Ticks:

@@ -25,11 +25,12 @@ from bitnet_core.text import (
     wrap,
 )
 from bitnet_tui.view.run_fold import RunView, ShownAlert, Traces
-from bitnet_tui.view.spans import Line, Span, line, spread
+from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
-_CURVE_TITLES = {"loss": "total", "kl": "KL", "ce": "CE", "format": "format"}
+_LEVELS = {"good": ("● ", "good"), "calm": ("○ ", "value"), "warn": ("▲ ", "warn"), "bad": ("✗ ", "bad")}
+"""The marks of a run's health differ in shape, not just in colour."""
 _FIRST_TABLES = ("qei", "gates", "quality", "imitation")
 _WIDE = 78
 
@@ -77,6 +78,19 @@ def held_out(view: RunView, cells: int) -> tuple[Line, ...]:
         Span(f"   at step {number(step)}", "label"),
     ]
     return (_fit(parts, cells),)
+
+
+def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...]:
+    """How the run is doing, in words: the worst first, with what to do about it."""
+    lines: list[Line] = []
+    for finding in run.health if run else ():
+        mark, style = _LEVELS[finding.level]
+        fresh = _wrapped(mark, finding.words, style, cells)
+        fresh += _wrapped("  ", finding.advice, "label", cells) if finding.advice else []
+        if lines and len(lines) + len(fresh) > most:
+            break
+        lines += fresh
+    return tuple(lines)
 
 
 def _columns(pairs: Sequence[tuple[str, str, str]], cells: int) -> tuple[Line, ...]:
@@ -149,20 +163,6 @@ def _eta(run: RunShown) -> str:
     return duration(run.view.progress.eta_s if run.view.progress else None)
 
 
-def legend(view: RunView, shown: tuple[str, ...], cells: int) -> Line:
-    """Names and newest values of the curves in their colours; hidden curves are faint. Then what the lines mark."""
-    parts: list[Span] = []
-    for name, text in _CURVE_TITLES.items():
-        mark, style = ("━ ", f"curve-{name}") if name in shown else ("╌ ", "faint")
-        value = significant(finite(getattr(view.metric, name)))
-        parts += [Span(mark, style), Span(f"{text} ", "label"), Span(f"{value}  ", "value")]
-    if view.flip:
-        parts.append(Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"))
-    if view.seams:
-        parts.append(Span("  ┆ resumed" if view.flip else "┆ resumed", "label"))
-    return spread(_fit(parts, cells), [Span("seen tokens →", "faint")], cells)
-
-
 def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     """That the results shown were made before a change."""
     if not view.outdated or view.run is None or not view.run.view.tables:
@@ -183,7 +183,10 @@ def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tu
     if run is not None and run.state == "interrupted":
         text = "Its process ended unexpectedly; r resumes from what was saved."
         lines += _wrapped("! ", text, "bad", cells)
+    said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):
+        if alert.alert.code in said:
+            continue
         if len(lines) > most:
             break
         lines += _alert(alert, cells)

@@ -10,11 +10,20 @@ from msgspec import UNSET, structs
 
 from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import Alert, Event, Flip, Metric, Progress, RunStarted, Sample, Table, Trace
+from bitnet_core.runs.vitals import Vitals, VitalSigns
 from bitnet_core.text import finite, printable
 from bitnet_tui.view.bounded import add_reasons, bounded, newest_tables
 from bitnet_tui.view.series import Segment, Series
 
 CURVES = ("loss", "kl", "ce", "format")
+STEP, CLOCK = "step", "clock"
+"""Curves that are not drawn: the step, and the wall clock in Unix seconds, after so many seen tokens."""
+TRACKED = (
+    *CURVES,
+    *("heldout_loss", "agreement", "heldout_agreement", "lr", "grad_norm", "tokens_per_s"),
+    *("peak_rss_bytes", "peak_device_bytes", STEP, CLOCK),
+)
+"""Every curve, by the field of a metric that it follows."""
 _MOST_LOG_LINES = 2000
 _MOST_SAMPLES = 20
 _MOST_ALERTS = 50
@@ -87,6 +96,7 @@ class RunView:
     traces: Traces = Traces()
     log: tuple[str, ...] = ()
     log_total: int = 0
+    vitals: Vitals = field(default_factory=Vitals)
 
 
 @dataclass
@@ -94,7 +104,11 @@ class RunFold:
     """Feed it events; `view` returns the same object until the next event."""
 
     _view: RunView = RunView()
-    _series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in CURVES})
+    _metric: Metric = field(default_factory=Metric)
+    _newest: Event | None = None
+    """What changes with every event is kept beside the view, which is made when it is asked for."""
+    _series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in TRACKED})
+    _signs: VitalSigns = field(default_factory=VitalSigns)
     _log: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LOG_LINES))
     _events: int = 0
     _log_total: int = 0
@@ -105,8 +119,9 @@ class RunFold:
             if event.seq == 0 and self._events:
                 self._start_over()
             self._events += 1
-            self._set(newest=finite(event.t))
+            self._newest = event
             self._take(event)
+            self._signs.feed(event)
             lines = _log_lines(event)
             self._log.extend(lines)
             self._log_total += len(lines)
@@ -119,14 +134,22 @@ class RunFold:
                 self._curves_revision = revision
                 curves = tuple(Curve(name, s.segments(), s.not_finite()) for name, s in self._series.items())
             self._view = replace(
-                self._view, revision=self._events, curves=curves, log=tuple(self._log), log_total=self._log_total
+                self._view,
+                revision=self._events,
+                newest=finite(self._newest.t) if self._newest else None,
+                metric=self._metric,
+                curves=curves,
+                log=tuple(self._log),
+                log_total=self._log_total,
+                vitals=self._signs.view(),
             )
         return self._view
 
     def _start_over(self) -> None:
         """The file was truncated or replaced, so what was folded from it no longer holds."""
-        self._view = RunView()
-        self._series = {name: Series() for name in CURVES}
+        self._view, self._metric = RunView(), Metric()
+        self._series = {name: Series() for name in TRACKED}
+        self._signs = VitalSigns()
         self._log.clear()
         self._curves_revision = -1
 
@@ -157,7 +180,7 @@ class RunFold:
 
     def _take_metric(self, event: Metric) -> None:
         values = {name: value for name in _METRIC_FIELDS if (value := getattr(event, name)) is not UNSET}
-        self._set(metric=structs.replace(self._view.metric, **values))
+        self._metric = structs.replace(self._metric, **values)
         if event.heldout_loss is not UNSET or event.heldout_agreement is not UNSET:
             self._set(held_out=event)
         seen, step = finite(event.seen_tokens), finite(event.step)
@@ -168,6 +191,7 @@ class RunFold:
             for name, series in self._series.items():
                 if name in values:
                     series.append(x, finite(values[name]))
+            self._series[CLOCK].append(x, finite(event.t))
 
     def _take_alert(self, event: Alert) -> None:
         same = [shown for shown in self._view.alerts if event.code and shown.alert.code == event.code]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from bitnet_core.runs.events import Flip, Metric
-from bitnet_tui.view.run_fold import CURVES, Curve, RunView
+from bitnet_tui.view.run_fold import TRACKED, Curve, RunView
 from bitnet_tui.view.series import Segment
 
 
@@ -36,7 +36,7 @@ def of_one_training(newest_first: Iterable[RunView]) -> list[RunView]:
 def joined(newest_first: Sequence[RunView]) -> Training:
     """One curve over these runs. What an older run did after the point from which a newer one resumed was lost."""
     end = math.inf
-    pieces: dict[str, list[Curve]] = {name: [] for name in CURVES}
+    pieces: dict[str, list[Curve]] = {name: [] for name in TRACKED}
     seams: list[float] = []
     flip = held_out = None
     for view in newest_first:

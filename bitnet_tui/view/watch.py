@@ -2,23 +2,28 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs import clock
-from bitnet_core.runs.catalog import PIPELINE, STAGES
+from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.clock import Moment
 from bitnet_core.runs.events import Event
 from bitnet_core.runs.experiment import unreadable_words
+from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
 from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.record import ACTIVE, Run, RunRecord
+from bitnet_core.runs.stage_health import health
+from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, StudentOptions, TeacherOptions
+from bitnet_core.storage.status import CopyStatus, copy_status, version
+from bitnet_tui.services.machine import machine
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.bounded import cut_text
+from bitnet_tui.view.copy import CopyView, Upload, ended_since, target_of
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 from bitnet_tui.view.training import joined, of_one_training
@@ -40,6 +45,8 @@ class RunShown:
     of: int
     flip: FlipOptions | None
     """The token budget and where the activations flip; None if the record does not say."""
+    health: tuple[Finding, ...] = ()
+    """How it is doing, the worst first."""
 
     @property
     def active(self) -> bool:
@@ -57,6 +64,7 @@ class ExperimentView:
     teacher: str = ""
     preset: str = ""
     problem: str = ""
+    copy: CopyView = field(default_factory=CopyView)
 
     def row(self, name: str) -> StageRow | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -81,6 +89,7 @@ class ExperimentWatcher:
     clock: Callable[[], float] = time.time
     _cache: RecordCache = field(default_factory=RecordCache)
     _folds: dict[str, tuple[RunFold, Callable[[], list[Event]]]] = field(default_factory=dict)
+    _copy: tuple[tuple[float, ...], CopyStatus] = ((), CopyStatus())
     _told: dict[str, tuple[float | None, float]] = field(default_factory=dict)
     """The newest event of each active run, and after how many seconds of the run it came."""
 
@@ -104,7 +113,23 @@ class ExperimentWatcher:
         stage = stage or worth_seeing(rows, history)
         teacher, preset = _teacher_and_preset(experiment.settings)
         problem = "\n".join(filter(None, (problem, history.problem)))
-        return ExperimentView(self.root, rows, stage, self._shown(history, stage, back), teacher, preset, problem)
+        shown, copy = self._shown(history, stage, back), self._copied(history)
+        return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy)
+
+    def _copied(self, history: History) -> CopyView:
+        """How the copy stands, by its files here and by its newest upload."""
+        backend, sync = target_of(history.experiment.settings)
+        if not backend:
+            return CopyView()
+        mark = version(self.root)
+        if mark != self._copy[0]:
+            self._copy = mark, copy_status(self.root)
+        status = self._copy[1]
+        latest, upload = history.latest(UPLOAD.name), None
+        if latest is not None:
+            findings = health(UPLOAD.name, latest.state, self._view(latest.run).vitals, Plan())
+            upload = Upload(latest.state, cut_text(latest.record.error or ""), findings)
+        return CopyView(backend, sync, status, upload, ended_since(history, status.at))
 
     def active_runs(self, names: Iterable[str]) -> list[Run]:
         """The runs of these stages that are active now."""
@@ -119,6 +144,9 @@ class ExperimentWatcher:
         run, record = runs[place]
         state = runs[place].state
         view = self._view(run)
+        elapsed, silent = self._times(record, state, view.newest)
+        plan = Plan.of(record.settings)
+        around = machine(self.root, record.host) if state in ACTIVE else UNKNOWN_MACHINE
         return RunShown(
             id=run.id,
             stage=stage,
@@ -126,10 +154,11 @@ class ExperimentWatcher:
             view=self._with_earlier_runs(view, runs[place + 1 :], state) if stage == "train" else view,
             error=cut_text(record.error or ""),
             output=run.output_path if run.has_output() else None,
-            elapsed=self._elapsed(record, state, view.newest),
+            elapsed=elapsed,
             position=place + 1,
             of=len(runs),
-            flip=flip_options(record.settings),
+            flip=plan.flip,
+            health=health(stage, state, view.vitals, plan, around, silent),
         )
 
     def _view(self, run: Run) -> RunView:
@@ -145,22 +174,24 @@ class ExperimentWatcher:
         runs = of_one_training(itertools.chain([view], (self._view(run) for run, _ in earlier)))
         return joined(runs).on(view) if len(runs) > 1 else view
 
-    def _elapsed(self, record: RunRecord, state: str, newest: float | None) -> float | None:
-        """How long a run took; for an active one, until its newest event, or in whole minutes while it is silent.
+    def _times(self, record: RunRecord, state: str, newest: float | None) -> tuple[float | None, float]:
+        """How long a run took, and for how long it has been silent.
 
-        Seconds that count up would be written to the terminal while nothing else changes.
+        Of an active one: until its newest event, or in whole minutes while it is silent. Seconds that count up would
+        be written to the terminal while nothing else changes.
         """
         if record.started is None:
-            return None
+            return None, 0.0
         seconds = record.seconds(Moment(self.clock(), clock.now(record.boot_id).uptime) if state in ACTIVE else None)
         if seconds is None or state not in ACTIVE or record.ended is not None:
-            return seconds
+            return seconds, 0.0
         known = self._told.get(record.id)
         if known is None:  # when it came can only be told by the wall clock, which may have been put forward since
             known = self._told[record.id] = newest, min((newest or record.started) - record.started, seconds)
         elif known[0] != newest:
             known = self._told[record.id] = newest, seconds
-        return max(known[1], seconds // 60 * 60)
+        minutes = seconds // 60 * 60
+        return max(known[1], minutes), max(0.0, minutes - known[1])
 
 
 def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
@@ -186,12 +217,3 @@ def _teacher_and_preset(settings: Settings) -> tuple[str, str]:
         return TeacherOptions.of(settings).chosen, StudentOptions.of(settings).preset
     except UsageError:
         return "", ""
-
-
-def flip_options(recorded: Mapping[str, Any]) -> FlipOptions | None:
-    """The budget and flip of a run from its recorded settings, which may hold anything; None if unusable."""
-    try:
-        flip = FlipOptions.of(Settings.from_record(recorded, {}))
-        return flip if flip.budget_tokens > 0 and flip.threshold >= 0 else None
-    except (UsageError, TypeError, ValueError, AttributeError, ArithmeticError):
-        return None

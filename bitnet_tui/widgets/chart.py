@@ -1,46 +1,269 @@
-"""The loss chart. plotext redraws it only when its data, its size or the theme has changed."""
+"""One chart: a line of words above a plot that plotext draws in a thread, and only when something has changed."""
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 from rich.text import Text
-from textual.app import RenderResult
+from textual import events
+from textual.app import ComposeResult, RenderResult
+from textual.binding import Binding, BindingType
+from textual.color import Color
+from textual.containers import Vertical
+from textual.message import Message
 from textual.widget import Widget
 
 from bitnet_tui.theme import plot_colours
 from bitnet_tui.view.chart import drawing
+from bitnet_tui.view.chart_text import title, turned
+from bitnet_tui.view.lens import CHARTS, Axis, Chart, Lens, extent
 from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.series import Point
+from bitnet_tui.view.spans import Line
+from bitnet_tui.widgets.painted import Painted
 
 _LEAST_COLUMNS, _LEAST_ROWS = 24, 6
+_EMPTY = " ⠀"
+"""Cells without a curve: a space, or braille without a dot."""
+_WHEEL = 1.3
+"""How much nearer a turn of the wheel brings the curves."""
 
 
-class Chart(Widget):
-    """Draws the curves of a run, or of a training over all its runs."""
+class Pointed(Message):
+    """The mouse is over a place of the curves, in seen tokens; None = it has left them."""
+
+    def __init__(self, seen: float | None) -> None:
+        super().__init__()
+        self.seen = seen
+
+
+class Zoomed(Message):
+    """The wheel was turned over a place of the curves."""
+
+    def __init__(self, factor: float, seen: float) -> None:
+        super().__init__()
+        self.factor, self.seen = factor, seen
+
+
+class Dragged(Message):
+    """The curves were drawn to the right by this share of what is shown."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+
+class Turned(Message):
+    """Another chart was asked for: the one before or after (-1, 1), all again (0), or one by its name."""
+
+    def __init__(self, to: int | str) -> None:
+        super().__init__()
+        self.to = to
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Everything that a drawing depends on. Compared by the identity of the view's parts, which are frozen."""
+
+    view: RunView
+    chart: Chart
+    log: bool
+    axis: Axis
+    window: Point | None
+    size: tuple[int, int]
+    theme: str
+
+    def same(self, other: "_Wanted | None") -> bool:
+        if other is None:
+            return False
+        mine, others = self.view, other.view
+        curves = mine.curves is others.curves or mine.curves == others.curves
+        return curves and (
+            (mine.seams, mine.flip, self.chart, self.log, self.axis, self.window, self.size, self.theme)
+            == (others.seams, others.flip, other.chart, other.log, other.axis, other.window, other.size, other.theme)
+        )
+
+
+class _Built(Message):
+    """A thread has drawn it: the lines, and the column in which the curves begin."""
+
+    def __init__(self, wanted: _Wanted, lines: list[Text], left: int) -> None:
+        super().__init__()
+        self.wanted, self.lines, self.left = wanted, lines, left
+
+
+class Plot(Widget):
+    """The curves and the crosshair. The screen holds what is looked at, and is told what the mouse does."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "screen.chart_move(-1)", "Earlier", show=False),
+        Binding("right,l", "screen.chart_move(1)", "Later", show=False),
+        Binding("up,k", "screen.chart_zoom(1)", "Zoom in", show=False),
+        Binding("down,j", "screen.chart_zoom(-1)", "Zoom out", show=False),
+    ]
 
     _view: RunView = RunView()
-    _shown: tuple[str, ...] = ()
-    _log = False
-    _key: tuple[object, ...] = ()
-    _built: Text = Text()
+    _chart: Chart = CHARTS[0]
+    _lens: Lens = Lens()
+    _axis: Axis = Axis("tokens")
+    _window: Point | None = None
+    _asked: _Wanted | None = None
+    _drawn: _Wanted | None = None
+    _lines: tuple[Text, ...] = ()
+    _left = 0
+    _pressed: int | None = None
 
-    def show(self, view: RunView, shown: tuple[str, ...], *, log: bool) -> None:
-        before = self._view
-        changed = (view.curves, view.seams, view.flip) != (before.curves, before.seams, before.flip)
-        if changed or (shown, log) != (self._shown, self._log):
-            self._view, self._shown, self._log = view, shown, log
+    def show(self, view: RunView, chart: Chart, lens: Lens, axis: Axis) -> None:
+        window = lens.window or extent(view)
+        cursor = self._lens.cursor
+        self._view, self._chart, self._lens, self._axis, self._window = view, chart, lens, axis, window
+        if cursor != lens.cursor or not self._wanted().same(self._asked):
             self.refresh()
 
-    def render(self) -> RenderResult:
-        columns, rows = self.content_size
-        key = (id(self._view), self._shown, self._log, columns, rows, self.app.theme)
-        if key != self._key:
-            self._key = key
-            self._built = self._build(columns, rows)
-        return self._built
+    @property
+    def columns(self) -> int:
+        """How many columns the curves have."""
+        return max(1, self.content_size.width - self._left)
 
-    def _build(self, columns: int, rows: int) -> Text:
+    def _wanted(self) -> _Wanted:
+        size = (self.content_size.width, self.content_size.height)
+        log = self._lens.log and self._chart.log
+        return _Wanted(self._view, self._chart, log, self._axis, self._window, size, self.app.theme)
+
+    def render(self) -> RenderResult:
+        wanted = self._wanted()
+        columns, rows = wanted.size
         if columns < _LEAST_COLUMNS or rows < _LEAST_ROWS:
             return Text("no room for a chart")
-        picture = drawing(self._view, self._shown, columns, rows, log=self._log)
-        if picture is None:
-            return Text("\n  Curves appear with the first metrics.", style="dim")
-        from bitnet_tui.plot import build  # imports plotext, which is not needed before there is something to draw
+        if not wanted.same(self._asked):
+            self._asked = wanted
+            colours = plot_colours(self.app.theme_variables)
+            self.run_worker(
+                lambda: self._build(wanted, colours), thread=True, group="plot", description="draw a chart"
+            )
+        if self._drawn is None or self._drawn.size != wanted.size:
+            return Text("")
+        return self._with_crosshair()
 
-        return Text.from_ansi(build(picture, columns, rows, plot_colours(self.app.theme_variables)), no_wrap=True)
+    def _build(self, wanted: _Wanted, colours: dict[str, tuple[int, int, int]]) -> None:
+        from bitnet_tui.plot import build, canvas  # imports plotext, which is not needed before
+
+        columns, rows = wanted.size
+        picture = drawing(
+            wanted.view, wanted.chart.curves, columns, rows, log=wanted.log, axis=wanted.axis, window=wanted.window
+        )
+        if picture is None:
+            words = "\n  Nothing to draw here." if wanted.window else "\n  Curves appear with the first metrics."
+            self.post_message(_Built(wanted, [Text(words, style="dim")], columns))
+            return
+        text = build(picture, columns, rows, colours)
+        lines = list(Text.from_ansi(text, no_wrap=True).split("\n"))
+        self.post_message(_Built(wanted, lines, canvas(text)))
+
+    def on__built(self, message: _Built) -> None:
+        if message.wanted is self._asked:
+            self._drawn, self._lines, self._left = message.wanted, tuple(message.lines), message.left
+            self.refresh()
+
+    # -- the crosshair -----------------------------------------------------------------------------------------------
+
+    def _with_crosshair(self) -> Text:
+        column = self._column_of(self._lens.cursor)
+        if column is None:
+            return Text("\n", no_wrap=True, end="").join(self._lines)
+        accent = Color.parse(self.app.theme_variables["accent"]).hex
+        crossed = [
+            _crossed(line, column, accent) if self._is_canvas(y) else line for y, line in enumerate(self._lines)
+        ]
+        return Text("\n", no_wrap=True, end="").join(crossed)
+
+    def _is_canvas(self, y: int) -> bool:
+        return y < len(self._lines) - 2  # below are the axis and its labels
+
+    def _column_of(self, seen: float | None) -> int | None:
+        if seen is None or self._window is None or not self._window[0] <= seen <= self._window[1]:
+            return None
+        left, right, at = (self._axis.place(x) for x in (*self._window, seen))
+        return self._left + round((at - left) / (right - left) * (self.columns - 1)) if right > left else None
+
+    def _seen_at(self, x: int) -> float | None:
+        """The seen tokens at a column; None beside the curves."""
+        if self._window is None or not self._left <= x < self._left + self.columns or self.columns < 2:
+            return None
+        left, right = (self._axis.place(end) for end in self._window)
+        return self._axis.seen_at(left + (x - self._left) / (self.columns - 1) * (right - left))
+
+    # -- the mouse ---------------------------------------------------------------------------------------------------
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        if self._pressed is not None and event.button:
+            if event.x != self._pressed:
+                self.post_message(Dragged((event.x - self._pressed) / self.columns))
+                self._pressed = event.x
+            return
+        self.post_message(Pointed(self._seen_at(event.x)))
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        self._pressed = event.x
+        self.capture_mouse()
+
+    def on_mouse_up(self) -> None:
+        self._pressed = None
+        self.release_mouse()
+
+    def on_leave(self) -> None:
+        self.post_message(Pointed(None))
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self._scrolled(event, _WHEEL)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._scrolled(event, 1 / _WHEEL)
+
+    def _scrolled(self, event: events.MouseEvent, factor: float) -> None:
+        event.stop()
+        if (seen := self._seen_at(event.x)) is not None:
+            self.post_message(Zoomed(factor, seen))
+
+
+def _crossed(line: Text, column: int, colour: str) -> Text:
+    """The line with the crosshair in a column, behind the curves."""
+    if column >= len(line.plain) or line.plain[column] not in _EMPTY:
+        return line
+    crossed = Text.assemble(line[:column], ("│", colour), line[column + 1 :])
+    crossed.no_wrap, crossed.end = True, ""
+    return crossed
+
+
+class ChartTitle(Painted):
+    """A click turns to another chart: of a grid, to the one below it."""
+
+    _line: Line = ()
+    below: str | None = None
+    """The name of its chart in a grid."""
+
+    def show(self, lines: tuple[Line, ...]) -> None:
+        self._line = lines[0] if lines else ()
+        super().show(lines)
+
+    def on_click(self, event: events.Click) -> None:
+        to = turned(self._line, event.x) if self.below is None else self.below
+        if to is not None:
+            self.post_message(Turned(to))
+
+
+class ChartPanel(Vertical):
+    """A chart below its title."""
+
+    def compose(self) -> ComposeResult:
+        yield ChartTitle(classes="chart-title")
+        yield Plot()
+
+    @property
+    def plot(self) -> Plot:
+        return self.query_one(Plot)
+
+    def show(self, view: RunView, chart: Chart, lens: Lens, axis: Axis, *, alone: bool) -> None:
+        cells = self.content_size.width
+        self.query_one(ChartTitle).below = None if alone else chart.name
+        self.query_one(ChartTitle).show((title(chart, view, lens, axis, cells, alone=alone),))
+        self.plot.show(view, chart, lens, axis)

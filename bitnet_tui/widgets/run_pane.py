@@ -7,16 +7,26 @@ from textual.widgets import ContentSwitcher, Log, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
 from bitnet_tui.view import panels
+from bitnet_tui.view.copy import CopyView, Said, copy_lines
 from bitnet_tui.view.gauge import gauge
+from bitnet_tui.view.lens import Lens
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.watch import ExperimentView, RunShown
-from bitnet_tui.widgets.chart import Chart
+from bitnet_tui.widgets.charts import Charts
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.storage_pane import StoragePane
 
-VIEWS = (("overview", "Overview"), ("results", "Results"), ("samples", "Samples"), ("log", "Log"))
+VIEWS = (
+    ("overview", "Overview"),
+    ("results", "Results"),
+    ("samples", "Samples"),
+    ("log", "Log"),
+    ("storage", "Storage"),
+)
 _MOST_LOG_LINES = 2000
 _MOST_ALERT_LINES = 6
+_MOST_HEALTH_LINES = 4
 _TAIL_LINES = 5
 
 
@@ -28,6 +38,7 @@ class RunPane(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Painted(id="title")
+        yield Painted(id="health", classes="-empty")
         yield Painted(id="alerts", classes="-empty")
         yield Painted(id="gauge")
         yield Painted(id="figures", classes="-empty")
@@ -36,8 +47,7 @@ class RunPane(Vertical):
         )
         with ContentSwitcher(initial="overview", id="switch"):
             with Vertical(id="overview"):
-                yield Painted(id="curves-legend")
-                yield Chart(id="chart")
+                yield Charts(id="charts")
                 with VerticalScroll(id="summary-scroll"):
                     yield Painted(id="summary")
                 yield Painted(id="tail", classes="-empty")
@@ -46,6 +56,7 @@ class RunPane(Vertical):
             with VerticalScroll(id="samples"):
                 yield Painted(id="samples-text")
             yield Log(id="log", max_lines=_MOST_LOG_LINES, auto_scroll=True)
+            yield StoragePane(id="storage")
 
     class Resized(Message):
         """The lines were made for another width."""
@@ -61,36 +72,40 @@ class RunPane(Vertical):
         name = (event.tab.id or "tab-overview").removeprefix("tab-")
         self.query_one("#switch", ContentSwitcher).current = name
 
-    def show(
-        self, view: ExperimentView, curves: tuple[str, ...], *, log: bool, launching: str | None, stopping: bool
-    ) -> None:
+    def show(self, view: ExperimentView, lens: Lens, *, launching: str | None, stopping: bool) -> None:
         """Draw the view; parts that did not change are left alone."""
         self._drawn_at = self.content_size.width
         cells = max(20, self._drawn_at)
         run = view.run
         self._painted("title", (panels.title(view, cells, stopping=stopping),))
+        self._painted("health", panels.health_lines(run, cells, _MOST_HEALTH_LINES))
         alerts = panels.alert_lines(run, view.problem, cells, _MOST_ALERT_LINES)
         self._painted("alerts", (*panels.outdated_lines(view, cells), *alerts))
         bar = _bar(run, launching, cells)
         self._painted("gauge", (bar,) if bar else ())
         self._painted("figures", panels.figures(run, cells) if run else ())
-        self._overview(view, run, curves, cells, log=log)
+        self._overview(view, run, lens, cells)
         self._painted("results-text", panels.result_lines(run, cells - 2))
         self._painted("samples-text", panels.sample_lines(run, cells - 2))
         self._write_log(run)
 
-    def _overview(
-        self, view: ExperimentView, run: RunShown | None, curves: tuple[str, ...], cells: int, *, log: bool
-    ) -> None:
+    @property
+    def charts(self) -> Charts:
+        return self.query_one("#charts", Charts)
+
+    def _overview(self, view: ExperimentView, run: RunShown | None, lens: Lens, cells: int) -> None:
         seen = run.view if run else RunView()
         charted = run is not None and any(curve.segments for curve in seen.curves)
         self.query_one("#overview").set_class(charted, "-charted")
         if charted:
-            self._painted("curves-legend", (panels.legend(seen, curves, cells),))
-            self.query_one("#chart", Chart).show(seen, curves, log=log)
+            self.charts.show(seen, lens)
         else:
             self._painted("summary", panels.summary(view, cells - 2))
         self._painted("tail", panels.log_tail(run, _TAIL_LINES, cells))
+
+    def show_storage(self, copy: CopyView, said: Said | None) -> None:
+        cells = max(20, self.content_size.width) - 2
+        self.query_one(StoragePane).show(copy, copy_lines(copy, said, cells))
 
     def _write_log(self, run: RunShown | None) -> None:
         log = self.query_one("#log", Log)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from bitnet_core import text as words
 from bitnet_core.runs.events import Alert, Flip, Metric, Progress, Table
+from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.theme import paint
-from bitnet_tui.view import gauge, panels, stage_text, watch
+from bitnet_tui.view import gauge, panels, stage_text
 from bitnet_tui.view.run_fold import RunFold, RunView, ShownAlert
 from bitnet_tui.view.spans import line
 from bitnet_tui.view.stage_rows import StageRow
@@ -131,7 +132,7 @@ def test_the_gauge_of_training():
 )
 def test_the_flip_marker_is_the_trainers_threshold_and_no_record_breaks_it(record, threshold):
     """0.29 · 100 is 28.999… in binary."""
-    flip = watch.flip_options(record)
+    flip = Plan.of(record).flip
     assert (flip and flip.threshold) == threshold
 
 

@@ -53,6 +53,8 @@ _FIRST_SECONDS = 1.0
 """The first requests leave together: they count as if they had been sent over this time."""
 _TICK = 1e-3
 """The shortest time that is divided by."""
+_NOTABLE = 0.5
+"""A shorter wait is not worth telling."""
 _NONE = math.inf
 
 
@@ -172,6 +174,17 @@ class Pace:
     def pause(self, seconds: float) -> None:
         """Send nothing for this long."""
         self._paused_until = max(self._paused_until, self._clock() + seconds)
+
+    def holds(self) -> str:
+        """What holds back the next request, in words; empty if it may leave, or the last ones have just left."""
+        now = self._clock()
+        if self._paused_until > now + _NOTABLE:
+            return "the server asked to wait"
+        if self.rate is not None and self._next_start > now + _NOTABLE:
+            return "the rate that the server allows"
+        if self._times_believed and len(self._under_way) >= int(self.at_once):
+            return f"the server takes {int(self.at_once)} at once"
+        return ""
 
     def _begin(self, *, held_by_rate: bool) -> Turn:
         now = self._clock()

@@ -1,0 +1,342 @@
+"""How a run is doing, in words: what is wrong and what to do about it, or that it is well and when it will be done.
+
+Pure: a run's vitals, what it was started with and how its machine stands go in, sentences come out. The limits are
+named here and nowhere else.
+"""
+
+import itertools
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bitnet_core.runs.vitals import Evaluation, Plan, Report, Vitals
+from bitnet_core.text import count, flat, number, progress_words, roughly, significant, size
+
+Level = Literal["good", "calm", "warn", "bad"]
+
+TREND = 6
+"""The slope of the held-out loss is that of a line through this many evaluations."""
+RISES = 3
+"""So many evaluations in a row, each above the one before, are a rise and no fluctuation."""
+RISEN = 0.005
+"""A smaller rise, as a share of the loss, is none."""
+_LEAST_PACE = 0.0095
+LEVEL_SHARE = 0.02
+"""A held-out loss that changes by less than this share an hour is level."""
+SPIKE = 5.0
+"""A gradient norm of so many times the usual one is a spike. Clipping takes care of one; several are a warning."""
+RECENT = 8
+"""What happened in the last so many reports is going on now."""
+SPIKES = 2
+USUAL_OF = 8
+"""With fewer reports, nothing is known to be usual."""
+SLOW = 0.4
+"""Less than this share of the usual tokens a second is a collapse; an ordinary neighbour costs half."""
+NOW_OF = 3
+SILENT, SILENT_GAPS = 120.0, 5.0
+"""A run that reports nothing for two minutes, and for five times its longest silence before, has stalled."""
+DEAD_SILENT = 900.0
+"""After this long it is one in any case."""
+MEMORY_WARN, MEMORY_BAD = 0.10, 0.04
+"""The share of the machine's memory that is free when it becomes scarce, and when the run may be killed any time."""
+DISK_CHECKPOINTS = 2.0
+"""A new checkpoint is complete before an old one is removed, so the disk needs room for two."""
+DISK_LEAST = 500e6
+"""And as much for whatever else is written, while a checkpoint's size is not known."""
+RECOVERY = 0.5
+"""A student that has used this share of its tokens after the flip and is still above the loss before it is late."""
+SHORT_OF_FLIP = 0.98
+"""Steps that will see less than this share of the tokens until the flip will never reach it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know, in one or two sentences. `code` is that of the alert which says the same."""
+
+    level: Level
+    words: str
+    advice: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How the machine of a run stands, in bytes; None = not known, as for a run on another one."""
+
+    memory_free: float | None = None
+    memory: float | None = None
+    disk_free: float | None = None
+
+
+UNKNOWN_MACHINE = Machine()
+
+
+def train_health(
+    vitals: Vitals, plan: Plan, machine: Machine = UNKNOWN_MACHINE, silent: float = 0.0
+) -> tuple[Finding, ...]:
+    """A training that is active: what is wrong, the worst first, or one line that all is well.
+
+    `silent` is for how many seconds it has reported nothing.
+    """
+    if not vitals.reports and not vitals.evaluations:
+        return silence(vitals, silent) or (_beginning(vitals),)
+    found = [
+        *silence(vitals, silent),
+        *_not_finite(vitals),
+        *machine_findings(vitals, machine),
+        *_rising(vitals),
+        *_spikes(vitals.reports),
+        *_slow(vitals.reports),
+        *_late_recovery(vitals, plan),
+        *_no_flip(vitals, plan),
+    ]
+    if not found:
+        return (Finding("good", f"Healthy. {_sentence([*_outlook(vitals), *_when(vitals, plan)])}"),)
+    return tuple(sorted(found, key=lambda one: one.level != "bad"))
+
+
+def trained(vitals: Vitals) -> tuple[Finding, ...]:
+    """A training that has succeeded."""
+    if vitals.first is None or vitals.best is None or not vitals.evaluations:
+        return ()
+    first, last, best = vitals.first.loss, vitals.evaluations[-1].loss, vitals.best
+    way = "fell" if last < first else "rose"
+    words = f"Done. Held-out {way} from {significant(first)} to {significant(last)}"
+    at = f", best {significant(best.loss)} at step {number(best.step)}" if best.loss < last else ""
+    return (Finding("good", f"{words}{at}."),)
+
+
+# -- the held-out loss -----------------------------------------------------------------------------------------------
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float | None:
+    """The slope of the least-squares line through the points; None if all have the same x."""
+    if not points:
+        return None
+    middle_x, middle_y = (statistics.fmean(values) for values in zip(*points, strict=True))
+    spread = sum((x - middle_x) ** 2 for x, _ in points)
+    if not spread:
+        return None
+    return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread
+
+
+def comparable(vitals: Vitals) -> tuple[Evaluation, ...]:
+    """The evaluations whose losses tell a trend: those since the flip, which raises the loss, or all before it."""
+    since = vitals.flip_at
+    if since is None:
+        return vitals.evaluations
+    after = [one for one in vitals.evaluations if one.seen > since or one.when == "after flip"]
+    return tuple(after)
+
+
+def rises(losses: Sequence[float]) -> int:
+    """How many times in a row, up to the last one, a loss was above the one before; 0 for a negligible rise."""
+    pairs = itertools.pairwise(reversed(losses))
+    found = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] > pair[1], pairs))
+    return found if found and losses[-1] > losses[-1 - found] * (1 + RISEN) else 0
+
+
+def _outlook(vitals: Vitals) -> Iterator[str]:
+    """The parts of a healthy training's sentence."""
+    found = comparable(vitals)
+    change = slope([(one.t, one.loss) for one in found[-TREND:]])
+    if not found:
+        yield "no held-out loss yet"
+    elif change is None or len(found) < 2:
+        yield f"held-out {significant(found[-1].loss)}"
+    elif abs(change) * 3600 < LEVEL_SHARE * abs(found[-1].loss):
+        yield f"held-out level at {significant(found[-1].loss)}"
+    else:
+        yield f"held-out {'falls' if change < 0 else 'rises'} {_pace(abs(change))}"
+    lone = any(_spiking(vitals.reports))
+    yield "one gradient spike" if lone else "gradient calm"
+    if vitals.before_flip and found and found[-1].loss > vitals.before_flip.loss:
+        yield f"recovering from the flip (was {significant(vitals.before_flip.loss)})"
+
+
+def _pace(per_second: float) -> str:
+    """`0.02 a minute`, `0.3 an hour`: in the shortest time in which it is at least 0.01."""
+    units = ((60, "a minute"), (3600, "an hour"), (86400, "a day"))
+    seconds, name = next((unit for unit in units if per_second * unit[0] >= _LEAST_PACE), units[-1])
+    value = per_second * seconds
+    return f"{significant(value, 1 if value < 1 else 2)} {name}"
+
+
+def _rising(vitals: Vitals) -> Iterator[Finding]:
+    losses = [one.loss for one in comparable(vitals)]
+    times = rises(losses)
+    if times < RISES:
+        return
+    best = vitals.best
+    kept = f"stop and use the checkpoint of step {number(best.step)}, the best" if best and best.step else "stop"
+    yield Finding(
+        "bad" if times >= 2 * RISES else "warn",
+        f"Held-out has risen for {times} evaluations, from {significant(losses[-1 - times])} to "
+        f"{significant(losses[-1])}.",
+        f"If it goes on, {kept}; or lower LR.",
+    )
+
+
+# -- steps -----------------------------------------------------------------------------------------------------------
+
+
+def _not_finite(vitals: Vitals) -> Iterator[Finding]:
+    recent = [one for one in vitals.reports[-RECENT:] if one.refused]
+    rolled_back, alert = vitals.alerts.get("rolled_back"), vitals.alerts.get("nonfinite")
+    unreported = alert is not None and vitals.reports and alert[0].t > vitals.reports[-1].t
+    if not recent and not unreported:
+        return
+    if rolled_back and rolled_back[0].t >= vitals.reports[-RECENT:][0].t:
+        yield Finding("bad", rolled_back[0].message, rolled_back[0].advice, "rolled_back")
+    elif alert:
+        times = f" ({number(alert[1])} times so far)" if alert[1] > 1 else ""
+        level: Level = "bad" if len(recent) >= RISES else "warn"
+        yield Finding(level, f"{alert[0].message.rstrip('.')}{times}.", alert[0].advice, "nonfinite")
+    else:
+        skipped = max(vitals.refused, len(recent))
+        words = f"{number(skipped)} steps were not finite" if skipped > 1 else "A step was not finite"
+        yield Finding("warn", f"{words}, the last before step {number(recent[-1].step)}.", "Lower LR.", "nonfinite")
+
+
+def _usual(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if len(known) >= USUAL_OF else None
+
+
+def _spiking(reports: Sequence[Report]) -> list[Report]:
+    """The recent reports whose gradient norm is far above the usual one."""
+    usual = _usual([one.grad_norm for one in reports])
+    recent = reports[-RECENT:] if usual else ()
+    return [one for one in recent if one.grad_norm is not None and usual and one.grad_norm > SPIKE * usual]
+
+
+def _spikes(reports: Sequence[Report]) -> Iterator[Finding]:
+    spikes = _spiking(reports)
+    if len(spikes) >= SPIKES:
+        usual, highest = _usual([one.grad_norm for one in reports]), max(one.grad_norm or 0 for one in spikes)
+        yield Finding(
+            "warn",
+            f"The gradient norm spiked in {len(spikes)} of the last {RECENT} reports, to {significant(highest)} "
+            f"(usually {significant(usual)}).",
+            "If the loss jumps too, lower LR or GRAD_CLIP_NORM.",
+        )
+
+
+def _slow(reports: Sequence[Report]) -> Iterator[Finding]:
+    usual = _usual([one.tokens_per_s for one in reports[:-NOW_OF]])
+    now = [one.tokens_per_s for one in reports[-NOW_OF:] if one.tokens_per_s is not None]
+    if usual and len(now) == NOW_OF and statistics.median(now) < SLOW * usual:
+        yield Finding(
+            "warn",
+            f"Speed has fallen to {count(statistics.median(now))} tokens/s, from {count(usual)}.",
+            "Look for another program on this machine, heat, or swapping.",
+        )
+
+
+# -- the flip, and the end -------------------------------------------------------------------------------------------
+
+
+def _late_recovery(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
+    before, begun, found = vitals.before_flip, vitals.flip_at, comparable(vitals)
+    if before is None or begun is None or plan.flip is None or not vitals.reports or not found:
+        return
+    room = plan.flip.budget_tokens - begun
+    if any(one.loss <= before.loss for one in found) or room <= 0:
+        return
+    if vitals.reports[-1].seen - begun >= RECOVERY * room:
+        yield Finding(
+            "warn",
+            f"Not recovered from the flip: held-out {significant(found[-1].loss)}, {significant(before.loss)} "
+            "before it.",
+            "Next time flip earlier (FLIP_FRACTION), or layer by layer (FLIP_POLICY=ramp).",
+        )
+
+
+def reachable(vitals: Vitals, plan: Plan) -> float | None:
+    """The tokens that all steps will have seen, if they go on as so far; never more than the budget."""
+    last = vitals.reports[-1] if vitals.reports else None
+    if last is None or plan.flip is None:
+        return None
+    if not last.step or not plan.steps:
+        return float(plan.flip.budget_tokens)
+    return min(float(plan.flip.budget_tokens), max(last.seen, last.seen / last.step * plan.steps))
+
+
+def _no_flip(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
+    end, flip = reachable(vitals, plan), plan.flip
+    wanted = flip is not None and flip.threshold < flip.budget_tokens
+    if end is None or flip is None or not wanted or _flipped(vitals) or len(vitals.reports) < NOW_OF:
+        return
+    if end < SHORT_OF_FLIP * flip.threshold:
+        yield Finding(
+            "warn",
+            f"It will never reach its flip: its {number(plan.steps)} steps end at about {count(end)} tokens, and the "
+            f"flip is at {count(flip.threshold)}.",
+            f"Stop, set BUDGET_TOKENS to about {count(end)} or raise TOTAL_STEPS, and go on.",
+            "no_flip",
+        )
+
+
+def _flipped(vitals: Vitals) -> bool:
+    return vitals.flip_at is not None or vitals.bits == 4
+
+
+def _when(vitals: Vitals, plan: Plan) -> Iterator[str]:
+    """When the flip and the end are due, by the run's own estimate of the time that is left."""
+    left = vitals.progress.eta_s if vitals.progress and vitals.progress.unit in ("steps", "tokens") else None
+    end = reachable(vitals, plan)
+    if left is None or not left:
+        return
+    seen = vitals.reports[-1].seen if vitals.reports else 0.0
+    if end and plan.flip and not _flipped(vitals) and seen < plan.flip.threshold <= end and seen < end:
+        yield f"flip in {roughly(left * (plan.flip.threshold - seen) / (end - seen))}"
+    yield f"done in {roughly(left)}"
+
+
+# -- any stage -------------------------------------------------------------------------------------------------------
+
+
+def silence(vitals: Vitals, silent: float) -> tuple[Finding, ...]:
+    """Whether a run has stalled that has reported nothing for so many seconds."""
+    if silent < max(SILENT, min(DEAD_SILENT, SILENT_GAPS * vitals.longest_gap)):
+        return ()
+    level: Level = "bad" if silent >= DEAD_SILENT else "warn"
+    words = f"Stalled: it has reported nothing for {roughly(silent)}."
+    return (Finding(level, words, "Look at its log and at the machine's load; a stop keeps its work."),)
+
+
+def machine_findings(vitals: Vitals, machine: Machine) -> Iterator[Finding]:
+    """Memory and disk that run out."""
+    if machine.memory and machine.memory_free is not None and machine.memory_free < MEMORY_WARN * machine.memory:
+        level: Level = "bad" if machine.memory_free < MEMORY_BAD * machine.memory else "warn"
+        uses = f"; this run has used up to {size(vitals.peak_memory)}" if vitals.peak_memory else ""
+        words = f"Memory is nearly used up{uses}."
+        yield Finding(level, words, "Close other programs, or go on with a smaller TRAIN_BATCH_SIZE.")
+    needed = vitals.checkpoint_bytes or 0.0
+    if machine.disk_free is not None and machine.disk_free < max(DISK_CHECKPOINTS * needed, DISK_LEAST):
+        level = "bad" if machine.disk_free < max(needed, DISK_LEAST / 10) else "warn"
+        why = f"a checkpoint takes {size(needed)}" if needed else "the next files may not fit"
+        yield Finding(level, f"The disk is nearly full: {why}.", "Free space on the experiment's disk.")
+
+
+def _beginning(vitals: Vitals) -> Finding:
+    if vitals.progress is None:
+        return Finding("calm", "Starting: reading its settings and traces.")
+    return now_words(vitals)
+
+
+def now_words(vitals: Vitals) -> Finding:
+    """What a stage is doing now, by its newest progress."""
+    progress = vitals.progress
+    if progress is None:
+        return Finding("calm", "Starting.")
+    label = flat(progress.label) or "working"
+    done = progress_words(progress.done, progress.total, flat(progress.unit))
+    left = f", {roughly(progress.eta_s)} left of this part" if progress.eta_s else ""
+    return Finding("calm", f"Now: {label}, {done}{left}.")
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = ", ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."

@@ -1,0 +1,168 @@
+"""How a run of any stage is doing, in words. A training's line is made in `health.py`; the others' here."""
+
+from collections.abc import Iterator
+
+from bitnet_core.runs.catalog import PIPELINE, UPLOAD, stage
+from bitnet_core.runs.health import (
+    UNKNOWN_MACHINE,
+    Finding,
+    Machine,
+    machine_findings,
+    now_words,
+    silence,
+    train_health,
+    trained,
+)
+from bitnet_core.runs.record import ACTIVE
+from bitnet_core.runs.vitals import Plan, Vitals
+from bitnet_core.text import count, dollars, finite, flat, number, percent, progress_words, roughly, share, size
+
+REJECTED = 0.2
+"""More rejected answers than this share are a reason to look at the teacher."""
+JUDGED = 8
+"""With fewer answers, that share tells nothing."""
+NEARLY_SPENT = 0.9
+"""From this share of a limit on, collecting is about to end at it."""
+_MOST_REASONS = 3
+
+
+def health(
+    name: str,
+    state: str,
+    vitals: Vitals,
+    plan: Plan,
+    machine: Machine = UNKNOWN_MACHINE,
+    silent: float = 0.0,
+) -> tuple[Finding, ...]:
+    """How a run of the stage `name` is doing, the worst first; empty where its state and its error say all.
+
+    `silent` is for how many seconds an active run has reported nothing.
+    """
+    if state not in ACTIVE:
+        return trained(vitals) if (name, state) == ("train", "succeeded") else ()
+    if name == "train":
+        return train_health(vitals, plan, machine, silent)
+    found = [*silence(vitals, silent), *machine_findings(vitals, machine)]
+    if name == "collect":
+        found += _collect_faults(vitals, plan)
+    if name == UPLOAD.name:
+        found += upload_faults(vitals)
+    return (*found, _now(name, vitals, plan))
+
+
+def _now(name: str, vitals: Vitals, plan: Plan) -> Finding:
+    """What the stage does now."""
+    if name == "collect" and vitals.collected is not None and _is_asking(vitals):
+        return Finding("good", f"Collecting. {', '.join(_collecting(vitals, plan))}.")
+    if name == UPLOAD.name:
+        return Finding("calm", sending(vitals))
+    if name == PIPELINE.name and vitals.progress is not None:
+        at = vitals.progress
+        done = progress_words(at.done, at.total, flat(at.unit) or "stages")
+        return Finding("calm", f"{done} done; now: {flat(at.label)}.")
+    found = now_words(vitals)
+    return found if vitals.progress else Finding("calm", f"{stage(name).title} is starting.")
+
+
+# -- collecting ------------------------------------------------------------------------------------------------------
+
+
+def _is_asking(vitals: Vitals) -> bool:
+    return vitals.progress is None or vitals.progress.unit == "sequences"
+
+
+def _collecting(vitals: Vitals, plan: Plan) -> Iterator[str]:
+    """Answers, coverage, rejects, requests at once, what is spent, what is waited for, and the time left."""
+    progress, now = vitals.progress, vitals.collected
+    if progress is not None:
+        yield progress_words(progress.done, progress.total, "answers").replace("/", " of ")
+    if vitals.tokens:
+        yield f"coverage {percent(vitals.kept, vitals.tokens)}"
+    yield _rejects(vitals) or "none rejected"
+    if now is None:
+        return
+    at_once, waits = finite(now.requests_at_once), now.waits_for
+    if at_once:
+        yield f"{number(at_once)} requests at once"
+    yield from _spent(vitals, plan)
+    if isinstance(waits, str) and waits:
+        yield f"waiting: {flat(waits)}"
+    if progress is not None and progress.eta_s:
+        yield f"{roughly(progress.eta_s)} left"
+
+
+def _rejects(vitals: Vitals) -> str:
+    """`3 rejected (2 no logprobs, 1 mass)`, `2 rejected (mass)`."""
+    reasons = sorted(vitals.rejected.items(), key=lambda one: (-one[1], one[0]))
+    if not reasons:
+        return ""
+    many = len(reasons) > 1
+    named = [f"{f'{number(n)} ' if many else ''}{flat(why).replace('_', ' ')}" for why, n in reasons[:_MOST_REASONS]]
+    return f"{number(sum(vitals.rejected.values()))} rejected ({', '.join(named)})"
+
+
+def _spent(vitals: Vitals, plan: Plan) -> Iterator[str]:
+    """What is spent of each limit; money even without one."""
+    now = vitals.collected
+    if now is None:
+        return
+    usd, tokens, sent = (finite(value) for value in (now.spent_usd, now.spent_tokens, now.requests))
+    limits = plan.limits
+    if usd is not None:
+        yield dollars(round(usd, 4)) + (f" of {dollars(limits.usd)}" if limits.usd is not None else "")
+    if limits.tokens is not None and tokens is not None:
+        yield f"{count(tokens)} of {count(limits.tokens)} tokens"
+    if limits.requests is not None and sent is not None:
+        yield f"{number(sent)} of {number(limits.requests)} requests"
+
+
+def _collect_faults(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
+    rejected = sum(vitals.rejected.values())
+    if vitals.answers >= JUDGED and rejected > REJECTED * vitals.answers:
+        yield Finding(
+            "warn",
+            f"{share(rejected / vitals.answers)} of the answers can't be used: {_rejects(vitals)}.",
+            "If it goes on, stop and choose another teacher; the answers so far are kept.",
+        )
+    now, limits = vitals.collected, plan.limits
+    if now is None:
+        return
+    for name, limit, spent in (
+        ("KD_MAX_USD", limits.usd, finite(now.spent_usd)),
+        ("KD_MAX_TOKENS_TOTAL", limits.tokens, finite(now.spent_tokens)),
+        ("KD_MAX_REQUESTS", limits.requests, finite(now.requests)),
+    ):
+        if limit and spent is not None and spent >= NEARLY_SPENT * limit and _short(vitals):
+            yield Finding(
+                "warn",
+                f"{name} is nearly used up ({percent(spent, limit)}); collecting ends there.",
+                f"Raise {name} to collect all answers; those that it has are kept.",
+            )
+
+
+def _short(vitals: Vitals) -> bool:
+    """Whether so much is still to be asked that the rest of a limit may not do."""
+    progress = vitals.progress
+    return progress is not None and bool(progress.total) and progress.done < NEARLY_SPENT * (progress.total or 0)
+
+
+# -- the copy --------------------------------------------------------------------------------------------------------
+
+
+def sending(vitals: Vitals) -> str:
+    """What an upload sends now."""
+    now = vitals.upload
+    if now is None:
+        return "Looking what is to be sent."
+    name = flat(now.path)
+    if now.state == "done":
+        return f"Sent {name}, {size(now.bytes)}."
+    return f"Sending {name}, {size(now.done)} of {size(now.bytes)}."
+
+
+def upload_faults(vitals: Vitals) -> Iterator[Finding]:
+    """Alerts about the copy, unless a file has arrived since."""
+    arrived = vitals.upload.t if vitals.upload is not None else 0.0
+    for code, (alert, _) in vitals.alerts.items():
+        if code == "storage_behind" or (code.startswith("storage_") and alert.t > arrived):
+            yield Finding("warn", alert.message, alert.advice, code)

@@ -1,0 +1,193 @@
+"""What tells how a run is doing, kept from its events as they arrive, in bounded memory. `health.py` judges it."""
+
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from msgspec import UNSET
+
+from bitnet_core.errors import UsageError
+from bitnet_core.runs.events import Alert, CheckpointSaved, Event, Flip, Metric, Progress, Trace, Upload
+from bitnet_core.settings.group import Group, setting
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import FlipOptions, LimitOptions
+from bitnet_core.text import finite
+
+REPORTS = 64
+"""How many reports of steps are kept: enough to know what is usual."""
+EVALUATIONS = 16
+_MOST_NAMES = 20
+_Group = TypeVar("_Group", bound=Group)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report of training steps. `refused` says that a step since the one before was not finite."""
+
+    t: float
+    step: float | None
+    seen: float
+    grad_norm: float | None
+    tokens_per_s: float | None
+    refused: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A measurement on held-out traces; `when` is what it was made for."""
+
+    t: float
+    step: float | None
+    seen: float
+    loss: float
+    when: str
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """A frozen picture: the newest reports and evaluations in their order, and the newest of everything else.
+
+    `before_flip` is the last evaluation before the first flip, `flip_at` the tokens seen then. `alerts` has the
+    newest alert of each code, and how many there were. `longest_gap` is the longest time between two events, in
+    seconds.
+    """
+
+    reports: tuple[Report, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
+    first: Evaluation | None = None
+    best: Evaluation | None = None
+    before_flip: Evaluation | None = None
+    flip_at: float | None = None
+    bits: float | None = None
+    refused: float = 0
+    peak_memory: float | None = None
+    checkpoint_bytes: float | None = None
+    progress: Progress | None = None
+    alerts: Mapping[str, tuple[Alert, int]] = field(default_factory=dict)
+    longest_gap: float = 0.0
+    collected: Metric | None = None
+    tokens: float = 0
+    kept: float = 0
+    answers: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    upload: Upload | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run was started with, as far as its record tells."""
+
+    flip: FlipOptions | None = None
+    steps: float | None = None
+    limits: LimitOptions = field(default_factory=LimitOptions)
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> "Plan":
+        """From a run's recorded settings, which may hold anything; what can't be used is left out."""
+        flip, steps = _group(FlipOptions, recorded), _group(_Steps, recorded)
+        limits = _group(LimitOptions, recorded)
+        with suppress(*_ODD):
+            usable = flip is not None and flip.budget_tokens > 0 and flip.threshold >= 0
+            return cls(flip if usable else None, finite(steps and steps.total), limits or LimitOptions())
+        return cls()
+
+
+class _Steps(Group):
+    total: int = setting("TOTAL_STEPS")
+
+
+_ODD = (UsageError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
+def _group(group: type[_Group], recorded: Mapping[str, Any]) -> _Group | None:
+    with suppress(*_ODD):
+        return group.of(Settings.from_record(recorded, {}))
+    return None
+
+
+@dataclass
+class VitalSigns:
+    """Feed it every event of one run, in order; `view` is a frozen picture."""
+
+    _reports: deque[Report] = field(default_factory=lambda: deque(maxlen=REPORTS))
+    _evaluations: deque[Evaluation] = field(default_factory=lambda: deque(maxlen=EVALUATIONS))
+    _known: dict[str, Any] = field(default_factory=dict)
+    _alerts: dict[str, tuple[Alert, int]] = field(default_factory=dict)
+    _rejected: dict[str, int] = field(default_factory=dict)
+    _sums: list[float] = field(default_factory=lambda: [0, 0, 0])
+    _newest: float | None = None
+    _longest_gap: float = 0.0
+
+    def feed(self, event: Event) -> None:
+        moment = finite(event.t) or 0.0
+        if self._newest is not None:
+            self._longest_gap = max(self._longest_gap, moment - self._newest)
+        self._newest = moment
+        match event:
+            case Metric():
+                self._take_metric(event, moment)
+            case Progress():
+                self._known["progress"] = event
+            case Trace():
+                self._take_trace(event)
+            case Flip() if "flip_at" not in self._known:
+                self._known["flip_at"] = finite(event.seen_tokens)
+                self._known["before_flip"] = self._evaluations[-1] if self._evaluations else None
+            case CheckpointSaved():
+                self._known["checkpoint_bytes"] = finite(event.bytes)
+            case Alert():
+                times = self._alerts.pop(event.code, (event, 0))[1]
+                self._alerts[event.code] = event, times + 1
+                while len(self._alerts) > _MOST_NAMES:
+                    del self._alerts[next(iter(self._alerts))]
+            case Upload():
+                self._known["upload"] = event
+            case _:
+                pass
+
+    def view(self) -> Vitals:
+        tokens, kept, answers = self._sums
+        return Vitals(
+            reports=tuple(self._reports),
+            evaluations=tuple(self._evaluations),
+            alerts=dict(self._alerts),
+            longest_gap=self._longest_gap,
+            tokens=tokens,
+            kept=kept,
+            answers=int(answers),
+            rejected=dict(self._rejected),
+            **self._known,
+        )
+
+    def _take_metric(self, event: Metric, moment: float) -> None:
+        known, step = self._known, finite(event.step)
+        if step is None:
+            known["collected"] = event
+            return
+        seen = finite(event.seen_tokens) or 0.0
+        loss = finite(event.heldout_loss)
+        if loss is not None:
+            made = Evaluation(moment, step, seen, loss, event.when if isinstance(event.when, str) else "")
+            self._evaluations.append(made)
+            known.setdefault("first", made)
+            if "best" not in known or loss < known["best"].loss:
+                known["best"] = made
+        for name, value in (("bits", event.activation_bits), ("peak_memory", event.peak_rss_bytes)):
+            if (number := finite(value)) is not None:
+                known[name] = number
+        if event.loss is UNSET and event.grad_norm is UNSET:
+            return
+        refused = finite(event.nonfinite) or known.get("refused", 0)
+        broken = refused > known.get("refused", 0) or event.loss is None or event.grad_norm is None
+        known["refused"] = refused
+        speed, norm = finite(event.tokens_per_s), finite(event.grad_norm)
+        self._reports.append(Report(moment, step, seen, norm, speed, broken))
+
+    def _take_trace(self, event: Trace) -> None:
+        for place, value in enumerate((event.tokens, event.kept, 1)):
+            self._sums[place] += finite(value) or 0
+        for name in event.dropped:
+            reason = name if name in self._rejected or len(self._rejected) < _MOST_NAMES else "other"
+            self._rejected[reason] = self._rejected.get(reason, 0) + 1

@@ -1,0 +1,82 @@
+"""What this machine knows of an experiment's copy, for people: read from the files of `state.py`, asking no target.
+
+Light, and it writes nothing.
+"""
+
+import contextlib
+import json
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.storage.state import FOLDER
+from bitnet_core.text import finite
+
+
+@dataclass(frozen=True)
+class Folder:
+    """How much of one folder is stored."""
+
+    name: str
+    files: int
+    bytes: float
+
+
+@dataclass(frozen=True)
+class CopyStatus:
+    """`at` is when the copy was last brought up to date or pulled, `counter` the number of that state.
+
+    `waiting` has the files that are still to be sent, and since when, the longest first. Times are Unix seconds.
+    """
+
+    place: str = ""
+    at: float | None = None
+    counter: int | None = None
+    folders: tuple[Folder, ...] = ()
+    waiting: tuple[tuple[str, float], ...] = ()
+
+
+def version(root: Path) -> tuple[float, ...]:
+    """Differs once something else may be known."""
+    found = []
+    for path in sorted((root / FOLDER).glob("*.sqlite*")):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            found += [status.st_mtime, float(status.st_size)]
+    return tuple(found)
+
+
+def copy_status(root: Path) -> CopyStatus:
+    """Of the target that was used last. Nothing is known where no file can be read."""
+    newest = sorted((root / FOLDER).glob("*.sqlite"), key=_changed, reverse=True)
+    for path in newest:
+        with contextlib.suppress(sqlite3.Error, OSError, ValueError, TypeError):
+            return _read(path)
+    return CopyStatus()
+
+
+def _changed(path: Path) -> float:
+    times = [0.0]
+    for one in (path, path.with_name(f"{path.name}-wal")):
+        with contextlib.suppress(OSError):
+            times.append(one.stat().st_mtime)
+    return max(times)
+
+
+def _read(path: Path) -> CopyStatus:
+    # Where nobody has it open it is read as it stands, so that SQLite makes no files beside it.
+    open_now = path.with_name(f"{path.name}-wal").exists()
+    uri = f"{path.absolute().as_uri()}?mode=ro{'' if open_now else '&immutable=1'}"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0.2)) as found:
+        notes = dict(found.execute("select name, value from notes where name in ('place', 'stored')").fetchall())
+        waiting = found.execute("select name, since from waiting order by since, name limit 10000").fetchall()
+    stored: dict[str, Any] = json.loads(notes.get("stored", "{}"))
+    counter = finite(stored.get("counter"))
+    return CopyStatus(
+        str(notes.get("place", "")),
+        finite(stored.get("at")),
+        None if counter is None else int(counter),
+        tuple(Folder(str(name), int(many), float(size)) for name, (many, size) in stored.get("folders", {}).items()),
+        tuple((str(name), float(since)) for name, since in waiting),
+    )

@@ -1,0 +1,92 @@
+"""The line above a chart: its name, its curves with their newest values, or with those at the crosshair."""
+
+from collections.abc import Callable, Sequence
+
+from bitnet_core.text import count, scientific, significant, size, width
+from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, value_at
+from bitnet_tui.view.run_fold import Curve, RunView
+from bitnet_tui.view.spans import Line, Span, spread
+
+_TITLES = {
+    "loss": "total",
+    "kl": "KL",
+    "ce": "CE",
+    "format": "format",
+    "agreement": "training",
+    "heldout_agreement": "held-out",
+    "peak_rss_bytes": "process",
+    "peak_device_bytes": "device",
+}
+_FORMATS: dict[str, Callable[[float | None], str]] = {
+    "lr": scientific,
+    "tokens_per_s": count,
+    "peak_rss_bytes": size,
+    "peak_device_bytes": size,
+}
+BACK, ON = "‹", "›"
+
+
+def title(chart: Chart, view: RunView, lens: Lens, axis: Axis, cells: int, *, alone: bool) -> Line:
+    """One line. Signs to turn to other charts are there when it is shown `alone`; what does not fit is left out."""
+    parts: list[Line] = []
+    if alone:
+        name = "" if chart is CHARTS[0] else f" {chart.title} "
+        parts = [(Span(BACK, "key"), Span(name, "title"), Span(ON, "key"), Span(" "))]
+    elif chart is not CHARTS[0]:  # the names of its curves say it
+        parts = [(Span(f"{chart.title}  ", "title"),)]
+    parts += [_curve(curve, chart, lens) for curve in view.curves if curve.name in chart.curves and curve.segments]
+    right: list[Span] = []
+    if lens.cursor is not None:
+        right = [Span(f"│ {axis.words(lens.cursor)}", "accent")]
+    elif alone and lens.window is not None:
+        right = [Span(f"{' – '.join(map(axis.words, lens.window))}, 0: all", "accent")]
+    elif alone:
+        right = [Span(f"{AXIS_NAMES[axis.by]} →", "faint")]
+    marks = _marks(view) if alone or chart is CHARTS[0] else []
+    # Where the crosshair stands is told in any case; what the lines mark is told before what the axis is.
+    needed = _cells(right) + 1 if right and right[0].style == "accent" else 0
+    return spread(_fit([*parts, *marks], cells - needed), right, cells)
+
+
+def _curve(curve: Curve, chart: Chart, lens: Lens) -> Line:
+    value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
+    label = f"{_TITLES[curve.name]} " if len(chart.curves) > 1 else ""
+    words = _FORMATS.get(curve.name, significant)(value)
+    return Span("━ ", f"curve-{curve.name}"), Span(label, "label"), Span(f"{words}  ", "value")
+
+
+def _marks(view: RunView) -> list[Line]:
+    """What the vertical lines mark."""
+    marks: list[Line] = []
+    if view.flip:
+        marks.append((Span(f"┊ A{view.flip.from_bits}→A{view.flip.to_bits}", "flip"),))
+    if view.seams:
+        marks.append((Span("  ┆ resumed" if view.flip else "┆ resumed", "label"),))
+    return marks
+
+
+def turned(shown: Line, at: int) -> int | str | None:
+    """What a click on a cell is for: -1 or 1 to turn, 0 to show all, a curve's own chart by name, or nothing."""
+    left, curve = 0, ""
+    for span in shown:
+        curve = span.style.removeprefix("curve-") if span.style.startswith("curve-") else curve
+        if left <= at < left + width(span.text):
+            if span.style == "key":
+                return -1 if BACK in span.text else 1
+            if span.style == "title":
+                return 0
+            own = next((one.name for one in ALONE if one.curves == (curve,)), None)
+            return own if span.style in (f"curve-{curve}", "label", "value") else None
+        left += width(span.text)
+    return None
+
+
+def _cells(parts: Sequence[Span]) -> int:
+    return sum(width(span.text) for span in parts)
+
+
+def _fit(parts: Sequence[Line], cells: int) -> Line:
+    """As many of the parts, from the first on, as fit into the cells."""
+    while len(parts) > 1 and _cells([span for part in parts for span in part]) > cells:
+        parts = parts[:-1]
+    return tuple(span for part in parts for span in part)

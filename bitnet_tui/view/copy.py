@@ -1,0 +1,131 @@
+"""The copy of an experiment on its storage target, in words: what is stored, what waits, and whether it is behind."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bitnet_core.errors import UsageError
+from bitnet_core.runs.catalog import UPLOAD
+from bitnet_core.runs.health import Finding
+from bitnet_core.runs.history import History
+from bitnet_core.runs.record import ACTIVE
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.storage import StorageOptions
+from bitnet_core.storage.status import CopyStatus
+from bitnet_core.text import ago, duration, files, flat, pad, size, wrap
+from bitnet_tui.view.spans import Line, Span, line
+
+_WHEN = {"off": "only when asked", "end": "when a stage ends", "live": "while stages run"}
+_WIDE = 22
+_MOST_WAITING = 8
+Said = tuple[Literal["good", "bad", "value"], str]
+"""What a command about the copy said last, and in which style it is shown."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The newest upload: its state, its error, and how it is doing."""
+
+    state: str
+    error: str = ""
+    health: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class CopyView:
+    """`backend` is empty without a target. `ended_since` names the stages that ended after the last push."""
+
+    backend: str = ""
+    sync: str = "off"
+    status: CopyStatus = field(default_factory=CopyStatus)
+    upload: Upload | None = None
+    ended_since: tuple[str, ...] = ()
+
+    @property
+    def sending(self) -> bool:
+        return self.upload is not None and self.upload.state in ACTIVE
+
+
+def target_of(settings: Settings) -> tuple[str, str]:
+    """The backend, and when it is brought up to date; no backend where there is no target."""
+    try:
+        options = StorageOptions.of(settings)
+    except UsageError:
+        return "", "off"
+    return (options.backend or "local", options.sync) if options.has_target else ("", options.sync)
+
+
+def ended_since(history: History, at: float | None) -> tuple[str, ...]:
+    """The stages of which a run has ended since, or is active, in no order but each once."""
+    found = [
+        entry.record.stage
+        for entry in history.entries
+        if entry.record.stage != UPLOAD.name and (at is None or (entry.record.ended or 0) > at)
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...]:
+    """Everything that is known; `said` is what the last command of the user said, and in which style."""
+    if not copy.backend:
+        return _no_target(cells)
+    status = copy.status
+    lines = [line(Span(pad("copy", 9), "label"), flat(status.place) or copy.backend)]
+    when = _WHEN.get(copy.sync, copy.sync)
+    lines.append(line(Span(pad("sent", 9), "label"), when))
+    if status.at is not None:
+        many, total = sum(one.files for one in status.folders), sum(one.bytes for one in status.folders)
+        number = f"state {status.counter}, " if status.counter is not None else ""
+        text = f"{number}{files(many)}, {size(total)}, {ago(status.at, time.time())}"
+        lines.append(line(Span(pad("stored", 9), "label"), text))
+    lines += [(), *_standing(copy, cells)]
+    if said is not None:
+        mark = {"good": "✓ ", "bad": "✗ ", "value": "▸ "}[said[0]]
+        lines += [(), *_wrapped(mark, said[1], said[0], cells)]
+    if status.folders:
+        lines += [(), line(Span(pad("folder", _WIDE), "label"), Span("files", "label"), Span("      size", "label"))]
+        for one in sorted(status.folders, key=lambda one: -one.bytes):
+            lines.append(line(pad(flat(one.name), _WIDE), f"{one.files:>5}", f"{size(one.bytes):>10}"))
+    if status.waiting:
+        lines += [(), line(Span(f"waiting: {files(len(status.waiting))}", "label"))]
+        lines += [line(f"  {flat(name)}") for name, _ in status.waiting[:_MOST_WAITING]]
+        more = len(status.waiting) - _MOST_WAITING
+        lines += [line(Span(f"  and {more} more", "label"))] if more > 0 else []
+    return tuple(lines)
+
+
+def _no_target(cells: int) -> tuple[Line, ...]:
+    text = "No storage target is set, so this experiment is only on this machine."
+    how = line("Press ", Span("e", "key"), " to open its settings and set STORAGE_BACKEND, or STORAGE_LOCAL_DIR.")
+    return (*_wrapped("", text, "", cells), (), how)
+
+
+def _standing(copy: CopyView, cells: int) -> list[Line]:
+    """Whether the copy is up to date, in a sentence."""
+    if copy.sending and copy.upload is not None:
+        found: list[Line] = []
+        for finding in copy.upload.health:
+            style = {"warn": "warn", "bad": "bad"}.get(finding.level, "accent")
+            mark = "▲ " if style != "accent" else "▸ "
+            found += _wrapped(mark, " ".join(filter(None, (finding.words, finding.advice))), style, cells)
+        return found or _wrapped("▸ ", "The upload is starting.", "accent", cells)
+    failed = copy.upload is not None and copy.upload.state in ("failed", "interrupted")
+    why = f" The last upload failed: {copy.upload.error}" if failed and copy.upload and copy.upload.error else ""
+    if copy.status.at is None:
+        return _wrapped("▲ ", f"Nothing is stored yet, as far as this machine knows.{why}", "warn", cells)
+    if copy.status.waiting:
+        late = duration(max(0.0, time.time() - copy.status.waiting[0][1]) // 60 * 60)
+        words = f"Behind: {files(len(copy.status.waiting))} wait, the first for {late}.{why}"
+        return _wrapped("▲ ", words, "warn", cells)
+    if copy.ended_since:
+        words = f"Behind: {', '.join(copy.ended_since)} ran after the last push.{why}"
+        return _wrapped("▲ ", words, "warn", cells)
+    return _wrapped("✓ ", "Up to date: nothing has run since the last push.", "good", cells)
+
+
+def _wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
+    pieces = wrap(flat(text), max(8, cells - 2))
+    return [
+        line(Span(("  " if place and lead else lead if not place else "") + one, style))
+        for place, one in enumerate(pieces)
+    ]

@@ -1,0 +1,201 @@
+"""What of a run's curves is looked at: which chart, by what, which stretch, and where the crosshair stands.
+
+Places are seen tokens throughout, so that they stay where they are when the run grows or the axis changes.
+"""
+
+import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bitnet_core.text import count, duration, number
+from bitnet_tui.view.run_fold import CLOCK, CURVES, STEP, RunView
+from bitnet_tui.view.series import Point, Segment
+
+By = Literal["tokens", "step", "time"]
+AXES: tuple[By, ...] = ("tokens", "step", "time")
+AXIS_NAMES = {"tokens": "seen tokens", "step": "steps", "time": "time trained"}
+_SHORTEST = 1e-3
+"""The shortest stretch that can be looked at, as a share of the whole."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves that share a scale. `log` says that it may be logarithmic."""
+
+    name: str
+    title: str
+    curves: tuple[str, ...]
+    log: bool = False
+
+
+ALL = "loss"
+CHARTS: tuple[Chart, ...] = (
+    Chart(ALL, "loss", CURVES, log=True),
+    Chart("heldout", "held-out", ("heldout_loss",), log=True),
+    Chart("grad", "gradient norm", ("grad_norm",), log=True),
+    Chart("speed", "tokens/s", ("tokens_per_s",)),
+    Chart("agreement", "agreement", ("agreement", "heldout_agreement")),
+    Chart("lr", "learning rate", ("lr",)),
+    Chart("memory", "peak memory", ("peak_rss_bytes", "peak_device_bytes")),
+)
+"""In the order of their importance, in which a grid that has no room for all shows them."""
+ALONE: tuple[Chart, ...] = (
+    Chart("total", "total", ("loss",), log=True),
+    Chart("kl", "KL", ("kl",), log=True),
+    Chart("ce", "CE", ("ce",), log=True),
+    Chart("format", "format", ("format",), log=True),
+)
+"""The parts of the loss, each with a scale of its own."""
+
+
+@dataclass(frozen=True)
+class Lens:
+    """`chart` is the one that is looked at alone, None for the grid or, where there is no room for one, for the loss.
+
+    `window` is the stretch that is looked at, None for the whole run. `cursor` is where the crosshair stands.
+    """
+
+    chart: str | None = None
+    by: By = "tokens"
+    log: bool = False
+    window: Point | None = None
+    cursor: float | None = None
+
+    def next_chart(self, view: RunView, by: int) -> "Lens":
+        """Look at the next chart that has curves, or at all of them again."""
+        names = [None, *(chart.name for chart in shown_charts(view, (*CHARTS[:1], *ALONE, *CHARTS[1:])))]
+        place = names.index(self.chart) if self.chart in names else 0
+        return replace(self, chart=names[(place + by) % len(names)])
+
+    def next_axis(self) -> "Lens":
+        return replace(self, by=AXES[(AXES.index(self.by) + 1) % len(AXES)])
+
+    def whole(self) -> "Lens":
+        return replace(self, window=None, cursor=None)
+
+    def zoomed(self, extent: Point, factor: float, around: float | None = None) -> "Lens":
+        """A stretch `factor` times as short, with `around` (or the crosshair, or the middle) at the same place."""
+        left, right = self.window or extent
+        middle = around if around is not None else self.cursor
+        middle = (left + right) / 2 if middle is None else min(right, max(left, middle))
+        least = _SHORTEST * (extent[1] - extent[0])
+        length = max(least, (right - left) / factor)
+        share = (middle - left) / (right - left) if right > left else 0.5
+        return self._over(extent, middle - share * length, length)
+
+    def panned(self, extent: Point, share: float) -> "Lens":
+        """The stretch moved by a share of its length; the whole run stays as it is."""
+        if self.window is None:
+            return self
+        left, right = self.window
+        return self._over(extent, left + share * (right - left), right - left)
+
+    def pointed(self, extent: Point, share: float) -> "Lens":
+        """The crosshair moved by a share of the stretch; it begins in the middle."""
+        left, right = self.window or extent
+        at = (left + right) / 2 if self.cursor is None else self.cursor + share * (right - left)
+        return replace(self, cursor=min(right, max(left, at)))
+
+    def _over(self, extent: Point, left: float, length: float) -> "Lens":
+        whole = extent[1] - extent[0]
+        if length >= whole * (1 - 1e-9):
+            return replace(self, window=None)
+        left = min(extent[1] - length, max(extent[0], left))
+        cursor = None if self.cursor is None else min(left + length, max(left, self.cursor))
+        return replace(self, window=(left, left + length), cursor=cursor)
+
+
+def shown_charts(view: RunView, charts: Iterable[Chart] = CHARTS) -> list[Chart]:
+    """The charts of which something can be drawn."""
+    drawn = {curve.name for curve in view.curves if curve.segments}
+    return [chart for chart in charts if drawn.intersection(chart.curves)]
+
+
+def chart_named(name: str | None) -> Chart:
+    return next((chart for chart in (*CHARTS, *ALONE) if chart.name == name), CHARTS[0])
+
+
+def extent(view: RunView) -> Point | None:
+    """From the first to the last seen tokens of all curves; None without a stretch."""
+    ends = [(curve.segments[0][0][0], curve.segments[-1][-1][0]) for curve in view.curves if curve.segments]
+    if not ends:
+        return None
+    left, right = min(end[0] for end in ends), max(end[1] for end in ends)
+    return (left, right) if right > left else None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What is drawn to the right: seen tokens, or what was so many steps or seconds after the beginning.
+
+    Between the known points it is a straight line.
+    """
+
+    by: By
+    seen: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, view: RunView, by: By) -> "Axis":
+        """For a run without the figures of another axis it is seen tokens."""
+        name = {"step": STEP, "time": CLOCK}.get(by)
+        segments = next((curve.segments for curve in view.curves if curve.name == name), ())
+        joined = [point for segment in segments for point in segment]
+        if by == "time" and joined:
+            joined = _without_pauses(joined, view.seams)
+        rising = _rising(joined)
+        if len(rising) < 2:
+            return cls("tokens")
+        return cls(by, tuple(x for x, _ in rising), tuple(y for _, y in rising))
+
+    def place(self, seen: float) -> float:
+        return seen if self.by == "tokens" else _between(self.seen, self.values, seen)
+
+    def seen_at(self, place: float) -> float:
+        """The inverse of `place`."""
+        return place if self.by == "tokens" else _between(self.values, self.seen, place)
+
+    def words(self, seen: float) -> str:
+        """A place on it: `61k tokens`, `step 121`, `3m 20s`."""
+        at = self.place(seen)
+        if self.by == "tokens":
+            return f"{count(at)} tokens"
+        return f"step {number(round(at))}" if self.by == "step" else duration(at)
+
+
+def _without_pauses(points: list[Point], seams: tuple[float, ...]) -> list[Point]:
+    """Seconds trained: what passed between the end of a run and the first figures of the next one is left out."""
+    made, spent, before = [], 0.0, points[0]
+    for x, clock in points:
+        crossed = any(before[0] < seam <= x for seam in seams)
+        spent += 0.0 if crossed else max(0.0, clock - before[1])
+        made.append((x, spent))
+        before = (x, clock)
+    return made
+
+
+def _rising(points: list[Point]) -> list[Point]:
+    """The points in which both numbers grow, so that each place is at one number of tokens."""
+    kept = points[:1]
+    for point in points[1:]:
+        if point[0] > kept[-1][0] and point[1] > kept[-1][1]:
+            kept.append(point)
+    return kept
+
+
+def _between(xs: tuple[float, ...], ys: tuple[float, ...], x: float) -> float:
+    """Linear between the points, and beyond them as between the nearest two."""
+    right = min(len(xs) - 1, max(1, bisect.bisect_right(xs, x)))
+    (x0, x1), (y0, y1) = xs[right - 1 : right + 1], ys[right - 1 : right + 1]
+    return y0 + (x - x0) / (x1 - x0) * (y1 - y0)
+
+
+def value_at(segments: tuple[Segment, ...], seen: float) -> float | None:
+    """The value of the curve's nearest point; None where the curve has none near, as in a gap or after its end."""
+    points = [point for segment in segments for point in segment]
+    if not points:
+        return None
+    place = bisect.bisect_left(points, (seen,))
+    near = points[max(0, place - 1) : place + 1]
+    return min(near, key=lambda point: abs(point[0] - seen))[1]

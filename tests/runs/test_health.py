@@ -1,0 +1,273 @@
+"""How a run is doing, in words: each thing that can be wrong, and that nothing else is said to be."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.runs import health as limits
+from bitnet_core.runs.health import Machine, rises, slope, train_health
+from bitnet_core.runs.stage_health import health
+from bitnet_core.runs.vitals import EVALUATIONS, REPORTS, Plan, VitalSigns
+from bitnet_core.text import roughly
+from tests.builders import event
+
+PLAN = Plan.of({"BUDGET_TOKENS": 1000, "FLIP_FRACTION": 0.8, "FLIP_POLICY": "hard", "FLIP_RAMP_FRACTION": 0.05,
+                "TOTAL_STEPS": 100})  # fmt: skip
+
+
+class Training:
+    """Events of a training of 10 tokens and 1 s a step; `falls` is what the held-out loss loses a step."""
+
+    def __init__(self, falls: float = 0.01) -> None:
+        self.signs, self.step, self._falls = VitalSigns(), 0, falls
+
+    def emit(self, kind: str, **fields) -> "Training":
+        self.signs.feed(event(kind, t=1000.0 + self.step, **fields))
+        return self
+
+    def steps(self, number: int, **fields) -> "Training":
+        for _ in range(number):
+            self.step += 1
+            figures = {"loss": 2.0, "grad_norm": 1.0, "tokens_per_s": 10.0, "nonfinite": 0, "activation_bits": 8}
+            self.emit("metric", step=self.step, seen_tokens=self.step * 10, **{**figures, **fields})
+        self.emit("progress", done=self.step * 10, total=1000, unit="tokens", eta_s=100.0 - self.step)
+        return self
+
+    def evaluate(self, loss: float | None = None, when: str = "checkpoint") -> "Training":
+        loss = 6 - self._falls * self.step if loss is None else loss
+        return self.emit("metric", step=self.step, seen_tokens=self.step * 10, when=when, heldout_loss=loss)
+
+    def said(self, machine: Machine = limits.UNKNOWN_MACHINE, silent: float = 0.0, plan: Plan = PLAN):
+        return train_health(self.signs.view(), plan, machine, silent)
+
+
+def _worst(training: Training, **facts) -> str:
+    return training.said(**facts)[0].words
+
+
+def _falling(steps: int = 40) -> Training:
+    training = Training()
+    for _ in range(steps // 10):
+        training.steps(10).evaluate()
+    return training
+
+
+def test_a_healthy_training_says_how_it_falls_and_when_flip_and_end_are_due():
+    (said,) = _falling().said()
+    assert said.level == "good"
+    assert said.words == "Healthy. Held-out falls 0.6 a minute, gradient calm, flip in 40 s, done in 1 min."
+
+
+_finite = st.floats(-1e3, 1e3).map(lambda value: round(value, 3))
+
+
+@given(st.lists(st.tuples(_finite, _finite), max_size=12))
+def test_the_slope_is_that_of_least_squares(points):
+    """The twin solves the normal equations in fractions."""
+    n = len(points)
+    exact = [(Fraction(x), Fraction(y)) for x, y in points]
+    sx, sy = sum(x for x, _ in exact), sum(y for _, y in exact)
+    sxx, sxy = sum(x * x for x, _ in exact), sum(x * y for x, y in exact)
+    below = n * sxx - sx * sx
+    found = slope(points)
+    if not below:
+        assert found is None
+    else:
+        assert found == pytest.approx(float((n * sxy - sx * sy) / below), rel=1e-6, abs=1e-6)
+
+
+@given(st.lists(st.sampled_from([1.0, 1.002, 1.1, 1.3, 2.0]), max_size=12))
+def test_rises_are_counted_back_from_the_last_loss(losses):
+    longest = max(
+        (k for k in range(len(losses)) if all(a < b for a, b in itertools.pairwise(losses[len(losses) - 1 - k :]))),
+        default=0,
+    )
+    negligible = not longest or losses[-1] <= losses[-1 - longest] * (1 + limits.RISEN)
+    assert rises(losses) == (0 if negligible else longest)
+
+
+def test_a_held_out_loss_that_rises_names_the_checkpoint_to_use():
+    training = _falling()
+    for more in (1, 2):
+        training.steps(2).evaluate(5.6 + more / 10)
+    assert training.said()[0].level == "good"
+    found = training.steps(2).evaluate(5.9).said()[0]
+    assert (found.level, found.words) == ("warn", "Held-out has risen for 3 evaluations, from 5.60 to 5.90.")
+    assert "step 40, the best" in found.advice
+    for more in (1, 2, 3):
+        training.steps(2).evaluate(6 + more / 10)
+    assert training.said()[0].level == "bad"
+
+
+def test_noise_is_no_rise():
+    training = _falling()
+    for more in range(9):
+        training.steps(1).evaluate(5.6 + more / 10_000)
+    assert training.said()[0].level == "good"
+
+
+def test_one_gradient_spike_is_told_and_several_are_a_warning():
+    training = _falling().steps(1, grad_norm=9.0)
+    assert "one gradient spike" in _worst(training)
+    found = training.steps(3).steps(1, grad_norm=38.0).said()[0]
+    assert found.words == "The gradient norm spiked in 2 of the last 8 reports, to 38.0 (usually 1.00)."
+    assert training.steps(limits.RECENT).said()[0].level == "good"
+
+
+def test_steps_that_are_not_finite_are_said_once_and_forgotten_later():
+    training = _falling().steps(1, loss=None, nonfinite=1)
+    training.emit(
+        "alert", severity="warning", code="nonfinite", message="The loss was not finite.", advice="Lower LR."
+    )
+    found = training.said()[0]
+    assert (found.words, found.advice, found.code) == ("The loss was not finite.", "Lower LR.", "nonfinite")
+    assert training.steps(limits.RECENT, nonfinite=1).said()[0].level == "good"
+    assert training.steps(3, nonfinite=4, loss=None).said()[0].level == "bad"
+
+
+def test_a_speed_that_collapsed_is_told_and_a_slow_first_step_is_not():
+    training = Training().steps(1, tokens_per_s=0.1).steps(30)
+    assert training.said()[0].level == "good"
+    assert _worst(training.steps(3, tokens_per_s=2.0)) == "Speed has fallen to 2 tokens/s, from 10."
+
+
+def test_silence_is_a_stall_unless_the_run_is_often_silent():
+    assert _worst(_falling(), silent=60.0).startswith("Healthy")
+    assert _worst(_falling(), silent=180.0) == "Stalled: it has reported nothing for 3 min."
+    often = _falling()
+    often.step += 100
+    assert _worst(often.steps(1), silent=180.0).startswith("Healthy")
+    assert often.said(silent=limits.DEAD_SILENT)[0].level == "bad"
+
+
+def test_memory_and_disk_that_run_out():
+    training = _falling().emit("checkpoint", bytes=2_000_000_000)
+    assert training.said(Machine(50e9, 100e9, 5e9))[0].level == "good"
+    assert _worst(training, machine=Machine(8e9, 100e9, 5e9)) == "Memory is nearly used up."
+    assert training.said(Machine(3e9, 100e9, 5e9))[0].level == "bad"
+    found = training.said(Machine(50e9, 100e9, 3e9))[0]
+    assert (found.level, found.words) == ("warn", "The disk is nearly full: a checkpoint takes 2 GB.")
+    assert training.said(Machine(50e9, 100e9, 1e9))[0].level == "bad"
+
+
+def _flipped() -> Training:
+    training = Training().steps(80).evaluate(5.0, "before flip")
+    training.emit("flip", step=80, seen_tokens=800, from_bits=8, to_bits=4)
+    return training.evaluate(5.4, "after flip")
+
+
+def test_a_flip_raises_the_loss_and_that_is_no_fault_until_it_is_late():
+    training = _flipped().steps(5, activation_bits=4).evaluate(5.2)
+    assert "recovering from the flip (was 5.00)" in _worst(training)
+    assert "flip in" not in _worst(training)
+    training.steps(6, activation_bits=4).evaluate(5.1)
+    assert _worst(training) == "Not recovered from the flip: held-out 5.10, 5.00 before it."
+    assert training.evaluate(4.9).said()[0].level == "good"
+
+
+def test_steps_that_end_before_the_flip_are_told_and_what_would_reach_it():
+    few = Plan(PLAN.flip, 50, PLAN.limits)
+    found = _falling().said(plan=few)[0]
+    assert found.words == (
+        "It will never reach its flip: its 50 steps end at about 500 tokens, and the flip is at 800."
+    )
+    assert "BUDGET_TOKENS to about 500" in found.advice
+    none_wanted = Plan.of({"BUDGET_TOKENS": 1000, "FLIP_FRACTION": 1, "FLIP_POLICY": "hard", "TOTAL_STEPS": 50})
+    assert _falling().said(plan=none_wanted)[0].level == "good"
+
+
+def test_the_worst_comes_first():
+    training = _falling().steps(1, grad_norm=9.0).steps(1, grad_norm=9.0)
+    assert [one.level for one in training.said(Machine(1e9, 100e9, None))] == ["bad", "warn"]
+
+
+def _collecting(**figures) -> VitalSigns:
+    signs = VitalSigns()
+    for place in range(20):
+        dropped = {"no_logprobs": 9} if place < 2 else {}
+        signs.feed(event("trace", tokens=10, kept=0 if dropped else 10, dropped=dropped))
+    fields = {"answers": 20, "requests": 30, "requests_at_once": 8, "spent_tokens": 400, "spent_usd": 0.04}
+    signs.feed(event("metric", **{**fields, **figures}))
+    signs.feed(event("progress", done=20, total=220, unit="sequences", eta_s=360.0, label="collecting"))
+    return signs
+
+
+def _collect(signs: VitalSigns, **recorded) -> list[str]:
+    return [one.words for one in health("collect", "running", signs.view(), Plan.of(recorded))]
+
+
+def test_collecting_in_one_line():
+    assert _collect(_collecting(), KD_MAX_USD=1) == [
+        "Collecting. 20 of 220 answers, coverage 90%, 2 rejected (no logprobs), 8 requests at once, $0.04 of $1.00, "
+        "6 min left."
+    ]
+    (said,) = _collect(_collecting(spent_usd=None, waits_for="the server asked to wait"), KD_MAX_REQUESTS=300)
+    assert "30 of 300 requests, waiting: the server asked to wait, 6 min left." in said
+
+
+def test_collecting_that_rejects_much_or_nears_a_limit_is_told():
+    signs = _collecting()
+    for _ in range(8):
+        signs.feed(event("trace", tokens=10, kept=0, dropped={"mass": 10}))
+    assert _collect(signs)[0] == "35.7% of the answers can't be used: 10 rejected (8 mass, 2 no logprobs)."
+    assert _collect(_collecting(), KD_MAX_USD=0.041)[0].startswith("KD_MAX_USD is nearly used up (97%)")
+
+
+def test_other_stages_say_what_they_do_now():
+    signs = VitalSigns()
+    assert health("eval", "starting", signs.view(), Plan())[0].words == "Evaluate is starting."
+    signs.feed(event("progress", done=120, total=300, unit="sequences", eta_s=41.0, label="quality at A4"))
+    (said,) = health("eval", "running", signs.view(), Plan())
+    assert said.words == "Now: quality at A4, 120/300 sequences, 40 s left of this part."
+    signs.feed(event("upload", path="checkpoints/a.pt", target="s3", bytes=100_000_000, done=30_000_000,
+                     state="sending"))  # fmt: skip
+    signs.feed(event("alert", code="storage_behind", message="The copy is behind.", severity="warning", advice=""))
+    told = health("upload", "running", signs.view(), Plan())
+    assert [one.words for one in told] == ["The copy is behind.", "Sending checkpoints/a.pt, 30 MB of 100 MB."]
+
+
+def test_a_training_that_has_ended_says_what_it_reached():
+    training = _falling().steps(5).evaluate(5.7, "end")
+    (said,) = health("train", "succeeded", training.signs.view(), PLAN)
+    assert said.words == "Done. Held-out fell from 5.90 to 5.70, best 5.60 at step 40."
+    assert health("train", "failed", training.signs.view(), PLAN) == ()
+
+
+_FIGURES = ("t", "step", "seen_tokens", "loss", "grad_norm", "tokens_per_s", "heldout_loss", "nonfinite")
+_odd = st.one_of(st.none(), st.integers(-5, 10**12), st.floats(), st.just(1e308))
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries({}, optional=dict.fromkeys(_FIGURES, _odd)),
+        max_size=100,
+    ),
+    st.dictionaries(st.sampled_from(["BUDGET_TOKENS", "FLIP_FRACTION", "TOTAL_STEPS", "KD_MAX_USD"]), _odd),
+    st.sampled_from(["train", "collect", "eval", "upload", "pipeline"]),
+)
+def test_any_figures_end_in_sentences_and_bounded_memory(figures, recorded, stage):
+    signs = VitalSigns()
+    for one in figures:
+        signs.feed(event("metric", **one))
+    seen = signs.view()
+    assert len(seen.reports) <= REPORTS
+    assert len(seen.evaluations) <= EVALUATIONS
+    for found in health(stage, "running", seen, Plan.of(recorded), Machine(1.0, 2.0, 3.0), 1e4):
+        assert found.words.endswith(".")
+        assert not found.advice or found.advice.endswith(".")
+
+
+@given(st.floats(0, 1e9))
+def test_a_rough_time_is_near_the_exact_one(seconds):
+    """Within five seconds below a minute, a minute below two hours, and a tenth above."""
+    units = {"s": 1, "min": 60, "h": 3600, "days": 86400}
+    parts = roughly(seconds).split(" ")
+    told = 0
+    for value, unit in zip(parts[::2], parts[1::2], strict=True):
+        told += int(value) * units[unit]
+    room = 5 if seconds < 60 else 60 if seconds < 7200 else 600 if seconds < 48 * 3600 else 43200
+    assert math.isclose(told, seconds, abs_tol=room)

@@ -1,0 +1,196 @@
+"""What is looked at of the curves, by keys and by mouse, and that a chart's cost does not grow with the run."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from textual.pilot import Pilot
+from textual.widget import Widget
+
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.view.chart import drawing, time_ticks
+from bitnet_tui.view.chart_text import title, turned
+from bitnet_tui.view.lens import ALONE, AXES, CHARTS, Axis, Lens, extent, shown_charts, value_at
+from bitnet_tui.view.run_fold import TRACKED, RunFold, RunView
+from bitnet_tui.widgets.chart import ChartPanel, Plot
+from tests.builders import event
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import settled, shown
+from tests.tui.simulated import SimulatedRun, experiment
+
+WHOLE = (100.0, 1100.0)
+
+
+def _fold(steps: int, **figures) -> RunView:
+    fold = RunFold()
+    values = {"loss": 3.0, "kl": 1.0, "ce": 2.0, "format": 0.5, "lr": 1e-3, "grad_norm": 1.0, **figures}
+    fold.feed(event("metric", t=50.0 + 2 * n, step=n, seen_tokens=n * 100, **values) for n in range(1, steps + 1))
+    return fold.view()
+
+
+_moves = st.lists(
+    st.one_of(
+        st.tuples(st.just("zoomed"), st.floats(0.1, 10), st.one_of(st.none(), st.floats(0, 1200))),
+        st.tuples(st.just("panned"), st.floats(-2, 2)),
+        st.tuples(st.just("pointed"), st.floats(-2, 2)),
+    ),
+    max_size=20,
+)
+
+
+@given(_moves)
+def test_whatever_is_pressed_the_window_stays_in_the_run_and_the_crosshair_in_the_window(moves):
+    lens = Lens()
+    for name, *arguments in moves:
+        lens = getattr(lens, name)(WHOLE, *arguments)
+        left, right = lens.window or WHOLE
+        assert WHOLE[0] <= left < right <= WHOLE[1] + 1e-6
+        assert lens.cursor is None or left - 1e-6 <= lens.cursor <= right + 1e-6
+    assert lens.whole() == Lens()
+
+
+@given(st.floats(1.1, 8), st.floats(0, 1))
+def test_zooming_keeps_the_place_under_the_mouse_and_back_is_back(factor, share):
+    at = WHOLE[0] + share * (WHOLE[1] - WHOLE[0])
+    near = Lens().zoomed(WHOLE, factor, at)
+    left, right = near.window
+    assert (at - left) / (right - left) == pytest.approx(share, abs=1e-6)
+    assert near.zoomed(WHOLE, 1 / factor, at).window is None
+
+
+def test_every_chart_is_reached_and_left_in_both_directions():
+    view = _fold(3)
+    there, names = Lens(), []
+    for _ in range(20):
+        there = there.next_chart(view, 1)
+        names.append(there.chart)
+        if there.chart is None:
+            break
+    assert names == ["loss", *(one.name for one in ALONE), "grad", "lr", None]
+    assert Lens().next_chart(view, -1).chart == "lr"
+    assert [chart.name for chart in shown_charts(view)] == ["loss", "grad", "lr"]
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.floats(0.1, 9)), min_size=3, max_size=40), st.floats(0, 1))
+def test_an_axis_is_what_was_done_after_so_many_tokens(gaps, share):
+    """The twin walks over all points. Time has no pauses between runs."""
+    seen, clock, fold = 0.0, 1000.0, RunFold()
+    points = []
+    for step, (tokens, seconds) in enumerate(gaps, 1):
+        seen, clock = seen + tokens, clock + seconds
+        points.append((seen, step, clock))
+        fold.feed([event("metric", t=clock, step=step, seen_tokens=seen, loss=1.0)])
+    view = fold.view()
+    at = points[0][0] + share * (points[-1][0] - points[0][0])
+    before, after = next((a, b) for a, b in itertools.pairwise(points) if a[0] <= at <= b[0])
+    part = (at - before[0]) / (after[0] - before[0])
+    steps, clocks = Axis.of(view, "step"), Axis.of(view, "time")
+    assert steps.place(at) == pytest.approx(before[1] + part * (after[1] - before[1]))
+    spent = before[2] + part * (after[2] - before[2]) - points[0][2]
+    assert clocks.place(at) == pytest.approx(spent, abs=1e-6)
+    assert clocks.seen_at(clocks.place(at)) == pytest.approx(at)
+    resumed = Axis.of(replace(view, seams=(points[1][0],)), "time")
+    assert resumed.place(points[-1][0]) == pytest.approx(points[-1][2] - points[1][2], abs=1e-6)
+
+
+def test_the_window_is_what_is_drawn_and_its_scale_fits_it():
+    view = _fold(100)
+    picture = drawing(view, ("loss",), 80, 20, log=False, window=(2_000.0, 3_000.0))
+    assert picture.x_limits == (2_000.0, 3_000.0)
+    assert all(2_000 <= x <= 3_000 for segment in picture.curves[0][1] for x, _ in segment)
+    by_time = drawing(view, ("loss",), 80, 20, log=False, axis=Axis.of(view, "time"), window=extent(view))
+    assert by_time.x_limits == (0.0, 198.0)
+    assert [label for _, label in time_ticks(0, 198, 4)] == ["0", "1m", "2m", "3m"]
+    assert [label for _, label in time_ticks(0, 9000, 5)] == ["0", "30m", "1h", "1h30", "2h", "2h30"]
+
+
+def test_what_is_drawn_does_not_grow_with_the_run():
+    sizes = []
+    for steps in (1_500, 4_000):
+        view = _fold(steps)
+        points = [sum(map(len, curve.segments)) for curve in view.curves]
+        picture = drawing(view, CHARTS[0].curves, 80, 20, log=False, axis=Axis.of(view, "step"))
+        sizes.append((max(points), sum(len(s) for _, curve in picture.curves for s in curve)))
+        assert len(view.curves) == len(TRACKED)
+    assert all(most <= 2 * 1024 and drawn <= 4 * 161 for most, drawn in sizes)
+
+
+def test_the_crosshair_reads_the_nearest_value():
+    assert value_at((((0.0, 1.0), (10.0, 2.0)), ((20.0, 3.0),)), 14) == 2.0
+    assert value_at((((0.0, 1.0),), ((20.0, 3.0),)), 99) == 3.0
+    assert value_at((), 1) is None
+
+
+def test_each_cell_of_a_title_turns_where_it_says():
+    view = _fold(5)
+    shown_line = title(CHARTS[0], view, Lens(), Axis("tokens"), 78, alone=True)
+    text = "".join(span.text for span in shown_line)
+    assert turned(shown_line, text.index("‹")) == -1
+    assert turned(shown_line, text.index("›")) == 1
+    assert turned(shown_line, text.index("KL")) == "kl"
+    assert turned(shown_line, text.index("seen tokens")) is None
+    alone = title(CHARTS[2], view, Lens(), Axis("tokens"), 78, alone=True)
+    assert turned(alone, 4) == 0
+
+
+# -- the app ---------------------------------------------------------------------------------------------------------
+
+
+def _lens(pilot: Pilot[None]) -> Lens:
+    return pilot.app.screen.lens  # type: ignore[attr-defined]
+
+
+def _trained(home: Path) -> Path:
+    exp = experiment(home, "trained")
+    run = SimulatedRun(exp, "train")
+    run.train(0, 190)
+    run.finish()
+    return exp.root
+
+
+@pytest.mark.parametrize("size", [(80, 24), (150, 40)])
+async def test_charts_by_keys_and_by_mouse(home: Path, size: tuple[int, int]):
+    root = _trained(home)
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=size) as pilot:
+        await settled(pilot)
+        panels = [one for one in pilot.app.screen.query(ChartPanel) if one.display]
+        assert len(panels) == (1 if size[0] < 140 else 4)
+        await pilot.press("plus", "x", "comma", "b")
+        await settled(pilot)
+        lens = _lens(pilot)
+        assert lens.by == AXES[1]
+        assert lens.window is not None
+        assert lens.cursor is not None
+        assert "│ step 9" in shown(pilot)
+        await pilot.press("0", "c", "c")
+        await settled(pilot)
+        assert (_lens(pilot).window, _lens(pilot).chart) == (None, "total")
+        assert "‹ total ›" in shown(pilot)
+        plot = pilot.app.screen.query(Plot).first()
+        await pilot.hover(plot, offset=(plot.size.width // 2, 3))
+        await settled(pilot)
+        pointed = _lens(pilot).cursor
+        assert pointed is not None
+        line = next(text for text in shown(pilot).split("\n") if "‹ total ›" in text)
+        await pilot.click(offset=(line.index("›"), plot.region.y - 1))
+        await settled(pilot)
+        assert _lens(pilot).chart == "kl"
+        await pilot.hover("#title")
+        await settled(pilot)
+        assert _lens(pilot).cursor is None
+        await pilot.press("C", "C", "C")
+        await settled(pilot)
+        assert _lens(pilot).chart is None
+        if size[0] >= 140:
+            title_of_one = [one for one in pilot.app.screen.query(ChartPanel) if one.display][1].children[0]
+            for chart in ("grad", None):
+                await pilot.click(title_of_one if chart else _first_title(pilot), offset=(3, 0))
+                await settled(pilot)
+                assert _lens(pilot).chart == chart
+
+
+def _first_title(pilot: Pilot[None]) -> Widget:
+    return pilot.app.screen.query(ChartPanel).first().children[0]

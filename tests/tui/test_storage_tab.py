@@ -1,0 +1,134 @@
+"""The copy of an experiment on its storage target: what is told, and what keys and buttons do."""
+
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from bitnet_core.runs.health import Finding
+from bitnet_core.storage.status import CopyStatus, Folder
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.view.copy import CopyView, Upload, copy_lines
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import notices, settled, shown, words
+from tests.tui.simulated import experiment, finished_experiment
+
+_STORED = CopyStatus("s3://bucket/demo/", 1e9, 7, (Folder("data", 2, 5e6), Folder("checkpoints", 3, 5e8)))
+
+
+def _text(copy: CopyView, said=None) -> str:
+    return "\n".join("".join(span.text for span in line) for line in copy_lines(copy, said, 78))
+
+
+def test_without_a_target_one_sentence_and_one_key():
+    assert _text(CopyView()).startswith("No storage target is set, so this experiment is only on this machine.")
+    assert "Press e to open its settings" in _text(CopyView())
+
+
+def test_what_is_stored_the_largest_first():
+    text = _text(CopyView("s3", "live", _STORED))
+    assert "✓ Up to date: nothing has run since the last push." in text
+    assert "stored   state 7, 5 files, 505 MB" in text
+    assert "sent     while stages run" in text
+    assert text.index("checkpoints") < text.index("data ")
+
+
+@pytest.mark.parametrize(
+    ("copy", "told"),
+    [
+        (CopyView("s3", "off"), "▲ Nothing is stored yet, as far as this machine knows."),
+        (CopyView("s3", "off", _STORED, None, ("train", "eval")), "▲ Behind: train, eval ran after the last push."),
+        (
+            CopyView("s3", "end", _STORED, Upload("failed", "The key was refused."), ("train",)),
+            "▲ Behind: train ran after the last push. The last upload failed: The key was refused.",
+        ),
+        (
+            CopyView("s3", "live", CopyStatus("p", 1.0, 1, (), (("a.pt", 1.0), ("b.pt", 2.0)))),
+            "▲ Behind: 2 files wait, the first for",
+        ),
+        (
+            CopyView("s3", "live", _STORED, Upload("running", "", (Finding("calm", "Sending a.pt."),)), ("train",)),
+            "▸ Sending a.pt.",
+        ),
+    ],
+)
+def test_whether_the_copy_is_behind(copy: CopyView, told: str):
+    assert told in " ".join(_text(copy).split())
+
+
+def test_names_from_the_target_are_shown_as_signs():
+    evil = CopyStatus("p\x1b[2J", 1.0, 1, (Folder("a\nb\x1b", 1, 1),), (("[bold]x\x07", 1.0),))
+    text = _text(CopyView("s3", "off", evil), ("bad", "no\x1b"))
+    assert "\x1b" not in text
+    assert "[bold]x·" in text
+
+
+def _with_target(home: Path, target: Path) -> Path:
+    target.mkdir()
+    exp = finished_experiment(home, "copied")
+    with (exp.root / ".env").open("a") as env:
+        env.write(f"STORAGE_LOCAL_DIR={target}\nSTORAGE_SYNC=off\n")
+    return exp.root
+
+
+async def _click(pilot: Pilot[None], text: str) -> None:
+    lines = shown(pilot).split("\n")
+    y = next(place for place, line in enumerate(lines) if text in line)
+    await pilot.click(offset=(lines[y].index(text) + 1, y))
+    await settled(pilot)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36)])
+async def test_push_is_a_run_and_pull_asks_first(home: Path, isolated: Path, size: tuple[int, int]):
+    root = _with_target(home, isolated / "target")
+    launch = RecordingLaunch(warning="")
+    async with BitnetApp(home, root, launch=launch).run_test(size=size) as pilot:
+        await settled(pilot)
+        await pilot.press("5")
+        await settled(pilot)
+        assert "Nothing is stored yet" in words(pilot)
+        await _click(pilot, "Push now")
+        assert launch.launched == [(root, "upload")]
+        await pilot.press("1", "u")
+        await settled(pilot)
+        assert launch.launched == [(root, "upload")] * 2
+        assert "Push now" in shown(pilot)
+        await _click(pilot, "Pull (g)")
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        await pilot.press("escape")
+        await settled(pilot)
+        assert not isinstance(pilot.app.screen, ConfirmScreen)
+
+
+async def test_a_verification_that_fails_says_why(home: Path, isolated: Path):
+    """A real process; nothing is stored yet."""
+    root = _with_target(home, isolated / "target")
+    async with BitnetApp(home, root, launch=RecordingLaunch()).run_test(size=(100, 30)) as pilot:
+        await settled(pilot)
+        await pilot.press("v")
+        for _ in range(100):
+            await settled(pilot)
+            if "✗" in shown(pilot):
+                break
+            await pilot.pause(0.1)
+        assert "✗ verify:" in words(pilot)
+        assert "holds no" in words(pilot) or "nothing" in words(pilot).lower()
+
+
+async def test_the_key_without_a_target_says_what_to_set(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("EDITOR", "")
+    monkeypatch.setenv("VISUAL", "")
+    monkeypatch.setenv("PATH", "")
+    exp = experiment(home, "plain")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(
+        size=(80, 24), notifications=True
+    ) as pilot:
+        await settled(pilot)
+        await pilot.press("u")
+        await settled(pilot)
+        assert "No storage target is set" in words(pilot)
+        assert not pilot.app.screen.query_one("#store-buttons").display
+        await pilot.press("e")
+        await settled(pilot)
+        assert any(one.startswith("No editor was found; set EDITOR, or edit") for one in notices(pilot))
