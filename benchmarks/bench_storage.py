@@ -25,9 +25,11 @@ sys.path.insert(0, str(ROOT))
 
 
 # -- one way, in a process of its own ----------------------------------------------------------------------------
+#
+# Each function imports what it needs, and returns the work that is measured.
 
 
-def push(folder: Path, settings: dict[str, str]) -> None:
+def push(folder: Path, settings: dict[str, str]) -> Callable[[], object]:
     from bitnet_core.runs.experiment import Experiment
     from bitnet_core.settings.resolve import resolve
     from bitnet_core.storage.copy import open_copy
@@ -35,8 +37,15 @@ def push(folder: Path, settings: dict[str, str]) -> None:
     from bitnet_core.storage.push import Push
 
     experiment = Experiment.from_settings(resolve(settings, environ={}, cwd=folder, root=folder).checked())
-    with open_copy(experiment, Keys(_keys() if "S3_BUCKET" in settings else {})) as copy:
-        Push(experiment, copy.place, copy.state).run()
+    keys = Keys(_keys() if "S3_BUCKET" in settings else {})
+    with open_copy(experiment, keys):  # its module, and its SDK
+        pass
+
+    def work() -> None:
+        with open_copy(experiment, keys) as copy:
+            Push(experiment, copy.place, copy.state).run()
+
+    return work
 
 
 def _keys() -> dict[str, str]:
@@ -45,32 +54,39 @@ def _keys() -> dict[str, str]:
     return KEYS
 
 
-def plain_copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    with target.open("rb") as copied:
-        os.fsync(copied.fileno())
+def plain_copy(source: Path, target: Path) -> Callable[[], object]:
+    def work() -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        with target.open("rb") as copied:
+            os.fsync(copied.fileno())
+
+    return work
 
 
-def boto_upload(source: Path, endpoint: str, part_mib: int, threads: int) -> None:
+def boto_upload(source: Path, endpoint: str, part_mib: int, threads: int) -> Callable[[], object]:
     from boto3.s3.transfer import TransferConfig
 
     from tests.storage.stands.s3 import BUCKET
 
     config = TransferConfig(multipart_chunksize=part_mib << 20, max_concurrency=threads)
-    _client(endpoint).upload_file(str(source), BUCKET, f"plain/{time.time_ns()}", Config=config)
+    client = _client(endpoint)
+    return lambda: client.upload_file(str(source), BUCKET, f"plain/{time.time_ns()}", Config=config)
 
 
 def measured(arguments: dict[str, Any]) -> None:
     """Run one way and write its seconds and peak memory."""
-    way: Callable[..., None] = {"push": push, "plain": plain_copy, "boto": boto_upload}[arguments.pop("way")]
+    way: Callable[..., Callable[[], object]] = {"push": push, "plain": plain_copy, "boto": boto_upload}[
+        arguments.pop("way")
+    ]
     given = {
         name: Path(value) if name in ("folder", "source", "target") else value for name, value in arguments.items()
     }
+    work = way(**given)
     # Without this, the peak would be that of the process that started this one.
     Path("/proc/self/clear_refs").write_text("5")
     began = time.perf_counter()
-    way(**given)
+    work()
     seconds = time.perf_counter() - began
     status = Path("/proc/self/status").read_text().split("VmHWM:")[1]
     sys.stdout.write(json.dumps({"seconds": seconds, "peak": int(status.split()[0]) * 1024}))
@@ -201,7 +217,10 @@ def _empty_bucket(endpoint: str) -> None:
 
 
 def training_bench(turns: int) -> None:
-    """Tokens/s of the same training with STORAGE_SYNC=live and off; a checkpoint every few steps."""
+    """Tokens/s of the same training with STORAGE_SYNC=live and off; a checkpoint every few steps.
+
+    A few prompts are collected once: only the speed of training counts.
+    """
     from bitnet_core.runs.events import read_events, to_dict
     from bitnet_core.runs.experiment import Workspace
 
@@ -210,10 +229,11 @@ def training_bench(turns: int) -> None:
         root = Workspace(home).demo("demo")[0]
         bitnet = [sys.executable, "-m", "bitnet_core", "--root", str(root)]
         quiet = {"stdout": subprocess.DEVNULL, "check": True}
-        subprocess.run([*bitnet, "collect", "--set", "STORAGE_SYNC=off"], **quiet)
+        collect = [*bitnet, "collect", "--set", "STORAGE_SYNC=off", "--set", "KD_NUM_PROMPTS=40"]
+        subprocess.run([*collect, "--set", "KD_MAX_TOKENS_PER_PROMPT=48"], stderr=subprocess.DEVNULL, **quiet)
         rates: dict[str, list[float]] = {"off": [], "live": []}
-        for _ in range(turns):
-            for mode, found in rates.items():
+        for turn in range(turns):
+            for mode in ("off", "live") if turn % 2 == 0 else ("live", "off"):
                 for name in ("checkpoints", ".storage"):
                     shutil.rmtree(root / name, ignore_errors=True)
                 shutil.rmtree(home / "copies", ignore_errors=True)
@@ -222,6 +242,8 @@ def training_bench(turns: int) -> None:
                     "STORAGE_LOCAL_DIR": str(home / "copies"),
                     "TOTAL_STEPS": "120",
                     "CHECKPOINT_INTERVAL": "20",
+                    "KD_NUM_PROMPTS": "40",
+                    "KD_MAX_TOKENS_PER_PROMPT": "48",
                 }
                 sets = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
                 subprocess.run([*bitnet, "train", *sets], stderr=subprocess.DEVNULL, **quiet)
@@ -229,7 +251,7 @@ def training_bench(turns: int) -> None:
                 summary = [
                     to_dict(e)["summary"] for e in read_events(newest / "events.jsonl") if e.kind == "run_finished"
                 ]
-                found.append(float(summary[-1]["tokens_per_s"]))
+                rates[mode].append(float(summary[-1]["tokens_per_s"]))
                 _wait_for_upload(root)
     off, live = statistics.median(rates["off"]), statistics.median(rates["live"])
     print(f"training  off {off:.0f} tokens/s  live {live:.0f} tokens/s  x{live / off:.3f}  {rates}")

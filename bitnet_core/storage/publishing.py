@@ -15,6 +15,9 @@ from bitnet_core.storage.state import State
 from bitnet_core.storage.target import Target
 from bitnet_core.storage.turn import fresh_token, turn
 
+_DELETED_AT_ONCE = 16
+"""Before it is looked whether the turn is still ours."""
+
 
 class Overtaken(Exception):
     """Another machine has published meanwhile."""
@@ -34,9 +37,14 @@ def publish(
     made: Published,
     newest: str,
     sent: Callable[[], Iterable[Stored]],
+    in_vain: Iterable[str] = (),
     stop: threading.Event | None = None,
 ) -> None:
-    """Put a manifest over the one with the key `newest`. Overtaken, or Lost if something `sent` is not there."""
+    """Put a manifest over the one with the key `newest`. Overtaken, or Lost if something `sent` is not there.
+
+    What has arrived `in_vain` is removed: in our turn, as another push may count on the same objects, and looks for
+    them in its own.
+    """
     left, token = state.note("turn"), fresh_token(state.writer)
     state.remember("turn", token)
     with turn(target, token, stop, left=left) as still_ours:
@@ -50,6 +58,11 @@ def publish(
         if _newest(target) != made.key or not still_ours():
             target.delete(made.key)
             raise Overtaken
+        with contextlib.suppress(BitnetError):  # `gc` finds it
+            for number, key in enumerate(in_vain):
+                if number % _DELETED_AT_ONCE == 0 and not still_ours():
+                    break
+                target.delete(key)
 
 
 def remove_superseded(target: Target, published: Published, unreadable: Iterable[str]) -> None:

@@ -100,6 +100,8 @@ class Push:
         self._lost: set[str] = set()
         """Files of which the target has lost something that it had."""
         self._given_up: dict[str, Stored] = {}
+        self._versions: set[str] = set()
+        """Of the files that are here."""
         self._id = experiment_id(experiment.root)
         self.base = self._newest()
         self._dropped: list[Stored] = []
@@ -109,6 +111,7 @@ class Push:
         """Look at the experiment and at the newest manifest. UsageError names files that the target can't hold."""
         taken = snapshot.take(self._experiment)
         self.left = list(taken.left)
+        self._versions = {file.version for file in taken.files}
         stored = self.base.manifest.by_name() if self.base else {}
         if self.base:
             require_not_in_itself(self._target, self.base.key, (file.name for file in taken.files))
@@ -342,7 +345,8 @@ class Push:
             experiment = self._id or keep_id(self._experiment.root, self.base)
         made = self._made(entries, experiment)
         published = Published(manifests.key_of(made), made)
-        publish(self._target, self._state, published, self._at, sent.stored.values, self._stop)
+        in_vain = self._arrived_in_vain(published)
+        publish(self._target, self._state, published, self._at, sent.stored.values, in_vain, self._stop)
         self.base, self._at = published, published.key
         self._state.remember("manifest", published.key)
         self._state.note_stored(made.counter, made.files)
@@ -350,6 +354,13 @@ class Push:
         self._state.forget_parts()
         remove_superseded(self._target, published, self._unreadable)
         return self._pushed(published, sent)
+
+    def _arrived_in_vain(self, published: Published) -> list[str]:
+        """What a cut push has sent of files that are gone here since, such as a replaced checkpoint."""
+        named = {*published.manifest.objects(), *(self.base.manifest.objects() if self.base else ())}
+        stems = {stem for stem, version in self._state.arrivals() if version not in self._versions}
+        parts = {one.key for stem in stems for one in self._target.list(f"{stem}.parts/")}
+        return sorted((stems | parts) - named)
 
     def _overtaken(self) -> Conflict:
         return Conflict(

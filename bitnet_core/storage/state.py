@@ -154,6 +154,10 @@ class State:
         )
         return [row[0] for row in rows.fetchall()]
 
+    def arrivals(self) -> list[tuple[str, str]]:
+        """Under which stems something of which version of a file has arrived, and no manifest names it yet."""
+        return self._run("select distinct stem, version from parts").fetchall()
+
     def has_arrivals(self) -> bool:
         """Whether something has arrived that no manifest names yet, as after a push that was cut."""
         return self._run("select 1 from parts limit 1").fetchone() is not None

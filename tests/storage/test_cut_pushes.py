@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from bitnet_core.storage import gc
-from bitnet_core.storage.target import AlreadyThere, Limits, Unreachable
+from bitnet_core.storage.push import Push
+from bitnet_core.storage.target import AlreadyThere, Limits, Refused, Unreachable
 from bitnet_core.storage.turn import KEY
 from bitnet_core.storage.verify import newest, verify
 from tests.storage.experiments import CHECKPOINT, content, machine, write
 from tests.storage.memory import MemoryTarget
-from tests.storage.pushing import SMALL, pull, push, stored
+from tests.storage.pushing import SMALL, pull, push, save, state_of, stored
 
 pytestmark = pytest.mark.usefixtures("no_wait_for_a_turn")
 SIZES = [pytest.param(300, id="one object"), pytest.param(10_000, id="parts")]
@@ -193,3 +194,62 @@ def test_what_arrived_is_not_sent_again(tmp_path: Path, size: int) -> None:
     again = [key for key in target.puts if key.startswith(CHECKPOINT) and target.puts[key] > before.get(key, 0)]
     assert all(key.endswith("index.json") for key in again)
     assert stored(target)[CHECKPOINT] == content(size, 2)
+
+
+def cut_after(target: MemoryTarget, puts: int) -> None:
+    """Refuse every part of a checkpoint after so many."""
+    left = [puts]
+
+    def before(call: str, key: str) -> None:
+        if call == "put" and key.startswith("checkpoints/") and ".parts/" in key:
+            if not left[0]:
+                raise Refused("full")
+            left[0] -= 1
+
+    target.before = before
+
+
+def test_what_arrived_of_a_checkpoint_that_was_replaced_since_goes(tmp_path: Path) -> None:
+    """What arrived of a file that is still here, and that a push leaves out, stays."""
+    one, target = machine(tmp_path / "one"), MemoryTarget(SMALL)
+    write(one, "reports/kept.bin", content(9000))
+    old = save(one, 10)
+    cut_after(target, 2)
+    with pytest.raises(Refused):
+        push(one, target)
+    for path in old:
+        path.unlink()
+    save(one, 20)
+    target.before = lambda _call, _key: None
+    with state_of(one) as state:
+        Push(one, target, state, choose=lambda files: [file for file in files if "kept" not in file.name]).run()
+    assert not [key for key in target.objects if "00000010.pt" in key]
+    assert [key for key in target.objects if "kept.bin.parts" in key]
+    assert verify(target, newest(target)).faults == []
+
+
+def test_another_machine_that_counts_on_what_goes_sends_it_again(tmp_path: Path) -> None:
+    """Two machines have the same checkpoint; one has sent a part of it, replaces it, and publishes meanwhile."""
+    one, two, target = machine(tmp_path / "one"), machine(tmp_path / "two"), MemoryTarget(SMALL)
+    push(one, target)
+    pull(two, target)
+    old = save(one, 10)
+    save(two, 10)
+    cut_after(target, 2)
+    with pytest.raises(Refused):
+        push(one, target)
+    for path in old:
+        path.unlink()
+    save(one, 20)
+    published = []
+
+    def before(call: str, key: str) -> None:
+        if call == "put" and key == KEY and not published:
+            published.append(key)
+            push(one, target)
+
+    target.before = before
+    push(two, target, force=True)
+    assert published
+    assert verify(target, newest(target)).faults == []
+    assert stored(target)["checkpoints/mini_bitnet_step_00000010.pt"] == content(10_000, 10)
