@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bitnet_core import files, process
 from bitnet_core.errors import FREE_MEMORY, BitnetError, Stopped, explained, is_about_the_machine, lacks_memory
@@ -33,6 +33,7 @@ from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import DeviceOptions
 
+_Result = TypeVar("_Result")
 _REPORTED = ("bitnet-tui", "torch", "transformers", "pyarrow", "xllamacpp")
 _IRREPLACEABLE = ("data", "checkpoints")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -58,11 +59,11 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
             if run.record().state != "starting":  # it was stopped before it began
                 return 130
             _watch(context)
-            record = _take_over(run, context)
+            record = _in_presence(lambda: _take_over(run, context), context)
             if note:
                 context.log(note)
             with upload_beside(context):
-                summary = _run_present(run_stage, context)
+                summary = _in_presence(lambda: run_stage(context), context)
     except Exception as error:  # noqa: BLE001 - every end is recorded, whatever caused it
         state, code, message = _explain(error, experiment, redact)
         end(run, state, code, redact(message), record=record)
@@ -85,10 +86,10 @@ def _watch(context: StageContext) -> None:
         context.presence.watch(getattr(experiment, folder), fix)
 
 
-def _run_present(run_stage: Callable[[StageContext], dict[str, Any]], context: StageContext) -> dict[str, Any]:
-    """Run the stage. Whatever comes of it, Gone is raised if what it worked in is gone."""
+def _in_presence(work: Callable[[], _Result], context: StageContext) -> _Result:
+    """What the work returns. Whatever comes of it, Gone is raised if what it worked in is gone."""
     try:
-        summary = run_stage(context)
+        result = work()
     except GoneWithCopy as gone:
         if lost := context.presence.lost():
             raise Gone(f"{lost}; {gone}") from gone
@@ -97,7 +98,7 @@ def _run_present(run_stage: Callable[[StageContext], dict[str, Any]], context: S
         context.presence.require()
         raise
     context.presence.require()
-    return summary
+    return result
 
 
 def _take_over(run: Run, context: StageContext) -> RunRecord:

@@ -36,7 +36,7 @@ def test_a_stage_holds_a_file_as_its_lock(tmp_path: Path, monkeypatch: pytest.Mo
 
     lock = tmp_path / "exp" / "logs" / ".train.lock.owner"
     first = start("wait")
-    with pytest.raises(UsageError, match=f"train is already running in .*bitnet stop {first.id}"):
+    with pytest.raises(UsageError, match=f"train is already running in .*bitnet --root .* stop {first.id}"):
         start("done")
     deadline = time.monotonic() + 20
     while not (logged := events_of(first.events_path, "log")) and time.monotonic() < deadline:

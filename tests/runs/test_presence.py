@@ -1,5 +1,6 @@
 """What a run has open is removed or replaced: it stops, says so, and never counts as succeeded."""
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -91,6 +92,28 @@ def test_the_end_is_recorded_even_if_the_runs_folder_is_gone(start: Starter, wha
     assert str(run.record().error).startswith(f"{gone} was removed")
 
 
+def test_a_run_whose_folder_goes_in_its_first_moments_says_so(
+    start: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the stage itself begins, the run is announced in a folder that may be gone."""
+    run = start("train", "done")
+    followed(run)
+    run.write(dataclasses.replace(run.record(), state="starting", pid=None))
+
+    def announced(*_: object) -> None:
+        shutil.rmtree(run.path.parent)
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(run.path))
+
+    nothing: Callable[..., None] = lambda *_: None  # noqa: E731
+    monkeypatch.setattr(worker, "_take_over", announced)
+    monkeypatch.setattr(worker.handover, "read_from_pipe", dict)
+    monkeypatch.setattr(worker.log_filter, "start", lambda _: nothing)
+    for owner, name in ((worker.signal, "signal"), (worker.faulthandler, "enable"), (worker, "upload_after")):
+        monkeypatch.setattr(owner, name, nothing)
+    assert worker.main([str(run.path)], lambda _: {}) == 1
+    assert "/logs/.train.lock was removed while train was using it" in str(run.record().error)
+
+
 @pytest.mark.parametrize(
     "place", ["data", "data/.sequences", "data/_tokenizer", "checkpoints/superseded/x", "reports", "logs/train-1-ab"]
 )
@@ -138,7 +161,7 @@ def test_what_is_gone_and_where_its_copy_is_are_both_said(
     with context.presence:
         worker._watch(context)
         with pytest.raises(Gone) as raised:
-            worker._run_present(stage, context)
+            worker._in_presence(lambda: stage(context), context)
     assert str(raised.value).startswith(said.replace("ROOT", str(root)))
 
 

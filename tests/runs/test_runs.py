@@ -145,7 +145,7 @@ def test_kill_9_of_the_launcher_leaves_the_run_alive(start: Starter, tmp_path: P
 
 def test_one_run_of_a_stage_at_a_time(start: Starter) -> None:
     run = start(what="wait")
-    with pytest.raises(UsageError, match=f"already running.*bitnet stop {run.id}"):
+    with pytest.raises(UsageError, match=f"already running.*bitnet --root .* stop {run.id}"):
         start(what="done")
     other = start("dryrun", "done")
     assert _wait(other, "succeeded") == "succeeded"
