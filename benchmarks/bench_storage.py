@@ -240,8 +240,8 @@ def training_bench(turns: int) -> None:
                 given = {
                     "STORAGE_SYNC": mode,
                     "STORAGE_LOCAL_DIR": str(home / "copies"),
-                    "TOTAL_STEPS": "120",
-                    "CHECKPOINT_INTERVAL": "20",
+                    "TOTAL_STEPS": "40",
+                    "CHECKPOINT_INTERVAL": "10",
                     "KD_NUM_PROMPTS": "40",
                     "KD_MAX_TOKENS_PER_PROMPT": "48",
                 }

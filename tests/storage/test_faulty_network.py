@@ -19,7 +19,7 @@ from tests.storage.stand import Running, Stand, all_stands, opened
 from tests.storage.stands.firebase import emulator_at
 
 SERVERS = ["s3 on seaweedfs", "webdav-apache", "firebase"]
-SIZES = [pytest.param(60, id="60 MB"), pytest.param(500, id="500 MB", marks=pytest.mark.storage_long)]
+SIZES = [pytest.param(42, id="42 MB"), pytest.param(500, id="500 MB", marks=pytest.mark.storage_long)]
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -60,7 +60,7 @@ def sizes_of(megabytes: int) -> dict[str, int]:
     """A few large files, some of one object, and small ones."""
     large = {f"data/kd_shard_{number:03}.parquet": 44 * MIB for number in range(megabytes // 60 - 1)}
     middle = {f"data/shard_{number}.parquet": MIB + number for number in range(8)}
-    return {CHECKPOINT: 44 * MIB + 5, **large, **middle, **{f"reports/{n}.json": 10_000 + n for n in range(12)}}
+    return {CHECKPOINT: 33 * MIB + 5, **large, **middle, **{f"reports/{n}.json": 10_000 + n for n in range(12)}}
 
 
 @pytest.mark.parametrize("megabytes", SIZES)

@@ -1,5 +1,6 @@
 """What every target does, tried on every stand."""
 
+import os
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ NAMES = [
 
 ERRORS = (NoSuchObject, Corrupt, AlreadyThere, Refused, Unreachable)
 """What a call may raise; a test lets everything else through, UsageError too."""
+
+_WITHOUT_PAGES = {"local", "icloud", "webdav", "nextcloud", "rclone", "mongodb_atlas"}
 
 
 def content(size: int, seed: int = 0) -> bytes:
@@ -74,7 +77,9 @@ def test_a_listing_knows_when_objects_were_written(target: Target) -> None:
 
 
 def test_many_objects_are_all_listed(target: Target) -> None:
-    names = {f"many/{number // 100:02d}/{number:05d}.bin" for number in range(1200)}
+    """More than a page of a listing has. Where there are no pages a few folders do, but for `make test-storage`."""
+    most = 200 if target.name in _WITHOUT_PAGES and os.environ.get("STORAGE_LONG") != "1" else 1200
+    names = {f"many/{number // 100:02d}/{number:05d}.bin" for number in range(most)}
     with ThreadPoolExecutor(target.limits.workers) as pool:
         list(pool.map(lambda name: Patient(target).put(name, name.encode()), sorted(names)))
     assert {one.key for one in target.list("many/")} == names
