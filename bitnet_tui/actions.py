@@ -104,8 +104,8 @@ QUIT_KEYS = frozenset(key for one in ACTIONS if one.id == "app.quit" for key in 
 TITLES: dict[Where, str] = {
     "list": "Experiments",
     "welcome": "Welcome",
-    "guide": "New experiment",
     "experiment": "One experiment",
+    "guide": "New experiment",
     "keys": "API keys",
     "app": "Everywhere",
 }

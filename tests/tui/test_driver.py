@@ -23,7 +23,7 @@ def test_bytes_that_are_no_text_do_no_harm(home: Path, typed: bytes):
         terminal.send(typed)
         terminal.read(0.3)
         terminal.press("?")
-        terminal.until("Always show the stage")
+        terminal.until("Run the selected stage")
         assert terminal.exit_code is None
 
 

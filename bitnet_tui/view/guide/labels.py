@@ -67,7 +67,7 @@ def label(name: str) -> str:
         if name.endswith(suffix):
             return words
     words = _PREFIXES.sub("", name).lower().replace("_", " ").removesuffix(" url")
-    return (words[:1].upper() + words[1:]).replace(" Url", "") if words not in ("", "url") else "Address"
+    return f"{words[0].upper()}{words[1:]}" if words != "url" else "Address"
 
 
 def about(name: str) -> str:

@@ -50,7 +50,7 @@ def note(provider: Provider) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Needs:
-    """Which fields a provider has, and what each says while it is empty."""
+    """Which fields a provider has."""
 
     model: bool
     key: bool
