@@ -113,10 +113,13 @@ class Plot(Widget):
     _pressed: int | None = None
 
     def show(self, view: RunView, chart: Chart, lens: Lens, axis: Axis) -> None:
+        before, self._view = self._view, view
         window = lens.window or extent(view)
-        cursor = self._lens.cursor
-        self._view, self._chart, self._lens, self._axis, self._window = view, chart, lens, axis, window
-        if cursor != lens.cursor or not self._wanted().same(self._asked):
+        wanted = (chart, lens, axis, window)
+        changed = wanted != (self._chart, self._lens, self._axis, self._window)
+        self._chart, self._lens, self._axis, self._window = wanted
+        # Its size and the theme are compared when it is drawn, which a widget that can't be seen never is.
+        if changed or (view.curves, view.seams, view.flip) != (before.curves, before.seams, before.flip):
             self.refresh()
 
     @property
