@@ -18,8 +18,9 @@ from bitnet_core.runs.record import ACTIVE, Run, RunRecord
 from bitnet_core.runs.stage_health import health
 from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.resolved import Settings
-from bitnet_core.settings.values import FlipOptions, StudentOptions, TeacherOptions
+from bitnet_core.settings.values import FlipOptions, InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.storage.status import CopyStatus, copy_status, version
+from bitnet_core.text import crop, flat
 from bitnet_tui.services.machine import machine
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.bounded import cut_text
@@ -27,6 +28,9 @@ from bitnet_tui.view.copy import CopyView, Upload, ended_since, target_of
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 from bitnet_tui.view.training import joined, of_one_training
+
+_LONGEST_SOURCE = 40
+"""Cells of the model that a student starts from, in the head."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,8 @@ def worth_seeing(rows: tuple[StageRow, ...], history: History) -> str:
 def _teacher_and_preset(settings: Settings) -> tuple[str, str]:
     """Empty where the settings are wrong; the experiment's problem then says so."""
     try:
-        return TeacherOptions.of(settings).chosen, StudentOptions.of(settings).preset
+        start = InitOptions.of(settings).source
+        shape = f"from {crop(flat(start), _LONGEST_SOURCE)}" if start not in ("", "random") else ""
+        return TeacherOptions.of(settings).chosen, shape or StudentOptions.of(settings).preset
     except UsageError:
         return "", ""

@@ -50,3 +50,19 @@ def test_a_clock_that_was_put_on_or_back_moves_no_time_of_a_silent_run(home: Pat
         assert 120 <= min(times, key=lambda one: one or 0) <= 201
     finally:
         live.end_process()
+
+
+@pytest.mark.parametrize(
+    ("lines", "student"),
+    [
+        ("", "nano"),
+        ("STUDENT_INIT=random\n", "nano"),
+        ("STUDENT_INIT=teacher\n", "from teacher"),
+        (f"STUDENT_INIT=/{'x' * 90}\n", f"from /{'x' * 38}…"),
+    ],
+)
+def test_the_student_is_a_preset_or_what_it_starts_from(home: Path, lines: str, student: str):
+    exp = experiment(home, "started")
+    with (exp.root / ".env").open("a") as env:
+        env.write(lines)
+    assert ExperimentWatcher(exp.root, home).look(None).preset == student
