@@ -82,7 +82,7 @@ def test_few_loads_leave_it_unsure() -> None:
 
 
 def test_a_load_that_rises_steadily_meets_both_alike() -> None:
-    steps = [(TURN_SECONDS * step, 1 + step / 100) for step in range(1, 400)]
+    steps = [(TURN_SECONDS * step, 1 + step / 100) for step in range(1, 1200)]
     ones, others = beside_itself(Machine(steps))
     assert statistics.fmean(ones) == pytest.approx(statistics.fmean(others), rel=0.005)
 
