@@ -92,9 +92,9 @@ class PackedBitLinear(BitLinear):
         `x_q` is quantised to `activation_bits`. Where the processor can, it is multiplied in whole numbers instead.
         """
         x_MI = widened(x_q.reshape(-1, self.in_features))
-        x_codes = None
-        if x_q.dtype == torch.float32 and integers.usable(x_MI, self.activation_bits):
-            x_codes = integers.codes_of(x_MI, self.activation_bits)
+        x_codes, bits = None, self.activation_bits
+        if bits is not None and x_q.dtype == torch.float32 and integers.usable(x_MI, bits):
+            x_codes = integers.codes_of(x_MI, bits)
         on_cpu = _SCRATCH_DECODE if x_MI.shape[0] < _FEW_TOKENS else _SCRATCH_PREFILL
         most = _SCRATCH_GPU if x_MI.is_cuda else on_cpu
         total = self.packed.shape[0]
@@ -205,7 +205,7 @@ def _plane_constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _unpack_shifted(packed_NI: Tensor, scratch_4NI: Tensor) -> Tensor:
-    """code·4^k of each plane k, int8 [4, N, I], in `scratch_4NI`: masking without shifting is two passes over bytes."""
+    """code·4^k of each plane k, int8 [4, N, I], in `scratch_4NI`. Masking without shifting is two passes over it."""
     masks, offsets, _ = _plane_constants(packed_NI.device)
     # In bytes 0 - 1 wraps to 255 and 0 - 64 to 192, which are -1 and -64 in two's complement.
     torch.bitwise_and(packed_NI, masks, out=scratch_4NI)
