@@ -10,7 +10,7 @@ is no part of them. To use the score of another task, set EVAL_STUDENT_QUALITY a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from bitnet_core.evaluation.turns import NOTABLE_SPREAD

@@ -118,7 +118,7 @@ def test_what_the_load_did_is_said(root: Path) -> None:
     assert (
         result.student.speed.how == result.teacher.speed.how == "llama.cpp, 1 thread, by turns, too busy to be sure"
     )
-    lines = summary.remarks(AsDeployed(found, None), [], 8)
+    lines = summary.remarks(AsDeployed(found, None), [], "8", "in-process")
     both = "100.0 tokens/s, spread 20%, the teacher's 100.0, spread 20%"
     assert f"With 2 threads, by the wall clock: {both}." in lines
 
