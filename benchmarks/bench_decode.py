@@ -5,7 +5,8 @@
 Every variant decodes the same tokens in this process, one after another in each round; the best round counts.
 "Together" continues eight prompts at once, as `generate_batch` does, and counts the tokens of all. "Unpacked" is
 the training student with its weights quantised once (`held_weights`); "quantised anew" is what decoding costs
-without that. Weights are random: time does not depend on them.
+without that. "Float" multiplies in fp32 where the others use whole numbers (`model/integers.py`). Weights are random:
+time does not depend on them. Processor time is shown too, with one thread (OMP_NUM_THREADS=1) that of the work alone.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from bitnet_core.model import integers
 from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.packing import pack_student, weight_bytes
 from bitnet_core.model.presets import PRESETS, preset
@@ -54,8 +56,20 @@ def as_it_is(student: Student) -> Iterator[Student]:
 
 
 @contextlib.contextmanager
+def in_float(student: Student) -> Iterator[Student]:
+    """Without products in whole numbers."""
+    usable = integers.usable
+    integers.usable = lambda _x, _bits: False
+    try:
+        with held(student):
+            yield student
+    finally:
+        integers.usable = usable
+
+
+@contextlib.contextmanager
 def held(student: Student) -> Iterator[Student]:
-    with student.held_weights():
+    with torch.no_grad(), student.held_weights():
         yield student
 
 
@@ -75,23 +89,30 @@ def main() -> None:
         "no cache, unpacked": (recompute, held, student),
         "KV cache, unpacked": (cached, held, student),
         "KV cache, packed": (cached, as_it_is, packed),
+        "KV cache, unpacked, float": (cached, in_float, student),
+        "KV cache, packed, float": (cached, in_float, packed),
         f"{_ROWS} together, packed": (together, as_it_is, packed),
     }
     prompt = torch.randint(args.vocab, (args.prompt,)).tolist()
     best = dict.fromkeys(variants, float("inf"))
+    processor = dict.fromkeys(variants, float("inf"))
     for _ in range(args.rounds):
         for name, (run, preparing, model) in variants.items():
             with preparing(model) as ready:
-                begin = time.perf_counter()
+                begin, used = time.perf_counter(), time.process_time()
                 made = run(ready, prompt, args.tokens)
                 best[name] = min(best[name], (time.perf_counter() - begin) / len(made))
+                processor[name] = min(processor[name], (time.process_time() - used) / len(made))
     print(
         f"{args.preset}, vocabulary {args.vocab}, prompt {args.prompt}, {args.tokens} new tokens, "
         f"{torch.get_num_threads()} threads, best of {args.rounds}"
     )
     slowest = best["no cache, quantised anew"]
     for name, seconds in best.items():
-        print(f"  {name:26s} {1 / seconds:9.1f} tokens/s   {slowest / seconds:6.1f}x")
+        print(
+            f"  {name:26s} {1 / seconds:9.1f} tokens/s   {slowest / seconds:6.1f}x   "
+            f"{1000 * processor[name]:7.1f} ms of processor time a token"
+        )
     unpacked_bytes = sum(4 * parameter.numel() for parameter in student.parameters())
     sizes = weight_bytes(packed)
     linears = 4 * sum(linear.weight.numel() for linear in student.bit_linears())

@@ -1,26 +1,32 @@
 """Measure a student as it would be deployed: as a GGUF in llama.cpp, beside the embedded teacher.
 
 Both sides of one index run in the same program: the student's GGUF and the teacher's, with the same threads, on the
-same prompts, timed by turns, and their memory by one rule.
+same prompt, timed by turns, and their memory by one rule.
+
+On processors they are timed twice. With all threads, by the wall clock, shows what a user gets at the moment. But
+with as many threads as processors any other program makes all threads wait for one, at every matrix; such speeds, and
+their ratio, follow the load. So what is compared is one thread's processor time, which does not contain the waiting.
 """
 
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitnet_core.evaluation.llamacpp import CONTEXT_STEP, Memory, served
-from bitnet_core.evaluation.turns import Spread, ratio, spread, take_turns
+from bitnet_core.evaluation.llamacpp import CONTEXT_STEP, Memory, Served, Speed, served
+from bitnet_core.evaluation.turns import Fastest, Spread, fastest, spread, take_turns
 from bitnet_core.export.running import threads
 from bitnet_core.teachers.opening import Host
 
-SECONDS = 18.0
-"""How long the turns go on, if the machine is slow."""
+COMPARING_SECONDS = 20.0
+"""How long the turns go on at most that are compared."""
+_SHOWING_SECONDS = 5.0
+"""And those that only show the speed at the moment."""
 TURN_TOKENS = 4
-"""Few, so that both turns of a round have the same load."""
-_ROUNDS_A_PROMPT = 9
+"""Fewest tokens of a turn."""
+_TURN_SECONDS = 0.08
 _PROMPTS = 3
 
 
@@ -35,10 +41,30 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Side:
-    """What was measured of one model."""
+    """What was measured of one model: memory, and the speed by the wall clock, which other programs lower."""
 
     speed: Spread
     memory: Memory
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Speeds of both by turns, undisturbed where they are sure. `how` says on what and by which clock."""
+
+    student: Fastest
+    teacher: Fastest
+    how: str
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast as the teacher the student is."""
+        return self.student.speed / self.teacher.speed
+
+    @property
+    def said(self) -> str:
+        """How the speeds were taken, and whether they are sure."""
+        sure = self.student.sure and self.teacher.sure
+        return f"{self.how}, by turns" + ("" if sure else ", too busy to be sure")
 
 
 @dataclass(frozen=True)
@@ -52,58 +78,106 @@ class Load:
 
 @dataclass(frozen=True)
 class Measured:
-    """Models in llama.cpp: the student, and the teacher if it is the embedded one. `ratio` is student to teacher."""
+    """Models in llama.cpp: the student, and the teacher and the comparison if it is the embedded one."""
 
     student: Side
     teacher: Side | None
-    ratio: Spread | None
+    compared: Compared | None
     hardware: str
-    """The GPU, or how many threads."""
+    """The GPU, or how many threads, of the sides' speeds."""
     context: int
     load: Load
 
     @property
     def how(self) -> str:
-        """Where and how the speeds were taken."""
-        turns = "by turns, " if self.teacher else ""
-        return f"llama.cpp, decoding, {turns}{self.hardware}"
+        """Where and how the sides' speeds were taken."""
+        return f"llama.cpp, decoding, {self.hardware}"
 
 
 def measure(
-    student: Contestant, teacher: Contestant | None, new_tokens: int, host: Host, *, seconds: float = SECONDS
+    student: Contestant,
+    teacher: Contestant | None,
+    new_tokens: int,
+    host: Host,
+    *,
+    seconds: float = COMPARING_SECONDS,
 ) -> Measured:
     """Time the models by turns and measure their memory. BitnetError if llama.cpp can't run one of them.
 
-    The context of both has room for the longest prompt of either and `new_tokens` more.
+    The context of both has room for the longest prompt of either and `new_tokens` more. They are timed on the
+    student's prompt of middle length, and the teacher's for it.
     """
     contestants = [student] if teacher is None else [student, teacher]
     longest = max(len(prompt) for one in contestants for prompt in one.prompts[:_PROMPTS])
-    context = -(-(longest + max(new_tokens, TURN_TOKENS + 1)) // CONTEXT_STEP) * CONTEXT_STEP
+    context = -(-(longest + max(new_tokens, TURN_TOKENS) + 1) // CONTEXT_STEP) * CONTEXT_STEP
+    lengths = [len(prompt) for prompt in student.prompts[:_PROMPTS]]
+    middle = lengths.index(sorted(lengths)[len(lengths) // 2])
+    prompts = [one.prompts[middle] for one in contestants]
     before, count = _load(), threads()
-    with contextlib.ExitStack() as stack:
-        models = [stack.enter_context(served(one.gguf, context, count, host.check_stop)) for one in contestants]
-
-        def turns_of(place: int) -> Callable[[int], float]:
-            prompts = contestants[place].prompts[:_PROMPTS]
-            return lambda number: models[place].turn(prompts[number // _ROUNDS_A_PROMPT % len(prompts)], TURN_TOKENS)
-
-        def after_round(done: int) -> None:
-            host.check_stop()
-            host.progress(done, None, "rounds", "timing student and teacher by turns")
-
-        for place, one in enumerate(contestants):
-            models[place].turn(one.prompts[0], TURN_TOKENS)  # the first one also touches the weights
-        turns = take_turns([turns_of(place) for place in range(len(models))], time.monotonic, seconds, after_round)
-        sides = [Side(spread(values), model.memory()) for values, model in zip(turns, models, strict=True)]
-        device = models[0].about["device"]
+    with _running(contestants, context, count, host) as models:
+        device: str | None = models[0].about["device"]
+        limit = seconds if device else min(seconds, _SHOWING_SECONDS)
+        shown = _turns(models, prompts, new_tokens, _by_wall, limit, host)
+        sides = [Side(spread(values), model.memory()) for values, model in zip(shown, models, strict=True)]
+    compared = None
+    if teacher is not None and device:
+        compared = Compared(fastest(shown[0]), fastest(shown[1]), device)
+    elif teacher is not None:
+        with _running(contestants, context, 1, host) as models:
+            turns = _turns(models, prompts, new_tokens, _by_processor, seconds, host)
+        compared = Compared(fastest(turns[0]), fastest(turns[1]), "1 thread, processor time")
     return Measured(
         student=sides[0],
         teacher=sides[1] if teacher else None,
-        ratio=ratio(*turns) if teacher else None,
+        compared=compared,
         hardware=device or f"{count} threads",
         context=context,
         load=Load(before, _load(), os.cpu_count() or count),
     )
+
+
+@contextlib.contextmanager
+def _running(contestants: Sequence[Contestant], context: int, count: int, host: Host) -> Iterator[list[Served]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(served(one.gguf, context, count, host.check_stop)) for one in contestants]
+
+
+def _by_wall(turn: Speed) -> float:
+    return turn.by_wall
+
+
+def _by_processor(turn: Speed) -> float:
+    return turn.by_processor
+
+
+def _turns(
+    models: Sequence[Served],
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+    clock: Callable[[Speed], float],
+    seconds: float,
+    host: Host,
+) -> list[list[float]]:
+    """Take turns that are about equally long, whatever the models' speeds; a longer one would meet more load.
+
+    No answer is longer than `new_tokens`: a fast model gives several in a turn.
+    """
+    for model, prompt in zip(models, prompts, strict=True):
+        model.turn(prompt, TURN_TOKENS, 1)  # it also touches the weights and reads the prompt
+    speeds = [clock(model.turn(prompt, TURN_TOKENS, 1)) for model, prompt in zip(models, prompts, strict=True)]
+    a_turn = max(_TURN_SECONDS, TURN_TOKENS / min(speeds))
+
+    def turn_of(model: Served, prompt: Sequence[int], speed: float) -> Callable[[], float]:
+        tokens = max(TURN_TOKENS, min(round(a_turn * speed), new_tokens))
+        answers = max(1, round(a_turn * speed / tokens))
+        return lambda: clock(model.turn(prompt, tokens, answers))
+
+    def after_round(done: int) -> None:
+        host.check_stop()
+        host.progress(done, None, "rounds", "timing student and teacher by turns")
+
+    turns = [turn_of(*one) for one in zip(models, prompts, speeds, strict=True)]
+    return take_turns(turns, time.monotonic, seconds, after_round)
 
 
 def _load() -> float | None:

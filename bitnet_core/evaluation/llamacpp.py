@@ -46,6 +46,17 @@ class Memory:
         return self.file + (self.kv_cache or 0) + self.runtime
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Tokens/s of one turn: by the clock of llama.cpp, and by the time of processors that its process has used.
+
+    The second one counts the whole request, and is the same however many programs wait for the processors.
+    """
+
+    by_wall: float
+    by_processor: float
+
+
 class Served:
     """A model that waits for turns."""
 
@@ -53,13 +64,10 @@ class Served:
         self._child, self._check_stop, self._failure = child, check_stop, failure
         self.about: dict[str, Any] = self._read()
 
-    def turn(self, prompt: Sequence[int], tokens: int) -> float:
-        """Decode so many tokens after a prompt, and return tokens/s by the clock of llama.cpp.
-
-        A prompt that was the last one's too is not read again.
-        """
-        answer = self._ask({"prompt": list(map(int, prompt)), "tokens": tokens})
-        return float(answer["tokens_per_s"])
+    def turn(self, prompt: Sequence[int], tokens: int, answers: int) -> Speed:
+        """Decode so many tokens after a prompt, as often as told. A turn on a new prompt also reads it."""
+        request = {"prompt": list(map(int, prompt)), "tokens": tokens, "answers": answers}
+        return Speed(**self._ask(request))
 
     def memory(self) -> Memory:
         """What it takes after its turns so far."""

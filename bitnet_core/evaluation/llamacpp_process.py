@@ -1,8 +1,8 @@
 """The process in which llama.cpp runs one model: `python -m bitnet_core.evaluation.llamacpp_process`.
 
 It reads a job as a JSON line from stdin, loads the model and says what it runs on. Then it answers one line with one
-line: a turn ({"prompt", "tokens"}) with its speed, an empty request with the memory. It knows no student and no
-teacher: every model is loaded, run and measured alike.
+line: a turn ({"prompt", "tokens", "answers"}) with its speed, an empty request with the memory. It knows no student
+and no teacher: every model is loaded, run and measured alike.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,20 @@ def _device(xllamacpp: Any) -> str | None:
 
 
 def _turn(server: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """The end token is ignored, so that every turn decodes as much. The first token comes with the prompt."""
-    asked = {"prompt": request["prompt"], "n_predict": request["tokens"] + 1, "ignore_eos": True}
-    timings = complete(server, asked, "timings")["timings"]
-    return {"tokens_per_s": (timings["predicted_n"] - 1) / timings["predicted_ms"] * 1000}
+    """Ask for as many answers as the turn has; the end token is ignored, so that each has as many tokens.
+
+    Of a prompt that was the last turn's too, llama.cpp reads only the last token again, which costs as much as
+    decoding one; the first token of an answer comes with it.
+    """
+    asked = {"prompt": request["prompt"], "ignore_eos": True, "n_predict": request["tokens"] + 1}
+    seconds, began = 0.0, time.process_time()
+    for _ in range(request["answers"]):
+        seconds += complete(server, asked, "timings")["timings"]["predicted_ms"] / 1000
+    processor_seconds = time.process_time() - began
+    return {
+        "by_wall": request["answers"] * request["tokens"] / seconds,
+        "by_processor": request["answers"] * (request["tokens"] + 1) / processor_seconds,
+    }
 
 
 def _memory(job: dict[str, Any], before: int) -> dict[str, Any]:

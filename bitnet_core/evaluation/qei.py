@@ -10,7 +10,7 @@ is no part of them. To use the score of another task, set EVAL_STUDENT_QUALITY a
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from bitnet_core.evaluation.turns import NOTABLE_SPREAD
@@ -66,11 +66,8 @@ class Index:
     qei_speed: Quantity
 
 
-def index(student: Model, teacher: Model, speed_ratio: Quantity | None = None) -> Index:
-    """Both figures. One that can't be computed is a placeholder that lists the missing inputs.
-
-    `speed_ratio` stands for TPS_s / TPS_t where it was measured as such, by turns.
-    """
+def index(student: Model, teacher: Model) -> Index:
+    """Both figures. One that can't be computed is a placeholder that lists the missing inputs."""
     four = {
         "student quality": student.quality,
         "teacher quality": teacher.quality,
@@ -79,14 +76,6 @@ def index(student: Model, teacher: Model, speed_ratio: Quantity | None = None) -
     }
     speeds = {"student speed": student.speed, "teacher speed": teacher.speed}
     qei = _combine(four, lambda q_s, q_t, m_s, m_t: (q_s / q_t) / (m_s / m_t), "(Q_s/Q_t)/(M_s/M_t)")
-    if speed_ratio is not None:
-        qei_speed = _combine(
-            four | {"speed ratio": speed_ratio},
-            lambda q_s, q_t, m_s, m_t, v: (q_s / q_t) / (m_s / m_t) * v,
-            "QEI·TPS_s/TPS_t",
-        )
-        qei_speed = replace(qei_speed, spread=speed_ratio.spread)
-        return Index(student, teacher, qei, qei_speed)
     qei_speed = _combine(
         four | speeds, lambda q_s, q_t, m_s, m_t, v_s, v_t: (q_s / q_t) / (m_s / m_t) * (v_s / v_t), "QEI·TPS_s/TPS_t"
     )
@@ -121,7 +110,7 @@ def table(result: Index, imitation: tuple[Quantity, Quantity] | None = None) -> 
         _row("speed, tokens/s", result.student.speed, result.teacher.speed, 1),
     ]
     for label, figure in (("QEI", result.qei), ("QEI_speed", result.qei_speed)):
-        rows.append([label, _shown(figure, 3), None, figure.origin, _with_spread(figure.how, [figure])])
+        rows.append([label, _shown(figure, 3), None, figure.origin, figure.how])
     return [*rows, _row("imitation", *imitation, 4)] if imitation else rows
 
 

@@ -33,7 +33,7 @@ def student_scorer(student: Student, tokenizer: StudentTokenizer) -> Iterator[Te
         return student.logits(student(ids_BT)[:, -keep:])
 
     limit = student.config.max_position_embeddings
-    with student.held_weights():
+    with torch.no_grad(), student.held_weights():
         yield TextScorer(tokenizer, CausalScorer(logits, student.output_weight.device, limit))
 
 

@@ -56,10 +56,7 @@ def quality_efficiency(
         memory=_teacher_memory(options.teacher_memory_gb, origin, baseline, measured),
         speed=teacher_speed,
     )
-    if measured is None or measured.ratio is None:
-        return qei.index(student, teacher)
-    turns = f"median of {measured.ratio.turns} rounds"
-    return qei.index(student, teacher, qei.measured(measured.ratio.median, turns, _notable(measured.ratio)))
+    return qei.index(student, teacher)
 
 
 def _notable(found: Spread) -> float | None:
@@ -91,12 +88,10 @@ def _speeds(
 ) -> tuple[Quantity, Quantity]:
     """Tokens/s of student and teacher: of decoding if both are known, otherwise both end to end."""
     where = f"{LLAMACPP}, {measured.hardware}" if measured else ""
-    if measured is not None and measured.teacher is not None:
-        ours, theirs, where = measured.student.speed, measured.teacher.speed, f"{where}, by turns"
-        return (
-            qei.measured(ours.median, where, _notable(ours)),
-            qei.measured(theirs.median, where, _notable(theirs)),
-        )
+    if measured is not None and measured.compared is not None:
+        compared = measured.compared
+        where = f"{LLAMACPP}, {compared.said}"
+        return qei.measured(compared.student.speed, where), qei.measured(compared.teacher.speed, where)
     if decode := baseline.get("decode"):
         told = qei.measured(decode, "decoding, when the baseline was made")
         if measured is not None:
@@ -244,9 +239,9 @@ def deployed_record(deployed: Deployed, found: AsDeployed) -> dict[str, Any]:
         **_side_record(measured.student),
         "teacher": teacher and _side_record(teacher),
         "student_to_teacher": teacher
-        and measured.ratio
+        and measured.compared
         and {
-            "speed": asdict(measured.ratio),
+            "speed": {"ratio": measured.compared.ratio, **asdict(measured.compared)},
             "memory": measured.student.memory.deployed / teacher.memory.deployed,
             "weights_alone": measured.student.memory.weights / teacher.memory.weights,
             "whole_process": measured.student.memory.process / teacher.memory.process,
@@ -299,6 +294,12 @@ def remarks(found: AsDeployed, rows: Sequence[card.Row], bits: str, answered_by:
             f"{RUNTIME_BITS} bits"
             + (", by turns with the teacher." if teacher else "; the teacher's were taken at another time.")
         ]
+        if teacher is not None:
+            ours, theirs = measured.student.speed, teacher.speed
+            lines.append(
+                f"With {measured.hardware}, by the wall clock: {ours.median:.1f} tokens/s{ours.remark}, "
+                f"the teacher's {theirs.median:.1f}{theirs.remark}."
+            )
         if load.before is not None and load.after is not None:
             lines.append(
                 f"While they were taken {load.before:g} to {load.after:g} processes wanted to run on "

@@ -1,17 +1,27 @@
 """Time several models by turns, so that what slows the machine slows all of them. Pure: the turns are given.
 
-Speeds that are taken minutes apart compare the machine's load as much as the models. In a round every model has one
-short turn, A B A B …. A speed is the median of its turns, with the quartiles as the spread; the ratio of two models
-is the median over rounds, because the two turns of a round had nearly the same load.
+Speeds that are taken minutes apart compare the machine's load as much as the models. In a round every model has two
+turns, A B B A and in the next one B A A B, so that a load that rises or falls meets all of them alike.
+
+Two figures come from a model's turns. `spread` says what was seen: the median and the quartiles. `fastest` says what
+the model does undisturbed: other programs only ever make a turn longer, and make each one longer by another amount,
+so if several of the fastest turns agree, nothing disturbed them. Rounds therefore go on until they agree.
 """
 
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-FEWEST_ROUNDS = 27
-MOST_ROUNDS = 101
+FEWEST_ROUNDS = 4
+MOST_ROUNDS = 100
 NOTABLE_SPREAD = 0.1
+FASTEST_TURNS = 8
+"""How many must agree."""
+AGREEMENT = 0.015
+"""By which share the fastest turn may exceed one that agrees with it."""
+
+Turns = Sequence[Sequence[float]]
+"""The speeds of each model's turns, in order."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,19 @@ class Spread:
         return f", spread {self.share:.0%}" if self.share > NOTABLE_SPREAD else ""
 
 
+@dataclass(frozen=True)
+class Fastest:
+    """The mean speed of the turns that are within AGREEMENT of the fastest; `agreeing` of `turns` are."""
+
+    speed: float
+    agreeing: int
+    turns: int
+
+    @property
+    def sure(self) -> bool:
+        return self.agreeing >= FASTEST_TURNS
+
+
 def spread(values: Sequence[float]) -> Spread:
     """The median of at least one turn and its quartiles."""
     several = values if len(values) > 1 else [*values, *values]
@@ -41,28 +64,32 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median, low, high, len(values))
 
 
+def fastest(values: Sequence[float]) -> Fastest:
+    """What a model does undisturbed, from at least one turn."""
+    best = [value for value in values if value >= max(values) / (1 + AGREEMENT)]
+    return Fastest(statistics.fmean(best), len(best), len(values))
+
+
 def take_turns(
-    models: Sequence[Callable[[int], float]],
+    models: Sequence[Callable[[], float]],
     clock: Callable[[], float],
     seconds: float,
     after_round: Callable[[int], None] = lambda _rounds: None,
 ) -> list[list[float]]:
-    """The turns of each model; a call with the round's number is one turn, and gives tokens/s.
+    """The turns of each model; a call is one turn, and gives tokens/s.
 
-    Rounds go on for `seconds` of `clock`, but there are at least FEWEST_ROUNDS and at most MOST_ROUNDS of them.
-    `after_round` is called with the number of rounds so far, and may raise to stop.
+    There are FEWEST_ROUNDS rounds, and then more until the fastest turns of every model agree, `seconds` of `clock`
+    have passed, or there were MOST_ROUNDS. `after_round` is called with the number of rounds so far, and may raise.
     """
     turns: list[list[float]] = [[] for _ in models]
+    order = range(len(models))
     end = clock() + seconds
-    for place in range(MOST_ROUNDS):
-        if place >= FEWEST_ROUNDS and clock() >= end:
+    for number in range(MOST_ROUNDS):
+        enough = clock() >= end or all(fastest(values).sure for values in turns if values)
+        if number >= FEWEST_ROUNDS and enough:
             break
-        for model, values in zip(models, turns, strict=True):
-            values.append(model(place))
-        after_round(place + 1)
+        there, back = (order, reversed(order)) if number % 2 == 0 else (reversed(order), order)
+        for place in (*there, *back):
+            turns[place].append(models[place]())
+        after_round(number + 1)
     return turns
-
-
-def ratio(ones: Sequence[float], others: Sequence[float]) -> Spread:
-    """How many times as fast the ones are: of the two turns of each round, which had the same load, the median."""
-    return spread([one / other for one, other in zip(ones, others, strict=True)])

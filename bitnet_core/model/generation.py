@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
+
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.rows import decode_rows
 from bitnet_core.model.sampling import Decoding
@@ -84,7 +86,7 @@ def generate_batch(
             on_text(row, text)
 
     ids = [tokenizer.encode_prompt(_messages(prompt)).ids for prompt in prompts]
-    with student.held_weights():
+    with torch.no_grad(), student.held_weights():
         decode_rows(student, ids, decoding, seeds=seeds, eos_id=tokenizer.eos_id, on_id=on_id)
     for row in range(len(prompts)):
         show(row, b"", last=True)

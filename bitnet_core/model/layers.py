@@ -12,9 +12,17 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from bitnet_core.model import integers
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.quant import hadamard, quantize_activation_ste, quantize_weight, quantize_weight_ste, widened
+from bitnet_core.model.quant import (
+    hadamard,
+    quantize_activation_ste,
+    quantize_weight,
+    quantize_weight_ste,
+    ternarize,
+    widened,
+)
 
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of the rotary embedding, each [B or 1, 1, T, C]."""
@@ -67,6 +75,7 @@ class BitLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.activation_bits: int | None = 8
         self._held: Tensor | None = None
+        self._held_codes: tuple[Tensor, Tensor] | None = None
 
     def quantize_input(self, x: Tensor) -> Tensor:
         x = hadamard(x) if self.hadamard else x
@@ -76,14 +85,26 @@ class BitLinear(nn.Module):
         """The product with an input that is already quantised: q, k and v share one, and so do gate and up."""
         if self.activation_bits is None:
             return F.linear(x_q, self.weight)
+        if self._held_codes is not None and integers.usable(x_q, self.activation_bits):
+            codes_OI, scale = self._held_codes
+            x = integers.codes_of(x_q.reshape(-1, self.in_features), self.activation_bits)
+            out_MO = integers.product(x, codes_OI) * (x.step_M1 * scale)
+            return out_MO.view(*x_q.shape[:-1], self.out_features)
         return F.linear(x_q, quantize_weight_ste(self.weight, self._held))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.quantize_input(x))
 
     def hold(self, keep: bool) -> None:
-        """Quantise the weight now and use the result until `hold(False)`; the weight must not change meanwhile."""
-        self._held = quantize_weight(self.weight) if keep and self.activation_bits is not None else None
+        """Quantise the weight now and use the result until `hold(False)`; the weight must not change meanwhile.
+
+        Where no gradient is wanted and the processor multiplies whole numbers fast, the codes are kept instead.
+        """
+        self._held, self._held_codes = None, None
+        if keep and integers.usable(self.weight, self.activation_bits):
+            self._held_codes = ternarize(self.weight.detach())
+        elif keep and self.activation_bits is not None:
+            self._held = quantize_weight(self.weight)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bits={self.activation_bits}"

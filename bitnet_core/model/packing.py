@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.files import atomic_path
+from bitnet_core.model import integers
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.quant import hadamard, quantize_activation, ternarize, widened
@@ -86,24 +87,36 @@ class PackedBitLinear(BitLinear):
 
     @torch.no_grad()
     def project(self, x_q: Tensor) -> Tensor:
-        """x_q [..., I] times the ternary weight: [..., O] in x_q's dtype, computed in fp32 (fp64 for fp64)."""
+        """x_q [..., I] times the ternary weight: [..., O] in x_q's dtype, computed in fp32 (fp64 for fp64).
+
+        `x_q` is quantised to `activation_bits`. Where the processor can, it is multiplied in whole numbers instead.
+        """
         x_MI = widened(x_q.reshape(-1, self.in_features))
+        x_codes, bits = None, self.activation_bits
+        if bits is not None and x_q.dtype == torch.float32 and integers.usable(x_MI, bits):
+            x_codes = integers.codes_of(x_MI, bits)
         on_cpu = _SCRATCH_DECODE if x_MI.shape[0] < _FEW_TOKENS else _SCRATCH_PREFILL
         most = _SCRATCH_GPU if x_MI.is_cuda else on_cpu
         total = self.packed.shape[0]
         step = min(total, max(1, most // (CODES_PER_BYTE * self.in_features)))
-        scratch = x_MI.new_empty(CODES_PER_BYTE * step * self.in_features)
+        scratch = self.packed.new_empty(CODES_PER_BYTE * step * self.in_features)
+        wide = x_MI.new_empty(len(scratch) if x_codes is None else 0)
         out_M4R = x_MI.new_empty((x_MI.shape[0], CODES_PER_BYTE, total))
         for start in range(0, total, step):
             rows_NI = self.packed[start : start + step]
             count = rows_NI.shape[0]
-            block_4NI = scratch[: CODES_PER_BYTE * rows_NI.numel()].view(CODES_PER_BYTE, count, -1)
-            _unpack_shifted(rows_NI, block_4NI)
-            product = x_MI @ block_4NI.view(-1, self.in_features).t()
+            size = CODES_PER_BYTE * rows_NI.numel()
+            codes_4NI = _unpack_shifted(rows_NI, scratch[:size].view(CODES_PER_BYTE, count, -1))
+            if x_codes is not None:
+                product = integers.product(x_codes, codes_4NI.view(-1, self.in_features))
+            else:
+                product = x_MI @ wide[:size].view(codes_4NI.shape).copy_(codes_4NI).view(-1, self.in_features).t()
             out_M4R[:, :, start : start + count] = product.view(-1, CODES_PER_BYTE, count)
         # Plane k is 4^k too large. Dividing the outputs by that is exact, and touches much less memory.
         _, _, undo_4 = _plane_constants(x_MI.device)
         out_M4R.mul_((undo_4 * self.scale)[:, None])
+        if x_codes is not None:
+            out_M4R.mul_(x_codes.step_M1[:, None])
         out_MO = out_M4R.view(x_MI.shape[0], -1)[:, : self.out_features]
         return out_MO.to(x_q.dtype).reshape(*x_q.shape[:-1], self.out_features)
 
@@ -191,9 +204,9 @@ def _plane_constants(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     return masks[:, None, None], offsets[:, None, None], undo
 
 
-def _unpack_shifted(packed_NI: Tensor, out_4NI: Tensor) -> None:
-    """Write code·4^k of each plane k. Masking without shifting takes two passes over bytes and one widening copy."""
+def _unpack_shifted(packed_NI: Tensor, scratch_4NI: Tensor) -> Tensor:
+    """code·4^k of each plane k, int8 [4, N, I], in `scratch_4NI`. Masking without shifting is two passes over it."""
     masks, offsets, _ = _plane_constants(packed_NI.device)
     # In bytes 0 - 1 wraps to 255 and 0 - 64 to 192, which are -1 and -64 in two's complement.
-    bytes_4NI = (packed_NI & masks).sub_(offsets)
-    out_4NI.copy_(bytes_4NI.view(torch.int8))
+    torch.bitwise_and(packed_NI, masks, out=scratch_4NI)
+    return scratch_4NI.sub_(offsets).view(torch.int8)

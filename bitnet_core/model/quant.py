@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_SMALLEST = 1e-5
+SMALLEST = 1e-5
 
 
 def widened(x: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def quantize_activation(x_tokens: Tensor, bits: int) -> Tensor:
     """x_q [..., I] in the dtype of x, without a gradient. Each token (row of the last axis) has its own scale."""
     q = levels(bits)
     wide = widened(x_tokens.detach())
-    reciprocal = q / wide.abs().amax(dim=-1, keepdim=True).clamp_(min=_SMALLEST)
+    reciprocal = q / wide.abs().amax(dim=-1, keepdim=True).clamp_(min=SMALLEST)
     return (wide * reciprocal).round_().clamp_(-q - 1, q).div_(reciprocal).to(x_tokens.dtype)
 
 
@@ -89,7 +89,7 @@ def quantize_activation_ste(x_tokens: Tensor, bits: int) -> Tensor:
 
 
 def _reciprocal_scale(wide_OI: Tensor) -> Tensor:
-    return 1.0 / wide_OI.abs().mean().clamp_(min=_SMALLEST)
+    return 1.0 / wide_OI.abs().mean().clamp_(min=SMALLEST)
 
 
 # Not written as `x + (x_q - x).detach()`: that sum rounds, and a third of the levels would be one bit off, which is

@@ -13,10 +13,10 @@ from bitnet_core.evaluation import qei, summary
 from bitnet_core.evaluation.answers import EvalPrompt
 from bitnet_core.evaluation.as_deployed import AsDeployed, measure_as_deployed
 from bitnet_core.evaluation.deployed import Deployed
-from bitnet_core.evaluation.deployment import Contestant, Load, Measured, Side, measure
+from bitnet_core.evaluation.deployment import Compared, Contestant, Load, Measured, Side, measure
 from bitnet_core.evaluation.llamacpp import Memory, kv_bytes
 from bitnet_core.evaluation.student_runtime import student_file
-from bitnet_core.evaluation.turns import FEWEST_ROUNDS, spread
+from bitnet_core.evaluation.turns import FEWEST_ROUNDS, Fastest, spread
 from bitnet_core.export import gguf
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
@@ -30,7 +30,8 @@ from tests.traces.samples import small_tokenizer
 PROMPTS = [[5, 6, 7, 8], [9, 10]]
 HERE = Deployed([Generation([3] * 5, "length", 4, 0.1, 0.2)], {"total": 7}, 50, "stood in", 1, 2, 3, "stood in", 2)
 SIDE = Side(spread([90.0, 100.0, 130.0]), Memory(100, 90, 4, 6, 150, "by a rule"))
-SAME = Measured(SIDE, SIDE, spread([1.0, 1.0]), "2 threads", 256, Load(0.5, 1.5, 2))
+STEADY = Fastest(70.0, 9, 34)
+SAME = Measured(SIDE, SIDE, Compared(STEADY, STEADY, "1 thread"), "2 threads", 256, Load(0.5, 1.5, 2))
 QUALITY = {"EVAL_STUDENT_QUALITY": "0.5", "EVAL_TEACHER_QUALITY": "0.5"}
 
 
@@ -53,14 +54,15 @@ def test_a_model_beside_itself_takes_the_same_memory_in_llamacpp(
     gguf.write(pack_student(random_student(tokenizer.vocab_size)), tokenizer, path)
     one = Contestant("one", path, PROMPTS)
     found = measure(one, one, 20, ctx, seconds=0)
-    assert found.teacher is not None and found.ratio is not None
+    assert found.teacher is not None and found.compared is not None
     ours, theirs = found.student.memory, found.teacher.memory
     assert ours.deployed == pytest.approx(theirs.deployed, rel=0.02)
     assert 0 < ours.file <= ours.weights == path.stat().st_size
     assert ours.kv_cache == 2 * 2 * 2 * 2 * 64 * found.context  # K and V, 2 bytes, 2 layers, 2 heads of 64
     assert ours.process > ours.deployed
-    assert found.student.speed.turns == found.ratio.turns == FEWEST_ROUNDS
-    assert found.how.startswith("llama.cpp, decoding, by turns, ")
+    assert found.student.speed.turns == found.compared.teacher.turns == 2 * FEWEST_ROUNDS
+    assert found.compared.ratio == found.compared.student.speed / found.compared.teacher.speed
+    assert found.compared.how == "1 thread, processor time"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(BitnetError, match=r"student\.gguf is not a whole GGUF .*; give a whole GGUF file\.$"):
         measure(one, None, 20, ctx)
@@ -97,10 +99,10 @@ def test_a_student_is_exported_measured_and_compared(tokenizer: StudentTokenizer
 def test_the_teacher_as_its_own_student_has_an_index_of_one(root: Path) -> None:
     result = index(root, SAME, {"memory": {"bytes": 7}, "tokens_per_s": {"decode": 9.0}})
     assert (result.qei.value, result.qei_speed.value) == (1.0, 1.0)
-    speed = result.student.speed
-    assert (speed.how, speed.spread) == ("llama.cpp, 2 threads, by turns", pytest.approx(0.2))
-    assert qei.table(result)[2][-1] == "llama.cpp, 2 threads, by turns, spread 20% and 20%"
+    assert result.student.speed.how == "llama.cpp, 1 thread, by turns"
+    assert qei.table(result)[2][-1] == "llama.cpp, 1 thread, by turns"
     record = summary.deployed_record(HERE, AsDeployed(SAME, None))
+    assert record["student_to_teacher"]["speed"]["ratio"] == 1
     assert (record["runtime"], record["by_turns"], record["load"]["processors"]) == ("llama.cpp", True, 2)
     assert record["memory"]["bytes"] == 100
     assert record["student_to_teacher"]["whole_process"] == record["student_to_teacher"]["weights_alone"] == 1
@@ -108,8 +110,21 @@ def test_the_teacher_as_its_own_student_has_an_index_of_one(root: Path) -> None:
     assert (memory["student, weights alone"], memory["teacher, whole process"]) == (100, 150)
 
 
+def test_what_the_load_did_is_said(root: Path) -> None:
+    unsteady = Compared(STEADY, replace(STEADY, speed=35.0, agreeing=2), "1 thread")
+    found = replace(SAME, compared=unsteady)
+    result = index(root, found, {"memory": {"bytes": 7}})
+    assert result.qei_speed.value == 2
+    assert (
+        result.student.speed.how == result.teacher.speed.how == "llama.cpp, 1 thread, by turns, too busy to be sure"
+    )
+    lines = summary.remarks(AsDeployed(found, None), [], "8", "in-process")
+    both = "100.0 tokens/s, spread 20%, the teacher's 100.0, spread 20%"
+    assert f"With 2 threads, by the wall clock: {both}." in lines
+
+
 def test_a_teacher_elsewhere_keeps_its_own_figures(root: Path) -> None:
-    alone = replace(SAME, teacher=None, ratio=None)
+    alone = replace(SAME, teacher=None, compared=None)
     told = {"memory": {"bytes": 200, "origin": "measured"}, "tokens_per_s": {"decode": 50.0, "end_to_end": 40.0}}
     result = index(root, alone, told)
     assert (result.qei.value, result.qei_speed.value) == (2.0, 4.0)

@@ -1,0 +1,84 @@
+"""Products in 8-bit whole numbers, against sums that are exact in float64."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.model import integers
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.layers import BitLinear
+from bitnet_core.model.packing import PackedBitLinear, pack_student
+from bitnet_core.model.quant import levels, quantize_activation, ternarize
+from bitnet_core.model.student import Student
+
+here = pytest.mark.skipif(not integers._processor_multiplies(), reason="no such instructions on this processor")
+SIZES = st.integers(2, 70)
+
+
+@given(SIZES, SIZES, st.integers(1, 40), st.sampled_from([4, 8]), st.floats(-9, 3), st.integers(0, 2**32))
+def test_the_codes_are_those_of_the_quantiser(
+    rows: int, columns: int, tokens: int, bits: int, power: float, seed: int
+) -> None:
+    draws = torch.Generator().manual_seed(seed)
+    x = torch.randn(tokens, columns, generator=draws) * 10**power
+    x_q = quantize_activation(x, bits)
+    found = integers.codes_of(x_q, bits)
+    assert int(found.codes_MI.abs().max()) <= levels(bits)
+    assert torch.allclose(found.codes_MI * found.step_M1, x_q, rtol=1e-6, atol=0)
+    if integers._processor_multiplies():
+        weight = torch.randint(-64, 65, (rows, columns), generator=draws, dtype=torch.int8)
+        exact = found.codes_MI.double() @ weight.double().t()
+        assert torch.equal(integers.product(found, weight).double(), exact)
+
+
+def test_nothing_but_zeros_is_a_code() -> None:
+    found = integers.codes_of(torch.zeros(2, 5), 8)
+    assert not found.codes_MI.any() and bool((found.step_M1 > 0).all())
+
+
+@here
+@pytest.mark.parametrize("bits", [8, 4])
+def test_linears_are_nearer_to_float64_than_in_float32(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    linear = BitLinear(512, 300)
+    torch.nn.init.normal_(linear.weight)
+    linear.activation_bits = bits
+    packed = PackedBitLinear.from_linear(linear)
+    codes, scale = ternarize(linear.weight.detach())
+    x_q = quantize_activation(torch.randn(3, 9, 512), bits)
+    exact = x_q.double() @ (codes.double() * scale.double()).t()
+
+    def errors() -> list[float]:
+        with torch.no_grad():
+            linear.hold(True)
+            both = [one.project(x_q) for one in (linear, packed)]
+            linear.hold(False)
+        assert both[0].shape == both[1].shape == (3, 9, 300)
+        return [float((one - exact).norm() / exact.norm()) for one in both]
+
+    ours = errors()
+    monkeypatch.setattr(integers, "usable", lambda _x, _bits: False)
+    assert max(ours) < 2e-7
+    assert max(ours) <= 1.5 * min(errors())
+
+
+@here
+def test_held_codes_make_the_same_student_and_leave_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    student = Student(StudentConfig(300, 256, 256, 2, 4, 4, max_position_embeddings=32)).eval()
+    packed, ids = pack_student(student), torch.randint(300, (2, 20))
+
+    def logits(model: Student) -> torch.Tensor:
+        with torch.no_grad(), model.held_weights():
+            return model.logits(model(ids))
+
+    held, from_packed = logits(student), logits(packed)
+    assert torch.allclose(held, from_packed, atol=1e-5)
+    monkeypatch.setattr(integers, "usable", lambda _x, _bits: False)
+    assert torch.allclose(held, logits(student), atol=1e-5)
+    monkeypatch.undo()
+    with torch.no_grad():
+        student.model.layers[0].mlp.up_proj.hold(True)
+    student(ids).sum().backward()
+    assert student.model.layers[0].mlp.up_proj.weight.grad is not None
