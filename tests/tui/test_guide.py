@@ -214,7 +214,7 @@ async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_show
         guide = await at(pilot, "student")
         text = words(pilot)
         assert "16M parameters" in text
-        assert "at most 26m" in text  # 1,000 steps of 1.6 s
+        assert "at least 26m" in text  # 1,000,000 tokens at 640 a second
         assert "at most 71.8k tokens" in text
         assert "free" in text
         bar = guide.query_one(ShareBar)
@@ -234,15 +234,15 @@ async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_show
 async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_mended(home: Path):
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "student")
-        field = guide.field_of("TOTAL_STEPS")
+        field = guide.field_of("BUDGET_TOKENS")
         assert isinstance(field, Input)
         before = [one.region for one in guide.query("#body *")]
         field.value = "0"
         await settled(pilot)
-        assert said(pilot, "#problem") == "Steps: a whole number from 1 to 1,099,511,627,776"
+        assert said(pilot, "#problem") == "Token budget: a whole number from 1 to 1,125,899,906,842,624"
         assert field.has_class("-wrong")
         assert [one.region for one in guide.query("#body *")] == before
-        await click_on(pilot, "Set it to 1000")
-        assert guide.field_of("TOTAL_STEPS").value == "1000"  # type: ignore[attr-defined]
+        await click_on(pilot, "Set it to 1000000")
+        assert guide.field_of("BUDGET_TOKENS").value == "1000000"  # type: ignore[attr-defined]
         assert said(pilot, "#problem") == ""
         assert not guide.query(".-wrong")

@@ -165,7 +165,10 @@ def test_a_card_says_free_only_of_the_embedded_teacher_and_fits_its_list():
 @pytest.mark.parametrize(
     ("plan", "values", "said"),
     [
-        (PLAN, {}, "The budget ends it if steps see 1,000 tokens"),
+        (PLAN, {"TOTAL_STEPS": "1000"}, "The budget ends it if steps see"),
+        (PLAN, {}, "The budget ends it, after"),
+        ({**PLAN, "course": {**PLAN["course"], "ended_by": "BUDGET_TOKENS"}}, {}, "steps or more."),
+        (TIMED, {}, "at least"),
         (PLAN, {"TOTAL_STEPS": "100"}, "before the flip at 900k."),
         (PLAN, {"TOTAL_STEPS": "900"}, "The steps end it, at 922k tokens or fewer."),
         ({**PLAN, "course": {**PLAN["course"], "ended_by": "BUDGET_TOKENS", "steps": 977}}, {}, "after 977 steps."),

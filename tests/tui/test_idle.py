@@ -30,7 +30,7 @@ _SCREENS = {
     "new experiment over welcome": ("nothing", None, ("n",), "This machine"),
     "its teacher": ("experiments", None, ("n", "ctrl+n"), "SmolLM2"),
     "its storage": ("experiments", None, ("n", *["ctrl+n"] * 2), "S3 or compatible"),
-    "its student": ("experiments", None, ("n", *["ctrl+n"] * 3), "at most 26m"),
+    "its student": ("experiments", None, ("n", *["ctrl+n"] * 3), "at least 26m"),
     "its review": ("experiments", None, ("n", *["ctrl+n"] * 4), "Start nothing yet"),
     "keys over a silent run": ("experiments", "silent", ("a",), "API keys"),
     "a key to type": ("experiments", None, ("a", "enter"), "Type or paste the key"),

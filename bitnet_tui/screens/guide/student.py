@@ -28,7 +28,7 @@ from bitnet_tui.widgets.words import Words
 _FLIP, _PRESET = "FLIP_FRACTION", "MINI_PRESET"
 _PAUSE_SECONDS = 0.7
 """How long nothing is typed before a new estimate is made."""
-_EMPTY = {"TOKENIZER_NAME": "teacher's"}
+_EMPTY = {"TOKENIZER_NAME": "teacher's", "TOTAL_STEPS": "by the budget"}
 
 
 class StudentStep(Step):

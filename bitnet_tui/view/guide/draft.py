@@ -109,7 +109,7 @@ def of_settings(values: Mapping[str, str], source: str) -> Draft:
 
 def settings(draft: Draft) -> dict[str, str]:
     """What the experiment's `.env` will have, in the registry's order: what was chosen and has an effect."""
-    chosen = {name: draft.get(name) for name in ALWAYS} | {
+    chosen = {name: text for name in ALWAYS if (text := draft.get(name))} | {
         name: value for name, value in draft.values.items() if name in REGISTRY and name not in SECRET_NAMES
     }
     backend = draft.backend
@@ -216,7 +216,7 @@ def step_of(name: str) -> str:
 
 
 STUDENT_FIELDS = (
-    *("MINI_PRESET", "MINI_DIM", "MINI_LAYERS", "MINI_HEADS", "MINI_HEAD_DIM", "TOKENIZER_NAME"),
+    *("MINI_PRESET", "STUDENT_INIT", "MINI_DIM", "MINI_LAYERS", "MINI_HEADS", "MINI_HEAD_DIM", "TOKENIZER_NAME"),
     *("MAX_SEQ_LEN", "KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_TOKENS"),
 )
 

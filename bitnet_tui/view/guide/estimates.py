@@ -1,5 +1,6 @@
 """What `bitnet plan --json` says, as lines: what this machine runs well, and what a training will take."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -104,7 +105,11 @@ def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:
         rate = f"{count(spent['tokens_per_s'])} tokens/s here"
         if spent["seconds"] is not None:
             return duration(spent["seconds"]), "value", rate
-        return f"at most {duration(_number(draft, 'TOTAL_STEPS') * spent['step_seconds'])}", "value", rate
+        steps = _number(draft, "TOTAL_STEPS")
+        if steps is None:  # full rows would need so many steps, and rows may be less full
+            least = (_number(draft, "BUDGET_TOKENS") or 1.0) / spent["tokens_per_s"]
+            return f"at least {duration(least)}", "value", rate
+        return f"at most {duration(steps * spent['step_seconds'])}", "value", rate
     if timing:
         return "timing a few steps…", "label", ""
     return "unknown", "label", plain(str(spent.get("missing", ""))).partition(";")[0]
@@ -126,11 +131,14 @@ def _teacher(teacher: Record | None) -> list[Line]:
 def _end(plan: Record, draft: Draft) -> tuple[Line, ...]:
     """Which of steps and budget ends the run, and whether the flip comes before it."""
     course = plan["course"]
-    budget, steps = _number(draft, "BUDGET_TOKENS"), _number(draft, "TOTAL_STEPS")
+    budget, steps = _number(draft, "BUDGET_TOKENS") or 1.0, _number(draft, "TOTAL_STEPS")
     share = parsed(draft.get("FLIP_FRACTION"), 0.9)
-    most = steps * float(course["supervised_per_step"])
-    if course["ended_by"] == "BUDGET_TOKENS":
+    if course["ended_by"] == "BUDGET_TOKENS" and course["steps"] is not None:
         return (line(f"The budget ends it, after {course['steps']:,} steps."),)
+    if steps is None:
+        least = math.ceil(budget / float(course["supervised_per_step"]))
+        return (line(f"The budget ends it, after {least:,} steps or more."),)
+    most = steps * float(course["supervised_per_step"])
     if most < budget * share:
         text = f"The steps end it at {count(most)} tokens or fewer, before the flip at {count(budget * share)}."
         return (line(Span(text, "warn")),)
@@ -142,11 +150,12 @@ def _end(plan: Record, draft: Draft) -> tuple[Line, ...]:
     )
 
 
-def _number(draft: Draft, name: str) -> float:
+def _number(draft: Draft, name: str) -> float | None:
+    """The number in a field; None if there is none."""
     try:
         return max(1.0, float(draft.get(name).replace("_", "")))
     except ValueError:
-        return 1.0
+        return None
 
 
 def colour_words(system: str | None, *, no_color: bool) -> str:

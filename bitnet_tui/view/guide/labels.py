@@ -11,6 +11,7 @@ _LABELS = {
     "KD_TEACHER_TEMPERATURE": "Temperature while collecting",
     "KD_TEACHER_TOP_P": "Top-p while collecting",
     "MINI_PRESET": "Student",
+    "STUDENT_INIT": "Start from",
     "MINI_DIM": "Width",
     "MINI_LAYERS": "Layers",
     "MINI_HEADS": "Heads",
