@@ -95,7 +95,7 @@ class Plan:
 
 
 class _Steps(Group):
-    total: int = setting("TOTAL_STEPS")
+    total: int | None = setting("TOTAL_STEPS")
 
 
 _ODD = (UsageError, TypeError, ValueError, AttributeError, ArithmeticError)

@@ -99,7 +99,7 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
 
 
 def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:
-    """Without traces, how much each step sees is not known, so all steps are counted."""
+    """Without traces, how much a step sees is not known: steps that are given are counted, else the fewest."""
     spent = plan["time"]
     if spent["step_seconds"] is not None:
         rate = f"{count(spent['tokens_per_s'])} tokens/s here"
