@@ -9,6 +9,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import EvalOptions
+from bitnet_core.teachers.identity import Identity
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import TraceSet
@@ -85,4 +86,14 @@ def warn_of_another_teacher(baseline: Mapping[str, Any], traces: TraceSet, repor
             "other_teacher",
             f"The baseline is of {baseline.get('model')}, the traces are of {traces.teacher}.",
             "Run `bitnet teacher` with the teacher of the traces; QEI compares with the baseline's speed and memory.",
+        )
+
+
+def require_teacher_of(baseline: Mapping[str, Any], identity: Identity) -> None:
+    """BitnetError unless the teacher is the baseline's, whose answers to items stand beside its scores on text."""
+    known = baseline.get("origin")
+    if known is not None and known != identity.origin:
+        raise BitnetError(
+            f"the settings name {identity.model}, and the baseline is of {baseline.get('model')}; run "
+            "`bitnet teacher`, or set TEACHER_PROVIDER and TEACHER_MODEL back."
         )

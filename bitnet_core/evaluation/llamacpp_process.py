@@ -57,17 +57,16 @@ def _turn(server: Any, request: dict[str, Any]) -> dict[str, Any]:
     """Ask for as many answers as the turn has; the end token is ignored, so that each has as many tokens.
 
     Of a prompt that was the last turn's too, llama.cpp reads only the last token again, which costs as much as
-    decoding one; the first token of an answer comes with it.
+    decoding one; the first token of an answer comes with it. An answer may end early, at the model's last position,
+    so what counts is what was predicted.
     """
     asked = {"prompt": request["prompt"], "ignore_eos": True, "n_predict": request["tokens"] + 1}
-    seconds, began = 0.0, time.process_time()
+    seconds, tokens, began = 0.0, 0, time.process_time()
     for _ in range(request["answers"]):
-        seconds += complete(server, asked, "timings")["timings"]["predicted_ms"] / 1000
+        timings = complete(server, asked, "timings")["timings"]
+        seconds, tokens = seconds + timings["predicted_ms"] / 1000, tokens + timings["predicted_n"]
     processor_seconds = time.process_time() - began
-    return {
-        "by_wall": request["answers"] * request["tokens"] / seconds,
-        "by_processor": request["answers"] * (request["tokens"] + 1) / processor_seconds,
-    }
+    return {"by_wall": (tokens - request["answers"]) / seconds, "by_processor": tokens / processor_seconds}
 
 
 def _memory(job: dict[str, Any], before: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitnet_core.evaluation import benchmarks, quality, suite_report, suite_scores
-from bitnet_core.evaluation.benchmarks import Open, Side
+from bitnet_core.evaluation.benchmarks import SIDES, Open, Side
 from bitnet_core.evaluation.llamacpp import CONTEXT_STEP
 from bitnet_core.evaluation.quality import Quality
 from bitnet_core.evaluation.student_runtime import StudentRuntime
@@ -76,7 +76,11 @@ def score_student(
     shown = benchmarks.with_outside([one for one in compared if one is not text], outside)
     if shown:
         reporter.table("benchmarks", benchmarks.COLUMNS, benchmarks.table(shown, asked.seed))
+    if text is not None and not closed:
+        why += [f"The {side} scored no passage of the fixed text." for side in SIDES if side not in text.measured]
     parts = [*suite_report.parts(graded, suite_report.teacher_verdicts(baseline))]
+    if suites and not parts:
+        why.append("No item of the suites was answered by both: run `bitnet teacher` with the same EVAL_SUITE.")
     parts += [part for one in compared if one is not text and (part := one.part())]
     found = quality.measure(parts, text.part() if text else None, asked.text_weight, asked.seed)
     if found:

@@ -78,7 +78,7 @@ def teacher_scorer(
     else:
         raise BitnetError(
             f"{teacher.provider.name} gives no probabilities of a text that it did not write, so it can't be scored "
-            "on given text; use TEACHER_PROVIDER=embedded or transformers, or give scores in EVAL_SCORES."
+            "on given text; use TEACHER_PROVIDER=embedded or hf, or give scores in EVAL_SCORES."
         )
 
 

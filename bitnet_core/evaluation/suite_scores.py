@@ -36,6 +36,7 @@ def ask_student(
     reporter.table("checks", suite_report.COMPARED, suite_report.compared_table(graded, verdicts, asked.seed))
     _alert_unanswered(graded, "student", reporter)
     _alert_other_items(graded, verdicts, reporter)
+    _alert_other_length(asked, baseline, reporter)
     return graded
 
 
@@ -79,4 +80,17 @@ def _alert_other_items(graded: Sequence[Graded], verdicts: Mapping[str, bool], r
             "items_not_compared",
             f"The teacher's verdict is known on {len(graded) - lacking} of the {len(graded)} items of the suites.",
             "Run `bitnet teacher` with the same EVAL_SUITE and EVAL_LIMIT to compare on all of them.",
+        )
+
+
+def _alert_other_length(asked: SuiteOptions, baseline: Mapping[str, Any], reporter: Reporter) -> None:
+    """Say that the teacher's answers could be of another length than the student's."""
+    checks = baseline.get(REPORT_KEY)
+    known = checks.get("max_tokens") if isinstance(checks, dict) else None
+    if known is not None and known != asked.max_tokens:
+        reporter.alert(
+            "warning",
+            "items_not_alike",
+            f"The teacher's answers had at most {known} tokens, the student's {asked.max_tokens}.",
+            "Run `bitnet teacher` with the same EVAL_SUITE_MAX_TOKENS.",
         )

@@ -1,9 +1,13 @@
 """Stage `eval`: measure the newest checkpoint: quality, imitation, tokens/s, memory, QEI. Wiring only."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bitnet_core.evaluation import checks, gates, qei, suite_scores, summary
 from bitnet_core.evaluation.answers import EvalPrompt, choose_prompts, sample_record
@@ -31,7 +35,9 @@ from bitnet_core.settings.values import (
     TeacherOptions,
 )
 from bitnet_core.suites.asked import benchmarks_to_score, items_to_answer
+from bitnet_core.suites.likelihood import TextScorer
 from bitnet_core.suites.requests_file import load_task
+from bitnet_core.teachers.identity import identify
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces.dataset import load_traces
 from bitnet_core.traces.stats import rejected_tokens
@@ -69,7 +75,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     embedded = baseline.get("provider") == "embedded"
     with student_file(packed, tokenizer, embedded=embedded, device=device, scratch=ctx.run_dir) as file:
         with student_runtime(file, packed, tokenizer, asked.max_tokens, ctx, device) as here:
-            teacher = partial(teacher_scorer, ctx, TeacherOptions.of(ctx.settings), lambda: device, longest(tasks))
+            teacher = partial(_teacher, ctx, baseline, device, longest(tasks))
             scored = score_student(
                 here, suites, tasks, asked, baseline, teacher, ctx, keep_texts=options.keep_samples
             )
@@ -136,6 +142,15 @@ def run(ctx: StageContext) -> dict[str, Any]:
 def _newest_checkpoint(ctx: StageContext) -> tuple[Path, Checkpoint]:
     path = checkpoints.require_latest(ctx.experiment.checkpoints)
     return path, checkpoints.load(path)
+
+
+@contextlib.contextmanager
+def _teacher(ctx: StageContext, baseline: dict[str, Any], device: torch.device, room: int) -> Iterator[TextScorer]:
+    """What scores given text. BitnetError if the settings name another teacher than the baseline's."""
+    options = TeacherOptions.of(ctx.settings)
+    checks.require_teacher_of(baseline, identify(options))
+    with teacher_scorer(ctx, options, lambda: device, room) as scorer:
+        yield scorer
 
 
 def _answer(

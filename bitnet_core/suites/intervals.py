@@ -4,6 +4,7 @@ What is resampled is whatever was drawn independently: items of a suite, or whol
 Shapes: N items, R resamples.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,7 +67,8 @@ def share(passed_N: Sequence[bool], seed: int, resamples: int = RESAMPLES) -> Es
 def macro_share(groups: Sequence[Sequence[bool]], seed: int, resamples: int = RESAMPLES) -> Estimate:
     """The mean of the groups' shares, each group with the same weight. ValueError without items.
 
-    Items are resampled within their group. Empty groups are left out.
+    Items are resampled within their group. Empty groups are left out. A group that passed as a whole, or not at all,
+    has no spread; its exact bound is added in quadrature (MOVER, Zou and Donner 2008).
     """
     filled = [group for group in groups if group]
     if len(filled) <= 1:
@@ -79,4 +81,17 @@ def macro_share(groups: Sequence[Sequence[bool]], seed: int, resamples: int = RE
         spread_R += draws(len(values), seed + number, resamples) @ values / len(values)
     if total in (0, len(filled)):
         return share([one for group in filled for one in group], seed, resamples)
-    return estimate(total / len(filled), spread_R / len(filled))
+    found = estimate(total / len(filled), spread_R / len(filled))
+    below, above = open_ends(filled)
+    low = found.value - math.hypot(found.value - found.low, below / len(filled))
+    high = found.value + math.hypot(found.high - found.value, above / len(filled))
+    return Estimate(found.value, max(0.0, low), min(1.0, high))
+
+
+def open_ends(groups: Sequence[Sequence[bool]]) -> tuple[float, float]:
+    """How far below and above their sum the shares of the groups without spread may be; (0, 0) if all have some."""
+    alike = [share(group, 0) for group in groups if len(set(group)) == 1]
+    return (
+        math.hypot(*(one.value - one.low for one in alike)),
+        math.hypot(*(one.high - one.value for one in alike)),
+    )

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.evaluation import qei, summary
+from bitnet_core.evaluation import llamacpp_process, qei, summary
 from bitnet_core.evaluation.answers import EvalPrompt
 from bitnet_core.evaluation.as_deployed import AsDeployed, measure_as_deployed
 from bitnet_core.evaluation.deployed import Deployed
@@ -66,6 +66,19 @@ def test_a_model_beside_itself_takes_the_same_memory_in_llamacpp(
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(BitnetError, match=r"student\.gguf is not a whole GGUF .*; give a whole GGUF file\.$"):
         measure(one, None, 20, ctx)
+
+
+def test_an_answer_that_ends_early_counts_as_many_tokens_as_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Short:
+        """A server whose model has room for 5 tokens only."""
+
+        def handle_completions(self, asked: dict[str, Any]) -> dict[str, Any]:
+            return {"timings": {"predicted_ms": 1000, "predicted_n": min(5, asked["n_predict"])}}
+
+    clock = iter([10.0, 12.0])
+    monkeypatch.setattr(llamacpp_process.time, "process_time", lambda: next(clock))
+    found = llamacpp_process._turn(Short(), {"prompt": [1], "tokens": 48, "answers": 2})
+    assert found == {"by_wall": 4.0, "by_processor": 5.0}
 
 
 def test_a_student_is_exported_measured_and_compared(tokenizer: StudentTokenizer, root: Path) -> None:

@@ -96,6 +96,13 @@ def test_a_toy_student_has_a_small_score_and_a_bounded_interval() -> None:
     assert found.whole.ratio.low > 0 and found.whole.ratio.high < 1
 
 
+def test_suites_that_are_passed_as_a_whole_or_not_at_all_are_not_certain() -> None:
+    all_of, none_of = [(True, True)] * 3, [(False, True)] * 3
+    found = whole([all_of, none_of, [(False, False)] * 3], [], 0.5).whole
+    assert found.student.high - found.student.low > 0.3
+    assert found.ratio is not None and found.ratio.low < found.ratio.value < found.ratio.high
+
+
 def test_what_one_model_lacks_is_counted_for_neither() -> None:
     pairs = [(True, True), (False, True)]
     alone = whole([pairs], [], 0.5)

@@ -92,6 +92,33 @@ def test_a_teacher_without_probabilities_is_said(root: Path, scorer: TextScorer)
     assert found.found.whole.ratio is not None and found.found.whole.ratio.value == 1.0
 
 
+def test_a_teacher_that_fails_on_the_whole_text_is_said(root: Path, scorer: TextScorer) -> None:
+    class Ending:
+        limit = 255
+
+        def score_ids(self, *_: Any) -> list[Any]:
+            raise BitnetError("the server ended.")
+
+    ending = TextScorer(scorer.tokenizer, Ending())
+    found, alerts = scored(root, scorer, baseline_of(SOME), lambda: contextlib.nullcontext(ending))
+    assert alerts == ["benchmarks_unanswered"]
+    assert found.found is not None and found.found.how == "items"
+    assert found.record()["missing"] == ["The teacher scored no passage of the fixed text."]
+
+
+def test_a_baseline_without_items_is_said(root: Path, scorer: TextScorer) -> None:
+    found, _ = scored(root, scorer, {}, lambda: contextlib.nullcontext(scorer))
+    assert found.found is not None and found.found.how == "fixed text"
+    assert "No item of the suites was answered by both" in found.record()["missing"][0]
+
+
+def test_a_baseline_of_longer_answers_is_said(root: Path, scorer: TextScorer) -> None:
+    baseline = baseline_of(SOME)
+    baseline["checks"]["max_tokens"] = 4096
+    _, alerts = scored(root, scorer, baseline, lambda: contextlib.nullcontext(scorer))
+    assert alerts == ["items_not_alike"]
+
+
 def test_enough_tokens_for_the_longest_text_are_a_whole_number_of_steps() -> None:
     assert longest([]) == 256
     assert longest([task()]) % 256 == 0 and longest([task()]) > task().longest

@@ -1,6 +1,7 @@
 """The teacher of the settings scores given text, in transformers as in llama.cpp; others say that they can't."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -44,8 +45,12 @@ def test_a_transformers_teacher_scores_as_its_logits_say(tmp_path: Path) -> None
 
 def test_a_provider_that_only_chats_is_refused_before_anything_is_sent() -> None:
     options = TeacherOptions.of(from_values({"TEACHER_PROVIDER": "openai", "TEACHER_MODEL": "gpt"}))
-    with pytest.raises(BitnetError, match="openai gives no probabilities of a text that it did not write"):
+    with pytest.raises(BitnetError, match="openai gives no probabilities of a text that it did not write") as error:
         teacher_scorer(Reporter(), options, lambda: CPU).__enter__()
+    advised = re.search(r"TEACHER_PROVIDER=(\w+) or (\w+)", str(error.value))
+    assert advised is not None
+    for name in advised.groups():  # each is one that the setting takes
+        assert TeacherOptions.of(from_values({"TEACHER_PROVIDER": name})).provider == name
 
 
 @pytest.mark.teacher

@@ -286,6 +286,15 @@ def test_a_teacher_that_only_chats_is_compared_on_items_alone(root: Path, no_chi
     assert "EVAL_SUITE" in next(row for row in table(ctx, "qei") if row[0] == "QEI")[4]
 
 
+def test_another_teacher_than_the_baselines_is_not_scored_in_its_place(root: Path, no_child: object) -> None:
+    other = BASELINE | {"model": "gpt", "origin": "https://elsewhere"}
+    files.write_json(root / "reports" / "teacher_baseline.json", other)
+    ctx = context(root)
+    assert evaluate.run(ctx)["qei"] is None
+    (alert,) = [one for one in events(ctx, "alert") if one["code"] == "text_not_measurable"]
+    assert "the baseline is of gpt; run `bitnet teacher`" in alert["message"]
+
+
 @pytest.mark.parametrize(
     ("missing", "sentence"),
     [

@@ -44,6 +44,19 @@ def test_a_few_items_without_spread_are_not_certain() -> None:
     assert intervals.macro_share([[True] * 3, [True]], 0).low == pytest.approx(0.025**0.25)
 
 
+def test_groups_that_pass_as_a_whole_or_not_at_all_are_not_certain() -> None:
+    found = intervals.macro_share([[True] * 3, [False] * 3, [False] * 3], 0)
+    assert found.low < 0.15 and found.high > 0.6
+    assert intervals.macro_share([[True], [False]], 0).low < 0.05
+    # A trial with true shares of 0.9, 0.1 and 0.1: of 3 items each, most draws have no spread.
+    rng, held = np.random.default_rng(3), 0
+    for trial in range(150):
+        groups = [(rng.random(3) < truth).tolist() for truth in (0.9, 0.1, 0.1)]
+        one = intervals.macro_share(groups, trial, resamples=400)
+        held += one.low <= 1.1 / 3 <= one.high
+    assert held / 150 >= 0.95
+
+
 def test_groups_count_alike_whatever_their_size() -> None:
     found = intervals.macro_share([[True] * 50, [False, False], []], 5)
     assert found.value == pytest.approx(0.5)
