@@ -154,7 +154,8 @@ def pull(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         wanted = select(published.manifest.files, only, arguments.checkpoint, pull.read, warn)
         missing = pull.missing(wanted)
-        if active is not None and pull.is_replacing(missing):
+        moves = [move.name for move in pull.following(wanted).moves]
+        if active is not None and (moves or pull.is_replacing(missing)):
             raise UsageError(
                 f"{active.id} is running, and a pull would replace files here; stop it or wait for its end."
             )
@@ -165,6 +166,8 @@ def pull(arguments: argparse.Namespace) -> int:
             list_names(arguments, "would be brought", [f"{one.name}  {size(one.size)}" for one in whole])
             fields: dict[str, Any] = {"target": place, "bring": [{"path": f.name, "bytes": f.size} for f in whole]}
             fields |= {"bytes": total, "unchanged": len(wanted) - len(missing)}
+            list_names(arguments, "would be set aside, as on another machine", moves)
+            fields["moved"] = moves
             lacking = [one.name for one in missing if one.name in newest.lacking]
             list_names(arguments, "missing there, and would not be brought", lacking)
             text = f"{files(len(whole))}, {size(total)} would be brought from {place}"
@@ -179,7 +182,7 @@ def pull(arguments: argparse.Namespace) -> int:
         stored = published.manifest.by_name()
         other = []
         if SETTINGS_FILE in done.files:
-            other = differences(read_bounded(pull.path_of(SETTINGS_FILE), 1 << 20), stored, experiment)
+            other = differences(read_bounded(pull.here.path_of(SETTINGS_FILE), 1 << 20), stored, experiment)
     if other:
         warn(
             f"The settings stored there have {', '.join(other)}; those here stay as they are, so write into "
@@ -189,7 +192,11 @@ def pull(arguments: argparse.Namespace) -> int:
     fields = {"target": place, "manifest": done.key, "files": done.files, "bytes": done.bytes}
     brought = [stored[name].size for name in done.files if name != SETTINGS_FILE]  # that one is only looked at
     what = f"{files(len(brought))}, {size(sum(brought))} brought" if brought else "nothing to bring"
-    fields |= {"unchanged": done.unchanged, "aside": {name: str(path) for name, path in pull.aside.moved.items()}}
+    if done.moved:
+        more = f" and {len(done.moved) - 1} more" if len(done.moved) > 1 else ""
+        warn(f"{done.moved[0]}{more} had been set aside on another machine, and now here, too.", "note")
+    fields |= {"moved": done.moved, "unchanged": done.unchanged}
+    fields["aside"] = {name: str(path) for name, path in pull.aside.moved.items()}
     answer(arguments, fields, f"{what}; {done.unchanged} were here already")
     return 1 if newest.warning else 0
 

@@ -14,21 +14,19 @@ from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.files import fsync_folder
-from bitnet_core.files.regular import open_regular
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import COPIED
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.aside import Aside, logs_of
-from bitnet_core.storage.database import version_of_database
 from bitnet_core.storage.digest import sha256
-from bitnet_core.storage.hashing import hash_file
+from bitnet_core.storage.following import Following
+from bitnet_core.storage.here import Here
 from bitnet_core.storage.identity import experiment_id, keep_id
 from bitnet_core.storage.layout import Index, Known, Stored, part_key, read_index
-from bitnet_core.storage.left_out import is_left_out
 from bitnet_core.storage.manifest import Published
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import version_of
-from bitnet_core.storage.state import State, lock_path
+from bitnet_core.storage.state import State
 from bitnet_core.storage.target import Corrupt, NoSuchObject, Target
 from bitnet_core.storage.travel import SETTINGS_FILE
 from bitnet_core.text import printable
@@ -48,6 +46,8 @@ class Pulled:
     files: list[str] = field(default_factory=list)
     bytes: int = 0
     unchanged: int = 0
+    moved: list[str] = field(default_factory=list)
+    """Files that another machine has set aside, and that are no longer where they were here."""
 
 
 class Incomplete(BitnetError):
@@ -86,6 +86,7 @@ class Pull:
         self._experiment = experiment
         self._target = target
         self._state = state
+        self.here = Here(experiment, state)
         self._published = published
         self._force = force
         self._updates = updates and self._is_newer()
@@ -100,14 +101,22 @@ class Pull:
 
         Incomplete names those that are not there as they were stored, after the others were brought.
         """
+        following = self.following(wanted)
         missing = self.missing(wanted)
-        done = Pulled(self._published.key, unchanged=len(wanted) - len(missing))
+        renames = following.renames()
+        done = Pulled(self._published.key, unchanged=len(wanted) - len(missing) - len(renames))
+        for name, entry in renames.items():
+            if following.rename(name, entry):
+                done.moved.append(name)
+            else:
+                missing.append(entry)
         lost: list[LostFile] = []
         for entry in missing:
             try:
                 self._bring(entry, done)
             except LostFile as error:
                 lost.append(error)
+        done.moved += following.remove_rest()
         if done.files or not lost:
             keep_id(self._experiment.root, self._published)
         if lost:
@@ -118,10 +127,15 @@ class Pull:
         return done
 
     def missing(self, wanted: list[Stored]) -> list[Stored]:
-        """Those of the files that are not here as they are stored. UsageError names files here that differ."""
-        missing = [entry for entry in wanted if not self._is_here(entry)]
+        """Those of the files that must be brought. UsageError names files here that differ."""
+        renamed = {entry.name for entry in self.following(wanted).renames().values()}
+        missing = [entry for entry in wanted if entry.name not in renamed and not self.here.has(entry)]
         self._refuse_to_overwrite(missing)
         return missing
+
+    def following(self, wanted: list[Stored]) -> Following:
+        """What of these files another machine has set aside and is still in its old place here."""
+        return Following(self.here, self._state, self._published.manifest.by_name(), wanted if self._updates else [])
 
     def read(self, entry: Stored) -> bytes:
         """The content of a stored file that is one object."""
@@ -130,31 +144,9 @@ class Pull:
             raise self._damaged(entry)
         return data
 
-    def path_of(self, name: str) -> Path:
-        """Where a stored file belongs here. BitnetError for a name that leads elsewhere."""
-        top, _, rest = name.partition("/")
-        folders = {
-            "checkpoints": self._experiment.checkpoints,
-            "data": self._experiment.data,
-            "reports": self._experiment.reports,
-            "logs": self._experiment.logs,
-        }
-        if top in folders and rest and not is_left_out(name):
-            return folders[top] / rest
-        if top.startswith("data.") and rest and not is_left_out(name):
-            data = self._experiment.data.resolve()
-            return data.with_name(data.name + top.removeprefix("data")) / rest
-        if name == SETTINGS_FILE:  # a copy to look at, so it may be replaced; the settings here are in `.env`
-            return lock_path(self._experiment.root).with_name(name)
-        if top == "inputs" and rest and not is_left_out(name):
-            return self._experiment.root / name
-        raise BitnetError(
-            f"{printable(name)[:200]} is no file of an experiment; the manifest is not one of bitnet's."
-        )
-
     def is_replacing(self, missing: list[Stored]) -> bool:
         """Whether bringing them would replace a file here."""
-        return any(os.path.lexists(self.path_of(one.name)) for one in missing if one.name != SETTINGS_FILE)
+        return any(os.path.lexists(self.here.path_of(one.name)) for one in missing if one.name != SETTINGS_FILE)
 
     # -- before ----------------------------------------------------------------------------------------------
 
@@ -171,29 +163,12 @@ class Pull:
                 "of its own with `bitnet open`."
             )
 
-    def _is_here(self, entry: Stored) -> bool:
-        path = self.path_of(entry.name)
-        try:
-            with open_regular(path) as source:
-                status = os.fstat(source.fileno())
-        except OSError:
-            return False
-        if status.st_size != entry.size:
-            return False
-        known = self._state.known(entry.name, version_of(status)) or self._hashed(path, entry)
-        return entry.has(known)
-
-    def _hashed(self, path: Path, entry: Stored) -> Known:
-        known = Known(hash_file(path, entry.part_bytes), entry.part_bytes)
-        self._state.know(entry.name, version_of(path.stat()), known)
-        return known
-
     def _refuse_to_overwrite(self, missing: list[Stored]) -> None:
         if self._force:
             return
         names = [entry.name for entry in missing if entry.name != SETTINGS_FILE]
-        there = [name for name in names if os.path.lexists(self.path_of(name))]
-        differ = [name for name in there if not self._updates or self._is_changed(name)]
+        there = [name for name in names if os.path.lexists(self.here.path_of(name))]
+        differ = [name for name in there if not self._updates or self.here.is_changed(name)]
         if differ:
             raise UsageError(
                 f"{_shown(differ)} here differ from {self._target.place}; nothing was changed. "
@@ -210,31 +185,15 @@ class Pull:
             "--force` here goes on without."
         )
 
-    def _is_changed(self, name: str) -> bool:
-        """Whether what is here is not what this machine last stored or brought."""
-        path, shared = self.path_of(name), self._state.shared(name)
-        if shared is None or path.is_symlink():
-            return True
-        size, then = shared
-        try:
-            version = version_of_database(path) if logs_of(path) else version_of(path.stat())
-            known = self._state.known(name, version)
-            if known is None and path.stat().st_size == size and not any(log.exists() for log in logs_of(path)):
-                known = Known(hash_file(path, then.part_bytes), then.part_bytes)
-                self._state.know(name, version, known)
-        except OSError:
-            return True
-        return known != then
-
     # -- one file --------------------------------------------------------------------------------------------
 
     def _bring(self, entry: Stored, done: Pulled) -> None:
         if entry.name in self._lacking:
             raise LostFile(f"{printable(entry.name)} is missing or changed")
-        path = self.path_of(entry.name)
+        path = self.here.path_of(entry.name)
         temp = path.with_name(f".{_short(path.name)}.{entry.sha256[:16]}.part")
         try:
-            self._require_inside(path)
+            self.here.require_inside(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             if entry.part_bytes:
                 self._bring_parts(entry, temp)
@@ -257,24 +216,8 @@ class Pull:
         """Move aside what is at `path`, unless it is stored. A log beside a database may have more than that."""
         if name == SETTINGS_FILE or not os.path.lexists(path):
             return
-        if self._is_changed(name) or any(log.exists() for log in logs_of(path)):
+        if self.here.is_changed(name) or any(log.exists() for log in logs_of(path)):
             self.aside.take(path, name)
-
-    def _require_inside(self, path: Path) -> None:
-        """No folder on the way may be a link out of the experiment: what is stored must not choose where it goes."""
-        tops = {
-            folder.resolve()
-            for folder in (
-                self._experiment.root,
-                self._experiment.checkpoints,
-                self._experiment.data.parent,
-                self._experiment.reports,
-                self._experiment.logs,
-            )
-        }
-        parent = path.parent.resolve()
-        if not any(parent.is_relative_to(top) for top in tops):
-            raise BitnetError(f"{path} would be written outside the experiment, through a link; remove that link.")
 
     def _bring_whole(self, entry: Stored, temp: Path) -> None:
         data = self.read(entry)
@@ -305,7 +248,7 @@ class Pull:
                 view, at = view[written:], at + written
             then(len(data))
 
-        _remove_others(temp, self.path_of(entry.name))
+        _remove_others(temp, self.here.path_of(entry.name))
         fd = _opened(temp)
         try:
             # A sender of its own: what is left in it after a failure is never looked at again.

@@ -351,6 +351,7 @@ class Push:
         self._state.remember("manifest", published.key)
         self._state.note_stored(made.counter, made.files)
         self._state.share(as_here)
+        self._state.unshare(one.name for one in self._dropped)
         self._state.forget_parts()
         remove_superseded(self._target, published, self._unreadable)
         return self._pushed(published, sent)

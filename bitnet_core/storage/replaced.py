@@ -14,8 +14,20 @@ _ASIDE = re.compile(
     r"(?P<checkpoints>checkpoints/)(?:[^/]+/)+(?P<file>[^/]+)|(?P<data>data)(?:\.|/\.)superseded/[^/]+(?P<rest>/.+)"
 )
 _PROJECTED = re.compile(r"(data(?:\.|/\.)projected/[^/]+/).+")
-_PROJECTION = "projection.json"
+PROJECTION = "projection.json"
 """Without it a projection is not complete. A new one replaces the whole folder, and can be made again."""
+
+
+def place_before(name: str) -> str:
+    """Where a file was before it was set aside; empty for one that was not."""
+    found = _ASIDE.fullmatch(name)
+    return "".join(filter(None, found.groups())) if found else ""
+
+
+def projection_of(name: str) -> str:
+    """The folder of the projection that a file belongs to, with a slash; empty for any other file."""
+    found = _PROJECTED.fullmatch(name)
+    return found[1] if found else ""
 
 
 def set_aside(stored: Mapping[str, Stored], here: Collection[str], had: Collection[str]) -> Iterator[str]:
@@ -26,11 +38,11 @@ def set_aside(stored: Mapping[str, Stored], here: Collection[str], had: Collecti
     """
     moved: dict[str, list[str]] = {}
     for name in {*here, *stored}:
-        if found := _ASIDE.fullmatch(name):
-            moved.setdefault("".join(filter(None, found.groups())), []).append(name)
+        if before := place_before(name):
+            moved.setdefault(before, []).append(name)
     for name in {*stored} & {*had} - {*here}:
-        projection = _PROJECTED.fullmatch(name)
-        if (projection and f"{projection[1]}{_PROJECTION}" in here) or any(
+        projection = projection_of(name)
+        if (projection and f"{projection}{PROJECTION}" in here) or any(
             one not in stored or stored[one].sha256 == stored[name].sha256 for one in moved.get(name, ())
         ):
             yield name

@@ -138,6 +138,14 @@ class State:
         row = self._run("select size, sha256, part_bytes from shared where name = ?", [name]).fetchone()
         return (row[0], Known(row[1], row[2])) if row else None
 
+    def shared_names(self) -> set[str]:
+        return {row[0] for row in self._run("select name from shared")}
+
+    def unshare(self, names: Iterable[str]) -> None:
+        """Note that these files have left the state: what is here under such a name is this machine's own."""
+        with self._transaction():
+            self._run_many("delete from shared where name = ?", ([name] for name in names))
+
     # -- parts -------------------------------------------------------------------------------------------
 
     def arrived(self, stem: str, version: str) -> dict[int, str]:

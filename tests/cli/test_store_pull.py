@@ -96,3 +96,25 @@ def test_wrong_selections_are_explained(exp: Path, capsys: pytest.CaptureFixture
     assert "--only takes reports, checkpoints" in complaint(capsys, *pull, "--only", "weights", code=2)
     assert "a step that is stored: 20, 10." in complaint(capsys, *pull, "--checkpoint", "15", code=2)
     assert "bitnet open" in complaint(capsys, "--root", "nothing", "store", "pull", code=2)
+
+
+def test_what_another_machine_has_set_aside_is_told(
+    exp: Path, target: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, aside = "checkpoints/mini_bitnet_step_00000010.pt", "checkpoints/superseded/2026"
+    write(exp / name, "old")
+    answer(capsys, "--root", str(exp), "store", "push")
+    other = tmp_path / "other"
+    options = ["--set", f"STORAGE_LOCAL_DIR={target}"]
+    answer(capsys, "open", *options, f"local:{exp.name}", str(other))
+    write(exp / aside / Path(name).name, "old")
+    (exp / name).unlink()
+    answer(capsys, "--root", str(exp), "store", "push")
+    found = answer(capsys, "--root", str(other), "store", "pull", "--dry-run")
+    assert found["moved"] == [name] and found["bring"] == [] and (other / name).exists()
+    capsys.readouterr()
+    assert main(["--root", str(other), "store", "pull"]) == 0
+    assert capsys.readouterr().err == (
+        f"bitnet: note: {name} had been set aside on another machine, and now here, too.\n"
+    )
+    assert (other / aside / Path(name).name).read_text() == "old" and not (other / name).exists()
