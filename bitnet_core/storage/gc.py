@@ -63,7 +63,10 @@ def remove(target: Target, garbage: Garbage) -> int:
 
 def remove_unneeded(target: Target, garbage: Garbage, writer: str, stop: threading.Event | None = None) -> int:
     """As `remove`, of an experiment's place: while nobody publishes, and only what is still not needed then."""
-    with turn.turn(target, writer, stop):
+    counter = manifests.counter_of(next(iter(manifests.keys(target)), "")) or 0
+    with turn.turn(target, turn.fresh_token(writer), counter + 1, stop) as held:
+        if any(one.key == turn.KEY for one in garbage.old):  # no request takes that long
+            held.late = 0
         kept = _kept(target, {one.key: one.size for one in target.list("")})
         garbage.old = [one for one in garbage.old if kept and one.key not in kept and one.key != turn.KEY]
         return remove(target, garbage)
@@ -72,16 +75,16 @@ def remove_unneeded(target: Target, garbage: Garbage, writer: str, stop: threadi
 def _kept(target: Target, sizes: dict[str, int]) -> set[str]:
     """The objects of the manifests that count, and those manifests; empty if there is none."""
     kept: set[str] = set()
-    newest = None
+    newest, found_complete = None, False
     if manifests.damaged(target):
         return kept
     for published in manifests.published(target):
         complete = all(one.is_among(sizes) for one in published.manifest.files)
-        if newest is None or published.key == newest.manifest.parent or complete:
+        # One between the newest and its parent is of a machine that was cut off: it arrived too late.
+        if newest is None or published.key == newest.manifest.parent or (complete and not found_complete):
             kept |= {published.key, *published.manifest.objects()}
         newest = newest or published
-        if complete and published.key != newest.key:
-            break
+        found_complete = found_complete or complete
     return kept
 
 

@@ -7,6 +7,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from bitnet_core.errors import BitnetError
 from bitnet_core.storage import manifest as manifests
 from bitnet_core.storage.layout import Stored
@@ -39,30 +41,41 @@ def publish(
     sent: Callable[[], Iterable[Stored]],
     in_vain: Iterable[str] = (),
     stop: threading.Event | None = None,
-) -> None:
+) -> Published:
     """Put a manifest over the one with the key `newest`. Overtaken, or Lost if something `sent` is not there.
 
-    What has arrived `in_vain` is removed: in our turn, as another push may count on the same objects, and looks for
-    them in its own.
+    Returns it with the number that it got: higher than that of any manifest that may still arrive. What has arrived
+    `in_vain` is removed: in our turn, as another push may count on the same objects, and looks for them in its own.
     """
     left, token = state.note("turn"), fresh_token(state.writer)
     state.remember("turn", token)
-    with turn(target, token, stop, left=left) as still_ours:
+    with turn(target, token, made.manifest.counter, stop, left=left) as held:
         if lost := _lost(target, sent()):  # now, as `gc` takes the turn too
             raise Lost(lost)
         if _newest(target) != newest:
             raise Overtaken
+        made = _numbered(made, held.counter)
         state.remember("publishing", made.key)  # before it is there, or we would not know it for ours
+        late, held.late = held.late, held.counter
         target.put(made.key, made.manifest.encode(), only_if_absent=True)
         # Where two may have the turn, the first one by its key counts; who took too long had it taken.
-        if _newest(target) != made.key or not still_ours():
+        if _newest(target) != made.key or not held.is_ours():
             target.delete(made.key)
             raise Overtaken
+        held.late = late
         with contextlib.suppress(BitnetError):  # `gc` finds it
             for number, key in enumerate(in_vain):
-                if number % _DELETED_AT_ONCE == 0 and not still_ours():
+                if number % _DELETED_AT_ONCE == 0 and not held.is_ours():
                     break
                 target.delete(key)
+    return made
+
+
+def _numbered(made: Published, counter: int) -> Published:
+    if counter == made.manifest.counter:
+        return made
+    manifest = msgspec.structs.replace(made.manifest, counter=counter)
+    return Published(manifests.key_of(manifest), manifest)
 
 
 def remove_superseded(target: Target, published: Published, unreadable: Iterable[str]) -> None:

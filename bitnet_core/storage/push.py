@@ -346,10 +346,10 @@ class Push:
         made = self._made(entries, experiment)
         published = Published(manifests.key_of(made), made)
         in_vain = self._arrived_in_vain(published)
-        publish(self._target, self._state, published, self._at, sent.stored.values, in_vain, self._stop)
+        published = publish(self._target, self._state, published, self._at, sent.stored.values, in_vain, self._stop)
         self.base, self._at = published, published.key
         self._state.remember("manifest", published.key)
-        self._state.note_stored(made.counter, made.files)
+        self._state.note_stored(published.manifest.counter, made.files)
         self._state.share(as_here)
         self._state.unshare(one.name for one in self._dropped)
         self._state.forget_parts()

@@ -206,8 +206,8 @@ def test_a_clone_of_a_machine_is_another_machine(
 def test_two_clones_do_not_have_one_turn(target: MemoryTarget) -> None:
     one, two = turn.fresh_token("0badcafe"), turn.fresh_token("0badcafe")
     # The second one takes over what is abandoned, which is at once here.
-    with turn.turn(target, one) as is_ours_still, turn.turn(target, two):
-        assert not is_ours_still()
+    with turn.turn(target, one, 1) as held, turn.turn(target, two, 1):
+        assert not held.is_ours()
 
 
 @pytest.mark.parametrize("times", [0, 1, 3])
