@@ -1,5 +1,6 @@
 """rclone as a target, beyond the contract: its process, its configuration, and what it answers."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -7,8 +8,10 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +22,15 @@ from bitnet_core.errors import UsageError
 from bitnet_core.storage.clients import rcd
 from bitnet_core.storage.clients.http import Http, Response
 from bitnet_core.storage.clients.rcd_calls import Calls
+from bitnet_core.storage.pull import Incomplete
+from bitnet_core.storage.push import Conflict, Pushed
 from bitnet_core.storage.target import Found, NoSuchObject, Refused, Target, Unreachable
 from bitnet_core.storage.targets.rclone import RcloneTarget
+from bitnet_core.storage.under import Under
+from bitnet_core.storage.verify import newest, verify
 from tests.storage.cutting_proxy import Cut, cutting_proxy
+from tests.storage.experiments import machine, write
+from tests.storage.pushing import pull, push
 from tests.storage.stand import Running, opened
 from tests.storage.stands.rclone import missing, obscured, on_s3, on_webdav, program, s3_config, settings
 
@@ -365,3 +374,76 @@ def test_an_encrypted_remote_shows_no_names(tmp_path: Path) -> None:
     stored = [one for one in (tmp_path / "encrypted").rglob("*") if one.is_file()]
     assert len(stored) == 2
     assert not any("plain" in str(one) or b"plain" in one.read_bytes() for one in stored)
+
+
+class Interleaved:
+    """Calls of the remotes `one:` and `two:`, each of them on a machine, in the worst order.
+
+    Both look whether an object is there; then one writes and compares, then two. Both put their manifests at once.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, contested: set[str]) -> None:
+        looked, compared = ({name: threading.Event() for name in contested} for _ in range(2))
+        both = threading.Barrier(2, timeout=20)
+        upload, result, download = Calls.upload, Calls.result, Calls.download
+
+        def name_of(path: str) -> str:
+            return next((name for name in contested if path.endswith(f"/{name}")), "")
+
+        def ordered_upload(self: Calls, remote: str, path: str, data: bytes) -> None:
+            if name := name_of(path):
+                (looked if remote == "one:/" else compared)[name].wait(20)
+            elif "/manifests/" in path:
+                both.wait()
+            upload(self, remote, path, data)
+
+        def ordered_result(self: Calls, command: str, path: str, **given: Any) -> dict[str, Any]:
+            found = result(self, command, path, **given)
+            if command == "operations/stat" and given["fs"] == "two:/" and (name := name_of(path)):
+                looked[name].set()
+            return found
+
+        def ordered_download(self: Calls, remote: str, path: str) -> bytes | None:
+            found = download(self, remote, path)
+            if remote == "one:/" and (name := name_of(path)):
+                compared[name].set()
+            return found
+
+        patch.setattr(Calls, "upload", ordered_upload)
+        patch.setattr(Calls, "result", ordered_result)
+        patch.setattr(Calls, "download", ordered_download)
+
+
+@pytest.mark.parametrize("contested", ["reports/r.json", ""], ids=["one file", "two files"])
+def test_of_two_machines_at_once_at_most_one_publishes_and_the_others_file_is_never_brought_for_its(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contested: str
+) -> None:
+    """Each believes that it has the turn, and that it alone has written the file that both have."""
+    with contextlib.ExitStack() as stack:
+        at = [settings(tmp_path, f"{name}:{tmp_path}/copy", "[one]\ntype = local\n[two]\ntype = local\n")
+              for name in ("one", "two")]  # fmt: skip
+        targets = [Under(stack.enter_context(opened(Running(one), tmp_path)), "exp/") for one in at]
+        machines = [machine(tmp_path / name) for name in ("first", "second")]
+        push(machines[0], targets[0])
+        pull(machines[1], targets[1])
+        for number, one in enumerate(machines):
+            write(one, contested or f"reports/{number}.json", b"of %d" % number)
+
+        def pushed(number: int) -> Pushed | None:
+            with contextlib.suppress(Conflict):
+                return push(machines[number], targets[number])
+            return None
+
+        with monkeypatch.context() as patch, ThreadPoolExecutor(2) as pool:
+            Interleaved(patch, {"publishing", *filter(None, [contested])})
+            done = [one for one in pool.map(pushed, range(2)) if one is not None]
+        assert len(done) <= 1
+        state = newest(targets[0])
+        assert not done or done[0].key == state.key
+        faults = verify(targets[0], state).faults
+        if not contested:
+            assert faults == []
+        for number in range(2):
+            with contextlib.suppress(Incomplete, UsageError):
+                pull(machines[number], targets[number])
+            assert (machines[number].root / (contested or f"reports/{number}.json")).read_bytes() == b"of %d" % number
