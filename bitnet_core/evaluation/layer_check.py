@@ -14,6 +14,7 @@ I in features.
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,9 +70,9 @@ def last_layer_watched(student: Student) -> Iterator[Watched]:
         seen.input_tD, seen.output_tD = _first_tokens(inputs[0]), _first_tokens(output)
 
     def kept(
-        call: Callable[[BitLinear, Tensor], Tensor], linear: BitLinear, into: dict[str, Float64], name: str
-    ) -> Callable[[Tensor], Tensor]:
-        def watched(x: Tensor) -> Tensor:
+        call: Callable[[BitLinear, Any], Any], linear: BitLinear, into: dict[str, Float64], name: str
+    ) -> Callable[[Any], Any]:
+        def watched(x: Any) -> Any:
             y = call(linear, x)
             into[name] = _first_tokens(x if into is seen.linear_inputs_tI else y)
             return y

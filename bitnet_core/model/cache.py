@@ -37,9 +37,10 @@ class KVCache:
         end = self.length + keys_BGTC.shape[2]
         if end > self.max_len:
             raise ValueError(f"the cache holds {self.max_len} positions; {end} are needed")
-        self._keys[layer, :, :, self.length : end] = keys_BGTC
-        self._values[layer, :, :, self.length : end] = values_BGTC
-        return self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
+        filled = self._keys[layer, :, :, :end], self._values[layer, :, :, :end]
+        for views_BGSC, new_BGTC in zip(filled, (keys_BGTC, values_BGTC), strict=True):
+            views_BGSC[:, :, self.length :] = new_BGTC
+        return filled
 
     def advance(self, tokens: int) -> None:
         self.length += tokens

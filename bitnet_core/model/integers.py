@@ -3,7 +3,7 @@
 With x_q = codes_x · step for each token and W_q = codes_W · s, x_q W_qᵀ = (codes_x codes_Wᵀ) · step · s. The sum of
 whole numbers is exact in 32 bits, and takes a third of the time of fp32 where the processor has instructions for it.
 
-Shapes: M tokens, I in features, O out features.
+Shapes: M tokens, I in features, O out features, a leading `...` is any number of token dimensions.
 """
 
 import functools
@@ -12,16 +12,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bitnet_core.model.quant import SMALLEST, levels
+from bitnet_core.model.quant import levels, reciprocal_step
 
 _INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8")
 
 
 class Codes(NamedTuple):
-    """Whole numbers [M, I] int8, and the step [M, 1] that they count."""
+    """A quantised input: whole numbers [..., I] int8, and the step [..., 1] that they count."""
 
-    codes_MI: Tensor
-    step_M1: Tensor
+    codes: Tensor
+    step: Tensor
+
+    def values(self) -> Tensor:
+        """What `quant.quantize_activation` gives, up to rounding."""
+        return self.codes * self.step
 
 
 @functools.cache
@@ -38,16 +42,18 @@ def usable(x: Tensor, bits: int | None) -> bool:
     return x.shape[-1] > 1 and _processor_multiplies()
 
 
-def codes_of(x_q_MI: Tensor, bits: int) -> Codes:
-    """The codes of `quant.quantize_activation`, from its result: the largest one of a token is known."""
+def codes_of(x_tokens: Tensor, bits: int) -> Codes:
+    """The codes of `quant.quantize_activation` for x [..., I] in fp32. None needs clipping."""
     largest = levels(bits)
-    step_M1 = x_q_MI.abs().amax(dim=-1, keepdim=True).clamp_(min=SMALLEST) / largest
-    return Codes((x_q_MI / step_M1).round_().to(torch.int8), step_M1)
+    reciprocal = reciprocal_step(x_tokens, bits)
+    # As `quantize_activation` divides; `largest / reciprocal` would multiply by the inverse, which rounds.
+    step = torch.full_like(reciprocal, largest).div_(reciprocal).div_(largest)
+    return Codes((x_tokens * reciprocal).round_().to(torch.int8), step)
 
 
-def product(x: Codes, weight_OI: Tensor) -> Tensor:
-    """codes_x · codes_Wᵀ, [M, O] int32; the weight's codes are int8.
+def product(codes_MI: Tensor, weight_OI: Tensor) -> Tensor:
+    """codes_x · codes_Wᵀ, [M, O] int32; all codes are int8.
 
     Exact for up to 2^17 in features, as no code is below -128.
     """
-    return torch._int_mm(x.codes_MI, weight_OI.t())
+    return torch._int_mm(codes_MI, weight_OI.t())

@@ -4,7 +4,7 @@ Shapes: B sequences, T new tokens, S = cached + new tokens, D hidden, F feed-for
 C head size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from bitnet_core.model import integers
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.integers import Codes
 from bitnet_core.model.quant import (
     hadamard,
     quantize_activation_ste,
@@ -37,8 +38,18 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():  # an autograd function costs as much as what it computes for one token
+            return _scaled(x, self.weight, _inverse_rms(x, self.eps))
         out: Tensor = _Normalised.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
         return out
+
+
+def _inverse_rms(x: Tensor, eps: float) -> Tensor:
+    return torch.rsqrt(widened(x).pow(2).mean(-1, keepdim=True) + eps)
+
+
+def _scaled(x: Tensor, weight: Tensor, inverse: Tensor) -> Tensor:
+    return weight * (widened(x) * inverse).to(x.dtype)
 
 
 class _Normalised(torch.autograd.Function):
@@ -46,10 +57,9 @@ class _Normalised(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide = widened(x)
-        inverse = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+        inverse = _inverse_rms(x, eps)
         ctx.save_for_backward(x, weight, inverse)
-        return weight * (wide * inverse).to(x.dtype)
+        return _scaled(x, weight, inverse)
 
     @staticmethod
     @once_differentiable
@@ -69,27 +79,33 @@ class BitLinear(nn.Module):
     compared with. With `hadamard` the input is transformed before it is quantised.
     """
 
+    _held: Tensor | None = None
+    _held_codes: tuple[Tensor, Tensor] | None = None
+    """Codes [O, I] and the scale."""
+    _joint: tuple[Tensor, Tensor] | None = None
+    """Codes and a scale for each row, of this linear and those that are held together with it."""
+
     def __init__(self, in_features: int, out_features: int, *, hadamard: bool = False) -> None:
         super().__init__()
         self.in_features, self.out_features, self.hadamard = in_features, out_features, hadamard
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
         self.activation_bits: int | None = 8
-        self._held: Tensor | None = None
-        self._held_codes: tuple[Tensor, Tensor] | None = None
 
-    def quantize_input(self, x: Tensor) -> Tensor:
+    def quantize_input(self, x: Tensor) -> Tensor | Codes:
+        """The input [..., I] of `project`: as codes where they can be multiplied."""
         x = hadamard(x) if self.hadamard else x
+        if self.activation_bits and self._held_codes is not None and integers.usable(x, self.activation_bits):
+            return integers.codes_of(x, self.activation_bits)
         return x if self.activation_bits is None else quantize_activation_ste(x, self.activation_bits)
 
-    def project(self, x_q: Tensor) -> Tensor:
-        """The product with an input that is already quantised: q, k and v share one, and so do gate and up."""
+    def project(self, x_q: Tensor | Codes) -> Tensor:
+        """The product [..., O] with what `quantize_input` gave, of this linear or of another with the same input."""
+        if isinstance(x_q, Codes):
+            if self._held_codes is not None:
+                return _product(x_q, *self._held_codes)
+            x_q = x_q.values()
         if self.activation_bits is None:
             return F.linear(x_q, self.weight)
-        if self._held_codes is not None and integers.usable(x_q, self.activation_bits):
-            codes_OI, scale = self._held_codes
-            x = integers.codes_of(x_q.reshape(-1, self.in_features), self.activation_bits)
-            out_MO = integers.product(x, codes_OI) * (x.step_M1 * scale)
-            return out_MO.view(*x_q.shape[:-1], self.out_features)
         return F.linear(x_q, quantize_weight_ste(self.weight, self._held))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +116,7 @@ class BitLinear(nn.Module):
 
         Where no gradient is wanted and the processor multiplies whole numbers fast, the codes are kept instead.
         """
-        self._held, self._held_codes = None, None
+        self._held, self._held_codes, self._joint = None, None, None
         if keep and integers.usable(self.weight, self.activation_bits):
             self._held_codes = ternarize(self.weight.detach())
         elif keep and self.activation_bits is not None:
@@ -108,6 +124,34 @@ class BitLinear(nn.Module):
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bits={self.activation_bits}"
+
+
+def _product(x: Codes, codes_OI: Tensor, scale: Tensor) -> Tensor:
+    """[..., O], with one scale or one for each row of the weight."""
+    out_MO = integers.product(x.codes.flatten(0, -2), codes_OI)
+    return out_MO.view(*x.codes.shape[:-1], -1) * (x.step * scale)
+
+
+def hold_together(linears: Sequence[BitLinear], keep: bool) -> None:
+    """`hold` for linears that share an input. Their codes become parts of one tensor, for `project_together`."""
+    for linear in linears:
+        linear.hold(keep)
+    held = [linear._held_codes for linear in linears if linear._held_codes is not None]
+    if 1 < len(held) == len(linears):
+        sizes = [len(codes_OI) for codes_OI, _ in held]
+        joint_OI = torch.cat([codes_OI for codes_OI, _ in held])
+        scales_O = torch.cat([scale.expand(size) for size, (_, scale) in zip(sizes, held, strict=True)])
+        for linear, part_OI, (_, scale) in zip(linears, torch.split(joint_OI, sizes), held, strict=True):
+            linear._held_codes = part_OI, scale
+        linears[0]._joint = joint_OI, scales_O
+
+
+def project_together(linears: Sequence[BitLinear], x_q: Tensor | Codes) -> Sequence[Tensor]:
+    """What each of these linears makes of their common input: one product where their codes are held together."""
+    if isinstance(x_q, Codes) and linears[0]._joint is not None:
+        together = _product(x_q, *linears[0]._joint)
+        return torch.split(together, [linear.out_features for linear in linears], dim=-1)
+    return [linear.project(x_q) for linear in linears]
 
 
 class Attention(nn.Module):
@@ -128,9 +172,9 @@ class Attention(nn.Module):
         batch, tokens, hidden = x_BTD.shape
         x_q = self.q_proj.quantize_input(x_BTD)
         heads = (batch, tokens, -1, self.head_dim)
-        q_BHTC = rotate(self.q_proj.project(x_q).view(heads).transpose(1, 2), rotation)
-        k_BGSC = rotate(self.k_proj.project(x_q).view(heads).transpose(1, 2), rotation)
-        v_BGSC = self.v_proj.project(x_q).view(heads).transpose(1, 2)
+        projected = project_together((self.q_proj, self.k_proj, self.v_proj), x_q)
+        q_BHTC, k_BGSC, v_BGSC = (part.view(heads).transpose(1, 2) for part in projected)
+        q_BHTC, k_BGSC = rotate(q_BHTC, rotation), rotate(k_BGSC, rotation)
         if cache is not None:
             k_BGSC, v_BGSC = cache.update(self.layer, k_BGSC, v_BGSC)
             k_BGSC, v_BGSC = k_BGSC.to(q_BHTC.dtype), v_BGSC.to(q_BHTC.dtype)
@@ -161,10 +205,17 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         x_q = self.gate_proj.quantize_input(x_BTD)
-        gate_BTF, up_BTF = self.gate_proj.project(x_q), self.up_proj.project(x_q)
-        gated_BTF: Tensor = _Gated.apply(gate_BTF, up_BTF, self.squared_relu)  # type: ignore[no-untyped-call]
+        gate_BTF, up_BTF = project_together((self.gate_proj, self.up_proj), x_q)
+        gated_BTF = _gated(gate_BTF, up_BTF, self.squared_relu)
         out_BTD: Tensor = self.down_proj(self.ffn_sub_norm(gated_BTF))
         return out_BTD
+
+
+def _gated(gate: Tensor, up: Tensor, squared_relu: bool) -> Tensor:
+    if not torch.is_grad_enabled():
+        return _activation(gate, squared_relu) * up
+    out: Tensor = _Gated.apply(gate, up, squared_relu)  # type: ignore[no-untyped-call]
+    return out
 
 
 class _Gated(torch.autograd.Function):
@@ -204,10 +255,25 @@ class Layer(nn.Module):
         out_BTD: Tensor = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
         return out_BTD
 
+    def hold(self, keep: bool) -> None:
+        """`BitLinear.hold` for all linears, together where they share an input."""
+        attention, mlp = self.self_attn, self.mlp
+        hold_together((attention.q_proj, attention.k_proj, attention.v_proj), keep)
+        hold_together((mlp.gate_proj, mlp.up_proj), keep)
+        attention.o_proj.hold(keep)
+        mlp.down_proj.hold(keep)
+
 
 def bit_linears(module: nn.Module) -> Iterator[BitLinear]:
     """All BitLinears in a module."""
     return (child for child in module.modules() if isinstance(child, BitLinear))
+
+
+def hold_all(module: nn.Module, keep: bool) -> None:
+    """`hold` for the linears of all layers in a module."""
+    for child in module.modules():
+        if isinstance(child, Layer):
+            child.hold(keep)
 
 
 def rotate(x_BHTC: Tensor, rotation: Rotation) -> Tensor:

@@ -17,6 +17,7 @@ from bitnet_core.errors import BitnetError
 from bitnet_core.files import atomic_path
 from bitnet_core.model import integers
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.integers import Codes
 from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.quant import hadamard, quantize_activation, ternarize, widened
 from bitnet_core.model.student import Student
@@ -78,47 +79,49 @@ class PackedBitLinear(BitLinear):
         packed.activation_bits, packed.hadamard = linear.activation_bits, linear.hadamard
         return packed
 
-    def quantize_input(self, x: Tensor) -> Tensor:
+    @torch.no_grad()
+    def quantize_input(self, x: Tensor) -> Tensor | Codes:
         x = hadamard(x) if self.hadamard else x
+        if self.activation_bits and integers.usable(x, self.activation_bits):
+            return integers.codes_of(x, self.activation_bits)
         return x if self.activation_bits is None else quantize_activation(x, self.activation_bits)
 
     def hold(self, keep: bool) -> None:
         """Does nothing: the weight is quantised already."""
 
     @torch.no_grad()
-    def project(self, x_q: Tensor) -> Tensor:
+    def project(self, x_q: Tensor | Codes) -> Tensor:
         """x_q [..., I] times the ternary weight: [..., O] in x_q's dtype, computed in fp32 (fp64 for fp64).
 
-        `x_q` is quantised to `activation_bits`. Where the processor can, it is multiplied in whole numbers instead.
+        Codes are multiplied in whole numbers; the result is in fp32.
         """
-        x_MI = widened(x_q.reshape(-1, self.in_features))
-        x_codes, bits = None, self.activation_bits
-        if bits is not None and x_q.dtype == torch.float32 and integers.usable(x_MI, bits):
-            x_codes = integers.codes_of(x_MI, bits)
-        on_cpu = _SCRATCH_DECODE if x_MI.shape[0] < _FEW_TOKENS else _SCRATCH_PREFILL
+        coded, given = isinstance(x_q, Codes), x_q.codes if isinstance(x_q, Codes) else x_q
+        x_MI = given.reshape(-1, self.in_features)
+        x_MI = x_MI if coded else widened(x_MI)
+        tokens, total = x_MI.shape[0], self.packed.shape[0]
+        on_cpu = _SCRATCH_DECODE if tokens < _FEW_TOKENS else _SCRATCH_PREFILL
         most = _SCRATCH_GPU if x_MI.is_cuda else on_cpu
-        total = self.packed.shape[0]
-        step = min(total, max(1, most // (CODES_PER_BYTE * self.in_features)))
-        scratch = self.packed.new_empty(CODES_PER_BYTE * step * self.in_features)
-        wide = x_MI.new_empty(len(scratch) if x_codes is None else 0)
-        out_M4R = x_MI.new_empty((x_MI.shape[0], CODES_PER_BYTE, total))
-        for start in range(0, total, step):
-            rows_NI = self.packed[start : start + step]
+        chunk = min(total, max(1, most // (CODES_PER_BYTE * self.in_features)))
+        scratch = self.packed.new_empty(CODES_PER_BYTE * chunk * self.in_features)
+        wide = x_MI.new_empty(0 if coded else len(scratch))
+        out_M4R = x_MI.new_empty((tokens, CODES_PER_BYTE, total), dtype=torch.float32 if coded else x_MI.dtype)
+        for start in range(0, total, chunk):
+            rows_NI = self.packed[start : start + chunk]
             count = rows_NI.shape[0]
             size = CODES_PER_BYTE * rows_NI.numel()
             codes_4NI = _unpack_shifted(rows_NI, scratch[:size].view(CODES_PER_BYTE, count, -1))
-            if x_codes is not None:
-                product = integers.product(x_codes, codes_4NI.view(-1, self.in_features))
+            if coded:
+                product = integers.product(x_MI, codes_4NI.view(-1, self.in_features))
             else:
                 product = x_MI @ wide[:size].view(codes_4NI.shape).copy_(codes_4NI).view(-1, self.in_features).t()
             out_M4R[:, :, start : start + count] = product.view(-1, CODES_PER_BYTE, count)
         # Plane k is 4^k too large. Dividing the outputs by that is exact, and touches much less memory.
         _, _, undo_4 = _plane_constants(x_MI.device)
         out_M4R.mul_((undo_4 * self.scale)[:, None])
-        if x_codes is not None:
-            out_M4R.mul_(x_codes.step_M1[:, None])
-        out_MO = out_M4R.view(x_MI.shape[0], -1)[:, : self.out_features]
-        return out_MO.to(x_q.dtype).reshape(*x_q.shape[:-1], self.out_features)
+        if isinstance(x_q, Codes):
+            out_M4R.mul_(x_q.step.view(-1, 1, 1))
+        out_MO = out_M4R.view(tokens, -1)[:, : self.out_features]
+        return out_MO.to(out_M4R.dtype if coded else given.dtype).reshape(*given.shape[:-1], self.out_features)
 
 
 def pack_student(student: Student) -> Student:

@@ -48,8 +48,13 @@ def quantize_activation(x_tokens: Tensor, bits: int) -> Tensor:
     """x_q [..., I] in the dtype of x, without a gradient. Each token (row of the last axis) has its own scale."""
     q = levels(bits)
     wide = widened(x_tokens.detach())
-    reciprocal = q / wide.abs().amax(dim=-1, keepdim=True).clamp_(min=SMALLEST)
+    reciprocal = reciprocal_step(wide, bits)
     return (wide * reciprocal).round_().clamp_(-q - 1, q).div_(reciprocal).to(x_tokens.dtype)
+
+
+def reciprocal_step(x_tokens: Tensor, bits: int) -> Tensor:
+    """1/s [..., 1] of each token x [..., I]."""
+    return levels(bits) / x_tokens.abs().amax(dim=-1, keepdim=True).clamp_(min=SMALLEST)
 
 
 def hadamard(x: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.layers import BitLinear, Layer, RMSNorm, Rotation, bit_linears
+from bitnet_core.model.integers import Codes
+from bitnet_core.model.layers import BitLinear, Layer, RMSNorm, Rotation, bit_linears, hold_all
 from bitnet_core.model.quant import hadamard, levels
 
 
@@ -89,12 +90,10 @@ class Student(nn.Module):
     def held_weights(self) -> Iterator[None]:
         """Quantise each weight once for all forward passes inside the block. No weight may change there."""
         try:
-            for linear in self.bit_linears():
-                linear.hold(True)
+            hold_all(self.model, True)
             yield
         finally:
-            for linear in self.bit_linears():
-                linear.hold(False)
+            hold_all(self.model, False)
 
     @contextlib.contextmanager
     def observed_inputs(self, observe: Callable[[Tensor], None], *, at_bits: int | None = None) -> Iterator[None]:
@@ -108,8 +107,8 @@ class Student(nn.Module):
             if isinstance(linear, BitLinear) and self.config.input_bits(name, at_bits) == at_bits
         ]
 
-        def watched(linear: BitLinear) -> Callable[[Tensor], Tensor]:
-            def quantize_input(x: Tensor) -> Tensor:
+        def watched(linear: BitLinear) -> Callable[[Tensor], Tensor | Codes]:
+            def quantize_input(x: Tensor) -> Tensor | Codes:
                 observe(hadamard(x) if linear.hadamard else x)
                 return type(linear).quantize_input(linear, x)
 

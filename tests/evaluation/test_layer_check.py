@@ -10,7 +10,7 @@ from torch import Tensor
 from bitnet_core.errors import BitnetError
 from bitnet_core.evaluation.passes import forward
 from bitnet_core.evaluation.random_student import build
-from bitnet_core.model import layers, packing
+from bitnet_core.model import integers, layers, packing
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.packing import PackedBitLinear
 from bitnet_core.model.quant import quantize_activation
@@ -52,7 +52,9 @@ def test_a_pass_at_its_width_is_accepted(bits: int, seed: int, groups: int) -> N
 def test_a_pass_at_another_width_is_not(
     student: Student, monkeypatch: pytest.MonkeyPatch, claimed: int, real: int
 ) -> None:
+    codes_of = integers.codes_of
     monkeypatch.setattr(packing, "quantize_activation", lambda x, _bits: quantize_activation(x, real))
+    monkeypatch.setattr(integers, "codes_of", lambda x, _bits: codes_of(x, real))
     with pytest.raises(BitnetError, match=f"A{claimed}.*independent"):
         forward(student, IDS, claimed)
 
@@ -73,13 +75,13 @@ def _unrotated(x: Tensor, _rotation: object) -> Tensor:
     return x
 
 
-def _slightly_off(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * 1.002
+def _slightly_off(x: Tensor, eps: float) -> Tensor:
+    return torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * 1.002
 
 
 @pytest.mark.parametrize(
     ("place", "name", "wrong"),
-    [(layers, "rotate", _unrotated), (layers._Normalised, "apply", _slightly_off)],
+    [(layers, "rotate", _unrotated), (layers, "_inverse_rms", _slightly_off)],
     ids=["positions", "norm"],
 )
 def test_what_lies_between_the_linears_counts(

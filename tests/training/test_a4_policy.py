@@ -9,6 +9,7 @@ from torch import Tensor
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.cache import KVCache
 from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.integers import Codes
 from bitnet_core.model.layers import BitLinear
 from bitnet_core.model.packing import load_packed, pack_student, save_packed
 from bitnet_core.model.student import Student
@@ -40,9 +41,10 @@ def test_inputs_have_as_many_levels_as_the_policy_says(policy: str, packed: bool
         if isinstance(module, BitLinear):
             inner = type(module).quantize_input
 
-            def counted(x: Tensor, name: str = name, module: BitLinear = module, inner: object = inner) -> Tensor:
-                x_q: Tensor = inner(module, x)  # type: ignore[operator]
-                levels[name.rpartition(".")[2]] = max(len(row.unique()) for row in x_q.flatten(0, -2))
+            def counted(x: Tensor, name: str = name, module: BitLinear = module, inner: object = inner) -> object:
+                x_q = inner(module, x)  # type: ignore[operator]
+                values = x_q.codes if isinstance(x_q, Codes) else x_q
+                levels[name.rpartition(".")[2]] = max(len(row.unique()) for row in values.flatten(0, -2))
                 return x_q
 
             module.__dict__["quantize_input"] = counted
