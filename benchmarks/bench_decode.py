@@ -7,15 +7,23 @@ Every variant decodes the same tokens in this process, one after another in each
 the training student with its weights quantised once (`held_weights`); "quantised anew" is what decoding costs
 without that. "Float" multiplies in fp32 where the others use whole numbers (`model/integers.py`). Weights are random:
 time does not depend on them. Processor time is shown too, with one thread (OMP_NUM_THREADS=1) that of the work alone.
+
+"GGUF in llama.cpp" is the student exported as TQ2_0, in a process of its own, with as many threads. Its tokens/s are
+those of decoding alone; the other rows include reading the prompt. It has the embedded teacher's tokenizer, which is
+downloaded if it is missing; with another --vocab the row is left out.
 """
 
 import argparse
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 
+from bitnet_core.evaluation.llamacpp import CONTEXT_STEP, Served, served
+from bitnet_core.export import gguf
 from bitnet_core.model import integers
 from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.packing import pack_student, weight_bytes
@@ -24,9 +32,13 @@ from bitnet_core.model.rows import decode_rows
 from bitnet_core.model.sampling import Decoding
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import Sampling
+from bitnet_core.teachers.embedded.files import ensure_files
+from bitnet_core.tokenizer.load import load_tokenizer
 
 Decode = Callable[[Student, list[int], int], list[int]]
 _ROWS = 8
+_GGUF, _NO_CACHE, _CACHED = "GGUF in llama.cpp", "no cache, quantised anew", "KV cache, unpacked"
+_ANSWERS = 3
 Prepare = Callable[[Student], contextlib.AbstractContextManager[Student]]
 
 
@@ -73,6 +85,21 @@ def held(student: Student) -> Iterator[Student]:
         yield student
 
 
+@contextlib.contextmanager
+def in_llamacpp(packed: Student, positions: int) -> Iterator[Served | None]:
+    """The student's GGUF, loaded; None where the tokenizer is not of its size."""
+    tokenizer = load_tokenizer(ensure_files().tokenizer_dir)
+    if tokenizer.vocab_size != packed.config.vocab_size:
+        yield None
+        return
+    context = -(-(positions + 2) // CONTEXT_STEP) * CONTEXT_STEP
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "student.gguf"
+        gguf.write(packed, tokenizer, path)
+        with served(path, context, torch.get_num_threads(), lambda: None) as model:
+            yield model
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--preset", choices=PRESETS, default="nano")
@@ -82,42 +109,51 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     torch.manual_seed(0)
-    student = Student(preset(args.preset, args.vocab, max_positions=args.prompt + args.tokens)).eval()
+    student = Student(preset(args.preset, args.vocab, max_positions=args.prompt + args.tokens + CONTEXT_STEP)).eval()
     packed = pack_student(student)
     variants: dict[str, tuple[Decode, Prepare, Student]] = {
-        "no cache, quantised anew": (recompute, as_it_is, student),
+        _NO_CACHE: (recompute, as_it_is, student),
         "no cache, unpacked": (recompute, held, student),
-        "KV cache, unpacked": (cached, held, student),
+        _CACHED: (cached, held, student),
         "KV cache, packed": (cached, as_it_is, packed),
         "KV cache, unpacked, float": (cached, in_float, student),
         "KV cache, packed, float": (cached, in_float, packed),
         f"{_ROWS} together, packed": (together, as_it_is, packed),
     }
     prompt = torch.randint(args.vocab, (args.prompt,)).tolist()
-    best = dict.fromkeys(variants, float("inf"))
-    processor = dict.fromkeys(variants, float("inf"))
-    for _ in range(args.rounds):
-        for name, (run, preparing, model) in variants.items():
-            with preparing(model) as ready:
-                begin, used = time.perf_counter(), time.process_time()
-                made = run(ready, prompt, args.tokens)
-                best[name] = min(best[name], (time.perf_counter() - begin) / len(made))
-                processor[name] = min(processor[name], (time.process_time() - used) / len(made))
+    names = [*variants, _GGUF]
+    best = dict.fromkeys(names, float("inf"))
+    processor = dict.fromkeys(names, float("inf"))
+    with in_llamacpp(packed, args.prompt + args.tokens) as in_own_process:
+        for _ in range(args.rounds):
+            for name, (run, preparing, model) in variants.items():
+                with preparing(model) as ready:
+                    begin, used = time.perf_counter(), time.process_time()
+                    made = run(ready, prompt, args.tokens)
+                    best[name] = min(best[name], (time.perf_counter() - begin) / len(made))
+                    processor[name] = min(processor[name], (time.process_time() - used) / len(made))
+            if in_own_process is not None:
+                speed = in_own_process.turn(prompt, args.tokens, _ANSWERS)
+                best[_GGUF] = min(best[_GGUF], 1 / speed.by_wall)
+                processor[_GGUF] = min(processor[_GGUF], 1 / speed.by_processor)
+    if in_own_process is None:
+        del best[_GGUF]
     print(
         f"{args.preset}, vocabulary {args.vocab}, prompt {args.prompt}, {args.tokens} new tokens, "
         f"{torch.get_num_threads()} threads, best of {args.rounds}"
     )
-    slowest = best["no cache, quantised anew"]
+    slowest = best[_NO_CACHE]
     for name, seconds in best.items():
         print(
             f"  {name:26s} {1 / seconds:9.1f} tokens/s   {slowest / seconds:6.1f}x   "
-            f"{1000 * processor[name]:7.1f} ms of processor time a token"
+            f"{1000 * processor[name]:7.1f} ms of processor time a token   "
+            f"{processor[_NO_CACHE] / processor[name]:6.1f}x"
         )
     unpacked_bytes = sum(4 * parameter.numel() for parameter in student.parameters())
     sizes = weight_bytes(packed)
     linears = 4 * sum(linear.weight.numel() for linear in student.bit_linears())
     print(f"  together / one by one       {best['KV cache, packed'] / best[f'{_ROWS} together, packed']:.2f}")
-    print(f"  packed / unpacked speed     {best['KV cache, unpacked'] / best['KV cache, packed']:.2f}")
+    print(f"  packed / unpacked speed     {best[_CACHED] / best['KV cache, packed']:.2f}")
     print(
         f"  weights: {sizes['total'] / 1e6:.1f} MB packed, {unpacked_bytes / 1e6:.1f} MB unpacked; "
         f"linears alone {sizes['linears'] / 1e6:.2f} and {linears / 1e6:.2f} MB"
