@@ -67,10 +67,10 @@ def announce_origin(reporter: Reporter, origin: dict[str, Any]) -> None:
 
 def say_what_ends_it_early(reporter: Reporter, options: TrainOptions, reachable_tokens: float) -> None:
     """Say when the steps end before the budget, and warn when before the flip. `reachable_tokens` is an estimate."""
-    if options.flip.threshold <= reachable_tokens < options.flip.budget_tokens:
+    if options.flip.threshold <= reachable_tokens < options.flip.budget:
         reporter.log(
             f"TOTAL_STEPS={options.total_steps} ends at about {reachable_tokens:,.0f} of "
-            f"{options.flip.budget_tokens:,} tokens (BUDGET_TOKENS), after the flip at {options.flip.threshold:,}."
+            f"the budget's {options.flip.budget:,} tokens, after the flip at {options.flip.threshold:,}."
         )
     elif reachable_tokens < options.flip.threshold:
         reporter.alert(
@@ -105,7 +105,7 @@ def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer
     found: dict[str, Any] = {
         "step": state.step,
         "seen_tokens": state.seen_tokens,
-        "budget_tokens": options.flip.budget_tokens,
+        "budget_tokens": options.flip.budget,
         "flip_at_tokens": options.flip.threshold,
         "activation_bits": student.activation_bits,
         "a4_policy": student.config.a4_policy,
@@ -133,6 +133,7 @@ def summary(state: TrainState, student: Student) -> dict[str, Any]:
     return {
         "steps": state.step,
         "seen_tokens": state.seen_tokens,
+        "budget": state.budget,
         "activation_bits": student.activation_bits,
         "a4_policy": student.config.a4_policy,
         "first_loss": state.first_loss,
