@@ -176,6 +176,7 @@ def _rising(vitals: Vitals) -> Iterator[Finding]:
         f"Held-out has risen for {times} evaluations, from {significant(losses[-1 - times])} to "
         f"{significant(losses[-1])}.",
         f"If it goes on, {kept}; or lower LR.",
+        "heldout_rising",
     )
 
 

@@ -1,6 +1,7 @@
 """How well a student does on traces it is not trained on. Always in fp32, so that figures compare across devices."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,11 +37,13 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Held-out figures (fields of `Metric`), and the state of A4 activations (`a4_health`).
 
-    The figures are means over supervised positions, at the student's present activation bits; `heldout_agreement` is
-    the share of positions whose most likely token is the teacher's. `check_stop` is called before each batch and may
-    raise.
+    The figures are means over supervised positions, at the student's present activation bits. `heldout_loss` is KL
+    and CE with their weights: the best checkpoint and the flip's shock rest on it, and the format loss, a mean over
+    few positions, would decide them by noise. `heldout_agreement` is the share of positions whose most likely token
+    is the teacher's. `check_stop` is called before each batch and may raise.
     """
     device = student.output_weight.device
+    weights = replace(weights, format=0.0)
     batches = list(batches_in_order(examples, batch_size))
     counts = sum((batch.counts for batch in batches), Counts(0, 0, 0))
     sums_5 = torch.zeros(5, device=device)

@@ -9,6 +9,7 @@ import torch
 from bitnet_core.model.precision import INDUCTOR_CACHE
 from bitnet_core.model.student import Student
 from bitnet_core.runs.events import strict
+from bitnet_core.runs.health import RISES, rises
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSet, top1_counts
@@ -80,6 +81,24 @@ def say_what_ends_it_early(reporter: Reporter, options: TrainOptions, reachable_
             f"bits at {options.flip.threshold:,}.",
             f"Set BUDGET_TOKENS to about {reachable_tokens:.0f}, or leave TOTAL_STEPS empty.",
         )
+
+
+def warn_if_rising(reporter: Reporter, state: TrainState) -> None:
+    """Say once that the held-out loss has turned, at the evaluation that makes its rise certain."""
+    whens = [row["when"] for row in state.evaluations]
+    since_flip = state.evaluations[whens.index("after flip") if "after flip" in whens else 0 :]
+    losses = [row["heldout_loss"] for row in since_flip]
+    times = rises(losses)
+    if times < RISES or rises(losses[:-1]) >= RISES:
+        return
+    best = f"; the best checkpoint is that of step {state.best['step']:,}" if state.best else ""
+    reporter.alert(
+        "warning",
+        "heldout_rising",
+        f"The held-out loss has risen for {times} evaluations, from {losses[-1 - times]:.4g} to {losses[-1]:.4g}"
+        f"{best}.",
+        "If it goes on, stop and use the best checkpoint, collect more, or lower LR or the budget.",
+    )
 
 
 def step_figures(state: TrainState, stepper: Stepper, options: TrainOptions, result: StepResult) -> dict[str, Any]:

@@ -326,6 +326,8 @@ class Trainer:
             self._reporter.emit(Metric(**row))
         state.evaluations.append(row)
         state.unmeasured = None
+        if self._held_out:
+            report.warn_if_rising(self._reporter, state)
 
     def _follow_recovery(self) -> None:
         """After a flip, measure at every report until the held-out loss is back where it was."""
