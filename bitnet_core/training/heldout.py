@@ -8,10 +8,13 @@ import torch
 
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import LossWeights
+from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Counts, Example, batches_in_order, collate
 from bitnet_core.training.losses import distill_loss
 from bitnet_core.training.monitor import a4_health
 
+ENOUGH_PROMPTS = 32
+"""With fewer, a few odd prompts decide the held-out figures."""
 _MOST_TOKENS = 20_000  # enough for an estimate within a hundredth of a nat
 
 
@@ -25,6 +28,16 @@ def choose(examples: Sequence[Example]) -> list[Example]:
             break
         kept.append(example)
     return kept
+
+
+def prompts(sequences: Sequence[TraceSequence]) -> int:
+    """How many prompts these are, near-identical ones as one; counts to ENOUGH_PROMPTS and no further."""
+    found: set[str] = set()
+    for sequence in sequences:
+        found.add(sequence.sequence_hash)
+        if len(found) == ENOUGH_PROMPTS:
+            break
+    return len(found)
 
 
 @torch.no_grad()

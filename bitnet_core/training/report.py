@@ -15,13 +15,14 @@ from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSet, top1_counts
 from bitnet_core.traces.examples import Cuts
 from bitnet_core.training.flip import BITS_AFTER, flip_report
+from bitnet_core.training.heldout import ENOUGH_PROMPTS
 from bitnet_core.training.monitor import TernaryWatch, peak_memory
 from bitnet_core.training.state import TrainState
 from bitnet_core.training.step import Stepper, StepResult
 
 
-def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: Cuts, *, held_out: bool) -> None:
-    """Say what MAX_SEQ_LEN cut off, if there is nothing to measure on, what computes, and what a compiler costs."""
+def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: Cuts, *, held_out: int) -> None:
+    """Say what MAX_SEQ_LEN cut off, on how few prompts is measured, what computes, and what a compiler costs."""
     limit = f"MAX_SEQ_LEN={options.max_seq_len}"
     if cuts.completions:
         reporter.log(
@@ -38,8 +39,13 @@ def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: 
         reporter.alert(
             "warning",
             "no_heldout",
-            "The traces have only one prompt, so none is held out to measure on.",
+            "The traces have only one prompt, near-identical ones counted as one, so none is held out to measure on.",
             "Collect more prompts (KD_NUM_PROMPTS).",
+        )
+    elif held_out < ENOUGH_PROMPTS:
+        reporter.log(
+            f"Only {held_out} prompts are held out, about 1 in 10, so the held-out figures are rough; "
+            f"collect more (KD_NUM_PROMPTS) until there are {ENOUGH_PROMPTS}."
         )
     precision = stepper.precision
     reporter.log(

@@ -77,6 +77,7 @@ class Trainer:
         train, held_out = traces.split()
         examples = self._examples = Examples(train, options.max_seq_len)
         self._first_weights = first_weights
+        self._held_out_prompts = heldout.prompts(held_out)
         self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
         self._tokenizer_hash = traces.tokenizer_hash
         self.stepper = Stepper(student, options, device, precision or pick_precision(DeviceOptions(), device))
@@ -360,7 +361,7 @@ class Trainer:
 
     def _announce(self) -> None:
         options, state = self.options, self.state
-        report.announce(self._reporter, self.stepper, options, self._examples.cuts, held_out=bool(self._held_out))
+        report.announce(self._reporter, self.stepper, options, self._examples.cuts, held_out=self._held_out_prompts)
         steps_left = math.inf if options.total_steps is None else options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
         self._progress_in_tokens = reachable >= options.flip.budget
