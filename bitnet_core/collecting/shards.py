@@ -6,6 +6,7 @@ What a shard holds depends on its answers alone.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from bitnet_core.collecting.answers import AnswerReader
 from bitnet_core.collecting.journal import Journal, StoredAnswer
 from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection, Request, digest
-from bitnet_core.prompts.prompt import canonical_json
+from bitnet_core.prompts.prompt import FOLDED, canonical_json
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.traces import schema, writer
 from bitnet_core.traces.columns import FinishedSequence
@@ -123,8 +124,14 @@ class ShardMaker:
             if entry is None and (refused := self.check.status(request)) is not None:
                 entry = StoredAnswer(refused, b"")
             if entry is not None:
-                yield self.answers.finish(request, entry)
+                yield self.answers.finish(request, entry, folded=self._folded)
         self.check_stop()  # the shard is renamed into its folder next
+
+    @cached_property
+    def _folded(self) -> bool:
+        """Whether prompts are held out by their folded text. A set that was begun by exact text keeps its sides."""
+        first = writer.first_hash(self.folder)
+        return first is None or first.startswith(FOLDED)
 
     def _metadata(self, verdict: Verdict, keys: Sequence[str], made_from: str = "") -> schema.TraceMetadata:
         collection, tokenizer = self.collection, self.collection.tokenizer

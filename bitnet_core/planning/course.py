@@ -32,9 +32,12 @@ def course(options: TrainOptions, supervised: float, *, exact: bool) -> Course:
     """The course with `supervised` tokens a step, or with at most so many where it is not `exact`."""
     if exact:
         return _exact(options, supervised)
-    budget, threshold, steps = options.flip.budget_tokens, options.flip.threshold, options.total_steps
+    steps = options.total_steps
+    if options.flip.budget_tokens is None:
+        return _in_epochs(options.flip.budget_epochs, steps)
+    budget, threshold = options.flip.budget, options.flip.threshold
     if steps is None:
-        words = f"BUDGET_TOKENS ends it after {math.ceil(budget / supervised):,} steps or more"
+        words = f"the budget ends it after {math.ceil(budget / supervised):,} steps or more"
         return Course("BUDGET_TOKENS", None, None, None, None, words)
     most = steps * supervised
     if most < threshold:
@@ -44,14 +47,22 @@ def course(options: TrainOptions, supervised: float, *, exact: bool) -> Course:
         words = f"TOTAL_STEPS ends it; the flip needs {threshold / steps:,.0f} supervised tokens a step or more"
         return Course("TOTAL_STEPS", steps, None, None, None, words)
     words = (
-        f"BUDGET_TOKENS ends it from {budget / steps:,.0f} supervised tokens a step on, TOTAL_STEPS below that; "
+        f"the budget ends it from {budget / steps:,.0f} supervised tokens a step on, TOTAL_STEPS below that; "
         f"the flip needs {threshold / steps:,.0f}"
     )
     return Course(None, None, None, None, None, words)
 
 
+def _in_epochs(epochs: float | None, steps: int | None) -> Course:
+    """Before there are traces nobody knows how many tokens that is."""
+    words = f"{epochs:g} epochs of what will be collected end it"
+    if steps is None:
+        return Course("BUDGET_TOKENS", None, None, None, None, words)
+    return Course(None, None, None, None, None, f"{words}, or TOTAL_STEPS before that, at {steps:,} steps")
+
+
 def _exact(options: TrainOptions, supervised: float) -> Course:
-    budget, threshold = options.flip.budget_tokens, options.flip.threshold
+    budget, threshold = options.flip.budget, options.flip.threshold
     to_budget = math.ceil(budget / supervised)
     most = to_budget if options.total_steps is None else options.total_steps
     ended_by: EndedBy = "BUDGET_TOKENS" if to_budget <= most else "TOTAL_STEPS"
@@ -59,7 +70,8 @@ def _exact(options: TrainOptions, supervised: float) -> Course:
     seen = round(steps * supervised)
     flip_step = math.ceil(threshold / supervised) + 1
     reached = flip_step <= steps
-    words = f"{ended_by} ends it after {steps:,} steps, {seen:,} tokens"
+    ender = "the budget" if ended_by == "BUDGET_TOKENS" else ended_by
+    words = f"{ender} ends it after {steps:,} steps, {seen:,} tokens"
     if reached:
         words += f"; the flip is before step {flip_step:,}, at {threshold:,} tokens"
     elif threshold >= budget:

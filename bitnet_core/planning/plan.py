@@ -3,8 +3,9 @@
 `facts` are the answer of `probe.py`. A figure that nothing here can know is null, and `missing` says what would tell.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bitnet_core.model.config import StudentConfig
@@ -50,6 +51,8 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
     narrow = kind == "cuda" and (elsewhere or bool(here["narrow"]))
     room = asked.memory_bytes if elsewhere else here["free_bytes"]
     batch = Batch(options.batch_size, options.max_seq_len, options.accumulate, options.pack, top_k)
+    budget = _budget(options, traces, teacher)
+    options = replace(options, flip=replace(options.flip, budget_tokens=budget["tokens"]))
     supervised = traces["supervised_per_step"] if traces else float(batch.positions * batch.accumulate)
     found = course(options, supervised, exact=traces is not None)
     step = None if elsewhere else facts["step"]
@@ -62,6 +65,7 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         | ({} if elsewhere else {"here": here}),
         "training_memory": memory,
         "deployment_memory": _deployment(config, asked.context),
+        "budget": budget,
         "course": asdict(found) | {"supervised_per_step": supervised, "exact": traces is not None},
         "time": _time(found, supervised, step, asked.tokens_per_s, elsewhere),
         "epochs": found.seen_tokens / traces["train_tokens"] if traces and found.seen_tokens is not None else None,
@@ -69,6 +73,25 @@ def plan(facts: Record, options: TrainOptions, top_k: int, teacher: TeacherPlan 
         "teacher": None if teacher is None else asdict(teacher),
         "fits": _fits(config, batch, options, asked.context, kind, narrow, room, memory["allocator_factor"] or 1.0),
     }
+
+
+def _budget(options: TrainOptions, traces: Record | None, teacher: TeacherPlan | None) -> Record:
+    """`tokens` to see and, where they come from BUDGET_EPOCHS, the `epochs`.
+
+    Without traces such a budget is not known; `most_tokens` counts the answers that are asked for as if each were of
+    full length and trained on.
+    """
+    flip = options.flip
+    if flip.budget_tokens is not None:
+        return {"tokens": flip.budget_tokens, "epochs": None, "most_tokens": None}
+    if traces:
+        tokens = flip.decided(traces["train_tokens"]).budget
+        return {"tokens": tokens, "epochs": flip.budget_epochs, "most_tokens": None}
+    most = None
+    if teacher is not None and teacher.answers:
+        longest = min(math.ceil(teacher.completion_tokens / teacher.answers), options.max_seq_len)
+        most = flip.decided(teacher.answers * longest).budget
+    return {"tokens": None, "epochs": flip.budget_epochs, "most_tokens": most}
 
 
 def _memory(
@@ -216,7 +239,8 @@ def _course_rows(record: Record) -> list[list[Any]]:
     rows: list[list[Any]] = [
         ["parameters", record["parameters"], "the shape"],
         ["supervised tokens a step", round(running["supervised_per_step"]), known],
-        ["the end", running["words"], "TOTAL_STEPS, BUDGET_TOKENS, FLIP_FRACTION"],
+        ["the budget", *_budget_words(record["budget"])],
+        ["the end", running["words"], "TOTAL_STEPS, the budget, FLIP_FRACTION"],
     ]
     if record["epochs"] is not None:
         rows.append(["times through the traces", round(record["epochs"], 2), "the traces"])
@@ -238,6 +262,16 @@ def _course_rows(record: Record) -> list[list[Any]]:
         usd = None if teacher["usd"] is None else round(teacher["usd"], 4)
         rows.append(["teacher, US dollars", usd, teacher["price_from"]])
     return rows
+
+
+def _budget_words(budget: Record) -> tuple[str, str]:
+    """The budget, and the setting that it comes from."""
+    if budget["epochs"] is None:
+        return f"{budget['tokens']:,} tokens", "BUDGET_TOKENS"
+    tokens = "" if budget["most_tokens"] is None else f", at most about {budget['most_tokens']:,} tokens"
+    if budget["tokens"] is not None:
+        tokens = f", {budget['tokens']:,} tokens"
+    return f"{budget['epochs']:g} epochs of what is collected{tokens}", "BUDGET_EPOCHS"
 
 
 def _timed_words(spent: Record) -> str:

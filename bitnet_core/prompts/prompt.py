@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +17,26 @@ PACKAGED_PROMPTS = "collect.txt"
 """What is collected on without KD_PROMPTS_FILE."""
 DIGEST_BYTES = 16
 """Bytes of a hash that are kept to recognise a repeated prompt. A set of 10 million takes 0.9 GB."""
+FOLDED = "folded:"
+"""What a `folded_hash` begins with."""
 _ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A conversation for the teacher to answer. Its `hash`, of the messages, decides whether it is held out."""
+    """A conversation for the teacher to answer. Its `folded_hash` decides whether it is held out."""
 
     messages: tuple[dict[str, str], ...]
 
     @property
     def hash(self) -> str:
         return hashlib.sha256(canonical_json(self.messages).encode()).hexdigest()
+
+    @property
+    def folded_hash(self) -> str:
+        """One for all prompts that differ in case, blanks, punctuation and the values of numbers alone."""
+        folded = [[message["role"], _folded(message["content"])] for message in self.messages]
+        return FOLDED + hashlib.sha256(canonical_json(folded).encode()).hexdigest()
 
     @property
     def text(self) -> str:
@@ -65,6 +75,16 @@ def prompts_hash(prompts: Sequence[Prompt]) -> str:
 def canonical_json(value: Any) -> str:
     """The canonical spelling of a value, to be hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _folded(text: str) -> str:
+    """The letters alone, in one case, with a 0 for each number."""
+    letters = (
+        "0" if char.isnumeric() else char
+        for char in unicodedata.normalize("NFKC", text).casefold()
+        if char.isnumeric() or unicodedata.category(char)[0] in "LM"
+    )
+    return re.sub("0+", "0", "".join(letters))
 
 
 def _prompt(source: Path, place: str, record: Any) -> Prompt:

@@ -45,6 +45,11 @@ def _words(event: Event) -> str:
             return _progress(event)
         case Metric():
             return _metric(event)
+        case events.Budget():
+            return (
+                f"budget: {text.number(event.tokens)} tokens, {text.number(event.epochs)} epochs of "
+                f"{text.number(event.epoch_tokens)}; the flip is at {text.number(event.flip_at_tokens)}"
+            )
         case Flip():
             return _flip(event)
         case events.CheckpointSaved():

@@ -107,6 +107,15 @@ class Metric(Event, tag="metric", kw_only=True):
     waits_for: str | UnsetType = UNSET
 
 
+class Budget(Event, tag="budget", kw_only=True):
+    """How many supervised tokens a training is to see, and the flip at: `epochs` times the `epoch_tokens` it has."""
+
+    tokens: int
+    epoch_tokens: int
+    epochs: Number
+    flip_at_tokens: int
+
+
 class Flip(Event, tag="flip", kw_only=True):
     """The activations of some layers went to fewer bits. The policy `ramp` has one event per group of layers."""
 

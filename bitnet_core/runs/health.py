@@ -81,6 +81,7 @@ def train_health(
     """
     if not vitals.reports and not vitals.evaluations:
         return silence(vitals, silent) or (_beginning(vitals),)
+    plan = plan.decided(vitals.budget)
     found = [
         *silence(vitals, silent),
         *_not_finite(vitals),
@@ -175,6 +176,7 @@ def _rising(vitals: Vitals) -> Iterator[Finding]:
         f"Held-out has risen for {times} evaluations, from {significant(losses[-1 - times])} to "
         f"{significant(losses[-1])}.",
         f"If it goes on, {kept}; or lower LR.",
+        "heldout_rising",
     )
 
 
@@ -241,7 +243,7 @@ def _late_recovery(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
     before, begun, found = vitals.before_flip, vitals.flip_at, comparable(vitals)
     if before is None or begun is None or plan.flip is None or not vitals.reports or not found:
         return
-    room = plan.flip.budget_tokens - begun
+    room = plan.flip.budget - begun
     if any(one.loss <= before.loss for one in found) or room <= 0:
         return
     if vitals.reports[-1].seen - begun >= RECOVERY * room:
@@ -259,13 +261,13 @@ def reachable(vitals: Vitals, plan: Plan) -> float | None:
     if last is None or plan.flip is None:
         return None
     if not last.step or not plan.steps:
-        return float(plan.flip.budget_tokens)
-    return min(float(plan.flip.budget_tokens), max(last.seen, last.seen / last.step * plan.steps))
+        return float(plan.flip.budget)
+    return min(float(plan.flip.budget), max(last.seen, last.seen / last.step * plan.steps))
 
 
 def _no_flip(vitals: Vitals, plan: Plan) -> Iterator[Finding]:
     end, flip = reachable(vitals, plan), plan.flip
-    wanted = flip is not None and flip.threshold < flip.budget_tokens
+    wanted = flip is not None and flip.threshold < flip.budget
     if end is None or flip is None or not wanted or _flipped(vitals) or len(vitals.reports) < NOW_OF:
         return
     if end < SHORT_OF_FLIP * flip.threshold:

@@ -3,13 +3,13 @@
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from msgspec import UNSET
 
 from bitnet_core.errors import UsageError
-from bitnet_core.runs.events import Alert, CheckpointSaved, Event, Flip, Metric, Progress, Trace, Upload
+from bitnet_core.runs.events import Alert, Budget, CheckpointSaved, Event, Flip, Metric, Progress, Trace, Upload
 from bitnet_core.settings.group import Group, setting
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, LimitOptions
@@ -49,9 +49,9 @@ class Evaluation:
 class Vitals:
     """A frozen picture: the newest reports and evaluations in their order, and the newest of everything else.
 
-    `before_flip` is the last evaluation before the first flip, `flip_at` the tokens seen then. `alerts` has the
-    newest alert of each code, and how many there were. `longest_gap` is the longest time between two events, in
-    seconds.
+    `before_flip` is the last evaluation before the first flip, `flip_at` the tokens seen then, `budget` those to see.
+    `alerts` has the newest alert of each code, and how many there were. `longest_gap` is the longest time between two
+    events, in seconds.
     """
 
     reports: tuple[Report, ...] = ()
@@ -61,6 +61,7 @@ class Vitals:
     before_flip: Evaluation | None = None
     flip_at: float | None = None
     bits: float | None = None
+    budget: float | None = None
     refused: float = 0
     peak_memory: float | None = None
     checkpoint_bytes: float | None = None
@@ -77,7 +78,7 @@ class Vitals:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run was started with, as far as its record tells."""
+    """What a run was started with, as far as its record tells. A run decides itself what a budget in epochs is."""
 
     flip: FlipOptions | None = None
     steps: float | None = None
@@ -89,9 +90,17 @@ class Plan:
         flip, steps = _group(FlipOptions, recorded), _group(_Steps, recorded)
         limits = _group(LimitOptions, recorded)
         with suppress(*_ODD):
-            usable = flip is not None and flip.budget_tokens > 0 and flip.threshold >= 0
+            open_yet = flip is not None and flip.budget_tokens is None
+            usable = flip is not None and (open_yet or (flip.budget > 0 and flip.threshold >= 0))
             return cls(flip if usable else None, finite(steps and steps.total), limits or LimitOptions())
         return cls()
+
+    def decided(self, budget: float | None) -> "Plan":
+        """With the budget that the run has told, if any; no `flip` while there is none."""
+        flip = self.flip
+        if flip is not None and budget is not None and budget >= 1:
+            flip = replace(flip, budget_tokens=int(budget))
+        return replace(self, flip=None if flip is None or flip.budget_tokens is None else flip)
 
 
 class _Steps(Group):
@@ -135,6 +144,8 @@ class VitalSigns:
             case Flip() if "flip_at" not in self._known:
                 self._known["flip_at"] = finite(event.seen_tokens)
                 self._known["before_flip"] = self._evaluations[-1] if self._evaluations else None
+            case Budget():
+                self._known["budget"] = finite(event.tokens)
             case CheckpointSaved():
                 self._known["checkpoint_bytes"] = finite(event.bytes)
             case Alert():

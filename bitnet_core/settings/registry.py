@@ -170,16 +170,17 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         text("LR_SCHEDULE", "cosine", "Decay shape; two_stage ends without weight decay.", "cosine", "two_stage"),
         integer("SCHEDULER_TMAX", "", "Steps of the learning rate's decay; empty = all.", 1, 1 << 40, "steps"),
         number("SCHEDULER_ETA_MIN", "6e-5", "Learning rate at the end.", 0, 1),
-        integer(
-            "TOTAL_STEPS", "", "Most optimizer steps; empty = as many as BUDGET_TOKENS needs.", 1, 1 << 40, "steps"
-        ),
+        integer("TOTAL_STEPS", "", "Most optimizer steps; empty = as many as the budget needs.", 1, 1 << 40, "steps"),
         integer("LOG_INTERVAL", "50", "Steps from one metric to the next.", 1, 1 << 20, "steps"),
         integer(
             "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 30, "steps"
         ),
     ),
     "Flip": (
-        integer("BUDGET_TOKENS", "1000000", "Token budget: supervised tokens to see.", 1, 1 << 50, "tokens"),
+        integer(
+            "BUDGET_TOKENS", "", "Supervised tokens to see; empty = BUDGET_EPOCHS decides.", 1, 1 << 50, "tokens"
+        ),
+        number("BUDGET_EPOCHS", "4", "How often to see what was collected.", 0.01, 10_000, "epochs"),
         number("FLIP_FRACTION", "0.9", "Share of the budget after which activations go from 8 to 4 bits.", 0, 1),
         text("FLIP_POLICY", "hard", "hard flips all layers at once, ramp one after the other.", "hard", "ramp"),
         number("FLIP_RAMP_FRACTION", "0.05", "Share of the budget that the ramp takes.", 0, 1),

@@ -5,12 +5,13 @@ defaults for the rest. What a setting means and which values are allowed is in `
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_FLOOR, Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from bitnet_core.errors import UsageError
 from bitnet_core.settings.group import Group, combined, nested, setting
 from bitnet_core.settings.places import PlaceOptions as PlaceOptions
 from bitnet_core.settings.registry import PROVIDER_NAMES, REGISTRY, SECRET_NAMES
@@ -205,13 +206,34 @@ class RateOptions(Group):
 
 
 class FlipOptions(Group):
-    """When activations go from 8 to 4 bits, and whose; fractions are of the token budget."""
+    """When activations go from 8 to 4 bits, and whose; fractions are of the token budget.
 
-    budget_tokens: int = setting("BUDGET_TOKENS")
+    Without `budget_tokens` the budget is `budget_epochs` times the training traces: `decided` knows it, when they are
+    there. Until then `budget`, `threshold` and `completed_at` raise ValueError.
+    """
+
+    budget_tokens: int | None = setting("BUDGET_TOKENS")
+    budget_epochs: float | None = setting("BUDGET_EPOCHS")
+    """None only in records of versions without it."""
     fraction: float = setting("FLIP_FRACTION")
     policy: FlipPolicy = setting("FLIP_POLICY")
     ramp_fraction: float = setting("FLIP_RAMP_FRACTION")
     a4_policy: A4Policy = setting("A4_POLICY")
+
+    @property
+    def budget(self) -> int:
+        """Supervised tokens to see."""
+        if self.budget_tokens is None:
+            raise ValueError("the token budget is not decided before the traces are known")
+        return self.budget_tokens
+
+    def decided(self, epoch_tokens: int) -> "FlipOptions":
+        """The same with a budget in tokens, where an epoch has `epoch_tokens`. UsageError if nothing gives one."""
+        if self.budget_tokens is not None:
+            return self
+        if self.budget_epochs is None:
+            raise UsageError("The training has no budget; set BUDGET_TOKENS or BUDGET_EPOCHS.")
+        return replace(self, budget_tokens=max(1, round(self.budget_epochs * epoch_tokens)))
 
     @property
     def threshold(self) -> int:
@@ -227,7 +249,7 @@ class FlipOptions(Group):
 
     def _tokens(self, share: Decimal) -> int:
         # In decimals, as the user wrote it: in binary, 0.29 · 100 is 28.999…
-        return int((share * self.budget_tokens).to_integral_value(rounding=ROUND_FLOOR))
+        return int((share * self.budget).to_integral_value(rounding=ROUND_FLOOR))
 
 
 class LossWeights(Group):
@@ -244,7 +266,7 @@ class LossWeights(Group):
 
 
 class TrainOptions(Group):
-    """How to train: for `flip.budget_tokens` seen tokens, or fewer where `total_steps` are given and end it."""
+    """How to train: for `flip.budget` seen tokens, or fewer where `total_steps` are given and end it."""
 
     total_steps: int | None = setting("TOTAL_STEPS")
     batch_size: int = setting("TRAIN_BATCH_SIZE")

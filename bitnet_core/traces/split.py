@@ -1,4 +1,8 @@
-"""Which sequences are held out of training. The same prompts, whatever the teacher or the settings."""
+"""Which sequences are held out of training. The same prompts, whatever the teacher or the settings.
+
+A row's `sequence_hash` decides: that of its prompt's folded text, so that near-identical prompts are on one side; in
+sets of versions before 2026-11-28 that of the exact text.
+"""
 
 import hashlib
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bitnet_core import files
-from bitnet_core.errors import BitnetError, explained
+from bitnet_core.errors import BitnetError, explained, raise_if_not_the_file
 from bitnet_core.prompts.parquet import open_parquet
 from bitnet_core.tokenizer.student import StudentTokenizer
 from bitnet_core.traces import columns, places, schema
@@ -45,6 +45,19 @@ def is_current(path: Path, metadata: TraceMetadata) -> bool:
     """Whether a file is readable and has this metadata; counts and the probe don't matter."""
     found = metadata_of(path)
     return found is not None and replace(found, counts={}, probe={}) == replace(metadata, counts={}, probe={})
+
+
+def first_hash(data_dir: Path) -> str | None:
+    """The `sequence_hash` of the set's first sequence; None if no file has one that can be read."""
+    for path in sorted(data_dir.glob("kd_stream_*.parquet")):
+        try:
+            hashes = pq.read_table(path, columns=["sequence_hash"]).column(0).drop_null()
+        except (OSError, pa.ArrowException) as error:
+            raise_if_not_the_file(error, path)
+            continue
+        if len(hashes):
+            return str(hashes[0].as_py())
+    return None
 
 
 def _files_of(index: int) -> list[str]:

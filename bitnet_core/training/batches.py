@@ -110,6 +110,11 @@ class Sampler:
         return collate_rows([[self._examples[index] for index in row] for row in rows], self._shape)
 
     @property
+    def supervised(self) -> int:
+        """Supervised tokens of an epoch."""
+        return self._supervised
+
+    @property
     def mean_supervised(self) -> float:
         """Supervised tokens of an average batch."""
         return self._supervised / len(self._plan)

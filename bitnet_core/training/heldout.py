@@ -1,16 +1,20 @@
 """How well a student does on traces it is not trained on. Always in fp32, so that figures compare across devices."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from bitnet_core.model.student import Student
 from bitnet_core.settings.values import LossWeights
+from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Counts, Example, batches_in_order, collate
 from bitnet_core.training.losses import distill_loss
 from bitnet_core.training.monitor import a4_health
 
+ENOUGH_PROMPTS = 32
+"""With fewer, a few odd prompts decide the held-out figures."""
 _MOST_TOKENS = 20_000  # enough for an estimate within a hundredth of a nat
 
 
@@ -26,6 +30,16 @@ def choose(examples: Sequence[Example]) -> list[Example]:
     return kept
 
 
+def prompts(sequences: Sequence[TraceSequence]) -> int:
+    """How many prompts these are, near-identical ones as one; counts to ENOUGH_PROMPTS and no further."""
+    found: set[str] = set()
+    for sequence in sequences:
+        found.add(sequence.sequence_hash)
+        if len(found) == ENOUGH_PROMPTS:
+            break
+    return len(found)
+
+
 @torch.no_grad()
 def measure(
     student: Student,
@@ -36,11 +50,13 @@ def measure(
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Held-out figures (fields of `Metric`), and the state of A4 activations (`a4_health`).
 
-    The figures are means over supervised positions, at the student's present activation bits; `heldout_agreement` is
-    the share of positions whose most likely token is the teacher's. `check_stop` is called before each batch and may
-    raise.
+    The figures are means over supervised positions, at the student's present activation bits. `heldout_loss` is KL
+    and CE with their weights: the best checkpoint and the flip's shock rest on it, and the format loss, a mean over
+    few positions, would decide them by noise. `heldout_agreement` is the share of positions whose most likely token
+    is the teacher's. `check_stop` is called before each batch and may raise.
     """
     device = student.output_weight.device
+    weights = replace(weights, format=0.0)
     batches = list(batches_in_order(examples, batch_size))
     counts = sum((batch.counts for batch in batches), Counts(0, 0, 0))
     sums_5 = torch.zeros(5, device=device)

@@ -9,18 +9,20 @@ import torch
 from bitnet_core.model.precision import INDUCTOR_CACHE
 from bitnet_core.model.student import Student
 from bitnet_core.runs.events import strict
+from bitnet_core.runs.health import RISES, rises
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSet, top1_counts
 from bitnet_core.traces.examples import Cuts
 from bitnet_core.training.flip import BITS_AFTER, flip_report
+from bitnet_core.training.heldout import ENOUGH_PROMPTS
 from bitnet_core.training.monitor import TernaryWatch, peak_memory
 from bitnet_core.training.state import TrainState
 from bitnet_core.training.step import Stepper, StepResult
 
 
-def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: Cuts, *, held_out: bool) -> None:
-    """Say what MAX_SEQ_LEN cut off, if there is nothing to measure on, what computes, and what a compiler costs."""
+def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: Cuts, *, held_out: int) -> None:
+    """Say what MAX_SEQ_LEN cut off, on how few prompts is measured, what computes, and what a compiler costs."""
     limit = f"MAX_SEQ_LEN={options.max_seq_len}"
     if cuts.completions:
         reporter.log(
@@ -37,8 +39,13 @@ def announce(reporter: Reporter, stepper: Stepper, options: TrainOptions, cuts: 
         reporter.alert(
             "warning",
             "no_heldout",
-            "The traces have only one prompt, so none is held out to measure on.",
+            "The traces have only one prompt, near-identical ones counted as one, so none is held out to measure on.",
             "Collect more prompts (KD_NUM_PROMPTS).",
+        )
+    elif held_out < ENOUGH_PROMPTS:
+        reporter.log(
+            f"Only {held_out} prompts are held out, about 1 in 10, so the held-out figures are rough; "
+            f"collect more (KD_NUM_PROMPTS) until there are {ENOUGH_PROMPTS}."
         )
     precision = stepper.precision
     reporter.log(
@@ -67,10 +74,10 @@ def announce_origin(reporter: Reporter, origin: dict[str, Any]) -> None:
 
 def say_what_ends_it_early(reporter: Reporter, options: TrainOptions, reachable_tokens: float) -> None:
     """Say when the steps end before the budget, and warn when before the flip. `reachable_tokens` is an estimate."""
-    if options.flip.threshold <= reachable_tokens < options.flip.budget_tokens:
+    if options.flip.threshold <= reachable_tokens < options.flip.budget:
         reporter.log(
             f"TOTAL_STEPS={options.total_steps} ends at about {reachable_tokens:,.0f} of "
-            f"{options.flip.budget_tokens:,} tokens (BUDGET_TOKENS), after the flip at {options.flip.threshold:,}."
+            f"the budget's {options.flip.budget:,} tokens, after the flip at {options.flip.threshold:,}."
         )
     elif reachable_tokens < options.flip.threshold:
         reporter.alert(
@@ -80,6 +87,24 @@ def say_what_ends_it_early(reporter: Reporter, options: TrainOptions, reachable_
             f"bits at {options.flip.threshold:,}.",
             f"Set BUDGET_TOKENS to about {reachable_tokens:.0f}, or leave TOTAL_STEPS empty.",
         )
+
+
+def warn_if_rising(reporter: Reporter, state: TrainState) -> None:
+    """Say once that the held-out loss has turned, at the evaluation that makes its rise certain."""
+    whens = [row["when"] for row in state.evaluations]
+    since_flip = state.evaluations[whens.index("after flip") if "after flip" in whens else 0 :]
+    losses = [row["heldout_loss"] for row in since_flip]
+    times = rises(losses)
+    if times < RISES or rises(losses[:-1]) >= RISES:
+        return
+    best = f"; the best checkpoint is that of step {state.best['step']:,}" if state.best else ""
+    reporter.alert(
+        "warning",
+        "heldout_rising",
+        f"The held-out loss has risen for {times} evaluations, from {losses[-1 - times]:.4g} to {losses[-1]:.4g}"
+        f"{best}.",
+        "If it goes on, stop and use the best checkpoint, collect more, or lower LR or the budget.",
+    )
 
 
 def step_figures(state: TrainState, stepper: Stepper, options: TrainOptions, result: StepResult) -> dict[str, Any]:
@@ -105,7 +130,7 @@ def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer
     found: dict[str, Any] = {
         "step": state.step,
         "seen_tokens": state.seen_tokens,
-        "budget_tokens": options.flip.budget_tokens,
+        "budget_tokens": options.flip.budget,
         "flip_at_tokens": options.flip.threshold,
         "activation_bits": student.activation_bits,
         "a4_policy": student.config.a4_policy,
@@ -133,6 +158,7 @@ def summary(state: TrainState, student: Student) -> dict[str, Any]:
     return {
         "steps": state.step,
         "seen_tokens": state.seen_tokens,
+        "budget": state.budget,
         "activation_bits": student.activation_bits,
         "a4_policy": student.config.a4_policy,
         "first_loss": state.first_loss,

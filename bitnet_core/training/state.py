@@ -26,7 +26,7 @@ from bitnet_core.training.step import Stepper
 
 RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": ""}
 _REFUSALS = ("refused", "refused_in_a_row", "rate_scale", "rolled_back")
-_PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", *_REFUSALS)
+_PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", "budget", *_REFUSALS)
 """Fields of `TrainState` that a checkpoint keeps among its counters, as they are."""
 _BEFORE = {"A4_POLICY": "all", **RANDOM_START}
 """What checkpoints of versions without these settings were trained with."""
@@ -63,6 +63,8 @@ class TrainState:
     activations: dict[str, float] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
     """Where the first weights came from: the source, its hash and its layers; empty for random ones."""
+    budget: dict[str, Any] = field(default_factory=dict)
+    """The record of a `Budget`: the tokens to see."""
     rate_scale: float = 1.0
     rolled_back: bool = False
     meter: Meter = field(default_factory=Meter)

@@ -7,6 +7,7 @@ but a counter.
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import DeviceOptions, TrainOptions
 from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.examples import Examples
-from bitnet_core.training import checkpoints, heldout, report
+from bitnet_core.training import budget, checkpoints, heldout, report
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
 from bitnet_core.training.schedule import Schedule
@@ -76,20 +77,21 @@ class Trainer:
         train, held_out = traces.split()
         examples = self._examples = Examples(train, options.max_seq_len)
         self._first_weights = first_weights
+        self._held_out_prompts = heldout.prompts(held_out)
         self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
         self._tokenizer_hash = traces.tokenizer_hash
         self.stepper = Stepper(student, options, device, precision or pick_precision(DeviceOptions(), device))
         capacity = options.max_seq_len if options.pack else None
         shape = (options.batch_size, options.max_seq_len) if options.compiled else None
         self.sampler = Sampler(examples, options.batch_size, options.seed, capacity, options.workers, shape)
-        to_budget = math.ceil(options.flip.budget_tokens / (options.accumulate * self.sampler.mean_supervised))
-        self.schedule = Schedule(options.rate, options.total_steps or to_budget)
         self._recipe = recipe(options) | {
             "traces": self.sampler.fingerprint,
             "A4_POLICY": student.config.a4_policy,
             **(first_weights.settings if first_weights else RANDOM_START),
         }
         self.state = TrainState()
+        self._flip_asked = options.flip
+        self._decide_budget({})
         self.resumed_from: Path | None = None
         self.last_checkpoint: Path | None = None
         self._reporter = Reporter()
@@ -134,10 +136,18 @@ class Trainer:
             return
         path, checkpoint = found
         self.state = restore(checkpoint, self.stepper, self.sampler)
+        self._decide_budget(budget.kept_in(path, checkpoint))
         self.resumed_from = self.last_checkpoint = path
         self._reporter.log(
             f"Resuming from {path.name}: step {self.state.step}, {self.state.seen_tokens} tokens seen."
         )
+
+    def _decide_budget(self, kept: dict[str, Any]) -> None:
+        found = budget.decide(self._flip_asked, self.sampler.supervised, kept)
+        self._budget, self._budget_before, self.state.budget = found, kept, found.record()
+        self.options = options = replace(self.options, flip=replace(self._flip_asked, budget_tokens=found.tokens))
+        steps = math.ceil(found.tokens / (options.accumulate * self.sampler.mean_supervised))
+        self.schedule = Schedule(options.rate, options.total_steps or steps)
 
     def _begin(self) -> None:
         if self._first_weights is None or self.state.origin:
@@ -149,7 +159,7 @@ class Trainer:
     def finished(self) -> bool:
         state = self.state
         most = self.options.total_steps
-        return (most is not None and state.step >= most) or state.seen_tokens >= self.options.flip.budget_tokens
+        return (most is not None and state.step >= most) or state.seen_tokens >= self.options.flip.budget
 
     # -- the loop ------------------------------------------------------------------------------------
 
@@ -165,10 +175,10 @@ class Trainer:
             self._step()
         if self.options.total_steps is not None and self.state.step < self.options.total_steps:
             self._reporter.log(
-                f"The budget of {self.options.flip.budget_tokens:,} tokens is used up at step {self.state.step:,} "
-                f"of at most {self.options.total_steps:,} (BUDGET_TOKENS, TOTAL_STEPS)."
+                f"The budget of {self.options.flip.budget:,} tokens is used up at step {self.state.step:,} "
+                f"of at most {self.options.total_steps:,} (TOTAL_STEPS)."
             )
-        if self.options.flip.threshold < self.options.flip.budget_tokens:
+        if self.options.flip.threshold < self.options.flip.budget:
             self._flip_if_due()  # the last step may have crossed the threshold
         last = self.state.evaluations[-1]
         if (last["when"], last["step"]) != ("end", self.state.step):
@@ -270,7 +280,7 @@ class Trainer:
         """Go back to the last good checkpoint, once, at half the learning rate."""
         refused, failed_at = self.state.refused, self.state.step
         self.state = restore(checkpoints.load(path), self.stepper, self.sampler)
-        self.state.refused, self.state.refused_in_a_row = refused, 0
+        self.state.refused, self.state.refused_in_a_row, self.state.budget = refused, 0, self._budget.record()
         self.state.rolled_back, self.state.rate_scale = True, self.state.rate_scale / 2
         self._save()  # so that a run killed from here on is known to have rolled back
         self._reporter.alert(
@@ -317,6 +327,8 @@ class Trainer:
             self._reporter.emit(Metric(**row))
         state.evaluations.append(row)
         state.unmeasured = None
+        if self._held_out:
+            report.warn_if_rising(self._reporter, state)
 
     def _follow_recovery(self) -> None:
         """After a flip, measure at every report until the held-out loss is back where it was."""
@@ -349,11 +361,13 @@ class Trainer:
 
     def _announce(self) -> None:
         options, state = self.options, self.state
-        report.announce(self._reporter, self.stepper, options, self._examples.cuts, held_out=bool(self._held_out))
+        report.announce(self._reporter, self.stepper, options, self._examples.cuts, held_out=self._held_out_prompts)
         steps_left = math.inf if options.total_steps is None else options.total_steps - state.step
         reachable = state.seen_tokens + steps_left * options.accumulate * self.sampler.mean_supervised
-        self._progress_in_tokens = reachable >= options.flip.budget_tokens
+        self._progress_in_tokens = reachable >= options.flip.budget
+        budget.announce(self._reporter, self._budget, self._budget_before, options.flip)
         if not self.finished:
+            budget.warn_of_many_epochs(self._reporter, self._budget, reachable)
             report.say_what_ends_it_early(self._reporter, options, reachable)
 
     def _report_step(self, result: StepResult, rate: float) -> None:
@@ -365,9 +379,9 @@ class Trainer:
         self._reporter.emit(Metric(step=state.step, seen_tokens=state.seen_tokens, **state.last))
 
     def _report_progress(self) -> None:
-        budget = self.options.flip.budget_tokens
+        tokens = self.options.flip.budget
         if self._progress_in_tokens:
-            self._reporter.progress(min(self.state.seen_tokens, budget), budget, "tokens")
+            self._reporter.progress(min(self.state.seen_tokens, tokens), tokens, "tokens")
         else:
             self._reporter.progress(self.state.step, self.options.total_steps, "steps")
 

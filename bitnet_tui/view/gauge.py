@@ -36,7 +36,7 @@ def gauge(run: RunShown, cells: int) -> Line:
 
 
 def _budget(run: RunShown, seen: float, flip: FlipOptions, cells: int) -> Line:
-    budget = flip.budget_tokens
+    budget = flip.budget
     left = [Span("tokens ", "label"), Span(count(seen), "value"), Span(f" of {count(budget)}  ", "label")]
     right = [Span(f"  {percent(seen, budget)}  ", "value"), *_badge(run, flip)]
     room = cells - sum(width(span.text) for span in (*left, *right))

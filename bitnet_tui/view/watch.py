@@ -48,7 +48,7 @@ class RunShown:
     position: int
     of: int
     flip: FlipOptions | None
-    """The token budget and where the activations flip; None if the record does not say."""
+    """The token budget and where the activations flip; None if neither the record nor the run has said."""
     health: tuple[Finding, ...] = ()
     """How it is doing, the worst first."""
 
@@ -161,7 +161,7 @@ class ExperimentWatcher:
             elapsed=elapsed,
             position=place + 1,
             of=len(runs),
-            flip=plan.flip,
+            flip=plan.decided(view.vitals.budget).flip,
             health=health(stage, state, view.vitals, plan, around, silent),
         )
 

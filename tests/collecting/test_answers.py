@@ -225,3 +225,22 @@ def test_an_answer_on_which_the_tokenizer_panics_is_rejected_and_kept(tmp_path: 
     panicking().save(tmp_path / "failing")
     found = reproject(tmp_path / "data", str(tmp_path / "failing"))
     assert (found["sequences"], found["rejected"]) == (3, {"refused_by_tokenizer": 1})
+
+
+def test_near_identical_prompts_share_a_side_and_a_set_that_was_begun_keeps_its_own(
+    tmp_path: Path, journal: Journal
+) -> None:
+    made = collection()
+    requests = list(made.requests())
+    for request in requests:
+        journal.put(request.key, answer("the rain"))
+    write(made, journal, tmp_path / "data")
+    stream = tmp_path / "data" / "kd_stream_000.parquet"
+    assert {row["sequence_hash"] for row in rows(stream)} == {requests[0].prompt.folded_hash}
+
+    table = pq.read_table(stream)
+    exact = [request.prompt.hash for request in requests]
+    place = table.column_names.index("sequence_hash")
+    pq.write_table(table.set_column(place, "sequence_hash", [exact]), stream)  # as older versions wrote it
+    write(made, journal, tmp_path / "data")
+    assert [row["sequence_hash"] for row in rows(stream)] == exact

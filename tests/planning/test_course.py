@@ -23,7 +23,7 @@ def _walked(options: TrainOptions, supervised: int) -> tuple[str, int, int, int 
     """What ends it, steps, tokens, and the first step at 4 bits."""
     step = seen = 0
     flip_step = None
-    while (options.total_steps is None or step < options.total_steps) and seen < options.flip.budget_tokens:
+    while (options.total_steps is None or step < options.total_steps) and seen < options.flip.budget:
         if flip_step is None and layer_bits(options.flip, seen, 1) == (4,):
             flip_step = step + 1
         step, seen = step + 1, seen + supervised
@@ -35,12 +35,22 @@ def test_a_known_number_of_tokens_decides_everything(options: TrainOptions, supe
     found = course(options, supervised, exact=True)
     assert (found.ended_by, found.steps, found.seen_tokens, found.flip_step) == _walked(options, supervised)
     assert found.flip_reached == (found.flip_step is not None)
-    assert str(found.ended_by) in found.words
+    assert {"BUDGET_TOKENS": "the budget", "TOTAL_STEPS": "TOTAL_STEPS"}[str(found.ended_by)] in found.words
 
 
-@given(st.integers(1, 50_000))
-def test_the_default_training_reaches_its_flip(supervised: int) -> None:
-    found = course(TrainOptions(), supervised, exact=True)
+@given(st.none() | st.integers(1, 60), st.integers(1, 200))
+def test_before_there_are_traces_epochs_tell_no_number(steps: int | None, most: int) -> None:
+    found = course(TrainOptions(total_steps=steps), most, exact=False)
+    assert found.words.startswith("4 epochs of what will be collected end it")
+    assert (found.steps, found.seen_tokens, found.flip_step) == (None, None, None)
+    assert found.ended_by == (None if steps else "BUDGET_TOKENS")
+
+
+@given(st.integers(1, 50_000), st.integers(3, 60))
+def test_the_default_training_reaches_its_flip(supervised: int, steps_of_an_epoch: int) -> None:
+    flip = FlipOptions().decided(supervised * steps_of_an_epoch)
+    assert flip.budget == 4 * supervised * steps_of_an_epoch
+    found = course(TrainOptions(flip=flip), supervised, exact=True)
     assert found.ended_by == "BUDGET_TOKENS"
     assert found.flip_reached
 

@@ -88,6 +88,11 @@ def test_time_follows_from_the_steps_alone(tmp_path: Path) -> None:
         "timed": None,
     }
     assert record["epochs"] == 2
+    epochs = plan(
+        facts, TrainOptions.of(from_values(TINY | {"BUDGET_TOKENS": "", "BUDGET_EPOCHS": "2"})), 20, None, Asked()
+    )
+    assert epochs["budget"] == {"tokens": 640, "epochs": 2.0, "most_tokens": None}
+    assert {**epochs, "budget": None} == {**record, "budget": None}
     peak = record["training_memory"]["parts"]["peak"]
     assert record["training_memory"]["process_peak"] == round(facts["device"]["program_bytes"] + 1.5 * peak)
     given = plan(facts, OPTIONS, 20, None, Asked(tokens_per_s=4))
@@ -114,6 +119,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert (record["shape"]["vocab_size"], record["shape"]["num_hidden_layers"]) == (500, 5)
     assert record["time"]["tokens_per_s"] is None and record["course"]["exact"] is False
     assert record["teacher"]["usd"] == 0
+    assert record["budget"] == {"tokens": None, "epochs": 4.0, "most_tokens": 4 * 100 * 256}
     assert not (tmp_path / "e").exists(), "a plan makes nothing"
     assert main([*argv, "--set", "MINI_HEADS=7"]) == 2
     assert "7 heads" in capsys.readouterr().err

@@ -45,6 +45,17 @@ class Training:
         return train_health(self.signs.view(), plan, machine, silent)
 
 
+def test_a_budget_in_epochs_is_the_one_that_the_run_tells():
+    epochs = Plan.of({"BUDGET_TOKENS": None, "BUDGET_EPOCHS": 4, "FLIP_FRACTION": 0.8, "FLIP_POLICY": "hard",
+                      "FLIP_RAMP_FRACTION": 0.05, "TOTAL_STEPS": 100})  # fmt: skip
+    assert epochs.flip is not None and epochs.decided(None).flip is None
+    assert "flip" not in _falling().said(plan=epochs)[0].words
+    told = Training().emit("budget", tokens=1000, epoch_tokens=250, epochs=4.0, flip_at_tokens=800)
+    for _ in range(4):
+        told.steps(10).evaluate()
+    assert told.said(plan=epochs) == _falling().said() and "flip" in told.said(plan=epochs)[0].words
+
+
 def _worst(training: Training, **facts) -> str:
     return training.said(**facts)[0].words
 

@@ -168,7 +168,7 @@ def test_steps_that_end_before_the_budget_are_told_with_the_numbers(make_trainer
     trainer.run()
     assert any(
         one["message"].startswith("TOTAL_STEPS=6 ends at about ")
-        and one["message"].endswith(" of 900 tokens (BUDGET_TOKENS), after the flip at 90.")
+        and one["message"].endswith(" of the budget's 900 tokens, after the flip at 90.")
         for one in events(trainer, "log")
     )
 

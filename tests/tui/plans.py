@@ -21,6 +21,7 @@ PLAN: dict[str, Any] = {
         "here": {**_HERE, "free_bytes": 23_035_834_368, "program_bytes": 286_728_192, "load": 1.5},
     },
     "training_memory": {"parts": {"peak": 378_295_296}, "process_peak": None},
+    "budget": {"tokens": 1_000_000, "epochs": None, "most_tokens": None},
     "course": {
         "ended_by": None,
         "steps": None,

@@ -228,21 +228,21 @@ async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_show
         bar.focus()
         await press(pilot, "left", "left", "shift+left")
         assert guide.draft.get("FLIP_FRACTION") == "0.88"
-        assert "at 880k of 1M tokens" in words(pilot)
+        assert "88 % of the budget" in words(pilot)
 
 
 async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_mended(home: Path):
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "student")
-        field = guide.field_of("BUDGET_TOKENS")
+        field = guide.field_of("KD_NUM_PROMPTS")
         assert isinstance(field, Input)
         before = [one.region for one in guide.query("#body *")]
         field.value = "0"
         await settled(pilot)
-        assert said(pilot, "#problem") == "Token budget: a whole number from 1 to 1,125,899,906,842,624"
+        assert said(pilot, "#problem") == "Answers: a whole number from 1 to 1,073,741,824"
         assert field.has_class("-wrong")
         assert [one.region for one in guide.query("#body *")] == before
-        await click_on(pilot, "Set it to 1000000")
-        assert guide.field_of("BUDGET_TOKENS").value == "1000000"  # type: ignore[attr-defined]
+        await click_on(pilot, "Set it to 100")
+        assert guide.field_of("KD_NUM_PROMPTS").value == "100"  # type: ignore[attr-defined]
         assert said(pilot, "#problem") == ""
         assert not guide.query(".-wrong")

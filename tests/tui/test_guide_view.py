@@ -162,6 +162,9 @@ def test_a_card_says_free_only_of_the_embedded_teacher_and_fits_its_list():
             assert ("free" in shown) == (provider.name == "embedded")
 
 
+EPOCHS = {"tokens": None, "epochs": 4.0, "most_tokens": 180_000}
+
+
 @pytest.mark.parametrize(
     ("plan", "values", "said"),
     [
@@ -173,6 +176,11 @@ def test_a_card_says_free_only_of_the_embedded_teacher_and_fits_its_list():
         (PLAN, {"TOTAL_STEPS": "900"}, "The steps end it, at 922k tokens or fewer."),
         ({**PLAN, "course": {**PLAN["course"], "ended_by": "BUDGET_TOKENS", "steps": 977}}, {}, "after 977 steps."),
         (TIMED, {"TOTAL_STEPS": "100"}, "at most 2m"),
+        (PLAN, {}, "1M tokens"),
+        (PLAN | {"budget": EPOCHS | {"tokens": 25_200}}, {}, "4 epochs  of what is collected, about 25.2k tokens"),
+        (PLAN | {"budget": EPOCHS}, {}, "4 epochs  of what is collected, at most 180k tokens"),
+        (PLAN | {"budget": EPOCHS}, {"TOTAL_STEPS": "90"}, "The budget ends it, or 90 steps."),
+        (TIMED | {"budget": EPOCHS}, {}, "about "),
         ({**PLAN, "teacher": None}, {}, "choose one first"),
         ({**PLAN, "teacher": {**PLAN["teacher"], "usd": None}}, {}, "price unknown"),
         ({**PLAN, "teacher": {**PLAN["teacher"], "usd": 0.04}}, {}, "at most $0.04"),
@@ -182,7 +190,7 @@ def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str],
     draft = Draft(values)
     lines = estimates.plan_lines(plan, draft, asking=False, timing=False, problem="")
     assert said in text(lines)
-    assert "not timed" in text(lines) or plan is TIMED
+    assert "not timed" in text(lines) or plan["time"] is TIMED["time"]
 
 
 def test_what_this_machine_can_train_is_said_with_signs():

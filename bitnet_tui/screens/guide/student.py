@@ -28,7 +28,7 @@ from bitnet_tui.widgets.words import Words
 _FLIP, _PRESET = "FLIP_FRACTION", "MINI_PRESET"
 _PAUSE_SECONDS = 0.7
 """How long nothing is typed before a new estimate is made."""
-_EMPTY = {"TOKENIZER_NAME": "teacher's", "TOTAL_STEPS": "by the budget"}
+_EMPTY = {"TOKENIZER_NAME": "teacher's", "TOTAL_STEPS": "by the budget", "BUDGET_TOKENS": "by the epochs"}
 
 
 class StudentStep(Step):
@@ -105,10 +105,10 @@ class StudentStep(Step):
     def _show_flip(self) -> None:
         flip = share.parsed(self.draft.get(_FLIP), 0.9)
         budget = self.draft.get("BUDGET_TOKENS")
-        where = ""
-        if not wrong("BUDGET_TOKENS", budget):
+        where = " of the budget"
+        if budget and not wrong("BUDGET_TOKENS", budget):
             tokens = FlipOptions(budget_tokens=int(budget.replace("_", "")), fraction=flip)
-            where = f", at {count(tokens.threshold)} of {count(tokens.budget_tokens)} tokens"
+            where = f", at {count(tokens.threshold)} of {count(tokens.budget)} tokens"
         text = "never flips: 8 bits to the end" if flip == 1 else f"{flip * 100:.4g} %{where}"
         self.lines("#flip-words").show(
             (line(Span("Activations 8 bits, then 4 from  ", "label"), Span(text, "value")),)

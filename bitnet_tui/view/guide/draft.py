@@ -26,7 +26,7 @@ STEPS = {
 TEACHER, CHAT, BACKEND, SYNC = "TEACHER_PROVIDER", "PROVIDER", "STORAGE_BACKEND", "STORAGE_SYNC"
 EMBEDDED, HERE = "embedded", "here"
 """`HERE` stands for no second copy; `local` for one in a folder."""
-ALWAYS = (TEACHER, "MINI_PRESET", "KD_NUM_PROMPTS", "BUDGET_TOKENS", "FLIP_FRACTION")
+ALWAYS = (TEACHER, "MINI_PRESET", "KD_NUM_PROMPTS", "BUDGET_EPOCHS", "FLIP_FRACTION")
 """Written into every `.env`, so that a later version's defaults don't change them."""
 _OWN_DEFAULTS = {TEACHER: EMBEDDED, BACKEND: HERE}
 _LONGEST_NAME = 64
@@ -217,7 +217,7 @@ def step_of(name: str) -> str:
 
 STUDENT_FIELDS = (
     *("MINI_PRESET", "STUDENT_INIT", "MINI_DIM", "MINI_LAYERS", "MINI_HEADS", "MINI_HEAD_DIM", "TOKENIZER_NAME"),
-    *("MAX_SEQ_LEN", "KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_TOKENS"),
+    *("MAX_SEQ_LEN", "KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_EPOCHS", "BUDGET_TOKENS"),
 )
 
 

@@ -87,6 +87,7 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
     lines = [
         row("Student", f"{count(plan['parameters'])} parameters", "value", size_words),
         row("Memory", size(peak), "value" if fits else "bad", f"of {size(room)} free" if room else ""),
+        row("Budget", *_budget(plan["budget"])),
         row("Time", *_time(plan, draft, timing=timing)),
         row("Disk", size(disk["checkpoints"]), "value", "checkpoints"),
         *_teacher(plan["teacher"]),
@@ -107,12 +108,26 @@ def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:
             return duration(spent["seconds"]), "value", rate
         steps = _number(draft, "TOTAL_STEPS")
         if steps is None:  # full rows would need so many steps, and rows may be less full
-            least = (_number(draft, "BUDGET_TOKENS") or 1.0) / spent["tokens_per_s"]
-            return f"at least {duration(least)}", "value", rate
+            budget = plan["budget"]
+            if budget["tokens"] is not None:
+                return f"at least {duration(budget['tokens'] / spent['tokens_per_s'])}", "value", rate
+            if budget["most_tokens"] is None:
+                return "unknown until it is collected", "label", rate
+            return f"about {duration(budget['most_tokens'] / spent['tokens_per_s'])}", "value", rate
         return f"at most {duration(steps * spent['step_seconds'])}", "value", rate
     if timing:
         return "timing a few steps…", "label", ""
     return "unknown", "label", plain(str(spent.get("missing", ""))).partition(";")[0]
+
+
+def _budget(budget: Record) -> tuple[str, str, str]:
+    """Tokens, or the epochs that decide them and how many that will be."""
+    tokens, epochs, most = budget["tokens"], budget["epochs"], budget["most_tokens"]
+    if epochs is None:
+        return f"{count(tokens)} tokens", "value", ""
+    about = "" if most is None else f", at most {count(most)} tokens"
+    about = about if tokens is None else f", about {count(tokens)} tokens"
+    return f"{epochs:g} epochs", "value", f"of what is collected{about}"
 
 
 def _teacher(teacher: Record | None) -> list[Line]:
@@ -131,10 +146,12 @@ def _teacher(teacher: Record | None) -> list[Line]:
 def _end(plan: Record, draft: Draft) -> tuple[Line, ...]:
     """Which of steps and budget ends the run, and whether the flip comes before it."""
     course = plan["course"]
-    budget, steps = _number(draft, "BUDGET_TOKENS") or 1.0, _number(draft, "TOTAL_STEPS")
+    budget, steps = plan["budget"]["tokens"], _number(draft, "TOTAL_STEPS")
     share = parsed(draft.get("FLIP_FRACTION"), 0.9)
     if course["ended_by"] == "BUDGET_TOKENS" and course["steps"] is not None:
         return (line(f"The budget ends it, after {course['steps']:,} steps."),)
+    if budget is None:
+        return (line("The budget ends it." if steps is None else f"The budget ends it, or {steps:,.0f} steps."),)
     if steps is None:
         least = math.ceil(budget / float(course["supervised_per_step"]))
         return (line(f"The budget ends it, after {least:,} steps or more."),)

@@ -21,6 +21,7 @@ _LABELS = {
     "KD_NUM_PROMPTS": "Answers",
     "TOTAL_STEPS": "Steps",
     "BUDGET_TOKENS": "Token budget",
+    "BUDGET_EPOCHS": "Epochs",
     "FLIP_FRACTION": "Flip to 4 bits at",
     "STORAGE_BACKEND": "Target",
     "STORAGE_NAME": "Name there",

@@ -1,0 +1,69 @@
+"""What the held-out loss is made of, and that its turn is told once."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.student import Student
+from bitnet_core.runs.health import RISEN, RISES
+from bitnet_core.runs.reporter import Reporter
+from bitnet_core.settings.values import LossWeights
+from bitnet_core.traces.examples import Examples
+from bitnet_core.training import heldout, report
+from bitnet_core.training.state import TrainState
+from tests.training.conftest import VOCAB, make_sequence
+
+
+@pytest.mark.parametrize(("kd", "ce", "structure"), [(1.0, 0.25, 0.0), (1.0, 0.25, 50.0), (0.5, 2.0, 0.2)])
+def test_best_and_shock_rest_on_kl_and_ce_alone(kd: float, ce: float, structure: float) -> None:
+    student = Student(
+        StudentConfig(
+            vocab_size=VOCAB,
+            hidden_size=256,
+            intermediate_size=256,
+            num_hidden_layers=1,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=64,
+        )
+    )
+    examples = Examples([make_sequence(place, heldout=True) for place in range(4)], 48)
+    figures, _ = heldout.measure(student, examples, LossWeights(kd=kd, ce=ce, format=structure), 2)
+    assert figures["heldout_loss"] == pytest.approx(kd * figures["heldout_kl"] + ce * figures["heldout_ce"], rel=1e-5)
+
+
+def _turns(losses: list[float]) -> list[int]:
+    """The places at which RISES rises in a row, by more than a negligible share, become certain; slowly."""
+
+    def risen(end: int) -> bool:
+        start = end
+        while start > 0 and losses[start - 1] < losses[start]:
+            start -= 1
+        return end - start >= RISES and losses[end] > losses[start] * (1 + RISEN)
+
+    return [end for end in range(len(losses)) if risen(end) and not (end and risen(end - 1))]
+
+
+@given(st.lists(st.sampled_from([1.0, 1.001, 1.002, 1.5, 2.0, 3.0, 4.0]), max_size=14))
+def test_a_turn_is_told_once_where_it_is_certain(losses: list[float]) -> None:
+    told: list[int] = []
+    state = TrainState()
+    for place, loss in enumerate(losses):
+        state.evaluations.append({"when": "checkpoint", "heldout_loss": loss})
+        report.warn_if_rising(Reporter(lambda _, place=place: told.append(place)), state)
+    assert told == _turns(losses)
+
+
+def test_the_rise_that_the_flip_makes_is_no_turn() -> None:
+    told: list[str] = []
+    state = TrainState(best={"step": 7, "heldout_loss": 1.0})
+    whens = ["start", "checkpoint", "before flip", "after flip", "recovery", "recovery", "end"]
+    for when, loss in zip(whens, itertools.count(1.0), strict=False):
+        state.evaluations.append({"when": when, "heldout_loss": loss})
+        report.warn_if_rising(Reporter(lambda event: told.append(event.message)), state)  # type: ignore[attr-defined]
+    assert told == [
+        "The held-out loss has risen for 3 evaluations, from 4 to 7; the best checkpoint is that of step 7."
+    ]
