@@ -5,7 +5,7 @@ Light: the app reads it. To add a stage, add a row here and a module in `bitnet_
 
 import hashlib
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -136,17 +136,33 @@ def _sha256_of(path: Path, _version: tuple[int, ...]) -> str:
 
 
 def fingerprint(
-    name: str, settings: Settings, upstream: Mapping[str, str | None], known: Container[str] | None = None
+    name: str, settings: Settings, upstream: Mapping[str, str | None], made: Settings | None = None
 ) -> str:
     """Hash of what decides a stage's result: its settings, the files they name, and the runs that made its input.
 
-    `known` has the settings that an older run knew; others count only when they are set, so that a new version with
-    more settings finds done stages still done.
+    With the settings that an older run was `made` with, it is what that run would get now, see `deciding`.
     """
-    record = settings.to_record()
-    names = [key for key in stage(name).settings if known is None or key in known or key in settings.origins]
-    chosen = {key: _with_content(key, record.get(key)) for key in names}
+    chosen = {key: _with_content(key, value) for key, value in deciding(name, settings, made).items()}
     if not chosen.get("TOKENIZER_NAME", "-"):  # a student that starts from a model has that model's tokenizer
         chosen["TOKENIZER_NAME"] = tokenizer_name(settings) or chosen["TOKENIZER_NAME"]
     text = json.dumps([name, chosen, dict(upstream)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def deciding(name: str, settings: Settings, made: Settings | None = None) -> dict[str, Any]:
+    """The settings that decide a stage's result, as a record has them.
+
+    Another version's settings and defaults undo no result: what the older run did not know counts only when it is set
+    now, and what was left to its default then and now counts as it was then.
+    """
+    now = settings.to_record()
+    if made is None:
+        return {key: now.get(key) for key in stage(name).settings}
+    then = made.to_record()
+    known = [key for key in stage(name).settings if key in then or key in settings.origins]
+    return {key: then[key] if _left_to_defaults(key, settings, made) else now.get(key) for key in known}
+
+
+def _left_to_defaults(key: str, settings: Settings, made: Settings) -> bool:
+    """A default that refers to other settings follows them."""
+    return key not in settings.origins and key not in made.origins and "${" not in REGISTRY[key].default

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +11,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs import catalog
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.record import ACTIVE, MOST_RUNS, Run, RunRecord
+from bitnet_core.settings.resolved import Settings
 
 _MOST_PROBLEMS = 2
 
@@ -159,11 +160,12 @@ class History:
         known = ", ".join(run.id for run, _ in self.entries[:5])
         raise UsageError(f"{self.experiment.root} has no run {name!r}; its latest runs: {known}.")
 
-    def fingerprint(self, stage: str, known: Container[str] | None = None) -> str:
-        """The fingerprint that a run of the stage would get now, if it knew only the settings `known`."""
+    def fingerprint(self, stage: str, made: RunRecord | None = None) -> str:
+        """The fingerprint that a run of the stage would get now, or the older run that is `made`."""
         inputs = {name: self.latest(name, _succeeded) for name in catalog.stage(stage).needs}
         upstream = {name: entry.run.id if entry else None for name, entry in inputs.items()}
-        return catalog.fingerprint(stage, self.experiment.settings, upstream, known)
+        then = Settings(made.settings, made.origins) if made else None
+        return catalog.fingerprint(stage, self.experiment.settings, upstream, then)
 
     def status(self, stage: str) -> StageStatus:
         """`done` means: the last run succeeded, its outputs exist, and nothing that it depends on has changed.
@@ -186,12 +188,8 @@ class History:
         made, changed = self.latest(stage, _succeeded), self._last_written(stage)
         if made is None:
             return None
-        now: dict[frozenset[str], str] = {}
         for _, record in itertools.takewhile(lambda entry: entry.run != made.run, self._runs_of(stage)):
-            known = frozenset(record.settings)
-            if known not in now:
-                now[known] = self.fingerprint(stage, known)
-            if record.fingerprint == now[known] or record.began.wall <= changed:
+            if record.fingerprint == self.fingerprint(stage, record) or record.began.wall <= changed:
                 return None
         return made if self._is_current(made) else None
 
@@ -200,7 +198,7 @@ class History:
         stage = made.record.stage
         return (
             self._is_complete(stage)
-            and made.record.fingerprint == self.fingerprint(stage, made.record.settings)
+            and made.record.fingerprint == self.fingerprint(stage, made.record)
             and all(self._is_unchanged_since(made, need) for need in catalog.stage(stage).needs)
         )
 

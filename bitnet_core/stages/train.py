@@ -1,6 +1,7 @@
 """Stage `train`: traces in, a student's checkpoints out. It wires traces, model and trainer together."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.model.config import StudentConfig
+from bitnet_core.model.config import A4_POLICIES, StudentConfig
 from bitnet_core.model.precision import configure, pick_device, pick_precision
 from bitnet_core.model.presets import student_config
 from bitnet_core.model.student import Student
@@ -41,7 +42,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     configure(hardware)
     folder = data.path or ctx.experiment.data
     traces = load_traces(folder, data.top_k, _shard_progress(ctx))
-    shape, start = StudentOptions.of(ctx.settings), _warm_start(ctx, folder)
+    shape, start = _student(ctx), _warm_start(ctx, folder)
     if start is None:
         config = student_config(shape, traces.vocab_size, options.max_seq_len)
     else:
@@ -62,6 +63,16 @@ def run(ctx: StageContext) -> dict[str, Any]:
     commonest = commonest_token_agreement(traces)
     ctx.table("training", *training_table(trainer.state.evaluations, commonest))
     return summary | {"heldout_agreement_commonest_token": commonest}
+
+
+def _student(ctx: StageContext) -> StudentOptions:
+    """The student of the settings. A policy that is not set stays that of the checkpoints, also of older versions."""
+    options, health = StudentOptions.of(ctx.settings), checkpoints.newest_health(ctx.experiment.checkpoints)
+    config = health.get("config")
+    if "A4_POLICY" in ctx.settings.origins or not isinstance(config, dict):
+        return options
+    kept = config.get("a4_policy", "all")
+    return replace(options, a4_policy=kept) if kept in A4_POLICIES else options
 
 
 def _warm_start(ctx: StageContext, folder: Path) -> WarmStart | None:

@@ -8,6 +8,7 @@ import pytest
 from bitnet_core import files
 from bitnet_core.runs import catalog
 from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.resolved import Settings
 
 
 def _fingerprint(prompts: Path) -> str:
@@ -40,18 +41,31 @@ def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.Monk
     assert read == [prompts]
 
 
+def _made_without(name: str) -> Settings:
+    """The settings of a run that did not know one of today's."""
+    values = {key: value for key, value in from_values({}).to_record().items() if key != name}
+    return Settings(values)
+
+
 def test_merging_system_messages_makes_a_collection_another_one() -> None:
-    kept, merged = ({}, {"TEMPLATE_SYSTEM": "merge"})
-    known = set(from_values({}).values) - {"TEMPLATE_SYSTEM"}
-    older = catalog.fingerprint("collect", from_values(kept), {}, known)
-    assert older == catalog.fingerprint("collect", from_values(kept), {}, known)
-    assert older != catalog.fingerprint("collect", from_values(merged), {}, known)
+    older = _made_without("TEMPLATE_SYSTEM")
+    before = catalog.fingerprint("collect", from_values({}), {}, older)
+    assert before == catalog.fingerprint("collect", older, {}, older)
+    assert before != catalog.fingerprint("collect", from_values({"TEMPLATE_SYSTEM": "merge"}), {}, older)
 
 
 def test_a_setting_that_a_run_did_not_know_counts_only_when_it_is_set() -> None:
-    unset = from_values({})
-    known = set(unset.values) - {"WEIGHT_DECAY"}
-    before = catalog.fingerprint("train", unset, {}, known)
-    assert before != catalog.fingerprint("train", unset, {})
-    assert before == catalog.fingerprint("train", from_values({}), {}, known)
-    assert before != catalog.fingerprint("train", from_values({"WEIGHT_DECAY": "0.2"}), {}, known)
+    older = _made_without("WEIGHT_DECAY")
+    before = catalog.fingerprint("train", from_values({}), {}, older)
+    assert before != catalog.fingerprint("train", from_values({}), {})
+    assert before != catalog.fingerprint("train", from_values({"WEIGHT_DECAY": "0.2"}), {}, older)
+
+
+def test_another_versions_default_undoes_no_result_until_the_setting_is_set() -> None:
+    then = from_values({}).to_record() | {"TOTAL_STEPS": 1000, "SCHEDULER_TMAX": 1000, "LR": 0.5}
+    left, chosen = Settings(then), Settings(then, {"LR": ".env line 1"})
+    made = catalog.fingerprint("train", left, {})
+    assert made == catalog.fingerprint("train", from_values({}), {}, left)
+    assert made != catalog.fingerprint("train", from_values({"TOTAL_STEPS": "500"}), {}, left)
+    assert made == catalog.fingerprint("train", from_values({"TOTAL_STEPS": "1000"}), {}, left)
+    assert made != catalog.fingerprint("train", from_values({}), {}, chosen)

@@ -35,7 +35,7 @@ class Lab:
         run.path.mkdir()
         fields = {
             "argv": [],
-            "origins": {},
+            "origins": dict(self.experiment.settings.origins),
             "host": "elsewhere",
             "boot_id": "b",
             "created": self.now,
