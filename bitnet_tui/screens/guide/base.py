@@ -36,7 +36,7 @@ class Guide(KeyedScreen[Made | None]):
     taken: frozenset[str] = frozenset()
     """The names in the workspace."""
     tested: dict[str, tuple[object, Found]]
-    """What the last test of a step found, with the question that it answered."""
+    """What the last test of a step found, with the question that it answered; `last_found` if it still counts."""
     shared: dict[str, Any]
     """What was looked up and does not change while the guide is open."""
 
@@ -55,6 +55,19 @@ class Guide(KeyedScreen[Made | None]):
     def faults(self) -> tuple[Fault, ...]:
         """What has to be mended."""
         raise NotImplementedError
+
+    def doubts(self) -> tuple[Fault, ...]:
+        """What does not keep the experiment from being made, but will stop it later."""
+        raise NotImplementedError
+
+    def question(self, step: str) -> object:
+        """What a test of a step is about now."""
+        raise NotImplementedError
+
+    def last_found(self, step: str) -> Found | None:
+        """What the last test of a step found, if nothing that it was about has changed since."""
+        asked, found = self.tested.get(step, (None, None))
+        return found if found is not None and asked == self.question(step) else None
 
     def mend(self, fault: Fault) -> None:
         """Set what would be right, or go to the field."""

@@ -22,7 +22,7 @@ from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.screens.guide.step import Step
 from bitnet_tui.services import drafts, keys, planning
 from bitnet_tui.view.guide import draft as drafted
-from bitnet_tui.view.guide import review
+from bitnet_tui.view.guide import doubts, review, storing, teachers
 from bitnet_tui.view.guide.draft import Draft, Fault
 from bitnet_tui.widgets.guide import Rail
 
@@ -47,6 +47,8 @@ class KeptGuide(Guide):
         self._kept: drafts.Kept | None = None
         self._unsaved: Timer | None = None
         self._own = False
+        self._returned = False
+        """Whether the draft is one that was left before."""
         self._moving = asyncio.Lock()
         self._offer: Callable[[], object] = lambda: None
 
@@ -133,6 +135,7 @@ class KeptGuide(Guide):
             return
         kept = drafted.from_record(record)
         if kept is not None and not kept.empty:
+            self._returned = True
             self.call_next(self._adopt, replace(kept, source=self.draft.source), kept.step)
             self.call_next(self._offer_afresh)
 
@@ -148,6 +151,7 @@ class KeptGuide(Guide):
         self.tested.clear()
         self.keys.clear()
         self._own = self._source is None
+        self._returned = False
         if self._kept is not None:
 
             def removed(_: object) -> None:
@@ -227,6 +231,22 @@ class KeptGuide(Guide):
 
     def faults(self) -> tuple[Fault, ...]:
         return drafted.faults(self.named, self.taken)
+
+    def question(self, step: str) -> object:
+        if step == "teacher":
+            return teachers.asked(self.draft, self.keys)
+        return storing.asked(self.draft, self.place, self.keys)
+
+    def doubts(self) -> tuple[Fault, ...]:
+        here = None
+        if self.held is not None:
+            kept = {name for name, one in self.held.items() if one.origin}
+            here = kept | {name for name, value in self.keys.items() if value}
+        found = {step: one for step in ("teacher", "storage") if (one := self.last_found(step))}
+        failed = {step: one.why for step, one in found.items() if one.why}
+        lacking = doubts.doubts(self.draft, here, failed, kept=self._returned)
+        works = {step for step, one in found.items() if not one.why}  # such as with the login of another program
+        return tuple(one for one in lacking if one.step not in works)
 
     def key_counts(self, name: str) -> bool:
         """Whether a typed key is one of the chosen teacher or target."""

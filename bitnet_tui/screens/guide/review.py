@@ -24,6 +24,7 @@ class ReviewStep(Step):
 
     step = "review"
     start = ""
+    _first = ""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="pane left"):
@@ -41,11 +42,15 @@ class ReviewStep(Step):
                 yield Painted(id="env")
 
     def begin(self) -> None:
-        self._starts = review.starts(self.draft, self._logprobs)
-        starts = self.query_one("#starts", Cards)
-        starts.fill([(value, line(words)) for value, words in self._starts], self._starts[0][0])
-        self.start = self._starts[0][0]
+        self._offer_starts()
         self.changed()
+
+    def _offer_starts(self) -> None:
+        """What can be started. What is found out later changes the choice until another one was made."""
+        found = review.starts(self.draft, self._logprobs, doubtful=bool(self.guide.doubts()))
+        if self.start in ("", self._first):
+            self.start = self._first = found[0][0]
+            self.query_one("#starts", Cards).fill([(value, line(words)) for value, words in found], self.start)
 
     def entry(self) -> Widget | None:
         return self.query_one("#starts")
@@ -59,12 +64,13 @@ class ReviewStep(Step):
 
     @property
     def _logprobs(self) -> bool | None:
-        tested = self.guide.tested.get("teacher")
-        return tested[1].logprobs if tested else None
+        tested = self.guide.last_found("teacher")
+        return tested.logprobs if tested else None
 
     def changed(self) -> None:
         """The name has changed, or what is known of the workspace."""
         guide = self.guide
+        self._offer_starts()
         self.query_one("#field-NAME", Input).placeholder = guide.suggested
         names = [name for name, value in guide.keys.items() if value and guide.key_counts(name)]
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
@@ -81,7 +87,7 @@ class ReviewStep(Step):
 
     @property
     def _fault(self) -> Fault | None:
-        return next(iter(self.guide.faults()), None)
+        return next(iter((*self.guide.faults(), *self.guide.doubts())), None)
 
     def _say_about(self) -> None:
         if self.start:

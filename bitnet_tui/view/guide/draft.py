@@ -170,13 +170,15 @@ def suggested_name(draft: Draft, taken: frozenset[str]) -> str:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one field: `name` is its setting, `NAME` that of the experiment."""
+    """What is wrong with one field: `name` is its setting, `NAME` that of the experiment, empty for a whole step."""
 
     step: str
     name: str
     why: str
     offer: str = ""
     """A value that would be right, if one is known."""
+    subject: str = ""
+    """What it is about if not the field itself."""
 
 
 def faults(draft: Draft, taken: frozenset[str]) -> tuple[Fault, ...]:

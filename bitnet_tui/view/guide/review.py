@@ -13,17 +13,17 @@ ONLY = "create"
 """Start nothing."""
 
 
-def starts(draft: Draft, logprobs: bool | None) -> tuple[tuple[str, str], ...]:
+def starts(draft: Draft, logprobs: bool | None, *, doubtful: bool = False) -> tuple[tuple[str, str], ...]:
     """(value, words) of what can be started; the first is what Enter does.
 
-    What costs money, or can't succeed, is not the first. Stages that read from others can't be started alone.
+    What costs money, or is `doubtful`, is not the first. Stages that read from others can't be started alone.
     """
     alone = [(one.name, f"Run only: {one.title}") for one in STAGES.values() if not one.needs]
     whole = (PIPELINE.name, "Run the whole pipeline")
     nothing = (ONLY, "Start nothing yet")
     if draft.teacher.logprobs == "no" or logprobs is False:
         return (nothing, *(one for one in alone if one[0] != "collect"))
-    if draft.teacher.needs_key or draft.teacher.name == "custom":
+    if doubtful or draft.teacher.needs_key or draft.teacher.name == "custom":
         return (nothing, whole, *alone)
     return (whole, nothing, *alone)
 
@@ -63,9 +63,11 @@ def env_lines(draft: Draft, names: Collection[str], above: Mapping[str, str]) ->
 
 def fault_words(fault: Fault) -> str:
     """`Teacher · Model: which model?`"""
-    return f"{STEPS[fault.step]} · {label(fault.name)}: {fault.why.rstrip('.')}"
+    return f"{STEPS[fault.step]} · {fault.subject or label(fault.name)}: {fault.why.rstrip('.')}"
 
 
 def offer_words(fault: Fault) -> str:
     """The label of the button that mends it."""
-    return f"Set it to {fault.offer}" if fault.offer else f"Go to {label(fault.name)}"
+    if fault.offer:
+        return f"Set it to {fault.offer}"
+    return f"Go to {label(fault.name) if fault.name else STEPS[fault.step]}"
