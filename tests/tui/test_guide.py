@@ -122,7 +122,7 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
         guide = await at(pilot, "teacher")
         await choose(pilot, "vllm")
         await press(pilot, "ctrl+t")
-        assert "Model is empty: type a name, or press List models." in shown(pilot)
+        assert "Model is empty: type a name, or press List models." in said(pilot, "#problem")
         guide.query_one("#model", Input).value = "m"
         await answered(pilot)
         before = {one.id: one.region for one in guide.query("#body Input")}

@@ -69,6 +69,13 @@ def test_two_settings_of_one_field_are_named_once():
     assert labels.plain("correct  VLLM_MODEL or TEACHER_MODEL.") == "correct “Model”."
 
 
+def test_a_target_out_of_reach_says_that_its_keys_were_not_checked():
+    found = storing.failed("S3 can't be reached (Could not connect to b.s3.x); check AWS_DEFAULT_REGION.", "s3")
+    assert text(found.lines).endswith("check “Region”. The keys were not checked.")
+    assert (found.why, found.offer) == ("Could not connect to b.s3.x", "Go to Region")
+    assert "keys" not in text(storing.failed("x can't be reached.", "rclone").lines)
+
+
 # -- what will fail later -------------------------------------------------------------------------------------------
 
 

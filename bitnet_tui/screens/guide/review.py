@@ -37,7 +37,7 @@ class ReviewStep(Step):
             yield Painted(id="wrong")
             yield Button("Mend it", id="mend", name="mend")
         with Vertical(classes="pane right"):
-            yield Words("Its .env, without keys", classes="title")
+            yield Words("Its .env, without keys (• = changed)", classes="title")
             with VerticalScroll(id="file"):
                 yield Painted(id="env")
 
@@ -59,8 +59,12 @@ class ReviewStep(Step):
         return {
             "field-NAME": "The name of its folder in the workspace; empty takes the one shown.",
             "starts": "Arrows or a click choose; enter does it.",
-            "file": "• marks what differs from the defaults. Keys are never in this file.",
+            "file": f"• marks what differs from {self._compared}. Keys are never in this file.",
         }.get(name, "")
+
+    @property
+    def _compared(self) -> str:
+        return "the defaults" if self.guide.copied is None else self.draft.source
 
     @property
     def _logprobs(self) -> bool | None:
@@ -74,7 +78,7 @@ class ReviewStep(Step):
         self.query_one("#field-NAME", Input).placeholder = guide.suggested
         names = [name for name, value in guide.keys.items() if value and guide.key_counts(name)]
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
-        self.lines("#env").show(review.env_lines(self.draft, names, above))
+        self.lines("#env").show(review.env_lines(self.draft, names, above, guide.copied))
         fault = self._fault
         button = self.query_one("#mend", Button)
         button.display = fault is not None

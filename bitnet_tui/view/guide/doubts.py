@@ -1,4 +1,4 @@
-"""What doesn't keep an experiment from being made, but will stop it later: keys that are nowhere, a test that failed."""
+"""What lets an experiment be made, but will stop it later: keys that are nowhere, a test that failed."""
 
 from collections.abc import Collection, Iterator, Mapping
 

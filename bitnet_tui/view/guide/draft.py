@@ -217,6 +217,12 @@ def step_of(name: str) -> str:
     return "student" if name in STUDENT_FIELDS or name == "FLIP_FRACTION" else "review"
 
 
+def visited(draft: Draft) -> frozenset[str]:
+    """The steps that a draft shows to have been at: those that have values, and those before the last one."""
+    names = list(STEPS)
+    return frozenset(names[: names.index(draft.step) + 1]) | {step_of(name) for name in draft.values}
+
+
 STUDENT_FIELDS = (
     *("MINI_PRESET", "STUDENT_INIT", "MINI_DIM", "MINI_LAYERS", "MINI_HEADS", "MINI_HEAD_DIM", "TOKENIZER_NAME"),
     *("MAX_SEQ_LEN", "KD_NUM_PROMPTS", "TOTAL_STEPS", "BUDGET_EPOCHS", "BUDGET_TOKENS"),

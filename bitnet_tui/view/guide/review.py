@@ -46,13 +46,20 @@ def _paid(draft: Draft) -> bool:
     return draft.teacher.needs_key
 
 
-def env_lines(draft: Draft, names: Collection[str], above: Mapping[str, str]) -> tuple[Line, ...]:
-    """The file line by line. `names` are keys that are kept elsewhere, `above` settings of the environment."""
+def env_lines(
+    draft: Draft, names: Collection[str], above: Mapping[str, str], source: Mapping[str, str] | None = None
+) -> tuple[Line, ...]:
+    """The file line by line, with a mark at what was changed: at what differs from `source`, else from the defaults.
+
+    `names` are keys that are kept elsewhere, `above` settings of the environment, `source` those that were copied.
+    """
     different = differing(draft)
     lines = []
     for name, value in settings(draft).items():
-        changed = name in different
-        was = f"   was {_DEFAULTS.get(default(name), default(name))}" if changed else ""
+        before = default(name) if source is None else source.get(name, default(name))
+        changed = name in different if source is None else value != before
+        word = "default" if source is None or name not in source else "was"
+        was = f"   {word} {_DEFAULTS.get(before, before)}" if changed else ""
         mark = Span("• " if changed else "  ", "accent")
         lines.append(line(mark, Span(f"{name}=", "label"), Span(dotenv.quoted(value), "value"), Span(was, "faint")))
         if name in above and above[name] != value:

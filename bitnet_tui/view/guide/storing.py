@@ -118,5 +118,6 @@ def _each(seconds: list[float]) -> str:
 def failed(problem: str, backend: str) -> Found:
     """Why the test failed, and the field to go to if the sentence names one."""
     named = next((name for name in fields(backend) if name in problem), "")
-    lines = (line(Span("✗ ", "bad"), Span(plain(problem), "bad")),)
+    unchecked = " The keys were not checked." if "can't be reached" in problem and key_names(backend) else ""
+    lines = (line(Span("✗ ", "bad"), Span(f"{plain(problem)}{unchecked}", "bad")),)
     return Found(lines, f"Go to {label(named)}" if named else "", field=named, why=in_short(problem))
