@@ -93,7 +93,7 @@ def test_keys_that_are_nowhere_and_tests_that_failed_are_told_in_the_review():
     words = "Storage · keys: a draft keeps none; type them again, or go on without a copy [Go to Access key]"
     assert _doubted(s3, set(), {}) == [words]
     assert _doubted(s3, set(), {"storage": "refused"}) == [words]
-    assert "typed or kept" in _doubted(s3, set(), {}, kept=False)[0]
+    assert "none yet; type them" in _doubted(s3, set(), {}, kept=False)[0]
     assert "[Go to Secret key]" in _doubted(s3, {"AWS_ACCESS_KEY_ID"}, {})[0]
     assert _doubted(s3, {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}, {}) == []
     assert _doubted(s3, None, {}) == []  # not known yet
@@ -269,6 +269,18 @@ def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str],
     lines = estimates.plan_lines(plan, draft, asking=False, timing=False, problem="")
     assert said in text(lines)
     assert "not timed" in text(lines) or plan["time"] is TIMED["time"]
+
+
+def test_the_review_repeats_what_is_known_of_time_disk_and_money():
+    def said(plan: dict[str, Any] | None, problem: str = "") -> str:
+        lines = estimates.plan_lines(plan, Draft(), asking=False, timing=False, problem=problem)
+        return text((review.cost_line(lines),))
+
+    assert said(None) == "estimating…"
+    assert said(PLAN) == "Takes 964 MB disk · free"
+    assert said(TIMED).startswith("Takes at least 26m")
+    assert "price unknown" in said({**TIMED, "teacher": {**PLAN["teacher"], "usd": None}})
+    assert said(None, "It failed.") == "no estimate"
 
 
 def test_what_this_machine_can_train_is_said_with_signs():

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList
 
+from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import Fault, settings
@@ -31,6 +32,7 @@ class ReviewStep(Step):
             with Horizontal(classes="row"):
                 yield label_of("Name")
                 yield SteadyInput(self.draft.name, compact=True, id="field-NAME", classes="entry")
+            yield Painted(id="costs")
             yield Words("Create it, and then", classes="title")
             yield Cards(id="starts", classes="list", markup=False)
             yield Painted(id="about")
@@ -43,7 +45,16 @@ class ReviewStep(Step):
 
     def begin(self) -> None:
         self._offer_starts()
+        self._estimate = Estimate(self.guide, self._say_costs)
+        self._say_costs()
+        self._estimate.make()
         self.changed()
+
+    def leave(self) -> None:
+        self._estimate.end()
+
+    def _say_costs(self) -> None:
+        self.lines("#costs").show((review.cost_line(self._estimate.lines()),))
 
     def _offer_starts(self) -> None:
         """What can be started. What is found out later changes the choice until another one was made."""

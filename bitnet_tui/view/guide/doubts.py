@@ -29,13 +29,13 @@ def doubts(
 def _doubts(draft: Draft, found: Collection[str] | None, failed: Mapping[str, str], *, kept: bool) -> Iterator[Fault]:
     teacher = draft.teacher
     if found is not None and teacher.needs_key and not set(teacher.key_settings(own=True)) & set(found):
-        why = "a draft keeps none; type it again" if kept else "none is typed or kept; type it"
+        why = "a draft keeps none; type it again" if kept else "none yet; type it"
         yield Fault("teacher", teacher.key_setting, why, subject="key")
     elif "teacher" in failed:
         yield Fault("teacher", "", failed["teacher"], subject="the last test failed")
     missing = missing_keys(draft, found) if found is not None else ()
     if missing:
-        why = "a draft keeps none; type them again" if kept else "none are typed or kept; type them"
+        why = "a draft keeps none; type them again" if kept else "none yet; type them"
         yield Fault("storage", missing[0], f"{why}, or go on without a copy", subject="keys")
     elif "storage" in failed:
         yield Fault("storage", "", failed["storage"], subject="the last test failed")
