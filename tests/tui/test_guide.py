@@ -18,7 +18,7 @@ from bitnet_tui.services import keys, planning
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.widgets.guide import ShareBar
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.guides import GOOD, KEY, answering, app, at, choose, opened, press
+from tests.tui.guides import GOOD, KEY, answered, answering, app, at, choose, opened, press
 from tests.tui.pilots import click_on, files_text, said, settled, shown, words
 
 # -- a first run -----------------------------------------------------------------------------------------------------
@@ -121,6 +121,10 @@ async def test_a_good_model_shows_what_came_back_and_its_list_offers_others(
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "teacher")
         await choose(pilot, "vllm")
+        await press(pilot, "ctrl+t")
+        assert "Model is empty: type a name, or press List models." in said(pilot, "#problem")
+        guide.query_one("#model", Input).value = "m"
+        await answered(pilot)
         before = {one.id: one.region for one in guide.query("#body Input")}
         await press(pilot, "ctrl+t")
         assert "answered in 0.42 s" in shown(pilot)

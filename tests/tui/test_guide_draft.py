@@ -1,6 +1,7 @@
 """The draft of an experiment: the `.env` that it makes, what is wrong with it, and its record."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,24 @@ def test_no_secret_is_in_a_record_or_a_file_wherever_it_was_typed(values):
     assert "sk-canary" not in json.dumps(record)
     assert "7" in json.dumps(record)
     assert not SECRET_NAMES & set(drafted.settings(draft))
+
+
+def test_a_draft_that_is_opened_again_shows_the_steps_that_have_values_or_were_passed():
+    draft = replace(made(S3_BUCKET="b", TOTAL_STEPS="5"), step="teacher")
+    assert drafted.visited(draft) == {"machine", "teacher", "storage", "student"}
+    assert drafted.visited(Draft()) == {"machine"}
+
+
+def test_the_file_marks_what_differs_from_the_default_or_in_a_copy_from_its_source():
+    draft = made(TOTAL_STEPS="5", SEED="7")
+
+    def marked(source: dict[str, str] | None) -> list[str]:
+        shown = ["".join(span.text for span in one) for one in review.env_lines(draft, (), {}, source)]
+        return [one.split("=")[0] + "".join(one.partition("   ")[1:]) for one in shown if one.startswith("• ")]
+
+    default = REGISTRY["SEED"].default
+    assert f"• SEED   default {default}" in marked(None)
+    assert marked(drafted.settings(made(SEED="7", TOTAL_STEPS="4"))) == ["• TOTAL_STEPS   was 4"]
 
 
 _KEYS = st.sampled_from(["values", "step", "name", "source", "TOTAL_STEPS", TEACHER, BACKEND])

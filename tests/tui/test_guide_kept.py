@@ -19,7 +19,7 @@ from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.guide.screen import NewExperimentScreen
 from bitnet_tui.screens.vault import VaultScreen
 from bitnet_tui.services.storing import Check, Login
-from tests.tui.guides import CHECKED, KEY, answering, app, at, choose, opened, press
+from tests.tui.guides import CHECKED, KEY, answered, answering, app, at, choose, opened, press
 from tests.tui.pilots import click_on, files_text, said, settled, shown, words
 
 # -- keys ------------------------------------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ async def test_if_the_key_can_not_be_kept_nothing_is_made_until_one_says_so(home
         await press(pilot, "ctrl+s")
         await press(pilot, "escape")
         assert pilot.app.screen is guide
-        assert "The key was not kept: the OS keyring is switched off" in said(pilot, "#problem")
+        assert "the key has no place yet. Press Create again to choose a passphrase." in said(pilot, "#problem")
         assert files_text(home) == ""
         await click_on(pilot, "Create it without keys")
         assert isinstance(pilot.app.screen, ExperimentScreen)
@@ -203,8 +203,18 @@ async def test_the_draft_comes_back_after_escape_and_after_a_crash_without_its_k
         assert guide._step == "teacher"
         assert guide.query_one("#model", Input).value == "gpt-4o-mini"
         assert guide.query_one("#key", Input).value == ""
+        assert "● Machine ◉ Teacher ○ Storage" in words(pilot)
+        await guide._come_to("review")
+        await answered(pilot)
+        assert "Teacher · key: a draft keeps none" in words(pilot)
+        assert "Go to Key" in words(pilot)
+        assert "Start afresh" not in words(pilot)  # it was said once
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await opened(pilot)
         await click_on(pilot, "Start afresh")
         assert guide._step == "machine"
+        assert "◉ Machine" in words(pilot)
+        assert "○ Review" in words(pilot)
         assert guide.draft.empty
     assert not list((state_folder() / "drafts").glob("*.json"))
 

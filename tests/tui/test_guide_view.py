@@ -10,7 +10,7 @@ from bitnet_core.settings.registry import REGISTRY, STORAGE_BACKENDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import width
 from bitnet_tui.view import pick, share
-from bitnet_tui.view.guide import estimates, labels, rail, review, storing, teachers
+from bitnet_tui.view.guide import doubts, estimates, labels, rail, review, storing, teachers
 from bitnet_tui.view.guide.draft import HERE, STEPS, STUDENT_FIELDS, Draft
 from bitnet_tui.view.spans import Line
 from tests.tui.plans import PLAN, TIMED
@@ -63,6 +63,57 @@ def test_a_sentence_of_a_command_is_said_without_names_and_commands(parts):
 def test_what_to_do_without_a_key_is_said_as_a_field_to_fill():
     sentence = "AWS_ACCESS_KEY_ID is not set; `bitnet keys set AWS_ACCESS_KEY_ID` keeps it in the OS keyring."
     assert labels.plain(sentence) == "“Access key” is not set; type it into “Access key”."
+
+
+def test_two_settings_of_one_field_are_named_once():
+    assert labels.plain("correct  VLLM_MODEL or TEACHER_MODEL.") == "correct “Model”."
+
+
+def test_a_target_out_of_reach_says_that_its_keys_were_not_checked():
+    found = storing.failed("S3 can't be reached (Could not connect to b.s3.x); check AWS_DEFAULT_REGION.", "s3")
+    assert text(found.lines).endswith("check “Region”. The keys were not checked.")
+    assert (found.why, found.offer) == ("Could not connect to b.s3.x", "Go to Region")
+    assert "keys" not in text(storing.failed("x can't be reached.", "rclone").lines)
+
+
+# -- what will fail later -------------------------------------------------------------------------------------------
+
+
+def _doubted(
+    values: dict[str, str], found: set[str] | None, failed: dict[str, str], *, kept: bool = True
+) -> list[str]:
+    return [
+        f"{review.fault_words(one)} [{review.offer_words(one)}]"
+        for one in doubts.doubts(Draft(values), found, failed, kept=kept)
+    ]
+
+
+def test_keys_that_are_nowhere_and_tests_that_failed_are_told_in_the_review():
+    s3 = {"STORAGE_BACKEND": "s3", "S3_BUCKET": "b"}
+    words = "Storage · keys: a draft keeps none; type them again, or go on without a copy [Go to Access key]"
+    assert _doubted(s3, set(), {}) == [words]
+    assert _doubted(s3, set(), {"storage": "refused"}) == [words]
+    assert "none yet; type them" in _doubted(s3, set(), {}, kept=False)[0]
+    assert "[Go to Secret key]" in _doubted(s3, {"AWS_ACCESS_KEY_ID"}, {})[0]
+    assert _doubted(s3, {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}, {}) == []
+    assert _doubted(s3, None, {}) == []  # not known yet
+    openai = {"TEACHER_PROVIDER": "openai"}
+    assert _doubted(openai, set(), {}) == ["Teacher · key: a draft keeps none; type it again [Go to Key]"]
+    assert _doubted(openai, {"TEACHER_API_KEY"}, {}) == []
+    vllm, why = {"TEACHER_PROVIDER": "vllm"}, teachers.in_short("x can't be reached (no connection); check it.")
+    assert _doubted(vllm, set(), {"teacher": why}) == [
+        "Teacher · the last test failed: no connection [Go to Teacher]"
+    ]
+
+
+@pytest.mark.parametrize("backend", STORAGE_BACKENDS)
+def test_a_target_lacks_no_key_once_all_are_there_and_only_its_own(backend):
+    draft = Draft({"STORAGE_BACKEND": backend, "WEBDAV_USERNAME": "me"})
+    keys = storing.key_names(backend)
+    assert doubts.missing_keys(draft, keys) == ()
+    missing = doubts.missing_keys(draft, ())
+    assert set(missing) <= set(keys)
+    assert bool(missing) == bool(keys)
 
 
 # -- lines that are clicked -----------------------------------------------------------------------------------------
@@ -137,6 +188,32 @@ def test_what_is_no_share_is_drawn_as_the_default(wrong):
         ({"reachable": False, "problem": "No answer from x."}, "✗ No answer from x.", "Change the address"),
         ({"reachable": None, "problem": "There is no key."}, "✗ There is no key.", "Change the address"),
         ({"key_accepted": False, "problem": "openai refuses the key."}, "refuses the key.", "Type another key"),
+        (
+            {
+                "provider": "vllm",
+                "reachable": False,
+                "problem": "x can't be reached (no connection); check the address.",
+            },
+            "✗ x can't be reached",
+            "Change the address",
+        ),
+        ({"provider": "openai", "reachable": False, "problem": "x can't be reached."}, "✗ x can't be reached.", ""),
+        ({"provider": "vllm", "key_accepted": None, "problem": "It says no."}, "✗ It says no.", ""),
+        (
+            {
+                "provider": "vllm",
+                "key_accepted": None,
+                "base_url": "http://x/v2",
+                "problem": "http://x/v2 has no /chat/completions (HTTP 404); correct VLLM_BASE_URL.",
+            },
+            "✗ Nothing at http://x/v2 answers as such a server",
+            "Change the address",
+        ),
+        (
+            {"provider": "openai", "reachable": None, "problem": "No key: OPENAI_API_KEY is not set."},
+            "“Key” is not set",
+            "Go to Key",
+        ),
         ({"chat": False, "problem": "m is not there."}, "✗ m is not there.", "Choose another model"),
         ({"model": "", "models": list("abcdefg")}, "It has 7 models; choose one below, or type its name.", ""),
         ({"model": "", "models": []}, "! It lists no models; type the model's name.", "Go to Model"),
@@ -146,6 +223,7 @@ def test_what_a_probe_found(changes: dict[str, Any], said: str, offer: str) -> N
     found = teachers.answer({**FOUND, **changes})
     assert said in text(found.lines)
     assert found.offer == offer
+    assert bool(found.why) == text(found.lines).startswith("✗")
 
 
 @given(report=st.dictionaries(st.sampled_from(sorted(FOUND)), st.none() | st.booleans() | st.text(max_size=3)))
@@ -193,6 +271,18 @@ def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str],
     assert "not timed" in text(lines) or plan["time"] is TIMED["time"]
 
 
+def test_the_review_repeats_what_is_known_of_time_disk_and_money():
+    def said(plan: dict[str, Any] | None, problem: str = "") -> str:
+        lines = estimates.plan_lines(plan, Draft(), asking=False, timing=False, problem=problem)
+        return text((review.cost_line(lines),))
+
+    assert said(None) == "estimating…"
+    assert said(PLAN) == "Takes 964 MB disk · free"
+    assert said(TIMED).startswith("Takes at least 26m")
+    assert "price unknown" in said({**TIMED, "teacher": {**PLAN["teacher"], "usd": None}})
+    assert said(None, "It failed.") == "no estimate"
+
+
 def test_what_this_machine_can_train_is_said_with_signs():
     said = text(estimates.fit_lines(PLAN, "")).splitlines()
     assert [line.split()[0] for line in said] == ["✓", "!", "✗"]
@@ -202,5 +292,6 @@ def test_what_this_machine_can_train_is_said_with_signs():
 def test_only_what_can_succeed_is_offered_and_nothing_that_costs_is_the_first():
     assert review.starts(Draft(), None)[0][0] == "pipeline"
     assert review.starts(Draft({"TEACHER_PROVIDER": "openai"}), None)[0][0] == review.ONLY
+    assert review.starts(Draft(), None, doubtful=True)[0][0] == review.ONLY
     assert "pipeline" not in dict(review.starts(Draft(), False))
     assert "collect" not in dict(review.starts(Draft({"TEACHER_PROVIDER": "anthropic"}), None))

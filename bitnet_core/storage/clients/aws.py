@@ -4,6 +4,7 @@ The only module of this room that imports boto3. Knows no target.
 """
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
@@ -33,6 +34,8 @@ _ANY_REGION = "us-east-1"
 """For servers that are in no region."""
 _ENDPOINTS = {"s3": "S3_ENDPOINT_URL", "dynamodb": "DYNAMO_ENDPOINT_URL"}
 """The settings that give a server's address instead of Amazon's."""
+_URL = re.compile(r'"?https?://([^/?\s"]+)[^\s"]*"?')
+"""botocore names the whole address of a request, and only its host is of use."""
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _LATER = {
     *("408", "429", "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "InternalError", "LimitExceeded"),
@@ -219,8 +222,10 @@ class Aws:
         session.send = send_bounded
 
     def _unreached(self, error: Exception) -> Unreachable:
-        fix = f"; check that {self._endpoint} is right and its server runs" if self._endpoint else ""
-        return Unreachable(f"{self._title} can't be reached ({self._words(str(error))}){fix}.")
+        fix = f"{self._endpoint} is right and its server runs" if self._endpoint else "AWS_DEFAULT_REGION is right"
+        network = "" if self._endpoint else "the network works and "
+        words = _URL.sub(r"\1", str(error)).replace("the endpoint URL: ", "")
+        return Unreachable(f"{self._title} can't be reached ({self._words(words)}); check that {network}{fix}.")
 
     def _refused(self, error: Exception, fix: str) -> Refused:
         return Refused(f"{self._title} can't be used ({self._words(str(error))}); {fix}.")

@@ -1,6 +1,6 @@
 """The guide as its steps see it: the draft, typed keys, look-ups in threads, and tests that a person asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,9 @@ class Guide(KeyedScreen[Made | None]):
     taken: frozenset[str] = frozenset()
     """The names in the workspace."""
     tested: dict[str, tuple[object, Found]]
-    """What the last test of a step found, with the question that it answered."""
+    """What the last test of a step found, with the question that it answered; `last_found` if it still counts."""
+    copied: Mapping[str, str] | None = None
+    """The settings of the experiment that this is a copy of, once they are known."""
     shared: dict[str, Any]
     """What was looked up and does not change while the guide is open."""
 
@@ -55,6 +57,19 @@ class Guide(KeyedScreen[Made | None]):
     def faults(self) -> tuple[Fault, ...]:
         """What has to be mended."""
         raise NotImplementedError
+
+    def doubts(self) -> tuple[Fault, ...]:
+        """What does not keep the experiment from being made, but will stop it later."""
+        raise NotImplementedError
+
+    def question(self, step: str) -> object:
+        """What a test of a step is about now."""
+        raise NotImplementedError
+
+    def last_found(self, step: str) -> Found | None:
+        """What the last test of a step found, if nothing that it was about has changed since."""
+        asked, found = self.tested.get(step, (None, None))
+        return found if found is not None and asked == self.question(step) else None
 
     def mend(self, fault: Fault) -> None:
         """Set what would be right, or go to the field."""
@@ -148,10 +163,12 @@ class Guide(KeyedScreen[Made | None]):
 
     _testing: Command | None = None
     _on_refusal: Callable[[str], object] = staticmethod(lambda _: None)
+    _on_declining: Callable[[str], object] | None = None
+    """What to do where the vault stayed closed, if that is not a refusal."""
 
     def test(self, command: Command, then: Callable[[Any], object], refused: Callable[[str], object]) -> None:
         """Run a command that the user asked for."""
-        self._testing, self._on_refusal = command, refused
+        self._testing, self._on_refusal, self._on_declining = command, refused, None
 
         def answered(report: Any) -> None:
             self._testing = None
@@ -169,3 +186,7 @@ class Guide(KeyedScreen[Made | None]):
     def refused(self, problem: str) -> None:
         self._testing = None
         self._on_refusal(problem)
+
+    def declined(self, problem: str) -> None:
+        self._testing = None
+        (self._on_declining or self._on_refusal)(problem)

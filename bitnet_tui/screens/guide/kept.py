@@ -21,11 +21,13 @@ from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.screens.guide.base import Guide
 from bitnet_tui.screens.guide.step import Step
 from bitnet_tui.services import drafts, keys, planning
+from bitnet_tui.view.guide import doubts, review, storing, teachers
 from bitnet_tui.view.guide import draft as drafted
-from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import Draft, Fault
 from bitnet_tui.widgets.guide import Rail
 
+NO_VAULT = "an encrypted file"
+"""The keeper of keys where there is neither a keyring nor a vault yet."""
 _SAVE_SECONDS = 0.3
 """How long nothing changes before the draft is written."""
 
@@ -47,6 +49,10 @@ class KeptGuide(Guide):
         self._kept: drafts.Kept | None = None
         self._unsaved: Timer | None = None
         self._own = False
+        self._returned = False
+        """Whether the draft is one that was left before."""
+        self._greeting = ""
+        """The step that is shown first of such a draft."""
         self._moving = asyncio.Lock()
         self._offer: Callable[[], object] = lambda: None
 
@@ -101,10 +107,8 @@ class KeptGuide(Guide):
     def _know_keys(self, found: Any) -> None:
         state, held, vault = found
         self.held = {one.name: one for one in held}
-        self.keeper = "the OS keyring" if state == "ready" else "the vault" if vault else "an encrypted file"
-        self._know(
-            "keyring", self.keeper if state == "ready" or vault else "an encrypted file, as there is no keyring"
-        )
+        self.keeper = "the OS keyring" if state == "ready" else "the vault" if vault else NO_VAULT
+        self._know("keyring", self.keeper if self.keeper != NO_VAULT else "encrypted file; no keyring")
 
     # -- the draft ------------------------------------------------------------------------------------------------
 
@@ -112,9 +116,14 @@ class KeptGuide(Guide):
         """The draft that was left, or the settings of the experiment to copy."""
         kept = self._kept
         record = kept.read() if kept else None
-        if record is not None or self._source is None:
+        if self._source is None:
             return record, None
-        return None, drafts.settings_of(self.shell.home, self._source)
+        try:
+            return record, drafts.settings_of(self.shell.home, self._source)
+        except BitnetError:
+            if record is None:
+                raise
+            return record, None  # the draft has all that is needed
 
     async def _adopt(self, draft: Draft, step: str) -> None:
         self.draft = draft
@@ -123,21 +132,30 @@ class KeptGuide(Guide):
 
     def _begin_with(self, found: tuple[Any, drafts.Copied | None]) -> None:
         record, copied = found
+        copy = drafted.of_settings(copied.values, self.draft.source) if copied is not None else None
+        if copy is not None:
+            self.copied = drafted.settings(copy)
+            self._tell_step()
         if self._own:  # something was chosen before it could be read
             return
-        if copied is not None:
-            draft = drafted.of_settings(copied.values, self.draft.source)
-            self.call_next(self._adopt, draft, "machine")
+        if copied is not None and copy is not None and record is None:
+            self.call_next(self._adopt, copy, "machine")
             if copied.keys:
                 self.call_next(self.say, "Keys in its .env are not copied; keep them in the keyring.", "label")
             return
         kept = drafted.from_record(record)
         if kept is not None and not kept.empty:
+            self._returned = True
+            self._greeting = kept.step
+            self._seen |= drafted.visited(kept)
             self.call_next(self._adopt, replace(kept, source=self.draft.source), kept.step)
-            self.call_next(self._offer_afresh)
 
-    def _offer_afresh(self) -> None:
-        self.say("This is your draft, as you left it.", "label", "Start afresh", self.action_afresh)
+    def _say_nothing_wrong(self) -> None:
+        """Say that this is a draft while the first step is shown, else nothing."""
+        if self._greeting == self._step:
+            self.say("This is your draft, as you left it.", "label", "Start afresh", self.action_afresh)
+        else:
+            self.say("", "")
 
     def _not_copied(self, why: str) -> None:
         self.say(why, "warn")
@@ -145,9 +163,11 @@ class KeptGuide(Guide):
     async def action_afresh(self) -> None:
         """Forget the draft."""
         self.draft, self._seen, self._touched = Draft(source=self.draft.source), frozenset(), set()
+        self._greeting = ""
         self.tested.clear()
         self.keys.clear()
         self._own = self._source is None
+        self._returned = False
         if self._kept is not None:
 
             def removed(_: object) -> None:
@@ -163,13 +183,18 @@ class KeptGuide(Guide):
             self.look("draft", self._begun, self._begin_with, self._not_copied)
 
     def change(self, name: str, text: str) -> None:
+        changed = self.draft.having(name, text)
+        if changed == self.draft:  # a field that was filled with it
+            return
         self._own = True
         self._touched.add(name)
-        self.draft = self.draft.having(name, text)
+        self.draft = changed
         self._changed()
 
     def rename(self, name: str) -> None:
         """Give the experiment a name; an empty one is the suggestion."""
+        if name == self.draft.name:
+            return
         self._own = True
         self._touched.add("NAME")
         self.draft = replace(self.draft, name=name)
@@ -228,6 +253,22 @@ class KeptGuide(Guide):
     def faults(self) -> tuple[Fault, ...]:
         return drafted.faults(self.named, self.taken)
 
+    def question(self, step: str) -> object:
+        if step == "teacher":
+            return teachers.asked(self.draft, self.keys)
+        return storing.asked(self.draft, self.place, self.keys)
+
+    def doubts(self) -> tuple[Fault, ...]:
+        here = None
+        if self.held is not None:
+            kept = {name for name, one in self.held.items() if one.origin}
+            here = kept | {name for name, value in self.keys.items() if value}
+        found = {step: one for step in ("teacher", "storage") if (one := self.last_found(step))}
+        failed = {step: one.why for step, one in found.items() if one.why}
+        lacking = doubts.doubts(self.draft, here, failed, kept=self._returned)
+        works = {step for step, one in found.items() if not one.why}  # such as with the login of another program
+        return tuple(one for one in lacking if one.step not in works)
+
     def key_counts(self, name: str) -> bool:
         """Whether a typed key is one of the chosen teacher or target."""
         backend = self.draft.backend
@@ -243,7 +284,7 @@ class KeptGuide(Guide):
         here = [one for one in found if one.step == self._step and one.name in self._touched]
         step.mark(frozenset(one.name for one in here))
         if not here or self._step == "review":
-            self.say("", "")
+            self._say_nothing_wrong()
             return
         fault = here[0]
         words = review.fault_words(fault).partition(" · ")[2]

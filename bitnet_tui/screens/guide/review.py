@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList
 
+from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view.guide import review
 from bitnet_tui.view.guide.draft import Fault, settings
@@ -24,28 +25,43 @@ class ReviewStep(Step):
 
     step = "review"
     start = ""
+    _first = ""
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="pane left"):
             with Horizontal(classes="row"):
                 yield label_of("Name")
                 yield SteadyInput(self.draft.name, compact=True, id="field-NAME", classes="entry")
+            yield Painted(id="costs")
             yield Words("Create it, and then", classes="title")
             yield Cards(id="starts", classes="list", markup=False)
             yield Painted(id="about")
             yield Painted(id="wrong")
             yield Button("Mend it", id="mend", name="mend")
         with Vertical(classes="pane right"):
-            yield Words("Its .env, without keys", classes="title")
+            yield Words("Its .env, without keys (• = changed)", classes="title")
             with VerticalScroll(id="file"):
                 yield Painted(id="env")
 
     def begin(self) -> None:
-        self._starts = review.starts(self.draft, self._logprobs)
-        starts = self.query_one("#starts", Cards)
-        starts.fill([(value, line(words)) for value, words in self._starts], self._starts[0][0])
-        self.start = self._starts[0][0]
+        self._offer_starts()
+        self._estimate = Estimate(self.guide, self._say_costs)
+        self._say_costs()
+        self._estimate.make()
         self.changed()
+
+    def leave(self) -> None:
+        self._estimate.end()
+
+    def _say_costs(self) -> None:
+        self.lines("#costs").show((review.cost_line(self._estimate.lines()),))
+
+    def _offer_starts(self) -> None:
+        """What can be started. What is found out later changes the choice until another one was made."""
+        found = review.starts(self.draft, self._logprobs, doubtful=bool(self.guide.doubts()))
+        if self.start in ("", self._first):
+            self.start = self._first = found[0][0]
+            self.query_one("#starts", Cards).fill([(value, line(words)) for value, words in found], self.start)
 
     def entry(self) -> Widget | None:
         return self.query_one("#starts")
@@ -54,21 +70,26 @@ class ReviewStep(Step):
         return {
             "field-NAME": "The name of its folder in the workspace; empty takes the one shown.",
             "starts": "Arrows or a click choose; enter does it.",
-            "file": "• marks what differs from the defaults. Keys are never in this file.",
+            "file": f"• marks what differs from {self._compared}. Keys are never in this file.",
         }.get(name, "")
 
     @property
+    def _compared(self) -> str:
+        return "the defaults" if self.guide.copied is None else self.draft.source
+
+    @property
     def _logprobs(self) -> bool | None:
-        tested = self.guide.tested.get("teacher")
-        return tested[1].logprobs if tested else None
+        tested = self.guide.last_found("teacher")
+        return tested.logprobs if tested else None
 
     def changed(self) -> None:
         """The name has changed, or what is known of the workspace."""
         guide = self.guide
+        self._offer_starts()
         self.query_one("#field-NAME", Input).placeholder = guide.suggested
         names = [name for name, value in guide.keys.items() if value and guide.key_counts(name)]
         above = {name: os.environ[name] for name in settings(self.draft) if os.environ.get(name)}
-        self.lines("#env").show(review.env_lines(self.draft, names, above))
+        self.lines("#env").show(review.env_lines(self.draft, names, above, guide.copied))
         fault = self._fault
         button = self.query_one("#mend", Button)
         button.display = fault is not None
@@ -81,7 +102,7 @@ class ReviewStep(Step):
 
     @property
     def _fault(self) -> Fault | None:
-        return next(iter(self.guide.faults()), None)
+        return next(iter((*self.guide.faults(), *self.guide.doubts())), None)
 
     def _say_about(self) -> None:
         if self.start:

@@ -26,7 +26,7 @@ from bitnet_core.text import flat
 from bitnet_tui import actions
 from bitnet_tui.screens.base import TOO_SMALL
 from bitnet_tui.screens.guide.base import Made
-from bitnet_tui.screens.guide.kept import KeptGuide, names_in
+from bitnet_tui.screens.guide.kept import NO_VAULT, KeptGuide, names_in
 from bitnet_tui.screens.guide.machine import MachineStep
 from bitnet_tui.screens.guide.review import ReviewStep
 from bitnet_tui.screens.guide.step import Step
@@ -122,7 +122,9 @@ class NewExperimentScreen(KeptGuide):
         await body.remove_children()
         if not self.on_stack:
             return
-        self._seen |= {self._step, step}
+        self._seen |= {step}
+        if self._greeting != step:
+            self._greeting = ""
         self._step = step
         if self.draft.step != step:
             self.draft = replace(self.draft, step=step)
@@ -264,8 +266,7 @@ class NewExperimentScreen(KeptGuide):
             self._touched |= {one.name for one in found}
             if self._step != "review":
                 self.call_next(self._come_to, "review")
-            words, offer = review.fault_words(found[0]), review.offer_words(found[0])
-            self.call_next(self.say, words, "warn", offer, lambda: self.mend(found[0]))
+            self.call_next(self.say, "Not created yet: the review says what is missing.", "warn")
             return
         if self.busy:
             return
@@ -299,8 +300,14 @@ class NewExperimentScreen(KeptGuide):
             self.say(problem, "bad", offer, lambda: self._make(with_keys=False))
             self.look("taken", lambda: names_in(home), self._know_taken)
 
+        def no_place(_: str) -> None:
+            way = "choose a passphrase" if self.keeper == NO_VAULT else "open the vault"
+            lacks = "keys have" if len(typed) > 1 else "key has"
+            text = f"Not created: the {lacks} no place yet. Press Create again to {way}."
+            self.say(text, "warn", "Create it without keys", lambda: self._make(with_keys=False))
+
         self.say("Keeping the key…" if typed else "Making it…", "label")
-        self._on_refusal = not_made
+        self._on_refusal, self._on_declining = not_made, no_place
         self.attempt(make, made, title="New experiment", **keys.VAULT_INSTEAD)
 
     @property

@@ -89,8 +89,7 @@ class StorageStep(Step):
         form = self.query_one("#form")
         form.remove_children()
         form.mount_all([self._row(name) for name in storing.fields(backend)])
-        tested = self.guide.tested.get("storage")
-        self._show(tested[1] if tested and tested[0] == self._question else None)
+        self._show(self.guide.last_found("storage"))
 
     def _row(self, name: str) -> Widget:
         if REGISTRY[name].secret:
@@ -141,14 +140,11 @@ class StorageStep(Step):
 
     @property
     def _typed_keys(self) -> dict[str, str]:
-        names = storing.key_names(self.draft.get(BACKEND))
-        return {name: self.guide.keys[name] for name in names if self.guide.keys.get(name)}
+        return storing.typed(self.draft, self.guide.keys)
 
     @property
     def _question(self) -> object:
-        asked = storing.question(self.draft, self.guide.place)
-        asked.pop(SYNC, None)
-        return {**asked, **self._typed_keys}
+        return self.guide.question("storage")
 
     def action_test(self) -> None:
         backend = self.draft.get(BACKEND)
@@ -159,7 +155,8 @@ class StorageStep(Step):
         asked = storing.question(self.draft, guide.place)
         check = Check(guide.shell.home, guide.place, backend, asked, typed, partial(keys.keep, guide.shell.home))
         self._say("Writing, reading back, listing and deleting a small file… esc stops it.")
-        guide.test(check, partial(self._answered, self._question), partial(self._refused, backend))
+        question = self._question
+        guide.test(check, partial(self._answered, question), partial(self._check_failed, question, backend))
 
     def _lacks(self) -> bool:
         missing = self.missing()
@@ -170,7 +167,12 @@ class StorageStep(Step):
         return missing is not None
 
     def _answered(self, question: object, report: dict[str, Any]) -> None:
-        found = storing.answer(report)
+        self._found_out(question, storing.answer(report))
+
+    def _check_failed(self, question: object, backend: str, problem: str) -> None:
+        self._found_out(question, storing.failed(problem, backend))
+
+    def _found_out(self, question: object, found: Found) -> None:
         self.guide.tested["storage"] = (question, found)
         if self.is_attached:
             self._show(found)

@@ -1,8 +1,5 @@
 """The step "Student and budget": its size, how long it trains, when activations flip, and what that will take."""
 
-from functools import partial
-from typing import Any
-
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
@@ -13,11 +10,10 @@ from textual.widgets import Input
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.values import FlipOptions
 from bitnet_core.text import count
+from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
-from bitnet_tui.services.planning import Plan
 from bitnet_tui.view import share
-from bitnet_tui.view.guide import estimates
-from bitnet_tui.view.guide.draft import EMBEDDED, STUDENT_FIELDS, TEACHER, overrides, wrong
+from bitnet_tui.view.guide.draft import STUDENT_FIELDS, wrong
 from bitnet_tui.view.guide.labels import about, label
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.guide import Pick, ShareBar
@@ -32,15 +28,10 @@ _EMPTY = {"TOKENIZER_NAME": "teacher's", "TOTAL_STEPS": "by the budget", "BUDGET
 
 
 class StudentStep(Step):
-    """Estimates come from `bitnet plan`: first at once without times, then with a few timed steps."""
+    """A new estimate is made once nothing is typed for a moment."""
 
     step = "student"
     _pause: Timer | None = None
-    _asked: dict[str, str] | None = None
-    _plan: dict[str, Any] | None = None
-    _problem = ""
-    _asking = False
-    _timing = False
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(classes="pane left", can_focus=False):
@@ -70,7 +61,8 @@ class StudentStep(Step):
 
     def begin(self) -> None:
         self._show_flip()
-        self._estimate()
+        self._estimate = Estimate(self.guide, self._draw)
+        self._estimate.make()
 
     def entry(self) -> Widget | None:
         return self.field(_PRESET)
@@ -100,7 +92,7 @@ class StudentStep(Step):
         self._show_flip()
         if self._pause is not None:
             self._pause.stop()
-        self._pause = self.set_timer(_PAUSE_SECONDS, self._estimate)
+        self._pause = self.set_timer(_PAUSE_SECONDS, self._estimate_again)
 
     def _show_flip(self) -> None:
         flip = share.parsed(self.draft.get(_FLIP), 0.9)
@@ -116,54 +108,14 @@ class StudentStep(Step):
 
     # -- estimating ----------------------------------------------------------------------------------------------
 
-    def _estimate(self) -> None:
+    def _estimate_again(self) -> None:
         self._pause = None
-        values = overrides(self.draft, self.guide.place)
-        faulty = [one for one in self.guide.faults() if one.step == "student"]
-        if faulty or values == self._asked:
-            return
-        self._asked = values
-        kept = self.guide.shared.get("plans", {}).get(tuple(values.items()))
-        if kept is not None:
-            self._plan, self._problem, self._asking, self._timing = kept, "", False, False
-            self._draw()
-            return
-        self._problem, self._asking = "", True
-        self._draw()
-        self._run(timed=False)
-
-    def _run(self, *, timed: bool) -> None:
-        values = dict(self._asked or {})
-        if any(one.step == "teacher" for one in self.guide.faults()):
-            values[TEACHER] = EMBEDDED
-        guide = self.guide
-        plan = Plan(guide.shell.home, guide.place, values, timed=timed)
-        guide.ask("plan", plan, partial(self._planned, timed=timed), self._failed)
-
-    def _planned(self, record: dict[str, Any], *, timed: bool) -> None:
-        if any(one.step == "teacher" for one in self.guide.faults()):
-            record = {**record, "teacher": None}
-        self._plan, self._asking, self._timing = record, False, not timed
-        if timed and self._asked is not None:
-            self.guide.shared.setdefault("plans", {})[tuple(self._asked.items())] = record
-        self._draw()
-        if not timed:
-            self._run(timed=True)
-
-    def _failed(self, problem: str) -> None:
-        self._asking = False
-        if not self._timing:
-            self._problem = problem
-        self._timing = False
-        self._draw()
+        self._estimate.make()
 
     def _draw(self) -> None:
-        lines = estimates.plan_lines(
-            self._plan, self.draft, asking=self._asking, timing=self._timing, problem=self._problem
-        )
-        self.lines("#plan").show(lines)
+        self.lines("#plan").show(self._estimate.lines())
 
     def leave(self) -> None:
-        self.guide.drop("plan")
+        self._estimate.end()
         if self._pause is not None:
             self._pause.stop()

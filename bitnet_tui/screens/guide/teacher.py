@@ -112,8 +112,7 @@ class TeacherStep(Step):
         self._entry(_ADDRESS, draft.address, provider.base_url or "http://…/v1", needs.address)
         self.query_one("#test").disabled = not needs.model
         self.query_one("#list").disabled = not needs.model
-        tested = self.guide.tested.get("teacher")
-        self._show(tested[1] if tested and tested[0] == self._question else None)
+        self._show(self.guide.last_found("teacher"))
 
     def _entry(self, place: str, text: str, placeholder: str, needed: bool) -> None:
         entry = self.query_one(place, Input)
@@ -189,9 +188,13 @@ class TeacherStep(Step):
 
     @property
     def _question(self) -> object:
-        return {**teachers.question(self.draft), "key": self.guide.keys.get(self.draft.teacher.key_setting, "")}
+        return self.guide.question("teacher")
 
     def action_test(self) -> None:
+        if not self.draft.model and not self.query_one(_MODEL).disabled:
+            self.guide.say("Model is empty: type a name, or press List models.", "warn")
+            self.query_one(_MODEL).focus()
+            return
         self._ask(self.draft.model)
 
     def action_list_models(self) -> None:
@@ -210,17 +213,18 @@ class TeacherStep(Step):
         remember([key])
         probe = Probe(self.guide.shell.home, **{**asked, "model": model}, key=key)
         self._show(Found((line(Span("Asking the model for a few tokens… esc stops it.", "label")),)))
-        self.guide.test(probe, partial(self._answered, self._question), self._refused)
+        self.guide.test(probe, partial(self._answered, self._question), partial(self._refused, self._question))
 
     def _answered(self, question: object, report: dict[str, Any]) -> None:
-        found = teachers.answer(report)
+        self._found_out(question, teachers.answer(report))
+
+    def _found_out(self, question: object, found: Found) -> None:
         self.guide.tested["teacher"] = (question, found)
         if self.is_attached and question == self._question:
             self._show(found)
 
-    def _refused(self, problem: str) -> None:
-        if self.is_attached:
-            self._show(teachers.failed(problem))
+    def _refused(self, question: object, problem: str) -> None:
+        self._found_out(question, teachers.failed(problem))
 
     def leave(self) -> None:
         self.guide.stop_test()

@@ -170,13 +170,15 @@ def suggested_name(draft: Draft, taken: frozenset[str]) -> str:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one field: `name` is its setting, `NAME` that of the experiment."""
+    """What is wrong with one field: `name` is its setting, `NAME` that of the experiment, empty for a whole step."""
 
     step: str
     name: str
     why: str
     offer: str = ""
     """A value that would be right, if one is known."""
+    subject: str = ""
+    """What it is about if not the field itself."""
 
 
 def faults(draft: Draft, taken: frozenset[str]) -> tuple[Fault, ...]:
@@ -213,6 +215,12 @@ def step_of(name: str) -> str:
     if section in ("Teacher", "Chat provider") or name.startswith("KD_TEACHER"):
         return "teacher"
     return "student" if name in STUDENT_FIELDS or name == "FLIP_FRACTION" else "review"
+
+
+def visited(draft: Draft) -> frozenset[str]:
+    """The steps that a draft shows to have been at: those that have values, and those before the last one."""
+    names = list(STEPS)
+    return frozenset(names[: names.index(draft.step) + 1]) | {step_of(name) for name in draft.values}
 
 
 STUDENT_FIELDS = (

@@ -85,7 +85,8 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
     room = plan["device"]["room_bytes"]
     fits = room is None or peak <= room
     lines = [
-        row("Student", f"{count(plan['parameters'])} parameters", "value", size_words),
+        row("Student", f"{count(plan['parameters'])} parameters", "value"),
+        row("", size_words, "label"),
         row("Memory", size(peak), "value" if fits else "bad", f"of {size(room)} free" if room else ""),
         row("Budget", *_budget(plan["budget"])),
         row("Time", *_time(plan, draft, timing=timing)),

@@ -53,6 +53,8 @@ _PREFIXES = re.compile(
     r"^(GDRIVE|ONEDRIVE|DROPBOX|ICLOUD|AWS|S3|BOX|NC|WEBDAV|FIREBASE|AMPLIFY|SUPABASE|MONGODB|DYNAMO|RCLONE)_"
 )
 _NAMES = re.compile(r"\b(" + "|".join(sorted(REGISTRY, key=len, reverse=True)) + r")\b(=\S*)?")
+_SAME_TWICE = re.compile(r"(“[^”]+”)(?: (?:or|and) \1)+")
+"""Two settings may have one field."""
 _COMMANDS = (
     (re.compile(r"`bitnet keys set (\w+)` keeps it in the OS keyring"), r"type it into \1"),
     (re.compile(r"`bitnet store login`"), "Log in"),
@@ -89,4 +91,5 @@ def plain(sentence: str) -> str:
     """A sentence of a command as the guide says it: fields by their labels, buttons in place of commands."""
     for command, words in _COMMANDS:
         sentence = command.sub(words, sentence)
-    return _NAMES.sub(lambda found: f"“{label(found[1])}”", sentence)
+    sentence = _NAMES.sub(lambda found: f"“{label(found[1])}”", sentence)
+    return re.sub(r" {2,}", " ", _SAME_TWICE.sub(r"\1", sentence))

@@ -1,6 +1,6 @@
 """The step "Review": the `.env` to be written, what is wrong, and what can be started."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_core.settings import dotenv
@@ -13,17 +13,17 @@ ONLY = "create"
 """Start nothing."""
 
 
-def starts(draft: Draft, logprobs: bool | None) -> tuple[tuple[str, str], ...]:
+def starts(draft: Draft, logprobs: bool | None, *, doubtful: bool = False) -> tuple[tuple[str, str], ...]:
     """(value, words) of what can be started; the first is what Enter does.
 
-    What costs money, or can't succeed, is not the first. Stages that read from others can't be started alone.
+    What costs money, or is `doubtful`, is not the first. Stages that read from others can't be started alone.
     """
     alone = [(one.name, f"Run only: {one.title}") for one in STAGES.values() if not one.needs]
     whole = (PIPELINE.name, "Run the whole pipeline")
     nothing = (ONLY, "Start nothing yet")
     if draft.teacher.logprobs == "no" or logprobs is False:
         return (nothing, *(one for one in alone if one[0] != "collect"))
-    if draft.teacher.needs_key or draft.teacher.name == "custom":
+    if doubtful or draft.teacher.needs_key or draft.teacher.name == "custom":
         return (nothing, whole, *alone)
     return (whole, nothing, *alone)
 
@@ -46,13 +46,20 @@ def _paid(draft: Draft) -> bool:
     return draft.teacher.needs_key
 
 
-def env_lines(draft: Draft, names: Collection[str], above: Mapping[str, str]) -> tuple[Line, ...]:
-    """The file line by line. `names` are keys that are kept elsewhere, `above` settings of the environment."""
+def env_lines(
+    draft: Draft, names: Collection[str], above: Mapping[str, str], source: Mapping[str, str] | None = None
+) -> tuple[Line, ...]:
+    """The file line by line, with a mark at what was changed: at what differs from `source`, else from the defaults.
+
+    `names` are keys that are kept elsewhere, `above` settings of the environment, `source` those that were copied.
+    """
     different = differing(draft)
     lines = []
     for name, value in settings(draft).items():
-        changed = name in different
-        was = f"   was {_DEFAULTS.get(default(name), default(name))}" if changed else ""
+        before = default(name) if source is None else source.get(name, default(name))
+        changed = name in different if source is None else value != before
+        word = "default" if source is None or name not in source else "was"
+        was = f"   {word} {_DEFAULTS.get(before, before)}" if changed else ""
         mark = Span("• " if changed else "  ", "accent")
         lines.append(line(mark, Span(f"{name}=", "label"), Span(dotenv.quoted(value), "value"), Span(was, "faint")))
         if name in above and above[name] != value:
@@ -61,11 +68,29 @@ def env_lines(draft: Draft, names: Collection[str], above: Mapping[str, str]) ->
     return tuple(lines)
 
 
+_COSTS = ("Time", "Disk", "Money")
+
+
+def cost_line(plan: Sequence[Line]) -> Line:
+    """Time, disk and money of the lines of an estimate, in one line; what is not known is left out."""
+    known = {one[0].text.strip(): one[1] for one in plan if len(one) > 1}
+    parts = [f"{known[name].text}{' disk' * (name == 'Disk')}" for name in _COSTS if _is_known(known.get(name))]
+    going = not parts and any("stimating" in span.text for one in plan for span in one)
+    text = "estimating…" if going else " · ".join(parts) or "no estimate"
+    return line(Span(f"Takes {text}" if parts else text, "label"))
+
+
+def _is_known(span: Span | None) -> bool:
+    return span is not None and span.style != "label"
+
+
 def fault_words(fault: Fault) -> str:
     """`Teacher · Model: which model?`"""
-    return f"{STEPS[fault.step]} · {label(fault.name)}: {fault.why.rstrip('.')}"
+    return f"{STEPS[fault.step]} · {fault.subject or label(fault.name)}: {fault.why.rstrip('.')}"
 
 
 def offer_words(fault: Fault) -> str:
     """The label of the button that mends it."""
-    return f"Set it to {fault.offer}" if fault.offer else f"Go to {label(fault.name)}"
+    if fault.offer:
+        return f"Set it to {fault.offer}"
+    return f"Go to {label(fault.name) if fault.name else STEPS[fault.step]}"

@@ -8,8 +8,9 @@ from bitnet_core.settings.storage import SECTIONS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.text import duration, size
 from bitnet_tui.view.guide.draft import BACKEND, HERE, Draft, overrides
+from bitnet_tui.view.guide.draft import SYNC as SYNC_NAME
 from bitnet_tui.view.guide.labels import label, plain
-from bitnet_tui.view.guide.teachers import Found
+from bitnet_tui.view.guide.teachers import Found, in_short
 from bitnet_tui.view.spans import Span, line
 
 _GROUPS = {
@@ -80,6 +81,18 @@ def question(draft: Draft, root: Any) -> dict[str, str]:
     return {name: value for name, value in found.items() if REGISTRY[name].section.startswith("Storage")}
 
 
+def asked(draft: Draft, root: Any, keys: Mapping[str, str]) -> object:
+    """What a test's answer is about: with another target, setting or typed key, it counts no longer."""
+    found = question(draft, root)
+    found.pop(SYNC_NAME, None)
+    return {**found, **typed(draft, keys)}
+
+
+def typed(draft: Draft, keys: Mapping[str, str]) -> dict[str, str]:
+    """Those of the typed keys that the target reads."""
+    return {name: keys[name] for name in key_names(draft.get(BACKEND)) if keys.get(name)}
+
+
 def answer(report: Mapping[str, Any]) -> Found:
     """What the test of a target found."""
     seconds = {name: one for name, one in (report.get("seconds") or {}).items() if isinstance(one, (int, float))}
@@ -105,5 +118,6 @@ def _each(seconds: list[float]) -> str:
 def failed(problem: str, backend: str) -> Found:
     """Why the test failed, and the field to go to if the sentence names one."""
     named = next((name for name in fields(backend) if name in problem), "")
-    lines = (line(Span("✗ ", "bad"), Span(plain(problem), "bad")),)
-    return Found(lines, f"Go to {label(named)}" if named else "", field=named)
+    unchecked = " The keys were not checked." if "can't be reached" in problem and key_names(backend) else ""
+    lines = (line(Span("✗ ", "bad"), Span(f"{plain(problem)}{unchecked}", "bad")),)
+    return Found(lines, f"Go to {label(named)}" if named else "", field=named, why=in_short(problem))

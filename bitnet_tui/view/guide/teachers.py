@@ -1,11 +1,12 @@
 """The step "Teacher": its cards, what a probe is asked with, and what it found."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from bitnet_core.teachers.profiles import PROVIDERS, Provider
-from bitnet_core.text import dollars, pad, significant
+from bitnet_core.text import crop, dollars, pad, significant
 from bitnet_tui.view.guide.draft import EMBEDDED, TEACHER, Draft, asks_address
 from bitnet_tui.view.guide.labels import plain
 from bitnet_tui.view.spans import Line, Span, line
@@ -65,6 +66,11 @@ def needs(provider: Provider) -> Needs:
 # -- testing -------------------------------------------------------------------------------------------------------
 
 
+def asked(draft: Draft, keys: Mapping[str, str]) -> object:
+    """What a test's answer is about: with another teacher, address or typed key, it counts no longer."""
+    return {**question(draft), "key": keys.get(draft.teacher.key_setting, "")}
+
+
 def question(draft: Draft) -> dict[str, Any]:
     """What `Probe` asks with."""
     provider = draft.teacher
@@ -87,25 +93,49 @@ class Found:
     field: str = ""
     models: tuple[str, ...] = ()
     logprobs: bool | None = None
+    why: str = ""
+    """Why the test failed, in a few words; empty if it did not."""
 
 
 def failed(problem: str) -> Found:
     """A test that could not be made."""
-    return Found((line(Span("✗ ", "bad"), Span(plain(problem), "bad")),))
+    return Found((_bad(plain(problem)),), why=in_short(problem))
+
+
+_OUTCOME = re.compile(r"can't be reached \(([^()]+)\)")
+_SHORT_CELLS = 60
+
+
+def in_short(problem: str) -> str:
+    """Why something failed, without what to do about it: what is in brackets of what can't be reached."""
+    found = _OUTCOME.search(problem)
+    words = found[1] if found else plain(problem).partition("; ")[0].partition(" (")[0].rstrip(".")
+    return crop(words, _SHORT_CELLS)
 
 
 def answer(report: Mapping[str, Any]) -> Found:
     """What a probe found."""
-    problem = plain(str(report.get("problem") or ""))
+    raw = str(report.get("problem") or "")
+    problem = plain(raw)
+    provider = PROVIDERS.get(str(report.get("provider")))
     models = tuple(name for name in report.get("models") or () if isinstance(name, str) and name.isprintable())
+    if report.get("reachable") is None and provider and any(one in raw for one in provider.key_settings(own=True)):
+        return Found((_bad(problem),), "Go to Key", field="KEY", models=models, why=in_short(raw))
     if not report.get("reachable"):
-        return Found((_bad(problem or "It gave no answer."),), "Change the address", field="ADDRESS", models=models)
+        return _of_address(provider, problem or "It gave no answer.", in_short(raw) or "no answer")
+    if not report.get("key_accepted") and "_BASE_URL" in raw:
+        where = str(report.get("base_url") or "this address")
+        text = f"Nothing at {where} answers as such a server; an address usually ends in /v1."
+        return _of_address(provider, text, "no such server at its address")
     if not report.get("key_accepted"):
-        return Found((_bad(problem or "The key was refused."),), "Type another key", field="KEY", models=models)
+        offer = ("Type another key", "KEY") if provider is None or needs(provider).key else ("", "")
+        words = problem or "The key was refused."
+        return Found((_bad(words),), offer[0], field=offer[1], models=models, why=in_short(words))
     if not report.get("model"):
         return _models(models, problem)
     if not report.get("chat"):
-        return Found((_bad(problem or "It did not answer."),), "Choose another model", field="MODEL", models=models)
+        words = problem or "It did not answer."
+        return Found((_bad(words),), "Choose another model", field="MODEL", models=models, why=in_short(words))
     said = line(Span("✓ ", "good"), f"answered in {significant(report['latency_s'], 2)} s")
     if report.get("logprobs") is None:
         why = f"unknown whether it gives logprobs ({problem.rstrip('.')})"
@@ -116,6 +146,12 @@ def answer(report: Mapping[str, Any]) -> Found:
             (said, _warn(why), *_price(report)), "Choose another model", field="MODEL", models=models, logprobs=False
         )
     return _with_logprobs(report, said, models)
+
+
+def _of_address(provider: Provider | None, text: str, why: str) -> Found:
+    """What may be wrong with the address, if that is the user's to change."""
+    own = provider is None or asks_address(provider)
+    return Found((_bad(text),), "Change the address" if own else "", field="ADDRESS" if own else "", why=why)
 
 
 def _with_logprobs(report: Mapping[str, Any], said: Line, models: tuple[str, ...]) -> Found:

@@ -1,0 +1,79 @@
+"""Estimates of what the draft will take: first at once without times, then with a few timed steps."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from bitnet_tui.screens.guide.base import Guide
+from bitnet_tui.services.planning import Plan
+from bitnet_tui.view.guide import estimates
+from bitnet_tui.view.guide.draft import EMBEDDED, TEACHER, overrides
+from bitnet_tui.view.spans import Line
+
+
+class Estimate:
+    """The estimate of the guide's draft; `shown` is called whenever there is another one."""
+
+    def __init__(self, guide: Guide, shown: Callable[[], object]) -> None:
+        self._guide = guide
+        self._shown = shown
+        self._asked: dict[str, str] | None = None
+        self._plan: dict[str, Any] | None = None
+        self._problem = ""
+        self._asking = False
+        self._timing = False
+
+    def lines(self) -> tuple[Line, ...]:
+        """What it says now."""
+        return estimates.plan_lines(
+            self._plan, self._guide.draft, asking=self._asking, timing=self._timing, problem=self._problem
+        )
+
+    def make(self) -> None:
+        """Make it for the draft as it is, unless that is what was asked or something in it is wrong."""
+        values = overrides(self._guide.draft, self._guide.place)
+        faulty = [one for one in self._guide.faults() if one.step == "student"]
+        if faulty or values == self._asked:
+            return
+        self._asked = values
+        kept = self._guide.shared.get("plans", {}).get(tuple(values.items()))
+        if kept is not None:
+            self._plan, self._problem, self._asking, self._timing = kept, "", False, False
+            self._shown()
+            return
+        self._problem, self._asking = "", True
+        self._shown()
+        self._run(timed=False)
+
+    def end(self) -> None:
+        """End what is being asked."""
+        self._guide.drop("plan")
+
+    @property
+    def _no_teacher(self) -> bool:
+        return any(one.step == "teacher" for one in self._guide.faults())
+
+    def _run(self, *, timed: bool) -> None:
+        values = dict(self._asked or {})
+        if self._no_teacher:
+            values[TEACHER] = EMBEDDED
+        guide = self._guide
+        plan = Plan(guide.shell.home, guide.place, values, timed=timed)
+        guide.ask("plan", plan, partial(self._planned, timed=timed), self._failed)
+
+    def _planned(self, record: dict[str, Any], *, timed: bool) -> None:
+        if self._no_teacher:
+            record = {**record, "teacher": None}
+        self._plan, self._asking, self._timing = record, False, not timed
+        if timed and self._asked is not None:
+            self._guide.shared.setdefault("plans", {})[tuple(self._asked.items())] = record
+        self._shown()
+        if not timed:
+            self._run(timed=True)
+
+    def _failed(self, problem: str) -> None:
+        self._asking = False
+        if not self._timing:
+            self._problem = problem
+        self._timing = False
+        self._shown()

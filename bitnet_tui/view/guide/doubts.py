@@ -1,0 +1,53 @@
+"""What lets an experiment be made, but will stop it later: keys that are nowhere, a test that failed."""
+
+from collections.abc import Collection, Iterator, Mapping
+
+from bitnet_core.storage.catalog import KINDS
+from bitnet_tui.view.guide.draft import Draft, Fault
+
+_AWS = (("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),)
+_ENOUGH: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    **dict.fromkeys(("s3", "amplify", "dynamodb"), _AWS),
+    "dropbox": (("DROPBOX_REFRESH_TOKEN",), ("DROPBOX_ACCESS_TOKEN",)),
+    "box": (("BOX_REFRESH_TOKEN",), ("BOX_DEVELOPER_TOKEN",)),
+    "supabase": (("SUPABASE_SERVICE_ROLE_KEY",), ("SUPABASE_ANON_KEY",)),
+}
+"""For each target, the sets of keys one of which it needs; where there is no row, its login or its first key."""
+
+
+def doubts(
+    draft: Draft, found: Collection[str] | None, failed: Mapping[str, str], *, kept: bool
+) -> tuple[Fault, ...]:
+    """What to say above Create, the most likely cause first.
+
+    `found` are the keys that were typed or are kept, None while that is being asked; `failed` says of a step why its
+    last test failed; `kept`: whether this draft was left and opened again, so that keys may have been typed before.
+    """
+    return tuple(_doubts(draft, found, failed, kept=kept))
+
+
+def _doubts(draft: Draft, found: Collection[str] | None, failed: Mapping[str, str], *, kept: bool) -> Iterator[Fault]:
+    teacher = draft.teacher
+    if found is not None and teacher.needs_key and not set(teacher.key_settings(own=True)) & set(found):
+        why = "a draft keeps none; type it again" if kept else "none yet; type it"
+        yield Fault("teacher", teacher.key_setting, why, subject="key")
+    elif "teacher" in failed:
+        yield Fault("teacher", "", failed["teacher"], subject="the last test failed")
+    missing = missing_keys(draft, found) if found is not None else ()
+    if missing:
+        why = "a draft keeps none; type them again" if kept else "none yet; type them"
+        yield Fault("storage", missing[0], f"{why}, or go on without a copy", subject="keys")
+    elif "storage" in failed:
+        yield Fault("storage", "", failed["storage"], subject="the last test failed")
+
+
+def missing_keys(draft: Draft, found: Collection[str]) -> tuple[str, ...]:
+    """The keys that the target lacks; none if it can do with those that were found."""
+    if not draft.backend:
+        return ()
+    kind = KINDS[draft.backend]
+    usual = (kind.login or kind.keys[0],) if kind.keys else ()
+    if kind.backend == "webdav" and not draft.get("WEBDAV_USERNAME"):  # some ask for no password
+        usual = ()
+    lacking = [tuple(name for name in one if name not in found) for one in _ENOUGH.get(kind.backend, (usual,))]
+    return min(lacking, key=len)
