@@ -85,7 +85,8 @@ def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...
     lines: list[Line] = []
     for finding in run.health if run else ():
         mark, style = _LEVELS[finding.level]
-        fresh = _wrapped(mark, finding.words, style, cells)
+        where = " (2 Results)" if finding.code == "gates" else ""
+        fresh = _wrapped(mark, finding.words.rstrip(".") + where + "." if where else finding.words, style, cells)
         fresh += _wrapped("  ", finding.advice, "label", cells) if finding.advice else []
         if lines and len(lines) + len(fresh) > most:
             break
@@ -134,7 +135,7 @@ def _training(run: RunShown) -> list[tuple[str, str, str]]:
 
 def _working(run: RunShown) -> list[tuple[str, str, str]]:
     progress = run.view.progress
-    pairs = _qei(run.view)
+    pairs = _qei(run)
     if progress is not None and run.stage != PIPELINE.name:
         if progress.rate is not None:
             pairs.append(("rate", rate_words(progress.rate, flat(progress.unit)), "value"))
@@ -151,10 +152,20 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
     return pairs
 
 
-def _qei(view: RunView) -> list[tuple[str, str, str]]:
-    """QEI and QEI_speed, the rows of the `qei` table whose names begin so."""
-    rows = [row for table in view.tables if table.name == "qei" for row in table.rows if len(row) > 1]
-    return [(cell(row[0]), cell(row[1]), "title") for row in rows if str(row[0]).startswith("QEI")]
+def _qei(run: RunShown) -> list[tuple[str, str, str]]:
+    """QEI and QEI_speed; for a pipeline also what an evaluation has found since."""
+    then, since = _indices(run.view.tables), _indices(run.since)
+    pairs = []
+    for name, value in then.items():
+        newer = since.get(name, value)
+        pairs.append((name, value if newer == value else f"{value} in this run, {newer} since", "title"))
+    return pairs
+
+
+def _indices(tables: Sequence[Table]) -> dict[str, str]:
+    """The rows of the `qei` table whose names begin so."""
+    rows = [row for table in tables if table.name == "qei" for row in table.rows if len(row) > 1]
+    return {cell(row[0]): cell(row[1]) for row in rows if str(row[0]).startswith("QEI")}
 
 
 def _eta(run: RunShown) -> str:

@@ -10,7 +10,7 @@ from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs import clock
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.clock import Moment
-from bitnet_core.runs.events import Event
+from bitnet_core.runs.events import Event, Table
 from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
 from bitnet_core.runs.history import Entry, History, RecordCache
@@ -51,6 +51,8 @@ class RunShown:
     """The token budget and where the activations flip; None if neither the record nor the run has said."""
     health: tuple[Finding, ...] = ()
     """How it is doing, the worst first."""
+    since: tuple[Table, ...] = ()
+    """The tables of an evaluation that succeeded after this pipeline."""
 
     @property
     def active(self) -> bool:
@@ -163,7 +165,15 @@ class ExperimentWatcher:
             of=len(runs),
             flip=plan.decided(view.vitals.budget).flip,
             health=health(stage, state, view.vitals, plan, around, silent),
+            since=self._evaluated_since(history, record) if stage == PIPELINE.name else (),
         )
+
+    def _evaluated_since(self, history: History, pipeline: RunRecord) -> tuple[Table, ...]:
+        """The tables of the newest evaluation, if it ended after the pipeline."""
+        made = history.latest("eval", lambda record: record.state == "succeeded")
+        if made is None or pipeline.ended is None or (made.record.ended or 0.0) <= pipeline.ended:
+            return ()
+        return self._view(made.run).tables
 
     def _view(self, run: Run) -> RunView:
         fold, read_new = self._folds.setdefault(run.id, (RunFold(), run.reader().read_new))

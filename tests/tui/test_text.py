@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bitnet_core import text as words
 from bitnet_core.runs.events import Alert, Flip, Metric, Progress, Table
+from bitnet_core.runs.health import Finding
 from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.theme import paint
@@ -273,3 +274,22 @@ def test_a_stage_that_generates_text_has_no_samples_yet():
     assert said(stage="teacher") == "No samples yet. They appear here once the stage has generated a text."
     assert said(stage="eval", state="failed") == "This run ended before it had generated a text."
     assert said(stage="train").startswith("No samples here. Only the stages that generate text")
+
+
+def test_a_pipeline_says_that_an_evaluation_has_found_another_qei_since():
+    def results(qei):
+        return (Table(name="qei", columns=["quantity", "student"], rows=[["student", 1], ["QEI", qei]]),)
+
+    def figures(since):
+        run = _run(stage="pipeline", state="succeeded", view=RunView(tables=results(1.023)), since=since)
+        return _text(panels.figures(run, 60))
+
+    assert figures(results(0.697)).split() == ["QEI", "1.023", "in", "this", "run,", "0.6970", "since"]
+    assert figures(()).split() == figures(results(1.023)).split() == ["QEI", "1.023"]
+
+
+def test_failed_gates_are_named_with_the_place_of_their_table():
+    run = _run(
+        stage="eval", state="succeeded", health=(Finding("warn", "1 of 2 gates met; failed: QEI.", "", "gates"),)
+    )
+    assert _text(panels.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (2 Results)."
