@@ -9,6 +9,7 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs import clock
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
+from bitnet_core.runs.changes import changes
 from bitnet_core.runs.clock import Moment
 from bitnet_core.runs.events import Event, Table
 from bitnet_core.runs.experiment import unreadable_words
@@ -71,6 +72,8 @@ class ExperimentView:
     preset: str = ""
     problem: str = ""
     copy: CopyView = field(default_factory=CopyView)
+    changes: tuple[str, ...] = ()
+    """What has changed since the stage was done, if it is outdated and the records tell."""
 
     def row(self, name: str) -> StageRow | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -120,7 +123,9 @@ class ExperimentWatcher:
         teacher, preset = _teacher_and_preset(experiment.settings)
         problem = "\n".join(filter(None, (problem, history.problem)))
         shown, copy = self._shown(history, stage, back), self._copied(history)
-        return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy)
+        outdated = any((row.name, row.state) == (stage, "outdated") for row in rows)
+        changed = changes(history, stage) if outdated else ()
+        return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy, changed)
 
     def _copied(self, history: History) -> CopyView:
         """How the copy stands, by its files here and by its newest upload."""
