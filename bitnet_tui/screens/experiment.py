@@ -124,7 +124,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
     def draw_storage(self) -> None:
         if self.query("#run"):
-            self._pane.show_storage(self._view.copy, self.said)
+            self._pane.show_storage(self.root, self._view.copy, self.said)
 
     def start_upload(self) -> None:
         self._start(UPLOAD.name)

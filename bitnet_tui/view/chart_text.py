@@ -30,7 +30,7 @@ def title(chart: Chart, view: RunView, lens: Lens, axis: Axis, cells: int, *, al
     """One line. Signs to turn to other charts are there when it is shown `alone`; what does not fit is left out."""
     parts: list[Line] = []
     if alone:
-        name = "" if chart is CHARTS[0] else f" {chart.title} "
+        name = f" {chart.title} "
         parts = [(Span(BACK, "key"), Span(name, "title"), Span(ON, "key"), Span(" "))]
     elif chart is not CHARTS[0]:  # the names of its curves say it
         parts = [(Span(f"{chart.title}  ", "title"),)]

@@ -1,5 +1,7 @@
 """Everything about one run: title, alerts, gauge, figures, and four views below them."""
 
+from pathlib import Path
+
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
@@ -7,7 +9,7 @@ from textual.widgets import ContentSwitcher, Log, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
 from bitnet_tui.view import panels
-from bitnet_tui.view.copy import CopyView, Said, copy_lines
+from bitnet_tui.view.copy import CopyView, Said, copy_lines, folder_lines
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.lens import Lens
 from bitnet_tui.view.run_fold import RunView
@@ -103,9 +105,9 @@ class RunPane(Vertical):
             self._painted("summary", panels.summary(view, cells - 2))
         self._painted("tail", panels.log_tail(run, _TAIL_LINES, cells))
 
-    def show_storage(self, copy: CopyView, said: Said | None) -> None:
+    def show_storage(self, root: Path, copy: CopyView, said: Said | None) -> None:
         cells = max(20, self.content_size.width) - 2
-        self.query_one(StoragePane).show(copy, copy_lines(copy, said, cells))
+        self.query_one(StoragePane).show(copy, (*folder_lines(root, cells), *copy_lines(copy, said, cells)))
 
     def _write_log(self, run: RunShown | None) -> None:
         log = self.query_one("#log", Log)

@@ -57,6 +57,27 @@ def test_ticks_are_round_few_and_inside(low, extent, most):
     assert [place for place, _ in found] == sorted(place for place, _ in found)
 
 
+@given(st.floats(1e-6, 1e6), st.floats(1.01, 1e6), st.integers(2, 12))
+def test_logarithmic_ticks_are_round_few_and_inside(low, times, most):
+    view = _view([low, low * times])
+    picture = drawing(view, ("loss",), 80, 2 * most, log=True)
+    assert 1 <= len(picture.y_ticks) <= most + 1
+    assert all(picture.y_limits[0] - 1e-9 <= place <= picture.y_limits[1] + 1e-9 for place, _ in picture.y_ticks)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (0.6, 14, ["1", "2", "5", "10"]),
+        (6.1, 13.5, ["8", "10", "12"]),
+        (1, 1e8, ["1", "100", "10k", "1M", "100M"]),
+    ],
+)
+def test_logarithmic_ticks_are_labelled_with_plain_numbers(low, high, labels):
+    found = drawing(_view([low, high]), ("loss",), 80, 10, log=True).y_ticks
+    assert [label.rstrip("0").rstrip(".") if "." in label else label for _, label in found] == labels
+
+
 def test_labels_of_seen_tokens():
     assert [label for _, label in ticks(0, 150_000, 4)] == ["0", "50k", "100k", "150k"]
     assert [label for _, label in ticks(0, 0.9, 3)] == ["0", "0.5"]

@@ -67,9 +67,9 @@ def test_any_table_fits_where_there_is_room_for_its_columns(columns, rows, cells
 
 def test_a_table_aligns_numbers_and_wraps_words():
     rows = [["student quality", 0.38214, "agreement with the teacher over held-out traces"], ["QEI", 7.28, "given"]]
-    text = _text(panels.table_lines(Table(name="qei", columns=["quantity", "value", "how"], rows=rows), 48))
+    text = _text(panels.table_lines(Table(name="result", columns=["quantity", "value", "how"], rows=rows), 48))
     assert text == (
-        "qei\n"
+        "result\n"
         "quantity          value  how\n"
         "───────────────  ──────  ───────────────────────\n"
         "student quality  0.3821  agreement with the\n"
@@ -142,6 +142,7 @@ def test_the_gauge_of_other_stages():
     assert "41 MB of 93 MB" in _text([gauge.gauge(_run("teacher", view=view), 80)])
     assert _text([gauge.gauge(_run("teacher"), 80)]) == "waiting for the first progress…"
     assert gauge.gauge(_run("teacher", "failed"), 80) == ()
+    assert gauge.gauge(_run("teacher", "succeeded", view=view), 80) == ()
 
 
 def test_a_failure_is_shown_whole_with_its_output():
@@ -293,3 +294,13 @@ def test_failed_gates_are_named_with_the_place_of_their_table():
         stage="eval", state="succeeded", health=(Finding("warn", "1 of 2 gates met; failed: QEI.", "", "gates"),)
     )
     assert _text(panels.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (2 Results)."
+
+
+def test_the_table_of_qei_says_what_its_figures_mean():
+    rows = [["QEI", 1.5, None], ["imitation", 0.2, 0.4]]
+    text = _text(panels.table_lines(Table(name="qei", columns=["quantity", "student", "teacher"], rows=rows), 100))
+    assert text.endswith(
+        "QEI: above 1: more quality per byte than the teacher.\n"
+        "Imitation: how well it predicts text that the teacher wrote and it never saw; not part of QEI."
+    )
+    assert "Imitation:" not in _text(panels.table_lines(Table(name="qei", columns=[], rows=rows[:1]), 100))
