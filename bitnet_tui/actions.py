@@ -67,6 +67,10 @@ ACTIONS: tuple[Action, ...] = (
         ("samples", "3", "view('samples')", "Samples", "Generated texts", False),
         ("log", "4", "view('log')", "Log", "All messages of the run", False),
         ("storage", "5", "view('storage')", "Storage", "The copy on a storage target", False),
+        ("page-down", "pagedown", "scroll('page_down')", "Page down", "Scroll results, samples or log", False),
+        ("page-up", "pageup", "scroll('page_up')", "Page up", "Scroll back", False),
+        ("top", "home", "scroll('home')", "Top", "Scroll to the beginning", False),
+        ("bottom", "end", "scroll('end')", "End", "Scroll to the end", False),
         ("push", "u", "store('push')", "Push the copy", "Bring the copy on the storage target up to date now", False),
         (
             "verify",

@@ -174,6 +174,9 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self.lens = self.lens.whole()
         self.look()
 
+    def action_scroll(self, way: str) -> None:
+        self._pane.scroll(way)
+
     def action_view(self, name: str) -> None:
         self._pane.choose(name)
 

@@ -102,6 +102,18 @@ def stripes(segments: Iterable[Segment], x_limits: Point, turns: int, mine: int,
     return tuple(found)
 
 
+def lettered(segments: Iterable[Segment], x_limits: Point, many: int, offset: float) -> list[Point]:
+    """The points of a curve nearest to each of `many` places along the axis; `offset` moves these by a share.
+
+    So the letters of curves that lie on each other stand beside each other.
+    """
+    points = [point for segment in segments for point in segment]
+    apart = (x_limits[1] - x_limits[0]) / many
+    places = [x_limits[0] + apart * (place + offset) for place in range(many)]
+    near = (min(points, key=lambda point: abs(point[0] - x)) for x in places if points)
+    return list(dict.fromkeys(near))
+
+
 def _between(segment: Segment, left: float, right: float) -> Segment:
     """The part of a segment with these x, with points added where it enters and leaves."""
     points: list[Point] = []

@@ -5,6 +5,7 @@ from pathlib import Path
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Log, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
@@ -70,6 +71,12 @@ class RunPane(Vertical):
     def choose(self, name: str) -> None:
         self.query_one("#views", Tabs).active = f"tab-{name}"
 
+    def scroll(self, way: str) -> None:
+        """Scroll what can be scrolled of the open view: `page_up`, `page_down`, `home` or `end`."""
+        shown = (one for one in self.query("#summary-scroll, #results, #samples, #log, #store-scroll") if _seen(one))
+        for one in shown:
+            getattr(one, f"scroll_{way}")(animate=False)
+
     def on_tabs_tab_activated(self, event: Tabs.TabActivated) -> None:
         name = (event.tab.id or "tab-overview").removeprefix("tab-")
         self.query_one("#switch", ContentSwitcher).current = name
@@ -122,6 +129,10 @@ class RunPane(Vertical):
 
     def _painted(self, name: str, lines: tuple[Line, ...]) -> None:
         self.query_one(f"#{name}", Painted).show(lines)
+
+
+def _seen(widget: Widget) -> bool:
+    return bool(widget.region)
 
 
 def _bar(run: RunShown | None, launching: str | None, cells: int) -> Line:

@@ -10,6 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bitnet_tui.view.chart import drawing, stripes, ticks
+from bitnet_tui.view.chart_text import letter, title
+from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import CURVES, RunFold
 from tests.builders import event
 
@@ -152,6 +154,24 @@ def test_no_curve_hides_another(columns, apart, names):
     text = build(drawing(fold.view(), CURVES, columns, 18, log=False), columns, 18, colours)
     cells = [sum(map(len, re.findall(rf"38;2;{colours[name][0]};0;0m([^\x1b]+)", text))) for name in names]
     assert min(cells) >= columns / len(names) * 0.5
+
+
+def test_without_colours_each_curve_has_its_letter():
+    from bitnet_tui.plot import build
+
+    fold = RunFold()
+    fold.feed(event("metric", step=n, seen_tokens=n * 100, loss=3, kl=3, ce=3) for n in range(200))
+    picture = drawing(fold.view(), CURVES, 80, 12, log=False)
+    letters = {name: letter(name) for name, _ in picture.curves}
+    assert sorted(letters.values()) == ["C", "K", "T"]
+    drawn = _ANSI.sub("", build(picture, 80, 12, _COLOURS, letters))
+    assert all(drawn.count(one) >= 3 for one in letters.values())
+    assert not set(letters.values()) & set(_ANSI.sub("", build(picture, 80, 12, _COLOURS)))
+    for chart in CHARTS:
+        marks = [letter(name) for name in chart.curves]
+        assert len(set(marks)) == len(marks)
+    words = title(CHARTS[0], fold.view(), Lens(), Axis("tokens"), 78, alone=True, letters=True)
+    assert [span.text for span in words if span.style.startswith("curve-")] == ["T ", "K ", "C "]
 
 
 def test_seams_are_marked_where_they_are():
