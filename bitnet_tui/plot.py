@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import plotext
 
-from bitnet_tui.view.chart import Drawing, stripes
+from bitnet_tui.view.chart import Drawing, lettered, stripes
 from bitnet_tui.view.series import Segment
 
 Colour = tuple[int, int, int]
@@ -15,16 +15,21 @@ _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 _TURN_COLUMNS = 3
 """How many columns a curve has at a time where several lie on each other."""
+_LETTER_COLUMNS = 12
+"""How far the letters of a curve are apart."""
+_NO_LETTERS: Mapping[str, str] = {}
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def build(drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colour]) -> str:
-    """Draw at exactly this size. Slow: call it in a thread.
+def build(
+    drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colour], letters: Mapping[str, str] = _NO_LETTERS
+) -> str:
+    """Draw at exactly this size. Slow: call it in a thread. A curve in `letters` has its letter every few columns.
 
     plotext fails on numbers that are not finite and on logarithms of them; a `Drawing` has neither.
     """
     with _ONE_AT_A_TIME:  # plotext has one figure, for all threads
-        return _build(drawing, columns, rows, colours)
+        return _build(drawing, columns, rows, colours, letters)
 
 
 def canvas(built: str) -> int:
@@ -33,7 +38,9 @@ def canvas(built: str) -> int:
     return next((place + 1 for place, sign in enumerate(first) if sign in "┤│"), len(first))
 
 
-def _build(drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colour]) -> str:
+def _build(
+    drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colour], letters: Mapping[str, str]
+) -> str:
     plotext.clear_figure()
     plotext.limit_size(False, False)
     plotext.plot_size(columns, rows)
@@ -58,6 +65,10 @@ def _build(drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colo
     turns, many = max(1, columns // _TURN_COLUMNS), len(drawing.curves)
     for place, (name, segments) in enumerate(drawing.curves if many > 1 else ()):
         _plot(stripes(segments, drawing.x_limits, turns, place, many), colours[name])
+    for place, (name, segments) in enumerate(drawing.curves):
+        if name in letters:
+            points = lettered(segments, drawing.x_limits, max(1, columns // _LETTER_COLUMNS), place / many)
+            plotext.scatter(*zip(*points, strict=True), marker=letters[name], color=colours[name])
     if drawing.not_finite:
         bottom = [drawing.y_limits[0]] * len(drawing.not_finite)
         plotext.scatter(list(drawing.not_finite), bottom, marker="x", color=colours["bad"])

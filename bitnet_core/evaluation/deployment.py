@@ -64,7 +64,7 @@ class Compared:
     def said(self) -> str:
         """How the speeds were taken, and whether they are sure."""
         sure = self.student.sure and self.teacher.sure
-        return f"{self.how}, by turns" + ("" if sure else ", too busy to be sure")
+        return f"{self.how}, by turns" + ("" if sure else ", machine busy: speeds uncertain")
 
 
 @dataclass(frozen=True)

@@ -69,21 +69,25 @@ def judge(options: GateOptions, report: Mapping[str, Any]) -> list[Gate]:
     return [row for row in rows if row is not None]
 
 
-def failures(gates: Sequence[Gate]) -> str:
-    """The gates that failed, for a sentence; empty if none did."""
-    failed = [gate for gate in gates if gate.verdict == "fail"]
-    return "; ".join(map(_failure, failed))
+def failures(gates: Sequence[Gate]) -> list[str]:
+    """Each gate that failed and why, as a clause of a sentence."""
+    return [_failure(gate) for gate in gates if gate.verdict == "fail"]
 
 
 def _failure(gate: Gate) -> str:
     if gate.value is None:
-        return f"{gate.name}: {gate.why} ({gate.setting})"
+        return f"{gate.name} failed, because {gate.why} ({gate.setting})"
     return f"{gate.name} is {number(gate.value)}, and {gate.setting} asks for {gate.limit}"
 
 
 def table(gates: Sequence[Gate]) -> list[list[Any]]:
     """Rows under COLUMNS."""
-    return [[gate.name, gate.verdict, gate.value, gate.limit, f"{gate.why} ({gate.setting})"] for gate in gates]
+    return [[gate.name, gate.verdict, _shown(gate), gate.limit, f"{gate.why} ({gate.setting})"] for gate in gates]
+
+
+def _shown(gate: Gate) -> float | str | None:
+    """What was found; a gate that failed without a number was not reached at all."""
+    return "never" if gate.value is None and gate.verdict == "fail" else gate.value
 
 
 def record(gates: Sequence[Gate]) -> list[dict[str, Any]]:

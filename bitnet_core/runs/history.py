@@ -197,7 +197,7 @@ class History:
         """Whether what a run made is there, and a run of the same stage would make the same now."""
         stage = made.record.stage
         return (
-            self._is_complete(stage)
+            self.is_complete(stage)
             and made.record.fingerprint == self.fingerprint(stage, made.record)
             and all(self._is_unchanged_since(made, need) for need in catalog.stage(stage).needs)
         )
@@ -208,11 +208,12 @@ class History:
         if any(map(self._has_written, later)):
             return False
         source = self.latest(need, _succeeded)
-        if source is None and self._is_complete(need):  # of a run that was stopped
+        if source is None and self.is_complete(need):  # of a run that was stopped
             source = self.latest(need)
         return source is None or self._is_current(source)
 
-    def _is_complete(self, stage: str) -> bool:
+    def is_complete(self, stage: str) -> bool:
+        """Whether each kind of file that the stage leaves is there."""
         return all(any(getattr(self.experiment, at).glob(pattern)) for at, pattern in catalog.stage(stage).outputs)
 
     def _has_written(self, entry: Entry) -> bool:

@@ -24,6 +24,8 @@ JUDGED = 8
 NEARLY_SPENT = 0.9
 """From this share of a limit on, collecting is about to end at it."""
 _MOST_REASONS = 3
+_UNMET = {"fail": "failed", "not measurable": "not measurable"}
+_VERDICTS = ("pass", *_UNMET)
 
 
 def health(
@@ -39,7 +41,7 @@ def health(
     `silent` is for how many seconds an active run has reported nothing.
     """
     if state not in ACTIVE:
-        return trained(vitals) if (name, state) == ("train", "succeeded") else ()
+        return (*(trained(vitals) if name == "train" else ()), *_judged(vitals)) if state == "succeeded" else ()
     if name == "train":
         return train_health(vitals, plan, machine, silent)
     found = [*silence(vitals, silent), *machine_findings(vitals, machine)]
@@ -48,6 +50,19 @@ def health(
     if name == UPLOAD.name:
         found += upload_faults(vitals)
     return (*found, _now(name, vitals, plan))
+
+
+def _judged(vitals: Vitals) -> Iterator[Finding]:
+    """Whether the gates are met, and which are not."""
+    if not vitals.gates:
+        return
+    of = {verdict: [flat(name) for name, found in vitals.gates if found == verdict] for verdict in _VERDICTS}
+    words = f"{len(of['pass'])} of {len(vitals.gates)} gates met"
+    words += "".join(f"; {label}: {', '.join(of[verdict])}" for verdict, label in _UNMET.items() if of[verdict])
+    if of["fail"]:
+        yield Finding("warn", f"{words}.", code="gates")
+    else:
+        yield Finding("calm" if of["not measurable"] else "good", f"{words}.", code="gates")
 
 
 def _now(name: str, vitals: Vitals, plan: Plan) -> Finding:

@@ -9,7 +9,18 @@ from typing import Any, TypeVar
 from msgspec import UNSET
 
 from bitnet_core.errors import UsageError
-from bitnet_core.runs.events import Alert, Budget, CheckpointSaved, Event, Flip, Metric, Progress, Trace, Upload
+from bitnet_core.runs.events import (
+    Alert,
+    Budget,
+    CheckpointSaved,
+    Event,
+    Flip,
+    Metric,
+    Progress,
+    Table,
+    Trace,
+    Upload,
+)
 from bitnet_core.settings.group import Group, setting
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, LimitOptions
@@ -51,7 +62,7 @@ class Vitals:
 
     `before_flip` is the last evaluation before the first flip, `flip_at` the tokens seen then, `budget` those to see.
     `alerts` has the newest alert of each code, and how many there were. `longest_gap` is the longest time between two
-    events, in seconds.
+    events, in seconds. `gates` has the name and the result of each gate.
     """
 
     reports: tuple[Report, ...] = ()
@@ -74,6 +85,7 @@ class Vitals:
     answers: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     upload: Upload | None = None
+    gates: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -153,6 +165,9 @@ class VitalSigns:
                 self._alerts[event.code] = event, times + 1
                 while len(self._alerts) > _MOST_NAMES:
                     del self._alerts[next(iter(self._alerts))]
+            case Table(name="gates"):
+                rows = (row for row in event.rows[:_MOST_NAMES] if len(row) > 1)
+                self._known["gates"] = tuple((str(row[0]), str(row[1])) for row in rows)
             case Upload():
                 self._known["upload"] = event
             case _:

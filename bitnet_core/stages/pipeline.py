@@ -68,8 +68,9 @@ def _enforce(judged: list[Gate], options: GateOptions, ctx: StageContext) -> Non
     if not (failed := gates.failures(judged)):
         return
     if options.enforced:
-        raise GateFailed(f"Every stage is done, and not every gate is met: {failed}.")
-    ctx.log(f"Not every gate is met: {failed}. `bitnet pipeline --gate` ends with exit code 3 then.")
+        raise GateFailed(f"Every stage is done, and not every gate is met: {'; '.join(failed)}.")
+    first = f"Gates: {len(failed)} of {len(judged)} failed. `bitnet pipeline --gate` then ends with exit code 3."
+    ctx.log("\n".join([first, *(f"{reason}." for reason in failed)]))
 
 
 def _progress(ctx: StageContext, done: int, stage: str, child: Run | None) -> None:

@@ -6,6 +6,7 @@ from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.view.lens import Lens, extent
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.widgets.chart import Dragged, Pointed, Turned, Zoomed
+from bitnet_tui.widgets.charts import GRID_FROM
 
 _ZOOM, _PAN = 2.0, 0.25
 
@@ -38,7 +39,8 @@ class ChartingScreen(ShellScreen[None]):
         self.look_through(replace(self.lens, log=not self.lens.log))
 
     def action_curve(self, by: int) -> None:
-        self.look_through(self.lens.next_chart(self.charted, by))
+        grid = self.app.size.width >= GRID_FROM
+        self.look_through(self.lens.next_chart(self.charted, by, grid=grid))
 
     def action_axis(self) -> None:
         self.look_through(self.lens.next_axis())

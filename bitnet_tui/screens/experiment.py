@@ -124,7 +124,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
     def draw_storage(self) -> None:
         if self.query("#run"):
-            self._pane.show_storage(self._view.copy, self.said)
+            self._pane.show_storage(self.root, self._view.copy, self.said)
 
     def start_upload(self) -> None:
         self._start(UPLOAD.name)
@@ -173,6 +173,9 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self._back = max(0, self._back - 1)
         self.lens = self.lens.whole()
         self.look()
+
+    def action_scroll(self, way: str) -> None:
+        self._pane.scroll(way)
 
     def action_view(self, name: str) -> None:
         self._pane.choose(name)

@@ -10,6 +10,7 @@ from bitnet_tui.actions import ACTIONS, TITLES, keys_text
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.experiment_list import legend_lines
+from bitnet_tui.view.panels import FIGURES
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.words import Words
 
@@ -27,12 +28,16 @@ def help_lines(width: int) -> tuple[Line, ...]:
     lines: list[Line] = []
     for where, title in TITLES.items():
         lines.append(line(Span(title, "title")))
-        rows = [(keys_text(one), one.tooltip) for one in ACTIONS if one.where == where]
+        # Two actions with one key and one tooltip are listed once.
+        rows = dict.fromkeys((keys_text(one), one.tooltip) for one in ACTIONS if one.where == where)
         for keys, what in (*rows, *(_MOVING if where == "app" else ())):
             lines += _row(keys, what, width)
         lines.append(())
     lines.append(line(Span("Symbols", "title")))
     lines += legend_lines()
+    lines += [(), line(Span("Figures", "title"))]
+    for name, what in FIGURES.items():
+        lines += _row(name, what, width)
     return tuple(lines)
 
 

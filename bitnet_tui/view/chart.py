@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bitnet_core.text import duration, scientific, tick
+from bitnet_core.text import duration, tick
 from bitnet_tui.view.lens import Axis
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.series import Point, Segment, thin
@@ -102,6 +102,18 @@ def stripes(segments: Iterable[Segment], x_limits: Point, turns: int, mine: int,
     return tuple(found)
 
 
+def lettered(segments: Iterable[Segment], x_limits: Point, many: int, offset: float) -> list[Point]:
+    """The points of a curve nearest to each of `many` places along the axis; `offset` moves these by a share.
+
+    So the letters of curves that lie on each other stand beside each other.
+    """
+    points = [point for segment in segments for point in segment]
+    apart = (x_limits[1] - x_limits[0]) / many
+    places = [x_limits[0] + apart * (place + offset) for place in range(many)]
+    near = (min(points, key=lambda point: abs(point[0] - x)) for x in places if points)
+    return list(dict.fromkeys(near))
+
+
 def _between(segment: Segment, left: float, right: float) -> Segment:
     """The part of a segment with these x, with points added where it enters and leaves."""
     points: list[Point] = []
@@ -160,11 +172,13 @@ def _height_ticks(low: float, high: float, rows: int) -> Ticks:
 def _log_ticks(low: float, high: float, most: int) -> Ticks:
     """Positions are log10 of the value, labels the value: powers of ten, with 2 and 5 between them if they fit."""
     exponents = range(math.floor(low), math.ceil(high) + 1)
-    for digits in ((1, 2, 5), (1,)):
-        found = [(e, d) for e in exponents for d in digits if low <= e + math.log10(d) <= high]
-        if 2 <= len(found) <= most:
-            return tuple((e + math.log10(d), tick(d * 10.0**e, 10.0**e)) for e, d in found)
-    return tuple((place, scientific(10.0**place, 2)) for place, _ in ticks(low, high, most))
+    found: list[tuple[int, int]] = []
+    for digits in ((1,), (1, 2, 5)):
+        more = [(e, d) for e in exponents for d in digits if low <= e + math.log10(d) <= high]
+        found = more if len(more) <= most or len(found) < 2 else found
+    if len(found) < 2:  # a short stretch has round numbers of its own
+        return tuple((math.log10(y), label) for y, label in ticks(10.0**low, 10.0**high, most) if y > 0)
+    return tuple((e + math.log10(d), tick(d * 10.0**e, 10.0**e)) for e, d in found[:: -(-len(found) // most)])
 
 
 def _round_step(rough: float) -> float:

@@ -26,15 +26,27 @@ _FORMATS: dict[str, Callable[[float | None], str]] = {
 BACK, ON = "‹", "›"
 
 
-def title(chart: Chart, view: RunView, lens: Lens, axis: Axis, cells: int, *, alone: bool) -> Line:
-    """One line. Signs to turn to other charts are there when it is shown `alone`; what does not fit is left out."""
+def letter(curve: str) -> str:
+    """What stands for a curve of several where there are no colours: the first letter of its name above the chart."""
+    return _TITLES[curve][0].upper() if curve in _TITLES else ""
+
+
+def title(
+    chart: Chart, view: RunView, lens: Lens, axis: Axis, cells: int, *, alone: bool, letters: bool = False
+) -> Line:
+    """One line. Signs to turn to other charts are there when it is shown `alone`; what does not fit is left out.
+
+    With `letters`, each curve is marked with its letter, as where there are no colours.
+    """
     parts: list[Line] = []
     if alone:
-        name = "" if chart is CHARTS[0] else f" {chart.title} "
+        name = f" {chart.title} "
         parts = [(Span(BACK, "key"), Span(name, "title"), Span(ON, "key"), Span(" "))]
     elif chart is not CHARTS[0]:  # the names of its curves say it
         parts = [(Span(f"{chart.title}  ", "title"),)]
-    parts += [_curve(curve, chart, lens) for curve in view.curves if curve.name in chart.curves and curve.segments]
+    parts += [
+        _curve(curve, chart, lens, letters) for curve in view.curves if curve.name in chart.curves and curve.segments
+    ]
     right: list[Span] = []
     if lens.cursor is not None:
         right = [Span(f"│ {axis.words(lens.cursor)}", "accent")]
@@ -48,11 +60,12 @@ def title(chart: Chart, view: RunView, lens: Lens, axis: Axis, cells: int, *, al
     return spread(_fit([*parts, *marks], cells - needed), right, cells)
 
 
-def _curve(curve: Curve, chart: Chart, lens: Lens) -> Line:
+def _curve(curve: Curve, chart: Chart, lens: Lens, letters: bool) -> Line:
     value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
     label = f"{_TITLES[curve.name]} " if len(chart.curves) > 1 else ""
     words = _FORMATS.get(curve.name, significant)(value)
-    return Span("━ ", f"curve-{curve.name}"), Span(label, "label"), Span(f"{words}  ", "value")
+    mark = letter(curve.name) if letters and len(chart.curves) > 1 else "━"
+    return Span(f"{mark} ", f"curve-{curve.name}"), Span(label, "label"), Span(f"{words}  ", "value")
 
 
 def _marks(view: RunView) -> list[Line]:

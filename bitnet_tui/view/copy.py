@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from bitnet_core.errors import UsageError
@@ -63,6 +64,11 @@ def ended_since(history: History, at: float | None) -> tuple[str, ...]:
         if entry.record.stage != UPLOAD.name and (at is None or (entry.record.ended or 0) > at)
     ]
     return tuple(dict.fromkeys(found))
+
+
+def folder_lines(root: Path, cells: int) -> tuple[Line, ...]:
+    """Where the experiment's results are on this machine."""
+    return (*_wrapped("", f"Everything is in {root.absolute()} (reports/, checkpoints/).", "", cells), ())
 
 
 def copy_lines(copy: CopyView, said: Said | None, cells: int) -> tuple[Line, ...]:

@@ -32,6 +32,8 @@ def gauge(run: RunShown, cells: int) -> Line:
     seen = finite(run.view.metric.seen_tokens)
     if run.stage == "train" and run.flip is not None and seen is not None:
         return _budget(run, seen, run.flip, cells)
+    if run.state == "succeeded":  # its last progress is that of its last part
+        return ()
     return _work(run.view.progress, cells, ended=not run.active)
 
 

@@ -62,9 +62,10 @@ class Lens:
     window: Point | None = None
     cursor: float | None = None
 
-    def next_chart(self, view: RunView, by: int) -> "Lens":
-        """Look at the next chart that has curves, or at all of them again."""
-        names = [None, *(chart.name for chart in shown_charts(view, (*CHARTS[:1], *ALONE, *CHARTS[1:])))]
+    def next_chart(self, view: RunView, by: int, *, grid: bool = True) -> "Lens":
+        """Look at the next chart that has curves, or at all of them again. Without a grid, all is the first chart."""
+        order = (*CHARTS[:2], *ALONE, *CHARTS[2:])
+        names = [None, *(chart.name for chart in shown_charts(view, order if grid else order[1:]))]
         place = names.index(self.chart) if self.chart in names else 0
         return replace(self, chart=names[(place + by) % len(names)])
 

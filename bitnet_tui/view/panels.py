@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from bitnet_core.runs.catalog import PIPELINE, stage
+from bitnet_core.runs.changes import changed_words
 from bitnet_core.runs.events import Table
 from bitnet_core.text import (
     UNKNOWN,
@@ -33,6 +34,11 @@ _LEVELS = {"good": ("● ", "good"), "calm": ("○ ", "value"), "warn": ("▲ ",
 """The marks of a run's health differ in shape, not just in colour."""
 _FIRST_TABLES = ("qei", "gates", "quality", "imitation")
 _WIDE = 78
+FIGURES = {
+    "QEI": "Above 1: more quality per byte than the teacher.",
+    "imitation": "How well it predicts text that the teacher wrote and it never saw; not part of QEI.",
+}
+"""What the figures mean that no other program has."""
 
 
 def title(view: ExperimentView, cells: int, *, stopping: bool = False) -> Line:
@@ -85,7 +91,8 @@ def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...
     lines: list[Line] = []
     for finding in run.health if run else ():
         mark, style = _LEVELS[finding.level]
-        fresh = _wrapped(mark, finding.words, style, cells)
+        where = " (2 Results)" if finding.code == "gates" else ""
+        fresh = _wrapped(mark, finding.words.rstrip(".") + where + "." if where else finding.words, style, cells)
         fresh += _wrapped("  ", finding.advice, "label", cells) if finding.advice else []
         if lines and len(lines) + len(fresh) > most:
             break
@@ -134,7 +141,7 @@ def _training(run: RunShown) -> list[tuple[str, str, str]]:
 
 def _working(run: RunShown) -> list[tuple[str, str, str]]:
     progress = run.view.progress
-    pairs = _qei(run.view)
+    pairs = _qei(run)
     if progress is not None and run.stage != PIPELINE.name:
         if progress.rate is not None:
             pairs.append(("rate", rate_words(progress.rate, flat(progress.unit)), "value"))
@@ -151,10 +158,20 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
     return pairs
 
 
-def _qei(view: RunView) -> list[tuple[str, str, str]]:
-    """QEI and QEI_speed, the rows of the `qei` table whose names begin so."""
-    rows = [row for table in view.tables if table.name == "qei" for row in table.rows if len(row) > 1]
-    return [(cell(row[0]), cell(row[1]), "title") for row in rows if str(row[0]).startswith("QEI")]
+def _qei(run: RunShown) -> list[tuple[str, str, str]]:
+    """QEI and QEI_speed; for a pipeline also what an evaluation has found since."""
+    then, since = _indices(run.view.tables), _indices(run.since)
+    pairs = []
+    for name, value in then.items():
+        newer = since.get(name, value)
+        pairs.append((name, value if newer == value else f"{value} in this run, {newer} since", "title"))
+    return pairs
+
+
+def _indices(tables: Sequence[Table]) -> dict[str, str]:
+    """The rows of the `qei` table whose names begin so."""
+    rows = [row for table in tables if table.name == "qei" for row in table.rows if len(row) > 1]
+    return {cell(row[0]): cell(row[1]) for row in rows if str(row[0]).startswith("QEI")}
 
 
 def _eta(run: RunShown) -> str:
@@ -168,6 +185,8 @@ def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     if not view.outdated or view.run is None or not view.run.view.tables:
         return ()
     text = "Settings or input have changed since these results; r runs it again."
+    if view.changes:
+        text = f"Since these results: {changed_words(view.changes)}; r runs it again."
     return tuple(_wrapped("↻ ", text, "warn", cells))
 
 
@@ -295,7 +314,20 @@ def table_lines(table: Table, cells: int) -> tuple[Line, ...]:
         return title, line(Span("empty", "label"))
     heading, rule, rows = table_parts(table.columns, table.rows, cells)
     names = (line(Span(text, "label")) for text in heading)
-    return title, *names, line(Span(rule, "faint")), *(line(text) for text in rows)
+    return title, *names, line(Span(rule, "faint")), *(line(text) for text in rows), *_meanings(table, cells)
+
+
+def _meanings(table: Table, cells: int) -> list[Line]:
+    """What the figures of the `qei` table mean."""
+    if table.name != "qei":
+        return []
+    first = {flat(str(row[0])) for row in table.rows if row}
+    return [
+        one
+        for name, what in FIGURES.items()
+        if name in first
+        for one in _wrapped("", f"{name[0].upper()}{name[1:]}: {what[0].lower()}{what[1:]}", "label", cells)
+    ]
 
 
 def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...]:

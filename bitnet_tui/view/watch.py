@@ -9,8 +9,9 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.runs import clock
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
+from bitnet_core.runs.changes import changes
 from bitnet_core.runs.clock import Moment
-from bitnet_core.runs.events import Event
+from bitnet_core.runs.events import Event, Table
 from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.runs.health import UNKNOWN_MACHINE, Finding
 from bitnet_core.runs.history import Entry, History, RecordCache
@@ -51,6 +52,8 @@ class RunShown:
     """The token budget and where the activations flip; None if neither the record nor the run has said."""
     health: tuple[Finding, ...] = ()
     """How it is doing, the worst first."""
+    since: tuple[Table, ...] = ()
+    """The tables of an evaluation that succeeded after this pipeline."""
 
     @property
     def active(self) -> bool:
@@ -69,6 +72,8 @@ class ExperimentView:
     preset: str = ""
     problem: str = ""
     copy: CopyView = field(default_factory=CopyView)
+    changes: tuple[str, ...] = ()
+    """What has changed since the stage was done, if it is outdated and the records tell."""
 
     def row(self, name: str) -> StageRow | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -118,7 +123,9 @@ class ExperimentWatcher:
         teacher, preset = _teacher_and_preset(experiment.settings)
         problem = "\n".join(filter(None, (problem, history.problem)))
         shown, copy = self._shown(history, stage, back), self._copied(history)
-        return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy)
+        outdated = any((row.name, row.state) == (stage, "outdated") for row in rows)
+        changed = changes(history, stage) if outdated else ()
+        return ExperimentView(self.root, rows, stage, shown, teacher, preset, problem, copy, changed)
 
     def _copied(self, history: History) -> CopyView:
         """How the copy stands, by its files here and by its newest upload."""
@@ -163,7 +170,15 @@ class ExperimentWatcher:
             of=len(runs),
             flip=plan.decided(view.vitals.budget).flip,
             health=health(stage, state, view.vitals, plan, around, silent),
+            since=self._evaluated_since(history, record) if stage == PIPELINE.name else (),
         )
+
+    def _evaluated_since(self, history: History, pipeline: RunRecord) -> tuple[Table, ...]:
+        """The tables of the newest evaluation, if it ended after the pipeline."""
+        made = history.latest("eval", lambda record: record.state == "succeeded")
+        if made is None or pipeline.ended is None or (made.record.ended or 0.0) <= pipeline.ended:
+            return ()
+        return self._view(made.run).tables
 
     def _view(self, run: Run) -> RunView:
         fold, read_new = self._folds.setdefault(run.id, (RunFold(), run.reader().read_new))

@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from bitnet_tui.theme import plot_colours
 from bitnet_tui.view.chart import drawing
-from bitnet_tui.view.chart_text import title, turned
+from bitnet_tui.view.chart_text import letter, title, turned
 from bitnet_tui.view.lens import CHARTS, Axis, Chart, Lens, extent
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.series import Point
@@ -71,6 +71,7 @@ class _Wanted:
     window: Point | None
     size: tuple[int, int]
     theme: str
+    letters: bool
 
     def same(self, other: "_Wanted | None") -> bool:
         if other is None:
@@ -80,6 +81,7 @@ class _Wanted:
         return curves and (
             (mine.seams, mine.flip, self.chart, self.log, self.axis, self.window, self.size, self.theme)
             == (others.seams, others.flip, other.chart, other.log, other.axis, other.window, other.size, other.theme)
+            and self.letters == other.letters
         )
 
 
@@ -130,7 +132,9 @@ class Plot(Widget):
     def _wanted(self) -> _Wanted:
         size = (self.content_size.width, self.content_size.height)
         log = self._lens.log and self._chart.log
-        return _Wanted(self._view, self._chart, log, self._axis, self._window, size, self.app.theme)
+        return _Wanted(
+            self._view, self._chart, log, self._axis, self._window, size, self.app.theme, self.app.no_color
+        )
 
     def render(self) -> RenderResult:
         wanted = self._wanted()
@@ -158,7 +162,9 @@ class Plot(Widget):
             words = "\n  Nothing to draw here." if wanted.window else "\n  Curves appear with the first metrics."
             self.post_message(_Built(wanted, [Text(words, style="dim")], columns))
             return
-        text = build(picture, columns, rows, colours)
+        several = wanted.letters and len(picture.curves) > 1
+        letters = {name: letter(name) for name, _ in picture.curves} if several else {}
+        text = build(picture, columns, rows, colours, letters)
         lines = list(Text.from_ansi(text, no_wrap=True).split("\n"))
         self.post_message(_Built(wanted, lines, canvas(text)))
 
@@ -268,5 +274,7 @@ class ChartPanel(Vertical):
     def show(self, view: RunView, chart: Chart, lens: Lens, axis: Axis, *, alone: bool) -> None:
         cells = self.content_size.width
         self.query_one(ChartTitle).below = None if alone else chart.name
-        self.query_one(ChartTitle).show((title(chart, view, lens, axis, cells, alone=alone),))
+        self.query_one(ChartTitle).show(
+            (title(chart, view, lens, axis, cells, alone=alone, letters=self.app.no_color),)
+        )
         self.plot.show(view, chart, lens, axis)

@@ -1,13 +1,16 @@
 """Everything about one run: title, alerts, gauge, figures, and four views below them."""
 
+from pathlib import Path
+
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Log, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
 from bitnet_tui.view import panels
-from bitnet_tui.view.copy import CopyView, Said, copy_lines
+from bitnet_tui.view.copy import CopyView, Said, copy_lines, folder_lines
 from bitnet_tui.view.gauge import gauge
 from bitnet_tui.view.lens import Lens
 from bitnet_tui.view.run_fold import RunView
@@ -68,6 +71,12 @@ class RunPane(Vertical):
     def choose(self, name: str) -> None:
         self.query_one("#views", Tabs).active = f"tab-{name}"
 
+    def scroll(self, way: str) -> None:
+        """Scroll what can be scrolled of the open view: `page_up`, `page_down`, `home` or `end`."""
+        shown = (one for one in self.query("#summary-scroll, #results, #samples, #log, #store-scroll") if _seen(one))
+        for one in shown:
+            getattr(one, f"scroll_{way}")(animate=False)
+
     def on_tabs_tab_activated(self, event: Tabs.TabActivated) -> None:
         name = (event.tab.id or "tab-overview").removeprefix("tab-")
         self.query_one("#switch", ContentSwitcher).current = name
@@ -103,9 +112,9 @@ class RunPane(Vertical):
             self._painted("summary", panels.summary(view, cells - 2))
         self._painted("tail", panels.log_tail(run, _TAIL_LINES, cells))
 
-    def show_storage(self, copy: CopyView, said: Said | None) -> None:
+    def show_storage(self, root: Path, copy: CopyView, said: Said | None) -> None:
         cells = max(20, self.content_size.width) - 2
-        self.query_one(StoragePane).show(copy, copy_lines(copy, said, cells))
+        self.query_one(StoragePane).show(copy, (*folder_lines(root, cells), *copy_lines(copy, said, cells)))
 
     def _write_log(self, run: RunShown | None) -> None:
         log = self.query_one("#log", Log)
@@ -120,6 +129,10 @@ class RunPane(Vertical):
 
     def _painted(self, name: str, lines: tuple[Line, ...]) -> None:
         self.query_one(f"#{name}", Painted).show(lines)
+
+
+def _seen(widget: Widget) -> bool:
+    return bool(widget.region)
 
 
 def _bar(run: RunShown | None, launching: str | None, cells: int) -> Line:

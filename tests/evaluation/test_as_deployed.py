@@ -129,7 +129,9 @@ def test_what_the_load_did_is_said(root: Path) -> None:
     result = index(root, found, {"memory": {"bytes": 7}})
     assert result.qei_speed.value == 2
     assert (
-        result.student.speed.how == result.teacher.speed.how == "llama.cpp, 1 thread, by turns, too busy to be sure"
+        result.student.speed.how
+        == result.teacher.speed.how
+        == "llama.cpp, 1 thread, by turns, machine busy: speeds uncertain"
     )
     lines = summary.remarks(AsDeployed(found, None), [], "8", "in-process")
     both = "100.0 tokens/s, spread 20%, the teacher's 100.0, spread 20%"

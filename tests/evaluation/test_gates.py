@@ -57,7 +57,7 @@ def test_a_good_report_passes_every_gate() -> None:
     gates = judge(ALL, REPORT)
     assert [gate.name for gate in gates] == NAMES
     assert counts(gates) == {"pass": 7, "fail": 0, "not measurable": 0}
-    assert failures(gates) == ""
+    assert failures(gates) == []
     why = next(gate.why for gate in gates if gate.name == "JSON validity")
     assert why == "share of 200 answers that are the JSON asked for; 5 without an answer count as none"
     assert [gate.value for gate in gates] == pytest.approx([0.04, 0, 500, 0.95, 0.75, 1.5, 2.5])
@@ -93,10 +93,13 @@ def test_each_gate_fails_alone_and_is_never_assumed(name: str, path: str, bad: A
 
 
 def test_a_failure_names_value_limit_and_setting() -> None:
-    assert failures(judge(ALL, _changed("qei.qei.value", 0.76))) == "QEI is 0.7600, and GATE_QEI asks for ≥ 1"
-    lost = failures(judge(ALL, _changed("evidence.flip.flip_recovered_after_tokens", None)))
-    assert lost.startswith("flip recovered: the held-out loss changed by 0.2000 at the flip")
-    assert lost.endswith("(GATE_FLIP_RECOVERED)")
+    assert failures(judge(ALL, _changed("qei.qei.value", 0.76))) == ["QEI is 0.7600, and GATE_QEI asks for ≥ 1"]
+    judged = judge(ALL, _changed("evidence.flip.flip_recovered_after_tokens", None))
+    assert failures(judged) == [
+        "flip recovered failed, because the held-out loss changed by 0.2000 at the flip and was not back by the end "
+        "(GATE_FLIP_RECOVERED)"
+    ]
+    assert [row[2] for row in table(judged) if row[0] == "flip recovered"] == ["never"]
 
 
 def test_a_limit_itself_passes_and_no_limit_is_no_gate() -> None:

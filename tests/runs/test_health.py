@@ -282,3 +282,21 @@ def test_a_rough_time_is_near_the_exact_one(seconds):
         told += int(value) * units[unit]
     room = 5 if seconds < 60 else 60 if seconds < 7200 else 600 if seconds < 48 * 3600 else 43200
     assert math.isclose(told, seconds, abs_tol=room)
+
+
+@pytest.mark.parametrize(
+    ("results", "level", "words"),
+    [
+        (["pass", "pass"], "good", "2 of 2 gates met."),
+        (["pass", "fail"], "warn", "1 of 2 gates met; failed: gate 1."),
+        (["not measurable", "pass"], "calm", "1 of 2 gates met; not measurable: gate 0."),
+        (["fail", "not measurable"], "warn", "0 of 2 gates met; failed: gate 0; not measurable: gate 1."),
+    ],
+)
+def test_a_finished_evaluation_says_which_gates_it_fails(results: list[str], level: str, words: str):
+    signs = VitalSigns()
+    rows = [[f"gate {place}", result, 1, "≥ 1", "why"] for place, result in enumerate(results)]
+    signs.feed(event("table", name="gates", columns=["gate", "result", "value", "limit", "why"], rows=rows))
+    for stage in ("eval", "pipeline"):
+        assert [(one.level, one.words) for one in health(stage, "succeeded", signs.view(), PLAN)] == [(level, words)]
+        assert health(stage, "failed", signs.view(), PLAN) == ()

@@ -1,11 +1,13 @@
 """A stage is done only while everything that it was made from is still the same, through all stages before it."""
 
+import dataclasses
 import os
 from pathlib import Path
 
 import pytest
 
 from bitnet_core.runs import catalog
+from bitnet_core.runs.changes import changed_words, changes
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import Run, RunRecord
@@ -189,3 +191,41 @@ def test_a_trial_does_not_hide_that_settings_changed(lab: Lab) -> None:
     lab.run("train", "failed", writes=False)
     lab.values = kept | {"LR": "0.25"}
     assert lab.states()["train"] == "failed"
+
+
+@pytest.mark.parametrize("stage", ["train", "eval", "pipeline"])
+def test_changed_settings_are_named_with_both_values(lab: Lab, stage: str) -> None:
+    before = lab.experiment.settings.to_record()["LR"]
+    lab.values["LR"] = "0.0625"
+    assert changes(History.read(lab.experiment), stage) == (f"LR {before:g} → 0.0625",)
+    assert changes(History.read(lab.experiment), "collect") == ()
+
+
+def test_only_the_first_changes_are_named(lab: Lab) -> None:
+    lab.values |= {"LR": "0.0625", "TOTAL_STEPS": "77", "BUDGET_TOKENS": "7777", "GRAD_CLIP_NORM": "3.5"}
+    found = changes(History.read(lab.experiment), "train")
+    assert len(found) == 4
+    assert changed_words(found) == f"{', '.join(found[:3])}, and 1 more"
+    assert changed_words(found[:3]) == ", ".join(found[:3])
+
+
+def test_a_stage_that_ran_again_and_missing_files_are_told(lab: Lab) -> None:
+    lab.run("train")
+    for report in lab.experiment.reports.glob("mini_evaluation_report.json"):
+        report.unlink()
+    found = changes(History.read(lab.experiment), "eval")
+    assert found == ("train has run again", "files of eval are missing")
+
+
+def test_a_setting_of_a_later_version_is_told_once_it_is_set(lab: Lab) -> None:
+    for entry in History.read(lab.experiment).entries:
+        kept = {name: value for name, value in entry.record.settings.items() if name != "A4_POLICY"}
+        entry.run.write(dataclasses.replace(entry.record, settings=kept))
+    lab.values["A4_POLICY"] = "all"
+    assert "made before A4_POLICY existed" in changes(History.read(lab.experiment), "train")
+
+
+def test_a_long_value_is_left_out(lab: Lab) -> None:
+    name = next(name for name in catalog.stage("collect").settings if name.endswith("BASE_URL"))
+    lab.values[name] = "https://a-long-name.example.org/v1"
+    assert changes(History.read(lab.experiment), "collect") == (f"{name} changed",)

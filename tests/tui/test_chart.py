@@ -10,6 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bitnet_tui.view.chart import drawing, stripes, ticks
+from bitnet_tui.view.chart_text import letter, title
+from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import CURVES, RunFold
 from tests.builders import event
 
@@ -55,6 +57,27 @@ def test_ticks_are_round_few_and_inside(low, extent, most):
     tolerance = (high - low) * 1e-6
     assert all(low - tolerance <= place <= high + tolerance for place, _ in found)
     assert [place for place, _ in found] == sorted(place for place, _ in found)
+
+
+@given(st.floats(1e-6, 1e6), st.floats(1.01, 1e6), st.integers(2, 12))
+def test_logarithmic_ticks_are_round_few_and_inside(low, times, most):
+    view = _view([low, low * times])
+    picture = drawing(view, ("loss",), 80, 2 * most, log=True)
+    assert 1 <= len(picture.y_ticks) <= most + 1
+    assert all(picture.y_limits[0] - 1e-9 <= place <= picture.y_limits[1] + 1e-9 for place, _ in picture.y_ticks)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (0.6, 14, ["1", "2", "5", "10"]),
+        (6.1, 13.5, ["8", "10", "12"]),
+        (1, 1e8, ["1", "100", "10k", "1M", "100M"]),
+    ],
+)
+def test_logarithmic_ticks_are_labelled_with_plain_numbers(low, high, labels):
+    found = drawing(_view([low, high]), ("loss",), 80, 10, log=True).y_ticks
+    assert [label.rstrip("0").rstrip(".") if "." in label else label for _, label in found] == labels
 
 
 def test_labels_of_seen_tokens():
@@ -131,6 +154,24 @@ def test_no_curve_hides_another(columns, apart, names):
     text = build(drawing(fold.view(), CURVES, columns, 18, log=False), columns, 18, colours)
     cells = [sum(map(len, re.findall(rf"38;2;{colours[name][0]};0;0m([^\x1b]+)", text))) for name in names]
     assert min(cells) >= columns / len(names) * 0.5
+
+
+def test_without_colours_each_curve_has_its_letter():
+    from bitnet_tui.plot import build
+
+    fold = RunFold()
+    fold.feed(event("metric", step=n, seen_tokens=n * 100, loss=3, kl=3, ce=3) for n in range(200))
+    picture = drawing(fold.view(), CURVES, 80, 12, log=False)
+    letters = {name: letter(name) for name, _ in picture.curves}
+    assert sorted(letters.values()) == ["C", "K", "T"]
+    drawn = _ANSI.sub("", build(picture, 80, 12, _COLOURS, letters))
+    assert all(drawn.count(one) >= 3 for one in letters.values())
+    assert not set(letters.values()) & set(_ANSI.sub("", build(picture, 80, 12, _COLOURS)))
+    for chart in CHARTS:
+        marks = [letter(name) for name in chart.curves]
+        assert len(set(marks)) == len(marks)
+    words = title(CHARTS[0], fold.view(), Lens(), Axis("tokens"), 78, alone=True, letters=True)
+    assert [span.text for span in words if span.style.startswith("curve-")] == ["T ", "K ", "C "]
 
 
 def test_seams_are_marked_where_they_are():

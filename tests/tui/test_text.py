@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bitnet_core import text as words
 from bitnet_core.runs.events import Alert, Flip, Metric, Progress, Table
+from bitnet_core.runs.health import Finding
 from bitnet_core.runs.vitals import Plan
 from bitnet_core.settings.values import FlipOptions
 from bitnet_tui.theme import paint
@@ -66,9 +67,9 @@ def test_any_table_fits_where_there_is_room_for_its_columns(columns, rows, cells
 
 def test_a_table_aligns_numbers_and_wraps_words():
     rows = [["student quality", 0.38214, "agreement with the teacher over held-out traces"], ["QEI", 7.28, "given"]]
-    text = _text(panels.table_lines(Table(name="qei", columns=["quantity", "value", "how"], rows=rows), 48))
+    text = _text(panels.table_lines(Table(name="result", columns=["quantity", "value", "how"], rows=rows), 48))
     assert text == (
-        "qei\n"
+        "result\n"
         "quantity          value  how\n"
         "───────────────  ──────  ───────────────────────\n"
         "student quality  0.3821  agreement with the\n"
@@ -141,6 +142,7 @@ def test_the_gauge_of_other_stages():
     assert "41 MB of 93 MB" in _text([gauge.gauge(_run("teacher", view=view), 80)])
     assert _text([gauge.gauge(_run("teacher"), 80)]) == "waiting for the first progress…"
     assert gauge.gauge(_run("teacher", "failed"), 80) == ()
+    assert gauge.gauge(_run("teacher", "succeeded", view=view), 80) == ()
 
 
 def test_a_failure_is_shown_whole_with_its_output():
@@ -273,3 +275,32 @@ def test_a_stage_that_generates_text_has_no_samples_yet():
     assert said(stage="teacher") == "No samples yet. They appear here once the stage has generated a text."
     assert said(stage="eval", state="failed") == "This run ended before it had generated a text."
     assert said(stage="train").startswith("No samples here. Only the stages that generate text")
+
+
+def test_a_pipeline_says_that_an_evaluation_has_found_another_qei_since():
+    def results(qei):
+        return (Table(name="qei", columns=["quantity", "student"], rows=[["student", 1], ["QEI", qei]]),)
+
+    def figures(since):
+        run = _run(stage="pipeline", state="succeeded", view=RunView(tables=results(1.023)), since=since)
+        return _text(panels.figures(run, 60))
+
+    assert figures(results(0.697)).split() == ["QEI", "1.023", "in", "this", "run,", "0.6970", "since"]
+    assert figures(()).split() == figures(results(1.023)).split() == ["QEI", "1.023"]
+
+
+def test_failed_gates_are_named_with_the_place_of_their_table():
+    run = _run(
+        stage="eval", state="succeeded", health=(Finding("warn", "1 of 2 gates met; failed: QEI.", "", "gates"),)
+    )
+    assert _text(panels.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (2 Results)."
+
+
+def test_the_table_of_qei_says_what_its_figures_mean():
+    rows = [["QEI", 1.5, None], ["imitation", 0.2, 0.4]]
+    text = _text(panels.table_lines(Table(name="qei", columns=["quantity", "student", "teacher"], rows=rows), 100))
+    assert text.endswith(
+        "QEI: above 1: more quality per byte than the teacher.\n"
+        "Imitation: how well it predicts text that the teacher wrote and it never saw; not part of QEI."
+    )
+    assert "Imitation:" not in _text(panels.table_lines(Table(name="qei", columns=[], rows=rows[:1]), 100))

@@ -8,7 +8,7 @@ import pytest
 
 from bitnet_core import process
 from bitnet_tui.view.watch import ExperimentWatcher
-from tests.tui.simulated import SimulatedRun, experiment
+from tests.tui.simulated import NOON, SimulatedRun, experiment
 
 
 @pytest.mark.parametrize(("later", "shown"), [(0, 61), (58, 61), (61, 120), (100, 120), (130, 180)])
@@ -66,3 +66,14 @@ def test_the_student_is_a_preset_or_what_it_starts_from(home: Path, lines: str, 
     with (exp.root / ".env").open("a") as env:
         env.write(lines)
     assert ExperimentWatcher(exp.root, home).look(None).preset == student
+
+
+def test_a_pipeline_is_shown_with_the_evaluation_that_came_after_it(home: Path):
+    exp = experiment(home, "evaluated")
+    for stage, at in (("eval", NOON), ("pipeline", NOON + 100), ("eval", NOON + 200)):
+        run = SimulatedRun(exp, stage, at)
+        run.emit("table", name="qei", columns=["quantity", "student"], rows=[["QEI", at - NOON]])
+        run.finish()
+        seen = ExperimentWatcher(exp.root, home).look("pipeline").run
+        newer = [table.rows for table in seen.since] if seen else []
+        assert newer == ([[["QEI", 200.0]]] if at == NOON + 200 else [])

@@ -1,0 +1,73 @@
+"""What has changed since a stage was done, in words, as far as the records tell. `history.py` says whether it has."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from bitnet_core.runs import catalog
+from bitnet_core.runs.history import Entry, History
+from bitnet_core.text import flat, width
+
+MOST_NAMED = 3
+_LONGEST_VALUE = 24
+
+
+def changes(history: History, stage: str) -> tuple[str, ...]:
+    """Each change that makes the stage outdated, such as `LR 0.001 → 0.0006`, the causes upstream first.
+
+    Of the pipeline: those of all stages. Empty if nothing has changed, or if the records don't tell what: a file that
+    a setting names is recorded by its name alone.
+    """
+    stages = catalog.STAGES if stage == catalog.PIPELINE.name else (stage,)
+    found = (change for name in stages for change in _of_stage(history, name))
+    return tuple(dict.fromkeys(found))
+
+
+def changed_words(found: tuple[str, ...]) -> str:
+    """The first few changes in one line: `SEED 1 → 2, LR 0.001 → 0.0006, and 4 more`."""
+    more = len(found) - MOST_NAMED
+    return ", ".join([*found[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])
+
+
+def _of_stage(history: History, stage: str) -> Iterator[str]:
+    status = history.status(stage)
+    if status.last is None:
+        yield f"{stage} has not run"
+    if status.last is None or status.state == "done":
+        return
+    if status.state != "outdated":
+        yield f"the last run of {stage} has not succeeded"
+        return
+    for need in catalog.stage(stage).needs:
+        later = history.latest(need)
+        if later is not None and later.place > status.last.place:
+            yield f"{need} has run again"
+        else:
+            yield from _of_stage(history, need)
+    yield from _settings(history, status.last)
+    if not history.is_complete(stage):
+        yield f"files of {stage} are missing"
+
+
+def _settings(history: History, made: Entry) -> Iterator[str]:
+    """The settings of a run's stage that have another value now, or are set now and did not exist then."""
+    now, then = history.experiment.settings, made.record.settings
+    current = now.to_record()
+    for name in catalog.stage(made.record.stage).settings:
+        if name not in then:
+            if name in now.origins:
+                yield f"made before {name} existed"
+        elif then[name] != current.get(name):
+            yield _changed(name, then[name], current.get(name))
+
+
+def _changed(name: str, before: Any, after: Any) -> str:
+    values = _value(before), _value(after)
+    if any(width(value) > _LONGEST_VALUE for value in values):
+        return f"{name} changed"
+    return f"{name} {values[0]} → {values[1]}"
+
+
+def _value(value: Any) -> str:
+    if value is None or value == "":
+        return "unset"
+    return f"{value:g}" if isinstance(value, float) else flat(str(value))
