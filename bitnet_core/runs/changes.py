@@ -5,6 +5,7 @@ from typing import Any
 
 from bitnet_core.runs import catalog
 from bitnet_core.runs.history import Entry, History
+from bitnet_core.settings.resolved import Settings
 from bitnet_core.text import flat, width
 
 MOST_NAMED = 3
@@ -51,13 +52,12 @@ def _of_stage(history: History, stage: str) -> Iterator[str]:
 def _settings(history: History, made: Entry) -> Iterator[str]:
     """The settings of a run's stage that have another value now, or are set now and did not exist then."""
     now, then = history.experiment.settings, made.record.settings
-    current = now.to_record()
-    for name in catalog.stage(made.record.stage).settings:
+    older = Settings(then, made.record.origins)
+    for name, value in catalog.deciding(made.record.stage, now, older).items():
         if name not in then:
-            if name in now.origins:
-                yield f"made before {name} existed"
-        elif then[name] != current.get(name):
-            yield _changed(name, then[name], current.get(name))
+            yield f"made before {name} existed"
+        elif then[name] != value:
+            yield _changed(name, then[name], value)
 
 
 def _changed(name: str, before: Any, after: Any) -> str:
