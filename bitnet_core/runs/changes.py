@@ -42,7 +42,7 @@ def _of_stage(history: History, stage: str) -> Iterator[str]:
         later = history.latest(need)
         if later is not None and later.place > status.last.place:
             yield f"{need} has run again"
-        else:
+        elif later is not None:
             yield from _of_stage(history, need)
     yield from _settings(history, status.last)
     if not history.is_complete(stage):
