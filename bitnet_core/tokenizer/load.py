@@ -181,7 +181,8 @@ def _assemble(
     with _readable(where, fix):
         made = StudentTokenizer(tokenizer, special_tokens=special_tokens, template=template.text, name=name)
         made.encode(_ANY_TEXT)
-    if b" " not in b"".join(map(made.text_bytes, made.encode(_BLANKS))).lstrip(b" "):
+    words = b"".join(map(made.text_bytes, made.encode(_BLANKS))).strip(b" ")
+    if words and b" " not in words:
         raise BitnetError(f"The tokenizer in {where} drops the blanks between words; {fix}.")
     return made
 

@@ -79,7 +79,7 @@ def test_the_tokenizer_and_its_ends_are_beside_it(
     hf.write(student, tokenizer, tmp_path / "student", origin={"step": 7}, card="# A card\n")
     assert load_tokenizer(tmp_path / "student").hash == tokenizer.hash
     config = json.loads((tmp_path / "student" / "config.json").read_text())
-    assert config["bitnet_core"] == {"activation_bits": 8, "step": 7}
+    assert config["bitnet_core"] == {"activation_bits": 8, "a4_policy": "all", "step": 7}
     ends = json.loads((tmp_path / "student" / "generation_config.json").read_text())
     assert ends["eos_token_id"] == config["eos_token_id"] == tokenizer.eos_id
     assert (tmp_path / "student" / "README.md").read_text() == "# A card\n"

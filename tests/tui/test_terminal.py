@@ -53,9 +53,8 @@ def test_open_look_around_and_leave(home: Path, tmux: Tmux):
     tmux("send-keys", "Enter")
     _until(tmux, "(Q_s/Q_t)/(M_s/M_t)")
     tmux("send-keys", "Up")
-    screen = _until(tmux, "flipped at 136k")
-    assert "━ total" in screen
-    assert "└" in screen
+    assert "flipped at 136k" in _until(tmux, "━ total")
+    screen = _until(tmux, "└")
     assert all(len(line) <= 80 for line in screen.split("\n"))
     tmux("resize-window", "-x", "120", "-y", "36")
     _until(tmux, "Teacher baseline")
