@@ -27,6 +27,8 @@ class Quantity:
     how: str
     spread: float | None = None
     """The interquartile range as a share of the value, where that is notable."""
+    sure: bool = True
+    """False for what a busy machine may have made wrong."""
 
     def __post_init__(self) -> None:
         if (self.value is None) != (self.origin == "placeholder"):
@@ -35,8 +37,8 @@ class Quantity:
             raise ValueError(f"a quantity of QEI must be finite and not below 0, not {self.value}")
 
 
-def measured(value: float, how: str, spread: float | None = None) -> Quantity:
-    return Quantity(value, "measured", how, spread)
+def measured(value: float, how: str, spread: float | None = None, *, sure: bool = True) -> Quantity:
+    return Quantity(value, "measured", how, spread, sure)
 
 
 def given(value: float, how: str) -> Quantity:
@@ -93,6 +95,8 @@ def _combine(inputs: dict[str, Quantity], formula: Any, name: str) -> Quantity:
     if divisor:
         return placeholder(f"the {divisor} is 0")
     value = formula(*(quantity.value for quantity in inputs.values()))
+    if doubted := [label.partition(" ")[2] for label, quantity in inputs.items() if not quantity.sure]:
+        name = f"{name}, with an uncertain {doubted[0]}"
     from_user = [label for label, quantity in inputs.items() if quantity.origin == "given"]
     if from_user:
         return given(value, f"{name}, with a given {', '.join(from_user)}")

@@ -91,7 +91,9 @@ def _speeds(
     if measured is not None and measured.compared is not None:
         compared = measured.compared
         where = f"{LLAMACPP}, {compared.said}"
-        return qei.measured(compared.student.speed, where), qei.measured(compared.teacher.speed, where)
+        both = (compared.student, compared.teacher)
+        student, teacher = (qei.measured(one.speed, where, sure=one.sure) for one in both)
+        return student, teacher
     if decode := baseline.get("decode"):
         told = qei.measured(decode, "decoding, when the baseline was made")
         if measured is not None:

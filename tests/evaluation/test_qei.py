@@ -1,5 +1,7 @@
 """QEI is computed from four quantities, and has no value while one of them is missing."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,6 +81,13 @@ def test_a_given_input_makes_a_given_figure() -> None:
     result = qei.index(model(0.45, 10, 20), teacher)
     assert (result.qei.value, result.qei.origin) == (0.5, "given")
     assert "teacher quality" in result.qei.how
+
+
+def test_an_uncertain_speed_is_said_beside_the_figure_that_rests_on_it() -> None:
+    known = model(0.5, 1e6, 10.0)
+    found = qei.index(replace(known, speed=qei.measured(50.0, "by turns", sure=False)), known)
+    assert found.qei_speed.how.endswith(", with an uncertain speed")
+    assert "uncertain" not in found.qei.how
 
 
 def test_the_table_has_every_origin() -> None:
