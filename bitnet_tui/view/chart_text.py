@@ -57,7 +57,10 @@ def title(
     marks = _marks(view) if alone or chart is CHARTS[0] else []
     # Where the crosshair stands is told in any case; what the lines mark is told before what the axis is.
     needed = _cells(right) + 1 if right and right[0].style == "accent" else 0
-    return spread(_fit([*parts, *marks], cells - needed), right, cells)
+    room = cells - needed
+    if alone and chart is CHARTS[0] and sum(map(_cells, [*parts, *marks])) > room:
+        parts[0] = (Span(BACK, "key"), Span(ON, "key"), Span(" "))  # the names of its curves say what it is
+    return spread(_fit([*parts, *marks], room), right, cells)
 
 
 def _curve(curve: Curve, chart: Chart, lens: Lens, letters: bool) -> Line:
