@@ -38,9 +38,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starter:
 
 
 def eventually(look: Callable[[], _T | None]) -> _T:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60  # a turn that a killed push had may count for 30 seconds
     while not (found := look()):
-        assert time.monotonic() < deadline, "waited 30 seconds in vain"
+        assert time.monotonic() < deadline, "waited a minute in vain"
         time.sleep(0.05)
     return found
 
