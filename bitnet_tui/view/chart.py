@@ -95,10 +95,11 @@ def stripes(segments: Iterable[Segment], x_limits: Point, turns: int, mine: int,
 
     Curves that lie on each other are drawn in turns, so that each of them can be seen.
     """
-    width = (x_limits[1] - x_limits[0]) / turns
+    whole = x_limits[1] - x_limits[0]
+    edges = [*(x_limits[0] + whole * turn / turns for turn in range(turns)), x_limits[1]]  # the last point is within
     found: list[Segment] = []
-    for left in (x_limits[0] + width * turn for turn in range(mine, turns, of)):
-        found += (part for segment in segments if (part := _between(segment, left, left + width)))
+    for turn in range(mine, turns, of):
+        found += (part for segment in segments if (part := _between(segment, edges[turn], edges[turn + 1])))
     return tuple(found)
 
 

@@ -123,6 +123,7 @@ _segment = st.lists(st.tuples(st.floats(0, 100), st.floats(-10, 10)), min_size=1
 )
 
 
+@example([((100.0, 0.0),)], 23, 1)
 @given(st.lists(_segment, max_size=3), st.integers(1, 30), st.integers(1, 4))
 def test_stripes_are_disjoint_and_together_the_whole_curve(segments, turns, of):
     found = [stripes(segments, (0.0, 100.0), turns, mine, of) for mine in range(of)]
