@@ -1,6 +1,6 @@
 """Stage `train`: traces in, a student's checkpoints out. It wires traces, model and trainer together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,11 +42,12 @@ def run(ctx: StageContext) -> dict[str, Any]:
     configure(hardware)
     folder = data.path or ctx.experiment.data
     traces = load_traces(folder, data.top_k, _shard_progress(ctx))
-    shape, start = _student(ctx), _warm_start(ctx, folder)
+    health = checkpoints.newest_health(ctx.experiment.checkpoints)
+    shape, start = _student(ctx, health), _warm_start(ctx, folder)
     if start is None:
         config = student_config(shape, traces.vocab_size, options.max_seq_len)
     else:
-        resumed = _resumed_shape(ctx.experiment.checkpoints, start, shape, options.max_seq_len)
+        resumed = _resumed_shape(health, start, shape, options.max_seq_len)
         config = resumed or start.shape(shape, traces.vocab_size, options.max_seq_len)
         require_room(config, device)
     torch.manual_seed(options.seed)
@@ -65,10 +66,9 @@ def run(ctx: StageContext) -> dict[str, Any]:
     return summary | {"heldout_agreement_commonest_token": commonest}
 
 
-def _student(ctx: StageContext) -> StudentOptions:
+def _student(ctx: StageContext, health: Mapping[str, Any]) -> StudentOptions:
     """The student of the settings. A policy that is not set stays that of the checkpoints, also of older versions."""
-    options, health = StudentOptions.of(ctx.settings), checkpoints.newest_health(ctx.experiment.checkpoints)
-    config = health.get("config")
+    options, config = StudentOptions.of(ctx.settings), health.get("config")
     if "A4_POLICY" in ctx.settings.origins or not isinstance(config, dict):
         return options
     kept = config.get("a4_policy", "all")
@@ -86,9 +86,10 @@ def _warm_start(ctx: StageContext, folder: Path) -> WarmStart | None:
     )
 
 
-def _resumed_shape(folder: Path, start: WarmStart, options: StudentOptions, max_seq_len: int) -> StudentConfig | None:
+def _resumed_shape(
+    health: Mapping[str, Any], start: WarmStart, options: StudentOptions, max_seq_len: int
+) -> StudentConfig | None:
     """The shape of the checkpoints of this start, for which the source need not be there any more; else None."""
-    health = checkpoints.newest_health(folder)
     origin = health.get("origin")
     if not isinstance(origin, dict) or origin.get("settings") != start.settings:
         return None

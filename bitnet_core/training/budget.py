@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bitnet_core import files
-from bitnet_core.errors import BitnetError
 from bitnet_core.runs import events
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import FlipOptions
@@ -38,8 +36,8 @@ def decide(flip: FlipOptions, epoch_tokens: int, kept: Mapping[str, Any]) -> Bud
     """
     if flip.budget_tokens is not None:
         return Budget(flip.budget_tokens, epoch_tokens, None)
-    tokens = kept.get("tokens")
-    if type(tokens) is int and tokens > 0 and kept.get("setting", flip.budget_epochs) == flip.budget_epochs:
+    tokens = _tokens(kept)
+    if tokens and kept.get("setting", flip.budget_epochs) == flip.budget_epochs:
         return Budget(tokens, epoch_tokens, flip.budget_epochs)
     return Budget(flip.decided(epoch_tokens).budget, epoch_tokens, flip.budget_epochs)
 
@@ -49,11 +47,14 @@ def kept_in(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     kept = checkpoint.counters.get("budget")
     if isinstance(kept, dict) and kept:
         return kept
-    try:
-        health = files.read_json(checkpoints.health_of(path))
-    except BitnetError:
-        return {}
-    return {"tokens": health.get("budget_tokens")} if isinstance(health, dict) else {}
+    health = checkpoints.read_health(path)
+    return {"tokens": health["budget_tokens"]} if "budget_tokens" in health else {}
+
+
+def _tokens(kept: Mapping[str, Any]) -> int | None:
+    """The tokens of a record, which may hold anything."""
+    tokens = kept.get("tokens")
+    return tokens if type(tokens) is int and tokens > 0 else None
 
 
 def announce(reporter: Reporter, found: Budget, kept: Mapping[str, Any], flip: FlipOptions) -> None:
@@ -66,8 +67,8 @@ def announce(reporter: Reporter, found: Budget, kept: Mapping[str, Any], flip: F
             flip_at_tokens=flip.threshold,
         )
     )
-    before = kept.get("tokens", found.tokens)
-    if before != found.tokens:
+    before = _tokens(kept)
+    if before not in (None, found.tokens):
         reporter.log(f"The budget was {before:,} tokens until this run.")
 
 

@@ -100,14 +100,16 @@ def latest(folder: Path) -> Path | None:
 
 def newest_health(folder: Path) -> dict[str, Any]:
     """What the newest checkpoint's health file says, which may be anything; empty if none can be read."""
-    for path in found(folder):
-        try:
-            health = files.read_json(health_of(path))
-        except BitnetError:
-            continue
-        if isinstance(health, dict):
-            return health
-    return {}
+    return next(filter(None, map(read_health, found(folder))), {})
+
+
+def read_health(path: Path) -> dict[str, Any]:
+    """What the health file of the checkpoint at `path` says, which may be anything; empty if it can't be read."""
+    try:
+        health = files.read_json(health_of(path))
+    except BitnetError:
+        return {}
+    return health if isinstance(health, dict) else {}
 
 
 def require_latest(folder: Path) -> Path:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from bitnet_core import files
 from bitnet_core.errors import Stopped, UsageError
+from bitnet_core.runs.events import Event, Log
+from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import FlipOptions
 from bitnet_core.training import budget, checkpoints
 from tests.training.conftest import StageTrainer, events
@@ -54,6 +56,17 @@ def test_a_budget_that_is_not_decided_has_no_threshold(epochs: float, epoch_toke
 @pytest.mark.parametrize("kept", [{"tokens": "many"}, {"tokens": True}, {"tokens": -1}, {"tokens": None}, {}])
 def test_an_odd_record_keeps_nothing(kept: dict[str, object]) -> None:
     assert budget.decide(FlipOptions(budget_epochs=2), 50, kept).tokens == 100
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [({"tokens": None}, 0), ({"tokens": "many"}, 0), ({}, 0), ({"tokens": 100}, 0), ({"tokens": 90}, 1)],
+)
+def test_only_another_budget_than_before_is_told(kept: dict[str, object], said: int) -> None:
+    told: list[Event] = []
+    flip = FlipOptions(budget_tokens=100)
+    budget.announce(Reporter(told.append, name="training"), budget.decide(flip, 50, kept), kept, flip)
+    assert len([one for one in told if isinstance(one, Log)]) == said
 
 
 def test_older_checkpoints_keep_the_budget_of_their_health_file(make_trainer: Make) -> None:
