@@ -121,6 +121,19 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def new_dated_folder(parent: Path, name: str = "") -> Path:
+    """Make a folder named after this moment (UTC) and `name`, with a number where there is one of that name."""
+    stem = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + (f"-{name}" if name else "")
+    folder, number = parent / stem, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+            folder = parent / f"{stem}-{number}"
+
+
 def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Write a complete file. It has `mode`, less the umask, from the moment it exists."""
     with atomic_path(path) as temp, os.fdopen(os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:

@@ -4,9 +4,7 @@ A shard depends on its answers alone: written again, it is the same. It takes on
 must not know providers or the journal.
 """
 
-import itertools
 import shutil
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -193,13 +191,8 @@ def set_aside(data_dir: Path) -> Path:
     """
     present = [path for path in sorted(data_dir.glob("*.parquet")) if _is_trace_file(path)]
     names = {one.config_hash[:8] for one in map(metadata_of, present) if one is not None}
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    name = f"{stamp}-{'-'.join(sorted(names)) or 'unreadable'}"
     others = places.beside(data_dir, "superseded")
-    # Two sets may be set aside within a second.
-    candidates = itertools.chain([others / name], (others / f"{name}-{number}" for number in itertools.count(2)))
-    folder = next(one for one in candidates if not one.exists())
-    folder.mkdir(parents=True)
+    folder = files.new_dated_folder(others, "-".join(sorted(names)) or "unreadable")
     for path in present:
         shutil.move(path, folder / path.name)
     parts = data_dir / Path(schema.sequences_part(0)).parent

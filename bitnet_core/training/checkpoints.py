@@ -7,7 +7,6 @@ checkpoint whose health file is missing or doesn't match was not written complet
 import dataclasses
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +121,7 @@ def require_latest(folder: Path) -> Path:
 
 def set_aside(folder: Path) -> Path:
     """Move every checkpoint into a new folder below `folder`, and return that."""
-    aside = folder / "superseded" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    aside.mkdir(parents=True)
+    aside = files.new_dated_folder(folder / "superseded")
     for path in found(folder):
         # The checkpoint first: if this is killed in between, a complete pair is still in one of the two folders.
         for part in (path, health_of(path)):

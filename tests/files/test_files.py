@@ -57,6 +57,17 @@ def test_kill_9_leaves_the_old_file_and_a_temp_file_that_the_next_run_removes(tm
     assert sorted(p.name for p in tmp_path.iterdir()) == [".b.txt.deadbeef-1-00000000.part", "a.txt"]
 
 
+def test_dated_folders_of_one_second_are_different(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files.time, "gmtime", lambda: time.struct_time((2026, 11, 28, 2, 20, 0, 0, 0, 0)))
+    made = [files.new_dated_folder(tmp_path / "aside", name) for name in ("", "", "", "a", "a")]
+    stamp = "20261128T022000Z"
+    assert [one.name for one in made] == [stamp, f"{stamp}-2", f"{stamp}-3", f"{stamp}-a", f"{stamp}-a-2"]
+    assert all(one.is_dir() for one in made)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        files.new_dated_folder(tmp_path / "file")
+
+
 @pytest.mark.parametrize(("text", "sentence"), [(None, "does not exist"), ("{", "is not valid JSON")])
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str | None, sentence: str) -> None:
     if text is not None:
