@@ -66,17 +66,27 @@ class Command:
         self, keys: Mapping[str, str], more: Sequence[str] = (), pass_fds: Sequence[int] = ()
     ) -> "Iterator[subprocess.Popen[str]]":
         """The process, until the context ends. It inherits the descriptors `pass_fds`."""
-        command = [sys.executable, "-m", "bitnet_core", "--json", *self.arguments, *more]
-        for name, value in overrides(self.home, self.values).items():
-            command += ["--set", f"{name}={value}"]
-        environment = environment_without_secrets(keys.values())
-        self._process = start_with_secrets(command, keys, environment, subprocess.PIPE, pass_fds)
+        self._process = start(self.home, ["--json", *self.arguments, *more], self.values, keys, pass_fds)
         with contextlib.suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICER)
         with self._process as child:
             if self._cancelled:  # while the process was being started
                 process.kill_group(child.pid)
             yield child
+
+
+def start(
+    home: Path,
+    arguments: Sequence[str],
+    values: Mapping[str, str],
+    keys: Mapping[str, str],
+    pass_fds: Sequence[int] = (),
+) -> "subprocess.Popen[str]":
+    """Start `bitnet` with these arguments, settings and keys, with pipes for what it writes."""
+    command = [sys.executable, "-m", "bitnet_core", *arguments]
+    for name, value in overrides(home, values).items():
+        command += ["--set", f"{name}={value}"]
+    return start_with_secrets(command, keys, environment_without_secrets(keys.values()), subprocess.PIPE, pass_fds)
 
 
 def find_keys(

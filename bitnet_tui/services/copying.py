@@ -1,24 +1,21 @@
 """Compares or brings back the copy of an experiment: `bitnet store …` in a process of its own.
 
-Slow (a network, a keyring), so call it in a thread; another thread may cancel it.
+Slow (a network, a keyring), so call it in a thread.
 """
 
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from bitnet_core import process
 from bitnet_core.secrets.find import find_secrets
-from bitnet_core.secrets.handover import environment_without_secrets, start_with_secrets
 from bitnet_core.settings.storage import StorageOptions
 from bitnet_core.text import flat
-from bitnet_tui.services.settings import overrides, resolved
+from bitnet_tui.services import commands
+from bitnet_tui.services.settings import resolved
 
 Action = Literal["verify", "pull"]
-_PREFIX = "bitnet: "
 
 
 class StoreCommand:
@@ -33,10 +30,7 @@ class StoreCommand:
         resolution = resolved(self._home, self._root)
         names = StorageOptions.of(resolution.checked()).key_names
         keys = {name: secret.value for name, secret in find_secrets(names, resolution).items()} if names else {}
-        command = [sys.executable, "-m", "bitnet_core", "--root", str(self._root), "store", self.action]
-        for name, value in overrides(self._home).items():
-            command += ["--set", f"{name}={value}"]
-        self._child = start_with_secrets(command, keys, environment_without_secrets(), subprocess.PIPE)
+        self._child = commands.start(self._home, ["--root", str(self._root), "store", self.action], {}, keys)
         return self
 
     def follow(self, said: Callable[[str], object]) -> tuple[bool, str]:
@@ -54,11 +48,6 @@ class StoreCommand:
                 said(words)
         code = child.wait()
         reader.join(1)
-        sentences = [flat(text).removeprefix(_PREFIX) for text in complaints if text.startswith(_PREFIX)]
-        if code and sentences:
-            return False, sentences[-1]
+        if code and (sentence := commands.last_sentence("".join(complaints))):
+            return False, flat(sentence)
         return not code, last or f"{self.action} ended with exit code {code}."
-
-    def cancel(self) -> None:
-        if self._child is not None:
-            process.kill_group(self._child.pid)

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import kill_group, pipe_of
@@ -14,17 +14,16 @@ from bitnet_core.secrets.known import remember
 from bitnet_core.storage.catalog import KINDS
 from bitnet_tui.services.commands import Command, find_keys, last_sentence
 
-_SECONDS, _LOGIN_SECONDS = 120.0, 660.0
 _LONGEST_TOKEN = 1 << 16
 Keep = Callable[[str, str], str]
 """Keeps a key, and returns a sentence that says where."""
 
 
-class Check(Command):
-    """One test of the target that `values` name. `typed` are keys that are not kept yet.
+class _OfTarget(Command):
+    """A command about the target that `values` name. `typed` are keys that are not kept yet."""
 
-    A service may replace the refresh token of a login, and end the older one; so such keys are kept by `keep` first.
-    """
+    name: ClassVar[str]
+    seconds: ClassVar[float]
 
     def __init__(
         self,
@@ -38,7 +37,16 @@ class Check(Command):
         self._typed = dict(typed)
         self._kind = KINDS[backend]
         self._keep = keep
-        super().__init__(home, ["--root", str(root), "store", "check"], values, _SECONDS, self._kind.title)
+        super().__init__(home, ["--root", str(root), "store", self.name], values, self.seconds, self._kind.title)
+
+
+class Check(_OfTarget):
+    """One test of the target.
+
+    A service may replace the refresh token of a login, and end the older one; so such keys are kept by `keep` first.
+    """
+
+    name, seconds = "check", 120.0
 
     def keys(self) -> dict[str, str]:
         if self._kind.login:
@@ -47,8 +55,10 @@ class Check(Command):
         return find_keys(self.home, self._kind.keys, self.values, self._typed)
 
 
-class Login(Command):
+class Login(_OfTarget):
     """A login at the target's service. `show` is told the page to open and a code to type there, from this thread."""
+
+    name, seconds = "login", 660.0
 
     def __init__(
         self,
@@ -60,13 +70,9 @@ class Login(Command):
         keep: Keep,
         show: Callable[[str, str], object],
     ) -> None:
-        self._typed = dict(typed)
-        self._kind = KINDS[backend]
-        self._keep = keep
+        super().__init__(home, root, backend, values, typed, keep)
         self._show = show
         self._got = ""
-        arguments = ["--root", str(root), "store", "login"]
-        super().__init__(home, arguments, values, _LOGIN_SECONDS, self._kind.title)
 
     def run(self) -> dict[str, Any]:
         """`kept`: the sentence of `keep`. BitnetError if the login was refused or took too long, or VaultLocked.
@@ -85,7 +91,7 @@ class Login(Command):
                 child = stack.enter_context(self.started(keys, ["--hand-over", str(write_end)], (write_end,)))
             finally:
                 os.close(write_end)
-            timer = threading.Timer(_LOGIN_SECONDS, kill_group, (child.pid,))
+            timer = threading.Timer(self.seconds, kill_group, (child.pid,))
             stack.callback(timer.cancel)
             timer.start()
             for line in pipe_of(child.stdout):
