@@ -29,7 +29,7 @@ from bitnet_tui.screens.guide.base import Made
 from bitnet_tui.screens.guide.kept import NO_VAULT, KeptGuide, names_in
 from bitnet_tui.screens.guide.machine import MachineStep
 from bitnet_tui.screens.guide.review import ReviewStep
-from bitnet_tui.screens.guide.step import Step
+from bitnet_tui.screens.guide.step import Step, TestedStep
 from bitnet_tui.screens.guide.storage import StorageStep
 from bitnet_tui.screens.guide.student import StudentStep
 from bitnet_tui.screens.guide.teacher import TeacherStep
@@ -242,7 +242,7 @@ class NewExperimentScreen(KeptGuide):
 
     def action_leave(self) -> None:
         """End a running test, or leave; the draft is kept."""
-        if isinstance(self._current, TeacherStep | StorageStep) and self._testing is not None:
+        if isinstance(self._current, TestedStep) and self._testing is not None:
             self._current.stop()
             return
         if self.busy:  # it is being made, and nothing of that can be taken back

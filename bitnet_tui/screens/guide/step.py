@@ -8,6 +8,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 
 from bitnet_tui.screens.guide.base import Guide
+from bitnet_tui.view.guide import teachers
 from bitnet_tui.view.guide.draft import Draft
 from bitnet_tui.view.guide.teachers import Found
 from bitnet_tui.widgets.painted import Painted
@@ -82,6 +83,43 @@ class Step(Container):
         """Mark the fields of these settings as wrong, and no others."""
         for entry in self.query(".entry"):
             entry.set_class((entry.id or "").removeprefix("field-") in names, "-wrong")
+
+
+class TestedStep(Step):
+    """A step whose choice can be tested. It holds what is shown of the last test."""
+
+    _shown: Found | None = None
+
+    @property
+    def _question(self) -> object:
+        """What a test is about now."""
+        return self.guide.question(self.step)
+
+    def leave(self) -> None:
+        self.guide.stop_test()
+
+    def stop(self) -> None:
+        """End a running test."""
+        running = self.guide.busy
+        self.guide.stop_test()
+        if running:
+            self._show(None)
+
+    def _found_out(self, question: object, found: Found) -> None:
+        """Keep what a test of `question` found, and show it if it still counts."""
+        self.guide.tested[self.step] = (question, found)
+        if self.is_attached and question == self._question:
+            self._show(found)
+
+    def _show(self, found: Found | None) -> None:
+        self._shown = found
+        self.show_found(found)
+
+    def key_hint(self, setting: str) -> str:
+        """What the field of a key says of where it is or will be kept."""
+        held = (self.guide.held or {}).get(setting)
+        origin, end = (held.origin, held.end) if held else ("", None)
+        return teachers.key_hint(origin, end, self.guide.keeper, typed=bool(self.guide.keys.get(setting)))
 
 
 def value_of(entry: Input) -> str:

@@ -12,10 +12,10 @@ from textual.widgets import Button, Input, OptionList
 from bitnet_core.secrets.known import remember
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.storage.catalog import KINDS
-from bitnet_tui.screens.guide.step import Step, label_of, value_of
+from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services import keys
 from bitnet_tui.services.storing import Check, Login
-from bitnet_tui.view.guide import storing, teachers
+from bitnet_tui.view.guide import storing
 from bitnet_tui.view.guide.draft import BACKEND, HERE, SYNC
 from bitnet_tui.view.guide.labels import about, label, plain
 from bitnet_tui.view.guide.teachers import Found
@@ -26,11 +26,10 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 
-class StorageStep(Step):
+class StorageStep(TestedStep):
     """The form is made from the registry of settings, anew for each target that is chosen."""
 
     step = "storage"
-    _found: Found | None = None
 
     def compose(self) -> ComposeResult:
         yield Cards(id="cards", classes="pane list", markup=False)
@@ -69,10 +68,7 @@ class StorageStep(Step):
             return "Arrows or a click choose; enter goes on."
         if not REGISTRY[setting].secret:
             return about(setting)
-        held = (self.guide.held or {}).get(setting)
-        origin, end = (held.origin, held.end) if held else ("", None)
-        typed = bool(self.guide.keys.get(setting))
-        return f"{about(setting)} {teachers.key_hint(origin, end, self.guide.keeper, typed=typed)}"
+        return f"{about(setting)} {self.key_hint(setting)}"
 
     # -- the form ------------------------------------------------------------------------------------------------
 
@@ -142,10 +138,6 @@ class StorageStep(Step):
     def _typed_keys(self) -> dict[str, str]:
         return storing.typed(self.draft, self.guide.keys)
 
-    @property
-    def _question(self) -> object:
-        return self.guide.question("storage")
-
     def action_test(self) -> None:
         backend = self.draft.get(BACKEND)
         if self.guide.busy or backend == HERE or self._lacks():
@@ -171,11 +163,6 @@ class StorageStep(Step):
 
     def _check_failed(self, question: object, backend: str, problem: str) -> None:
         self._found_out(question, storing.failed(problem, backend))
-
-    def _found_out(self, question: object, found: Found) -> None:
-        self.guide.tested["storage"] = (question, found)
-        if self.is_attached:
-            self._show(found)
 
     def _refused(self, backend: str, problem: str) -> None:
         if self.is_attached:
@@ -217,24 +204,10 @@ class StorageStep(Step):
 
     # -- what was found ------------------------------------------------------------------------------------------
 
-    def leave(self) -> None:
-        self.guide.stop_test()
-
-    def stop(self) -> bool:
-        running = self.guide.busy
-        self.guide.stop_test()
-        if running:
-            self._show(None)
-        return running
-
     def _say(self, text: str) -> None:
         self._show(Found((line(Span(text, "label")),)))
 
-    def _show(self, found: Found | None) -> None:
-        self._found = found
-        self.show_found(found)
-
     def mend_found(self) -> None:
-        field = self.field(self._found.field) if self._found and self._found.field else None
+        field = self.field(self._shown.field) if self._shown and self._shown.field else None
         if field is not None:
             field.focus()

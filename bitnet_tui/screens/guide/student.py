@@ -38,12 +38,12 @@ class StudentStep(Step):
             with Horizontal(classes="row"):
                 yield label_of(label(_PRESET))
                 presets = tuple((name, name) for name in REGISTRY[_PRESET].choices)
-                yield Pick(presets, self.guide_value(_PRESET), id=f"field-{_PRESET}")
+                yield Pick(presets, self.draft.get(_PRESET), id=f"field-{_PRESET}")
             for name in STUDENT_FIELDS[1:]:
                 with Horizontal(classes="row"):
                     yield label_of(label(name))
                     yield SteadyInput(
-                        self.guide_value(name),
+                        self.draft.get(name),
                         compact=True,
                         placeholder=_EMPTY.get(name, REGISTRY[name].default or "the preset's"),
                         id=f"field-{name}",
@@ -54,10 +54,7 @@ class StudentStep(Step):
             yield Painted(id="plan")
         with Vertical(id="flip"):
             yield Painted(id="flip-words")
-            yield ShareBar(share.parsed(self.guide_value(_FLIP), 0.9), id=f"field-{_FLIP}")
-
-    def guide_value(self, name: str) -> str:
-        return self.draft.get(name)
+            yield ShareBar(share.parsed(self.draft.get(_FLIP), 0.9), id=f"field-{_FLIP}")
 
     def begin(self) -> None:
         self._show_flip()

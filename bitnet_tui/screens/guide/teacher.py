@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.secrets.known import remember
 from bitnet_core.teachers.profiles import PROVIDERS
-from bitnet_tui.screens.guide.step import Step, label_of, value_of
+from bitnet_tui.screens.guide.step import TestedStep, label_of, value_of
 from bitnet_tui.services.probing import Probe
 from bitnet_tui.view.guide import teachers
 from bitnet_tui.view.guide.draft import TEACHER
@@ -28,7 +28,7 @@ from bitnet_tui.widgets.words import Words
 _MODEL, _KEY, _ADDRESS = "#model", "#key", "#address"
 
 
-class TeacherStep(Step):
+class TeacherStep(TestedStep):
     """The cards choose; the fields of the chosen one are beside them, always at the same place."""
 
     step = "teacher"
@@ -55,7 +55,6 @@ class TeacherStep(Step):
 
     def begin(self) -> None:
         self._fill()
-        self._shown: Found | None = None
         self.query_one("#key").add_class("entry")
         self._fit()
 
@@ -137,10 +136,7 @@ class TeacherStep(Step):
 
     def hint(self, name: str) -> str:
         if name == "key":
-            setting = self.draft.teacher.key_setting
-            held = (self.guide.held or {}).get(setting)
-            origin, end = (held.origin, held.end) if held else ("", None)
-            return teachers.key_hint(origin, end, self.guide.keeper, typed=bool(self.guide.keys.get(setting)))
+            return self.key_hint(self.draft.teacher.key_setting)
         return {
             "model": "The name as the provider spells it; List models asks for its own list.",
             "address": "Where the server listens; empty is the usual address.",
@@ -186,10 +182,6 @@ class TeacherStep(Step):
 
     # -- testing -------------------------------------------------------------------------------------------------
 
-    @property
-    def _question(self) -> object:
-        return self.guide.question("teacher")
-
     def action_test(self) -> None:
         if not self.draft.model and not self.query_one(_MODEL).disabled:
             self.guide.say("Model is empty: type a name, or press List models.", "warn")
@@ -218,28 +210,11 @@ class TeacherStep(Step):
     def _answered(self, question: object, report: dict[str, Any]) -> None:
         self._found_out(question, teachers.answer(report))
 
-    def _found_out(self, question: object, found: Found) -> None:
-        self.guide.tested["teacher"] = (question, found)
-        if self.is_attached and question == self._question:
-            self._show(found)
-
     def _refused(self, question: object, problem: str) -> None:
         self._found_out(question, teachers.failed(problem))
 
-    def leave(self) -> None:
-        self.guide.stop_test()
-
-    def stop(self) -> bool:
-        """End a running test; whether there was one."""
-        running = self.guide.busy
-        self.guide.stop_test()
-        if running:
-            self._show(None)
-        return running
-
     def _show(self, found: Found | None) -> None:
-        self._shown = found
-        self.show_found(found)
+        super()._show(found)
         models = self.query_one("#models", Entries)
         names = found.models if found else ()
         self.query_one(_MODEL, Input).suggester = SuggestFromList(names) if names else None
