@@ -153,8 +153,9 @@ def pull(arguments: argparse.Namespace) -> int:
             on_bytes=lambda name, done, size: progress[0].brought(name, done, size),
         )  # fmt: skip
         wanted = select(published.manifest.files, only, arguments.checkpoint, pull.read, warn)
-        missing = pull.missing(wanted)
-        moves = [move.name for move in pull.following(wanted).moves]
+        following = pull.following(wanted)
+        missing = pull.missing(wanted, following)
+        moves = [move.name for move in following.moves]
         if active is not None and (moves or pull.is_replacing(missing)):
             raise UsageError(
                 f"{active.id} is running, and a pull would replace files here; stop it or wait for its end."

@@ -102,7 +102,7 @@ class Pull:
         Incomplete names those that are not there as they were stored, after the others were brought.
         """
         following = self.following(wanted)
-        missing = self.missing(wanted)
+        missing = self.missing(wanted, following)
         renames = following.renames()
         done = Pulled(self._published.key, unchanged=len(wanted) - len(missing) - len(renames))
         for name, entry in renames.items():
@@ -126,9 +126,9 @@ class Pull:
             self._state.note_stored(self._published.manifest.counter, self._published.manifest.files)
         return done
 
-    def missing(self, wanted: list[Stored]) -> list[Stored]:
-        """Those of the files that must be brought. UsageError names files here that differ."""
-        renamed = {entry.name for entry in self.following(wanted).renames().values()}
+    def missing(self, wanted: list[Stored], following: Following) -> list[Stored]:
+        """Those of the files that must be brought, as no rename brings them. UsageError names files that differ."""
+        renamed = {entry.name for entry in following.renames().values()}
         missing = [entry for entry in wanted if entry.name not in renamed and not self.here.has(entry)]
         self._refuse_to_overwrite(missing)
         return missing
