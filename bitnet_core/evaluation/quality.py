@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from bitnet_core.suites.intervals import Estimate, Float64, draws, estimate, open_ends, share
+from bitnet_core.suites.intervals import Estimate, Float64, draws, estimate, open_ends
 
 COLUMNS = ["part", "of", "value", "95 % from", "95 % to", "weight", "items"]
 ITEMS, TEXT = "items", "fixed text"
@@ -122,12 +122,7 @@ class _Group:
 def _open_ends(parts: Sequence[Part], side: int) -> tuple[float, float]:
     """How far below and above its score a model may be that passed all items of a part or none; (0, 0) for others."""
     suites = [part for part in parts if not part.is_text]
-    groups = [[bool(one) for one in (part.student_N, part.teacher_N)[side]] for part in suites]
-    if len(suites) == len(parts) and len({one for group in groups for one in group}) == 1:
-        found = share([one for group in groups for one in group], 0)
-        return found.value - found.low, found.high - found.value
-    below, above = open_ends(groups)
-    return below / len(parts), above / len(parts)
+    return open_ends([[bool(one) for one in (part.student_N, part.teacher_N)[side]] for part in suites], len(parts))
 
 
 def _score(groups: Sequence[tuple[_Group, float]]) -> Score:

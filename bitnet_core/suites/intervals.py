@@ -79,19 +79,24 @@ def macro_share(groups: Sequence[Sequence[bool]], seed: int, resamples: int = RE
         values = np.asarray(group, np.float64)
         total += float(values.mean())
         spread_R += draws(len(values), seed + number, resamples) @ values / len(values)
-    if total in (0, len(filled)):
-        return share([one for group in filled for one in group], seed, resamples)
     found = estimate(total / len(filled), spread_R / len(filled))
-    below, above = open_ends(filled)
-    low = found.value - math.hypot(found.value - found.low, below / len(filled))
-    high = found.value + math.hypot(found.high - found.value, above / len(filled))
+    below, above = open_ends(filled, len(filled))
+    low = found.value - math.hypot(found.value - found.low, below)
+    high = found.value + math.hypot(found.high - found.value, above)
     return Estimate(found.value, max(0.0, low), min(1.0, high))
 
 
-def open_ends(groups: Sequence[Sequence[bool]]) -> tuple[float, float]:
-    """How far below and above their sum the shares of the groups without spread may be; (0, 0) if all have some."""
+def open_ends(groups: Sequence[Sequence[bool]], parts: int) -> tuple[float, float]:
+    """How far below and above the mean of `parts` scores may be for the groups among them that have no spread.
+
+    Where the groups are all the parts, and everything passed or nothing, they count as one group. (0, 0) if each
+    group has some spread.
+    """
+    pooled = [one for group in groups for one in group]
+    if len(groups) == parts and len(set(pooled)) == 1:
+        groups, parts = [pooled], 1
     alike = [share(group, 0) for group in groups if len(set(group)) == 1]
     return (
-        math.hypot(*(one.value - one.low for one in alike)),
-        math.hypot(*(one.high - one.value for one in alike)),
+        math.hypot(*(one.value - one.low for one in alike)) / parts,
+        math.hypot(*(one.high - one.value for one in alike)) / parts,
     )
