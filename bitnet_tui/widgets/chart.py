@@ -62,7 +62,7 @@ class Turned(Message):
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Everything that a drawing depends on. Compared by the identity of the view's parts, which are frozen."""
+    """Everything that a drawing depends on."""
 
     view: RunView
     chart: Chart
@@ -74,15 +74,11 @@ class _Wanted:
     letters: bool
 
     def same(self, other: "_Wanted | None") -> bool:
-        if other is None:
-            return False
-        mine, others = self.view, other.view
-        curves = mine.curves is others.curves or mine.curves == others.curves
-        return curves and (
-            (mine.seams, mine.flip, self.chart, self.log, self.axis, self.window, self.size, self.theme)
-            == (others.seams, others.flip, other.chart, other.log, other.axis, other.window, other.size, other.theme)
-            and self.letters == other.letters
-        )
+        return other is not None and self._key() == other._key()
+
+    def _key(self) -> tuple[object, ...]:
+        view, how = self.view, (self.chart, self.log, self.axis, self.window, self.size, self.theme, self.letters)
+        return view.curves, view.seams, view.flip, how
 
 
 class _Built(Message):
