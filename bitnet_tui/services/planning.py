@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.files.user_folders import NoHome, expanded
-from bitnet_core.process import available_bytes
+from bitnet_core.process import available_bytes, memory_bytes
 from bitnet_tui.services.commands import Command
 
 _SECONDS, _TIMING_SECONDS = 120.0, 600.0
@@ -27,7 +27,7 @@ def machine(home: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "free_memory": available_bytes(),
-        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory": memory_bytes(),
     }
     try:
         found |= {"free_disk": shutil.disk_usage(there).free, "place": _short(home)}

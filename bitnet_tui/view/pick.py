@@ -20,14 +20,14 @@ def pick(options: Sequence[tuple[str, str]], chosen: str, *, focused: bool) -> L
     return tuple(spans[:-1])
 
 
-def at(options: Sequence[tuple[str, str]], cell: int) -> str | None:
-    """The value drawn at a cell."""
+def at(options: Sequence[tuple[str, str]], cell: int, gap: str = _GAP) -> str | None:
+    """The value drawn at a cell, where each option has a sign and a blank before its words and `gap` behind them."""
     left = 0
     for words, value in options:
         right = left + 2 + width(words)
         if left <= cell < right:
             return value
-        left = right + len(_GAP)
+        left = right + len(gap)
     return None
 
 

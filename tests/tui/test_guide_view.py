@@ -273,8 +273,7 @@ def test_what_a_training_will_take(plan: dict[str, Any], values: dict[str, str],
 
 def test_the_review_repeats_what_is_known_of_time_disk_and_money():
     def said(plan: dict[str, Any] | None, problem: str = "") -> str:
-        lines = estimates.plan_lines(plan, Draft(), asking=False, timing=False, problem=problem)
-        return text((review.cost_line(lines),))
+        return text((estimates.cost_line(plan, Draft(), timing=False, problem=problem),))
 
     assert said(None) == "estimating…"
     assert said(PLAN) == "Takes 964 MB disk · free"

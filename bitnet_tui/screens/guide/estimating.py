@@ -29,6 +29,10 @@ class Estimate:
             self._plan, self._guide.draft, asking=self._asking, timing=self._timing, problem=self._problem
         )
 
+    def cost(self) -> Line:
+        """Time, disk and money."""
+        return estimates.cost_line(self._plan, self._guide.draft, timing=self._timing, problem=self._problem)
+
     def make(self) -> None:
         """Make it for the draft as it is, unless that is what was asked or something in it is wrong."""
         values = overrides(self._guide.draft, self._guide.place)

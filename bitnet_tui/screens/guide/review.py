@@ -54,7 +54,7 @@ class ReviewStep(Step):
         self._estimate.end()
 
     def _say_costs(self) -> None:
-        self.lines("#costs").show((review.cost_line(self._estimate.lines()),))
+        self.lines("#costs").show((self._estimate.cost(),))
 
     def _offer_starts(self) -> None:
         """What can be started. What is found out later changes the choice until another one was made."""

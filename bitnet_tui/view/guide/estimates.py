@@ -79,7 +79,7 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
         return (line(Span("! ", "warn"), Span(plain(problem), "warn")),)
     if plan is None:
         return (line(Span("Estimating…", "label")),)
-    shape, memory, disk = plan["shape"], plan["training_memory"], plan["disk"]
+    shape, memory = plan["shape"], plan["training_memory"]
     size_words = f"{shape['hidden_size']} wide, {shape['num_hidden_layers']} layers"
     peak = memory["process_peak"] or memory["parts"]["peak"]
     room = plan["device"]["room_bytes"]
@@ -90,7 +90,7 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
         row("Memory", size(peak), "value" if fits else "bad", f"of {size(room)} free" if room else ""),
         row("Budget", *_budget(plan["budget"])),
         row("Time", *_time(plan, draft, timing=timing)),
-        row("Disk", size(disk["checkpoints"]), "value", "checkpoints"),
+        row("Disk", _disk(plan), "value", "checkpoints"),
         *_teacher(plan["teacher"]),
         (),
         *_end(plan, draft),
@@ -98,6 +98,20 @@ def plan_lines(plan: Record | None, draft: Draft, *, asking: bool, timing: bool,
     if asking:
         lines.append(line(Span("Estimating again…", "faint")))
     return tuple(lines)
+
+
+def cost_line(plan: Record | None, draft: Draft, *, timing: bool, problem: str) -> Line:
+    """Time, disk and money in one line; what is not known is left out."""
+    if problem or plan is None:
+        return line(Span("no estimate" if problem else "estimating…", "label"))
+    words, style, _ = _time(plan, draft, timing=timing)
+    time = [words] if style != "label" else []
+    money = [_money(plan["teacher"])] if plan["teacher"] else []
+    return line(Span(f"Takes {' · '.join([*time, f'{_disk(plan)} disk', *money])}", "label"))
+
+
+def _disk(plan: Record) -> str:
+    return size(plan["disk"]["checkpoints"])
 
 
 def _time(plan: Record, draft: Draft, *, timing: bool) -> tuple[str, str, str]:
@@ -135,13 +149,21 @@ def _teacher(teacher: Record | None) -> list[Line]:
     if not teacher:
         return [row("Teacher", "choose one first", "label")]
     tokens = (teacher.get("prompt_tokens") or 0) + (teacher.get("completion_tokens") or 0)
-    most = "at most " if str(teacher.get("origin", "")).startswith("at most") else ""
-    usd = teacher.get("usd")
-    money = "price unknown" if usd is None else "free" if not usd else f"{most}{dollars(float(f'{usd:.2g}'))}"
     return [
-        row("Teacher", f"{most}{count(tokens)} tokens", "value"),
-        row("Money", money, "value" if usd is not None else "warn"),
+        row("Teacher", f"{_most(teacher)}{count(tokens)} tokens", "value"),
+        row("Money", _money(teacher), "warn" if teacher.get("usd") is None else "value"),
     ]
+
+
+def _money(teacher: Record) -> str:
+    usd = teacher.get("usd")
+    if usd is None:
+        return "price unknown"
+    return f"{_most(teacher)}{dollars(float(f'{usd:.2g}'))}" if usd else "free"
+
+
+def _most(teacher: Record) -> str:
+    return "at most " if str(teacher.get("origin", "")).startswith("at most") else ""
 
 
 def _end(plan: Record, draft: Draft) -> tuple[Line, ...]:

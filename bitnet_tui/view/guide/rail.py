@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from bitnet_core.text import width
+from bitnet_tui.view import pick
 from bitnet_tui.view.guide.draft import STEPS
 from bitnet_tui.view.spans import Line, Span
 
@@ -28,13 +29,7 @@ def rail(now: str, seen: Collection[str], wrong: Collection[str], cells: int, *,
 
 def at(cell: int, cells: int) -> str | None:
     """The step drawn at a cell."""
-    left = 0
-    for step, title in _names(cells).items():
-        right = left + 2 + width(title)
-        if left <= cell < right:
-            return step
-        left = right + len(_GAP)
-    return None
+    return pick.at([(title, step) for step, title in _names(cells).items()], cell, _GAP)
 
 
 def _names(cells: int) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The step "Review": the `.env` to be written, what is wrong, and what can be started."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_core.settings import dotenv
@@ -66,22 +66,6 @@ def env_lines(
             lines.append(line(Span(f"  ! the environment says {above[name]}, and that one counts", "warn")))
     lines += [line(Span(f"  {name} is kept apart, not in this file", "label")) for name in sorted(names)]
     return tuple(lines)
-
-
-_COSTS = ("Time", "Disk", "Money")
-
-
-def cost_line(plan: Sequence[Line]) -> Line:
-    """Time, disk and money of the lines of an estimate, in one line; what is not known is left out."""
-    known = {one[0].text.strip(): one[1] for one in plan if len(one) > 1}
-    parts = [f"{known[name].text}{' disk' * (name == 'Disk')}" for name in _COSTS if _is_known(known.get(name))]
-    going = not parts and any("stimating" in span.text for one in plan for span in one)
-    text = "estimating…" if going else " · ".join(parts) or "no estimate"
-    return line(Span(f"Takes {text}" if parts else text, "label"))
-
-
-def _is_known(span: Span | None) -> bool:
-    return span is not None and span.style != "label"
 
 
 def fault_words(fault: Fault) -> str:
