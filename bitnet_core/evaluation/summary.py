@@ -15,7 +15,6 @@ from bitnet_core.evaluation.deployment import Measured, Side
 from bitnet_core.evaluation.imitation import Scores
 from bitnet_core.evaluation.qei import Index, Model, Quantity
 from bitnet_core.evaluation.quality import Quality
-from bitnet_core.evaluation.turns import NOTABLE_SPREAD, Spread
 from bitnet_core.export import card
 from bitnet_core.export.card import IN_PROCESS
 from bitnet_core.export.running import LLAMACPP, TRANSFORMERS
@@ -59,10 +58,6 @@ def quality_efficiency(
     return qei.index(student, teacher)
 
 
-def _notable(found: Spread) -> float | None:
-    return found.share if found.share > NOTABLE_SPREAD else None
-
-
 def _quality(given: float | None, name: str, origin: Origin, quality: Quality | None, side: SideName) -> Quantity:
     if given is not None:
         return qei.given(given, f"{name} ({origin(name)})")
@@ -98,7 +93,7 @@ def _speeds(
         told = qei.measured(decode, "decoding, when the baseline was made")
         if measured is not None:
             alone = measured.student.speed
-            return qei.measured(alone.median, where, _notable(alone)), told
+            return qei.measured(alone.median, where, alone.notable), told
         if deployed.decode_tokens_per_s is not None:
             return qei.measured(deployed.decode_tokens_per_s, f"decoding, {deployed.hardware}"), told
     student = qei.measured(deployed.end_to_end_tokens_per_s, f"prefill and decoding, {deployed.hardware}")

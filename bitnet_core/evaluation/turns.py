@@ -39,9 +39,14 @@ class Spread:
         return (self.high - self.low) / self.median
 
     @property
+    def notable(self) -> float | None:
+        """The share where it is so large that it must stand beside the number."""
+        return self.share if self.share > NOTABLE_SPREAD else None
+
+    @property
     def remark(self) -> str:
         """What must stand beside the number: its spread where it is notable, or nothing."""
-        return f", spread {self.share:.0%}" if self.share > NOTABLE_SPREAD else ""
+        return "" if self.notable is None else f", spread {self.notable:.0%}"
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def examine(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shape(settings: Settings, preset: str | None, vocabulary: int, max_seq_len: int) -> StudentConfig:
-    """A preset's where one is asked for, else that of STUDENT_INIT's model, of which only the headers are read."""
+    """The shape of the preset that is asked for, else of the model in STUDENT_INIT, whose headers alone are read."""
     options, init = StudentOptions.of(settings), InitOptions.of(settings)
     start = None if preset else wanted(init, TeacherOptions.of(settings))
     if start is None:

@@ -26,7 +26,7 @@ _OTHER_FORMATS = (
     *(".yaml", ".yml", ".toml", ".zip", ".tar", ".tgz", ".7z", ".zst", ".bz2", ".xz", ".lz4", ".arrow", ".feather"),
     *(".avro", ".orc", ".db", ".sqlite", ".npy", ".npz", ".pkl"),
 )
-"""Their lines are no prompts, and would be asked and paid for."""
+"""Their lines are not prompts, but would be asked and paid for."""
 _MOST_BLANK = 1 << 20
 """Blank lines one after another: a small packed file may have billions."""
 _SHOWN_NAMES = 300
@@ -206,7 +206,10 @@ def _parquet(source: Path) -> Iterator[Record]:
             for batch in table.iter_batches(batch_size=_ROWS, columns=[column]):
                 try:
                     values = batch.column(0).to_pylist()
-                except (ValueError, OverflowError) as error:  # of a field that is no text, such as a moment in ns
+                except (
+                    ValueError,
+                    OverflowError,
+                ) as error:  # a field is not text, such as a timestamp
                     raise _no_text(source, column, kind) from error
                 for value in values:
                     number += 1

@@ -18,7 +18,7 @@ Level = Literal["good", "calm", "warn", "bad"]
 TREND = 6
 """The slope of the held-out loss is that of a line through this many evaluations."""
 RISES = 3
-"""So many evaluations in a row, each above the one before, are a rise and no fluctuation."""
+"""So many evaluations in a row, each above the one before, are a trend and not a fluctuation."""
 RISEN = 0.005
 """A smaller rise, as a share of the loss, is none."""
 _LEAST_PACE = 0.0095

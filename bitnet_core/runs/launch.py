@@ -165,7 +165,7 @@ def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
         # Freed when the run ends, so that its end can be recorded even on a full disk.
         (run.path / ".ballast").write_bytes(os.urandom(_BALLAST_BYTES))
         run.write(record)
-    except BaseException:  # a folder without a record is no run, and would fill the disk at each attempt
+    except BaseException:  # without a record the folder is not a run, and each attempt would leave one more
         shutil.rmtree(run.path, ignore_errors=True)
         raise
     return run

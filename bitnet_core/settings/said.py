@@ -15,7 +15,7 @@ _MARK_CHARS = 16
 
 
 def unsaid(resolution: Resolution) -> list[Problem]:
-    """The problems less what was said before; the rest counts as said. All, if there is no place to note it."""
+    """The problems that were not said before, which now count as said; all of them where that can't be noted."""
     root = str(resolution.settings.values.get("DRIVE_ROOT"))
     marks = {_mark(root, one): one for one in resolution.problems if not one.to_fix}
     said = _said() if marks else []

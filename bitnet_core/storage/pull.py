@@ -47,7 +47,7 @@ class Pulled:
     bytes: int = 0
     unchanged: int = 0
     moved: list[str] = field(default_factory=list)
-    """Files that another machine has set aside, and that are no longer where they were here."""
+    """Files that another machine had set aside, and that this pull has moved here as well."""
 
 
 class Incomplete(BitnetError):

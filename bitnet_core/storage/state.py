@@ -163,7 +163,7 @@ class State:
         return [row[0] for row in rows.fetchall()]
 
     def arrivals(self) -> list[tuple[str, str]]:
-        """Under which stems something of which version of a file has arrived, and no manifest names it yet."""
+        """Stem and version of each file of which parts have arrived that no manifest names yet."""
         return self._run("select distinct stem, version from parts").fetchall()
 
     def has_arrivals(self) -> bool:

@@ -1,7 +1,8 @@
 """One machine at a time publishes: of two that push at once, the second one sees what the first one has published.
 
-Who has the turn says in it which number its manifest will have. A request of a machine that was killed, or cut off,
-may still arrive after the turn was taken over. It finds a manifest with a higher number then, and does not count.
+The turn names its holder and the number of the holder's manifest. A request of a machine that was killed or cut off
+may still arrive after another one has taken the turn. It then finds a manifest with a higher number and does not
+count.
 """
 
 import contextlib

@@ -229,7 +229,7 @@ class JsonClient:
     async def _response(
         self, method: str, path: str, payload: Mapping[str, Any] | None, read_seconds: float
     ) -> AsyncIterator[httpx.Response]:
-        """The response once its headers are there. An interim one, such as `100 Continue`, is no answer yet."""
+        """The response, once its headers have arrived. An interim one, such as `100 Continue`, does not count."""
         limits = httpx.Timeout(read_seconds, connect=CONNECT_SECONDS, pool=None)
         request = self._client.build_request(method, self.base_url + path, json=payload, timeout=limits)
         try:
