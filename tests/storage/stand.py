@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import pkgutil
+import random
 import socket
 import subprocess
 import time
@@ -99,10 +100,21 @@ def below_a_file(folder: Path) -> Path:
     return folder / "a file" / "folder"
 
 
+# Below the range that the kernel takes outgoing connections from: a port of that range may be taken by any request
+# between its choice and its server's start.
+_PORTS = range(10_000, 32_000)
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, and that no other call in this process was given."""
+    for port in random.SystemRandom().sample(_PORTS, k=100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            if port not in _given:
+                probe.bind(("127.0.0.1", port))
+                _given.add(port)
+                return port
+    raise AssertionError(f"no port is free between {_PORTS.start} and {_PORTS.stop}")
 
 
 @contextlib.contextmanager
