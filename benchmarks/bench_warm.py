@@ -1,16 +1,20 @@
 """A start from the teacher's weights against a random one, and what the flip costs by policy.
 
-    python benchmarks/bench_warm.py --traces EXPERIMENT/data [--tokens 2000] [--seeds 1] [--layers 6]
+    python benchmarks/bench_warm.py --traces EXPERIMENT/data [--tokens 2000] [--seeds 1] [--layers 6] [--out FILE]
 
 Every start has the same shape, traces, tokens and steps: `random`; `warm` (STUDENT_INIT); `ones`, the same with
 weights of 1 in the sub-norms; `hadamard`, the same with rotated inputs of o and down. Each is trained at A8 for
 --tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and trains
 on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in nats.
 
+With --out, each start of each seed is a line of that file as soon as it is measured, and what the file has already
+is not measured again.
+
 The teacher is the embedded one, and so are the traces: `bitnet collect --root EXPERIMENT --set KD_NUM_PROMPTS=1500`.
 """
 
 import argparse
+import json
 import os
 import shutil
 import tempfile
@@ -159,6 +163,27 @@ def replace_interval(options: TrainOptions, interval: int) -> TrainOptions:
     return replace(options, log_interval=interval)
 
 
+class Kept:
+    """What is measured, by start and seed; with --out, also in a file, beside what it was measured with."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.rows: dict[tuple[str, int], tuple[list[Any], list[list[Any]]]] = {}
+        self._out: Path | None = arguments.out
+        ways = {"out", "starts", "seeds"}
+        self._how = {name: str(value) for name, value in sorted(vars(arguments).items()) if name not in ways}
+        lines = self._out.read_text("utf-8").splitlines() if self._out and self._out.exists() else []
+        for line in map(json.loads, lines):
+            if line["how"] == self._how and line["start"] in arguments.starts and line["seed"] < arguments.seeds:
+                self.rows[line["start"], line["seed"]] = line["row"], line["flips"]
+
+    def add(self, start: str, seed: int, row: list[Any], flips: list[list[Any]]) -> None:
+        self.rows[start, seed] = row, flips
+        if self._out:
+            with self._out.open("a", encoding="utf-8") as out:
+                found = {"start": start, "seed": seed, "row": row, "flips": flips, "how": self._how}
+                out.write(json.dumps(found) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", type=Path, required=True, metavar="DIR", help="traces of the embedded teacher")
@@ -173,19 +198,20 @@ def main() -> int:
     parser.add_argument("--random-lr", type=float, default=1.5e-3, help="of the random start")
     parser.add_argument("--starts", nargs="+", default=list(STARTS[:2]), choices=STARTS)
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keeps each measurement, and goes on from there")
     arguments = parser.parse_args()
     wanted = Wanted(arguments.init, arguments.layers)
     tokens = tokens_of(load_tokenizer(tokenizer_folder(arguments.traces)).definition)
     bench = Bench(
         arguments, load_traces(arguments.traces, 20), WarmStart(wanted, partial(open_source, wanted), lambda: tokens)
     )
-    starts: list[list[Any]] = []
-    flips: list[list[Any]] = []
+    kept = Kept(arguments)
     for seed in range(arguments.seeds):
         for start in arguments.starts:
-            row, more = measure(bench, start, seed, lambda line: print(line, flush=True))
-            starts.append(row)
-            flips += more
+            if (start, seed) not in kept.rows:
+                kept.add(start, seed, *measure(bench, start, seed, lambda line: print(line, flush=True)))
+    starts = [row for row, _ in kept.rows.values()]
+    flips = [row for _, rows in kept.rows.values() for row in rows]
     columns = ["start", "seed", "tokens", "KL at first", "KL", "CE", "agreement", "s"]
     print(render_table(f"A8, layers {arguments.layers}", columns, starts, 120))
     columns = ["start", "seed", "policy", "shock", "recovered after", "KL at end", "CE", "agreement"]
