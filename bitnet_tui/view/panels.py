@@ -91,7 +91,7 @@ def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...
     lines: list[Line] = []
     for finding in run.health if run else ():
         mark, style = _LEVELS[finding.level]
-        where = " (2 Results)" if finding.code == "gates" else ""
+        where = " (3 Reports)" if finding.code == "gates" else ""
         fresh = _wrapped(mark, finding.words.rstrip(".") + where + "." if where else finding.words, style, cells)
         fresh += _wrapped("  ", finding.advice, "label", cells) if finding.advice else []
         if lines and len(lines) + len(fresh) > most:
@@ -276,13 +276,14 @@ def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
 
 
 def sample_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
-    """Every kept sample, the newest first."""
+    """Every kept sample, the newest first; without one, why, if it is a run of a stage that generates text."""
     if run is None or not run.view.samples:
-        text = "No samples here. Only the stages that generate text, teacher and eval, have them."
-        if run is not None and run.stage in ("teacher", "eval"):
-            text = "No samples yet. They appear here once the stage has generated a text."
-            text = text if run.active else "This run ended before it had generated a text."
-        return tuple(_wrapped("", text, "label", cells))
+        if run is None or run.stage not in ("teacher", "eval"):
+            return ()
+        text = "No samples yet. They appear here once the stage has generated a text."
+        return tuple(
+            _wrapped("", text if run.active else "This run ended before it had generated a text.", "label", cells)
+        )
     lines: list[Line] = []
     for sample in reversed(run.view.samples):
         lines.append(line(Span("── ", "faint"), Span(flat(sample.source) or "sample", "title")))
@@ -331,7 +332,7 @@ def _meanings(table: Table, cells: int) -> list[Line]:
 
 
 def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...]:
-    """The newest log lines, for the foot of the overview."""
+    """The newest log lines, for the foot of the tab Live."""
     lines = run.view.log[-count_of:] if run else ()
     return tuple(line(Span(crop(text, cells), "label")) for text in lines)
 

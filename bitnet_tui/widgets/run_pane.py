@@ -1,11 +1,10 @@
-"""Everything about one run: title, alerts, gauge, figures, and four views below them."""
+"""Everything about one run: title, alerts, gauge, figures, and the tabs below them."""
 
 from pathlib import Path
 
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
-from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Log, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
@@ -21,12 +20,12 @@ from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.storage_pane import StoragePane
 
 VIEWS = (
-    ("overview", "Overview"),
-    ("results", "Results"),
-    ("samples", "Samples"),
-    ("log", "Log"),
-    ("storage", "Storage"),
+    (1, "live", "Live"),
+    (3, "reports", "Reports"),
+    (5, "storage", "Storage"),
+    (7, "log", "Log"),
 )
+"""The key, the id and the name of each tab."""
 _MOST_LOG_LINES = 2000
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
@@ -45,21 +44,18 @@ class RunPane(Vertical):
         yield Painted(id="alerts", classes="-empty")
         yield Painted(id="gauge")
         yield Painted(id="figures", classes="-empty")
-        yield Tabs(
-            *(Tab(f"{number} {text}", id=f"tab-{name}") for number, (name, text) in enumerate(VIEWS, 1)), id="views"
-        )
-        with ContentSwitcher(initial="overview", id="switch"):
-            with Vertical(id="overview"):
+        yield Tabs(*(Tab(f"{number} {text}", id=f"tab-{name}") for number, name, text in VIEWS), id="views")
+        with ContentSwitcher(initial="live", id="switch"):
+            with Vertical(id="live"):
                 yield Charts(id="charts")
-                with VerticalScroll(id="summary-scroll"):
+                with VerticalScroll(id="summary-scroll", classes="pages"):
                     yield Painted(id="summary")
                 yield Painted(id="tail", classes="-empty")
-            with VerticalScroll(id="results"):
+            with VerticalScroll(id="reports", classes="pages"):
                 yield Painted(id="results-text")
-            with VerticalScroll(id="samples"):
                 yield Painted(id="samples-text")
-            yield Log(id="log", max_lines=_MOST_LOG_LINES, auto_scroll=True)
             yield StoragePane(id="storage")
+            yield Log(id="log", classes="pages", max_lines=_MOST_LOG_LINES, auto_scroll=True)
 
     class Resized(Message):
         """The lines were made for another width."""
@@ -73,12 +69,12 @@ class RunPane(Vertical):
 
     def scroll(self, way: str) -> None:
         """Scroll what can be scrolled of the open view: `page_up`, `page_down`, `home` or `end`."""
-        shown = (one for one in self.query("#summary-scroll, #results, #samples, #log, #store-scroll") if _seen(one))
-        for one in shown:
-            getattr(one, f"scroll_{way}")(animate=False)
+        for one in self.query(".pages"):
+            if one.region:
+                getattr(one, f"scroll_{way}")(animate=False)
 
     def on_tabs_tab_activated(self, event: Tabs.TabActivated) -> None:
-        name = (event.tab.id or "tab-overview").removeprefix("tab-")
+        name = (event.tab.id or "tab-live").removeprefix("tab-")
         self.query_one("#switch", ContentSwitcher).current = name
 
     def show(self, view: ExperimentView, lens: Lens, *, launching: str | None, stopping: bool) -> None:
@@ -93,7 +89,7 @@ class RunPane(Vertical):
         bar = _bar(run, launching, cells)
         self._painted("gauge", (bar,) if bar else ())
         self._painted("figures", panels.figures(run, cells) if run else ())
-        self._overview(view, run, lens, cells)
+        self._live(view, run, lens, cells)
         self._painted("results-text", panels.result_lines(run, cells - 2))
         self._painted("samples-text", panels.sample_lines(run, cells - 2))
         self._write_log(run)
@@ -102,10 +98,10 @@ class RunPane(Vertical):
     def charts(self) -> Charts:
         return self.query_one("#charts", Charts)
 
-    def _overview(self, view: ExperimentView, run: RunShown | None, lens: Lens, cells: int) -> None:
+    def _live(self, view: ExperimentView, run: RunShown | None, lens: Lens, cells: int) -> None:
         seen = run.view if run else RunView()
         charted = run is not None and any(curve.segments for curve in seen.curves)
-        self.query_one("#overview").set_class(charted, "-charted")
+        self.query_one("#live").set_class(charted, "-charted")
         if charted:
             self.charts.show(seen, lens)
         else:
@@ -129,10 +125,6 @@ class RunPane(Vertical):
 
     def _painted(self, name: str, lines: tuple[Line, ...]) -> None:
         self.query_one(f"#{name}", Painted).show(lines)
-
-
-def _seen(widget: Widget) -> bool:
-    return bool(widget.region)
 
 
 def _bar(run: RunShown | None, launching: str | None, cells: int) -> Line:

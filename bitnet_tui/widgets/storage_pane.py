@@ -17,7 +17,7 @@ class StoragePane(Vertical):
             yield Button("Push now (u)", name="store('push')", compact=True)
             yield Button("Verify (v)", name="store('verify')", compact=True)
             yield Button("Pull (g)", name="store('pull')", compact=True)
-        with VerticalScroll(id="store-scroll", can_focus=True):
+        with VerticalScroll(id="store-scroll", classes="pages", can_focus=True):
             yield Painted(id="store-text")
 
     def show(self, copy: CopyView, lines: tuple[Line, ...]) -> None:

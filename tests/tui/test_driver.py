@@ -42,7 +42,7 @@ def test_an_encoding_without_our_signs_gets_plain_ones(home: Path, encoding: str
     with Terminal("--home", str(home), **variables) as terminal:
         terminal.until("QEI 7.28")
         terminal.press("\r")
-        terminal.until("Overview")
+        terminal.until("1 Live")
         terminal.wait_until_quiet(0.5)
         terminal.press("\x1b[A")
         terminal.until("total")

@@ -40,7 +40,7 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
             await pilot.pause(0.4)
             await settled(pilot)
             assert "done" in shown(pilot)
-            await pilot.press("4")
+            await pilot.press("7")
             await settled(pilot)
             log = "\n".join(pilot.app.screen.query_one(Log).lines)
             assert "activations A8 → A4 at step 182, 135,590 tokens seen" in log

@@ -274,7 +274,7 @@ def test_a_stage_that_generates_text_has_no_samples_yet():
 
     assert said(stage="teacher") == "No samples yet. They appear here once the stage has generated a text."
     assert said(stage="eval", state="failed") == "This run ended before it had generated a text."
-    assert said(stage="train").startswith("No samples here. Only the stages that generate text")
+    assert said(stage="train") == ""
 
 
 def test_a_pipeline_says_that_an_evaluation_has_found_another_qei_since():
@@ -293,7 +293,7 @@ def test_failed_gates_are_named_with_the_place_of_their_table():
     run = _run(
         stage="eval", state="succeeded", health=(Finding("warn", "1 of 2 gates met; failed: QEI.", "", "gates"),)
     )
-    assert _text(panels.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (2 Results)."
+    assert _text(panels.health_lines(run, 70, 4)) == "▲ 1 of 2 gates met; failed: QEI (3 Reports)."
 
 
 def test_the_table_of_qei_says_what_its_figures_mean():
