@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import plotext
 
+from bitnet_core.results.series import Segment
 from bitnet_tui.view.chart import Drawing, lettered, stripes
-from bitnet_tui.view.series import Segment
 
 Colour = tuple[int, int, int]
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")

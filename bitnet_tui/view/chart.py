@@ -2,20 +2,19 @@
 
 import itertools
 import math
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bitnet_core.results.axes import Ticks, multiples, ticks, widened
+from bitnet_core.results.series import Point, Segment, thin
 from bitnet_core.text import duration, tick
 from bitnet_tui.view.lens import Axis
 from bitnet_tui.view.run_fold import RunView
-from bitnet_tui.view.series import Point, Segment, thin
 
 _FROM_ZERO = 0.4
 """A linear axis starts at zero when the lowest value is below this share of the highest."""
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
 _TOKENS = Axis("tokens")
-Ticks = tuple[tuple[float, str], ...]
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,9 @@ def drawing(
     curves = tuple((name, _placed(_logarithms(segments) if log else segments, axis)) for name, segments in picked)
     points = [point for _, segments in curves for segment in segments for point in segment]
     ends = [axis.place(x) for x in window] if window else [min(x for x, _ in points), max(x for x, _ in points)]
-    x_limits = _widened(*ends)
+    x_limits = widened(*ends)
     low, high = min(y for _, y in points), max(y for _, y in points)
-    y_limits = _widened(0.0 if not log and 0 < low < high * _FROM_ZERO else low, high)
+    y_limits = widened(0.0 if not log and 0 < low < high * _FROM_ZERO else low, high)
     bad = sorted({x for c in view.curves if c.name in shown for x in c.not_finite})
     most_x = max(2, columns // 16)
 
@@ -130,24 +129,12 @@ def _at(before: Point, after: Point, x: float) -> Point:
     return x, before[1] + part * (after[1] - before[1])
 
 
-def ticks(low: float, high: float, most: int) -> Ticks:
-    """Round positions (1, 2 or 5 times a power of ten) inside the limits: at least 1, at most `most` + 1."""
-    rough = (high - low) / most
-    step = _round_step(max(rough, sys.float_info.min))
-    first, last = _multiples(low, high, step)
-    while last < first:  # a range shorter than its step may lie between two multiples
-        rough /= 2
-        step = _round_step(rough)
-        first, last = _multiples(low, high, step)
-    return tuple((index * step, tick(index * step, step)) for index in range(first, min(last, first + most) + 1))
-
-
 def time_ticks(low: float, high: float, most: int) -> Ticks:
     """As `ticks`, for seconds: at whole minutes, hours or days where the axis is that long."""
     step = next((one for one in _TIME_STEPS if (high - low) / one <= most), None)
     if step is None:
         return tuple((place, duration(place)) for place, _ in ticks(low, high, most))
-    first, last = _multiples(low, high, step)
+    first, last = multiples(low, high, step)
     return tuple((index * step, _time_label(index * step)) for index in range(first, last + 1))
 
 
@@ -182,22 +169,6 @@ def _log_ticks(low: float, high: float, most: int) -> Ticks:
     return tuple((e + math.log10(d), tick(d * 10.0**e, 10.0**e)) for e, d in found[:: -(-len(found) // most)])
 
 
-def _round_step(rough: float) -> float:
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= rough * (1 - 1e-9))
-
-
-def _multiples(low: float, high: float, step: float) -> tuple[int, int]:
-    """The first and the last multiple of `step` inside the limits; last < first if there is none."""
-    return math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-
-
 def _logarithms(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
     positive = (tuple((x, math.log10(y)) for x, y in segment if y > 0) for segment in segments)
     return tuple(segment for segment in positive if segment)
-
-
-def _widened(low: float, high: float) -> Point:
-    """Limits that differ, so that a single point or a flat line has an axis too."""
-    room = abs(high) * 0.05 or 1.0
-    return (low, high) if high - low > abs(high) * 1e-9 else (low - room, high + room)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
+from bitnet_core.results.curves import Curve
 from bitnet_core.text import count, scientific, significant, size, width
 from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, value_at
-from bitnet_tui.view.run_fold import Curve, RunView
+from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, spread
 
 _TITLES = {

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bitnet_core.results.curves import CLOCK, STEP
+from bitnet_core.results.series import Point, Segment
 from bitnet_core.text import count, duration, number
-from bitnet_tui.view.run_fold import CLOCK, CURVES, STEP, RunView
-from bitnet_tui.view.series import Point, Segment
+from bitnet_tui.view.run_fold import CURVES, RunView
 
 By = Literal["tokens", "step", "time"]
 AXES: tuple[By, ...] = ("tokens", "step", "time")

@@ -8,36 +8,19 @@ from typing import Any
 
 from msgspec import UNSET, structs
 
+from bitnet_core.results.curves import Beginning, Curve, CurveFold
 from bitnet_core.runs.event_words import describe, mark
 from bitnet_core.runs.events import Alert, Event, Flip, Metric, Progress, RunStarted, Sample, Table, Trace
 from bitnet_core.runs.vitals import Vitals, VitalSigns
 from bitnet_core.text import finite, printable
 from bitnet_tui.view.bounded import add_reasons, bounded, newest_tables
-from bitnet_tui.view.series import Segment, Series
 
 CURVES = ("loss", "kl", "ce", "format")
-STEP, CLOCK = "step", "clock"
-"""Curves that are not drawn: the step, and the wall clock in Unix seconds, after so many seen tokens."""
-TRACKED = (
-    *CURVES,
-    *("heldout_loss", "agreement", "heldout_agreement", "lr", "grad_norm", "tokens_per_s"),
-    *("peak_rss_bytes", "peak_device_bytes", STEP, CLOCK),
-)
-"""Every curve, by the field of a metric that it follows."""
 _MOST_LOG_LINES = 2000
 _MOST_SAMPLES = 20
 _MOST_ALERTS = 50
 _SHOWN_ELSEWHERE = ("progress", "metric", "trace")
 _METRIC_FIELDS = tuple(name for name in Metric.__struct_fields__ if name not in Event.__struct_fields__)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """`not_finite` holds the x of values that were not finite."""
-
-    name: str
-    segments: tuple[Segment, ...]
-    not_finite: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -57,18 +40,6 @@ class Traces:
     kept: float = 0
     dropped: tuple[tuple[str, int], ...] = ()
     other_mass_mean: float | None = None
-
-
-@dataclass(frozen=True)
-class Beginning:
-    """A run's first point on the axis of its curves. A training that starts anew reports its first step."""
-
-    x: float
-    step: float | None
-
-    @property
-    def resumed(self) -> bool:
-        return self.step is not None and self.step > 1
 
 
 @dataclass(frozen=True)
@@ -107,12 +78,11 @@ class RunFold:
     _metric: Metric = field(default_factory=Metric)
     _newest: Event | None = None
     """What changes with every event is kept beside the view, which is made when it is asked for."""
-    _series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in TRACKED})
+    _curves: CurveFold = field(default_factory=CurveFold)
     _signs: VitalSigns = field(default_factory=VitalSigns)
     _log: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LOG_LINES))
     _events: int = 0
     _log_total: int = 0
-    _curves_revision: int = -1
 
     def feed(self, events: Iterable[Event]) -> None:
         for event in map(bounded, events):
@@ -128,17 +98,15 @@ class RunFold:
 
     def view(self) -> RunView:
         if self._view.revision != self._events:
-            revision = sum(series.revision for series in self._series.values())
-            curves = self._view.curves
-            if revision != self._curves_revision:
-                self._curves_revision = revision
-                curves = tuple(Curve(name, s.segments(), s.not_finite()) for name, s in self._series.items())
             self._view = replace(
                 self._view,
                 revision=self._events,
                 newest=finite(self._newest.t) if self._newest else None,
                 metric=self._metric,
-                curves=curves,
+                curves=self._curves.curves,
+                begins=self._curves.begins,
+                flip=self._curves.flip,
+                held_out=self._curves.held_out,
                 log=tuple(self._log),
                 log_total=self._log_total,
                 vitals=self._signs.view(),
@@ -148,10 +116,9 @@ class RunFold:
     def _start_over(self) -> None:
         """The file was truncated or replaced, so what was folded from it no longer holds."""
         self._view, self._metric = RunView(), Metric()
-        self._series = {name: Series() for name in TRACKED}
+        self._curves = CurveFold()
         self._signs = VitalSigns()
         self._log.clear()
-        self._curves_revision = -1
 
     def _set(self, **changes: Any) -> None:
         self._view = replace(self._view, **changes)
@@ -164,8 +131,8 @@ class RunFold:
                 self._set(progress=event)
             case Metric():
                 self._take_metric(event)
-            case Flip() if self._view.flip is None:  # a ramp has several; its marker is at the first
-                self._set(flip=event)
+            case Flip():
+                self._curves.feed(event)
             case Sample():
                 self._set(samples=(*self._view.samples, event)[-_MOST_SAMPLES:])
             case Alert():
@@ -181,17 +148,7 @@ class RunFold:
     def _take_metric(self, event: Metric) -> None:
         values = {name: value for name in _METRIC_FIELDS if (value := getattr(event, name)) is not UNSET}
         self._metric = structs.replace(self._metric, **values)
-        if event.heldout_loss is not UNSET or event.heldout_agreement is not UNSET:
-            self._set(held_out=event)
-        seen, step = finite(event.seen_tokens), finite(event.step)
-        x = step if seen is None else seen
-        if x is not None:
-            if self._view.begins is None:
-                self._set(begins=Beginning(x, step))
-            for name, series in self._series.items():
-                if name in values:
-                    series.append(x, finite(values[name]))
-            self._series[CLOCK].append(x, finite(event.t))
+        self._curves.feed(event)
 
     def _take_alert(self, event: Alert) -> None:
         same = [shown for shown in self._view.alerts if event.code and shown.alert.code == event.code]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.results.curves import joined, of_one_training
 from bitnet_core.runs import clock
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.changes import changes
@@ -28,7 +29,7 @@ from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.copy import CopyView, Upload, ended_since, target_of
 from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
-from bitnet_tui.view.training import joined, of_one_training
+from bitnet_tui.view.training import on
 
 _LONGEST_SOURCE = 40
 """Cells of the model that a student starts from, in the head."""
@@ -191,7 +192,7 @@ class ExperimentWatcher:
         if view.begins is None and state not in ACTIVE:
             return view
         runs = of_one_training(itertools.chain([view], (self._view(run) for run, _ in earlier)))
-        return joined(runs).on(view) if len(runs) > 1 else view
+        return on(joined(runs), view) if len(runs) > 1 else view
 
     def _times(self, record: RunRecord, state: str, newest: float | None) -> tuple[float | None, float]:
         """How long a run took, and for how long it has been silent.

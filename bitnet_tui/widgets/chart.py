@@ -12,12 +12,12 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widget import Widget
 
+from bitnet_core.results.series import Point
 from bitnet_tui.theme import plot_colours
 from bitnet_tui.view.chart import drawing
 from bitnet_tui.view.chart_text import letter, title, turned
 from bitnet_tui.view.lens import CHARTS, Axis, Chart, Lens, extent
 from bitnet_tui.view.run_fold import RunView
-from bitnet_tui.view.series import Point
 from bitnet_tui.view.spans import Line
 from bitnet_tui.widgets.painted import Painted
 

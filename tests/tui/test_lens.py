@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from textual.pilot import Pilot
 from textual.widget import Widget
 
+from bitnet_core.results.curves import TRACKED
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.chart import drawing, time_ticks
 from bitnet_tui.view.chart_text import title, turned
 from bitnet_tui.view.lens import ALONE, AXES, CHARTS, Axis, Lens, extent, shown_charts, value_at
-from bitnet_tui.view.run_fold import TRACKED, RunFold, RunView
+from bitnet_tui.view.run_fold import RunFold, RunView
 from bitnet_tui.widgets.chart import ChartPanel, Plot
 from tests.builders import event
 from tests.tui.conftest import RecordingLaunch

@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_tui.view.series import Series, thin
+from bitnet_core.results.series import Series, thin
 
 _value = st.one_of(st.none(), st.floats(min_value=-1e6, max_value=1e6))
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitnet_core.results.curves import joined, of_one_training
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.view.run_fold import RunFold, RunView
-from bitnet_tui.view.training import joined, of_one_training
 from bitnet_tui.view.watch import ExperimentWatcher
 from tests.builders import event
 from tests.tui.conftest import RecordingLaunch

@@ -1,0 +1,36 @@
+"""Round numbers for an axis."""
+
+import math
+import sys
+
+from bitnet_core.text import tick
+
+Ticks = tuple[tuple[float, str], ...]
+
+
+def ticks(low: float, high: float, most: int) -> Ticks:
+    """Round positions (1, 2 or 5 times a power of ten) inside the limits: at least 1, at most `most` + 1."""
+    rough = (high - low) / most
+    step = round_step(max(rough, sys.float_info.min))
+    first, last = multiples(low, high, step)
+    while last < first:  # a range shorter than its step may lie between two multiples
+        rough /= 2
+        step = round_step(rough)
+        first, last = multiples(low, high, step)
+    return tuple((index * step, tick(index * step, step)) for index in range(first, min(last, first + most) + 1))
+
+
+def round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(power * digit for digit in (1, 2, 5, 10) if power * digit >= rough * (1 - 1e-9))
+
+
+def multiples(low: float, high: float, step: float) -> tuple[int, int]:
+    """The first and the last multiple of `step` inside the limits; last < first if there is none."""
+    return math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+
+
+def widened(low: float, high: float) -> tuple[float, float]:
+    """Limits that differ, so that a single point or a flat line has an axis too."""
+    room = abs(high) * 0.05 or 1.0
+    return (low, high) if high - low > abs(high) * 1e-9 else (low - room, high + room)

@@ -1,0 +1,166 @@
+"""The curves of a training from its events: bounded, with gaps, and as one over all runs that continued it."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+from msgspec import UNSET
+
+from bitnet_core.results.series import Segment, Series
+from bitnet_core.runs.events import Event, Flip, Metric
+from bitnet_core.text import finite
+
+STEP, CLOCK = "step", "clock"
+"""Curves that are not drawn: the step, and the wall clock in Unix seconds, after so many seen tokens."""
+TRACKED = (
+    *("loss", "kl", "ce", "format"),
+    *("heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement", "agreement"),
+    *("lr", "grad_norm", "tokens_per_s", "peak_rss_bytes", "peak_device_bytes", STEP, CLOCK),
+)
+"""Every curve, by the field of a metric that it follows."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Its x are seen tokens; `not_finite` holds those of values that were not finite."""
+
+    name: str
+    segments: tuple[Segment, ...]
+    not_finite: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A run's first point on the axis of its curves. A training that starts anew reports its first step."""
+
+    x: float
+    step: float | None
+
+    @property
+    def resumed(self) -> bool:
+        return self.step is not None and self.step > 1
+
+
+class Piece(Protocol):
+    """One run of a training. `held_out` is its newest evaluation on held-out traces."""
+
+    @property
+    def curves(self) -> tuple[Curve, ...]: ...
+    @property
+    def begins(self) -> Beginning | None: ...
+    @property
+    def flip(self) -> Flip | None: ...
+    @property
+    def held_out(self) -> Metric | None: ...
+
+
+@dataclass
+class CurveFold:
+    """Feed it a run's events one by one; it is a `Piece` of what came so far. `revision` grows with each metric."""
+
+    begins: Beginning | None = None
+    flip: Flip | None = None
+    held_out: Metric | None = None
+    revision: int = 0
+    _series: dict[str, Series] = field(default_factory=lambda: {name: Series() for name in TRACKED})
+    _made: tuple[int, tuple[Curve, ...]] = (-1, ())
+
+    @property
+    def curves(self) -> tuple[Curve, ...]:
+        """The same object until the next metric."""
+        if self._made[0] != self.revision:
+            made = tuple(Curve(name, one.segments(), one.not_finite()) for name, one in self._series.items())
+            self._made = (self.revision, made)
+        return self._made[1]
+
+    def feed(self, event: Event) -> None:
+        if isinstance(event, Flip):
+            self.flip = self.flip or event  # a ramp has several; its marker is at the first
+        elif isinstance(event, Metric):
+            self._take(event)
+
+    def _take(self, event: Metric) -> None:
+        if event.heldout_loss is not UNSET or event.heldout_agreement is not UNSET:
+            self.held_out = event
+        seen, step = finite(event.seen_tokens), finite(event.step)
+        x = step if seen is None else seen
+        if x is None:
+            return
+        self.revision += 1
+        if self.begins is None:
+            self.begins = Beginning(x, step)
+        for name, series in self._series.items():
+            value = event.t if name == CLOCK else getattr(event, name)
+            if value is not UNSET:
+                series.append(x, finite(value))
+
+
+@dataclass(frozen=True)
+class Training:
+    """The curves of a training up to one of its runs; `seams` are the x where a run took over, in ascending order."""
+
+    curves: tuple[Curve, ...] = ()
+    seams: tuple[float, ...] = ()
+    flip: Flip | None = None
+    held_out: Metric | None = None
+
+    def points(self, name: str) -> list[tuple[float, float]]:
+        """The points of a curve, in the order of their x."""
+        return [point for c in self.curves if c.name == name for segment in c.segments for point in segment]
+
+
+_P = TypeVar("_P", bound=Piece)
+
+
+def of_one_training(newest_first: Iterable[_P]) -> list[_P]:
+    """The runs back to the one that began at the first step. It reads no more of them than it needs."""
+    found: list[_P] = []
+    for run in newest_first:
+        found.append(run)
+        if run.begins is not None and not run.begins.resumed:
+            break
+    return found
+
+
+def joined(newest_first: Sequence[Piece]) -> Training:
+    """One curve over these runs. What an older run did after the point from which a newer one resumed was lost."""
+    end = math.inf
+    pieces: dict[str, list[Curve]] = {name: [] for name in TRACKED}
+    seams: list[float] = []
+    flip = held_out = None
+    for run in newest_first:
+        for curve in run.curves:
+            pieces[curve.name].insert(0, _before(curve, end))
+        if run.flip is not None and run.flip.seen_tokens < end:
+            flip = run.flip
+        held_out = held_out or run.held_out
+        if run.begins is not None and run.begins.x < end:
+            end = run.begins.x
+            if run.begins.resumed:
+                seams.insert(0, end)
+    curves = tuple(_connected(name, parts) for name, parts in pieces.items())
+    return Training(curves, tuple(seams), flip, held_out)
+
+
+def moved(curve: Curve, place: Callable[[float], float]) -> Curve:
+    """The curve with another axis below it."""
+    segments = tuple(tuple((place(x), y) for x, y in segment) for segment in curve.segments)
+    return replace(curve, segments=segments, not_finite=tuple(map(place, curve.not_finite)))
+
+
+def _before(curve: Curve, end: float) -> Curve:
+    segments = (tuple(point for point in segment if point[0] < end) for segment in curve.segments)
+    kept = tuple(segment for segment in segments if segment)
+    return Curve(curve.name, kept, tuple(x for x in curve.not_finite if x < end))
+
+
+def _connected(name: str, parts: Sequence[Curve]) -> Curve:
+    """The parts as one curve: a seam is no gap."""
+    segments: list[Segment] = []
+    for part in parts:
+        first, *others = part.segments or ((),)
+        segments[-1:] = [segments[-1] + first] if segments else [first]
+        segments += others
+    kept = tuple(segment for segment in segments if segment)
+    return Curve(name, kept, tuple(x for part in parts for x in part.not_finite))
