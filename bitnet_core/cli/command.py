@@ -96,7 +96,7 @@ def resolution(arguments: argparse.Namespace, *, repeat: bool = False) -> "Resol
     return resolved
 
 
-def _settings_to_look_with(arguments: argparse.Namespace) -> "Settings":
+def settings_to_look_with(arguments: argparse.Namespace) -> "Settings":
     """The settings as they are: a mistake in one must not keep a run from being seen and stopped.
 
     UsageError if the command line or a place is wrong.
@@ -119,7 +119,7 @@ def open_experiment(arguments: argparse.Namespace) -> "Experiment":
     from bitnet_core.runs.experiment import Experiment, Workspace, is_experiment
     from bitnet_core.settings.values import PlaceOptions
 
-    settings = _settings_to_look_with(arguments)
+    settings = settings_to_look_with(arguments)
     experiment = Experiment.from_settings(settings)
     if not is_experiment(experiment.root):
         known = Workspace(PlaceOptions.of(settings).home).experiments()[:3]

@@ -1,0 +1,104 @@
+"""Two to eight trainings beside each other: their figures, the settings that differ, and one sentence on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bitnet_core.errors import UsageError
+from bitnet_core.results.differing import Difference, differences
+from bitnet_core.results.figures import MEASURES, Figure, Measure, figures_of
+from bitnet_core.results.subject import Subject
+from bitnet_core.results.verdict import LETTERS, Contender, verdict
+from bitnet_core.text import UNKNOWN
+
+FEWEST, MOST = 2, 8
+BEST, OUTDATED = "*", "↻"
+LEGEND = f"{BEST} best of its row   {OUTDATED} outdated: made before a change   {UNKNOWN} not measured"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of all subjects. `best` are the places of the best values; none if all are alike."""
+
+    measure: Measure
+    figures: tuple[Figure | None, ...]
+    best: frozenset[int]
+
+    def cell(self, place: int) -> str:
+        """The value with its marks."""
+        figure = self.figures[place]
+        if figure is None:
+            return UNKNOWN
+        marks = (BEST if place in self.best else "") + (OUTDATED if figure.outdated else "")
+        return f"{self.measure.words(figure.value)} {marks}".rstrip()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`sentence` says in words which is better, by how much, whether that can be said, and what differs."""
+
+    subjects: tuple[Subject, ...]
+    rows: tuple[Row, ...]
+    differing: tuple[Difference, ...]
+    sentence: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """`A kd-smol`, `B kd-smol-lr2`."""
+        return tuple(f"{letter} {one.name}" for letter, one in zip(LETTERS, self.subjects, strict=False))
+
+    def record(self) -> dict[str, Any]:
+        """As JSON, with the values as they are."""
+        return {
+            "sentence": self.sentence,
+            "compared": [
+                {
+                    "letter": letter,
+                    "name": one.name,
+                    "root": str(one.root),
+                    "runs": {stage: run.id for stage, run in one.runs.items()},
+                    "states": {stage: run.state for stage, run in one.runs.items()},
+                }
+                for letter, one in zip(LETTERS, self.subjects, strict=False)
+            ],
+            "results": [
+                {
+                    "name": row.measure.name,
+                    "better": row.measure.better or None,
+                    "values": [figure and figure.value for figure in row.figures],
+                    "best": sorted(row.best),
+                    "outdated": [bool(figure and figure.outdated) for figure in row.figures],
+                    "how": [figure and f"{figure.origin}: {figure.how}".rstrip(": ") for figure in row.figures],
+                }
+                for row in self.rows
+            ],
+            "settings": [
+                {"name": one.name, "stage": one.stage or None, "values": list(one.values)} for one in self.differing
+            ],
+        }
+
+
+def require_number(found: int) -> None:
+    """UsageError for more or fewer than can be compared."""
+    if not FEWEST <= found <= MOST:
+        raise UsageError(f"{found or 'None'} can't be compared; name {FEWEST} to {MOST} experiments or runs.")
+
+
+def compare(subjects: Sequence[Subject]) -> Comparison:
+    """UsageError unless there are two to eight."""
+    require_number(len(subjects))
+    figures = [figures_of(one) for one in subjects]
+    rows = (_row(measure, [one.get(measure.name) for one in figures]) for measure in MEASURES)
+    known = tuple(row for row in rows if any(row.figures))
+    found = differences(subjects)
+    contenders = [Contender(place, subject, figures[place]) for place, subject in enumerate(subjects)]
+    return Comparison(tuple(subjects), known, found, verdict(contenders, found))
+
+
+def _row(measure: Measure, figures: Sequence[Figure | None]) -> Row:
+    values = {place: figure.value for place, figure in enumerate(figures) if figure is not None}
+    best: frozenset[int] = frozenset()
+    if measure.better and len(set(values.values())) > 1:
+        value = (min if measure.better == "lower" else max)(values.values())
+        best = frozenset(place for place, one in values.items() if one == value)
+    return Row(measure, tuple(figures), best)

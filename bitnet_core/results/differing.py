@@ -1,0 +1,79 @@
+"""The settings in which experiments differ: those that decide a result first."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bitnet_core.results.subject import EVAL, TRAIN, Subject
+from bitnet_core.runs.catalog import STAGES
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, in_sections
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.text import UNKNOWN, flat
+
+_ORDER = (TRAIN, "collect", "teacher", EVAL, "dryrun")
+"""What decides a training is told before what decides how it was measured."""
+_LEFT_OUT = {*in_sections("Place", "Caches", "Keys"), *SECRET_NAMES}
+"""Where an experiment lies is no difference between two."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting with its value in each subject, as a `.env` has it; `stage` has its result decided by it."""
+
+    name: str
+    values: tuple[str, ...]
+    stage: str = ""
+
+
+def deciding_stage(name: str) -> str:
+    """The first stage whose result the setting decides; empty if it decides none."""
+    return next((stage for stage in _ORDER if name in STAGES[stage].settings), "")
+
+
+def settings_of(subject: Subject) -> dict[str, Any]:
+    """Every setting as the run that it matters to had it: of the stage that it decides, else of the training."""
+    now = subject.experiment.settings.to_record()
+    records = {stage: run.record.settings for stage, run in subject.runs.items()}
+    return {name: records.get(deciding_stage(name) or TRAIN, now).get(name, _UNKNOWN) for name in now}
+
+
+class _Unknown:
+    """In place of the value of a setting that did not exist when a run was made."""
+
+
+_UNKNOWN = _Unknown()
+
+
+def differences(subjects: Sequence[Subject]) -> tuple[Difference, ...]:
+    """The settings that are not the same in all subjects, in the order in which they matter."""
+    values = [settings_of(subject) for subject in subjects]
+    names = [name for name in _in_order() if len(set(map(written, (one.get(name) for one in values)))) > 1]
+    return tuple(
+        Difference(name, tuple(written(one.get(name)) for one in values), deciding_stage(name)) for name in names
+    )
+
+
+def changed_from_defaults(subject: Subject) -> tuple[tuple[str, str, str], ...]:
+    """Name, value and default of the settings that have another value, in the order in which they matter."""
+    defaults, values = from_values({}).to_record(), settings_of(subject)
+    pairs = ((name, written(values.get(name)), written(defaults.get(name))) for name in _in_order())
+    return tuple(pair for pair in pairs if pair[1] not in (pair[2], UNKNOWN))
+
+
+def written(value: Any) -> str:
+    """The value as a `.env` has it, on one line and safe to show."""
+    if isinstance(value, _Unknown):
+        return UNKNOWN
+    if value is None or value == "":
+        return "unset"
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float):
+        return f"{value:g}"
+    return flat(str(value))
+
+
+def _in_order() -> Iterable[str]:
+    names = [name for name in REGISTRY if name not in _LEFT_OUT]
+    places = {stage: place for place, stage in enumerate(_ORDER)}
+    return sorted(names, key=lambda name: places.get(deciding_stage(name), len(_ORDER)))

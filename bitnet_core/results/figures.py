@@ -1,0 +1,146 @@
+"""The figures of a training and of its student: what each is, which direction is better, where a value is from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bitnet_core.results.subject import EVAL, TRAIN, StageRun, Subject
+from bitnet_core.text import UNKNOWN, count, dollars, duration, finite, flat, number, share, significant, size
+
+Better = Literal["lower", "higher", ""]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value and its origin: `measured`, `given` by the user, or `recorded`; `how` says how it came about."""
+
+    value: float
+    origin: str = "measured"
+    how: str = ""
+    outdated: bool = False
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A row of the table of results. `stage` made its values; `words` writes one."""
+
+    name: str
+    title: str
+    better: Better
+    stage: str
+    words: Callable[[float | None], str]
+
+
+def _four(value: float | None) -> str:
+    return significant(value, 4)
+
+
+def _signed(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:+.3f}"
+
+
+MEASURES: tuple[Measure, ...] = (
+    Measure("heldout_loss", "held-out KL + CE", "lower", TRAIN, _four),
+    Measure("heldout_kl", "  KL", "lower", TRAIN, _four),
+    Measure("heldout_ce", "  CE", "lower", TRAIN, _four),
+    Measure("best_loss", "  lowest on the way", "lower", TRAIN, _four),
+    Measure("heldout_agreement", "held-out agreement", "higher", TRAIN, share),
+    Measure("flip_shock", "flip shock", "lower", TRAIN, _signed),
+    Measure("quality_ratio", "quality Q_s/Q_t", "higher", EVAL, significant),
+    Measure("qei", "QEI", "higher", EVAL, significant),
+    Measure("qei_speed", "QEI_speed", "higher", EVAL, significant),
+    Measure("memory", "memory", "lower", EVAL, size),
+    Measure("speed", "tokens/s", "higher", EVAL, significant),
+    Measure("seen_tokens", "seen tokens", "", TRAIN, count),
+    Measure("train_seconds", "time trained", "lower", TRAIN, duration),
+    Measure("train_speed", "tokens/s in training", "higher", TRAIN, count),
+    Measure("teacher_tokens", "teacher tokens", "lower", "collect", count),
+    Measure("cost", "teacher's cost", "lower", "collect", dollars),
+)
+MEASURE = {one.name: one for one in MEASURES}
+
+
+def figures_of(subject: Subject) -> dict[str, Figure]:
+    """What is known, by the name of its measure."""
+    found: dict[str, Figure] = {}
+    for stage, read in ((TRAIN, _trained), (EVAL, _evaluated), ("collect", _collected)):
+        run = subject.runs.get(stage)
+        values = read(subject, run) if run else {}
+        found |= {name: figure for name, figure in values.items() if figure is not None}
+    return found
+
+
+def half_widths(subject: Subject) -> tuple[float, float] | None:
+    """Half the 95 % intervals of KL and of CE over held-out prompts, by the evaluation; None without it."""
+    run = subject.runs.get(EVAL)
+    halves: dict[str, float] = {}
+    for row in run.rows("imitation") if run else ():
+        if len(row) < 5 or not str(row[1]).startswith("student"):
+            continue
+        low, high = finite(row[3]), finite(row[4])
+        if low is not None and high is not None:
+            halves.setdefault(str(row[0]), (high - low) / 2)
+    kl, ce = halves.get("coarse KL"), halves.get("cross-entropy, all tokens")
+    return None if kl is None or ce is None else (kl, ce)
+
+
+def _trained(subject: Subject, run: StageRun) -> dict[str, Figure | None]:
+    training = subject.training
+    at = training.held_out
+    tokens = finite(getattr(at, "heldout_tokens", None))
+    how = f"at step {number(finite(at.step))}" if at is not None else ""
+    how += f", on {number(tokens)} held-out tokens" if tokens else ""
+    found = {
+        name: _figure(getattr(at, name, None), how, run)
+        for name in ("heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement")
+    }
+    losses = training.points("heldout_loss")
+    best = min(losses, key=lambda point: point[1], default=None)
+    seen = [x for x, _ in training.points("loss") or losses]
+    speeds = training.points("tokens_per_s")
+    seconds = [one.seconds for one in subject.trained]
+    whole = sum(one for one in seconds if one is not None) if None not in seconds else None
+    return found | {
+        "best_loss": _figure(best and best[1], f"after {count(best[0])} tokens" if best else "", run),
+        "flip_shock": _figure(run.record.summary.get("flip_shock"), "loss after the flip less before it", run),
+        "seen_tokens": _figure(seen[-1] if seen else None, "supervised tokens", run, "recorded"),
+        "train_seconds": _figure(whole, f"over {len(seconds)} runs" if len(seconds) > 1 else "", run, "recorded"),
+        "train_speed": _figure(speeds[-1][1] if speeds else None, "newest report", run),
+    }
+
+
+def _evaluated(_: Subject, run: StageRun) -> dict[str, Figure | None]:
+    rows: Mapping[str, list[Any]] = {str(row[0]): [*row, None, None, None] for row in run.rows("qei") if row}
+
+    def cell(row: str, column: int = 1) -> Figure | None:
+        if (found := rows.get(row)) is None:
+            return None
+        return _figure(found[column], flat(str(found[4] or "")), run, flat(str(found[3] or "measured")))
+
+    student, teacher = cell("quality"), cell("quality", 2)
+    ratio = None
+    if student and teacher and teacher.value:
+        ratio = Figure(student.value / teacher.value, student.origin, student.how, student.outdated)
+    summary = run.record.summary
+    return {
+        "quality_ratio": ratio,
+        "qei": cell("QEI") or _figure(summary.get("qei"), "", run),
+        "qei_speed": cell("QEI_speed") or _figure(summary.get("qei_speed"), "", run),
+        "memory": cell("memory, bytes") or _figure(summary.get("memory_bytes"), "", run),
+        "speed": cell("speed, tokens/s") or _figure(summary.get("tokens_per_s"), "", run),
+    }
+
+
+def _collected(_: Subject, run: StageRun) -> dict[str, Figure | None]:
+    spent = run.record.summary.get("spent")
+    spent = spent if isinstance(spent, dict) else {}
+    how = "collecting, by the price file" if spent.get("usd") else "collecting"
+    return {
+        "teacher_tokens": _figure(spent.get("tokens"), "collecting, prompts included", run, "recorded"),
+        "cost": _figure(spent.get("usd"), how, run, "recorded"),
+    }
+
+
+def _figure(value: object, how: str, run: StageRun, origin: str = "measured") -> Figure | None:
+    known = finite(value)
+    return None if known is None else Figure(known, origin, how, run.outdated)

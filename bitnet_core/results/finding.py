@@ -1,0 +1,52 @@
+"""What a name on the command line or in the app stands for: an experiment, or one run of it."""
+
+from pathlib import Path
+
+from bitnet_core.errors import UsageError
+from bitnet_core.results.subject import SubjectReader
+from bitnet_core.runs.experiment import Experiment, is_experiment
+from bitnet_core.secrets.known import resolve_and_remember
+
+
+def reader_of(text: str, home: Path) -> SubjectReader:
+    """Of `FOLDER`, `NAME` (in the workspace `home`), `NAME:RUN`, `FOLDER:RUN`, or the folder of a run.
+
+    UsageError if there is no such experiment. Whether it has the run is known when it is read.
+    """
+    root, run = _split(text, home)
+    return SubjectReader(lambda: experiment_in(root, home), run)
+
+
+def experiment_in(root: Path, home: Path) -> Experiment:
+    """The experiment in a folder of the workspace; a mistake in a setting keeps nobody from seeing its results."""
+    return Experiment.from_settings(resolve_and_remember({"BITNET_HOME": str(home)}, root=root).settings)
+
+
+def _split(text: str, home: Path) -> tuple[Path, str]:
+    if not text:
+        raise UsageError("The name of an experiment is empty; give its folder, or its name in the workspace.")
+    if (root := _experiment(text, home)) is not None:
+        return root, ""
+    folder = Path(text)
+    if (folder / "run.json").is_file() and _is_experiment(folder.absolute().parents[1]):
+        return folder.absolute().parents[1], folder.name
+    name, colon, run = text.rpartition(":")
+    if colon and run and (root := _experiment(name, home)) is not None:
+        return root, run
+    raise UsageError(
+        f"{text} is neither an experiment in {home} nor the folder of one; "
+        "give its name, its folder, or NAME:RUN for one of its runs."
+    )
+
+
+def _experiment(text: str, home: Path) -> Path | None:
+    """A path is relative to the working folder; a mere name is first looked for in the workspace."""
+    places = [Path(text)] if "/" in text else [home / text, Path(text)]
+    return next((place.absolute() for place in places if text and _is_experiment(place)), None)
+
+
+def _is_experiment(folder: Path) -> bool:
+    try:
+        return is_experiment(folder)
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,181 @@
+"""One training and what was measured of it: the runs that belong together, their tables, curves and settings.
+
+Reads files, and keeps what it has read, so that looking again costs what is new. Not thread-safe.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.errors import UsageError
+from bitnet_core.results.curves import CurveFold, Training, joined, of_one_training
+from bitnet_core.runs import clock
+from bitnet_core.runs.catalog import STAGES
+from bitnet_core.runs.events import Event, EventReader, RunStarted, Table
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.runs.history import Entry, History, RecordCache
+from bitnet_core.runs.record import ACTIVE, RunRecord
+from bitnet_core.text import flat
+
+TRAIN, EVAL = "train", "eval"
+_MOST_TABLES = 40
+_TABLE_CELLS = 4000
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One run of a stage, as its record and its events tell it. `outdated`: its input has changed since."""
+
+    id: str
+    record: RunRecord
+    state: str
+    outdated: bool
+    seconds: float | None
+    started: RunStarted | None = None
+    tables: tuple[Table, ...] = ()
+
+    def rows(self, table: str) -> list[list[Any]]:
+        return next((one.rows for one in self.tables if one.name == table), [])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is compared or reported. `runs` are by stage: the training, what it read from, and what measured it.
+
+    `named`: the training is an older one that was asked for, not what the experiment has now.
+    """
+
+    name: str
+    root: Path
+    experiment: Experiment
+    runs: Mapping[str, StageRun]
+    training: Training
+    trained: tuple[StageRun, ...]
+    """The runs of which the training consists, the newest first."""
+    named: bool = False
+
+    @property
+    def active(self) -> bool:
+        return any(run.state in ACTIVE for run in self.runs.values())
+
+
+@dataclass
+class _Events:
+    """What has been read of one run's events."""
+
+    reader: EventReader
+    curves: CurveFold = field(default_factory=CurveFold)
+    started: RunStarted | None = None
+    tables: dict[str, Table] = field(default_factory=dict)
+
+    def read(self) -> "_Events":
+        while (events := self.reader.read_new()) or not self.reader.at_end:
+            for event in events:
+                self._take(event)
+        return self
+
+    def _take(self, event: Event) -> None:
+        if event.seq == 0:  # the file was replaced
+            self.curves, self.started, self.tables = CurveFold(), None, {}
+        if isinstance(event, RunStarted):
+            self.started = event
+        elif isinstance(event, Table):
+            if len(event.rows) * max(1, len(event.columns)) <= _TABLE_CELLS and len(self.tables) < _MOST_TABLES:
+                self.tables[event.name] = event
+        else:
+            self.curves.feed(event)
+
+
+@dataclass
+class SubjectReader:
+    """Reads one subject again and again. `opened` gives the experiment with its settings as they are now.
+
+    `run` names a run of a training or of an evaluation; empty = the one that the experiment has now.
+    """
+
+    opened: Callable[[], Experiment]
+    run: str = ""
+    _cache: RecordCache = field(default_factory=RecordCache)
+    _events: dict[str, _Events] = field(default_factory=dict)
+
+    def read(self) -> Subject:
+        """BitnetError if the runs can't be read, UsageError if the named run is of no use here."""
+        experiment = self.opened()
+        history = History.read(experiment, self._cache)
+        chosen = _named(history, self.run) if self.run else _present(history)
+        runs = {stage: self._stage_run(history, entry, bool(self.run)) for stage, entry in chosen.items()}
+        pieces = self._pieces(history, chosen.get(TRAIN))
+        training = joined([self._read(entry).curves for entry in pieces])
+        trained = tuple(self._stage_run(history, entry, bool(self.run)) for entry in pieces)
+        name = flat(experiment.root.name) + (f" {flat(chosen[TRAIN].run.id)}" if self.run and TRAIN in chosen else "")
+        return Subject(name, experiment.root, experiment, runs, training, trained, bool(self.run))
+
+    def _read(self, entry: Entry) -> _Events:
+        return self._events.setdefault(entry.run.id, _Events(EventReader(entry.run.events_path))).read()
+
+    def _pieces(self, history: History, newest: Entry | None) -> list[Entry]:
+        """The training's runs back to the one that began it."""
+        if newest is None:
+            return []
+        runs = [one for one in history.entries if one.record.stage == TRAIN and one.place <= newest.place]
+        began = of_one_training(self._read(one).curves for one in runs)
+        return runs[: len(began)] if began[-1].begins is not None or len(began) == 1 else runs[:1]
+
+    def _stage_run(self, history: History, entry: Entry, named: bool) -> StageRun:
+        found, record = self._read(entry), entry.record
+        now = clock.now(record.boot_id) if entry.state in ACTIVE else None
+        return StageRun(
+            entry.run.id,
+            record,
+            entry.state,
+            not named and history.status(record.stage).state == "outdated",
+            record.seconds(now) if record.started else None,
+            found.started,
+            tuple(found.tables.values()),
+        )
+
+
+def _present(history: History) -> dict[str, Entry]:
+    """For each stage the run whose result the experiment has, else its newest one."""
+    chosen: dict[str, Entry] = {}
+    for stage in STAGES:
+        status = history.status(stage)
+        made = history.latest(stage, lambda record: record.state == "succeeded")
+        if stage == TRAIN or status.last is None or made is None:
+            made = status.last  # a training is worth seeing while it runs, too
+        if made is not None:
+            chosen[stage] = made
+    measured, trained = chosen.get(EVAL), chosen.get(TRAIN)
+    if measured and trained and measured.place < trained.place:
+        del chosen[EVAL]  # of another training
+    return chosen
+
+
+def _named(history: History, name: str) -> dict[str, Entry]:
+    """The named training with the evaluation that followed it, or the named evaluation with what it evaluated."""
+    run = history.find(name)
+    entry = next(one for one in history.entries if one.run.id == run.id)
+    if entry.record.stage not in (TRAIN, EVAL):
+        raise UsageError(
+            f"{run.id} is a run of {entry.record.stage}; name one of train or eval, or the experiment alone."
+        )
+    newer = sorted(history.entries, key=lambda one: one.place)
+    if entry.record.stage == TRAIN:
+        trained, after = entry, [one for one in newer if one.place > entry.place]
+        until = next((n for n, one in enumerate(after) if one.record.stage == TRAIN), len(after))
+        measured = [one for one in after[:until] if one.record.stage == EVAL and one.state == "succeeded"][-1:]
+    else:
+        before = [one for one in newer if one.record.stage == TRAIN and one.place < entry.place]
+        if not before:
+            raise UsageError(f"No training came before {run.id}; name a run of train.")
+        trained, measured = before[-1], [entry]
+    chosen = {TRAIN: trained}
+    if measured:
+        chosen[EVAL] = measured[-1]
+    for stage in STAGES:
+        made = [one for one in newer if one.record.stage == stage and one.state == "succeeded"]
+        made = [one for one in made if one.place < trained.place] or made[:1]
+        if made and stage not in (TRAIN, EVAL):
+            chosen[stage] = made[-1]
+    return chosen

@@ -1,0 +1,141 @@
+"""Which training is better on held-out text, by how much, whether that can be said, and what differs: in words.
+
+The difference of two estimates with 95 % intervals of half-widths a and b is beyond chance if it is larger than
+√(a² + b²). Measured on the same prompts, the two vary together, so that this asks for more than it has to.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bitnet_core.results.differing import Difference, settings_of
+from bitnet_core.results.figures import Figure, half_widths
+from bitnet_core.results.subject import Subject
+from bitnet_core.text import count, finite, number, significant
+
+LETTERS = "ABCDEFGH"
+"""What stands for each of those compared where there is no room for its name, and on its curve."""
+_NAMED_SETTINGS = 3
+_SAME_TOKENS = 0.02
+"""Trainings whose seen tokens differ by a smaller share have seen alike."""
+_WEIGHTS = ("KD_TAU", "KD_CE_WEIGHT")
+"""What the held-out loss is made with: the losses of two trainings compare only where these are the same."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of those compared; `place` is where it stands among them."""
+
+    place: int
+    subject: Subject
+    figures: dict[str, Figure]
+
+    @property
+    def letter(self) -> str:
+        return LETTERS[self.place]
+
+    @property
+    def tokens(self) -> float | None:
+        """On how many held-out tokens it was measured."""
+        return finite(getattr(self.subject.training.held_out, "heldout_tokens", None))
+
+
+def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) -> str:
+    """Two to four sentences."""
+    settings = _settings_words(differing)
+    weighted = [one for one in differing if one.name in _WEIGHTS]
+    measure, title = ("heldout_ce", "held-out CE") if weighted else ("heldout_loss", "held-out KL + CE")
+    ranked = sorted((one for one in contenders if measure in one.figures), key=lambda one: one.figures[measure].value)
+    silent = [one.letter for one in contenders if measure not in one.figures]
+    if len(ranked) < 2:
+        who = "None of them has" if not ranked else f"Only {ranked[0].letter} has"
+        return f"{who} a held-out loss yet, so nothing can be said of which is better. {settings}"
+    best, second = ranked[:2]
+    low, high = best.figures[measure].value, second.figures[measure].value
+    parts = [_which(best, ranked[1:], measure, title, low, high)]
+    if weighted:
+        names = " and ".join(one.name for one in weighted)
+        parts.append(f"Their losses are weighted differently ({names}), so CE is compared instead.")
+    parts.append(_allowed(ranked, measure, high - low, differing))
+    parts.append(_seen(ranked))
+    if silent:
+        parts.append(f"{_listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
+    return " ".join(filter(None, (*parts, settings)))
+
+
+def _which(best: Contender, others: Sequence[Contender], measure: str, title: str, low: float, high: float) -> str:
+    rest = ", ".join(f"{one.letter} {significant(one.figures[measure].value, 4)}" for one in others)
+    if significant(low, 4) == significant(high, 4):
+        return f"{best.letter} and {others[0].letter} are alike on {title}: {significant(low, 4)} nats per token."
+    share = f", {(high - low) / high:.1%}" if high > 0 else ""
+    return (
+        f"{best.letter} is better on {title}: {significant(low, 4)} against {rest}, "
+        f"which is {significant(high - low, 2)} nats per token{share} less than {others[0].letter}."
+    )
+
+
+def _allowed(ranked: Sequence[Contender], measure: str, gap: float, differing: Sequence[Difference]) -> str:
+    """Whether the interval or the spread of seeds allows to say so."""
+    best, second = ranked[:2]
+    if best.tokens is not None and second.tokens is not None and best.tokens != second.tokens:
+        return (
+            f"They were measured on other texts ({number(best.tokens)} and {number(second.tokens)} held-out tokens), "
+            "so the difference may come from those."
+        )
+    if [one.name for one in differing if one.stage] == ["SEED"]:
+        return "Only the seed differs, so this is what chance does."
+    if (spread := _spread(ranked, measure, differing)) is not None:
+        word = "more" if gap > spread else "no more"
+        return f"That is {word} than what another seed changes here ({significant(spread, 2)})."
+    halves = [_half(one, measure) for one in (best, second)]
+    if any(half is None for half in halves):
+        return "No interval is known (the evaluation measures it) and no second seed was run, so it may be chance."
+    limit = math.hypot(*(half for half in halves if half is not None))
+    if gap > limit:
+        return f"That is beyond the chance of the held-out prompts (95 %: ±{significant(limit, 2)})."
+    return f"The held-out prompts alone could do that (95 %: ±{significant(limit, 2)}), so it may be chance."
+
+
+def _half(one: Contender, measure: str) -> float | None:
+    """Half the 95 % interval, by the evaluation's own intervals; None if there are none.
+
+    Of KL + w · CE the sum of both halves, which is at least the half of the sum. The evaluation's KL is at
+    temperature 1, that of the training at KD_TAU; both vary alike from prompt to prompt.
+    """
+    halves = half_widths(one.subject)
+    weight = finite(settings_of(one.subject).get("KD_CE_WEIGHT"))
+    if halves is None or weight is None:
+        return None
+    return halves[1] if measure == "heldout_ce" else halves[0] + weight * halves[1]
+
+
+def _seen(ranked: Sequence[Contender]) -> str:
+    """That some have seen fewer tokens than others."""
+    seen = [(one.letter, one.figures["seen_tokens"].value) for one in ranked if "seen_tokens" in one.figures]
+    most = max((value for _, value in seen), default=0.0)
+    if all(value >= most * (1 - _SAME_TOKENS) for _, value in seen):
+        return ""
+    return f"They have not seen the same: {', '.join(f'{letter} {count(value)}' for letter, value in seen)} tokens."
+
+
+def _spread(ranked: Sequence[Contender], measure: str, differing: Sequence[Difference]) -> float | None:
+    """The largest difference between trainings that differ in nothing but the seed; None without two of them."""
+    groups: dict[tuple[str, ...], list[float]] = {}
+    for one in ranked:
+        key = tuple(other.values[one.place] for other in differing if other.stage and other.name != "SEED")
+        groups.setdefault(key, []).append(one.figures[measure].value)
+    spreads = [max(values) - min(values) for values in groups.values() if len(values) > 1]
+    return max(spreads) if spreads and len(groups) > 1 else None
+
+
+def _settings_words(differing: Sequence[Difference]) -> str:
+    deciding = [one for one in differing if one.stage]
+    if not deciding:
+        return "No setting that decides a result differs."
+    named = [f"{one.name} {' | '.join(one.values)}" for one in deciding[:_NAMED_SETTINGS]]
+    more = len(deciding) - len(named)
+    return f"They differ in {', '.join(named)}{f' and {more} more' if more else ''}."
+
+
+def _listed(letters: Sequence[str]) -> str:
+    return letters[0] if len(letters) == 1 else f"{', '.join(letters[:-1])} and {letters[-1]}"

@@ -1,0 +1,142 @@
+"""What is better, by how much, whether that can be said, and what differs: of experiments and of single runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.cli.main import main
+from bitnet_core.errors import UsageError
+from bitnet_core.results.compare import Comparison, compare
+from bitnet_core.results.finding import reader_of
+from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
+from tests.tui.simulated import NOON
+
+
+@pytest.fixture
+def home(isolated: Path) -> Path:
+    return isolated / "experiments"
+
+
+def _compared(home: Path, *names: str) -> Comparison:
+    return compare([reader_of(name, home).read() for name in names])
+
+
+def _cells(found: Comparison, name: str) -> list[str]:
+    row = next(row for row in found.rows if row.measure.name == name)
+    return [row.cell(place) for place in range(len(found.subjects))]
+
+
+def _whole(home: Path, name: str, loss: float, half: float = 0.05, tokens: int = 2113, **settings: object) -> None:
+    exp = made(home, name, **settings)
+    collected(exp)
+    trained(exp, loss, tokens=tokens)
+    evaluated(exp, half=half)
+
+
+def test_a_difference_beyond_the_intervals_is_called_so(home: Path):
+    _whole(home, "base", 5.21)
+    _whole(home, "fast", 5.00, LR="1e-3", LOG_INTERVAL=7)
+    found = _compared(home, "base", "fast")
+    assert found.sentence == (
+        "B is better on held-out KL + CE: 5.000 against A 5.210, which is 0.21 nats per token, 4.0% less than A. "
+        "That is beyond the chance of the held-out prompts (95 %: ±0.088). They differ in LR 0.0006 | 0.001."
+    )
+    assert _cells(found, "heldout_loss") == ["5.210", "5.000 *"]
+    assert _cells(found, "qei") == ["1.30", "1.30"]
+    assert _cells(found, "cost") == ["$0.04", "$0.04"]
+    assert [(one.name, one.stage) for one in found.differing] == [("LR", "train"), ("LOG_INTERVAL", "")]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"half": 0.5}, "so it may be chance"),
+        ({"tokens": 1980}, "measured on other texts (1,980 and 2,113 held-out tokens)"),
+        ({"SEED": "7"}, "Only the seed differs, so this is what chance does."),
+        ({"KD_TAU": "1"}, "weighted differently (KD_TAU), so CE is compared instead"),
+    ],
+)
+def test_what_keeps_the_difference_from_being_told(home: Path, how: dict[str, object], words: str):
+    _whole(home, "base", 5.21)
+    _whole(home, "other", 5.00, **how)  # type: ignore[arg-type]
+    assert words in _compared(home, "base", "other").sentence
+
+
+def test_the_spread_of_seeds_decides_where_there_is_one(home: Path):
+    _whole(home, "one", 5.20)
+    _whole(home, "two", 5.24, SEED="7")
+    _whole(home, "near", 5.18, LR="1e-3")
+    _whole(home, "far", 5.00, LR="1e-3")
+    spread = _compared(home, "one", "two", "near").sentence
+    assert spread.startswith("C is better on held-out KL + CE: 5.180 against A 5.200, B 5.240, ")
+    assert "no more than what another seed changes here (0.040)" in spread
+    assert "more than what another seed changes here (0.040)" in _compared(home, "one", "two", "far").sentence
+
+
+def test_what_is_not_measured_is_not_guessed(home: Path):
+    made(home, "new")
+    _whole(home, "base", 5.21)
+    trained(made(home, "half"), 5.3, last=STEPS // 2, state="cancelled")
+    found = _compared(home, "new", "base", "half")
+    assert "A has none yet." in found.sentence
+    assert "They have not seen the same: B 20k, C 10k tokens." in found.sentence
+    assert _cells(found, "qei") == ["–", "1.30", "–"]
+    assert "nothing can be said" in _compared(home, "new", "new").sentence
+
+
+def test_a_changed_setting_makes_a_figure_outdated(home: Path):
+    _whole(home, "base", 5.21)
+    _whole(home, "other", 5.00)
+    (home / "other" / ".env").write_text(f"BUDGET_TOKENS={STEPS * TOKENS}\nLR=0.01\n")
+    found = _compared(home, "base", "other")
+    assert _cells(found, "heldout_loss") == ["5.210", "5.000 *↻"]
+    assert not found.differing  # the results were made with the same
+
+
+def test_two_runs_of_one_experiment_each_have_their_own_evaluation(home: Path):
+    exp = made(home, "exp")
+    first = trained(exp, 5.3)
+    evaluated(exp, qei=1.1)
+    second = trained(exp, 5.1, at=NOON + 1000)
+    measured = evaluated(exp, at=NOON + 2000, qei=1.4)
+    found = _compared(home, f"exp:{first.run.id}", str(second.run.path))
+    assert _cells(found, "qei") == ["1.10", "1.40 *"]
+    assert _cells(found, "heldout_loss") == ["5.300", "5.100 *"]
+    assert _cells(_compared(home, f"exp:{measured.run.id}", "exp"), "qei") == ["1.40", "1.40"]
+
+
+def test_a_resumed_training_is_one(home: Path):
+    whole, cut = made(home, "whole"), made(home, "cut")
+    trained(whole, 5.2)
+    trained(cut, 5.2, last=13, state="cancelled")
+    trained(cut, 5.2, at=NOON + 500, first=11)
+    found = _compared(home, "whole", "cut")
+    curves = [one.training.points("heldout_loss") for one in found.subjects]
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == STEPS // 5
+    assert [len(one.trained) for one in found.subjects] == [1, 2]
+
+
+@pytest.mark.parametrize("many", [1, 9])
+def test_fewer_than_two_and_more_than_eight_are_refused(home: Path, many: int):
+    made(home, "one")
+    with pytest.raises(UsageError, match="name 2 to 8"):
+        _compared(home, *["one"] * many)
+
+
+def test_the_command_gives_a_table_and_json(home: Path, capsys: pytest.CaptureFixture[str]):
+    _whole(home, "base", 5.21)
+    _whole(home, "fast", 5.00, LR="1e-3")
+    where = ["--set", f"BITNET_HOME={home}"]
+    assert main(["compare", "base", "fast", *where]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("B is better")
+    assert "5.000 *" in shown
+    assert main(["compare", "base", "fast", "--json", *where]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    results = {row["name"]: row["values"] for row in answer["results"]}
+    assert results["heldout_loss"] == [5.21, 5.0]
+    assert answer["settings"] == [{"name": "LR", "stage": "train", "values": ["0.0006", "0.001"]}]
+    assert main(["compare", "base", "none", *where]) == 2
+    assert "none is neither an experiment" in capsys.readouterr().err
