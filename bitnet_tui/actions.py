@@ -5,7 +5,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["app", "list", "welcome", "guide", "experiment", "keys"]
+Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "keys"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,31 @@ ACTIONS: tuple[Action, ...] = (
         ("whole", "0", "whole", "Whole run", "Show the whole run again", False),
         ("older", "left_square_bracket", "older", "Older run", "Show the previous run of this stage", False),
         ("newer", "right_square_bracket", "newer", "Newer run", "Show the next run of this stage", False),
+        (
+            "compare",
+            "V",
+            "compare_with",
+            "Compare with…",
+            "Compare it with others, or with older trainings",
+            False,
+        ),
         ("back", "escape", "dismiss", "Back", "Back to the list of experiments", True),
+    ),
+    *_at(
+        "compare",
+        ("curve", "c", "curve(1)", "Next chart", "Draw the next figure", True),
+        ("curve-back", "C", "curve(-1)", "Chart before", "Draw the figure before", False),
+        ("axis", "b", "axis", "By tokens, step, time", "Draw by seen tokens, by steps, or by time trained", True),
+        ("log-scale", "y", "log_scale", "Log scale", "Axis of losses and gradient: linear or logarithmic", False),
+        ("crosshair", "x", "crosshair", "Crosshair", "Show the values at a place, or stop that", False),
+        ("later", "full_stop,greater_than_sign", "chart_move(1)", "Later", "Move crosshair or chart on", False),
+        ("earlier", "comma,less_than_sign", "chart_move(-1)", "Earlier", "Move crosshair or chart back", False),
+        ("zoom-in", "plus,equals_sign", "chart_zoom(1)", "Zoom in", "Show half as long a stretch; wheel", False),
+        ("zoom-out", "minus", "chart_zoom(-1)", "Zoom out", "Show twice as long a stretch; wheel", False),
+        ("whole", "0", "whole", "Whole run", "Show all of it again", False),
+        ("page-down", "pagedown", "scroll('page_down')", "Page down", "Scroll the tables", False),
+        ("page-up", "pageup", "scroll('page_up')", "Page up", "Scroll the tables back", False),
+        ("back", "escape", "dismiss", "Back", "Back to where you came from", True),
     ),
     *_at(
         "keys",
@@ -115,6 +139,7 @@ TITLES: dict[Where, str] = {
     "list": "Experiments",
     "welcome": "Welcome",
     "experiment": "One experiment",
+    "compare": "Comparison",
     "guide": "New experiment",
     "keys": "API keys",
     "app": "Everywhere",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -127,6 +128,13 @@ class BitnetApp(Shell):
             self.switch_screen(screen)
         else:
             self.push_screen(screen)
+
+    def compare(self, roots: Sequence[Path], runs: Sequence[str] = ()) -> None:
+        from bitnet_tui.screens.compare import CompareScreen
+        from bitnet_tui.view.compared import Chosen
+
+        pairs = zip_longest(roots, runs[: len(roots)], fillvalue="")
+        self.push_screen(CompareScreen([Chosen(Path(root).absolute(), run) for root, run in pairs]))
 
     def new_experiment(self, source: Path | None = None) -> None:
         from bitnet_tui.screens.guide.base import Made

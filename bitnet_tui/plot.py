@@ -53,8 +53,8 @@ def _build(
     plotext.ylim(*drawing.y_limits)
     plotext.xticks([place for place, _ in drawing.x_ticks], [label for _, label in drawing.x_ticks])
     plotext.yticks([place for place, _ in drawing.y_ticks], [label for _, label in drawing.y_ticks])
-    if drawing.flip_at is not None:
-        plotext.vertical_line(drawing.flip_at, colours["flip"])
+    for flip in drawing.flips:
+        plotext.vertical_line(flip, colours["flip"])
     low, high = drawing.y_limits
     for seam in drawing.seams:
         heights = [low + (high - low) * row / rows for row in range(rows + 1)]

@@ -1,6 +1,6 @@
 """What the screens may ask of the app. They import this module and never `app.py`, which imports them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from textual.app import App
@@ -27,6 +27,10 @@ class Shell(App[None]):
 
     def unlock_vault(self, vault: Path, why: str, answered: Callable[[bool | None], None]) -> None:
         """Ask for the passphrase of a vault; `answered` is told whether it is open now."""
+        raise NotImplementedError
+
+    def compare(self, roots: Sequence[Path], runs: Sequence[str] = ()) -> None:
+        """Show two to eight experiments beside each other; of those that have one in `runs`, that run."""
         raise NotImplementedError
 
     def open_experiment(self, root: Path, first: str | None = None) -> None:

@@ -36,8 +36,16 @@ CURVES = {
     **dict.fromkeys(("kl", "heldout_loss", "peak_rss_bytes"), "curve-kl"),
     **dict.fromkeys(("ce", "agreement", "tokens_per_s", "peak_device_bytes"), "curve-ce"),
     **dict.fromkeys(("format", "grad_norm", "heldout_agreement"), "curve-format"),
+    "A": "curve-kl",
+    "B": "flip",
+    "C": "curve-ce",
+    "D": "curve-format",
+    "E": "curve-loss",
+    "F": "warning",
+    "G": "error",
+    "H": "label",
 }
-"""The colour of each curve; those of one chart differ."""
+"""The colour of each curve; those of one chart differ. Letters stand for the runs of a comparison."""
 DEFAULTS: Mapping[str, str] = _DARK
 
 

@@ -24,13 +24,17 @@ class Row:
     figures: tuple[Figure | None, ...]
     best: frozenset[int]
 
+    def value(self, place: int) -> str:
+        figure = self.figures[place]
+        return UNKNOWN if figure is None else self.measure.words(figure.value)
+
+    def marks(self, place: int) -> str:
+        figure = self.figures[place]
+        return (BEST if place in self.best else "") + (OUTDATED if figure and figure.outdated else "")
+
     def cell(self, place: int) -> str:
         """The value with its marks."""
-        figure = self.figures[place]
-        if figure is None:
-            return UNKNOWN
-        marks = (BEST if place in self.best else "") + (OUTDATED if figure.outdated else "")
-        return f"{self.measure.words(figure.value)} {marks}".rstrip()
+        return f"{self.value(place)} {self.marks(place)}".rstrip()
 
 
 @dataclass(frozen=True)

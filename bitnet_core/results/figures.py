@@ -52,7 +52,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("memory", "memory", "lower", EVAL, size),
     Measure("speed", "tokens/s", "higher", EVAL, significant),
     Measure("seen_tokens", "seen tokens", "", TRAIN, count),
-    Measure("train_seconds", "time trained", "lower", TRAIN, duration),
+    Measure("train_seconds", "time trained", "", TRAIN, duration),
     Measure("train_speed", "tokens/s in training", "higher", TRAIN, count),
     Measure("teacher_tokens", "teacher tokens", "lower", "collect", count),
     Measure("cost", "teacher's cost", "lower", "collect", dollars),

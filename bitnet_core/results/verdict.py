@@ -111,7 +111,7 @@ def _half(one: Contender, measure: str) -> float | None:
 
 def _seen(ranked: Sequence[Contender]) -> str:
     """That some have seen fewer tokens than others."""
-    seen = [(one.letter, one.figures["seen_tokens"].value) for one in ranked if "seen_tokens" in one.figures]
+    seen = sorted((one.letter, one.figures["seen_tokens"].value) for one in ranked if "seen_tokens" in one.figures)
     most = max((value for _, value in seen), default=0.0)
     if all(value >= most * (1 - _SAME_TOKENS) for _, value in seen):
         return ""
@@ -132,7 +132,8 @@ def _settings_words(differing: Sequence[Difference]) -> str:
     deciding = [one for one in differing if one.stage]
     if not deciding:
         return "No setting that decides a result differs."
-    named = [f"{one.name} {' | '.join(one.values)}" for one in deciding[:_NAMED_SETTINGS]]
+    named = [f"{one.name} {' | '.join(one.values)}" if len(one.values) == 2 else one.name for one in deciding]
+    named = named[:_NAMED_SETTINGS]
     more = len(deciding) - len(named)
     return f"They differ in {', '.join(named)}{f' and {more} more' if more else ''}."
 

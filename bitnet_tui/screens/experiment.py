@@ -180,6 +180,17 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def action_view(self, name: str) -> None:
         self._pane.choose(name)
 
+    def action_compare_with(self) -> None:
+        """Ask with what, and show it beside this one."""
+        from bitnet_tui.screens.compare_with import CompareWithScreen
+        from bitnet_tui.view.compared import Chosen
+
+        def chosen(found: list[Chosen] | None) -> None:
+            if found:
+                self.shell.compare([self.root, *(one.root for one in found)], ["", *(one.run for one in found)])
+
+        self.app.push_screen(CompareWithScreen(self.root), chosen)
+
     # -- starting and stopping -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

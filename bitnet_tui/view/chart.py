@@ -26,7 +26,7 @@ class Drawing:
     y_limits: Point
     x_ticks: Ticks
     y_ticks: Ticks
-    flip_at: float | None
+    flips: tuple[float, ...]
     seams: tuple[float, ...]
     not_finite: tuple[float, ...]
     log: bool
@@ -70,7 +70,7 @@ def drawing(
         y_limits,
         time_ticks(*x_limits, most_x) if axis.by == "time" else ticks(*x_limits, most_x),
         _log_ticks(*y_limits, max(2, rows // 2)) if log else _height_ticks(*y_limits, rows),
-        next(iter(on_axis([view.flip.seen_tokens] if view.flip else [])), None),
+        on_axis(view.flips),
         on_axis(view.seams),
         on_axis(bad),
         log,

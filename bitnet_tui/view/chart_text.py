@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from bitnet_core.results.curves import Curve
+from bitnet_core.results.verdict import LETTERS
 from bitnet_core.text import count, scientific, significant, size, width
 from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, value_at
 from bitnet_tui.view.run_fold import RunView
@@ -29,7 +30,12 @@ BACK, ON = "‹", "›"
 
 def letter(curve: str) -> str:
     """What stands for a curve of several where there are no colours: the first letter of its name above the chart."""
-    return _TITLES[curve][0].upper() if curve in _TITLES else ""
+    return curve if curve in LETTERS else _TITLES[curve][0].upper() if curve in _TITLES else ""
+
+
+def value_words(curve: str, value: float | None) -> str:
+    """A value of a curve, as its kind of figure is written."""
+    return _FORMATS.get(curve, significant)(value)
 
 
 def title(
@@ -67,7 +73,7 @@ def title(
 def _curve(curve: Curve, chart: Chart, lens: Lens, letters: bool) -> Line:
     value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
     label = f"{_TITLES[curve.name]} " if len(chart.curves) > 1 else ""
-    words = _FORMATS.get(curve.name, significant)(value)
+    words = value_words(curve.name, value)
     mark = letter(curve.name) if letters and len(chart.curves) > 1 else "━"
     return Span(f"{mark} ", f"curve-{curve.name}"), Span(label, "label"), Span(f"{words}  ", "value")
 

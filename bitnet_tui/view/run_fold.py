@@ -69,6 +69,11 @@ class RunView:
     log_total: int = 0
     vitals: Vitals = field(default_factory=Vitals)
 
+    @property
+    def flips(self) -> tuple[float, ...]:
+        """Where flips are marked, in seen tokens."""
+        return (float(self.flip.seen_tokens),) if self.flip else ()
+
 
 @dataclass
 class RunFold:

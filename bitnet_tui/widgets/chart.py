@@ -99,6 +99,8 @@ class Plot(Widget):
         Binding("down,j", "screen.chart_zoom(-1)", "Zoom out", show=False),
     ]
 
+    lettered = False
+    """Whether the curves have their letters where there are colours, too."""
     _view: RunView = RunView()
     _chart: Chart = CHARTS[0]
     _lens: Lens = Lens()
@@ -128,9 +130,8 @@ class Plot(Widget):
     def _wanted(self) -> _Wanted:
         size = (self.content_size.width, self.content_size.height)
         log = self._lens.log and self._chart.log
-        return _Wanted(
-            self._view, self._chart, log, self._axis, self._window, size, self.app.theme, self.app.no_color
-        )
+        letters = self.lettered or self.app.no_color
+        return _Wanted(self._view, self._chart, log, self._axis, self._window, size, self.app.theme, letters)
 
     def render(self) -> RenderResult:
         wanted = self._wanted()

@@ -87,9 +87,9 @@ def test_labels_of_seen_tokens():
 
 def test_the_flip_is_marked_only_once_it_is_on_the_axis():
     losses = [3.0 - n * 0.01 for n in range(100)]
-    assert drawing(_view(losses, 5_000), CURVES, 80, 20, log=False).flip_at == 5_000
-    assert drawing(_view(losses, 99_999), CURVES, 80, 20, log=False).flip_at is None
-    assert drawing(_view(losses), CURVES, 80, 20, log=False).flip_at is None
+    assert drawing(_view(losses, 5_000), CURVES, 80, 20, log=False).flips == (5_000,)
+    assert drawing(_view(losses, 99_999), CURVES, 80, 20, log=False).flips == ()
+    assert drawing(_view(losses), CURVES, 80, 20, log=False).flips == ()
 
 
 def test_values_that_were_not_finite_are_marked():

@@ -1,0 +1,118 @@
+"""Two to eight experiments or runs: one sentence on which is better, their curves, figures and settings."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from textual.containers import Vertical, VerticalScroll
+from textual.widget import Widget
+
+from bitnet_tui import actions
+from bitnet_tui.screens.base import LookingScreen
+from bitnet_tui.screens.charting import ChartingScreen
+from bitnet_tui.view import compared
+from bitnet_tui.view.compared import Chosen, CompareView, CompareWatcher
+from bitnet_tui.view.lens import Chart
+from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.overlay import OverlayPanel
+from bitnet_tui.widgets.painted import Painted
+
+_LOOK_SECONDS = 1.0
+_IDLE_EVERY = 5
+
+
+class CompareScreen(LookingScreen[CompareView], ChartingScreen):
+    """Looks again every second while one of the trainings is at work, else less often."""
+
+    CSS_PATH = "compare.tcss"
+    BINDINGS = actions.bindings("compare")
+
+    def __init__(self, chosen: Sequence[Chosen]) -> None:
+        super().__init__()
+        self._chosen = tuple(chosen)
+        self._view: CompareView | None = None
+        self._ticks = 0
+
+    def head(self) -> Line:
+        cells = max(20, self.app.size.width - 14)
+        names = compared.names_line(self._view, cells) if self._view else ()
+        return line(Span("Compare   ", "title"), *names)
+
+    def skeleton(self) -> Iterable[Widget]:
+        yield Vertical(id="compared")
+
+    async def furnish(self) -> None:
+        self._watcher = CompareWatcher(self._chosen, self.shell.home)
+        await self.query_one("#compared").mount(
+            Painted(id="sentence"),
+            OverlayPanel(id="overlay"),
+            VerticalScroll(Painted(id="tables"), id="table-scroll"),
+        )
+
+    @property
+    def complete(self) -> bool:
+        return super().complete and self._view is not None
+
+    def begin(self) -> None:
+        super().begin()
+        self._panel.plot.focus()
+        self.set_interval(_LOOK_SECONDS, self._tick)
+        self.look()
+
+    def _tick(self) -> None:
+        self._ticks += 1
+        if self.in_sight and ((self._view and self._view.active) or self._ticks % _IDLE_EVERY == 0):
+            self.look()
+
+    def looker(self) -> Callable[[], CompareView]:
+        return self._watcher.look
+
+    def draw(self, view: CompareView) -> None:
+        first, self._view = self._view is None, view
+        self.query_one("#head", Painted).show((self.head(),))
+        cells = max(24, self.query_one("#compared").content_size.width)
+        self.query_one("#sentence", Painted).show(compared.sentence_lines(view, cells))
+        self.query_one("#tables", Painted).show(compared.table_lines(view, cells - 2))
+        self.query_one("#compared").set_class(view.comparison is None, "-nothing")
+        self.draw_charts()
+        if first:
+            self.refresh_bindings()
+
+    def on_resize(self) -> None:
+        if self.on_stack and self._view is not None:
+            self.call_after_refresh(self.draw, self._view)
+
+    # -- the chart -------------------------------------------------------------------------------------------------
+
+    @property
+    def _panel(self) -> OverlayPanel:
+        return self.query_one("#overlay", OverlayPanel)
+
+    @property
+    def charted(self) -> RunView:
+        return self._panel.seen
+
+    @property
+    def chart_columns(self) -> int:
+        return self._panel.plot.columns
+
+    def draw_charts(self) -> None:
+        if self._view is not None and self.query("#overlay"):
+            self._panel.show(self._view, self._chart(), self.lens)
+
+    def _chart(self) -> Chart:
+        charts = self._view.charts() if self._view else []
+        return next((one for one in charts if one.name == self.lens.chart), charts[0])
+
+    def action_curve(self, by: int) -> None:
+        names = [one.name for one in self._view.charts()] if self._view else []
+        if names:
+            place = names.index(self._chart().name)
+            self.look_through(replace(self.lens, chart=names[(place + by) % len(names)]))
+
+    def action_axis(self) -> None:
+        """Along another axis a place is another number."""
+        self.look_through(self.lens.next_axis().whole())
+
+    def action_scroll(self, way: str) -> None:
+        getattr(self.query_one("#table-scroll"), f"scroll_{way}")(animate=False)

@@ -1,0 +1,89 @@
+"""Asks what an experiment is to be compared with: others of the workspace, or older trainings of its own."""
+
+import time
+from functools import partial
+from pathlib import Path
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Button, OptionList
+from textual.widgets.option_list import Option
+
+from bitnet_core.results.compare import MOST
+from bitnet_core.text import crop
+from bitnet_tui.screens.base import DialogScreen, Looked
+from bitnet_tui.theme import paint
+from bitnet_tui.view.choices import Choice, choices
+from bitnet_tui.view.compared import Chosen
+from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.lists import Entries
+from bitnet_tui.widgets.words import Words
+
+_NAME_CELLS = 30
+_NOTHING = "There is no other experiment here, and no older training of this one."
+
+
+class CompareWithScreen(DialogScreen[list[Chosen]]):
+    """Returns what was chosen: what is marked, or else what is highlighted; None if nothing."""
+
+    CSS_PATH = ["cards.tcss", "compare_with.tcss"]  # noqa: RUF012
+    BINDINGS = [  # noqa: RUF012
+        Binding("space", "mark", "Mark", id="compare-with.mark"),
+        Binding("escape", "dismiss", "Cancel", id="compare-with.cancel"),
+    ]
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self._root = root
+        self._choices: list[Choice] = []
+        self._marked: set[int] = set()
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="card compare-with"):
+            yield Words("Compare with…    space marks several", classes="title")
+            yield Entries(id="choices", markup=False)
+            with Horizontal(classes="buttons"):
+                yield Button("Cancel", id="cancel", name="dismiss")
+                yield Button("Compare", id="compare", name="compare", variant="primary")
+
+    def on_mount(self) -> None:
+        self.query_one("#choices").focus()
+        look = partial(choices, self._root, self.shell.home, time.time())
+        self.run_worker(lambda: self.post_message(Looked(look())), thread=True, description="list what to compare")
+
+    def on_looked(self, message: Looked) -> None:
+        self._choices = message.view
+        entries = self.query_one("#choices", OptionList)
+        entries.add_options(
+            [Option(paint([self._line(place)]), id=str(place)) for place in range(len(self._choices))]
+        )
+        if not self._choices:
+            entries.add_option(Option(_NOTHING, disabled=True))
+        entries.highlighted = 0 if self._choices else None
+
+    def _line(self, place: int) -> Line:
+        one = self._choices[place]
+        mark = Span("● ", "accent") if place in self._marked else Span("○ ", "faint")
+        return line(mark, Span(f"{crop(one.name, _NAME_CELLS):<{_NAME_CELLS}} "), Span(one.note, "label"))
+
+    def action_mark(self) -> None:
+        entries = self.query_one("#choices", OptionList)
+        place = entries.highlighted
+        if place is None or place >= len(self._choices):
+            return
+        if place not in self._marked and len(self._marked) >= MOST - 1:
+            self.notify(f"At most {MOST} can be compared at once.", severity="warning")
+            return
+        self._marked ^= {place}
+        entries.replace_option_prompt_at_index(place, paint([self._line(place)]))
+
+    def on_option_list_option_selected(self) -> None:
+        self.action_compare()
+
+    def action_compare(self) -> None:
+        highlighted = self.query_one("#choices", OptionList).highlighted
+        places = sorted(self._marked) or ([] if highlighted is None else [highlighted])
+        chosen = [self._choices[place].chosen for place in places if place < len(self._choices)]
+        if chosen:
+            self.dismiss(chosen)

@@ -1,0 +1,252 @@
+"""A comparison as a screen shows it: one chart with a curve for each training, and the tables below it.
+
+`bitnet_core.results` has found all that is said here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.results.compare import BEST, LEGEND, OUTDATED, Comparison, Row, compare
+from bitnet_core.results.curves import Curve, moved
+from bitnet_core.results.subject import Subject, SubjectReader
+from bitnet_core.results.verdict import LETTERS
+from bitnet_core.runs.experiment import Experiment, unreadable_words
+from bitnet_core.text import UNKNOWN, crop, width, wrap
+from bitnet_tui.services.settings import experiment_at, require_experiment
+from bitnet_tui.view.chart_text import BACK, ON, value_words
+from bitnet_tui.view.lens import AXIS_NAMES, Axis, By, Chart, Lens, value_at
+from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.spans import Line, Span, line, spread
+
+_CHARTS = (
+    ("heldout_loss", "held-out KL + CE", True),
+    ("loss", "total loss", True),
+    ("kl", "KL", True),
+    ("ce", "CE", True),
+    ("heldout_agreement", "held-out agreement", False),
+    ("agreement", "agreement", False),
+    ("grad_norm", "gradient norm", True),
+    ("lr", "learning rate", False),
+    ("tokens_per_s", "tokens/s", False),
+    ("peak_rss_bytes", "peak memory", False),
+)
+_TITLE_CELLS, _VALUE_CELLS, _SETTING_CELLS = 20, 9, 24
+_DIFFERING = "settings that differ"
+_GAP = 3
+_BESIDE = 12
+"""Empty cells between two tables beside each other, at most."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An experiment, or one of its runs."""
+
+    root: Path
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Overlay(RunView):
+    """Curves of several trainings, each named by its letter. Their x are what the axis shows."""
+
+    marked: tuple[float, ...] = ()
+
+    @property
+    def flips(self) -> tuple[float, ...]:
+        return self.marked
+
+
+@dataclass(frozen=True)
+class CompareView:
+    """`problems` says of which choices nothing could be read, and why."""
+
+    comparison: Comparison | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        return self.comparison is not None and any(one.active for one in self.comparison.subjects)
+
+    def charts(self) -> list[Chart]:
+        """What at least one of the trainings has a curve of."""
+        subjects = self.comparison.subjects if self.comparison else ()
+        drawn = {curve.name for one in subjects for curve in one.training.curves if curve.segments}
+        letters = tuple(LETTERS[: len(subjects)])
+        found = [Chart(name, title, letters, log=log) for name, title, log in _CHARTS if name in drawn]
+        return found or [Chart(*_CHARTS[0][:2], letters)]
+
+
+@dataclass
+class CompareWatcher:
+    """Reads what was chosen. What can't be read is told and leaves the others as they are. Not thread-safe."""
+
+    chosen: Sequence[Chosen]
+    home: Path
+    _readers: dict[Chosen, SubjectReader] = field(default_factory=dict)
+
+    def look(self) -> CompareView:
+        subjects: list[Subject] = []
+        problems: list[str] = []
+        for one in self.chosen:
+            try:
+                subjects.append(self._reader(one).read())
+            except BitnetError as error:
+                problems.append(str(error))
+            except (OSError, ValueError, RecursionError) as error:
+                problems.append(unreadable_words(one.root, error))
+        try:
+            return CompareView(compare(subjects), tuple(problems))
+        except BitnetError as error:
+            return CompareView(None, (*problems, str(error)))
+
+    def _reader(self, one: Chosen) -> SubjectReader:
+        return self._readers.setdefault(one, SubjectReader(lambda: self._opened(one.root), one.run))
+
+    def _opened(self, root: Path) -> Experiment:
+        require_experiment(root)
+        return experiment_at(root, self.home)[0]
+
+
+def overlay(view: CompareView, chart: Chart, by: By) -> tuple[Overlay, Axis]:
+    """The curves of one chart, each along its own steps or times. A training without these is left out."""
+    curves: list[Curve] = []
+    flips: list[float] = []
+    for letter, subject in zip(LETTERS, view.comparison.subjects if view.comparison else (), strict=False):
+        training = subject.training
+        axis = Axis.of(RunView(curves=training.curves, seams=training.seams), by)
+        curve = next((one for one in training.curves if one.name == chart.name), None)
+        if curve is None or axis.by != by:
+            continue
+        along = moved(curve, axis.place)
+        curves.append(Curve(letter, along.segments, along.not_finite))
+        if training.flip is not None:
+            flips.append(axis.place(float(training.flip.seen_tokens)))
+    shown = Axis(by) if by == "tokens" else Axis(by, (0.0, 1.0), (0.0, 1.0))
+    return Overlay(curves=tuple(curves), marked=tuple(dict.fromkeys(flips))), shown
+
+
+def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int) -> Line:
+    """The chart's name, the newest value of each training or that at the crosshair, and what the axis is."""
+    parts = [Span(BACK, "key"), Span(f" {chart.title} ", "title"), Span(f"{ON} ", "key")]
+    for curve in seen.curves:
+        if not curve.segments:
+            continue
+        value = curve.segments[-1][-1][1] if lens.cursor is None else value_at(curve.segments, lens.cursor)
+        parts += [Span(f" {curve.name} ", f"curve-{curve.name}"), Span(f"{value_words(chart.name, value)} ", "value")]
+    if seen.flips:
+        parts.append(Span(" ┊ flip", "flip"))
+    right = Span(f"{AXIS_NAMES[axis.by]} →", "faint")
+    if lens.cursor is not None:
+        right = Span(f"│ {axis.words(lens.cursor)}", "accent")
+    elif lens.window is not None:
+        right = Span(f"{' – '.join(map(axis.words, lens.window))}, 0: all", "accent")
+    while len(parts) > 3 and sum(width(span.text) for span in (*parts, right)) >= cells:
+        parts.pop()
+    return spread(parts, [right], cells)
+
+
+def names_line(view: CompareView, cells: int) -> Line:
+    """Which letter stands for which training."""
+    if view.comparison is None:
+        return ()
+    subjects = view.comparison.subjects
+    room = max(6, cells // len(subjects) - 5)
+    parts: list[Span] = []
+    for letter, one in zip(LETTERS, subjects, strict=False):
+        mark = " ▸" if one.active else ""
+        parts += [Span(f"{letter} ", f"curve-{letter}"), Span(f"{crop(one.name, room - width(mark))}{mark}   ")]
+    return tuple(parts)
+
+
+def sentence_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
+    """What is better and whether that can be said; then what could not be read."""
+    said = [line(Span(text, "value")) for text in wrap(view.comparison.sentence, cells)] if view.comparison else []
+    wrong = [line(Span(text, "bad")) for problem in view.problems for text in wrap(problem, cells)]
+    return (*said, *wrong)
+
+
+def table_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
+    """The results, and only the settings that differ: beside each other where there is room, else one below."""
+    found = view.comparison
+    if found is None:
+        return ()
+    results = _results(found, cells)
+    settings = _settings(found, cells)
+    left, right = _cells(results), _cells(settings)
+    if left + right + _GAP > cells:
+        return (*results, (), *settings)
+    apart = min(_BESIDE, cells - left - right)
+    many = max(len(results), len(settings))
+    pairs = ((_at(results, row), _at(settings, row)) for row in range(many))
+    return tuple((*one, Span(" " * (left + apart - _wide(one))), *other) for one, other in pairs)
+
+
+def _results(found: Comparison, cells: int) -> list[Line]:
+    lines: list[Line] = []
+    for places in _blocks(len(found.subjects), (cells - _TITLE_CELLS) // _VALUE_CELLS):
+        heads = [Span(f"{LETTERS[place]:>{_VALUE_CELLS - 2}}  ", f"curve-{LETTERS[place]}") for place in places]
+        lines += [(), line(Span(f"{'results':<{_TITLE_CELLS}}", "title"), *heads)]
+        lines += [
+            line(Span(f"{crop(row.measure.title, _TITLE_CELLS):<{_TITLE_CELLS}}", "label"), *_values(row, places))
+            for row in found.rows
+        ]
+    legend = LEGEND.split("   ")
+    signs = {sign for row in found.rows for place in range(len(found.subjects)) for sign in row.cell(place)}
+    used = [words for words in legend if words[0] in signs]
+    return [*lines[1:], line(Span("   ".join(words.split(":")[0] for words in used), "faint"))]
+
+
+def _values(row: Row, places: Sequence[int]) -> list[Span]:
+    """Numbers to the right, their marks behind them."""
+    parts: list[Span] = []
+    for place in places:
+        value, marks = row.value(place), row.marks(place)
+        known = "faint" if value == UNKNOWN else "value"
+        style = "warn" if OUTDATED in marks else "good" if BEST in marks else known
+        parts.append(Span(f"{value:>{_VALUE_CELLS - 2}}{marks:<2}", style))
+    return parts
+
+
+def _settings(found: Comparison, cells: int) -> list[Line]:
+    if not found.differing:
+        return [line(Span("settings", "title")), line(Span("No setting differs.", "label"))]
+    many = len(found.subjects)
+    names = [width(one.name) for one in found.differing]
+    name_cells = min(_SETTING_CELLS, max(*names, width(_DIFFERING))) + 2
+    longest = max(width(value) for one in found.differing for value in one.values)
+    across = max(1, min(many, (cells - name_cells) // (min(longest, _SETTING_CELLS) + 2)))
+    value_cells = max(6, min(longest, (cells - name_cells) // across - 2))
+    lines: list[Line] = []
+    for places in _blocks(many, across):
+        heads = [Span(f"{LETTERS[place]:<{value_cells + 2}}", f"curve-{LETTERS[place]}") for place in places]
+        lines += [(), line(Span(f"{_DIFFERING:<{name_cells}}", "title"), *heads)]
+        for one in found.differing:
+            values = (f"{crop(one.values[place], value_cells):<{value_cells + 2}}" for place in places)
+            style = "value" if one.stage else "faint"
+            lines.append(
+                line(
+                    Span(f"{crop(one.name, name_cells - 1):<{name_cells}}", "label"),
+                    *(Span(value, style) for value in values),
+                )
+            )
+    return lines[1:]
+
+
+def _blocks(many: int, across: int) -> list[range]:
+    """The columns of tables that are one below the other, where all do not fit beside each other."""
+    across = max(1, min(many, across))
+    return [range(first, min(many, first + across)) for first in range(0, many, across)]
+
+
+def _wide(one: Line) -> int:
+    return sum(width(span.text) for span in one)
+
+
+def _cells(lines: Sequence[Line]) -> int:
+    return max(map(_wide, lines), default=0)
+
+
+def _at(lines: Sequence[Line], row: int) -> Line:
+    return lines[row] if row < len(lines) else ()

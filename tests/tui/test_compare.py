@@ -1,0 +1,101 @@
+"""The comparison: its curves and tables as lines, and the way to it by keyboard and by mouse."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.results.verdict import LETTERS
+from bitnet_core.text import width
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.compare import CompareScreen
+from bitnet_tui.view.compared import Chosen, CompareView, CompareWatcher, _blocks, overlay, table_lines
+from bitnet_tui.view.spans import Line
+from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import click_on, settled, shown, words
+
+
+def _whole(home: Path, name: str, loss: float, **settings: object) -> Path:
+    exp = made(home, name, **settings)
+    collected(exp)
+    trained(exp, loss)
+    evaluated(exp, qei=10 / loss)
+    return exp.root
+
+
+def _text(lines: tuple[Line, ...]) -> str:
+    return "\n".join("".join(span.text for span in line) for line in lines)
+
+
+@pytest.fixture
+def view(home: Path) -> CompareView:
+    """Eight trainings, of which the last one has stopped half-way."""
+    roots = [_whole(home, f"run-{place}", 5 - place / 10, LR=f"{place + 1}e-4") for place in range(3)]
+    half = made(home, "half")
+    trained(half, 5.4, last=STEPS // 2, state="cancelled")
+    return CompareWatcher([*map(Chosen, roots), *[Chosen(roots[0])] * 4, Chosen(half.root)], home).look()
+
+
+def test_each_training_has_its_own_curve_along_each_axis(view: CompareView):
+    heldout = next(chart for chart in view.charts() if chart.name == "heldout_loss")
+    ends = {}
+    for by in ("tokens", "step", "time"):
+        seen, axis = overlay(view, heldout, by)  # type: ignore[arg-type]
+        assert [curve.name for curve in seen.curves] == list(LETTERS)
+        ends[by] = [curve.segments[-1][-1][0] for curve in seen.curves]
+        assert axis.place(3.5) == pytest.approx(3.5)  # the curves lie on it already
+    assert ends["tokens"] == [STEPS * TOKENS] * 7 + [STEPS * TOKENS / 2]
+    assert ends["step"] == pytest.approx([STEPS] * 7 + [STEPS / 2])
+    assert ends["time"][-1] < ends["time"][0]
+    assert overlay(view, heldout, "step")[0].flips == pytest.approx((STEPS * 9 // 10,))
+
+
+def test_no_line_of_the_tables_is_wider_than_there_is_room(view: CompareView):
+    for cells in (56, 76, 116, 196):
+        lines = table_lines(view, cells)
+        assert max(sum(width(span.text) for span in line) for line in lines) <= cells
+        assert _text(lines).count("held-out agreement") == (1 if cells > 100 else 2)  # else in two blocks
+        assert "LR" in _text(lines)
+
+
+@given(many=st.integers(2, 8), across=st.integers(-3, 12))
+def test_each_column_is_in_one_block(many: int, across: int):
+    blocks = _blocks(many, across)
+    assert [place for block in blocks for place in block] == list(range(many))
+    assert all(len(block) <= max(1, across) for block in blocks)
+
+
+async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path):
+    """By keys with two marked; by mouse with one. One that vanishes meanwhile is told, and harms nothing."""
+    for name, loss in (("slow", 5.4), ("fast", 5.0), ("base", 5.2)):
+        _whole(home, name, loss, LR="1e-3" if name == "fast" else "6e-4")
+    async with BitnetApp(home, root=home / "base", launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("V")
+        await settled(pilot)
+        await pilot.press("space", "down", "space", "enter")
+        await settled(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, CompareScreen)
+        assert "B is better on held-out KL + CE: 5.000 against A 5.200, C 5.400" in words(pilot)
+        assert "LR 0.0006 0.001 0.0006" in words(pilot)
+        assert "‹ held-out KL + CE › A 5.20 B 5.00 C 5.40 ┊ flip" in words(pilot)
+        await pilot.press("c", "b", "x", "plus")
+        await settled(pilot)
+        assert "‹ total loss ›" in words(pilot)
+        assert "step 10" in words(pilot)
+        await click_on(pilot, "‹ total")
+        assert "‹ held-out KL + CE ›" in words(pilot)
+        (home / "slow").rename(home.parent / "elsewhere")
+        screen.look()
+        await settled(pilot)
+        assert "B is better on held-out KL + CE: 5.000 against A 5.200, which" in words(pilot)
+        assert "slow is not an experiment any more" in words(pilot)
+        await pilot.press("escape", "V")
+        await settled(pilot)
+        await click_on(pilot, "fast")
+        assert isinstance(pilot.app.screen, CompareScreen)
+        assert "They differ in LR 0.0006 | 0.001." in words(pilot)
+        assert "B is better" in shown(pilot)
