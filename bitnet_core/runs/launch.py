@@ -21,7 +21,7 @@ from bitnet_core import files, process
 from bitnet_core.errors import BitnetError, UsageError, explained
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
-from bitnet_core.runs.record import START_SECONDS, Run, RunRecord, end
+from bitnet_core.runs.record import BALLAST, START_SECONDS, Run, RunRecord, end
 from bitnet_core.secrets.handover import child_environment, refuse_unrecordable, start_with_secrets
 from bitnet_core.settings.resolved import Settings
 
@@ -163,7 +163,7 @@ def _prepare(experiment: Experiment, stage: str, argv: list[str]) -> Run:
     run.path.mkdir()
     try:
         # Freed when the run ends, so that its end can be recorded even on a full disk.
-        (run.path / ".ballast").write_bytes(os.urandom(_BALLAST_BYTES))
+        (run.path / BALLAST).write_bytes(os.urandom(_BALLAST_BYTES))
         run.write(record)
     except BaseException:  # without a record the folder is not a run, and each attempt would leave one more
         shutil.rmtree(run.path, ignore_errors=True)

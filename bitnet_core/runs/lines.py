@@ -21,8 +21,10 @@ class Line(NamedTuple):
 class LineReader:
     """Leaves a torn last line for later; starts again in a truncated or replaced file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+        """`from_end`: what is in the file at the first look is passed over; lines are then counted from there."""
         self.path = path
+        self._from_end = from_end
         self.at_end = True
         """Whether the last call reached the end of the file."""
         self._inode: int | None = None
@@ -39,8 +41,10 @@ class LineReader:
             with open_regular(self.path) as source:
                 status = os.fstat(source.fileno())
                 if status.st_ino != self._inode or status.st_size < self._offset:
-                    self._inode = status.st_ino
+                    first, self._inode = self._inode is None, status.st_ino
                     self._start_over()
+                    if first and self._from_end:
+                        self._offset = status.st_size
                 source.seek(self._offset)
                 return self._take(self._chunk(source))
         except FileNotFoundError:

@@ -25,6 +25,8 @@ from bitnet_core.runs.experiment import is_name
 ACTIVE = ("starting", "running")
 COPIED = ".copied"
 """A file in the folder of a run that was brought from a storage target: its process is none of this folder's."""
+BALLAST = ".ballast"
+"""A file in the folder of a run that has recorded no end."""
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 GONE_SECONDS = 5.0
@@ -89,6 +91,12 @@ class RunRecord:
         if self.started is None:
             return Moment(self.created, self.created_uptime)
         return Moment(self.started, self.started_uptime)
+
+    @property
+    def starter(self) -> str:
+        """The id of the run that started this one: a pipeline its stages, a stage its upload. Empty if people did."""
+        stage, _, run = self.argv[0].partition(" ") if len(self.argv) == 1 else ("", "", "")
+        return run if run.startswith(f"{stage}-") and is_name(run) else ""
 
     def seconds(self, now: Moment | None = None) -> float | None:
         """How long it took or, if it has not ended, has taken until `now`; None if neither is known."""
@@ -302,7 +310,7 @@ def end(
     """
     error = cut(error, _ERROR_CHARS) if error else error
     ending: dict[str, Any] = {"state": state, "exit_code": exit_code, "error": error, "summary": summary or {}}
-    (run.path / ".ballast").unlink(missing_ok=True)
+    (run.path / BALLAST).unlink(missing_ok=True)
     if record is not None:
         run.path.mkdir(parents=True, exist_ok=True)
     # The event first, so that a reader who sees the ended record finds the event.

@@ -26,6 +26,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import EventWriter, RunStarted
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.launch import lock_path, stage_lock
+from bitnet_core.runs.notifier import start_beside
 from bitnet_core.runs.presence import Gone, GoneWithCopy
 from bitnet_core.runs.record import Run, RunRecord, end
 from bitnet_core.secrets import handover, known, log_filter
@@ -62,6 +63,7 @@ def main(argv: list[str], run_stage: Callable[[StageContext], dict[str, Any]]) -
             record = _in_presence(lambda: _take_over(run, context), context)
             if note:
                 context.log(note)
+            start_beside(context, record)
             with upload_beside(context):
                 summary = _in_presence(lambda: run_stage(context), context)
     except Exception as error:  # noqa: BLE001 - every end is recorded, whatever caused it

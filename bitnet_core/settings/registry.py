@@ -247,6 +247,29 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         text("WANDB_PROJECT", "bitnet-poc", "Weights & Biases project."),
         text("WANDB_ENTITY", "", "Weights & Biases entity."),
     ),
+    "Notifications": (
+        text(
+            "NOTIFY_COMMAND",
+            "",
+            "Program to run when a run ends or alarms; gets title and text as arguments and JSON on stdin.",
+        ),
+        secret("NOTIFY_WEBHOOK", "Address to POST the same to; it may hold a key, so it is kept like one."),
+        text(
+            "NOTIFY_WEBHOOK_FORM",
+            "",
+            "What the webhook takes; auto = by its address. Empty = auto, for an address in the environment or a "
+            ".env; with a form it is also looked for where keys are kept.",
+            *("auto", "slack", "discord", "ntfy", "json"),
+        ),
+        integer("NOTIFY_QUIET_FROM", "", "First quiet hour; what is to be told then waits for its end.", 0, 23, "h"),
+        integer("NOTIFY_QUIET_UNTIL", "", "First hour after the quiet ones.", 0, 23, "h"),
+        text(
+            "NOTIFY_TERMINAL",
+            "all",
+            "How the app tells beside its own message: bell and desktop notification, the bell alone, or neither.",
+            *("all", "bell", "off"),
+        ),
+    ),
     "Storage": (
         text("STORAGE_BACKEND", "local", "Where to keep a second copy of the artifacts.", *STORAGE_BACKENDS),
         text("STORAGE_NAME", "", "The experiment's name there; empty = that of its folder."),

@@ -59,6 +59,16 @@ class LogOptions(Group):
     level: str = setting("LOG_LEVEL")
 
 
+class NotifyOptions(Group):
+    """How people are told that a run has ended or alarms; hours are those of this machine's clock."""
+
+    command: str = setting("NOTIFY_COMMAND")
+    form: str = setting("NOTIFY_WEBHOOK_FORM")
+    quiet_from: int | None = setting("NOTIFY_QUIET_FROM")
+    quiet_until: int | None = setting("NOTIFY_QUIET_UNTIL")
+    terminal: str = setting("NOTIFY_TERMINAL")
+
+
 class DeviceOptions(Group):
     """The device and type to compute with. Master weights are always fp32; `dtype` is that of autocast."""
 

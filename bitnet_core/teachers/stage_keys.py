@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs import catalog
+from bitnet_core.runs.notifier import WEBHOOK
 from bitnet_core.secrets.find import FoundSecret, find_secrets
 from bitnet_core.secrets.places import Ask
 from bitnet_core.settings.resolved import Resolution
 from bitnet_core.settings.storage import StorageOptions
-from bitnet_core.settings.values import TeacherOptions
+from bitnet_core.settings.values import NotifyOptions, TeacherOptions
 from bitnet_core.teachers.profiles import profile
 
 
@@ -31,18 +32,23 @@ def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> Sta
     names = names_for(stage, options)
     is_upload = stage == catalog.UPLOAD.name
     copied = storage.key_names if storage.has_target and (is_upload or storage.sync != "off") else ()
-    if not names and not copied:
-        return StageKeys({})
+    # Only if the settings speak of a webhook are keyring and vault asked for its address.
+    told = (WEBHOOK,) if NotifyOptions.of(resolution.settings).form else ()
+    written = {name: value for name, value in resolution.secrets.items() if name == WEBHOOK and not told}
+    if not names and not copied and not told:
+        return StageKeys(written)
     trouble: list[str] = []
-    no_copy = ""
+    locked = ""
     try:
-        found = find_secrets((*names, *copied), resolution, ask=ask, trouble=trouble)
-    except BitnetError as error:  # a vault that stays locked: what only the copy needs holds no stage up
-        if not copied or is_upload:
+        found = find_secrets((*names, *copied, *told), resolution, ask=ask, trouble=trouble)
+    except BitnetError as error:  # a vault that stays locked: what the work itself does not need must not prevent it
+        if is_upload or not (copied or told):
             raise
         found = find_secrets(names, resolution, ask=ask, trouble=trouble) if names else dict[str, FoundSecret]()
-        no_copy = f"The copy can't be brought up to date: {error} With STORAGE_SYNC=off no key is looked for."
-    values = {name: secret.value for name, secret in found.items()}
+        locked = f"The copy can't be brought up to date: {error} With STORAGE_SYNC=off no key is looked for."
+        if not copied:
+            locked = f"The webhook can't be told: {error} With NOTIFY_WEBHOOK_FORM empty no address is looked for."
+    values = written | {name: secret.value for name, secret in found.items()}
     if not names or set(names) & set(values) or not trouble or not profile(options.chosen).needs_key:
-        return StageKeys(values, no_copy)
-    return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}. {no_copy}".rstrip())
+        return StageKeys(values, locked)
+    return StageKeys(values, f"{names[-1]} was not found: {trouble[0]}. {locked}".rstrip())

@@ -181,6 +181,19 @@ def test_only_a_stage_that_needs_the_vault_asks_for_its_passphrase(
     assert len(asked) == 1
 
 
+def test_the_webhooks_address_is_looked_for_where_the_settings_speak_of_one(isolated: Path) -> None:
+    settings = {"NOTIFY_WEBHOOK_FORM": "auto"}
+    unlock_vault(KeyPlaces.of(resolve({}).settings).vault, WORDS).set("NOTIFY_WEBHOOK", CANARY)
+    key_places._open_vaults.clear()
+    assert stage_keys.for_stage("train", resolve({})) == stage_keys.StageKeys({})
+    locked = stage_keys.for_stage("train", resolve(settings))
+    assert (locked.values, "The webhook can't be told: " in locked.warning) == ({}, True)
+    assert stage_keys.for_stage("train", resolve(settings), lambda *_: WORDS).values == {"NOTIFY_WEBHOOK": CANARY}
+    key_places._open_vaults.clear()
+    (isolated / ".env").write_text("NOTIFY_WEBHOOK=https://ntfy.sh/mine\n")
+    assert stage_keys.for_stage("train", resolve({})).values == {"NOTIFY_WEBHOOK": "https://ntfy.sh/mine"}
+
+
 def test_a_locked_vault_that_only_the_copy_needs_holds_no_stage_up(isolated: Path) -> None:
     target = {"STORAGE_BACKEND": "s3", "STORAGE_SYNC": "live"}
     resolution = resolve({"TEACHER_PROVIDER": "openai"} | target)

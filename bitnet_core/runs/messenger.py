@@ -1,0 +1,160 @@
+"""Sends a notice: to a command of the user's, or to a webhook in the form that its service takes.
+
+Each is tried once and ended when it takes too long. A failure is a BitnetError whose sentence shows no address.
+"""
+
+import http.client
+import json
+import os
+import shlex
+import subprocess
+import tempfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from email.header import Header
+from typing import Any
+from urllib.parse import urlsplit
+
+from bitnet_core import process
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.notices import Notice
+from bitnet_core.secrets.handover import environment_without_secrets
+from bitnet_core.text import crop, flat
+
+COMMAND_SECONDS = 30.0
+WEBHOOK_SECONDS = 15.0
+_DISCORD_CHARS = 1900
+_REASON_CELLS = 200
+_SERVICES = {
+    "hooks.slack.com": "slack",
+    "hooks.slack-gov.com": "slack",
+    "discord.com": "discord",
+    "discordapp.com": "discord",
+    "ntfy.sh": "ntfy",
+}
+
+
+def run_command(command: str, notice: Notice, seconds: float = COMMAND_SECONDS) -> None:
+    """Run the command with two more arguments, title and text, and the notice as a JSON line on stdin.
+
+    No shell reads it, and its environment has no keys.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise BitnetError(f"NOTIFY_COMMAND can't be read ({error}); close its quotes.") from None
+    # A dash at the beginning would make an option of the text.
+    text = f"– {notice.text}" if notice.text.startswith("-") else notice.text
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        try:
+            child = subprocess.Popen(
+                [*words, notice.title, text],
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=said,
+                text=True,
+                env=environment_without_secrets(),
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise BitnetError(
+                f"NOTIFY_COMMAND can't be started ({why}); it must begin with a program that exists."
+            ) from None
+        try:
+            process.communicate(child, seconds, json.dumps(notice.to_record()) + "\n")
+        except subprocess.TimeoutExpired:
+            raise BitnetError(
+                f"NOTIFY_COMMAND did not end within {seconds:.0f} s and was killed; let it do less, or detach."
+            ) from None
+        if child.returncode:
+            last = crop(flat(process.last_line(said)), _REASON_CELLS) or "it said nothing"
+            raise BitnetError(
+                f"NOTIFY_COMMAND ended with exit code {child.returncode} ({last}); correct it, and try it in a shell."
+            )
+
+
+def service_of(address: str, form: str = "") -> str:
+    """`slack`, `discord`, `ntfy` or `json`: the form that is set, or else the one of the address's host."""
+    if form not in ("", "auto"):
+        return form
+    host = urlsplit(address).hostname or ""
+    return _SERVICES.get(host, "ntfy" if host.startswith("ntfy.") else "json")
+
+
+def request_of(notice: Notice, service: str) -> tuple[bytes, dict[str, str]]:
+    """Body and headers for a service. What the text holds mentions and formats nothing there.
+
+    `json` is the notice's record with `content`: services that take Slack's or Discord's form ignore the rest.
+    """
+    whole = f"{notice.title}\n{notice.text}"
+    if service == "ntfy":
+        title = notice.title if notice.title.isascii() else Header(notice.title, "utf-8", maxlinelen=10_000).encode()
+        headers = {"Title": title, "Priority": "high" if notice.is_bad else "default"}
+        return notice.text.encode(), {**headers, "Content-Type": "text/plain; charset=utf-8", "Markdown": "no"}
+    fields: dict[str, Any] = {**notice.to_record(), "content": whole}
+    if service == "slack":
+        for char, written in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+            whole = whole.replace(char, written)
+        fields = {"text": whole}
+    elif service == "discord":
+        fields = {"content": whole[:_DISCORD_CHARS], "allowed_mentions": {"parse": []}}
+    return json.dumps(fields).encode(), {"Content-Type": "application/json"}
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would send the notice somewhere else than the user has said."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+def call_webhook(address: str, form: str, notice: Notice, seconds: float = WEBHOOK_SECONDS) -> None:
+    """POST the notice. The time limit counts for everything: a name that is not resolved, an answer in drops."""
+    try:
+        parts = urlsplit(address)
+        host, plain = parts.hostname, parts.scheme in ("http", "https")
+        _ = parts.port
+    except ValueError:
+        host, plain = None, False
+    if not host or not plain:
+        raise BitnetError("NOTIFY_WEBHOOK is not an address; set it to one such as https://ntfy.sh/my-topic.")
+    body, headers = request_of(notice, service_of(address, form))
+    request = urllib.request.Request(address, body, {"User-Agent": "bitnet-tui", **headers})  # noqa: S310 - see above
+    problem = _in_time(lambda: _post(request, seconds), seconds)
+    if problem:
+        raise BitnetError(f"The webhook at {flat(host)} was not told: {problem}; check NOTIFY_WEBHOOK.")
+
+
+def _post(request: urllib.request.Request, seconds: float) -> str:
+    """Why the request failed; empty if it did not."""
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=seconds):
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"it answered {error.code}"
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            return _late(seconds)
+        return crop(flat(str(getattr(reason, "strerror", None) or type(reason).__name__)), _REASON_CELLS)
+
+
+def _in_time(work: Callable[[], str], seconds: float) -> str:
+    """What the work says, or that it took too long; then its thread is left behind."""
+    said: list[str] = []
+    thread = threading.Thread(target=lambda: said.append(work()), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return said[0] if said else _late(seconds)
+
+
+def _late(seconds: float) -> str:
+    return f"no answer within {seconds:.0f} s"
+
+
+def be_nice() -> None:
+    """Let everything else on the machine go first."""
+    os.nice(5)

@@ -1,0 +1,211 @@
+"""Notices of runs: what is told, when, in which form; a command or a webhook that fails or hangs does no harm."""
+
+import dataclasses
+import http.server
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.events import Alert
+from bitnet_core.runs.messenger import call_webhook, request_of, run_command, service_of
+from bitnet_core.runs.notices import NOT_NOTIFIED, Alarms, Notice, is_quiet
+from bitnet_core.runs.notifier import Notifier
+from bitnet_core.runs.record import Run
+from bitnet_core.settings.values import NotifyOptions
+from tests.builders import events_of, followed
+from tests.runs.test_runs import Starter, _eventually, start
+
+__all__ = ["start"]
+NOTICE = Notice("end", "kd-smol", "train", "train-1", "failed", "The <!channel> & moon.")
+
+
+class _Receiver(http.server.BaseHTTPRequestHandler):
+    """Keeps what it is sent; answers what the path says: `/200`, `/307`, or `/hang`, which never ends."""
+
+    got: list[tuple[str, dict[str, str], bytes]]
+    release: threading.Event
+
+    def do_POST(self) -> None:
+        self.got.append((self.path, dict(self.headers), self.rfile.read(int(self.headers["Content-Length"]))))
+        if self.path.endswith("hang"):
+            self.release.wait(30)
+            return
+        self.send_response(int(self.path.rpartition("/")[2]))
+        self.send_header("Location", "/200")
+        self.end_headers()
+
+    do_GET = do_POST
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[tuple[str, list[tuple[str, dict[str, str], bytes]]]]:
+    """Its address, and what it got: path, headers and body."""
+    kept: list[tuple[str, dict[str, str], bytes]] = []
+    handler = type("Handler", (_Receiver,), {"got": kept, "release": threading.Event()})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", kept
+    handler.release.set()
+    server.shutdown()
+    server.server_close()
+
+
+@given(start=st.none() | st.integers(0, 23), until=st.none() | st.integers(0, 23), hour=st.integers(0, 23))
+def test_quiet_hours_are_those_that_a_clock_passes_from_the_first_to_the_last(
+    start: int | None, until: int | None, hour: int
+) -> None:
+    passed = set()
+    if start is not None and until is not None:
+        at = start
+        while at != until:
+            passed.add(at)
+            at = (at + 1) % 24
+    assert is_quiet(NotifyOptions(quiet_from=start, quiet_until=until), hour) == (hour in passed)
+
+
+def test_an_alarm_is_told_once_for_each_code(tmp_path: Path) -> None:
+    alarms = Alarms(Run(tmp_path), "kd", "train")
+    told = [
+        alarms.notice(Alert(severity=severity, code=code, message=f"{code}.", advice="Do."))
+        for severity, code in (
+            *(("warning", "nonfinite"), ("warning", "nonfinite"), ("info", "note"), ("warning", "other")),
+            ("warning", NOT_NOTIFIED),
+        )
+    ]
+    assert [one and (one.title, one.text) for one in told] == [
+        ("train alarm: kd", "nonfinite. Do."), None, None, ("train alarm: kd", "other. Do."), None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("address", "form", "service"),
+    [
+        ("https://hooks.slack.com/services/T/B/x", "", "slack"),
+        ("https://discord.com/api/webhooks/1/x", "auto", "discord"),
+        ("https://ntfy.sh/topic", "", "ntfy"),
+        ("https://ntfy.example.org/topic", "", "ntfy"),
+        ("https://example.org/hooks.slack.com", "", "json"),
+        ("https://chat.example.org/hooks/x", "slack", "slack"),
+    ],
+)
+def test_the_form_is_that_of_the_host_unless_it_is_set(address: str, form: str, service: str) -> None:
+    assert service_of(address, form) == service
+
+
+def test_each_service_gets_its_form_and_no_text_mentions_anybody() -> None:
+    slack, discord, other = (json.loads(request_of(NOTICE, name)[0]) for name in ("slack", "discord", "json"))
+    assert slack == {"text": "train failed: kd-smol\nThe &lt;!channel&gt; &amp; moon."}
+    assert discord["allowed_mentions"] == {"parse": []} and discord["content"].endswith("moon.")
+    assert (other["state"], other["stage"], other["experiment"]) == ("failed", "train", "kd-smol")
+    body, headers = request_of(Notice("end", "größe", "train", "t", "done", "Ok."), "ntfy")
+    assert (body, headers["Priority"], headers["Title"].isascii()) == (b"Ok.", "default", True)
+
+
+def test_a_webhook_is_told_and_its_address_is_never_shown(
+    receiver: tuple[str, list[tuple[str, dict[str, str], bytes]]],
+) -> None:
+    address, got = receiver
+    call_webhook(f"{address}/T/secret/200", "", NOTICE)
+    for path, why in (("secret/404", "it answered 404"), ("secret/307", "it answered 307")):
+        with pytest.raises(BitnetError, match=rf"^The webhook at 127.0.0.1 was not told: {why}; check") as error:
+            call_webhook(f"{address}/{path}", "", NOTICE)
+        assert "secret" not in str(error.value)
+    assert [path for path, *_ in got] == ["/T/secret/200", "/secret/404", "/secret/307"]
+    with pytest.raises(BitnetError, match="no answer within 0 s"):
+        call_webhook(f"{address}/hang", "", NOTICE, seconds=0.2)
+    for odd in ("ftp://host/x", "http://[", "topic", "http://host:port/"):
+        with pytest.raises(BitnetError, match="is not an address") as error:
+            call_webhook(odd, "", NOTICE)
+
+
+def test_a_command_gets_its_words_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-51c0ffee")
+    script = tmp_path / "tell.py"
+    script.write_text(
+        "import json, os, sys\n"
+        "print(json.dumps([sys.argv[1:], json.loads(sys.stdin.readline()), dict(os.environ)]),"
+        f"file=open({str(tmp_path / 'told')!r}, 'w'))"
+    )
+    run_command(f"{sys.executable} {script} 'a b'", Notice("end", "kd", "train", "t", "done", "--exec=x; $(y)"))
+    arguments, record, environment = files.read_json(tmp_path / "told")
+    assert arguments == ["a b", "train done: kd", "– --exec=x; $(y)"]
+    assert record["run"] == "t"
+    assert "OPENAI_API_KEY" not in environment
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("'open", "NOTIFY_COMMAND can't be read"),
+        ("/nowhere/tell", "can't be started (No such file or directory)"),
+        ("sh -c 'echo no such user >&2; exit 3'", "ended with exit code 3 (no such user)"),
+        ("sh -c 'sleep 60 & sleep 60'", "did not end within 0 s and was killed"),
+    ],
+)
+def test_a_command_that_fails_or_hangs_is_one_sentence(command: str, problem: str) -> None:
+    with pytest.raises(BitnetError) as error:
+        run_command(command, NOTICE, seconds=0.4 if "sleep" in command else 20)
+    assert problem in str(error.value)
+    assert str(error.value).endswith(".")
+
+
+def test_quiet_hours_hold_back_what_is_told_and_a_failure_is_said_once(start: Starter) -> None:
+    run = start(what="fail")
+    followed(run)
+    hours, slept = iter([23, 5, 7]), []
+    told: list[str] = []
+
+    def refuse(notice: Notice) -> None:
+        told.append(notice.title)
+        raise BitnetError("Nobody listens at KEY.")
+
+    options = NotifyOptions(quiet_from=22, quiet_until=7)
+    Notifier(
+        run, options, {"a": refuse}, lambda: next(hours), slept.append, lambda text: text.replace("KEY", "•••")
+    ).follow()
+    assert (told, len(slept)) == (["train failed: exp"], 2)
+    assert [one["message"] for one in events_of(run.events_path, "alert")] == ["Nobody listens at •••."]
+
+
+def test_a_run_tells_of_an_alarm_and_of_its_end_each_once(
+    start: Starter, tmp_path: Path, receiver: tuple[str, list[tuple[str, dict[str, str], bytes]]]
+) -> None:
+    """In real processes: the alarm of a run that is then killed, its end, and a command that always fails."""
+    address, got = receiver
+    secret = {"NOTIFY_WEBHOOK": f"{address}/canary-9d1f/200"}
+    run = start("teacher", "leak", {**secret, "OPENAI_API_KEY": "sk-canary-51c0ffee"}, NOTIFY_COMMAND="false")
+    _eventually(lambda: len(got) == 2 or None)
+    sent = [json.loads(body) for _, _, body in got]
+    assert [one["title"] for one in sent] == ["teacher alarm: exp", "teacher failed: exp"]
+    assert not any(b"canary" in body for _, _, body in got)
+    _eventually(lambda: any(one["code"] == NOT_NOTIFIED for one in events_of(run.events_path, "alert")) or None)
+    failures = [one for one in events_of(run.events_path, "alert") if one["code"] == NOT_NOTIFIED]
+    assert [one["message"].partition(" (")[0] for one in failures] == ["NOTIFY_COMMAND ended with exit code 1"]
+    assert "canary-9d1f" not in "".join(path.read_text() for path in run.path.iterdir())
+
+
+def test_a_killed_run_is_told_of_and_a_stage_of_a_pipeline_leaves_its_end_to_it(
+    start: Starter, receiver: tuple[str, list[tuple[str, dict[str, str], bytes]]]
+) -> None:
+    address, got = receiver
+    run = start("train", "wait", {"NOTIFY_WEBHOOK": f"{address}/200"})
+    _eventually(lambda: events_of(run.events_path, "progress"))
+    run.kill()
+    _eventually(lambda: got or None)
+    assert json.loads(got[0][2])["title"] == "train stopped: exp"
+    run.write(dataclasses.replace(run.record(), argv=["pipeline pipeline-20261128T025816Z-7476"]))
+    told: list[Notice] = []
+    Notifier(run, NotifyOptions(), {"a": told.append}).follow()
+    assert told == []
