@@ -5,7 +5,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "keys"]
+Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "config", "keys"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ ACTIONS: tuple[Action, ...] = (
         ("live", "1", "view('live')", "Live", "Curves and numbers", False),
         ("reports", "3", "view('reports')", "Reports", "Tables: QEI, quality, memory; generated texts", False),
         ("storage", "5", "view('storage')", "Storage", "The copy on a storage target", False),
+        ("config", "6", "view('config')", "Config", "Every setting: where it comes from; change one", False),
         ("log", "7", "view('log')", "Log", "All messages of the run", False),
         ("page-down", "pagedown", "scroll('page_down')", "Page down", "Scroll the open tab", False),
         ("page-up", "pageup", "scroll('page_up')", "Page up", "Scroll back", False),
@@ -120,6 +121,14 @@ ACTIONS: tuple[Action, ...] = (
         ("back", "escape", "dismiss", "Back", "Back to where you came from", True),
     ),
     *_at(
+        "config",
+        ("filter", "slash", "config('filter')", "Filter settings", "Show the settings that have these words", False),
+        ("only", "d", "config('only')", "Only differences", "Show only what differs, or everything", False),
+        ("against", "o", "config('against')", "Compare settings", "Compare with another experiment", False),
+        ("unset", "delete", "config('unset')", "Unset", "Go back to the setting's default; Enter saves that", False),
+        ("leave", "escape", "config('leave')", "Leave the field", "Stop changing a setting; nothing is saved", False),
+    ),
+    *_at(
         "keys",
         ("set", "enter", "set", "Set", "Type or paste the highlighted key", False),
         ("move", "m", "move", "Move", "Move it out of .env into the OS keyring or the vault", False),
@@ -140,6 +149,7 @@ TITLES: dict[Where, str] = {
     "welcome": "Welcome",
     "experiment": "One experiment",
     "compare": "Comparison",
+    "config": "The tab Config",
     "guide": "New experiment",
     "keys": "API keys",
     "app": "Everywhere",
@@ -149,6 +159,7 @@ _SHOWN = {
     "left_square_bracket": "[",
     "right_square_bracket": "]",
     "escape": "esc",
+    "slash": "/",
     "full_stop": ".",
     "greater_than_sign": ">",
     "comma": ",",

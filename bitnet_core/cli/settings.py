@@ -36,6 +36,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     """Every setting; of a secret only whether it is set."""
+    from bitnet_core.settings.kinds import as_written
     from bitnet_core.settings.registry import REGISTRY
 
     resolved = resolution(arguments, repeat=True)
@@ -47,18 +48,11 @@ def _list(arguments: argparse.Namespace) -> int:
             origin = resolved.secret_origins.get(name, "")
         else:
             value, origin = values[name], resolved.settings.origin(name)
-        rows.append([name, _as_written(value), origin])
+        rows.append([name, as_written(value), origin])
         fields = {"name": name, "value": value, "origin": origin, "section": setting.section}
         records.append(fields | {"secret": setting.secret})
     answer_table(arguments, "settings", ["name", "value", "from"], rows, records)
     return 0
-
-
-def _as_written(value: Any) -> str:
-    """The value as a `.env` file holds it."""
-    if value is None:
-        return ""
-    return str(int(value) if isinstance(value, bool) else value)
 
 
 def _init(arguments: argparse.Namespace) -> int:

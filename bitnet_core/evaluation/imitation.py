@@ -175,19 +175,8 @@ def _chunk_sums(z_nV: Tensor, rows: Targets, lengths_V: Tensor, majority: int | 
     agree_n = z_nV.argmax(dim=1) == top1_n
     lse_n = z_nV.logsumexp(dim=1).double()
     nats_n = lse_n - z_nV.gather(1, observed_n[:, None]).squeeze(1).double()
-
     teacher_nK = rows.topk_logprobs_NK.double()
-    valid_nK = (teacher_nK > _NEG_INF) & kd_n[:, None]
-    # Padding has id 0, which may be a real token elsewhere: let it repeat the row's first candidate.
-    ids_nK = torch.where(valid_nK, rows.topk_ids_NK, top1_n[:, None])
-    student_nK = z_nV.gather(1, ids_nK).double() - lse_n[:, None]
-    tail_n = z_nV.scatter_(1, ids_nK, _NEG_INF).logsumexp(dim=1).double() - lse_n
-    kl_nK = torch.where(valid_nK, teacher_nK.exp() * (teacher_nK - student_nK), 0.0)
-    other_n = rows.other_logprob_N.double()
-    # 0·log 0 = 0 where the teacher has no other mass.
-    kl_other_n = torch.where(other_n > _NEG_INF, other_n.exp() * (other_n - tail_n), 0.0)
-    kl_n = kl_nK.sum(dim=1) + kl_other_n
-
+    valid_nK, kl_n, _student_nK, _tail_n = coarse(z_nV, lse_n, rows)
     hit_nK = valid_nK & (rows.topk_ids_NK == observed_n[:, None])
     shared_n = hit_nK.any(dim=1)
     teacher_nats_n = -torch.where(hit_nK, teacher_nK, 0.0).sum(dim=1)
@@ -208,6 +197,25 @@ def _chunk_sums(z_nV: Tensor, rows: Targets, lengths_V: Tensor, majority: int | 
         "shared_teacher_nats": teacher_nats_n,
     }
     return torch.stack([columns[name].double() for name in SUMS], dim=1)
+
+
+def coarse(z_nV: Tensor, lse_n: Tensor, rows: Targets) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Teacher and student on the teacher's candidates and the rest; overwrites the logits `z_nV`.
+
+    `lse_n` is their log-sum-exp. Which candidates there are [n, K], the divergence [n], the student's logprobs of the
+    candidates [n, K] and of the rest [n]; in fp64. Where the teacher has no candidates, the divergence means nothing.
+    """
+    teacher_nK = rows.topk_logprobs_NK.double()
+    valid_nK = (teacher_nK > _NEG_INF) & rows.kd_valid_N[:, None]
+    # Padding has id 0, which may be a real token elsewhere: let it repeat the row's first candidate.
+    ids_nK = torch.where(valid_nK, rows.topk_ids_NK, rows.topk_ids_NK[:, :1])
+    student_nK = z_nV.gather(1, ids_nK).double() - lse_n[:, None]
+    tail_n = z_nV.scatter_(1, ids_nK, _NEG_INF).logsumexp(dim=1).double() - lse_n
+    kl_nK = torch.where(valid_nK, teacher_nK.exp() * (teacher_nK - student_nK), 0.0)
+    other_n = rows.other_logprob_N.double()
+    # 0·log 0 = 0 where the teacher has no other mass.
+    kl_other_n = torch.where(other_n > _NEG_INF, other_n.exp() * (other_n - tail_n), 0.0)
+    return valid_nK, kl_nK.sum(dim=1) + kl_other_n, student_nK, tail_n
 
 
 def figures(scores: Scores, seed: int, resamples: int = RESAMPLES) -> dict[str, Estimate]:

@@ -46,12 +46,16 @@ def _inside(value: str) -> set[str]:
 
 
 def resolve_and_remember(
-    overrides: Mapping[str, str] | None = None, *, root: Path | None = None, env_file: Path | None = None
+    overrides: Mapping[str, str] | None = None,
+    *,
+    root: Path | None = None,
+    env_file: Path | None = None,
+    instead: Mapping[Path, str] | None = None,
 ) -> Resolution:
     """As `resolve`; from then on `redactor` masks each secret that any layer holds."""
     from bitnet_core.settings.resolve import resolve  # slow, and most users of this module need only the redactor
 
-    resolution = resolve(overrides, root=root, env_file=env_file)
+    resolution = resolve(overrides, root=root, env_file=env_file, instead=instead)
     remember(resolution.secret_values)
     return resolution
 

@@ -96,6 +96,13 @@ class Setting:
         return number
 
 
+def as_written(value: object) -> str:
+    """The value as a `.env` holds it; empty for one that is not set."""
+    if value is None:
+        return ""
+    return str(int(value) if isinstance(value, bool) else value)
+
+
 def as_path(text: str, base: Path) -> Path:
     """An absolute path without `..`; `~` is the home folder. ValueError if there is none, or the path is too long."""
     try:

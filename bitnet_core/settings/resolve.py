@@ -40,9 +40,11 @@ def resolve(
     environ: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     read_files: bool = True,
+    instead: Mapping[Path, str] | None = None,
 ) -> Resolution:
     """Resolve every setting. `env_file` is read instead of `./.env`; `root` is `DRIVE_ROOT` from the command line.
 
+    `instead` are texts to take in place of what is in these files: what would be if they were saved.
     UsageError when `env_file` does not exist or a `.env` can't be read; everything else becomes a `Problem`.
     """
     environ = os.environ if environ is None else environ
@@ -57,7 +59,7 @@ def resolve(
     ]
     problems += [_unknown(name, "the environment", "error") for name in environ if _is_misspelt_limit(name)]
     if read_files:
-        layers += _file_layers(layers, environ, env_file, cwd, problems)
+        layers += _file_layers(layers, environ, env_file, cwd, problems, instead or {})
     found = _Layers(layers, environ, cwd)
     values = {name: _value(found, name, problems) for name in REGISTRY if name not in SECRET_NAMES}
     secrets = {name: str(text) for name in sorted(SECRET_NAMES) if (text := _value(found, name, problems))}
@@ -191,11 +193,16 @@ class _Expanded:
 
 
 def _file_layers(
-    above: list[_Layer], environ: Mapping[str, str], env_file: Path | None, cwd: Path, problems: list[Problem]
+    above: list[_Layer],
+    environ: Mapping[str, str],
+    env_file: Path | None,
+    cwd: Path,
+    problems: list[Problem],
+    instead: Mapping[Path, str],
 ) -> list[_Layer]:
     """The experiment's `.env`, then the one in the working folder; only those that exist."""
     file = (env_file or cwd / ".env").absolute()
-    layers = _file_layer(file, cwd, problems)
+    layers = _file_layer(file, cwd, problems, instead)
     if env_file is not None and not layers:
         raise UsageError(f"{env_file} (--env) does not exist; give the path of a .env file.")
     try:
@@ -203,14 +210,14 @@ def _file_layers(
     except ValueError:  # reported when all values are resolved
         return layers
     if isinstance(root, Path) and root / ".env" != file:
-        of_experiment = _file_layer(root / ".env", cwd, problems)
+        of_experiment = _file_layer(root / ".env", cwd, problems, instead)
         layers = [_experiment_layer(layer, root, problems) for layer in of_experiment] + layers
     return layers
 
 
-def _file_layer(path: Path, cwd: Path, problems: list[Problem]) -> list[_Layer]:
+def _file_layer(path: Path, cwd: Path, problems: list[Problem], instead: Mapping[Path, str]) -> list[_Layer]:
     """The values of a file; no layer if there is none."""
-    text = read_input(path)
+    text = instead[path] if path in instead else read_input(path)
     if text is None:
         return []
     shown = path.relative_to(cwd) if path.is_relative_to(cwd) else path

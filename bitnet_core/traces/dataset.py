@@ -6,7 +6,7 @@ Shapes: S sequences, P prompt tokens, C completion tokens, K candidates (padded 
 
 import copy
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.tokenizer.arrays import Array, Bool, Float32, Int32, Int64
+from bitnet_core.tokenizer.arrays import Array, Bool, Float32, Float64, Int32, Int64
 from bitnet_core.traces.layout import MappedBatch, OnShard, mapped_batches
 from bitnet_core.traces.shards import open_shards
 from bitnet_core.traces.split import with_both_sides
@@ -71,6 +71,34 @@ class MappedSequences(Sequence[TraceSequence]):
         for name in ("_heldout_S", "_places_S", "prompt_lengths_S", "completion_lengths_S"):
             setattr(side, name, getattr(self, name)[chosen])
         return side
+
+    @property
+    def prompt_idx_S(self) -> Int64:
+        return self._of_each(lambda batch: batch.prompt_idx_S).astype(np.int64)
+
+    @property
+    def heldout_S(self) -> Bool:
+        return self._heldout_S
+
+    def matching_S(self, text: str) -> Bool:
+        """Which prompts or completions have this text in them, whatever the case of its letters."""
+        return self._of_each(lambda batch: batch.matching_S(text)).astype(bool)
+
+    def other_mass_S(self) -> Float64:
+        """The mean probability outside the candidates, over tokens that have any; NaN where none has."""
+        return self._of_each(MappedBatch.other_mass_S).astype(np.float64)
+
+    def most_other(self, limit: int) -> list[tuple[float, int, int]]:
+        """The tokens of the whole set with the most mass outside their candidates: it, the sequence, the token."""
+        found = [
+            (mass, first + row, position)
+            for first, batch in zip(self._starts.tolist(), self._batches, strict=False)
+            for mass, row, position in batch.most_other(limit)
+        ]
+        return sorted(found, key=lambda one: -one[0])[:limit]
+
+    def _of_each(self, of_batch: Callable[[MappedBatch], Array]) -> Array:
+        return _joined(map(of_batch, self._batches))[self._places_S]
 
     def __len__(self) -> int:
         return len(self._places_S)

@@ -1,4 +1,4 @@
-"""A trace set for people: every row that is wrong (`validate`), and one sequence as the student sees it (`show`)."""
+"""A trace set for people: every row that is wrong (`validate`), and one sequence in words (`show_text`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.text import render_table
-from bitnet_core.tokenizer.load import load_tokenizer
+from bitnet_core.errors import BitnetError
+from bitnet_core.text import render_table, significant
 from bitnet_core.tokenizer.student import StudentTokenizer
-from bitnet_core.traces import places, schema
-from bitnet_core.traces.rules import faults, require_faultless
+from bitnet_core.traces import places
+from bitnet_core.traces.browse import Browser, own_tokenizer
+from bitnet_core.traces.rules import faults
 from bitnet_core.traces.shards import Fault, Shard, Window, kd_shards, require_one_configuration
-from bitnet_core.traces.split import is_heldout
 
 _SHOWN_CANDIDATES = 5
-_TOKEN_LISTS = ("prompt_ids", "completion_ids", "is_struct")
+_COLUMNS = ("at", "token", "json", "other")
+_OF_STUDENT = ("KL", "student", "its first")
 OTHER_TEXT = "completion_text is not what completion_ids spell"
 
 
@@ -28,7 +28,7 @@ def validate(data_dir: Path) -> list[dict[str, Any]]:
 
     An unreadable shard is one entry, without rows; the others are still checked.
     """
-    tokenizer = _own_tokenizer(data_dir)
+    tokenizer = own_tokenizer(data_dir) if places.tokenizer(data_dir).is_dir() else None
     count_and_first: dict[tuple[Path, str], list[int]] = {}
     problems: list[dict[str, Any]] = []
     first: Shard | None = None
@@ -69,74 +69,12 @@ def _rows_with_other_text(window: Window, tokenizer: StudentTokenizer) -> list[i
     ]
 
 
-def _own_tokenizer(data_dir: Path) -> StudentTokenizer | None:
-    """The tokenizer that the traces were made with, if it is stored with them."""
-    folder = places.tokenizer(data_dir)
-    return load_tokenizer(folder, fix=schema.TOKENIZER_FIX) if folder.is_dir() else None
-
-
 # -- show --------------------------------------------------------------------------------------------
 
 
 def show(data_dir: Path, prompt_idx: int | None, most_rows: int) -> dict[str, Any]:
     """One sequence (the first if `prompt_idx` is None): its texts, and the candidates of its first positions."""
-    paths, tokenizer = kd_shards(data_dir), _own_tokenizer(data_dir)
-    if tokenizer is None:
-        raise BitnetError(
-            f"{data_dir} has no {schema.TOKENIZER_FOLDER} folder; run `bitnet collect` again to write it."
-        )
-    for path in paths:
-        shard = Shard(path)
-        for window in shard.windows():
-            at = window.streams.column("prompt_idx").to_pylist()
-            wanted = at[0] if prompt_idx is None and at else prompt_idx
-            if wanted in at:
-                require_faultless(shard, window)
-                return _sequence(window, at.index(wanted), tokenizer, most_rows)
-    if prompt_idx is None:
-        raise BitnetError(f"The traces in {data_dir} hold no sequence; run `bitnet collect` again.")
-    raise UsageError(f"{data_dir} has no sequence {prompt_idx}; `bitnet traces stats` says how many there are.")
-
-
-def _sequence(window: Window, place: int, tokenizer: StudentTokenizer, most_rows: int) -> dict[str, Any]:
-    stream = window.streams.slice(place, 1).to_pylist()[0]
-    prompt, completion, struct = (window.lists[name][place].tolist() for name in _TOKEN_LISTS)
-    rows_at = {int(window.column("stream_pos")[row]): int(row) for row in np.flatnonzero(window.sequence_N == place)}
-    rebuilt = tokenizer.decode(completion)
-    return {
-        "prompt_idx": stream["prompt_idx"],
-        "heldout": is_heldout(stream["sequence_hash"]),
-        "finish_reason": stream["finish_reason"],
-        "prompt_tokens": len(prompt),
-        "completion_tokens": len(completion),
-        "prompt_text": stream["prompt_text"],
-        "completion_text": stream["completion_text"],
-        "rebuilt_text": rebuilt,
-        "rebuilt_is_same": rebuilt == stream["completion_text"],
-        "positions": [
-            {
-                "position": position,
-                "token": _spelling(tokenizer, completion[position]),
-                "structure": bool(struct[position]),
-                **_candidates(window, rows_at.get(position), tokenizer),
-            }
-            for position in range(min(most_rows, len(completion)))
-        ],
-    }
-
-
-def _candidates(window: Window, row: int | None, tokenizer: StudentTokenizer) -> dict[str, Any]:
-    if row is None:
-        return {"candidates": None, "other": None}
-    shown = [
-        {"token": _spelling(tokenizer, int(index)), "probability": float(np.exp(value))}
-        for index, value in zip(window.lists["topk_ids"][row], window.lists["topk_logprobs"][row], strict=True)
-    ]
-    return {"candidates": shown, "other": float(np.exp(window.column("other_logprob")[row]))}
-
-
-def _spelling(tokenizer: StudentTokenizer, index: int) -> str:
-    return tokenizer.token_bytes(index).decode("utf-8", errors="replace")
+    return Browser(data_dir).trace(prompt_idx, most_rows)
 
 
 def show_text(found: dict[str, Any]) -> str:
@@ -147,12 +85,14 @@ def show_text(found: dict[str, Any]) -> str:
     )
     stored = found["completion_text"]
     same = "as stored" if found["rebuilt_is_same"] else f"NOT as stored, which is {stored!r}"
+    scored = any(one["kl"] is not None for one in found["positions"])
     rows = [
         [
             one["position"],
-            _quoted(one["token"]),
+            quoted(one["token"]),
             "{}" if one["structure"] else "",
             None if one["other"] is None else round(one["other"], 4),
+            *([significant(one["kl"]), *_shares(one["student"], one["student_top"])] if scored else ()),
             _list(one["candidates"]),
         ]
         for one in found["positions"]
@@ -161,7 +101,7 @@ def show_text(found: dict[str, Any]) -> str:
         head,
         f"── prompt ──\n{found['prompt_text']}",
         f"── completion, rebuilt from its tokens: {same} ──\n{found['rebuilt_text']}",
-        render_table("teacher", ["at", "token", "json", "other", "most likely"], rows),
+        render_table("teacher", [*_COLUMNS, *(_OF_STUDENT if scored else ()), "most likely"], rows),
     ]
     left = found["completion_tokens"] - len(rows)
     if left:
@@ -172,8 +112,15 @@ def show_text(found: dict[str, Any]) -> str:
 def _list(candidates: list[dict[str, Any]] | None) -> str:
     if candidates is None:
         return "no row: trained by cross-entropy alone"
-    return "  ".join(f"{_quoted(one['token'])} {one['probability']:.3f}" for one in candidates[:_SHOWN_CANDIDATES])
+    return "  ".join(f"{quoted(one['token'])} {one['probability']:.3f}" for one in candidates[:_SHOWN_CANDIDATES])
 
 
-def _quoted(text: str) -> str:
+def _shares(own: float | None, top: list[dict[str, Any]] | None) -> list[str]:
+    """The student's probability of the token, and what it finds most likely."""
+    if not top:
+        return ["", ""]
+    return [significant(own), f"{quoted(top[0]['token'])} {significant(top[0]['probability'])}"]
+
+
+def quoted(text: str) -> str:
     return repr(text)[1:-1].replace(" ", "␣")

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
 from bitnet_core.files.user_folders import cache_folder
-from bitnet_core.tokenizer.arrays import Array, Int64
+from bitnet_core.tokenizer.arrays import Array, Bool, Float64, Int64
 from bitnet_core.tokenizer.mass import give_to_other, rebalance_lists
 from bitnet_core.traces.rules import require_faultless
 from bitnet_core.traces.shards import Ragged, Shard, Window, one_array
@@ -82,6 +83,39 @@ class MappedBatch:
     def texts(self, row: int) -> list[str]:
         """Prompt, completion, finish reason and sequence hash."""
         return [column[row].as_py() for column in self._texts]
+
+    def matching_S(self, text: str) -> Bool:
+        """Which prompts or completions have this text in them, whatever the case of its letters."""
+        found = (pc.match_substring(column, text, ignore_case=True) for column in self._texts[:2])
+        matching_S: Bool = pc.or_(*found).to_numpy(zero_copy_only=False).astype(bool)
+        return matching_S
+
+    def _other_N(self) -> Float64:
+        """The probability outside the candidates; 0 where there are none."""
+        known_N = self.lists["kd_valid"].values.astype(bool)
+        return np.where(known_N, np.exp(self.lists["other_logprob"].values, dtype=np.float64), 0.0)
+
+    def most_other(self, limit: int) -> list[tuple[float, int, int]]:
+        """The tokens with the most mass outside their candidates: it, the row, the token's place."""
+        mass_N, starts = self._other_N(), self.lists["other_logprob"].starts
+        best = np.argsort(-mass_N, kind="stable")[:limit]
+        rows = np.searchsorted(starts, best, side="right") - 1
+        return list(zip(mass_N[best].tolist(), rows.tolist(), (best - starts[rows]).tolist(), strict=True))
+
+    def other_mass_S(self) -> Float64:
+        """The mean probability outside the candidates, over tokens that have any; NaN where none has."""
+        known_N, mass_N = self.lists["kd_valid"].values.astype(bool), self._other_N()
+        other = self.lists["other_logprob"]
+        sums_S, counts_S = (_sums(values, other.starts) for values in (mass_N, known_N))
+        means_S = np.full(self.count, np.nan)
+        np.divide(sums_S, counts_S, out=means_S, where=counts_S > 0)
+        return means_S
+
+
+def _sums(values_N: Array, starts: Int64) -> Float64:
+    """The sum of each row's values."""
+    total = np.concatenate([[0.0], np.cumsum(values_N, dtype=np.float64)])
+    return np.diff(total[starts])
 
 
 def mapped_batches(shards: Sequence[Shard], top_k: int, on_shard: OnShard) -> tuple[list[MappedBatch], str]:

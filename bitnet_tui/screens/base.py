@@ -1,7 +1,7 @@
 """What the full screens share: the head line, creating an experiment, and reading files in a thread."""
 
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Iterable
+from typing import Generic, TypeVar, cast
 
 from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
@@ -17,20 +17,13 @@ from bitnet_core.runs.catalog import PIPELINE
 from bitnet_tui.shell import Shell
 from bitnet_tui.theme import paint
 from bitnet_tui.view.spans import Line
+from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 _Result = TypeVar("_Result")
 _View = TypeVar("_View")
 TOO_SMALL = "This window is too small.\nbitnet-tui needs 60 columns and 15 rows."
-
-
-class Looked(Message):
-    """A worker has read the files; `view` is what it found."""
-
-    def __init__(self, view: Any) -> None:
-        super().__init__()
-        self.view = view
 
 
 class ShellScreen(Screen[_Result], Generic[_Result]):
@@ -165,33 +158,5 @@ class BaseScreen(ShellScreen[None]):
             self.shell.open_experiment(root, PIPELINE.name if new else None)
 
 
-class LookingScreen(BaseScreen, Generic[_View]):
-    """Reads files in a thread, one read at a time. A request during a read causes one more read after it."""
-
-    _looking = False
-    _again = False
-
-    def looker(self) -> Callable[[], _View]:
-        """What the thread will call. It must not use the screen, whose state may change meanwhile."""
-        raise NotImplementedError
-
-    def look(self) -> None:
-        if self._looking:
-            self._again = True
-            return
-        self._looking = True
-        job = self.looker()
-        self.run_worker(lambda: self._work(job), thread=True, group="look", description="read the experiment's files")
-
-    def _work(self, job: Callable[[], _View]) -> None:
-        self.post_message(Looked(job()))
-
-    def on_looked(self, message: Looked) -> None:
-        self._looking = False
-        self.draw(message.view)
-        if self._again:
-            self._again = False
-            self.look()
-
-    def draw(self, view: _View) -> None:
-        raise NotImplementedError
+class LookingScreen(BaseScreen, Looking[_View], Generic[_View]):
+    """A screen that reads files in a thread."""

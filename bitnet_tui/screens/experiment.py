@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING
 
 from textual.containers import Container, Vertical
 from textual.widget import Widget
@@ -17,6 +16,7 @@ from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
 from bitnet_tui.screens.storing import StoringScreen
+from bitnet_tui.screens.tabs import TabbedScreen
 from bitnet_tui.shell import Shell
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
@@ -25,17 +25,14 @@ from bitnet_tui.view.watch import ExperimentView, ExperimentWatcher
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.stage_list import StageList
 
-if TYPE_CHECKING:
-    from bitnet_tui.widgets.run_pane import RunPane
-
 _IDLE_EVERY = 4
 
 
-class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScreen):
+class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScreen, TabbedScreen):
     """`first` is a stage to start as soon as the screen is shown."""
 
-    CSS_PATH = "experiment.tcss"
-    BINDINGS = actions.bindings("experiment")
+    CSS_PATH = ["experiment.tcss", "tabs.tcss"]  # noqa: RUF012
+    BINDINGS = [*actions.bindings("config"), *actions.bindings("experiment")]  # noqa: RUF012
 
     def __init__(self, root: Path, first: str | None = None) -> None:
         super().__init__()
@@ -64,7 +61,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         from bitnet_tui.widgets.run_pane import RunPane
 
         self._watcher = ExperimentWatcher(self.root, self.shell.home)
-        await self.query_one("#main").mount(RunPane(id="run"))
+        await self.query_one("#main").mount(RunPane(self.shell.home, self.root))
 
     @property
     def complete(self) -> bool:
@@ -91,7 +88,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self.query_one("#head", Painted).show((self.head(),))
         self.query_one(StageList).show(view.rows, self._selected)
         stopping = any(row.active and row.run_id in self.shell.stops_sent for row in view.rows)
-        self._pane.show(view, self.lens, launching=self._launching, stopping=stopping)
+        self.pane.show(view, self.lens, launching=self._launching, stopping=stopping)
         self.draw_storage()
         if before.rows != view.rows or before.stage != view.stage:
             self.refresh_bindings()
@@ -109,31 +106,25 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
     @property
     def chart_columns(self) -> int:
-        return self._pane.charts.columns
+        return self.pane.charts.columns
 
     def draw_charts(self) -> None:
         if self.query("#run"):
-            self._pane.charts.show(self.charted, self.lens)
+            self.pane.charts.show(self.charted, self.lens)
 
     @property
     def copy_shown(self) -> CopyView:
         return self._view.copy
 
     def show_storage(self) -> None:
-        self._pane.choose("storage")
+        self.pane.choose("storage")
 
     def draw_storage(self) -> None:
         if self.query("#run"):
-            self._pane.show_storage(self.root, self._view.copy, self.said)
+            self.pane.show_storage(self.root, self._view.copy, self.said)
 
     def start_upload(self) -> None:
         self._start(UPLOAD.name)
-
-    @property
-    def _pane(self) -> "RunPane":
-        from bitnet_tui.widgets.run_pane import RunPane
-
-        return self.query_one("#run", RunPane)
 
     # -- choosing what to see --------------------------------------------------------------------------------------
 
@@ -175,10 +166,10 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self.look()
 
     def action_scroll(self, way: str) -> None:
-        self._pane.scroll(way)
+        self.pane.scroll(way)
 
     def action_view(self, name: str) -> None:
-        self._pane.choose(name)
+        self.pane.choose(name)
 
     def action_compare_with(self) -> None:
         """Ask with what, and show it beside this one."""

@@ -16,6 +16,8 @@ from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.watch import ExperimentView, RunShown
 from bitnet_tui.widgets.charts import Charts
+from bitnet_tui.widgets.config_pane import ConfigPane
+from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.storage_pane import StoragePane
 
@@ -23,9 +25,12 @@ VIEWS = (
     (1, "live", "Live"),
     (3, "reports", "Reports"),
     (5, "storage", "Storage"),
+    (6, "config", "Config"),
     (7, "log", "Log"),
 )
 """The key, the id and the name of each tab."""
+_ALONE = frozenset({"config"})
+"""Tabs that are about the experiment rather than the run, and need its room."""
 _MOST_LOG_LINES = 2000
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
@@ -37,6 +42,10 @@ class RunPane(Vertical):
 
     _logged: tuple[str, int] = ("", 0)
     _drawn_at = 0
+
+    def __init__(self, home: Path, root: Path) -> None:
+        super().__init__(id="run")
+        self._home, self._root = home, root
 
     def compose(self) -> ComposeResult:
         yield Painted(id="title")
@@ -55,6 +64,7 @@ class RunPane(Vertical):
                 yield Painted(id="results-text")
                 yield Painted(id="samples-text")
             yield StoragePane(id="storage")
+            yield ConfigPane(self._home, self._root)
             yield Log(id="log", classes="pages", max_lines=_MOST_LOG_LINES, auto_scroll=True)
 
     class Resized(Message):
@@ -64,8 +74,30 @@ class RunPane(Vertical):
         if self.content_size.width != self._drawn_at:
             self.post_message(self.Resized())
 
+    @property
+    def open(self) -> str:
+        """The id of the tab that is open."""
+        return self.query_one("#switch", ContentSwitcher).current or "live"
+
     def choose(self, name: str) -> None:
+        """Open a tab. One with a list or a field to begin with gets the focus, which else goes back to the stages."""
         self.query_one("#views", Tabs).active = f"tab-{name}"
+        self._open(name)
+        if isinstance(pane := self.query_one(f"#{name}"), ConfigPane):
+            pane.enter()
+        elif self.screen.focused is not None and self.query_one("#switch") in self.screen.focused.ancestors:
+            self.screen.query_one("#stages").focus()
+
+    def _open(self, name: str) -> None:
+        self.query_one("#switch", ContentSwitcher).current = name
+        self.set_class(name in _ALONE, "-alone")
+        self._look(name)
+        self.screen.refresh_bindings()
+
+    def _look(self, name: str) -> None:
+        """Have a tab that reads files itself read them."""
+        if isinstance(pane := self.query_one(f"#{name}"), Looking):
+            pane.look()
 
     def scroll(self, way: str) -> None:
         """Scroll what can be scrolled of the open view: `page_up`, `page_down`, `home` or `end`."""
@@ -75,7 +107,8 @@ class RunPane(Vertical):
 
     def on_tabs_tab_activated(self, event: Tabs.TabActivated) -> None:
         name = (event.tab.id or "tab-live").removeprefix("tab-")
-        self.query_one("#switch", ContentSwitcher).current = name
+        if name != self.open:
+            self._open(name)
 
     def show(self, view: ExperimentView, lens: Lens, *, launching: str | None, stopping: bool) -> None:
         """Draw the view; parts that did not change are left alone."""
@@ -93,6 +126,7 @@ class RunPane(Vertical):
         self._painted("results-text", panels.result_lines(run, cells - 2))
         self._painted("samples-text", panels.sample_lines(run, cells - 2))
         self._write_log(run)
+        self._look(self.open)
 
     @property
     def charts(self) -> Charts:

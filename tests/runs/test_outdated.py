@@ -8,6 +8,7 @@ import pytest
 
 from bitnet_core.runs import catalog
 from bitnet_core.runs.changes import changed_words, changes
+from bitnet_core.runs.effects import effects
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import Run, RunRecord
@@ -100,6 +101,29 @@ def test_a_changed_setting_makes_what_comes_of_its_stage_outdated(
     outdated = lab.outdated()
     assert outdated == set() if not stage else outdated >= {stage, *SOURCES[stage]}
     assert setting == "SEED" or outdated == ({stage, *SOURCES[stage]} if stage else set())
+
+
+@pytest.mark.parametrize(
+    "changed", [{"LR": "0.5"}, {"SEED": "7"}, {"LOG_INTERVAL": "7"}, {"KD_NUM_PROMPTS": "7", "DRYRUN_LAYERS": "2"}]
+)
+def test_effects_tell_before_what_a_change_does(lab: Lab, changed: dict[str, str]) -> None:
+    """As `states` does after it, and back again."""
+    for values in (changed, dict.fromkeys(changed, "")):
+        before, foretold = lab.states(), effects(History.read(lab.experiment), from_values({**lab.values, **values}))
+        lab.values |= values
+        after = lab.states()
+        assert foretold.outdated == tuple(one for one in STAGES if (before[one], after[one]) == ("done", "outdated"))
+        assert foretold.current == tuple(one for one in STAGES if (before[one], after[one]) == ("outdated", "done"))
+        assert bool(foretold.concerned) == bool(foretold.outdated or foretold.current)
+        assert foretold.running == ()
+
+
+def test_effects_name_the_stage_that_runs_only_if_they_concern_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.run("train", "running")
+    monkeypatch.setattr(Run, "state", lambda _, record=None: record.state if record else "running")
+    history = History.read(lab.experiment)
+    assert effects(history, from_values({**lab.values, "LR": "0.5"})).running == ("train",)
+    assert effects(history, from_values({**lab.values, "DRYRUN_LAYERS": "2"})).running == ()
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "interrupted"])

@@ -55,6 +55,16 @@ def test_the_env_option_replaces_the_folders_file(tmp_path: Path) -> None:
     assert (settings.values["SEED"], settings.values["LR"]) == (2, 6e-4)
 
 
+def test_a_text_in_place_of_a_file_is_what_would_be_if_it_were_saved(tmp_path: Path) -> None:
+    root, text = tmp_path / "exp", "LR=0.3\nSEED=x\n"
+    root.mkdir()
+    (root / ".env").write_text("LR=0.2\n")
+    before = resolve(root=root, environ={}, cwd=tmp_path, instead={root / ".env": text})
+    (root / ".env").write_text(text)
+    assert before == resolve(root=root, environ={}, cwd=tmp_path)
+    assert before.settings.values["LR"] == pytest.approx(0.3)
+
+
 def test_every_problem_is_reported_at_once_with_its_line(tmp_path: Path) -> None:
     found = _messages("KD_TAU=warm\n\n# a comment\nthis is not one\nTOTAL_STEP=3\nSEED=1\nSEED=2\nLR=9\n", tmp_path)
     assert sorted(found) == [

@@ -1,0 +1,228 @@
+"""What `bitnet traces list`, `show`, `worst`, `rejects` and `browse` do. Heavy: imported when such a command runs.
+
+`browse` answers requests on a pipe until it is closed, so that a program pays for the start once: a JSON object a
+line, `{"ask": "list", "search": "tide", "offset": 0, "limit": 50, "by": "kl"}`, `{"ask": "show", "prompt_idx": 3}`,
+`{"ask": "worst", "limit": 9}` or `{"ask": "rejects"}`. Each answer is one line too; one of an error has `problem`.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from bitnet_core import files
+from bitnet_core.cli.command import answer, json_line, resolution, terminal_columns
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import DataOptions
+from bitnet_core.storage.steps import complete_steps
+from bitnet_core.text import render_table, share, significant
+from bitnet_core.traces import inspect
+from bitnet_core.traces.browse import Browser
+from bitnet_core.traces.scores import FILE, ScoreFile
+
+_SHOWN_REJECTS = 3
+
+
+class Request(msgspec.Struct):
+    """A line of `browse`. What a request does not need is left out."""
+
+    ask: str
+    search: str = ""
+    offset: int = 0
+    limit: int = 50
+    by: str = "number"
+    prompt_idx: int | None = None
+
+
+class Traces:
+    """The traces of an experiment's settings, opened again whenever their files have changed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._experiment = Experiment.from_settings(settings)
+        options = DataOptions.of(settings)
+        self._data, self._top_k = options.path or self._experiment.data, options.top_k
+        self._scores_path = self._experiment.reports / FILE
+        self._opened: tuple[object, Browser, dict[str, Any] | None] | None = None
+
+    @property
+    def browser(self) -> Browser:
+        return self._open()[0]
+
+    @property
+    def scored(self) -> dict[str, Any] | None:
+        """What is known of the student's scores, and why they are outdated; None if there are none."""
+        return self._open()[1]
+
+    def _open(self) -> tuple[Browser, dict[str, Any] | None]:
+        state = self._state()
+        if self._opened is None or self._opened[0] != state:
+            scores = ScoreFile(self._scores_path) if self._scores_path.is_file() else None
+            browser = Browser(self._data, self._top_k, scores)
+            self._opened = state, browser, self._about(scores, browser)
+        return self._opened[1], self._opened[2]
+
+    def _state(self) -> object:
+        paths = [*self._data.glob("*.parquet"), self._scores_path, *self._experiment.checkpoints.glob("*.json")]
+        return sorted((str(path), stat.st_size, stat.st_mtime_ns) for path in paths if (stat := _stat(path)))
+
+    def _about(self, scores: ScoreFile | None, browser: Browser) -> dict[str, Any] | None:
+        if scores is None:
+            return None
+        about, newest = scores.about, self._newest()
+        outdated = ""
+        if about.traces != browser.content_hash:
+            outdated = "the traces have changed"
+        elif newest is not None and newest[1] != about.sha256:
+            outdated = f"the newest checkpoint is of step {newest[0]}"
+        known = scores.mean_kl_S()
+        return {
+            "step": about.step,
+            "checkpoint": about.checkpoint,
+            "activation_bits": about.activation_bits,
+            "scope": about.scope,
+            "sequences": len(known),
+            "outdated": outdated,
+        }
+
+    def _newest(self) -> tuple[int, Any] | None:
+        """The step of the newest checkpoint and the sha256 that its health file tells."""
+        folder = self._experiment.checkpoints
+        for step in complete_steps([f"checkpoints/{path.name}" for path in folder.glob("mini_bitnet_step_*")]):
+            try:
+                health = files.read_json(folder / f"mini_bitnet_step_{step:08d}_health.json")
+            except BitnetError:
+                continue
+            return step, health.get("sha256") if isinstance(health, dict) else None
+        return None
+
+
+def _stat(path: Path) -> Any:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The command's answer, as text or as a JSON line."""
+    traces = Traces(resolution(arguments).settings)
+    if arguments.action == "browse":
+        return _browse(traces, arguments.requests)
+    request = Request(
+        arguments.action,
+        search=arguments.search,
+        offset=arguments.offset,
+        limit=arguments.rows,
+        by=arguments.by,
+        prompt_idx=arguments.prompt,
+    )
+    if arguments.action == "show":
+        found = traces.browser.trace(arguments.prompt, arguments.rows)
+    else:
+        found = _answers(traces, request)
+    answer(arguments, found, "" if arguments.json else _TEXTS[arguments.action](found))
+    return 0
+
+
+def _answers(traces: Traces, request: Request) -> dict[str, Any]:
+    browser = traces.browser
+    offset, limit = max(0, request.offset), max(0, request.limit)
+    match request.ask:
+        case "list":
+            found = browser.page(request.search, offset, limit, request.by)
+        case "show":
+            found = browser.trace(request.prompt_idx)
+        case "worst":
+            found = {"tokens": browser.worst(limit, request.prompt_idx)}
+        case "rejects":
+            found = {"rejected": browser.rejected(_SHOWN_REJECTS)}
+        case _:
+            raise BitnetError("The request asks for something else than list, show, worst or rejects.")
+    return found | {"scored": traces.scored}
+
+
+def _browse(traces: Traces, requests: int | None) -> int:
+    lines: TextIO = sys.stdin if requests is None else os.fdopen(requests, encoding="utf-8")
+    with lines:
+        for line in lines:
+            try:
+                found = _answers(traces, msgspec.json.decode(line, type=Request))
+            except BitnetError as error:
+                found = {"problem": str(error)}
+            except msgspec.MsgspecError as error:
+                found = {"problem": f"The request can't be read ({error})."}
+            sys.stdout.write(json_line(found) + "\n")
+            sys.stdout.flush()
+    return 0
+
+
+# -- text ----------------------------------------------------------------------------------------------------
+
+
+def _list_text(found: dict[str, Any]) -> str:
+    rows = [
+        [
+            str(one["prompt_idx"]),
+            one["prompt"],
+            one["tokens"],
+            one["finish_reason"],
+            "held out" if one["heldout"] else "",
+            share(one["other"]),
+            significant(one["kl"]),
+        ]
+        for one in found["sequences"]
+    ]
+    columns = ["N", "prompt", "tokens", "ended by", "", "mean Other", "mean KL"]
+    first, last = found["offset"] + 1, found["offset"] + len(rows)
+    which = f"{first} to {last} of {found['matched']}" if rows else f"none of {found['matched']}"
+    parts = [render_table("traces", columns, rows, terminal_columns()), which, *_scored_lines(found)]
+    return "\n\n".join(parts)
+
+
+def _scored_lines(found: dict[str, Any]) -> list[str]:
+    scored = found["scored"]
+    if scored is None:
+        return ["No student was scored on them yet: `bitnet traces score` does that."]
+    words = f"KL of the student of step {scored['step']} on {scored['sequences']} traces ({scored['scope']})"
+    return [f"{words}; outdated, {scored['outdated']}." if scored["outdated"] else f"{words}."]
+
+
+def _worst_text(found: dict[str, Any]) -> str:
+    name = "kl" if found["tokens"] and "kl" in found["tokens"][0] else "other"
+    rows = [
+        [str(one["prompt_idx"]), one["position"], inspect.quoted(one["token"]), significant(one[name]), one["prompt"]]
+        for one in found["tokens"]
+    ]
+    columns = ["N", "at", "token", "KL of the student" if name == "kl" else "Other", "prompt"]
+    return "\n\n".join([render_table("worst tokens", columns, rows, terminal_columns()), *_scored_lines(found)])
+
+
+def _rejects_text(found: dict[str, Any]) -> str:
+    if not found["rejected"]:
+        return "No answer was rejected."
+    rows = [
+        [
+            one["reason"],
+            one["answers"] if place == 0 else "",
+            str(shown["prompt_idx"]),
+            shown["prompt"],
+            shown["answer"],
+        ]
+        for one in found["rejected"]
+        for place, shown in enumerate(one["examples"])
+    ]
+    return render_table("rejected", ["reason", "answers", "N", "prompt", "answer"], rows, terminal_columns())
+
+
+_TEXTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "list": _list_text,
+    "show": inspect.show_text,
+    "worst": _worst_text,
+    "rejects": _rejects_text,
+}

@@ -1,0 +1,96 @@
+"""Changes one setting in an experiment's `.env`, and says before what that would do. For a thread: it reads files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from bitnet_core.errors import UsageError
+from bitnet_core.runs.effects import Effects, effects
+from bitnet_core.runs.experiment import Experiment, Workspace
+from bitnet_core.runs.history import History
+from bitnet_core.secrets.known import redactor, resolve_and_remember
+from bitnet_core.settings import dotenv
+from bitnet_core.settings.kinds import as_written
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.resolved import Resolution
+from bitnet_tui.services.settings import overrides, require_experiment, resolved
+
+OF_THE_PLACE = ("BITNET_HOME", "DRIVE_ROOT")
+"""They say which experiment this is."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What saving `text` as the value of `name` would do. With `errors` it can't be saved."""
+
+    name: str = ""
+    text: str = ""
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    effects: Effects = field(default_factory=Effects)
+    hidden_by: str = ""
+    """The origin of a value that counts before what is saved."""
+    same: bool = False
+    """Whether it is what counts now."""
+
+
+def others(home: Path, root: Path) -> list[Path]:
+    """The workspace's other experiments, the most recently changed first."""
+    here = root.absolute()
+    return [one for one in Workspace(home).experiments() if one.absolute() != here]
+
+
+def preview(home: Path, root: Path, name: str, text: str) -> Preview:
+    """What saving `text` would do; with an empty one the setting is unset. BitnetError if that can't be told."""
+    require_experiment(root)
+    if problem := _refusal(name, text):
+        return Preview(name, text, (problem,))
+    now = resolved(home, root)
+    edited = _edit(name, text)(dotenv.read_text(_file(now)))
+    then = resolve_and_remember(overrides(home), root=root, instead={_file(now): edited})
+    known = {problem.message for problem in now.problems}
+    fresh = [one for one in then.problems if one.message not in known]
+    origin, mask = then.settings.origin(name), redactor()
+    return Preview(
+        name,
+        text,
+        tuple(mask(one.message) for one in fresh if one.severity == "error"),
+        tuple(mask(one.message) for one in fresh if one.severity == "warning"),
+        effects(History.read(Experiment.from_settings(now.settings)), then.settings),
+        origin if text and origin in ("environment", "command line") else "",
+        then.settings.values[name] == now.settings.values[name],
+    )
+
+
+def save(home: Path, root: Path, name: str, text: str) -> Preview:
+    """Write the value into the experiment's `.env`, whose other lines stay as they are. Returns what that did.
+
+    UsageError with the registry's sentence for a value that is not allowed.
+    """
+    found = preview(home, root, name, text)
+    if found.errors:
+        raise UsageError("\n".join(found.errors))
+    dotenv.change(_file(resolved(home, root)), _edit(name, text))
+    return found
+
+
+def _refusal(name: str, text: str) -> str:
+    """Why a text can't be saved in place whatever the settings are; empty if it may be."""
+    if REGISTRY[name].secret:
+        return f"{name} is a key, and keys are kept outside the settings; the screen of API keys sets it."
+    if name in OF_THE_PLACE:
+        return f"{name} says which experiment this is; open another one instead."
+    if "${" in text:
+        return f"{name}: references such as ${{HOME}} are written in the .env itself; open it in your editor."
+    return ""
+
+
+def _edit(name: str, text: str) -> Callable[[str], str]:
+    if not text:
+        return partial(dotenv.without_values, names=[name])
+    return partial(dotenv.with_value, name=name, value=text)
+
+
+def _file(found: Resolution) -> Path:
+    return Path(as_written(found.settings.values["DRIVE_ROOT"])) / ".env"

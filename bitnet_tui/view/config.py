@@ -1,0 +1,235 @@
+"""The settings of an experiment as rows, and what saving another value would do, in words."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.effects import Effects
+from bitnet_core.runs.experiment import unreadable_words
+from bitnet_core.settings.kinds import Setting, as_written
+from bitnet_core.settings.places import PlaceOptions
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.resolve import resolve
+from bitnet_core.settings.resolved import Resolution
+from bitnet_core.text import crop, flat, pad, wrap
+from bitnet_tui.services.config import OF_THE_PLACE, Preview
+from bitnet_tui.services.settings import require_experiment, resolved
+from bitnet_tui.view.spans import Line, Span, line
+
+_PLACES = PlaceOptions.setting_names()
+_UNSET = "–"
+_MASKED = "•••"
+_NAME_CELLS, _ORIGIN_CELLS, _NARROW_NAME = 30, 16, 28
+_WIDE = 96
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting. `text` is its value as a `.env` holds it, `other` that of the experiment it is compared with."""
+
+    name: str
+    text: str
+    origin: str
+    differs: bool = False
+    other: str | None = None
+
+    @property
+    def setting(self) -> Setting:
+        return REGISTRY[self.name]
+
+    @property
+    def fixed(self) -> str:
+        """Why it can't be changed in place; empty if it can."""
+        if self.setting.secret:
+            return "Keys are kept outside the settings; a shows where, and sets one."
+        if self.name in OF_THE_PLACE:
+            return "It says which experiment this is; open another one to see that."
+        if "\n" in self.text:
+            return "It has several lines; e opens the .env in your editor."
+        return ""
+
+
+@dataclass(frozen=True)
+class ConfigView:
+    """`against` is the experiment that this one is compared with; empty if the defaults are."""
+
+    rows: tuple[Row, ...] = ()
+    problem: str = ""
+    against: str = ""
+
+    def row(self, name: str | None) -> Row | None:
+        return next((row for row in self.rows if row.name == name), None)
+
+
+def read_config(home: Path, root: Path, against: Path | None = None) -> ConfigView:
+    """Every setting of the experiment at `root`, compared with the one at `against`, or with the defaults."""
+    try:
+        require_experiment(root)
+        found = resolved(home, root)
+        other = resolved(home, against) if against else None
+    except BitnetError as error:
+        return ConfigView(problem=str(error))
+    except OSError as error:
+        return ConfigView(problem=unreadable_words(root, error))
+    defaults = resolve({}, environ={}, read_files=False)
+    rows = tuple(replace(row, origin=_short(row.origin, root)) for row in rows_of(found, defaults, other))
+    return ConfigView(rows, "", against.name if against else "")
+
+
+def _short(origin: str, root: Path) -> str:
+    """The experiment's own file is `.env`, the one in the working folder `./.env`."""
+    for file in (str(root.absolute() / ".env"), os.path.relpath(root.absolute() / ".env")):
+        if origin.startswith(f"{file} line "):
+            return origin.replace(file, ".env", 1)
+    return f"./{origin}" if origin.startswith(".env line ") else origin
+
+
+def rows_of(found: Resolution, defaults: Resolution, other: Resolution | None) -> tuple[Row, ...]:
+    """Every setting in the registry's order."""
+    return tuple(_row(name, found, defaults, other) for name in REGISTRY)
+
+
+def _row(name: str, found: Resolution, defaults: Resolution, other: Resolution | None) -> Row:
+    if REGISTRY[name].secret:
+        value = _MASKED if name in found.secrets else ""
+        there = None if other is None else _MASKED if name in other.secrets else ""
+        return Row(name, value, found.secret_origins.get(name, ""), other=there)
+    values, origin = found.settings.values, found.settings.origin(name)
+    text = as_written(values[name])
+    if other is None:
+        differs = origin != "default" and values[name] != defaults.settings.values[name]
+        return Row(name, text, origin, differs and name not in OF_THE_PLACE)
+    theirs = other.settings.values[name]
+    left = origin == "default" and other.settings.origin(name) == "default"
+    differs = values[name] != theirs and name not in OF_THE_PLACE and not (left and name in _PLACES)
+    return Row(name, text, origin, differs, as_written(theirs))
+
+
+def chosen(view: ConfigView, words: str, *, only: bool) -> tuple[Row, ...]:
+    """The rows that have all these words in name, value or help; with `only`, those that differ."""
+    wanted = words.lower().split()
+    found = (row for row in view.rows if row.differs or not only)
+    return tuple(row for row in found if all(word in _searched(row) for word in wanted))
+
+
+def _searched(row: Row) -> str:
+    setting = row.setting
+    return f"{row.name} {row.text} {setting.help} {setting.section}".lower()
+
+
+def sections(rows: Iterable[Row]) -> Iterator[str | Row]:
+    """The rows, each section's name before the first of its rows."""
+    last = ""
+    for row in rows:
+        if row.setting.section != last:
+            last = row.setting.section
+            yield last
+        yield row
+
+
+def row_line(row: Row, cells: int, *, against: bool) -> Line:
+    """A row in columns: mark, name, value, the other value, origin."""
+    wide = cells >= _WIDE
+    names = _NAME_CELLS if wide else _NARROW_NAME
+    rest = max(8, cells - 3 - names)
+    origins = _ORIGIN_CELLS if wide else 0 if against else min(_ORIGIN_CELLS, rest // 3)
+    others = (rest - origins) // 2 if against or wide else 0
+    values = rest - origins - others
+    other = _shown(row.other) if against else f"default {_shown(row.setting.default)}" if row.differs else ""
+    return line(
+        Span("● " if row.differs else "  ", "accent"),
+        Span(pad(crop(row.name, names), names + 1), "value" if row.differs else "label"),
+        Span(pad(crop(_shown(row.text), values - 1), values), "title" if row.differs else "value"),
+        Span(pad(crop(other, max(0, others - 1)), others), "value" if against else "label"),
+        Span(crop(flat(row.origin), origins), "label"),
+    )
+
+
+def _shown(text: str | None) -> str:
+    return flat(text) if text else _UNSET
+
+
+def about_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
+    """What the highlighted setting is, what it may be, and its default."""
+    if row is None:
+        return ()
+    setting = row.setting
+    default = f" Default: {setting.default}." if setting.default else ""
+    unit = f", {setting.unit}" if setting.unit else ""
+    allowed = "" if setting.secret or setting.allowed() == "text" else f" Allowed: {setting.allowed()}{unit}."
+    pieces = wrap(flat(f"{setting.help}{allowed}{default}"), cells - len(row.name) - 2)
+    first = line(Span(row.name, "title"), f"  {pieces[0]}") if pieces else line(Span(row.name, "title"))
+    rest = wrap(" ".join(pieces[1:]), cells) if len(pieces) > 1 else []
+    return (first, *(line(one) for one in rest))[:most]
+
+
+def now_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
+    """While nothing is typed: the whole value, where it comes from, and what can be done."""
+    if row is None:
+        return ()
+    if row.fixed:
+        return tuple(line(Span(one, "label")) for one in wrap(row.fixed, cells))[:most]
+    where = "by default" if row.origin == "default" else f"from {row.origin}"
+    text = f"{_shown(row.text)}, {where}. Enter changes it."
+    return tuple(line(Span(one, "label")) for one in wrap(flat(text), cells))[:most]
+
+
+def problem_lines(problem: str, cells: int, most: int) -> tuple[Line, ...]:
+    """Why the settings can't be read."""
+    pieces = wrap(flat(problem), max(8, cells - 2))
+    return tuple(line(Span(("  " if place else "✗ ") + one, "bad")) for place, one in enumerate(pieces))[:most]
+
+
+# -- what saving would do --------------------------------------------------------------------------------------------
+
+
+def preview_lines(preview: Preview, cells: int, most: int, *, saved: bool = False) -> tuple[Line, ...]:
+    """The sentences of `preview_words`, wrapped."""
+    lines: list[Line] = []
+    for mark, text, style in preview_words(preview, saved=saved):
+        for place, piece in enumerate(wrap(flat(text), max(8, cells - 2))):
+            lines.append(line(Span(("  " if place else f"{mark} ") + piece, style)))
+    return tuple(lines[:most])
+
+
+def preview_words(preview: Preview, *, saved: bool = False) -> list[tuple[str, str, str]]:
+    """A mark, a sentence and a style for each thing to know, the most important first."""
+    if preview.errors:
+        return [("✗", one, "bad") for one in preview.errors]
+    found: list[tuple[str, str, str]] = []
+    if saved:
+        found.append(("✓", f"{preview.name} is saved.", "good"))
+    if preview.hidden_by:
+        text = f"{preview.name} is also set by the {preview.hidden_by}, which counts before the experiment's .env."
+        found.append(("▲", text, "warn"))
+    elif preview.same and not saved:
+        return [("○", "This is what counts now.", "label")]
+    found += [("▲", one, "warn") for one in preview.warnings]
+    return [*found, *_effect_words(preview.effects, hidden=bool(preview.hidden_by), saved=saved)]
+
+
+def _effect_words(found: Effects, *, hidden: bool, saved: bool) -> Iterator[tuple[str, str, str]]:
+    if hidden:
+        return
+    if not found.concerned:
+        yield "○", "No stage's result depends on it.", "label"
+        return
+    if found.outdated:
+        verb = ("is" if saved else "becomes") if len(found.outdated) == 1 else "are" if saved else "become"
+        yield "▲", f"{_listed(found.outdated)} {verb} outdated.", "warn"
+    if found.current:
+        yield "✓", f"{_listed(found.current)} {'counts' if len(found.current) == 1 else 'count'} again.", "good"
+    if found.running:
+        one = len(found.running) == 1
+        ends = "is outdated when it ends" if one else "are outdated when they end"
+        goes = "goes on with the value that it started with" if one else "go on with the value they started with"
+        yield "▲", f"{_listed(found.running)} {'is' if one else 'are'} running: it {goes}, and {ends}.", "warn"
+    later = [name for name in found.concerned if name not in (*found.outdated, *found.current, *found.running)]
+    if later:
+        yield "○", f"{_listed(later)} will use it in {'its' if len(later) == 1 else 'their'} next run.", "label"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

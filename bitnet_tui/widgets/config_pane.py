@@ -1,0 +1,288 @@
+"""Every setting of the experiment: filter, compare, and change one in place. Nothing moves while one types."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.message import Message
+from textual.suggester import SuggestFromList
+from textual.widgets import Button, Input, OptionList
+from textual.widgets.option_list import Option
+
+from bitnet_core.errors import BitnetError
+from bitnet_tui.services.config import Preview, preview, save
+from bitnet_tui.theme import paint
+from bitnet_tui.view import config
+from bitnet_tui.view.config import ConfigView, Row
+from bitnet_tui.view.spans import Span, line
+from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.lists import Entries
+from bitnet_tui.widgets.looking import Looking
+from bitnet_tui.widgets.painted import Painted
+
+_ABOUT_LINES, _SAID_LINES = 2, 2
+
+
+class Previewed(Message, bubble=False):
+    """What a value would do, or did: `saved` tells which."""
+
+    def __init__(self, found: Preview, *, saved: bool) -> None:
+        super().__init__()
+        self.found = found
+        self.saved = saved
+
+
+class ConfigPane(Looking[ConfigView], Vertical):
+    """The highlighted setting is the one that is changed. Keys arrive as `act`."""
+
+    def __init__(self, home: Path, root: Path) -> None:
+        super().__init__(id="config")
+        self._home, self._root = home, root
+        self._against: Path | None = None
+        self._only = False
+        self._config = ConfigView()
+        self._drawn: tuple[object, ...] = ()
+        self._asked: tuple[str, str] | None = None
+        """The name and text whose preview is wanted next; only one is computed at a time."""
+        self._asking = False
+        self._found = Preview()
+        self._saved = False
+        self._save_then = False
+        """Whether to save as soon as the preview of what was typed is there."""
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(classes="bar"):
+            yield SteadyInput(placeholder="filter (/)", compact=True, id="config-filter")
+            yield Button("", name="config('only')", compact=True, id="config-only")
+            yield Button("", name="config('against')", compact=True, id="config-against")
+        yield Entries(id="config-list", markup=False, classes="pages")
+        yield Painted(id="config-about")
+        with Horizontal(classes="bar"):
+            yield SteadyInput(placeholder="enter changes the highlighted one", compact=True, id="config-value")
+            yield Button("Save", name="config('save')", compact=True, id="config-save")
+            yield Button("Unset (del)", name="config('unset')", compact=True, id="config-unset")
+        yield Painted(id="config-said")
+
+    # -- reading and drawing ----------------------------------------------------------------------------------------
+
+    def looker(self) -> Callable[[], ConfigView]:
+        return partial(config.read_config, self._home, self._root, self._against)
+
+    def draw(self, view: ConfigView) -> None:
+        self._config = view
+        self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def on_mount(self) -> None:
+        self._value.disabled = True
+        self._draw()
+
+    @property
+    def _list(self) -> Entries:
+        return self.query_one("#config-list", Entries)
+
+    @property
+    def _value(self) -> SteadyInput:
+        return self.query_one("#config-value", SteadyInput)
+
+    @property
+    def editing(self) -> bool:
+        return not self._value.disabled
+
+    @property
+    def _row(self) -> Row | None:
+        place = self._list.highlighted
+        return None if place is None else self._config.row(self._list.get_option_at_index(place).id)
+
+    def _draw(self) -> None:
+        view, cells = self._config, self.content_size.width - 3
+        self.query_one("#config-only", Button).label = f"{'☑' if self._only else '☐'} only differences (d)"
+        against = view.against or "the defaults"
+        self.query_one("#config-against", Button).label = f"from {against} (o)"
+        if cells > 0 and not self.editing:
+            self._fill(view, cells)
+        self._describe()
+
+    def _fill(self, view: ConfigView, cells: int) -> None:
+        """The list again if it differs, with the same setting highlighted."""
+        rows = config.chosen(view, self.query_one("#config-filter", Input).value, only=self._only)
+        if (rows, cells, view.against) == self._drawn:
+            return
+        self._drawn = (rows, cells, view.against)
+        before, top = self._row, self._list.scroll_y
+        options: list[Option] = []
+        for one in config.sections(rows):
+            if isinstance(one, str):
+                options.append(Option(paint([line(Span(one, "title"))]), disabled=True))
+            else:
+                text = config.row_line(one, cells, against=bool(view.against))
+                options.append(Option(paint([text]), id=one.name))
+        self._list.set_options(options)
+        names = [option.id for option in options]
+        kept = before.name if before is not None and before.name in names else next(filter(None, names), None)
+        self._list.highlighted = None if kept is None else names.index(kept)
+        if before is not None and kept == before.name:
+            self._list.scroll_to(y=top, animate=False)
+
+    def _describe(self) -> None:
+        cells, row = max(20, self.content_size.width - 2), self._row
+        empty = () if not self._config.rows else (line(Span("No setting is shown; change the filter.", "label")),)
+        about = config.about_lines(row, cells, _ABOUT_LINES) or empty
+        self.query_one("#config-about", Painted).show(about)
+        self.query_one("#config-save", Button).disabled = not self.editing
+        self.query_one("#config-unset", Button).disabled = row is None or bool(row.fixed)
+        if self._config.problem:
+            lines = config.problem_lines(self._config.problem, cells, _SAID_LINES)
+        elif row is not None and self._found.name == row.name and (self.editing or self._saved):
+            lines = config.preview_lines(self._found, cells, _SAID_LINES, saved=self._saved)
+        else:
+            lines = config.now_lines(row, cells, _SAID_LINES)
+        self.query_one("#config-said", Painted).show(lines)
+
+    # -- what keys and buttons do ------------------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """The tab was opened by its key."""
+        self.screen.set_focus(self._list)
+
+    def act(self, what: str) -> None:
+        """`filter`, `only`, `save`, `unset` or `leave`."""
+        if what == "filter":
+            self.screen.set_focus(self.query_one("#config-filter"))
+        elif what == "only":
+            self._only = not self._only
+            self._draw()
+        elif what == "save" and self.editing:
+            self._submit()
+        elif what == "unset" and self._row is not None and not self._row.fixed:
+            self._edit(self._row)
+            self._value.value = ""
+            self._ask()
+        elif what == "leave":
+            self._end_edit()
+
+    def compare_with(self, other: Path | None) -> None:
+        """Show what differs from another experiment, or from the defaults."""
+        self._against, self._only = other, self._only or other is not None
+        self.look()
+
+    @property
+    def holds_keys(self) -> bool:
+        """Whether Escape leaves a field rather than the screen."""
+        return self.editing or self.query_one("#config-filter").has_focus
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        if event.option.id != self._found.name:
+            self._saved = False
+            if self.editing and self._list.has_focus:
+                self._end_edit()
+        self._describe()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        event.stop()
+        if self._row is not None and not self._row.fixed:
+            self._edit(self._row)
+
+    def _edit(self, row: Row) -> None:
+        value = self._value
+        value.suggester = SuggestFromList(row.setting.choices) if row.setting.choices else None
+        value.disabled = False
+        self._saved, self._found = False, Preview(row.name, row.text, same=True)
+        value.value = row.text
+        value.action_end()
+        self.screen.set_focus(value)
+        self._describe()
+
+    def _end_edit(self) -> None:
+        self._value.disabled = True
+        self._value.value = ""
+        self._asked, self._save_then = None, False
+        self.screen.set_focus(self._list)
+        self._describe()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        if event.input.id == "config-filter":
+            if self.editing:
+                self._end_edit()
+                self.screen.set_focus(event.input)
+            self._draw()
+        elif self.editing:
+            self._ask()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        if event.input.id == "config-filter":
+            self.screen.set_focus(self._list)
+        else:
+            self._submit()
+
+    # -- previews and saving -----------------------------------------------------------------------------------------
+
+    def _typed(self) -> tuple[str, str]:
+        return self._found.name, self._value.value.strip()
+
+    def _ask(self) -> None:
+        self._saved = False
+        self._asked = self._typed()
+        self._ask_next()
+
+    def _ask_next(self) -> None:
+        if self._asking or self._asked is None:
+            return
+        (name, text), self._asked = self._asked, None
+        self._asking = True
+        self.run_worker(lambda: self._previewed(name, text), thread=True, group="preview", description="try a value")
+
+    def _previewed(self, name: str, text: str) -> None:
+        try:
+            found = preview(self._home, self._root, name, text)
+        except (BitnetError, OSError) as error:
+            found = Preview(name, text, (str(error),))
+        self.post_message(Previewed(found, saved=False))
+
+    def _submit(self) -> None:
+        """Save what was typed once it is known what that does."""
+        self._save_then = True
+        if (self._found.name, self._found.text) != self._typed():
+            self._ask()
+        else:
+            self._save_now()
+
+    def _save_now(self) -> None:
+        self._save_then = False
+        if self._found.errors or self._asking:
+            return
+        if self._found.same and not self._found.hidden_by:
+            self._end_edit()
+            return
+        name, text = self._typed()
+        self._asking = True
+        self.run_worker(lambda: self._save(name, text), thread=True, group="preview", description="save a setting")
+
+    def _save(self, name: str, text: str) -> None:
+        try:
+            found, saved = save(self._home, self._root, name, text), True
+        except (BitnetError, OSError) as error:
+            found, saved = Preview(name, text, (str(error),)), False
+        self.post_message(Previewed(found, saved=saved))
+
+    def on_previewed(self, message: Previewed) -> None:
+        self._asking = False
+        if not self.editing or message.found.name != self._found.name:
+            self._ask_next()
+            return
+        self._found = message.found
+        if message.saved:
+            self._end_edit()
+            self._saved = True
+            self.look()
+        elif self._save_then and message.found.text == self._typed()[1]:
+            self._save_now()
+        self._describe()
+        self._ask_next()

@@ -1,0 +1,196 @@
+"""Looking through a trace set: pages, search, one trace in full, the worst tokens, what was rejected."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from bitnet_core.cli import main as cli
+from bitnet_core.errors import BitnetError
+from bitnet_core.traces import schema
+from bitnet_core.traces.browse import Browser
+from bitnet_core.traces.scores import FILE, About, ScoreFile, TokenScores, write
+from tests.traces.sets import TOKENIZER, TOP_K, edit, rewrite, sequence, set_in
+
+
+@pytest.fixture(autouse=True)
+def _tokenizer(data: Path) -> None:
+    TOKENIZER.save(data / schema.TOKENIZER_FOLDER)
+
+
+def rows_of(data: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted(data.glob("kd_shard_*")) for row in pq.read_table(path).to_pylist()]
+
+
+def _other(row: dict[str, Any]) -> float:
+    """The mass outside the first candidates: a row may have one more than training reads."""
+    return math.exp(row["other_logprob"]) + sum(map(math.exp, row["topk_logprobs"][TOP_K:]))
+
+
+def made_scores(length: int, seed: int, top_k: int) -> TokenScores:
+    draw = np.random.default_rng(seed)
+    own = np.tile(np.arange(5, dtype=np.int32), (length, 1))
+    logs = [np.log(draw.random(shape)).astype(np.float32) for shape in ((length,), (length,), (length, top_k))]
+    kl = draw.random(length).astype(np.float32) * 9
+    kl[0] = np.nan
+    return TokenScores(kl, *logs, own, np.log(np.full((length, 5), 0.1, np.float32)))
+
+
+def scored(data: Path, path: Path, *, content_hash: str = "") -> dict[int, TokenScores]:
+    """Scores of every third trace in a file at `path`; one of them covers only the beginning of its answer."""
+    browser = Browser(data)
+    made = {
+        index: made_scores(browser.trace(index)["completion_tokens"] - (index == 9), index, browser.top_k)
+        for index in range(0, 20, 3)
+    }
+    about = About("c.pt", "sha", 7, 8, content_hash or browser.content_hash, browser.top_k, "held-out")
+    write(path, about, made.items())
+    return made
+
+
+def test_pages_together_are_the_whole_set(data: Path) -> None:
+    browser = Browser(data)
+    pages = [browser.page(offset=offset, limit=7) for offset in (0, 7, 14, 21)]
+    assert [len(page["sequences"]) for page in pages] == [7, 7, 6, 0]
+    found = [one for page in pages for one in page["sequences"]]
+    assert [one["prompt_idx"] for one in found] == list(range(20))
+    assert {(page["total"], page["matched"]) for page in pages} == {(20, 20)}
+    for one in found:
+        made = sequence(one["prompt_idx"])
+        other = [_other(row) for row in rows_of(data) if row["prompt_idx"] == one["prompt_idx"]]
+        assert one["prompt"] == f"prompt {one['prompt_idx']}"
+        assert one["other"] == pytest.approx(sum(other) / len(other), abs=1e-4)
+        assert (one["finish_reason"], one["kl"]) == (made.finish_reason, None)
+
+
+@pytest.mark.parametrize("text", ["Prompt 1", "CAFÉ", "東京", "a(b", ""])
+def test_a_search_finds_what_prompt_or_answer_has(data: Path, text: str) -> None:
+    found = Browser(data).page(text, limit=50)["sequences"]
+    streams = [row for path in sorted(data.glob("kd_stream_*")) for row in pq.read_table(path).to_pylist()]
+    names = ("prompt_text", "completion_text")
+    expected = [row["prompt_idx"] for row in streams if any(text.lower() in row[name].lower() for name in names)]
+    assert [one["prompt_idx"] for one in found] == expected
+
+
+def test_a_trace_has_each_token_with_its_text_and_the_teachers_own_token(data: Path) -> None:
+    browser, rows = Browser(data), rows_of(data)
+    for index in (0, 7, 13):
+        found = browser.trace(index)
+        assert "".join(one["text"] for one in found["positions"]) == found["completion_text"]
+        begins = {row["stream_pos"]: row["teacher_sample_text"] for row in rows if row["prompt_idx"] == index}
+        for one in found["positions"]:
+            first = max(begin for begin in begins if begin <= one["position"])
+            assert one["teacher"]["token"] == begins[first]
+            assert one["teacher"]["first"] == first
+            assert (one["candidates"] is None) == (one["position"] not in begins)
+        pieces = [
+            one["teacher"]["pieces"] for one in found["positions"] if one["teacher"]["first"] == one["position"]
+        ]
+        assert sum(pieces) == found["completion_tokens"]
+
+
+def test_scores_stand_beside_the_teachers_candidates(data: Path, tmp_path: Path) -> None:
+    made = scored(data, tmp_path / "scores.parquet")
+    browser = Browser(data, scores=ScoreFile(tmp_path / "scores.parquet"))
+    for index, one in made.items():
+        found = browser.trace(index)
+        mean = float(np.nanmean(one.kl_C))
+        assert found["kl"] == pytest.approx(mean, rel=1e-5)
+        for position, shown in enumerate(found["positions"][: len(one.kl_C)]):
+            assert shown["student"] == pytest.approx(math.exp(one.observed_C[position]), rel=2e-2)
+            assert shown["student_other"] == pytest.approx(math.exp(one.other_C[position]), rel=2e-2)
+            for rank, candidate in enumerate(shown["candidates"] or ()):
+                expected = math.exp(one.candidates_CK[position, rank])
+                assert candidate["student"] == pytest.approx(expected, rel=2e-2)
+        assert found["positions"][0]["kl"] is None
+    assert browser.trace(9)["positions"][-1]["student"] is None, "the end of an answer that was cut off"
+    assert browser.trace(1)["positions"][1]["student_top"] is None
+    assert [one["prompt_idx"] for one in browser.page(by="kl", limit=7)["sequences"]] == sorted(
+        made, key=lambda index: -float(np.nanmean(made[index].kl_C))
+    )
+
+
+def test_the_worst_tokens_of_all_and_of_one(data: Path, tmp_path: Path) -> None:
+    plain = Browser(data)
+    by_other = sorted(map(_other, rows_of(data)), reverse=True)[:6]
+    assert [one["other"] for one in plain.worst(6)] == pytest.approx(by_other, abs=1e-4)
+    made = scored(data, tmp_path / "scores.parquet")
+    browser = Browser(data, scores=ScoreFile(tmp_path / "scores.parquet"))
+    every = [(float(kl), index, at) for index, one in made.items() for at, kl in enumerate(one.kl_C) if kl == kl]
+    for index, limit in ((None, 9), (6, 4)):
+        expected = sorted((one for one in every if index in (None, one[1])), reverse=True)[:limit]
+        found = browser.worst(limit, index)
+        assert [(one["kl"], one["prompt_idx"], one["position"]) for one in found] == expected
+        for one in found:
+            assert one["token"] == browser.trace(one["prompt_idx"])["positions"][one["position"]]["token"]
+    assert browser.worst(5, 1) == [], "a trace that was not scored"
+
+
+def test_scores_of_other_traces_are_not_used_and_damage_is_one_sentence(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    scored(data, path, content_hash="another")
+    assert Browser(data, scores=ScoreFile(path)).scores is None
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(BitnetError, match="run `bitnet traces score` again"):
+        ScoreFile(path)
+
+
+def test_rejected_answers_by_reason_with_examples(data: Path) -> None:
+    path = data / schema.SEQUENCES_FILE
+    for row, reason in ((3, "no_logprobs"), (4, "mass"), (5, "no_logprobs"), (6, "no_logprobs")):
+        rewrite(path, set_in(row, "rejected", reason))
+    rewrite(path, edit(5, "messages_json", lambda _: "torn"))
+    first, second = Browser(data).rejected(2)
+    assert (first["reason"], first["answers"], second["answers"]) == ("no_logprobs", 3, 1)
+    assert [one["prompt"] for one in first["examples"]] == ["prompt 3", ""]
+
+
+# -- the command -----------------------------------------------------------------------------------------
+
+
+def test_the_commands_answer_in_text_and_json(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = ["--set", f"KD_DATA_PATH={data}", "--set", f"REPORTS_DIR={tmp_path / 'reports'}"]
+    (tmp_path / "reports").mkdir()
+    assert cli.main(["traces", "list", "--search", "prompt 1", "--rows", "3", *at]) == 0
+    assert "1 to 3 of 11" in (out := capsys.readouterr().out)
+    assert "`bitnet traces score`" in out
+    scored(data, tmp_path / "reports" / FILE)
+    assert cli.main(["traces", "worst", "--json", "--rows", "2", *at]) == 0
+    worst = json.loads(capsys.readouterr().out)
+    assert len(worst["tokens"]) == 2
+    assert worst["scored"] == {
+        "step": 7, "checkpoint": "c.pt", "activation_bits": 8, "scope": "held-out", "sequences": 7, "outdated": "",
+    }  # fmt: skip
+    assert cli.main(["traces", "show", "3", *at]) == 0
+    assert "its first" in capsys.readouterr().out
+    assert cli.main(["traces", "rejects", *at]) == 0
+    assert "No answer was rejected." in capsys.readouterr().out
+
+
+def test_requests_are_answered_one_by_one_and_changes_are_seen(
+    data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reports = tmp_path / "reports"
+    scored(data, reports / FILE)
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "mini_bitnet_step_00000009.pt").touch()
+    (checkpoints / "mini_bitnet_step_00000009_health.json").write_text('{"sha256": "other"}')
+    requests = [{"ask": "list", "limit": 1}, {"ask": "show", "prompt_idx": 99}, {"ask": "show"}, {"ask": "no"}]
+    read_end, write_end = os.pipe()
+    os.write(write_end, "".join(json.dumps(one) + "\n" for one in requests).encode() + b"{torn\n")
+    os.close(write_end)
+    settings = {"KD_DATA_PATH": data, "REPORTS_DIR": reports, "CHECKPOINTS_DIR": checkpoints}
+    at = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    assert cli.main(["traces", "browse", "--requests", str(read_end), *at]) == 0
+    listed, missing, shown, unknown, torn = map(json.loads, capfd.readouterr().out.splitlines())
+    assert listed["scored"]["outdated"] == "the newest checkpoint is of step 9"
+    assert "has no sequence 99" in missing["problem"]
+    assert shown["prompt_idx"] == 0
+    assert "something else" in unknown["problem"]
+    assert "can't be read" in torn["problem"]

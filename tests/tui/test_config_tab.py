@@ -1,0 +1,205 @@
+"""The tab Config: what is shown of each setting, what saving another value would do, and that it is saved."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from textual.widgets import Input
+
+from bitnet_core.errors import UsageError
+from bitnet_core.runs.effects import Effects
+from bitnet_core.settings.kinds import as_written
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.resolve import resolve
+from bitnet_core.text import width
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.services.config import Preview, preview, save
+from bitnet_tui.view import config
+from bitnet_tui.view.config import Row
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import click_on, settled, shown, words
+from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment, finished_experiment
+
+
+def _text(lines) -> str:
+    return "\n".join("".join(span.text for span in one) for one in lines)
+
+
+# -- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_shown_with_its_value_and_origin(home: Path):
+    exp = experiment(home, "one")
+    view = config.read_config(home, exp.root)
+    values = resolve({"BITNET_HOME": str(home)}, root=exp.root).settings.values
+    assert [row.name for row in view.rows] == list(REGISTRY)
+    assert all(row.text == as_written(values[row.name]) for row in view.rows if not row.setting.secret)
+    assert {row.name for row in view.rows if row.differs} - {"BITNET_KEYRING"} == {"BUDGET_TOKENS", "TOTAL_STEPS"}
+    assert view.row("TOTAL_STEPS").origin == ".env line 3"  # type: ignore[union-attr]
+    assert view.row("LR").origin == "default"  # type: ignore[union-attr]
+
+
+def test_a_key_is_never_shown(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-7f3a-secret")
+    rows = config.read_config(home, experiment(home, "one").root).rows
+    assert "canary" not in repr(rows)
+    (row,) = (row for row in rows if row.name == "OPENAI_API_KEY")
+    assert (row.text, row.origin) == ("•••", "environment")
+    assert row.fixed
+
+
+def test_two_experiments_differ_only_in_what_was_set(home: Path):
+    one, other = experiment(home, "one"), experiment(home, "other")
+    (other.root / ".env").write_text(ENV.replace("200", "300"))
+    view = config.read_config(home, one.root, other.root)
+    assert [(row.name, row.text, row.other) for row in view.rows if row.differs] == [("TOTAL_STEPS", "200", "300")]
+    assert view.against == "other"
+
+
+def test_a_folder_that_is_gone_is_said(home: Path):
+    assert "is not an experiment any more" in config.read_config(home, home / "gone").problem
+
+
+@given(
+    st.sampled_from(list(REGISTRY)), st.text(max_size=60), st.text(max_size=60), st.integers(40, 160), st.booleans(),
+    st.booleans(),
+)  # fmt: skip
+def test_a_row_fits_its_line_whatever_is_in_it(name: str, text: str, origin: str, cells: int, differs, against):
+    row = Row(name, text, origin, differs, text if against else None)
+    assert width(_text([config.row_line(row, cells, against=against)])) <= cells
+
+
+@given(st.lists(st.sampled_from(list(REGISTRY)), unique=True), st.booleans(), st.sampled_from(["", "lr", "max tok"]))
+def test_the_filter_keeps_the_order_and_every_word_counts(names: list[str], only: bool, typed: str):
+    rows = tuple(Row(name, "", "default", differs=len(name) % 2 == 0) for name in names)
+    found = config.chosen(config.ConfigView(rows), typed, only=only)
+    slow = []
+    for row in rows:
+        text = f"{row.name} {row.setting.help} {row.setting.section}".lower()
+        if (row.differs or not only) and all(word in text for word in typed.split()):
+            slow.append(row)
+    assert list(found) == slow
+
+
+# -- what saving would do --------------------------------------------------------------------------------------------
+
+
+def test_a_value_is_refused_with_the_registrys_own_sentence(home: Path):
+    exp = experiment(home, "one")
+    (error,) = preview(home, exp.root, "LR", "x").errors
+    assert error.startswith("LR=x (")
+    assert error.endswith(".env line 4) is not allowed: it must be a number from 1e-09 to 1.")
+    with pytest.raises(UsageError, match="must be a number"):
+        save(home, exp.root, "LR", "x")
+    assert (exp.root / ".env").read_text() == ENV
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("OPENAI_API_KEY", "k", "a key"),
+        ("DRIVE_ROOT", "/x", "another one"),
+        ("DATA_DIR", "${HOME}/x", "in your editor"),
+    ],
+)
+def test_what_is_not_changed_here_says_where(home: Path, name: str, text: str, why: str):
+    (error,) = preview(home, experiment(home, "one").root, name, text).errors
+    assert why in error
+
+
+def test_saving_keeps_every_other_line(home: Path):
+    exp = experiment(home, "one")
+    (exp.root / ".env").write_text("# mine\nLR=0.1 # high\n\nSEED=1\n")
+    assert save(home, exp.root, "LR", "0.01").effects.outdated == ()
+    save(home, exp.root, "SEED", "")
+    save(home, exp.root, "KD_TAU", "2")
+    assert (exp.root / ".env").read_text() == "# mine\nLR=0.01 # high\n\nSEED=\nKD_TAU=2\n"
+
+
+def test_a_value_that_the_environment_hides_is_told(home: Path, monkeypatch: pytest.MonkeyPatch):
+    exp = experiment(home, "one")
+    monkeypatch.setenv("LR", "0.3")
+    text = _text(config.preview_lines(preview(home, exp.root, "LR", "0.2"), 200, 9))
+    assert text == "▲ LR is also set by the environment, which counts before the experiment's .env."
+
+
+def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
+    found = preview(home, experiment(home, "one").root, "S3_BUCKET", "b")
+    assert not found.errors
+    assert "has no effect while STORAGE_BACKEND is local" in _text(config.preview_lines(found, 200, 9))
+
+
+@pytest.mark.parametrize(
+    ("effects", "saved", "told"),
+    [
+        (Effects(), False, "○ No stage's result depends on it."),
+        (Effects(("train",), ("train", "eval")), False, "▲ train and eval become outdated."),
+        (Effects(("eval",), ("eval",)), True, "✓ LR is saved.\n▲ eval is outdated."),
+        (Effects(("train",), (), ("train",)), False, "✓ train counts again."),
+        (Effects(("collect", "train")), False, "○ collect and train will use it in their next run."),
+        (
+            Effects(("train",), (), (), ("train",)),
+            False,
+            "▲ train is running: it goes on with the value that it started with, and is outdated when it ends.",
+        ),
+    ],
+)
+def test_what_a_change_does_is_said_in_words(effects: Effects, saved: bool, told: str):
+    assert _text(config.preview_lines(Preview("LR", "1", effects=effects), 200, 9, saved=saved)) == told
+
+
+# -- by keyboard and by mouse ----------------------------------------------------------------------------------------
+
+
+async def test_a_learning_rate_is_changed_by_keyboard(home: Path):
+    exp = finished_experiment(home)
+    live = SimulatedRun(exp, "dryrun", NOON + 900, alive=True)
+    try:
+        async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+            await settled(pilot)
+            await pilot.press("6", "slash", *"peak", "enter")
+            await settled(pilot)
+            assert "LR" in shown(pilot)
+            assert "TOTAL_STEPS" not in shown(pilot)
+            field = pilot.app.screen.query_one("#config-value", Input)
+            before = field.region
+            await pilot.press("enter", *"x")
+            await settled(pilot)
+            assert "is not allowed: it must be a number from 1e-09 to 1." in words(pilot)
+            await pilot.press("enter")
+            await settled(pilot)
+            assert (exp.root / ".env").read_text() == ENV
+            await pilot.press("backspace", *"0.01")
+            await settled(pilot)
+            assert "train will use it in its next run." in words(pilot)
+            assert field.region == before
+            await pilot.press("enter")
+            await settled(pilot)
+            assert (exp.root / ".env").read_text() == ENV + "LR=0.01\n"
+            assert "✓ LR is saved." in words(pilot)
+            await pilot.press("enter", "escape", "escape")
+            await settled(pilot)
+            assert len(pilot.app.screen_stack) == 1
+    finally:
+        live.end_process()
+
+
+async def test_another_experiment_is_compared_and_a_value_unset_by_mouse(home: Path):
+    exp, other = experiment(home, "one"), experiment(home, "other")
+    (other.root / ".env").write_text(ENV.replace("200", "300"))
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await click_on(pilot, "6 Config")
+        await click_on(pilot, "from the defaults")
+        await click_on(pilot, " other ")
+        await settled(pilot)
+        rows = [row for row in shown(pilot).split("\n") if "●" in row]
+        assert len(rows) == 1
+        assert "TOTAL_STEPS" in rows[0]
+        assert "200" in rows[0]
+        assert "300" in rows[0]
+        await click_on(pilot, "Unset")
+        await click_on(pilot, "Save")
+        await settled(pilot)
+        assert "TOTAL_STEPS=\n" in (exp.root / ".env").read_text()
