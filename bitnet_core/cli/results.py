@@ -1,9 +1,10 @@
-"""`bitnet compare`: what experiments have left, beside each other."""
+"""`bitnet compare` and `bitnet report`: what experiments have left, beside each other and as a file."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bitnet_core.cli.command import Commands, answer, settings_to_look_with, terminal_columns
+from bitnet_core.cli.command import Commands, answer, open_experiment, settings_to_look_with, terminal_columns
 
 if TYPE_CHECKING:
     from bitnet_core.results.compare import Comparison
@@ -14,6 +15,32 @@ _PLAIN_WIDTH = 100
 def add_to(commands: Commands) -> None:
     compare = commands.add("compare", "tell which of 2 to 8 trainings is better, and what differs", _compare)
     compare.add_argument("subjects", nargs="+", metavar="EXPERIMENT", help="its name, its folder, or EXPERIMENT:RUN")
+    report = commands.add(
+        "report", "write what an experiment has left: HTML, or its curves as CSV, SVG or PNG", _report
+    )
+    report.add_argument(
+        "subject", nargs="?", metavar="EXPERIMENT", help="its name or its folder; else that of --root"
+    )
+    report.add_argument("--run", default="", help="a run of train or eval, or how its name begins; else the newest")
+    report.add_argument("--to", type=Path, metavar="FILE", help=".html, .csv, .svg or .png; else into its reports")
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from bitnet_core.results.finding import reader_of
+    from bitnet_core.results.saving import default_path, save
+    from bitnet_core.results.subject import SubjectReader
+    from bitnet_core.settings.places import PlaceOptions
+
+    if arguments.subject:
+        reader = reader_of(arguments.subject, PlaceOptions.of(settings_to_look_with(arguments)).home)
+        reader.run = arguments.run or reader.run
+    else:
+        experiment = open_experiment(arguments)
+        reader = SubjectReader(lambda: experiment, arguments.run)
+    subject = reader.read()
+    path = save(subject, arguments.to or default_path(subject))
+    answer(arguments, {"path": str(path), "bytes": path.stat().st_size}, f"wrote {path}")
+    return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:

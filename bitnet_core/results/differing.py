@@ -6,14 +6,15 @@ from typing import Any
 
 from bitnet_core.results.subject import EVAL, TRAIN, Subject
 from bitnet_core.runs.catalog import STAGES
-from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, in_sections
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, SECTIONS, in_sections
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.text import UNKNOWN, flat
 
 _ORDER = (TRAIN, "collect", "teacher", EVAL, "dryrun")
 """What decides a training is told before what decides how it was measured."""
-_LEFT_OUT = {*in_sections("Place", "Caches", "Keys"), *SECRET_NAMES}
-"""Where an experiment lies is no difference between two."""
+_PLACES = ("Place", "Caches", "Keys", *(section for section in SECTIONS if section.startswith("Storage")))
+_LEFT_OUT = {*in_sections(*_PLACES), *SECRET_NAMES}
+"""Where an experiment lies, and its copy, is no difference between two."""
 
 
 @dataclass(frozen=True)

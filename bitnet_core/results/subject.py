@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import UsageError
-from bitnet_core.results.curves import CurveFold, Training, joined, of_one_training
+from bitnet_core.results.curves import Beginning, CurveFold, Training, joined, of_one_training
 from bitnet_core.runs import clock
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.events import Event, EventReader, RunStarted, Table
@@ -32,6 +32,9 @@ class StageRun:
     state: str
     outdated: bool
     seconds: float | None
+    events: Path
+    begins: Beginning | None = None
+    """Where its curves begin; what runs before it did after that was lost."""
     started: RunStarted | None = None
     tables: tuple[Table, ...] = ()
 
@@ -131,6 +134,8 @@ class SubjectReader:
             entry.state,
             not named and history.status(record.stage).state == "outdated",
             record.seconds(now) if record.started else None,
+            entry.run.events_path,
+            found.curves.begins,
             found.started,
             tuple(found.tables.values()),
         )

@@ -1,0 +1,55 @@
+"""The figures of a training as CSV: one row a report, over all runs that the training consists of."""
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from typing import TextIO
+
+from msgspec import UNSET
+
+from bitnet_core.results.subject import StageRun
+from bitnet_core.runs.events import Metric, each_event
+from bitnet_core.text import finite
+
+COLUMNS = (
+    *("run", "t", "step", "seen_tokens", "when", "loss", "kl", "ce", "format", "agreement"),
+    *("heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement", "heldout_tokens"),
+    *("lr", "grad_norm", "grad_norm_clipped", "tokens_per_s", "activation_bits", "layers_at_4_bits"),
+    *("zero_weight_fraction", "sign_change_fraction", "a4_clipped_fraction", "a4_zero_fraction"),
+    *("nonfinite", "epoch", "peak_rss_bytes", "peak_device_bytes"),
+)
+
+
+def write(newest_first: Sequence[StageRun], out: TextIO) -> int:
+    """Write every row; returns how many. What was lost because a later run resumed before it is left out.
+
+    An empty cell is a figure that was not reported, or was not finite.
+    """
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(COLUMNS)
+    rows = 0
+    for place, run in reversed(list(enumerate(newest_first))):
+        ends = [one.begins.x for one in newest_first[:place] if one.begins is not None]
+        for row in _rows(run, min(ends, default=math.inf)):
+            table.writerow(row)
+            rows += 1
+    return rows
+
+
+def _rows(run: StageRun, end: float) -> Iterator[list[object]]:
+    for event in each_event(run.events):
+        if not isinstance(event, Metric):
+            continue
+        seen, step = finite(event.seen_tokens), finite(event.step)
+        x = step if seen is None else seen
+        if x is not None and x < end:
+            yield [run.id, event.t, *(_cell(getattr(event, name)) for name in COLUMNS[2:])]
+
+
+def _cell(value: object) -> object:
+    """Numbers as they are. A spreadsheet must not take a text for a formula."""
+    if value is UNSET or value is None:
+        return ""
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return value

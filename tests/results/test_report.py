@@ -1,0 +1,184 @@
+"""The receipt, the metrics and the curves as files: whole, true, and never markup of what came from outside."""
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from bitnet_core import files
+from bitnet_core.cli.main import main
+from bitnet_core.results import metrics_csv
+from bitnet_core.results.curves import Curve, Training
+from bitnet_core.results.finding import reader_of
+from bitnet_core.results.saving import save
+from bitnet_core.results.svg import charts, page
+from bitnet_core.runs.experiment import Experiment
+from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
+from tests.tui.simulated import NOON
+
+_HOSTILE = "</td></table><script>alert(1)</script><img src=x onerror=alert(2)>'\"&\x1b]0;x\x07\u202e"
+_TAGS = {
+    *(
+        "html",
+        "head",
+        "meta",
+        "title",
+        "style",
+        "body",
+        "h1",
+        "h2",
+        "h3",
+        "p",
+        "div",
+        "span",
+        "table",
+        "tr",
+        "th",
+        "td",
+    ),
+    *("code", "svg", "text", "line", "path"),
+}
+
+
+def _parsed(svg: str) -> ET.Element:
+    return ET.fromstring(svg)  # noqa: S314 - written by ourselves
+
+
+class _Page(HTMLParser):
+    """The tags, attributes and text of a page."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.words = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.words += data + " "
+
+
+@pytest.fixture
+def home(isolated: Path) -> Path:
+    return isolated / "experiments"
+
+
+@pytest.fixture
+def exp(home: Path) -> Experiment:
+    """A training that was resumed, with what it read and what measured it."""
+    made_here = made(home, "kd-smol", LR="1e-3")
+    collected(made_here)
+    trained(made_here, 5.2, last=13, state="cancelled")
+    trained(made_here, 5.2, first=11, at=NOON + 100)
+    evaluated(made_here)
+    return made_here
+
+
+def _saved(home: Path, name: str, path: Path) -> str:
+    return save(reader_of(name, home).read(), path).read_text(encoding="utf-8")
+
+
+def test_the_receipt_says_where_each_number_is_from_and_how_it_is_had_again(exp: Experiment, home: Path):
+    page_text = _saved(home, "kd-smol", exp.reports / "r.html")
+    found = _Page(page_text)
+    words = " ".join(found.words.split())
+    for said in (
+        "held-out KL + CE 5.200 measured, at step 20, on 2,113 held-out tokens bitnet --root kd-smol train",
+        "QEI 1.30 measured, (Q_s/Q_t)/(M_s/M_t) bitnet --root kd-smol eval",
+        "spend $0.04 recorded by collecting bitnet --root kd-smol collect",
+        files.sha256_file(files.asset("prompts", "collect.txt")),
+        "LR 0.001 0.0006",
+        "A8→A4",
+        "resumed",
+        "done 2026-09-21 14:15 UTC",
+    ):
+        assert said in words
+    assert words.count("train-17900") >= 2  # both runs of the training
+    assert found.tags <= _TAGS
+    assert not found.attributes & {"src", "href", "onload", "onerror", "xlink:href"}
+    assert "prefers-color-scheme: dark" in page_text
+    assert "@media print" in page_text
+
+
+def test_nothing_from_outside_becomes_markup(exp: Experiment, home: Path):
+    run = evaluated(exp, at=NOON + 900)
+    run.emit("table", name=_HOSTILE, columns=[_HOSTILE, "x"], rows=[[_HOSTILE, 1.5], [None, _HOSTILE]])
+    run.finish(qei=1.0, model=_HOSTILE)
+    run.emit(
+        "run_started", stage="eval", run=_HOSTILE, pid=1, host=_HOSTILE, device=_HOSTILE, versions={"a": _HOSTILE}
+    )
+    (exp.root / ".env").write_text(f"TEMPLATE='{_HOSTILE[:40]}'\n")
+    found = _Page(_saved(home, "kd-smol", exp.reports / "r.html"))
+    assert found.tags <= _TAGS
+    assert "<script>alert(1)</script>" in found.words
+    assert all(sign == "\n" or sign.isprintable() for sign in found.words)
+    root = _parsed(page(_HOSTILE, reader_of("kd-smol", home).read().training))
+    assert {one.tag.rpartition("}")[2] for one in root.iter()} <= {"svg", "style", "rect", "text", "line", "path"}
+
+
+def test_the_metrics_have_each_step_once(exp: Experiment, home: Path):
+    rows = list(csv.DictReader(io.StringIO(_saved(home, "kd-smol", exp.reports / "m.csv"))))
+    steps = [int(row["step"]) for row in rows if row["loss"]]
+    assert steps == list(range(1, STEPS + 1))
+    assert [row["run"] for row in rows if row["loss"]][9:11] == ["train-1790000000-test", "train-1790000100-test"]
+    held_out = [(int(row["seen_tokens"]), float(row["heldout_loss"])) for row in rows if row["heldout_loss"]]
+    assert held_out == reader_of("kd-smol", home).read().training.points("heldout_loss")
+
+
+def test_a_text_in_the_metrics_is_no_formula(home: Path, exp: Experiment):
+    run = trained(exp, 5.0, at=NOON + 5000)
+    run.emit("metric", step=STEPS + 1, seen_tokens=1, heldout_loss=float("nan"), when='=HYPERLINK("http://x")')
+    out = io.StringIO()
+    metrics_csv.write(reader_of("kd-smol", home).read().trained, out)
+    last = list(csv.DictReader(io.StringIO(out.getvalue())))[-1]
+    assert last["when"].startswith("'=")
+    assert last["heldout_loss"] == ""
+
+
+def test_curves_are_drawn_at_their_values(exp: Experiment, home: Path):
+    root = _parsed(_saved(home, "kd-smol", exp.reports / "c.svg"))
+    names = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"Held-out loss", "KL + CE 5.200", "A8→A4", "resumed", "20k"} <= set(names)
+    flat = Training((Curve("loss", (((0.0, 1.0), (TOKENS * 1.0, 1.0)), ((2e3, 3.0), (4e3, 2.0))), ()),))
+    (drawn,) = charts(flat)
+    (line, _) = [one.get("d", "") for one in _parsed(drawn).iter("{http://www.w3.org/2000/svg}path")]
+    places = [tuple(map(float, point.split(","))) for point in line.replace("M", "").split()]
+    assert line.count("M") == 2  # a gap stays a gap
+    assert places[0][1] == places[1][1] > places[3][1] > places[2][1]  # down is less
+    assert places[1][0] - places[0][0] == pytest.approx((places[3][0] - places[0][0]) / 4, abs=0.2)
+
+
+def test_a_png_has_the_curves(exp: Experiment, home: Path):
+    pytest.importorskip("resvg_py")
+    data = save(reader_of("kd-smol", home).read(), exp.reports / "c.png").read_bytes()
+    assert data.startswith(b"\x89PNG")
+    assert len(data) > 10_000
+
+
+def test_the_command_writes_into_the_reports_and_refuses_other_endings(
+    exp: Experiment, home: Path, capsys: pytest.CaptureFixture[str]
+):
+    where = ["--set", f"BITNET_HOME={home}"]
+    assert main(["report", "kd-smol", "--json", *where]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["path"] == str(exp.reports / "report-train-1790000100-test.html")
+    assert answer["bytes"] == Path(answer["path"]).stat().st_size
+    assert main(["--root", str(exp.root), "report", "--run", "train-1790000000", "--to", str(home / "a.csv")]) == 0
+    assert (home / "a.csv").read_text().count("\n") > 10
+    capsys.readouterr()
+    assert main(["report", "kd-smol", "--to", str(home / "a.pdf"), *where]) == 2
+    assert "a.pdf ends in none of .html, .csv, .svg, .png" in capsys.readouterr().err
+    made(home, "new")
+    assert main(["report", "new", *where]) == 2
+    assert "has no run yet" in capsys.readouterr().err
+    (home / "no").write_text("a file in the way")
+    assert main(["report", "kd-smol", "--to", str(home / "no" / "r.html"), *where]) == 1
+    assert "can't be written" in capsys.readouterr().err
