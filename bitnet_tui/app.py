@@ -13,7 +13,7 @@ from textual.screen import Screen
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.text import printable
 from bitnet_tui import actions, theme
-from bitnet_tui.shell import Shell
+from bitnet_tui.telling import Telling
 from bitnet_tui.widgets.words import SafeLines
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def _commands() -> "type[Provider]":
     return ActionCommands
 
 
-class BitnetApp(Shell):
+class BitnetApp(Telling):
     """`root` is an experiment to open at once. `launch` starts a stage; tests pass their own."""
 
     TITLE = "bitnet-tui"
@@ -71,6 +71,7 @@ class BitnetApp(Shell):
         return ExperimentsScreen()
 
     def on_mount(self) -> None:
+        self.begin_telling(self._root)
         if self._root is not None:
             self.open_experiment(self._root)
         elif not Workspace(self.home).experiments():
@@ -80,6 +81,8 @@ class BitnetApp(Shell):
 
     async def on_event(self, event: events.Event) -> None:
         """As in Textual, but in a window that is too small to draw, what is typed does nothing but leave the app."""
+        if isinstance(event, events.InputEvent):
+            self.person_is_there()
         if isinstance(event, events.Key | events.Paste) and self.screen_stack and self._too_small:
             if isinstance(event, events.Key) and event.key in actions.QUIT_KEYS:
                 await self.run_action("quit")

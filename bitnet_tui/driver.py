@@ -19,9 +19,10 @@ from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 
 from bitnet_core.terminal import SIGNS
+from bitnet_core.text import flat, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TextIO
 
     from textual.app import App
@@ -69,6 +70,7 @@ class AnyTerminal(LinuxDriver):
         self._file = cast("Any", _Output(cast("TextIO", self._file), self._leave))
         signal.signal(signal.SIGTERM, self._leave)
         signal.signal(signal.SIGHUP, self._leave)
+        self._has_title = False
 
     def _leave(self, number: int = signal.SIGHUP, _frame: FrameType | None = None) -> None:
         """End the app, from any thread; the exit code is that of the signal. The next signal of its kind kills."""
@@ -129,6 +131,45 @@ class AnyTerminal(LinuxDriver):
 
     def write(self, data: str) -> None:
         super().write(in_cells(data, getattr(self._file, "encoding", "utf-8")))
+
+    def set_title(self, title: str = "") -> None:
+        """Give the terminal's window a title; without one, and when the app ends, it gets its own back."""
+        if self._has_title:
+            self.write("\x1b[23;2t")
+        self._has_title = bool(title) and _takes_titles(os.environ)
+        if self._has_title:
+            self.write(f"\x1b[22;2t\x1b]2;{printable(title)}\x07")
+
+    def tell_desktop(self, title: str, text: str) -> None:
+        """Ask the terminal for a desktop notification; one that knows none ignores it."""
+        self.write(desktop_sequence(title, text, os.environ))
+
+    def stop_application_mode(self) -> None:
+        self.set_title()
+        super().stop_application_mode()
+
+
+def _takes_titles(environment: "Mapping[str, str]") -> bool:
+    """Whether what is meant for a terminal's window would not be drawn as text instead."""
+    return environment.get("TERM", "dumb") not in ("linux", "dumb")
+
+
+def desktop_sequence(title: str, text: str, environment: "Mapping[str, str]") -> str:
+    """What makes the terminal show a desktop notification: OSC 777 where it is known, else OSC 9. Never both.
+
+    tmux hands it on to its own terminal if `allow-passthrough` is set there.
+    """
+    if not _takes_titles(environment):
+        return ""
+    title, text = (printable(flat(one)).replace(";", ",") for one in (title, text))
+    term = environment.get("TERM", "")
+    if "VTE_VERSION" in environment or term.startswith(("foot", "rxvt")):
+        sequence = f"\x1b]777;notify;{title};{text}\x07"
+    else:
+        sequence = f"\x1b]9;{title}: {text}\x07"
+    if "TMUX" in environment:
+        return "\x1bPtmux;" + sequence.replace("\x1b", "\x1b\x1b") + "\x1b\\"
+    return sequence
 
 
 def in_cells(text: str, encoding: str) -> str:

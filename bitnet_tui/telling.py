@@ -1,0 +1,77 @@
+"""Tells in the app that a run has ended or alarms: a message, the terminal's title, its bell, the desktop.
+
+The files are read in a thread, one look at a time.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+from bitnet_core.runs.notices import is_quiet
+from bitnet_tui.driver import AnyTerminal
+from bitnet_tui.shell import Shell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from textual.notifications import SeverityLevel
+
+    from bitnet_tui.view.news import News, NewsReader
+
+_LOOK_SECONDS = 2.0
+_SHOWN_SECONDS = 15.0
+
+
+class Telling(Shell):
+    """The part of the app that tells."""
+
+    _reader: "NewsReader | None" = None
+    _reading = False
+
+    def begin_telling(self, opened: "Path | None") -> None:
+        """From now on tell what happens in the workspace and in the experiment `opened`."""
+        from bitnet_tui.view.news import NewsReader
+
+        self._reader = NewsReader(self.home, opened)
+        self.call_after_refresh(self.look_for_news)
+        self.set_interval(_LOOK_SECONDS, self.look_for_news)
+
+    def look_for_news(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self.run_worker(self._read, thread=True, group="news", description="look for runs that have ended")
+
+    def _read(self) -> None:
+        try:
+            for news in self._reader.look() if self._reader else ():
+                self.call_from_thread(self.tell, news)
+        finally:
+            self._reading = False
+
+    def person_is_there(self) -> None:
+        """Somebody types or moves the mouse: the title has done its work."""
+        if isinstance(self._driver, AnyTerminal):
+            self._driver.set_title()
+
+    def tell(self, news: "News") -> None:
+        """Show the news; the terminal also tells somebody who looks elsewhere."""
+        notice = news.notice
+        severity: SeverityLevel = "information"
+        if notice.is_bad:
+            severity = "warning" if notice.kind == "alarm" else "error"
+        self.notify(notice.text, title=notice.title, severity=severity, timeout=_SHOWN_SECONDS)
+        terminal = self._driver
+        if not isinstance(terminal, AnyTerminal):
+            return
+        terminal.set_title(notice.title)
+        bell, desktop = bell_and_desktop(news, time.localtime().tm_hour)
+        if bell:
+            self.bell()
+        if desktop:
+            terminal.tell_desktop(notice.title, notice.text)
+
+
+def bell_and_desktop(news: "News", hour: int) -> tuple[bool, bool]:
+    """Whether the bell rings and the desktop is told, in this hour; not of what somebody has stopped."""
+    if news.notice.state == "cancelled" or is_quiet(news.options, hour):
+        return False, False
+    return news.options.terminal != "off", news.options.terminal == "all"

@@ -1,0 +1,121 @@
+"""What has happened in the workspace while the app is open: runs that ended and their alarms, each once.
+
+Not thread-safe, and cheap: an experiment in which no run was made costs one look at a folder.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.lines import LineReader
+from bitnet_core.runs.notices import Alarms, Notice, end_notice, new_alerts
+from bitnet_core.runs.record import ACTIVE, BALLAST, Run
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import NotifyOptions
+from bitnet_tui.services.settings import experiment_at
+
+_CLOCK_SECONDS = 2.0
+"""A folder that was changed less than this ago may be changed again without another time."""
+
+
+class News(NamedTuple):
+    """A notice, and how the settings of its run want it to be told."""
+
+    notice: Notice
+    options: NotifyOptions
+
+
+@dataclass
+class _Followed:
+    alarms: Alarms
+    lines: LineReader
+    options: NotifyOptions
+
+
+@dataclass
+class NewsReader:
+    """Runs that had ended before its first look, and what they had said by then, are no news."""
+
+    home: Path
+    opened: Path | None = None
+    """An experiment that may be outside the workspace."""
+    _logs: dict[Path, tuple[float, Path]] = field(default_factory=dict)
+    _seen: dict[Path, tuple[float, set[str]]] = field(default_factory=dict)
+    _followed: dict[Path, _Followed] = field(default_factory=dict)
+    _first: bool = True
+
+    def look(self) -> tuple[News, ...]:
+        """What has happened since the look before; what can't be read is left out."""
+        for root in self._experiments():
+            with contextlib.suppress(BitnetError, OSError, ValueError):
+                self._find(root)
+        self._first = False
+        found: list[News] = []
+        for path in list(self._followed):
+            try:
+                found += self._of(path)
+            except (BitnetError, OSError, ValueError):
+                self._followed.pop(path, None)
+        return tuple(found)
+
+    def _experiments(self) -> Iterator[Path]:
+        with contextlib.suppress(OSError), os.scandir(self.home) as entries:
+            yield from [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+        if self.opened is not None and self.opened.parent != self.home:
+            yield self.opened
+
+    def _logs_of(self, root: Path) -> Path:
+        """Where the experiment's runs are. Settings are resolved only where there is no `logs`, and once."""
+        logs = root / "logs"
+        if logs.is_dir():
+            return logs
+        changed = (root / ".env").stat().st_mtime
+        if self._logs.get(root, (None,))[0] != changed:
+            self._logs[root] = changed, experiment_at(root, self.home)[0].logs
+        return self._logs[root][1]
+
+    def _find(self, root: Path) -> None:
+        """Follow the runs that were made since the last look; at the first look, those that have not ended."""
+        logs = self._logs_of(root)
+        changed = logs.stat().st_mtime
+        before = self._seen.get(logs)
+        if before and before[0] == changed and abs(time.time() - changed) > _CLOCK_SECONDS:
+            return
+        names = {entry.name for entry in os.scandir(logs) if entry.is_dir(follow_symlinks=False)}
+        for name in names - (before[1] if before else set()):
+            path = logs / name
+            if not self._first or (path / BALLAST).exists():
+                try:
+                    self._follow(Run(path), root)
+                except BitnetError:  # its record may be written a moment later
+                    changed = 0.0
+                    names.discard(name)
+        self._seen[logs] = changed, names
+
+    def _follow(self, run: Run, root: Path) -> None:
+        record = run.record()
+        if record.stage == "upload" and record.starter:  # the stage beside it tells what it has to say
+            return
+        if self._first and run.state(record) not in ACTIVE:
+            return
+        options = NotifyOptions.of(Settings.from_record(record.settings, record.origins))
+        lines = LineReader(run.events_path, from_end=self._first)
+        self._followed[run.path] = _Followed(Alarms(run, root.name, record.stage), lines, options)
+
+    def _of(self, path: Path) -> Iterator[News]:
+        run, followed = Run(path), self._followed[path]
+        record = run.record()
+        active = (state := run.state(record)) in ACTIVE
+        for alert in new_alerts(followed.lines):
+            if notice := followed.alarms.notice(alert):
+                yield News(notice, followed.options)
+        if active:
+            return
+        del self._followed[path]
+        if not record.starter:
+            yield News(end_notice(run, record, state, followed.alarms.experiment), followed.options)

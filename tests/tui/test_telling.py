@@ -1,0 +1,117 @@
+"""In the app: runs that end and alarms are told once, by a message, the title, the bell and the desktop."""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.runs.notices import Notice
+from bitnet_core.runs.record import BALLAST
+from bitnet_core.settings.values import NotifyOptions
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.driver import desktop_sequence
+from bitnet_tui.telling import bell_and_desktop
+from bitnet_tui.view.news import News, NewsReader
+from tests.tui.pilots import notices, settled
+from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
+from tests.tui.terminal import Terminal
+
+
+def _told(reader: NewsReader) -> list[tuple[str, str]]:
+    return [(one.notice.title, one.notice.code) for one in reader.look()]
+
+
+def test_what_happens_after_the_first_look_is_told_once(home: Path):
+    finished_experiment(home, "old")
+    exp = experiment(home, "kd")
+    running, forgotten = SimulatedRun(exp, "train", time.time(), alive=True), SimulatedRun(exp, "collect")
+    (running.run.path / BALLAST).touch()
+    running.emit("alert", severity="warning", code="before", message="Old.")
+    reader = NewsReader(home)
+    assert _told(reader) == []
+    for _ in range(2):
+        running.emit("alert", severity="warning", code="nonfinite", message="Not finite.")
+        running.emit("log", message='an "alert" that is none')
+    assert _told(reader) == [("train alarm: kd", "nonfinite")]
+    running.end_process()
+    running.finish("failed", error="The disk is full.")
+    forgotten.finish()
+    new = SimulatedRun(exp, "teacher")
+    new.finish()
+    (exp.logs / "not-a-run").mkdir()
+    assert sorted(_told(reader)) == [("teacher done: kd", ""), ("train failed: kd", "")]
+    assert _told(reader) == []
+
+
+def test_an_experiment_elsewhere_and_folders_that_vanish_are_no_trouble(home: Path, tmp_path: Path):
+    exp = experiment(tmp_path, "outside")
+    reader = NewsReader(home / "gone", exp.root)
+    assert _told(reader) == []
+    SimulatedRun(exp, "eval").finish()
+    assert _told(reader) == [("eval done: outside", "")]
+    run = SimulatedRun(exp, "dryrun", time.time(), alive=True)
+    assert _told(reader) == []
+    run.end_process()
+    shutil.rmtree(run.run.path)
+    assert _told(reader) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "sequence"),
+    [
+        ({"TERM": "xterm-kitty"}, "\x1b]9;train failed, x: No·way.\x07"),
+        ({"TERM": "xterm-256color", "VTE_VERSION": "7600"}, "\x1b]777;notify;train failed, x;No·way.\x07"),
+        ({"TERM": "tmux", "TMUX": "/t"}, "\x1bPtmux;\x1b\x1b]9;train failed, x: No·way.\x07\x1b\\"),
+        ({"TERM": "linux"}, ""),
+    ],
+)
+def test_one_form_of_notification_that_no_text_can_leave(environment: dict[str, str], sequence: str):
+    assert desktop_sequence("train failed; x", "No\x07way.", environment) == sequence
+
+
+async def test_the_message_is_shown_with_its_signs(home: Path):
+    experiment(home, "kd")
+    app = BitnetApp(home)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        app.tell(News(Notice("end", "k[b]d", "train", "t", "failed", "Why\x1b[2J [/b]"), NotifyOptions()))
+        await settled(pilot)
+        assert notices(pilot) == ["train failed: k[b]d Why·[2J [/b]"]
+
+
+@pytest.mark.parametrize(
+    ("state", "terminal", "hour", "expected"),
+    [
+        ("failed", "all", 12, (True, True)),
+        ("succeeded", "bell", 12, (True, False)),
+        ("succeeded", "off", 12, (False, False)),
+        ("failed", "all", 23, (False, False)),
+        ("cancelled", "all", 12, (False, False)),
+    ],
+)
+def test_quiet_hours_and_what_one_has_stopped_ring_no_bell(
+    state: str, terminal: str, hour: int, expected: tuple[bool, bool]
+):
+    news = News(
+        Notice("end", "kd", "train", "t", state, ""), NotifyOptions(terminal=terminal, quiet_from=22, quiet_until=7)
+    )
+    assert bell_and_desktop(news, hour) == expected
+
+
+def test_title_bell_and_desktop_in_a_terminal(home: Path):
+    exp = experiment(home, "kd")
+    with Terminal("--home", str(home)) as app:
+        app.until("1 experiment")
+        app.read(0.5)
+        SimulatedRun(exp, "train").finish("failed", error="Full.")
+        app.until("train failed: kd")
+        app.read(0.3)
+        told = app.written
+        assert told.count(b"\x1b[22;2t\x1b]2;train failed: kd\x07") == 1
+        assert told.count(b"\x1b]9;train failed: kd: Full.") == 1
+        assert re.sub(rb"\x1b\][^\x07]*\x07", b"", told).count(b"\x07") == 1
+        app.press("?")
+        app.until("esc closes")
+        assert app.written.count(b"\x1b[23;2t") == 1
