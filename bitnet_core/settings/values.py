@@ -265,6 +265,12 @@ class LossWeights(Group):
             raise ValueError(f"tau is {self.tau}; it must be above 0")
 
 
+class OnlineOptions(Group):
+    """Whether the teacher's model is asked while training, instead of what the traces have of it."""
+
+    online: bool = setting("TRAIN_ONLINE")
+
+
 class TrainOptions(Group):
     """How to train: for `flip.budget` seen tokens, or fewer where `total_steps` are given and end it."""
 

@@ -28,7 +28,7 @@ RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": ""}
 _REFUSALS = ("refused", "refused_in_a_row", "rate_scale", "rolled_back")
 _PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", "budget", *_REFUSALS)
 """Fields of `TrainState` that a checkpoint keeps among its counters, as they are."""
-_BEFORE = {"A4_POLICY": "all", **RANDOM_START}
+_BEFORE = {"A4_POLICY": "all", "TRAIN_ONLINE": "", **RANDOM_START}
 """What checkpoints of versions without these settings were trained with."""
 
 

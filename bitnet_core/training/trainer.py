@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from bitnet_core.errors import BitnetError, Stopped, UsageError
-from bitnet_core.model.config import StudentConfig
+from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.student import Student
 from bitnet_core.runs.events import Event, Flip, Metric
@@ -25,7 +24,9 @@ from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.examples import Examples
 from bitnet_core.training import budget, checkpoints, heldout, report
 from bitnet_core.training.batches import Sampler
+from bitnet_core.training.fit import require_fit
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
+from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.state import (
     RANDOM_START,
@@ -59,14 +60,16 @@ class Trainer:
         device: torch.device | None = None,
         precision: Precision | None = None,
         first_weights: FirstWeights | None = None,
+        teacher: OnlineTeacher | None = None,
     ) -> None:
         """Checkpoints are kept in `folder`, and training resumes from there; without one, nothing is written.
 
-        `first_weights` are those of a training that resumes nothing; by default the student's own.
+        `first_weights` are those of a training that resumes nothing; by default the student's own. A `teacher` says
+        its whole distribution of the traces' texts while training, and their candidates are not looked at.
         `device` and `precision` are by default the best that this machine has. Raises UsageError for a student whose
         vocabulary or context doesn't fit the traces, and BitnetError when there is nothing to train on.
         """
-        _require_fit(student.config, traces, options)
+        require_fit(student.config, traces, options)
         if options.compiled:
             prepare_compiler()
         device = device or pick_device(DeviceOptions())
@@ -80,13 +83,15 @@ class Trainer:
         self._held_out_prompts = heldout.prompts(held_out)
         self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
         self._tokenizer_hash = traces.tokenizer_hash
-        self.stepper = Stepper(student, options, device, precision or pick_precision(DeviceOptions(), device))
+        precision = precision or pick_precision(DeviceOptions(), device)
+        self.stepper = Stepper(student, options, device, precision, teacher)
         capacity = options.max_seq_len if options.pack else None
         shape = (options.batch_size, options.max_seq_len) if options.compiled else None
         self.sampler = Sampler(examples, options.batch_size, options.seed, capacity, options.workers, shape)
         self._recipe = recipe(options) | {
             "traces": self.sampler.fingerprint,
             "A4_POLICY": student.config.a4_policy,
+            "TRAIN_ONLINE": teacher.identity if teacher else "",
             **(first_weights.settings if first_weights else RANDOM_START),
         }
         self.state = TrainState()
@@ -318,7 +323,12 @@ class Trainer:
         }
         if self._held_out:
             figures, state.activations = heldout.measure(
-                self.student, self._held_out, self.options.loss, self.options.batch_size, self._reporter.check_stop
+                self.student,
+                self._held_out,
+                self.options.loss,
+                self.options.batch_size,
+                self._reporter.check_stop,
+                teacher=self.stepper.teacher,
             )
             row |= figures | state.activations
             kept = when == "end" or (when == "checkpoint" and not state.divergence.suspected)
@@ -384,16 +394,3 @@ class Trainer:
             self._reporter.progress(min(self.state.seen_tokens, tokens), tokens, "tokens")
         else:
             self._reporter.progress(self.state.step, self.options.total_steps, "steps")
-
-
-def _require_fit(config: StudentConfig, traces: TraceSet, options: TrainOptions) -> None:
-    if config.vocab_size != traces.vocab_size:
-        raise UsageError(
-            f"The student has {config.vocab_size} tokens and the traces have {traces.vocab_size}; "
-            "make the student with the vocabulary size of the traces."
-        )
-    if config.max_position_embeddings < options.max_seq_len:
-        raise UsageError(
-            f"The student reads {config.max_position_embeddings} positions and max_seq_len (MAX_SEQ_LEN) is "
-            f"{options.max_seq_len}; make the student with more positions, or cut sequences shorter."
-        )
