@@ -202,6 +202,10 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "0",
             "Ask the teacher's model while training, over its whole vocabulary (hf or embedded; `train --online`).",
         ),
+        number(
+            "ON_POLICY_FRACTION", "0", "With TRAIN_ONLINE: share of steps whose answers the student writes.", 0, 1
+        ),
+        text("ON_POLICY_KL", "reverse", "Divergence on what the student wrote.", "reverse", "forward"),
     ),
     "Evaluation": (
         integer("EVAL_MAX_NEW_TOKENS", "256", "Longest answer in the evaluation.", 1, 1 << 20, "tokens"),

@@ -18,7 +18,10 @@ from bitnet_core.training.whole_vocabulary import TeacherStates
 
 
 def whole(batch: Batch) -> Batch:
-    """The batch as a teacher in this process sees it: every supervised position counts, and needs no candidates."""
+    """The batch as a teacher in this process sees it: every supervised position counts, and needs no candidates.
+
+    Tokens that the student wrote have no cross-entropy.
+    """
     targets, count = batch.targets, len(batch.targets)
     without = replace(
         targets,
@@ -26,7 +29,8 @@ def whole(batch: Batch) -> Batch:
         topk_logprobs_NK=targets.topk_logprobs_NK[:, :0],
         kd_valid_N=torch.ones_like(targets.kd_valid_N),
     )
-    return replace(batch, targets=without, counts=Counts(count, batch.counts.ce, batch.counts.format))
+    counts = Counts(count, 0, 0) if batch.own_text else replace(batch.counts, kd=count)
+    return replace(batch, targets=without, counts=counts)
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,13 @@ class OnlineTeacher:
     eos_id: int
     _kept: dict[int, Tensor] = field(default_factory=dict)
 
-    def of(self, batch: Batch) -> TeacherStates:
-        """What it says at the supervised positions of a batch that is still on the CPU."""
-        return TeacherStates(self._states(batch), self.head_VE)
+    def of(self, batch: Batch, *, reverse_on_own: bool = False) -> TeacherStates:
+        """What it says at the supervised positions of a batch that is still on the CPU.
+
+        `reverse_on_own` asks for the reverse KL on text that the student wrote.
+        """
+        reverse = reverse_on_own and batch.own_text
+        return TeacherStates(self._states(batch), self.head_VE, reverse, batch.own_text)
 
     def of_held_out(self, number: int, batch: Batch) -> TeacherStates:
         """The same for the batch with this number among those measured again and again: it is read once."""

@@ -26,6 +26,8 @@ class StepResult:
     grad_norm: Tensor
     tokens: int
     finite: bool
+    own_text: bool = False
+    """Whether the student wrote the batches itself."""
 
 
 def build_optimizer(student: Student, options: TrainOptions, device: torch.device) -> torch.optim.AdamW:
@@ -83,10 +85,12 @@ class Stepper:
             self.optimizer.param_groups[0]["weight_decay"] = self.options.weight_decay if decay else 0.0
             self.scaler.step(self.optimizer)
         self.scaler.update()
-        return StepResult(parts_5, norm, counts.ce, finite)
+        tokens = sum(len(batch.targets) for batch in batches)
+        return StepResult(parts_5, norm, tokens, finite, own_text=any(batch.own_text for batch in batches))
 
     def _forward(self, batch: Batch, counts: Counts) -> LossParts:
-        teacher = self.teacher.of(batch) if self.teacher else None
+        reverse = self.options.on_policy.divergence == "reverse"
+        teacher = self.teacher.of(batch, reverse_on_own=reverse) if self.teacher else None
         batch = batch.to(self.device)
         with torch.autocast(self.device.type, self.precision.dtype, enabled=self.precision.autocast):
             hidden_BTD = self._forward_pass(batch.ids_BT, segments_BT=batch.segments_BT)

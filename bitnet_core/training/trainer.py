@@ -26,6 +26,7 @@ from bitnet_core.training import budget, checkpoints, heldout, report
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.fit import require_fit
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
+from bitnet_core.training.on_policy import author
 from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.state import (
@@ -94,6 +95,7 @@ class Trainer:
             "TRAIN_ONLINE": teacher.identity if teacher else "",
             **(first_weights.settings if first_weights else RANDOM_START),
         }
+        self._author = author(student, options, teacher)
         self.state = TrainState()
         self._flip_asked = options.flip
         self._decide_budget({})
@@ -193,7 +195,8 @@ class Trainer:
     def _step(self) -> None:
         state = self.state
         started = time.perf_counter()
-        batches = [self.sampler.next() for _ in range(self.options.accumulate)]
+        rewrite = self._author.of_step(state.step) if self._author else None
+        batches = [self.sampler.next(rewrite) for _ in range(self.options.accumulate)]
         rate = self.schedule.rate(state.step) * state.rate_scale
         result = self.stepper.step(batches, rate, decay=self.schedule.decays(state.step))
         if not result.finite:
@@ -202,7 +205,7 @@ class Trainer:
         state.refused_in_a_row = 0
         state.step += 1
         state.seen_tokens += result.tokens
-        state.meter.add(result.parts_5, result.tokens, time.perf_counter() - started)
+        state.meter.add(result.parts_5, result.tokens, time.perf_counter() - started, own_text=result.own_text)
         self._report_progress()
         saving = state.step % self.options.checkpoint_interval == 0 and not self.finished
         if saving or self.finished or state.step == 1 or state.step % self.options.log_interval == 0:
@@ -299,7 +302,8 @@ class Trainer:
     def _stop_if_diverged(self) -> None:
         """End a training whose loss keeps climbing, before it overwrites a good checkpoint."""
         state = self.state
-        state.divergence.add(state.last["loss"])
+        if "kl" in state.last or self.options.on_policy.fraction == 1:  # the loss of own text alone is another one
+            state.divergence.add(state.last["loss"])
         if state.divergence.certain:
             raise BitnetError(
                 f"Training diverged: the loss rose from {state.divergence.lowest:.3g} to {state.last['loss']:.3g} "
