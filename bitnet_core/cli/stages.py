@@ -35,6 +35,10 @@ def add_to(commands: Commands) -> None:
     for stage, about in _STAGES.items():
         one = commands.add(stage, about, _launch)
         one.add_argument("--detach", action="store_true", help="start it and return at once, printing the run's id")
+        if stage == "train":
+            one.add_argument(
+                "--online", action="store_true", help="ask the teacher's model while training (TRAIN_ONLINE=1)"
+            )
         if stage == "pipeline":
             one.add_argument("--gate", action="store_true", help="end with exit code 3 if a gate fails (GATE_…)")
     commands.add("demo", "create the experiment `demo` in the workspace and run its pipeline", _demo)
@@ -54,6 +58,8 @@ def _launch(arguments: argparse.Namespace) -> int:
 
     if getattr(arguments, "gate", False):
         arguments.assignments.append("GATE_ENFORCE=1")
+    if getattr(arguments, "online", False):
+        arguments.assignments.append("TRAIN_ONLINE=1")
     resolved = resolution(arguments)
     stage: str = arguments.command
     keys = stage_keys.for_stage(stage, resolved, ask_passphrase)

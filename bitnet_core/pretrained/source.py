@@ -78,7 +78,12 @@ def require_tensors(name: str, found: Mapping[str, tuple[int, ...]], shape: Stud
             raise BitnetError(f"{name} has a tensor {one} of {found[one]}, not {size}; get its files again.")
 
 
-def require_same_tokens(name: str, source: Mapping[int, str], student: Mapping[int, str]) -> None:
+def require_same_tokens(
+    name: str,
+    source: Mapping[int, str],
+    student: Mapping[int, str],
+    otherwise: str = "choose another STUDENT_INIT",
+) -> None:
     """BitnetError if some id means another text in the traces: its row of the embedding would be another token's."""
     other = [index for index, token in student.items() if source.get(index) != token]
     if other:
@@ -86,7 +91,7 @@ def require_same_tokens(name: str, source: Mapping[int, str], student: Mapping[i
         raise BitnetError(
             f"{name} has another tokenizer than the traces: {len(other):,} of {len(student):,} ids differ, such as "
             f"{first} ({source.get(first)!r:.40} there, {student[first]!r:.40} here); collect with that model's "
-            "TOKENIZER_NAME, project the traces (bitnet traces project), or choose another STUDENT_INIT."
+            f"TOKENIZER_NAME, project the traces (bitnet traces project), or {otherwise}."
         )
 
 

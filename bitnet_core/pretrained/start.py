@@ -88,11 +88,20 @@ def warm_shape(
     )
 
 
-def require_room(config: StudentConfig, device: torch.device) -> None:
-    """BitnetError if the student's masters, gradients and moments can't fit into the memory that is free."""
+def require_room(config: StudentConfig, device: torch.device, teacher_bytes: int = 0) -> None:
+    """BitnetError if the student's masters, gradients and moments can't fit into the memory that is free.
+
+    Nor a teacher of `teacher_bytes` beside it.
+    """
     needed = _TRAINING_BYTES * config.parameters()
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_bytes()
-    if free is not None and needed > free:
+    if teacher_bytes and needed + teacher_bytes > free:
+        raise BitnetError(
+            f"Training {config.parameters():,} parameters takes at least {size(needed)} of memory and the teacher "
+            f"beside it {size(teacher_bytes)}, and {size(free)} is free on {device}; train on the collected traces "
+            "(TRAIN_ONLINE=0), or choose a smaller teacher or student."
+        )
+    if needed > free:
         raise BitnetError(
             f"Training {config.parameters():,} parameters takes at least {size(needed)} of memory, and "
             f"{size(free)} is free on {device}; keep fewer layers (STUDENT_INIT_LAYERS) or start from a smaller "

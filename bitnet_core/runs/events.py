@@ -77,6 +77,8 @@ class Metric(Event, tag="metric", kw_only=True):
     ce: Number | UnsetType = UNSET
     format: Number | UnsetType = UNSET
     agreement: Number | UnsetType = UNSET
+    own_text_kl: Number | UnsetType = UNSET
+    """Of the steps whose answers the student wrote; `kl` and `ce` are of the others."""
     lr: Number | UnsetType = UNSET
     grad_norm: Number | UnsetType = UNSET
     grad_norm_clipped: Number | UnsetType = UNSET

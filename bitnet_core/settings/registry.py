@@ -197,6 +197,15 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("KD_WEIGHT", "1.0", "Weight of the distillation loss.", 0, 1000),
         number("KD_CE_WEIGHT", "0.25", "Weight of the cross-entropy.", 0, 1000),
         number("FORMAT_LOSS_WEIGHT", "0.2", "Weight of the cross-entropy on structural tokens.", 0, 1000),
+        switch(
+            "TRAIN_ONLINE",
+            "0",
+            "Ask the teacher's model while training, over its whole vocabulary (hf or embedded; `train --online`).",
+        ),
+        number(
+            "ON_POLICY_FRACTION", "0", "With TRAIN_ONLINE: share of steps whose answers the student writes.", 0, 1
+        ),
+        text("ON_POLICY_KL", "reverse", "Divergence on what the student wrote.", "reverse", "forward"),
     ),
     "Evaluation": (
         integer("EVAL_MAX_NEW_TOKENS", "256", "Longest answer in the evaluation.", 1, 1 << 20, "tokens"),

@@ -22,6 +22,7 @@ FlipPolicy = Literal["hard", "ramp"]
 SystemMessages = Literal["keep", "merge"]
 RateShape = Literal["cosine", "two_stage"]
 A4Policy = Literal["all", "hybrid"]
+Divergence = Literal["reverse", "forward"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,6 +276,19 @@ class LossWeights(Group):
             raise ValueError(f"tau is {self.tau}; it must be above 0")
 
 
+class OnlineOptions(Group):
+    """Whether the teacher's model is asked while training, instead of what the traces have of it."""
+
+    online: bool = setting("TRAIN_ONLINE")
+
+
+class OnPolicyOptions(Group):
+    """In which share of the steps the student writes the answers, and which KL is taken there."""
+
+    fraction: float = setting("ON_POLICY_FRACTION")
+    divergence: Divergence = setting("ON_POLICY_KL")
+
+
 class TrainOptions(Group):
     """How to train: for `flip.budget` seen tokens, or fewer where `total_steps` are given and end it."""
 
@@ -291,6 +305,7 @@ class TrainOptions(Group):
     clip_norm: float = setting("GRAD_CLIP_NORM")
     flip: FlipOptions = nested(FlipOptions)
     loss: LossWeights = nested(LossWeights)
+    on_policy: OnPolicyOptions = nested(OnPolicyOptions)
     quantize: bool = setting("STUDENT_QUANTIZE")
     compiled: bool = setting("TORCH_COMPILE")
     log_interval: int = setting("LOG_INTERVAL")

@@ -25,6 +25,7 @@ from bitnet_core.settings.values import (
     TeacherOptions,
     TrainOptions,
 )
+from bitnet_core.stages.online import open_online
 from bitnet_core.teachers.opening import fetch_progress
 from bitnet_core.tokenizer.load import load_tokenizer
 from bitnet_core.traces.dataset import load_traces
@@ -50,6 +51,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         resumed = _resumed_shape(health, start, shape, options.max_seq_len)
         config = resumed or start.shape(shape, traces.vocab_size, options.max_seq_len)
         require_room(config, device)
+    teacher = open_online(ctx, folder, config, device)
     torch.manual_seed(options.seed)
     trainer = Trainer(
         Student(config),
@@ -59,6 +61,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
         device=device,
         precision=pick_precision(hardware, device),
         first_weights=start,
+        teacher=teacher,
     )
     summary = trainer.run(ctx)
     commonest = commonest_token_agreement(traces)

@@ -106,6 +106,8 @@ class Batch:
     targets: Targets
     counts: Counts
     segments_BT: Tensor | None = None
+    own_text: bool = False
+    """Whether the student wrote the supervised tokens itself."""
 
     def to(self, device: torch.device) -> "Batch":
         if device.type == "cpu":
@@ -117,7 +119,7 @@ class Batch:
 
         segments_BT = None if self.segments_BT is None else move(self.segments_BT)
         targets = self.targets.map(move)
-        return Batch(move(self.ids_BT), move(self.positions_N), targets, self.counts, segments_BT)
+        return Batch(move(self.ids_BT), move(self.positions_N), targets, self.counts, segments_BT, self.own_text)
 
 
 class Examples(Sequence[Example]):

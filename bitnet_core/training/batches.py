@@ -3,15 +3,18 @@
 import bisect
 import hashlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.traces.examples import Batch, Examples, collate_rows
+from bitnet_core.traces.examples import Batch, Example, Examples, collate_rows
 
+Rewrite = Callable[[Sequence[Sequence[Example]]], Sequence[Sequence[Example]]]
+"""From the rows of a batch to the same ones with answers that the student wrote, none longer than before."""
 _BUCKET_BATCHES = 16  # batches sorted or packed together: little padding, but still shuffled
 
 
@@ -89,11 +92,15 @@ class Sampler:
         self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
         """A hash of everything that the batches are made from, and of their order."""
 
-    def next(self) -> Batch:
+    def next(self, rewrite: Rewrite | None = None) -> Batch:
+        """The batch at the cursor, which moves on; with the student's own answers if `rewrite` gives them."""
         if self.place == len(self._plan):
             self.epoch, self.place = self.epoch + 1, 0
             self._plan = self._epoch_plan(self.epoch)
-        batch = self._make(self._plan[self.place]) if self._pool is None else self._take(self._pool)
+        if rewrite is not None:
+            batch = replace(collate_rows(rewrite(self._rows(self._plan[self.place])), self._shape), own_text=True)
+        else:
+            batch = self._make(self._plan[self.place]) if self._pool is None else self._take(self._pool)
         self.place += 1
         return batch
 
@@ -107,7 +114,10 @@ class Sampler:
         return self._ahead.popleft()[2].result()
 
     def _make(self, rows: list[list[int]]) -> Batch:
-        return collate_rows([[self._examples[index] for index in row] for row in rows], self._shape)
+        return collate_rows(self._rows(rows), self._shape)
+
+    def _rows(self, rows: list[list[int]]) -> list[list[Example]]:
+        return [[self._examples[index] for index in row] for row in rows]
 
     @property
     def supervised(self) -> int:

@@ -12,6 +12,7 @@ from bitnet_core.traces.dataset import TraceSequence
 from bitnet_core.traces.examples import Counts, Example, batches_in_order, collate
 from bitnet_core.training.losses import distill_loss
 from bitnet_core.training.monitor import a4_health
+from bitnet_core.training.online import OnlineTeacher, whole
 
 ENOUGH_PROMPTS = 32
 """With fewer, a few odd prompts decide the held-out figures."""
@@ -47,27 +48,34 @@ def measure(
     weights: LossWeights,
     batch_size: int,
     check_stop: Callable[[], None] = lambda: None,
+    *,
+    teacher: OnlineTeacher | None = None,
 ) -> tuple[dict[str, Any], dict[str, float]]:
     """Held-out figures (fields of `Metric`), and the state of A4 activations (`a4_health`).
 
     The figures are means over supervised positions, at the student's present activation bits. `heldout_loss` is KL
     and CE with their weights: the best checkpoint and the flip's shock rest on it, and the format loss, a mean over
     few positions, would decide them by noise. `heldout_agreement` is the share of positions whose most likely token
-    is the teacher's. `check_stop` is called before each batch and may raise.
+    is the teacher's. `check_stop` is called before each batch and may raise. With a `teacher`, the KL is over the
+    whole vocabulary; the same examples must be measured each time, because what it says of them is kept.
     """
     device = student.output_weight.device
     weights = replace(weights, format=0.0)
     batches = list(batches_in_order(examples, batch_size))
+    if teacher:
+        batches = [whole(batch) for batch in batches]
     counts = sum((batch.counts for batch in batches), Counts(0, 0, 0))
     sums_5 = torch.zeros(5, device=device)
     student.eval()
     try:
         with student.held_weights():
-            for batch in batches:
+            for number, batch in enumerate(batches):
                 check_stop()
+                said = teacher.of_held_out(number, batch) if teacher else None
                 here = batch.to(device)
                 hidden_ND = student(here.ids_BT).flatten(0, 1).index_select(0, here.positions_N)
-                sums_5 += torch.stack(distill_loss(hidden_ND, student.output_weight, here.targets, weights, counts))
+                parts = distill_loss(hidden_ND, student.output_weight, here.targets, weights, counts, teacher=said)
+                sums_5 += torch.stack(parts)
         activations = a4_health(student, collate(examples[:1]).to(device).ids_BT)
     finally:
         student.train()

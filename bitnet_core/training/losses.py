@@ -13,7 +13,7 @@ could not have this property, because a top-k row says nothing about the shape o
 
 which takes three matmuls with the head and no autograd graph over the vocabulary. The gradients are computed in the
 forward pass (as in Liger-Kernel's fused linear losses) and only scaled in the backward pass. Nothing waits for the
-device.
+device. Where the teacher itself is there, its whole distribution takes the place of the cells (`whole_vocabulary`).
 
 Shapes: N supervised positions, K candidates, D hidden, V vocabulary, n positions of one chunk.
 """
@@ -27,6 +27,7 @@ from torch.autograd.function import once_differentiable
 from bitnet_core.model.chunks import positions_at_a_time
 from bitnet_core.settings.values import LossWeights
 from bitnet_core.traces.examples import Counts, Targets
+from bitnet_core.training.whole_vocabulary import TeacherStates, WholeCells
 
 _NEG_INF = float("-inf")
 
@@ -53,6 +54,7 @@ def distill_loss(
     weights: LossWeights,
     counts: Counts,
     *,
+    teacher: TeacherStates | None = None,
     chunk: int | None = None,
 ) -> LossParts:
     """The distillation loss of N supervised positions; the module's docstring has the formulas.
@@ -61,14 +63,15 @@ def distill_loss(
     (`Student.output_weight`), `targets` is what the teacher says there: observed tokens, top-k ids and natural
     logprobs at temperature 1, other mass, and which positions have candidates or are JSON structure. `counts` are the
     positions behind each mean, over all micro-batches of the optimizer step. `chunk` is the number of positions at a
-    time, chosen by the device unless given.
+    time, chosen by the device unless given. With a `teacher`, its distribution over the vocabulary is distilled at
+    every position, and the candidates of `targets` are not looked at.
 
     The total's gradient reaches `hidden_ND` and `output_weight_VD`. Matmuls run in autocast's dtype where autocast is
     on, the softmax and all sums in fp32 (fp64 for fp64 inputs). Raises ValueError when the candidates are the whole
     vocabulary.
     """
     vocab = output_weight_VD.shape[0]
-    if targets.topk_ids_NK.shape[1] >= vocab:
+    if teacher is None and targets.topk_ids_NK.shape[1] >= vocab:
         raise ValueError("the candidates must leave at least one token of the vocabulary to the other mass")
     needs_grad = torch.is_grad_enabled() and (hidden_ND.requires_grad or output_weight_VD.requires_grad)
     if chunk is None:
@@ -76,7 +79,7 @@ def distill_loss(
         # Under autocast each chunk also costs a conversion and a sum over [V, D], so there should be fewer.
         chunk = positions_at_a_time(vocab, device, 2 if torch.is_autocast_enabled(device) else 1)
     total, parts_4 = _FusedLoss.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, output_weight_VD, targets.at_least_one_candidate(), weights, counts, chunk, needs_grad
+        hidden_ND, output_weight_VD, targets.at_least_one_candidate(), weights, counts, teacher, chunk, needs_grad
     )
     return LossParts(total, *parts_4.unbind())
 
@@ -90,6 +93,7 @@ class _FusedLoss(torch.autograd.Function):
         targets: Targets,
         weights: LossWeights,
         counts: Counts,
+        teacher: TeacherStates | None,
         chunk: int,
         needs_grad: bool,
     ) -> tuple[Tensor, Tensor]:
@@ -115,6 +119,7 @@ class _FusedLoss(torch.autograd.Function):
             size = (min(chunk, len(targets)), weight_VD.shape[0])
             buffer_nV = torch.empty(size, dtype=wide, device=hidden_ND.device)
             narrow_nV = buffer_nV if narrow == wide else torch.empty_like(buffer_nV, dtype=narrow)
+            teacher_nV = None if teacher is None else torch.empty_like(buffer_nV)
             for start in range(0, len(targets), chunk):
                 end = min(start + chunk, len(targets))
                 rows_nD = rows_ND[start:end]
@@ -122,7 +127,13 @@ class _FusedLoss(torch.autograd.Function):
                 torch.mm(rows_nD, head_VD.T, out=d_z_nV)
                 if narrow != wide:
                     z_nV.copy_(d_z_nV)
-                cells = _Cells(z_nV, targets.rows(start, end), weights.tau)
+                cells: _Cells | WholeCells
+                if teacher is None or teacher_nV is None:
+                    cells = _Cells(z_nV, targets.rows(start, end), weights.tau)
+                else:
+                    teacher.logits_(start, end, teacher_nV[: end - start])
+                    rows = targets.rows(start, end)
+                    cells = WholeCells(z_nV, teacher_nV[: end - start], teacher, rows, weights.tau)
                 sums_4 += cells.sums()
                 if d_hidden_ND is None or d_weight_VD is None:
                     continue
@@ -151,7 +162,7 @@ class _FusedLoss(torch.autograd.Function):
         # A scale of 1 is usual and needs no pass over [V, D]; reading it is free only where it is on the host.
         if scale.device.type != "cpu" or scale.item() != 1.0:
             d_hidden_ND, d_weight_VD = d_hidden_ND * scale, d_weight_VD * scale
-        return d_hidden_ND.to(ctx.dtypes[0]), d_weight_VD.to(ctx.dtypes[1]), None, None, None, None, None
+        return d_hidden_ND.to(ctx.dtypes[0]), d_weight_VD.to(ctx.dtypes[1]), *[None] * 6
 
 
 class _Cells:

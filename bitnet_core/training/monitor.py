@@ -20,32 +20,48 @@ _FAR_ABOVE, _NATS_ABOVE, _REPORTS_ABOVE = 1.5, 1.0, 3
 
 @dataclass
 class Meter:
-    """Sums of loss parts on the device, and the time spent in steps, without evaluations and checkpoints."""
+    """Sums of loss parts on the device, and the time spent in steps, without evaluations and checkpoints.
+
+    Steps on text that the student wrote are summed apart: they have no cross-entropy, and maybe another divergence.
+    """
 
     sums_5: Tensor | None = None
     steps: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    own_sums_5: Tensor | None = None
+    own_steps: int = 0
 
-    def add(self, parts_5: Tensor, tokens: int, seconds: float) -> None:
+    def add(self, parts_5: Tensor, tokens: int, seconds: float, *, own_text: bool = False) -> None:
         """Add a completed step; `parts_5` are means over the step's batch, in the order of `PARTS`."""
-        self.sums_5 = parts_5 if self.sums_5 is None else self.sums_5.to(parts_5.device) + parts_5
-        self.steps += 1
+        if own_text:
+            self.own_sums_5 = parts_5 if self.own_sums_5 is None else self.own_sums_5.to(parts_5.device) + parts_5
+            self.own_steps += 1
+        else:
+            self.sums_5 = parts_5 if self.sums_5 is None else self.sums_5.to(parts_5.device) + parts_5
+            self.steps += 1
         self.tokens += tokens
         self.seconds += seconds
 
     def read(self) -> dict[str, float]:
-        """Means since the last reading, and supervised tokens per second; empty without a completed step."""
-        if self.sums_5 is None:
+        """Means since the last reading, and supervised tokens per second; empty without a completed step.
+
+        `loss` is that of the student's own text only where there was no other step.
+        """
+        if self.sums_5 is None and self.own_sums_5 is None:
             return {}
-        means = (self.sums_5 / self.steps).tolist()
-        found = dict(zip(PARTS, means, strict=True)) | {"tokens_per_s": self.tokens / max(self.seconds, 1e-9)}
-        self.sums_5, self.steps, self.tokens, self.seconds = None, 0, 0, 0.0
+        found = {"tokens_per_s": self.tokens / max(self.seconds, 1e-9)}
+        if self.own_sums_5 is not None:
+            loss, kl, *_ = (self.own_sums_5 / self.own_steps).tolist()
+            found |= {"loss": loss, "own_text_kl": kl}
+        if self.sums_5 is not None:
+            found |= dict(zip(PARTS, (self.sums_5 / self.steps).tolist(), strict=True))
+        self.sums_5, self.steps, self.tokens, self.seconds, self.own_sums_5, self.own_steps = None, 0, 0, 0.0, None, 0
         return found
 
     def state(self) -> dict[str, Any]:
         """The fields, on the CPU: `Meter(**state)` is the inverse."""
-        return vars(self) | {"sums_5": None if self.sums_5 is None else self.sums_5.cpu()}
+        return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in vars(self).items()}
 
 
 def peak_memory(device: torch.device) -> dict[str, Any]:

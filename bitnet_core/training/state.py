@@ -28,7 +28,7 @@ RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": ""}
 _REFUSALS = ("refused", "refused_in_a_row", "rate_scale", "rolled_back")
 _PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", "budget", *_REFUSALS)
 """Fields of `TrainState` that a checkpoint keeps among its counters, as they are."""
-_BEFORE = {"A4_POLICY": "all", **RANDOM_START}
+_BEFORE = {"A4_POLICY": "all", "TRAIN_ONLINE": "", "ON_POLICY_FRACTION": 0.0, "ON_POLICY_KL": "", **RANDOM_START}
 """What checkpoints of versions without these settings were trained with."""
 
 
@@ -174,6 +174,8 @@ def recipe(options: TrainOptions) -> dict[str, int | float | str]:
         "SEED": options.seed,
         "PACK_SEQUENCES": options.pack,
         "STUDENT_QUANTIZE": options.quantize,
+        "ON_POLICY_FRACTION": options.on_policy.fraction,
+        "ON_POLICY_KL": options.on_policy.divergence if options.on_policy.fraction else "",
     }
 
 

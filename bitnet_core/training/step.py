@@ -13,6 +13,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.examples import Batch, Counts
 from bitnet_core.training.losses import LossParts, distill_loss
+from bitnet_core.training.online import OnlineTeacher, whole
 
 _FUSED_DEVICES = ("cpu", "cuda", "mps")
 
@@ -25,6 +26,8 @@ class StepResult:
     grad_norm: Tensor
     tokens: int
     finite: bool
+    own_text: bool = False
+    """Whether the student wrote the batches itself."""
 
 
 def build_optimizer(student: Student, options: TrainOptions, device: torch.device) -> torch.optim.AdamW:
@@ -40,8 +43,17 @@ def build_optimizer(student: Student, options: TrainOptions, device: torch.devic
 class Stepper:
     """Student, optimizer and loss scale together: everything that an update changes."""
 
-    def __init__(self, student: Student, options: TrainOptions, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self,
+        student: Student,
+        options: TrainOptions,
+        device: torch.device,
+        precision: Precision,
+        teacher: OnlineTeacher | None = None,
+    ) -> None:
+        """A `teacher` is asked at every step, instead of what the traces have of it."""
         self.student, self.options, self.device, self.precision = student, options, device, precision
+        self.teacher = teacher
         # It shares the parameters, and is traced and fused at its first call.
         self._forward_pass = torch.compile(student) if options.compiled else student
         self.optimizer = build_optimizer(student, options, device)
@@ -52,13 +64,15 @@ class Stepper:
 
         Every mean is over all batches together, so splitting them differently only changes the rounding.
         """
+        if self.teacher:
+            batches = [whole(batch) for batch in batches]
         counts = sum((batch.counts for batch in batches), Counts(0, 0, 0))
         self.optimizer.zero_grad(set_to_none=True)
         held = self.student.held_weights() if len(batches) > 1 else contextlib.nullcontext()
         parts_5 = torch.zeros(5, device=self.device)
         with held, self.precision.matmuls():
             for batch in batches:
-                parts = self._forward(batch.to(self.device), counts)
+                parts = self._forward(batch, counts)
                 self.scaler.scale(parts.total).backward()  # type: ignore[no-untyped-call]
                 parts_5 += torch.stack(parts).detach()
         self.scaler.unscale_(self.optimizer)
@@ -71,15 +85,19 @@ class Stepper:
             self.optimizer.param_groups[0]["weight_decay"] = self.options.weight_decay if decay else 0.0
             self.scaler.step(self.optimizer)
         self.scaler.update()
-        return StepResult(parts_5, norm, counts.ce, finite)
+        tokens = sum(len(batch.targets) for batch in batches)
+        return StepResult(parts_5, norm, tokens, finite, own_text=any(batch.own_text for batch in batches))
 
     def _forward(self, batch: Batch, counts: Counts) -> LossParts:
+        reverse = self.options.on_policy.divergence == "reverse"
+        teacher = self.teacher.of(batch, reverse_on_own=reverse) if self.teacher else None
+        batch = batch.to(self.device)
         with torch.autocast(self.device.type, self.precision.dtype, enabled=self.precision.autocast):
             hidden_BTD = self._forward_pass(batch.ids_BT, segments_BT=batch.segments_BT)
             # Only supervised positions reach the head: prompt and padding would be most of its cost.
             hidden_ND = hidden_BTD.flatten(0, 1).index_select(0, batch.positions_N)
             head_VD, weights = self.student.output_weight, self.options.loss
-            return distill_loss(hidden_ND, head_VD, batch.targets, weights, counts)
+            return distill_loss(hidden_ND, head_VD, batch.targets, weights, counts, teacher=teacher)
 
     def state(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}

@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from bitnet_core.errors import BitnetError, Stopped, UsageError
-from bitnet_core.model.config import StudentConfig
+from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.model.precision import Precision, pick_device, pick_precision, prepare_compiler
 from bitnet_core.model.student import Student
 from bitnet_core.runs.events import Event, Flip, Metric
@@ -25,7 +24,10 @@ from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.examples import Examples
 from bitnet_core.training import budget, checkpoints, heldout, report
 from bitnet_core.training.batches import Sampler
+from bitnet_core.training.fit import require_fit
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
+from bitnet_core.training.on_policy import author
+from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.schedule import Schedule
 from bitnet_core.training.state import (
     RANDOM_START,
@@ -59,14 +61,16 @@ class Trainer:
         device: torch.device | None = None,
         precision: Precision | None = None,
         first_weights: FirstWeights | None = None,
+        teacher: OnlineTeacher | None = None,
     ) -> None:
         """Checkpoints are kept in `folder`, and training resumes from there; without one, nothing is written.
 
-        `first_weights` are those of a training that resumes nothing; by default the student's own.
+        `first_weights` are those of a training that resumes nothing; by default the student's own. A `teacher` says
+        its whole distribution of the traces' texts while training, and their candidates are not looked at.
         `device` and `precision` are by default the best that this machine has. Raises UsageError for a student whose
         vocabulary or context doesn't fit the traces, and BitnetError when there is nothing to train on.
         """
-        _require_fit(student.config, traces, options)
+        require_fit(student.config, traces, options)
         if options.compiled:
             prepare_compiler()
         device = device or pick_device(DeviceOptions())
@@ -80,15 +84,18 @@ class Trainer:
         self._held_out_prompts = heldout.prompts(held_out)
         self._held_out = heldout.choose(Examples(held_out, options.max_seq_len))
         self._tokenizer_hash = traces.tokenizer_hash
-        self.stepper = Stepper(student, options, device, precision or pick_precision(DeviceOptions(), device))
+        precision = precision or pick_precision(DeviceOptions(), device)
+        self.stepper = Stepper(student, options, device, precision, teacher)
         capacity = options.max_seq_len if options.pack else None
         shape = (options.batch_size, options.max_seq_len) if options.compiled else None
         self.sampler = Sampler(examples, options.batch_size, options.seed, capacity, options.workers, shape)
         self._recipe = recipe(options) | {
             "traces": self.sampler.fingerprint,
             "A4_POLICY": student.config.a4_policy,
+            "TRAIN_ONLINE": teacher.identity if teacher else "",
             **(first_weights.settings if first_weights else RANDOM_START),
         }
+        self._author = author(student, options, teacher)
         self.state = TrainState()
         self._flip_asked = options.flip
         self._decide_budget({})
@@ -188,7 +195,8 @@ class Trainer:
     def _step(self) -> None:
         state = self.state
         started = time.perf_counter()
-        batches = [self.sampler.next() for _ in range(self.options.accumulate)]
+        rewrite = self._author.of_step(state.step) if self._author else None
+        batches = [self.sampler.next(rewrite) for _ in range(self.options.accumulate)]
         rate = self.schedule.rate(state.step) * state.rate_scale
         result = self.stepper.step(batches, rate, decay=self.schedule.decays(state.step))
         if not result.finite:
@@ -197,7 +205,7 @@ class Trainer:
         state.refused_in_a_row = 0
         state.step += 1
         state.seen_tokens += result.tokens
-        state.meter.add(result.parts_5, result.tokens, time.perf_counter() - started)
+        state.meter.add(result.parts_5, result.tokens, time.perf_counter() - started, own_text=result.own_text)
         self._report_progress()
         saving = state.step % self.options.checkpoint_interval == 0 and not self.finished
         if saving or self.finished or state.step == 1 or state.step % self.options.log_interval == 0:
@@ -294,7 +302,8 @@ class Trainer:
     def _stop_if_diverged(self) -> None:
         """End a training whose loss keeps climbing, before it overwrites a good checkpoint."""
         state = self.state
-        state.divergence.add(state.last["loss"])
+        if "kl" in state.last or self.options.on_policy.fraction == 1:  # the loss of own text alone is another one
+            state.divergence.add(state.last["loss"])
         if state.divergence.certain:
             raise BitnetError(
                 f"Training diverged: the loss rose from {state.divergence.lowest:.3g} to {state.last['loss']:.3g} "
@@ -318,7 +327,12 @@ class Trainer:
         }
         if self._held_out:
             figures, state.activations = heldout.measure(
-                self.student, self._held_out, self.options.loss, self.options.batch_size, self._reporter.check_stop
+                self.student,
+                self._held_out,
+                self.options.loss,
+                self.options.batch_size,
+                self._reporter.check_stop,
+                teacher=self.stepper.teacher,
             )
             row |= figures | state.activations
             kept = when == "end" or (when == "checkpoint" and not state.divergence.suspected)
@@ -384,16 +398,3 @@ class Trainer:
             self._reporter.progress(min(self.state.seen_tokens, tokens), tokens, "tokens")
         else:
             self._reporter.progress(self.state.step, self.options.total_steps, "steps")
-
-
-def _require_fit(config: StudentConfig, traces: TraceSet, options: TrainOptions) -> None:
-    if config.vocab_size != traces.vocab_size:
-        raise UsageError(
-            f"The student has {config.vocab_size} tokens and the traces have {traces.vocab_size}; "
-            "make the student with the vocabulary size of the traces."
-        )
-    if config.max_position_embeddings < options.max_seq_len:
-        raise UsageError(
-            f"The student reads {config.max_position_embeddings} positions and max_seq_len (MAX_SEQ_LEN) is "
-            f"{options.max_seq_len}; make the student with more positions, or cut sequences shorter."
-        )

@@ -106,4 +106,4 @@ def test_a_gguf_file_without_accelerate_is_refused_with_what_to_install(
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(BitnetError, match=r"needs accelerate to load m\.gguf; run pip install 'bitnet-tui\[gguf\]'"):
-        hf_model._model("m.gguf", tmp_path, tmp_path / "m.gguf", torch.float32)
+        hf_model._model("m.gguf", tmp_path / "m.gguf", torch.float32)

@@ -14,6 +14,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.runs.context import StageContext
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSequence, TraceSet
+from bitnet_core.training.online import OnlineTeacher
 from bitnet_core.training.trainer import Trainer
 from tests.builders import events_of, stage_context
 
@@ -102,6 +103,7 @@ def make_trainer(tmp_path: Path, sequences: list[TraceSequence]) -> Callable[...
         dtype: torch.dtype = torch.float32,
         resume: bool = False,
         tokenizer_hash: str = "t" * 64,
+        make_teacher: Callable[[Student], OnlineTeacher] | None = None,
         **shape: Any,
     ) -> StageTrainer:
         ctx = stage_context(tmp_path / name, "train", TINY | (values or {}))
@@ -116,13 +118,15 @@ def make_trainer(tmp_path: Path, sequences: list[TraceSequence]) -> Callable[...
             "max_position_embeddings": 64,
         }
         torch.manual_seed(options.seed)
+        student = Student(StudentConfig(**sizes | shape))
         trainer = StageTrainer(
-            Student(StudentConfig(**sizes | shape)),
+            student,
             TraceSet(sequences, VOCAB, TOP_K, tokenizer_hash, "p" * 64, "teacher"),
             options,
             folder=ctx.experiment.checkpoints,
             device=torch.device("cpu"),
             precision=Precision(dtype, "test"),
+            teacher=make_teacher(student) if make_teacher else None,
         )
         trainer.ctx = ctx
         if resume:

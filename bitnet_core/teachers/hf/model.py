@@ -5,14 +5,15 @@ Heavy: torch and transformers. Knows no requests.
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.process import rss_bytes
@@ -51,12 +52,11 @@ class LoadedModel:
 def load(name: str, options: TeacherOptions, device: torch.device, token: str | None) -> LoadedModel:
     """Load a model from a folder, a GGUF file or the hub. Raises BitnetError, whose one sentence names the fault."""
     path = locate(name, token)
-    folder = path.parent if is_gguf(path) else path
-    tokenizer = _tokenizer(name, folder, path)
+    tokenizer = tokenizer_of(name, path)
     dtype = pick_dtype(options, device)
     before = _memory(device)
     with out_of_memory(f"{name} does not fit into the memory of {device}; choose a smaller one."):
-        model = _model(name, folder, path, dtype)
+        model = _model(name, path, dtype)
         if getattr(model, "_is_stateful", False):
             raise BitnetError(
                 f"{name} has a recurrent state instead of a cache and can't be decoded here; serve it with vLLM."
@@ -92,7 +92,9 @@ def out_of_memory(message: str) -> Iterator[None]:
         raise
 
 
-def _tokenizer(name: str, folder: Path, path: Path) -> StudentTokenizer:
+def tokenizer_of(name: str, path: Path) -> StudentTokenizer:
+    """The tokenizer of a model that `locate` found."""
+    folder = path.parent if is_gguf(path) else path
     if is_gguf(path) and not (folder / "tokenizer.json").is_file():
         raise BitnetError(
             f"There is no tokenizer.json beside {path}; put the model's and its tokenizer_config.json there "
@@ -107,14 +109,30 @@ def _tokenizer(name: str, folder: Path, path: Path) -> StudentTokenizer:
         ) from error
 
 
-def _model(name: str, folder: Path, path: Path, dtype: torch.dtype) -> Any:
+def weight_bytes(name: str, path: Path, dtype: torch.dtype) -> int:
+    """Memory of a model's weights in `dtype`, from its configuration alone. BitnetError as of `load`."""
+
+    def unloaded(folder: str, **options: Any) -> Any:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, **options))
+
+    model = _read(name, path, unloaded)
+    return dtype.itemsize * sum(int(parameter.numel()) for parameter in model.parameters())
+
+
+def _model(name: str, path: Path, dtype: torch.dtype) -> Any:
+    return _read(name, path, partial(AutoModelForCausalLM.from_pretrained, dtype=dtype))
+
+
+def _read(name: str, path: Path, read: Callable[..., Any]) -> Any:
+    folder = path.parent if is_gguf(path) else path
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     options = {"gguf_file": path.name} if is_gguf(path) else {}
     if options and importlib.util.find_spec("accelerate") is None:
         raise BitnetError(f"transformers needs accelerate to load {name}; run pip install 'bitnet-tui[gguf]'.")
     try:
-        return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **options)
+        return read(str(folder), local_files_only=True, **options)
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:
