@@ -12,12 +12,13 @@ from textual.widgets.option_list import Option
 
 from bitnet_core.results.compare import MOST
 from bitnet_core.text import crop
-from bitnet_tui.screens.base import DialogScreen, Looked
+from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.choices import Choice, choices
 from bitnet_tui.view.compared import Chosen
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.widgets.lists import Entries
+from bitnet_tui.widgets.looking import Looked
 from bitnet_tui.widgets.words import Words
 
 _NAME_CELLS = 30
