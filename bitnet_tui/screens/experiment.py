@@ -182,6 +182,24 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
 
         self.app.push_screen(CompareWithScreen(self.root), chosen)
 
+    def action_save_report(self) -> None:
+        """Write the report of the training that is shown, or else of the newest one."""
+        from bitnet_tui.services.reporting import save_report
+
+        run = self._view.run
+        shown = run.id if run is not None and run.stage in ("train", "eval") and run.position > 1 else ""
+        self.notify("Writing the report…")
+        work = partial(self._save_report, self.shell, partial(save_report, self.shell.home, self.root, shown))
+        self.app.run_worker(work, thread=True, group="report", description="write a report")
+
+    @staticmethod
+    def _save_report(shell: Shell, write: Callable[[], str]) -> None:
+        """Its end is told even if the screen is closed."""
+        try:
+            shell.call_later(partial(shell.notify, write(), title="Report", timeout=10))
+        except BitnetError as error:
+            shell.call_later(partial(shell.notify, str(error), title="No report", severity="error", timeout=10))
+
     # -- starting and stopping -------------------------------------------------------------------------------------
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -14,7 +14,7 @@ from bitnet_tui.view.compared import Chosen, CompareView, CompareWatcher, _block
 from bitnet_tui.view.spans import Line
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
 from tests.tui.conftest import RecordingLaunch
-from tests.tui.pilots import click_on, settled, shown, words
+from tests.tui.pilots import click_on, notices, settled, shown, words
 
 
 def _whole(home: Path, name: str, loss: float, **settings: object) -> Path:
@@ -99,3 +99,16 @@ async def test_from_an_experiment_to_the_comparison_by_keys_and_mouse(home: Path
         assert isinstance(pilot.app.screen, CompareScreen)
         assert "They differ in LR 0.0006 | 0.001." in words(pilot)
         assert "B is better" in shown(pilot)
+
+
+async def test_the_report_is_saved_and_its_place_is_told(home: Path):
+    _whole(home, "base", 5.2)
+    async with BitnetApp(home, root=home / "base", launch=RecordingLaunch()).run_test(
+        size=(120, 36), notifications=True
+    ) as pilot:
+        await settled(pilot)
+        await pilot.press("R")
+        await settled(pilot)
+        (path,) = (home / "base" / "reports").glob("report-*.html")
+        assert f"base/reports/{path.name}." in "".join(notices(pilot)).replace(" ", "")
+        assert "<h1>base</h1>" in path.read_text()
