@@ -57,6 +57,10 @@ class Scores:
     def total(self, name: str) -> float:
         return float(self.sums_SM[:, SUMS.index(name)].sum())
 
+    def of_each(self, names: Sequence[str]) -> Float64:
+        """These sums of each sequence, [S, len(names)]."""
+        return self.sums_SM[:, [SUMS.index(name) for name in names]]
+
 
 @dataclass(frozen=True)
 class Imitation:

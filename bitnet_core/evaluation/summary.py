@@ -19,6 +19,7 @@ from bitnet_core.export import card
 from bitnet_core.export.card import IN_PROCESS
 from bitnet_core.export.running import LLAMACPP, TRANSFORMERS
 from bitnet_core.export.verify import RUNTIME_BITS
+from bitnet_core.results import paired
 from bitnet_core.settings.values import EvalOptions
 from bitnet_core.suites.intervals import Estimate
 
@@ -117,6 +118,8 @@ def _teacher_memory(
     return qei.measured(memory["bytes"], "resident, added by loading and running")
 
 
+_OF_EACH = ("tokens", "nats", "kd_tokens", "kd_kl", "shared_teacher_nats")
+"""What `paired.COLUMNS` are among the sums of an answer."""
 IMITATION_COLUMNS = ["figure", "of", "value", "95 % from", "95 % to", "unit"]
 
 
@@ -162,6 +165,7 @@ def imitation_record(figures: Mapping[int, Figures], scores: Scores) -> dict[str
         "shared_share": shared / tokens,
         "text_bytes": int(scores.total("bytes")),
         "chance_agreement": 1 / scores.vocab_size,
+        "answers": {"columns": list(paired.COLUMNS), "rows": scores.of_each(_OF_EACH).round(6).tolist()},
         "by_activation_bits": {
             str(bits): {name: asdict(estimate) for name, estimate in found.items()} for bits, found in figures.items()
         },

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bitnet_core.errors import UsageError
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.results.curves import Beginning, CurveFold, Training, joined, of_one_training
+from bitnet_core.results.paired import Answers
 from bitnet_core.runs import clock
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.events import Event, EventReader, RunStarted, Table
@@ -19,6 +21,7 @@ from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.text import flat
 
 TRAIN, EVAL = "train", "eval"
+EVALUATION_REPORT = "mini_evaluation_report.json"
 _MOST_TABLES = 40
 _TABLE_CELLS = 4000
 
@@ -57,6 +60,8 @@ class Subject:
     trained: tuple[StageRun, ...]
     """The runs of which the training consists, the newest first."""
     named: bool = False
+    answers: Answers = field(default_factory=Answers)
+    """The held-out answers that the evaluation scored, one by one, if its report is still there."""
 
     @property
     def active(self) -> bool:
@@ -101,6 +106,7 @@ class SubjectReader:
     run: str = ""
     _cache: RecordCache = field(default_factory=RecordCache)
     _events: dict[str, _Events] = field(default_factory=dict)
+    _scored: tuple[int, Answers] | None = None
 
     def read(self) -> Subject:
         """BitnetError if the runs can't be read, UsageError if the named run is of no use here."""
@@ -112,7 +118,22 @@ class SubjectReader:
         training = joined([self._read(entry).curves for entry in pieces])
         trained = tuple(self._stage_run(history, entry, bool(self.run)) for entry in pieces)
         name = flat(experiment.root.name) + (f" {flat(chosen[TRAIN].run.id)}" if self.run and TRAIN in chosen else "")
-        return Subject(name, experiment.root, experiment, runs, training, trained, bool(self.run))
+        answers = self._answers_of(history, chosen.get(EVAL))
+        return Subject(name, experiment.root, experiment, runs, training, trained, bool(self.run), answers)
+
+    def _answers_of(self, history: History, evaluation: Entry | None) -> Answers:
+        """From the report, which is that of the newest evaluation that succeeded."""
+        newest = history.latest(EVAL, lambda record: record.state == "succeeded")
+        if evaluation is None or newest is None or evaluation.run != newest.run:
+            return Answers()
+        path = history.experiment.reports / EVALUATION_REPORT
+        try:
+            changed = path.stat().st_mtime_ns
+            if self._scored is None or self._scored[0] != changed:
+                self._scored = changed, Answers.of_report(files.read_json(path))
+        except (OSError, ValueError, BitnetError):
+            return Answers()
+        return self._scored[1]
 
     def _read(self, entry: Entry) -> _Events:
         return self._events.setdefault(entry.run.id, _Events(EventReader(entry.run.events_path))).read()

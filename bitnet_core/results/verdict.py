@@ -1,7 +1,7 @@
 """Which training is better on held-out text, by how much, whether that can be said, and what differs: in words.
 
-The difference of two estimates with 95 % intervals of half-widths a and b is beyond chance if it is larger than
-√(a² + b²). Measured on the same prompts, the two vary together, so that this asks for more than it has to.
+Where both evaluations scored the same held-out answers, the difference is taken answer by answer (`paired.py`). Else
+the difference of two estimates with 95 % intervals of half-widths a and b is beyond chance if it exceeds √(a² + b²).
 """
 
 import math
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bitnet_core.results.differing import Difference, settings_of
 from bitnet_core.results.figures import Figure, half_widths
+from bitnet_core.results.paired import half_width
 from bitnet_core.results.subject import Subject
 from bitnet_core.text import count, finite, number, significant
 
@@ -87,13 +88,24 @@ def _allowed(ranked: Sequence[Contender], measure: str, gap: float, differing: S
     if (spread := _spread(ranked, measure, differing)) is not None:
         word = "more" if gap > spread else "no more"
         return f"That is {word} than what another seed changes here ({significant(spread, 2)})."
-    halves = [_half(one, measure) for one in (best, second)]
-    if any(half is None for half in halves):
+    limit = _limit(best, second, measure)
+    if limit is None:
         return "No interval is known (the evaluation measures it) and no second seed was run, so it may be chance."
-    limit = math.hypot(*(half for half in halves if half is not None))
     if gap > limit:
         return f"That is beyond the chance of the held-out prompts (95 %: ±{significant(limit, 2)})."
     return f"The held-out prompts alone could do that (95 %: ±{significant(limit, 2)}), so it may be chance."
+
+
+def _limit(best: Contender, second: Contender, measure: str) -> float | None:
+    """What a difference of the two must exceed to be beyond the chance of the held-out prompts."""
+    weight = finite(settings_of(best.subject).get("KD_CE_WEIGHT"))
+    if weight is not None:
+        weights = (0.0, 1.0) if measure == "heldout_ce" else (1.0, weight)
+        if (paired := half_width(best.subject.answers, second.subject.answers, *weights)) is not None:
+            return paired
+    halves = [_half(one, measure) for one in (best, second)]
+    known = [half for half in halves if half is not None]
+    return math.hypot(*known) if len(known) == len(halves) else None
 
 
 def _half(one: Contender, measure: str) -> float | None:

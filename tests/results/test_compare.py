@@ -9,6 +9,7 @@ from bitnet_core.cli.main import main
 from bitnet_core.errors import UsageError
 from bitnet_core.results.compare import Comparison, compare
 from bitnet_core.results.finding import reader_of
+from bitnet_core.results.paired import COLUMNS
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
 from tests.tui.simulated import NOON
 
@@ -61,6 +62,21 @@ def test_what_keeps_the_difference_from_being_told(home: Path, how: dict[str, ob
     _whole(home, "base", 5.21)
     _whole(home, "other", 5.00, **how)  # type: ignore[arg-type]
     assert words in _compared(home, "base", "other").sentence
+
+
+def test_the_same_answers_are_compared_one_by_one(home: Path):
+    """Each interval alone is far too wide to tell the two apart."""
+    _whole(home, "base", 5.21, half=0.5)
+    _whole(home, "fast", 5.00, half=0.5, LR="1e-3")
+    for name, better in (("base", 0.0), ("fast", 0.1)):
+        rows = [
+            [50, 50 * (place - better), 50, 50 * (place - 1 - better * (place % 2)), 40] for place in range(2, 30)
+        ]
+        answers = {"columns": list(COLUMNS), "rows": rows}
+        report = home / name / "reports" / "mini_evaluation_report.json"
+        report.write_text(json.dumps({"imitation": {"answers": answers}}))
+    said = _compared(home, "base", "fast").sentence
+    assert "beyond the chance of the held-out prompts (95 %: ±0.01" in said
 
 
 def test_the_spread_of_seeds_decides_where_there_is_one(home: Path):
