@@ -1,9 +1,9 @@
 """How sure the difference of two students is that were measured on the same held-out answers.
 
 Each figure is a ratio of sums over answers, and what makes an answer hard makes it hard for both. So the difference
-is taken answer by answer: for a figure Σ k_s / Σ n_s with the differences d_s of k_s, whose ratio is D = Σ d_s / Σ n_s,
-the linearised residuals are r_s = (d_s − D n_s) / Σ n_s; those of KL + w·CE are r_s of KL + w r_s of CE. The variance is
-S/(S − 1) · Σ r_s² (Cochran 1977, Sampling Techniques, chapter 6: the variance of a ratio).
+is taken answer by answer: for a figure Σ k_s / Σ n_s with the differences d_s of k_s, whose ratio is
+D = Σ d_s / Σ n_s, the linearised residuals are r_s = (d_s − D n_s) / Σ n_s; those of KL + w·CE are r_s of KL plus
+w r_s of CE. The variance is S/(S − 1) · Σ r_s² (Cochran 1977, Sampling Techniques, chapter 6: variance of a ratio).
 """
 
 import math
