@@ -18,7 +18,8 @@ p{margin:.3rem 0}.faint,th{color:#6c6c6c}.warn{color:#875f00}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.88rem}
 th{text-align:left;font-weight:500}
 th,td{padding:.2rem .9rem .2rem 0;border-bottom:1px solid #dadada;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums}code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}
+.one{white-space:nowrap}td.n{text-align:right;font-variant-numeric:tabular-nums}
+code{font:.85em ui-monospace,monospace;overflow-wrap:anywhere}
 svg{max-width:100%;height:auto;display:block}
 """
 _DARK = """
@@ -26,6 +27,7 @@ body{color:#d0d0d0;background:#121212}.faint,th{color:#949494}th,td{border-color
 """
 _PRINT = "body{margin:0;max-width:none}svg,tr{break-inside:avoid}h2,h3{break-after:avoid}.wide{overflow:visible}"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_ONE_LINE = 48
 _FACT_COLUMNS = ("", "value", "origin", "again")
 
 
@@ -58,11 +60,16 @@ def _section(title: str, content: str) -> str:
 
 def _facts(facts: Iterable[Fact]) -> str:
     rows = (
-        f"<tr><td>{text(one.name)}</td><td class='n'><code>{text(one.value)}</code></td><td>{text(one.origin)}</td>"
-        f"<td><code>{text(one.command)}</code></td></tr>"
+        f"<tr><td>{text(one.name)}</td>{_code(one.value, 'n')}<td>{text(one.origin)}</td>{_code(one.command)}</tr>"
         for one in facts
     )
     return _wrapped(_heads(_FACT_COLUMNS) + "".join(rows))
+
+
+def _code(words: str, kind: str = "") -> str:
+    """A cell of plain type, on one line unless it is long."""
+    kinds = f"{kind} one" if len(words) <= _ONE_LINE else kind
+    return f"<td class='{kinds}'><code>{text(words)}</code></td>"
 
 
 def _measured(run: str, table: Any) -> str:

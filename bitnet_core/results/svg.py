@@ -55,7 +55,7 @@ class Picture:
 PICTURES: tuple[Picture, ...] = (
     Picture("Held-out loss", (("heldout_loss", "KL + CE"), ("heldout_kl", "KL"), ("heldout_ce", "CE"))),
     Picture("Loss", (("loss", "total"), ("kl", "KL"), ("ce", "CE"), ("format", "format"))),
-    Picture("Agreement with the teacher", (("agreement", "training"), ("heldout_agreement", "held-out"))),
+    Picture("Agreement", (("agreement", "training"), ("heldout_agreement", "held-out"))),
     Picture("Gradient norm", (("grad_norm", ""),)),
     Picture("Learning rate", (("lr", ""),)),
     Picture("Tokens per second", (("tokens_per_s", ""),)),
@@ -141,6 +141,6 @@ def _legend(thinned: Sequence[tuple[str, tuple[tuple[Point, ...], ...]]]) -> lis
     for place, (words, segments) in enumerate(thinned):
         value = segments[-1][-1][1]
         said = f"{words} {count(value) if abs(value) >= 1000 else significant(value, 4)}".strip()
-        parts.append(f'<text class="c{place}" x="{250 + 122 * place}" y="20">{text(said)}</text>')
-        parts.append(f'<path class="c{place}" d="M{224 + 122 * place},16 {244 + 122 * place},16"/>')
+        parts.append(f'<text class="c{place}" x="{176 + 136 * place}" y="20">{text(said)}</text>')
+        parts.append(f'<path class="c{place}" d="M{150 + 136 * place},16 {170 + 136 * place},16"/>')
     return parts
