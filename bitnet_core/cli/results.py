@@ -9,7 +9,8 @@ from bitnet_core.cli.command import Commands, answer, open_experiment, settings_
 if TYPE_CHECKING:
     from bitnet_core.results.compare import Comparison
 
-_PLAIN_WIDTH = 100
+_PLAIN_WIDTH, _VALUE_CELLS = 100, 48
+"""Without a terminal; `--json` has the values whole."""
 
 
 def add_to(commands: Commands) -> None:
@@ -57,7 +58,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _text(found: "Comparison") -> str:
     from bitnet_core.results.compare import LEGEND
-    from bitnet_core.text import render_table, wrap
+    from bitnet_core.text import crop, render_table, wrap
 
     cells = terminal_columns()
     names = list(found.names)
@@ -66,6 +67,6 @@ def _text(found: "Comparison") -> str:
         rows = [[row.measure.title, *map(row.cell, range(len(names)))] for row in found.rows]
         lines += [render_table("results", ["", *names], rows, cells), f"  {LEGEND}", ""]
     if found.differing:
-        settings = [[one.name, *one.values] for one in found.differing]
+        settings = [[one.name, *(crop(value, _VALUE_CELLS) for value in one.values)] for one in found.differing]
         lines.append(render_table("settings that differ", ["", *names], settings, cells))
     return "\n".join(lines).rstrip()

@@ -6,6 +6,7 @@ from typing import Any
 
 from bitnet_core.results.subject import EVAL, TRAIN, Subject
 from bitnet_core.runs.catalog import STAGES
+from bitnet_core.secrets.known import redactor
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, SECTIONS, in_sections
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.text import UNKNOWN, flat
@@ -47,10 +48,10 @@ _UNKNOWN = _Unknown()
 
 def differences(subjects: Sequence[Subject]) -> tuple[Difference, ...]:
     """The settings that are not the same in all subjects, in the order in which they matter."""
-    values = [settings_of(subject) for subject in subjects]
-    names = [name for name in _in_order() if len(set(map(written, (one.get(name) for one in values)))) > 1]
+    values, mask = [settings_of(subject) for subject in subjects], redactor()
+    pairs = ((name, [written(one.get(name)) for one in values]) for name in _in_order())
     return tuple(
-        Difference(name, tuple(written(one.get(name)) for one in values), deciding_stage(name)) for name in names
+        Difference(name, tuple(map(mask, each)), deciding_stage(name)) for name, each in pairs if len(set(each)) > 1
     )
 
 

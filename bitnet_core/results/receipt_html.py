@@ -27,7 +27,7 @@ body{color:#d0d0d0;background:#121212}.faint,th{color:#949494}th,td{border-color
 """
 _PRINT = "body{margin:0;max-width:none}svg,tr{break-inside:avoid}h2,h3{break-after:avoid}.wide{overflow:visible}"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-_ONE_LINE = 48
+_ONE_LINE, _BYTES = 48, ", bytes"
 _FACT_COLUMNS = ("", "value", "origin", "again")
 
 
@@ -89,7 +89,8 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def _row(values: Sequence[Any]) -> str:
     first = str(values[0]) if values else ""
-    cells = (_cell(value, as_bytes=first.endswith(", bytes")) for value in values)
+    name, as_bytes = first.removesuffix(_BYTES), first.endswith(_BYTES)
+    cells = (_cell(value, as_bytes=as_bytes) for value in ([name, *values[1:]] if as_bytes else values))
     return f"<tr>{''.join(cells)}</tr>"
 
 

@@ -12,11 +12,11 @@ from bitnet_core.results.differing import Difference, settings_of
 from bitnet_core.results.figures import Figure, half_widths
 from bitnet_core.results.paired import half_width
 from bitnet_core.results.subject import Subject
-from bitnet_core.text import count, finite, number, significant
+from bitnet_core.text import count, crop, finite, number, significant
 
 LETTERS = "ABCDEFGH"
 """What stands for each of those compared where there is no room for its name, and on its curve."""
-_NAMED_SETTINGS = 3
+_NAMED_SETTINGS, _VALUE_CELLS = 3, 32
 _SAME_TOKENS = 0.02
 """Trainings whose seen tokens differ by a smaller share have seen alike."""
 _WEIGHTS = ("KD_TAU", "KD_CE_WEIGHT")
@@ -144,10 +144,14 @@ def _settings_words(differing: Sequence[Difference]) -> str:
     deciding = [one for one in differing if one.stage]
     if not deciding:
         return "No setting that decides a result differs."
-    named = [f"{one.name} {' | '.join(one.values)}" if len(one.values) == 2 else one.name for one in deciding]
+    named = [f"{one.name} {' | '.join(_short(one.values))}" if len(one.values) == 2 else one.name for one in deciding]
     named = named[:_NAMED_SETTINGS]
     more = len(deciding) - len(named)
     return f"They differ in {', '.join(named)}{f' and {more} more' if more else ''}."
+
+
+def _short(values: Sequence[str]) -> list[str]:
+    return [crop(value, _VALUE_CELLS) for value in values]
 
 
 def _listed(letters: Sequence[str]) -> str:

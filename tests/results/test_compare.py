@@ -110,6 +110,16 @@ def test_a_changed_setting_makes_a_figure_outdated(home: Path):
     assert not found.differing  # the results were made with the same
 
 
+def test_values_are_bounded_and_masked(home: Path, capsys: pytest.CaptureFixture[str]):
+    _whole(home, "base", 5.21)
+    _whole(home, "other", 5.00, CUSTOM_BASE_URL="http://me:hunter2hunter2@box/v1", TEMPLATE="x" * 500)
+    assert main(["compare", "base", "other", "--set", f"BITNET_HOME={home}"]) == 0
+    shown = capsys.readouterr().out
+    assert "hunter2" not in shown
+    assert "TEMPLATE unset | xxx" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 100
+
+
 def test_two_runs_of_one_experiment_each_have_their_own_evaluation(home: Path):
     exp = made(home, "exp")
     first = trained(exp, 5.3)
