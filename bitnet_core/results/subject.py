@@ -12,13 +12,12 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.results.curves import Beginning, CurveFold, Training, joined, of_one_training
 from bitnet_core.results.paired import Answers
-from bitnet_core.runs import clock
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.events import Event, EventReader, RunStarted, Table
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import Entry, History, RecordCache
 from bitnet_core.runs.record import ACTIVE, RunRecord
-from bitnet_core.text import flat
+from bitnet_core.text import finite, flat
 
 TRAIN, EVAL = "train", "eval"
 EVALUATION_REPORT = "mini_evaluation_report.json"
@@ -76,6 +75,8 @@ class _Events:
     curves: CurveFold = field(default_factory=CurveFold)
     started: RunStarted | None = None
     tables: dict[str, Table] = field(default_factory=dict)
+    newest: float | None = None
+    """When the last event was written."""
 
     def read(self) -> "_Events":
         while (events := self.reader.read_new()) or not self.reader.at_end:
@@ -84,6 +85,7 @@ class _Events:
         return self
 
     def _take(self, event: Event) -> None:
+        self.newest = finite(event.t) or self.newest
         if event.seq == 0:  # the file was replaced
             self.curves, self.started, self.tables = CurveFold(), None, {}
         if isinstance(event, RunStarted):
@@ -148,18 +150,25 @@ class SubjectReader:
 
     def _stage_run(self, history: History, entry: Entry, named: bool) -> StageRun:
         found, record = self._read(entry), entry.record
-        now = clock.now(record.boot_id) if entry.state in ACTIVE else None
         return StageRun(
             entry.run.id,
             record,
             entry.state,
             not named and history.status(record.stage).state == "outdated",
-            record.seconds(now) if record.started else None,
+            _seconds(entry, found.newest),
             entry.run.events_path,
             found.curves.begins,
             found.started,
             tuple(found.tables.values()),
         )
+
+
+def _seconds(entry: Entry, newest: float | None) -> float | None:
+    """How long a run took; of an active one until its newest event, so that nothing changes while nothing happens."""
+    record = entry.record
+    if entry.state in ACTIVE and record.started is not None:
+        return max(0.0, (newest or record.started) - record.started)
+    return record.seconds() if record.started else None
 
 
 def _present(history: History) -> dict[str, Entry]:

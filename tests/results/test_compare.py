@@ -110,6 +110,20 @@ def test_a_changed_setting_makes_a_figure_outdated(home: Path):
     assert not found.differing  # the results were made with the same
 
 
+def test_a_training_at_work_is_as_old_as_its_newest_event(home: Path):
+    """A time that counts up would be drawn again and again while nothing happens."""
+    run = trained(made(home, "live"), 5.3, last=STEPS // 2, alive=True)
+    try:
+        reader = reader_of("live", home)
+        assert reader.read().runs["train"].seconds == STEPS // 2 + 1
+        assert reader.read().active
+        run.emit("metric", step=STEPS // 2 + 1, seen_tokens=11 * TOKENS, loss=4.0)
+        assert reader.read().runs["train"].seconds == STEPS // 2 + 2
+        assert reader.read().training.points("loss")[-1] == (11 * TOKENS, 4.0)
+    finally:
+        run.end_process()
+
+
 def test_values_are_bounded_and_masked(home: Path, capsys: pytest.CaptureFixture[str]):
     _whole(home, "base", 5.21)
     _whole(home, "other", 5.00, CUSTOM_BASE_URL="http://me:hunter2hunter2@box/v1", TEMPLATE="x" * 500)
