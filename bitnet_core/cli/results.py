@@ -51,7 +51,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     require_number(len(arguments.subjects))
     home = PlaceOptions.of(settings_to_look_with(arguments)).home
-    found = compare([reader_of(text, home).read() for text in arguments.subjects])
+    found = compare([reader_of(text, home, arguments.root).read() for text in arguments.subjects])
     answer(arguments, found.record(), _text(found) if not arguments.json else "")
     return 0
 

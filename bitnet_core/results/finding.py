@@ -8,12 +8,12 @@ from bitnet_core.runs.experiment import Experiment, is_experiment
 from bitnet_core.secrets.known import resolve_and_remember
 
 
-def reader_of(text: str, home: Path) -> SubjectReader:
-    """Of `FOLDER`, `NAME` (in the workspace `home`), `NAME:RUN`, `FOLDER:RUN`, or the folder of a run.
+def reader_of(text: str, home: Path, here: Path | None = None) -> SubjectReader:
+    """Of `FOLDER`, `NAME` (in the workspace `home`), either with `:RUN`, a run's folder, or a `RUN` of `here`.
 
     UsageError if there is no such experiment. Whether it has the run is known when it is read.
     """
-    root, run = _split(text, home)
+    root, run = _split(text, home, here)
     return SubjectReader(lambda: experiment_in(root, home), run)
 
 
@@ -22,7 +22,7 @@ def experiment_in(root: Path, home: Path) -> Experiment:
     return Experiment.from_settings(resolve_and_remember({"BITNET_HOME": str(home)}, root=root).settings)
 
 
-def _split(text: str, home: Path) -> tuple[Path, str]:
+def _split(text: str, home: Path, here: Path | None) -> tuple[Path, str]:
     if not text:
         raise UsageError("The name of an experiment is empty; give its folder, or its name in the workspace.")
     if (root := _experiment(text, home)) is not None:
@@ -33,6 +33,8 @@ def _split(text: str, home: Path) -> tuple[Path, str]:
     name, colon, run = text.rpartition(":")
     if colon and run and (root := _experiment(name, home)) is not None:
         return root, run
+    if here is not None and _is_experiment(here):
+        return here.absolute(), text
     raise UsageError(
         f"{text} is neither an experiment in {home} nor the folder of one; "
         "give its name, its folder, or NAME:RUN for one of its runs."

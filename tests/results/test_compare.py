@@ -144,6 +144,10 @@ def test_two_runs_of_one_experiment_each_have_their_own_evaluation(home: Path):
     assert _cells(found, "qei") == ["1.10", "1.40 *"]
     assert _cells(found, "heldout_loss") == ["5.300", "5.100 *"]
     assert _cells(_compared(home, f"exp:{measured.run.id}", "exp"), "qei") == ["1.40", "1.40"]
+    here = [reader_of(run.run.id, home, exp.root).read() for run in (first, second)]
+    assert _cells(compare(here), "qei") == ["1.10", "1.40 *"]
+    with pytest.raises(UsageError, match="has no run 'nothing'"):
+        reader_of("nothing", home, exp.root).read()
 
 
 def test_a_resumed_training_is_one(home: Path):
