@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.message import Message
-from textual.widgets import ContentSwitcher, Log, Tab, Tabs
+from textual.widgets import Button, ContentSwitcher, Log, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
 from bitnet_tui.view import panels
@@ -61,6 +61,9 @@ class RunPane(Vertical):
                     yield Painted(id="summary")
                 yield Painted(id="tail", classes="-empty")
             with VerticalScroll(id="reports", classes="pages"):
+                with Horizontal(id="report-buttons"):
+                    yield Button("Compare with… (V)", name="compare_with", compact=True)
+                    yield Button("Save report (R)", name="save_report", compact=True)
                 yield Painted(id="results-text")
                 yield Painted(id="samples-text")
             yield StoragePane(id="storage")
