@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from bitnet_core.results.subject import EVAL, TRAIN, Subject
@@ -9,7 +10,7 @@ from bitnet_core.runs.catalog import STAGES
 from bitnet_core.secrets.known import redactor
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, SECTIONS, in_sections
 from bitnet_core.settings.resolve import from_values
-from bitnet_core.text import UNKNOWN, flat
+from bitnet_core.text import flat
 
 _ORDER = (TRAIN, "collect", "teacher", EVAL, "dryrun")
 """What decides a training is told before what decides how it was measured."""
@@ -33,17 +34,19 @@ def deciding_stage(name: str) -> str:
 
 
 def settings_of(subject: Subject) -> dict[str, Any]:
-    """Every setting as the run that it matters to had it: of the stage that it decides, else of the training."""
+    """Every setting as the run that it matters to had it: of the stage that it decides, else of the training.
+
+    What a run of an older version did not know had no effect on it, which is what a default is for.
+    """
     now = subject.experiment.settings.to_record()
     records = {stage: run.record.settings for stage, run in subject.runs.items()}
-    return {name: records.get(deciding_stage(name) or TRAIN, now).get(name, _UNKNOWN) for name in now}
+    defaults = _defaults()
+    return {name: records.get(deciding_stage(name) or TRAIN, now).get(name, defaults[name]) for name in now}
 
 
-class _Unknown:
-    """In place of the value of a setting that did not exist when a run was made."""
-
-
-_UNKNOWN = _Unknown()
+@cache
+def _defaults() -> dict[str, Any]:
+    return from_values({}).to_record()
 
 
 def differences(subjects: Sequence[Subject]) -> tuple[Difference, ...]:
@@ -57,15 +60,13 @@ def differences(subjects: Sequence[Subject]) -> tuple[Difference, ...]:
 
 def changed_from_defaults(subject: Subject) -> tuple[tuple[str, str, str], ...]:
     """Name, value and default of the settings that have another value, in the order in which they matter."""
-    defaults, values = from_values({}).to_record(), settings_of(subject)
+    defaults, values = _defaults(), settings_of(subject)
     pairs = ((name, written(values.get(name)), written(defaults.get(name))) for name in _in_order())
-    return tuple(pair for pair in pairs if pair[1] not in (pair[2], UNKNOWN))
+    return tuple(pair for pair in pairs if pair[1] != pair[2])
 
 
 def written(value: Any) -> str:
     """The value as a `.env` has it, on one line and safe to show."""
-    if isinstance(value, _Unknown):
-        return UNKNOWN
     if value is None or value == "":
         return "unset"
     if isinstance(value, bool):

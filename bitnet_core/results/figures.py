@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bitnet_core.results.subject import EVAL, TRAIN, StageRun, Subject
-from bitnet_core.text import UNKNOWN, count, dollars, duration, finite, flat, number, share, significant, size
+from bitnet_core.text import count, dollars, duration, finite, flat, number, share, significant, size
 
 Better = Literal["lower", "higher", ""]
 
@@ -36,7 +36,7 @@ def _four(value: float | None) -> str:
 
 
 def _signed(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:+.3f}"
+    return significant(value, 2) if value is None or value < 0 else f"+{significant(value, 2)}"
 
 
 MEASURES: tuple[Measure, ...] = (

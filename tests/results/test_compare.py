@@ -184,3 +184,15 @@ def test_the_command_gives_a_table_and_json(home: Path, capsys: pytest.CaptureFi
     assert answer["settings"] == [{"name": "LR", "stage": "train", "values": ["0.0006", "0.001"]}]
     assert main(["compare", "base", "none", *where]) == 2
     assert "none is neither an experiment" in capsys.readouterr().err
+
+
+def test_a_setting_that_an_older_version_did_not_know_is_at_its_default(home: Path):
+    _whole(home, "old", 5.21)
+    _whole(home, "same", 5.21)
+    _whole(home, "set", 5.00, KD_TAU="2")
+    path = next((home / "old" / "logs").glob("train-*")) / "run.json"
+    record = json.loads(path.read_text())
+    del record["settings"]["KD_TAU"], record["settings"]["MINI_PRESET"]
+    path.write_text(json.dumps(record))
+    assert not _compared(home, "old", "same").differing
+    assert [(one.name, one.values) for one in _compared(home, "old", "set").differing] == [("KD_TAU", ("1.3", "2"))]
