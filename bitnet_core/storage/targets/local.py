@@ -129,7 +129,8 @@ class FolderTarget:
 def _in_its_folder(path: Path, act: Callable[[], object]) -> None:
     """Do what makes a file at `path`. A `delete` may remove its folder as empty meanwhile; then it is made again."""
     for _ in range(_TRIES):
-        with contextlib.suppress(FileExistsError):  # a folder that was removed just after it was found, or a file
+        # A folder that was removed just after it was found or while the one below it was made, or a file.
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
             act()
