@@ -1,17 +1,21 @@
 """Isolates every test: its own HOME, cache, working folder, environment and keyring, and no outside network."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from bitnet_core.process import peak_rss_bytes
+from bitnet_core.process import PATIENT_THREADS, peak_rss_bytes
 from bitnet_core.secrets import known, places, vault
 from bitnet_core.settings.registry import REGISTRY
 from tests.fuzzing import BY_HAND, MOST_BYTES
 
 pytest_plugins = ["tests.teacher_fixtures"]
+
+# Several workers compute at once; before torch starts its threads.
+os.environ.update(PATIENT_THREADS)
 
 # A slow test on a busy machine is not a failure.
 settings.register_profile("patient", settings.default, deadline=None)
