@@ -170,6 +170,7 @@ class CollectOptions(Group):
     top_logprobs: int = setting("TEACHER_TOP_LOGPROBS")
     answers: int = setting("KD_NUM_PROMPTS")
     prompts_file: Path | None = setting("KD_PROMPTS_FILE")
+    text_file: Path | None = setting("KD_TEXT_FILE")
     concurrency: int | None = setting("KD_CONCURRENCY")
     max_attempts: int = setting("KD_MAX_ATTEMPTS")
     shard_sequences: int = setting("KD_SHARD_SEQUENCES")

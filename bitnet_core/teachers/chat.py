@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict, Unpack
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.prompt import Given
 from bitnet_core.teachers.answers.json_body import as_list, as_object
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_reply, read_checked
 from bitnet_core.teachers.http.body import TooManyBytes
@@ -48,6 +49,8 @@ class ChatRequest:
     top_p: float
     top_logprobs: int = 0
     seed: int | None = None
+    given: Given | None = None
+    """The answer to score, for a teacher that can (`Provider.scores`): nothing is sampled, the tokens are its own."""
 
 
 class CallOptions(TypedDict, total=False):
