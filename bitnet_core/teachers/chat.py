@@ -170,6 +170,10 @@ class HttpChat(ABC):
     def request_body(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
         """The body of a request, before encoding."""
 
+    def answer_of(self, body: bytes, _request: ChatRequest) -> bytes:
+        """The body to read and keep: what was received, unless the answer was given. Raises BadReply."""
+        return body
+
     @staticmethod
     @abstractmethod
     def read_body(body: bytes, table: TokenTable) -> ChatResult:
@@ -206,7 +210,10 @@ class HttpChat(ABC):
             sampling=sampling_fields(body),
             max_tokens=request.max_tokens,
         )
-        most_bytes = _FIXED_BYTES + request.max_tokens * (1 + request.top_logprobs) * _TOKEN_BYTES
+        tokens = request.max_tokens
+        if request.given is not None:  # the prompt's tokens are told, each of which has at least a character
+            tokens = len(request.given.text) + sum(len(message["content"]) for message in request.messages)
+        most_bytes = _FIXED_BYTES + tokens * (1 + request.top_logprobs) * _TOKEN_BYTES
         if on_text is not None:
             return await self._stream(sent, body, most_bytes, on_text, options)
         if seconds is None and not self.provider.local:
@@ -220,7 +227,8 @@ class HttpChat(ABC):
             most_bytes=most_bytes,
             held=options.get("held"),
         )
-        return self._result(reply, sent)
+        self._require(reply, sent)
+        return self._read(self.answer_of(reply.body, request), sent)
 
     def requested_sampling(self, request: ChatRequest) -> dict[str, Any]:
         """See `Chat.requested_sampling`."""

@@ -216,6 +216,7 @@ _ALL = (
         seeds=True,
         local=True,
         own_sampling=_VLLM_SAMPLING,
+        scores=True,
     ),
     Provider(
         "llamacpp",

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import math
+import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +16,18 @@ from bitnet_core.prompts.prompt import Given
 from bitnet_core.runs.context import StageContext
 from bitnet_core.stages import collect
 from bitnet_core.teachers.answers.body import read_chat_completion
+from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.hf import model as hf_model
 from bitnet_core.teachers.hf.chat import TransformersChat
 from bitnet_core.teachers.profiles import PROVIDERS
+from bitnet_core.teachers.wire.prompt_logprobs import scored_body
 from bitnet_core.tokenizer.steps import TokenTable
 from bitnet_core.traces.dataset import load_traces
 from tests.builders import stage_context
 from tests.collecting.stage_runs import events, parquet_files
+from tests.teachers.fake_teacher import FakeTeacher
+from tests.teachers.server import Asked, Canned, ChatServer, chat_body
 from tests.teachers.small_llama import CPU, K, model_folder, options_for
 from tests.traces.samples import small_tokenizer
 
@@ -103,8 +110,78 @@ def test_a_long_text_is_cut_and_plain_text_has_no_end(tmp_path: Path, folder: Pa
     assert all(one.finish_reason == "length" and eos_id not in one.completion_ids_C for one in (first, second))
 
 
+class Vllm(FakeTeacher):
+    """Tells the logprobs of a prompt as vLLM does, and writes answers as ever."""
+
+    def __call__(self, number: int, asked: Asked) -> Canned:
+        if "prompt_logprobs" not in asked.body:
+            return super().__call__(number, asked)
+        assert (asked.body["max_tokens"], asked.body["add_generation_prompt"]) == (1, False)
+        tokenizer, draw = small_tokenizer(), random.Random(3)
+        *_, (asked_for, answer) = [("", ""), *((m["role"], m["content"]) for m in asked.body["messages"])]
+        assert asked_for == "assistant"
+        prompt = tokenizer.encode_prompt(asked.body["messages"][:-1]).ids
+        ids = [*prompt, *tokenizer.encode_plain(answer), tokenizer.eos_id, *tokenizer.encode_plain("\n")]
+        told: list[Any] = [None]
+        for index in ids[1:]:
+            others = [other for other in draw.sample(range(300), 5) if other != index]
+            entry = {str(index): {"logprob": math.log(0.3), "rank": 2, "decoded_token": tokenizer.decode([index])}}
+            if index == tokenizer.eos_id:
+                entry[str(index)]["decoded_token"] = "<|im_end|>"
+            for place, other in enumerate(others):
+                logprob = math.log(0.4 * 0.4**place)
+                entry[str(other)] = {"logprob": logprob, "rank": 1, "decoded_token": tokenizer.decode([other])}
+            told.append(entry)
+        usage = {"prompt_tokens": len(ids), "completion_tokens": 1}
+        return Canned(chat_body("x", None, usage=usage) | {"prompt_logprobs": told})
+
+
+def test_a_vllm_server_scores_texts_by_its_logprobs_of_a_prompt(tmp_path: Path, folder: Path) -> None:
+    file = written(tmp_path / "texts.jsonl", [TEXTS[0], TEXTS[2]])
+    with ChatServer(Vllm(small_tokenizer())) as server:
+        values = {"TEACHER_PROVIDER": "vllm", "TEACHER_MODEL": "m", "TEACHER_BASE_URL": server.base_url}
+        summary = collect.run(context(tmp_path, folder, file, **values))
+        asked = len(server.asked)
+        assert collect.run(context(tmp_path, folder, file, **values))["answers_this_run"] == 0
+        assert len(server.asked) == asked
+    assert summary["sequences"] == 2 and summary["rejected"] == {}
+    for one, (_, answer) in zip(load_traces(tmp_path / "e" / "data", 6).sequences, (TEXTS[0], TEXTS[2]), strict=True):
+        assert (one.completion_text, one.finish_reason) == (answer, "stop")
+        own_C = np.where(one.topk_ids_CK == one.completion_ids_C[:, None], one.topk_logprobs_CK, -np.inf).max(1)
+        np.testing.assert_allclose(own_C, math.log(0.3), atol=0.01)
+
+
+def test_where_a_text_is_in_a_prompt_and_what_is_unusable() -> None:
+    def told(*tokens: str) -> bytes:
+        entries = [{str(9 + n): {"logprob": -1.0, "decoded_token": token}} for n, token in enumerate(tokens)]
+        return json.dumps({"prompt_logprobs": [None, *entries], "usage": {"prompt_tokens": len(tokens)}}).encode()
+
+    def found(body: bytes, text: str, most: int = 9, *, ends: bool = True) -> tuple[str, str, int]:
+        (choice,) = json.loads(scored_body(body, Given(text, ends=ends), most))["choices"]
+        return choice["message"]["content"], choice["finish_reason"], len(choice["logprobs"]["content"])
+
+    whole = told("<s>", "a", " b", " a", " b", "</s>", "\n")
+    assert found(whole, " a b") == (" a b", "stop", 3)
+    assert found(whole, " a b", ends=False) == (" a b", "length", 2)
+    assert found(whole, " a b", 1) == (" a", "length", 1)
+    assert found(whole, " a b", 2) == (" a b", "length", 2)
+    assert found(told("<s>", "a", " b"), " a b ") == ("a b", "length", 2)
+    for body, text, reason in (
+        (whole, "other", "text_differs"),
+        (told("<s>", "a b", *"123456"), "a b", "text_differs"),
+        (b'{"prompt_logprobs": null}', "a", "no_logprobs"),
+        (b'{"prompt_logprobs": [null, {"x": {"decoded_token": "a"}}]}', "a", "malformed"),
+        (b"<html>", "a", "not_json"),
+    ):
+        with pytest.raises(BadReply) as caught:
+            found(body, text)
+        assert caught.value.reason == reason
+
+
 def test_a_teacher_that_cannot_score_is_refused(tmp_path: Path, folder: Path) -> None:
     file = written(tmp_path / "texts.jsonl", TEXTS)
     ctx = context(tmp_path, folder, file, TEACHER_PROVIDER="openai", TEACHER_MODEL="gpt-4o")
-    with pytest.raises(UsageError, match=r"openai gives logprobs only of what it writes .* embedded, hf, or leave"):
+    with pytest.raises(
+        UsageError, match=r"openai gives logprobs only of what it writes .* embedded, hf, vllm, or leave"
+    ):
         collect.run(ctx)
