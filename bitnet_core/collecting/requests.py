@@ -27,7 +27,8 @@ class Request:
     def chat_request(self, options: CollectOptions) -> ChatRequest:
         sampling = options.sampling
         drawing = sampling.max_tokens, sampling.temperature, sampling.top_p
-        return ChatRequest(self.prompt.messages, *drawing, options.top_logprobs, self.seed, self.prompt.given)
+        draws = options.rows == "sampled"
+        return ChatRequest(self.prompt.messages, *drawing, options.top_logprobs, self.seed, self.prompt.given, draws)
 
 
 def prompts_of(options: CollectOptions) -> Callable[[], Iterator[Prompt]]:
@@ -73,6 +74,7 @@ class Collection:
             "max_tokens": sampling.max_tokens,
             "top_logprobs": self.options.top_logprobs,
             **({"given": True} if self.given else {}),
+            **({"rows": self.options.rows} if self.options.rows != "top" else {}),
         }
 
     def requests(self) -> Iterator[Request]:

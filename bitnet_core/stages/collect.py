@@ -12,7 +12,7 @@ from bitnet_core.runs.context import StageContext
 from bitnet_core.secrets.handover import is_distinctive
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.values import CollectOptions, DeviceOptions, TeacherOptions, TokenizerOptions
-from bitnet_core.stages.scoring import open_embedded_to_score, require_scores
+from bitnet_core.stages.scoring import open_embedded_to_score, require_able
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.identity import Identity, identify
 from bitnet_core.teachers.opening import fetch_model, fetch_progress, open_teacher
@@ -31,8 +31,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     identity = identify(teacher)
     if identity.provider.logprobs == "no":
         raise no_logprobs(identity.provider.name, identity.model)
-    if options.text_file:
-        require_scores(identity)
+    require_able(identity, options)
     fetch_model(ctx, identity)
     wanted = options.tokenizer
     source = wanted.name or ensure_files(fetch_progress(ctx)).tokenizer_dir

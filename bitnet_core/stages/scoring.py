@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bitnet_core.errors import UsageError
 from bitnet_core.pretrained.choose import Wanted, open_source
 from bitnet_core.runs.context import StageContext
-from bitnet_core.settings.values import TeacherOptions
+from bitnet_core.settings.values import CollectOptions, TeacherOptions
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.identity import Identity
 from bitnet_core.teachers.opening import fetch_progress, open_in_process
@@ -24,9 +24,15 @@ if TYPE_CHECKING:
     from bitnet_core.teachers.hf.chat import TransformersChat
 
 
-def require_scores(identity: Identity) -> None:
-    """UsageError for a teacher that can't score an answer which it did not write."""
-    if not identity.provider.scores:
+def require_able(identity: Identity, options: CollectOptions) -> None:
+    """UsageError for a teacher that can't score an answer which it did not write, or can't draw candidates."""
+    here = identity.provider.wire == "transformers" or (identity.provider.name == "embedded" and options.text_file)
+    if options.rows == "sampled" and not here:
+        raise UsageError(
+            f"KD_ROWS=sampled draws from a whole distribution, and {identity.provider.name} tells only the likeliest "
+            "tokens; set TEACHER_PROVIDER=hf, or KD_TEXT_FILE with embedded, or KD_ROWS=top."
+        )
+    if options.text_file and not identity.provider.scores:
         able = ", ".join(name for name, provider in PROVIDERS.items() if provider.scores)
         raise UsageError(
             f"KD_TEXT_FILE has texts to score, and {identity.provider.name} gives logprobs only of what it writes "

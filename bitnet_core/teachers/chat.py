@@ -51,6 +51,8 @@ class ChatRequest:
     seed: int | None = None
     given: Given | None = None
     """The answer to score, for a teacher that can (`Provider.scores`): nothing is sampled, the tokens are its own."""
+    draws: bool = False
+    """Whether the candidates are `top_logprobs` draws instead of the likeliest; for a model in this process."""
 
 
 class CallOptions(TypedDict, total=False):

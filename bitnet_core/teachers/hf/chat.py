@@ -47,6 +47,8 @@ class _Job:
     done: "asyncio.Future[str]"
     given: list[int] | None = None
     """The ids to score instead of drawing any."""
+    draws: bool = False
+    """Whether its candidates are draws."""
     cancelled: bool = False
     choices: list[Choice] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
@@ -120,6 +122,7 @@ class TransformersChat:
             loop,
             loop.create_future(),
             None if request.given is None else self._ids(request.given, min(request.max_tokens, room)),
+            request.draws,
         )
         self._waiting.put(job)
         try:
@@ -199,13 +202,16 @@ class TransformersChat:
                 self._score(job, job.given)
                 jobs.remove(job)
                 continue
-            batch.join(job.prompt, job.sampling, job.candidates, job.seed)
+            batch.join(job.prompt, job.sampling, job.candidates, job.seed, draws=job.draws)
             job.prompt_read_at = time.perf_counter()
 
     def _score(self, job: _Job, given: list[int]) -> None:
         job.prompt_read_at = job.joined_at
         finish_reason = "length"
-        for choice in given_choices(self._loaded, job.prompt, given, job.candidates):
+        generator = None
+        if job.draws:
+            generator = torch.Generator(self._loaded.model.device).manual_seed(job.seed or 0)
+        for choice in given_choices(self._loaded, job.prompt, given, job.candidates, generator):
             finish_reason = self._take(job, choice) or "length"
         job.ended_at = time.perf_counter()
         _settle(job, finish_reason)
