@@ -4,8 +4,10 @@
    same requests, nothing stored) with its best number of parallel requests; each twice, in turn.
 2. nginx (`limit_req`, 4 requests a second, 429) in front of a server that fails with 503 for 8 % of requests: the
    time against the ideal, and refusals for each answer. Skipped with a message if nginx is not installed.
+3. Given texts: the embedded teacher writes answers (llama.cpp) and scores the same texts as KD_TEXT_FILE does (its
+   weights in this process), by turns; tokens a minute of each.
 
-Run: python benchmarks/bench_collect.py [--answers 64] [--limited 160]
+Run: python benchmarks/bench_collect.py [--answers 64] [--limited 160] [--only given]
 """
 
 import argparse
@@ -21,9 +23,12 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -32,14 +37,19 @@ from bitnet_core.collecting.asking import Asker
 from bitnet_core.collecting.budget import Budget
 from bitnet_core.collecting.journal import Journal, Spent
 from bitnet_core.collecting.requests import Request
-from bitnet_core.prompts.prompt import iter_prompts
-from bitnet_core.settings.values import CollectOptions, LimitOptions, Sampling
+from bitnet_core.pretrained.choose import Wanted, open_source
+from bitnet_core.pretrained.llama import as_llama
+from bitnet_core.prompts.prompt import Given, iter_prompts
+from bitnet_core.settings.values import CollectOptions, LimitOptions, Sampling, TeacherOptions
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.embedded.server import EmbeddedServer
+from bitnet_core.teachers.hf.chat import TransformersChat
+from bitnet_core.teachers.hf.model import around
 from bitnet_core.teachers.http.pace import Pace
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.teacher import Teacher
 from bitnet_core.teachers.wire.openai import OpenAIChat
+from bitnet_core.tokenizer.load import load_tokenizer
 
 TOKENS = 64
 OPTIONS = CollectOptions(sampling=Sampling(max_tokens=TOKENS, temperature=0.8, top_p=0.95), top_logprobs=20)
@@ -52,14 +62,16 @@ def requests_for(count: int) -> list[Request]:
 
 
 async def collected(
-    chat: OpenAIChat, pace: Pace, requests: list[Request], parallel: int, folder: Path
+    chat: Any, pace: Pace | None, requests: list[Request], parallel: int, folder: Path, texts: list[Any] | None = None
 ) -> tuple[float, int]:
-    """Seconds and tokens of the collecting loop, with its journal."""
+    """Seconds and tokens of the collecting loop, with its journal. The answers are appended to `texts`."""
     tokens = 0
 
-    async def on_answer(_request: Request, _entry: Any, result: Any) -> None:
+    async def on_answer(request: Request, _entry: Any, result: Any) -> None:
         nonlocal tokens
         tokens += result.completion_tokens if result else 0
+        if texts is not None and result:
+            texts.append((request, Given(result.text, ends=result.finish_reason == "stop")))
 
     with Journal(folder / f"{random.getrandbits(32):x}.sqlite") as journal:
         accounts = Accounts(journal, Budget(LimitOptions(), None, Spent()))
@@ -107,6 +119,30 @@ def against_a_load_generator(answers: int, folder: Path) -> None:
     best["plain"] = max(best["plain"], *found.values())
     share = best["collect"] / best["plain"]
     print(f"collect: {best['collect']:.1f} tokens/s, plain: {best['plain']:.1f}; ratio {share:.3f}")
+
+
+def written_and_scored(answers: int, folder: Path) -> None:
+    """Both read the same prompts; what is written is scored in the next turn."""
+    requests, provider, options = requests_for(answers), PROVIDERS["embedded"], TeacherOptions()
+    tokenizer = load_tokenizer(ensure_files().tokenizer_dir)
+    model = as_llama(open_source(Wanted("", "")), torch.float32)
+    rates: dict[str, list[float]] = {"writing": [], "scoring": []}
+    for _ in range(3):
+        texts: list[Any] = []
+        with EmbeddedServer(ensure_files().gguf, parallel=4, context=8192) as server:
+            pace = Pace(8)
+            writer = OpenAIChat(provider, server.base_url, server.model, server.api_key, pace=pace)
+            seconds, tokens = asyncio.run(collected(writer, pace, requests, 8, folder, texts))
+            rates["writing"].append(60 * tokens / seconds)
+        given = [replace(one, prompt=replace(one.prompt, given=text)) for one, text in texts]
+        scorer = TransformersChat(provider, server.model, around(model, tokenizer, options), parallel=4)
+        seconds, tokens = asyncio.run(collected(scorer, None, given, 4, folder))
+        rates["scoring"].append(60 * tokens / seconds)
+    for name, found in rates.items():
+        print(f"{name}, tokens a minute by turn: " + ", ".join(f"{rate:,.0f}" for rate in found))
+    ratios = sorted(score / write for score, write in zip(rates["scoring"], rates["writing"], strict=True))
+    low, median, high = ratios
+    print(f"scoring is {median:.2f} times as fast as writing (median of three turns; {low:.2f} to {high:.2f})")
 
 
 class Upstream(BaseHTTPRequestHandler):
@@ -189,8 +225,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--answers", type=int, default=64)
     parser.add_argument("--limited", type=int, default=160)
+    parser.add_argument("--only", choices=["given"])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        written_and_scored(arguments.answers, Path(folder))
+        if arguments.only:
+            return
         behind_a_limiter(arguments.limited, Path(folder), "")
         behind_a_limiter(arguments.limited, Path(folder), "add_header Retry-After 1 always;")
         against_a_load_generator(arguments.answers, Path(folder))

@@ -96,8 +96,8 @@ def _examined(settings: "Settings", arguments: argparse.Namespace, *, time: bool
 
 def _teacher(settings: "Settings", traces: dict[str, Any] | None) -> "TeacherPlan | None":
     """None if the settings name no teacher."""
+    from bitnet_core.collecting.requests import prompts_of
     from bitnet_core.planning.teacher import teacher_plan
-    from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, iter_prompts
     from bitnet_core.settings.values import CollectOptions, TeacherOptions
     from bitnet_core.teachers.identity import identify
     from bitnet_core.teachers.prices import price_of
@@ -105,6 +105,6 @@ def _teacher(settings: "Settings", traces: dict[str, Any] | None) -> "TeacherPla
     options = CollectOptions.of(settings)
     identity = identify(TeacherOptions.of(settings))
     price = price_of(identity.provider, identity.model, options.prices_file, address=identity.base_url)
-    prompts = (prompt.messages for prompt in iter_prompts(options.prompts_file, PACKAGED_PROMPTS))
+    prompts = (prompt.messages for prompt in prompts_of(options)())
     known = traces["teacher_tokens"] if traces else None
     return teacher_plan(options, prompts, known, price)

@@ -2,10 +2,12 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from bitnet_core.prompts.prompt import Prompt, canonical_json
+from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, Prompt, canonical_json, iter_prompts
+from bitnet_core.prompts.texts import iter_texts
 from bitnet_core.settings.values import CollectOptions
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.identity import Identity
@@ -25,7 +27,15 @@ class Request:
     def chat_request(self, options: CollectOptions) -> ChatRequest:
         sampling = options.sampling
         drawing = sampling.max_tokens, sampling.temperature, sampling.top_p
-        return ChatRequest(self.prompt.messages, *drawing, options.top_logprobs, self.seed)
+        draws = options.rows == "sampled"
+        return ChatRequest(self.prompt.messages, *drawing, options.top_logprobs, self.seed, self.prompt.given, draws)
+
+
+def prompts_of(options: CollectOptions) -> Callable[[], Iterator[Prompt]]:
+    """What is asked, from the first on at each call: the texts of KD_TEXT_FILE, or the prompts of KD_PROMPTS_FILE."""
+    if options.text_file:
+        return partial(iter_texts, options.text_file)
+    return partial(iter_prompts, options.prompts_file, PACKAGED_PROMPTS)
 
 
 class Collection:
@@ -39,7 +49,9 @@ class Collection:
         prompts: Callable[[], Iterator[Prompt]],
     ) -> None:
         """`prompts` gives all prompts from the first on, each time it is called."""
-        self.options = options
+        self.given = options.text_file is not None
+        """Whether the answers are there, so that the teacher scores them and samples nothing."""
+        self.options = _unscaled(options) if self.given else options
         self.identity = identity
         self.tokenizer = tokenizer
         self._prompts = prompts
@@ -49,8 +61,8 @@ class Collection:
         self.total = options.answers
         self.distinct_prompts = 0
         """The number of prompts, once `requests` has found fewer prompts than answers wanted; before that 0."""
-        if options.sampling.temperature == 0:
-            # Greedy answers don't change: asking a prompt twice would give the same answer.
+        if self.given or options.sampling.temperature == 0:
+            # Greedy answers don't change, nor given ones: asking a prompt twice would give the same answer.
             self.total = min(self.total, sum(1 for _ in prompts()))
 
     def sampling_record(self) -> dict[str, Any]:
@@ -61,6 +73,8 @@ class Collection:
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
             "top_logprobs": self.options.top_logprobs,
+            **({"given": True} if self.given else {}),
+            **({"rows": self.options.rows} if self.options.rows != "top" else {}),
         }
 
     def requests(self) -> Iterator[Request]:
@@ -79,7 +93,9 @@ class Collection:
         drawn = hashlib.sha256(f"{self.options.seed}:{prompt.hash}:{repeat}".encode()).digest()
         seed = int.from_bytes(drawn[:4], "big") >> 1
         # A provider that takes no seed gives a new answer each time: only the repeat distinguishes them.
-        variant = seed if self.identity.provider.seeds else repeat
+        variant: Any = seed if self.identity.provider.seeds else repeat
+        if prompt.given is not None:
+            variant = [prompt.given.text, prompt.given.ends]
         key = digest([self.teacher_hash, prompt.messages, self.sampling_record(), variant])
         return Request(index, prompt, seed, key)
 
@@ -105,6 +121,11 @@ class Collection:
             if len(found) == self.shard_size(index):
                 yield index, found
                 found = []
+
+
+def _unscaled(options: CollectOptions) -> CollectOptions:
+    """With the sampling that changes no logprob, whatever the server does with it."""
+    return replace(options, sampling=replace(options.sampling, temperature=1.0, top_p=1.0))
 
 
 def digest(value: Any) -> str:

@@ -4,8 +4,9 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,38 @@ _ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
+class Given:
+    """An answer that is there already, for the teacher to score."""
+
+    text: str
+    ends: bool
+    """Whether it is a whole answer; plain text just breaks off."""
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """A conversation for the teacher to answer. Its `folded_hash` decides whether it is held out."""
+    """A conversation for the teacher to answer, or to score the `given` answer of.
+
+    Its `folded_hash` decides whether it is held out.
+    """
 
     messages: tuple[dict[str, str], ...]
+    given: Given | None = None
 
     @property
     def hash(self) -> str:
-        return hashlib.sha256(canonical_json(self.messages).encode()).hexdigest()
+        whole = self.messages if self.given is None else [self.messages, self.given.text]
+        return hashlib.sha256(canonical_json(whole).encode()).hexdigest()
 
     @property
     def folded_hash(self) -> str:
-        """One for all prompts that differ in case, blanks, punctuation and the values of numbers alone."""
+        """One for all prompts that differ in case, blanks, punctuation and the values of numbers alone.
+
+        Plain texts all answer the same prompt, so they differ by their own words.
+        """
         folded = [[message["role"], _folded(message["content"])] for message in self.messages]
+        if self.given is not None and not self.given.ends:
+            folded.append(["assistant", _folded(self.given.text)])
         return FOLDED + hashlib.sha256(canonical_json(folded).encode()).hexdigest()
 
     @property
@@ -89,34 +109,40 @@ def _folded(text: str) -> str:
 
 def _prompt(source: Path, place: str, record: Any) -> Prompt:
     """The prompt in a record. BitnetError names its place."""
+    refused = partial(refusal, source, place)
     if isinstance(record, str):
         record = {"prompt": record}
     if not isinstance(record, dict):
-        raise refusal(source, place, "this is not a JSON object")
+        raise refused("this is not a JSON object")
     if isinstance(record.get("prompt"), str) and record["prompt"].strip():
-        _refuse_no_text(source, place, record["prompt"])
+        _refuse_no_text(record["prompt"], refused)
         return Prompt(({"role": "user", "content": record["prompt"]},))
-    messages = record.get("messages")
+    messages = messages_of(record.get("messages"), refused)
+    if messages[-1]["role"] != "user":
+        raise refused("the last message is not the user's")
+    return Prompt(messages)
+
+
+def messages_of(messages: Any, refused: Callable[[str], BitnetError]) -> tuple[dict[str, str], ...]:
+    """The roles and contents of a record's messages. Raises what `refused` makes of a reason."""
     if not isinstance(messages, list) or not messages:
-        raise refusal(source, place, 'it has neither "prompt" nor "messages"')
+        raise refused('it has neither "prompt" nor "messages"')
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in _ROLES:
-            raise refusal(source, place, f"a message has no role of {', '.join(_ROLES)}")
+            raise refused(f"a message has no role of {', '.join(_ROLES)}")
         if not isinstance(message.get("content"), str):
-            raise refusal(source, place, "a message has no text content")
+            raise refused("a message has no text content")
         if not message["content"].strip():
-            raise refusal(source, place, "a message is blank")
-        _refuse_no_text(source, place, message["content"])
-    if messages[-1]["role"] != "user":
-        raise refusal(source, place, "the last message is not the user's")
-    return Prompt(tuple({"role": message["role"], "content": message["content"]} for message in messages))
+            raise refused("a message is blank")
+        _refuse_no_text(message["content"], refused)
+    return tuple({"role": message["role"], "content": message["content"]} for message in messages)
 
 
-def _refuse_no_text(source: Path, place: str, text: str) -> None:
+def _refuse_no_text(text: str, refused: Callable[[str], BitnetError]) -> None:
     """Refuse a lone surrogate, which no server takes, and NUL, which ends a text for some and is in no prompt."""
     if "\0" in text:
-        raise refusal(source, place, "it has a NUL character, so this is no text")
+        raise refused("it has a NUL character, so this is no text")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise refusal(source, place, f"{text[error.start]!r} is half a character") from error
+        raise refused(f"{text[error.start]!r} is half a character") from error

@@ -114,6 +114,15 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("KD_TEACHER_TOP_P", "0.95", "Nucleus (top-p) while collecting.", 0.01, 1),
         integer("KD_MAX_TOKENS_PER_PROMPT", "512", "Longest answer to collect.", 1, 1 << 20, "tokens"),
         path("KD_PROMPTS_FILE", "", "File with prompts (text, JSON lines or Parquet); empty = the packaged ones."),
+        path(
+            "KD_TEXT_FILE", "", "File with answers or plain text that the teacher scores; empty = it writes its own."
+        ),
+        text(
+            "KD_ROWS",
+            "top",
+            "A step's candidates: the likeliest, or TEACHER_TOP_LOGPROBS draws (hf, or texts scored by embedded).",
+            *("top", "sampled"),
+        ),
         integer("KD_NUM_PROMPTS", "100", "Answers to collect; prompts repeat if there are fewer.", 1, 1 << 30),
         integer("KD_CONCURRENCY", "", "Most requests in flight; empty = 4 embedded, 8 hf, 32 others.", 1, 1024),
         integer("KD_MAX_ATTEMPTS", "2", "Runs that request an answer before it is given up.", 1, 1000),

@@ -23,6 +23,7 @@ SystemMessages = Literal["keep", "merge"]
 RateShape = Literal["cosine", "two_stage"]
 A4Policy = Literal["all", "hybrid"]
 Divergence = Literal["reverse", "forward"]
+Rows = Literal["top", "sampled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +171,8 @@ class CollectOptions(Group):
     top_logprobs: int = setting("TEACHER_TOP_LOGPROBS")
     answers: int = setting("KD_NUM_PROMPTS")
     prompts_file: Path | None = setting("KD_PROMPTS_FILE")
+    text_file: Path | None = setting("KD_TEXT_FILE")
+    rows: Rows = setting("KD_ROWS")
     concurrency: int | None = setting("KD_CONCURRENCY")
     max_attempts: int = setting("KD_MAX_ATTEMPTS")
     shard_sequences: int = setting("KD_SHARD_SEQUENCES")

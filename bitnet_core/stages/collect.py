@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.outstanding import PromptLength
-from bitnet_core.collecting.requests import Collection
-from bitnet_core.collecting.session import CollectSession
-from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, iter_prompts
+from bitnet_core.collecting.requests import Collection, prompts_of
+from bitnet_core.collecting.session import CollectSession, OpenTeacher
 from bitnet_core.runs.context import StageContext
 from bitnet_core.secrets.handover import is_distinctive
 from bitnet_core.secrets.redaction import Redactor
 from bitnet_core.settings.values import CollectOptions, DeviceOptions, TeacherOptions, TokenizerOptions
+from bitnet_core.stages.scoring import open_embedded_to_score, require_able
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.teachers.identity import Identity, identify
 from bitnet_core.teachers.opening import fetch_model, fetch_progress, open_teacher
@@ -31,20 +31,25 @@ def run(ctx: StageContext) -> dict[str, Any]:
     identity = identify(teacher)
     if identity.provider.logprobs == "no":
         raise no_logprobs(identity.provider.name, identity.model)
+    require_able(identity, options)
     fetch_model(ctx, identity)
     wanted = options.tokenizer
     source = wanted.name or ensure_files(fetch_progress(ctx)).tokenizer_dir
     tokenizer = load_tokenizer(source, wanted.template, merge_system=wanted.merge_system)
-    prompts = partial(iter_prompts, options.prompts_file, PACKAGED_PROMPTS)
-    collection = Collection(options, identity, tokenizer, prompts)
+    collection = Collection(options, identity, tokenizer, prompts_of(options))
     data, device = ctx.experiment.data, partial(_device, DeviceOptions.of(ctx.settings))
+    opening: OpenTeacher = partial(open_teacher, ctx, teacher, device=device)
+    if options.text_file:
+        ctx.log(f"The teacher scores {collection.total:,} texts of {options.text_file} and writes none.")
+        if identity.provider.name == "embedded":
+            opening = partial(open_embedded_to_score, ctx, teacher, identity, device())
     with Journal.of(data) as journal:
         session = CollectSession(
             collection,
             journal,
             data,
             ctx,
-            open_teacher=partial(open_teacher, ctx, teacher, device=device),
+            open_teacher=opening,
             price=price_of(identity.provider, identity.model, options.prices_file, address=identity.base_url),
             prompt_length=_prompt_length(ctx, options, identity, tokenizer),
             redact=ctx.redact,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict, Unpack
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.prompt import Given
 from bitnet_core.teachers.answers.json_body import as_list, as_object
 from bitnet_core.teachers.answers.result import BadReply, ChatResult, as_bad_reply, read_checked
 from bitnet_core.teachers.http.body import TooManyBytes
@@ -48,6 +49,10 @@ class ChatRequest:
     top_p: float
     top_logprobs: int = 0
     seed: int | None = None
+    given: Given | None = None
+    """The answer to score, for a teacher that can (`Provider.scores`): nothing is sampled, the tokens are its own."""
+    draws: bool = False
+    """Whether the candidates are `top_logprobs` draws instead of the likeliest; for a model in this process."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -167,6 +172,10 @@ class HttpChat(ABC):
     def request_body(self, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
         """The body of a request, before encoding."""
 
+    def answer_of(self, body: bytes, _request: ChatRequest) -> bytes:
+        """The body to read and keep: what was received, unless the answer was given. Raises BadReply."""
+        return body
+
     @staticmethod
     @abstractmethod
     def read_body(body: bytes, table: TokenTable) -> ChatResult:
@@ -203,7 +212,10 @@ class HttpChat(ABC):
             sampling=sampling_fields(body),
             max_tokens=request.max_tokens,
         )
-        most_bytes = _FIXED_BYTES + request.max_tokens * (1 + request.top_logprobs) * _TOKEN_BYTES
+        tokens = request.max_tokens
+        if request.given is not None:  # the prompt's tokens are told, each of which has at least a character
+            tokens = len(request.given.text) + sum(len(message["content"]) for message in request.messages)
+        most_bytes = _FIXED_BYTES + tokens * (1 + request.top_logprobs) * _TOKEN_BYTES
         if on_text is not None:
             return await self._stream(sent, body, most_bytes, on_text, options)
         if seconds is None and not self.provider.local:
@@ -217,7 +229,8 @@ class HttpChat(ABC):
             most_bytes=most_bytes,
             held=options.get("held"),
         )
-        return self._result(reply, sent)
+        self._require(reply, sent)
+        return self._read(self.answer_of(reply.body, request), sent)
 
     def requested_sampling(self, request: ChatRequest) -> dict[str, Any]:
         """See `Chat.requested_sampling`."""

@@ -107,7 +107,7 @@ def open_teacher(
         loaded = model.load(teacher.model, options, device(), key)
         return chat.TransformersChat(teacher.provider, teacher.model, loaded, parallel=parallel, table=table)
 
-    return _open_in_process(host, teacher.model, load)
+    return open_in_process(host, teacher.model, load)
 
 
 @contextlib.asynccontextmanager
@@ -127,7 +127,8 @@ async def _open_embedded(
 
 
 @contextlib.asynccontextmanager
-async def _open_in_process(host: Host, model: str, load: Callable[[], "TransformersChat"]) -> AsyncIterator[Teacher]:
+async def open_in_process(host: Host, model: str, load: Callable[[], "TransformersChat"]) -> AsyncIterator[Teacher]:
+    """The teacher that `load` makes in a thread; closed on exit."""
     host.progress(0, None, "models", f"loading {model}")
     async with await _in_daemon_thread(load) as chat:
         yield Teacher(chat, memory=chat.memory)

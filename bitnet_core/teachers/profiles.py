@@ -51,6 +51,8 @@ class Provider:
     """Its `logprobs` field is the number of candidates, not a flag."""
     usage_in_stream: bool = True
     """Accepts OpenAI's `stream_options`, which ask for token counts in a stream."""
+    scores: bool = False
+    """Gives the logprobs of an answer that it did not write."""
     own_sampling: Mapping[str, float] = field(default_factory=dict)
     """Sampling that the server applies unless told otherwise: the fields, with the values that switch it off."""
 
@@ -100,6 +102,7 @@ _ALL = (
         local=True,
         token_ids=True,
         own_sampling=_LLAMA_CPP_SAMPLING,
+        scores=True,
     ),
     Provider(
         "hf",
@@ -112,6 +115,7 @@ _ALL = (
         seeds=True,
         local=True,
         token_ids=True,
+        scores=True,
     ),
     Provider(
         "openai",
@@ -212,6 +216,7 @@ _ALL = (
         seeds=True,
         local=True,
         own_sampling=_VLLM_SAMPLING,
+        scores=True,
     ),
     Provider(
         "llamacpp",

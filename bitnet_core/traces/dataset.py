@@ -144,6 +144,8 @@ class TraceSet:
     tokenizer_hash: str
     template_hash: str
     teacher: str
+    sampled: bool = False
+    """Whether candidates are draws with their shares (KD_ROWS=sampled), not the likeliest tokens."""
 
     def split(self) -> tuple[Sequence[TraceSequence], Sequence[TraceSequence]]:
         """(training, held out); the same prompts are held out whatever the teacher or the settings."""
@@ -156,14 +158,16 @@ class TraceSet:
 def load_traces(data_dir: Path, max_topk: int = 20, on_shard: OnShard = lambda *_: None) -> TraceSet:
     """All sequences of a trace set, in the order of their prompts.
 
-    Of each row at most `max_topk` candidates are kept; the mass of the others goes to Other. With two or more
+    Of each row at most `max_topk` candidates are kept; the mass of the others goes to Other. Draws are all kept, or
+    they would not be unbiased any more. With two or more
     different prompts, at least one is held out and at least one is not. The first time, the shards are checked and
     laid out in the cache; `on_shard(done, total)` is called before each, and may raise to stop. BitnetError names the
     file, the row and the reason for anything missing, unreadable or inconsistent.
     """
     shards = open_shards(data_dir)
     first = shards[0].metadata
-    top_k = min(first.top_k, max_topk)
+    sampled = first.sampling.get("rows") == "sampled"
+    top_k = first.top_k if sampled else min(first.top_k, max_topk)
     batches, content_hash = mapped_batches(shards, top_k, on_shard)
     sequences = MappedSequences(batches, top_k, content_hash)
     if not len(sequences):
@@ -175,6 +179,7 @@ def load_traces(data_dir: Path, max_topk: int = 20, on_shard: OnShard = lambda *
         tokenizer_hash=first.tokenizer_hash,
         template_hash=first.template_hash,
         teacher=first.teacher,
+        sampled=sampled,
     )
 
 

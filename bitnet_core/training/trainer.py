@@ -70,7 +70,7 @@ class Trainer:
         `device` and `precision` are by default the best that this machine has. Raises UsageError for a student whose
         vocabulary or context doesn't fit the traces, and BitnetError when there is nothing to train on.
         """
-        require_fit(student.config, traces, options)
+        require_fit(student.config, traces, options, online=teacher is not None)
         if options.compiled:
             prepare_compiler()
         device = device or pick_device(DeviceOptions())

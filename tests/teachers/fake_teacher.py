@@ -53,7 +53,7 @@ class FakeTeacher:
 
 
 def step(index: int, tokenizer: StudentTokenizer, draw: random.Random, top_k: int) -> TeacherStep:
-    others = draw.sample(range(100, 40000), top_k - 1)
+    others = draw.sample(range(100, min(40000, tokenizer.vocab_size)), top_k - 1)
     ids = [index, *(other for other in others if other != index)]
     weights = [0.6, *(0.3 * 0.5**place for place in range(1, len(ids)))]
     return TeacherStep(

@@ -18,12 +18,14 @@ from typing import Any, Unpack
 import torch
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.prompt import Given
 from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.answers.result import ChatResult
 from bitnet_core.teachers.chat import CallOptions, ChatRequest, OnText
 from bitnet_core.teachers.hf.answer import AnswerWriter
 from bitnet_core.teachers.hf.decoding import Choice, RunningBatch
 from bitnet_core.teachers.hf.model import LoadedModel, out_of_memory
+from bitnet_core.teachers.hf.scoring import given_choices
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused
 from bitnet_core.tokenizer.refused import Refused
@@ -43,6 +45,10 @@ class _Job:
     on_text: OnText | None
     loop: asyncio.AbstractEventLoop
     done: "asyncio.Future[str]"
+    given: list[int] | None = None
+    """The ids to score instead of drawing any."""
+    draws: bool = False
+    """Whether its candidates are draws."""
     cancelled: bool = False
     choices: list[Choice] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
@@ -86,7 +92,7 @@ class TransformersChat:
         return self._loaded.memory()
 
     async def chat(self, request: ChatRequest, **options: Unpack[CallOptions]) -> ChatResult:
-        """See `Chat.chat`. An answer that fills the context ends there with "length".
+        """See `Chat.chat`. An answer that fills the context ends there with "length", a given one too.
 
         `attempts` and `seconds` have no effect: a model in this process has no failures that pass, and does not hang.
         """
@@ -115,6 +121,8 @@ class TransformersChat:
             options.get("on_text"),
             loop,
             loop.create_future(),
+            None if request.given is None else self._ids(request.given, min(request.max_tokens, room)),
+            request.draws,
         )
         self._waiting.put(job)
         try:
@@ -134,6 +142,17 @@ class TransformersChat:
                 "predicted_ms": 1000 * (job.ended_at - job.prompt_read_at),
             },
         )
+
+    def _ids(self, given: Given, most: int) -> list[int]:
+        """The ids of a given answer, with the end token if it is whole."""
+        tokenizer = self._loaded.tokenizer
+        try:
+            ids = tokenizer.encode_bytes(given.text.encode())
+        except Refused as error:
+            raise PromptRefused(
+                f"The {error.by} of {self.model} can't take this text ({error.reason}); change the text."
+            ) from error
+        return [*ids, *[tokenizer.eos_id] * given.ends][:most]
 
     def requested_sampling(self, request: ChatRequest) -> Mapping[str, Any]:
         """See `Chat.requested_sampling`."""
@@ -179,8 +198,23 @@ class TransformersChat:
                 continue
             jobs.append(job)
             job.joined_at = time.perf_counter()
-            batch.join(job.prompt, job.sampling, job.candidates, job.seed)
+            if job.given is not None:
+                self._score(job, job.given)
+                jobs.remove(job)
+                continue
+            batch.join(job.prompt, job.sampling, job.candidates, job.seed, draws=job.draws)
             job.prompt_read_at = time.perf_counter()
+
+    def _score(self, job: _Job, given: list[int]) -> None:
+        job.prompt_read_at = job.joined_at
+        finish_reason = "length"
+        generator = None
+        if job.draws:
+            generator = torch.Generator(self._loaded.model.device).manual_seed(job.seed or 0)
+        for choice in given_choices(self._loaded, job.prompt, given, job.candidates, generator):
+            finish_reason = self._take(job, choice) or "length"
+        job.ended_at = time.perf_counter()
+        _settle(job, finish_reason)
 
     def _decode_token(self, batch: RunningBatch, jobs: list[_Job]) -> None:
         """Decode one token of each job; jobs that end leave the batch."""

@@ -9,6 +9,7 @@ devices draw other numbers. Knows no tokenizer, no text and no request.
 """
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,6 +21,7 @@ from transformers import DynamicCache
 
 from bitnet_core.settings.values import Sampling
 
+_NOT_DRAWN = math.log(1e-6)
 _LIKELY = 1024
 """Most nuclei hold fewer tokens; only if one holds more is the whole vocabulary sorted."""
 
@@ -31,16 +33,35 @@ class _Row:
     sampling: Sampling
     candidates: int
     generator: torch.Generator
+    draws: bool = False
+    """Whether the candidates are drawn, see `drawn`."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One token of one row. Logprobs are the model's own, over its whole vocabulary, at temperature 1."""
+    """One token of one row. Logprobs are the model's own, over its whole vocabulary, at temperature 1.
+
+    Drawn candidates have shares of the draws as logprobs, and so has the token.
+    """
 
     token: int
     logprob: float
     top_ids: list[int]
     top_logprobs: list[float]
+
+
+def drawn(logprobs_V: Tensor, token: int, count: int, generator: torch.Generator) -> Choice:
+    """A step whose candidates are `count` draws from the distribution, each with its share of them.
+
+    The shares are an unbiased estimate of the whole distribution (sparse logit sampling, arXiv 2503.16870), where the
+    likeliest candidates alone are a biased one. A token that was not drawn has next to no share.
+    """
+    found_N = torch.multinomial(logprobs_V.exp(), count, replacement=True, generator=generator)
+    ids_K, counts_K = found_N.unique(return_counts=True)  # type: ignore[no-untyped-call]
+    order_K = counts_K.argsort(descending=True, stable=True)
+    ids = ids_K[order_K].tolist()
+    shares = (counts_K[order_K].double() / count).log().tolist()
+    return Choice(token, dict(zip(ids, shares, strict=True)).get(token, _NOT_DRAWN), ids, shares)
 
 
 class RunningBatch:
@@ -67,7 +88,9 @@ class RunningBatch:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def join(self, prompt: Sequence[int], sampling: Sampling, candidates: int, seed: int | None) -> None:
+    def join(
+        self, prompt: Sequence[int], sampling: Sampling, candidates: int, seed: int | None, *, draws: bool = False
+    ) -> None:
         """Process a prompt and add its row. Without a seed the row is random."""
         ids_1T = torch.tensor([list(prompt)], device=self._device)
         cache = DynamicCache()
@@ -88,7 +111,7 @@ class RunningBatch:
             generator.seed()
         else:
             generator.manual_seed(seed)
-        self._rows.append(_Row(sampling, candidates, generator))
+        self._rows.append(_Row(sampling, candidates, generator, draws))
         self._lengths.append(len(prompt))
 
     def choose(self) -> list[Choice]:
@@ -108,7 +131,11 @@ class RunningBatch:
         ids = packed[:, : count + 1].tolist()
         logprobs = packed[:, count + 1 :].contiguous().view(torch.float32).tolist()
         return [
-            Choice(ids[n][0], logprobs[n][0], ids[n][1 : row.candidates + 1], logprobs[n][1 : row.candidates + 1])
+            drawn(logprobs_BV[n], ids[n][0], row.candidates, row.generator)
+            if row.draws
+            else Choice(
+                ids[n][0], logprobs[n][0], ids[n][1 : row.candidates + 1], logprobs[n][1 : row.candidates + 1]
+            )
             for n, row in enumerate(self._rows)
         ]
 

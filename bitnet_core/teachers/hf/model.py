@@ -62,6 +62,11 @@ def load(name: str, options: TeacherOptions, device: torch.device, token: str | 
                 f"{name} has a recurrent state instead of a cache and can't be decoded here; serve it with vLLM."
             )
         model = model.to(device).eval()
+    return around(model, tokenizer, options, before)
+
+
+def around(model: Any, tokenizer: StudentTokenizer, options: TeacherOptions, before: int = 0) -> LoadedModel:
+    """A model that is on its device already; `before` is the memory in use before it was loaded."""
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     context = min(options.context, limit or options.context)
     loaded = LoadedModel(model, tokenizer, _ends(model, tokenizer), context, before)

@@ -8,6 +8,7 @@ from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.json_body import OneOfSeveral, as_object
 from bitnet_core.teachers.answers.parts import text_of
 from bitnet_core.teachers.chat import ChatRequest, Fold, HttpChat
+from bitnet_core.teachers.wire.prompt_logprobs import scored_body
 
 _REASONING = re.compile(r"(?:gpt-5(?!.*chat)|o\d)")
 """From litellm's and the AI SDK's tables of 2026: gpt-5-chat is not a reasoning model."""
@@ -93,6 +94,10 @@ class OpenAIChat(HttpChat):
             # Otherwise it may route to an upstream that silently omits logprobs, or to another one than was probed.
             only = {"order": [self.upstream], "allow_fallbacks": False} if self.upstream else {}
             body["provider"] = {**only, "require_parameters": True}
+        if request.given is not None:
+            said = {"role": "assistant", "content": request.given.text}
+            scoring = {"prompt_logprobs": request.top_logprobs, "add_generation_prompt": False}
+            return body | {"messages": [*body["messages"], said], self.provider.limit_field: 1, **scoring}
         if request.top_logprobs <= 0:
             return body
         if self.provider.integer_logprobs:
@@ -112,5 +117,8 @@ class OpenAIChat(HttpChat):
     def _reasons(self) -> bool:
         """Whether it is one of OpenAI's reasoning models, which refuse any sampling but their own."""
         return self.provider.name == "openai" and _REASONING.match(self.model) is not None
+
+    def answer_of(self, body: bytes, request: ChatRequest) -> bytes:
+        return body if request.given is None else scored_body(body, request.given, request.max_tokens)
 
     read_body = staticmethod(read_chat_completion)

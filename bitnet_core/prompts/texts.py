@@ -1,0 +1,53 @@
+"""Texts for a teacher to score instead of writing: answers with their prompts, or plain text. Knows no teacher."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.files import records
+from bitnet_core.prompts.prompt import DIGEST_BYTES, Given, Prompt, messages_of
+
+PLAIN_PROMPT = "Write a text."
+"""What plain text is the answer to, because a chat model answers something."""
+_SHAPE = (
+    'write {"prompt": "…", "answer": "…"}, or {"messages": […]} whose last message is the assistant\'s; '
+    "plain text goes into a .txt file, one text a line"
+)
+
+
+def iter_texts(path: Path) -> Iterator[Prompt]:
+    """The prompts of a file, each with its `given` answer, in order and without repeats.
+
+    A line of a plain file is a text without an end. BitnetError names the file, and the line or row that is wrong.
+    """
+    seen: set[bytes] = set()
+    for place, record in records(path):
+        prompt = _prompt(path, place, record)
+        digest = bytes.fromhex(prompt.hash)[:DIGEST_BYTES]
+        if digest not in seen:
+            seen.add(digest)
+            yield prompt
+    if not seen:
+        raise BitnetError(f"The file of texts {path} holds none; put at least one line into it.")
+
+
+def _prompt(path: Path, place: str, record: Any) -> Prompt:
+    def refused(reason: str) -> BitnetError:
+        return BitnetError(f"{path}, {place}: {reason}; {_SHAPE}.")
+
+    if isinstance(record, str):
+        messages: Any = [{"role": "user", "content": PLAIN_PROMPT}, {"role": "assistant", "content": record}]
+    elif not isinstance(record, dict):
+        raise refused("this is not a JSON object")
+    elif isinstance(record.get("prompt"), str):
+        answer = {"role": "assistant", "content": record.get("answer")}
+        messages = [{"role": "user", "content": record["prompt"]}, answer]
+    else:
+        messages = record.get("messages")
+    found = messages_of(messages, refused)
+    *asked, last = found
+    if last["role"] != "assistant" or not asked or asked[-1]["role"] != "user":
+        raise refused("the last message is not an answer to the user's")
+    plain = isinstance(record, str)
+    return Prompt(tuple(asked), Given(last["content"], ends=not plain))

@@ -1,0 +1,72 @@
+"""Texts to score: their kinds, what they are held out by, and what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.prompts.prompt import Given, Prompt
+from bitnet_core.prompts.texts import PLAIN_PROMPT, iter_texts
+
+
+def lines(path: Path, *records: object) -> Path:
+    path.write_text("\n".join(map(json.dumps, records)))
+    return path
+
+
+def test_answers_with_prompts_conversations_and_plain_text(tmp_path: Path) -> None:
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    file = lines(
+        tmp_path / "a.jsonl",
+        {"prompt": "Why?", "answer": "Because."},
+        {"messages": [*talk, {"role": "assistant", "content": "Hello."}]},
+        {"prompt": "Why?", "answer": "Because."},
+        {"prompt": "Why?", "answer": "So."},
+    )
+    question = ({"role": "user", "content": "Why?"},)
+    assert list(iter_texts(file)) == [
+        Prompt(question, Given("Because.", ends=True)),
+        Prompt(tuple(talk), Given("Hello.", ends=True)),
+        Prompt(question, Given("So.", ends=True)),
+    ]
+    plain = tmp_path / "b.txt"
+    plain.write_text("The sea was calm.\n\nIt rained.\nThe sea was calm.\n")
+    asked = ({"role": "user", "content": PLAIN_PROMPT},)
+    found = list(iter_texts(plain))
+    assert found == [Prompt(asked, Given(text, ends=False)) for text in ("The sea was calm.", "It rained.")]
+    assert len({one.folded_hash for one in found}) == 2
+
+
+def test_answers_to_one_prompt_are_held_out_together_and_prompts_keep_their_hashes() -> None:
+    asked = ({"role": "user", "content": "Why?"},)
+    one, other = (Prompt(asked, Given(text, ends=True)) for text in ("Because.", "So."))
+    assert one.folded_hash == other.folded_hash == Prompt(asked).folded_hash
+    assert len({one.hash, other.hash, Prompt(asked).hash}) == 3
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"prompt": "Why?"}, "a message has no text content"),
+        ({"prompt": "Why?", "answer": " "}, "a message is blank"),
+        ({"prompt": "Why?", "answer": 3}, "a message has no text content"),
+        ({"prompt": "Why?", "answer": "a\0"}, "it has a NUL character, so this is no text"),
+        ({"answer": "So."}, 'it has neither "prompt" nor "messages"'),
+        ({"messages": [{"role": "user", "content": "Hi"}]}, "the last message is not an answer to the user's"),
+        ({"messages": [{"role": "assistant", "content": "Hi"}]}, "the last message is not an answer to the user's"),
+        ([1], "this is not a JSON object"),
+    ],
+)
+def test_what_is_no_text_to_score_is_refused_with_its_place(tmp_path: Path, record: object, reason: str) -> None:
+    file = lines(tmp_path / "a.jsonl", {"prompt": "Why?", "answer": "Because."}, record)
+    with pytest.raises(BitnetError) as caught:
+        list(iter_texts(file))
+    assert f"a.jsonl, line 2: {reason}; write" in str(caught.value)
+    assert str(caught.value).endswith("one text a line.")
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n")
+    with pytest.raises(BitnetError, match=r"holds none; put at least one line into it\."):
+        list(iter_texts(tmp_path / "a.txt"))
