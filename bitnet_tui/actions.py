@@ -139,7 +139,7 @@ ACTIONS: tuple[Action, ...] = (
     *_at(
         "app",
         ("keys", "a", "keys", "API keys", "Where each API key is kept; set, move or delete one", True),
-        ("theme", "t", "next_theme", "Dark or light", "Switch between the dark and the light theme", False),
+        ("theme", "t", "themes", "Theme", "Choose one of six themes; each is shown as you move over it", False),
         ("help", "question_mark,f1", "help", "Help", "What each key does", True),
         ("quit", "q,ctrl+q", "quit", "Quit", "Leave; runs continue", True),
     ),

@@ -1,18 +1,18 @@
 """The app: its first screen, its themes, and how a stage is started. A screen is imported when first shown."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
-from textual.app import SystemCommand
 from textual.screen import Screen
 
 from bitnet_core.runs.experiment import Workspace
 from bitnet_core.text import printable
-from bitnet_tui import actions, theme
+from bitnet_tui import actions, themes
+from bitnet_tui.services import preferences
 from bitnet_tui.telling import Telling
 from bitnet_tui.widgets.words import SafeLines
 
@@ -55,10 +55,11 @@ class BitnetApp(Telling):
         self.redraw_seconds = 0.5 if over_ssh else 0.25
         if over_ssh:
             self.animation_level = "none"
-        self.register_theme(theme.DARK)
-        self.register_theme(theme.LIGHT)
-        if not os.environ.get("TEXTUAL_THEME"):
-            self.theme = theme.DARK.name
+        for made, _ in themes.THEMES.values():
+            self.register_theme(made)
+        wanted = os.environ.get("TEXTUAL_THEME") or preferences.kept_theme()
+        self.theme = "textual-dark"  # a theme of ours that the variable names is not applied before it is known
+        self.theme = wanted if wanted in self.available_themes else themes.DARK.name
 
     def get_driver_class(self) -> "type[Driver]":
         from bitnet_tui.driver import AnyTerminal
@@ -110,10 +111,7 @@ class BitnetApp(Telling):
         return [*super().get_line_filters(), self._safe_lines]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        return dict(theme.DEFAULTS)
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
-        yield SystemCommand("Theme", "Choose another theme", self.action_change_theme)
+        return dict(themes.DEFAULTS)
 
     def launch(self, root: Path, stage: str) -> None:
         """As `Shell.launch`; warnings about the settings become notifications."""
@@ -161,8 +159,12 @@ class BitnetApp(Telling):
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
-    def action_next_theme(self) -> None:
-        self.theme = theme.LIGHT.name if self.current_theme.dark else theme.DARK.name
+    def action_themes(self) -> None:
+        """Let the user choose another theme, unless a dialog is open."""
+        from bitnet_tui.screens.themes import ThemesScreen
+
+        if not self.screen.is_modal:
+            self.push_screen(ThemesScreen(self.theme))
 
     def action_keys(self) -> None:
         """Show the API keys, unless a dialog is open."""
