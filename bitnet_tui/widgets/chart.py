@@ -124,6 +124,10 @@ class Plot(Widget):
             self.refresh()
 
     @property
+    def drawn_lines(self) -> tuple[Text, ...]:
+        return self._lines
+
+    @property
     def columns(self) -> int:
         """How many columns the curves have."""
         return max(1, self.content_size.width - self._left)
