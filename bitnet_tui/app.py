@@ -68,6 +68,11 @@ class BitnetApp(Telling):
         self.theme = wanted if wanted in self.available_themes else themes.DARK.name
 
     def get_driver_class(self) -> "type[Driver]":
+        if "web_driver" in os.environ.get("TEXTUAL_DRIVER", ""):
+            from bitnet_tui.browser import InBrowser
+
+            return InBrowser
+
         from bitnet_tui.driver import AnyTerminal
 
         return AnyTerminal
