@@ -69,8 +69,8 @@ ACTIONS: tuple[Action, ...] = (
         ("log", "7", "view('log')", "Log", "All messages of the run", False),
         ("page-down", "pagedown", "scroll('page_down')", "Page down", "Scroll the open tab", False),
         ("page-up", "pageup", "scroll('page_up')", "Page up", "Scroll back", False),
-        ("top", "home", "scroll('home')", "Top", "Scroll to the beginning", False),
-        ("bottom", "end", "scroll('end')", "End", "Scroll to the end", False),
+        ("top", "home,g", "scroll('home')", "Top", "Scroll to the beginning", False),
+        ("bottom", "end,G", "scroll('end')", "End", "Scroll to the end", False),
         ("push", "u", "store('push')", "Push the copy", "Bring the copy on the storage target up to date now", False),
         (
             "verify",
@@ -80,11 +80,11 @@ ACTIONS: tuple[Action, ...] = (
             "Compare every stored byte with what was stored",
             False,
         ),
-        ("pull", "g", "store('pull')", "Pull the copy", "Bring files of the copy here; asks first", False),
+        ("pull", "U", "store('pull')", "Pull the copy", "Bring files of the copy here; asks first", False),
         ("settings", "e", "edit_settings", "Edit settings", "Open the experiment's .env in your editor", False),
         ("curve", "c", "curve(1)", "Next chart", "Show the next chart alone; after the last one, all again", False),
         ("curve-back", "C", "curve(-1)", "Chart before", "Show the chart before alone", False),
-        ("log-scale", "y", "log_scale", "Log scale", "Axis of losses and gradient: linear or logarithmic", False),
+        ("log-scale", "L", "log_scale", "Log scale", "Axis of losses and gradient: linear or logarithmic", False),
         ("axis", "b", "axis", "By tokens, step, time", "Draw by seen tokens, by steps, or by time trained", False),
         ("crosshair", "x", "crosshair", "Crosshair", "Show the values at a place, or stop that", False),
         ("later", "full_stop,greater_than_sign", "chart_move(1)", "Later", "Move crosshair or charts on", False),
@@ -110,7 +110,7 @@ ACTIONS: tuple[Action, ...] = (
         ("curve", "c", "curve(1)", "Next chart", "Draw the next figure", True),
         ("curve-back", "C", "curve(-1)", "Chart before", "Draw the figure before", False),
         ("axis", "b", "axis", "By tokens, step, time", "Draw by seen tokens, by steps, or by time trained", True),
-        ("log-scale", "y", "log_scale", "Log scale", "Axis of losses and gradient: linear or logarithmic", False),
+        ("log-scale", "L", "log_scale", "Log scale", "Axis of losses and gradient: linear or logarithmic", False),
         ("crosshair", "x", "crosshair", "Crosshair", "Show the values at a place, or stop that", False),
         ("later", "full_stop,greater_than_sign", "chart_move(1)", "Later", "Move crosshair or chart on", False),
         ("earlier", "comma,less_than_sign", "chart_move(-1)", "Earlier", "Move crosshair or chart back", False),
@@ -139,12 +139,21 @@ ACTIONS: tuple[Action, ...] = (
     *_at(
         "app",
         ("keys", "a", "keys", "API keys", "Where each API key is kept; set, move or delete one", True),
-        ("theme", "t", "next_theme", "Dark or light", "Switch between the dark and the light theme", False),
+        ("theme", "t", "themes", "Theme", "Choose one of six themes; each is shown as you move over it", False),
+        (
+            "copy",
+            "y",
+            "copy",
+            "Copy",
+            "Copy the entry, text or tab that one is on, or what the mouse has selected",
+            False,
+        ),
+        ("keymap", "K", "keymap", "Keys", "Every action with its keys, and the file that gives it others", False),
         ("help", "question_mark,f1", "help", "Help", "What each key does", True),
         ("quit", "q,ctrl+q", "quit", "Quit", "Leave; runs continue", True),
     ),
 )
-QUIT_KEYS = frozenset(key for one in ACTIONS if one.id == "app.quit" for key in one.keys.split(","))
+QUIT = next(one for one in ACTIONS if one.id == "app.quit")
 TITLES: dict[Where, str] = {
     "list": "Experiments",
     "welcome": "Welcome",

@@ -1,18 +1,21 @@
 """The app: its first screen, its themes, and how a stage is started. A screen is imported when first shown."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
-from textual.app import SystemCommand
 from textual.screen import Screen
 
+from bitnet_core.errors import BitnetError
 from bitnet_core.runs.experiment import Workspace
+from bitnet_core.secrets.known import redactor
 from bitnet_core.text import printable
-from bitnet_tui import actions, theme
+from bitnet_tui import actions, themes
+from bitnet_tui.services import preferences
 from bitnet_tui.telling import Telling
 from bitnet_tui.widgets.words import SafeLines
 
@@ -22,9 +25,12 @@ if TYPE_CHECKING:
     from textual.filter import LineFilter
     from textual.notifications import SeverityLevel
 
+    from bitnet_tui.keymap import Keymap
     from bitnet_tui.services.launching import Launch
 
 
+_MOST_COPIED = 70_000
+"""Terminals pass over what is longer."""
 _HERE = Path(__file__).parent
 
 
@@ -55,12 +61,18 @@ class BitnetApp(Telling):
         self.redraw_seconds = 0.5 if over_ssh else 0.25
         if over_ssh:
             self.animation_level = "none"
-        self.register_theme(theme.DARK)
-        self.register_theme(theme.LIGHT)
-        if not os.environ.get("TEXTUAL_THEME"):
-            self.theme = theme.DARK.name
+        for made, _ in themes.THEMES.values():
+            self.register_theme(made)
+        wanted = os.environ.get("TEXTUAL_THEME") or preferences.kept_theme()
+        self.theme = "textual-dark"  # a theme of ours that the variable names is not applied before it is known
+        self.theme = wanted if wanted in self.available_themes else themes.DARK.name
 
     def get_driver_class(self) -> "type[Driver]":
+        if "web_driver" in os.environ.get("TEXTUAL_DRIVER", ""):
+            from bitnet_tui.browser import InBrowser
+
+            return InBrowser
+
         from bitnet_tui.driver import AnyTerminal
 
         return AnyTerminal
@@ -72,6 +84,7 @@ class BitnetApp(Telling):
 
     def on_mount(self) -> None:
         self.begin_telling(self._root)
+        self.run_worker(self._read_keymap, thread=True, group="keymap", description="read the user's keys")
         if self._root is not None:
             self.open_experiment(self._root)
         elif not Workspace(self.home).experiments():
@@ -84,10 +97,14 @@ class BitnetApp(Telling):
         if isinstance(event, events.InputEvent):
             self.person_is_there()
         if isinstance(event, events.Key | events.Paste) and self.screen_stack and self._too_small:
-            if isinstance(event, events.Key) and event.key in actions.QUIT_KEYS:
+            if isinstance(event, events.Key) and event.key in self._quit_keys:
                 await self.run_action("quit")
             return
         await super().on_event(event)
+
+    @property
+    def _quit_keys(self) -> list[str]:
+        return self.keymap.keys.get(actions.QUIT.id, actions.QUIT.keys).split(",")
 
     @property
     def _too_small(self) -> bool:
@@ -110,10 +127,7 @@ class BitnetApp(Telling):
         return [*super().get_line_filters(), self._safe_lines]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        return dict(theme.DEFAULTS)
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
-        yield SystemCommand("Theme", "Choose another theme", self.action_change_theme)
+        return dict(themes.DEFAULTS)
 
     def launch(self, root: Path, stage: str) -> None:
         """As `Shell.launch`; warnings about the settings become notifications."""
@@ -161,8 +175,12 @@ class BitnetApp(Telling):
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
-    def action_next_theme(self) -> None:
-        self.theme = theme.LIGHT.name if self.current_theme.dark else theme.DARK.name
+    def action_themes(self) -> None:
+        """Let the user choose another theme, unless a dialog is open."""
+        from bitnet_tui.screens.themes import ThemesScreen
+
+        if not self.screen.is_modal:
+            self.push_screen(ThemesScreen(self.theme))
 
     def action_keys(self) -> None:
         """Show the API keys, unless a dialog is open."""
@@ -170,6 +188,48 @@ class BitnetApp(Telling):
 
         if not self.screen.is_modal:
             self.push_screen(KeysScreen(getattr(self.screen, "root", None)))
+
+    def _read_keymap(self) -> None:
+        from bitnet_tui import keymap
+
+        self.call_from_thread(self._use_keymap, keymap.read())
+
+    def _use_keymap(self, found: "Keymap") -> None:
+        self.keymap = found
+        if found.keys:
+            self.set_keymap(dict(found.keys))
+        for problem in found.problems:
+            self.notify(problem, title="Keys", severity="warning", timeout=15)
+
+    def action_keymap(self) -> None:
+        """Show every action with its keys, unless a dialog is open."""
+        from bitnet_tui.screens.keymap import KeymapScreen
+
+        if not self.screen.is_modal:
+            self.push_screen(KeymapScreen(self.keymap))
+
+    def action_copy(self) -> None:
+        """Copy what the mouse has selected, else what the focus is on, else what the screen shows."""
+        from bitnet_tui.widgets.copying import text_of
+
+        focused, screen = self.focused, self.screen
+        text = screen.get_selected_text() or (text_of(focused) if focused else "") or text_of(screen)
+        if text.strip():
+            text = redactor()(text)
+            if len(text) <= _MOST_COPIED:
+                self.copy_to_clipboard(text)
+            self.run_worker(partial(self._keep_copy, text), thread=True, group="copy", description="keep the copy")
+
+    def _keep_copy(self, text: str) -> None:
+        from bitnet_tui.services import copied
+
+        lines = text.count("\n") + 1
+        what = f"Copied {lines} lines." if lines > 1 else "Copied."
+        try:
+            said = f"{what} If your terminal takes no copies, they are in {copied.keep(text)}."
+        except BitnetError as error:
+            said = f"{what} {error}"
+        self.call_from_thread(self.notify, said)
 
     def action_help(self) -> None:
         from bitnet_tui.screens.help import HelpScreen

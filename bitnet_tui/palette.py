@@ -1,10 +1,13 @@
 """The command palette: the actions that have keys on the screen below it."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from typing import cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from bitnet_tui.actions import ACTIONS, Action, keys_text
+from bitnet_tui.actions import Action, keys_text
+from bitnet_tui.keymap import remapped
+from bitnet_tui.shell import Shell
 
 
 class ActionCommands(Provider):
@@ -24,7 +27,8 @@ class ActionCommands(Provider):
 
     def _possible(self) -> Iterator[Action]:
         bound = {active.binding.id for active in self.screen.active_bindings.values() if active.enabled}
-        return (action for action in ACTIONS if action.id in bound)
+        keys = cast("Shell", self.app).keymap.keys
+        return (action for action in remapped(keys) if action.id in bound)
 
     def _run(self, action: Action) -> Callable[[], Awaitable[None]]:
         async def run() -> None:

@@ -9,7 +9,7 @@ import plotext
 from bitnet_core.results.series import Segment
 from bitnet_tui.view.chart import Drawing, lettered, stripes
 
-Colour = tuple[int, int, int]
+Colour = tuple[int, int, int] | int | str
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from textual.app import App
 
+from bitnet_tui.keymap import Keymap
+
 
 class Shell(App[None]):
     """The app as its screens see it.
@@ -16,6 +18,8 @@ class Shell(App[None]):
     home: Path
     redraw_seconds: float
     stops_sent: dict[str, float]
+    keymap = Keymap()
+    """The user's own keys."""
 
     def launch(self, root: Path, stage: str) -> None:
         """Start a stage; `BitnetError` says why it can't be. Slow: call it in a thread."""

@@ -12,6 +12,8 @@ from bitnet_core.terminal import safe_streams
 NO_TERMINAL = (
     "bitnet-tui needs a terminal that can move its cursor; use `bitnet-tui --plain`, or the `bitnet` command."
 )
+IN_BROWSER = "textual.drivers.web_driver:WebDriver"
+"""What textual-serve sets TEXTUAL_DRIVER to."""
 _COLOURS = ("auto", "standard", "256", "truecolor", "windows")
 
 
@@ -51,6 +53,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--root", type=Path, metavar="DIR", help="open this experiment right away")
     parser.add_argument("--plain", action="store_true", help="print the experiments as text and exit")
+    parser.add_argument(
+        "--web", action="store_true", help="show it in a browser on this machine; needs the extra `web`"
+    )
+    parser.add_argument(
+        "--port", type=_port, default=0, metavar="N", help="with --web: its port (default: a free one)"
+    )
     parser.add_argument("--no-mouse", action="store_true", help="don't use the mouse")
     parser.add_argument("--version", action="version", version=f"bitnet-tui {__version__}")
     return parser
@@ -66,8 +74,11 @@ def _run(options: argparse.Namespace) -> int:
 
         sys.stdout.write(listing(home, root))
         return 0
+    if options.web:
+        return _serve(home, root, options.port)
+    in_browser = os.environ.get("TEXTUAL_DRIVER") == IN_BROWSER
     on_terminal = all(one.isatty() for one in (sys.stdin, sys.stdout, sys.stderr))  # Textual draws on stderr
-    if not on_terminal or os.environ.get("TERM", "dumb") == "dumb":
+    if not in_browser and (not on_terminal or os.environ.get("TERM", "dumb") == "dumb"):
         raise UsageError(NO_TERMINAL)
     _require_colours()
     from bitnet_core.secrets.known import keep_out_of_core_dumps
@@ -77,9 +88,28 @@ def _run(options: argparse.Namespace) -> int:
 
     app = BitnetApp(home, root)
     app.run(mouse=not options.no_mouse)
-    if not app.return_code:
+    if not app.return_code and not in_browser:
         _say_what_runs(home, root)
     return app.return_code or 0
+
+
+def _serve(home: Path, root: Path | None, port: int) -> int:
+    """Serve the app to a browser. UsageError if the extra is not installed."""
+    try:
+        from bitnet_tui.web.server import serve
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in ("aiohttp", "textual_serve"):
+            raise
+        raise UsageError(
+            "bitnet-tui --web needs an extra; install it with `pip install 'bitnet-tui[web]'`."
+        ) from error
+    return serve(["--home", str(home), *(["--root", str(root)] if root else [])], port)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("it must be a number from 0 to 65535")
+    return int(text)
 
 
 def _require_colours() -> None:

@@ -1,36 +1,15 @@
-"""The two themes, and how each style of the views looks. No other file names a colour."""
+"""How each style of the views looks, by the variables of the themes."""
 
 from collections.abc import Iterable, Mapping
 
 from textual.color import Color, ColorParseError
 from textual.content import Content
-from textual.theme import Theme
 
 from bitnet_core.text import printable
+from bitnet_tui.themes import DEFAULTS, LETTERED
 from bitnet_tui.view.spans import Line
 
-# Every colour is one of xterm's 256, so a terminal without true colour (most SSH sessions, tmux) shows the same
-# picture. The curves can be told apart by colour-blind readers; the total has the colour of the text.
-_DARK = {
-    "label": "#949494",
-    "faint": "#585858",
-    "track": "#4e4e4e",
-    "flip": "#ffaf5f",
-    "curve-loss": "#eeeeee",
-    "curve-kl": "#5fafff",
-    "curve-ce": "#5fd7af",
-    "curve-format": "#d787af",
-}
-_LIGHT = {
-    "label": "#6c6c6c",
-    "faint": "#a8a8a8",
-    "track": "#c6c6c6",
-    "flip": "#af5f00",
-    "curve-loss": "#262626",
-    "curve-kl": "#005faf",
-    "curve-ce": "#00875f",
-    "curve-format": "#af5f87",
-}
+PlotColour = tuple[int, int, int] | int | str
 CURVES = {
     **dict.fromkeys(("loss", "lr"), "curve-loss"),
     **dict.fromkeys(("kl", "heldout_loss", "peak_rss_bytes"), "curve-kl"),
@@ -46,55 +25,6 @@ CURVES = {
     "H": "label",
 }
 """The colour of each curve; those of one chart differ. Letters stand for the runs of a comparison."""
-DEFAULTS: Mapping[str, str] = _DARK
-
-
-def _variables(colours: Mapping[str, str], accent: str, edge: str, surface: str) -> dict[str, str]:
-    scrollbar = {f"scrollbar{state}": edge for state in ("", "-hover", "-active")}
-    scrollbar |= {f"scrollbar-background{state}": surface for state in ("", "-hover", "-active")}
-    return {
-        **scrollbar,
-        "scrollbar-corner-color": surface,
-        "footer-background": surface,
-        "footer-description-foreground": colours["label"],
-        "footer-key-foreground": accent,
-        "block-cursor-text-style": "none",
-        "border": accent,
-        "border-blurred": edge,
-        **colours,
-    }
-
-
-DARK = Theme(
-    name="bitnet-dark",
-    dark=True,
-    primary="#5fafaf",
-    secondary="#87afd7",
-    accent="#5fafaf",
-    foreground="#d0d0d0",
-    background="#121212",
-    surface="#1c1c1c",
-    panel="#303030",
-    success="#87d787",
-    warning="#ffd75f",
-    error="#ff8787",
-    variables=_variables(_DARK, "#5fafaf", "#444444", "#1c1c1c"),
-)
-LIGHT = Theme(
-    name="bitnet-light",
-    dark=False,
-    primary="#008787",
-    secondary="#005f87",
-    accent="#008787",
-    foreground="#262626",
-    background="#ffffff",
-    surface="#eeeeee",
-    panel="#dadada",
-    success="#00875f",
-    warning="#875f00",
-    error="#af0000",
-    variables=_variables(_LIGHT, "#008787", "#bcbcbc", "#eeeeee"),
-)
 STYLES = {
     "title": "bold $foreground",
     "value": "$foreground",
@@ -108,9 +38,9 @@ STYLES = {
     "bar": "$accent",
     "track": "$track",
     "flip": "bold $flip",
-    "badge": "bold $background on $accent",
-    "badge-after": "bold $background on $flip",
-    "chosen": "bold $background on $accent",
+    "badge": "bold $on-accent on $accent",
+    "badge-after": "bold $on-accent on $flip",
+    "chosen": "bold $on-accent on $accent",
     "chosen-blurred": "bold $foreground on $panel",
     **{f"curve-{name}": f"bold ${colour}" for name, colour in CURVES.items()},
 }
@@ -126,14 +56,23 @@ def paint(lines: Iterable[Line]) -> Content:
     return Content.assemble(*parts)
 
 
-def plot_colours(variables: Mapping[str, str]) -> dict[str, tuple[int, int, int]]:
-    """The colours of a chart from the theme's variables."""
+def plot_colours(variables: Mapping[str, str]) -> dict[str, PlotColour]:
+    """The colours of a chart from the theme's variables; the terminal's own are numbers, or `default`."""
     wanted = {"axis": "label", "flip": "flip", "bad": "error"}
     wanted |= CURVES
-    colours: dict[str, tuple[int, int, int]] = {}
-    for name, variable in wanted.items():
-        try:
-            colours[name] = Color.parse(variables[variable]).rgb
-        except (KeyError, ColorParseError):
-            colours[name] = Color.parse(DEFAULTS.get(variable, DEFAULTS["label"])).rgb
-    return colours
+    return {name: _plot_colour(variables, variable) for name, variable in wanted.items()}
+
+
+def _plot_colour(variables: Mapping[str, str], variable: str) -> PlotColour:
+    try:
+        found = Color.parse(variables[variable])
+    except (KeyError, ColorParseError):
+        found = Color.parse(DEFAULTS.get(variable, DEFAULTS["label"]))
+    if found.ansi is None:
+        return found.rgb
+    return "default" if found.ansi < 0 else found.ansi
+
+
+def lettered(theme: str, *, no_color: bool) -> bool:
+    """Whether curves are told apart by letters as well."""
+    return no_color or theme in LETTERED

@@ -4,32 +4,34 @@ import textwrap
 
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 
-from bitnet_tui.actions import ACTIONS, TITLES, keys_text
+from bitnet_tui.actions import ACTIONS, TITLES, Action, keys_text
+from bitnet_tui.keymap import remapped
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view.experiment_list import legend_lines
 from bitnet_tui.view.panels import FIGURES
 from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.lists import Reading
 from bitnet_tui.widgets.words import Words
 
 _INDENT = 12
 _NARROWEST = 20
 _MOVING = (
-    ("↑ ↓ j k", "Move in a list; ← → h l along the stages on a narrow screen"),
+    ("↑ ↓ j k", "Move in a list; ← → h l along the stages on a narrow screen; g G to its ends"),
     ("tab", "Go to the next part of the screen"),
     ("ctrl+p", "Command palette: find an action by its name"),
 )
 
 
-def help_lines(width: int) -> tuple[Line, ...]:
+def help_lines(width: int, actions: tuple[Action, ...] = ACTIONS) -> tuple[Line, ...]:
     """The whole text, what a key does wrapped beside the key."""
     lines: list[Line] = []
     for where, title in TITLES.items():
         lines.append(line(Span(title, "title")))
         # Two actions with one key and one tooltip are listed once.
-        rows = dict.fromkeys((keys_text(one), one.tooltip) for one in ACTIONS if one.where == where)
+        rows = dict.fromkeys((keys_text(one), one.tooltip) for one in actions if one.where == where)
         for keys, what in (*rows, *(_MOVING if where == "app" else ())):
             lines += _row(keys, what, width)
         lines.append(())
@@ -58,7 +60,7 @@ class HelpScreen(DialogScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(classes="card help"):
             yield Words("Help    esc closes, ↑ ↓ scroll", classes="title")
-            with VerticalScroll(id="help-text"):
+            with Reading(id="help-text"):
                 yield Words(id="help-words")
 
     def on_mount(self) -> None:
@@ -69,4 +71,4 @@ class HelpScreen(DialogScreen[None]):
 
     def _draw(self) -> None:
         width = self.query_one("#help-text").scrollable_content_region.width
-        self.query_one("#help-words", Words).update(paint(help_lines(width)))
+        self.query_one("#help-words", Words).update(paint(help_lines(width, remapped(self.shell.keymap.keys))))

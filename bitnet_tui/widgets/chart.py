@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult, RenderResult
@@ -13,7 +14,7 @@ from textual.message import Message
 from textual.widget import Widget
 
 from bitnet_core.results.series import Point
-from bitnet_tui.theme import plot_colours
+from bitnet_tui.theme import PlotColour, lettered, plot_colours
 from bitnet_tui.view.chart import drawing
 from bitnet_tui.view.chart_text import letter, title, turned
 from bitnet_tui.view.lens import CHARTS, Axis, Chart, Lens, extent
@@ -123,6 +124,10 @@ class Plot(Widget):
             self.refresh()
 
     @property
+    def drawn_lines(self) -> tuple[Text, ...]:
+        return self._lines
+
+    @property
     def columns(self) -> int:
         """How many columns the curves have."""
         return max(1, self.content_size.width - self._left)
@@ -130,7 +135,7 @@ class Plot(Widget):
     def _wanted(self) -> _Wanted:
         size = (self.content_size.width, self.content_size.height)
         log = self._lens.log and self._chart.log
-        letters = self.lettered or self.app.no_color
+        letters = self.lettered or lettered(self.app.theme, no_color=self.app.no_color)
         return _Wanted(self._view, self._chart, log, self._axis, self._window, size, self.app.theme, letters)
 
     def render(self) -> RenderResult:
@@ -148,7 +153,7 @@ class Plot(Widget):
             return Text("")
         return self._with_crosshair()
 
-    def _build(self, wanted: _Wanted, colours: dict[str, tuple[int, int, int]]) -> None:
+    def _build(self, wanted: _Wanted, colours: dict[str, PlotColour]) -> None:
         from bitnet_tui.plot import build, canvas  # imports plotext, which is not needed before
 
         columns, rows = wanted.size
@@ -176,7 +181,7 @@ class Plot(Widget):
         column = self._column_of(self._lens.cursor)
         if column is None:
             return Text("\n", no_wrap=True, end="").join(self._lines)
-        accent = Color.parse(self.app.theme_variables["accent"]).hex
+        accent = Style(color=Color.parse(self.app.theme_variables["accent"]).rich_color)
         crossed = [
             _crossed(line, column, accent) if self._is_canvas(y) else line for y, line in enumerate(self._lines)
         ]
@@ -231,7 +236,7 @@ class Plot(Widget):
             self.post_message(Zoomed(factor, seen))
 
 
-def _crossed(line: Text, column: int, colour: str) -> Text:
+def _crossed(line: Text, column: int, colour: Style) -> Text:
     """The line with the crosshair in a column, behind the curves."""
     if column >= len(line.plain) or line.plain[column] not in _EMPTY:
         return line
@@ -270,8 +275,7 @@ class ChartPanel(Vertical):
 
     def show(self, view: RunView, chart: Chart, lens: Lens, axis: Axis, *, alone: bool) -> None:
         cells = self.content_size.width
+        letters = lettered(self.app.theme, no_color=self.app.no_color)
         self.query_one(ChartTitle).below = None if alone else chart.name
-        self.query_one(ChartTitle).show(
-            (title(chart, view, lens, axis, cells, alone=alone, letters=self.app.no_color),)
-        )
+        self.query_one(ChartTitle).show((title(chart, view, lens, axis, cells, alone=alone, letters=letters),))
         self.plot.show(view, chart, lens, axis)

@@ -3,11 +3,13 @@
 Textual's fail if a page is turned before their first layout, or if the entry that is clicked has just been removed.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.command import CommandList
+from textual.containers import VerticalScroll
 from textual.widgets import OptionList, Select
 from textual.widgets._select import SelectCurrent, SelectOverlay
 
@@ -26,10 +28,27 @@ async def _take_click(entries: OptionList, event: events.Click) -> None:
 
 
 class Entries(OptionList):
-    """A list."""
+    """A list. It also moves by the keys of vim."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "cursor_down", "Down", show=False, id="entries.down"),
+        Binding("k", "cursor_up", "Up", show=False, id="entries.up"),
+        Binding("g", "first", "First", show=False, id="entries.first"),
+        Binding("G", "last", "Last", show=False, id="entries.last"),
+    ]
     _move_page = _turn_page
     _on_click = _take_click
+
+
+class Reading(VerticalScroll):
+    """A text to read. It also scrolls by the keys of vim."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "scroll_down", "Down", show=False, id="reading.down"),
+        Binding("k", "scroll_up", "Up", show=False, id="reading.up"),
+        Binding("g", "scroll_home", "Top", show=False, id="reading.top"),
+        Binding("G", "scroll_end", "End", show=False, id="reading.end"),
+    ]
 
 
 class Commands(CommandList, can_focus=False):

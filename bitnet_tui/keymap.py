@@ -1,0 +1,138 @@
+"""The user's own keys: a small file that gives actions other keys, and what is wrong with it in sentences.
+
+`keys.toml` in the user's configuration folder has a line `"experiment.run" = "f5"` for each action that is to have
+other keys, or a list of keys. A line that can't be used is left out, and the others count.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+
+from textual.keys import Keys, _character_to_key
+
+from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files.regular import read_bounded
+from bitnet_core.files.user_folders import config_folder
+from bitnet_core.text import crop, flat
+from bitnet_tui.actions import ACTIONS, Action
+
+_MOST_BYTES = 1 << 20
+_MODIFIERS = ("ctrl", "alt", "shift", "super")
+_NAMED = {key.value for key in Keys} | {"question_mark", "full_stop", "comma", "plus", "minus", "slash"}
+_MOVING = frozenset(
+    ("up", "down", "left", "right", *"hjkl", "tab", "shift+tab", "enter", "space", "escape", "ctrl+p", "ctrl+c")
+)
+"""Keys that lists, charts and dialogs take before any action."""
+
+
+@dataclass(frozen=True)
+class Keymap:
+    """The keys of actions by their ids, as Textual writes them, and the sentences about what is not used."""
+
+    keys: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def place() -> Path:
+    """The file, which need not exist. NoHome if this user has no folder for it."""
+    return config_folder() / "keys.toml"
+
+
+def read() -> Keymap:
+    """The file's keys; none and no problem if there is no file."""
+    import tomllib  # as `difflib` below, not needed before the first screen
+
+    try:
+        path = place()
+        return checked(tomllib.loads(read_bounded(path, _MOST_BYTES).decode()))
+    except FileNotFoundError:
+        return Keymap()
+    except OSError as error:
+        return Keymap(problems=(f"{path} can't be read {explained(error, 'correct it, or move it away')}.",))
+    except ValueError as error:
+        return Keymap(problems=(f"{path} is not TOML ({flat(str(error))}); correct it, or move it away.",))
+    except BitnetError as error:
+        return Keymap(problems=(str(error),))
+
+
+def checked(wanted: Mapping[str, object], actions: tuple[Action, ...] = ACTIONS) -> Keymap:
+    """What of the wanted keys can be used, and why the rest can't."""
+    import difflib
+
+    problems: list[str] = []
+    usable: dict[str, str] = {}
+    known = {action.id for action in actions}
+    # `experiment.run = …` without quotes is a table of TOML.
+    for name, value in _flat(wanted):
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "K in the app lists them all."
+            problems.append(f"{crop(flat(name), 60)} is not an action; {hint}")
+        elif (keys := _keys(value)) is None:
+            shown = crop(flat(str(value)), 40)
+            problems.append(f"{name} has no usable key ({shown}); give it a key such as f5, ctrl+x or ?.")
+        elif taken := sorted(_MOVING & set(keys) - set(_of(name, actions).keys.split(","))):
+            problems.append(f"{name} can't have {taken[0]}, which moves in lists and dialogs; give it another key.")
+        else:
+            usable.update(dict.fromkeys(_together(name, actions), ",".join(keys)))
+    while clash := _clash(usable, actions):
+        one, other, key = clash
+        for name in {*_together(one, actions), *_together(other, actions)}:
+            usable.pop(name, None)
+        problems.append(f"{one} and {other} would both be on {key}; give one of them another key.")
+    return Keymap(usable, tuple(problems))
+
+
+def remapped(keys: Mapping[str, str], actions: tuple[Action, ...] = ACTIONS) -> tuple[Action, ...]:
+    """The actions with the user's keys."""
+    return tuple(replace(one, keys=keys.get(one.id, one.keys)) for one in actions)
+
+
+def _flat(wanted: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in wanted.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield before + name, value
+
+
+def _keys(value: object) -> tuple[str, ...] | None:
+    given = value if isinstance(value, list) else [value]
+    names = [_name(one) for one in given]
+    return tuple(dict.fromkeys(name for name in names if name)) if names and all(names) else None
+
+
+def _name(value: object) -> str:
+    """Textual's name of a key; empty if it is none."""
+    if not isinstance(value, str) or not value:
+        return ""
+    *modifiers, key = value.split("+") if len(value) > 1 else [value]
+    if any(one not in _MODIFIERS for one in modifiers) or not key:
+        return ""
+    if len(key) == 1:
+        return "+".join([*modifiers, _character_to_key(key)]) if key.isprintable() and not key.isspace() else ""
+    return value if key in _NAMED or value in _NAMED else ""
+
+
+def _of(name: str, actions: Iterable[Action]) -> Action:
+    return next(one for one in actions if one.id == name)
+
+
+def _together(name: str, actions: tuple[Action, ...]) -> list[str]:
+    """The action and those of its screen that share its keys, such as run and resume: one key for all of them."""
+    own = _of(name, actions)
+    return [one.id for one in actions if (one.where, one.keys) == (own.where, own.keys)]
+
+
+def _clash(usable: Mapping[str, str], actions: tuple[Action, ...]) -> tuple[str, str, str] | None:
+    """Two actions that would be on one key where they meet, and are not meant to be; one of them was remapped."""
+    for one, other in combinations(actions, 2):
+        meet = one.where == other.where or "app" in (one.where, other.where)
+        if not meet or other.id in _together(one.id, actions) or not {one.id, other.id} & set(usable):
+            continue
+        meant = set(one.keys.split(",")) & set(other.keys.split(","))
+        keys = [set(usable.get(action.id, action.keys).split(",")) for action in (one, other)]
+        if shared := sorted((keys[0] & keys[1]) - meant):
+            return one.id, other.id, shared[0]
+    return None

@@ -1,0 +1,64 @@
+"""Shows every action with its id and keys, the file in which a user gives them others, and what is wrong with it."""
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Vertical
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.text import pad
+from bitnet_tui import keymap
+from bitnet_tui.actions import TITLES, keys_text
+from bitnet_tui.keymap import Keymap
+from bitnet_tui.screens.base import DialogScreen
+from bitnet_tui.theme import paint
+from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.widgets.lists import Reading
+from bitnet_tui.widgets.words import Words
+
+_ID_CELLS, _KEY_CELLS = 26, 22
+
+
+def keymap_lines(found: Keymap) -> tuple[Line, ...]:
+    """The whole text."""
+    try:
+        where = str(keymap.place())
+    except BitnetError as error:
+        where = str(error)
+    lines: list[Line] = [
+        line(Span("To give actions other keys, write lines such as these into the file below, and start again.")),
+        (),
+        line(Span('  "experiment.run" = "f5"', "key")),
+        line(Span('  "app.theme" = ["T", "f6"]', "key")),
+        (),
+        line(Span(f"  {where}", "value")),
+    ]
+    lines += [line(Span(f"✗ {problem}", "bad")) for problem in found.problems]
+    actions = keymap.remapped(found.keys)
+    for place, title in TITLES.items():
+        lines += [(), line(Span(title, "title"))]
+        for one in actions:
+            if one.where == place:
+                style = "accent" if one.id in found.keys else "key"
+                parts = (Span(f"  {pad(one.id, _ID_CELLS)}"), Span(pad(keys_text(one), _KEY_CELLS), style))
+                lines.append(line(*parts, Span(one.label, "label")))
+    return tuple(lines)
+
+
+class KeymapScreen(DialogScreen[None]):
+    """The text, which scrolls."""
+
+    CSS_PATH = ["cards.tcss", "help.tcss"]  # noqa: RUF012
+    BINDINGS = [Binding("escape,q,enter,K", "dismiss", "Close", id="keymap.close")]  # noqa: RUF012
+
+    def __init__(self, found: Keymap) -> None:
+        super().__init__()
+        self._found = found
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="card help"):
+            yield Words("Keys    esc closes, ↑ ↓ scroll", classes="title")
+            with Reading(id="help-text"):
+                yield Words(paint(keymap_lines(self._found)))
+
+    def on_mount(self) -> None:
+        self.query_one("#help-text").focus()

@@ -1,0 +1,18 @@
+"""Keeps what was copied in a file, for terminals that take no text into their clipboard."""
+
+from pathlib import Path
+
+from bitnet_core import files
+from bitnet_core.errors import BitnetError, explained
+from bitnet_core.files.user_folders import state_folder
+
+
+def keep(text: str) -> Path:
+    """The file with the text, readable by its owner alone. BitnetError says why it can't be written."""
+    path = state_folder() / "copied.txt"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, text.encode(errors="replace"), 0o600)
+    except OSError as error:
+        raise BitnetError(f"{path} can't be written {explained(error, 'free space there')}.") from error
+    return path

@@ -1,0 +1,189 @@
+"""The six themes, as tables of colours. No other file names a colour.
+
+Every colour is one of xterm's 256, so a terminal without true colour (most SSH sessions, tmux) shows the same
+picture; those of the theme `bitnet-terminal` are the terminal's own 16.
+"""
+
+from collections.abc import Mapping
+
+from textual.theme import Theme
+
+# A curve's colour differs from those of the same chart also for colour-blind readers; the total has that of the text.
+_DARK = {
+    "accent": "#5fafaf",
+    "secondary": "#87afd7",
+    "foreground": "#d0d0d0",
+    "background": "#121212",
+    "surface": "#1c1c1c",
+    "panel": "#303030",
+    "edge": "#444444",
+    "success": "#87d787",
+    "warning": "#ffd75f",
+    "error": "#ff8787",
+    "on-accent": "#121212",
+    "label": "#949494",
+    "faint": "#585858",
+    "track": "#4e4e4e",
+    "flip": "#ffaf5f",
+    "curve-loss": "#eeeeee",
+    "curve-kl": "#5fafff",
+    "curve-ce": "#5fd7af",
+    "curve-format": "#d787af",
+}
+_LIGHT = {
+    "accent": "#008787",
+    "secondary": "#005f87",
+    "foreground": "#262626",
+    "background": "#ffffff",
+    "surface": "#eeeeee",
+    "panel": "#dadada",
+    "edge": "#bcbcbc",
+    "success": "#00875f",
+    "warning": "#875f00",
+    "error": "#af0000",
+    "on-accent": "#ffffff",
+    "label": "#6c6c6c",
+    "faint": "#a8a8a8",
+    "track": "#c6c6c6",
+    "flip": "#af5f00",
+    "curve-loss": "#262626",
+    "curve-kl": "#005faf",
+    "curve-ce": "#00875f",
+    "curve-format": "#af5f87",
+}
+_CONTRAST = {
+    "accent": "#ffff00",
+    "secondary": "#00ffff",
+    "foreground": "#ffffff",
+    "background": "#000000",
+    "surface": "#000000",
+    "panel": "#303030",
+    "edge": "#ffffff",
+    "success": "#5fff5f",
+    "warning": "#ffd700",
+    "error": "#ff8787",
+    "on-accent": "#000000",
+    "label": "#e4e4e4",
+    "faint": "#bcbcbc",
+    "track": "#8a8a8a",
+    "flip": "#ffaf00",
+    "curve-loss": "#ffffff",
+    "curve-kl": "#5fd7ff",
+    "curve-ce": "#5fff87",
+    "curve-format": "#ffafff",
+}
+# After the palette of Okabe and Ito (2008): blue, orange and vermilion in the place of green, yellow and red.
+_COLOUR_BLIND = {
+    "accent": "#5fafd7",
+    "secondary": "#0087af",
+    "foreground": "#d0d0d0",
+    "background": "#121212",
+    "surface": "#1c1c1c",
+    "panel": "#303030",
+    "edge": "#444444",
+    "success": "#5fafff",
+    "warning": "#ffff87",
+    "error": "#ff5f00",
+    "on-accent": "#121212",
+    "label": "#a8a8a8",
+    "faint": "#626262",
+    "track": "#4e4e4e",
+    "flip": "#d7af00",
+    "curve-loss": "#eeeeee",
+    "curve-kl": "#0087d7",
+    "curve-ce": "#ffd75f",
+    "curve-format": "#d75f00",
+}
+_EVENING = {
+    "accent": "#d787d7",
+    "secondary": "#87afff",
+    "foreground": "#d7d7ff",
+    "background": "#1c1c1c",
+    "surface": "#262626",
+    "panel": "#3a3a3a",
+    "edge": "#5f5f87",
+    "success": "#87d7af",
+    "warning": "#ffd787",
+    "error": "#ff87af",
+    "on-accent": "#1c1c1c",
+    "label": "#af87d7",
+    "faint": "#6c6c6c",
+    "track": "#5f5f87",
+    "flip": "#ffaf87",
+    "curve-loss": "#eeeeee",
+    "curve-kl": "#87afff",
+    "curve-ce": "#87ffd7",
+    "curve-format": "#ff87d7",
+}
+_TERMINAL = {
+    "accent": "ansi_cyan",
+    "secondary": "ansi_blue",
+    **dict.fromkeys(("foreground", "background", "surface", "label", "curve-loss"), "ansi_default"),
+    **dict.fromkeys(("panel", "edge", "faint", "track"), "ansi_bright_black"),
+    "success": "ansi_green",
+    "warning": "ansi_yellow",
+    "error": "ansi_red",
+    "on-accent": "ansi_black",
+    "flip": "ansi_yellow",
+    "curve-kl": "ansi_blue",
+    "curve-ce": "ansi_green",
+    "curve-format": "ansi_magenta",
+}
+_OWN = ("on-accent", "label", "faint", "track", "flip", "curve-loss", "curve-kl", "curve-ce", "curve-format")
+"""Variables that Textual does not know."""
+DEFAULTS: Mapping[str, str] = _DARK
+
+
+def _theme(name: str, colours: Mapping[str, str], *, dark: bool = True, ansi: bool = False) -> Theme:
+    accent, edge, surface = (colours[one] for one in ("accent", "edge", "surface"))
+    scrollbar = {f"scrollbar{state}": edge for state in ("", "-hover", "-active")}
+    scrollbar |= {f"scrollbar-background{state}": surface for state in ("", "-hover", "-active")}
+    variables = {
+        **scrollbar,
+        "scrollbar-corner-color": surface,
+        "footer-background": surface,
+        "footer-description-foreground": colours["label"],
+        "footer-key-foreground": accent,
+        "block-cursor-text-style": "none",
+        "border": accent,
+        "border-blurred": edge,
+        **{name: colours[name] for name in _OWN},
+    }
+    if ansi:  # Textual would blend what is not given, and the terminal's colours can't be blended
+        variables |= {"ansi-foreground": "ansi_default", "ansi-background": "ansi_default"}
+        variables |= {"block-cursor-foreground": colours["on-accent"], "block-cursor-background": accent}
+        variables |= {"input-cursor-foreground": colours["on-accent"], "input-cursor-background": accent}
+        variables |= {"input-selection-background": accent, "input-selection-foreground": colours["on-accent"]}
+        variables |= {"screen-selection-background": accent, "screen-selection-foreground": colours["on-accent"]}
+    return Theme(
+        name=name,
+        dark=dark,
+        ansi=ansi,
+        primary=accent,
+        secondary=colours["secondary"],
+        accent=accent,
+        foreground=colours["foreground"],
+        background=colours["background"],
+        surface=surface,
+        panel=colours["panel"],
+        success=colours["success"],
+        warning=colours["warning"],
+        error=colours["error"],
+        boost="ansi_default" if ansi else None,
+        variables=variables,
+    )
+
+
+DARK = _theme("bitnet-dark", _DARK)
+TERMINAL = _theme("bitnet-terminal", _TERMINAL, ansi=True)
+THEMES: Mapping[str, tuple[Theme, str]] = {
+    "Dark": (DARK, "Calm colours on black."),
+    "Light": (_theme("bitnet-light", _LIGHT, dark=False), "The same on white."),
+    "High contrast": (_theme("bitnet-contrast", _CONTRAST), "White and yellow on black; no grey text."),
+    "Colour-blind": (_theme("bitnet-colour-blind", _COLOUR_BLIND), "Blue, yellow and orange; curves have letters."),
+    "Terminal": (TERMINAL, "The 16 colours that your terminal is set to."),
+    "Evening": (_theme("bitnet-evening", _EVENING), "Violet and peach."),
+}
+"""Each with its label and what it is like."""
+LETTERED = frozenset(("bitnet-contrast", "bitnet-colour-blind", "bitnet-terminal"))
+"""Themes in which curves also have letters, as without colours."""

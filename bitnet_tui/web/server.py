@@ -1,0 +1,183 @@
+"""Serves the app to a browser on this machine: a page, the files of textual-serve's terminal, and a websocket.
+
+Each page that is opened starts an app of its own, which ends with it; the stages that it started go on.
+"""
+
+import asyncio
+import shlex
+import socket
+import sys
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import textual_serve
+from aiohttp import web
+from textual_serve.app_service import AppService
+from textual_serve.download_manager import DownloadManager
+
+from bitnet_core.errors import UsageError
+from bitnet_tui.web.gate import COOKIE, Gate
+
+_END_SECONDS = 5.0
+_MOST_PAGES = 8
+_PAGE = Template((Path(__file__).parent / "page.html").read_text("utf-8"))
+_FOLDER = Path(textual_serve.__file__).parent / "static"
+_FILES = {
+    "xterm.css": ("css/xterm.css", "text/css"),
+    "textual.js": ("js/textual.js", "text/javascript"),
+    "mono.ttf": ("fonts/RobotoMono-VariableFont_wght.ttf", "font/ttf"),
+}
+"""The files that are served, by their names here; no other path is one."""
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "font-src 'self'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+_REFUSED = (
+    "This page needs the address that bitnet-tui --web has printed. It works once; start it again for another.\n"
+)
+
+
+class GuardedServer:
+    """Answers only who has come through the gate. `command` is what starts the app of a page."""
+
+    def __init__(self, command: list[str], gate: Gate) -> None:
+        self.gate = gate
+        self._command = "exec " + shlex.join(command)
+        self._downloads = DownloadManager()
+        self._open: set[web.WebSocketResponse] = set()
+
+    async def application(self) -> web.Application:
+        app = web.Application(middlewares=[self._guard])
+        path = self.gate.path
+        app.add_routes(
+            [
+                web.get(path, self._page),
+                web.get(f"{path}ws", self._socket),
+                *(web.get(path + name, self._file) for name in _FILES),
+            ]
+        )
+        app.on_shutdown.append(self._close_pages)
+        return app
+
+    @property
+    def _guard(self):  # type: ignore[no-untyped-def] # the decorator's type is aiohttp's own
+        gate = self.gate
+
+        @web.middleware
+        async def guard(request, handler):  # type: ignore[no-untyped-def]
+            origin, is_socket = request.headers.get("Origin"), request.path == f"{gate.path}ws"
+            if not gate.is_own_host(request.headers.get("Host")):
+                return _refusal()
+            if (origin is not None or is_socket) and not gate.is_own_origin(origin):
+                return _refusal()
+            if not gate.knows(request.cookies.get(COOKIE)):
+                if request.path == gate.path and gate.redeem(request.query.get("token")):
+                    answer = web.Response(status=303, headers={"Location": gate.path, **_HEADERS})
+                    answer.set_cookie(COOKIE, gate.session, path=gate.path, httponly=True, samesite="Strict")
+                    return answer
+                return _refusal()
+            return await handler(request)
+
+        return guard
+
+    async def _page(self, request: web.Request) -> web.Response:
+        host = request.headers["Host"]
+        text = _PAGE.substitute(path=self.gate.path, socket=f"ws://{host}{self.gate.path}ws")
+        return web.Response(text=text, content_type="text/html", headers=_HEADERS)
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        name, kind = _FILES[request.path.removeprefix(self.gate.path)]
+        return web.Response(body=(_FOLDER / name).read_bytes(), content_type=kind, headers=_HEADERS)
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        """The screen and the keys of one page."""
+        if len(self._open) >= _MOST_PAGES:
+            raise web.HTTPServiceUnavailable(text="Too many pages are open; close one.\n")
+        connection = web.WebSocketResponse(heartbeat=15)
+        await connection.prepare(request)
+        self._open.add(connection)
+        page = AppService(
+            self._command,
+            write_bytes=connection.send_bytes,
+            write_str=connection.send_str,
+            close=connection.close,
+            download_manager=self._downloads,
+        )
+        try:
+            await page.start(_cells(request.query.get("width"), 80), _cells(request.query.get("height"), 24))
+            async for message in connection:
+                await _heed(message.json(), page, connection)
+        except (ValueError, LookupError, AttributeError, TypeError):
+            await connection.close()  # what no terminal sends
+        finally:
+            self._open.discard(connection)
+            await _end(page)
+        return connection
+
+    async def _close_pages(self, _: web.Application) -> None:
+        for connection in set(self._open):
+            await connection.close()
+
+
+async def _heed(message: Any, page: AppService, connection: web.WebSocketResponse) -> None:
+    """Pass on what a page's terminal says: a list of its kind and its content."""
+    kind: Any = message[0]
+    content: Any = message[1] if len(message) > 1 else None
+    if kind == "stdin":
+        await page.send_bytes(content.encode())
+    elif kind == "resize":
+        await page.set_terminal_size(_cells(content["width"], 80), _cells(content["height"], 24))
+    elif kind == "ping":
+        await connection.send_json(["pong", str(content)])
+    elif kind == "focus":
+        await page.focus()
+    elif kind == "blur":
+        await page.blur()
+
+
+def _cells(value: object, otherwise: int) -> int:
+    """A side of a terminal: a whole number, at most a thousand."""
+    text = str(value)
+    return min(max(1, int(text)), 1000) if text.isascii() and text.isdigit() and len(text) < 9 else otherwise
+
+
+async def _end(page: AppService) -> None:
+    """Ask the app to end, and kill it if it does not."""
+    try:
+        await asyncio.wait_for(page.stop(), _END_SECONDS)
+    except TimeoutError:
+        if page._process is not None and page._process.returncode is None:
+            page._process.kill()
+
+
+def _refusal() -> web.Response:
+    return web.Response(status=403, text=_REFUSED, headers=_HEADERS)
+
+
+def serve(arguments: list[str], port: int) -> int:
+    """Serve `bitnet-tui` with these arguments until SIGINT or SIGTERM; 0 is a free port. Binds 127.0.0.1 alone."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen()  # so that nobody is refused who opens the address at once
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"Port {port} can't be used ({error.strerror}); give --port another one.") from error
+    gate = Gate(listener.getsockname()[1])
+    server = GuardedServer([sys.executable, "-m", "bitnet_tui", *arguments], gate)
+    sys.stdout.write(
+        f"Open {gate.address}\n"
+        "The address works once, in one browser on this machine; Ctrl-C ends it, and runs continue.\n"
+        f"From another machine, first: ssh -L {gate.port}:127.0.0.1:{gate.port} THIS_MACHINE\n"
+    )
+    sys.stdout.flush()
+    web.run_app(server.application(), sock=listener, print=None, access_log=None, shutdown_timeout=_END_SECONDS)
+    return 0

@@ -1,0 +1,121 @@
+"""The user's own keys: what of the file is used, what is wrong in sentences, and the same keys in footer and help."""
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitnet_tui import keymap
+from bitnet_tui.actions import ACTIONS
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.keymap import Keymap, checked, remapped
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import click_on, notices, settled, shown, words
+from tests.tui.simulated import finished_experiment
+
+_IDS = [action.id for action in ACTIONS]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "keys", "problem"),
+    [
+        ({"app.theme": "f5"}, {"app.theme": "f5"}, ""),
+        ({"app": {"theme": ["T", "ctrl+t"]}}, {}, "guide.test and app.theme would both be on ctrl+t"),
+        ({"app": {"theme": ["T", "f5"]}}, {"app.theme": "T,f5"}, ""),
+        ({"app.help": "!"}, {"app.help": "exclamation_mark"}, ""),
+        ({"experiment.run": "f5"}, {"experiment.run": "f5", "experiment.resume": "f5"}, ""),
+        ({"experiment.run": "p"}, {}, "experiment.run and experiment.pipeline would both be on p; give one"),
+        (
+            {"experiment.run": "p", "experiment.pipeline": "r"},
+            {"experiment.run": "p", "experiment.resume": "p", "experiment.pipeline": "r"},
+            "",
+        ),
+        ({"list.new": "q"}, {}, "list.new and app.quit would both be on q"),
+        ({"experiment.rnu": "f5"}, {}, "experiment.rnu is not an action; did you mean experiment.run?"),
+        ({"zzz\x1b": "f5"}, {}, "zzz· is not an action; K in the app lists them all."),
+        ({"app.quit": "j"}, {}, "app.quit can't have j, which moves in lists and dialogs; give it another key."),
+        *(
+            ({"app.quit": value}, {}, "app.quit has no usable key")
+            for value in ("", "ctl+x", 3, [], ["f5", None], "xy")
+        ),
+    ],
+)
+def test_what_is_used_and_what_is_wrong(wanted: dict[str, object], keys: dict[str, str], problem: str):
+    found = checked(wanted)
+    assert found.keys == keys
+    assert [one.startswith(problem) for one in found.problems] == ([True] if problem else [])
+
+
+@settings(max_examples=30)
+@given(
+    st.dictionaries(
+        st.sampled_from(_IDS), st.sampled_from([*"rpsqtyKxZ", "f5", "f6", "enter", "nonsense"]), max_size=6
+    )
+)
+def test_no_two_actions_of_a_screen_are_ever_on_one_key_by_a_remapping(wanted: dict[str, str]):
+    found = checked(wanted)
+    for (one, new), (other, new_other) in combinations(zip(ACTIONS, remapped(found.keys), strict=True), 2):
+        together = one.where == other.where and one.keys == other.keys
+        if not together and (one.where == other.where or "app" in (one.where, other.where)):
+            meant = set(one.keys.split(",")) & set(other.keys.split(","))
+            assert set(new.keys.split(",")) & set(new_other.keys.split(",")) <= meant
+    assert len(found.problems) >= (len(found.keys) == 0 < len(wanted))
+
+
+def test_a_file_that_cant_be_read_is_one_sentence():
+    path = keymap.place()
+    assert keymap.read() == Keymap()
+    path.parent.mkdir(parents=True)
+    for data, problem in (
+        (b"app.theme = ", "is not TOML"),
+        (b"\xff", "is not TOML"),
+        (b"#" * (1 << 21), "can't be read (it is longer than 1 MiB); correct it, or move it away"),
+    ):
+        path.write_bytes(data)
+        (said,) = keymap.read().problems
+        assert said.startswith(str(path)) and problem in said and said.endswith(".")
+    path.unlink()
+    path.mkdir()
+    (said,) = keymap.read().problems
+    assert "can't be read" in said
+
+
+async def test_keys_of_ones_own_work_and_are_shown_and_what_one_is_on_is_copied(home: Path):
+    finished_experiment(home, "kd")
+    keymap.place().parent.mkdir(parents=True)
+    keymap.place().write_text('"app.help" = "f5"\n"experiment.run" = "f6"\n"list.nwe" = "x"\n')
+    recorder = RecordingLaunch(warning="")
+    async with BitnetApp(home, launch=recorder).run_test(size=(120, 36), notifications=True) as pilot:
+        await settled(pilot)
+        assert "list.nwe is not an action; did you mean list.new?" in " ".join(notices(pilot))
+        pilot.app.clear_notifications()
+        await pilot.press("question_mark")
+        assert "esc closes" not in shown(pilot)
+        await pilot.press("f5")
+        await settled(pilot)
+        assert "f5" in shown(pilot)
+        await pilot.press("escape", "K")
+        await settled(pilot)
+        assert str(keymap.place().name) in words(pilot) and "did you mean list.new?" in words(pilot)
+        await pilot.press("escape", "y")
+        await settled(pilot)
+        assert pilot.app.clipboard.startswith("kd ")
+        await pilot.press("enter")
+        await settled(pilot)
+        await pilot.press("r")
+        await settled(pilot)
+        assert recorder.launched == []
+        await pilot.press("f6")
+        await settled(pilot)
+        assert [stage for _, stage in recorder.launched] == ["eval"]
+        await pilot.press("3")
+        await settled(pilot)
+        await click_on(pilot, "QEI")
+        await pilot.press("y")
+        await settled(pilot)
+        assert "top-1 agreement" in pilot.app.clipboard and "│" not in pilot.app.clipboard
+        (copied,) = home.parent.rglob("copied.txt")
+        assert copied.read_text() == pilot.app.clipboard and copied.stat().st_mode & 0o077 == 0
+        assert str(copied.name) in words(pilot)

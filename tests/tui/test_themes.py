@@ -1,0 +1,134 @@
+"""The six themes: legible, told apart by colour-blind readers where promised, chosen with a preview and kept."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+from textual.color import Color
+from textual.theme import Theme
+
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.services import preferences
+from bitnet_tui.theme import CURVES, STYLES, lettered, plot_colours
+from bitnet_tui.themes import THEMES
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import click_on, settled, words
+from tests.tui.simulated import experiment
+
+_MADE = {theme.name: theme for theme, _ in THEMES.values()}
+_COLOURED = [theme for theme in _MADE.values() if not theme.ansi]
+# Machado, Oliveira and Fernandes (2009), severity 1: linear RGB as protanopes, deuteranopes and tritanopes see it.
+_BLIND = {
+    "protanopia": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deuteranopia": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.01182, 0.04294, 0.968881)),
+    "tritanopia": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.3039)),
+}
+
+
+def _variables(theme: Theme) -> dict[str, str]:
+    return theme.to_color_system().generate() | theme.variables
+
+
+def _linear(colour: str) -> tuple[float, ...]:
+    parts = [value / 255 for value in Color.parse(colour).rgb]
+    return tuple(one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts)
+
+
+def _contrast(one: str, other: str) -> float:
+    """As the WCAG define it, from 1 to 21."""
+    light, dark = sorted(
+        (sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), _linear(c), strict=True)) for c in (one, other)),
+        reverse=True,
+    )
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _lab(linear: tuple[float, ...]) -> tuple[float, float, float]:
+    """CIE L*a*b* for D65."""
+    rows = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+    whites = (0.95047, 1.0, 1.08883)
+    xyz = [
+        sum(m * max(0.0, c) for m, c in zip(row, linear, strict=True)) / white
+        for row, white in zip(rows, whites, strict=True)
+    ]
+    x, y, z = (v ** (1 / 3) if v > 0.008856 else 7.787 * v + 16 / 116 for v in xyz)
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+def _seen_distance(one: str, other: str, matrix: tuple[tuple[float, ...], ...]) -> float:
+    seen = [
+        _lab(tuple(sum(m * c for m, c in zip(row, _linear(colour), strict=True)) for row in matrix))
+        for colour in (one, other)
+    ]
+    return sum((a - b) ** 2 for a, b in zip(*seen, strict=True)) ** 0.5
+
+
+def test_there_are_six_and_each_colours_every_style():
+    assert len(_MADE) == 6
+    for theme in _MADE.values():
+        known = _variables(theme)
+        for style in STYLES.values():
+            for word in style.split():
+                assert not word.startswith("$") or word[1:] in known, (theme.name, word)
+
+
+@pytest.mark.parametrize("theme", _COLOURED, ids=lambda theme: theme.name)
+def test_what_is_to_be_read_is_legible(theme: Theme):
+    least = 7 if theme.name == "bitnet-contrast" else 4.2
+    of = _variables(theme)
+    for name in ("foreground", "label", "accent", "success", "warning", "error", "flip", *CURVES.values()):
+        assert _contrast(of[name], of["background"]) >= least, name
+    for ground in ("accent", "flip"):
+        assert _contrast(of["on-accent"], of[ground]) >= least, ground
+
+
+@pytest.mark.parametrize("kind", _BLIND)
+def test_colours_that_mean_something_are_told_apart_by_colour_blind_readers(kind: str):
+    of = _variables(_MADE["bitnet-colour-blind"])
+    for group in (("success", "warning", "error"), ("curve-loss", "curve-kl", "curve-ce", "curve-format")):
+        for one, other in itertools.combinations(group, 2):
+            assert _seen_distance(of[one], of[other], _BLIND[kind]) > 20, (one, other)
+    dark = _variables(_MADE["bitnet-dark"])
+    curves = ("curve-loss", "curve-kl", "curve-ce", "curve-format")
+    assert all(_seen_distance(dark[a], dark[b], _BLIND[kind]) > 10 for a, b in itertools.combinations(curves, 2))
+
+
+def test_each_colour_is_one_of_256_and_the_terminals_are_its_own():
+    steps = (0, 0x5F, 0x87, 0xAF, 0xD7, 0xFF)
+    greys = {(8 + 10 * n,) * 3 for n in range(24)}
+    for theme in _COLOURED:
+        for name, value in theme.variables.items():
+            if value.startswith("#"):
+                rgb = Color.parse(value).rgb
+                assert rgb in greys or all(part in steps for part in rgb), (theme.name, name)
+    colours = plot_colours(_variables(_MADE["bitnet-terminal"]))
+    assert (colours["kl"], colours["loss"], colours["bad"]) == (4, "default", 1)
+    assert lettered("bitnet-terminal", no_color=False) and not lettered("bitnet-dark", no_color=False)
+
+
+async def test_a_theme_is_shown_while_one_chooses_and_kept_for_next_time(home: Path):
+    experiment(home, "kd")
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24), notifications=True) as pilot:
+        await settled(pilot)
+        await pilot.press("t", "down", "down")
+        assert pilot.app.theme == "bitnet-contrast"
+        await pilot.press("escape")
+        assert pilot.app.theme == "bitnet-dark" and preferences.kept_theme() == ""
+        await pilot.press("t")
+        await settled(pilot)
+        await click_on(pilot, "Evening")
+        assert pilot.app.theme == preferences.kept_theme() == "bitnet-evening"
+        preferences.place().unlink()
+        preferences.place().mkdir()
+        await pilot.press("t")
+        await settled(pilot)
+        await click_on(pilot, "Keep")
+        assert "not kept for next time" in words(pilot)
+    preferences.place().rmdir()
+    for kept, shown in (
+        ('{"theme": "bitnet-light"}', "bitnet-light"),
+        ('{"theme": 3}', "bitnet-dark"),
+        ("{", "bitnet-dark"),
+    ):
+        preferences.place().write_text(kept)
+        assert BitnetApp(home).theme == shown

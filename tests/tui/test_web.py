@@ -1,0 +1,231 @@
+"""`bitnet-tui --web`: who is let in, what is served, and a journey in a real browser."""
+
+import base64
+import http.client
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bitnet_tui.start import main
+from bitnet_tui.web.gate import COOKIE, Gate
+from tests.tui.simulated import finished_experiment
+
+_CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+_DRAWN = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def test_the_token_works_once_and_only_the_sessions_cookie_afterwards():
+    gate = Gate(8000)
+    assert gate.address == f"http://127.0.0.1:8000{gate.path}?token={gate.token}"
+    for wrong in (None, "", gate.token[:-1], gate.session, f"{gate.token}\udcff", "é"):
+        assert not gate.redeem(wrong) and not gate.knows(wrong if wrong != gate.session else None)
+    assert gate.redeem(gate.token)
+    assert not gate.redeem(gate.token)
+    assert gate.knows(gate.session)
+    assert gate.token not in repr(gate) and gate.session not in repr(gate)
+    other = Gate(8000)
+    assert len({gate.token, gate.session, other.token, other.session, gate.path, other.path}) == 6
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1:8000", "localhost:8000"])
+def test_only_its_own_host_and_origin_count(name: str):
+    gate = Gate(8000)
+    assert gate.is_own_host(name) and gate.is_own_origin(f"http://{name}")
+    for host in (
+        None,
+        "",
+        "127.0.0.1",
+        "127.0.0.1:8001",
+        "evil.example",
+        "evil.example:8000",
+        f"{name}.evil.example",
+    ):
+        assert not gate.is_own_host(host)
+    for origin in (None, "null", f"https://{name}", "http://evil.example", f"http://{name}.evil.example", name):
+        assert not gate.is_own_origin(origin)
+
+
+def test_without_the_extra_it_says_what_to_install(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(sys.modules, "textual_serve", None)
+    monkeypatch.delitem(sys.modules, "bitnet_tui.web.server", raising=False)
+    assert main(["--web", "--home", str(home)]) == 2
+    assert capsys.readouterr().err == (
+        "bitnet-tui: bitnet-tui --web needs an extra; install it with `pip install 'bitnet-tui[web]'`.\n"
+    )
+
+
+@pytest.fixture
+def served(home: Path) -> Iterator[str]:
+    """The address that a running `bitnet-tui --web` has printed; the workspace has the experiment `kd`."""
+    pytest.importorskip("textual_serve", reason="the extra `web` is not installed")
+    finished_experiment(home, "kd")
+    command = [sys.executable, "-m", "bitnet_tui", "--web", "--home", str(home)]
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2], start_new_session=True
+    )
+    assert server.stdout is not None
+    first = server.stdout.readline()
+    try:
+        yield first.removeprefix("Open ").strip()
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+def _get(address: str, path: str, **headers: str) -> tuple[int, Any, str]:
+    host = address.split("/")[2]
+    connection = http.client.HTTPConnection(host, timeout=20)
+    connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    answer = connection.getresponse()
+    text = answer.read().decode(errors="replace")
+    connection.close()
+    return answer.status, answer.headers, text
+
+
+def test_nothing_is_served_before_the_token_nor_to_other_pages(served: str):
+    host, path = served.split("/")[2], f"/{served.split('/')[3]}/"
+    opening = f"{path}?{served.partition('?')[2]}"
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
+    upgrade["Sec_WebSocket_Key"] = base64.b64encode(b"0123456789abcdef").decode()
+    for wanted in ("/", path, f"{path}ws", f"{path}textual.js", "/static/", f"{path}?token=x", f"/x/{opening}"):
+        assert _get(served, wanted)[0] == 403, wanted
+    assert _get(served, opening, Host="evil.example")[0] == 403
+    assert _get(served, opening, Origin="http://evil.example")[0] == 403
+    status, headers, _ = _get(served, opening)
+    assert (status, headers["Location"]) == (303, path)
+    name, _, rest = headers["Set-Cookie"].partition("=")
+    assert name == COOKIE and {"HttpOnly", "SameSite=Strict", f"Path={path}"} <= set(rest.split("; "))
+    assert _get(served, opening)[0] == 403
+    cookie = f"{name}={rest.partition(';')[0]}"
+    status, headers, page = _get(served, path, Cookie=cookie)
+    assert status == 200 and "default-src 'none'" in headers["Content-Security-Policy"]
+    assert "http://" not in page.replace(f"ws://{host}", "") and "https://" not in page
+    assert [_get(served, path + name, Cookie=cookie)[0] for name in ("textual.js", "xterm.css", "mono.ttf")] == [
+        200
+    ] * 3
+    for leak in ("server.py", "page.html", "static/", "..%2f..%2fpyproject.toml", "js/textual.js", "download/x"):
+        assert _get(served, path + leak, Cookie=cookie)[0] == 404, leak
+    own = f"http://{host}"
+    assert _get(served, f"{path}ws", Cookie=cookie, **upgrade)[0] == 403
+    assert _get(served, f"{path}ws", Cookie=cookie, Origin="http://evil.example", **upgrade)[0] == 403
+    assert _get(served, f"{path}ws", Cookie=cookie, Origin=own, Host="evil.example", **upgrade)[0] == 403
+    assert _get(served, f"{path}ws", Origin=own, **upgrade)[0] == 403
+    # Nothing listens where other machines could ask.
+    with socket.socket() as outside, pytest.raises(OSError):
+        outside.settimeout(2)
+        outside.connect(("127.0.0.2", int(host.partition(":")[2])))
+
+
+class _Browser:
+    """A page of Chromium, driven over its debugging socket. It sees what the page's websocket brings."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._number = 0
+        self.drawn = b""
+        self.requested: list[str] = []
+
+    async def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        number = self._number
+        message = {"id": number, "method": method, "params": parameters}
+        await self._connection.send_json(message | ({"sessionId": session} if session else {}))
+        while True:
+            told = await self._next()
+            if told.get("id") == number:
+                assert "error" not in told, told
+                result: dict[str, Any] = told["result"]
+                return result
+
+    async def _next(self) -> dict[str, Any]:
+        told: dict[str, Any] = await self._connection.receive_json(timeout=15)
+        parameters = told.get("params", {})
+        if told.get("method") == "Network.webSocketFrameReceived":
+            frame = parameters["response"]
+            if frame["opcode"] == 2:
+                self.drawn += base64.b64decode(frame["payloadData"])
+        elif told.get("method") == "Network.requestWillBeSent":
+            self.requested.append(parameters["request"]["url"])
+        return told
+
+    async def press(self, key: str, session: str) -> None:
+        for kind in ("keyDown", "keyUp"):
+            await self.call("Input.dispatchKeyEvent", session, type=kind, key=key, text=key)
+
+    async def click(self, x: int, y: int, session: str) -> None:
+        for kind in ("mousePressed", "mouseReleased"):
+            await self.call("Input.dispatchMouseEvent", session, type=kind, x=x, y=y, button="left", clickCount=1)
+
+    async def until(self, text: str) -> None:
+        """Wait until the app has drawn the text since the last call."""
+        while text.encode() not in _DRAWN.sub(b"", self.drawn):
+            await self._next()
+        self.drawn = b""
+
+
+@pytest.mark.skipif(_CHROMIUM is None, reason="Chromium is not installed (Debian: chromium)")
+async def test_a_journey_in_a_real_browser(served: str, tmp_path: Path):
+    import aiohttp
+
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"]
+    command = [
+        str(_CHROMIUM),
+        *flags,
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--window-size=1000,600",
+        "about:blank",
+    ]
+    chromium = subprocess.Popen(  # noqa: ASYNC220 - it starts at once
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert chromium.stderr is not None
+    try:
+        debugger = next(line.split()[-1] for line in chromium.stderr if "DevTools listening on" in line)
+        async with aiohttp.ClientSession() as client, client.ws_connect(debugger, max_msg_size=0) as connection:
+            browser = _Browser(connection)
+            target = await browser.call("Target.createTarget", url="about:blank")
+            attached = await browser.call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+            page = attached["sessionId"]
+            await browser.call("Network.enable", page)
+            await browser.call("Emulation.setFocusEmulationEnabled", page, enabled=True)
+            await browser.call("Page.navigate", page, url=served)
+            await browser.until("1 experiment")
+            where = await browser.call("Runtime.evaluate", page, expression="location.search + document.cookie")
+            assert where["result"]["value"] == ""  # the token is gone, and no script sees the cookie
+            focus = "document.querySelector('textarea').focus()"
+            await browser.call("Runtime.evaluate", page, expression=focus)
+            await browser.press("?", page)
+            await browser.until("esc closes")
+            await browser.press("q", page)
+            await browser.click(60, 70, page)
+            await browser.until("quantity")
+            picture = await browser.call("Page.captureScreenshot", page)
+            assert base64.b64decode(picture["data"])[:4] == b"\x89PNG"
+            (tmp_path / "page.png").write_bytes(base64.b64decode(picture["data"]))
+            assert {"/".join(url.split("/")[:3]) for url in browser.requested} <= {
+                "/".join(served.split("/")[:3]), "data:,",
+            }  # fmt: skip
+            await browser.press("q", page)
+            shown = "getComputedStyle(document.querySelector('.ended')).display"
+            while (await browser.call("Runtime.evaluate", page, expression=shown))["result"]["value"] != "flex":
+                pass
+            # The address is used up for every other browser.
+            assert _get(served, f"/{served.split('/', 3)[3]}")[0] == 403
+            await browser.call("Browser.close")
+    finally:
+        chromium.kill()
+        chromium.wait()
+        chromium.stderr.close()
