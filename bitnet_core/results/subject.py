@@ -144,9 +144,10 @@ class SubjectReader:
         """The training's runs back to the one that began it."""
         if newest is None:
             return []
+        if self._read(newest).curves.begins is None and newest.state not in ACTIVE:
+            return [newest]  # it ended before its first figures
         runs = [one for one in history.entries if one.record.stage == TRAIN and one.place <= newest.place]
-        began = of_one_training(self._read(one).curves for one in runs)
-        return runs[: len(began)] if began[-1].begins is not None or len(began) == 1 else runs[:1]
+        return runs[: len(of_one_training(self._read(one).curves for one in runs))]
 
     def _stage_run(self, history: History, entry: Entry, named: bool) -> StageRun:
         found, record = self._read(entry), entry.record

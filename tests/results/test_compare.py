@@ -11,7 +11,7 @@ from bitnet_core.results.compare import Comparison, compare
 from bitnet_core.results.finding import reader_of
 from bitnet_core.results.paired import COLUMNS
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
-from tests.tui.simulated import NOON
+from tests.tui.simulated import NOON, SimulatedRun
 
 
 @pytest.fixture
@@ -108,6 +108,15 @@ def test_a_changed_setting_makes_a_figure_outdated(home: Path):
     found = _compared(home, "base", "other")
     assert _cells(found, "heldout_loss") == ["5.210", "5.000 *↻"]
     assert not found.differing  # the results were made with the same
+
+
+def test_a_training_that_failed_before_its_first_step_has_no_curves(home: Path):
+    exp = made(home, "exp")
+    first = trained(exp, 5.2)
+    SimulatedRun(exp, "train", NOON + 900).finish("failed", "no memory")
+    found = _compared(home, "exp", f"exp:{first.run.id}")
+    assert _cells(found, "heldout_loss") == ["–", "5.200"]
+    assert [len(one.trained) for one in found.subjects] == [1, 1]
 
 
 def test_a_training_at_work_is_as_old_as_its_newest_event(home: Path):
