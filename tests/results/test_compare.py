@@ -110,12 +110,14 @@ def test_a_changed_setting_makes_a_figure_outdated(home: Path):
     assert not found.differing  # the results were made with the same
 
 
-def test_a_training_that_failed_before_its_first_step_has_no_curves(home: Path):
+def test_a_training_that_failed_before_its_first_step_changes_nothing(home: Path):
     exp = made(home, "exp")
-    first = trained(exp, 5.2)
-    SimulatedRun(exp, "train", NOON + 900).finish("failed", "no memory")
-    found = _compared(home, "exp", f"exp:{first.run.id}")
-    assert _cells(found, "heldout_loss") == ["–", "5.200"]
+    trained(exp, 5.2)
+    evaluated(exp, qei=1.4)
+    failed = SimulatedRun(exp, "train", NOON + 900).finish("failed", "no memory")
+    found = _compared(home, "exp", f"exp:{failed.run.id}")
+    assert _cells(found, "heldout_loss") == ["5.200", "–"]
+    assert _cells(found, "qei")[0].startswith("1.40")
     assert [len(one.trained) for one in found.subjects] == [1, 1]
 
 
