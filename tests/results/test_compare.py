@@ -88,6 +88,7 @@ def test_the_spread_of_seeds_decides_where_there_is_one(home: Path):
     assert spread.startswith("C is better on held-out KL + CE: 5.180 against A 5.200, B 5.240, ")
     assert "no more than what another seed changes here (0.040)" in spread
     assert "more than what another seed changes here (0.040)" in _compared(home, "one", "two", "far").sentence
+    assert "seed" not in _compared(home, "one", "one", "near").sentence  # the same twice is no second seed
 
 
 def test_what_is_not_measured_is_not_guessed(home: Path):
