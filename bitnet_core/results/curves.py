@@ -93,7 +93,7 @@ class CurveFold:
         for name, series in self._series.items():
             value = event.t if name == CLOCK else getattr(event, name)
             if value is not UNSET:
-                series.append(x, finite(value))
+                series.append(x, value if type(value) is float else finite(value))
 
 
 @dataclass(frozen=True)

@@ -42,24 +42,27 @@ class Series:
     _marks: list[float] = field(default_factory=list)
 
     def append(self, x: float, y: float | None) -> None:
-        """Add a point; `y` is None for a value that was not finite."""
+        """Add a point; `y` is None, or not finite, for a value that was not finite."""
         self.revision += 1
-        if abs(x) > _LARGEST:
+        if not -_LARGEST <= x <= _LARGEST:
             return
-        if y is None or abs(y) > _LARGEST:
+        if y is None or not -_LARGEST <= y <= _LARGEST:
             self._gap = True
             self._marks.append(x)
             if len(self._marks) > 2 * _MARKS:
                 self._marks = self._marks[::2]
             return
-        fresh = _Bucket((x, y), (x, y), self._gap and bool(self._buckets))
-        if self._buckets and self._in_last < self._stride and not fresh.gap_before:
-            self._buckets[-1].take(fresh)
+        if self._in_last < self._stride and not self._gap and self._buckets:
+            # What nearly all points of a long run come to: no bucket is made for them.
+            last = self._buckets[-1]
+            if y < last.low[1]:
+                last.low = (x, y)
+            elif y > last.high[1]:
+                last.high = (x, y)
             self._in_last += 1
-        else:
-            self._buckets.append(fresh)
-            self._in_last = 1
-        self._gap = False
+            return
+        self._buckets.append(_Bucket((x, y), (x, y), self._gap and bool(self._buckets)))
+        self._in_last, self._gap = 1, False
         if len(self._buckets) > 2 * self.capacity:
             self._halve()
 

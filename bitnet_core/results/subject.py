@@ -114,7 +114,7 @@ class SubjectReader:
         """BitnetError if the runs can't be read, UsageError if the named run is of no use here."""
         experiment = self.opened()
         history = History.read(experiment, self._cache)
-        chosen = _named(history, self.run) if self.run else _present(history)
+        chosen = _named(history, self.run) if self.run else _present(history, self._has_figures)
         runs = {stage: self._stage_run(history, entry, bool(self.run)) for stage, entry in chosen.items()}
         pieces = self._pieces(history, chosen.get(TRAIN))
         training = joined([self._read(entry).curves for entry in pieces])
@@ -140,13 +140,17 @@ class SubjectReader:
     def _read(self, entry: Entry) -> _Events:
         return self._events.setdefault(entry.run.id, _Events(EventReader(entry.run.events_path))).read()
 
+    def _has_figures(self, entry: Entry) -> bool:
+        return self._read(entry).curves.begins is not None
+
     def _pieces(self, history: History, newest: Entry | None) -> list[Entry]:
         """The training's runs back to the one that began it."""
         if newest is None:
             return []
+        if self._read(newest).curves.begins is None and newest.state not in ACTIVE:
+            return [newest]  # it ended before its first figures
         runs = [one for one in history.entries if one.record.stage == TRAIN and one.place <= newest.place]
-        began = of_one_training(self._read(one).curves for one in runs)
-        return runs[: len(began)] if began[-1].begins is not None or len(began) == 1 else runs[:1]
+        return runs[: len(of_one_training(self._read(one).curves for one in runs))]
 
     def _stage_run(self, history: History, entry: Entry, named: bool) -> StageRun:
         found, record = self._read(entry), entry.record
@@ -171,16 +175,20 @@ def _seconds(entry: Entry, newest: float | None) -> float | None:
     return record.seconds() if record.started else None
 
 
-def _present(history: History) -> dict[str, Entry]:
-    """For each stage the run whose result the experiment has, else its newest one."""
+def _present(history: History, has_figures: Callable[[Entry], bool]) -> dict[str, Entry]:
+    """For each stage the run whose result the experiment has, else its newest one.
+
+    Of trainings the newest that is at work or has figures: one that failed before its first step changed nothing.
+    """
     chosen: dict[str, Entry] = {}
     for stage in STAGES:
         status = history.status(stage)
         made = history.latest(stage, lambda record: record.state == "succeeded")
-        if stage == TRAIN or status.last is None or made is None:
-            made = status.last  # a training is worth seeing while it runs, too
-        if made is not None:
-            chosen[stage] = made
+        if stage == TRAIN:
+            runs = [one for one in history.entries if one.record.stage == TRAIN]
+            made = next((one for one in runs if one.state in ACTIVE or has_figures(one)), status.last)
+        if (found := made or status.last) is not None:
+            chosen[stage] = found
     measured, trained = chosen.get(EVAL), chosen.get(TRAIN)
     if measured and trained and measured.place < trained.place:
         del chosen[EVAL]  # of another training

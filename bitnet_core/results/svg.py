@@ -10,6 +10,7 @@ from html import escape
 from bitnet_core.results.axes import ticks, widened
 from bitnet_core.results.curves import Curve, Training
 from bitnet_core.results.series import Point, thin
+from bitnet_core.runs.events import cut
 from bitnet_core.text import count, printable, significant
 
 WIDTH, HEIGHT = 720, 230
@@ -19,6 +20,7 @@ _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _FLIP = ("#af5f00", "#ffaf5f")
 _FONTS = "'DejaVu Sans','Liberation Sans','Noto Sans',Arial,Helvetica,sans-serif"
 """By name: what draws a PNG has no idea of which font is the system's."""
+_MOST_CHARS = 4000
 _FROM_ZERO = 0.4
 """An axis starts at zero when the lowest value is below this share of the highest."""
 STYLE = "\n".join(
@@ -90,8 +92,8 @@ def page(title: str, training: Training) -> str:
 
 
 def text(words: str) -> str:
-    """Any text as the content or a quoted attribute of an element: never markup, and nothing that reorders it."""
-    return escape(printable(words))
+    """Any text as the content or a quoted attribute of an element: bounded, never markup, and with nothing hidden."""
+    return escape(printable(cut(words, _MOST_CHARS)))
 
 
 def _svg(content: str, height: int) -> str:

@@ -132,12 +132,15 @@ def _seen(ranked: Sequence[Contender]) -> str:
 
 def _spread(ranked: Sequence[Contender], measure: str, differing: Sequence[Difference]) -> float | None:
     """The largest difference between trainings that differ in nothing but the seed; None without two of them."""
-    groups: dict[tuple[str, ...], list[float]] = {}
+    seeds = next((one.values for one in differing if one.name == "SEED"), None)
+    if seeds is None:
+        return None
+    groups: dict[tuple[str, ...], dict[str, float]] = {}
     for one in ranked:
         key = tuple(other.values[one.place] for other in differing if other.stage and other.name != "SEED")
-        groups.setdefault(key, []).append(one.figures[measure].value)
-    spreads = [max(values) - min(values) for values in groups.values() if len(values) > 1]
-    return max(spreads) if spreads and len(groups) > 1 else None
+        groups.setdefault(key, {})[seeds[one.place]] = one.figures[measure].value
+    spreads = [max(values.values()) - min(values.values()) for values in groups.values() if len(values) > 1]
+    return max(spreads) if spreads and len(groups) > 1 and not _seen(ranked) else None
 
 
 def _settings_words(differing: Sequence[Difference]) -> str:

@@ -1,5 +1,6 @@
 """Prepares a run's curves for plotting: thinned, finite, on axes with round numbers."""
 
+import bisect
 import itertools
 import math
 from collections.abc import Iterable
@@ -103,15 +104,25 @@ def stripes(segments: Iterable[Segment], x_limits: Point, turns: int, mine: int,
 
 
 def lettered(segments: Iterable[Segment], x_limits: Point, many: int, offset: float) -> list[Point]:
-    """The points of a curve nearest to each of `many` places along the axis; `offset` moves these by a share.
+    """The places of a curve at each of `many` x along the axis; `offset` moves these by a share of their distance.
 
-    So the letters of curves that lie on each other stand beside each other.
+    So the letters of curves that lie on each other stand beside each other. A curve that is nowhere at these x has
+    its letter at its last point.
     """
-    points = [point for segment in segments for point in segment]
+    kept = [segment for segment in segments if segment]
     apart = (x_limits[1] - x_limits[0]) / many
     places = [x_limits[0] + apart * (place + offset) for place in range(many)]
-    near = (min(points, key=lambda point: abs(point[0] - x)) for x in places if points)
-    return list(dict.fromkeys(near))
+    found = [_at_x(segment, x) for segment in kept for x in places if segment[0][0] <= x <= segment[-1][0]]
+    return found or [segment[-1] for segment in kept[-1:]]
+
+
+def _at_x(segment: Segment, x: float) -> Point:
+    """The segment at an x that it has."""
+    right = bisect.bisect_left(segment, (x,))
+    if right == 0 or right == len(segment):
+        return segment[min(right, len(segment) - 1)]
+    before, after = segment[right - 1 : right + 1]
+    return after if after[0] == before[0] else _at(before, after, x)
 
 
 def _between(segment: Segment, left: float, right: float) -> Segment:

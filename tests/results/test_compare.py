@@ -11,7 +11,7 @@ from bitnet_core.results.compare import Comparison, compare
 from bitnet_core.results.finding import reader_of
 from bitnet_core.results.paired import COLUMNS
 from tests.results.trainings import STEPS, TOKENS, collected, evaluated, made, trained
-from tests.tui.simulated import NOON
+from tests.tui.simulated import NOON, SimulatedRun
 
 
 @pytest.fixture
@@ -88,6 +88,7 @@ def test_the_spread_of_seeds_decides_where_there_is_one(home: Path):
     assert spread.startswith("C is better on held-out KL + CE: 5.180 against A 5.200, B 5.240, ")
     assert "no more than what another seed changes here (0.040)" in spread
     assert "more than what another seed changes here (0.040)" in _compared(home, "one", "two", "far").sentence
+    assert "seed" not in _compared(home, "one", "one", "near").sentence  # the same twice is no second seed
 
 
 def test_what_is_not_measured_is_not_guessed(home: Path):
@@ -108,6 +109,17 @@ def test_a_changed_setting_makes_a_figure_outdated(home: Path):
     found = _compared(home, "base", "other")
     assert _cells(found, "heldout_loss") == ["5.210", "5.000 *↻"]
     assert not found.differing  # the results were made with the same
+
+
+def test_a_training_that_failed_before_its_first_step_changes_nothing(home: Path):
+    exp = made(home, "exp")
+    trained(exp, 5.2)
+    evaluated(exp, qei=1.4)
+    failed = SimulatedRun(exp, "train", NOON + 900).finish("failed", "no memory")
+    found = _compared(home, "exp", f"exp:{failed.run.id}")
+    assert _cells(found, "heldout_loss") == ["5.200", "–"]
+    assert _cells(found, "qei")[0].startswith("1.40")
+    assert [len(one.trained) for one in found.subjects] == [1, 1]
 
 
 def test_a_training_at_work_is_as_old_as_its_newest_event(home: Path):

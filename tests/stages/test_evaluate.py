@@ -17,6 +17,7 @@ from bitnet_core.evaluation.scorers import teacher_scorer
 from bitnet_core.evaluation.student_runtime import StudentFile
 from bitnet_core.model.decoding import Generation
 from bitnet_core.model.student import Student
+from bitnet_core.results.paired import Answers
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Event
 from bitnet_core.settings.values import Sampling, TeacherOptions
@@ -137,6 +138,11 @@ def test_the_whole_stage(root: Path) -> None:
     assert report["checkpoint"]["activation_bits"] == 4
     widths = list(report["imitation"]["by_activation_bits"])
     assert widths == ["4", "8"], "the student's own width first"
+    answers = Answers.of_report(report).rows
+    assert len(answers) == report["imitation"]["sequences"]
+    assert sum(row[3] for row in answers) / sum(row[2] for row in answers) == pytest.approx(
+        report["imitation"]["by_activation_bits"]["4"]["coarse_kl"]["value"], abs=1e-5
+    )
     # The trained student knows more than nothing, and the table shows what nothing is.
     imitation = {(row[0], row[1]): row[2] for row in table(ctx, "imitation")}
     assert imitation["top-1 agreement", "chance"] == pytest.approx(1 / TOKENIZER.vocab_size)

@@ -5,11 +5,12 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bitnet_tui.view.chart import drawing, stripes, ticks
+from bitnet_tui.view.chart import drawing, lettered, stripes, ticks
 from bitnet_tui.view.chart_text import letter, title
 from bitnet_tui.view.lens import CHARTS, Axis, Lens
 from bitnet_tui.view.run_fold import CURVES, RunFold
@@ -183,3 +184,16 @@ def test_seams_are_marked_where_they_are():
     assert picture.seams == (2_500.0, 5_000.0)
     lines = _ANSI.sub("", build(picture, 80, 20, _COLOURS)).split("\n")
     assert sum(line.count("┆") == 2 for line in lines) >= 12
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(-5, 5)), min_size=1, max_size=20), st.integers(1, 9))
+def test_a_letter_stands_on_its_curve(points, many):
+    """Also of a curve with few points, between which letters of others would hide it."""
+    segment = tuple(sorted(dict(points).items()))
+    found = lettered([segment], (0.0, 100.0), many, 0.5)
+    assert found
+    xs, ys = zip(*segment, strict=True)
+    for x, y in found:
+        assert y == pytest.approx(np.interp(x, xs, ys), abs=1e-6)
+    inside = [x for x in (100 / many * (place + 0.5) for place in range(many)) if xs[0] <= x <= xs[-1]]
+    assert len(found) == max(1, len(inside))
