@@ -36,7 +36,20 @@ ACTIONS: tuple[Action, ...] = (
         "list",
         ("open", "enter", "open", "Open", "Open the highlighted experiment", True),
         ("new", "n", "new", "New", "Create an experiment", True),
-        ("duplicate", "D", "duplicate", "Duplicate", "Create one with the settings of the highlighted one", True),
+        (
+            "filter",
+            "slash",
+            "filter",
+            "Filter",
+            "Show only what has these words: name, teacher, student, state",
+            True,
+        ),
+        ("mark", "space", "mark", "Mark", "Mark the highlighted experiment, or unmark it; click on its circle", True),
+        ("duplicate", "D", "duplicate", "Duplicate", "Create one with the settings of the highlighted one", False),
+        ("clear", "escape", "clear", "Clear", "Undo the filter, or else the marks", False),
+        ("sort", "o", "sort(1)", "Sort", "Sort by the next column; click on a title", False),
+        ("sort-back", "O", "sort(0)", "Turn", "Turn the order round", False),
+        ("archived", "H", "show_archived", "Archived", "Show archived experiments too, or hide them again", False),
         ("demo", "d", "demo", "Demo", "Open the demo; it needs no key", False),
     ),
     *_at("welcome", ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True)),
@@ -157,6 +170,7 @@ TITLES: dict[Where, str] = {
 }
 _SHOWN = {
     "question_mark": "?",
+    "slash": "/",
     "left_square_bracket": "[",
     "right_square_bracket": "]",
     "escape": "esc",
@@ -174,6 +188,12 @@ _SHOWN = {
 def bindings(where: Where) -> list[BindingType]:
     """The bindings of a screen or of the app."""
     return [action.binding() for action in ACTIONS if action.where == where]
+
+
+def offers(where: Where) -> tuple[tuple[str, str, str], ...]:
+    """Key, word and action of what the screen's footer has no room for."""
+    rows = [one for one in ACTIONS if one.where == where and not one.footer and one.keys != "escape"]
+    return tuple((keys_text(one).split(" ")[0], one.label.lower(), one.name) for one in rows)
 
 
 def keys_text(action: Action) -> str:

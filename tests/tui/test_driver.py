@@ -19,7 +19,7 @@ _SIGNS = "─━╌│┃┊┆╭╮╰╯┼▔▁▌▐▊▎█▼▲▶…�
 def test_bytes_that_are_no_text_do_no_harm(home: Path, typed: bytes):
     finished_experiment(home)
     with Terminal("--home", str(home)) as terminal:
-        terminal.until("QEI 7.28")
+        terminal.until("7.28")
         terminal.send(typed)
         terminal.read(0.3)
         terminal.press("?")
@@ -40,7 +40,7 @@ def test_bytes_that_are_no_text_do_no_harm(home: Path, typed: bytes):
 def test_an_encoding_without_our_signs_gets_plain_ones(home: Path, encoding: str, variables: dict[str, str]):
     finished_experiment(home)
     with Terminal("--home", str(home), **variables) as terminal:
-        terminal.until("QEI 7.28")
+        terminal.until("7.28")
         terminal.press("\r")
         terminal.until("1 Live")
         terminal.wait_until_quiet(0.5)
@@ -79,7 +79,7 @@ def test_a_kill_leaves_the_terminal_in_order(home: Path):
     finished_experiment(home)
     with Terminal("--home", str(home)) as terminal:
         before = terminal.modes
-        terminal.until("QEI 7.28")
+        terminal.until("7.28")
         assert terminal.modes != before
         terminal.signal(signal.SIGTERM)
         assert terminal.wait() == 128 + signal.SIGTERM
@@ -92,12 +92,12 @@ def test_signals_to_go_on_start_nothing_twice(home: Path):
     finished_experiment(home)
     with Terminal("--home", str(home)) as terminal:
         before = terminal.modes
-        terminal.until("QEI 7.28")
+        terminal.until("7.28")
         terminal.wait_until_quiet(0.3)
         for _ in range(3):
             terminal.send(b"")
             terminal.signal(signal.SIGCONT)
-            terminal.until("QEI 7.28")  # others may have drawn there meanwhile
+            terminal.until("7.28")  # others may have drawn there meanwhile
         terminal.press("q")
         assert terminal.wait() == 0
         assert terminal.modes == before
@@ -106,6 +106,6 @@ def test_signals_to_go_on_start_nothing_twice(home: Path):
 def test_the_app_ends_with_its_terminal(home: Path):
     finished_experiment(home)
     with Terminal("--home", str(home)) as terminal:
-        terminal.until("QEI 7.28")
+        terminal.until("7.28")
         terminal.hang_up()
         assert terminal.wait() == 128 + signal.SIGHUP

@@ -49,7 +49,7 @@ def test_open_look_around_and_leave(home: Path, tmux: Tmux):
     tmux("new-session", "-d", "-x", "80", "-y", "24", "sh", "-c", command)
     tmux("set", "-g", "status", "off")
     tmux("resize-window", "-x", "80", "-y", "24")
-    assert "demo" in _until(tmux, "QEI 7.28")
+    assert "demo" in _until(tmux, " 7.28 ")
     tmux("send-keys", "Enter")
     _until(tmux, "(Q_s/Q_t)/(M_s/M_t)")
     tmux("send-keys", "Up")
