@@ -10,7 +10,7 @@ from bitnet_tui.driver import in_cells
 from tests.tui.simulated import finished_experiment
 from tests.tui.terminal import Terminal
 
-_SIGNS = "─━╌│┃┊┆╭╮╰╯┼▔▁▌▐▊▎█▼▲▶…→←↑↓✓✗◦■▸↻×⠓⡇⠀漢é"
+_SIGNS = "─━╌│┃┊┆╭╮╰╯┼▔▁▌▐▊▎█▼▲▶…→←↑↓✓✗◦■▸↻×⠓⡇⠀漢é↘↗"
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_bytes_that_are_no_text_do_no_harm(home: Path, typed: bytes):
         terminal.send(typed)
         terminal.read(0.3)
         terminal.press("?")
-        terminal.until("Run the selected stage")
+        terminal.until("Open the highlighted experiment")
         assert terminal.exit_code is None
 
 
@@ -47,7 +47,7 @@ def test_an_encoding_without_our_signs_gets_plain_ones(home: Path, encoding: str
         terminal.press("\x1b[A")
         terminal.until("total")
         terminal.press("?")
-        terminal.until("Run all stages in order")
+        terminal.until("Open the highlighted experiment")
         assert terminal.exit_code is None
         assert b"\\u" not in terminal.written
         assert b"?" not in terminal.written.replace(b"\x1b[?", b"").replace(b" ? ", b"").replace(b"?\x1b", b"")
@@ -61,7 +61,7 @@ def test_a_plain_sign_is_as_wide_as_the_sign_that_it_replaces(encoding: str):
 
 
 def test_plain_signs():
-    assert in_cells(_SIGNS, "ascii") == "---||||+++++--||||#v^>.><^v+xo#>~x** ???"
+    assert in_cells(_SIGNS, "ascii") == "---||||+++++--||||#v^>.><^v+xo#>~x** ???v^"
     assert in_cells(_SIGNS, "utf-8") == _SIGNS
 
 

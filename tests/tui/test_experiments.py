@@ -62,7 +62,7 @@ async def test_help_palette_and_a_screen_that_is_too_small(home: Path):
         await pilot.press("f1")
         await pilot.pause()
         assert isinstance(pilot.app.screen, HelpScreen)
-        assert "Run all stages in order" in shown(pilot)
+        assert "Open the highlighted experiment" in shown(pilot)
         await pilot.press("escape", "ctrl+p")
         await pilot.pause(0.3)
         assert "Create an experiment" in shown(pilot)
