@@ -12,6 +12,7 @@ from textual.widgets import Input
 
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
+from bitnet_tui.screens.managing import ManagingScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view import experiment_list
 from bitnet_tui.view.spans import Line, Span, line, short, spread
@@ -29,6 +30,7 @@ _SHARE, _LONGEST_SECONDS = 100, 5.0
 """Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
 _MEASURE_SECONDS = 0.3
 _KEPT = "home"
+_MOST_COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Seen:
     kept: "Order | None" = None
 
 
-class ExperimentsScreen(LookingScreen[Seen]):
+class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     """The table refreshes itself; only lines that changed are redrawn."""
 
     CSS_PATH = "experiments.tcss"
@@ -54,6 +56,7 @@ class ExperimentsScreen(LookingScreen[Seen]):
         self._marked: set[Path] = set()
         self._order: Order | None = None
         self._due = self._cost = 0.0
+        self._wanted: Path | None = None
 
     def head(self) -> Line:
         counted = "experiments" if self._rows is None else experiment_list.counted(self._rows, len(self._marked))
@@ -150,6 +153,9 @@ class ExperimentsScreen(LookingScreen[Seen]):
                 for row in self._shown
             ]
         )
+        if self._wanted in [row.root for row in self._shown]:
+            table.go_to(str(self._wanted))
+            self._wanted = None
         self.query_one("#titles", Painted).show((line(" " * GUTTER, *header(self._placed, order)),))
         self.query_one("#titles").display = table.display = bool(self._shown)
         empty = self.query_one("#empty", Words)
@@ -210,6 +216,25 @@ class ExperimentsScreen(LookingScreen[Seen]):
         row = self._current
         if row is not None and self.is_active:
             self.shell.new_experiment(row.root)
+
+    def action_archive(self) -> None:
+        """Hide the chosen ones; take them back if all of them are archived already."""
+        rows = [row for row in self._rows or () if row.root in self.chosen]
+        self.archive(archived=not all(row.archived for row in rows))
+
+    def changed(self, root: Path | None = None) -> None:
+        self._marked.clear()
+        self._wanted = root
+        self.look()
+
+    def action_compare(self) -> None:
+        roots = self.chosen
+        if not 2 <= len(roots) <= _MOST_COMPARED:
+            self.notify(
+                f"Mark two to {_MOST_COMPARED} experiments with space, then compare them.", severity="warning"
+            )
+        elif self.is_active:
+            self.shell.compare(roots)
 
     # -- marks -----------------------------------------------------------------------------------------------------
 

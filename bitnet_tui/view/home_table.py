@@ -10,7 +10,7 @@ from bitnet_tui.view.spans import Line, Span
 from bitnet_tui.view.workspace import ExperimentRow
 
 GAP = 2
-_SHORT_NAME = 20
+_SHORT_NAME = 15
 """So much of the names is shown before the other texts get what they need."""
 _MOST = {"name": 40, "student": 24, "teacher": 28, "stored": 16}
 
