@@ -36,7 +36,39 @@ ACTIONS: tuple[Action, ...] = (
         "list",
         ("open", "enter", "open", "Open", "Open the highlighted experiment", True),
         ("new", "n", "new", "New", "Create an experiment", True),
-        ("duplicate", "D", "duplicate", "Duplicate", "Create one with the settings of the highlighted one", True),
+        (
+            "filter",
+            "slash",
+            "filter",
+            "Filter",
+            "Show only what has these words: name, teacher, student, state",
+            True,
+        ),
+        ("mark", "space", "mark", "Mark", "Mark the highlighted experiment, or unmark it; click on its circle", True),
+        ("compare", "c", "compare", "Compare", "Show the marked experiments beside each other", True),
+        ("duplicate", "D", "duplicate", "Duplicate", "Create one with the settings of the highlighted one", False),
+        ("rename", "r,f2", "rename", "Rename", "Give the highlighted experiment another name", False),
+        (
+            "archive",
+            "A",
+            "archive",
+            "Archive",
+            "Hide the marked experiments, or take them back; deletes nothing",
+            False,
+        ),
+        (
+            "delete",
+            "x,delete",
+            "delete",
+            "Delete",
+            "Delete the marked experiments from this machine; asks first",
+            False,
+        ),
+        ("fetch", "g", "fetch", "Fetch", "Open an experiment from a storage target", False),
+        ("clear", "escape", "clear", "Clear", "Undo the filter, or else the marks", False),
+        ("sort", "o", "sort(1)", "Sort", "Sort by the next column; click on a title", False),
+        ("sort-back", "O", "sort(0)", "Turn", "Turn the order round", False),
+        ("archived", "H", "show_archived", "Archived", "Show archived experiments too, or hide them again", False),
         ("demo", "d", "demo", "Demo", "Open the demo; it needs no key", False),
     ),
     *_at("welcome", ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True)),
@@ -183,6 +215,12 @@ _SHOWN = {
 def bindings(where: Where) -> list[BindingType]:
     """The bindings of a screen or of the app."""
     return [action.binding() for action in ACTIONS if action.where == where]
+
+
+def offers(where: Where) -> tuple[tuple[str, str, str], ...]:
+    """Key, word and action of what the screen's footer has no room for."""
+    rows = [one for one in ACTIONS if one.where == where and not one.footer and one.keys != "escape"]
+    return tuple((keys_text(one).split(" ")[0], one.label.lower(), one.name) for one in rows)
 
 
 def keys_text(action: Action) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _READ_BYTES = 4096
 _READ_SECONDS = 0.1
-_NARROW = {"→": ">", "←": "<", "≤": "<", "≥": ">", "…": "."}
+_NARROW = {"→": ">", "←": "<", "↘": "v", "↗": "^", "≤": "<", "≥": ">", "…": "."}
 _PLAIN_CELLS = "bitnet-plain-cells"
 
 

@@ -28,7 +28,7 @@ def _rows(home: Path, root: Path | None) -> tuple[ExperimentRow, ...]:
     rows = WorkspaceWatcher(home).look()
     if root is not None and all(row.root != root for row in rows):
         rows = (*rows, row_of(root, home))
-    return tuple(row for row in rows if root in (None, row.root))
+    return tuple(row for row in rows if (not row.hidden if root is None else row.root == root))
 
 
 def _health(row: ExperimentRow, home: Path) -> str:

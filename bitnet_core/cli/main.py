@@ -11,6 +11,7 @@ from typing import Any
 from bitnet_core import __version__
 from bitnet_core.cli import (
     bench,
+    experiments,
     export,
     keys,
     plan,
@@ -27,7 +28,21 @@ from bitnet_core.cli.command import Commands, Handler, complain
 from bitnet_core.errors import FREE_MEMORY, BitnetError, explained, lacks_memory
 from bitnet_core.terminal import safe_streams
 
-_FAMILIES = (stages, results, plan, export, serve, store, bench, settings, traces, providers, prompts, keys)
+_FAMILIES = (
+    stages,
+    results,
+    plan,
+    export,
+    serve,
+    store,
+    experiments,
+    bench,
+    settings,
+    traces,
+    providers,
+    prompts,
+    keys,
+)
 _EPILOG = """\
 options of every command, before or after its name:
   --root DIR           the experiment's folder (DRIVE_ROOT)

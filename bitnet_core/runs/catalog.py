@@ -117,14 +117,14 @@ def stage(name: str) -> Stage:
     return {PIPELINE.name: PIPELINE, UPLOAD.name: UPLOAD}.get(name) or STAGES[name]
 
 
-def _with_content(name: str, value: Any) -> Any:
-    """A setting's value; for a file, its path and the hash of its content."""
-    if REGISTRY[name].kind != "path" or not value or not files.is_file(Path(value)):
+def _with_content(name: str, value: Any, now: Any) -> Any:
+    """A setting's value; for a file, its path and the hash of its content, which is `now` at another path perhaps."""
+    if REGISTRY[name].kind != "path" or not value or not now or not files.is_file(Path(now)):
         return value
     try:
-        status = Path(value).stat()
+        status = Path(now).stat()
         version = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        return [value, _sha256_of(Path(value), version)]
+        return [value, _sha256_of(Path(now), version)]
     except OSError:  # the stage that reads it will say so
         return [value, None]
 
@@ -142,7 +142,8 @@ def fingerprint(
 
     With the settings that an older run was `made` with, it is what that run would get now, see `deciding`.
     """
-    chosen = {key: _with_content(key, value) for key, value in deciding(name, settings, made).items()}
+    now = settings.to_record()
+    chosen = {key: _with_content(key, value, now.get(key)) for key, value in deciding(name, settings, made).items()}
     if not chosen.get("TOKENIZER_NAME", "-"):  # a student that starts from a model has that model's tokenizer
         chosen["TOKENIZER_NAME"] = tokenizer_name(settings) or chosen["TOKENIZER_NAME"]
     text = json.dumps([name, chosen, dict(upstream)], sort_keys=True, default=str)
@@ -153,14 +154,29 @@ def deciding(name: str, settings: Settings, made: Settings | None = None) -> dic
     """The settings that decide a stage's result, as a record has them.
 
     Another version's settings and defaults undo no result: what the older run did not know counts only when it is set
-    now, and what was left to its default then and now counts as it was then.
+    now, and what was left to its default then and now counts as it was then. Nor does another name of the
+    experiment's folder: a file at the same place in it counts under its path of then.
     """
     now = settings.to_record()
     if made is None:
         return {key: now.get(key) for key in stage(name).settings}
     then = made.to_record()
     known = [key for key in stage(name).settings if key in then or key in settings.origins]
-    return {key: then[key] if _left_to_defaults(key, settings, made) else now.get(key) for key in known}
+    same = {key for key in known if _left_to_defaults(key, settings, made) or _moved_along(key, now, then)}
+    return {key: then[key] if key in same else now.get(key) for key in known}
+
+
+def _moved_along(key: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> bool:
+    """Whether a path leads to the same place in the experiment's folder, which had another name then."""
+    places = []
+    for record in (now, then):
+        path, root = record.get(key), record.get("DRIVE_ROOT")
+        if REGISTRY[key].kind != "path" or not isinstance(path, str) or not isinstance(root, str) or not root:
+            return False
+        if not Path(path).is_relative_to(root):
+            return False
+        places.append(Path(path).relative_to(root))
+    return places[0] == places[1]
 
 
 def _left_to_defaults(key: str, settings: Settings, made: Settings) -> bool:

@@ -15,6 +15,8 @@ from bitnet_core.settings.resolved import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MARKS = ("checkpoints", "data", "reports", "logs")
+ARCHIVED = ".archived"
+"""A file in the folder of an experiment that lists leave out."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,11 @@ def is_experiment(folder: Path) -> bool:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         (folder / ".env").lstat()
     return is_present(folder / ".env") or any((folder / mark).is_dir() for mark in _MARKS)
+
+
+def is_archived(folder: Path) -> bool:
+    """Whether lists leave the experiment out."""
+    return os.path.lexists(folder / ARCHIVED)
 
 
 def is_name(text: str) -> bool:

@@ -81,7 +81,7 @@ def launch(
     try:
         with stage_lock(experiment, stage):
             pass
-        with _launch_lock(experiment):
+        with launch_lock(experiment):
             run = _prepare(experiment, stage, argv or sys.argv)
     except OSError as error:
         raise BitnetError(
@@ -128,7 +128,7 @@ def _signal_name(number: int) -> str:
 
 
 @contextlib.contextmanager
-def _launch_lock(experiment: Experiment) -> Iterator[None]:
+def launch_lock(experiment: Experiment) -> Iterator[None]:
     """One launch at a time: each run gets a number of its own. BitnetError if another launch does not end."""
     deadline = time.monotonic() + _DYING_SECONDS
 

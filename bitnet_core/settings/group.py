@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self, dataclass_transform, get_args, get_type_hints
 
@@ -57,13 +57,18 @@ class Group:
     @classmethod
     def of(cls, settings: Settings) -> Self:
         """The group with the values of `settings`. UsageError names a required setting that is empty."""
-        hints = get_type_hints(cls)
         values = {item.name: item.metadata["value"](settings) for item in dataclasses.fields(cls)}
         for item in dataclasses.fields(cls):
-            if values[item.name] is None and type(None) not in get_args(hints[item.name]):
+            if values[item.name] is None and item.name not in cls._optional():
                 (name,) = item.metadata["names"]
                 raise UsageError(f"{name} is not set; give it a value in .env or on the command line.")
         return cls(**values)
+
+    @classmethod
+    @cache  # the app makes groups for hundreds of experiments
+    def _optional(cls) -> frozenset[str]:
+        """The fields that may be None."""
+        return frozenset(name for name, hint in get_type_hints(cls).items() if type(None) in get_args(hint))
 
     @classmethod
     def setting_names(cls) -> frozenset[str]:

@@ -108,6 +108,8 @@ class _Layers:
             {name: setting.default for name, setting in REGISTRY.items()}, lambda _: "default", cwd
         )
         self._layers = layers
+        self._given = {name: layer for layer in reversed(layers) for name, text in layer.values.items() if text}
+        """The strongest layer that has a name: the app resolves hundreds of names for each of many experiments."""
         self._environ = environ
         self._known: dict[tuple[str, bool], _Expanded] = {}
 
@@ -138,7 +140,7 @@ class _Layers:
         return {text for text in written if as_reference(text) is None}
 
     def _layer_of(self, name: str) -> _Layer:
-        return next((layer for layer in self._layers if layer.values.get(name)), self._defaults)
+        return self._given.get(name, self._defaults)
 
     def _secret(self, name: str) -> str:
         """A secret is taken literally, as it may contain `${`, unless all of it is one reference."""

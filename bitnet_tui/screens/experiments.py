@@ -1,34 +1,49 @@
-"""The list of experiments: what each has done and what is running in it."""
+"""The home of the app: a table of experiments that follows what runs, to sort, filter and mark."""
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual.containers import Container
 from textual.widget import Widget
+from textual.widgets import Input
 
 from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
+from bitnet_tui.screens.managing import ManagingScreen
 from bitnet_tui.theme import paint
 from bitnet_tui.view import experiment_list
-from bitnet_tui.view.spans import Line, Span, short, spread
+from bitnet_tui.view.spans import Line, Span, line, short, spread
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
 if TYPE_CHECKING:
-    from textual.widgets import OptionList
-
+    from bitnet_tui.view.home_order import Order
+    from bitnet_tui.view.home_table import Placed
     from bitnet_tui.view.workspace import ExperimentRow
+    from bitnet_tui.widgets.table import Table, Titles
 
 _LOOK_SECONDS = 1.0
-_SIDES = 6
-_PADDING = 4
-_EMPTY = "No experiments yet. Press n to create one, d for the demo."
+_SHARE, _LONGEST_SECONDS = 100, 5.0
+"""Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
+_MEASURE_SECONDS = 0.3
+_KEPT = "home"
+_MOST_COMPARED = 8
 
 
-class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
-    """The list refreshes itself; only entries that changed are redrawn."""
+@dataclass(frozen=True)
+class Seen:
+    """What a look has found, and what it took of a core; `kept` is the order of the last time, told once."""
+
+    rows: "tuple[ExperimentRow, ...]"
+    seconds: float
+    kept: "Order | None" = None
+
+
+class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
+    """The table refreshes itself; only lines that changed are redrawn."""
 
     CSS_PATH = "experiments.tcss"
     BINDINGS = actions.bindings("list")
@@ -36,10 +51,15 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
     def __init__(self) -> None:
         super().__init__()
         self._rows: tuple[ExperimentRow, ...] | None = None
-        self._cards: dict[str, tuple[Line, ...]] = {}
+        self._shown: tuple[ExperimentRow, ...] = ()
+        self._placed: tuple[Placed, ...] = ()
+        self._marked: set[Path] = set()
+        self._order: Order | None = None
+        self._due = self._cost = 0.0
+        self._wanted: Path | None = None
 
     def head(self) -> Line:
-        counted = "experiments" if self._rows is None else experiment_list.counted(self._rows)
+        counted = "experiments" if self._rows is None else experiment_list.counted(self._rows, len(self._marked))
         left = [Span("bitnet-tui", "title"), Span(f"  {counted}", "label")]
         return spread(left, [Span(short(self.shell.home), "label")], max(0, self.app.size.width - 2))
 
@@ -49,83 +69,231 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
 
     async def furnish(self) -> None:
         # The first paint does not need the modules that read runs.
+        from bitnet_tui.services.sizes import Sizes
         from bitnet_tui.view.workspace import WorkspaceWatcher
-        from bitnet_tui.widgets.lists import Entries
+        from bitnet_tui.widgets.inputs import SteadyInput
+        from bitnet_tui.widgets.links import Links
+        from bitnet_tui.widgets.table import Table, Titles
 
-        self._watcher = WorkspaceWatcher(self.shell.home)
-        await self.query_one("#experiments").mount(Entries(id="entries", markup=False))
+        self._watcher, self._sizes = WorkspaceWatcher(self.shell.home), Sizes()
+        filter_line = SteadyInput(
+            id="filter", compact=True, placeholder="name, teacher, student or state; esc clears"
+        )
+        filter_line.display = False
+        await self.query_one("#experiments").mount(
+            Titles(id="titles"), Table(id="entries"), Words(id="empty"), filter_line, Painted(id="about")
+        )
+        await self.mount(Links(id="links"), before="#legend")
 
     def begin(self) -> None:
         super().begin()
-        self._entries.focus()
+        self._table.focus()
         self.set_interval(_LOOK_SECONDS, self._tick)
         self.look()
 
     def _tick(self) -> None:
-        if self.in_sight:
+        if self.in_sight and time.monotonic() >= self._due:
             self.look()
 
-    def looker(self) -> "Callable[[], tuple[ExperimentRow, ...]]":
-        return self._watcher.look
+    def looker(self) -> Callable[[], Seen]:
+        watcher, sizes, first = self._watcher, self._sizes, self._order is None
+
+        def look() -> Seen:
+            from bitnet_tui.services import kept
+            from bitnet_tui.view.home_order import Order
+
+            began = time.thread_time()
+            rows = watcher.glance()
+            seconds = time.thread_time() - began
+            if not any(row.pending for row in rows):
+                versions = {row.root: row for row in rows}
+                sizes.measure(sizes.due(versions), versions, _MEASURE_SECONDS)
+            rows = tuple(replace(row, size=sizes.of(row.root)) for row in rows)
+            return Seen(rows, seconds, Order.of(kept.read(_KEPT)) if first else None)
+
+        return look
 
     def on_resize(self) -> None:
-        if not self.on_stack:
-            return
-        self.query_one("#head", Painted).show((self.head(),))
-        if self._rows is not None:
-            self.call_after_refresh(self.draw, self._rows)
+        if self.on_stack:
+            self.query_one("#head", Painted).show((self.head(),))
+            if self._rows is not None:
+                self.call_after_refresh(self._redraw)
 
     def on_screen_resume(self) -> None:
         if self._rows is not None:
             self.look()
 
-    def draw(self, view: "tuple[ExperimentRow, ...]") -> None:
-        entries = self._entries
-        self._rows = view
-        # Before its first layout the list has no width yet.
-        cells = max(24, (entries.size.width or self.size.width - _PADDING) - _SIDES)
-        now = time.time()
-        cards = {str(row.root): experiment_list.card(row, cells, now) for row in view}
-        if not cards or list(cards) != list(self._cards):
-            self._rebuild(entries, cards)
-        else:
-            for key, lines in cards.items():
-                if lines != self._cards[key]:
-                    entries.replace_option_prompt(key, paint(lines[:2]) + "\n")
-        self._cards = cards
+    # -- drawing ---------------------------------------------------------------------------------------------------
+
+    def draw(self, view: Seen) -> None:
+        self._order = view.kept or self._order
+        self._rows = view.rows
+        self._marked &= {row.root for row in view.rows}
+        cheaper, self._cost = min(view.seconds, self._cost), view.seconds  # of the one that read a lot another is not
+        self._due = time.monotonic() + min(_LONGEST_SECONDS, _SHARE * cheaper) - _LOOK_SECONDS / 2
+        if any(row.pending for row in view.rows):
+            self.look()
+        self._redraw()
+
+    def _redraw(self) -> None:
+        from bitnet_tui.view.home_order import Order, shown
+        from bitnet_tui.view.home_table import header, layout, line_of
+        from bitnet_tui.widgets.table import GUTTER, Row
+
+        if not self.on_stack:
+            return
+        order = self._order or Order()
+        rows, table = self._rows or (), self._table
+        self._shown = shown(rows, order, self._filter.value)
+        cells = max(24, (table.scrollable_content_region.width or self.size.width - 2) - GUTTER)
+        self._placed, now = layout(self._shown, cells), time.time()
+        table.show(
+            [
+                Row(str(row.root), line_of(row, self._placed, cells, now), row.root in self._marked)
+                for row in self._shown
+            ]
+        )
+        if self._wanted in [row.root for row in self._shown]:
+            table.go_to(str(self._wanted))
+            self._wanted = None
+        self.query_one("#titles", Painted).show((line(" " * GUTTER, *header(self._placed, order)),))
+        self.query_one("#titles").display = table.display = bool(self._shown)
+        empty = self.query_one("#empty", Words)
+        empty.display = not self._shown
+        empty.update(experiment_list.nothing_shown(rows, self._filter.value))
         self.query_one("#head", Painted).show((self.head(),))
+        self._describe()
 
-    def _rebuild(self, entries: "OptionList", cards: dict[str, tuple[Line, ...]]) -> None:
-        from textual.widgets.option_list import Option
+    def _describe(self) -> None:
+        """What there is to say of the experiment under the cursor."""
+        from bitnet_tui.widgets.links import Links
 
-        highlighted = self._highlighted()
-        with self.app.batch_update():
-            entries.clear_options()
-            entries.add_options([Option(paint(lines[:2]) + "\n", id=key) for key, lines in cards.items()])
-            keys = list(cards)
-            if not keys:
-                entries.add_option(Option(_EMPTY, disabled=True))
-            entries.highlighted = keys.index(highlighted) if highlighted in keys else 0 if keys else None
+        row = self._current
+        self.query_one("#about", Painted).show(experiment_list.about(row, self.size.width - 6) if row else ((),))
+        self.query_one("#links", Links).offer(actions.offers("list"))
+
+    # -- what the keys act on --------------------------------------------------------------------------------------
 
     @property
-    def _entries(self) -> "OptionList":
-        from textual.widgets import OptionList
+    def _table(self) -> "Table":
+        from bitnet_tui.widgets.table import Table
 
-        return self.query_one("#entries", OptionList)
+        return self.query_one("#entries", Table)
 
-    def _highlighted(self) -> str | None:
-        option = self._entries.highlighted_option
-        return option.id if option else None
+    @property
+    def _filter(self) -> Input:
+        return self.query_one("#filter", Input)
 
-    def on_option_list_option_selected(self) -> None:
+    @property
+    def _current(self) -> "ExperimentRow | None":
+        key = self._table.key
+        return next((row for row in self._shown if str(row.root) == key), None)
+
+    @property
+    def marked(self) -> tuple[Path, ...]:
+        """The marked experiments in the order of the table; those that the filter hides come last."""
+        shown = [row.root for row in self._shown if row.root in self._marked]
+        return (*shown, *sorted(self._marked.difference(shown)))
+
+    @property
+    def chosen(self) -> tuple[Path, ...]:
+        """What an action is about: the marked experiments or, if there are none, the one under the cursor."""
+        row = self._current
+        return self.marked or ((row.root,) if row else ())
+
+    def on_table_moved(self) -> None:
+        self._describe()
+
+    def on_table_chosen(self) -> None:
         self.action_open()
 
     def action_open(self) -> None:
-        highlighted = self._highlighted()
-        if highlighted is not None and self.is_active:  # not twice for two presses in a burst
-            self.shell.open_experiment(Path(highlighted))
+        row = self._current
+        if row is not None and self.is_active:  # not twice for two presses in a burst
+            self.shell.open_experiment(row.root)
 
     def action_duplicate(self) -> None:
-        highlighted = self._highlighted()
-        if highlighted is not None and self.is_active:
-            self.shell.new_experiment(Path(highlighted))
+        row = self._current
+        if row is not None and self.is_active:
+            self.shell.new_experiment(row.root)
+
+    def action_archive(self) -> None:
+        """Hide the chosen ones; take them back if all of them are archived already."""
+        rows = [row for row in self._rows or () if row.root in self.chosen]
+        self.archive(archived=not all(row.archived for row in rows))
+
+    def changed(self, root: Path | None = None) -> None:
+        self._marked.clear()
+        self._wanted = root
+        self.look()
+
+    def action_compare(self) -> None:
+        roots = self.chosen
+        if not 2 <= len(roots) <= _MOST_COMPARED:
+            self.notify(
+                f"Mark two to {_MOST_COMPARED} experiments with space, then compare them.", severity="warning"
+            )
+        elif self.is_active:
+            self.shell.compare(roots)
+
+    # -- marks -----------------------------------------------------------------------------------------------------
+
+    def on_table_pressed(self, message: "Table.Pressed") -> None:
+        self._turn_mark(Path(message.key))
+
+    def action_mark(self) -> None:
+        if self._current is not None:
+            self._turn_mark(self._current.root)
+            self._table.action_move(1)
+
+    def _turn_mark(self, root: Path) -> None:
+        self._marked ^= {root}
+        self._redraw()
+
+    # -- order and filter ------------------------------------------------------------------------------------------
+
+    def on_titles_clicked(self, message: "Titles.Clicked") -> None:
+        from bitnet_tui.view.home_table import column_at
+
+        column = column_at(self._placed, message.cell)
+        if column is not None and self._order is not None:
+            self._put_in_order(self._order.sorted_by(column))
+
+    def action_sort(self, steps: int) -> None:
+        if self._order is not None:
+            order = self._order
+            self._put_in_order(order.moved(steps) if steps else order.sorted_by(order.by))
+
+    def action_show_archived(self) -> None:
+        if self._order is not None:
+            self._put_in_order(replace(self._order, archived=not self._order.archived))
+
+    def _put_in_order(self, order: "Order") -> None:
+        from bitnet_tui.services import kept
+
+        self._order = order
+        self._redraw()
+        self.app.run_worker(lambda: kept.write(_KEPT, order.record()), thread=True, group="kept")
+
+    def action_filter(self) -> None:
+        self._filter.display = True
+        self._filter.focus()
+
+    def on_input_changed(self) -> None:
+        if self._rows is not None:
+            self._redraw()
+
+    def on_input_submitted(self) -> None:
+        """Keep the filter, and go back to the table."""
+        self._filter.display = bool(self._filter.value)
+        self._table.focus()
+
+    def action_clear(self) -> None:
+        """Undo the filter, or else the marks."""
+        if self._filter.display:
+            self._filter.value = ""
+            self._filter.display = False
+            self._table.focus()
+        else:
+            self._marked.clear()
+        self._redraw()

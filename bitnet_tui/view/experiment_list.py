@@ -1,48 +1,71 @@
-"""The list of experiments as text: the name and age of each, with its five stages below."""
+"""What stands around the table of experiments: how many there are, the one under the cursor, what the marks mean."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bitnet_core.text import ago, crop, significant, width
-from bitnet_tui.view.spans import Line, Span, line, spread
+from bitnet_core.text import crop, flat, significant, width, wrap
+from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.states import LEGEND, look
 
 if TYPE_CHECKING:
-    from bitnet_tui.view.workspace import ExperimentRow
+    from bitnet_tui.view.workspace import ExperimentRow, Stored
 
-_RIGHT_CELLS = 45
-"""The room for a QEI, an age and what surrounds them."""
-_SHORTEST_PROBLEM = 12
+_ABOUT_LINES = 2
 
 
-def card(row: "ExperimentRow", cells: int, now: float) -> tuple[Line, ...]:
-    """One experiment: two lines and an empty one."""
-    above: list[Span] = [Span(crop(row.name, max(12, cells - 44)), "title")]
-    if row.now:
-        above.append(Span(f"   ▸ {row.now}", "accent"))
-    if row.unreadable:
-        room = cells - sum(width(span.text) for span in above) - _RIGHT_CELLS
-        problem = row.unreadable.splitlines()[0].replace(f"{row.root}/logs/", "")
-        above.append(Span(f"   ! {crop(problem, room)}" if room >= _SHORTEST_PROBLEM else "   !", "warn"))
-    right = [Span(f"{qei(row)}   ", "warn" if row.qei_outdated else "good")] if row.qei is not None else []
-    right.append(Span(ago(row.touched, now), "label"))
-    below = _stages(row) if not row.problem else (Span(crop(row.problem.split("\n")[0], cells), "bad"),)
-    if sum(width(span.text) for span in below) > cells:
-        below = tuple(span for span in below if span.style != "label")
-    return spread(above, right, cells), below, ()
+def about(row: "ExperimentRow", cells: int) -> tuple[Line, ...]:
+    """Two lines on one experiment: what is wrong with it, or else its stages by name and its copy."""
+    if row.problem or row.unreadable:
+        style = "bad" if row.problem else "warn"
+        pieces = wrap(flat((row.problem or row.unreadable).replace(f"{row.root}/", "")), cells)
+        if len(pieces) > _ABOUT_LINES:
+            pieces[_ABOUT_LINES - 1] = crop(f"{pieces[_ABOUT_LINES - 1]} …", cells)
+        return tuple(line(Span(piece, style)) for piece in (*pieces, "")[:_ABOUT_LINES])
+    stages: list[Span] = []
+    for stage in row.stages[1:]:  # without the pipeline
+        state = look(stage.state)
+        note = f" {stage.note}" if stage.active and stage.note else ""
+        stages += [Span(f"{state.glyph} ", state.style), Span(stage.name, "faint" if stage.state == "new" else "")]
+        stages += [Span(note, "accent"), Span("   ")]
+    return _cut(stages, cells), line(Span(crop(_more(row), cells), "label"))
+
+
+def _cut(spans: Sequence[Span], cells: int) -> Line:
+    kept: list[Span] = []
+    for span in spans:
+        cells -= width(span.text)
+        if cells < 0:
+            break
+        kept.append(span)
+    return tuple(kept)
+
+
+def _more(row: "ExperimentRow") -> str:
+    parts = ["archived"] if row.archived else []
+    if row.qei is not None and row.qei_outdated:
+        parts.append("QEI from before a change")
+    if row.training_outdated:
+        parts.append("trained before a change")
+    parts.append(copy_words(row.stored))
+    return "; ".join(parts)
+
+
+def copy_words(stored: "Stored") -> str:
+    """Where else the experiment is, in a few words."""
+    if not stored.backend:
+        return "only on this machine"
+    if stored.upload in ("starting", "running"):
+        return f"being copied to {stored.backend}"
+    if stored.at is None:
+        return f"nothing is stored on {stored.backend} yet"
+    if stored.waiting or stored.behind:
+        return f"its copy on {stored.backend} is behind"
+    return f"stored on {stored.backend}, up to date"
 
 
 def qei(row: "ExperimentRow") -> str:
     """`QEI 7.28`, and whether something has changed since."""
     return f"QEI {significant(row.qei)}" + (" (outdated)" if row.qei_outdated else "")
-
-
-def _stages(row: "ExperimentRow") -> Line:
-    parts: list[Span] = []
-    for stage in row.stages[1:]:  # without the pipeline
-        state = look(stage.state)
-        parts += [Span(f"{state.glyph} ", state.style), Span(stage.name, "faint" if stage.state == "new" else "")]
-        parts.append(Span("    "))
-    return tuple(parts[:-1])
 
 
 def legend() -> Line:
@@ -60,8 +83,21 @@ def legend_lines() -> tuple[Line, ...]:
     return tuple(line(Span(f"  {state.glyph:<9} ", state.style), Span(state.word)) for state in states)
 
 
-def counted(rows: "tuple[ExperimentRow, ...]") -> str:
+def counted(rows: "Sequence[ExperimentRow]", marked: int = 0) -> str:
     """`3 experiments, 1 running`."""
-    running = sum(bool(row.now) for row in rows)
-    noun = "experiment" if len(rows) == 1 else "experiments"
-    return f"{len(rows)} {noun}" + (f", {running} running" if running else "")
+    seen = [row for row in rows if not row.hidden]
+    parts = [f"{len(seen)} {'experiment' if len(seen) == 1 else 'experiments'}"]
+    running, hidden = sum(bool(row.now) for row in rows), len(rows) - len(seen)
+    parts += [f"{running} running"] if running else []
+    parts += [f"{hidden} archived"] if hidden else []
+    parts += [f"{marked} marked"] if marked else []
+    return ", ".join(parts)
+
+
+def nothing_shown(rows: "Sequence[ExperimentRow]", wanted: str) -> str:
+    """What to say where the table has no line."""
+    if not rows:
+        return "No experiments yet. Press n to create one, d for the demo."
+    if wanted.strip():
+        return f"No experiment has {flat(wanted)!r} in its name, teacher, student or state. Press esc to see all."
+    return "All experiments are archived. Press H to see them."

@@ -1,24 +1,52 @@
-"""The workspace as rows: every experiment with its stages, what runs in it, and its last QEI."""
+"""The workspace as rows: every experiment with its stages, what runs in it, its last figures, and its copy."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bitnet_core.errors import BitnetError
-from bitnet_core.runs.experiment import Workspace, last_change, unreadable_words
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.runs.catalog import UPLOAD
+from bitnet_core.runs.experiment import Workspace, is_archived, last_change, unreadable_words
 from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import RunRecord
+from bitnet_core.settings.resolved import Settings
+from bitnet_core.settings.values import InitOptions, StudentOptions, TeacherOptions
+from bitnet_core.storage.status import copy_status, version
 from bitnet_core.text import finite, flat
 from bitnet_tui.services.settings import experiment_at
+from bitnet_tui.view.copy import ended_since, target_of
+from bitnet_tui.view.figures import NO_FIGURES, Figures, FiguresReader
 from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 
-_STALE_SECONDS = 15.0
+_STALE_SECONDS = 60.0
+_LOOK_SECONDS = 0.1
+"""How long one look reads before it tells what it has so far: the list can be used while the rest is read."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How the copy on a storage target stands. Without a `backend` there is none, and without `at` nothing is stored.
+
+    `waiting` files are to be sent; `behind`: a stage has ended since; `upload` is the state of the newest one.
+    """
+
+    backend: str = ""
+    at: float | None = None
+    waiting: int = 0
+    behind: bool = False
+    upload: str = ""
+
+
+NOT_STORED = Stored()
 
 
 @dataclass(frozen=True)
 class ExperimentRow:
-    """One experiment. `problem` says what is wrong with its settings or files, `unreadable` with its runs."""
+    """One experiment. `problem` says what is wrong with its settings or files, `unreadable` with its runs.
+
+    A `pending` one was not read yet. `size` is in bytes, None until it was measured.
+    """
 
     root: Path
     stages: tuple[StageRow, ...] = ()
@@ -26,6 +54,13 @@ class ExperimentRow:
     touched: float | None = None
     problem: str = ""
     unreadable: str = ""
+    figures: Figures = NO_FIGURES
+    teacher: str = ""
+    student: str = ""
+    stored: Stored = NOT_STORED
+    archived: bool = False
+    pending: bool = False
+    size: float | None = None
 
     @property
     def name(self) -> str:
@@ -38,9 +73,30 @@ class ExperimentRow:
         return any(stage.name == "eval" and stage.state != "done" for stage in self.stages)
 
     @property
+    def training_outdated(self) -> bool:
+        """Whether something has changed since the training that the figures are of."""
+        return any(stage.name == "train" and stage.state == "outdated" for stage in self.stages)
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it is shown only with the archived ones. What runs is always shown."""
+        return self.archived and not self.now
+
+    @property
     def now(self) -> str:
         stage = running(self.stages)
         return f"{stage.name} {stage.note}" if stage else ""
+
+
+@dataclass
+class _Seen:
+    """What was read of one experiment, and what its files were like then."""
+
+    row: ExperimentRow
+    mark: tuple[float, ...] = ()
+    at: float = 0.0
+    records: RecordCache = field(default_factory=RecordCache)
+    figures: FiguresReader = field(default_factory=FiguresReader)
 
 
 @dataclass
@@ -49,45 +105,67 @@ class WorkspaceWatcher:
 
     home: Path
     clock: Callable[[], float] = time.monotonic
-    _caches: dict[Path, RecordCache] = field(default_factory=dict)
-    _rows: dict[Path, tuple[tuple[float, ...], float, ExperimentRow]] = field(default_factory=dict)
+    _seen: dict[Path, _Seen] = field(default_factory=dict)
 
-    def look(self) -> tuple[ExperimentRow, ...]:
+    def look(self, seconds: float = float("inf")) -> tuple[ExperimentRow, ...]:
         """One row per experiment, those first in which something runs, then the most recently touched.
 
-        The last rows are for folders that can't be read.
+        The last rows are for folders that can't be read. When `seconds` have passed no more experiments are read:
+        the rows of those are as they were, or `pending`.
         """
         roots, unreadable = Workspace(self.home).look()
-        rows = sorted(map(self._row, roots), key=lambda row: not row.now)
+        deadline = time.perf_counter() + seconds
+        rows = sorted((self._row(root, deadline) for root in roots), key=lambda row: not row.now)
+        for gone in self._seen.keys() - set(roots):
+            del self._seen[gone]
         return (*rows, *(ExperimentRow(root, problem=problem) for root, problem in unreadable.items()))
 
-    def _row(self, root: Path) -> ExperimentRow:
+    def glance(self) -> tuple[ExperimentRow, ...]:
+        """As `look`, for so long as nobody minds."""
+        return self.look(_LOOK_SECONDS)
+
+    def _row(self, root: Path, deadline: float) -> ExperimentRow:
+        seen = self._seen.setdefault(root, _Seen(ExperimentRow(root, pending=True)))
+        if time.perf_counter() > deadline:
+            return seen.row
         mark = _mark(root)
-        known = self._rows.get(root)
-        if known and known[0] == mark and not known[2].now and self.clock() - known[1] < _STALE_SECONDS:
-            return known[2]
-        row = row_of(root, self.home, self._caches.setdefault(root, RecordCache()))
-        self._rows[root] = (mark, self.clock(), row)
-        return row
+        if seen.row.pending or seen.mark != mark or seen.row.now or self.clock() - seen.at >= _STALE_SECONDS:
+            seen.row = row_of(root, self.home, seen.records, seen.figures)
+            seen.mark, seen.at = mark, self.clock()
+        return seen.row
 
 
 def _mark(root: Path) -> tuple[float, ...]:
     """Differs once a run has started or an output has appeared. An experiment that is running is read every time."""
     places = [root, *(root / name for name in (".env", "logs", "data", "reports", "checkpoints"))]
-    return tuple(map(last_change, places))
+    return (*map(last_change, places), *version(root))
 
 
-def row_of(root: Path, home: Path, cache: RecordCache | None = None) -> ExperimentRow:
+def row_of(
+    root: Path, home: Path, records: RecordCache | None = None, figures: FiguresReader | None = None
+) -> ExperimentRow:
     """One experiment's row; an error in reading it becomes its `problem`."""
+    row = ExperimentRow(root)
     try:
+        row = replace(row, archived=is_archived(root))
         experiment, problem = experiment_at(root, home)
-        history = History.read(experiment, cache)
-        touched = _touched(root, history)
-        return ExperimentRow(root, stage_rows(history), last_qei(history), touched, problem, history.problem)
+        history = History.read(experiment, records)
+        return replace(
+            row,
+            stages=stage_rows(history),
+            qei=last_qei(history),
+            touched=_touched(root, history),
+            problem=problem,
+            unreadable=history.problem,
+            figures=(figures or FiguresReader()).read(history),
+            teacher=teacher_name(experiment.settings),
+            student=student_name(experiment.settings),
+            stored=_stored(history),
+        )
     except BitnetError as error:
-        return ExperimentRow(root, problem=str(error))
+        return replace(row, problem=str(error))
     except (OSError, ValueError, RecursionError) as error:
-        return ExperimentRow(root, problem=unreadable_words(root, error))
+        return replace(row, problem=unreadable_words(root, error))
 
 
 def _touched(root: Path, history: History) -> float:
@@ -104,3 +182,34 @@ def last_qei(history: History) -> float | None:
 
     evaluation = history.latest("eval", has_qei)
     return finite(evaluation.record.summary["qei"]) if evaluation else None
+
+
+def teacher_name(settings: Settings) -> str:
+    """The teacher's model, without the folder or the organisation that its name begins with, or else its provider."""
+    try:
+        options = TeacherOptions.of(settings)
+    except UsageError:
+        return ""
+    model = options.model or options.models.get(options.chosen, "")
+    return flat(model.rstrip("/").rpartition("/")[2] or options.chosen)
+
+
+def student_name(settings: Settings) -> str:
+    """The student's preset, and what its first weights come from if they are not random."""
+    try:
+        start, preset = InitOptions.of(settings), StudentOptions.of(settings).preset
+    except UsageError:
+        return ""
+    if start.source in ("", "random"):
+        return flat(preset)
+    return flat(f"from {start.source.rstrip('/').rpartition('/')[2]}")
+
+
+def _stored(history: History) -> Stored:
+    experiment = history.experiment
+    backend, _sync = target_of(experiment.settings)
+    if not backend:
+        return Stored()
+    status, upload = copy_status(experiment.root), history.latest(UPLOAD.name)
+    behind = status.at is not None and bool(ended_since(history, status.at))
+    return Stored(backend, status.at, len(status.waiting), behind, upload.state if upload else "")

@@ -115,7 +115,7 @@ def test_launches_at_the_same_time_get_different_numbers(tmp_path: Path) -> None
     experiment.ensure()
 
     def prepare(stage: str) -> None:
-        with launch._launch_lock(experiment):
+        with launch.launch_lock(experiment):
             launch._prepare(experiment, stage, ["test"])
 
     stages = ["teacher", "collect", "train", "eval", "dryrun", "pipeline", "upload"]

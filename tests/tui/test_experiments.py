@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from textual.widgets import Button, OptionList
+from textual.widgets import Button
 
 from bitnet_core.files import asset
 from bitnet_tui.app import BitnetApp
@@ -12,6 +12,7 @@ from bitnet_tui.plain import listing
 from bitnet_tui.screens.experiment import ExperimentScreen
 from bitnet_tui.screens.help import HelpScreen
 from bitnet_tui.screens.welcome import WelcomeScreen
+from bitnet_tui.widgets.table import Table
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, settled, shown, words
 from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
@@ -41,14 +42,15 @@ async def test_the_list_shows_states_progress_and_qei(home: Path, size: tuple[in
             text = shown(pilot)
             assert "2 experiments, 1 running" in text
             assert "train 58%" in text
-            assert "QEI 7.28" in text
-            entries = pilot.app.screen.query_one(OptionList)
-            marked = entries.highlighted_option
+            assert re.search(r"demo +··↻↻· .* 7\.28 ↻", text)
+            await pilot.press("down")
+            table = pilot.app.screen.query_one(Table)
+            under_cursor = table.key
             live.train(117, 150)
             await pilot.pause(1.2)
             await settled(pilot)
-            assert "train 75%" in shown(pilot)
-            assert entries.highlighted_option is marked
+            assert re.search(r"live +··▸·· 75%", shown(pilot))
+            assert table.key == under_cursor == str(home / "demo")
     finally:
         live.end_process()
 
@@ -60,7 +62,7 @@ async def test_help_palette_and_a_screen_that_is_too_small(home: Path):
         await pilot.press("f1")
         await pilot.pause()
         assert isinstance(pilot.app.screen, HelpScreen)
-        assert "Run all stages in order" in shown(pilot)
+        assert "Open the highlighted experiment" in shown(pilot)
         await pilot.press("escape", "ctrl+p")
         await pilot.pause(0.3)
         assert "Create an experiment" in shown(pilot)
@@ -90,7 +92,7 @@ async def test_a_qei_from_before_a_change_is_marked(home: Path, size: tuple[int,
     (exp.checkpoints / "mini_bitnet_step_200.pt").touch()
     async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
-        assert "QEI 7.28   " in shown(pilot)
+        assert re.search(r"··✓✓· .* 7\.28  ", shown(pilot))
         assert "(outdated)" not in listing(home)
         await pilot.press("enter")
         await settled(pilot)
@@ -104,5 +106,6 @@ async def test_a_qei_from_before_a_change_is_marked(home: Path, size: tuple[int,
         await pilot.press("escape")
         await pilot.pause(0.2)
         await settled(pilot)
-        assert "QEI 7.28 (outdated)   " in shown(pilot)
+        assert re.search(r"··✓↻· .* 7\.28 ↻", shown(pilot))
+        assert "QEI from before a change" in shown(pilot)
     assert "QEI 7.28 (outdated))" in listing(home)

@@ -1,0 +1,1 @@
+"""What is done with whole experiments of the workspace: rename, archive, delete."""

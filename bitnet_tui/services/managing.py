@@ -1,0 +1,106 @@
+"""Renames, archives, deletes and fetches experiments: `bitnet experiments …` and `bitnet open`, each a process.
+
+Slow, so call it in a thread.
+"""
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.process import kill_group, pipe_of
+from bitnet_core.storage.catalog import KINDS
+from bitnet_core.text import duration, finite, flat, progress_words
+from bitnet_tui.services.commands import Command, find_keys, last_sentence
+from bitnet_tui.services.drafts import Kept
+
+_CHANGE_SECONDS = 600.0
+_SILENT_SECONDS = 300.0
+"""How long a fetch may say nothing."""
+
+
+def change(home: Path, action: str, names: Sequence[str], *options: str) -> dict[str, Any]:
+    """Do it, and return what the command answers. BitnetError says why it can't be done."""
+    arguments = ["experiments", action, *options, *names]
+    return Command(home, arguments, {}, _CHANGE_SECONDS, f"bitnet experiments {action}").run()
+
+
+def rename(home: Path, root: Path, name: str) -> dict[str, Any]:
+    """Rename an experiment; the draft of its duplicate follows."""
+    done = change(home, "rename", (root.name, name))
+    old, new = Kept(home, root).path, Kept(home, root.with_name(name)).path
+    with contextlib.suppress(OSError, BitnetError):
+        old.rename(new)
+    return done
+
+
+class Fetch(Command):
+    """Opens an experiment from a target, `BACKEND` or `BACKEND:NAME`, under a name of its own if one is given.
+
+    `settings` are those of the target that are set nowhere else. `show` hears how far it has come, in this thread.
+    """
+
+    def __init__(
+        self, home: Path, target: str, name: str, settings: Sequence[str], show: Callable[[str], object]
+    ) -> None:
+        values = {}
+        for one in settings:
+            setting, equals, value = one.partition("=")
+            if not equals:
+                raise UsageError(f"{one!r} is not a setting; write it as NAME=VALUE.")
+            values[setting] = value
+        backend = target.partition(":")[0]
+        if backend not in KINDS:
+            raise UsageError(f"{backend!r} is not a kind of storage target; it is one of {', '.join(KINDS)}.")
+        folder = [str(home / name)] if name else []
+        super().__init__(home, ["open", target, *folder], values, _SILENT_SECONDS, f"bitnet open {target}")
+        self._kind = KINDS[backend]
+        self._show = show
+        self._heard = threading.Event()
+
+    def keys(self) -> dict[str, str]:
+        return find_keys(self.home, self._kind.keys, self.values | {"STORAGE_BACKEND": self._kind.backend}, {})
+
+    def run(self) -> dict[str, Any]:
+        """Its answer; `root` is the new experiment. BitnetError if it failed or was cancelled, or VaultLocked."""
+        last: dict[str, Any] = {}
+        complaints: list[str] = []
+        with self.started(self.keys()) as child, contextlib.ExitStack() as stack:
+            reader = threading.Thread(target=complaints.extend, args=(pipe_of(child.stderr),), daemon=True)
+            reader.start()
+            ended = threading.Event()
+            stack.callback(self._heard.set)
+            stack.callback(ended.set)
+            threading.Thread(target=self._end_silence, args=(child.pid, ended), daemon=True).start()
+            for line in pipe_of(child.stdout):
+                self._heard.set()
+                last = self._take(line) or last
+            code = child.wait()
+        reader.join(1)
+        if "root" not in last:
+            raise BitnetError(
+                last_sentence("".join(complaints))
+                or f"It ended early (exit code {code}); what has arrived is kept, so open it again to go on."
+            )
+        return last
+
+    def _take(self, line: str) -> dict[str, Any]:
+        with contextlib.suppress(ValueError):
+            said = json.loads(line)
+            if isinstance(said, dict) and said.get("kind") == "progress":
+                words = progress_words(finite(said.get("done")) or 0.0, finite(said.get("total")), "bytes")
+                self._show(f"{words}, {flat(str(said.get('label', '')))}")
+            elif isinstance(said, dict):
+                return said
+        return {}
+
+    def _end_silence(self, pid: int, ended: threading.Event) -> None:
+        while self._heard.wait(_SILENT_SECONDS) and not ended.is_set():
+            self._heard.clear()
+            ended.wait(1.0)
+        if not ended.is_set():
+            self._show(f"It said nothing for {duration(_SILENT_SECONDS)}, so it was ended.")
+            kill_group(pid)

@@ -1,0 +1,148 @@
+"""The newest figures of a training, from the ends of its events: the list has many runs and can't read them whole."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from msgspec import UNSET
+
+from bitnet_core.files.regular import open_regular
+from bitnet_core.runs.events import Budget, Metric, decode
+from bitnet_core.runs.history import Entry, History
+from bitnet_core.runs.record import ACTIVE
+from bitnet_core.text import finite
+
+_HEAD_BYTES = 1 << 14
+_TAIL_BYTES = 1 << 16
+_LONGEST_TAIL_BYTES = 1 << 22
+"""Where evaluations are rare, it is read further back, but no further than this."""
+_LEVEL = 0.002
+"""A held-out loss that moved by a smaller share than this stands still."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """`before` is the held-out loss of the evaluation before. `broken`: the newest report was not finite."""
+
+    held_out: float | None = None
+    before: float | None = None
+    seen: float | None = None
+    budget: float | None = None
+    bits: float | None = None
+    broken: bool = False
+    active: bool = False
+
+    @property
+    def trend(self) -> str:
+        """Where the held-out loss goes while it trains; empty if that is not known."""
+        if not self.active or self.held_out is None or self.before is None:
+            return ""
+        change = self.held_out - self.before
+        if abs(change) <= _LEVEL * abs(self.before):
+            return "→"
+        return "↘" if change < 0 else "↗"
+
+    def after(self, event: Metric) -> "Figures":
+        """The figures after a report or an evaluation."""
+        found = self
+        if event.heldout_loss is not UNSET:
+            loss = finite(event.heldout_loss)
+            found = (
+                replace(found, broken=True) if loss is None else replace(found, held_out=loss, before=self.held_out)
+            )
+        if event.loss is not UNSET:
+            found = replace(found, broken=finite(event.loss) is None)
+        seen, bits = finite(event.seen_tokens), finite(event.activation_bits)
+        return replace(found, seen=found.seen if seen is None else seen, bits=found.bits if bits is None else bits)
+
+
+NO_FIGURES = Figures()
+
+
+class FiguresReader:
+    """Of a file that has grown only what is new is read. For one thread."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, _Read] = {}
+
+    def read(self, history: History) -> Figures:
+        """Of the newest training; what one that was just resumed has not measured yet is that of the one before."""
+        newest: Figures | None = None
+        for entry in history.entries:
+            if entry.record.stage == "train":
+                found = self._of(entry)
+                newest = found if newest is None else _continued(newest, found)
+                if newest.held_out is not None:
+                    break
+        return newest or NO_FIGURES
+
+    def _of(self, entry: Entry) -> Figures:
+        path, before = entry.run.events_path, self._known.get(entry.run.events_path)
+        try:
+            known = self._known[path] = _read(path, before)
+        except OSError:
+            known = before or _Read()
+        budget = known.figures.budget or finite(entry.record.settings.get("BUDGET_TOKENS"))
+        return replace(known.figures, budget=budget, active=entry.state in ACTIVE)
+
+
+def _continued(newest: Figures, before: Figures) -> Figures:
+    return replace(
+        newest,
+        held_out=before.held_out,
+        before=before.before,
+        seen=before.seen if newest.seen is None else newest.seen,
+        bits=before.bits if newest.bits is None else newest.bits,
+    )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a file has said up to its byte `offset`, where a line begins."""
+
+    version: tuple[int, int, int] = (0, 0, 0)
+    offset: int = 0
+    figures: Figures = NO_FIGURES
+
+
+def _read(path: Path, before: _Read | None) -> _Read:
+    status = path.stat()
+    version = (status.st_ino, status.st_mtime_ns, status.st_size)
+    if before is not None and before.version == version:
+        return before
+    with open_regular(path) as source:
+        if before is not None and before.version[0] == version[0] and before.offset <= version[2]:
+            first, figures = max(before.offset, version[2] - _LONGEST_TAIL_BYTES), before.figures
+            source.seek(first)
+            data = source.read(version[2] - first)
+        else:
+            figures = _beginning(source.read(_HEAD_BYTES))
+            window = _TAIL_BYTES
+            while True:
+                first = max(0, version[2] - window)
+                source.seek(first)
+                data = source.read(version[2] - first)
+                if first == 0 or window >= _LONGEST_TAIL_BYTES or data.count(b'"heldout_loss"') > 1:
+                    break
+                window *= 8
+    whole, newline, _torn = data.rpartition(b"\n")
+    for event in _telling(whole):
+        figures = figures.after(event)
+    return _Read(version, first + len(whole) + len(newline), figures)
+
+
+def _beginning(data: bytes) -> Figures:
+    """The budget, which is told once."""
+    events = (decode(line) for line in data.split(b"\n") if b'"budget"' in line)
+    return Figures(budget=next((finite(one.tokens) for one in events if isinstance(one, Budget)), None))
+
+
+def _telling(data: bytes) -> Iterator[Metric]:
+    """The evaluations and the last report among the lines, in their order; no other line is parsed."""
+    lines = data.split(b"\n")
+    report = next((n for n in range(len(lines) - 1, -1, -1) if b'"seen_tokens"' in lines[n]), -1)
+    for number, line in enumerate(lines):
+        if number == report or b'"heldout_loss"' in line:
+            event = decode(line)
+            if isinstance(event, Metric):
+                yield event

@@ -1,0 +1,40 @@
+"""What a person is asked before experiments are deleted, from the answer of `bitnet experiments delete`."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bitnet_core.text import ago, files, finite, flat, size
+
+_MOST = 6
+
+
+def running(experiments: Sequence[Mapping[str, Any]]) -> str:
+    """Why nothing may be deleted; empty if all may be."""
+    busy = [f"{flat(str(one['running']))} in {flat(str(one['name']))}" for one in experiments if one.get("running")]
+    return f"{', '.join(busy)}: still running. Stop it first, or wait for its end." if busy else ""
+
+
+def question(experiments: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str]:
+    """The title, what goes and what stays, and the words of yes and no."""
+    many = len(experiments) > 1
+    title = f"Delete {len(experiments)} experiments?" if many else f"Delete {flat(str(experiments[0]['name']))}?"
+    lines = [_line(one) for one in experiments[:_MOST]]
+    more = len(experiments) - _MOST
+    lines += [f"and {more} more"] if more > 0 else []
+    total = sum(finite(one.get("bytes")) or 0.0 for one in experiments)
+    lines += ["", "They can't be brought back from this machine." if many else "It can't be brought back from here."]
+    return title, "\n".join(lines), f"Delete {size(total)}", "Keep them" if many else "Keep it"
+
+
+def _line(one: Mapping[str, Any]) -> str:
+    parts = [f"{flat(str(one['name']))}: {files(int(one['files']))}, {size(finite(one['bytes']))}"]
+    copy = one.get("copy")
+    if isinstance(copy, Mapping):
+        late = f", {files(int(copy['waiting']))} behind" if copy.get("waiting") else ""
+        stored = f"its copy of {ago(finite(copy.get('at')), time.time())} stays at {flat(str(copy['place']))}{late}"
+        parts.append(stored)
+    else:
+        parts.append("there is no copy elsewhere")
+    parts += [f"{flat(str(path))} lies elsewhere and stays" for path in one.get("outside", ())]
+    return "; ".join([*parts, *(flat(str(said)).removesuffix(".") for said in one.get("mentions", ()))])

@@ -1,0 +1,157 @@
+"""The columns of the table of experiments: what each shows of a row, and how it is sorted by it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bitnet_core.text import UNKNOWN, count, finite, significant, size, width
+from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.stage_rows import running
+from bitnet_tui.view.states import look
+from bitnet_tui.view.workspace import ExperimentRow, Stored
+
+_NOTHING = line(Span(UNKNOWN, "faint"))
+_STALE = Span(" ↻", "warn")
+_URGENT = ("running", "starting", "failed", "interrupted", "cancelled", "outdated", "done", "new")
+"""The states of stages in the order of the column that shows them."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """`widest` is None for a text that takes what it needs, from `least` cells on.
+
+    `rank` tells how long a column stays in a narrow window: the greatest leaves first. `key` is None where there is
+    nothing to sort by; `down`: the greatest comes first.
+    """
+
+    id: str
+    title: str
+    least: int
+    widest: int | None
+    rank: int
+    text: Callable[[ExperimentRow, float], Line]
+    key: Callable[[ExperimentRow], Any]
+    down: bool = False
+    right: bool = False
+
+
+def age(then: float | None, now: float) -> str:
+    """`now`, `4 min`, `3 h`, `6 d`, `3 w`, `2 y`."""
+    then = finite(then)
+    if then is None:
+        return UNKNOWN
+    seconds = max(0.0, now - then)
+    for limit, unit, word in ((3600, 60, "min"), (48 * 3600, 3600, "h"), (14 * 86400, 86400, "d")):
+        if seconds < limit:
+            return f"{int(seconds // unit)} {word}" if seconds >= 60 else "now"
+    return f"{int(seconds // (7 * 86400))} w" if seconds < 730 * 86400 else f"{int(seconds // (365 * 86400))} y"
+
+
+def _name(row: ExperimentRow, _now: float) -> Line:
+    style = "label" if row.archived or row.pending else ""
+    return line(Span(row.name, style), *([Span(" !", "warn")] if row.unreadable else []))
+
+
+def _stages(row: ExperimentRow, _now: float) -> Line:
+    """A mark for each of the five stages, and how far the one is that runs."""
+    if row.pending:
+        return line(Span("…", "faint"))
+    marks = [Span(look(stage.state).glyph, look(stage.state).style) for stage in row.stages[1:]]
+    at_work = running(row.stages)
+    return (*marks, *([Span(f" {at_work.note}", "accent")] if at_work and at_work.note else []))
+
+
+def _urgency(row: ExperimentRow) -> Any:
+    states = [stage.state for stage in row.stages[1:]]
+    return tuple(-states.count(state) for state in _URGENT[:-1]) if states else None
+
+
+def _held_out(row: ExperimentRow, _now: float) -> Line:
+    figures = row.figures
+    if figures.broken:
+        return line(Span("NaN", "bad"))
+    if figures.held_out is None:
+        return _NOTHING
+    value = Span(significant(figures.held_out), "label" if row.training_outdated else "")
+    if figures.trend:
+        style = {"↘": "good", "↗": "warn"}.get(figures.trend, "label")
+        return line(value, Span(f" {figures.trend}", style))
+    return line(value, _STALE) if row.training_outdated else line(value)
+
+
+def _tokens(row: ExperimentRow, _now: float) -> Line:
+    seen, budget = row.figures.seen, row.figures.budget
+    if seen is None:
+        return _NOTHING
+    if budget is None or seen >= budget:
+        return line(count(seen))
+    return line(count(seen), Span(f"/{count(budget)}", "label"))
+
+
+def _bits(row: ExperimentRow, _now: float) -> Line:
+    return line(f"A{row.figures.bits:.0f}") if row.figures.bits is not None else _NOTHING
+
+
+def qei_text(value: float | None) -> str:
+    """`1.31`, `0.84`."""
+    return significant(value, 2 if value is not None and abs(value) < 1 else 3)
+
+
+def _qei(row: ExperimentRow, _now: float) -> Line:
+    if row.qei is None:
+        return _NOTHING
+    value = Span(qei_text(row.qei), "label" if row.qei_outdated else "good")
+    return line(value, _STALE) if row.qei_outdated else line(value)
+
+
+def _plain(text: str) -> Line:
+    return line(text) if text else _NOTHING
+
+
+def stored_mark(stored: Stored) -> Span:
+    """How the copy stands, as one sign; and how many files wait to be sent."""
+    if stored.upload in ("starting", "running"):
+        return Span("▸", "accent")
+    if stored.upload in ("failed", "interrupted"):
+        return Span("✗", "bad")
+    if stored.at is None:
+        return Span(UNKNOWN, "label")
+    if stored.waiting:
+        return Span(f"↑{count(stored.waiting)}", "warn")
+    return Span("↻", "warn") if stored.behind else Span("✓", "good")
+
+
+def _stored(row: ExperimentRow, _now: float) -> Line:
+    return line(row.stored.backend, " ", stored_mark(row.stored)) if row.stored.backend else _NOTHING
+
+
+def _size(row: ExperimentRow, _now: float) -> Line:
+    return line(size(row.size)) if row.size is not None else line(Span("…", "faint"))
+
+
+def _age(row: ExperimentRow, now: float) -> Line:
+    return line(Span("now" if row.now else age(row.touched, now), "label"))
+
+
+def _youth(row: ExperimentRow) -> Any:
+    return float("-inf") if row.now else None if row.touched is None else -row.touched
+
+
+COLUMNS = (
+    Column("name", "name", 12, None, 0, _name, lambda row: row.name.casefold()),
+    Column("stages", "stages", 11, 11, 1, _stages, _urgency),
+    Column("heldout", "held-out", 8, 8, 2, _held_out, lambda row: row.figures.held_out, right=True),
+    Column("tokens", "tokens", 11, 11, 4, _tokens, lambda row: row.figures.seen, down=True, right=True),
+    Column("bits", "bits", 4, 4, 6, _bits, lambda row: row.figures.bits),
+    Column("qei", "QEI", 6, 6, 5, _qei, lambda row: row.qei, down=True, right=True),
+    Column("student", "student", 7, None, 9, lambda row, _: _plain(row.student), lambda row: row.student or None),
+    Column("teacher", "teacher", 8, None, 8, lambda row, _: _plain(row.teacher), lambda row: row.teacher or None),
+    Column("stored", "stored", 7, None, 7, _stored, lambda row: row.stored.backend or None),
+    Column("size", "size", 7, 7, 10, _size, lambda row: row.size, down=True, right=True),
+    Column("age", "age", 6, 6, 3, _age, _youth, right=True),
+)
+BY_ID = {column.id: column for column in COLUMNS}
+
+
+def cells_of(text: Line) -> int:
+    return sum(width(span.text) for span in text)

@@ -1,0 +1,286 @@
+"""The table of experiments without a screen: figures, columns, order and filter."""
+
+import itertools
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bitnet_core.runs.history import History
+from bitnet_core.text import width
+from bitnet_tui.services.sizes import Sizes
+from bitnet_tui.view import figures as figures_module
+from bitnet_tui.view.experiment_list import about, counted, nothing_shown
+from bitnet_tui.view.figures import Figures, FiguresReader
+from bitnet_tui.view.home_columns import BY_ID, COLUMNS, age, cells_of, stored_mark
+from bitnet_tui.view.home_order import Order, shown
+from bitnet_tui.view.home_table import GAP, column_at, header, layout, line_of
+from bitnet_tui.view.stage_rows import StageRow
+from bitnet_tui.view.workspace import ExperimentRow, Stored, WorkspaceWatcher
+from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment
+
+_STATES = ("new", "running", "done", "outdated", "failed", "cancelled", "interrupted")
+_NUMBERS = st.none() | st.floats() | st.floats(0, 1e9)
+
+
+@st.composite
+def _rows(draw: st.DrawFn) -> ExperimentRow:
+    stages = tuple(
+        StageRow(name, name, draw(st.sampled_from(_STATES)), draw(st.sampled_from(["", "58%", "a long note"])))
+        for name in ("pipeline", "teacher", "collect", "train", "eval", "dryrun")
+    )
+    return ExperimentRow(
+        Path("/w") / draw(st.text("abc漢-.", min_size=1, max_size=30)),
+        draw(st.sampled_from([(), stages])),
+        qei=draw(_NUMBERS),
+        touched=draw(_NUMBERS),
+        problem=draw(st.sampled_from(["", "KD_TAU=9000 is not allowed.\nmore"])),
+        unreadable=draw(st.sampled_from(["", "run.json is not a record."])),
+        figures=Figures(*(draw(_NUMBERS) for _ in range(5)), draw(st.booleans()), draw(st.booleans())),
+        teacher=draw(st.sampled_from(["", "SmolLM2-135M", "a-teacher-with-a-very-long-name"])),
+        student=draw(st.sampled_from(["", "nano", "from SmolLM2"])),
+        stored=Stored(
+            draw(st.sampled_from(["", "s3", "mongodb_atlas"])), draw(_NUMBERS), draw(st.integers(0, 10**6))
+        ),
+        archived=draw(st.booleans()),
+        pending=draw(st.booleans()),
+        size=draw(st.none() | st.integers(0, 10**13)),
+    )
+
+
+@settings(max_examples=40)
+@given(st.lists(_rows(), max_size=3), st.integers(20, 240), st.sampled_from(COLUMNS), st.booleans())
+def test_any_table_fits_and_its_titles_stand_over_their_columns(
+    rows: list[ExperimentRow], cells: int, by: Any, turned
+):
+    placed = layout(rows, cells)
+    assert placed[0].column.id == "name"
+    assert placed[-1].left + placed[-1].cells <= cells
+    assert all(one.left + one.cells + GAP == other.left for one, other in itertools.pairwise(placed))
+    kept, gone = {one.column.id for one in placed}, [one.rank for one in COLUMNS]
+    assert {one.id for one in COLUMNS if one.rank < len(kept)} == kept
+    assert sorted(gone) == list(range(len(COLUMNS)))
+    titles = "".join(span.text for span in header(placed, Order(by.id, turned)))
+    for one in placed:
+        at = titles[one.left : one.left + one.cells]
+        assert one.column.title in at
+        assert at.endswith(one.column.title) or not one.column.right
+        assert column_at(placed, one.left) == column_at(placed, one.left + one.cells - 1) == one.column.id
+    assert ("▾" in titles or "▴" in titles) == (by.id in kept)
+    for row in rows:
+        assert cells_of(line_of(row, placed, cells, NOON)) <= cells
+        for line in about(row, cells):
+            assert cells_of(line) <= max(cells, 2)
+
+
+@pytest.mark.parametrize(
+    ("cells", "missing"), [(115, set()), (195, set()), (75, {"student", "teacher", "stored", "size"})]
+)
+def test_which_columns_there_are_at_80_120_and_200(cells: int, missing: set[str]):
+    assert set(BY_ID) - {one.column.id for one in layout((), cells)} == missing
+
+
+def _slowly_sorted(rows: Sequence[ExperimentRow], order: Order) -> list[ExperimentRow]:
+    """By comparing each with each: how many known ones must stand before it."""
+    column = order.column
+
+    def value(row: ExperimentRow) -> Any:
+        found = column.key(row)
+        ends = isinstance(found, float) and (found != found or abs(found) == float("inf"))
+        return None if ends and not (found == float("-inf") and column.id == "age") else found
+
+    known = [row for row in rows if value(row) is not None]
+    out: list[ExperimentRow | None] = [None] * len(known)
+    for place, row in enumerate(known):
+        before = 0
+        for other_place, other in enumerate(known):
+            first, second = value(other), value(row)
+            earlier = first > second if order.down else first < second
+            before += earlier or (first == second and other_place < place)
+        out[before] = row
+    return [row for row in out if row is not None] + [row for row in rows if value(row) is None]
+
+
+@settings(max_examples=40)
+@given(st.lists(_rows(), max_size=5), st.sampled_from(COLUMNS), st.booleans())
+def test_sorted_as_by_comparing_each_with_each(rows: list[ExperimentRow], by: Any, turned: bool):
+    order = Order(by.id, turned, archived=True)
+    assert list(shown(rows, order, "")) == _slowly_sorted(rows, order)
+    visible = [row for row in rows if not row.archived or row.now]
+    assert sorted(map(id, shown(rows, replace(order, archived=False), ""))) == sorted(map(id, visible))
+
+
+def test_the_filter_looks_at_name_teacher_student_target_and_states():
+    failed = (StageRow("pipeline", "", "new"), StageRow("train", "", "failed"))
+    rows = [
+        ExperimentRow(Path("/w/Alpha"), failed, teacher="SmolLM2", student="nano", touched=2.0),
+        ExperimentRow(Path("/w/beta"), teacher="gemma", student="mini", stored=Stored("s3"), touched=1.0),
+    ]
+    for wanted, names in [
+        ("", ["Alpha", "beta"]),
+        ("alp", ["Alpha"]),
+        ("GEMMA mini", ["beta"]),
+        ("failed", ["Alpha"]),
+        ("s3", ["beta"]),
+        ("failed gemma", []),
+        ("new", []),
+    ]:
+        assert [row.name for row in shown(rows, Order(), wanted)] == names
+    assert "'failed gemma'" in nothing_shown(rows, "failed gemma")
+
+
+def test_what_was_kept_may_be_anything():
+    order = Order("qei", turned=True, archived=True)
+    assert Order.of(json.loads(json.dumps(order.record()))) == order
+    for odd in (None, [], {"sort": "x"}, {"sort": ["qei"], "turned": 1}, "age"):
+        assert Order.of(odd) == Order()
+    assert Order("age").sorted_by("qei") == Order("qei")
+    assert not Order("qei").sorted_by("qei").down
+    assert Order("age").moved(1) == Order("name")
+
+
+@pytest.mark.parametrize(
+    ("stored", "mark"),
+    [
+        (Stored("s3", 1.0), "✓"),
+        (Stored("s3", None), "–"),
+        (Stored("s3", 1.0, waiting=3), "↑3"),
+        (Stored("s3", 1.0, behind=True), "↻"),
+        (Stored("s3", 1.0, waiting=3, upload="running"), "▸"),
+        (Stored("s3", 1.0, upload="failed"), "✗"),
+    ],
+)
+def test_the_mark_of_a_copy(stored: Stored, mark: str):
+    assert stored_mark(stored).text == mark
+
+
+def test_ages_take_six_cells():
+    wanted = {3: "now", 59: "now", 60: "1 min", 3599: "59 min", 3600: "1 h", 47 * 3600: "47 h"}
+    wanted |= {48 * 3600: "2 d", 14 * 86400: "2 w", 729 * 86400: "104 w", 730 * 86400: "2 y"}
+    for seconds, text in wanted.items():
+        assert age(NOON - seconds, NOON) == text
+        assert width(text) <= 6
+    assert age(None, NOON) == "–"
+
+
+# -- figures ---------------------------------------------------------------------------------------------------------
+
+
+def _held_out(run: SimulatedRun, step: int, loss: float | None) -> None:
+    run.emit("metric", 0, step=step, seen_tokens=step * 745, activation_bits=8, heldout_loss=loss)
+
+
+def _read(home: Path, reader: FiguresReader | None = None) -> Figures:
+    from bitnet_tui.services.settings import experiment_at
+
+    return (reader or FiguresReader()).read(History.read(experiment_at(home / "one", home)[0]))
+
+
+def test_the_figures_of_a_training_as_it_goes(home: Path):
+    run = SimulatedRun(experiment(home, "one"), "train", alive=True)
+    reader = FiguresReader()
+    try:
+        assert _read(home, reader) == Figures(budget=150000.0, active=True)
+        run.train(0, 10)
+        _held_out(run, 10, 8.0)
+        assert _read(home, reader) == Figures(8.0, None, 7450.0, 150000.0, 8.0, False, True)
+        run.train(11, 20)
+        _held_out(run, 20, 7.0)
+        found = _read(home, reader)
+        assert (found.held_out, found.before, found.seen, found.trend) == (7.0, 8.0, 14900.0, "↘")
+        _held_out(run, 21, 7.001)
+        assert _read(home, reader).trend == "→"
+        _held_out(run, 22, 7.5)
+        run.train(23, 24, bad_at=24)
+        found = _read(home, reader)
+        assert (found.trend, found.broken) == ("↗", True)
+        run.train(25, 25)
+        assert not _read(home, reader).broken
+        assert replace(_read(home), before=7.001) == _read(home, reader)
+    finally:
+        run.end_process()
+    assert _read(home, reader).trend == ""
+
+
+def test_reading_a_growing_file_in_pieces_gives_what_reading_it_once_gives(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Evaluations lie further back than the first window, and lines are torn."""
+    monkeypatch.setattr(figures_module, "_TAIL_BYTES", 300)
+    run = SimulatedRun(experiment(home, "one"), "train")
+    run.train(0, 30)
+    _held_out(run, 30, 5.0)
+    run.train(31, 60, bad_at=60)
+    path, whole = run.run.events_path, run.run.events_path.read_bytes()
+    chance = random.Random(1)
+    for _ in range(4):
+        reader, cuts = FiguresReader(), sorted(chance.sample(range(len(whole)), 5))
+        for cut in (*cuts, len(whole)):
+            path.write_bytes(whole[:cut])
+            found = _read(home, reader)
+        assert found == _read(home)
+        assert (found.held_out, found.seen, found.broken) == (5.0, 60 * 745.0, True)
+    path.write_bytes(b"")
+    assert _read(home, reader).held_out is None
+
+
+def test_a_resumed_training_keeps_the_held_out_loss_until_it_has_its_own(home: Path):
+    exp = experiment(home, "one")
+    first = SimulatedRun(exp, "train", NOON)
+    first.train(0, 10)
+    _held_out(first, 10, 6.0)
+    first.finish("cancelled")
+    second = SimulatedRun(exp, "train", NOON + 100)
+    assert _read(home).held_out == 6.0
+    second.train(11, 12)
+    found = _read(home)
+    assert (found.held_out, found.seen) == (6.0, 12 * 745.0)
+    _held_out(second, 12, 5.5)
+    assert _read(home).held_out == 5.5
+
+
+# -- the workspace -------------------------------------------------------------------------------------------------
+
+
+def test_a_look_that_may_not_last_tells_the_rest_later(home: Path):
+    for name in "abc":
+        finished_experiment(home, name)
+    watcher = WorkspaceWatcher(home)
+    first = watcher.look(0.0)
+    assert [row.pending for row in first] == [True] * 3
+    assert sorted(row.name for row in first) == ["a", "b", "c"]
+    assert watcher.look() == WorkspaceWatcher(home).look()
+    assert watcher.look(0.0) == watcher.look()
+    (home / "b" / ".archived").touch()
+    rows = watcher.look()
+    assert [row.name for row in rows if row.hidden] == ["b"]
+    assert counted(rows) == "2 experiments, 1 archived"
+
+
+def test_sizes_are_measured_when_something_changed_but_not_all_the_time(tmp_path: Path):
+    now = [0.0]
+    sizes, root, gone = Sizes(lambda: now[0]), tmp_path / "one", tmp_path / "gone"
+    (root / "data").mkdir(parents=True)
+    (root / "data" / "x").write_bytes(b"x" * 1000)
+    (root / "link").symlink_to(tmp_path)
+    link = (root / "link").lstat().st_size
+    versions = {root: 1, gone: 1}
+    assert sizes.due(versions) == [root, gone]
+    sizes.measure([root, gone], versions, 10.0)
+    assert (sizes.of(root), sizes.of(gone)) == (1000 + link, None)
+    (root / "y").write_bytes(b"y" * 50)
+    now[0] = 31.0
+    assert sizes.due(versions) == []
+    assert sizes.due({root: 2, gone: 1}) == [root]
+    sizes.measure([root], {root: 2}, 10.0)
+    assert sizes.of(root) == 1050 + link
+    now[0] = 32.0
+    assert sizes.due({root: 3, gone: 1}) == []
+    now[0] = 700.0
+    assert sizes.due({root: 2, gone: 1}) == [root, gone]
