@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from bitnet_core.runs.events import Event, Table, Trace, cut
 
@@ -29,8 +29,8 @@ def bounded(event: _E) -> _E:
     """The event with its texts, lists and table cut; what is left out of a text or table is said in its place."""
     if isinstance(event, Table):
         return structs.replace(event, **_table(event))
-    if isinstance(event, Trace):  # `add_reasons` bounds their sum
-        return event
+    if isinstance(event, Trace):  # `add_reasons` bounds the sum of what was dropped
+        return _trace(event)
     changes: dict[str, Any] = {}
     for name in event.__struct_fields__:
         value = getattr(event, name)
@@ -39,6 +39,16 @@ def bounded(event: _E) -> _E:
         elif isinstance(value, list):
             changes[name] = value[:LIST_ITEMS]
     return structs.replace(event, **changes) if changes else event
+
+
+def _trace(event: _E) -> _E:
+    """With the texts of an answer cut; what the run itself writes is short."""
+    if not isinstance(event, Trace) or not event.pieces:
+        return event
+    pieces = [cut(piece, NAME_CHARS) for piece in event.pieces[:LIST_ITEMS]]
+    masses = event.piece_other[:LIST_ITEMS] if event.piece_other else []
+    prompt = cut(event.prompt, NAME_CHARS) if event.prompt else UNSET
+    return structs.replace(event, pieces=pieces, piece_other=masses, prompt=prompt)
 
 
 def cut_text(text: str) -> str:
