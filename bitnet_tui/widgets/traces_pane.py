@@ -36,7 +36,6 @@ _BESIDE = 110
 _MOST_WORST = 500
 _Request = dict[str, Any]
 _BY = {"number": "number", "kl": "KL", "other": "Other"}
-_READING, _NOTHING = "Reading the traces…", "No trace has this text; change the search."
 
 
 class Answered(Message, bubble=False):
@@ -79,7 +78,8 @@ class TracesPane(Vertical):
         self._worst: list[tuple[int, int]] = []
         self._next_worst = False
         self._scoring: Scoring | None = None
-        self._said = ""
+        self._style = ""
+        """Of what is said at the foot. A `value` stays until one goes on, anything else until the list is read."""
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="bar"):
@@ -110,12 +110,14 @@ class TracesPane(Vertical):
         """Ask for the list when the tab is opened for the first time."""
         if not self._begun:
             self._begun = True
-            self._say(_READING, "label")
+            self._say("Reading the traces…", "label")
             self._list()
             self._draw()
 
     def enter(self) -> None:
-        """The tab was opened: keys go to the list."""
+        """The tab was opened: keys go to the trace, or the list. What has changed since is read."""
+        if self._begun and self._page is not None:
+            self._list(around=self._trace.prompt_idx if self._trace else None)
         self._focus(self._text if self._trace is not None else self._traces)
 
     def _focus(self, widget: Widget) -> None:
@@ -188,14 +190,16 @@ class TracesPane(Vertical):
     def _take_page(self, request: _Request, page: Page) -> None:
         if request["search"] != self.query_one("#trace-search", Input).value or request["by"] != self._by:
             return  # another search since
-        if self._said in (_READING, _NOTHING):
+        if self._style != "value":
             self._say("")
         if page.scored != self._scored:
             self._worst = []
+        if self._page is not None and page.total != self._page.total:
+            self._traces.forget()
         self._page, self._scored = page, page.scored
         self._traces.take(page)
         if not page.matched:
-            self._say(_NOTHING, "label")
+            self._say("No trace has this text; change the search.", "label")
         self._draw()
 
     def _take_trace(self, trace: Trace) -> None:
@@ -241,7 +245,7 @@ class TracesPane(Vertical):
             shown.show(token_lines(token, len(self._trace.positions), max(20, cells), rows))
 
     def _say(self, words: str, style: str = "value") -> None:
-        self._said = words
+        self._style = style
         self.query_one("#traces-said", Painted).say(words, style)
 
     # -- what keys and buttons do ------------------------------------------------------------------------------------
@@ -371,6 +375,7 @@ class TracesPane(Vertical):
 
     def on_trace_list_highlighted(self, message: TraceList.Highlighted) -> None:
         message.stop()
+        self._say("")
         self._goto = None
         self._ask({"ask": "show", "prompt_idx": message.row.prompt_idx})
 
