@@ -5,7 +5,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "config", "keys"]
+Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "traces", "config", "keys"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ ACTIONS: tuple[Action, ...] = (
         ),
         ("follow", "f", "follow", "Follow", "Always show the stage that is running", True),
         ("live", "1", "view('live')", "Live", "Curves and numbers", False),
+        ("traces", "2", "view('traces')", "Traces", "What was collected, token by token", False),
         ("reports", "3", "view('reports')", "Reports", "Tables: QEI, quality, memory; generated texts", False),
         ("storage", "5", "view('storage')", "Storage", "The copy on a storage target", False),
         ("config", "6", "view('config')", "Config", "Every setting: where it comes from; change one", False),
@@ -154,6 +155,17 @@ ACTIONS: tuple[Action, ...] = (
         ("back", "escape", "dismiss", "Back", "Back to where you came from", True),
     ),
     *_at(
+        "traces",
+        ("worst", "n", "traces('worst')", "Worst token", "Go to the next worst token of this trace", False),
+        ("worst-of-all", "N", "traces('worst_of_all')", "Worst of all", "Go to the next worst token of all", False),
+        ("search", "slash", "traces('search')", "Search traces", "Show the traces that have this text", False),
+        ("order", "o", "traces('order')", "Order", "List by number, or those with the largest mean first", False),
+        ("shade", "c", "traces('shade')", "Shade by", "Shade tokens by KL of the student or by Other", False),
+        ("score", "S", "traces('score')", "Score", "Have the newest student predict the held-out traces", False),
+        ("rejects", "R", "traces('rejects')", "Rejected answers", "Show why answers were rejected, or traces", False),
+        ("leave", "escape", "traces('leave')", "Leave", "Leave the search, or what was rejected", False),
+    ),
+    *_at(
         "config",
         ("filter", "slash", "config('filter')", "Filter settings", "Show the settings that have these words", False),
         ("only", "d", "config('only')", "Only differences", "Show only what differs, or everything", False),
@@ -191,6 +203,7 @@ TITLES: dict[Where, str] = {
     "welcome": "Welcome",
     "experiment": "One experiment",
     "compare": "Comparison",
+    "traces": "The tab Traces",
     "config": "The tab Config",
     "guide": "New experiment",
     "keys": "API keys",

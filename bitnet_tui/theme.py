@@ -42,6 +42,10 @@ STYLES = {
     "badge-after": "bold $on-accent on $flip",
     "chosen": "bold $on-accent on $accent",
     "chosen-blurred": "bold $foreground on $panel",
+    "shade-1": "$foreground on $shade-1",
+    "shade-2": "$foreground on $shade-2",
+    "shade-3": "$foreground on $shade-3",
+    "shade-4": "bold underline $foreground on $shade-4",
     **{f"curve-{name}": f"bold ${colour}" for name, colour in CURVES.items()},
 }
 

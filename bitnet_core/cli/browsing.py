@@ -38,6 +38,7 @@ class Request(msgspec.Struct):
     limit: int = 50
     by: str = "number"
     prompt_idx: int | None = None
+    around: int | None = None
 
 
 class Traces:
@@ -80,13 +81,13 @@ class Traces:
             outdated = "the traces have changed"
         elif newest is not None and newest[1] != about.sha256:
             outdated = f"the newest checkpoint is of step {newest[0]}"
-        known = scores.mean_kl_S()
         return {
             "step": about.step,
             "checkpoint": about.checkpoint,
             "activation_bits": about.activation_bits,
             "scope": about.scope,
-            "sequences": len(known),
+            "sequences": len(scores.prompt_idx_S),
+            "mean_kl": scores.mean_kl(),
             "outdated": outdated,
         }
 
@@ -135,7 +136,7 @@ def _answers(traces: Traces, request: Request) -> dict[str, Any]:
     offset, limit = max(0, request.offset), max(0, request.limit)
     match request.ask:
         case "list":
-            found = browser.page(request.search, offset, limit, request.by)
+            found = browser.page(request.search, offset, limit, request.by, request.around)
         case "show":
             found = browser.trace(request.prompt_idx)
         case "worst":

@@ -162,7 +162,7 @@ def json_line(fields: Mapping[str, Any], *, readable: bool = False) -> str:
     try:
         line = json.dumps(fields, ensure_ascii=plain, allow_nan=False)
     except ValueError:
-        from bitnet_core.runs.events import strict
+        from bitnet_core.runs.strict_json import strict
 
         line = json.dumps(strict(fields), ensure_ascii=plain, allow_nan=False)
     return line if line.isprintable() else "".join(map(_printable_json, line))

@@ -49,8 +49,8 @@ def score(arguments: argparse.Namespace) -> int:
     student = checkpoints.student_from(checkpoint).to(device)
     with _progress(len(examples), as_json=arguments.json) as on_progress:
         write(out, about, token_scores(student, examples, on_progress))
-    known = ScoreFile(out).kl.values
-    mean = float(known[known == known].mean()) if len(known) else None
+    made = ScoreFile(out)
+    mean, known = made.mean_kl(), made.kl.values
     fields = {"path": str(out), "step": about.step, "sequences": len(chosen), "tokens": len(known), "mean_kl": mean}
     kl = "" if mean is None else f", mean KL {mean:.3f}"
     answer(arguments, fields, f"{len(chosen)} traces, {len(known):,} tokens{kl}: {out}")

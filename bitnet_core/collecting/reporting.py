@@ -5,14 +5,18 @@ Asks no teacher and writes no file. It ends a run only if none of its answers ca
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import UNSET
 
 from bitnet_core.collecting.accounting import Accounts
 from bitnet_core.collecting.answers import ReadAnswer
 from bitnet_core.collecting.asking import NO_ANSWER, Asker
 from bitnet_core.collecting.budget import LimitReached
 from bitnet_core.collecting.journal import Journal
+from bitnet_core.collecting.newest import Newest
 from bitnet_core.collecting.outstanding import Survey
 from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection, Request
@@ -80,8 +84,13 @@ class SessionReporter:
     reporter: Reporter
     collection: Collection
     check: PromptCheck
+    redact: Callable[[str], str] = str
+    """Masks keys in a text."""
     _told: tuple[str, float] = field(default=("", 0.0))
     """What requests waited for when that was last reported, and when."""
+
+    def __post_init__(self) -> None:
+        self._newest = Newest(self.redact)
 
     # -- before asking -----------------------------------------------------------------------------------
 
@@ -207,15 +216,15 @@ class SessionReporter:
         )
 
     def answer(self, request: Request, answer: ReadAnswer, tally: Tally) -> None:
-        self.reporter.emit(
-            Trace(
-                prompt_idx=request.prompt_idx,
-                tokens=answer.completion_tokens,
-                kept=answer.steps,
-                dropped={answer.rejected: answer.completion_tokens} if answer.rejected else {},
-                other_mass_mean=answer.other_mass_mean(),
-            )
+        event = Trace(
+            prompt_idx=request.prompt_idx,
+            tokens=answer.completion_tokens,
+            kept=answer.steps,
+            dropped={answer.rejected: answer.completion_tokens} if answer.rejected else {},
+            other_mass_mean=answer.other_mass_mean(),
+            repaired=dict(answer.repairs) if answer.repairs and not answer.rejected else UNSET,
         )
+        self.reporter.emit(self._newest.added_to(event, request, answer))
         self.reporter.progress(tally.done, self.collection.total, "sequences", "collecting")
 
     def asking(self, teacher: Teacher, asker: Asker, accounts: Accounts) -> None:

@@ -67,7 +67,7 @@ class CollectSession:
     def __post_init__(self) -> None:
         collection, journal, reporter = self.collection, self.journal, self.reporter
         self._check = check = PromptCheck(collection)
-        self._report = SessionReporter(reporter, collection, check)
+        self._report = SessionReporter(reporter, collection, check, self.redact)
         self._answers = AnswerReader(collection)
         self._shards = ShardMaker(
             collection, self._answers, journal, check, self.data, self.redact, reporter.check_stop

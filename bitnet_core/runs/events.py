@@ -7,7 +7,6 @@ is written as null. A reader ignores unknown fields and optional fields of a wro
 import contextlib
 import functools
 import json
-import math
 import operator
 import os
 import threading
@@ -21,6 +20,7 @@ from msgspec import UNSET, UnsetType
 
 from bitnet_core.runs import tolerant
 from bitnet_core.runs.lines import LINE_BYTES, Line, LineReader, count_lines
+from bitnet_core.runs.strict_json import strict
 
 SCHEMA_VERSION = 1
 
@@ -149,13 +149,21 @@ class Sample(Event, tag="sample", kw_only=True):
 
 
 class Trace(Event, tag="trace", kw_only=True):
-    """A collected answer: its tokens, the steps kept, the tokens dropped by reason, and the mean mass of Other."""
+    """A collected answer: its tokens, the steps kept, the tokens dropped by reason, and the mean mass of Other.
+
+    `repaired` counts what was mended in it. Now and then the beginning of an answer comes along: `prompt`, the texts
+    of its tokens in `pieces`, and the mass of Other at each in `piece_other`.
+    """
 
     prompt_idx: int
     tokens: int
     kept: int
     dropped: dict[str, int] = {}
     other_mass_mean: Number = None
+    repaired: dict[str, int] | UnsetType = UNSET
+    prompt: str | UnsetType = UNSET
+    pieces: list[str] | UnsetType = UNSET
+    piece_other: list[Number] | UnsetType = UNSET
 
 
 class Table(Event, tag="table", kw_only=True):
@@ -247,19 +255,6 @@ def parse(line: bytes) -> Event:
 def to_dict(event: Event) -> dict[str, Any]:
     """The event as it is written: strict JSON, with null for a number that is not finite."""
     return dict(strict(msgspec.to_builtins(event)))
-
-
-def strict(value: Any, redact: Callable[[str], str] = str) -> Any:
-    """The value as JSON can hold it: null for a number that is not finite, text as `redact` leaves it."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {redact(str(key)): strict(item, redact) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [strict(item, redact) for item in value]
-    if isinstance(value, str):
-        return redact(value)
-    return value
 
 
 def cut(text: str, limit: int) -> str:

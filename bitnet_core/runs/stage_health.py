@@ -99,7 +99,7 @@ def _collecting(vitals: Vitals, plan: Plan) -> Iterator[str]:
     at_once, waits = finite(now.requests_at_once), now.waits_for
     if at_once:
         yield f"{number(at_once)} requests at once"
-    yield from _spent(vitals, plan)
+    yield from spent_words(vitals, plan)
     if isinstance(waits, str) and waits:
         yield f"waiting: {flat(waits)}"
     if progress is not None and progress.eta_s:
@@ -116,7 +116,7 @@ def _rejects(vitals: Vitals) -> str:
     return f"{number(sum(vitals.rejected.values()))} rejected ({', '.join(named)})"
 
 
-def _spent(vitals: Vitals, plan: Plan) -> Iterator[str]:
+def spent_words(vitals: Vitals, plan: Plan) -> Iterator[str]:
     """What is spent of each limit; money even without one."""
     now = vitals.collected
     if now is None:

@@ -64,19 +64,29 @@ class Browser:
 
     # -- many traces -------------------------------------------------------------------------------------
 
-    def page(self, search: str = "", offset: int = 0, limit: int = 50, by: str = "number") -> dict[str, Any]:
-        """Some of the traces that have `search` in their prompt or answer, by number or with the largest first."""
+    def page(
+        self, search: str = "", offset: int = 0, limit: int = 50, by: str = "number", around: int | None = None
+    ) -> dict[str, Any]:
+        """Some of the traces that have `search` in their prompt or answer, by number or with the largest first.
+
+        `at` is the place among these of the trace with the number `around`, which the page then holds.
+        """
         found_S = np.arange(len(self._sequences))
         if search:
             found_S = found_S[self._sequences.matching_S(search)]
         if by != "number":
             value_S = self._kl_S if by == "kl" else self._other_S
             found_S = found_S[np.argsort(-np.nan_to_num(value_S[found_S], nan=-1.0), kind="stable")]
-        shown = found_S[offset : offset + min(limit, MOST_ROWS)]
+        limit = min(limit, MOST_ROWS)
+        at = np.flatnonzero(self._prompt_idx_S[found_S] == around) if around is not None else found_S[:0]
+        if len(at):
+            offset = int(at[0]) // max(1, limit) * limit
+        shown = found_S[offset : offset + limit]
         return {
             "total": len(self._sequences),
             "matched": len(found_S),
             "offset": offset,
+            "at": int(at[0]) if len(at) else None,
             "sequences": [self._line(int(place)) for place in shown],
         }
 

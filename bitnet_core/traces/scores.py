@@ -127,6 +127,11 @@ class ScoreFile:
         np.divide(sums, counts, out=means, where=counts > 0)
         return means
 
+    def mean_kl(self) -> float | None:
+        """Over all tokens that have candidates; None if there is none."""
+        known_N = self.kl.values[np.isfinite(self.kl.values)]
+        return float(known_N.mean(dtype=np.float64)) if len(known_N) else None
+
     def kl_C(self, prompt_idx: int) -> Float32 | None:
         place = self._place.get(prompt_idx)
         return None if place is None else self.kl[place]

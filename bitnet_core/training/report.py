@@ -8,9 +8,9 @@ import torch
 
 from bitnet_core.model.precision import INDUCTOR_CACHE
 from bitnet_core.model.student import Student
-from bitnet_core.runs.events import strict
 from bitnet_core.runs.health import RISES, rises
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.runs.strict_json import strict
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.dataset import TraceSet, top1_counts
 from bitnet_core.traces.examples import Cuts

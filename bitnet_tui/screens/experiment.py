@@ -31,8 +31,8 @@ _IDLE_EVERY = 4
 class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScreen, TabbedScreen):
     """`first` is a stage to start as soon as the screen is shown."""
 
-    CSS_PATH = ["experiment.tcss", "tabs.tcss"]  # noqa: RUF012
-    BINDINGS = [*actions.bindings("config"), *actions.bindings("experiment")]  # noqa: RUF012
+    CSS_PATH = ["experiment.tcss", "tabs.tcss", "traces.tcss"]  # noqa: RUF012
+    BINDINGS = [binding for where in ("traces", "config", "experiment") for binding in actions.bindings(where)]  # noqa: RUF012
 
     def __init__(self, root: Path, first: str | None = None) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.services import config
 from bitnet_tui.widgets.config_pane import ConfigPane
+from bitnet_tui.widgets.traces_pane import TracesPane
 
 if TYPE_CHECKING:
     from bitnet_tui.widgets.run_pane import RunPane
@@ -27,7 +28,13 @@ class TabbedScreen(ShellScreen[None]):
         if action == "config":
             open_now = bool(self.query("#run")) and self.pane.open == action
             return open_now and (parameters != ("leave",) or self._config.holds_keys)
+        if action == "traces":
+            open_now = bool(self.query("#run")) and self.pane.open == action
+            return open_now and (parameters != ("leave",) or self.query_one(TracesPane).leaves)
         return super().check_action(action, parameters)
+
+    def action_traces(self, what: str) -> None:
+        self.query_one(TracesPane).act(what)
 
     @property
     def _config(self) -> ConfigPane:

@@ -67,8 +67,7 @@ class Command:
     ) -> "Iterator[subprocess.Popen[str]]":
         """The process, until the context ends. It inherits the descriptors `pass_fds`."""
         self._process = start(self.home, ["--json", *self.arguments, *more], self.values, keys, pass_fds)
-        with contextlib.suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICER)
+        make_nicer(self._process)
         with self._process as child:
             if self._cancelled:  # while the process was being started
                 process.kill_group(child.pid)
@@ -87,6 +86,12 @@ def start(
     for name, value in overrides(home, values).items():
         command += ["--set", f"{name}={value}"]
     return start_with_secrets(command, keys, environment_without_secrets(keys.values()), subprocess.PIPE, pass_fds)
+
+
+def make_nicer(child: "subprocess.Popen[str]") -> None:
+    """Make a process a little nicer than the app."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, child.pid, _NICER)
 
 
 def find_keys(

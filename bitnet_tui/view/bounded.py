@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from bitnet_core.runs.events import Event, Table, Trace, cut
 
@@ -30,8 +30,8 @@ def bounded(event: _E) -> _E:
     """The event with its texts, lists and table cut; what is left out of a text or table is said in its place."""
     if isinstance(event, Table):
         return structs.replace(event, **_table(event))
-    if isinstance(event, Trace):  # `add_reasons` bounds their sum
-        return event
+    if isinstance(event, Trace):  # `add_reasons` bounds the sum of what was dropped
+        return _trace(event)
     changes: dict[str, Any] = {}
     for name in _may_be_long(type(event)):
         value = getattr(event, name)
@@ -46,6 +46,16 @@ def bounded(event: _E) -> _E:
 def _may_be_long(kind: type[Event]) -> tuple[str, ...]:
     """The fields that can hold a text or a list: of a metric, which comes by the million, few of its forty."""
     return tuple(one.name for one in structs.fields(kind) if any(word in str(one.type) for word in ("str", "list")))
+
+
+def _trace(event: _E) -> _E:
+    """With the texts of an answer cut; what the run itself writes is short."""
+    if not isinstance(event, Trace) or not event.pieces:
+        return event
+    pieces = [cut(piece, NAME_CHARS) for piece in event.pieces[:LIST_ITEMS]]
+    masses = event.piece_other[:LIST_ITEMS] if event.piece_other else []
+    prompt = cut(event.prompt, NAME_CHARS) if event.prompt else UNSET
+    return structs.replace(event, pieces=pieces, piece_other=masses, prompt=prompt)
 
 
 def cut_text(text: str) -> str:

@@ -25,6 +25,7 @@ from bitnet_core.text import (
     width,
     wrap,
 )
+from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.run_fold import RunView, ShownAlert, Traces
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.states import look
@@ -226,6 +227,8 @@ def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     """What is shown in place of curves: results, else what has arrived so far, else what to do next."""
     if view.run is None:
         return what_next(view, cells)
+    if view.stage == "collect" and view.run.active and (shown := collecting_lines(view.run, cells)):
+        return shown
     lines: list[Line] = []
     seen = view.run.view
     if seen.traces.dropped:

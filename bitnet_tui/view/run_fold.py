@@ -33,13 +33,22 @@ class ShownAlert:
 
 @dataclass(frozen=True)
 class Traces:
-    """The sum of the `trace` events so far; `other_mass_mean` is the newest."""
+    """The sum of the `trace` events so far. `other_mass_mean` is the newest answer's, `other_mass` the mean over the
+    steps kept; `newest` is the newest event that shows an answer."""
 
     sequences: int = 0
     tokens: float = 0
     kept: float = 0
     dropped: tuple[tuple[str, int], ...] = ()
     other_mass_mean: float | None = None
+    mended: int = 0
+    other_sum: float = 0.0
+    other_steps: float = 0
+    newest: Trace | None = None
+
+    @property
+    def other_mass(self) -> float | None:
+        return self.other_sum / self.other_steps if self.other_steps else None
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,7 @@ class RunFold:
     def _take_trace(self, event: Trace) -> None:
         before = self._view.traces
         mass = finite(event.other_mass_mean)
+        steps = 0.0 if mass is None else finite(event.kept) or 0.0
         self._set(
             traces=Traces(
                 before.sequences + 1,
@@ -171,6 +181,10 @@ class RunFold:
                 before.kept + event.kept,
                 add_reasons(before.dropped, event.dropped),
                 before.other_mass_mean if mass is None else mass,
+                before.mended + (1 if event.repaired else 0),
+                before.other_sum + (mass or 0.0) * steps,
+                before.other_steps + steps,
+                event if event.pieces else before.newest,
             )
         )
 

@@ -53,6 +53,7 @@ class RunShown:
     """The token budget and where the activations flip; None if neither the record nor the run has said."""
     health: tuple[Finding, ...] = ()
     """How it is doing, the worst first."""
+    plan: Plan = field(default_factory=Plan)
     since: tuple[Table, ...] = ()
     """The tables of an evaluation that succeeded after this pipeline."""
 
@@ -171,6 +172,7 @@ class ExperimentWatcher:
             of=len(runs),
             flip=plan.decided(view.vitals.budget).flip,
             health=health(stage, state, view.vitals, plan, around, silent),
+            plan=plan,
             since=self._evaluated_since(history, record) if stage == PIPELINE.name else (),
         )
 

@@ -20,16 +20,18 @@ from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.storage_pane import StoragePane
+from bitnet_tui.widgets.traces_pane import TracesPane
 
 VIEWS = (
     (1, "live", "Live"),
+    (2, "traces", "Traces"),
     (3, "reports", "Reports"),
     (5, "storage", "Storage"),
     (6, "config", "Config"),
     (7, "log", "Log"),
 )
 """The key, the id and the name of each tab."""
-_ALONE = frozenset({"config"})
+_ALONE = frozenset({"config", "traces"})
 """Tabs that are about the experiment rather than the run, and need its room."""
 _MOST_LOG_LINES = 2000
 _MOST_ALERT_LINES = 6
@@ -60,6 +62,7 @@ class RunPane(Vertical):
                 with VerticalScroll(id="summary-scroll", classes="pages"):
                     yield Painted(id="summary")
                 yield Painted(id="tail", classes="-empty")
+            yield TracesPane(self._home, self._root)
             with VerticalScroll(id="reports", classes="pages"):
                 with Horizontal(id="report-buttons"):
                     yield Button("Compare with… (V)", name="compare_with", compact=True)
@@ -86,7 +89,7 @@ class RunPane(Vertical):
         """Open a tab. One with a list or a field to begin with gets the focus, which else goes back to the stages."""
         self.query_one("#views", Tabs).active = f"tab-{name}"
         self._open(name)
-        if isinstance(pane := self.query_one(f"#{name}"), ConfigPane):
+        if isinstance(pane := self.query_one(f"#{name}"), ConfigPane | TracesPane):
             pane.enter()
         elif self.screen.focused is not None and self.query_one("#switch") in self.screen.focused.ancestors:
             self.screen.query_one("#stages").focus()
@@ -99,7 +102,7 @@ class RunPane(Vertical):
 
     def _look(self, name: str) -> None:
         """Have a tab that reads files itself read them."""
-        if isinstance(pane := self.query_one(f"#{name}"), Looking):
+        if isinstance(pane := self.query_one(f"#{name}"), Looking | TracesPane):
             pane.look()
 
     def scroll(self, way: str) -> None:

@@ -17,8 +17,9 @@ from bitnet_core.evaluation.benchmarks import (
     table,
     with_outside,
 )
-from bitnet_core.runs.events import Alert, strict
+from bitnet_core.runs.events import Alert
 from bitnet_core.runs.reporter import Reporter
+from bitnet_core.runs.strict_json import strict
 from bitnet_core.suites import benchmarks
 from bitnet_core.suites.likelihood import OnDone, Scored, TextScorer
 from bitnet_core.suites.outside import OutsideScore, OutsideScores

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bitnet_core.evaluation.quality import COLUMNS, TEXT, Part, Quality, measure, record, table
-from bitnet_core.runs.events import strict
+from bitnet_core.runs.strict_json import strict
 from bitnet_core.suites.intervals import share
 
 verdicts = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12)

@@ -14,7 +14,7 @@ from bitnet_core.evaluation.benchmarks import Open
 from bitnet_core.evaluation.scored import Scored, longest, score_student, tasks_to_score
 from bitnet_core.evaluation.scorers import student_scorer
 from bitnet_core.evaluation.student_runtime import StudentRuntime
-from bitnet_core.runs.events import strict
+from bitnet_core.runs.strict_json import strict
 from bitnet_core.settings.values import SuiteOptions
 from bitnet_core.suites.fixed_text import task
 from bitnet_core.suites.items import load_suites

@@ -14,7 +14,8 @@ from bitnet_core.cli import main as cli
 from bitnet_core.errors import BitnetError
 from bitnet_core.traces import schema
 from bitnet_core.traces.browse import Browser
-from bitnet_core.traces.scores import FILE, About, ScoreFile, TokenScores, write
+from bitnet_core.traces.scores import FILE, ScoreFile
+from tests.traces.scored import scored
 from tests.traces.sets import TOKENIZER, TOP_K, edit, rewrite, sequence, set_in
 
 
@@ -32,27 +33,6 @@ def _other(row: dict[str, Any]) -> float:
     return math.exp(row["other_logprob"]) + sum(map(math.exp, row["topk_logprobs"][TOP_K:]))
 
 
-def made_scores(length: int, seed: int, top_k: int) -> TokenScores:
-    draw = np.random.default_rng(seed)
-    own = np.tile(np.arange(5, dtype=np.int32), (length, 1))
-    logs = [np.log(draw.random(shape)).astype(np.float32) for shape in ((length,), (length,), (length, top_k))]
-    kl = draw.random(length).astype(np.float32) * 9
-    kl[0] = np.nan
-    return TokenScores(kl, *logs, own, np.log(np.full((length, 5), 0.1, np.float32)))
-
-
-def scored(data: Path, path: Path, *, content_hash: str = "") -> dict[int, TokenScores]:
-    """Scores of every third trace in a file at `path`; one of them covers only the beginning of its answer."""
-    browser = Browser(data)
-    made = {
-        index: made_scores(browser.trace(index)["completion_tokens"] - (index == 9), index, browser.top_k)
-        for index in range(0, 20, 3)
-    }
-    about = About("c.pt", "sha", 7, 8, content_hash or browser.content_hash, browser.top_k, "held-out")
-    write(path, about, made.items())
-    return made
-
-
 def test_pages_together_are_the_whole_set(data: Path) -> None:
     browser = Browser(data)
     pages = [browser.page(offset=offset, limit=7) for offset in (0, 7, 14, 21)]
@@ -66,6 +46,15 @@ def test_pages_together_are_the_whole_set(data: Path) -> None:
         assert one["prompt"] == f"prompt {one['prompt_idx']}"
         assert one["other"] == pytest.approx(sum(other) / len(other), abs=1e-4)
         assert (one["finish_reason"], one["kl"]) == (made.finish_reason, None)
+
+
+def test_a_page_is_found_by_one_of_its_traces(data: Path) -> None:
+    browser = Browser(data)
+    found = browser.page(limit=6, around=13)
+    assert (found["offset"], found["at"]) == (12, 13)
+    assert found["sequences"][found["at"] - found["offset"]]["prompt_idx"] == 13
+    missing = browser.page("prompt 1", limit=6, around=3)
+    assert (missing["offset"], missing["at"]) == (0, None)
 
 
 @pytest.mark.parametrize("text", ["Prompt 1", "CAFÉ", "東京", "a(b", ""])
@@ -163,6 +152,7 @@ def test_the_commands_answer_in_text_and_json(data: Path, tmp_path: Path, capsys
     assert cli.main(["traces", "worst", "--json", "--rows", "2", *at]) == 0
     worst = json.loads(capsys.readouterr().out)
     assert len(worst["tokens"]) == 2
+    assert worst["scored"].pop("mean_kl") == pytest.approx(ScoreFile(tmp_path / "reports" / FILE).mean_kl())
     assert worst["scored"] == {
         "step": 7, "checkpoint": "c.pt", "activation_bits": 8, "scope": "held-out", "sequences": 7, "outdated": "",
     }  # fmt: skip

@@ -90,11 +90,11 @@ async def test_an_experiment(home: Path, sent: Sent, title: str, ups: int):
     async with BitnetApp(home, root).run_test(size=(200, 60)) as pilot:
         await settled(pilot)
         await pilot.press(*["up"] * ups)
-        for view in "4321":
+        for view in "7321":  # nothing was collected, so that Traces tells only that
             await pilot.press(view)
             await settled(pilot)
             assert title in shown(pilot)
-            assert LITERAL in shown(pilot)
+            assert view == "2" or LITERAL in shown(pilot)
         sent.check()
 
 

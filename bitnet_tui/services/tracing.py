@@ -1,0 +1,128 @@
+"""Looks through traces and scores the student on them: `bitnet traces …` in processes of their own. Slow."""
+
+import contextlib
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.process import kill_group, pipe_of
+from bitnet_tui.services import commands
+
+_SECONDS = 300.0
+"""Traces that were never read before are first laid out in the cache."""
+_IDLE_SECONDS = 120.0
+
+
+class TraceSession:
+    """The process that answers requests about one experiment's traces. It is started when it is needed, kept for the
+    next request, and ended when there was none for a while."""
+
+    def __init__(self, home: Path, root: Path) -> None:
+        self._home, self._root = home, root
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[str] | None = None
+        self._requests: IO[str] | None = None
+        self._idle: threading.Timer | None = None
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one request. BitnetError says why there is none."""
+        with self._lock:
+            if self._idle is not None:
+                self._idle.cancel()
+            child = self._started()
+            timer = threading.Timer(_SECONDS, kill_group, (child.pid,))
+            timer.daemon = True
+            timer.start()
+            try:
+                line = self._exchanged(child, json.dumps(request))
+            finally:
+                timer.cancel()
+            self._idle = threading.Timer(_IDLE_SECONDS, self.close)
+            self._idle.daemon = True
+            self._idle.start()
+        found = json.loads(line)
+        if "problem" in found:
+            raise BitnetError(str(found["problem"]))
+        return dict(found)
+
+    def _exchanged(self, child: "subprocess.Popen[str]", request: str) -> str:
+        with contextlib.suppress(OSError):
+            if self._requests is not None:
+                self._requests.write(request + "\n")
+                self._requests.flush()
+        line = pipe_of(child.stdout).readline()
+        if not line.endswith("\n"):
+            complaint = pipe_of(child.stderr).read()
+            self._end()
+            raise BitnetError(commands.last_sentence(complaint) or "The traces could not be read; try again.")
+        return line
+
+    def _started(self) -> "subprocess.Popen[str]":
+        if self._child is not None and self._child.poll() is None:
+            return self._child
+        self._end()
+        read_end, write_end = os.pipe()
+        arguments = ["--root", str(self._root), "--json", "traces", "browse", "--requests", str(read_end)]
+        try:
+            self._child = commands.start(self._home, arguments, {}, {}, (read_end,))
+        except BaseException:
+            os.close(write_end)
+            raise
+        finally:
+            os.close(read_end)
+        commands.make_nicer(self._child)
+        self._requests = os.fdopen(write_end, "w", encoding="utf-8")
+        return self._child
+
+    def close(self) -> None:
+        """End the process, if there is one; a later request starts another."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._requests is not None:
+            with contextlib.suppress(OSError):
+                self._requests.close()
+        if self._child is not None:
+            kill_group(self._child.pid)
+            with self._child:
+                pass
+        self._child = self._requests = None
+
+
+class Scoring:
+    """Scores the newest student on held-out traces, or on all."""
+
+    def __init__(self, home: Path, root: Path, *, every: bool = False) -> None:
+        self._home = home
+        self._arguments = ["--root", str(root), "--json", "traces", "score", *(["--all"] if every else [])]
+        self._child: subprocess.Popen[str] | None = None
+        self._cancelled = False
+
+    def run(self, on_progress: Callable[[float, float], object]) -> dict[str, Any]:
+        """What was scored; `on_progress` is told how many traces are done, of how many. BitnetError if it fails."""
+        self._child = commands.start(self._home, self._arguments, {}, {})
+        commands.make_nicer(self._child)
+        last: dict[str, Any] = {}
+        with self._child as child:
+            if self._cancelled:
+                kill_group(child.pid)
+            for line in pipe_of(child.stdout):
+                with contextlib.suppress(ValueError):
+                    last = dict(json.loads(line))
+                    if "done" in last:
+                        on_progress(last["done"], last["total"])
+            complaint = pipe_of(child.stderr).read()
+        if child.returncode or "path" not in last:
+            raise BitnetError(commands.last_sentence(complaint) or "The student was not scored; try again.")
+        return last
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        if self._child is not None:
+            kill_group(self._child.pid)

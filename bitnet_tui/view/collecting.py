@@ -1,0 +1,94 @@
+"""While traces are collected: the newest answer with its tokens shaded by Other, and how collecting goes."""
+
+from collections.abc import Sequence
+
+from bitnet_core.runs.stage_health import spent_words
+from bitnet_core.text import UNKNOWN, crop, finite, flat, number, pad, percent, roughly, share, width, wrap
+from bitnet_tui.view.run_fold import Traces
+from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.traces.found import Token
+from bitnet_tui.view.traces.lines import legend
+from bitnet_tui.view.traces.text import Laid
+from bitnet_tui.view.watch import RunShown
+
+_LABEL, _FIGURES = 11, 34
+_WIDE = 72
+_MOST_REASONS = 4
+_Pair = tuple[str, str, str]
+
+
+def collecting_lines(run: RunShown, cells: int) -> tuple[Line, ...]:
+    """The answer beside the figures, or below them on a narrow screen. None before the first answer."""
+    if not run.view.traces.sequences:
+        return ()
+    if cells < _WIDE:
+        figures = _figures(run, cells)
+        return (*figures, (), *_answer(run.view.traces, cells))
+    figures, room = _figures(run, _FIGURES), cells - _FIGURES - 3
+    answer = _answer(run.view.traces, room)
+    lines = []
+    for row in range(max(len(figures), len(answer))):
+        left = answer[row] if row < len(answer) else ()
+        gap = room + 3 - sum(width(span.text) for span in left)
+        lines.append((*left, Span(" " * gap), *(figures[row] if row < len(figures) else ())))
+    return tuple(lines)
+
+
+def _answer(traces: Traces, cells: int) -> tuple[Line, ...]:
+    """The newest answer that came along with its tokens."""
+    newest = traces.newest
+    if newest is None or not newest.pieces:
+        return (line(Span("An answer is shown here as soon as one comes.", "label")),)
+    masses: Sequence[object] = newest.piece_other or ()
+    tokens = [
+        Token(place, piece, piece, other=finite(masses[place]) if place < len(masses) else None)
+        for place, piece in enumerate(newest.pieces)
+    ]
+    if tokens and not tokens[-1].text:  # the token that ends an answer
+        tokens.pop()
+    laid = Laid(tokens, cells)
+    more = newest.tokens - len(tokens)
+    rest = f", the first {number(len(tokens))}" if more > 1 else ""
+    about = f"newest answer  {number(newest.tokens)} tokens{rest}"
+    return (
+        line(Span(crop(f"› {flat(newest.prompt or str(newest.prompt_idx))}", cells), "title")),
+        *laid.drawn(0, len(laid.lines), -1, "other", ""),
+        line(Span(crop(about, cells), "label")),
+        legend("other", None, cells),
+    )
+
+
+def _figures(run: RunShown, cells: int) -> list[Line]:
+    vitals, traces = run.view.vitals, run.view.traces
+    rejected = sum(vitals.rejected.values())
+    reasons = sorted(vitals.rejected.items(), key=lambda one: (-one[1], one[0]))[:_MOST_REASONS]
+    pairs: list[_Pair] = [
+        ("coverage", percent(vitals.kept, vitals.tokens), "value"),
+        ("mean Other", share(traces.other_mass), "value"),
+        ("kept", number(vitals.answers - rejected), "value"),
+        ("mended", number(traces.mended), "value"),
+        ("rejected", number(rejected), "warn" if rejected else "value"),
+        *(("", f"{number(count)} {flat(reason).replace('_', ' ')}", "warn") for reason, count in reasons),
+        *_now(run),
+    ]
+    return [
+        line(Span(pad("" if row else name, _LABEL), "label"), Span(piece, style))
+        for name, value, style in pairs
+        for row, piece in enumerate(wrap(value, max(8, cells - _LABEL)))
+    ]
+
+
+def _now(run: RunShown) -> list[_Pair]:
+    """What an active run does now: requests at once, the limiter, money, time left."""
+    now, progress = run.view.vitals.collected, run.view.progress
+    if not run.active or now is None:
+        return []
+    waits = flat(now.waits_for) if isinstance(now.waits_for, str) else ""
+    pairs: list[_Pair] = [
+        ("at once", number(finite(now.requests_at_once)), "value"),
+        ("limiter", waits or "holds nothing back", "warn" if waits else "value"),
+    ]
+    spent = list(spent_words(run.view.vitals, run.plan))
+    pairs += [("spent" if place == 0 else "", words, "value") for place, words in enumerate(spent or [UNKNOWN])]
+    eta = progress.eta_s if progress is not None and progress.unit == "sequences" else None
+    return [*pairs, ("time left", roughly(eta) if eta is not None else UNKNOWN, "value")]

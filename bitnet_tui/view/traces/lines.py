@@ -1,0 +1,112 @@
+"""The list of traces, the head of one, the sentence below them, and rejected answers. Values in, lines out."""
+
+from bitnet_core.text import UNKNOWN, count, crop, flat, number, pad, share, significant, width, wrap
+from bitnet_tui.view.spans import Line, Span, line, spread
+from bitnet_tui.view.traces.found import Page, Rejects, Row, Scored, Shading, Trace
+
+_ENDED = 8
+_FIGURES = 30
+_WIDE = 56
+NAMES: dict[Shading, str] = {"kl": "KL", "other": "Other"}
+LEVELS: dict[Shading, tuple[float, ...]] = {"kl": (1.0, 2.5, 5.0, 8.0), "other": (0.02, 0.1, 0.25, 0.5)}
+"""From which value on a token has which of the four shades."""
+
+
+def shade(value: float | None, shading: Shading) -> str:
+    """The style of a token with this value."""
+    level = sum(value >= least for least in LEVELS[shading]) if value is not None else 0
+    return f"shade-{level}" if level else ""
+
+
+def heading(cells: int, *, scored: bool) -> Line:
+    return line(Span(_columns("N", "prompt", "tok", "ended", "Other", "KL" if scored else "", cells), "label"))
+
+
+def row_line(row: Row | None, cells: int, style: str = "", *, scored: bool) -> Line:
+    """One trace in a line of exactly `cells`; None is one that is still being read."""
+    if row is None:
+        return line(Span(pad("  …", cells), "faint"))
+    ended = flat(row.finish_reason)
+    kl = significant(row.kl) if scored and row.kl is not None else ""
+    text = _columns(str(row.prompt_idx), flat(row.prompt), count(row.tokens), ended, share(row.other), kl, cells)
+    return line(Span(text, style or ("" if row.heldout else "value")))
+
+
+def _columns(place: str, prompt: str, tokens: str, ended: str, other: str, kl: str, cells: int) -> str:
+    """Narrow lists leave out how it ended and then Other."""
+    right = pad(tokens, 5, right=True)
+    if cells >= _WIDE:
+        right += f"  {pad(ended, _ENDED)}"
+    if cells >= _WIDE - _ENDED - 2:
+        right += pad(other, 7, right=True)
+    right += pad(kl, 7, right=True)
+    left = f"{pad(place, 5, right=True)}  "
+    room = max(4, cells - width(left) - width(right))
+    return pad(f"{left}{pad(prompt, room)}{right}", cells)
+
+
+def found_line(page: Page | None, cells: int) -> Line:
+    """How many traces there are, and how many match the search."""
+    if page is None:
+        return ()
+    words = f"{number(page.total)} traces"
+    if page.matched != page.total:
+        words = f"{number(page.matched)} of {words} match"
+    return line(Span(crop(words, cells), "label"))
+
+
+def head_lines(trace: Trace, cells: int) -> tuple[Line, ...]:
+    """The prompt, and how the trace ended and what it costs the student."""
+    parts = [
+        "held out" if trace.heldout else "trained on",
+        f"ended by {flat(trace.finish_reason)}",
+        f"{number(trace.completion_tokens)} tokens",
+        f"Other {share(trace.other)}",
+    ]
+    if trace.kl is not None:
+        mean = trace.scored.mean_kl if trace.scored is not None else None
+        parts.append(f"KL {significant(trace.kl)}" + (f" (mean {significant(mean)})" if mean is not None else ""))
+    name = f"{trace.prompt_idx}  "
+    first = line(Span(name, "label"), Span(crop(flat(trace.prompt), max(4, cells - width(name))), "title"))
+    return first, line(Span(crop(" · ".join(parts), cells), "label"))
+
+
+def legend(shading: Shading, scored: Scored | None, cells: int) -> Line:
+    """What the shades mean, and of which student they are."""
+    what = "shaded by KL, student from teacher" if shading == "kl" else "shaded by mass outside the candidates"
+    shades = [Span(f" {least:g} ", f"shade-{level}") for level, least in enumerate(LEVELS[shading], 1)]
+    left = [Span(f"{what}  ", "label"), *shades]
+    if scored is not None and scored.outdated:
+        left[0] = Span(f"{NAMES[shading]} ", "label")
+        left.append(Span(f"  ↻ KL of step {scored.step}: {flat(scored.outdated)}", "warn"))
+    elif scored is not None:
+        bits = "" if scored.activation_bits is None else f" A{scored.activation_bits}"
+        return _fitted(spread(left, [Span(f"student of step {scored.step}{bits}", "label")], cells), cells)
+    return _fitted(tuple(left), cells)
+
+
+def _fitted(spans: Line, cells: int) -> Line:
+    kept: list[Span] = []
+    for span in spans:
+        room = cells - sum(width(one.text) for one in kept)
+        if room > 0:
+            kept.append(Span(crop(span.text, room), span.style))
+    return tuple(kept)
+
+
+def reject_lines(rejects: Rejects, cells: int) -> tuple[Line, ...]:
+    """Rejected answers by reason, each with examples."""
+    if not rejects.rejected:
+        return (line(Span("No answer was rejected.", "label")),)
+    lines: list[Line] = []
+    for reason in rejects.rejected:
+        what = flat(reason.reason).replace("_", " ")
+        times = f"  {number(reason.answers)} {'answer' if reason.answers == 1 else 'answers'}"
+        lines.append(line(Span(what, "title"), Span(times, "warn")))
+        for one in reason.examples:
+            ended = flat(one.finish_reason or UNKNOWN)
+            lines += [line(Span(piece, "label")) for piece in wrap(f"{one.prompt_idx}  {flat(one.prompt)}", cells)]
+            answer = flat(one.answer) or "no text"
+            lines += [line(Span(piece)) for piece in wrap(f"   {answer}  ({ended})", cells)]
+        lines.append(())
+    return tuple(lines)

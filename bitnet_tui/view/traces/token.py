@@ -1,0 +1,113 @@
+"""One token of a trace: what the teacher and the student give to its candidates, as bars."""
+
+from bitnet_core.text import crop, flat, number, pad, significant, width
+from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.traces.found import Candidate, Token
+
+_NAME = 16
+_VALUE = 6
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_SHOWN = 4
+OTHER = "Other"
+
+
+def bar(value: float | None, cells: int) -> str:
+    """A bar of exactly `cells`, full at 1."""
+    eighths = round(8 * cells * max(0.0, min(1.0, value or 0.0)))
+    text = _EIGHTHS[8] * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+    return pad(text, cells)
+
+
+def spelled(text: str) -> str:
+    """A token in quotes, with its spaces and line ends to be seen."""
+    shown = text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥")
+    return flat(shown) if shown else "·"
+
+
+def token_lines(token: Token, of: int, cells: int, rows: int) -> tuple[Line, ...]:
+    """What is known of it, then its candidates, likeliest first, then Other; at most `rows` lines."""
+    lines = [_about(token, of, cells)]
+    if token.candidates is None:
+        inside = "inside the teacher's token" if token.teacher and token.teacher.first < token.position else "here"
+        lines.append(
+            line(Span(crop(f"No candidates {inside}: it is trained by cross-entropy alone.", cells), "label"))
+        )
+        if token.student is not None:
+            lines.append(line(Span(f"student gives it {significant(token.student)}", "label")))
+        return tuple([*lines, *_own(token, cells)][:rows])
+    both = token.student_top is not None
+    room = max(3, (cells - _NAME - (2 if both else 1) * (_VALUE + 2)) // (2 if both else 1))
+    own = _own(token, cells)
+    most = max(1, rows - 3 - len(own))
+    lines.append(_heading(room, both=both))
+    shown = _shown(token, most)
+    lines += [_row(one, room, both=both, sampled=one.token == token.token) for one in shown]
+    rest = Candidate(OTHER, token.other, token.student_other)
+    lines.append(_row(rest, room, both=both, sampled=False, style="label"))
+    return tuple([*lines, *own][:rows])
+
+
+def _shown(token: Token, most: int) -> list[Candidate]:
+    """The likeliest candidates, and always the one that was sampled."""
+    candidates = token.candidates or []
+    shown = candidates[:most]
+    if not any(one.token == token.token for one in shown):
+        sampled = next((one for one in candidates if one.token == token.token), None)
+        if sampled is not None and most > 1:
+            shown = [*shown[: most - 1], sampled]
+    return shown
+
+
+def _about(token: Token, of: int, cells: int) -> Line:
+    parts = [f"{number(token.position + 1)} of {number(of)}"]
+    if token.kl is not None:
+        parts.append(f"KL {significant(token.kl)}")
+    if token.structure:
+        parts.append("{} structure")
+    step = token.teacher
+    if step is not None and step.pieces > 1:
+        place = token.position - step.first + 1
+        parts.append(f"piece {place} of {step.pieces} of the teacher's {spelled(step.token)}")
+    elif step is not None and step.token != token.token:
+        parts.append(f"teacher's token {spelled(step.token)}")
+    name = spelled(token.token)
+    return line(Span(name, "title"), Span(crop("   " + " · ".join(parts), max(0, cells - width(name))), "label"))
+
+
+def _heading(room: int, *, both: bool) -> Line:
+    names = [pad("teacher", room + _VALUE + 2), *(["student"] if both else [])]
+    return line(Span(" " * _NAME + "".join(names), "label"))
+
+
+def _row(one: Candidate, room: int, *, both: bool, sampled: bool, style: str = "value") -> Line:
+    mark = "› " if sampled else "  "
+    name = one.token if style == "label" else spelled(one.token)
+    spans = [
+        Span(mark, "key"),
+        Span(pad(name, _NAME - 2), style),
+        Span(bar(one.probability, room), "bar"),
+        Span(pad(_probability(one.probability), _VALUE), "value"),
+    ]
+    if both:
+        spans += [
+            Span("  "),
+            Span(bar(one.student, room), "flip"),
+            Span(pad(_probability(one.student), _VALUE), "value"),
+        ]
+    return tuple(spans)
+
+
+def _probability(value: float | None) -> str:
+    if value is None:
+        return " –"
+    return f" {value:.3f}" if value >= 0.0005 else " <.001"
+
+
+def _own(token: Token, cells: int) -> list[Line]:
+    """What the student finds likelier than it should: its own first tokens that the teacher does not have."""
+    known = {one.token for one in token.candidates or ()}
+    own = [one for one in token.student_top or () if one.token not in known][:_SHOWN]
+    if not own:
+        return []
+    text = "   ".join(f"{spelled(one.token)} {significant(one.probability, 2)}" for one in own)
+    return [line(Span("student's own ", "label"), Span(crop(text, max(0, cells - 14)), "flip"))]

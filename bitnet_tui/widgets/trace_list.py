@@ -1,0 +1,145 @@
+"""The list of traces: any number of them, of which only the rows around what is seen are in memory."""
+
+from typing import ClassVar
+
+from textual import events
+from textual.app import RenderResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widget import Widget
+
+from bitnet_tui.theme import paint
+from bitnet_tui.view.traces.found import Page, Row
+from bitnet_tui.view.traces.lines import heading, row_line
+
+PAGE = 100
+_MOST_PAGES = 8
+
+
+class TraceList(Widget, can_focus=True):
+    """It asks for the pages that it lacks, and says which trace is highlighted."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", "Trace before", show=False),
+        Binding("down,j", "move(1)", "Next trace", show=False),
+        Binding("pageup", "page(-1)", "Page up", show=False),
+        Binding("pagedown", "page(1)", "Page down", show=False),
+        Binding("home", "edge(0)", "First trace", show=False),
+        Binding("end", "edge(1)", "Last trace", show=False),
+        Binding("enter,l,right", "enter", "Its tokens", show=False),
+    ]
+
+    class Missing(Message, bubble=True):
+        """The rows of the page that begins at `offset` are needed."""
+
+        def __init__(self, offset: int) -> None:
+            super().__init__()
+            self.offset = offset
+
+    class Highlighted(Message, bubble=True):
+        """The user went to another trace."""
+
+        def __init__(self, row: Row) -> None:
+            super().__init__()
+            self.row = row
+
+    class Entered(Message, bubble=True):
+        """The user wants to look at the highlighted trace."""
+
+    def __init__(self) -> None:
+        super().__init__(id="trace-list")
+        self._pages: dict[int, list[Row]] = {}
+        self._asked: set[int] = set()
+        self._matched = 0
+        self._scored = False
+        self._place = 0
+        self._top = 0
+        self._told: int | None = None
+
+    @property
+    def row(self) -> Row | None:
+        return self._row(self._place)
+
+    def _row(self, place: int) -> Row | None:
+        rows = self._pages.get(place // PAGE, [])
+        return rows[place % PAGE] if place % PAGE < len(rows) else None
+
+    def forget(self) -> None:
+        """Begin anew: another search or order, or the traces have changed."""
+        self._pages, self._asked, self._place, self._top, self._told = {}, set(), 0, 0, None
+
+    def take(self, page: Page) -> None:
+        """A page has arrived. Goes to the row that was looked for."""
+        self._matched, self._scored = page.matched, page.scored is not None
+        number = page.offset // PAGE
+        self._pages[number] = page.sequences
+        self._asked.discard(number)
+        while len(self._pages) > _MOST_PAGES:
+            del self._pages[max(self._pages, key=lambda one: abs(one - number))]
+        if page.at is not None:
+            self._place, self._told = page.at, page.sequences[page.at - page.offset].prompt_idx
+        self._show()
+
+    def _show(self) -> None:
+        """Keep the highlighted row in sight, ask for what is missing, tell what is highlighted."""
+        self._place = max(0, min(self._matched - 1, self._place))
+        rows = max(1, self.content_size.height - 1)
+        self._top = max(min(self._top, self._place), self._place - rows + 1)
+        self._top = max(0, min(self._top, self._matched - rows))
+        for place in (self._top, self._top + rows - 1, self._place):
+            number = place // PAGE
+            if place < self._matched and number not in self._pages and number not in self._asked:
+                self._asked.add(number)
+                self.post_message(self.Missing(number * PAGE))
+        if (row := self.row) is not None and row.prompt_idx != self._told:
+            self._told = row.prompt_idx
+            self.post_message(self.Highlighted(row))
+        self.refresh()
+
+    def on_resize(self) -> None:
+        if self._matched:
+            self._show()
+
+    def render(self) -> RenderResult:
+        cells, rows = self.content_size
+        lines = [heading(cells, scored=self._scored)]
+        for place in range(self._top, min(self._matched, self._top + rows - 1)):
+            chosen = ("chosen" if self.has_focus else "chosen-blurred") if place == self._place else ""
+            lines.append(row_line(self._row(place), cells, chosen, scored=self._scored))
+        return paint(lines)
+
+    # -- keys and mouse ----------------------------------------------------------------------------------------------
+
+    def action_move(self, by: int) -> None:
+        self._place += by
+        self._show()
+
+    def action_page(self, by: int) -> None:
+        self.action_move(by * max(1, self.content_size.height - 2))
+
+    def action_edge(self, end: int) -> None:
+        self._place = self._matched - 1 if end else 0
+        self._show()
+
+    def action_enter(self) -> None:
+        self.post_message(self.Entered())
+
+    def on_click(self, event: events.Click) -> None:
+        at = event.get_content_offset(self)
+        if at is not None and at.y > 0 and self._top + at.y - 1 < self._matched:
+            self._place = self._top + at.y - 1
+            self._show()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self.action_move(1)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self.action_move(-1)
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()

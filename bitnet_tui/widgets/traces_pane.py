@@ -1,0 +1,397 @@
+"""Collected traces: a list to search, one trace with its tokens, and what teacher and student give to one token."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.containers import Container, Horizontal, Vertical, VerticalScroll
+from textual.message import Message
+from textual.widget import Widget
+from textual.widgets import Button, Input
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.text import number
+from bitnet_tui.services.tracing import Scoring, TraceSession
+from bitnet_tui.view.traces.found import (
+    Page,
+    Rejects,
+    Scored,
+    Shading,
+    Trace,
+    Worst,
+    next_in,
+    of_answer,
+    worst_first,
+)
+from bitnet_tui.view.traces.lines import NAMES, found_line, head_lines, legend, reject_lines
+from bitnet_tui.view.traces.token import token_lines
+from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.token_text import TokenText
+from bitnet_tui.widgets.trace_list import PAGE, TraceList
+
+_BESIDE = 110
+"""From this width on the list is beside the trace."""
+_MOST_WORST = 500
+_Request = dict[str, Any]
+_BY = {"number": "number", "kl": "KL", "other": "Other"}
+
+
+class Answered(Message, bubble=False):
+    """The answer to a request, or the sentence why there is none."""
+
+    def __init__(self, request: _Request, found: _Request | str) -> None:
+        super().__init__()
+        self.request = request
+        self.found = found
+
+
+class Told(Message, bubble=False):
+    """How scoring goes on: `words`; at its end, `ended` and perhaps a `problem`."""
+
+    def __init__(self, words: str, *, ended: bool = False, problem: str = "") -> None:
+        super().__init__()
+        self.words = words
+        self.ended = ended
+        self.problem = problem
+
+
+class TracesPane(Vertical):
+    """One request at a time; of each kind only the newest one waits. Keys arrive as `act`."""
+
+    def __init__(self, home: Path, root: Path) -> None:
+        super().__init__(id="traces")
+        self._home, self._root = home, root
+        self._session = TraceSession(home, root)
+        self._waiting: dict[str, _Request] = {}
+        self._asking = False
+        self._begun = False
+        self._by = "number"
+        self._page: Page | None = None
+        self._scored: Scored | None = None
+        self._trace: Trace | None = None
+        self._goto: tuple[int, int] | None = None
+        """The trace and the token to go to as soon as it is there."""
+        self._shading: Shading | None = None
+        """What was chosen; else KL where there is a student."""
+        self._worst: list[tuple[int, int]] = []
+        self._next_worst = False
+        self._scoring: Scoring | None = None
+        self._style = ""
+        """Of what is said at the foot. A `value` stays until one goes on, anything else until the list is read."""
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(classes="bar"):
+            yield SteadyInput(placeholder="search (/)", compact=True, id="trace-search")
+            yield Button("", name="traces('order')", compact=True, id="trace-order")
+            yield Button("Rejects (R)", name="traces('rejects')", compact=True, id="trace-rejects")
+            yield Button("", name="traces('score')", compact=True, id="trace-score")
+        with Container(id="traces-body"):
+            with Vertical(id="trace-listed"):
+                yield TraceList()
+                yield Painted(id="trace-found")
+            with Vertical(id="trace-shown", classes="-empty"):
+                yield Painted(id="trace-head")
+                yield TokenText()
+                yield Painted(id="trace-legend")
+                with Horizontal(classes="bar", id="trace-going"):
+                    yield Button("Worst token (n)", name="traces('worst')", compact=True)
+                    yield Button("Worst of all (N)", name="traces('worst_of_all')", compact=True)
+                    yield Button("", name="traces('shade')", compact=True, id="trace-shading")
+                yield Painted(id="trace-token")
+        with VerticalScroll(id="rejects", classes="pages"):
+            yield Painted(id="rejects-text")
+        yield Painted(id="traces-said")
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Ask for the list when the tab is opened for the first time."""
+        if not self._begun:
+            self._begun = True
+            self._say("Reading the traces…", "label")
+            self._list()
+            self._draw()
+
+    def enter(self) -> None:
+        """The tab was opened: keys go to the trace, or the list. What has changed since is read."""
+        if self._begun and self._page is not None:
+            self._list(around=self._trace.prompt_idx if self._trace else None)
+        self._focus(self._text if self._trace is not None else self._traces)
+
+    def _focus(self, widget: Widget) -> None:
+        """At once: what is typed next may be there already."""
+        self.screen.set_focus(widget)
+
+    def on_unmount(self) -> None:
+        if self._scoring is not None:
+            self._scoring.cancel()
+        if self._begun:
+            self.app.run_worker(self._session.close, thread=True, description="end reading traces")
+
+    @property
+    def _traces(self) -> TraceList:
+        return self.query_one(TraceList)
+
+    @property
+    def _text(self) -> TokenText:
+        return self.query_one(TokenText)
+
+    def _list(self, offset: int = 0, around: int | None = None) -> None:
+        search = self.query_one("#trace-search", Input).value
+        request = {"ask": "list", "search": search, "by": self._by, "offset": offset, "limit": PAGE}
+        self._ask(request | ({} if around is None else {"around": around}))
+
+    def _ask(self, request: _Request) -> None:
+        self._waiting[request["ask"]] = request
+        self._ask_next()
+
+    def _ask_next(self) -> None:
+        if self._asking or not self._waiting:
+            return
+        self._asking = True
+        request = self._waiting.pop(next(iter(self._waiting)))
+        work = partial(self._answer, self._session, request)
+        self.run_worker(work, thread=True, group="traces", description="read traces")
+
+    def _answer(self, session: TraceSession, request: _Request) -> None:
+        try:
+            found: _Request | str = session.ask(request)
+        except BitnetError as error:
+            found = str(error)
+        self.post_message(Answered(request, found))
+
+    def on_answered(self, message: Answered) -> None:
+        self._asking = False
+        if isinstance(message.found, str):
+            self._say(message.found, "bad")
+        else:
+            try:
+                self._take(message.request, message.found)
+            except BitnetError as error:
+                self._say(str(error), "bad")
+        self._ask_next()
+
+    def _take(self, request: _Request, found: _Request) -> None:
+        match request["ask"]:
+            case "list":
+                self._take_page(request, of_answer(Page, found))
+            case "show":
+                self._take_trace(of_answer(Trace, found))
+            case "worst":
+                self._worst = [(one.prompt_idx, one.position) for one in of_answer(Worst, found).tokens]
+                if self._next_worst:
+                    self._go_on_to_worst()
+            case "rejects":
+                cells = max(20, self.content_size.width - 2)
+                self.query_one("#rejects-text", Painted).show(reject_lines(of_answer(Rejects, found), cells))
+
+    def _take_page(self, request: _Request, page: Page) -> None:
+        if request["search"] != self.query_one("#trace-search", Input).value or request["by"] != self._by:
+            return  # another search since
+        if self._style != "value":
+            self._say("")
+        if page.scored != self._scored:
+            self._worst = []
+        if self._page is not None and page.total != self._page.total:
+            self._traces.forget()
+        self._page, self._scored = page, page.scored
+        self._traces.take(page)
+        if not page.matched:
+            self._say("No trace has this text; change the search.", "label")
+        self._draw()
+
+    def _take_trace(self, trace: Trace) -> None:
+        if trace.scored != self._scored:
+            self._scored, self._worst = trace.scored, []
+        self._trace = trace
+        cursor = 0
+        if self._goto is not None and self._goto[0] == trace.prompt_idx:
+            cursor, self._goto = self._goto[1], None
+        self.query_one("#trace-shown").remove_class("-empty")
+        self._text.show(trace, self.shading, cursor)
+        self.call_after_refresh(self._draw)  # what was hidden has no width yet
+
+    # -- drawing -----------------------------------------------------------------------------------------------------
+
+    @property
+    def shading(self) -> Shading:
+        """What tokens are shaded by: KL where this trace was scored, unless something else was chosen."""
+        scored = self._trace is not None and self._trace.kl is not None
+        return self._shading or ("kl" if scored else "other")
+
+    def on_resize(self) -> None:
+        self.set_class(self.content_size.width >= _BESIDE, "-beside")
+        self.call_after_refresh(self._draw)
+
+    def _draw(self) -> None:
+        cells = max(20, self._text.content_size.width)
+        self.query_one("#trace-order", Button).label = f"by {_BY[self._by]} (o)"
+        scoring = "Stop scoring (S)" if self._scoring else "Score student (S)"
+        self.query_one("#trace-score", Button).label = scoring
+        self.query_one("#trace-shading", Button).label = f"Shaded by {NAMES[self.shading]} (c)"
+        self.query_one("#trace-found", Painted).show((found_line(self._page, cells),))
+        trace = self._trace
+        if trace is not None:
+            self.query_one("#trace-head", Painted).show(head_lines(trace, cells))
+            self.query_one("#trace-legend", Painted).show((legend(self.shading, self._scored, cells),))
+            self._draw_token()
+
+    def _draw_token(self) -> None:
+        shown, token = self.query_one("#trace-token", Painted), self._text.token
+        cells, rows = shown.content_size
+        if token is not None and self._trace is not None and rows:
+            shown.show(token_lines(token, len(self._trace.positions), max(20, cells), rows))
+
+    def _say(self, words: str, style: str = "value") -> None:
+        self._style = style
+        self.query_one("#traces-said", Painted).say(words, style)
+
+    # -- what keys and buttons do ------------------------------------------------------------------------------------
+
+    @property
+    def leaves(self) -> bool:
+        """Whether there is something in this tab that Escape leaves."""
+        return self.has_class("-rejects") or self.query_one("#trace-search").has_focus or bool(self._searched)
+
+    @property
+    def _searched(self) -> str:
+        return self.query_one("#trace-search", Input).value
+
+    def act(self, what: str) -> None:
+        """Do what the action is named after."""
+        getattr(self, f"_act_{what}")()
+
+    def _act_search(self) -> None:
+        self.remove_class("-rejects")
+        self._focus(self.query_one("#trace-search", Input))
+
+    def _act_leave(self) -> None:
+        if self.has_class("-rejects"):
+            self.remove_class("-rejects")
+        else:
+            self.query_one("#trace-search", Input).value = ""
+        self.enter()
+
+    def _act_order(self) -> None:
+        orders = ["number", *(["kl"] if self._scored else []), "other"]
+        self._by = next_in(orders, self._by) or "number"
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._traces.forget()
+        self._list()
+        self._draw()
+
+    def _act_rejects(self) -> None:
+        self.toggle_class("-rejects")
+        if self.has_class("-rejects"):
+            self._ask({"ask": "rejects"})
+            self._focus(self.query_one("#rejects"))
+        else:
+            self.enter()
+        self.screen.refresh_bindings()
+
+    def _act_shade(self) -> None:
+        self._shading = "other" if self.shading == "kl" else "kl"
+        self._text.shade(self._shading)
+        self._draw()
+
+    def _act_worst(self) -> None:
+        token = self._text.token
+        if self._trace is None or token is None:
+            return
+        order = worst_first(self._trace.positions, self.shading)
+        found = next_in(order, token.position)
+        if found is None:
+            self._say("This trace was not scored; S scores the held-out ones, c shades by Other.", "label")
+        else:
+            self._focus(self._text)
+            self._text.go(found)
+
+    def _act_worst_of_all(self) -> None:
+        self._next_worst = True
+        if self._worst:
+            self._go_on_to_worst()
+        else:
+            self._ask({"ask": "worst", "limit": _MOST_WORST})
+
+    def _go_on_to_worst(self) -> None:
+        self._next_worst = False
+        token = self._text.token
+        here = (self._trace.prompt_idx, token.position) if self._trace is not None and token is not None else (-1, -1)
+        found = next_in(self._worst, here)
+        if found is None:
+            self._say("No token has a value to go by.", "label")
+            return
+        self.remove_class("-rejects")
+        self._focus(self._text)
+        if found[0] == here[0]:
+            self._text.go(found[1])
+            return
+        self._goto = found
+        self._ask({"ask": "show", "prompt_idx": found[0]})
+        self._list(around=found[0])
+
+    def _act_score(self) -> None:
+        if self._scoring is not None:
+            self._scoring.cancel()
+            return
+        self._scoring = scoring = Scoring(self._home, self._root)
+        self._say("Scoring the newest student…", "value")
+        self._draw()
+        self.run_worker(partial(self._score, scoring), thread=True, group="score", description="score the student")
+
+    def _score(self, scoring: Scoring) -> None:
+        def on_progress(done: float, total: float) -> None:
+            self.post_message(Told(f"Scoring the newest student: {number(done)} of {number(total)} traces."))
+
+        try:
+            found = scoring.run(on_progress)
+        except BitnetError as error:
+            self.post_message(Told("", ended=True, problem=str(error)))
+        else:
+            self.post_message(Told(f"Scored {number(found['sequences'])} traces.", ended=True))
+
+    def on_told(self, message: Told) -> None:
+        if message.ended:
+            self._scoring = None
+            self._worst = []
+            self._traces.forget()
+            self._list(around=self._trace.prompt_idx if self._trace else None)
+            if self._trace is not None:
+                token = self._text.token
+                self._goto = self._trace.prompt_idx, token.position if token else 0
+                self._ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
+            self._draw()
+        self._say(message.problem or message.words, "bad" if message.problem else "value")
+
+    # -- messages of its parts ---------------------------------------------------------------------------------------
+
+    def on_trace_list_missing(self, message: TraceList.Missing) -> None:
+        message.stop()
+        self._list(message.offset)
+
+    def on_trace_list_highlighted(self, message: TraceList.Highlighted) -> None:
+        message.stop()
+        self._say("")
+        self._goto = None
+        self._ask({"ask": "show", "prompt_idx": message.row.prompt_idx})
+
+    def on_trace_list_entered(self, message: TraceList.Entered) -> None:
+        message.stop()
+        self._focus(self._text)
+
+    def on_token_text_moved(self, message: TokenText.Moved) -> None:
+        message.stop()
+        self._draw_token()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        if self._begun:
+            self._begin_anew()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._focus(self._traces)

@@ -1,0 +1,81 @@
+"""What the tab Live shows while traces are collected."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.runs.vitals import Plan
+from bitnet_core.settings.values import LimitOptions
+from bitnet_core.text import width
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.view.collecting import collecting_lines
+from bitnet_tui.view.run_fold import RunFold
+from bitnet_tui.view.watch import RunShown
+from tests.builders import event
+from tests.tui.pilots import settled, words
+from tests.tui.simulated import SimulatedRun, experiment
+
+_EVENTS = (
+    event("trace", prompt_idx=1, tokens=10, kept=10, other_mass_mean=0.1, repaired={"merged_candidates": 4}),
+    event("trace", prompt_idx=2, tokens=30, kept=30, other_mass_mean=0.3, prompt="Where\x1b?",
+          pieces=["In", " a 東", "\n", "x"],
+          piece_other=[0.01, 0.9]),
+    event("trace", prompt_idx=3, tokens=10, kept=0, dropped={"no_logprobs": 10}),
+    event("metric", answers=3, tokens=50, requests=4, requests_at_once=4, spent_usd=0.25, spent_tokens=90,
+          waits_for="the rate that the server allows"),
+    event("progress", done=3, total=9, unit="sequences", eta_s=130.0, label="collecting"),
+)  # fmt: skip
+
+
+def _run(events=_EVENTS, state: str = "running") -> RunShown:
+    fold = RunFold()
+    fold.feed(events)
+    plan = Plan(limits=LimitOptions(usd=1.0, tokens=None, requests=None))
+    return RunShown("collect-1", "collect", state, fold.view(), "", None, 1.0, 1, 1, None, plan=plan)
+
+
+def _text(lines) -> str:
+    return "\n".join("".join(span.text for span in line) for line in lines)
+
+
+@pytest.mark.parametrize("cells", [40, 76, 120])
+def test_the_answer_and_every_figure_are_there(cells: int):
+    lines = collecting_lines(_run(), cells)
+    told = " ".join(_text(lines).split())
+    for words_ in (
+        "› Where·?", "In a 東↵", "newest answer 30 tokens, the first 4", "coverage 80%", "mean Other 25.0%", "kept 2",
+        "mended 1", "rejected 1", "1 no logprobs", "at once 4", "limiter the rate that the server",
+        "spent $0.25 of $1.00", "time left 2 min",
+    ):  # fmt: skip
+        if cells < 72 or words_ not in ("In a 東↵", "limiter the rate that the server"):
+            assert words_ in told, words_
+    assert all(width(_text([line])) <= cells for line in lines)
+    styles = {span.text: span.style for line in lines for span in line}
+    assert (styles["In"], styles[" a 東"]) == ("", "shade-4")
+
+
+def test_before_an_answer_there_is_nothing_and_an_old_run_has_only_figures():
+    assert collecting_lines(_run(()), 80) == ()
+    old = [event("trace", prompt_idx=1, tokens=10, kept=10, other_mass_mean=0.1)]
+    told = _text(collecting_lines(_run(old), 80))
+    assert "shown here as soon as one comes" in told
+    assert "mended     0" in told
+
+
+def test_odd_figures_are_left_out():
+    odd = [event("trace", prompt_idx=1, tokens=10, kept=10, pieces=["a", "b", "c"], piece_other=[None])]
+    assert "abc" in _text(collecting_lines(_run(odd), 80))
+
+
+async def test_collecting_is_shown_live(home: Path):
+    exp = experiment(home, "live")
+    collect = SimulatedRun(exp, "collect", alive=True)
+    for one in _EVENTS:
+        collect._writer.emit(one)
+    try:
+        async with BitnetApp(home, exp.root).run_test(size=(120, 36)) as pilot:
+            await settled(pilot)
+            assert "newest answer 30 tokens" in words(pilot)
+            assert "coverage 80%" in words(pilot)
+    finally:
+        collect.end_process()

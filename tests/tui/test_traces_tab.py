@@ -1,0 +1,138 @@
+"""The tab Traces: a journey by keyboard and by mouse, and the process that it asks."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from textual.pilot import Pilot
+
+from bitnet_core.cli import browsing
+from bitnet_core.errors import BitnetError
+from bitnet_core.settings.resolve import resolve
+from bitnet_core.text import significant
+from bitnet_core.traces import schema, writer
+from bitnet_core.traces.scores import FILE, TokenScores
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.services import tracing
+from bitnet_tui.services.tracing import TraceSession
+from bitnet_tui.widgets.token_text import TokenText
+from tests.traces.scored import scored
+from tests.traces.sets import ORIGIN, TOKENIZER, metadata, sequence
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import click_on, said, settled, shown
+from tests.tui.simulated import experiment
+
+
+@pytest.fixture
+def root(home: Path) -> Path:
+    exp = experiment(home, "traced")
+    sequences = [sequence(index) for index in range(20)]
+    writer.write_shard(exp.data, 0, metadata([one.request_key for one in sequences]), ORIGIN, sequences)
+    writer.write_sequences(exp.data, 1, metadata([]))
+    TOKENIZER.save(exp.data / schema.TOKENIZER_FOLDER)
+    return exp.root
+
+
+@pytest.fixture
+def here(home: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are answered in this process, by what answers them in the other one."""
+    traces = browsing.Traces(resolve({"BITNET_HOME": str(home)}, root=root).settings)
+
+    def ask(_: TraceSession, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return browsing._answers(traces, browsing.Request(**request))
+        except BitnetError as error:
+            raise BitnetError(str(error)) from error
+
+    monkeypatch.setattr(TraceSession, "ask", ask)
+
+
+def _worst(made: dict[int, TokenScores]) -> list[tuple[float, int, int]]:
+    """Value, trace and position of every scored token, the worst first."""
+    every = [(float(kl), index, at) for index, one in made.items() for at, kl in enumerate(one.kl_C) if kl == kl]
+    return sorted(every, reverse=True)
+
+
+def _told(pilot: Pilot[None]) -> str:
+    return said(pilot, "#trace-token")
+
+
+async def test_a_journey_through_the_traces(
+    home: Path, root: Path, here: None, monkeypatch: pytest.MonkeyPatch, recorder: RecordingLaunch
+):
+    def run(_: tracing.Scoring, on_progress: Any) -> dict[str, Any]:
+        on_progress(1, 7)
+        made.update(scored(root / "data", root / "reports" / FILE))
+        return {"path": "there", "sequences": 7}
+
+    made: dict[int, TokenScores] = {}
+    monkeypatch.setattr(tracing.Scoring, "run", run)
+    async with BitnetApp(home, root, recorder).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await pilot.press("2", "down")
+        await settled(pilot)
+        assert "prompt 1 " in said(pilot, "#trace-head")
+        assert "Shaded by Other" in shown(pilot)
+        await pilot.press("S")
+        await settled(pilot)
+        assert "Scored 7 traces." in shown(pilot)
+        order = _worst(made)
+        (first, index, at), (second, other, _) = order[:2]
+        await pilot.press("N")
+        await settled(pilot)
+        assert f"prompt {index} " in said(pilot, "#trace-head")
+        assert f"{at + 1} of " in _told(pilot)
+        assert f"KL {significant(first)}" in _told(pilot)
+        assert "Shaded by KL" in shown(pilot)
+        await click_on(pilot, "Worst of all (N)")
+        assert f"prompt {other} " in said(pilot, "#trace-head")
+        assert f"KL {significant(second)}" in _told(pilot)
+        own = [one for one in order if one[1] == other]
+        await pilot.press("n")
+        await settled(pilot)
+        assert f"KL {significant(own[1][0])}" in _told(pilot)
+        await click_on(pilot, "Worst token (n)")
+        assert f"KL {significant(own[2][0])}" in _told(pilot)
+
+        await click_on(pilot, "Shaded by KL (c)")
+        assert "Shaded by Other" in shown(pilot)
+        text = pilot.app.screen.query_one(TokenText)
+        piece = text._laid.lines[0][3]
+        await pilot.click(TokenText, offset=(piece.begin, 0))
+        assert text.token is not None
+        assert text.token.position == piece.position
+        await pilot.press("left", "left", "end", "home", "right")
+        assert text.token.position == 1
+
+        await pilot.press("slash", *"prompt 1")
+        await settled(pilot)
+        assert "18" not in shown(pilot).split("ended")[0]
+        await click_on(pilot, "prompt 12")
+        assert "prompt 12 " in said(pilot, "#trace-head")
+        await pilot.press("R")
+        await settled(pilot)
+        assert "No answer was rejected." in shown(pilot)
+        await pilot.press("escape")
+        await click_on(pilot, "by number (o)")
+        assert "by KL (o)" in shown(pilot)
+        await pilot.press("escape")
+        await settled(pilot)
+        means = {index: float(np.nanmean(one.kl_C)) for index, one in made.items()}
+        assert f"prompt {max(means, key=means.__getitem__)} " in shown(pilot).split("ended")[1].splitlines()[1]
+        assert pilot.app.screen.query("#run"), "escape left the search, not the experiment"
+
+
+def test_the_process_answers_more_than_once_and_ends(home: Path, root: Path):
+    session = TraceSession(home, root)
+    try:
+        assert session.ask({"ask": "list", "limit": 3})["matched"] == 20
+        child = session._child
+        with pytest.raises(BitnetError, match="has no sequence 99"):
+            session.ask({"ask": "show", "prompt_idx": 99})
+        assert session.ask({"ask": "show"})["prompt_idx"] == 0
+        assert session._child is child
+    finally:
+        session.close()
+    assert child is not None
+    assert child.poll() is not None
