@@ -48,6 +48,7 @@ class BitnetApp(Telling):
         super().__init__(css_path=[_HERE / "app.tcss", _HERE / "screens" / "experiments.tcss"])
         self.home = home
         self.stops_sent = {}
+        self.played = {}
         self._root = root
         self._safe_lines = SafeLines()
         self._launch = launch

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from textual.app import App
 
@@ -10,12 +11,13 @@ class Shell(App[None]):
     """The app as its screens see it.
 
     `home` is the workspace, `redraw_seconds` how often a live screen is redrawn, and `stops_sent` when each run was
-    asked to stop, by the monotonic clock.
+    asked to stop, by the monotonic clock. `played` has the session of each experiment's playground.
     """
 
     home: Path
     redraw_seconds: float
     stops_sent: dict[str, float]
+    played: dict[Path, Any]
 
     def launch(self, root: Path, stage: str) -> None:
         """Start a stage; `BitnetError` says why it can't be. Slow: call it in a thread."""

@@ -38,7 +38,7 @@ class Answering:
             None,
             side="student",
             name=source.name,
-            where=f"in PyTorch on {device}",
+            where=f"PyTorch, {device}",
             logprobs="yes",
             bits=self._student.activation_bits,
             price=None,

@@ -47,7 +47,7 @@ class Answering:
             None,
             side="teacher",
             name=self._identity.model,
-            where=provider.label if provider.name == "embedded" else self._identity.base_url or provider.label,
+            where=self._identity.base_url or "on this machine",
             logprobs=provider.logprobs,
             bits=None,
             price=None if price is None else {"input": price.input, "output": price.output},

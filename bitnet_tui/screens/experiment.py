@@ -153,6 +153,12 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def action_follow(self) -> None:
         self._choose(None)
 
+    def action_play(self) -> None:
+        from bitnet_tui.screens.playground import PlaygroundScreen
+
+        if self.is_active:
+            self.app.push_screen(PlaygroundScreen(self.root))
+
     def action_older(self) -> None:
         if self._view.run is not None:
             self._chosen = self._selected
