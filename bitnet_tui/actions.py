@@ -37,6 +37,7 @@ ACTIONS: tuple[Action, ...] = (
         ("open", "enter", "open", "Open", "Open the highlighted experiment", True),
         ("new", "n", "new", "New", "Create an experiment", True),
         ("duplicate", "D", "duplicate", "Duplicate", "Create one with the settings of the highlighted one", True),
+        ("play", "P", "play", "Playground", "Ask teacher and student of the highlighted experiment", False),
         ("demo", "d", "demo", "Demo", "Open the demo; it needs no key", False),
     ),
     *_at("welcome", ("new", "n", "new", "New experiment", "Create an experiment with your own teacher", True)),

@@ -140,6 +140,11 @@ class BitnetApp(Telling):
         pairs = zip_longest(roots, runs[: len(roots)], fillvalue="")
         self.push_screen(CompareScreen([Chosen(Path(root).absolute(), run) for root, run in pairs]))
 
+    def open_playground(self, root: Path) -> None:
+        from bitnet_tui.screens.playground import PlaygroundScreen
+
+        self.push_screen(PlaygroundScreen(root.absolute()))
+
     def new_experiment(self, source: Path | None = None) -> None:
         from bitnet_tui.screens.guide.base import Made
         from bitnet_tui.screens.guide.screen import NewExperimentScreen

@@ -35,6 +35,10 @@ class Shell(App[None]):
         """Show two to eight experiments beside each other; of those that have one in `runs`, that run."""
         raise NotImplementedError
 
+    def open_playground(self, root: Path) -> None:
+        """Ask teacher and student of an experiment."""
+        raise NotImplementedError
+
     def open_experiment(self, root: Path, first: str | None = None) -> None:
         """Show an experiment over the list; `first` is a stage to start as soon as it is shown."""
         raise NotImplementedError

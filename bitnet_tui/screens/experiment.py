@@ -154,10 +154,8 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self._choose(None)
 
     def action_play(self) -> None:
-        from bitnet_tui.screens.playground import PlaygroundScreen
-
         if self.is_active:
-            self.app.push_screen(PlaygroundScreen(self.root))
+            self.shell.open_playground(self.root)
 
     def action_older(self) -> None:
         if self._view.run is not None:

@@ -125,6 +125,11 @@ class ExperimentsScreen(LookingScreen["tuple[ExperimentRow, ...]"]):
         if highlighted is not None and self.is_active:  # not twice for two presses in a burst
             self.shell.open_experiment(Path(highlighted))
 
+    def action_play(self) -> None:
+        highlighted = self._highlighted()
+        if highlighted is not None and self.is_active:
+            self.shell.open_playground(Path(highlighted))
+
     def action_duplicate(self) -> None:
         highlighted = self._highlighted()
         if highlighted is not None and self.is_active:

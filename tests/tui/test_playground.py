@@ -128,6 +128,7 @@ async def test_a_prompt_goes_to_both_and_any_token_can_be_looked_behind(home: Pa
         await until(pilot, lambda: isinstance(pilot.app.screen, ExperimentScreen))
         assert teacher.closed
         assert student.closed
+        await pilot.press("escape")
         await opened(pilot)
         await until(pilot, "It floats.")
 
