@@ -142,6 +142,8 @@ ACTIONS: tuple[Action, ...] = (
         ("token-back", "left,h", "token(-1)", "Token before", "Look behind the token before", False),
         ("token-down", "down,j", "token_row(1)", "Row below", "Look behind the token below", False),
         ("token-up", "up,k", "token_row(-1)", "Row above", "Look behind the token above", False),
+        ("token-page-down", "pagedown", "token_row(8)", "8 rows below", "Look behind the token 8 rows below", False),
+        ("token-page-up", "pageup", "token_row(-8)", "8 rows above", "Look behind the token 8 rows above", False),
         ("token-first", "home", "token_end(False)", "First token", "Look behind the first token", False),
         ("token-last", "end", "token_end(True)", "Last token", "Look behind the last token", False),
         ("older", "left_square_bracket", "history(-1)", "Earlier prompt", "Show an earlier prompt's answers", False),

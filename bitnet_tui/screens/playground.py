@@ -225,9 +225,12 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
             self._choose(self._who, 0 if now is None else max(0, min(text.count - 1, now + by)))
 
     def action_token_row(self, by: int) -> None:
-        found = self._pane(self._who).text.near(self._tokens[self._who], by)
+        text = self._pane(self._who).text
+        found = text.near(self._tokens[self._who], by)
         if found is not None:
             self._choose(self._who, found)
+        else:
+            text.scroll_relative(y=by, animate=False)
 
     def action_token_end(self, last: bool) -> None:
         count = self._pane(self._who).text.count

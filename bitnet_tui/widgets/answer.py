@@ -16,8 +16,8 @@ _END = "∎"
 """Stands for the token that ends an answer, which has no text."""
 
 
-class AnswerText(VerticalScroll, can_focus=True):
-    """The text in rows. `chosen` is the token at the cursor."""
+class AnswerText(VerticalScroll, can_focus=True, inherit_bindings=False):
+    """The text in rows. `chosen` is the token at the cursor, which the keys move that would otherwise scroll."""
 
     class Picked(Message):
         """A token was chosen with the mouse."""
@@ -44,7 +44,7 @@ class AnswerText(VerticalScroll, can_focus=True):
         """Draw what has changed. A growing answer is followed to its end, a chosen token into sight."""
         cells = max(2, self.scrollable_content_region.width - 1)
         if answer is not self._answer or cells != self._cells:
-            grows = answer is not None and answer.active
+            grew = self._answer is not None and self._answer.active
             self._answer, self._cells = answer, cells
             self._text = answer.text if answer is not None else ""
             self._places = places(answer.tokens, self._text) if answer is not None else ()
@@ -52,10 +52,12 @@ class AnswerText(VerticalScroll, can_focus=True):
                 self._text += _END
             self._rows = rows_of(self._text, cells)
             self._draw(chosen)
-            if grows:
+            if grew:
                 self.scroll_end(animate=False)
         elif chosen != self.chosen:
             self._draw(chosen)
+        else:
+            return
         if chosen is not None and chosen < len(self._places):
             row = self._row_of(self._places[chosen][0])
             self.scroll_to_region(Region(0, row, 1, 1), animate=False)

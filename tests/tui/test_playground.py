@@ -145,8 +145,15 @@ async def test_by_mouse_and_one_side_that_hangs_or_is_lost_leaves_the_other(
         await until(pilot, lambda: bool(student.sent))
         assert teacher.sent[0]["messages"][-1]["content"] == "Prompt 3?"
         assert student.sent[0]["bits"] == 8
-        student.answer("Yes")
-        await until(pilot, "Complete 1 token ")
+        student.answer("Yes", *[f" word{number}" for number in range(80)])
+        await until(pilot, "Complete 81 tokens")
+        await click_on(pilot, "word79")
+        assert "token 81 of 81" in words(pilot)
+        await pilot.press("home", "pagedown", "k", "h", "down")
+        assert 'token 81 of 81' not in words(pilot)
+        await pilot.press("end")
+        assert 'token 81 of 81 " word79"' in words(pilot)
+        assert "word79" in shown(pilot)
         monkeypatch.setattr(type(pilot.app.screen), "quiet", lambda *_: 20.0)
         await until(pilot, "Nothing for 20s; s stops waiting")
         await pilot.press("r")
