@@ -150,7 +150,7 @@ async def test_by_mouse_and_one_side_that_hangs_or_is_lost_leaves_the_other(
         await click_on(pilot, "word79")
         assert "token 81 of 81" in words(pilot)
         await pilot.press("home", "pagedown", "k", "h", "down")
-        assert 'token 81 of 81' not in words(pilot)
+        assert "token 81 of 81" not in words(pilot)
         await pilot.press("end")
         assert 'token 81 of 81 " word79"' in words(pilot)
         assert "word79" in shown(pilot)
