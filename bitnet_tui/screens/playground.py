@@ -27,6 +27,8 @@ from bitnet_tui.widgets.words import Words
 
 _WHOM: tuple[tuple[Who, ...], ...] = (SIDES, ("student",), ("teacher",))
 _BITS = (None, 8, 4)
+_TINY = 22
+"""Below so many rows the answers stand side by side, however narrow it is."""
 _NUMBERS = ("temperature", "length", "seed")
 
 
@@ -112,6 +114,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         return words.examples(hint, self.found.examples if self.found else (), cells)
 
     def on_resize(self) -> None:
+        self.set_class(self.size.height < _TINY, "-tiny")
         if self.complete:
             self.call_after_refresh(self.draw_play)
 
@@ -257,7 +260,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
 
 
 def _field(name: str) -> SteadyInput:
-    return SteadyInput(id=name, compact=True)
+    return SteadyInput(id=name, compact=True, placeholder="none" if name == "system" else "")
 
 
 def _bits_words(bits: int | None) -> str:

@@ -29,6 +29,8 @@ class PlayingScreen(AttemptingScreen[None]):
         self._waiting: dict[Who, list[dict[str, Any]]] = {who: [] for who in SIDES}
         """What a side that is being opened will be asked."""
         self._heard = dict.fromkeys(SIDES, monotonic())
+        self._seeking: tuple[Who, ...] = ()
+        """The sides that the running call is for."""
 
     def prepare(self) -> None:
         """Go on with what was asked in this experiment before, and open both sides."""
@@ -52,43 +54,48 @@ class PlayingScreen(AttemptingScreen[None]):
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def _open(self, sides: Iterable[Who]) -> None:
-        """Open the sides that are closed, once the settings and the teacher's key are known."""
-        wanted = [who for who in sides if self.session.sides[who].state == "closed"]
-        if not wanted or self.busy:
-            return
-        for who in wanted:
-            self.session.sides[who] = Side("opening")
-        self.attempt(partial(playing.look, self.shell.home, self.root), self._looked)
+        """Open the sides that are closed."""
+        for who in sides:
+            if self.session.sides[who].state == "closed":
+                self.session.sides[who] = Side("opening")
+        self._seek()
+
+    def _seek(self) -> None:
+        """Look for what the sides need that are to be opened: the settings, and then the teacher's key."""
+        if not self.busy and self._sought():  # else the end of the running call seeks again
+            self._seeking = SIDES
+            self.attempt(partial(playing.look, self.shell.home, self.root), self._looked)
         self._follow()
+
+    def _sought(self) -> list[Who]:
+        return [who for who in SIDES if self.session.sides[who].state == "opening" and who not in self._models]
 
     def _looked(self, found: Found) -> None:
         self.found = found
         self.opened(found)
-        self._start(found.problems, found.keys)
+        for who in self._sought():
+            if who in found.problems:
+                self._lose(who, found.problems[who])
+            elif who == "student":
+                self._start(who, {})
+        if "teacher" in self._sought():
+            self._seeking = ("teacher",)
+            self.attempt(partial(playing.keys, self.shell.home, self.root), partial(self._start, "teacher"))
+        self._follow()
 
     def refused(self, problem: str) -> None:
-        """The settings are wrong."""
-        problems: dict[Who, str] = dict.fromkeys(SIDES, problem)
-        self._start(problems, {})
+        """The settings are wrong, the teacher's key is missing, or the vault that may hold it stayed closed."""
+        for who in self._sought():
+            if who in self._seeking:
+                self._lose(who, problem)
+        self._seek()
 
-    def declined(self, problem: str) -> None:
-        """The vault that may hold the teacher's key stayed closed; the student needs none."""
-        self._start({"teacher": problem}, {})
-
-    def _start(self, problems: Mapping[Who, str], keys: Mapping[str, str]) -> None:
-        for who in SIDES:
-            asked_late = self._waiting[who]  # while the keys were looked for
-            if who in self._models or not (self.session.sides[who].state == "opening" or asked_late):
-                continue
-            if who in problems:
-                self._lose(who, problems[who])
-                continue
-            self.session.sides[who] = Side("opening")
-            model = self._models[who] = Model(self.shell.home, self.root, who, keys)
-            for request in self._waiting[who]:
-                model.send(request)
-            self._waiting[who] = []
-        self._follow()
+    def _start(self, who: Who, keys: Mapping[str, str]) -> None:
+        model = self._models[who] = Model(self.shell.home, self.root, who, keys)
+        for request in self._waiting[who]:
+            model.send(request)
+        self._waiting[who] = []
+        self._seek()
 
     def _lose(self, who: Who, problem: str) -> None:
         self._models.pop(who, None)

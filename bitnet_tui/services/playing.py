@@ -1,6 +1,6 @@
 """The playground's two models, each in a process `bitnet answer` that lives as long as its screen.
 
-The processes end with their stdin, which the system closes even if the app is killed. `look` is slow.
+The processes end with their stdin, which the system closes even if the app is killed. `look` and `keys` are slow.
 """
 
 import contextlib
@@ -10,11 +10,12 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from bitnet_core.errors import BitnetError
 from bitnet_core.files import asset
 from bitnet_core.process import kill_group, pipe_of
 from bitnet_core.runs.experiment import Experiment
@@ -37,31 +38,35 @@ class Found:
     temperature: float
     length: int
     seed: int
-    keys: Mapping[str, str] = field(repr=False)
     problems: Mapping[Who, str]
     examples: tuple[str, ...]
+
+
+def look(home: Path, root: Path) -> Found:
+    """The settings of the experiment, and whether it has a student. BitnetError for wrong settings."""
+    settings = resolved(home, root).checked()
+    options = EvalOptions.of(settings)
+    has_student = any(Experiment.from_settings(settings).checkpoints.glob("*.pt"))
+    problems: dict[Who, str] = {} if has_student else {"student": _NO_STUDENT}
+    sampling = options.sampling
+    return Found(sampling.temperature, sampling.max_tokens, options.seed, problems, _five_prompts())
+
+
+def keys(home: Path, root: Path) -> dict[str, str]:
+    """The keys that the teacher may need. BitnetError if it needs one and there is none, or VaultLocked."""
+    resolution = resolved(home, root)
+    provider = profile(TeacherOptions.of(resolution.checked()).chosen)
+    names = provider.key_settings(own=True)
+    found = {name: one.value for name, one in find_secrets(names, resolution).items()} if names else {}
+    if provider.needs_key and not found:
+        raise BitnetError(f"There is no key for {provider.label}; press a to enter one, then ask.")
+    return found
 
 
 def _five_prompts() -> tuple[str, ...]:
     """Five of those that the baseline asks, of different kinds."""
     lines = asset("prompts/baseline.txt").read_text(encoding="utf-8").splitlines()
     return tuple(lines[:: max(1, len(lines) // _EXAMPLES + 1)][:_EXAMPLES])
-
-
-def look(home: Path, root: Path) -> Found:
-    """The settings of the experiment and the teacher's key. BitnetError for wrong settings, or VaultLocked."""
-    resolution = resolved(home, root)
-    resolution.checked()
-    options, provider = EvalOptions.of(resolution.settings), TeacherOptions.of(resolution.settings).chosen
-    names = profile(provider).key_settings(own=True)
-    keys = {name: one.value for name, one in find_secrets(names, resolution).items()} if names else {}
-    problems: dict[Who, str] = {}
-    if profile(provider).needs_key and not keys:
-        problems["teacher"] = f"There is no key for {profile(provider).label}; press a to enter one."
-    if not any(Experiment.from_settings(resolution.settings).checkpoints.glob("*.pt")):
-        problems["student"] = _NO_STUDENT
-    sampling = options.sampling
-    return Found(sampling.temperature, sampling.max_tokens, options.seed, keys, problems, _five_prompts())
 
 
 class Model:

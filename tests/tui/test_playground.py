@@ -4,14 +4,16 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from textual.pilot import Pilot
 
+from bitnet_core.errors import BitnetError
 from bitnet_tui.app import BitnetApp
 from bitnet_tui.screens import playing
 from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.services import playing as services
 from bitnet_tui.services.playing import Found, Model, Who
 from bitnet_tui.widgets.prompt import PromptField
 from tests.cli.test_answer import piece
@@ -64,7 +66,8 @@ class Scripted:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Scripted]:
     monkeypatch.setattr(playing, "Model", Scripted)
     prompts = tuple(f"Prompt {number}?" for number in range(1, 6))
-    monkeypatch.setattr(playing.playing, "look", lambda *_: Found(0.5, 16, 7, {"K": "key-value"}, {}, prompts))
+    monkeypatch.setattr(playing.playing, "look", lambda *_: Found(0.5, 16, 7, {}, prompts))
+    monkeypatch.setattr(playing.playing, "keys", lambda *_: {"K": "key-value"})
     Scripted.made = {}
     return Scripted.made
 
@@ -79,6 +82,7 @@ async def until(pilot: Pilot[None], text: str | Callable[[], bool]) -> None:
 
 async def opened(pilot: Pilot[None]) -> None:
     await settled(pilot)
+    cast("BitnetApp", pilot.app).redraw_seconds = 0.05
     await pilot.press("P")
     await until(pilot, "Playground")
     await settled(pilot)
@@ -177,6 +181,26 @@ async def test_by_mouse_and_one_side_that_hangs_or_is_lost_leaves_the_other(
         assert "prompt 2 of 2" in words(pilot)
         await pilot.press("enter")
         await until(pilot, lambda: scripted["teacher"] is not teacher and bool(scripted["teacher"].sent))
+
+
+@pytest.mark.parametrize("provider", ["openai", "embedded"])
+def test_what_is_missing_is_told_before_a_process_starts(home: Path, provider: str):
+    exp = experiment(home, "demo")
+    with (exp.root / ".env").open("a") as env:
+        env.write(f"TEACHER_PROVIDER={provider}\nOPENAI_MODEL=m\nEVAL_TEMPERATURE=0.5\n")
+    found = services.look(home, exp.root)
+    assert (found.temperature, dict(found.problems)) == (
+        0.5,
+        {"student": "There is no student yet: training saves the first one."},
+    )
+    assert len(set(found.examples)) == 5
+    if provider == "embedded":
+        assert services.keys(home, exp.root) == {}
+    else:
+        with pytest.raises(BitnetError, match="There is no key for OpenAI; press a to enter one, then ask"):
+            services.keys(home, exp.root)
+    (exp.checkpoints / "x.pt").write_text("")
+    assert not services.look(home, exp.root).problems
 
 
 async def test_a_real_teacher_is_asked_only_by_a_key_and_ends_with_the_screen(
