@@ -133,10 +133,10 @@ ACTIONS: tuple[Action, ...] = (
     ),
     *_at(
         "play",
-        ("prompt", "i,enter", "prompt", "Prompt", "Type a prompt; enter asks, ctrl+j begins a new line", True),
+        ("prompt", "i,enter", "prompt", "Type", "Type a prompt; enter asks, ctrl+j begins a new line", True),
         ("stop", "s", "stop", "Stop", "Stop both answers; what is there is kept", True),
         ("again", "r", "again", "Again", "Ask the same prompt again, with the next seed", True),
-        ("bits", "b", "bits", "A8 or A4", "The student's activations: as trained, 8 bits, 4 bits", True),
+        ("bits", "b", "bits", "A8/A4", "The student's activations: as trained, 8 bits, 4 bits", True),
         ("whom", "w", "whom", "Whom to ask", "Ask both, only the student, or only the teacher", False),
         ("token", "right,l", "token(1)", "Next token", "Look behind the next token", False),
         ("token-back", "left,h", "token(-1)", "Token before", "Look behind the token before", False),

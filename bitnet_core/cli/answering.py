@@ -16,6 +16,7 @@ from typing import Any
 
 from bitnet_core.cli.command import json_line
 from bitnet_core.errors import UsageError
+from bitnet_core.secrets.known import redactor
 
 MOST_CANDIDATES = 20
 _END_SECONDS = 5.0
@@ -136,7 +137,9 @@ class Inbox:
 
 
 def emit(event: str, request: int | None, **fields: Any) -> None:
-    """Write one event. A reader that is gone ends the process."""
+    """Write one event, with every key masked in a problem. A reader that is gone ends the process."""
+    if "problem" in fields:
+        fields["problem"] = redactor()(fields["problem"])
     try:
         sys.stdout.write(json_line({"event": event, "id": request, **fields}) + "\n")
         sys.stdout.flush()

@@ -1,5 +1,7 @@
 """`bitnet answer`: one model, opened once, answers the requests that come on stdin, and ends with stdin."""
 
+import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -13,6 +15,10 @@ import pytest
 import torch
 
 from bitnet_core.cli.main import main
+from bitnet_core.teachers.answers.result import ChatResult
+from bitnet_core.teachers.chat import ChatRequest
+from bitnet_core.teachers.profiles import profile
+from bitnet_core.teachers.wire.openai import OpenAIChat
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.cli.test_providers import KEY, hold_back, settings, sse
 from tests.cli.test_serve import root, small_student
@@ -207,6 +213,35 @@ def test_without_a_key_one_sentence_says_so_before_anything_is_asked(
     assert json.loads(captured.out)["price"] == {"input": 0.15, "output": 0.6}
     assert "There is no key for openai" in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_a_key_that_a_server_quotes_is_masked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    quoted = base64.b64encode(KEY.encode()).decode()
+    refusal = Canned({"error": {"message": f"bad header {quoted} and key {KEY}"}}, 400)
+    with ChatServer(lambda *_: refusal) as server:
+        (error,) = of(asked(monkeypatch, capsys, teacher(server), question(1)), 1)
+    assert "bad header" in error["problem"]
+    assert KEY not in error["problem"]
+    assert quoted not in error["problem"]
+
+
+def test_enough_of_a_stream_is_an_answer() -> None:
+    texts: list[str] = []
+    answer = sse(piece("Hel"), piece("lo"), piece("!", end="stop"))
+
+    async def ask(server: ChatServer) -> ChatResult:
+        request = ChatRequest([{"role": "user", "content": "hi"}], 9, 0.0, 1.0, 2)
+        async with OpenAIChat(profile("openai"), server.base_url, "m", KEY) as chat:
+            return await chat.chat(request, on_text=texts.append, enough=lambda: len(texts) == 2)
+
+    with ChatServer(lambda *_: answer) as server:
+        result = asyncio.run(ask(server))
+    assert (result.text, texts) == ("Hello", ["Hel", "lo"])
+    assert result.steps is not None
+    assert result.steps.text() == b"Hello"
 
 
 @pytest.mark.parametrize("end", ["stop", "close"])

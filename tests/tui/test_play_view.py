@@ -140,7 +140,8 @@ def test_the_loss_of_one_side_leaves_the_other():
     assert session.exchange.answers["student"].text == "No"
     assert session.exchange.answers["teacher"].active
     assert session.sides["student"].state == "closed"
-    session.take("teacher", [event("text", text="Yes"), event("end", finish_reason="stop")])
+    events = [event("text", text="Yes"), event("tokens", **told("Yes")), event("end", finish_reason="stop")]
+    assert session.take("teacher", events) == []
     assert not session.busy
 
 

@@ -47,7 +47,7 @@ class Session:
     exchanges: list[Exchange] = field(default_factory=list)
     shown: int = -1
     sides: dict[Who, Side] = field(default_factory=lambda: {who: Side() for who in SIDES})
-    _following_place: int | None = None
+    _following: bool = False
     dropped: int = 0
     """How many of the oldest exchanges are gone."""
 
@@ -63,7 +63,7 @@ class Session:
     def busy(self) -> bool:
         """Whether something may still be told: a side opens or answers, or the student follows the teacher."""
         opening = any(side.state == "opening" for side in self.sides.values())
-        return opening or self.busy_answering or self._following_place is not None
+        return opening or self.busy_answering or self._following
 
     def begin(self, asked: Asked, whom: Iterable[Who]) -> dict[Who, dict[str, Any]]:
         """Add an exchange, show it, and return the request for each side that is asked."""
@@ -97,19 +97,19 @@ class Session:
             if follows:
                 told = [token for event in group if event.get("event") == "followed" for token in tokens_of(event)]
                 exchange.followed = tuple(told) or exchange.followed
-                self._following_place = None
+                self._following = False
             elif who in exchange.answers:
                 before = exchange.answers[who]
                 after = exchange.answers[who] = folded(before, group)
                 if who == "teacher" and before.active and after.state == "ended" and after.tokens:
-                    more += self._following(place)
+                    more += self._along(place)
         return more
 
     def closed(self, who: Who, problem: str = "") -> None:
         """A side has ended, or can't be opened; what it was answering has failed."""
         self.sides[who] = replace(self.sides[who], state="closed", note="", problem=problem)
         if who == "student":
-            self._following_place = None
+            self._following = False
         for exchange in self.exchanges:
             if who in exchange.answers:
                 exchange.answers[who] = exchange.answers[who].failed(problem)
@@ -124,13 +124,13 @@ class Session:
             elif kind == "gone":
                 self.closed(who, str(event.get("problem", "")))
 
-    def _following(self, place: int) -> list[dict[str, Any]]:
+    def _along(self, place: int) -> list[dict[str, Any]]:
         """The request for the student's candidates along the teacher's answer, if the student was asked too."""
         exchange = self.exchanges[place]
         text = exchange.answers["teacher"].text
-        if "student" not in exchange.answers or not text:
+        if "student" not in exchange.answers or self.sides["student"].state == "closed" or not text:
             return []
-        self._following_place = place
+        self._following = True
         return [_request(exchange.asked, self._id(place) + 1, "student") | {"follow": text}]
 
     def _id(self, place: int) -> int:
