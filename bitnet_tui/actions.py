@@ -5,7 +5,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "traces", "config", "keys"]
+Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "traces", "config", "play", "keys"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ ACTIONS: tuple[Action, ...] = (
         ("mark", "space", "mark", "Mark", "Mark the highlighted experiment, or unmark it; click on its circle", True),
         ("compare", "c", "compare", "Compare", "Show the marked experiments beside each other", True),
         ("duplicate", "D", "duplicate", "Duplicate", "Create one with the settings of the highlighted one", False),
+        ("play", "P", "play", "Playground", "Ask teacher and student of the highlighted experiment", False),
         ("rename", "r,f2", "rename", "Rename", "Give the highlighted experiment another name", False),
         (
             "archive",
@@ -136,6 +137,7 @@ ACTIONS: tuple[Action, ...] = (
             "Compare it with others, or with older trainings",
             False,
         ),
+        ("play", "P", "play", "Playground", "Ask teacher and student, and look behind their tokens", False),
         ("back", "escape", "dismiss", "Back", "Back to the list of experiments", True),
     ),
     *_at(
@@ -174,6 +176,30 @@ ACTIONS: tuple[Action, ...] = (
         ("leave", "escape", "config('leave')", "Leave the field", "Stop changing a setting; nothing is saved", False),
     ),
     *_at(
+        "play",
+        ("prompt", "i,enter", "prompt", "Type", "Type a prompt; enter asks, ctrl+j begins a new line", True),
+        ("stop", "s", "stop", "Stop", "Stop both answers; what is there is kept", True),
+        ("again", "r", "again", "Again", "Ask the same prompt again, with the next seed", True),
+        ("bits", "b", "bits", "A8/A4", "The student's activations: as trained, 8 bits, 4 bits", True),
+        ("whom", "w", "whom", "Whom to ask", "Ask both, only the student, or only the teacher", False),
+        ("token", "right,l", "token(1)", "Next token", "Look behind the next token", False),
+        ("token-back", "left,h", "token(-1)", "Token before", "Look behind the token before", False),
+        ("token-down", "down,j", "token_row(1)", "Row below", "Look behind the token below", False),
+        ("token-up", "up,k", "token_row(-1)", "Row above", "Look behind the token above", False),
+        ("token-page-down", "pagedown", "token_row(8)", "8 rows below", "Look behind the token 8 rows below", False),
+        ("token-page-up", "pageup", "token_row(-8)", "8 rows above", "Look behind the token 8 rows above", False),
+        ("token-first", "home", "token_end(False)", "First token", "Look behind the first token", False),
+        ("token-last", "end", "token_end(True)", "Last token", "Look behind the last token", False),
+        ("older", "left_square_bracket", "history(-1)", "Earlier prompt", "Show an earlier prompt's answers", False),
+        ("newer", "right_square_bracket", "history(1)", "Later prompt", "Show a later prompt's answers", False),
+        ("copy", "y", "copy", "Copy", "Copy the answer of the side with the cursor", True),
+        *(
+            (f"try-{n}", f"{n}", f"try_prompt({n - 1})", f"Try prompt {n}", f"Ask prompt {n} of five", False)
+            for n in range(1, 6)
+        ),
+        ("leave", "escape", "leave", "Back", "Out of a field, or back", True),
+    ),
+    *_at(
         "keys",
         ("set", "enter", "set", "Set", "Type or paste the highlighted key", False),
         ("move", "m", "move", "Move", "Move it out of .env into the OS keyring or the vault", False),
@@ -206,6 +232,7 @@ TITLES: dict[Where, str] = {
     "traces": "The tab Traces",
     "config": "The tab Config",
     "guide": "New experiment",
+    "play": "Playground",
     "keys": "API keys",
     "app": "Everywhere",
 }

@@ -54,6 +54,7 @@ class BitnetApp(Telling):
         super().__init__(css_path=[_HERE / "app.tcss", _HERE / "screens" / "experiments.tcss"])
         self.home = home
         self.stops_sent = {}
+        self.played = {}
         self._root = root
         self._safe_lines = SafeLines()
         self._launch = launch
@@ -152,6 +153,11 @@ class BitnetApp(Telling):
 
         pairs = zip_longest(roots, runs[: len(roots)], fillvalue="")
         self.push_screen(CompareScreen([Chosen(Path(root).absolute(), run) for root, run in pairs]))
+
+    def open_playground(self, root: Path) -> None:
+        from bitnet_tui.screens.playground import PlaygroundScreen
+
+        self.push_screen(PlaygroundScreen(root.absolute()))
 
     def new_experiment(self, source: Path | None = None) -> None:
         from bitnet_tui.screens.guide.base import Made

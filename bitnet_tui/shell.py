@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from textual.app import App
 
@@ -12,7 +13,7 @@ class Shell(App[None]):
     """The app as its screens see it.
 
     `home` is the workspace, `redraw_seconds` how often a live screen is redrawn, and `stops_sent` when each run was
-    asked to stop, by the monotonic clock.
+    asked to stop, by the monotonic clock. `played` has the session of each experiment's playground.
     """
 
     home: Path
@@ -20,6 +21,7 @@ class Shell(App[None]):
     stops_sent: dict[str, float]
     keymap = Keymap()
     """The user's own keys."""
+    played: dict[Path, Any]
 
     def launch(self, root: Path, stage: str) -> None:
         """Start a stage; `BitnetError` says why it can't be. Slow: call it in a thread."""
@@ -35,6 +37,10 @@ class Shell(App[None]):
 
     def compare(self, roots: Sequence[Path], runs: Sequence[str] = ()) -> None:
         """Show two to eight experiments beside each other; of those that have one in `runs`, that run."""
+        raise NotImplementedError
+
+    def open_playground(self, root: Path) -> None:
+        """Ask teacher and student of an experiment."""
         raise NotImplementedError
 
     def open_experiment(self, root: Path, first: str | None = None) -> None:

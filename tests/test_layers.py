@@ -25,7 +25,10 @@ LIGHT_FILES = (
 )
 SUBPROCESSES = ("bitnet_core.secrets.keyring_child",)
 """Programs that are run but never imported."""
-_HEAVY_NAMES = ("ask", "bench_score", "browsing", "exporting", "scoring", "serving", "students")
+_HEAVY_NAMES = (
+    *("answering_student", "answering_teacher", "ask", "bench_score", "browsing", "exporting", "scoring"),
+    *("serving", "students"),
+)
 HEAVY_FILES = tuple(f"bitnet_core.cli.{name}" for name in _HEAVY_NAMES)
 """Imported only when their command runs."""
 

@@ -6,12 +6,10 @@ Heavy: imported when such a command runs. The teacher's messages go to stderr; w
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, TypeVar, cast
 
 from bitnet_core.cli.command import ask_passphrase, complain
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.model.precision import pick_device
 from bitnet_core.secrets.find import find_secrets
 from bitnet_core.settings.resolved import Resolution
 from bitnet_core.settings.values import CollectOptions, DeviceOptions, EvalOptions, TeacherOptions
@@ -89,11 +87,22 @@ def chat_name(resolved: Resolution) -> str:
     return f"{identity.model} ({identity.provider.name})"
 
 
+def device_of(resolved: Resolution) -> Callable[[], Any]:
+    """Chooses the device for a model in this process. Only that needs torch, which takes seconds to import."""
+
+    def choose() -> Any:
+        from bitnet_core.model.precision import pick_device
+
+        return pick_device(DeviceOptions.of(resolved.settings))
+
+    return choose
+
+
 def _ask(resolved: Resolution, identity: Identity, ask: Callable[[Teacher], Awaitable[_T]]) -> _T:
     """What `ask` returns for the open teacher. Raises Stopped on SIGINT and SIGTERM."""
     host = CommandHost(resolved, identity.key_settings)
     options = TeacherOptions.of(resolved.settings)
-    device = partial(pick_device, DeviceOptions.of(resolved.settings))
+    device = device_of(resolved)
 
     async def open_and_ask() -> _T:
         task = cast("asyncio.Task[_T]", asyncio.current_task())

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bitnet_core.cli.command import Commands
+from bitnet_core.cli.command import Commands, resolution
 from bitnet_core.cli.export import TYPES, patient_threads
 from bitnet_core.errors import UsageError
 
@@ -34,6 +34,11 @@ def add_to(commands: Commands) -> None:
         "--stop", action="append", default=[], metavar="TEXT", help="end the answer before this text (repeatable)"
     )
     generate.add_argument("--seed", type=int, metavar="N", help="default: SEED")
+    answers = commands.add(
+        "answer", "answer requests in JSON lines from stdin, until it ends (the app does)", _answer
+    )
+    answers.add_argument("side", choices=("student", "teacher"), help="who answers; docs/SERVING.md has the lines")
+    add_student(answers)
     serve = commands.add(
         "serve", "serve the student, or any GGUF file, as OpenAI's API does (llama.cpp); Ctrl-C ends it", _serve
     )
@@ -52,6 +57,23 @@ def add_to(commands: Commands) -> None:
     serve.add_argument(
         "--type", choices=TYPES, default=TYPES[0], help="a checkpoint: type of its export (default: TQ2_0)"
     )
+
+
+def _answer(arguments: argparse.Namespace) -> int:
+    from bitnet_core.cli.answering import Inbox
+
+    with Inbox() as inbox:
+        if arguments.side == "student":
+            patient_threads()
+            from bitnet_core.cli import answering_student
+
+            answering_student.answer(arguments, inbox)
+        else:
+            resolved = resolution(arguments)
+            from bitnet_core.cli import answering_teacher
+
+            answering_teacher.answer(resolved, inbox)
+    return 0
 
 
 def add_student(parser: argparse.ArgumentParser) -> None:

@@ -168,7 +168,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
     history = History.read(open_experiment(arguments))
     run = history.find(arguments.run) if arguments.run else history.active("pipeline") or history.active()
-    return _follow(run or history.newest(), arguments, stop_on_interrupt=False)
+    return _follow(run or history.newest(), arguments, stop_on_interrupt=False, with_health=not arguments.json)
 
 
 def _stop(arguments: argparse.Namespace) -> int:
@@ -185,10 +185,11 @@ def _stop(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: bool) -> int:
+def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: bool, with_health: bool = False) -> int:
     """Show a run's events, and those of a pipeline's stages, until it ends. Returns its exit code.
 
     With `stop_on_interrupt`, the first Ctrl-C stops the run and the next one kills it; without, it is left running.
+    `with_health` adds how each stage is doing, in words, when that changes.
     """
     import signal
 
@@ -210,7 +211,7 @@ def _follow(run: "Run", arguments: argparse.Namespace, *, stop_on_interrupt: boo
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with _outlived_by(run, _bitnet(arguments)):
-            _show_events(run, Console(as_json=arguments.json))
+            _show_events(run, Console(as_json=arguments.json), with_health=with_health)
     except KeyboardInterrupt:
         sys.stderr.write(f"\nbitnet: {_going_on(run, _bitnet(arguments)) or _how_it_ended(run)}\n")
         return 0
@@ -266,12 +267,19 @@ def _is_active(run: "Run") -> bool:
         return False
 
 
-def _show_events(run: "Run", console: "Console", until: Callable[[], bool] = lambda: False) -> None:
+def _show_events(
+    run: "Run", console: "Console", until: Callable[[], bool] = lambda: False, *, with_health: bool = False
+) -> None:
     """A pipeline's progress names the run of the stage at work; that run's events are shown in its place."""
+    from bitnet_core.cli.watching import HealthLines
+    from bitnet_core.runs.catalog import PIPELINE
     from bitnet_core.runs.events import Progress
 
     shown: set[str] = set()
-    for event in run.follow(until):
+    lines = HealthLines(run, console.line) if with_health and not run.id.startswith(f"{PIPELINE.name}-") else None
+    for event in run.follow(until, idle=lines.look if lines else lambda: None):
+        if lines:
+            lines.feed(event)
         child_id = event.run if isinstance(event, Progress) else ""
         if not child_id or child_id in shown:
             console.event(run.id, event)
@@ -279,4 +287,6 @@ def _show_events(run: "Run", console: "Console", until: Callable[[], bool] = lam
         shown.add(child_id)
         child = run.child(child_id)
         if child and _is_active(run) and _is_active(child):
-            _show_events(child, console, until=lambda: not _is_active(run))
+            _show_events(child, console, until=lambda: not _is_active(run), with_health=with_health)
+    if lines:
+        lines.look()

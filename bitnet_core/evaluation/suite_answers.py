@@ -6,6 +6,8 @@ Both answer greedily, with the same prompts and the same longest answer.
 import asyncio
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from bitnet_core.errors import BitnetError, Stopped
 from bitnet_core.model.rows import decode_rows
 from bitnet_core.model.sampling import Decoding
@@ -106,7 +108,7 @@ def student_answers(student: Student, tokenizer: StudentTokenizer, max_tokens: i
         order = sorted(asked.ids, key=lambda place: len(asked.ids[place]))
         decoding = Decoding(max_tokens=max_tokens)
 
-        def on_id(_row: int, _index: int) -> bool:
+        def on_id(_row: int, _index: int, _logits_V: Tensor) -> bool:
             reporter.check_stop()
             return True
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.model.rows import decode_rows
@@ -14,6 +15,8 @@ from bitnet_core.tokenizer.student import StudentTokenizer
 
 Prompt = str | Sequence[Message]
 """What a user says, or a whole conversation as messages ({"role": …, "content": …})."""
+OnToken = Callable[[int, int, Tensor], None]
+"""Called with the number of the prompt, a new id, and the logits [V] it was chosen by; may raise to stop."""
 
 
 def generate(
@@ -65,10 +68,11 @@ def generate_batch(
     stop: Sequence[str] = (),
     seeds: Sequence[int],
     on_text: Callable[[int, str], None] = lambda _row, _text: None,
+    on_token: OnToken = lambda _row, _id, _logits_V: None,
 ) -> list[str]:
     """Answer several prompts together, with a seed for each; see `generate` and `decode_rows`.
 
-    `on_text` is called with the number of the prompt and the text as it grows.
+    `on_text` is called with the number of the prompt and the text as it grows, `on_token` before it with each token.
     """
     if tokenizer.vocab_size != student.config.vocab_size:
         raise BitnetError(
@@ -77,7 +81,8 @@ def generate_batch(
         )
     streams = [TextStream(stop) for _ in prompts]
 
-    def on_id(row: int, index: int) -> bool:
+    def on_id(row: int, index: int, logits_V: Tensor) -> bool:
+        on_token(row, index, logits_V)
         show(row, tokenizer.text_bytes(index))
         return not streams[row].stopped
 

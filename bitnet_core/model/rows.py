@@ -17,8 +17,8 @@ from bitnet_core.model.decoding import require_readable
 from bitnet_core.model.sampling import Decoding, next_token
 from bitnet_core.model.student import Student
 
-OnId = Callable[[int, int], bool]
-"""Called with a row and its new id; False ends the row. It may raise to stop all."""
+OnId = Callable[[int, int, Tensor], bool]
+"""Called with a row, its new id and the logits [V] it was chosen by; False ends the row. It may raise to stop all."""
 
 
 @torch.inference_mode()
@@ -29,7 +29,7 @@ def decode_rows(
     *,
     seeds: Sequence[int],
     eos_id: int | None = None,
-    on_id: OnId = lambda _row, _id: True,
+    on_id: OnId = lambda _row, _id, _logits_V: True,
 ) -> list[list[int]]:
     """New ids for each prompt: up to the end token (included), `max_tokens`, or the end of the student's context.
 
@@ -47,7 +47,7 @@ def decode_rows(
         for place, (row, index) in enumerate(zip(list(batch.rows), batch.choose(), strict=True)):
             made[row].append(index)
             full = len(made[row]) >= decoding.max_tokens or len(prompts[row]) + len(made[row]) > limit
-            if on_id(row, index) and not full and index != eos_id:
+            if on_id(row, index, batch.logits_BV[place]) and not full and index != eos_id:
                 going.append(place)
         if going:
             batch.advance(going)
@@ -90,14 +90,14 @@ class _Batch:
             dtype=student.output_weight.dtype,
         )
         self._chosen_B = ids_BT[:, -1].to(self._device)
-        self._logits_BV = self._read(ids_BT.to(self._device))
+        self.logits_BV = self._read(ids_BT.to(self._device))
 
     def choose(self) -> list[int]:
         """Draw the next id of each row."""
         seen = self._seen_BV if self._seen_BV is not None else [None] * len(self.rows)
         drawn = [
             next_token(logits_V, self.decoding, generator, seen_V)
-            for logits_V, generator, seen_V in zip(self._logits_BV, self._generators, seen, strict=True)
+            for logits_V, generator, seen_V in zip(self.logits_BV, self._generators, seen, strict=True)
         ]
         self._chosen_B = torch.stack(drawn)
         if self._seen_BV is not None:
@@ -111,7 +111,7 @@ class _Batch:
             self._keep(going)
         new_B1 = torch.zeros((len(going), 1), dtype=torch.bool, device=self._device)
         self._padding_BS = torch.cat((self._padding_BS, new_B1), dim=1)
-        self._logits_BV = self._read(self._chosen_B[:, None])
+        self.logits_BV = self._read(self._chosen_B[:, None])
 
     def _keep(self, going: list[int]) -> None:
         """Drop the other rows, and the padding that no row needs any more: it counts against the context."""

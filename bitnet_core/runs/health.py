@@ -14,6 +14,8 @@ from bitnet_core.runs.vitals import Evaluation, Plan, Report, Vitals
 from bitnet_core.text import count, flat, number, progress_words, roughly, significant, size
 
 Level = Literal["good", "calm", "warn", "bad"]
+MARKS: dict[Level, str] = {"good": "●", "calm": "○", "warn": "▲", "bad": "✗"}
+"""They differ in shape, not just in colour."""
 
 TREND = 6
 """The slope of the held-out loss is that of a line through this many evaluations."""

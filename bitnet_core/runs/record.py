@@ -208,8 +208,15 @@ class Run:
         """A reader that also says what it can't read."""
         return EventReader(self.events_path, remark=True)
 
-    def follow(self, until: Callable[[], bool] = lambda: False, poll_seconds: float = 0.2) -> Iterator[Event]:
+    def follow(
+        self,
+        until: Callable[[], bool] = lambda: False,
+        poll_seconds: float = 0.2,
+        idle: Callable[[], object] = lambda: None,
+    ) -> Iterator[Event]:
         """Yield the run's events from the first, until the run has ended or `until` returns True.
+
+        `idle` is called whenever all events so far were yielded and the run goes on.
 
         BitnetError if the run is removed and does not soon record its end in a new folder.
         """
@@ -224,6 +231,7 @@ class Run:
             if not active and not events and reader.at_end:
                 return
             if not events and reader.at_end:
+                idle()
                 time.sleep(poll_seconds)
 
     def _record_after(self, last: RunRecord) -> RunRecord:

@@ -78,17 +78,18 @@ def start_with_secrets(
     environment: Mapping[str, str],
     output: int | IO[bytes],
     pass_fds: Sequence[int] = (),
+    given: int = subprocess.DEVNULL,
 ) -> "subprocess.Popen[str]":
     """Start a program in a session of its own, without a terminal, and send it the secrets through a pipe.
 
-    Its stdout and stderr both go to `output`; if that is `subprocess.PIPE`, each to a pipe of its own. It inherits
-    the descriptors `pass_fds`.
+    Its stdout and stderr both go to `output`; if that is `subprocess.PIPE`, each to a pipe of its own. Its stdin is
+    `given`, nothing or `subprocess.PIPE`. It inherits the descriptors `pass_fds`.
     """
     read_end, write_end = os.pipe()
     try:
         child = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=given,
             stdout=output,
             stderr=output,
             text=True,

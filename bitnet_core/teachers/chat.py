@@ -62,6 +62,8 @@ class CallOptions(TypedDict, total=False):
     """How often to send it if it fails in a way that may pass; ATTEMPTS by default."""
     on_text: OnText | None
     """If given, the answer is streamed, and each piece of text is passed to it."""
+    enough: Callable[[], bool]
+    """Asked at each piece of a streamed answer: if it says yes, what has come until then is the whole answer."""
     watch: Watch | None
     """Follows each sending."""
     seconds: float | None
@@ -251,8 +253,10 @@ class HttpChat(ABC):
         self, sent: SentRequest, body: dict[str, Any], most_bytes: int, on_text: OnText, options: CallOptions
     ) -> ChatResult:
         fold = self.fold()
+        enough, cut = options.get("enough", lambda: False), False
 
         def on_event(data: str) -> bool:
+            nonlocal cut
             if data.strip() == "[DONE]":
                 return True
             with as_bad_reply(data.encode()):
@@ -264,7 +268,8 @@ class HttpChat(ABC):
                 text = fold.add(event) if isinstance(event, dict) else ""
             if text:
                 on_text(text)
-            return False
+            cut = enough()
+            return cut
 
         try:
             reply = await self._http.stream(
@@ -280,7 +285,7 @@ class HttpChat(ABC):
             raise BadReply("stream_cut", f"the answer was cut off ({error})") from error
         if reply is not None:
             return self._result(reply, sent)
-        if not fold.complete:
+        if not (fold.complete or cut):
             raise BadReply("stream_cut", "the stream ended before the answer did")
         return self._read(json.dumps(fold.answer_body()).encode(), sent)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from bitnet_core.errors import UsageError
 from bitnet_core.model.rows import decode_rows
@@ -53,7 +54,7 @@ class Author:
         lengths = [example.supervised for example in examples]
         written = [0] * len(examples)
 
-        def is_shorter(place: int, _id: int) -> bool:
+        def is_shorter(place: int, _id: int, _logits_V: Tensor) -> bool:
             written[place] += 1
             return written[place] < lengths[place]
 

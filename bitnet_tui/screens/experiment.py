@@ -153,6 +153,10 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     def action_follow(self) -> None:
         self._choose(None)
 
+    def action_play(self) -> None:
+        if self.is_active:
+            self.shell.open_playground(self.root)
+
     def action_older(self) -> None:
         if self._view.run is not None:
             self._chosen = self._selected

@@ -212,6 +212,11 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         if row is not None and self.is_active:  # not twice for two presses in a burst
             self.shell.open_experiment(row.root)
 
+    def action_play(self) -> None:
+        highlighted = self._highlighted()
+        if highlighted is not None and self.is_active:
+            self.shell.open_playground(Path(highlighted))
+
     def action_duplicate(self) -> None:
         row = self._current
         if row is not None and self.is_active:

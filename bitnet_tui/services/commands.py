@@ -67,7 +67,7 @@ class Command:
     ) -> "Iterator[subprocess.Popen[str]]":
         """The process, until the context ends. It inherits the descriptors `pass_fds`."""
         self._process = start(self.home, ["--json", *self.arguments, *more], self.values, keys, pass_fds)
-        make_nicer(self._process)
+        be_nicer(self._process.pid)
         with self._process as child:
             if self._cancelled:  # while the process was being started
                 process.kill_group(child.pid)
@@ -80,18 +80,23 @@ def start(
     values: Mapping[str, str],
     keys: Mapping[str, str],
     pass_fds: Sequence[int] = (),
+    given: int = subprocess.DEVNULL,
 ) -> "subprocess.Popen[str]":
-    """Start `bitnet` with these arguments, settings and keys, with pipes for what it writes."""
+    """Start `bitnet` with these arguments, settings and keys, with pipes for what it writes.
+
+    With `given=subprocess.PIPE` it reads from a pipe, too.
+    """
     command = [sys.executable, "-m", "bitnet_core", *arguments]
     for name, value in overrides(home, values).items():
         command += ["--set", f"{name}={value}"]
-    return start_with_secrets(command, keys, environment_without_secrets(keys.values()), subprocess.PIPE, pass_fds)
+    environment = environment_without_secrets(keys.values())
+    return start_with_secrets(command, keys, environment, subprocess.PIPE, pass_fds, given)
 
 
-def make_nicer(child: "subprocess.Popen[str]") -> None:
-    """Make a process a little nicer than the app."""
+def be_nicer(pid: int) -> None:
+    """Let a process give way to the app."""
     with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, child.pid, _NICER)
+        os.setpriority(os.PRIO_PROCESS, pid, _NICER)
 
 
 def find_keys(

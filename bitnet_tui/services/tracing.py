@@ -75,7 +75,7 @@ class TraceSession:
             raise
         finally:
             os.close(read_end)
-        commands.make_nicer(self._child)
+        commands.be_nicer(self._child.pid)
         self._requests = os.fdopen(write_end, "w", encoding="utf-8")
         return self._child
 
@@ -107,7 +107,7 @@ class Scoring:
     def run(self, on_progress: Callable[[float, float], object]) -> dict[str, Any]:
         """What was scored; `on_progress` is told how many traces are done, of how many. BitnetError if it fails."""
         self._child = commands.start(self._home, self._arguments, {}, {})
-        commands.make_nicer(self._child)
+        commands.be_nicer(self._child.pid)
         last: dict[str, Any] = {}
         with self._child as child:
             if self._cancelled:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from bitnet_core.runs.catalog import PIPELINE, stage
 from bitnet_core.runs.changes import changed_words
 from bitnet_core.runs.events import Table
+from bitnet_core.runs.health import MARKS
 from bitnet_core.text import (
     UNKNOWN,
     cell,
@@ -31,8 +32,8 @@ from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
-_LEVELS = {"good": ("● ", "good"), "calm": ("○ ", "value"), "warn": ("▲ ", "warn"), "bad": ("✗ ", "bad")}
-"""The marks of a run's health differ in shape, not just in colour."""
+_LEVELS = {"good": "good", "calm": "value", "warn": "warn", "bad": "bad"}
+"""The style of a run's health."""
 _FIRST_TABLES = ("qei", "gates", "quality", "imitation")
 _WIDE = 78
 FIGURES = {
@@ -91,7 +92,7 @@ def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...
     """How the run is doing, in words: the worst first, with what to do about it."""
     lines: list[Line] = []
     for finding in run.health if run else ():
-        mark, style = _LEVELS[finding.level]
+        mark, style = f"{MARKS[finding.level]} ", _LEVELS[finding.level]
         where = " (3 Reports)" if finding.code == "gates" else ""
         fresh = _wrapped(mark, finding.words.rstrip(".") + where + "." if where else finding.words, style, cells)
         fresh += _wrapped("  ", finding.advice, "label", cells) if finding.advice else []

@@ -9,6 +9,7 @@ from pathlib import Path
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.results.curves import joined, of_one_training
 from bitnet_core.runs import clock
+from bitnet_core.runs.around import machine
 from bitnet_core.runs.catalog import PIPELINE, STAGES, UPLOAD
 from bitnet_core.runs.changes import changes
 from bitnet_core.runs.clock import Moment
@@ -23,7 +24,6 @@ from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import FlipOptions, InitOptions, StudentOptions, TeacherOptions
 from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.text import crop, flat
-from bitnet_tui.services.machine import machine
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.bounded import cut_text
 from bitnet_tui.view.copy import CopyView, Upload, ended_since, target_of

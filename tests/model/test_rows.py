@@ -60,8 +60,8 @@ def test_a_row_ends_when_it_is_told_to(student: Student) -> None:
     free = alone(student, Decoding(max_tokens=8))
     counts = [0] * 4
 
-    def on_id(row: int, index: int) -> bool:
-        assert index == free[row][counts[row]]
+    def on_id(row: int, index: int, logits_V: torch.Tensor) -> bool:
+        assert index == free[row][counts[row]] == int(logits_V.argmax())
         counts[row] += 1
         return counts[row] < row + 1
 

@@ -26,6 +26,7 @@ _SCREENS = {
     "storage of a silent run": ("experiments", "silent", ("5",), "No storage target is set"),
     "a comparison with a silent run": ("experiments", "silent", ("V", "enter"), "nothing can be said"),
     "traces of a silent run": ("experiments", "silent", ("2",), "There are no traces"),
+    "playground": ("experiments", "fresh", ("P",), "There is no student yet"),
     "a chart with a crosshair": ("experiments", "silent", ("c", "c", "x", "plus"), "‹ KL ›"),
     "experiment over the list": ("experiments", None, ("enter",), "following what runs"),
     "new experiment over the list": ("experiments", None, ("n",), "This machine"),

@@ -1,0 +1,71 @@
+"""`bitnet watch` says how a run is doing, in words: at once, when that changes, and at the end."""
+
+from pathlib import Path
+
+import pytest
+
+from bitnet_core.cli import watching
+from bitnet_core.cli.main import main
+from bitnet_core.cli.watching import HealthLines
+from bitnet_core.runs.health import UNKNOWN_MACHINE
+from tests.tui.simulated import SimulatedRun, experiment
+
+
+@pytest.fixture
+def run(isolated: Path, monkeypatch: pytest.MonkeyPatch):
+    """A training that runs on a machine of which nothing is known."""
+    monkeypatch.setattr(watching, "machine", lambda *_: UNKNOWN_MACHINE)
+    made = SimulatedRun(experiment(isolated / "home", "watched"), "train", alive=True)
+    try:
+        yield made
+    finally:
+        made.end_process()
+
+
+class Watch:
+    """A watch with a clock of its own, which has heard what the run has told so far."""
+
+    def __init__(self, run: SimulatedRun) -> None:
+        self.said: list[str] = []
+        self.now = 0.0
+        self._reader = run.run.reader()
+        self._lines = HealthLines(run.run, self.said.append, lambda: self.now)
+
+    def look(self, after: float = 0.0) -> list[str]:
+        """What is said after so many seconds."""
+        self.now += after
+        for event in self._reader.read_new():
+            self._lines.feed(event)
+        before = len(self.said)
+        self._lines.look()
+        return self.said[before:]
+
+
+def test_words_come_when_something_changes_and_else_once_a_minute(run: SimulatedRun):
+    watch = Watch(run)
+    run.train(0, 40)
+    (first,) = watch.look()
+    assert first.startswith("● Healthy.")
+    run.train(40, 44)
+    assert watch.look(20) == []
+    run.train(44, 48)
+    (later,) = watch.look(45)
+    assert later.startswith("● Healthy.")
+    assert later != first
+    run.emit("metric", step=49, seen_tokens=49_000, loss=None, nonfinite=3)
+    assert watch.look(1)[0].startswith("▲ 3 steps were not finite")
+    assert watch.look(1) == []
+    assert "Stalled: it has reported nothing for" in watch.look(5000)[0]
+
+
+def test_a_watch_ends_with_what_became_of_the_run(run: SimulatedRun, capsys: pytest.CaptureFixture[str]):
+    for step, loss in ((10, 6.0), (20, 5.0)):
+        run.train(step - 9, step)
+        run.emit("metric", step=step, seen_tokens=step * 745, when="checkpoint", heldout_loss=loss)
+    run.finish("succeeded")
+    root = str(run.run.path.parents[1])
+    assert main(["--root", root, "watch", "train"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.endswith("✓ done\n● Done. Held-out fell from 6.00 to 5.00.\n")
+    assert main(["--root", root, "--json", "watch", "train"]) == 0
+    assert "Held-out fell" not in capsys.readouterr().out
