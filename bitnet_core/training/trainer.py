@@ -136,8 +136,7 @@ class Trainer:
     def resume(self, on_event: Callable[[Event], object] | Reporter = lambda _: None) -> None:
         """Go back to the newest checkpoint, or that of `resume_step`, if there is one of this student and recipe."""
         self._reporter = on_event if isinstance(on_event, Reporter) else Reporter(on_event, name="training")
-        step = self.options.resume_step
-        ahead = budget.FlipIsAhead(self._flip_asked, self.sampler.supervised)
+        step, ahead = self.options.resume_step, budget.FlipIsAhead(self._flip_asked, self.sampler.supervised)
         found = self.folder and checkpoint_to_resume(
             self.folder, self.student.config, self._tokenizer_hash, self._recipe, self._reporter, step, ahead
         )
