@@ -5,7 +5,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "config", "keys"]
+Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "checkpoints", "config", "keys"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ ACTIONS: tuple[Action, ...] = (
         ("follow", "f", "follow", "Follow", "Always show the stage that is running", True),
         ("live", "1", "view('live')", "Live", "Curves and numbers", False),
         ("reports", "3", "view('reports')", "Reports", "Tables: QEI, quality, memory; generated texts", False),
+        ("checkpoints", "4", "view('checkpoints')", "Checkpoints", "Resume, flip or export from one", False),
         ("storage", "5", "view('storage')", "Storage", "The copy on a storage target", False),
         ("config", "6", "view('config')", "Config", "Every setting: where it comes from; change one", False),
         ("log", "7", "view('log')", "Log", "All messages of the run", False),
@@ -122,6 +123,12 @@ ACTIONS: tuple[Action, ...] = (
         ("back", "escape", "dismiss", "Back", "Back to where you came from", True),
     ),
     *_at(
+        "checkpoints",
+        ("resume", "R", "checkpoint('resume')", "Resume from here", "Train on from the highlighted one; asks", False),
+        ("flip", "F", "checkpoint('flip')", "Flip from here", "Go to 4 bits at the highlighted one; asks", False),
+        ("export", "E", "checkpoint('export')", "Export", "Write it for llama.cpp or transformers", False),
+    ),
+    *_at(
         "config",
         ("filter", "slash", "config('filter')", "Filter settings", "Show the settings that have these words", False),
         ("only", "d", "config('only')", "Only differences", "Show only what differs, or everything", False),
@@ -150,6 +157,7 @@ TITLES: dict[Where, str] = {
     "welcome": "Welcome",
     "experiment": "One experiment",
     "compare": "Comparison",
+    "checkpoints": "The tab Checkpoints",
     "config": "The tab Config",
     "guide": "New experiment",
     "keys": "API keys",

@@ -1,7 +1,7 @@
 """The app: its first screen, its themes, and how a stage is started. A screen is imported when first shown."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -115,12 +115,12 @@ class BitnetApp(Telling):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:  # noqa: ARG002
         yield SystemCommand("Theme", "Choose another theme", self.action_change_theme)
 
-    def launch(self, root: Path, stage: str) -> None:
+    def launch(self, root: Path, stage: str, values: Mapping[str, str] | None = None) -> None:
         """As `Shell.launch`; warnings about the settings become notifications."""
         from bitnet_tui.services import launching
 
         launch = self._launch or launching.launch
-        for warning in launch(self.home, root, stage).warnings:
+        for warning in launch(self.home, root, stage, values).warnings:
             self.call_from_thread(self.notify, warning, title="Settings", severity="warning", timeout=10)
 
     def open_experiment(self, root: Path, first: str | None = None) -> None:

@@ -16,6 +16,7 @@ from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.watch import ExperimentView, RunShown
 from bitnet_tui.widgets.charts import Charts
+from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
@@ -24,12 +25,13 @@ from bitnet_tui.widgets.storage_pane import StoragePane
 VIEWS = (
     (1, "live", "Live"),
     (3, "reports", "Reports"),
+    (4, "checkpoints", "Checkpoints"),
     (5, "storage", "Storage"),
     (6, "config", "Config"),
     (7, "log", "Log"),
 )
 """The key, the id and the name of each tab."""
-_ALONE = frozenset({"config"})
+_ALONE = frozenset({"checkpoints", "config"})
 """Tabs that are about the experiment rather than the run, and need its room."""
 _MOST_LOG_LINES = 2000
 _MOST_ALERT_LINES = 6
@@ -66,6 +68,7 @@ class RunPane(Vertical):
                     yield Button("Save report (R)", name="save_report", compact=True)
                 yield Painted(id="results-text")
                 yield Painted(id="samples-text")
+            yield CheckpointsPane(self._home, self._root)
             yield StoragePane(id="storage")
             yield ConfigPane(self._home, self._root)
             yield Log(id="log", classes="pages", max_lines=_MOST_LOG_LINES, auto_scroll=True)
@@ -86,7 +89,7 @@ class RunPane(Vertical):
         """Open a tab. One with a list or a field to begin with gets the focus, which else goes back to the stages."""
         self.query_one("#views", Tabs).active = f"tab-{name}"
         self._open(name)
-        if isinstance(pane := self.query_one(f"#{name}"), ConfigPane):
+        if isinstance(pane := self.query_one(f"#{name}"), CheckpointsPane | ConfigPane):
             pane.enter()
         elif self.screen.focused is not None and self.query_one("#switch") in self.screen.focused.ancestors:
             self.screen.query_one("#stages").focus()
