@@ -19,7 +19,7 @@ from bitnet_tui.widgets.painted import Painted
 _ABOUT_LINES, _SAID_LINES = 2, 2
 
 
-class CheckpointsPane(Looking[CheckpointsView], Vertical):
+class CheckpointsPane(Vertical, Looking[CheckpointsView]):
     """Its buttons are named after the actions of the screen."""
 
     def __init__(self, home: Path, root: Path) -> None:

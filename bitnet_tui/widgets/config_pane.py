@@ -34,7 +34,7 @@ class Previewed(Message, bubble=False):
         self.saved = saved
 
 
-class ConfigPane(Looking[ConfigView], Vertical):
+class ConfigPane(Vertical, Looking[ConfigView]):
     """The highlighted setting is the one that is changed. Keys arrive as `act`."""
 
     def __init__(self, home: Path, root: Path) -> None:

@@ -1,11 +1,12 @@
 """Everything about one run: title, alerts, gauge, figures, and the tabs below them."""
 
 from pathlib import Path
+from time import monotonic
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
-from textual.widgets import Button, ContentSwitcher, Log, Tab, Tabs
+from textual.widgets import ContentSwitcher, Log, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
 from bitnet_tui.view import panels
@@ -20,6 +21,7 @@ from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.reports_pane import ReportsPane
 from bitnet_tui.widgets.storage_pane import StoragePane
 
 VIEWS = (
@@ -37,6 +39,8 @@ _MOST_LOG_LINES = 2000
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
 _TAIL_LINES = 5
+_LOOK_SECONDS = 0.9
+"""How often a tab that is open reads its files again."""
 
 
 class RunPane(Vertical):
@@ -44,6 +48,7 @@ class RunPane(Vertical):
 
     _logged: tuple[str, int] = ("", 0)
     _drawn_at = 0
+    _looked = 0.0
 
     def __init__(self, home: Path, root: Path) -> None:
         super().__init__(id="run")
@@ -62,12 +67,7 @@ class RunPane(Vertical):
                 with VerticalScroll(id="summary-scroll", classes="pages"):
                     yield Painted(id="summary")
                 yield Painted(id="tail", classes="-empty")
-            with VerticalScroll(id="reports", classes="pages"):
-                with Horizontal(id="report-buttons"):
-                    yield Button("Compare with… (V)", name="compare_with", compact=True)
-                    yield Button("Save report (R)", name="save_report", compact=True)
-                yield Painted(id="results-text")
-                yield Painted(id="samples-text")
+            yield ReportsPane(self._home, self._root)
             yield CheckpointsPane(self._home, self._root)
             yield StoragePane(id="storage")
             yield ConfigPane(self._home, self._root)
@@ -103,6 +103,7 @@ class RunPane(Vertical):
     def _look(self, name: str) -> None:
         """Have a tab that reads files itself read them."""
         if isinstance(pane := self.query_one(f"#{name}"), Looking):
+            self._looked = monotonic()
             pane.look()
 
     def scroll(self, way: str) -> None:
@@ -129,10 +130,10 @@ class RunPane(Vertical):
         self._painted("gauge", (bar,) if bar else ())
         self._painted("figures", panels.figures(run, cells) if run else ())
         self._live(view, run, lens, cells)
-        self._painted("results-text", panels.result_lines(run, cells - 2))
-        self._painted("samples-text", panels.sample_lines(run, cells - 2))
+        self.query_one(ReportsPane).show(run)
         self._write_log(run)
-        self._look(self.open)
+        if monotonic() - self._looked > _LOOK_SECONDS:
+            self._look(self.open)
 
     @property
     def charts(self) -> Charts:
