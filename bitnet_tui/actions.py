@@ -124,7 +124,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     *_at(
         "checkpoints",
-        ("resume", "R", "checkpoint('resume')", "Resume from here", "Train on from the highlighted one; asks", False),
+        ("resume", "T", "checkpoint('resume')", "Resume from here", "Train on from the highlighted one; asks", False),
         ("flip", "F", "checkpoint('flip')", "Flip from here", "Go to 4 bits at the highlighted one; asks", False),
         ("export", "E", "checkpoint('export')", "Export", "Write it for llama.cpp or transformers", False),
     ),

@@ -33,7 +33,7 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         yield Entries(id="checkpoints-list", markup=False, classes="pages")
         yield Painted(id="checkpoints-about")
         with Horizontal(classes="bar"):
-            yield Button("Resume from here (R)", name="checkpoint('resume')", compact=True)
+            yield Button("Resume from here (T)", name="checkpoint('resume')", compact=True)
             yield Button("Flip from here (F)", name="checkpoint('flip')", compact=True)
             yield Button("Export (E)", name="checkpoint('export')", compact=True)
         yield Painted(id="checkpoints-said")
