@@ -5,7 +5,7 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "checkpoints", "config", "keys"]
+Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "checkpoints", "config", "log", "keys"]
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,17 @@ ACTIONS: tuple[Action, ...] = (
         ("leave", "escape", "config('leave')", "Leave the field", "Stop changing a setting; nothing is saved", False),
     ),
     *_at(
+        "log",
+        ("search", "slash", "log('search')", "Search the log", "Find words; Enter goes to the newest place", False),
+        ("next", "n", "log('next')", "Next place", "Go to the next line that was found", False),
+        ("before", "N", "log('before')", "Place before", "Go to the line before that was found", False),
+        ("level", "m", "log('level')", "Level", "Show all messages, info, warnings or only errors", False),
+        ("follow", "F", "log('follow')", "Follow the log", "Keep the newest line in sight, or stay", False),
+        ("wrap", "w", "log('wrap')", "Wrap", "Show long lines whole, or each in one line", False),
+        ("copy", "Y", "log('copy')", "Copy the log", "Copy all lines that are shown", False),
+        ("leave", "escape", "log('leave')", "Leave the field", "Go from the search to the lines", False),
+    ),
+    *_at(
         "keys",
         ("set", "enter", "set", "Set", "Type or paste the highlighted key", False),
         ("move", "m", "move", "Move", "Move it out of .env into the OS keyring or the vault", False),
@@ -159,6 +170,7 @@ TITLES: dict[Where, str] = {
     "compare": "Comparison",
     "checkpoints": "The tab Checkpoints",
     "config": "The tab Config",
+    "log": "The tab Log",
     "guide": "New experiment",
     "keys": "API keys",
     "app": "Everywhere",

@@ -16,7 +16,7 @@ from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
 from bitnet_tui.screens.storing import StoringScreen
-from bitnet_tui.screens.tabs import TabbedScreen
+from bitnet_tui.screens.tabs import TABS, TabbedScreen
 from bitnet_tui.shell import Shell
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
@@ -32,7 +32,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = ["experiment.tcss", "tabs.tcss"]  # noqa: RUF012
-    BINDINGS = [binding for one in ("checkpoints", "config", "experiment") for binding in actions.bindings(one)]  # noqa: RUF012
+    BINDINGS = [*(row for one in TABS for row in actions.bindings(one)), *actions.bindings("experiment")]  # noqa: RUF012
 
     def __init__(self, root: Path, first: str | None = None) -> None:
         super().__init__()

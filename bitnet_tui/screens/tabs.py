@@ -14,11 +14,14 @@ from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import Saved
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
+from bitnet_tui.widgets.log_pane import LogPane
 
 if TYPE_CHECKING:
     from bitnet_tui.widgets.run_pane import RunPane
 
-_TAB_OF = {"config": "config", "checkpoint": "checkpoints"}
+TABS: tuple[Literal["checkpoints", "config", "log"], ...] = ("checkpoints", "config", "log")
+"""Those that have keys of their own."""
+_TAB_OF = {"checkpoint": "checkpoints", "config": "config", "log": "log"}
 _TRAIN = "train"
 
 
@@ -45,8 +48,27 @@ class TabbedScreen(ShellScreen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in _TAB_OF:
             open_now = bool(self.query("#run")) and self.pane.open == _TAB_OF[action]
-            return open_now and (parameters != ("leave",) or self._config.holds_keys)
+            return open_now and (parameters != ("leave",) or self._in_a_field)
         return super().check_action(action, parameters)
+
+    @property
+    def _in_a_field(self) -> bool:
+        """Whether Escape leaves a field of the open tab."""
+        return self._config.holds_keys if self.pane.open == "config" else self.query_one(LogPane).holds_keys
+
+    # -- log -------------------------------------------------------------------------------------------------------
+
+    def action_log(self, what: str) -> None:
+        pane = self.query_one(LogPane)
+        if what != "copy":
+            pane.act(what)
+        elif pane.text:
+            self.copy_text(pane.text)
+
+    def copy_text(self, text: str) -> None:
+        """Copy through the terminal, which may be at the other end of an SSH connection."""
+        self.app.copy_to_clipboard(text)
+        self.notify(f"Copied {text.count(chr(10)) + 1:,} lines.")
 
     # -- config ----------------------------------------------------------------------------------------------------
 

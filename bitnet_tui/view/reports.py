@@ -164,16 +164,15 @@ def _dicts(found: object) -> list[dict[str, Any]]:
 def report_lines(run: RunShown | None, view: ReportsView, cells: int) -> tuple[Line, ...]:
     """The tables of the shown run, those of the evaluation and the baseline that it has not, and answers."""
     lines: list[Line] = []
-    shown = run.view.tables if run else ()
+    shown, answers = run.view.tables if run else (), answer_lines(view.answers, cells)
     if run is not None and (shown or run.active):
         lines += panels.result_lines(run, cells)
+    if run is not None and (run.active or not answers):
+        lines += panels.sample_lines(run, cells)
     names = {table.name for table in shown}
     for report in view.reports:
         if run is None or report.run_id != run.id:
             lines += _report_lines(report, names if run and run.stage == "pipeline" else set(), cells)
-    answers = answer_lines(view.answers, cells)
-    if run is not None and (run.active or not answers):
-        lines += panels.sample_lines(run, cells)
     lines += answers
     return tuple(lines) or panels.result_lines(None, cells)
 

@@ -6,7 +6,7 @@ from time import monotonic
 from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
-from textual.widgets import ContentSwitcher, Log, Tab, Tabs
+from textual.widgets import ContentSwitcher, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
 from bitnet_tui.view import panels
@@ -19,6 +19,7 @@ from bitnet_tui.view.watch import ExperimentView, RunShown
 from bitnet_tui.widgets.charts import Charts
 from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
+from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.reports_pane import ReportsPane
@@ -33,9 +34,8 @@ VIEWS = (
     (7, "log", "Log"),
 )
 """The key, the id and the name of each tab."""
-_ALONE = frozenset({"checkpoints", "config"})
+_ALONE = frozenset({"checkpoints", "config", "log"})
 """Tabs that are about the experiment rather than the run, and need its room."""
-_MOST_LOG_LINES = 2000
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
 _TAIL_LINES = 5
@@ -44,9 +44,8 @@ _LOOK_SECONDS = 0.9
 
 
 class RunPane(Vertical):
-    """Draws an `ExperimentView`. It remembers only which view is open and what the log already holds."""
+    """Draws an `ExperimentView`. It remembers only which tab is open."""
 
-    _logged: tuple[str, int] = ("", 0)
     _drawn_at = 0
     _looked = 0.0
 
@@ -71,7 +70,7 @@ class RunPane(Vertical):
             yield CheckpointsPane(self._home, self._root)
             yield StoragePane(id="storage")
             yield ConfigPane(self._home, self._root)
-            yield Log(id="log", classes="pages", max_lines=_MOST_LOG_LINES, auto_scroll=True)
+            yield LogPane()
 
     class Resized(Message):
         """The lines were made for another width."""
@@ -89,7 +88,7 @@ class RunPane(Vertical):
         """Open a tab. One with a list or a field to begin with gets the focus, which else goes back to the stages."""
         self.query_one("#views", Tabs).active = f"tab-{name}"
         self._open(name)
-        if isinstance(pane := self.query_one(f"#{name}"), CheckpointsPane | ConfigPane):
+        if isinstance(pane := self.query_one(f"#{name}"), CheckpointsPane | ConfigPane | LogPane):
             pane.enter()
         elif self.screen.focused is not None and self.query_one("#switch") in self.screen.focused.ancestors:
             self.screen.query_one("#stages").focus()
@@ -131,7 +130,7 @@ class RunPane(Vertical):
         self._painted("figures", panels.figures(run, cells) if run else ())
         self._live(view, run, lens, cells)
         self.query_one(ReportsPane).show(run)
-        self._write_log(run)
+        self.query_one(LogPane).show(run)
         if monotonic() - self._looked > _LOOK_SECONDS:
             self._look(self.open)
 
@@ -152,17 +151,6 @@ class RunPane(Vertical):
     def show_storage(self, root: Path, copy: CopyView, said: Said | None) -> None:
         cells = max(20, self.content_size.width) - 2
         self.query_one(StoragePane).show(copy, (*folder_lines(root, cells), *copy_lines(copy, said, cells)))
-
-    def _write_log(self, run: RunShown | None) -> None:
-        log = self.query_one("#log", Log)
-        run_id, total = (run.id, run.view.log_total) if run else ("", 0)
-        if run_id != self._logged[0] or total < self._logged[1]:
-            log.clear()
-            self._logged = (run_id, 0)
-        fresh = total - self._logged[1]
-        if run is not None and fresh > 0:
-            log.write_lines(run.view.log[-fresh:])
-            self._logged = (run_id, total)
 
     def _painted(self, name: str, lines: tuple[Line, ...]) -> None:
         self.query_one(f"#{name}", Painted).show(lines)
