@@ -5,7 +5,20 @@ from typing import Literal
 
 from textual.binding import Binding, BindingType
 
-Where = Literal["app", "list", "welcome", "guide", "experiment", "compare", "traces", "config", "play", "keys"]
+Where = Literal[
+    "app",
+    "list",
+    "welcome",
+    "guide",
+    "experiment",
+    "compare",
+    "traces",
+    "checkpoints",
+    "config",
+    "log",
+    "play",
+    "keys",
+]
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,7 @@ ACTIONS: tuple[Action, ...] = (
         ("live", "1", "view('live')", "Live", "Curves and numbers", False),
         ("traces", "2", "view('traces')", "Traces", "What was collected, token by token", False),
         ("reports", "3", "view('reports')", "Reports", "Tables: QEI, quality, memory; generated texts", False),
+        ("checkpoints", "4", "view('checkpoints')", "Checkpoints", "Resume, flip or export from one", False),
         ("storage", "5", "view('storage')", "Storage", "The copy on a storage target", False),
         ("config", "6", "view('config')", "Config", "Every setting: where it comes from; change one", False),
         ("log", "7", "view('log')", "Log", "All messages of the run", False),
@@ -168,6 +182,12 @@ ACTIONS: tuple[Action, ...] = (
         ("leave", "escape", "traces('leave')", "Leave", "Leave the search, or what was rejected", False),
     ),
     *_at(
+        "checkpoints",
+        ("resume", "T", "checkpoint('resume')", "Resume from here", "Train on from the highlighted one; asks", False),
+        ("flip", "F", "checkpoint('flip')", "Flip from here", "Go to 4 bits at the highlighted one; asks", False),
+        ("export", "E", "checkpoint('export')", "Export", "Write it for llama.cpp or transformers", False),
+    ),
+    *_at(
         "config",
         ("filter", "slash", "config('filter')", "Filter settings", "Show the settings that have these words", False),
         ("only", "d", "config('only')", "Only differences", "Show only what differs, or everything", False),
@@ -200,6 +220,17 @@ ACTIONS: tuple[Action, ...] = (
         ("leave", "escape", "leave", "Back", "Out of a field, or back", True),
     ),
     *_at(
+        "log",
+        ("search", "slash", "log('search')", "Search the log", "Find words; Enter goes to the newest place", False),
+        ("next", "n", "log('next')", "Next place", "Go to the next line that was found", False),
+        ("before", "N", "log('before')", "Place before", "Go to the line before that was found", False),
+        ("level", "m", "log('level')", "Level", "Show all messages, info, warnings or only errors", False),
+        ("follow", "F", "log('follow')", "Follow the log", "Keep the newest line in sight, or stay", False),
+        ("wrap", "w", "log('wrap')", "Wrap", "Show long lines whole, or each in one line", False),
+        ("copy", "Y", "log('copy')", "Copy the log", "Copy all lines that are shown", False),
+        ("leave", "escape", "log('leave')", "Leave the field", "Go from the search to the lines", False),
+    ),
+    *_at(
         "keys",
         ("set", "enter", "set", "Set", "Type or paste the highlighted key", False),
         ("move", "m", "move", "Move", "Move it out of .env into the OS keyring or the vault", False),
@@ -230,7 +261,9 @@ TITLES: dict[Where, str] = {
     "experiment": "One experiment",
     "compare": "Comparison",
     "traces": "The tab Traces",
+    "checkpoints": "The tab Checkpoints",
     "config": "The tab Config",
+    "log": "The tab Log",
     "guide": "New experiment",
     "play": "Playground",
     "keys": "API keys",

@@ -1,7 +1,7 @@
 """The app: its first screen, its themes, and how a stage is started. A screen is imported when first shown."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -130,12 +130,12 @@ class BitnetApp(Telling):
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(themes.DEFAULTS)
 
-    def launch(self, root: Path, stage: str) -> None:
+    def launch(self, root: Path, stage: str, values: Mapping[str, str] | None = None) -> None:
         """As `Shell.launch`; warnings about the settings become notifications."""
         from bitnet_tui.services import launching
 
         launch = self._launch or launching.launch
-        for warning in launch(self.home, root, stage).warnings:
+        for warning in launch(self.home, root, stage, values).warnings:
             self.call_from_thread(self.notify, warning, title="Settings", severity="warning", timeout=10)
 
     def open_experiment(self, root: Path, first: str | None = None) -> None:
@@ -219,7 +219,9 @@ class BitnetApp(Telling):
         from bitnet_tui.widgets.copying import text_of
 
         focused, screen = self.focused, self.screen
-        text = screen.get_selected_text() or (text_of(focused) if focused else "") or text_of(screen)
+        self.copy_text(screen.get_selected_text() or (text_of(focused) if focused else "") or text_of(screen))
+
+    def copy_text(self, text: str) -> None:
         if text.strip():
             text = redactor()(text)
             if len(text) <= _MOST_COPIED:

@@ -1,6 +1,6 @@
 """What the screens may ask of the app. They import this module and never `app.py`, which imports them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,15 @@ class Shell(App[None]):
     """The user's own keys."""
     played: dict[Path, Any]
 
-    def launch(self, root: Path, stage: str) -> None:
-        """Start a stage; `BitnetError` says why it can't be. Slow: call it in a thread."""
+    def copy_text(self, text: str) -> None:
+        """Copy through the terminal, which may be at the other end of an SSH connection, and into a file."""
+        raise NotImplementedError
+
+    def launch(self, root: Path, stage: str, values: Mapping[str, str] | None = None) -> None:
+        """Start a stage, with `values` of settings for this run alone.
+
+        `BitnetError` says why it can't be. Slow: call it in a thread.
+        """
         raise NotImplementedError
 
     def new_experiment(self, source: Path | None = None) -> None:

@@ -39,6 +39,13 @@ def add_to(commands: Commands) -> None:
             one.add_argument(
                 "--online", action="store_true", help="ask the teacher's model while training (TRAIN_ONLINE=1)"
             )
+            one.add_argument(
+                "--from",
+                dest="resume_step",
+                metavar="STEP",
+                type=int,
+                help="resume from the checkpoint of this step; newer ones are set aside (RESUME_STEP)",
+            )
         if stage == "pipeline":
             one.add_argument("--gate", action="store_true", help="end with exit code 3 if a gate fails (GATE_…)")
     commands.add("demo", "create the experiment `demo` in the workspace and run its pipeline", _demo)
@@ -60,6 +67,8 @@ def _launch(arguments: argparse.Namespace) -> int:
         arguments.assignments.append("GATE_ENFORCE=1")
     if getattr(arguments, "online", False):
         arguments.assignments.append("TRAIN_ONLINE=1")
+    if getattr(arguments, "resume_step", None) is not None:
+        arguments.assignments.append(f"RESUME_STEP={arguments.resume_step}")
     resolved = resolution(arguments)
     stage: str = arguments.command
     keys = stage_keys.for_stage(stage, resolved, ask_passphrase)

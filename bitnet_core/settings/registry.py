@@ -184,6 +184,13 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         integer(
             "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 30, "steps"
         ),
+        integer(
+            "RESUME_STEP",
+            "",
+            "Step of the checkpoint to resume from, for one run (bitnet train --from); empty = the newest.",
+            1,
+            1 << 40,
+        ),
     ),
     "Flip": (
         integer(

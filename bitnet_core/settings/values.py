@@ -266,6 +266,15 @@ class FlipOptions(Group):
         return int((share * self.budget).to_integral_value(rounding=ROUND_FLOOR))
 
 
+def flip_fraction_at(tokens: int, budget: int) -> str:
+    """The shortest FLIP_FRACTION that puts the flip exactly at these seen tokens of the budget."""
+    for digits in range(1, len(str(budget)) + 2):
+        share = -(-tokens * 10**digits // budget)
+        if share * budget // 10**digits == tokens:
+            return str(Decimal(share).scaleb(-digits).normalize())
+    raise ValueError(f"{tokens} tokens are not within a budget of {budget}")
+
+
 class LossWeights(Group):
     """The temperature τ of the distillation loss, and the weight of each part of the total."""
 
@@ -313,6 +322,8 @@ class TrainOptions(Group):
     compiled: bool = setting("TORCH_COMPILE")
     log_interval: int = setting("LOG_INTERVAL")
     checkpoint_interval: int = setting("CHECKPOINT_INTERVAL")
+    resume_step: int | None = setting("RESUME_STEP")
+    """None = the newest checkpoint."""
     workers: int = setting("NUM_WORKERS")
     seed: int = setting("SEED")
 

@@ -35,6 +35,8 @@ class CopyStatus:
     counter: int | None = None
     folders: tuple[Folder, ...] = ()
     waiting: tuple[tuple[str, float], ...] = ()
+    checkpoints: tuple[tuple[str, int], ...] = ()
+    """The names and sizes of the checkpoints that are stored as they were here, such as `checkpoints/….pt`."""
 
 
 def version(root: Path) -> tuple[float, ...]:
@@ -71,6 +73,9 @@ def _read(path: Path) -> CopyStatus:
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=0.2)) as found:
         notes = dict(found.execute("select name, value from notes where name in ('place', 'stored')").fetchall())
         waiting = found.execute("select name, since from waiting order by since, name limit 10000").fetchall()
+        tables = {row[0] for row in found.execute("select name from sqlite_master")}  # an earlier version's has fewer
+        wanted = "select name, size from shared where name like 'checkpoints/mini_bitnet_step_%.pt' limit 10000"
+        shared = found.execute(wanted).fetchall() if "shared" in tables else []
     stored: dict[str, Any] = json.loads(notes.get("stored", "{}"))
     counter = finite(stored.get("counter"))
     return CopyStatus(
@@ -79,4 +84,5 @@ def _read(path: Path) -> CopyStatus:
         None if counter is None else int(counter),
         tuple(Folder(str(name), int(many), float(size)) for name, (many, size) in stored.get("folders", {}).items()),
         tuple((str(name), float(since)) for name, since in waiting),
+        tuple((str(name), int(size)) for name, size in shared),
     )

@@ -1,7 +1,7 @@
 """How many tokens a training is to see: decided when it begins, and kept when it resumes. It knows no trainer."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,18 @@ def kept_in(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         return kept
     health = checkpoints.read_health(path)
     return {"tokens": health["budget_tokens"]} if "budget_tokens" in health else {}
+
+
+@dataclass(frozen=True)
+class FlipIsAhead:
+    """Whether the flip, where it is wanted now, comes after all the steps of a checkpoint."""
+
+    flip: FlipOptions
+    epoch_tokens: int
+
+    def __call__(self, path: Path, checkpoint: Checkpoint) -> bool:
+        found = decide(self.flip, self.epoch_tokens, kept_in(path, checkpoint))
+        return checkpoint.seen_tokens <= replace(self.flip, budget_tokens=found.tokens).threshold
 
 
 def _tokens(kept: Mapping[str, Any]) -> int | None:

@@ -6,6 +6,7 @@ checkpoint whose health file is missing or doesn't match was not written complet
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,10 +120,31 @@ def require_latest(folder: Path) -> Path:
     return path
 
 
-def set_aside(folder: Path) -> Path:
-    """Move every checkpoint into a new folder below `folder`, and return that."""
+def of_step(folder: Path, step: int) -> Path:
+    """The complete checkpoint of a step. BitnetError if there is none."""
+    path = path_of(folder, step)
+    if not is_complete(path):
+        there = ", ".join(str(_step_of(one)) for one in reversed(found(folder)) if health_of(one).exists()) or "none"
+        raise BitnetError(
+            f"There is no complete checkpoint of step {step} in {folder}; steps that are there: {there}."
+        )
+    return path
+
+
+def newer_than(folder: Path, path: Path) -> list[Path]:
+    """The files of later steps, newest first."""
+    return [one for one in found(folder) if _step_of(one) > _step_of(path)]
+
+
+def _step_of(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else 0
+
+
+def set_aside(folder: Path, paths: Iterable[Path]) -> Path:
+    """Move these checkpoints into a new folder below `folder`, and return that."""
     aside = files.new_dated_folder(folder / "superseded")
-    for path in found(folder):
+    for path in paths:
         # The checkpoint first: if this is killed in between, a complete pair is still in one of the two folders.
         for part in (path, health_of(path)):
             if part.exists():

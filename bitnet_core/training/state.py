@@ -4,7 +4,7 @@ Everything that decides what comes next is kept: counters, cursor, activation bi
 state. A resumed training is therefore the uninterrupted one, bit for bit on a CPU. It knows no loop.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,6 +28,7 @@ RANDOM_START = {"STUDENT_INIT": "random", "STUDENT_INIT_LAYERS": ""}
 _REFUSALS = ("refused", "refused_in_a_row", "rate_scale", "rolled_back")
 _PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", "budget", *_REFUSALS)
 """Fields of `TrainState` that a checkpoint keeps among its counters, as they are."""
+_FLIP = ("FLIP_FRACTION", "FLIP_POLICY", "FLIP_RAMP_FRACTION")
 _BEFORE = {"A4_POLICY": "all", "TRAIN_ONLINE": "", "ON_POLICY_FRACTION": 0.0, "ON_POLICY_KL": "", **RANDOM_START}
 """What checkpoints of versions without these settings were trained with."""
 
@@ -180,15 +181,24 @@ def recipe(options: TrainOptions) -> dict[str, int | float | str]:
 
 
 def checkpoint_to_resume(
-    folder: Path, config: StudentConfig, tokenizer_hash: str, wanted: dict[str, Any], reporter: Reporter
+    folder: Path,
+    config: StudentConfig,
+    tokenizer_hash: str,
+    wanted: dict[str, Any],
+    reporter: Reporter,
+    step: int | None,
+    flip_is_ahead: Callable[[Path, Checkpoint], bool],
 ) -> tuple[Path, Checkpoint] | None:
     """The newest complete checkpoint; None where there is none, or none of the recipe `wanted`.
 
     Raises BitnetError for a checkpoint of another student. One of another recipe is set aside: training on from it
-    would certify a student under settings that it was not trained with.
+    would certify a student under settings that it was not trained with. When the flip comes is not part of the recipe
+    while no layer has flipped, and none would have if the flip had been where it is wanted now (`flip_is_ahead`).
+
+    With a `step`, the checkpoint of that step; BitnetError if it isn't there or has another recipe.
     """
-    path = checkpoints.latest(folder)
-    for newer in checkpoints.found(folder):
+    path = checkpoints.latest(folder) if step is None else checkpoints.of_step(folder, step)
+    for newer in checkpoints.found(folder) if step is None else ():
         if newer == path:
             break
         reporter.alert("warning", "checkpoint_incomplete", f"{newer} is incomplete and is skipped.", "Move it away.")
@@ -198,9 +208,15 @@ def checkpoint_to_resume(
     checkpoints.require_same_student(path, checkpoint, config, tokenizer_hash)
     changed = [name for name, value in wanted.items() if checkpoint.recipe.get(name, _BEFORE.get(name)) != value]
     if 4 not in checkpoint.counters.get("layer_bits", [checkpoint.activation_bits]):
-        changed = [name for name in changed if name != "A4_POLICY"]  # it has decided nothing yet
+        undecided = {"A4_POLICY", *(_FLIP if flip_is_ahead(path, checkpoint) else ())}
+        changed = [name for name in changed if name not in undecided]
+    if changed and step is not None:
+        raise BitnetError(
+            f"{path} was trained with another {', '.join(changed)}; "
+            "restore the old value to resume from it, or train without --from to start again."
+        )
     if changed:
-        aside = checkpoints.set_aside(folder)
+        aside = checkpoints.set_aside(folder, checkpoints.found(folder))
         reporter.alert(
             "warning",
             "training_superseded",
@@ -210,3 +226,11 @@ def checkpoint_to_resume(
         )
         return None
     return path, checkpoint
+
+
+def keep_newer_aside(path: Path, state: TrainState, reporter: Reporter) -> None:
+    """Say from which checkpoint training resumes. Newer ones are moved away, and it says where to."""
+    reporter.log(f"Resuming from {path.name}: step {state.step}, {state.seen_tokens} tokens seen.")
+    if newer := checkpoints.newer_than(path.parent, path):
+        aside = checkpoints.set_aside(path.parent, newer)
+        reporter.log(f"Newer checkpoints ({len(newer)}) are kept in {aside}.")

@@ -35,6 +35,7 @@ from bitnet_core.training.state import (
     TrainState,
     capture,
     checkpoint_to_resume,
+    keep_newer_aside,
     recipe,
     restore,
 )
@@ -133,10 +134,11 @@ class Trainer:
         self._reporter.request_stop()
 
     def resume(self, on_event: Callable[[Event], object] | Reporter = lambda _: None) -> None:
-        """Go back to the newest checkpoint in the folder, if there is one of this student and recipe."""
+        """Go back to the newest checkpoint, or that of `resume_step`, if there is one of this student and recipe."""
         self._reporter = on_event if isinstance(on_event, Reporter) else Reporter(on_event, name="training")
+        step, ahead = self.options.resume_step, budget.FlipIsAhead(self._flip_asked, self.sampler.supervised)
         found = self.folder and checkpoint_to_resume(
-            self.folder, self.student.config, self._tokenizer_hash, self._recipe, self._reporter
+            self.folder, self.student.config, self._tokenizer_hash, self._recipe, self._reporter, step, ahead
         )
         if not found:
             self._begin()
@@ -145,9 +147,7 @@ class Trainer:
         self.state = restore(checkpoint, self.stepper, self.sampler)
         self._decide_budget(budget.kept_in(path, checkpoint))
         self.resumed_from = self.last_checkpoint = path
-        self._reporter.log(
-            f"Resuming from {path.name}: step {self.state.step}, {self.state.seen_tokens} tokens seen."
-        )
+        keep_newer_aside(path, self.state, self._reporter)
 
     def _decide_budget(self, kept: dict[str, Any]) -> None:
         found = budget.decide(self._flip_asked, self.sampler.supervised, kept)

@@ -1,6 +1,6 @@
 """One experiment: its stages, and one run of the selected stage, live or finished. Everything is read from files."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -16,7 +16,7 @@ from bitnet_tui import actions
 from bitnet_tui.screens.base import LookingScreen
 from bitnet_tui.screens.charting import ChartingScreen
 from bitnet_tui.screens.storing import StoringScreen
-from bitnet_tui.screens.tabs import TabbedScreen
+from bitnet_tui.screens.tabs import TABS, TabbedScreen
 from bitnet_tui.shell import Shell
 from bitnet_tui.view.copy import CopyView
 from bitnet_tui.view.run_fold import RunView
@@ -32,7 +32,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
     """`first` is a stage to start as soon as the screen is shown."""
 
     CSS_PATH = ["experiment.tcss", "tabs.tcss", "traces.tcss"]  # noqa: RUF012
-    BINDINGS = [binding for where in ("traces", "config", "experiment") for binding in actions.bindings(where)]  # noqa: RUF012
+    BINDINGS = [*(row for one in TABS for row in actions.bindings(one)), *actions.bindings("experiment")]  # noqa: RUF012
 
     def __init__(self, root: Path, first: str | None = None) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         self.set_interval(self.shell.redraw_seconds, self._tick)
         self.look()
         if self._first is not None:
-            self._start(self._first)
+            self.start_stage(self._first)
 
     def _tick(self) -> None:
         self._ticks += 1
@@ -123,8 +123,13 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         if self.query("#run"):
             self.pane.show_storage(self.root, self._view.copy, self.said)
 
+    @property
+    def training(self) -> bool:
+        row = self._view.row("train")
+        return self._launching == "train" or (row is not None and row.active)
+
     def start_upload(self) -> None:
-        self._start(UPLOAD.name)
+        self.start_stage(UPLOAD.name)
 
     # -- choosing what to see --------------------------------------------------------------------------------------
 
@@ -224,14 +229,14 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
         return super().check_action(action, parameters)
 
     def action_launch(self) -> None:
-        self._start(self._selected)
+        self.start_stage(self._selected)
 
     action_resume = action_launch
 
     def action_pipeline(self) -> None:
-        self._start(PIPELINE.name)
+        self.start_stage(PIPELINE.name)
 
-    def _start(self, name: str) -> None:
+    def start_stage(self, name: str, values: Mapping[str, str] | None = None) -> None:
         if self._launching:
             self.notify(f"{self._launching} is still starting.", severity="warning")
             return
@@ -241,7 +246,7 @@ class ExperimentScreen(LookingScreen[ExperimentView], ChartingScreen, StoringScr
             self._chosen = None if name == PIPELINE.name else name
         self._redraw()
         self.attempt(
-            partial(self.shell.launch, self.root, name),
+            partial(self.shell.launch, self.root, name, values),
             lambda _: self._launch_ended(),
             without=f"{stage(name).title} was not started",
             title=f"{stage(name).title} of {self.root.name}: not started",

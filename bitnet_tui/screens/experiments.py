@@ -213,9 +213,9 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             self.shell.open_experiment(row.root)
 
     def action_play(self) -> None:
-        highlighted = self._highlighted()
-        if highlighted is not None and self.is_active:
-            self.shell.open_playground(Path(highlighted))
+        row = self._current
+        if row is not None and self.is_active:
+            self.shell.open_playground(row.root)
 
     def action_duplicate(self) -> None:
         row = self._current

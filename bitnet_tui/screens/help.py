@@ -44,7 +44,7 @@ def help_lines(width: int, actions: tuple[Action, ...] = ACTIONS) -> tuple[Line,
 
 
 def _row(keys: str, what: str, width: int) -> list[Line]:
-    first, *others = textwrap.wrap(what, max(_NARROWEST, width - _INDENT))
+    first, *others = textwrap.wrap(what, max(_NARROWEST, width - _INDENT), break_on_hyphens=False)
     return [
         line(Span(f"  {keys:<{_INDENT - 3}}", "key"), Span(f" {first}")),
         *(line(Span(f"{'':{_INDENT}}{other}")) for other in others),

@@ -248,8 +248,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         exchange = self.session.exchange
         answer = exchange.answers.get(self._who) if exchange else None
         if answer is not None and answer.text:
-            self.app.copy_to_clipboard(answer.text)
-            self.notify(f"The {self._who}'s answer is in the clipboard.")
+            self.shell.copy_text(answer.text)
 
     def action_leave(self) -> None:
         """Out of a field to the answers, and from there back."""

@@ -1,22 +1,36 @@
 """What keys and buttons do in the tabs of an experiment: they act on the tab that is open."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
+from bitnet_core.errors import BitnetError
 from bitnet_tui.screens.base import ShellScreen
 from bitnet_tui.services import config
+from bitnet_tui.services.exporting import FORMATS, Export
+from bitnet_tui.shell import Shell
+from bitnet_tui.view import checkpoints
+from bitnet_tui.view.checkpoints import Saved
+from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
+from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.traces_pane import TracesPane
 
 if TYPE_CHECKING:
     from bitnet_tui.widgets.run_pane import RunPane
 
+TABS: tuple[Literal["traces", "checkpoints", "config", "log"], ...] = ("traces", "checkpoints", "config", "log")
+"""Those that have keys of their own."""
+_TAB_OF = {"checkpoint": "checkpoints", "traces": "traces", "config": "config", "log": "log"}
+_TRAIN = "train"
+
 
 class TabbedScreen(ShellScreen[None]):
-    """An action that is named after a tab works while that tab is open."""
+    """An action of a tab works while that tab is open."""
 
     root: Path
+    _export: Export | None = None
 
     @property
     def pane(self) -> "RunPane":
@@ -24,17 +38,40 @@ class TabbedScreen(ShellScreen[None]):
 
         return self.query_one("#run", RunPane)
 
+    @property
+    def training(self) -> bool:
+        """Whether the student is being trained now."""
+        raise NotImplementedError
+
+    def start_stage(self, name: str, values: Mapping[str, str] | None = None) -> None:
+        raise NotImplementedError
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "config":
-            open_now = bool(self.query("#run")) and self.pane.open == action
-            return open_now and (parameters != ("leave",) or self._config.holds_keys)
-        if action == "traces":
-            open_now = bool(self.query("#run")) and self.pane.open == action
-            return open_now and (parameters != ("leave",) or self.query_one(TracesPane).leaves)
+        if action in _TAB_OF:
+            open_now = bool(self.query("#run")) and self.pane.open == _TAB_OF[action]
+            return open_now and (parameters != ("leave",) or self._in_a_field)
         return super().check_action(action, parameters)
 
     def action_traces(self, what: str) -> None:
         self.query_one(TracesPane).act(what)
+
+    @property
+    def _in_a_field(self) -> bool:
+        """Whether Escape leaves a field of the open tab."""
+        if self.pane.open == "traces":
+            return self.query_one(TracesPane).leaves
+        return self._config.holds_keys if self.pane.open == "config" else self.query_one(LogPane).holds_keys
+
+    # -- log -------------------------------------------------------------------------------------------------------
+
+    def action_log(self, what: str) -> None:
+        pane = self.query_one(LogPane)
+        if what != "copy":
+            pane.act(what)
+        elif pane.text:
+            self.shell.copy_text(pane.text)
+
+    # -- config ----------------------------------------------------------------------------------------------------
 
     @property
     def _config(self) -> ConfigPane:
@@ -42,12 +79,12 @@ class TabbedScreen(ShellScreen[None]):
 
     def action_config(self, what: str) -> None:
         if what == "against":
-            self.run_worker(partial(self._find_others, self.shell.home), thread=True, group="others")
+            self.run_worker(partial(self._find_others, self.shell), thread=True, group="others")
         else:
             self._config.act(what)
 
-    def _find_others(self, home: Path) -> None:
-        self.app.call_from_thread(self._ask_against, config.others(home, self.root))
+    def _find_others(self, shell: Shell) -> None:
+        shell.call_later(self._ask_against, config.others(shell.home, self.root))
 
     def _ask_against(self, others: list[Path]) -> None:
         from bitnet_tui.screens.picking import PickScreen
@@ -60,3 +97,90 @@ class TabbedScreen(ShellScreen[None]):
 
         if self.on_stack:
             self.app.push_screen(PickScreen("Compare the settings with", names), answered)
+
+    # -- checkpoints -----------------------------------------------------------------------------------------------
+
+    def action_checkpoint(self, what: str) -> None:
+        """`resume`, `flip` or `export` the highlighted checkpoint."""
+        pane = self.query_one(CheckpointsPane)
+        row = pane.chosen
+        problem = checkpoints.refusal(pane.view, row, what, training=self.training)
+        if problem or row is None:
+            pane.say("warn", problem)
+        elif what == "export":
+            self._ask_format(row)
+        else:
+            self._ask_to_train(row, row.fraction if what == "flip" else "")
+
+    def _ask_to_train(self, row: Saved, fraction: str) -> None:
+        from bitnet_tui.screens.dialogs import ConfirmScreen
+
+        view = self.query_one(CheckpointsPane).view
+        question = (
+            checkpoints.flip_question(view, row, fraction) if fraction else checkpoints.resume_question(view, row)
+        )
+
+        def answered(yes: bool | None) -> None:
+            if yes and fraction:
+                work = partial(self._set_flip, self.shell, row.step, fraction)
+                self.run_worker(work, thread=True, group="flip", description="set FLIP_FRACTION")
+            elif yes:
+                self._train_from(row.step)
+
+        self.app.push_screen(ConfirmScreen(*question), answered)
+
+    def _set_flip(self, shell: Shell, step: int, fraction: str) -> None:
+        problem = ""
+        try:
+            found = config.save(shell.home, self.root, "FLIP_FRACTION", fraction)
+            problem = f"FLIP_FRACTION is also set by the {found.hidden_by}." if found.hidden_by else ""
+        except (BitnetError, OSError) as error:
+            problem = str(error)
+        shell.call_later(self._flip_set, step, problem)
+
+    def _flip_set(self, step: int, problem: str) -> None:
+        if problem:
+            self._say_there("bad", problem)
+        elif self.on_stack:
+            self._train_from(step)
+
+    def _train_from(self, step: int) -> None:
+        self._say_there("value", f"Training goes on from step {step}.")
+        self.start_stage(_TRAIN, {"RESUME_STEP": str(step)})
+
+    def _ask_format(self, row: Saved) -> None:
+        from bitnet_tui.screens.picking import PickScreen
+
+        if self._export is not None:
+            self._say_there("warn", "An export is still running.")
+            return
+
+        def answered(place: int | None) -> None:
+            if place is None:
+                return
+            form = list(FORMATS)[place]
+            self._export = export = Export(self.shell.home, self.root, form, row.path)
+            self._say_there("value", f"Exporting step {row.step} {FORMATS[form].split(':')[0]}; this takes a minute…")
+            work = partial(self._run_export, self.shell, export)
+            self.app.run_worker(work, thread=True, group="export", description="export a checkpoint")
+
+        names = [f"{name}  {what}" for name, what in FORMATS.items()]
+        self.app.push_screen(PickScreen(f"Export the student of step {row.step}", names), answered)
+
+    def _run_export(self, shell: Shell, export: Export) -> None:
+        try:
+            style, words = "good", export.sentence()
+        except BitnetError as error:
+            style, words = "bad", str(error)
+        shell.call_later(self._export_ended, style, words)
+
+    def _export_ended(self, style: str, words: str) -> None:
+        self._export = None
+        self._say_there(style, words)
+        if not self.on_stack:
+            severity: Literal["information", "error"] = "information" if style == "good" else "error"
+            self.app.notify(words, title="Export", severity=severity, timeout=10)
+
+    def _say_there(self, style: str, words: str) -> None:
+        if self.on_stack:
+            self.query_one(CheckpointsPane).say(style, words)

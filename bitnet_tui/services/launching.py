@@ -1,8 +1,9 @@
 """Starts a stage: settings, keys, process. Slow (keyring, fork), so call it in a thread."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from bitnet_core.runs import launch as runs
 from bitnet_core.settings.said import unsaid
@@ -18,16 +19,21 @@ class Launched:
     warnings: tuple[str, ...] = ()
 
 
-Launch = Callable[[Path, Path, str], Launched]
+class Launch(Protocol):
+    """Starts a stage, with `values` of settings for this run alone."""
+
+    def __call__(
+        self, home: Path, root: Path, stage: str, values: Mapping[str, str] | None = None, /
+    ) -> Launched: ...
 
 
-def launch(home: Path, root: Path, stage: str) -> Launched:
+def launch(home: Path, root: Path, stage: str, values: Mapping[str, str] | None = None) -> Launched:
     """Start a stage of the experiment at `root`. BitnetError says why it can't be started.
 
     Its subclass VaultLocked means that the vault must be opened first.
     """
     require_experiment(root)
-    resolution = resolved(home, root)
+    resolution = resolved(home, root, values)
     settings = resolution.checked()
     keys = stage_keys.for_stage(stage, resolution)
     run = runs.launch(settings, stage, keys.values, argv=["bitnet-tui", stage])

@@ -304,7 +304,12 @@ def result_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
 
 
 def _tables(view: RunView, cells: int) -> list[Line]:
-    return [one for table in sorted(view.tables, key=_importance) for one in (*table_lines(table, cells), ())]
+    return [one for table in in_order(view.tables) for one in (*table_lines(table, cells), ())]
+
+
+def in_order(tables: Sequence[Table]) -> list[Table]:
+    """QEI first, then what it is made of."""
+    return sorted(tables, key=_importance)
 
 
 def _importance(table: Table) -> tuple[int, str]:

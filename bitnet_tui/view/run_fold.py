@@ -10,11 +10,25 @@ from msgspec import UNSET, structs
 
 from bitnet_core.results.curves import Beginning, Curve, CurveFold
 from bitnet_core.runs.event_words import describe, mark
-from bitnet_core.runs.events import Alert, Event, Flip, Metric, Progress, RunStarted, Sample, Table, Trace
+from bitnet_core.runs.events import (
+    Alert,
+    Event,
+    Flip,
+    Log,
+    Metric,
+    Progress,
+    RunFinished,
+    RunStarted,
+    Sample,
+    Table,
+    Trace,
+)
 from bitnet_core.runs.vitals import Vitals, VitalSigns
 from bitnet_core.text import finite, printable
 from bitnet_tui.view.bounded import add_reasons, bounded, newest_tables
 
+LEVELS = ("debug", "info", "warning", "error")
+"""Of the log, the least severe first."""
 CURVES = ("loss", "kl", "ce", "format")
 _MOST_LOG_LINES = 2000
 _MOST_SAMPLES = 20
@@ -75,6 +89,8 @@ class RunView:
     tables: tuple[Table, ...] = ()
     traces: Traces = Traces()
     log: tuple[str, ...] = ()
+    log_levels: tuple[str, ...] = ()
+    """Of each line of the log: `debug`, `info`, `warning` or `error`."""
     log_total: int = 0
     vitals: Vitals = field(default_factory=Vitals)
 
@@ -95,6 +111,7 @@ class RunFold:
     _curves: CurveFold = field(default_factory=CurveFold)
     _signs: VitalSigns = field(default_factory=VitalSigns)
     _log: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LOG_LINES))
+    _levels: deque[str] = field(default_factory=lambda: deque(maxlen=_MOST_LOG_LINES))
     _events: int = 0
     _log_total: int = 0
 
@@ -108,6 +125,7 @@ class RunFold:
             self._signs.feed(event)
             lines = _log_lines(event)
             self._log.extend(lines)
+            self._levels.extend([_level(event)] * len(lines))
             self._log_total += len(lines)
 
     def view(self) -> RunView:
@@ -122,6 +140,7 @@ class RunFold:
                 flip=self._curves.flip,
                 held_out=self._curves.held_out,
                 log=tuple(self._log),
+                log_levels=tuple(self._levels),
                 log_total=self._log_total,
                 vitals=self._signs.view(),
             )
@@ -133,6 +152,7 @@ class RunFold:
         self._curves = CurveFold()
         self._signs = VitalSigns()
         self._log.clear()
+        self._levels.clear()
 
     def _set(self, **changes: Any) -> None:
         self._view = replace(self._view, **changes)
@@ -196,6 +216,18 @@ def _log_lines(event: Event) -> list[str]:
         return []
     first, *others = text.split("\n")
     return [f"{_clock(event.t)} {mark(event)} {first}", *(f"{'':10} {other}" for other in others)]
+
+
+def _level(event: Event) -> str:
+    """How much an event matters, as a level of the log."""
+    match event:
+        case Log():
+            return event.level if event.level in LEVELS else "info"
+        case Alert():
+            return "warning" if event.severity == "warning" else "error"
+        case RunFinished():
+            return "error" if event.state == "failed" else "info"
+    return "info"
 
 
 def _clock(moment: float) -> str:

@@ -12,6 +12,7 @@ from textual.widgets import Button, Input, OptionList
 from textual.widgets.option_list import Option
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.text import crop
 from bitnet_tui.services.config import Preview, preview, save
 from bitnet_tui.theme import paint
 from bitnet_tui.view import config
@@ -23,6 +24,7 @@ from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
 
 _ABOUT_LINES, _SAID_LINES = 2, 2
+_NAME_CELLS = 20
 
 
 class Previewed(Message, bubble=False):
@@ -34,7 +36,7 @@ class Previewed(Message, bubble=False):
         self.saved = saved
 
 
-class ConfigPane(Looking[ConfigView], Vertical):
+class ConfigPane(Vertical, Looking[ConfigView]):
     """The highlighted setting is the one that is changed. Keys arrive as `act`."""
 
     def __init__(self, home: Path, root: Path) -> None:
@@ -102,7 +104,10 @@ class ConfigPane(Looking[ConfigView], Vertical):
         view, cells = self._config, self.content_size.width - 3
         self.query_one("#config-only", Button).label = f"{'☑' if self._only else '☐'} only differences (d)"
         against = view.against or "the defaults"
-        self.query_one("#config-against", Button).label = f"from {against} (o)"
+        button, label = self.query_one("#config-against", Button), f"from {crop(against, _NAME_CELLS)} (o)"
+        if str(button.label) != label:
+            button.label = label
+            button.refresh(layout=True)
         if cells > 0 and not self.editing:
             self._fill(view, cells)
         self._describe()

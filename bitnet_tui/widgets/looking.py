@@ -17,6 +17,7 @@ class Looked(Message, bubble=False):
         self.view = view
 
 
+# Textual finds the styles of a class by its first base, so this is the second one of a tab.
 class Looking(Generic[_View], Widget):
     """A request during a read causes one more read after it."""
 

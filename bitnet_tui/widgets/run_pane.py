@@ -1,11 +1,12 @@
 """Everything about one run: title, alerts, gauge, figures, and the tabs below them."""
 
 from pathlib import Path
+from time import monotonic
 
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.message import Message
-from textual.widgets import Button, ContentSwitcher, Log, Tab, Tabs
+from textual.widgets import ContentSwitcher, Tab, Tabs
 
 from bitnet_core.runs.catalog import stage
 from bitnet_tui.view import panels
@@ -16,9 +17,12 @@ from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.watch import ExperimentView, RunShown
 from bitnet_tui.widgets.charts import Charts
+from bitnet_tui.widgets.checkpoints_pane import CheckpointsPane
 from bitnet_tui.widgets.config_pane import ConfigPane
+from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
+from bitnet_tui.widgets.reports_pane import ReportsPane
 from bitnet_tui.widgets.storage_pane import StoragePane
 from bitnet_tui.widgets.traces_pane import TracesPane
 
@@ -26,24 +30,26 @@ VIEWS = (
     (1, "live", "Live"),
     (2, "traces", "Traces"),
     (3, "reports", "Reports"),
+    (4, "checkpoints", "Checkpoints"),
     (5, "storage", "Storage"),
     (6, "config", "Config"),
     (7, "log", "Log"),
 )
 """The key, the id and the name of each tab."""
-_ALONE = frozenset({"config", "traces"})
+_ALONE = frozenset({"checkpoints", "config", "log", "traces"})
 """Tabs that are about the experiment rather than the run, and need its room."""
-_MOST_LOG_LINES = 2000
 _MOST_ALERT_LINES = 6
 _MOST_HEALTH_LINES = 4
 _TAIL_LINES = 5
+_LOOK_SECONDS = 0.9
+"""How often a tab that is open reads its files again."""
 
 
 class RunPane(Vertical):
-    """Draws an `ExperimentView`. It remembers only which view is open and what the log already holds."""
+    """Draws an `ExperimentView`. It remembers only which tab is open."""
 
-    _logged: tuple[str, int] = ("", 0)
     _drawn_at = 0
+    _looked = 0.0
 
     def __init__(self, home: Path, root: Path) -> None:
         super().__init__(id="run")
@@ -63,15 +69,11 @@ class RunPane(Vertical):
                     yield Painted(id="summary")
                 yield Painted(id="tail", classes="-empty")
             yield TracesPane(self._home, self._root)
-            with VerticalScroll(id="reports", classes="pages"):
-                with Horizontal(id="report-buttons"):
-                    yield Button("Compare with… (V)", name="compare_with", compact=True)
-                    yield Button("Save report (R)", name="save_report", compact=True)
-                yield Painted(id="results-text")
-                yield Painted(id="samples-text")
+            yield ReportsPane(self._home, self._root)
+            yield CheckpointsPane(self._home, self._root)
             yield StoragePane(id="storage")
             yield ConfigPane(self._home, self._root)
-            yield Log(id="log", classes="pages", max_lines=_MOST_LOG_LINES, auto_scroll=True)
+            yield LogPane()
 
     class Resized(Message):
         """The lines were made for another width."""
@@ -89,7 +91,7 @@ class RunPane(Vertical):
         """Open a tab. One with a list or a field to begin with gets the focus, which else goes back to the stages."""
         self.query_one("#views", Tabs).active = f"tab-{name}"
         self._open(name)
-        if isinstance(pane := self.query_one(f"#{name}"), ConfigPane | TracesPane):
+        if isinstance(pane := self.query_one(f"#{name}"), CheckpointsPane | ConfigPane | LogPane | TracesPane):
             pane.enter()
         elif self.screen.focused is not None and self.query_one("#switch") in self.screen.focused.ancestors:
             self.screen.query_one("#stages").focus()
@@ -103,6 +105,7 @@ class RunPane(Vertical):
     def _look(self, name: str) -> None:
         """Have a tab that reads files itself read them."""
         if isinstance(pane := self.query_one(f"#{name}"), Looking | TracesPane):
+            self._looked = monotonic()
             pane.look()
 
     def scroll(self, way: str) -> None:
@@ -129,10 +132,10 @@ class RunPane(Vertical):
         self._painted("gauge", (bar,) if bar else ())
         self._painted("figures", panels.figures(run, cells) if run else ())
         self._live(view, run, lens, cells)
-        self._painted("results-text", panels.result_lines(run, cells - 2))
-        self._painted("samples-text", panels.sample_lines(run, cells - 2))
-        self._write_log(run)
-        self._look(self.open)
+        self.query_one(ReportsPane).show(run)
+        self.query_one(LogPane).show(run)
+        if monotonic() - self._looked > _LOOK_SECONDS:
+            self._look(self.open)
 
     @property
     def charts(self) -> Charts:
@@ -151,17 +154,6 @@ class RunPane(Vertical):
     def show_storage(self, root: Path, copy: CopyView, said: Said | None) -> None:
         cells = max(20, self.content_size.width) - 2
         self.query_one(StoragePane).show(copy, (*folder_lines(root, cells), *copy_lines(copy, said, cells)))
-
-    def _write_log(self, run: RunShown | None) -> None:
-        log = self.query_one("#log", Log)
-        run_id, total = (run.id, run.view.log_total) if run else ("", 0)
-        if run_id != self._logged[0] or total < self._logged[1]:
-            log.clear()
-            self._logged = (run_id, 0)
-        fresh = total - self._logged[1]
-        if run is not None and fresh > 0:
-            log.write_lines(run.view.log[-fresh:])
-            self._logged = (run_id, total)
 
     def _painted(self, name: str, lines: tuple[Line, ...]) -> None:
         self.query_one(f"#{name}", Painted).show(lines)

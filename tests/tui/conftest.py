@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -61,11 +61,13 @@ class RecordingLaunch:
 
     def __init__(self, refusal: str = "", warning: str = WARNING) -> None:
         self.launched: list[tuple[Path, str]] = []
+        self.values: list[Mapping[str, str] | None] = []
         self._refusal = refusal
         self._warning = warning
 
-    def __call__(self, _: Path, root: Path, stage: str) -> Launched:
+    def __call__(self, _: Path, root: Path, stage: str, values: Mapping[str, str] | None = None, /) -> Launched:
         self.launched.append((root, stage))
+        self.values.append(values)
         if self._refusal:
             raise BitnetError(self._refusal)
         return Launched(f"{stage}-recorded", (self._warning,))

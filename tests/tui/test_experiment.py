@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from textual.widgets import Log
 
 from bitnet_core.runs.catalog import PIPELINE, STAGES
 from bitnet_tui.app import BitnetApp
+from bitnet_tui.widgets.log_pane import LogPane
 from bitnet_tui.widgets.stage_list import StageList
 from tests.tui.conftest import RecordingLaunch
 from tests.tui.pilots import SIZES, settled, shown, words
@@ -42,7 +42,7 @@ async def test_a_live_run_is_followed_and_found_again(home: Path, size: tuple[in
             assert "done" in shown(pilot)
             await pilot.press("7")
             await settled(pilot)
-            log = "\n".join(pilot.app.screen.query_one(Log).lines)
+            log = pilot.app.screen.query_one(LogPane).text
             assert "activations A8 → A4 at step 182, 135,590 tokens seen" in log
             assert "checkpoint of step 100: mini_bitnet_step_100.pt, 190 MB" in log
     finally:

@@ -20,7 +20,7 @@ async def test_page_keys_scroll_the_open_view(home: Path, size: tuple[int, int])
     run.finish()
     async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=size) as pilot:
         await settled(pilot)
-        for tab, name in (("1", "summary-scroll"), ("3", "reports"), ("7", "log")):
+        for tab, name in (("1", "summary-scroll"), ("3", "reports"), ("7", "log-lines")):
             await pilot.press(tab)
             await settled(pilot)
             view = pilot.app.screen.query_one(f"#{name}")

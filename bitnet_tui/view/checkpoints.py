@@ -1,0 +1,285 @@
+"""The checkpoints of an experiment as rows, read from their health files: step, tokens, loss, bits, size, copy."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.files.regular import read_bounded
+from bitnet_core.runs.experiment import unreadable_words
+from bitnet_core.settings.values import flip_fraction_at
+from bitnet_core.storage.status import CopyStatus, copy_status, version
+from bitnet_core.storage.steps import step_of
+from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size, wrap
+from bitnet_tui.services.settings import experiment_at, require_experiment
+from bitnet_tui.view.copy import target_of
+from bitnet_tui.view.spans import Line, Span, line
+
+_MOST_BYTES = 1 << 20
+_WIDE = 74
+_STORED = {
+    "stored": ("✓ stored", "good"),
+    "waiting": ("▲ waits", "warn"),
+    "here": ("· only here", "label"),
+    "": ("", ""),
+}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One checkpoint. Without a health file it was not written completely, and `whole` is False."""
+
+    path: Path
+    step: int
+    bytes: int
+    written: float
+    whole: bool = True
+    tokens: int | None = None
+    budget: int | None = None
+    loss: float | None = None
+    agreement: float | None = None
+    bits: int | None = None
+    layers_at_4_bits: int = 0
+    trained_on: str = ""
+    best: bool = False
+    newest: bool = False
+    copy: str = ""
+    """`stored`, `waiting`, `here`; empty if there is no storage target."""
+
+    @property
+    def fraction(self) -> str:
+        """The FLIP_FRACTION that would flip here; empty if it has flipped, or that isn't known."""
+        if not self.whole or self.bits != 8 or self.layers_at_4_bits or self.tokens is None or self.budget is None:
+            return ""
+        return flip_fraction_at(self.tokens, self.budget) if 0 < self.tokens <= self.budget else ""
+
+
+@dataclass(frozen=True)
+class CheckpointsView:
+    """Newest first. `aside` counts the sets of older checkpoints that were moved to `superseded`."""
+
+    rows: tuple[Saved, ...] = ()
+    problem: str = ""
+    aside: int = 0
+
+    def row(self, step: str | None) -> Saved | None:
+        return next((row for row in self.rows if str(row.step) == step), None)
+
+    def newer(self, row: Saved) -> tuple[int, ...]:
+        """The later steps, in ascending order."""
+        return tuple(sorted(one.step for one in self.rows if one.step > row.step))
+
+
+@dataclass
+class CheckpointReader:
+    """Reads a health file again only if it has changed. For one thread."""
+
+    root: Path
+    home: Path
+    _known: dict[Path, tuple[tuple[int, ...], dict[str, Any]]] = field(default_factory=dict)
+    _copy: tuple[tuple[float, ...], CopyStatus] = ((), CopyStatus())
+
+    def read(self) -> CheckpointsView:
+        try:
+            require_experiment(self.root)
+            experiment, _ = experiment_at(self.root, self.home)
+            mark = version(self.root)
+            if mark != self._copy[0]:
+                self._copy = mark, copy_status(self.root)
+            has_target = bool(target_of(experiment.settings)[0])
+            return self._rows(experiment.checkpoints, self._copy[1] if has_target else None)
+        except BitnetError as error:
+            return CheckpointsView(problem=str(error))
+        except OSError as error:
+            return CheckpointsView(problem=unreadable_words(self.root, error))
+
+    def _rows(self, folder: Path, copy: CopyStatus | None) -> CheckpointsView:
+        steps = {
+            step: path for path in folder.glob("*.pt") if (step := step_of(f"checkpoints/{path.name}")) is not None
+        }
+        health = {step: self._health(path) for step, path in steps.items()}
+        whole = [step for step, found in health.items() if found]
+        newest = max(whole, default=None)
+        best = _best(health[newest]) if newest is not None else None
+        rows = [
+            saved
+            for step, path in sorted(steps.items(), reverse=True)
+            if (saved := _saved(path, step, health[step], copy, best=step == best, newest=step == newest))
+        ]
+        aside = sum(1 for one in (folder / "superseded").glob("*") if one.is_dir())
+        return CheckpointsView(tuple(rows), "", aside)
+
+    def _health(self, path: Path) -> dict[str, Any]:
+        """What the health file says; empty if there is none that can be read."""
+        at = path.with_name(f"{path.stem}_health.json")
+        try:
+            status = at.stat()
+            mark = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if self._known.get(at, ((),))[0] != mark:
+                found = json.loads(read_bounded(at, _MOST_BYTES))
+                self._known[at] = mark, found if isinstance(found, dict) else {}
+            return self._known[at][1]
+        except (OSError, ValueError, RecursionError):
+            return {}
+
+
+def _best(health: dict[str, Any]) -> int | None:
+    best = health.get("best")
+    return _whole(best.get("step")) if isinstance(best, dict) else None
+
+
+def _saved(
+    path: Path, step: int, health: dict[str, Any], copy: CopyStatus | None, *, best: bool, newest: bool
+) -> Saved | None:
+    """None for a file that has gone meanwhile."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    held_out = health.get("heldout")
+    measured = held_out if isinstance(held_out, dict) and held_out.get("step") == step else {}
+    return Saved(
+        path,
+        step,
+        status.st_size,
+        status.st_mtime,
+        bool(health) and health.get("bytes") == status.st_size,
+        _whole(health.get("seen_tokens")),
+        _whole(health.get("budget_tokens")),
+        finite(measured.get("heldout_loss")),
+        finite(measured.get("heldout_agreement")),
+        _whole(health.get("activation_bits")),
+        _whole(health.get("layers_at_4_bits")) or 0,
+        str(health.get("device") or "")[:40],
+        best,
+        newest,
+        "" if copy is None else _copied(f"checkpoints/{path.name}", status.st_size, copy),
+    )
+
+
+def _copied(name: str, size_of: int, copy: CopyStatus) -> str:
+    if any(name == waiting for waiting, _ in copy.waiting):
+        return "waiting"
+    return "stored" if (name, size_of) in copy.checkpoints else "here"
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < 1 << 63 else None
+
+
+# -- drawing ---------------------------------------------------------------------------------------------------------
+
+_COLUMNS = (("step", 8), ("tokens", 8), ("held-out", 10), ("bits", 6), ("size", 9), ("age", 13))
+
+
+def heading(cells: int) -> Line:
+    titles = "  " + "".join(pad(name, width, right=True) for name, width in _COLUMNS)
+    return line(Span(crop(titles, cells), "label"))
+
+
+def row_line(row: Saved, cells: int, now: float | None = None) -> Line:
+    """A row in the columns of `heading`, then whether it is the newest or the best one, and its copy."""
+    mark = "◆" if row.best else "▸" if row.newest else " "
+    figures = (
+        count(row.step),
+        count(row.tokens),
+        significant(row.loss, 4),
+        bits_words(row),
+        size(row.bytes),
+        ago(row.written, time.time() if now is None else now),
+    )
+    text = "".join(
+        pad(crop(one, width - 1), width, right=True) for one, (_, width) in zip(figures, _COLUMNS, strict=True)
+    )
+    words, style = _STORED[row.copy]
+    notes = [
+        one for one, holds in (("best", row.best), ("newest", row.newest), ("incomplete", not row.whole)) if holds
+    ]
+    rest = max(0, cells - 2 - sum(width for _, width in _COLUMNS))
+    note = crop(f"  {', '.join(notes)}", rest)
+    left = max(0, rest - len(note))
+    return line(
+        Span(f"{mark} ", "accent"),
+        Span(crop(text, max(0, cells - 2)), "value" if row.whole else "label"),
+        Span(note, "accent" if row.whole else "warn"),
+        Span(crop(f"  {words}", left) if words else "", style),
+    )
+
+
+def bits_words(row: Saved) -> str:
+    """The bits of the activations; both during a ramp, none of a full-precision twin."""
+    if row.bits is None:
+        return UNKNOWN
+    return "A8→A4" if row.layers_at_4_bits and row.bits == 8 else f"A{row.bits}"
+
+
+def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int) -> tuple[Line, ...]:
+    """What else is known of a checkpoint; without any, what makes one."""
+    if view.problem:
+        return _wrapped("✗ ", view.problem, "bad", cells)[:most]
+    if row is None:
+        text = "No checkpoint yet. Training saves one every CHECKPOINT_INTERVAL steps, when stopped, and at its end."
+        return _wrapped("", text, "label", cells)[:most]
+    facts = [row.path.name]
+    facts += [f"agreement with the teacher {significant(row.agreement)}"] if row.agreement is not None else []
+    if row.tokens and row.budget:
+        facts.append(f"{share(row.tokens / row.budget)} of the budget seen")
+    facts += [f"made on {flat(row.trained_on)}"] if row.trained_on else []
+    if not row.whole:
+        facts.append("it was not written completely, and training skips it")
+    lines = _wrapped("", " · ".join(facts), "label", cells)
+    if view.aside:
+        lines = (*lines, *_wrapped("", f"Older sets in checkpoints/superseded: {view.aside}.", "label", cells))
+    return lines[:most]
+
+
+def said_lines(style: str, words: str, cells: int, most: int) -> tuple[Line, ...]:
+    mark = {"good": "✓ ", "bad": "✗ ", "value": "▸ ", "warn": "▲ "}[style]
+    return _wrapped(mark, words, style, cells)[:most]
+
+
+def _wrapped(lead: str, text: str, style: str, cells: int) -> tuple[Line, ...]:
+    pieces: Sequence[str] = wrap(flat(text), max(8, cells - len(lead)))
+    return tuple(line(Span((" " * len(lead) if place else lead) + one, style)) for place, one in enumerate(pieces))
+
+
+# -- what can be done ------------------------------------------------------------------------------------------------
+
+
+def resume_question(view: CheckpointsView, row: Saved) -> tuple[str, str, str, str]:
+    """What resuming from here does, as the texts of a question."""
+    return f"Resume from step {row.step}?", _aside_words(view, row), "Resume from here", "Leave it"
+
+
+def flip_question(view: CheckpointsView, row: Saved, fraction: str) -> tuple[str, str, str, str]:
+    """What flipping here does."""
+    why = f"FLIP_FRACTION in the .env becomes {fraction}, so that activations go to 4 bits at step {row.step}. "
+    return f"Flip at step {row.step}?", why + _aside_words(view, row), "Flip here", "Leave it"
+
+
+def _aside_words(view: CheckpointsView, row: Saved) -> str:
+    newer = view.newer(row)
+    if not newer:
+        return "Training goes on from there; it is the newest checkpoint."
+    steps = ", ".join(map(str, newer))
+    moved = "that of step" if len(newer) == 1 else "those of steps"
+    return f"Training goes on from there. Newer checkpoints ({moved} {steps}) are moved to checkpoints/superseded."
+
+
+def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bool) -> str:
+    """Why that can't be done with a checkpoint; empty if it can."""
+    if row is None:
+        return "There is no checkpoint yet; r trains the student." if not view.rows else "Choose a checkpoint first."
+    if not row.whole:
+        return f"The checkpoint of step {row.step} is incomplete; choose another one."
+    if what == "export":
+        return ""
+    if training:
+        return "The training is running; stop it first with s."
+    if what == "flip" and not row.fraction:
+        reason = "has flipped already" if row.bits == 4 or row.layers_at_4_bits else "has no flip before it"
+        return f"The student of step {row.step} {reason}; choose one at 8 bits."
+    return ""

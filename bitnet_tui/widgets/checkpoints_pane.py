@@ -1,0 +1,89 @@
+"""The checkpoints of the experiment: a list, and buttons for what can be done with the highlighted one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Button, OptionList
+from textual.widgets.option_list import Option
+
+from bitnet_tui.theme import paint
+from bitnet_tui.view import checkpoints
+from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
+from bitnet_tui.view.spans import Line
+from bitnet_tui.widgets.lists import Entries
+from bitnet_tui.widgets.looking import Looking
+from bitnet_tui.widgets.painted import Painted
+
+_ABOUT_LINES, _SAID_LINES = 2, 2
+
+
+class CheckpointsPane(Vertical, Looking[CheckpointsView]):
+    """Its buttons are named after the actions of the screen."""
+
+    def __init__(self, home: Path, root: Path) -> None:
+        super().__init__(id="checkpoints")
+        self._reader = CheckpointReader(root, home)
+        self._drawn: tuple[Line, ...] | None = None
+        self.view = CheckpointsView()
+
+    def compose(self) -> ComposeResult:
+        yield Painted(id="checkpoints-heading")
+        yield Entries(id="checkpoints-list", markup=False, classes="pages")
+        yield Painted(id="checkpoints-about")
+        with Horizontal(classes="bar"):
+            yield Button("Resume from here (T)", name="checkpoint('resume')", compact=True)
+            yield Button("Flip from here (F)", name="checkpoint('flip')", compact=True)
+            yield Button("Export (E)", name="checkpoint('export')", compact=True)
+        yield Painted(id="checkpoints-said")
+
+    def looker(self) -> Callable[[], CheckpointsView]:
+        return self._reader.read
+
+    def draw(self, view: CheckpointsView) -> None:
+        self.view = view
+        self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def enter(self) -> None:
+        """The tab was opened by its key."""
+        self.screen.set_focus(self.query_one(Entries))
+
+    def say(self, style: str, words: str) -> None:
+        """What an action did."""
+        cells = max(20, self.content_size.width - 2)
+        self.query_one("#checkpoints-said", Painted).show(checkpoints.said_lines(style, words, cells, _SAID_LINES))
+
+    @property
+    def chosen(self) -> Saved | None:
+        entries = self.query_one(Entries)
+        place = entries.highlighted
+        return None if place is None else self.view.row(entries.get_option_at_index(place).id)
+
+    def _draw(self) -> None:
+        cells = self.content_size.width - 3
+        if cells <= 0:
+            return
+        rows = self.view.rows
+        self.query_one("#checkpoints-heading", Painted).show((checkpoints.heading(cells),) if rows else ())
+        lines = tuple(checkpoints.row_line(row, cells) for row in rows)
+        if lines != self._drawn:
+            self._drawn = lines
+            before, entries = self.chosen, self.query_one(Entries)
+            names = [str(row.step) for row in rows]
+            entries.set_options(Option(paint([text]), id=name) for text, name in zip(lines, names, strict=True))
+            kept = names.index(str(before.step)) if before is not None and str(before.step) in names else 0
+            entries.highlighted = kept if names else None
+        self._describe()
+
+    def _describe(self) -> None:
+        cells = max(20, self.content_size.width - 2)
+        about = checkpoints.about_lines(self.view, self.chosen, cells, _ABOUT_LINES)
+        self.query_one("#checkpoints-about", Painted).show(about)
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        self._describe()

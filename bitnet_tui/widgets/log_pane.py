@@ -1,0 +1,170 @@
+"""The messages of a run: by level, searched, followed, wrapped, copied."""
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Button, Input, OptionList
+from textual.widgets.option_list import Option
+
+from bitnet_tui.theme import paint
+from bitnet_tui.view import logs
+from bitnet_tui.view.logs import LogLine
+from bitnet_tui.view.run_fold import RunView
+from bitnet_tui.view.watch import RunShown
+from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.lists import Entries
+from bitnet_tui.widgets.painted import Painted
+
+
+class LogPane(Vertical):
+    """Keys arrive as `act`. While it follows, the newest line is in sight."""
+
+    def __init__(self) -> None:
+        super().__init__(id="log")
+        self._run_id = ""
+        self._seen: RunView | None = None
+        self._least, self._wrap, self._follow = "debug", True, True
+        self._lines: tuple[LogLine, ...] = ()
+        self._drawn: tuple[object, ...] = ()
+
+    def compose(self) -> ComposeResult:
+        with Horizontal(classes="bar"):
+            yield SteadyInput(placeholder="search (/)", compact=True, id="log-search")
+            yield Button("", name="log('level')", compact=True, id="log-level")
+            yield Button("", name="log('follow')", compact=True, id="log-follow")
+            yield Button("", name="log('wrap')", compact=True, id="log-wrap")
+            yield Button("Copy (Y)", name="log('copy')", compact=True)
+        yield Entries(id="log-lines", markup=False, classes="pages")
+        yield Painted(id="log-status")
+
+    @property
+    def _entries(self) -> Entries:
+        return self.query_one("#log-lines", Entries)
+
+    @property
+    def _words(self) -> str:
+        return self.query_one("#log-search", Input).value.strip()
+
+    @property
+    def text(self) -> str:
+        """All lines that are shown, to be copied."""
+        return "\n".join(one.text for one in self._lines)
+
+    def show(self, run: RunShown | None) -> None:
+        """The run whose log it is. Nothing is drawn while another tab is open."""
+        if run is None or run.id != self._run_id:
+            self._run_id, self._drawn = (run.id if run else ""), ()
+        self._seen = run.view if run else None
+        if self.display:
+            self._draw()
+
+    def on_show(self) -> None:
+        self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def on_mount(self) -> None:
+        self._label()
+
+    def enter(self) -> None:
+        """The tab was opened by its key."""
+        self.screen.set_focus(self._entries)
+
+    @property
+    def holds_keys(self) -> bool:
+        """Whether Escape leaves the field rather than the screen."""
+        return self.query_one("#log-search").has_focus
+
+    def act(self, what: str) -> None:
+        """`search`, `next`, `before`, `level`, `follow`, `wrap` or `leave`."""
+        if what == "search":
+            self.screen.set_focus(self.query_one("#log-search"))
+        elif what == "leave":
+            self.enter()
+        elif what in ("next", "before"):
+            self._go(1 if what == "next" else -1)
+        else:
+            if what == "level":
+                self._least = logs.next_level(self._least)
+            elif what == "follow":
+                self._follow = not self._follow
+            elif what == "wrap":
+                self._wrap = not self._wrap
+            self._label()
+            self._draw()
+            self._stay_at_end()
+
+    def _label(self) -> None:
+        least = "all" if self._least == "debug" else f"{self._least}+"
+        self.query_one("#log-level", Button).label = f"{least:8} (m)"
+        self.query_one("#log-follow", Button).label = f"{'☑' if self._follow else '☐'} follow (F)"
+        self.query_one("#log-wrap", Button).label = f"{'☑' if self._wrap else '☐'} wrap (w)"
+
+    def _go(self, by: int) -> None:
+        """To the next line that was found. The newest lines are then not followed."""
+        place = logs.step(logs.found(self._lines, self._words), self._entries.highlighted, by)
+        if place is not None:
+            self._follow = False
+            self._label()
+            self._entries.highlighted = place
+            self._tell()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._draw()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.enter()
+        self._go(-1 if self._entries.highlighted is None or self._follow else 1)
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        event.stop()
+        if self._follow and event.option_index < len(self._lines) - 1 and self._entries.has_focus:
+            self._follow = False  # one went up to read
+            self._label()
+        self._tell()
+
+    # -- drawing ---------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> None:
+        cells = self._entries.size.width - 3
+        if cells <= 0:
+            return
+        self._lines = lines = logs.lines_of(self._seen, self._least)
+        how = (self._words, cells, self._wrap)
+        if (lines, how) == self._drawn:
+            return
+        before, self._drawn = self._drawn, (lines, how)
+        entries = self._entries
+        if before and before[1] == how and self._continued(before[0]):
+            entries.add_options(self._options(lines[entries.option_count :], how))
+        else:
+            at = self._number_at(before[0] if before else (), entries.highlighted)
+            entries.set_class(self._wrap, "-wrap")
+            entries.set_options(self._options(lines, how))
+            entries.highlighted = next((place for place, one in enumerate(lines) if one.number == at), None)
+        self._stay_at_end()
+        self._tell()
+
+    def _options(self, lines: tuple[LogLine, ...], how: tuple[str, int, bool]) -> list[Option]:
+        words, cells, wrap = how
+        return [Option(paint([logs.drawn(one, words, cells, wrap=wrap)])) for one in lines]
+
+    def _continued(self, before: object) -> bool:
+        """Whether the new lines only follow those that are drawn."""
+        return isinstance(before, tuple) and bool(before) and self._lines[: len(before)] == before
+
+    def _number_at(self, before: object, place: int | None) -> int | None:
+        if place is None or not isinstance(before, tuple) or place >= len(before):
+            return None
+        return int(before[place].number)
+
+    def _stay_at_end(self) -> None:
+        if self._follow and self._lines:
+            self._entries.highlighted = len(self._lines) - 1
+            self._entries.scroll_end(animate=False)
+
+    def _tell(self) -> None:
+        status = logs.status(self._lines, self._seen, self._words, self._entries.highlighted)
+        self.query_one("#log-status", Painted).show((status,))

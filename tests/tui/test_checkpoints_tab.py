@@ -1,0 +1,157 @@
+"""The tab Checkpoints: what the health files say, and what can be done with one."""
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitnet_core.errors import BitnetError
+from bitnet_core.runs.experiment import Experiment
+from bitnet_core.text import width
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.dialogs import ConfirmScreen
+from bitnet_tui.services.exporting import Export
+from bitnet_tui.view import checkpoints
+from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import click_on, settled, shown, words
+from tests.tui.simulated import ENV, NOON, SimulatedRun, experiment
+
+
+def _text(lines) -> str:
+    return "\n".join("".join(span.text for span in one) for one in lines)
+
+
+def _save(exp: Experiment, step: int, bits: int = 8, **health: object) -> Path:
+    path = exp.checkpoints / f"mini_bitnet_step_{step:08d}.pt"
+    path.write_bytes(b"x" * (1000 + step))
+    found = {
+        "bytes": 1000 + step, "sha256": "0", "step": step, "seen_tokens": step * 700, "budget_tokens": 150_000,
+        "activation_bits": bits, "layers_at_4_bits": 0 if bits == 8 else 4, "device": "cpu", "best": {"step": 100},
+        "heldout": {"step": step, "heldout_loss": 5 + step / 1000, "heldout_agreement": 0.1},
+    }  # fmt: skip
+    path.with_name(f"{path.stem}_health.json").write_text(json.dumps(found | health))
+    os.utime(path, (NOON + step, NOON + step))
+    return path
+
+
+@pytest.fixture
+def saved(home: Path) -> Experiment:
+    exp = experiment(home, "one")
+    for step in (100, 150):
+        _save(exp, step)
+    _save(exp, 200, 4)
+    return exp
+
+
+def test_each_checkpoint_has_its_figures_the_newest_first(home: Path, saved: Experiment):
+    newest, middle, oldest = CheckpointReader(saved.root, home).read().rows
+    assert [row.step for row in (newest, middle, oldest)] == [200, 150, 100]
+    assert (newest.newest, newest.best, oldest.best) == (True, False, True)
+    assert (middle.tokens, middle.loss, middle.bits, middle.bytes) == (105_000, 5.15, 8, 1150)
+    assert middle.fraction == "0.7"
+    assert newest.fraction == ""
+    line = _text([checkpoints.row_line(oldest, 100, NOON + 160)])
+    assert line.split() == ["◆", "100", "70k", "5.100", "A8", "1.1", "kB", "1", "min", "ago", "best"]
+
+
+@pytest.mark.parametrize(
+    "health", ["", "{", "[]", '{"bytes": 7}', '{"seen_tokens": 1e400, "best": 3, "heldout": "x"}']
+)
+def test_a_checkpoint_without_a_sound_health_file_is_incomplete(home: Path, saved: Experiment, health: str):
+    path = _save(saved, 250)
+    path.with_name(f"{path.stem}_health.json").write_text(health)
+    row, *others = CheckpointReader(saved.root, home).read().rows
+    assert (row.step, row.whole) == (250, False)
+    assert len(others) == 3
+    assert "incomplete" in checkpoints.refusal(CheckpointsView((row,)), row, "resume", training=False)
+
+
+def test_the_copy_tells_which_checkpoint_is_stored(home: Path, saved: Experiment, isolated: Path):
+    (saved.root / ".env").write_text(f"{ENV}STORAGE_LOCAL_DIR={isolated / 'target'}\n")
+    (saved.root / ".storage").mkdir()
+    names = [f"checkpoints/mini_bitnet_step_{step:08d}.pt" for step in (100, 150, 200)]
+    with sqlite3.connect(saved.root / ".storage" / "local.sqlite") as db:
+        db.execute("create table notes (name text, value text)")
+        db.execute("create table waiting (name text, version text, since real)")
+        db.execute("create table shared (name text, size integer, sha256 text, part_bytes integer)")
+        db.execute("insert into shared values (?, 1100, '', 0)", [names[0]])
+        db.execute("insert into shared values (?, 7, '', 0)", [names[1]])  # another content
+        db.execute("insert into waiting values (?, '', 1)", [names[2]])
+    rows = CheckpointReader(saved.root, home).read().rows
+    assert [row.copy for row in rows] == ["waiting", "here", "stored"]
+
+
+@given(st.builds(
+    Saved, st.just(Path("m.pt")), st.integers(0, 1 << 62), st.integers(0, 1 << 62), st.floats(0, 1e12), st.booleans(),
+    st.none() | st.integers(0, 1 << 62), st.none() | st.integers(1, 1 << 62), st.none() | st.floats(),
+    st.none() | st.floats(), st.sampled_from([None, 4, 8]), st.integers(0, 9), st.text(max_size=40), st.booleans(),
+    st.booleans(), st.sampled_from(["", "stored", "waiting", "here"]),
+), st.integers(30, 160))  # fmt: skip
+def test_a_row_fits_its_line(row: Saved, cells: int):
+    assert width(_text([checkpoints.row_line(row, cells, 2e12)])) <= cells
+    assert all(
+        width(_text([one])) <= cells for one in checkpoints.about_lines(CheckpointsView((row,)), row, cells, 2)
+    )
+
+
+def test_what_an_action_will_do_is_asked_with_the_steps_that_move(saved: Experiment, home: Path):
+    view = CheckpointReader(saved.root, home).read()
+    oldest, newest = view.rows[-1], view.rows[0]
+    assert "(those of steps 150, 200) are moved to" in checkpoints.resume_question(view, oldest)[1]
+    assert "it is the newest" in checkpoints.resume_question(view, newest)[1]
+    assert "stop it first" in checkpoints.refusal(view, oldest, "resume", training=True)
+    assert checkpoints.refusal(view, oldest, "export", training=True) == ""
+    assert "has flipped already" in checkpoints.refusal(view, newest, "flip", training=False)
+
+
+async def test_flip_from_a_chosen_checkpoint_by_keyboard(home: Path, saved: Experiment):
+    launch = RecordingLaunch(warning="")
+    SimulatedRun(saved, "train", NOON).finish()
+    async with BitnetApp(home, saved.root, launch=launch).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("4", "F")
+        await settled(pilot)
+        assert "has flipped already; choose one at 8 bits." in words(pilot)
+        await pilot.press("down", "F")
+        await settled(pilot)
+        assert "FLIP_FRACTION in the .env becomes 0.7" in words(pilot)
+        assert "(that of step 200) are moved" in words(pilot)
+        await pilot.press("y")
+        await settled(pilot)
+        assert (saved.root / ".env").read_text().count("FLIP_FRACTION=0.7\n") == 1
+        assert launch.launched == [(saved.root, "train")]
+        assert launch.values == [{"RESUME_STEP": "150"}]
+
+
+async def test_resume_and_export_by_mouse(home: Path, saved: Experiment, monkeypatch: pytest.MonkeyPatch):
+    launch, exported = RecordingLaunch(warning=""), []
+
+    def run(one: Export) -> dict[str, object]:
+        exported.append(one.arguments[2:])
+        if len(exported) == 1:
+            raise BitnetError("There is no room.")
+        return {"exported": ["exports/one.gguf"], "verified": True}
+
+    monkeypatch.setattr(Export, "run", run)
+    async with BitnetApp(home, saved.root, launch=launch).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await click_on(pilot, "4 Checkpoints")
+        await click_on(pilot, " 70k ")
+        for told in ("✗ There is no room.", "✓ Exported and verified: exports/one.gguf"):
+            await click_on(pilot, "Export (E)")
+            await click_on(pilot, "gguf  for llama.cpp")
+            await settled(pilot)
+            assert told in words(pilot)
+        path = saved.checkpoints / "mini_bitnet_step_00000100.pt"
+        assert exported[0] == ["export", "gguf", "--checkpoint", str(path)]
+        await click_on(pilot, "Resume from here")
+        assert isinstance(pilot.app.screen, ConfirmScreen)
+        await click_on(pilot, "Resume from here")  # in the dialog, which is above the button
+        await settled(pilot)
+        assert launch.values == [{"RESUME_STEP": "100"}]
+        assert "1 Live" in shown(pilot)
