@@ -142,7 +142,14 @@ ACTIONS: tuple[Action, ...] = (
         ("whole", "0", "whole", "Whole run", "Show the whole run again", False),
         ("older", "left_square_bracket", "older", "Older run", "Show the previous run of this stage", False),
         ("newer", "right_square_bracket", "newer", "Newer run", "Show the next run of this stage", False),
-        ("report", "R", "save_report", "Save report", "Write a self-contained HTML page into its reports", False),
+        (
+            "report",
+            "R",
+            "save_report",
+            "Save report",
+            "Write one HTML page, without scripts, into its reports",
+            False,
+        ),
         (
             "compare",
             "V",
