@@ -7,7 +7,8 @@
 3. Given texts: the embedded teacher writes answers (llama.cpp) and scores the same texts as KD_TEXT_FILE does (its
    weights in this process), by turns; tokens a minute of each.
 
-Run: python benchmarks/bench_collect.py [--answers 64] [--limited 160] [--only given]
+Run: python benchmarks/bench_collect.py [--answers 64] [--limited 160] [--only given]; on a busy machine with
+OMP_WAIT_POLICY=passive, because a stage's threads don't spin while they wait either.
 """
 
 import argparse
@@ -25,9 +26,11 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -121,28 +124,41 @@ def against_a_load_generator(answers: int, folder: Path) -> None:
     print(f"collect: {best['collect']:.1f} tokens/s, plain: {best['plain']:.1f}; ratio {share:.3f}")
 
 
+def cpu_seconds(pid: int | None = None) -> float:
+    """Of a process, by default this one: what other programs take meanwhile does not count."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
 def written_and_scored(answers: int, folder: Path) -> None:
     """Both read the same prompts; what is written is scored in the next turn."""
     requests, provider, options = requests_for(answers), PROVIDERS["embedded"], TeacherOptions()
     tokenizer = load_tokenizer(ensure_files().tokenizer_dir)
     model = as_llama(open_source(Wanted("", "")), torch.float32)
     rates: dict[str, list[float]] = {"writing": [], "scoring": []}
+    costs: dict[str, list[float]] = {"writing": [], "scoring": []}
+
+    def note(name: str, seconds: float, tokens: int, cpu_seconds: float) -> None:
+        rates[name].append(60 * tokens / seconds)
+        costs[name].append(tokens / cpu_seconds)
+
     for _ in range(3):
         texts: list[Any] = []
         with EmbeddedServer(ensure_files().gguf, parallel=4, context=8192) as server:
-            pace = Pace(8)
+            pace, before = Pace(8), cpu_seconds() + cpu_seconds(server.pid)
             writer = OpenAIChat(provider, server.base_url, server.model, server.api_key, pace=pace)
             seconds, tokens = asyncio.run(collected(writer, pace, requests, 8, folder, texts))
-            rates["writing"].append(60 * tokens / seconds)
+            note("writing", seconds, tokens, cpu_seconds() + cpu_seconds(server.pid) - before)
         given = [replace(one, prompt=replace(one.prompt, given=text)) for one, text in texts]
+        before = cpu_seconds()
         scorer = TransformersChat(provider, server.model, around(model, tokenizer, options), parallel=4)
-        seconds, tokens = asyncio.run(collected(scorer, None, given, 4, folder))
-        rates["scoring"].append(60 * tokens / seconds)
-    for name, found in rates.items():
-        print(f"{name}, tokens a minute by turn: " + ", ".join(f"{rate:,.0f}" for rate in found))
-    ratios = sorted(score / write for score, write in zip(rates["scoring"], rates["writing"], strict=True))
-    low, median, high = ratios
-    print(f"scoring is {median:.2f} times as fast as writing (median of three turns; {low:.2f} to {high:.2f})")
+        seconds, tokens = asyncio.run(collected(scorer, None, given, 8, folder))
+        note("scoring", seconds, tokens, cpu_seconds() - before)
+    for what, by_turn in (("minute", rates), ("CPU second", costs)):
+        for name, found in by_turn.items():
+            print(f"{name}, tokens a {what} by turn: " + ", ".join(f"{rate:,.0f}" for rate in found))
+        low, median, high = sorted(map(truediv, by_turn["scoring"], by_turn["writing"]))
+        print(f"scoring makes {median:.2f} times as many a {what} (median of three turns; {low:.2f} to {high:.2f})")
 
 
 class Upstream(BaseHTTPRequestHandler):

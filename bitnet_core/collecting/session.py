@@ -188,7 +188,8 @@ class CollectSession:
         provider = collection.identity.provider.name
         most = options.concurrency or usual_requests(provider)
         self._parallel = max(1, min(most, self._survey.pending))
-        queued = _QUEUED_EMBEDDED if provider == "embedded" else 0
+        # A model in this process scores a batch at a time: the next one waits meanwhile.
+        queued = _QUEUED_EMBEDDED if provider == "embedded" else self._parallel if collection.given else 0
         context = self._parallel * (self._survey.longest_prompt + options.sampling.max_tokens + 16)
         async with self.open_teacher(
             parallel=self._parallel, waiting=queued, context=context, table=self._answers.table

@@ -1,6 +1,7 @@
 """Texts that the teacher scores: the same traces as if it had written them, kept and resumed like answers."""
 
 import asyncio
+import itertools
 import json
 import math
 import random
@@ -19,7 +20,9 @@ from bitnet_core.teachers.answers.body import read_chat_completion
 from bitnet_core.teachers.answers.result import BadReply
 from bitnet_core.teachers.chat import ChatRequest
 from bitnet_core.teachers.hf import model as hf_model
+from bitnet_core.teachers.hf import scoring
 from bitnet_core.teachers.hf.chat import TransformersChat
+from bitnet_core.teachers.hf.scoring import GivenText, given_choices
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.teachers.wire.prompt_logprobs import scored_body
 from bitnet_core.tokenizer.steps import TokenTable
@@ -77,6 +80,23 @@ def test_a_given_answer_gets_what_the_teacher_says_when_it_writes_it(folder: Pat
                 assert again.text == scored.text and len(again.steps or ()) == len(ids)
 
     asyncio.run(both())
+
+
+def test_texts_of_several_lengths_are_scored_together_as_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = hf_model.load(str(folder), options_for(folder), CPU, None)
+    rng = random.Random(4)
+
+    def ids(count: int) -> list[int]:
+        return [rng.randrange(300) for _ in range(count)]
+
+    texts = [GivenText(ids(prompt), ids(answer), K) for prompt, answer in ((3, 90), (20, 1), (9, 5), (1, 12))]
+    together = given_choices(loaded, texts)
+    monkeypatch.setattr(scoring, "_MOST_LOGITS", 1)
+    alone = given_choices(loaded, texts)
+    assert [len(one) for one in together] == [90, 1, 5, 12]
+    for one, other in zip(itertools.chain(*together), itertools.chain(*alone), strict=True):
+        assert (one.token, one.top_ids) == (other.token, other.top_ids)
+        np.testing.assert_allclose([one.logprob, *one.top_logprobs], [other.logprob, *other.top_logprobs], atol=1e-3)
 
 
 def test_texts_become_traces_and_are_scored_once(tmp_path: Path, folder: Path) -> None:

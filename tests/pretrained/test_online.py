@@ -34,13 +34,14 @@ def test_a_training_online_stops_and_goes_on_to_the_bit(
     folder = tmp_path / "teacher"
     llama.save_pretrained(folder)
     tokenizer.save(folder)
-    whole = context(tmp_path / "whole", tokenizer, **online(folder))
+    asked = {"ON_POLICY_FRACTION": "0.5"}
+    whole = context(tmp_path / "whole", tokenizer, **online(folder, **asked))
     summary = train.run(whole)
     assert summary["activation_bits"] == 4
     said = [event["message"] for event in events_of(whole.run_dir / "events.jsonl", "log")]
     assert any(message.startswith(f"{folder} teaches online, in float32 on cpu: ") for message in said)
     for steps in ("2", "6"):
-        cut = context(tmp_path / "cut", tokenizer, **online(folder, TOTAL_STEPS=steps))
+        cut = context(tmp_path / "cut", tokenizer, **online(folder, TOTAL_STEPS=steps, **asked))
         assert train.run(cut)["heldout_kl"] > 0
     assert same_bits(newest(whole), newest(cut))
 

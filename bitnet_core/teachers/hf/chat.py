@@ -25,7 +25,7 @@ from bitnet_core.teachers.chat import CallOptions, ChatRequest, OnText
 from bitnet_core.teachers.hf.answer import AnswerWriter
 from bitnet_core.teachers.hf.decoding import Choice, RunningBatch
 from bitnet_core.teachers.hf.model import LoadedModel, out_of_memory
-from bitnet_core.teachers.hf.scoring import given_choices
+from bitnet_core.teachers.hf.scoring import GivenText, given_choices
 from bitnet_core.teachers.profiles import Provider
 from bitnet_core.teachers.refusals import ContextExceeded, PromptRefused
 from bitnet_core.tokenizer.refused import Refused
@@ -171,6 +171,8 @@ class TransformersChat:
                     f"{self._parallel} answers at once; lower KD_CONCURRENCY or choose a smaller model."
                 ):
                     self._admit(batch, jobs)
+                    if any(job.given is not None for job in jobs):
+                        self._score(jobs)
                     if jobs:
                         self._decode_token(batch, jobs)
             except Exception as error:  # noqa: BLE001 - raised where the answers are awaited
@@ -199,22 +201,22 @@ class TransformersChat:
             jobs.append(job)
             job.joined_at = time.perf_counter()
             if job.given is not None:
-                self._score(job, job.given)
-                jobs.remove(job)
                 continue
             batch.join(job.prompt, job.sampling, job.candidates, job.seed, draws=job.draws)
             job.prompt_read_at = time.perf_counter()
 
-    def _score(self, job: _Job, given: list[int]) -> None:
-        job.prompt_read_at = job.joined_at
-        finish_reason = "length"
-        generator = None
-        if job.draws:
-            generator = torch.Generator(self._loaded.model.device).manual_seed(job.seed or 0)
-        for choice in given_choices(self._loaded, job.prompt, given, job.candidates, generator):
-            finish_reason = self._take(job, choice) or "length"
-        job.ended_at = time.perf_counter()
-        _settle(job, finish_reason)
+    def _score(self, jobs: list[_Job]) -> None:
+        """Score the given answers of all these jobs, and drop them."""
+        given = [job for job in jobs if job.given is not None]
+        texts = [GivenText(job.prompt, job.given or (), job.candidates, self._generator(job)) for job in given]
+        for job, choices in zip(given, given_choices(self._loaded, texts), strict=True):
+            job.prompt_read_at, job.ended_at = job.joined_at, time.perf_counter()
+            finish_reason = [self._take(job, choice) for choice in choices][-1]
+            _settle(job, finish_reason or "length")
+        jobs[:] = [job for job in jobs if job.given is None]
+
+    def _generator(self, job: _Job) -> torch.Generator | None:
+        return torch.Generator(self._loaded.model.device).manual_seed(job.seed or 0) if job.draws else None
 
     def _decode_token(self, batch: RunningBatch, jobs: list[_Job]) -> None:
         """Decode one token of each job; jobs that end leave the batch."""

@@ -4,6 +4,7 @@ Shapes: B texts, T ids, C ids of an answer, n of them at a time, K kept position
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from bitnet_core.teachers.hf.model import LoadedModel, out_of_memory
 
 _AT_A_TIME = 64
 """Positions of an answer whose logprobs are computed together."""
+_MOST_LOGITS = 1 << 27
+"""Of all texts in one pass: half a gigabyte in float32."""
 
 
 def logits_of(loaded: LoadedModel) -> Callable[[Tensor, int], Tensor]:
@@ -29,32 +32,49 @@ def logits_of(loaded: LoadedModel) -> Callable[[Tensor, int], Tensor]:
     return logits
 
 
-def given_choices(
-    loaded: LoadedModel,
-    prompt: Sequence[int],
-    answer: Sequence[int],
-    candidates: int,
-    generator: torch.Generator | None = None,
-) -> list[Choice]:
-    """What `RunningBatch.choose` would give for each id of an answer, had it been drawn: one pass for all of them.
+@dataclass(frozen=True)
+class GivenText:
+    """An answer to score, by its ids; `generator` draws its candidates, without one they are the likeliest."""
 
-    With a `generator`, the candidates are draws.
-    """
-    ids_1T = torch.tensor([[*prompt, *answer[:-1]]], device=loaded.model.device)
-    logits_CV = logits_of(loaded)(ids_1T, len(answer))[0]
-    own_C1 = torch.tensor(answer, device=loaded.model.device)[:, None]
+    prompt: Sequence[int]
+    answer: Sequence[int]
+    candidates: int
+    generator: torch.Generator | None = None
+
+
+@torch.inference_mode()
+def given_choices(loaded: LoadedModel, texts: Sequence[GivenText]) -> list[list[Choice]]:
+    """What `RunningBatch.choose` would give for each id of the answers, had it been drawn; one pass for all."""
+    length = max(len(one.prompt) + len(one.answer) - 1 for one in texts)
+    first = min(len(one.prompt) for one in texts) - 1
+    vocabulary = int(loaded.model.config.get_text_config().vocab_size)
+    if len(texts) > 1 and len(texts) * (length - first) * vocabulary > _MOST_LOGITS:
+        half = len(texts) // 2
+        return given_choices(loaded, texts[:half]) + given_choices(loaded, texts[half:])
+    # Padding is on the right, where no real token can see it.
+    ids_BT = torch.zeros((len(texts), length), dtype=torch.int64)
+    for row_T, one in zip(ids_BT, texts, strict=True):
+        row_T[: len(one.prompt) + len(one.answer) - 1] = torch.tensor([*one.prompt, *one.answer[:-1]])
+    logits_BKV = logits_of(loaded)(ids_BT.to(loaded.model.device), length - first)
+    begins = [len(one.prompt) - 1 - first for one in texts]
+    return [
+        _choices(logits_KV[begin : begin + len(one.answer)], one, loaded.known)
+        for logits_KV, begin, one in zip(logits_BKV, begins, texts, strict=True)
+    ]
+
+
+def _choices(logits_CV: Tensor, text: GivenText, known: int) -> list[Choice]:
+    own_C1 = torch.tensor(text.answer, device=logits_CV.device)[:, None]
     found: list[Choice] = []
-    for start in range(0, len(answer), _AT_A_TIME):
+    for start in range(0, len(text.answer), _AT_A_TIME):
         own_n1 = own_C1[start : start + _AT_A_TIME]
-        logprobs_nV = logits_CV[start : start + _AT_A_TIME].float().log_softmax(-1)[:, : loaded.known]
-        if generator is not None:
-            own = own_n1[:, 0].tolist()
-            found += [
-                drawn(one_V, token, candidates, generator) for one_V, token in zip(logprobs_nV, own, strict=True)
-            ]
+        logprobs_nV = logits_CV[start : start + _AT_A_TIME].float().log_softmax(-1)[:, :known]
+        if text.generator is not None:
+            rows = zip(logprobs_nV, own_n1[:, 0].tolist(), strict=True)
+            found += [drawn(one_V, token, text.candidates, text.generator) for one_V, token in rows]
             continue
-        top_logprobs_nK, top_ids_nK = logprobs_nV.topk(min(candidates, loaded.known))
+        top_logprobs_nK, top_ids_nK = logprobs_nV.topk(min(text.candidates, known))
         columns = own_n1, logprobs_nV.gather(1, own_n1), top_ids_nK, top_logprobs_nK
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        found += [Choice(token, logprob, ids, tops) for (token,), (logprob,), ids, tops in rows]
+        listed = zip(*(column.tolist() for column in columns), strict=True)
+        found += [Choice(token, logprob, ids, tops) for (token,), (logprob,), ids, tops in listed]
     return found
