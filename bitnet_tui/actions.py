@@ -253,7 +253,7 @@ ACTIONS: tuple[Action, ...] = (
             "y",
             "copy",
             "Copy",
-            "Copy the entry, text or tab that one is on, or what the mouse has selected",
+            "Copy what one is on, or what the mouse has selected",
             False,
         ),
         ("keymap", "K", "keymap", "Keys", "Every action with its keys, and the file that gives it others", False),

@@ -198,7 +198,7 @@ class BitnetApp(Telling):
     def _read_keymap(self) -> None:
         from bitnet_tui import keymap
 
-        self.call_from_thread(self._use_keymap, keymap.read())
+        self.call_later(self._use_keymap, keymap.read())
 
     def _use_keymap(self, found: "Keymap") -> None:
         self.keymap = found
@@ -237,7 +237,7 @@ class BitnetApp(Telling):
             said = f"{what} If your terminal takes no copies, they are in {copied.keep(text)}."
         except BitnetError as error:
             said = f"{what} {error}"
-        self.call_from_thread(self.notify, said)
+        self.call_later(self.notify, said)
 
     def action_help(self) -> None:
         from bitnet_tui.screens.help import HelpScreen

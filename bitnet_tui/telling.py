@@ -43,7 +43,7 @@ class Telling(Shell):
     def _read(self) -> None:
         try:
             for news in self._reader.look() if self._reader else ():
-                self.call_from_thread(self.tell, news)
+                self.call_later(self.tell, news)
         finally:
             self._reading = False
 

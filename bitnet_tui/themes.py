@@ -142,16 +142,16 @@ _TERMINAL = {
     **dict.fromkeys(("panel", "edge", "faint", "track"), "ansi_bright_black"),
     "success": "ansi_green",
     "warning": "ansi_yellow",
-    "error": "ansi_red",
+    "error": "ansi_bright_red",
     "on-accent": "ansi_black",
     "flip": "ansi_yellow",
     "shade-1": "ansi_default",
     "shade-2": "ansi_bright_black",
     "shade-3": "ansi_blue",
     "shade-4": "ansi_red",
-    "curve-kl": "ansi_blue",
+    "curve-kl": "ansi_bright_blue",
     "curve-ce": "ansi_green",
-    "curve-format": "ansi_magenta",
+    "curve-format": "ansi_bright_magenta",
 }
 _SHADES = tuple(f"shade-{step}" for step in range(1, 5))
 _OWN = (
@@ -167,7 +167,8 @@ _OWN = (
     "curve-format",
 )
 """Variables that Textual does not know."""
-DEFAULTS: Mapping[str, str] = _DARK
+DEFAULTS: Mapping[str, str] = {**_DARK, "divider": _DARK["surface"]}
+"""For the themes that are not ours, such as TEXTUAL_THEME may name."""
 
 
 def _theme(name: str, colours: Mapping[str, str], *, dark: bool = True, ansi: bool = False) -> Theme:
@@ -181,6 +182,7 @@ def _theme(name: str, colours: Mapping[str, str], *, dark: bool = True, ansi: bo
         "footer-description-foreground": colours["label"],
         "footer-key-foreground": accent,
         "block-cursor-text-style": "none",
+        "divider": edge if ansi else surface,
         "border": accent,
         "border-blurred": edge,
         **{name: colours[name] for name in _OWN},

@@ -85,4 +85,4 @@ def _keep(shell: Shell, name: str) -> None:
     try:
         preferences.keep_theme(name)
     except BitnetError as error:
-        shell.call_from_thread(shell.notify, str(error), title="Theme", severity="warning")
+        shell.call_later(partial(shell.notify, str(error), title="Theme", severity="warning"))

@@ -38,7 +38,7 @@ _BURSTS = [
     ["enter", "enter", "escape"],
     ["enter", "f"],
     ["enter", "1"],
-    ["enter", "c", "y", "right_square_bracket"],
+    ["enter", "c", "L", "right_square_bracket"],
     ["enter", *_OF_EXPERIMENT],
     [*_OF_THE_LIST],
     ["n", "ctrl+s"],

@@ -42,6 +42,8 @@ _SCREENS = {
     "keys over a silent run": ("experiments", "silent", ("a",), "API keys"),
     "a key to type": ("experiments", None, ("a", "enter"), "Type or paste the key"),
     "help over a silent run": ("experiments", "silent", ("question_mark",), "esc closes"),
+    "themes over a silent run": ("experiments", "silent", ("t",), "Leave it"),
+    "keymap over a silent run": ("experiments", "silent", ("K",), "To give actions other keys"),
     "palette": ("experiments", None, ("ctrl+p",), "Create an experiment"),
     "stop a silent run": ("experiments", "silent", ("s",), "Let it run"),
     "a launch that was refused": ("experiments", "fresh", ("p",), "was refused"),

@@ -102,8 +102,16 @@ def test_each_colour_is_one_of_256_and_the_terminals_are_its_own():
                 rgb = Color.parse(value).rgb
                 assert rgb in greys or all(part in steps for part in rgb), (theme.name, name)
     colours = plot_colours(_variables(_MADE["bitnet-terminal"]))
-    assert (colours["kl"], colours["loss"], colours["bad"]) == (4, "default", 1)
+    assert (colours["kl"], colours["loss"], colours["bad"]) == (12, "default", 9)
     assert lettered("bitnet-terminal", no_color=False) and not lettered("bitnet-dark", no_color=False)
+
+
+async def test_a_theme_that_is_not_ours_has_all_that_our_styles_name(home: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TEXTUAL_THEME", "nord")
+    exp = experiment(home, "kd")
+    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert (pilot.app.theme, "not run yet" in words(pilot)) == ("nord", True)
 
 
 async def test_a_theme_is_shown_while_one_chooses_and_kept_for_next_time(home: Path):
