@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bitnet_tui.widgets.table import Table, Titles
 
 _LOOK_SECONDS = 1.0
-_SHARE, _LONGEST_SECONDS = 100, 5.0
+_SHARE, _LONGEST_SECONDS = 150, 5.0
 """Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
 _MEASURE_SECONDS = 0.3
 _KEPT = "home"
@@ -282,7 +282,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
     def action_filter(self) -> None:
         self._filter.display = True
-        self._filter.focus()
+        self.set_focus(self._filter)  # at once: what is typed next in a burst belongs to it
 
     def on_input_changed(self) -> None:
         if self._rows is not None:
@@ -291,14 +291,14 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     def on_input_submitted(self) -> None:
         """Keep the filter, and go back to the table."""
         self._filter.display = bool(self._filter.value)
-        self._table.focus()
+        self.set_focus(self._table)
 
     def action_clear(self) -> None:
         """Undo the filter, or else the marks."""
         if self._filter.display:
             self._filter.value = ""
             self._filter.display = False
-            self._table.focus()
+            self.set_focus(self._table)
         else:
             self._marked.clear()
         self._redraw()

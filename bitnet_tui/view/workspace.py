@@ -22,7 +22,7 @@ from bitnet_tui.view.stage_rows import StageRow, running, stage_rows
 
 _STALE_SECONDS = 60.0
 _MARKED = ("", "/.env", "/logs", "/data", "/reports", "/checkpoints", f"/{ARCHIVED}", "/.storage")
-_LOOK_SECONDS = 0.1
+_FIRST_SECONDS, _LOOK_SECONDS = 0.02, 0.1
 """How long one look reads before it tells what it has so far: the list can be used while the rest is read."""
 
 
@@ -124,8 +124,8 @@ class WorkspaceWatcher:
         return (*rows, *(ExperimentRow(root, problem=problem) for root, problem in unreadable.items()))
 
     def glance(self) -> tuple[ExperimentRow, ...]:
-        """As `look`, for so long as nobody minds."""
-        return self.look(_LOOK_SECONDS)
+        """As `look`, for so long as nobody minds; the first time little more than names."""
+        return self.look(_LOOK_SECONDS if self._seen else _FIRST_SECONDS)
 
     def sized(
         self, rows: Sequence[ExperimentRow], size_of: Callable[[Path], float | None]
@@ -141,7 +141,7 @@ class WorkspaceWatcher:
     def _row(self, root: Path, deadline: float) -> ExperimentRow:
         seen = self._seen.get(root)
         if seen is None:
-            seen = self._seen[root] = _Seen(ExperimentRow(root, pending=True))
+            seen = self._seen[root] = _Seen(ExperimentRow(root, touched=last_change(root), pending=True))
         if time.perf_counter() > deadline:
             return seen.row
         mark = _mark(root)
