@@ -131,7 +131,8 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             form.query_one("#target", Input).value = "local:one"
             form.query_one("#name", Input).value = "three"
             form.query_one("#settings", Input).value = f"STORAGE_LOCAL_DIR={isolated / 'copies'}"
-            await pilot.click("#open")
+            form.query_one("#settings").focus()  # notices may lie over the button
+            await pilot.press("enter")
             await _until(pilot, "▸○ three")
             assert (home / "three" / "logs").is_dir()
     finally:
