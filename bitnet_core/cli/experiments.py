@@ -144,7 +144,7 @@ def _words(one: "Holding") -> str:
         parts.append("no copy elsewhere is known")
     else:
         late = f", {files(len(one.copy.waiting))} behind" if one.copy.waiting else ""
-        parts.append(f"a copy of {ago(one.copy.at, time.time())} is at {one.copy.place}{late}")
+        parts.append(f"a copy, made {ago(one.copy.at, time.time())}, is at {one.copy.place}{late}")
     parts += [f"{one.running} is running"] if one.running else []
     parts += [f"{path} lies elsewhere and stays" for path in one.outside]
     return "; ".join([*parts, *(sentence.removesuffix(".") for sentence in one.mentions)])

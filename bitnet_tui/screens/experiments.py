@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bitnet_tui.widgets.table import Table, Titles
 
 _LOOK_SECONDS = 1.0
-_SHARE, _LONGEST_SECONDS = 100, 5.0
+_SHARE, _LONGEST_SECONDS = 150, 5.0
 """Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
 _MEASURE_SECONDS = 0.3
 _KEPT = "home"
@@ -55,7 +55,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self._placed: tuple[Placed, ...] = ()
         self._marked: set[Path] = set()
         self._order: Order | None = None
-        self._due = self._cost = 0.0
+        self._due = self._cost = self._minute = 0.0
         self._wanted: Path | None = None
 
     def head(self) -> Line:
@@ -70,12 +70,13 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     async def furnish(self) -> None:
         # The first paint does not need the modules that read runs.
         from bitnet_tui.services.sizes import Sizes
+        from bitnet_tui.view.home_table import Lines
         from bitnet_tui.view.workspace import WorkspaceWatcher
         from bitnet_tui.widgets.inputs import SteadyInput
         from bitnet_tui.widgets.links import Links
         from bitnet_tui.widgets.table import Table, Titles
 
-        self._watcher, self._sizes = WorkspaceWatcher(self.shell.home), Sizes()
+        self._watcher, self._sizes, self._lines = WorkspaceWatcher(self.shell.home), Sizes(), Lines()
         filter_line = SteadyInput(
             id="filter", compact=True, placeholder="name, teacher, student or state; esc clears"
         )
@@ -108,7 +109,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             if not any(row.pending for row in rows):
                 versions = {row.root: row for row in rows}
                 sizes.measure(sizes.due(versions), versions, _MEASURE_SECONDS)
-            rows = tuple(replace(row, size=sizes.of(row.root)) for row in rows)
+            rows = watcher.sized(rows, sizes.of)
             return Seen(rows, seconds, Order.of(kept.read(_KEPT)) if first else None)
 
         return look
@@ -126,18 +127,21 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     # -- drawing ---------------------------------------------------------------------------------------------------
 
     def draw(self, view: Seen) -> None:
+        minute = time.time() // 60
+        same = self._rows is not None and (minute, [*map(id, view.rows)]) == (self._minute, [*map(id, self._rows)])
         self._order = view.kept or self._order
-        self._rows = view.rows
+        self._rows, self._minute = view.rows, minute
         self._marked &= {row.root for row in view.rows}
         cheaper, self._cost = min(view.seconds, self._cost), view.seconds  # of the one that read a lot another is not
         self._due = time.monotonic() + min(_LONGEST_SECONDS, _SHARE * cheaper) - _LOOK_SECONDS / 2
         if any(row.pending for row in view.rows):
             self.look()
-        self._redraw()
+        if not same:
+            self._redraw()
 
     def _redraw(self) -> None:
         from bitnet_tui.view.home_order import Order, shown
-        from bitnet_tui.view.home_table import header, layout, line_of
+        from bitnet_tui.view.home_table import header, layout
         from bitnet_tui.widgets.table import GUTTER, Row
 
         if not self.on_stack:
@@ -147,12 +151,8 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self._shown = shown(rows, order, self._filter.value)
         cells = max(24, (table.scrollable_content_region.width or self.size.width - 2) - GUTTER)
         self._placed, now = layout(self._shown, cells), time.time()
-        table.show(
-            [
-                Row(str(row.root), line_of(row, self._placed, cells, now), row.root in self._marked)
-                for row in self._shown
-            ]
-        )
+        text = {row.root: self._lines.of(row, self._placed, cells, now) for row in self._shown}
+        table.show([Row(str(root), line, root in self._marked) for root, line in text.items()])
         if self._wanted in [row.root for row in self._shown]:
             table.go_to(str(self._wanted))
             self._wanted = None
@@ -282,7 +282,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
     def action_filter(self) -> None:
         self._filter.display = True
-        self._filter.focus()
+        self.set_focus(self._filter)  # at once: what is typed next in a burst belongs to it
 
     def on_input_changed(self) -> None:
         if self._rows is not None:
@@ -291,14 +291,14 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     def on_input_submitted(self) -> None:
         """Keep the filter, and go back to the table."""
         self._filter.display = bool(self._filter.value)
-        self._table.focus()
+        self.set_focus(self._table)
 
     def action_clear(self) -> None:
         """Undo the filter, or else the marks."""
         if self._filter.display:
             self._filter.value = ""
             self._filter.display = False
-            self._table.focus()
+            self.set_focus(self._table)
         else:
             self._marked.clear()
         self._redraw()

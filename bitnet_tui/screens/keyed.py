@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.secrets.places import VaultLocked
 from bitnet_tui.screens.base import DialogScreen, ShellScreen
 from bitnet_tui.shell import Shell
 from bitnet_tui.widgets.painted import Painted
+
+if TYPE_CHECKING:
+    from bitnet_core.secrets.places import VaultLocked
 
 _Result = TypeVar("_Result")
 _Value = TypeVar("_Value")
@@ -82,6 +84,8 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
 
     def _attempted(self, job: _Job, result: Any, error: BitnetError | None) -> None:
         """The call has ended; VaultLocked is an error that opening the vault resolves."""
+        from bitnet_core.secrets.places import VaultLocked  # the first paint does not need it
+
         if job is not self._job:
             return
         self._job = None
@@ -100,7 +104,7 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
             severity: Literal["error", "information"] = "error" if failed else "information"
             self.app.notify(sentence, title=job.title, severity=severity, timeout=10)
 
-    def _open_vault(self, locked: VaultLocked, job: _Job) -> None:
+    def _open_vault(self, locked: "VaultLocked", job: _Job) -> None:
         why = f"{locked.why[0].upper()}{locked.why[1:]}"
         question = f"{why}. {job.offer}".strip() if locked.instead else f"{why}, which is locked."
 
@@ -117,6 +121,8 @@ class AttemptingScreen(ShellScreen[_Result], Generic[_Result]):
 
 
 def _late_words(job: _Job, result: Any, error: BitnetError | None) -> str:
+    from bitnet_core.secrets.places import VaultLocked
+
     if isinstance(error, VaultLocked):
         return f"{job.without}: {error.without}"
     return str(error) if error is not None else result if isinstance(result, str) else ""

@@ -91,6 +91,8 @@ def counted(rows: "Sequence[ExperimentRow]", marked: int = 0) -> str:
     parts += [f"{running} running"] if running else []
     parts += [f"{hidden} archived"] if hidden else []
     parts += [f"{marked} marked"] if marked else []
+    unread = sum(row.pending for row in rows)
+    parts += [f"{unread} to be read"] if unread else []
     return ", ".join(parts)
 
 

@@ -23,7 +23,10 @@ def question(experiments: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, s
     more = len(experiments) - _MOST
     lines += [f"and {more} more"] if more > 0 else []
     total = sum(finite(one.get("bytes")) or 0.0 for one in experiments)
-    lines += ["", "They can't be brought back from this machine." if many else "It can't be brought back from here."]
+    if all(isinstance(one.get("copy"), Mapping) for one in experiments):
+        lines += ["", "What is stored there can be fetched again."]
+    else:
+        lines += ["", "What has no copy is lost." if many else "It can't be brought back."]
     return title, "\n".join(lines), f"Delete {size(total)}", "Keep them" if many else "Keep it"
 
 
@@ -32,7 +35,9 @@ def _line(one: Mapping[str, Any]) -> str:
     copy = one.get("copy")
     if isinstance(copy, Mapping):
         late = f", {files(int(copy['waiting']))} behind" if copy.get("waiting") else ""
-        stored = f"its copy of {ago(finite(copy.get('at')), time.time())} stays at {flat(str(copy['place']))}{late}"
+        stored = (
+            f"its copy, made {ago(finite(copy.get('at')), time.time())}, stays at {flat(str(copy['place']))}{late}"
+        )
         parts.append(stored)
     else:
         parts.append("there is no copy elsewhere")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bitnet_core.text import crop, width
 from bitnet_tui.view.home_columns import COLUMNS, Column, cells_of
@@ -83,6 +84,24 @@ def line_of(row: ExperimentRow, placed: Sequence[Placed], cells: int, now: float
     for one in placed[1:]:
         spans += [Span(" " * GAP), *fitted(one.column.text(row, now), one.cells, right=one.column.right)]
     return tuple(spans)
+
+
+class Lines:
+    """Keeps the line of each row: of hundreds only those are made anew that have changed. Ages grow by the minute."""
+
+    def __init__(self) -> None:
+        self._version: tuple[object, ...] = ()
+        self._kept: dict[Path, tuple[ExperimentRow, Line]] = {}
+
+    def of(self, row: ExperimentRow, placed: tuple[Placed, ...], cells: int, now: float) -> Line:
+        """As `line_of`."""
+        version = (placed, cells, now // 60)
+        if version != self._version:
+            self._version, self._kept = version, {}
+        kept = self._kept.get(row.root)
+        if kept is None or kept[0] is not row:
+            kept = self._kept[row.root] = (row, line_of(row, placed, cells, now))
+        return kept[1]
 
 
 def fitted(text: Line, cells: int, *, right: bool = False) -> Line:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bitnet_core.runs.history import History
 from bitnet_core.text import width
+from bitnet_core.workspace.changes import archive
 from bitnet_tui.services.sizes import Sizes
 from bitnet_tui.view import figures as figures_module
 from bitnet_tui.view.experiment_list import about, counted, nothing_shown
@@ -257,7 +258,7 @@ def test_a_look_that_may_not_last_tells_the_rest_later(home: Path):
     assert sorted(row.name for row in first) == ["a", "b", "c"]
     assert watcher.look() == WorkspaceWatcher(home).look()
     assert watcher.look(0.0) == watcher.look()
-    (home / "b" / ".archived").touch()
+    archive(home / "b")
     rows = watcher.look()
     assert [row.name for row in rows if row.hidden] == ["b"]
     assert counted(rows) == "2 experiments, 1 archived"

@@ -1,0 +1,182 @@
+"""How long the table of many experiments takes to be usable, against a bare Textual table of as many rows.
+
+    python benchmarks/bench_home.py [--experiments 200] [--rounds 5] [--json]
+
+Each app is started by turns in a pseudo terminal of its own, and the space bar is pressed all the while: it is usable
+when rows are drawn and a mark was counted. `complete_ms` is when the last experiment was read. Prints medians in
+milliseconds from the start of the process, and the ratio. Then, of a table in which nothing happens: its share of one
+core, and the bytes that it writes. The exit code is 1 if the ratio is above --limit, or if anything was written.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import statistics
+import struct
+import sys
+import tempfile
+import termios
+import time
+from pathlib import Path
+
+_BARE = """
+import sys
+from textual.app import App
+from textual.widgets import DataTable, Static
+class Bare(App):
+    BINDINGS = [("space", "mark", "Mark")]
+    def compose(self):
+        yield DataTable(cursor_type="row")
+    def on_mount(self):
+        table = self.query_one(DataTable)
+        table.add_columns(*(f"column {n}" for n in range(11)))
+        for row in range(int(sys.argv[1])):
+            table.add_row(*(f"cell {row}-{n}" for n in range(11)))
+    def action_mark(self):
+        self.mount(Static("1 marked"), before=0)
+Bare().run()
+"""
+_OURS = "import sys; from bitnet_tui.start import main; sys.exit(main())"
+_SECONDS = 60.0
+_ESCAPE = re.compile(rb"\x1b\][^\x07]*\x07|\x1b[\[\(][0-?]*[ -/]*[@-~]|\x1b.")
+_EVERY = 0.02
+"""Seconds between two keys."""
+
+
+class Terminal:
+    """An app in a pseudo terminal of 120×36."""
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self.began = time.perf_counter()
+        self.pid, self._terminal = pty.fork()
+        if self.pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
+            os.chdir(folder)
+            os.environ.update(
+                PYTHONPYCACHEPREFIX=str(folder / "bytecode"), XDG_STATE_HOME=str(folder / "state"),
+                TERM="xterm-256color", COLORTERM="truecolor", COLUMNS="120", LINES="36",
+            )  # fmt: skip
+            os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+            os.execv(command[0], command)  # noqa: S606
+        self.seen = b""
+
+    def read(self, seconds: float) -> int:
+        """Take what is written in this time; returns how many bytes."""
+        before, deadline = len(self.seen), time.perf_counter() + seconds
+        while (left := deadline - time.perf_counter()) > 0:
+            if select.select([self._terminal], [], [], left)[0]:
+                self.seen += os.read(self._terminal, 1 << 16)
+        return len(self.seen) - before
+
+    def press(self, key: bytes) -> None:
+        os.write(self._terminal, key)
+
+    def until(self, *patterns: bytes, key: bytes = b"") -> float:
+        """Milliseconds from the start until what is written matches all; the key is typed all the while."""
+        while not all(re.search(one, _ESCAPE.sub(b"", self.seen)) for one in patterns):
+            if time.perf_counter() - self.began > _SECONDS:
+                raise SystemExit(f"{patterns} were not drawn in {_SECONDS:.0f} s: {self.seen[-400:]!r}")
+            if key:
+                self.press(key)
+            self.read(_EVERY)
+        return (time.perf_counter() - self.began) * 1000
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def close(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        with contextlib.suppress(OSError):
+            os.close(self._terminal)
+
+
+def workspace(home: Path, many: int) -> None:
+    """Experiments with a training of a thousand reports and an evaluation each, as their stages would leave them."""
+    metric = '{"v":1,"t":%d,"seq":%d,"kind":"metric","step":%d,"seen_tokens":%d,"loss":%.4f,"grad_norm":0.8'
+    for number in range(many):
+        root = home / f"run-{number:04d}"
+        for folder in ("checkpoints", "data", "reports", "logs/train-1", "logs/eval-1"):
+            (root / folder).mkdir(parents=True)
+        (root / ".env").write_text(f"SEED={number}\nMINI_PRESET=nano\nTEACHER_PROVIDER=embedded\n")
+        (root / "checkpoints" / "mini_bitnet_step_1000.pt").write_bytes(b"\0" * 4096)
+        lines = [
+            (metric % (1.79e9 + step, step, step, step * 700, 5 - step / 400))
+            + (f',"heldout_loss":{9 - step / 200 - number / 1000:.4f}}}' if step % 100 == 0 else "}")
+            for step in range(1001)
+        ]
+        (root / "logs" / "train-1" / "events.jsonl").write_text("\n".join(lines) + "\n")
+        for stage, place in (("train", 1), ("eval", 2)):
+            record = {"id": f"{stage}-1", "stage": stage, "state": "succeeded", "settings": {"BUDGET_TOKENS": 700000}}
+            record |= {
+                "origins": {},
+                "argv": ["bench"],
+                "created": 1.79e9,
+                "started": 1.79e9,
+                "ended": 1.79e9 + place,
+            }
+            record |= {"host": "bench", "boot_id": "x", "fingerprint": "x", "number": place, "summary": {"qei": 1.25}}
+            (root / "logs" / f"{stage}-1" / "run.json").write_text(json.dumps(record))
+        os.utime(root, (1.79e9, 1.79e9))  # an age of minutes would be drawn anew each minute
+
+
+def measure(many: int, rounds: int, idle_seconds: float) -> dict[str, float]:
+    found: dict[str, list[float]] = {"bare": [], "usable": [], "complete": []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        workspace(folder / "experiments", many)
+        ours = [sys.executable, "-c", _OURS, "--home", str(folder / "experiments")]
+        for _ in range(rounds + 1):  # the first only warms the disk cache
+            bare = Terminal([sys.executable, "-c", _BARE, str(many)], folder)
+            found["bare"].append(bare.until(b"cell 0-0", b"1 marked", key=b" "))
+            bare.close()
+            app = Terminal(ours, folder)
+            found["usable"].append(app.until(rb"run-\d+ ", rb"\d+ marked", key=b" "))
+            app.close()
+            app = Terminal(ours, folder)
+            found["complete"].append(app.until(rb"%d experiments {2,}" % many))
+            app.close()
+        app = Terminal(ours, folder)
+        app.read(15.0)  # until everything is read and measured
+        before, written = app.cpu_seconds(), app.read(idle_seconds)
+        share = (app.cpu_seconds() - before) / idle_seconds
+        app.close()
+    bare_ms, usable_ms, complete_ms = (statistics.median(times[1:]) for times in found.values())
+    return {
+        "experiments": many,
+        "bare_table_ms": round(bare_ms, 1),
+        "usable_ms": round(usable_ms, 1),
+        "complete_ms": round(complete_ms, 1),
+        "ratio": round(usable_ms / bare_ms, 3),
+        "idle_core_share": round(share, 4),
+        "idle_bytes": written,
+        "rounds": rounds,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiments", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--idle-seconds", type=float, default=20.0)
+    parser.add_argument("--limit", type=float, default=2.0, help="largest ratio to accept")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    result = measure(options.experiments, options.rounds, options.idle_seconds)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        for name, value in result.items():
+            print(f"{name:<16} {value:>8}")
+    return 0 if result["ratio"] <= options.limit and not result["idle_bytes"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

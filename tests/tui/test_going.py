@@ -1,0 +1,48 @@
+"""What is asked before experiments are deleted."""
+
+import time
+
+import pytest
+
+from bitnet_core.errors import UsageError
+from bitnet_tui.services.managing import Fetch
+from bitnet_tui.view.going import question, running
+
+_ONE = {"name": "one", "files": 57, "bytes": 19e7, "running": None, "outside": [], "copy": None, "mentions": []}
+_COPIED = _ONE | {"name": "two", "copy": {"place": "s3://b/two/", "at": time.time() - 7200, "waiting": 3}}
+
+
+def test_what_goes_and_what_stays_is_told():
+    title, why, yes, no = question([_ONE])
+    assert (title, yes, no) == ("Delete one?", "Delete 190 MB", "Keep it")
+    assert why == "one: 57 files, 190 MB; there is no copy elsewhere\n\nIt can't be brought back."
+    title, why, yes, no = question(
+        [_ONE, _COPIED | {"outside": ["/big/ckpt"], "mentions": ["x reads files of two."]}]
+    )
+    assert (title, yes, no) == ("Delete 2 experiments?", "Delete 380 MB", "Keep them")
+    assert (
+        "its copy, made 2 h ago, stays at s3://b/two/, 3 files behind; /big/ckpt lies elsewhere and stays; x" in why
+    )
+    assert why.endswith("What has no copy is lost.")
+    assert question([_COPIED])[1].endswith("can be fetched again.")
+    assert "and 4 more" in question([_ONE] * 10)[1]
+
+
+def test_names_and_places_are_shown_as_signs():
+    evil = _COPIED | {
+        "name": "a\x1b[2J\nb",
+        "copy": {"place": "s3\x07", "at": None, "waiting": 0},
+        "running": "t\x1b",
+    }
+    assert not {"\x1b", "\x07"} & set("".join(question([evil])) + running([evil]))
+
+
+def test_what_runs_is_named():
+    assert running([_ONE, _COPIED]) == ""
+    assert running([_ONE | {"running": "train-1"}, _COPIED]).startswith("train-1 in one: still running.")
+
+
+@pytest.mark.parametrize(("target", "settings"), [("", ()), ("nowhere:x", ()), ("s3:x", ("S3_BUCKET",))])
+def test_a_target_or_setting_that_is_none_is_refused(tmp_path, target: str, settings: tuple[str, ...]):
+    with pytest.raises(UsageError):
+        Fetch(tmp_path, target, "", settings, print)

@@ -1,0 +1,139 @@
+"""The table of experiments as it is used, by keys and by the mouse at the cell that shows the thing."""
+
+import asyncio
+from pathlib import Path
+
+from textual.pilot import Pilot
+from textual.widgets import Button, Input
+
+from bitnet_core.cli.main import main
+from bitnet_tui.app import BitnetApp
+from bitnet_tui.screens.compare import CompareScreen
+from bitnet_tui.screens.dialogs import ConfirmScreen, MessageScreen
+from bitnet_tui.screens.experiment import ExperimentScreen
+from bitnet_tui.screens.experiments import ExperimentsScreen
+from bitnet_tui.screens.managing_forms import FetchScreen, NameScreen
+from bitnet_tui.services.drafts import Kept
+from tests.tui.conftest import RecordingLaunch
+from tests.tui.pilots import click_on, notices, settled, shown, words
+from tests.tui.simulated import SimulatedRun, experiment, finished_experiment
+
+
+def _names(pilot: Pilot[None]) -> list[str]:
+    """The experiments in the order of the table."""
+    screen = pilot.app.screen
+    assert isinstance(screen, ExperimentsScreen)
+    return [row.name for row in screen._shown]
+
+
+async def _until(pilot: Pilot[None], text: str) -> None:
+    """A command in a process of its own takes its time."""
+    for _ in range(100):
+        await settled(pilot)
+        if text in words(pilot):
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{text!r} did not appear in\n{shown(pilot)}")
+
+
+async def test_sort_filter_mark_and_compare(home: Path):
+    for name, env in (("beta", "MINI_PRESET=mini\n"), ("alpha", ""), ("gamma", "")):
+        exp = finished_experiment(home, name)
+        (exp.root / ".env").write_text((exp.root / ".env").read_text() + env)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        await click_on(pilot, "name ")
+        assert _names(pilot) == ["alpha", "beta", "gamma"]
+        await pilot.press("O")
+        assert _names(pilot) == ["gamma", "beta", "alpha"]
+        await pilot.press("slash", *"mi")
+        await settled(pilot)
+        assert _names(pilot) == ["beta"]
+        await pilot.press(*"x")
+        await settled(pilot)
+        assert "No experiment has 'mix' in its name" in shown(pilot)
+        await pilot.press("escape", "c")
+        assert _names(pilot) == ["gamma", "beta", "alpha"]
+        await click_on(pilot, "○ alpha")
+        await pilot.press("home", "space")
+        await settled(pilot)
+        assert "3 experiments, 2 marked" in shown(pilot)
+        assert shown(pilot).count("●") == 2
+        screen = pilot.app.screen
+        assert isinstance(screen, ExperimentsScreen)
+        assert screen.marked == (home / "gamma", home / "alpha")
+        await click_on(pilot, "Compare")
+        assert isinstance(pilot.app.screen, CompareScreen)
+        await pilot.press("escape")
+        await settled(pilot)
+        await pilot.press("escape")
+        await click_on(pilot, "beta")
+        if isinstance(pilot.app.screen, ExperimentsScreen):  # the first click puts the cursor there
+            await click_on(pilot, "beta")
+        assert isinstance(pilot.app.screen, ExperimentScreen)
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert _names(pilot) == ["gamma", "beta", "alpha"]
+        assert "student" not in shown(pilot)
+
+
+async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
+    """Real commands. What runs is refused; what was deleted comes back from its copy."""
+    (isolated / "copies").mkdir()
+    exp = finished_experiment(home, "one")
+    with (exp.root / ".env").open("a") as env:
+        env.write(f"STORAGE_LOCAL_DIR={isolated / 'copies'}\n")
+    assert main(["--root", str(exp.root), "store", "push"]) == 0
+    live = SimulatedRun(experiment(home, "live"), "train", alive=True)
+    Kept(home, exp.root).write({"draft": 1}, 1)
+    try:
+        async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(120, 36), notifications=True) as pilot:
+            await settled(pilot)
+            await pilot.press("r")
+            assert isinstance(pilot.app.screen, NameScreen)
+            await pilot.press("ctrl+u", *"x", "enter")
+            await _until(pilot, "is running in")
+            await click_on(pilot, "Close")
+            await click_on(pilot, "one ")
+            await click_on(pilot, "rename")
+            pilot.app.screen.query_one("#name", Input).value = "two"
+            await click_on(pilot, "Rename ", last=True)
+            await _until(pilot, "stays one (STORAGE_NAME in its .env).")
+            await settled(pilot)
+            assert any("stays one" in one for one in notices(pilot))
+            assert Kept(home, home / "two").read() == {"draft": 1}
+            await _until(pilot, "▸○ two")
+            await click_on(pilot, "A archive")
+            await _until(pilot, "1 archived")
+            assert _names(pilot) == ["live"]
+            await pilot.press("H")
+            await click_on(pilot, "two ")
+            await click_on(pilot, "A archive")
+            await _until(pilot, "2 experiments, 1 running")
+            await pilot.press("x")
+            await _until(pilot, "Delete two?")
+            assert isinstance(pilot.app.screen, ConfirmScreen)
+            assert isinstance(pilot.app.focused, Button)
+            assert str(pilot.app.focused.label) == "Keep it"
+            assert "its copy, made just now, stays at" in pilot.app.screen._texts[1]  # notices may lie over it
+            await pilot.press("y")
+            await _until(pilot, "1 experiment, 1 running")
+            assert not (home / "two").exists()
+            await pilot.press("x")
+            await _until(pilot, "still running")
+            assert isinstance(pilot.app.screen, MessageScreen)
+            await pilot.press("escape", "g")
+            await settled(pilot)
+            form = pilot.app.screen
+            assert isinstance(form, FetchScreen)
+            await pilot.press(*"nowhere", "enter")
+            await _until(pilot, "'nowhere' is not a kind of storage target")
+            form.query_one("#target", Input).value = "local:one"
+            form.query_one("#name", Input).value = "three"
+            form.query_one("#settings", Input).value = f"STORAGE_LOCAL_DIR={isolated / 'copies'}"
+            form.query_one("#settings").focus()  # notices may lie over the button
+            await pilot.press("enter")
+            await _until(pilot, "▸○ three")
+            assert (home / "three" / "logs").is_dir()
+    finally:
+        live.end_process()
