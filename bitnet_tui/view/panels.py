@@ -150,7 +150,7 @@ def _working(run: RunShown) -> list[tuple[str, str, str]]:
         if run.active and progress.eta_s is not None:
             pairs.append(("ETA", _eta(run), "value"))
     traces = run.view.traces
-    if traces.sequences:
+    if traces.sequences and not (run.stage == "collect" and run.active):  # else the tab Live tells all that
         pairs += [
             ("sequences", count(traces.sequences), "value"),
             ("tokens", count(traces.tokens), "value"),

@@ -205,10 +205,11 @@ class TracesPane(Vertical):
     def _take_trace(self, trace: Trace) -> None:
         if trace.scored != self._scored:
             self._scored, self._worst = trace.scored, []
-        self._trace = trace
-        cursor = 0
+        shown, token = self._trace, self._text.token
+        cursor = token.position if shown and token and shown.prompt_idx == trace.prompt_idx else 0
         if self._goto is not None and self._goto[0] == trace.prompt_idx:
             cursor, self._goto = self._goto[1], None
+        self._trace = trace
         self.query_one("#trace-shown").remove_class("-empty")
         self._text.show(trace, self.shading, cursor)
         self.call_after_refresh(self._draw)  # what was hidden has no width yet
@@ -321,12 +322,15 @@ class TracesPane(Vertical):
         self._next_worst = False
         token = self._text.token
         here = (self._trace.prompt_idx, token.position) if self._trace is not None and token is not None else (-1, -1)
+        here = self._goto or here  # keys may come faster than traces
         found = next_in(self._worst, here)
         if found is None:
             self._say("No token has a value to go by.", "label")
             return
         self.remove_class("-rejects")
         self._focus(self._text)
+        if self._scored is None:
+            self._say("By Other, because no student was scored yet: S scores the newest one.", "value")
         if found[0] == here[0]:
             self._text.go(found[1])
             return
@@ -361,8 +365,6 @@ class TracesPane(Vertical):
             self._traces.forget()
             self._list(around=self._trace.prompt_idx if self._trace else None)
             if self._trace is not None:
-                token = self._text.token
-                self._goto = self._trace.prompt_idx, token.position if token else 0
                 self._ask({"ask": "show", "prompt_idx": self._trace.prompt_idx})
             self._draw()
         self._say(message.problem or message.words, "bad" if message.problem else "value")

@@ -94,6 +94,12 @@ async def test_a_journey_through_the_traces(
         assert f"KL {significant(own[1][0])}" in _told(pilot)
         await click_on(pilot, "Worst token (n)")
         assert f"KL {significant(own[2][0])}" in _told(pilot)
+        await pilot.press("N", "N")  # faster than traces come
+        await settled(pilot)
+        value, index, at = order[order.index(own[2]) + 2]
+        assert f"prompt {index} " in said(pilot, "#trace-head")
+        assert f"{at + 1} of " in _told(pilot)
+        assert f"KL {significant(value)}" in _told(pilot)
 
         await click_on(pilot, "Shaded by KL (c)")
         assert "Shaded by Other" in shown(pilot)
