@@ -20,6 +20,7 @@ from bitnet_tui.view.play.form import asked_of
 from bitnet_tui.view.spans import Line, Span, line, spread
 from bitnet_tui.widgets.answer import AnswerPane, AnswerText
 from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.links import Links
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.pressed import Pressed
 from bitnet_tui.widgets.prompt import PromptField
@@ -27,6 +28,7 @@ from bitnet_tui.widgets.words import Words
 
 _WHOM: tuple[tuple[Who, ...], ...] = (SIDES, ("student",), ("teacher",))
 _BITS = (None, 8, 4)
+_PAST = (("[", "earlier", "history(-1)"), ("]", "later", "history(1)"))
 _TINY = 22
 """Below so many rows the answers stand side by side, however narrow it is."""
 _NUMBERS = ("temperature", "length", "seed")
@@ -62,7 +64,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
     def _parts(self) -> ComposeResult:
         yield PromptField(id="prompt", placeholder="i or a click: type a prompt; enter asks")
         numbers = [part for name in _NUMBERS for part in (Words(name, classes="name"), _field(name))]
-        yield Horizontal(*numbers, id="numbers")
+        yield Horizontal(*numbers, Links(id="past"), id="numbers")
         yield Horizontal(
             *(Words("activations", classes="name"), Pressed("bits", id="bits")),
             *(Words("ask", classes="name"), Pressed("whom", id="whom")),
@@ -91,6 +93,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
             return
         exchange, sides = self.session.exchange, self.session.sides
         self.query_one("#head", Painted).show((self.head(),))
+        self.query_one("#past", Links).offer(_PAST if len(self.session.exchanges) > 1 else ())
         self.query_one("#bits", Pressed).show((line(Span(_bits_words(self._bits), "accent")),))
         self.query_one("#whom", Pressed).show((line(Span(words.whom_words(self._whom), "accent")),))
         asked = self._asked()

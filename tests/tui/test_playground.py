@@ -172,7 +172,7 @@ async def test_by_mouse_and_one_side_that_hangs_or_is_lost_leaves_the_other(
         teacher._events.append({"event": "gone", "problem": "The server died; start it again."})
         await until(pilot, "✗ The server died; start it again.")
         assert "No" in said(pilot, "#student-text .words")
-        await pilot.press("left_square_bracket")
+        await click_on(pilot, "[ earlier")
         assert "prompt 1 of 2" in words(pilot)
         assert "Yes" in said(pilot, "#student-text .words")
         await click_on(pilot, "i or a click" if "i or a click" in shown(pilot) else "Prompt 3?")
