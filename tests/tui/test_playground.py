@@ -162,10 +162,12 @@ async def test_by_mouse_and_one_side_that_hangs_or_is_lost_leaves_the_other(
         await until(pilot, "Nothing for 20s; s stops waiting")
         await pilot.press("r")
         await until(pilot, "The last answers are not complete; s stops them.")
-        await pilot.press("s")
+        await pilot.press("1", "s")
+        assert "Prompt 1?" not in pilot.app.screen.query_one(PromptField).text
         assert teacher.sent[-1] == {"stop": 0}
         teacher.tell("end", finish_reason="stopped", tokens=None)
         await until(pilot, "Stopped")
+        assert "not complete" not in words(pilot)
         await pilot.press("r")
         await until(pilot, lambda: student.sent[-1].get("seed") == 8)
         student.answer("No")
