@@ -20,6 +20,7 @@ from bitnet_tui.view.play.form import asked_of
 from bitnet_tui.view.spans import Line, Span, line, spread
 from bitnet_tui.widgets.answer import AnswerPane, AnswerText
 from bitnet_tui.widgets.inputs import SteadyInput
+from bitnet_tui.widgets.links import Links
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.pressed import Pressed
 from bitnet_tui.widgets.prompt import PromptField
@@ -27,6 +28,8 @@ from bitnet_tui.widgets.words import Words
 
 _WHOM: tuple[tuple[Who, ...], ...] = (SIDES, ("student",), ("teacher",))
 _BITS = (None, 8, 4)
+_BUSY = "The last answers are not complete; s stops them."
+_PAST = (("[", "earlier", "history(-1)"), ("]", "later", "history(1)"))
 _TINY = 22
 """Below so many rows the answers stand side by side, however narrow it is."""
 _NUMBERS = ("temperature", "length", "seed")
@@ -62,7 +65,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
     def _parts(self) -> ComposeResult:
         yield PromptField(id="prompt", placeholder="i or a click: type a prompt; enter asks")
         numbers = [part for name in _NUMBERS for part in (Words(name, classes="name"), _field(name))]
-        yield Horizontal(*numbers, id="numbers")
+        yield Horizontal(*numbers, Links(id="past"), id="numbers")
         yield Horizontal(
             *(Words("activations", classes="name"), Pressed("bits", id="bits")),
             *(Words("ask", classes="name"), Pressed("whom", id="whom")),
@@ -90,7 +93,10 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         if not self.complete:
             return
         exchange, sides = self.session.exchange, self.session.sides
+        if self._problem == _BUSY and not self.session.busy_answering:
+            self._problem = ""
         self.query_one("#head", Painted).show((self.head(),))
+        self.query_one("#past", Links).offer(_PAST if len(self.session.exchanges) > 1 else ())
         self.query_one("#bits", Pressed).show((line(Span(_bits_words(self._bits), "accent")),))
         self.query_one("#whom", Pressed).show((line(Span(words.whom_words(self._whom), "accent")),))
         asked = self._asked()
@@ -146,7 +152,7 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
     def action_ask(self) -> None:
         asked = self._asked()
         if self.session.busy_answering:
-            self._say("The last answers are not complete; s stops them.")
+            self._say(_BUSY)
         elif isinstance(asked, str):
             self._say(asked)
         else:
@@ -172,7 +178,8 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
 
     def action_try_prompt(self, number: int) -> None:
         if self.found is not None and number < len(self.found.examples):
-            self._fill(self.found.examples[number])
+            if not self.session.busy_answering:
+                self._fill(self.found.examples[number])
             self.action_ask()
 
     def on_pressed_at(self, message: Pressed.At) -> None:

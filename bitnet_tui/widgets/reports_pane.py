@@ -29,6 +29,7 @@ class ReportsPane(VerticalScroll, Looking[ReportsView]):
     def compose(self) -> ComposeResult:
         with Horizontal(id="report-buttons"):
             yield Button("Compare with… (V)", name="compare_with", compact=True)
+            yield Button("Playground (P)", name="play", compact=True)
             yield Button("Save report (R)", name="save_report", compact=True)
         yield Painted(id="reports-text")
 

@@ -92,7 +92,7 @@ def examples(hint: str, prompts: Sequence[str], cells: int) -> tuple[Line, ...]:
 def history(session: Session) -> str:
     """Which of the session's prompts is shown."""
     total = len(session.exchanges)
-    return f"prompt {session.shown + 1} of {total}  [ ]" if total > 1 else ""
+    return f"prompt {session.shown + 1} of {total}" if total > 1 else ""
 
 
 def hint(asked: bool, answer: Answer | None, side: Side) -> str:
