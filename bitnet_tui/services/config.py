@@ -1,5 +1,6 @@
 """Changes one setting in an experiment's `.env`, and says before what that would do. For a thread: it reads files."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,11 +53,15 @@ def preview(home: Path, root: Path, name: str, text: str) -> Preview:
     known = {problem.message for problem in now.problems}
     fresh = [one for one in then.problems if one.message not in known]
     origin, mask = then.settings.origin(name), redactor()
+
+    def told(severity: str) -> tuple[str, ...]:
+        return tuple(mask(_short(one.message, now)) for one in fresh if one.severity == severity)
+
     return Preview(
         name,
         text,
-        tuple(mask(one.message) for one in fresh if one.severity == "error"),
-        tuple(mask(one.message) for one in fresh if one.severity == "warning"),
+        told("error"),
+        told("warning"),
         effects(History.read(Experiment.from_settings(now.settings)), then.settings),
         origin if text and origin in ("environment", "command line") else "",
         then.settings.values[name] == now.settings.values[name],
@@ -90,6 +95,12 @@ def _edit(name: str, text: str) -> Callable[[str], str]:
     if not text:
         return partial(dotenv.without_values, names=[name])
     return partial(dotenv.with_value, name=name, value=text)
+
+
+def _short(message: str, found: Resolution) -> str:
+    """The experiment's own file is named without its folder."""
+    path = _file(found)
+    return message.replace(f"({path} line", "(.env line").replace(f"({os.path.relpath(path)} line", "(.env line")
 
 
 def _file(found: Resolution) -> Path:

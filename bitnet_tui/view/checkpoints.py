@@ -172,7 +172,7 @@ def _whole(value: object) -> int | None:
 
 # -- drawing ---------------------------------------------------------------------------------------------------------
 
-_COLUMNS = (("step", 8), ("tokens", 8), ("held-out", 10), ("bits", 6), ("size", 9), ("age", 13))
+_COLUMNS = (("step", 8), ("tokens", 8), ("held-out", 10), ("bits", 6), ("size", 8), ("age", 13))
 
 
 def heading(cells: int) -> Line:

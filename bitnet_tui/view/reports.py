@@ -199,7 +199,8 @@ def answer_lines(answers: Sequence[Pair], cells: int) -> list[Line]:
     lines: list[Line] = [line(Span("── Answers", "accent"), Span("  the teacher's and the student's", "label")), ()]
     for pair in answers:
         lines += [line(Span(crop(f"› {flat(pair.subject)}", cells), "title"))]
-        lines += _beside(pair, cells) if cells >= _WIDE else _below(pair, cells)
+        both = pair.teacher is not None and pair.student is not None
+        lines += _beside(pair, cells) if both and cells >= _WIDE else _below(pair, cells)
         lines.append(())
     return lines
 
@@ -216,14 +217,14 @@ def _beside(pair: Pair, cells: int) -> list[Line]:
 def _below(pair: Pair, cells: int) -> list[Line]:
     lines = []
     for who, answer in (("teacher", pair.teacher), ("student", pair.student)):
-        lines += [line(span) for span in _answer(who, answer, cells)]
+        lines += [line(span) for span in _answer(who, answer, cells)] if answer is not None else []
     return lines
 
 
 def _answer(who: str, answer: Answer | None, cells: int) -> list[Span]:
     """Who, whether it passed, and the text."""
     if answer is None:
-        return [Span(crop(f"{who}: not asked", cells), "label")]
+        return []
     mark = {True: "  ✓ passed", False: f"  ✗ {flat(answer.reason) or 'failed'}", None: ""}[answer.passed]
     style = {True: "good", False: "warn", None: "label"}[answer.passed]
     texts = [piece for part in answer.text.splitlines() for piece in wrap(flat(part), cells) or [""]]

@@ -12,6 +12,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import checkpoints
 from bitnet_tui.view.checkpoints import CheckpointReader, CheckpointsView, Saved
 from bitnet_tui.view.spans import Line
+from bitnet_tui.widgets.buttons import NARROW, relabel
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
 from bitnet_tui.widgets.painted import Painted
@@ -33,8 +34,8 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         yield Entries(id="checkpoints-list", markup=False, classes="pages")
         yield Painted(id="checkpoints-about")
         with Horizontal(classes="bar"):
-            yield Button("Resume from here (T)", name="checkpoint('resume')", compact=True)
-            yield Button("Flip from here (F)", name="checkpoint('flip')", compact=True)
+            yield Button("", name="checkpoint('resume')", compact=True, id="checkpoints-resume")
+            yield Button("", name="checkpoint('flip')", compact=True, id="checkpoints-flip")
             yield Button("Export (E)", name="checkpoint('export')", compact=True)
         yield Painted(id="checkpoints-said")
 
@@ -46,6 +47,9 @@ class CheckpointsPane(Vertical, Looking[CheckpointsView]):
         self._draw()
 
     def on_resize(self) -> None:
+        here = "" if self.size.width < NARROW else " from here"
+        relabel(self.query_one("#checkpoints-resume", Button), f"Resume{here} (T)")
+        relabel(self.query_one("#checkpoints-flip", Button), f"Flip{here} (F)")
         self._draw()
 
     def enter(self) -> None:

@@ -18,6 +18,7 @@ from bitnet_tui.theme import paint
 from bitnet_tui.view import config
 from bitnet_tui.view.config import ConfigView, Row
 from bitnet_tui.view.spans import Span, line
+from bitnet_tui.widgets.buttons import NARROW, relabel
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.looking import Looking
@@ -102,12 +103,11 @@ class ConfigPane(Vertical, Looking[ConfigView]):
 
     def _draw(self) -> None:
         view, cells = self._config, self.content_size.width - 3
-        self.query_one("#config-only", Button).label = f"{'☑' if self._only else '☐'} only differences (d)"
-        against = view.against or "the defaults"
-        button, label = self.query_one("#config-against", Button), f"from {crop(against, _NAME_CELLS)} (o)"
-        if str(button.label) != label:
-            button.label = label
-            button.refresh(layout=True)
+        narrow, mark = cells < NARROW, "☑" if self._only else "☐"
+        relabel(self.query_one("#config-only", Button), f"{mark} {'only d' if narrow else 'only differences (d)'}")
+        against = view.against or ("defaults" if narrow else "the defaults")
+        relabel(self.query_one("#config-against", Button), f"from {crop(against, 9 if narrow else _NAME_CELLS)} (o)")
+        relabel(self.query_one("#config-unset", Button), "Unset" if narrow else "Unset (del)")
         if cells > 0 and not self.editing:
             self._fill(view, cells)
         self._describe()

@@ -10,6 +10,7 @@ from bitnet_tui.view import logs
 from bitnet_tui.view.logs import LogLine
 from bitnet_tui.view.run_fold import RunView
 from bitnet_tui.view.watch import RunShown
+from bitnet_tui.widgets.buttons import NARROW, relabel
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.lists import Entries
 from bitnet_tui.widgets.painted import Painted
@@ -32,7 +33,7 @@ class LogPane(Vertical):
             yield Button("", name="log('level')", compact=True, id="log-level")
             yield Button("", name="log('follow')", compact=True, id="log-follow")
             yield Button("", name="log('wrap')", compact=True, id="log-wrap")
-            yield Button("Copy (Y)", name="log('copy')", compact=True)
+            yield Button("", name="log('copy')", compact=True, id="log-copy")
         yield Entries(id="log-lines", markup=False, classes="pages")
         yield Painted(id="log-status")
 
@@ -61,6 +62,7 @@ class LogPane(Vertical):
         self._draw()
 
     def on_resize(self) -> None:
+        self._label()
         self._draw()
 
     def on_mount(self) -> None:
@@ -96,9 +98,13 @@ class LogPane(Vertical):
 
     def _label(self) -> None:
         least = "all" if self._least == "debug" else f"{self._least}+"
-        self.query_one("#log-level", Button).label = f"{least:8} (m)"
-        self.query_one("#log-follow", Button).label = f"{'☑' if self._follow else '☐'} follow (F)"
-        self.query_one("#log-wrap", Button).label = f"{'☑' if self._wrap else '☐'} wrap (w)"
+        follow, wrap = ("☑" if on else "☐" for on in (self._follow, self._wrap))
+        if self.size.width < NARROW:
+            labels = f"{least:8} m", f"{follow} F", f"{wrap} w", "Y"
+        else:
+            labels = f"{least:8} (m)", f"{follow} follow (F)", f"{wrap} wrap (w)", "Copy (Y)"
+        for name, label in zip(("level", "follow", "wrap", "copy"), labels, strict=True):
+            relabel(self.query_one(f"#log-{name}", Button), label)
 
     def _go(self, by: int) -> None:
         """To the next line that was found. The newest lines are then not followed."""

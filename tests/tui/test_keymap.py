@@ -23,7 +23,7 @@ _IDS = [action.id for action in ACTIONS]
     [
         ({"app.theme": "f5"}, {"app.theme": "f5"}, ""),
         ({"app": {"theme": ["T", "ctrl+t"]}}, {}, "guide.test and app.theme would both be on ctrl+t"),
-        ({"app": {"theme": ["T", "f5"]}}, {"app.theme": "T,f5"}, ""),
+        ({"app": {"theme": ["f4", "f5"]}}, {"app.theme": "f4,f5"}, ""),
         ({"app.help": "!"}, {"app.help": "exclamation_mark"}, ""),
         ({"experiment.run": "f5"}, {"experiment.run": "f5", "experiment.resume": "f5"}, ""),
         ({"experiment.run": "p"}, {}, "experiment.run and experiment.pipeline would both be on p; give one"),

@@ -70,7 +70,7 @@ def test_a_line_that_is_not_wrapped_fits(text: str, level: str, searched: str, c
     assert width(span.text) <= cells
 
 
-async def test_the_log_is_searched_filtered_and_followed_by_keyboard(home: Path):
+async def test_the_log_is_searched_filtered_followed_and_copied(home: Path):
     exp = experiment(home, "one")
     live = SimulatedRun(exp, "collect", alive=True)
     try:
@@ -91,7 +91,7 @@ async def test_the_log_is_searched_filtered_and_followed_by_keyboard(home: Path)
             await pilot.press("N")
             await settled(pilot)
             assert "found 1 of 2" in words(pilot)
-            live.emit("log", level="info", message="a new one")
+            live.emit("log", level="info", message=f"a new one {'x' * 80} the end")
             await pilot.pause(0.5)
             await settled(pilot)
             assert "shard 5 tides" in shown(pilot)  # it stays where one reads
@@ -99,7 +99,11 @@ async def test_the_log_is_searched_filtered_and_followed_by_keyboard(home: Path)
             await pilot.press("F")
             await settled(pilot)
             assert "a new one" in shown(pilot)
-            await pilot.press("m", "m", "m", "Y")
+            assert "the end" in shown(pilot)
+            await click_on(pilot, "☑ wrap")
+            assert "the end" not in shown(pilot)
+            await click_on(pilot, "all      (m)")
+            await pilot.press("m", "m", "Y")
             await settled(pilot)
             assert pilot.app.screen.query_one(LogPane).text.endswith("✗ shard 20 tides")
             assert "1 of 62 lines" in words(pilot)
@@ -107,20 +111,3 @@ async def test_the_log_is_searched_filtered_and_followed_by_keyboard(home: Path)
             assert any("Copied" in one for one in notices(pilot))
     finally:
         live.end_process()
-
-
-async def test_long_lines_are_wrapped_or_cut_by_mouse(home: Path):
-    exp = experiment(home, "one")
-    run = SimulatedRun(exp, "collect")
-    run.emit("log", level="info", message="a" * 100 + " the end")
-    run.finish()
-    async with BitnetApp(home, exp.root, launch=RecordingLaunch()).run_test(size=(120, 36)) as pilot:
-        await settled(pilot)
-        await click_on(pilot, "7 Log")
-        assert "the end" in shown(pilot)
-        await click_on(pilot, "☑ wrap")
-        assert "the end" not in shown(pilot)
-        await click_on(pilot, "all      (m)")
-        await click_on(pilot, "info+    (m)")
-        assert "aaaa" not in shown(pilot)
-        assert "warning+" in shown(pilot)
