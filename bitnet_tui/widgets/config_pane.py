@@ -104,7 +104,9 @@ class ConfigPane(Vertical, Looking[ConfigView]):
     def _draw(self) -> None:
         view, cells = self._config, self.content_size.width - 3
         narrow, mark = cells < NARROW, "☑" if self._only else "☐"
-        relabel(self.query_one("#config-only", Button), f"{mark} {'only d' if narrow else 'only differences (d)'}")
+        relabel(
+            self.query_one("#config-only", Button), f"{mark} {'changed (d)' if narrow else 'only differences (d)'}"
+        )
         against = view.against or ("defaults" if narrow else "the defaults")
         relabel(self.query_one("#config-against", Button), f"from {crop(against, 9 if narrow else _NAME_CELLS)} (o)")
         relabel(self.query_one("#config-unset", Button), "Unset" if narrow else "Unset (del)")

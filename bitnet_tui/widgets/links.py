@@ -18,8 +18,19 @@ class Links(Painted):
 
     def offer(self, offers: Sequence[tuple[str, str, str]]) -> None:
         self._offers = offers
+        self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
         spans: list[Span] = []
-        for key, words, _ in offers:
+        left = self.content_size.width
+        for key, words, _ in self._offers:
+            left -= width(f"{key} {words}")
+            if left < 0:
+                break
+            left -= len(_GAP)
             spans += [Span(key, "key"), Span(f" {words}", "label"), Span(_GAP)]
         self.show((tuple(spans[:-1]),))
 
