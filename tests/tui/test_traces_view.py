@@ -146,6 +146,7 @@ def test_shades_differ_at_their_limits_and_the_legend_says_of_which_student():
     for shading in ("kl", "other"):
         assert "↻ KL of step 7: the newest checkpoint is of step 9" in _text([lines.legend(shading, old, 110)])
     assert width(_text([lines.legend("kl", old, 30)])) <= 30
+    assert _text([lines.legend("other", None, 40)]) == "Other  0.02  0.1  0.25  0.5 "
 
 
 def test_rejects_and_counts_in_words():

@@ -76,8 +76,10 @@ def legend(shading: Shading, scored: Scored | None, cells: int) -> Line:
     what = "shaded by KL, student from teacher" if shading == "kl" else "shaded by mass outside the candidates"
     shades = [Span(f" {least:g} ", f"shade-{level}") for level, least in enumerate(LEVELS[shading], 1)]
     left = [Span(f"{what}  ", "label"), *shades]
-    if scored is not None and scored.outdated:
+    outdated = scored is not None and bool(scored.outdated)
+    if outdated or cells < sum(width(span.text) for span in left):
         left[0] = Span(f"{NAMES[shading]} ", "label")
+    if scored is not None and outdated:
         left.append(Span(f"  ↻ KL of step {scored.step}: {flat(scored.outdated)}", "warn"))
     elif scored is not None:
         bits = "" if scored.activation_bits is None else f" A{scored.activation_bits}"
