@@ -28,11 +28,20 @@ class Words(Static):
         super().__init__(_safe(content), id=id, classes=classes, markup=False)
 
     def update(self, content: VisualType = "", *, layout: bool = True) -> None:
-        super().update(_safe(content), layout=layout)
+        """Show another content. The same again is not drawn: nothing is written while nothing changes."""
+        safe = _safe(content)
+        if not _same(safe, self.content):
+            super().update(safe, layout=layout)
 
 
 def _safe(content: VisualType) -> VisualType:
     return printable(content) if isinstance(content, str) else content
+
+
+def _same(one: VisualType, other: VisualType) -> bool:
+    if isinstance(one, Content) and isinstance(other, Content):
+        return one.is_same(other)
+    return isinstance(one, str) and isinstance(other, str) and one == other
 
 
 class SafeLines(LineFilter):
