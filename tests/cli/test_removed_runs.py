@@ -119,7 +119,7 @@ def test_an_ended_watch_says_that_the_run_goes_on_only_if_it_does(
 ) -> None:
     run = _run()
 
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         if left == "ended":
             run.stop()
         if left == "removed":
