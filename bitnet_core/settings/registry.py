@@ -189,9 +189,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         ),
     ),
     "Flip": (
-        integer(
-            "BUDGET_TOKENS", "", "Supervised tokens to see; empty = BUDGET_EPOCHS decides.", 1, 1 << 50, "tokens"
-        ),
+        integer("BUDGET_TOKENS", "", "Supervised tokens; empty = BUDGET_EPOCHS decides.", 1, 1 << 50, "tokens"),
         number("BUDGET_EPOCHS", "4", "How often to see what was collected.", 0.01, 10_000, "epochs"),
         number("FLIP_FRACTION", "0.9", "Share of the budget after which activations go from 8 to 4 bits.", 0, 1),
         text("FLIP_POLICY", "hard", "hard flips all layers at once, ramp one after the other.", "hard", "ramp"),
