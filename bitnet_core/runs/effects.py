@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bitnet_core.runs.catalog import STAGES
+from bitnet_core.runs.catalog import STAGES, STARTS_AGAIN
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import History
 from bitnet_core.runs.record import ACTIVE
@@ -15,13 +15,15 @@ class Effects:
     """Stages by name, in their order.
 
     The settings decide the result of `concerned`. `outdated` have a result now that would no longer count, `current`
-    one that would count again. `running` go on with the settings that they started with.
+    one that would count again. `running` go on with the settings that they started with. With `starts_again`, the
+    next training begins at its first step, and its checkpoints are kept aside.
     """
 
     concerned: tuple[str, ...] = ()
     outdated: tuple[str, ...] = ()
     current: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
+    starts_again: bool = False
 
 
 def effects(history: History, settings: Settings) -> Effects:
@@ -44,4 +46,9 @@ def effects(history: History, settings: Settings) -> Effects:
         those(lambda name: before[name] == "done" and after[name] != "done"),
         those(lambda name: before[name] != "done" and after[name] == "done"),
         tuple(name for name in concerned if before[name] in ACTIVE),
+        history.is_complete("train") and any(_differs(name, history, settings) for name in STARTS_AGAIN),
     )
+
+
+def _differs(name: str, history: History, settings: Settings) -> bool:
+    return history.experiment.settings.values.get(name) != settings.values.get(name)

@@ -185,17 +185,11 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "CHECKPOINT_INTERVAL", "200", "Steps between checkpoints; newest 3 and best stay.", 1, 1 << 30, "steps"
         ),
         integer(
-            "RESUME_STEP",
-            "",
-            "Step of the checkpoint to resume from, for one run (bitnet train --from); empty = the newest.",
-            1,
-            1 << 40,
+            "RESUME_STEP", "", "Checkpoint to resume from (`train --from STEP`); empty = the newest.", 1, 1 << 40
         ),
     ),
     "Flip": (
-        integer(
-            "BUDGET_TOKENS", "", "Supervised tokens to see; empty = BUDGET_EPOCHS decides.", 1, 1 << 50, "tokens"
-        ),
+        integer("BUDGET_TOKENS", "", "Supervised tokens; empty = BUDGET_EPOCHS decides.", 1, 1 << 50, "tokens"),
         number("BUDGET_EPOCHS", "4", "How often to see what was collected.", 0.01, 10_000, "epochs"),
         number("FLIP_FRACTION", "0.9", "Share of the budget after which activations go from 8 to 4 bits.", 0, 1),
         text("FLIP_POLICY", "hard", "hard flips all layers at once, ramp one after the other.", "hard", "ramp"),
@@ -204,8 +198,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "A4_POLICY",
             "hybrid",
             "all: every input goes to 4 bits; hybrid: those of o and down stay at 8.",
-            "all",
-            "hybrid",
+            *("all", "hybrid"),
         ),
     ),
     "Loss": (
@@ -302,9 +295,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "STORAGE_SYNC",
             "live",
             "When stages bring the copy up to date: never, at the end, or all the while.",
-            "off",
-            "end",
-            "live",
+            *("off", "end", "live"),
         ),
         path("STORAGE_LOCAL_DIR", "", "local: the folder for the copy, best on another disk; empty = no copy."),
     ),

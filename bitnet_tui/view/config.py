@@ -226,6 +226,8 @@ def _effect_words(found: Effects, *, hidden: bool, saved: bool) -> Iterator[tupl
         ends = "is outdated when it ends" if one else "are outdated when they end"
         goes = "goes on with the value that it started with" if one else "go on with the value they started with"
         yield "▲", f"{_listed(found.running)} {'is' if one else 'are'} running: it {goes}, and {ends}.", "warn"
+    if found.starts_again:
+        yield "○", "The next training begins at step 0; its checkpoints are kept aside.", "label"
     later = [name for name in found.concerned if name not in (*found.outdated, *found.current, *found.running)]
     if later:
         yield "○", f"{_listed(later)} will use it in {'its' if len(later) == 1 else 'their'} next run.", "label"

@@ -123,10 +123,10 @@ class RunFold:
             self._newest = event
             self._take(event)
             self._signs.feed(event)
-            lines = _log_lines(event)
-            self._log.extend(lines)
-            self._levels.extend([_level(event)] * len(lines))
-            self._log_total += len(lines)
+            if lines := _log_lines(event):
+                self._log.extend(lines)
+                self._levels.extend([_level(event)] * len(lines))
+                self._log_total += len(lines)
 
     def view(self) -> RunView:
         if self._view.revision != self._events:

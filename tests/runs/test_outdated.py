@@ -116,6 +116,7 @@ def test_effects_tell_before_what_a_change_does(lab: Lab, changed: dict[str, str
         assert foretold.current == tuple(one for one in STAGES if (before[one], after[one]) == ("outdated", "done"))
         assert bool(foretold.concerned) == bool(foretold.outdated or foretold.current)
         assert foretold.running == ()
+        assert foretold.starts_again == bool({"LR", "SEED"} & set(changed))
 
 
 def test_effects_name_the_stage_that_runs_only_if_they_concern_it(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

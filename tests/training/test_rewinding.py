@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.settings.values import FlipOptions, flip_fraction_at
+from bitnet_core.runs.catalog import STARTS_AGAIN
+from bitnet_core.settings.values import FlipOptions, TrainOptions, flip_fraction_at
 from bitnet_core.training import checkpoints
+from bitnet_core.training.state import recipe
 from tests.training.conftest import StageTrainer, events
 
 Make = Callable[..., StageTrainer]
@@ -30,6 +32,10 @@ def _same(ours: StageTrainer, theirs: StageTrainer) -> None:
 
 def _steps(folder: Path) -> list[int]:
     return sorted(checkpoints.load(path).step for path in checkpoints.found(folder))
+
+
+def test_the_settings_that_start_a_training_again_are_its_recipe() -> None:
+    assert {*STARTS_AGAIN} == {*recipe(TrainOptions())} - {"FLIP_FRACTION", "FLIP_POLICY", "FLIP_RAMP_FRACTION"}
 
 
 def test_a_training_from_an_older_checkpoint_is_the_same_to_the_bit(make_trainer: Make) -> None:

@@ -134,6 +134,11 @@ def test_a_warning_of_the_settings_is_told_and_does_not_stop(home: Path):
     [
         (Effects(), False, "○ No stage's result depends on it."),
         (Effects(("train",), ("train", "eval")), False, "▲ train and eval become outdated."),
+        (
+            Effects(("train",), ("train",), starts_again=True),
+            False,
+            "▲ train becomes outdated.\n○ The next training begins at step 0; its checkpoints are kept aside.",
+        ),
         (Effects(("eval",), ("eval",)), True, "✓ LR is saved.\n▲ eval is outdated."),
         (Effects(("train",), (), ("train",)), False, "✓ train counts again."),
         (Effects(("collect", "train")), False, "○ collect and train will use it in their next run."),
