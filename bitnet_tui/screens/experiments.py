@@ -204,6 +204,10 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
     def on_table_moved(self) -> None:
         self._describe()
 
+    def on_table_resized(self) -> None:
+        if self._rows is not None:
+            self._redraw()
+
     def on_table_chosen(self) -> None:
         self.action_open()
 
@@ -282,7 +286,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
 
     def action_filter(self) -> None:
         self._filter.display = True
-        self.set_focus(self._filter)  # at once: what is typed next in a burst belongs to it
+        self.set_focus(self._filter)  # at once: the next key of a burst must start nothing
 
     def on_input_changed(self) -> None:
         if self._rows is not None:

@@ -14,11 +14,13 @@ from typing import NamedTuple
 from bitnet_core.errors import BitnetError
 from bitnet_core.runs.lines import LineReader
 from bitnet_core.runs.notices import Alarms, Notice, end_notice, new_alerts
-from bitnet_core.runs.record import ACTIVE, BALLAST, Run
+from bitnet_core.runs.record import ACTIVE, BALLAST, Run, RunRecord
 from bitnet_core.settings.resolved import Settings
 from bitnet_core.settings.values import NotifyOptions
 from bitnet_tui.services.settings import experiment_at
 
+_NEWS_SECONDS = 60.0
+"""A run that ended longer ago, when it is first seen, is no news."""
 _CLOCK_SECONDS = 2.0
 """A folder that was changed less than this ago may be changed again without another time."""
 
@@ -91,17 +93,18 @@ class NewsReader:
             path = logs / name
             if not self._first or (path / BALLAST).exists():
                 try:
-                    self._follow(Run(path), root)
+                    self._follow(Run(path), root, appeared=before is None)
                 except BitnetError:  # its record may be written a moment later
                     changed = 0.0
                     names.discard(name)
         self._seen[logs] = changed, names
 
-    def _follow(self, run: Run, root: Path) -> None:
+    def _follow(self, run: Run, root: Path, *, appeared: bool) -> None:
+        """`appeared`: with its experiment, which was renamed, or fetched from its copy, and brings its old runs."""
         record = run.record()
         if record.stage == "upload" and record.starter:  # the stage beside it tells what it has to say
             return
-        if self._first and run.state(record) not in ACTIVE:
+        if run.state(record) not in ACTIVE and (self._first or (appeared and _is_old(record))):
             return
         options = NotifyOptions.of(Settings.from_record(record.settings, record.origins))
         lines = LineReader(run.events_path, from_end=self._first)
@@ -119,3 +122,7 @@ class NewsReader:
         del self._followed[path]
         if not record.starter:
             yield News(end_notice(run, record, state, followed.alarms.experiment), followed.options)
+
+
+def _is_old(record: RunRecord) -> bool:
+    return time.time() - (record.ended or 0.0) > _NEWS_SECONDS

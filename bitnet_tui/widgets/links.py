@@ -1,4 +1,4 @@
-"""Actions as words in a line, each a place to click; what does not fit is left out at the end."""
+"""Actions as words, each a place to click, in as many lines as they need."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,33 @@ from bitnet_core.text import width
 from bitnet_tui.view.spans import Span
 from bitnet_tui.widgets.painted import Painted
 
-_GAP = "  "
+_GAP = 2
+Offer = tuple[str, str, str]
+"""A key, words, and an action of the screen."""
+
+
+def arranged(offers: Sequence[Offer], cells: int) -> list[list[tuple[int, Offer]]]:
+    """Lines of offers, each with its first cell."""
+    lines: list[list[tuple[int, Offer]]] = [[]]
+    left = 0
+    for one in offers:
+        wide = width(f"{one[0]} {one[1]}")
+        if lines[-1] and left + wide > cells:
+            lines.append([])
+            left = 0
+        lines[-1].append((left, one))
+        left += wide + _GAP
+    return lines
 
 
 class Links(Painted):
-    """`offers` are (key, words, action of the screen)."""
+    """Shows what it is offered."""
 
-    _offers: Sequence[tuple[str, str, str]] = ()
+    _placed: Sequence[Sequence[tuple[int, Offer]]] = ()
 
-    def offer(self, offers: Sequence[tuple[str, str, str]]) -> None:
+    _offers: Sequence[Offer] = ()
+
+    def offer(self, offers: Sequence[Offer]) -> None:
         self._offers = offers
         self._draw()
 
@@ -24,22 +42,19 @@ class Links(Painted):
         self._draw()
 
     def _draw(self) -> None:
-        spans: list[Span] = []
-        left = self.content_size.width
-        for key, words, _ in self._offers:
-            left -= width(f"{key} {words}")
-            if left < 0:
-                break
-            left -= len(_GAP)
-            spans += [Span(key, "key"), Span(f" {words}", "label"), Span(_GAP)]
-        self.show((tuple(spans[:-1]),))
+        self._placed = arranged(self._offers, self.content_size.width or self.screen.size.width)
+        lines = []
+        for placed in self._placed:
+            spans: list[Span] = []
+            for _left, (key, words, _action) in placed:
+                spans += [Span(key, "key"), Span(f" {words}", "label"), Span(" " * _GAP)]
+            lines.append(tuple(spans[:-1]))
+        self.show(tuple(lines))
 
     async def on_click(self, event: events.Click) -> None:
         event.stop()
-        left, x = 0, event.get_content_offset_capture(self).x
-        for key, words, action in self._offers:
-            right = left + width(f"{key} {words}")
-            if left <= x < right:
+        at = event.get_content_offset_capture(self)
+        for left, (key, words, action) in self._placed[at.y] if 0 <= at.y < len(self._placed) else ():
+            if left <= at.x < left + width(f"{key} {words}"):
                 await self.screen.run_action(action)
                 return
-            left = right + len(_GAP)

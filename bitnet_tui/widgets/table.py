@@ -49,6 +49,8 @@ class Table(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     Table {
         overflow-x: hidden;
+        text-wrap: nowrap;
+        text-overflow: clip;
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -62,6 +64,9 @@ class Table(ScrollView, can_focus=True):
 
     class Moved(Message):
         """The cursor is on another row."""
+
+    class Resized(Message):
+        """Rows have another width, perhaps that of a scrollbar less."""
 
     class Chosen(Message):
         """The row under the cursor was clicked again."""
@@ -140,6 +145,7 @@ class Table(ScrollView, can_focus=True):
         self._go(len(self._rows) - 1 if side > 0 else 0)
 
     def on_resize(self) -> None:
+        self.post_message(self.Resized())
         self.virtual_size = Size(self.scrollable_content_region.width, len(self._rows))
         self._scroll_to_cursor()
 

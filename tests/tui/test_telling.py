@@ -45,6 +45,18 @@ def test_what_happens_after_the_first_look_is_told_once(home: Path):
     assert _told(reader) == []
 
 
+def test_old_runs_of_an_experiment_that_gets_another_name_are_no_news(home: Path):
+    exp = experiment(home, "one")
+    SimulatedRun(exp, "train").finish("failed", error="Full.")
+    reader = NewsReader(home)
+    assert reader.look() == ()
+    exp.root.rename(home / "two")
+    assert reader.look() == ()
+    new = SimulatedRun(experiment(home, "three"), "train", time.time())
+    new.finish("failed", error="Full.")
+    assert [news.notice.kind for news in reader.look()] == ["end"]
+
+
 def test_an_experiment_elsewhere_and_folders_that_vanish_are_no_trouble(home: Path, tmp_path: Path):
     exp = experiment(tmp_path, "outside")
     reader = NewsReader(home / "gone", exp.root)
