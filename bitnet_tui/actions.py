@@ -224,6 +224,7 @@ ACTIONS: tuple[Action, ...] = (
         ("token-page-up", "pageup", "token_row(-8)", "8 rows above", "Look behind the token 8 rows above", False),
         ("token-first", "home", "token_end(False)", "First token", "Look behind the first token", False),
         ("token-last", "end", "token_end(True)", "Last token", "Look behind the last token", False),
+        ("worst", "n", "worst", "Next worst", "Go to the teacher's token that the student finds least likely", False),
         ("older", "left_square_bracket", "history(-1)", "Earlier prompt", "Show an earlier prompt's answers", False),
         ("newer", "right_square_bracket", "history(1)", "Later prompt", "Show a later prompt's answers", False),
         ("copy", "y", "copy", "Copy", "Copy the answer of the side with the cursor", True),

@@ -15,7 +15,7 @@ from bitnet_tui.screens.playing import PlayingScreen
 from bitnet_tui.services.playing import Found, Who
 from bitnet_tui.view.play import words
 from bitnet_tui.view.play.answers import SIDES, Asked, Exchange
-from bitnet_tui.view.play.behind import behind, behind_lines
+from bitnet_tui.view.play.behind import behind, behind_lines, hardest
 from bitnet_tui.view.play.form import asked_of
 from bitnet_tui.view.spans import Line, Span, line, spread
 from bitnet_tui.widgets.answer import AnswerPane, AnswerText
@@ -45,6 +45,8 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         super().__init__(root)
         self._tokens: dict[Who, int | None] = dict.fromkeys(SIDES)
         self._who: Who = "teacher"
+        self._worst = -1
+        """Where the last search for the student's worst token ended."""
         self._whom = SIDES
         self._bits: int | None = None
         self._problem = ""
@@ -246,6 +248,15 @@ class PlaygroundScreen(BaseScreen, PlayingScreen):
         count = self._pane(self._who).text.count
         if count:
             self._choose(self._who, count - 1 if last else 0)
+
+    def action_worst(self) -> None:
+        """The teacher's token that surprises the student most; pressed again, the next one."""
+        order = hardest(self.session.exchange) if self.session.exchange else ()
+        if order:
+            goes_on = self._worst in order and self._worst == self._tokens["teacher"]
+            self._worst = order[(order.index(self._worst) + 1) % len(order) if goes_on else 0]
+            self._pane("teacher").text.focus()
+            self._choose("teacher", self._worst)
 
     def _choose(self, who: Who, token: int) -> None:
         self._who, self._tokens[who] = who, token

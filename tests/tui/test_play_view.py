@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bitnet_core.text import width
 from bitnet_tui.view.play import words
 from bitnet_tui.view.play.answers import Answer, Asked, Exchange, Token, folded, places, token_at, tokens_of
-from bitnet_tui.view.play.behind import behind, behind_lines, name_of
+from bitnet_tui.view.play.behind import behind, behind_lines, hardest, name_of
 from bitnet_tui.view.play.form import asked_of
 from bitnet_tui.view.play.session import Price, Session, Side
 from bitnet_tui.view.play.wrapped import drawn, rows_of
@@ -205,6 +205,13 @@ def test_behind_another_text_the_student_is_asked_along_the_teachers():
     assert at.sides == ("teacher", "student")
     assert "behind the teacher's text" in text_of(behind_lines(at, 100, 9))
     assert not behind(apart, "teacher", 0).forced
+
+
+def test_the_hardest_tokens_come_first_where_both_cut_alike():
+    told = exchange([token(one) for one in ("A", " b", "c", "d")], [])
+    told.followed = tuple(Token(data, p, ()) for data, p in ((b"A", 0.5), (b" bc", 0.01), (b"d", 0.2)))
+    assert hardest(told) == (3, 0)
+    assert hardest(Exchange(Asked("hi"))) == ()
 
 
 def test_without_candidates_a_sentence():

@@ -114,7 +114,8 @@ async def test_a_prompt_goes_to_both_and_any_token_can_be_looked_behind(home: Pa
         teacher.answer("It", " floats", ".")
         await until(pilot, lambda: len(student.sent) == 2)
         assert student.sent[1]["follow"] == "It floats."
-        tokens = [{"text": one, "p": 0.25, "top": [[one, 0.25]]} for one in ("It", " floats", ".")]
+        along = (("It", 0.25), (" floats", 0.125), (".", 0.0625))
+        tokens = [{"text": one, "p": p, "top": [[one, p]]} for one, p in along]
         student.tell("followed", tokens=tokens)
         await until(pilot, "Complete 3 tokens 20.0 tokens/s")
         await pilot.press("right", "right")
@@ -122,6 +123,10 @@ async def test_a_prompt_goes_to_both_and_any_token_can_be_looked_behind(home: Pa
         row = next(line for line in shown(pilot).split("\n") if line.strip().startswith('" floats"'))
         assert "0.750" in row
         assert "0.125" in row
+        await pilot.press("n")
+        assert 'token 3 of 3 "."' in words(pilot)
+        await pilot.press("n")
+        assert "token 2 of 3" in words(pilot)
         await click_on(pilot, "sank")
         assert 'token 2 of 2 " sank"' in words(pilot)
         await pilot.press("tab", "shift+tab", "home")

@@ -76,6 +76,21 @@ def _beside(exchange: Exchange, who: Who, number: int) -> tuple[Token | None, bo
     return None, False
 
 
+def hardest(exchange: Exchange) -> tuple[int, ...]:
+    """The numbers of the teacher's tokens, that which the student finds least likely first.
+
+    Only those that the student's tokenizer cuts in the same way count.
+    """
+    answer = exchange.answers.get("teacher")
+    if answer is None:
+        return ()
+    along = zip(exchange.followed, places(exchange.followed, answer.text), strict=False)
+    told = {place: one.p for one, place in along if one.p is not None}
+    own = places(answer.tokens, answer.text)
+    shared = (number for number, place in enumerate(own) if place in told)
+    return tuple(sorted(shared, key=lambda number: (told[own[number]], number)))
+
+
 def _start(tokens: tuple[Token, ...], text: str, number: int) -> int | None:
     found = places(tokens, text)
     return found[number][0] if number < len(found) else None

@@ -66,8 +66,8 @@ def cost(side: Side, asked: Asked, whom: Sequence[Who]) -> Line:
     if side.price is None:
         return line(Span(f"▲ The price of {name} is not known; enter asks it all the same.", "warn"))
     if not side.price.input and not side.price.output and side.where == "on this machine":
-        shared = ", and both at once are slower than each alone" if len(whom) > 1 else ""
-        return line(Span(f"Asking costs nothing: it all runs on this machine{shared}.", "label"))
+        shared = "; both at once are slower than each alone" if len(whom) > 1 else ""
+        return line(Span(f"Asking costs nothing{shared}.", "label"))
     if not side.price.input and not side.price.output:
         return line(Span("Asking costs nothing: the teacher is on your own network.", "label"))
     return line(
