@@ -1,6 +1,8 @@
 """`bitnet-tui --web`: who is let in, what is served, and a journey in a real browser."""
 
+import asyncio
 import base64
+import contextlib
 import http.client
 import re
 import shutil
@@ -217,8 +219,15 @@ async def test_a_journey_in_a_real_browser(served: str, tmp_path: Path):
             await browser.until("esc closes")
             await browser.press("q", page)
             await browser.until("kd")
-            await browser.click(90, browser.row * 21 + 10, page)
-            await browser.until("quantity")
+            row = browser.row
+            for _ in range(3):  # a click before the help is gone is the help's
+                await browser.click(90, row * 21 + 10, page)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(6):
+                        await browser.until("quantity")
+                    break
+            else:
+                pytest.fail("a click on the experiment does not open it")
             picture = await browser.call("Page.captureScreenshot", page)
             assert base64.b64decode(picture["data"])[:4] == b"\x89PNG"
             (tmp_path / "page.png").write_bytes(base64.b64decode(picture["data"]))
