@@ -78,7 +78,7 @@ ACTIONS: tuple[Action, ...] = (
             "Delete the marked experiments from this machine; asks first",
             False,
         ),
-        ("fetch", "g", "fetch", "Fetch", "Open an experiment from a storage target", False),
+        ("fetch", "U", "fetch", "Fetch", "Open an experiment from a storage target", False),
         ("clear", "escape", "clear", "Clear", "Undo the filter, or else the marks", False),
         ("sort", "o", "sort(1)", "Sort", "Sort by the next column; click on a title", False),
         ("sort-back", "O", "sort(0)", "Turn", "Turn the order round", False),

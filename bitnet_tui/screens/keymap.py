@@ -28,7 +28,7 @@ def keymap_lines(found: Keymap) -> tuple[Line, ...]:
         line(Span("To give actions other keys, write lines such as these into the file below, and start again.")),
         (),
         line(Span('  "experiment.run" = "f5"', "key")),
-        line(Span('  "app.theme" = ["T", "f6"]', "key")),
+        line(Span('  "app.theme" = ["f6", "f7"]', "key")),
         (),
         line(Span(f"  {where}", "value")),
     ]

@@ -4,11 +4,12 @@ from textual.widget import Widget
 from textual.widgets import Input, Log, OptionList
 
 from bitnet_tui.widgets.chart import Plot
+from bitnet_tui.widgets.table import Table
 from bitnet_tui.widgets.words import Words
 
 
 def text_of(widget: Widget) -> str:
-    """The widget's text and that of the widgets in it that are shown; a list gives the entry one is on.
+    """The widget's text and that of the widgets in it that are shown; a list or table gives the entry one is on.
 
     What is typed into a field is left out: it may be a key.
     """
@@ -19,6 +20,8 @@ def text_of(widget: Widget) -> str:
     if isinstance(widget, OptionList):
         option = widget.highlighted_option
         return "" if option is None else str(option.prompt).rstrip()
+    if isinstance(widget, Table):
+        return widget.current
     if isinstance(widget, Plot):
         return "\n".join(one.plain.rstrip() for one in widget.drawn_lines)
     if isinstance(widget, Words):

@@ -58,8 +58,8 @@ class Table(ScrollView, can_focus=True):
         Binding("down,j", "move(1)", "Down", show=False),
         Binding("pageup", "page(-1)", "Page up", show=False),
         Binding("pagedown", "page(1)", "Page down", show=False),
-        Binding("home", "end(-1)", "Top", show=False),
-        Binding("end", "end(1)", "End", show=False),
+        Binding("home,g", "end(-1)", "Top", show=False),
+        Binding("end,G", "end(1)", "End", show=False),
     ]
 
     class Moved(Message):
@@ -89,6 +89,11 @@ class Table(ScrollView, can_focus=True):
     def key(self) -> str | None:
         """The row under the cursor."""
         return self._rows[self._at].key if self._rows else None
+
+    @property
+    def current(self) -> str:
+        """The text of the row under the cursor."""
+        return "".join(span.text for span in self._rows[self._at].text).strip() if self._rows else ""
 
     def show(self, rows: Sequence[Row]) -> None:
         """Show these rows; only lines that differ are drawn again."""

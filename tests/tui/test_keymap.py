@@ -64,6 +64,14 @@ def test_no_two_actions_of_a_screen_are_ever_on_one_key_by_a_remapping(wanted: d
     assert len(found.problems) >= (len(found.keys) == 0 < len(wanted))
 
 
+def test_the_keys_as_they_are_clash_nowhere():
+    shared = {("experiment.run", "experiment.resume"), ("play.copy", "app.copy"), ("keys.close", "app.quit")}
+    for one, other in combinations(ACTIONS, 2):
+        if one.where == other.where or "app" in (one.where, other.where):
+            both = set(one.keys.split(",")) & set(other.keys.split(","))
+            assert not both or (one.id, other.id) in shared, (one.id, other.id)
+
+
 def test_a_file_that_cant_be_read_is_one_sentence():
     path = keymap.place()
     assert keymap.read() == Keymap()
