@@ -10,7 +10,7 @@ import pytest
 from bitnet_core.collecting import asking, teacher_health
 from bitnet_core.collecting.journal import Journal, Spent
 from bitnet_core.errors import BitnetError, Stopped
-from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, load_prompts
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
 from tests.collecting.stage_runs import PROBES, events, sequential_context
@@ -28,7 +28,7 @@ def tokenizer(teacher_tokenizer: StudentTokenizer) -> StudentTokenizer:
 @pytest.mark.parametrize("at_once", ["1", "4"])
 def test_many_refused_prompts_do_not_end_a_run(tmp_path: Path, tokenizer: StudentTokenizer, at_once: str) -> None:
     """Even if only they are left to ask, and if refusals come faster than answers."""
-    refused = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[3:15]}
+    refused = {prompt.text for prompt in load_prompts(None, PACKAGED_PROMPTS)[3:15]}
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         if asked.body["messages"][-1]["content"] in refused:
@@ -87,7 +87,7 @@ def test_one_prompt_that_always_fails_is_passed_over(
     tmp_path: Path, tokenizer: StudentTokenizer, place: int, at_once: str
 ) -> None:
     """Wherever it stands, even if no other prompt is asked meanwhile."""
-    cursed = load_prompts(None, collect.PACKAGED_PROMPTS)[place].text
+    cursed = load_prompts(None, PACKAGED_PROMPTS)[place].text
     tries = 0
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
@@ -134,7 +134,7 @@ def test_a_teacher_that_answers_only_test_requests_ends_the_run(
 
 @pytest.mark.usefixtures("quick")
 def test_many_prompts_that_keep_failing_are_left_for_later_runs(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
-    cursed = {prompt.text for number, prompt in enumerate(load_prompts(None, collect.PACKAGED_PROMPTS)) if number % 2}
+    cursed = {prompt.text for number, prompt in enumerate(load_prompts(None, PACKAGED_PROMPTS)) if number % 2}
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         failure = Canned({"error": {"message": "this one breaks me"}}, 500)
@@ -152,7 +152,7 @@ def test_many_prompts_that_keep_failing_are_left_for_later_runs(tmp_path: Path, 
 
 
 def test_one_hiccup_of_the_test_request_does_not_end_the_run(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
-    refused = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[3:11]}
+    refused = {prompt.text for prompt in load_prompts(None, PACKAGED_PROMPTS)[3:11]}
     probes = 0
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
@@ -220,7 +220,7 @@ def test_postponed_prompts_cost_no_attempt_if_even_a_token_is_refused(
 def test_one_new_failing_prompt_among_old_ones_does_not_end_the_run(
     tmp_path: Path, tokenizer: StudentTokenizer
 ) -> None:
-    prompts = [prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)]
+    prompts = [prompt.text for prompt in load_prompts(None, PACKAGED_PROMPTS)]
     cursed = {*prompts[1:24:2], prompts[24]}
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:

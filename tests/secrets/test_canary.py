@@ -23,12 +23,11 @@ from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.prompt_check import PromptCheck
 from bitnet_core.collecting.requests import Collection
 from bitnet_core.collecting.shards import ShardMaker
-from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, load_prompts
 from bitnet_core.secrets import places as key_places
 from bitnet_core.secrets import vault
 from bitnet_core.settings import dotenv
 from bitnet_core.settings.values import CollectOptions, TeacherOptions
-from bitnet_core.stages.collect import PACKAGED_PROMPTS
 from bitnet_core.teachers.identity import identify
 from bitnet_core.teachers.probe import Verdict
 from bitnet_core.tokenizer.student import StudentTokenizer

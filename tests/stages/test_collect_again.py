@@ -15,7 +15,7 @@ import pytest
 from bitnet_core.collecting.journal import Journal
 from bitnet_core.collecting.shards import ShardMaker
 from bitnet_core.errors import BitnetError
-from bitnet_core.prompts.prompt import load_prompts
+from bitnet_core.prompts.prompt import PACKAGED_PROMPTS, load_prompts
 from bitnet_core.runs.presence import Gone
 from bitnet_core.stages import collect
 from bitnet_core.tokenizer.student import StudentTokenizer
@@ -38,7 +38,7 @@ TOO_LONG = Canned({"error": {"message": "the request exceeds the context size"}}
 def test_many_unusable_answers_of_earlier_runs_do_not_stop_a_later_one(
     tmp_path: Path, tokenizer: StudentTokenizer
 ) -> None:
-    bad = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[:10]}
+    bad = {prompt.text for prompt in load_prompts(None, PACKAGED_PROMPTS)[:10]}
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         return TOO_LONG if not is_probe(asked) and asked.body["messages"][-1]["content"] in bad else None
@@ -63,7 +63,7 @@ def test_many_unusable_answers_of_earlier_runs_do_not_stop_a_later_one(
 
 def test_an_unusable_answer_is_asked_for_in_two_runs_and_no_more(tmp_path: Path, tokenizer: StudentTokenizer) -> None:
     refusal = (Path(__file__).parents[1] / "teachers" / "fixtures" / "openai_refusal.json").read_bytes()
-    bad = {prompt.text for prompt in load_prompts(None, collect.PACKAGED_PROMPTS)[3:5]}
+    bad = {prompt.text for prompt in load_prompts(None, PACKAGED_PROMPTS)[3:5]}
 
     def twist(_number: int, asked: Asked, _body: dict[str, Any]) -> Canned | None:
         return Canned(refusal) if not is_probe(asked) and asked.body["messages"][-1]["content"] in bad else None
