@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 
 from bitnet_core.errors import BitnetError
+from bitnet_core.files.user_folders import expanded
 from bitnet_core.runs import catalog
 from bitnet_core.runs.notifier import WEBHOOK
 from bitnet_core.secrets.find import FoundSecret, find_secrets
 from bitnet_core.secrets.places import Ask
-from bitnet_core.settings.resolved import Resolution
+from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_core.settings.storage import StorageOptions
-from bitnet_core.settings.values import NotifyOptions, TeacherOptions
+from bitnet_core.settings.values import InitOptions, NotifyOptions, OnlineOptions, TeacherOptions
 from bitnet_core.teachers.profiles import profile
 
 
@@ -26,25 +27,37 @@ def names_for(stage: str, options: TeacherOptions) -> tuple[str, ...]:
     return profile(options.chosen).key_settings(own=True) if catalog.stage(stage).uses_teacher else ()
 
 
+def _hub_names(stage: str, settings: Settings) -> tuple[str, ...]:
+    """HF_TOKEN where a training loads weights that may be on the hub: the student's first, or the teacher's."""
+    if stage not in ("train", catalog.PIPELINE.name):
+        return ()
+    init, teacher = InitOptions.of(settings).source, profile(TeacherOptions.of(settings).chosen)
+    named = init not in ("", "random", "teacher") and not expanded(init).exists()
+    of_teacher = teacher.wire == "transformers" and (init == "teacher" or OnlineOptions.of(settings).online)
+    return ("HF_TOKEN",) if named or of_teacher else ()
+
+
 def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> StageKeys:
     """The keys for a stage that is about to be launched; `ask` asks for the vault's passphrase."""
     options, storage = TeacherOptions.of(resolution.settings), StorageOptions.of(resolution.settings)
     names = names_for(stage, options)
+    hub = tuple(name for name in _hub_names(stage, resolution.settings) if name not in names)
     is_upload = stage == catalog.UPLOAD.name
     copied = storage.key_names if storage.has_target and (is_upload or storage.sync != "off") else ()
     # Only if the settings speak of a webhook are keyring and vault asked for its address.
     told = (WEBHOOK,) if NotifyOptions.of(resolution.settings).form else ()
     written = {name: value for name, value in resolution.secrets.items() if name == WEBHOOK and not told}
-    if not names and not copied and not told:
+    if not names and not hub and not copied and not told:
         return StageKeys(written)
     trouble: list[str] = []
     locked = ""
     try:
-        found = find_secrets((*names, *copied, *told), resolution, ask=ask, trouble=trouble)
+        found = find_secrets((*names, *hub, *copied, *told), resolution, ask=ask, trouble=trouble)
     except BitnetError as error:  # a vault that stays locked: what the work itself does not need must not prevent it
         if is_upload or not (copied or told):
             raise
-        found = find_secrets(names, resolution, ask=ask, trouble=trouble) if names else dict[str, FoundSecret]()
+        needed = (*names, *hub)
+        found = find_secrets(needed, resolution, ask=ask, trouble=trouble) if needed else dict[str, FoundSecret]()
         locked = f"The copy can't be brought up to date: {error} With STORAGE_SYNC=off no key is looked for."
         if not copied:
             locked = f"The webhook can't be told: {error} With NOTIFY_WEBHOOK_FORM empty no address is looked for."

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from bitnet_core.errors import BitnetError
 from bitnet_core.secrets import handover, known
+from bitnet_core.settings.resolve import resolve
 from bitnet_core.settings.values import TeacherOptions
 from bitnet_core.teachers import stage_keys
 
@@ -27,6 +29,27 @@ from bitnet_core.teachers import stage_keys
 )
 def test_a_stage_gets_only_what_it_needs(stage: str, provider: str, names: tuple[str, ...]) -> None:
     assert stage_keys.names_for(stage, TeacherOptions(provider=provider)) == names
+
+
+@pytest.mark.parametrize(
+    ("values", "has_token"),
+    [
+        ({"STUDENT_INIT": "some/model"}, True),
+        ({"STUDENT_INIT": "teacher", "TEACHER_PROVIDER": "hf"}, True),
+        ({"TRAIN_ONLINE": "1", "TEACHER_PROVIDER": "hf"}, True),
+        ({"TEACHER_PROVIDER": "hf"}, False),
+        ({"STUDENT_INIT": "."}, False),
+        ({"STUDENT_INIT": "teacher"}, False),
+    ],
+)
+def test_a_training_gets_the_hubs_token_if_it_loads_weights_that_may_be_there(
+    tmp_path: Path, values: dict[str, str], has_token: bool
+) -> None:
+    resolution = resolve({**values, "HF_TOKEN": "hf_canary0123456789"}, environ={}, cwd=tmp_path, root=tmp_path)
+    assert stage_keys.for_stage("train", resolution).values == (
+        {"HF_TOKEN": "hf_canary0123456789"} if has_token else {}
+    )
+    assert not stage_keys.for_stage("eval", resolution).values
 
 
 def test_a_stages_environment_has_no_secret_but_the_caches_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
