@@ -82,7 +82,7 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         )
         filter_line.display = False
         await self.query_one("#experiments").mount(
-            Titles(id="titles"), Table(id="entries"), Words(id="empty"), filter_line, Painted(id="about")
+            Titles(id="titles"), Table(id="entries"), Painted(id="empty"), filter_line, Painted(id="about")
         )
         await self.mount(Links(id="links"), before="#legend")
 
@@ -158,9 +158,9 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
             self._wanted = None
         self.query_one("#titles", Painted).show((line(" " * GUTTER, *header(self._placed, order)),))
         self.query_one("#titles").display = table.display = bool(self._shown)
-        empty = self.query_one("#empty", Words)
+        empty = self.query_one("#empty", Painted)
         empty.display = not self._shown
-        empty.update(experiment_list.nothing_shown(rows, self._filter.value))
+        empty.say(experiment_list.nothing_shown(rows, self._filter.value), "")
         self.query_one("#head", Painted).show((self.head(),))
         self._describe()
 

@@ -189,7 +189,10 @@ class Table(ScrollView, can_focus=True):
     def _drawn(self, row: Row, columns: int, *, chosen: bool) -> Strip:
         cursor = Span("▸" if chosen else " ", "accent")
         mark = Span("●", "accent") if row.marked else Span("○", "faint")
-        text = paint([(cursor, mark, Span(" "), *row.text)])
+        spans: Line = (cursor, mark, Span(" "), *row.text)
+        if chosen:  # faint would not be seen on the cursor's background in 16 colours
+            spans = tuple(Span(one.text, "label") if one.style == "faint" else one for one in spans)
+        text = paint([spans])
         style = self.get_visual_style("table--row", *(["table--cursor"] if chosen else []))
         strips = Visual.to_strips(self, text, columns, 1, style)
         strip = strips[0] if strips else Strip.blank(columns, style.rich_style)
