@@ -120,7 +120,9 @@ async def test_rename_archive_delete_and_fetch(home: Path, isolated: Path):
             await pilot.press("x")
             await _until(pilot, "still running")
             assert isinstance(pilot.app.screen, MessageScreen)
-            await pilot.press("escape", "g")
+            await pilot.press("escape")
+            await settled(pilot)
+            await pilot.press("U")
             await settled(pilot)
             form = pilot.app.screen
             assert isinstance(form, FetchScreen)
