@@ -11,7 +11,7 @@ from bitnet_tui.actions import TITLES, keys_text
 from bitnet_tui.keymap import Keymap
 from bitnet_tui.screens.base import DialogScreen
 from bitnet_tui.theme import paint
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, line, short
 from bitnet_tui.widgets.lists import Reading
 from bitnet_tui.widgets.words import Words
 
@@ -21,7 +21,7 @@ _ID_CELLS, _KEY_CELLS = 26, 22
 def keymap_lines(found: Keymap) -> tuple[Line, ...]:
     """The whole text."""
     try:
-        where = str(keymap.place())
+        where = short(keymap.place())
     except BitnetError as error:
         where = str(error)
     lines: list[Line] = [

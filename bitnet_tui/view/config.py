@@ -11,8 +11,8 @@ from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.settings.kinds import Setting, as_written
 from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.registry import REGISTRY
-from bitnet_core.settings.resolve import resolve
-from bitnet_core.settings.resolved import Resolution
+from bitnet_core.settings.resolve import from_values
+from bitnet_core.settings.resolved import Resolution, Settings
 from bitnet_core.text import crop, flat, pad, wrap
 from bitnet_tui.services.config import OF_THE_PLACE, Preview
 from bitnet_tui.services.settings import require_experiment, resolved
@@ -73,8 +73,7 @@ def read_config(home: Path, root: Path, against: Path | None = None) -> ConfigVi
         return ConfigView(problem=str(error))
     except OSError as error:
         return ConfigView(problem=unreadable_words(root, error))
-    defaults = resolve({}, environ={}, read_files=False)
-    rows = tuple(replace(row, origin=_short(row.origin, root)) for row in rows_of(found, defaults, other))
+    rows = tuple(replace(row, origin=_short(row.origin, root)) for row in rows_of(found, from_values({}), other))
     return ConfigView(rows, "", against.name if against else "")
 
 
@@ -86,12 +85,12 @@ def _short(origin: str, root: Path) -> str:
     return f"./{origin}" if origin.startswith(".env line ") else origin
 
 
-def rows_of(found: Resolution, defaults: Resolution, other: Resolution | None) -> tuple[Row, ...]:
+def rows_of(found: Resolution, defaults: Settings, other: Resolution | None) -> tuple[Row, ...]:
     """Every setting in the registry's order."""
     return tuple(_row(name, found, defaults, other) for name in REGISTRY)
 
 
-def _row(name: str, found: Resolution, defaults: Resolution, other: Resolution | None) -> Row:
+def _row(name: str, found: Resolution, defaults: Settings, other: Resolution | None) -> Row:
     if REGISTRY[name].secret:
         value = _MASKED if name in found.secrets else ""
         there = None if other is None else _MASKED if name in other.secrets else ""
@@ -99,7 +98,7 @@ def _row(name: str, found: Resolution, defaults: Resolution, other: Resolution |
     values, origin = found.settings.values, found.settings.origin(name)
     text = as_written(values[name])
     if other is None:
-        differs = origin != "default" and values[name] != defaults.settings.values[name]
+        differs = origin != "default" and values[name] != defaults.values[name]
         return Row(name, text, origin, differs and name not in OF_THE_PLACE)
     theirs = other.settings.values[name]
     left = origin == "default" and other.settings.origin(name) == "default"
