@@ -6,7 +6,6 @@ The files are read in a thread, one look at a time.
 import time
 from typing import TYPE_CHECKING
 
-from bitnet_core.runs.notices import is_quiet
 from bitnet_tui.driver import AnyTerminal
 from bitnet_tui.shell import Shell
 
@@ -72,6 +71,8 @@ class Telling(Shell):
 
 def bell_and_desktop(news: "News", hour: int) -> tuple[bool, bool]:
     """Whether the bell rings and the desktop is told, in this hour; not of what somebody has stopped."""
+    from bitnet_core.runs.notices import is_quiet  # the first paint does not need what it reads
+
     if news.notice.state == "cancelled" or is_quiet(news.options, hour):
         return False, False
     return news.options.terminal != "off", news.options.terminal == "all"
