@@ -3,10 +3,12 @@
 Shapes: T steps, V vocabulary.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
 import secrets
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -136,10 +138,11 @@ def _answer(module: str, job: dict[str, Any], failure: str) -> dict[str, Any]:
         child = start_helper(module, job, log, environment)
         try:
             line = pipe_of(child.stdout).readline()
-            if line:
-                child.wait(timeout=10)
+            if not line:  # how it ended says why
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=10)
         finally:
-            child.kill()
+            child.kill()  # with its line, what it was asked for is complete
             child.wait()
             for pipe in (child.stdin, child.stdout):
                 pipe_of(pipe).close()

@@ -23,7 +23,7 @@ from tests.storage.stands.s3 import program, seaweedfs, settings_at, start
 
 MIB = 1 << 20
 CHILD = Path(__file__).with_name("push_child.py")
-KILLS = [pytest.param(8, id="8"), pytest.param(50, id="50", marks=pytest.mark.storage_long)]
+KILLS = [pytest.param(5, id="5"), pytest.param(50, id="50", marks=pytest.mark.storage_long)]
 
 
 def child(what: str, root: Path, copy: Path) -> "subprocess.Popen[str]":

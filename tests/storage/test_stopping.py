@@ -73,7 +73,7 @@ def test_a_stopped_push_ends_soon_and_goes_on(
 
 
 @NEEDS_S3
-@pytest.mark.parametrize("turns", [6, pytest.param(20, marks=pytest.mark.storage_long)])
+@pytest.mark.parametrize("turns", [3, pytest.param(20, marks=pytest.mark.storage_long)])
 def test_two_machines_that_push_at_once(s3: Running, tmp_path: Path, turns: int) -> None:
     """One wins, or nothing was to be done; the state is that of one of them, and never of both."""
     one, two = tmp_path / "one", tmp_path / "two"
