@@ -6,12 +6,16 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bitnet_core.results.axes import Ticks, multiples, ticks, widened
+from bitnet_core.results.axes import Ticks, multiples, round_step, ticks, widened
 from bitnet_core.results.series import Point, Segment, thin
 from bitnet_core.text import duration, tick
 from bitnet_tui.view.lens import Axis
 from bitnet_tui.view.run_fold import RunView
 
+_AXIS_ROWS = 2
+"""Below the drawing: the axis, and its numbers."""
+_LEAST_APART = 2
+"""Rows from one number of the other axis to the next."""
 _FROM_ZERO = 0.4
 """A linear axis starts at zero when the lowest value is below this share of the highest."""
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
@@ -59,6 +63,10 @@ def drawing(
     x_limits = widened(*ends)
     low, high = min(y for _, y in points), max(y for _, y in points)
     y_limits = widened(0.0 if not log and 0 < low < high * _FROM_ZERO else low, high)
+    if log:
+        y_ticks = _log_ticks(*y_limits, max(2, rows // 2))
+    else:
+        y_limits, y_ticks = _heights(*y_limits, rows)
     bad = sorted({x for c in view.curves if c.name in shown for x in c.not_finite})
     most_x = max(2, columns // 16)
 
@@ -70,7 +78,7 @@ def drawing(
         x_limits,
         y_limits,
         time_ticks(*x_limits, most_x) if axis.by == "time" else ticks(*x_limits, most_x),
-        _log_ticks(*y_limits, max(2, rows // 2)) if log else _height_ticks(*y_limits, rows),
+        y_ticks,
         on_axis(view.flips),
         on_axis(view.seams),
         on_axis(bad),
@@ -162,10 +170,29 @@ def _time_label(seconds: float) -> str:
     return f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
 
 
-def _height_ticks(low: float, high: float, rows: int) -> Ticks:
-    """Three rows apart, where that leaves three of them; else closer."""
-    sparse = ticks(low, high, max(2, rows // 3))
-    return sparse if len(sparse) > 2 else ticks(low, high, max(2, rows // 2))
+def _heights(low: float, high: float, rows: int) -> tuple[Point, Ticks]:
+    """Round heights that are all the same number of rows apart, and the limits, raised a little, that make them so.
+
+    Three heights or more are wanted, then limits that leave little empty.
+    """
+    gaps, span = rows - _AXIS_ROWS - 1, high - low
+    rough = span / max(2, rows // 3)
+    found: list[tuple[bool, float, float, int, int]] = []
+    for step in {round_step(rough * share) for share in (0.25, 0.5, 1, 2)}:
+        apart = math.floor(step * gaps / span + 1e-9)
+        if apart < _LEAST_APART:
+            continue
+        raised = step * gaps / apart
+        first, last = multiples(low, low + raised, step)
+        if last > first:
+            found.append((last - first < 2, raised, step, first, last))
+    if not found:
+        return (low, high), ticks(low, high, max(2, rows // 2))
+    _, raised, step, first, last = min(found)
+    # A rounded limit would leave the highest point outside.
+    return (low, max(high, low + raised)), tuple(
+        (place * step, tick(place * step, step)) for place in range(first, last + 1)
+    )
 
 
 def _log_ticks(low: float, high: float, most: int) -> Ticks:

@@ -197,3 +197,13 @@ def test_a_letter_stands_on_its_curve(points, many):
         assert y == pytest.approx(np.interp(x, xs, ys), abs=1e-6)
     inside = [x for x in (100 / many * (place + 0.5) for place in range(many)) if xs[0] <= x <= xs[-1]]
     assert len(found) == max(1, len(inside))
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(6, 60))
+def test_heights_are_the_same_number_of_rows_apart(low: float, span: float, rows: int) -> None:
+    picture = drawing(_view([low, low + span]), ("loss",), 80, rows, log=False)
+    assert picture is not None
+    (bottom, top), gaps = picture.y_limits, rows - 3
+    at = [math.floor(round(0.5 + gaps * (place - bottom) / (top - bottom), 8)) for place, _ in picture.y_ticks]
+    assert len({b - a for a, b in itertools.pairwise(at)}) <= 1
+    assert bottom <= low and low + span <= top
