@@ -115,12 +115,10 @@ def trained(vitals: Vitals) -> tuple[Finding, ...]:
 
 def slope(points: Sequence[tuple[float, float]]) -> float | None:
     """The slope of the least-squares line through the points; None if all have the same x."""
-    if not points:
+    if len({x for x, _ in points}) < 2:  # by themselves: a rounded mean would leave them a spread
         return None
     middle_x, middle_y = (statistics.fmean(values) for values in zip(*points, strict=True))
     spread = sum((x - middle_x) ** 2 for x, _ in points)
-    if not spread:
-        return None
     return sum((x - middle_x) * (y - middle_y) for x, y in points) / spread
 
 

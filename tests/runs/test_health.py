@@ -5,7 +5,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bitnet_core.runs import health as limits
@@ -77,6 +77,7 @@ _finite = st.floats(-1e3, 1e3).map(lambda value: round(value, 3))
 
 
 @given(st.lists(st.tuples(_finite, _finite), max_size=12))
+@example([(85.614, 0.0)] * 3)
 def test_the_slope_is_that_of_least_squares(points):
     """The twin solves the normal equations in fractions."""
     n = len(points)
