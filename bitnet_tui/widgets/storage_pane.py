@@ -16,7 +16,7 @@ class StoragePane(Vertical):
         with Horizontal(id="store-buttons"):
             yield Button("Push now (u)", name="store('push')", compact=True)
             yield Button("Verify (v)", name="store('verify')", compact=True)
-            yield Button("Pull (g)", name="store('pull')", compact=True)
+            yield Button("Pull (U)", name="store('pull')", compact=True)
         with VerticalScroll(id="store-scroll", classes="pages", can_focus=True):
             yield Painted(id="store-text")
 

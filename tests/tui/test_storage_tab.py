@@ -94,7 +94,7 @@ async def test_push_is_a_run_and_pull_asks_first(home: Path, isolated: Path, siz
         await settled(pilot)
         assert launch.launched == [(root, "upload")] * 2
         assert "Push now" in shown(pilot)
-        await _click(pilot, "Pull (g)")
+        await _click(pilot, "Pull (U)")
         assert isinstance(pilot.app.screen, ConfirmScreen)
         await pilot.press("escape")
         await settled(pilot)
