@@ -267,6 +267,11 @@ def escaped(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def printable(text: str) -> str:
     """Text from outside, safe to show: each character that could move the cursor or hide or reorder text becomes `·`.
 

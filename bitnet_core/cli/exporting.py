@@ -17,6 +17,7 @@ from bitnet_core.export.running import LLAMACPP, TRANSFORMERS, RuntimeMissing
 from bitnet_core.export.verify import RUNTIME_BITS, Answers, Verification
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.student import Student
+from bitnet_core.runs.catalog import EVALUATION_REPORT
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.settings.values import DataOptions, Sampling
 from bitnet_core.text import crop, flat, render_table
@@ -224,7 +225,7 @@ def _row(
 
 
 def _model_card(source: Source, found: list[Verification]) -> str:
-    report = source.experiment.reports / "mini_evaluation_report.json"
+    report = source.experiment.reports / EVALUATION_REPORT
     evaluated = files.read_json(report) if report.is_file() else {}
     about = evaluated.get("checkpoint") if isinstance(evaluated, dict) else None
     same = isinstance(about, dict) and about.get("step") == source.checkpoint.step

@@ -6,6 +6,7 @@ import sys
 from bitnet_core.text import tick
 
 Ticks = tuple[tuple[float, str], ...]
+_FROM_ZERO = 0.4
 
 
 def ticks(low: float, high: float, most: int) -> Ticks:
@@ -28,6 +29,11 @@ def round_step(rough: float) -> float:
 def multiples(low: float, high: float, step: float) -> tuple[int, int]:
     """The first and the last multiple of `step` inside the limits; last < first if there is none."""
     return math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+
+
+def heights(low: float, high: float) -> tuple[float, float]:
+    """The limits of a linear axis: from zero if the lowest value is below a share of the highest."""
+    return widened(0.0 if 0 < low < high * _FROM_ZERO else low, high)
 
 
 def widened(low: float, high: float) -> tuple[float, float]:

@@ -30,6 +30,12 @@ class Curve:
     not_finite: tuple[float, ...]
 
 
+def place_of(event: Metric) -> float | None:
+    """Where a metric is on the axis of curves: the seen tokens, or the step where these are not told."""
+    seen = finite(event.seen_tokens)
+    return finite(event.step) if seen is None else seen
+
+
 @dataclass(frozen=True)
 class Beginning:
     """A run's first point on the axis of its curves. A training that starts anew reports its first step."""
@@ -83,13 +89,12 @@ class CurveFold:
     def _take(self, event: Metric) -> None:
         if event.heldout_loss is not UNSET or event.heldout_agreement is not UNSET:
             self.held_out = event
-        seen, step = finite(event.seen_tokens), finite(event.step)
-        x = step if seen is None else seen
+        x = place_of(event)
         if x is None:
             return
         self.revision += 1
         if self.begins is None:
-            self.begins = Beginning(x, step)
+            self.begins = Beginning(x, finite(event.step))
         for name, series in self._series.items():
             value = event.t if name == CLOCK else getattr(event, name)
             if value is not UNSET:

@@ -8,6 +8,7 @@ from typing import Any
 from bitnet_core.results.subject import EVAL, TRAIN, Subject
 from bitnet_core.runs.catalog import STAGES
 from bitnet_core.secrets.known import redactor
+from bitnet_core.settings.kinds import as_written
 from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, SECTIONS, in_sections
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.text import flat
@@ -67,13 +68,8 @@ def changed_from_defaults(subject: Subject) -> tuple[tuple[str, str, str], ...]:
 
 def written(value: Any) -> str:
     """The value as a `.env` has it, on one line and safe to show."""
-    if value is None or value == "":
-        return "unset"
-    if isinstance(value, bool):
-        return str(int(value))
-    if isinstance(value, float):
-        return f"{value:g}"
-    return flat(str(value))
+    text = f"{value:g}" if isinstance(value, float) else as_written(value)
+    return flat(text) if text else "unset"
 
 
 def _in_order() -> Iterable[str]:

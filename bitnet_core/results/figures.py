@@ -132,8 +132,7 @@ def _evaluated(_: Subject, run: StageRun) -> dict[str, Figure | None]:
 
 
 def _collected(_: Subject, run: StageRun) -> dict[str, Figure | None]:
-    spent = run.record.summary.get("spent")
-    spent = spent if isinstance(spent, dict) else {}
+    spent = run.spent
     how = "collecting, by the price file" if spent.get("usd") else "collecting"
     return {
         "teacher_tokens": _figure(spent.get("tokens"), "collecting, prompts included", run, "recorded"),

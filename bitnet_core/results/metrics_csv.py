@@ -7,9 +7,9 @@ from typing import TextIO
 
 from msgspec import UNSET
 
+from bitnet_core.results.curves import place_of
 from bitnet_core.results.subject import StageRun
 from bitnet_core.runs.events import Metric, each_event
-from bitnet_core.text import finite
 
 COLUMNS = (
     *("run", "t", "step", "seen_tokens", "when", "loss", "kl", "ce", "format", "agreement"),
@@ -40,8 +40,7 @@ def _rows(run: StageRun, end: float) -> Iterator[list[object]]:
     for event in each_event(run.events):
         if not isinstance(event, Metric):
             continue
-        seen, step = finite(event.seen_tokens), finite(event.step)
-        x = step if seen is None else seen
+        x = place_of(event)
         if x is not None and x < end:
             yield [run.id, event.t, *(_cell(getattr(event, name)) for name in COLUMNS[2:])]
 

@@ -18,7 +18,6 @@ from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.events import Table
 from bitnet_core.text import UNKNOWN, count, dollars, duration, finite, number, state_word
 
-_COMMAND = {"teacher": "teacher", "collect": "collect", "train": "train", "eval": "eval", "dryrun": "dryrun"}
 _FIRST_TABLES = ("gates", "qei", "quality", "imitation")
 _PROMPTS = "collect.txt"
 
@@ -70,7 +69,7 @@ def receipt(subject: Subject) -> Receipt:
 
 def command_of(subject: Subject, stage: str) -> str:
     """What runs a stage of this experiment again, from the folder that it lies in."""
-    return f"bitnet --root {shlex.quote(subject.root.name)} {_COMMAND[stage]}"
+    return f"bitnet --root {shlex.quote(subject.root.name)} {stage}"
 
 
 def _lead(subject: Subject) -> str:
@@ -106,9 +105,7 @@ def _teacher(subject: Subject) -> Iterator[Fact]:
         "teacher", _teacher_name(subject), f"provider {values.get('TEACHER_PROVIDER') or values.get('PROVIDER')}"
     )
     yield _prompts(subject, values)
-    summary = collected.record.summary if collected else {}
-    spent = summary.get("spent")
-    spent = spent if isinstance(spent, dict) else {}
+    summary, spent = (collected.record.summary, collected.spent) if collected else ({}, {})
     again = command_of(subject, "collect")
     for name, value, write in (
         ("requests", spent.get("requests"), number),

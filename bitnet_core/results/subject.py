@@ -12,7 +12,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.results.curves import Beginning, CurveFold, Training, joined, of_one_training
 from bitnet_core.results.paired import Answers
-from bitnet_core.runs.catalog import STAGES
+from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
 from bitnet_core.runs.events import Event, EventReader, RunStarted, Table
 from bitnet_core.runs.experiment import Experiment
 from bitnet_core.runs.history import Entry, History, RecordCache
@@ -20,7 +20,6 @@ from bitnet_core.runs.record import ACTIVE, RunRecord
 from bitnet_core.text import finite, flat
 
 TRAIN, EVAL = "train", "eval"
-EVALUATION_REPORT = "mini_evaluation_report.json"
 _MOST_TABLES = 40
 _TABLE_CELLS = 4000
 
@@ -39,6 +38,12 @@ class StageRun:
     """Where its curves begin; what runs before it did after that was lost."""
     started: RunStarted | None = None
     tables: tuple[Table, ...] = ()
+
+    @property
+    def spent(self) -> dict[str, Any]:
+        """What collecting has spent of the teacher; empty where that is not recorded."""
+        found = self.record.summary.get("spent")
+        return found if isinstance(found, dict) else {}
 
     def rows(self, table: str) -> list[list[Any]]:
         return next((one.rows for one in self.tables if one.name == table), [])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from bitnet_core.results.axes import ticks, widened
+from bitnet_core.results.axes import heights, ticks, widened
 from bitnet_core.results.curves import Curve, Training
 from bitnet_core.results.series import Point, thin
 from bitnet_core.runs.events import cut
@@ -21,8 +21,6 @@ _FLIP = ("#af5f00", "#ffaf5f")
 _FONTS = "'DejaVu Sans','Liberation Sans','Noto Sans',Arial,Helvetica,sans-serif"
 """By name: what draws a PNG has no idea of which font is the system's."""
 _MOST_CHARS = 4000
-_FROM_ZERO = 0.4
-"""An axis starts at zero when the lowest value is below this share of the highest."""
 STYLE = "\n".join(
     [
         f".chart text{{font-family:{_FONTS};font-size:12px;fill:#6c6c6c}}",
@@ -106,7 +104,7 @@ def _chart(title: str, drawn: Sequence[tuple[str, Curve]], training: Training, x
     thinned = [(words, thin(curve.segments, 2 * WIDTH)) for words, curve in drawn]
     points = [point for _, segments in thinned for segment in segments for point in segment]
     low, high = min(y for _, y in points), max(y for _, y in points)
-    bottom, top = widened(0.0 if 0 < low < high * _FROM_ZERO else low, high)
+    bottom, top = heights(low, high)
 
     def at(point: Point) -> tuple[float, float]:
         across = _LEFT + (point[0] - left) / (right - left) * (WIDTH - _LEFT - _RIGHT)

@@ -12,7 +12,7 @@ from bitnet_core.results.differing import Difference, settings_of
 from bitnet_core.results.figures import Figure, half_widths
 from bitnet_core.results.paired import half_width
 from bitnet_core.results.subject import Subject
-from bitnet_core.text import count, crop, finite, number, significant
+from bitnet_core.text import count, crop, finite, listed, number, significant
 
 LETTERS = "ABCDEFGH"
 """What stands for each of those compared where there is no room for its name, and on its curve."""
@@ -60,7 +60,7 @@ def verdict(contenders: Sequence[Contender], differing: Sequence[Difference]) ->
     parts.append(_allowed(ranked, measure, high - low, differing))
     parts.append(_seen(ranked))
     if silent:
-        parts.append(f"{_listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
+        parts.append(f"{listed(silent)} {'has' if len(silent) == 1 else 'have'} none yet.")
     return " ".join(filter(None, (*parts, settings)))
 
 
@@ -98,27 +98,17 @@ def _allowed(ranked: Sequence[Contender], measure: str, gap: float, differing: S
 
 def _limit(best: Contender, second: Contender, measure: str) -> float | None:
     """What a difference of the two must exceed to be beyond the chance of the held-out prompts."""
-    weight = finite(settings_of(best.subject).get("KD_CE_WEIGHT"))
-    if weight is not None:
-        weights = (0.0, 1.0) if measure == "heldout_ce" else (1.0, weight)
-        if (paired := half_width(best.subject.answers, second.subject.answers, *weights)) is not None:
-            return paired
-    halves = [_half(one, measure) for one in (best, second)]
-    known = [half for half in halves if half is not None]
-    return math.hypot(*known) if len(known) == len(halves) else None
-
-
-def _half(one: Contender, measure: str) -> float | None:
-    """Half the 95 % interval, by the evaluation's own intervals; None if there are none.
-
-    Of KL + w · CE the sum of both halves, which is at least the half of the sum. The evaluation's KL is at
-    temperature 1, that of the training at KD_TAU; both vary alike from prompt to prompt.
-    """
-    halves = half_widths(one.subject)
-    weight = finite(settings_of(one.subject).get("KD_CE_WEIGHT"))
-    if halves is None or weight is None:
+    weight = finite(settings_of(best.subject).get("KD_CE_WEIGHT"))  # KL + CE are compared only where it is the same
+    if weight is None:
         return None
-    return halves[1] if measure == "heldout_ce" else halves[0] + weight * halves[1]
+    kl, ce = (0.0, 1.0) if measure == "heldout_ce" else (1.0, weight)
+    if (paired := half_width(best.subject.answers, second.subject.answers, kl, ce)) is not None:
+        return paired
+    # Of KL + w · CE the sum of both halves, which is at least the half of the sum. The evaluation's KL is at
+    # temperature 1, that of the training at KD_TAU; both vary alike from prompt to prompt.
+    halves = [half_widths(one.subject) for one in (best, second)]
+    known = [kl * half[0] + ce * half[1] for half in halves if half is not None]
+    return math.hypot(*known) if len(known) == len(halves) else None
 
 
 def _seen(ranked: Sequence[Contender]) -> str:
@@ -155,7 +145,3 @@ def _settings_words(differing: Sequence[Difference]) -> str:
 
 def _short(values: Sequence[str]) -> list[str]:
     return [crop(value, _VALUE_CELLS) for value in values]
-
-
-def _listed(letters: Sequence[str]) -> str:
-    return letters[0] if len(letters) == 1 else f"{', '.join(letters[:-1])} and {letters[-1]}"

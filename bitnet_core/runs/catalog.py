@@ -33,6 +33,8 @@ class Stage:
     uses_teacher: bool = False
 
 
+EVALUATION_REPORT = "mini_evaluation_report.json"
+
 _RESULT_UNCHANGED_BY = {
     "LOG_INTERVAL",
     "CHECKPOINT_INTERVAL",
@@ -89,7 +91,7 @@ STAGES: dict[str, Stage] = {
             "Evaluate",
             "Quality, imitation of the teacher, tokens/s, memory, QEI.",
             needs=("teacher", "train"),
-            outputs=(("reports", "mini_evaluation_report.json"),),
+            outputs=(("reports", EVALUATION_REPORT),),
             settings=_settings("Evaluation", extra=("TEACHER_MEMORY_GB", "SEED")),
         ),
         Stage(

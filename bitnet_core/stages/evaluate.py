@@ -24,6 +24,7 @@ from bitnet_core.model.decoding import Generation
 from bitnet_core.model.packing import pack_student
 from bitnet_core.model.precision import configure, pick_device
 from bitnet_core.model.student import Student
+from bitnet_core.runs.catalog import EVALUATION_REPORT
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Sample
 from bitnet_core.settings.values import (
@@ -44,8 +45,6 @@ from bitnet_core.traces.stats import rejected_tokens
 from bitnet_core.training import checkpoints
 from bitnet_core.training.checkpoints import Checkpoint
 from bitnet_core.training.flip import flip_report
-
-REPORT = "mini_evaluation_report.json"
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     }
     judged = gates.judge(GateOptions.of(ctx.settings), report)
     ctx.table("gates", gates.COLUMNS, gates.table(judged))
-    ctx.report(REPORT, report | {"gates": gates.record(judged)})
+    ctx.report(EVALUATION_REPORT, report | {"gates": gates.record(judged)})
     return {
         "checkpoint": str(path),
         **{name: own[name].value if own else None for name in ("agreement", "majority_agreement", "coarse_kl")},

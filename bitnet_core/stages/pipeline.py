@@ -12,7 +12,7 @@ from bitnet_core import files
 from bitnet_core.errors import BitnetError, GateFailed, Stopped
 from bitnet_core.evaluation import gates
 from bitnet_core.evaluation.gates import Gate
-from bitnet_core.runs.catalog import STAGES
+from bitnet_core.runs.catalog import EVALUATION_REPORT, STAGES
 from bitnet_core.runs.context import StageContext
 from bitnet_core.runs.events import Progress, Table, each_event
 from bitnet_core.runs.history import History
@@ -21,7 +21,6 @@ from bitnet_core.runs.record import Run
 from bitnet_core.settings.values import GateOptions
 
 _POLL_SECONDS = 0.2
-_EVALUATION = "mini_evaluation_report.json"
 
 
 def run(ctx: StageContext) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
     ctx.table("pipeline", ["stage", "result", "seconds", "run"], table)
     _repeat_qei(ctx)
     options = GateOptions.of(ctx.settings)
-    judged = gates.judge(options, files.read_json(ctx.experiment.reports / _EVALUATION))
+    judged = gates.judge(options, files.read_json(ctx.experiment.reports / EVALUATION_REPORT))
     ctx.table("gates", gates.COLUMNS, gates.table(judged))
     ctx.report("pipeline_summary.json", {"run": ctx.run_id, "stages": rows, "gates": gates.record(judged)})
     _enforce(judged, options, ctx)
