@@ -399,9 +399,10 @@ def test_the_embedded_teacher_end_to_end(tmp_path: Path, tokenizer: StudentToken
         assert one.prompt_ids_P.tolist() == tokenizer.encode(one.prompt_text)
     steps = pq.read_table(tmp_path / "data" / "teacher_shard_000.parquet").to_pylist()
     rows = pq.read_table(tmp_path / "data" / "kd_shard_000.parquet").to_pylist()
-    by_step = {(row["prompt_idx"], row["step_idx"]): row for row in rows}
-    for step in steps:
-        row = by_step[step["prompt_idx"], step["step_idx"]]
+    by_step = {(step["prompt_idx"], step["step_idx"]): step for step in steps}
+    assert len(rows) > 0.9 * len(steps)  # the teacher may spell a word in more tokens than the student does
+    for row in rows:
+        step = by_step[row["prompt_idx"], row["step_idx"]]
         if row["teacher_sample_id"] == step["token_id"] and not step["mass_clamped"]:
             assert [tokenizer.text_bytes(index) for index in row["topk_ids"]] == step["top_bytes"]
             assert row["topk_logprobs"] == step["top_logprobs"]
