@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bitnet_core.results.axes import Ticks, multiples, round_step, ticks, widened
+from bitnet_core.results.axes import Ticks, heights, multiples, round_step, ticks, widened
 from bitnet_core.results.series import Point, Segment, thin
 from bitnet_core.text import duration, tick
 from bitnet_tui.view.lens import Axis
@@ -16,8 +16,6 @@ _AXIS_ROWS = 2
 """Below the drawing: the axis, and its numbers."""
 _LEAST_APART = 2
 """Rows from one number of the other axis to the next."""
-_FROM_ZERO = 0.4
-"""A linear axis starts at zero when the lowest value is below this share of the highest."""
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
 _TOKENS = Axis("tokens")
 
@@ -62,11 +60,11 @@ def drawing(
     ends = [axis.place(x) for x in window] if window else [min(x for x, _ in points), max(x for x, _ in points)]
     x_limits = widened(*ends)
     low, high = min(y for _, y in points), max(y for _, y in points)
-    y_limits = widened(0.0 if not log and 0 < low < high * _FROM_ZERO else low, high)
     if log:
+        y_limits = widened(low, high)
         y_ticks = _log_ticks(*y_limits, max(2, rows // 2))
     else:
-        y_limits, y_ticks = _heights(*y_limits, rows)
+        y_limits, y_ticks = _even(*heights(low, high), rows)
     bad = sorted({x for c in view.curves if c.name in shown for x in c.not_finite})
     most_x = max(2, columns // 16)
 
@@ -170,7 +168,7 @@ def _time_label(seconds: float) -> str:
     return f"{hours // 24}d" if hours % 24 == 0 else f"{hours}h"
 
 
-def _heights(low: float, high: float, rows: int) -> tuple[Point, Ticks]:
+def _even(low: float, high: float, rows: int) -> tuple[Point, Ticks]:
     """Round heights that are all the same number of rows apart, and the limits, raised a little, that make them so.
 
     Three heights or more are wanted, then limits that leave little empty.

@@ -7,7 +7,7 @@ from bitnet_core.results.verdict import LETTERS
 from bitnet_core.text import count, scientific, significant, size, width
 from bitnet_tui.view.lens import ALONE, AXIS_NAMES, CHARTS, Axis, Chart, Lens, value_at
 from bitnet_tui.view.run_fold import RunView
-from bitnet_tui.view.spans import Line, Span, spread
+from bitnet_tui.view.spans import Line, Span, cells_of, spread
 
 _TITLES = {
     "loss": "total",
@@ -63,9 +63,9 @@ def title(
         right = [Span(f"{AXIS_NAMES[axis.by]} →", "faint")]
     marks = _marks(view) if alone or chart is CHARTS[0] else []
     # Where the crosshair stands is told in any case; what the lines mark is told before what the axis is.
-    needed = _cells(right) + 1 if right and right[0].style == "accent" else 0
+    needed = cells_of(right) + 1 if right and right[0].style == "accent" else 0
     room = cells - needed
-    if alone and chart is CHARTS[0] and sum(map(_cells, [*parts, *marks])) > room:
+    if alone and chart is CHARTS[0] and sum(map(cells_of, [*parts, *marks])) > room:
         parts[0] = (Span(BACK, "key"), Span(ON, "key"), Span(" "))  # the names of its curves say what it is
     return spread(_fit([*parts, *marks], room), right, cells)
 
@@ -104,12 +104,8 @@ def turned(shown: Line, at: int) -> int | str | None:
     return None
 
 
-def _cells(parts: Sequence[Span]) -> int:
-    return sum(width(span.text) for span in parts)
-
-
 def _fit(parts: Sequence[Line], cells: int) -> Line:
     """As many of the parts, from the first on, as fit into the cells."""
-    while len(parts) > 1 and _cells([span for part in parts for span in part]) > cells:
+    while len(parts) > 1 and cells_of([span for part in parts for span in part]) > cells:
         parts = parts[:-1]
     return tuple(span for part in parts for span in part)

@@ -1,22 +1,20 @@
 """The checkpoints of an experiment as rows, read from their health files: step, tokens, loss, bits, size, copy."""
 
-import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.files.regular import read_bounded
 from bitnet_core.runs.experiment import unreadable_words
 from bitnet_core.settings.values import flip_fraction_at
 from bitnet_core.storage.status import CopyStatus, copy_status, version
 from bitnet_core.storage.steps import step_of
-from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size, wrap
+from bitnet_core.text import UNKNOWN, ago, count, crop, finite, flat, pad, share, significant, size
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.copy import target_of
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.json_files import JsonFiles
+from bitnet_tui.view.spans import Line, Span, line, wrapped
 
 _MOST_BYTES = 1 << 20
 _WIDE = 74
@@ -79,7 +77,7 @@ class CheckpointReader:
 
     root: Path
     home: Path
-    _known: dict[Path, tuple[tuple[int, ...], dict[str, Any]]] = field(default_factory=dict)
+    _health: JsonFiles = field(default_factory=lambda: JsonFiles(_MOST_BYTES))
     _copy: tuple[tuple[float, ...], CopyStatus] = ((), CopyStatus())
 
     def read(self) -> CheckpointsView:
@@ -100,7 +98,7 @@ class CheckpointReader:
         steps = {
             step: path for path in folder.glob("*.pt") if (step := step_of(f"checkpoints/{path.name}")) is not None
         }
-        health = {step: self._health(path) for step, path in steps.items()}
+        health = {step: self._health.read(path.with_name(f"{path.stem}_health.json")) for step, path in steps.items()}
         whole = [step for step, found in health.items() if found]
         newest = max(whole, default=None)
         best = _best(health[newest]) if newest is not None else None
@@ -111,19 +109,6 @@ class CheckpointReader:
         ]
         aside = sum(1 for one in (folder / "superseded").glob("*") if one.is_dir())
         return CheckpointsView(tuple(rows), "", aside)
-
-    def _health(self, path: Path) -> dict[str, Any]:
-        """What the health file says; empty if there is none that can be read."""
-        at = path.with_name(f"{path.stem}_health.json")
-        try:
-            status = at.stat()
-            mark = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if self._known.get(at, ((),))[0] != mark:
-                found = json.loads(read_bounded(at, _MOST_BYTES))
-                self._known[at] = mark, found if isinstance(found, dict) else {}
-            return self._known[at][1]
-        except (OSError, ValueError, RecursionError):
-            return {}
 
 
 def _best(health: dict[str, Any]) -> int | None:
@@ -219,10 +204,10 @@ def bits_words(row: Saved) -> str:
 def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int) -> tuple[Line, ...]:
     """What else is known of a checkpoint; without any, what makes one."""
     if view.problem:
-        return _wrapped("✗ ", view.problem, "bad", cells)[:most]
+        return tuple(wrapped("✗ ", flat(view.problem), "bad", cells)[:most])
     if row is None:
         text = "No checkpoint yet. Training saves one every CHECKPOINT_INTERVAL steps, when stopped, and at its end."
-        return _wrapped("", text, "label", cells)[:most]
+        return tuple(wrapped("", text, "label", cells)[:most])
     facts = [row.path.name]
     facts += [f"agreement with the teacher {significant(row.agreement)}"] if row.agreement is not None else []
     if row.tokens and row.budget:
@@ -230,20 +215,15 @@ def about_lines(view: CheckpointsView, row: Saved | None, cells: int, most: int)
     facts += [f"made on {flat(row.trained_on)}"] if row.trained_on else []
     if not row.whole:
         facts.append("it was not written completely, and training skips it")
-    lines = _wrapped("", " · ".join(facts), "label", cells)
+    lines = wrapped("", " · ".join(facts), "label", cells)
     if view.aside:
-        lines = (*lines, *_wrapped("", f"Older sets in checkpoints/superseded: {view.aside}.", "label", cells))
-    return lines[:most]
+        lines += wrapped("", f"Older sets in checkpoints/superseded: {view.aside}.", "label", cells)
+    return tuple(lines[:most])
 
 
 def said_lines(style: str, words: str, cells: int, most: int) -> tuple[Line, ...]:
     mark = {"good": "✓ ", "bad": "✗ ", "value": "▸ ", "warn": "▲ "}[style]
-    return _wrapped(mark, words, style, cells)[:most]
-
-
-def _wrapped(lead: str, text: str, style: str, cells: int) -> tuple[Line, ...]:
-    pieces: Sequence[str] = wrap(flat(text), max(8, cells - len(lead)))
-    return tuple(line(Span((" " * len(lead) if place else lead) + one, style)) for place, one in enumerate(pieces))
+    return tuple(wrapped(mark, flat(words), style, cells)[:most])
 
 
 # -- what can be done ------------------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from bitnet_core.runs.stage_health import spent_words
-from bitnet_core.text import UNKNOWN, crop, finite, flat, number, pad, percent, roughly, share, width, wrap
+from bitnet_core.text import UNKNOWN, crop, finite, flat, number, pad, percent, roughly, share, wrap
 from bitnet_tui.view.run_fold import Traces
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, cells_of, line
 from bitnet_tui.view.traces.found import Token
 from bitnet_tui.view.traces.lines import legend
 from bitnet_tui.view.traces.text import Laid
@@ -29,7 +29,7 @@ def collecting_lines(run: RunShown, cells: int) -> tuple[Line, ...]:
     lines = []
     for row in range(max(len(figures), len(answer))):
         left = answer[row] if row < len(answer) else ()
-        gap = room + 3 - sum(width(span.text) for span in left)
+        gap = room + 3 - cells_of(left)
         lines.append((*left, Span(" " * gap), *(figures[row] if row < len(figures) else ())))
     return tuple(lines)
 

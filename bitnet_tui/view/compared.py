@@ -18,7 +18,7 @@ from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view.chart_text import BACK, ON, value_words
 from bitnet_tui.view.lens import AXIS_NAMES, Axis, By, Chart, Lens, value_at
 from bitnet_tui.view.run_fold import RunView
-from bitnet_tui.view.spans import Line, Span, line, spread
+from bitnet_tui.view.spans import Line, Span, cells_of, line, spread
 
 _CHARTS = (
     ("heldout_loss", "held-out KL + CE", True),
@@ -142,7 +142,7 @@ def chart_title(seen: Overlay, chart: Chart, lens: Lens, axis: Axis, cells: int)
         right = Span(f"│ {axis.words(lens.cursor)}", "accent")
     elif lens.window is not None:
         right = Span(f"{' – '.join(map(axis.words, lens.window))}, 0: all", "accent")
-    while len(parts) > 3 and sum(width(span.text) for span in (*parts, right)) >= cells:
+    while len(parts) > 3 and cells_of((*parts, right)) >= cells:
         parts.pop()
     return spread(parts, [right], cells)
 
@@ -180,7 +180,7 @@ def table_lines(view: CompareView, cells: int) -> tuple[Line, ...]:
     apart = min(_BESIDE, cells - left - right)
     many = max(len(results), len(settings))
     pairs = ((_at(results, row), _at(settings, row)) for row in range(many))
-    return tuple((*one, Span(" " * (left + apart - _wide(one))), *other) for one, other in pairs)
+    return tuple((*one, Span(" " * (left + apart - cells_of(one))), *other) for one, other in pairs)
 
 
 def _results(found: Comparison, cells: int) -> list[Line]:
@@ -240,12 +240,8 @@ def _blocks(many: int, across: int) -> list[range]:
     return [range(first, min(many, first + across)) for first in range(0, many, across)]
 
 
-def _wide(one: Line) -> int:
-    return sum(width(span.text) for span in one)
-
-
 def _cells(lines: Sequence[Line]) -> int:
-    return max(map(_wide, lines), default=0)
+    return max(map(cells_of, lines), default=0)
 
 
 def _at(lines: Sequence[Line], row: int) -> Line:

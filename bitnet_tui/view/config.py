@@ -1,7 +1,7 @@
 """The settings of an experiment as rows, and what saving another value would do, in words."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from bitnet_core.settings.places import PlaceOptions
 from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.resolve import from_values
 from bitnet_core.settings.resolved import Resolution, Settings
-from bitnet_core.text import crop, flat, pad, wrap
+from bitnet_core.text import crop, flat, listed, pad, wrap
 from bitnet_tui.services.config import OF_THE_PLACE, Preview
 from bitnet_tui.services.settings import require_experiment, resolved
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, line, wrapped
 
 _PLACES = PlaceOptions.setting_names()
 _UNSET = "–"
@@ -177,8 +177,7 @@ def now_lines(row: Row | None, cells: int, most: int) -> tuple[Line, ...]:
 
 def problem_lines(problem: str, cells: int, most: int) -> tuple[Line, ...]:
     """Why the settings can't be read."""
-    pieces = wrap(flat(problem), max(8, cells - 2))
-    return tuple(line(Span(("  " if place else "✗ ") + one, "bad")) for place, one in enumerate(pieces))[:most]
+    return tuple(wrapped("✗ ", flat(problem), "bad", cells)[:most])
 
 
 # -- what saving would do --------------------------------------------------------------------------------------------
@@ -188,8 +187,7 @@ def preview_lines(preview: Preview, cells: int, most: int, *, saved: bool = Fals
     """The sentences of `preview_words`, wrapped."""
     lines: list[Line] = []
     for mark, text, style in preview_words(preview, saved=saved):
-        for place, piece in enumerate(wrap(flat(text), max(8, cells - 2))):
-            lines.append(line(Span(("  " if place else f"{mark} ") + piece, style)))
+        lines += wrapped(f"{mark} ", flat(text), style, cells)
     return tuple(lines[:most])
 
 
@@ -217,20 +215,16 @@ def _effect_words(found: Effects, *, hidden: bool, saved: bool) -> Iterator[tupl
         return
     if found.outdated:
         verb = ("is" if saved else "becomes") if len(found.outdated) == 1 else "are" if saved else "become"
-        yield "▲", f"{_listed(found.outdated)} {verb} outdated.", "warn"
+        yield "▲", f"{listed(found.outdated)} {verb} outdated.", "warn"
     if found.current:
-        yield "✓", f"{_listed(found.current)} {'counts' if len(found.current) == 1 else 'count'} again.", "good"
+        yield "✓", f"{listed(found.current)} {'counts' if len(found.current) == 1 else 'count'} again.", "good"
     if found.running:
         one = len(found.running) == 1
         ends = "is outdated when it ends" if one else "are outdated when they end"
         goes = "goes on with the value that it started with" if one else "go on with the value they started with"
-        yield "▲", f"{_listed(found.running)} {'is' if one else 'are'} running: it {goes}, and {ends}.", "warn"
+        yield "▲", f"{listed(found.running)} {'is' if one else 'are'} running: it {goes}, and {ends}.", "warn"
     if found.starts_again:
         yield "○", "The next training begins at step 0; its checkpoints are kept aside.", "label"
     later = [name for name in found.concerned if name not in (*found.outdated, *found.current, *found.running)]
     if later:
-        yield "○", f"{_listed(later)} will use it in {'its' if len(later) == 1 else 'their'} next run.", "label"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        yield "○", f"{listed(later)} will use it in {'its' if len(later) == 1 else 'their'} next run.", "label"

@@ -2,8 +2,8 @@
 
 from bitnet_core.runs.events import Progress
 from bitnet_core.settings.values import FlipOptions
-from bitnet_core.text import count, finite, flat, percent, progress_words, width
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_core.text import count, finite, flat, percent, progress_words
+from bitnet_tui.view.spans import Line, Span, cells_of, line
 from bitnet_tui.view.watch import RunShown
 
 _SHORTEST_BAR = 8
@@ -41,7 +41,7 @@ def _budget(run: RunShown, seen: float, flip: FlipOptions, cells: int) -> Line:
     budget = flip.budget
     left = [Span("tokens ", "label"), Span(count(seen), "value"), Span(f" of {count(budget)}  ", "label")]
     right = [Span(f"  {percent(seen, budget)}  ", "value"), *_badge(run, flip)]
-    room = cells - sum(width(span.text) for span in (*left, *right))
+    room = cells - cells_of((*left, *right))
     if room < _SHORTEST_BAR:
         return line(*left, *right)
     return line(*left, *bar(seen / budget, room, flip.threshold / budget), *right)
@@ -65,7 +65,7 @@ def _work(progress: Progress | None, cells: int, *, ended: bool) -> Line:
         return line(Span(text, "value"), Span(label, "label"))
     right = [Span(f"  {percent(progress.done, progress.total)}", "value"), Span(label, "label")]
     left = [Span(f"{text}  ", "value")]
-    room = min(64, cells - sum(width(span.text) for span in (*left, *right)))
+    room = min(64, cells - cells_of((*left, *right)))
     if room < _SHORTEST_BAR:
         return line(*left, *right)
     return line(*left, *bar(progress.done / progress.total, room), *right)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bitnet_core.text import UNKNOWN, count, finite, significant, size, width
+from bitnet_core.text import UNKNOWN, count, finite, significant, size
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.stage_rows import running
 from bitnet_tui.view.states import look
@@ -151,7 +151,3 @@ COLUMNS = (
     Column("age", "age", 6, 6, 3, _age, _youth, right=True),
 )
 BY_ID = {column.id: column for column in COLUMNS}
-
-
-def cells_of(text: Line) -> int:
-    return sum(width(span.text) for span in text)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.text import crop, width
-from bitnet_tui.view.home_columns import COLUMNS, Column, cells_of
+from bitnet_tui.view.home_columns import COLUMNS, Column
 from bitnet_tui.view.home_order import Order
-from bitnet_tui.view.spans import Line, Span
+from bitnet_tui.view.spans import Line, Span, cells_of
 from bitnet_tui.view.workspace import ExperimentRow
 
 GAP = 2

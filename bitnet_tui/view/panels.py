@@ -16,7 +16,6 @@ from bitnet_core.text import (
     flat,
     number,
     pad,
-    printable,
     progress_words,
     rate_words,
     scientific,
@@ -24,11 +23,10 @@ from bitnet_core.text import (
     size,
     table_parts,
     width,
-    wrap,
 )
 from bitnet_tui.view.collecting import collecting_lines
 from bitnet_tui.view.run_fold import RunView, ShownAlert, Traces
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, cells_of, line, wrapped
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import ExperimentView, RunShown
 
@@ -94,8 +92,8 @@ def health_lines(run: RunShown | None, cells: int, most: int) -> tuple[Line, ...
     for finding in run.health if run else ():
         mark, style = f"{MARKS[finding.level]} ", _LEVELS[finding.level]
         where = " (3 Reports)" if finding.code == "gates" else ""
-        fresh = _wrapped(mark, finding.words.rstrip(".") + where + "." if where else finding.words, style, cells)
-        fresh += _wrapped("  ", finding.advice, "label", cells) if finding.advice else []
+        fresh = wrapped(mark, finding.words.rstrip(".") + where + "." if where else finding.words, style, cells)
+        fresh += wrapped("  ", finding.advice, "label", cells) if finding.advice else []
         if lines and len(lines) + len(fresh) > most:
             break
         lines += fresh
@@ -189,21 +187,21 @@ def outdated_lines(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     text = "Settings or input have changed since these results; r runs it again."
     if view.changes:
         text = f"Since these results: {changed_words(view.changes)}; r runs it again."
-    return tuple(_wrapped("↻ ", text, "warn", cells))
+    return tuple(wrapped("↻ ", text, "warn", cells))
 
 
 def alert_lines(run: RunShown | None, problem: str, cells: int, most: int) -> tuple[Line, ...]:
     """What must not be missed: the problem with the settings, the run's failure, then the newest alerts."""
     lines: list[Line] = []
     if problem:
-        lines += _wrapped("✗ ", problem, "bad", cells)
+        lines += wrapped("✗ ", problem, "bad", cells)
     if run is not None and run.error and run.state in ("failed", "cancelled"):
-        lines += _wrapped(f"{look(run.state).glyph} ", run.error, look(run.state).style, cells)
+        lines += wrapped(f"{look(run.state).glyph} ", run.error, look(run.state).style, cells)
         if run.state == "failed" and run.output is not None:
-            lines += _wrapped("  ", f"Its output is in {run.output}", "label", cells)
+            lines += wrapped("  ", f"Its output is in {run.output}", "label", cells)
     if run is not None and run.state == "interrupted":
         text = "Its process ended unexpectedly; r resumes from what was saved."
-        lines += _wrapped("! ", text, "bad", cells)
+        lines += wrapped("! ", text, "bad", cells)
     said = {finding.code for finding in run.health if finding.code} if run else set()
     for alert in reversed(run.view.alerts if run else ()):
         if alert.alert.code in said:
@@ -220,8 +218,8 @@ def _alert(shown: ShownAlert, cells: int) -> list[Line]:
     alert = shown.alert
     style = "bad" if alert.severity in ("error", "critical") else "warn"
     times = f" (×{shown.times})" if shown.times > 1 else ""
-    lines = _wrapped("! ", alert.message + times, style, cells)
-    return lines + (_wrapped("  ", alert.advice, "label", cells) if alert.advice else [])
+    lines = wrapped("! ", alert.message + times, style, cells)
+    return lines + (wrapped("  ", alert.advice, "label", cells) if alert.advice else [])
 
 
 def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
@@ -238,12 +236,10 @@ def summary(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     if not seen.tables and seen.samples:
         newest = seen.samples[-1]
         lines += [line(Span("latest sample", "title"), Span(f"  {flat(newest.source)}", "label"))]
-        lines += _wrapped("› ", newest.prompt, "label", cells)[:3]
-        lines += _wrapped("  ", newest.text, "", cells)
+        lines += wrapped("› ", newest.prompt, "label", cells)[:3]
+        lines += wrapped("  ", newest.text, "", cells)
     if not lines and view.stage == PIPELINE.name and view.run.active:
-        lines += _wrapped(
-            "", "Its stages run one after the other; f follows the one that is running.", "label", cells
-        )
+        lines += wrapped("", "Its stages run one after the other; f follows the one that is running.", "label", cells)
     return tuple(lines)
 
 
@@ -260,9 +256,9 @@ def what_next(view: ExperimentView, cells: int) -> tuple[Line, ...]:
     if not view.rows:
         return ()
     one = stage(view.stage)
-    lines = _wrapped("", one.about, "", cells)
+    lines = wrapped("", one.about, "", cells)
     leaves = ", ".join(f"{folder}/{pattern}" for folder, pattern in one.outputs)
-    lines += [(), *_wrapped("leaves  ", leaves, "label", cells)]
+    lines += [(), *wrapped("leaves  ", leaves, "label", cells)]
     for need in one.needs:
         row = view.row(need)
         state = look(row.state if row else "new")
@@ -286,13 +282,13 @@ def sample_lines(run: RunShown | None, cells: int) -> tuple[Line, ...]:
             return ()
         text = "No samples yet. They appear here once the stage has generated a text."
         return tuple(
-            _wrapped("", text if run.active else "This run ended before it had generated a text.", "label", cells)
+            wrapped("", text if run.active else "This run ended before it had generated a text.", "label", cells)
         )
     lines: list[Line] = []
     for sample in reversed(run.view.samples):
         lines.append(line(Span("── ", "faint"), Span(flat(sample.source) or "sample", "title")))
-        lines += _wrapped("› ", sample.prompt, "label", cells)
-        lines += [*_wrapped("  ", sample.text, "", cells), ()]
+        lines += wrapped("› ", sample.prompt, "label", cells)
+        lines += [*wrapped("  ", sample.text, "", cells), ()]
     return tuple(lines)
 
 
@@ -336,7 +332,7 @@ def _meanings(table: Table, cells: int) -> list[Line]:
         one
         for name, what in FIGURES.items()
         if name in first
-        for one in _wrapped("", f"{name[0].upper()}{name[1:]}: {what[0].lower()}{what[1:]}", "label", cells)
+        for one in wrapped("", f"{name[0].upper()}{name[1:]}: {what[0].lower()}{what[1:]}", "label", cells)
     ]
 
 
@@ -346,14 +342,7 @@ def log_tail(run: RunShown | None, count_of: int, cells: int) -> tuple[Line, ...
     return tuple(line(Span(crop(text, cells), "label")) for text in lines)
 
 
-def _wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
-    """Wrapped lines, safe to show; the first starts with `lead`, the others are indented to match."""
-    indent = " " * width(lead)
-    pieces = wrap(printable(text), max(8, cells - width(lead)))
-    return [line(Span((indent if place else lead) + piece, style)) for place, piece in enumerate(pieces)]
-
-
 def _fit(parts: Sequence[Span], cells: int) -> Line:
-    while len(parts) > 1 and sum(width(span.text) for span in parts) > cells:
+    while len(parts) > 1 and cells_of(parts) > cells:
         parts = parts[:-1]
     return tuple(parts)

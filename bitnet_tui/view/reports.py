@@ -3,7 +3,6 @@
 Tables are those that the runs have reported; the answers of teacher and student are in the reports on disk.
 """
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,21 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.files.regular import read_bounded
+from bitnet_core.runs.catalog import STAGES
 from bitnet_core.runs.events import Table
-from bitnet_core.runs.history import History
+from bitnet_core.runs.history import History, RecordCache
 from bitnet_core.runs.record import Run
 from bitnet_core.text import ago, crop, flat, pad, wrap
 from bitnet_tui.services.settings import experiment_at, require_experiment
 from bitnet_tui.view import panels
 from bitnet_tui.view.bounded import cut_text
+from bitnet_tui.view.json_files import JsonFiles
 from bitnet_tui.view.run_fold import RunFold
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.states import look
 from bitnet_tui.view.watch import RunShown
 
 _MADE_BY = {"eval": "Evaluation", "teacher": "Teacher baseline"}
-_FILES = {"eval": "mini_evaluation_report.json", "teacher": "teacher_baseline.json"}
+_FILES = {stage: STAGES[stage].outputs[0][1] for stage in _MADE_BY}
 _MOST_BYTES = 16 << 20
 _MOST_ANSWERS = 60
 _MOST_LINES = 12
@@ -76,16 +76,17 @@ class ReportReader:
     root: Path
     home: Path
     _tables: dict[str, tuple[Table, ...]] = field(default_factory=dict)
-    _known: dict[Path, tuple[tuple[int, ...], dict[str, Any]]] = field(default_factory=dict)
+    _files: JsonFiles = field(default_factory=lambda: JsonFiles(_MOST_BYTES))
+    _records: RecordCache = field(default_factory=RecordCache)
 
     def read(self) -> ReportsView:
         """Empty where nothing can be read: the screen says why."""
         try:
             require_experiment(self.root)
             experiment, _ = experiment_at(self.root, self.home)
-            history = History.read(experiment)
+            history = History.read(experiment, self._records)
             reports = tuple(report for stage in _MADE_BY if (report := self._report(history, stage)) is not None)
-            files = {stage: self._file(experiment.reports / name) for stage, name in _FILES.items()}
+            files = {stage: self._files.read(experiment.reports / name) for stage, name in _FILES.items()}
         except (BitnetError, OSError, ValueError, RecursionError):
             return ReportsView()
         return ReportsView(reports, tuple(pairs(files["teacher"], files["eval"])))
@@ -98,18 +99,6 @@ class ReportReader:
             self._tables[made.run.id] = _tables(made.run)
         tables = self._tables[made.run.id]
         return Report(stage, made.run.id, history.status(stage).state, made.record.ended, tables)
-
-    def _file(self, path: Path) -> dict[str, Any]:
-        """The report; empty if there is none that can be read."""
-        try:
-            status = path.stat()
-            mark = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if self._known.get(path, ((),))[0] != mark:
-                found = json.loads(read_bounded(path, _MOST_BYTES))
-                self._known[path] = mark, found if isinstance(found, dict) else {}
-            return self._known[path][1]
-        except (OSError, ValueError, RecursionError):
-            return {}
 
 
 def _tables(run: Run) -> tuple[Table, ...]:

@@ -1,11 +1,11 @@
 """Styled text as plain values: a line is a tuple of spans; a style is a name that the theme defines."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bitnet_core.files.user_folders import NoHome, expanded
-from bitnet_core.text import flat, width
+from bitnet_core.text import flat, printable, width, wrap
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,21 @@ def line(*parts: str | Span) -> Line:
     return tuple(part if isinstance(part, Span) else Span(part) for part in parts)
 
 
+def cells_of(spans: Iterable[Span]) -> int:
+    """How many cells they take."""
+    return sum(width(span.text) for span in spans)
+
+
+def wrapped(lead: str, text: str, style: str, cells: int) -> list[Line]:
+    """Wrapped lines, safe to show; the first starts with `lead`, the others are indented to match."""
+    indent = " " * width(lead)
+    pieces = wrap(printable(text), max(8, cells - width(lead)))
+    return [line(Span((indent if place else lead) + piece, style)) for place, piece in enumerate(pieces)]
+
+
 def spread(left: Sequence[Span], right: Sequence[Span], cells: int) -> Line:
     """One line with text at both ends; `right` is left out if both do not fit."""
-    used = sum(width(span.text) for span in left)
-    free = cells - used - sum(width(span.text) for span in right)
+    free = cells - cells_of(left) - cells_of(right)
     return (*left, Span(" " * free), *right) if free > 0 else tuple(left)
 
 

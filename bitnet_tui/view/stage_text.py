@@ -1,7 +1,7 @@
 """The stages as text: a column of titles, or one line of names on a narrow screen."""
 
 from bitnet_core.text import crop, pad, width
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, cells_of, line
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.states import look
 
@@ -38,7 +38,7 @@ def strip(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool)
 def _parts(rows: tuple[StageRow, ...], chosen: str, cells: int, *, focused: bool) -> list[Line]:
     """The line's part of each stage."""
     with_notes = [_part(row, row.name == chosen, row.note if row.active else "", focused=focused) for row in rows]
-    if sum(width(span.text) for part in with_notes for span in part) <= cells:
+    if sum(map(cells_of, with_notes)) <= cells:
         return with_notes
     return [_part(row, row.name == chosen, "", focused=focused) for row in rows]
 
@@ -60,7 +60,7 @@ def at(rows: tuple[StageRow, ...], x: int, y: int, cells: int, *, as_column: boo
         return rows[index].name if 0 <= index < len(rows) else None
     reached = 0
     for row, part in zip(rows, _parts(rows, "", cells, focused=False), strict=True):
-        reached += sum(width(span.text) for span in part)
+        reached += cells_of(part)
         if x < reached:
             return row.name
     return None

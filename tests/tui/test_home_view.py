@@ -19,9 +19,10 @@ from bitnet_tui.services.sizes import Sizes
 from bitnet_tui.view import figures as figures_module
 from bitnet_tui.view.experiment_list import about, counted, nothing_shown
 from bitnet_tui.view.figures import Figures, FiguresReader
-from bitnet_tui.view.home_columns import BY_ID, COLUMNS, age, cells_of, stored_mark
+from bitnet_tui.view.home_columns import BY_ID, COLUMNS, age, stored_mark
 from bitnet_tui.view.home_order import Order, shown
 from bitnet_tui.view.home_table import GAP, column_at, header, layout, line_of
+from bitnet_tui.view.spans import cells_of
 from bitnet_tui.view.stage_rows import StageRow
 from bitnet_tui.view.workspace import ExperimentRow, Stored, WorkspaceWatcher
 from tests.tui.simulated import NOON, SimulatedRun, experiment, finished_experiment

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bitnet_core.text import pad, printable, width
+from bitnet_core.text import pad, printable
 from bitnet_tui.services.playing import Who
 from bitnet_tui.view.play.answers import SIDES, Exchange, Token, places
-from bitnet_tui.view.spans import Line, Span, line
+from bitnet_tui.view.spans import Line, Span, cells_of, line
 
 _LONGEST_BAR = 40
 _P_CELLS = 6
@@ -144,7 +144,7 @@ def behind_lines(shown: Behind, cells: int, rows: int) -> tuple[Line, ...]:
         note = Span("   the student: behind the teacher's text", "label")
     else:
         note = Span("")
-    fits = sum(width(span.text) for span in (*head, note)) <= cells
+    fits = cells_of((*head, note)) <= cells
     lines = [line(*head, *([note] if fits and note.text else []))]
     if note.text and not fits:
         lines.append(line(Span(note.text.strip(), "label")))

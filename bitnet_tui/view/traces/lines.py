@@ -1,7 +1,7 @@
 """The list of traces, the head of one, the sentence below them, and rejected answers. Values in, lines out."""
 
 from bitnet_core.text import UNKNOWN, count, crop, flat, number, pad, share, significant, width, wrap
-from bitnet_tui.view.spans import Line, Span, line, spread
+from bitnet_tui.view.spans import Line, Span, cells_of, line, spread
 from bitnet_tui.view.traces.found import Page, Rejects, Row, Scored, Shading, Trace
 
 _ENDED = 8
@@ -77,7 +77,7 @@ def legend(shading: Shading, scored: Scored | None, cells: int) -> Line:
     shades = [Span(f" {least:g} ", f"shade-{level}") for level, least in enumerate(LEVELS[shading], 1)]
     left = [Span(f"{what}  ", "label"), *shades]
     outdated = scored is not None and bool(scored.outdated)
-    if outdated or cells < sum(width(span.text) for span in left):
+    if outdated or cells < cells_of(left):
         left[0] = Span(f"{NAMES[shading]} ", "label")
     if scored is not None and outdated:
         left.append(Span(f"  ↻ KL of step {scored.step}: {flat(scored.outdated)}", "warn"))
@@ -90,7 +90,7 @@ def legend(shading: Shading, scored: Scored | None, cells: int) -> Line:
 def _fitted(spans: Line, cells: int) -> Line:
     kept: list[Span] = []
     for span in spans:
-        room = cells - sum(width(one.text) for one in kept)
+        room = cells - cells_of(kept)
         if room > 0:
             kept.append(Span(crop(span.text, room), span.style))
     return tuple(kept)

@@ -1,0 +1,28 @@
+"""JSON files that are looked at again and again: a file is read anew only if it has changed."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bitnet_core.files.regular import read_bounded
+
+
+@dataclass
+class JsonFiles:
+    """Reads files of up to `most_bytes`. For one thread."""
+
+    most_bytes: int
+    _known: dict[Path, tuple[tuple[int, ...], dict[str, Any]]] = field(default_factory=dict)
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """The object in the file; empty if there is none that can be read."""
+        try:
+            status = path.stat()
+            version = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if self._known.get(path, ((),))[0] != version:
+                found = json.loads(read_bounded(path, self.most_bytes))
+                self._known[path] = version, found if isinstance(found, dict) else {}
+            return self._known[path][1]
+        except (OSError, ValueError, RecursionError):
+            return {}
