@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,21 @@ def start(
     return start_with_secrets(command, keys, environment, subprocess.PIPE, pass_fds, given)
 
 
+def objects(child: "subprocess.Popen[str]", complaints: list[str]) -> Iterator[dict[str, Any]]:
+    """The JSON objects that a process writes, a line each.
+
+    What it writes to stderr is read meanwhile, so that it never waits for a reader. After the last object,
+    `complaints` holds those lines.
+    """
+    reader = threading.Thread(target=complaints.extend, args=(process.pipe_of(child.stderr),), daemon=True)
+    reader.start()
+    for line in process.pipe_of(child.stdout):
+        found = _object(line)
+        if found is not None:
+            yield found
+    reader.join(1)  # a process that the child has left behind may hold the pipe
+
+
 def be_nicer(pid: int) -> None:
     """Let a process give way to the app."""
     with contextlib.suppress(OSError, AttributeError):
@@ -110,11 +126,18 @@ def find_keys(
 
 def _report(output: str, complaint: str, exit_code: int) -> dict[str, Any]:
     """The last line of the output if it is a JSON object; else BitnetError with the command's own sentence."""
-    with contextlib.suppress(ValueError, IndexError):
-        report = json.loads(output.splitlines()[-1])
-        if isinstance(report, dict):
-            return report
-    raise BitnetError(last_sentence(complaint) or f"It failed without a word (exit code {exit_code}); try again.")
+    report = _object((output.splitlines() or [""])[-1])
+    if report is None:
+        raise BitnetError(last_sentence(complaint) or f"It failed without a word (exit code {exit_code}); try again.")
+    return report
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def last_sentence(complaint: str) -> str:

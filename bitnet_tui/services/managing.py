@@ -4,17 +4,16 @@ Slow, so call it in a thread.
 """
 
 import contextlib
-import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bitnet_core.errors import BitnetError, UsageError
-from bitnet_core.process import kill_group, pipe_of
+from bitnet_core.process import kill_group
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.text import duration, finite, flat, progress_words
-from bitnet_tui.services.commands import Command, find_keys, last_sentence
+from bitnet_tui.services.commands import Command, find_keys, last_sentence, objects
 from bitnet_tui.services.drafts import Kept
 
 _CHANGE_SECONDS = 600.0
@@ -69,17 +68,17 @@ class Fetch(Command):
         last: dict[str, Any] = {}
         complaints: list[str] = []
         with self.started(self.keys()) as child, contextlib.ExitStack() as stack:
-            reader = threading.Thread(target=complaints.extend, args=(pipe_of(child.stderr),), daemon=True)
-            reader.start()
             ended = threading.Event()
             stack.callback(self._heard.set)
             stack.callback(ended.set)
             threading.Thread(target=self._end_silence, args=(child.pid, ended), daemon=True).start()
-            for line in pipe_of(child.stdout):
+            for said in objects(child, complaints):
                 self._heard.set()
-                last = self._take(line) or last
+                if said.get("kind") == "progress":
+                    self._tell(said)
+                else:
+                    last = said
             code = child.wait()
-        reader.join(1)
         if "root" not in last:
             raise BitnetError(
                 last_sentence("".join(complaints))
@@ -87,15 +86,9 @@ class Fetch(Command):
             )
         return last
 
-    def _take(self, line: str) -> dict[str, Any]:
-        with contextlib.suppress(ValueError):
-            said = json.loads(line)
-            if isinstance(said, dict) and said.get("kind") == "progress":
-                words = progress_words(finite(said.get("done")) or 0.0, finite(said.get("total")), "bytes")
-                self._show(f"{words}, {flat(str(said.get('label', '')))}")
-            elif isinstance(said, dict):
-                return said
-        return {}
+    def _tell(self, progress: Mapping[str, Any]) -> None:
+        words = progress_words(finite(progress.get("done")) or 0.0, finite(progress.get("total")), "bytes")
+        self._show(f"{words}, {flat(str(progress.get('label', '')))}")
 
     def _end_silence(self, pid: int, ended: threading.Event) -> None:
         while self._heard.wait(_SILENT_SECONDS) and not ended.is_set():

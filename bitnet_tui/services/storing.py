@@ -1,7 +1,6 @@
 """Tries a storage target before an experiment is made, and logs in to one: `bitnet store check` and `login`."""
 
 import contextlib
-import json
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -9,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bitnet_core.errors import BitnetError
-from bitnet_core.process import kill_group, pipe_of
+from bitnet_core.process import kill_group
 from bitnet_core.secrets.known import remember
 from bitnet_core.storage.catalog import KINDS
-from bitnet_tui.services.commands import Command, find_keys, last_sentence
+from bitnet_tui.services.commands import Command, find_keys, last_sentence, objects
 
 _LONGEST_TOKEN = 1 << 16
 Keep = Callable[[str, str], str]
@@ -85,6 +84,7 @@ class Login(_OfTarget):
     def _token(self) -> str:
         names = [name for name in self._kind.keys if name != self._kind.login]
         keys = find_keys(self.home, names, self.values, self._typed)
+        complaints: list[str] = []
         read_end, write_end = os.pipe()
         with os.fdopen(read_end, encoding="ascii") as given, contextlib.ExitStack() as stack:
             try:
@@ -94,19 +94,12 @@ class Login(_OfTarget):
             timer = threading.Timer(self.seconds, kill_group, (child.pid,))
             stack.callback(timer.cancel)
             timer.start()
-            for line in pipe_of(child.stdout):
-                self._tell(line)
-            complaint = pipe_of(child.stderr).read()
+            for prompt in objects(child, complaints):
+                if isinstance(prompt.get("url"), str):
+                    self._show(prompt["url"], str(prompt.get("code") or ""))
             token = given.read(_LONGEST_TOKEN)
         remember([token])
         if not token:
-            raise BitnetError(last_sentence(complaint) or f"The login at {self._kind.title} ended early; try again.")
+            said = last_sentence("".join(complaints))
+            raise BitnetError(said or f"The login at {self._kind.title} ended early; try again.")
         return token
-
-    def _tell(self, line: str) -> None:
-        try:
-            prompt = json.loads(line)
-        except ValueError:
-            return
-        if isinstance(prompt, dict) and isinstance(prompt.get("url"), str):
-            self._show(prompt["url"], str(prompt.get("code") or ""))

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import threading
@@ -95,34 +96,21 @@ class TraceSession:
         self._child = self._requests = None
 
 
-class Scoring:
+class Scoring(commands.Command):
     """Scores the newest student on held-out traces, or on all."""
 
     def __init__(self, home: Path, root: Path, *, every: bool = False) -> None:
-        self._home = home
-        self._arguments = ["--root", str(root), "--json", "traces", "score", *(["--all"] if every else [])]
-        self._child: subprocess.Popen[str] | None = None
-        self._cancelled = False
+        arguments = ["--root", str(root), "traces", "score", *(["--all"] if every else [])]
+        super().__init__(home, arguments, {}, math.inf, "bitnet traces score")
 
-    def run(self, on_progress: Callable[[float, float], object]) -> dict[str, Any]:
+    def score(self, on_progress: Callable[[float, float], object]) -> dict[str, Any]:
         """What was scored; `on_progress` is told how many traces are done, of how many. BitnetError if it fails."""
-        self._child = commands.start(self._home, self._arguments, {}, {})
-        commands.be_nicer(self._child.pid)
         last: dict[str, Any] = {}
-        with self._child as child:
-            if self._cancelled:
-                kill_group(child.pid)
-            for line in pipe_of(child.stdout):
-                with contextlib.suppress(ValueError):
-                    last = dict(json.loads(line))
-                    if "done" in last:
-                        on_progress(last["done"], last["total"])
-            complaint = pipe_of(child.stderr).read()
+        complaints: list[str] = []
+        with self.started({}) as child:
+            for last in commands.objects(child, complaints):
+                if "done" in last:
+                    on_progress(last["done"], last["total"])
         if child.returncode or "path" not in last:
-            raise BitnetError(commands.last_sentence(complaint) or "The student was not scored; try again.")
+            raise BitnetError(commands.last_sentence("".join(complaints)) or "The student was not scored; try again.")
         return last
-
-    def cancel(self) -> None:
-        self._cancelled = True
-        if self._child is not None:
-            kill_group(self._child.pid)

@@ -352,7 +352,7 @@ class TracesPane(Vertical):
             self.post_message(Told(f"Scoring the newest student: {number(done)} of {number(total)} traces."))
 
         try:
-            found = scoring.run(on_progress)
+            found = scoring.score(on_progress)
         except BitnetError as error:
             self.post_message(Told("", ended=True, problem=str(error)))
         else:

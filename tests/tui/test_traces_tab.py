@@ -61,13 +61,13 @@ def _told(pilot: Pilot[None]) -> str:
 async def test_a_journey_through_the_traces(
     home: Path, root: Path, here: None, monkeypatch: pytest.MonkeyPatch, recorder: RecordingLaunch
 ):
-    def run(_: tracing.Scoring, on_progress: Any) -> dict[str, Any]:
+    def score(_: tracing.Scoring, on_progress: Any) -> dict[str, Any]:
         on_progress(1, 7)
         made.update(scored(root / "data", root / "reports" / FILE))
         return {"path": "there", "sequences": 7}
 
     made: dict[int, TokenScores] = {}
-    monkeypatch.setattr(tracing.Scoring, "run", run)
+    monkeypatch.setattr(tracing.Scoring, "score", score)
     async with BitnetApp(home, root, recorder).run_test(size=(120, 36)) as pilot:
         await settled(pilot)
         await pilot.press("2", "down")
