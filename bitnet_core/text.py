@@ -115,6 +115,11 @@ def share(ratio: float | None) -> str:
     return UNKNOWN if ratio is None else f"{ratio:.1%}"
 
 
+def probability(value: float) -> str:
+    """A probability in five cells: 0.123, or <.001 for one that would round to nothing."""
+    return f"{value:.3f}" if value >= 0.0005 else "<.001"
+
+
 def dollars(value: float | None) -> str:
     """`2.5` → `$2.50`, `0.075` → `$0.075`: at least two decimals, more if the value has them."""
     value = finite(value)

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 import plotext
 
 from bitnet_core.results.series import Segment
-from bitnet_tui.view.chart import Drawing, lettered, stripes
+from bitnet_tui.view.chart import Drawing, PlotColour, lettered, stripes
 
-Colour = tuple[int, int, int] | int | str
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -22,7 +21,11 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def build(
-    drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colour], letters: Mapping[str, str] = _NO_LETTERS
+    drawing: Drawing,
+    columns: int,
+    rows: int,
+    colours: Mapping[str, PlotColour],
+    letters: Mapping[str, str] = _NO_LETTERS,
 ) -> str:
     """Draw at exactly this size. Slow: call it in a thread. A curve in `letters` has its letter every few columns.
 
@@ -39,7 +42,7 @@ def canvas(built: str) -> int:
 
 
 def _build(
-    drawing: Drawing, columns: int, rows: int, colours: Mapping[str, Colour], letters: Mapping[str, str]
+    drawing: Drawing, columns: int, rows: int, colours: Mapping[str, PlotColour], letters: Mapping[str, str]
 ) -> str:
     plotext.clear_figure()
     plotext.limit_size(False, False)
@@ -75,6 +78,6 @@ def _build(
     return str(plotext.build())
 
 
-def _plot(segments: Iterable[Segment], colour: Colour) -> None:
+def _plot(segments: Iterable[Segment], colour: PlotColour) -> None:
     for segment in segments:
         plotext.plot([x for x, _ in segment], [y for _, y in segment], marker="braille", color=colour)

@@ -1,6 +1,7 @@
 """How each style of the views looks, by the variables of the themes."""
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from textual.color import Color, ColorParseError
 from textual.content import Content
@@ -9,7 +10,9 @@ from bitnet_core.text import printable
 from bitnet_tui.themes import DEFAULTS, LETTERED
 from bitnet_tui.view.spans import Line
 
-PlotColour = tuple[int, int, int] | int | str
+if TYPE_CHECKING:
+    from bitnet_tui.view.chart import PlotColour
+
 CURVES = {
     **dict.fromkeys(("loss", "lr"), "curve-loss"),
     **dict.fromkeys(("kl", "heldout_loss", "peak_rss_bytes"), "curve-kl"),
@@ -60,14 +63,14 @@ def paint(lines: Iterable[Line]) -> Content:
     return Content.assemble(*parts)
 
 
-def plot_colours(variables: Mapping[str, str]) -> dict[str, PlotColour]:
+def plot_colours(variables: Mapping[str, str]) -> "dict[str, PlotColour]":
     """The colours of a chart from the theme's variables; the terminal's own are numbers, or `default`."""
     wanted = {"axis": "label", "flip": "flip", "bad": "error"}
     wanted |= CURVES
     return {name: _plot_colour(variables, variable) for name, variable in wanted.items()}
 
 
-def _plot_colour(variables: Mapping[str, str], variable: str) -> PlotColour:
+def _plot_colour(variables: Mapping[str, str], variable: str) -> "PlotColour":
     try:
         found = Color.parse(variables[variable])
     except (KeyError, ColorParseError):

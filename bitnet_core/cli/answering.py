@@ -77,7 +77,7 @@ class Inbox:
         threading.Thread(target=self._read, name="stdin", daemon=True).start()
 
     def requests(self) -> Iterator[Request]:
-        """The requests one after the other. What is no request is answered with an error."""
+        """The requests one after the other. A line that is not a request is answered with an error."""
         while (found := self._lines.get()) is not None:
             if isinstance(found, UsageError):
                 emit("error", None, problem=str(found))
@@ -158,7 +158,7 @@ def exact(data: bytes) -> str:
 
 
 def _probability(logprob: float) -> float | None:
-    """None for a number that is no logarithm of a probability; a rounding error above 0 is one."""
+    """The probability, or None if the number is not the logarithm of one. A rounding error above 0 counts as 0."""
     value = math.exp(min(logprob, 0.0)) if logprob < 0.01 else math.nan
     return round(value, 6) if math.isfinite(value) else None
 

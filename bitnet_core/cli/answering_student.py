@@ -21,7 +21,7 @@ from bitnet_core.settings.values import DeviceOptions
 
 
 class _Stop(Exception):
-    """Ends an answer that is no longer wanted."""
+    """Raised inside an answer once its reader no longer wants it."""
 
 
 class Answering:

@@ -66,10 +66,10 @@ def _list(arguments: argparse.Namespace) -> int:
         except BitnetError as error:
             problem = str(error)
         changed = max(last_change(root), last_change(root / "logs"))
-        rows.append([root.name, running or ("can't be read" if problem else ""), ago(changed, now)])
-        rows[-1] += ["archived" if archived else ""]
-        records.append({"name": root.name, "folder": str(root), "running": running, "changed": changed})
-        records[-1] |= {"archived": archived, "problem": problem}
+        state = running or ("can't be read" if problem else "")
+        rows.append([root.name, state, ago(changed, now), "archived" if archived else ""])
+        record = {"name": root.name, "folder": str(root), "running": running, "changed": changed}
+        records.append(record | {"archived": archived, "problem": problem})
     if not rows and not arguments.json:
         answer(arguments, {}, f"{home} holds no experiment; `bitnet demo` starts one")
         return 0

@@ -206,10 +206,7 @@ def _parquet(source: Path) -> Iterator[Record]:
             for batch in table.iter_batches(batch_size=_ROWS, columns=[column]):
                 try:
                     values = batch.column(0).to_pylist()
-                except (
-                    ValueError,
-                    OverflowError,
-                ) as error:  # a field is not text, such as a timestamp
+                except (ValueError, OverflowError) as error:  # a field is not text, such as a timestamp
                     raise _no_text(source, column, kind) from error
                 for value in values:
                     number += 1

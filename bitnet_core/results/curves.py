@@ -161,7 +161,7 @@ def _before(curve: Curve, end: float) -> Curve:
 
 
 def _connected(name: str, parts: Sequence[Curve]) -> Curve:
-    """The parts as one curve: a seam is no gap."""
+    """The parts as one curve, without gaps where they meet."""
     segments: list[Segment] = []
     for part in parts:
         first, *others = part.segments or ((),)

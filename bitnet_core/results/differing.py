@@ -17,7 +17,7 @@ _ORDER = (TRAIN, "collect", "teacher", EVAL, "dryrun")
 """What decides a training is told before what decides how it was measured."""
 _PLACES = ("Place", "Caches", "Keys", *(section for section in SECTIONS if section.startswith("Storage")))
 _LEFT_OUT = {*in_sections(*_PLACES), *SECRET_NAMES}
-"""Where an experiment lies, and its copy, is no difference between two."""
+"""Settings that do not make two experiments different: where each lies and where its copy is kept."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from bitnet_core.secrets.known import resolve_and_remember
 
 
 def reader_of(text: str, home: Path, here: Path | None = None) -> SubjectReader:
-    """Of `FOLDER`, `NAME` (in the workspace `home`), either with `:RUN`, a run's folder, or a `RUN` of `here`.
+    """A reader of the subject that the text names.
 
+    It is `FOLDER` or `NAME` (in the workspace `home`), either with `:RUN`; a run's folder; or a `RUN` of `here`.
     UsageError if there is no such experiment. Whether it has the run is known when it is read.
     """
     root, run = _split(text, home, here)

@@ -28,7 +28,7 @@ class Answers:
 
     @classmethod
     def of_report(cls, report: Any) -> "Answers":
-        """From the evaluation's report; none from one of an older version, or from what is no report."""
+        """The answers in an evaluation's report; none if an older version wrote it or if it is not a report."""
         imitation = report.get("imitation") if isinstance(report, Mapping) else None
         found = imitation.get("answers") if isinstance(imitation, Mapping) else None
         if not isinstance(found, Mapping) or found.get("columns") != list(COLUMNS):
@@ -42,7 +42,7 @@ class Answers:
         return cls(tuple(known)) if complete else cls()
 
     def same_as(self, other: "Answers") -> bool:
-        """Whether both were measured on the same answers, of which there are enough."""
+        """Whether both were measured on the same answers, and on enough of them to compare."""
         pairs = zip(self.rows, other.rows, strict=False)
         return len(self.rows) == len(other.rows) >= _FEWEST and all(
             one[0] == two[0] and one[2] == two[2] and math.isclose(one[4], two[4], rel_tol=1e-6, abs_tol=1e-6)

@@ -62,7 +62,7 @@ class Subject:
     runs: Mapping[str, StageRun]
     training: Training
     trained: tuple[StageRun, ...]
-    """The runs of which the training consists, the newest first."""
+    """The runs that make up the training, newest first."""
     named: bool = False
     answers: Answers = field(default_factory=Answers)
     """The held-out answers that the evaluation scored, one by one, if its report is still there."""

@@ -19,7 +19,7 @@ _COLOURS = (("#262626", "#e4e4e4"), ("#005faf", "#5fafff"), ("#00875f", "#5fd7af
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
 _FLIP = ("#af5f00", "#ffaf5f")
 _FONTS = "'DejaVu Sans','Liberation Sans','Noto Sans',Arial,Helvetica,sans-serif"
-"""By name: what draws a PNG has no idea of which font is the system's."""
+"""By name, because the PNG renderer does not know the system's default font."""
 _MOST_CHARS = 4000
 STYLE = "\n".join(
     [
@@ -63,7 +63,7 @@ PICTURES: tuple[Picture, ...] = (
 
 
 def charts(training: Training) -> list[str]:
-    """An `<svg>` for each picture of which something can be drawn, all of them over the same tokens."""
+    """An `<svg>` for each picture that has data. All share one range of tokens."""
     by_name = {curve.name: curve for curve in training.curves if curve.segments}
     ends = [(one.segments[0][0][0], one.segments[-1][-1][0]) for one in by_name.values()]
     across = widened(min(end[0] for end in ends), max(end[1] for end in ends)) if ends else (0.0, 1.0)

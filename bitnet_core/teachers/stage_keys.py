@@ -47,16 +47,16 @@ def for_stage(stage: str, resolution: Resolution, ask: Ask | None = None) -> Sta
     # Only if the settings speak of a webhook are keyring and vault asked for its address.
     told = (WEBHOOK,) if NotifyOptions.of(resolution.settings).form else ()
     written = {name: value for name, value in resolution.secrets.items() if name == WEBHOOK and not told}
-    if not names and not hub and not copied and not told:
+    needed = (*names, *hub)
+    if not needed and not copied and not told:
         return StageKeys(written)
     trouble: list[str] = []
     locked = ""
     try:
-        found = find_secrets((*names, *hub, *copied, *told), resolution, ask=ask, trouble=trouble)
+        found = find_secrets((*needed, *copied, *told), resolution, ask=ask, trouble=trouble)
     except BitnetError as error:  # a vault that stays locked: what the work itself does not need must not prevent it
         if is_upload or not (copied or told):
             raise
-        needed = (*names, *hub)
         found = find_secrets(needed, resolution, ask=ask, trouble=trouble) if needed else dict[str, FoundSecret]()
         locked = f"The copy can't be brought up to date: {error} With STORAGE_SYNC=off no key is looked for."
         if not copied:

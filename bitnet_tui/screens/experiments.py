@@ -30,7 +30,6 @@ _SHARE, _LONGEST_SECONDS = 150, 5.0
 """Between two looks is at least so many times what one takes, up to a limit: a large workspace, too, is idle."""
 _MEASURE_SECONDS = 0.3
 _KEPT = "home"
-_MOST_COMPARED = 8
 
 
 @dataclass(frozen=True)
@@ -237,11 +236,12 @@ class ExperimentsScreen(LookingScreen[Seen], ManagingScreen):
         self.look()
 
     def action_compare(self) -> None:
+        # Imported when it is used, so that it does not delay the first paint.
+        from bitnet_core.results.compare import FEWEST, MOST
+
         roots = self.chosen
-        if not 2 <= len(roots) <= _MOST_COMPARED:
-            self.notify(
-                f"Mark two to {_MOST_COMPARED} experiments with space, then compare them.", severity="warning"
-            )
+        if not FEWEST <= len(roots) <= MOST:
+            self.notify(f"Mark {FEWEST} to {MOST} experiments with space, then compare them.", severity="warning")
         elif self.is_active:
             self.shell.compare(roots)
 

@@ -18,6 +18,8 @@ _LEAST_APART = 2
 """Rows from one number of the other axis to the next."""
 _TIME_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
 _TOKENS = Axis("tokens")
+PlotColour = tuple[int, int, int] | int | str
+"""A colour of a chart: red, green and blue; a number of the terminal's palette; or `default`."""
 
 
 @dataclass(frozen=True)

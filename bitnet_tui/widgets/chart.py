@@ -14,8 +14,8 @@ from textual.message import Message
 from textual.widget import Widget
 
 from bitnet_core.results.series import Point
-from bitnet_tui.theme import PlotColour, lettered, plot_colours
-from bitnet_tui.view.chart import drawing
+from bitnet_tui.theme import lettered, plot_colours
+from bitnet_tui.view.chart import PlotColour, drawing
 from bitnet_tui.view.chart_text import letter, title, turned
 from bitnet_tui.view.lens import CHARTS, Axis, Chart, Lens, extent
 from bitnet_tui.view.run_fold import RunView

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bitnet_core.text import pad, printable
+from bitnet_core.text import pad, printable, probability
 from bitnet_tui.services.playing import Who
 from bitnet_tui.view.play.answers import SIDES, Exchange, Token, places
 from bitnet_tui.view.spans import Line, Span, cells_of, line
@@ -169,5 +169,4 @@ def _bar(p: float | None, cells: int, *, chosen: bool) -> list[Span]:
         return [mark, Span(pad("–", cells - 2), "faint")]
     halves = round(min(1.0, max(0.0, p)) * room * 2)
     bar = "━" * (halves // 2) + "╸" * (halves % 2)
-    number = f"{p:.3f}" if p >= 0.0005 else "<.001"
-    return [mark, Span(bar, "bar"), Span(pad(f" {number}", cells - 2 - len(bar)), "value")]
+    return [mark, Span(bar, "bar"), Span(pad(f" {probability(p)}", cells - 2 - len(bar)), "value")]

@@ -1,6 +1,6 @@
 """One token of a trace: what the teacher and the student give to its candidates, as bars."""
 
-from bitnet_core.text import crop, flat, number, pad, significant, width
+from bitnet_core.text import crop, flat, number, pad, probability, significant, width
 from bitnet_tui.view.spans import Line, Span, line
 from bitnet_tui.view.traces.found import Candidate, Token
 
@@ -98,9 +98,7 @@ def _row(one: Candidate, room: int, *, both: bool, sampled: bool, style: str = "
 
 
 def _probability(value: float | None) -> str:
-    if value is None:
-        return " –"
-    return f" {value:.3f}" if value >= 0.0005 else " <.001"
+    return " –" if value is None else f" {probability(value)}"
 
 
 def _own(token: Token, cells: int) -> list[Line]:
