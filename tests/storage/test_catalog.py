@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from bitnet_core.settings.registry import REGISTRY, STORAGE_BACKENDS
+from bitnet_core.settings.registry import REGISTRY
 from bitnet_core.settings.registry import SECTIONS as REGISTERED
 from bitnet_core.settings.storage import SECTIONS
+from bitnet_core.settings.targets import STORAGE_BACKENDS
 from bitnet_core.storage.catalog import KINDS, Kind
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from bitnet_core.errors import UsageError
 from bitnet_core.runs.experiment import is_name
-from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES, STORAGE_BACKENDS
+from bitnet_core.settings.registry import REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolve import from_values, resolve
 from bitnet_core.settings.storage import SECTIONS
+from bitnet_core.settings.targets import STORAGE_BACKENDS
 from bitnet_core.storage.catalog import KINDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_tui.view.guide import draft as drafted

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.settings.registry import REGISTRY, STORAGE_BACKENDS
+from bitnet_core.settings.registry import REGISTRY
+from bitnet_core.settings.targets import STORAGE_BACKENDS
 from bitnet_core.teachers.profiles import PROVIDERS
 from bitnet_core.text import width
 from bitnet_tui.view import pick, share
