@@ -19,9 +19,10 @@ from bitnet_core.storage.layout import Known, Stored, folders_of, part_bytes
 from bitnet_core.storage.manifest import Manifest, Published
 from bitnet_core.storage.probe import require_not_gone
 from bitnet_core.storage.publishing import Lost, Overtaken, publish, remove_superseded
+from bitnet_core.storage.putting import Stems
 from bitnet_core.storage.replaced import merged, replaced, set_aside
 from bitnet_core.storage.sender import Sender
-from bitnet_core.storage.sending import Arrivals, OnBytes, Sending, Sent, Stems
+from bitnet_core.storage.sending import Arrivals, OnBytes, Sending, Sent
 from bitnet_core.storage.snapshot import LocalFile, Snapshot
 from bitnet_core.storage.state import State, work_folder, writes_explained
 from bitnet_core.storage.target import NoSuchObject, Target

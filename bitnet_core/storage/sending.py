@@ -7,8 +7,9 @@ has arrived there is ours. Under the file's own name another writer may have put
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -17,16 +18,21 @@ from bitnet_core.files.regular import open_regular
 from bitnet_core.storage.database import NotCopied, copied, version_of_database
 from bitnet_core.storage.digest import hashed, sha256
 from bitnet_core.storage.layout import Index, Known, Part, Stored, index_key, part_bytes, part_key
+from bitnet_core.storage.putting import Stems, Taken, put_new, put_part
 from bitnet_core.storage.sender import Sender
 from bitnet_core.storage.snapshot import LocalFile, version_of
 from bitnet_core.storage.state import State
-from bitnet_core.storage.target import AlreadyThere, Corrupt, NoSuchObject, Target
+from bitnet_core.storage.target import Target, put_soon, settle
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 _MOST_PASSES = 3
+_TOGETHER = 16
+"""How many parts are made durable at once, where a target can do that."""
 _WHOLE = -2
 """In the place of a part's number: the one object of a file."""
+_BEGUN = ""
+"""In the place of a part's hash: it was put, and was not known to be durable."""
 
 
 @dataclass
@@ -51,23 +57,11 @@ OnBytes = Callable[[LocalFile, int], object]
 
 
 @dataclass(frozen=True)
-class Stems:
-    """Where a file may go: under its own name, empty if that is in use, and under a new one."""
-
-    own: str
-    new: str
-
-
-@dataclass(frozen=True)
 class Arrivals:
     """What is there, if something arrived before, and its sizes; and whether `others` may have put some of it."""
 
     there: Mapping[str, int]
     others: bool
-
-
-class _Taken(Exception):
-    """Other content has the key of a part or of an index."""
 
 
 class _Changed(Exception):
@@ -187,7 +181,7 @@ class Sending:
 
         def put() -> tuple[str, bool]:
             with hashed(data, known.sha256):
-                return _put_new(self.target, stems, data, looked_at=looked_at)
+                return put_new(self.target, stems, data, looked_at=looked_at)
 
         return self.sender.submit(put, len(data), then)
 
@@ -207,7 +201,8 @@ class _Parts:
         self._stem = sending.stem(file)
         self._shared = self._stem == file.name
         self._parts: dict[int, Part] = {}
-        self._done = 0
+        self._unsettled: list[int] = []
+        self._done = self._settled = 0
         self._given_up = False
 
     def send(self, path: Path) -> None:
@@ -219,22 +214,28 @@ class _Parts:
         for number in range(-(-self._size // self._part_bytes)):
             size = min(self._part_bytes, self._size - number * self._part_bytes)
             listed = there.get(part_key(self._stem, number)) == size
-            self._submit(source, number, size, arrived.get(number, ""), listed=listed, trusted=listed and ours)
+            begun = ours and arrived.get(number) == _BEGUN
+            known = arrived.get(number, _BEGUN)
+            self._submit(source, number, size, known, listed=listed, trusted=listed and ours, begun=begun)
             if self._given_up:
                 return
 
-    def _submit(self, source: BinaryIO, number: int, size: int, known: str, *, listed: bool, trusted: bool) -> None:
+    def _submit(
+        self, source: BinaryIO, number: int, size: int, known: str, *, listed: bool, trusted: bool, begun: bool
+    ) -> None:
+        """`begun`: an earlier push put the part, and it may be damaged since."""
         target, key = self._sending.target, part_key(self._stem, number)
+        shared = self._shared and not begun
 
         def put() -> tuple[str, bool]:
             data = _read_at(source, number * self._part_bytes, size)
             digest = sha256(data)
             if known and known != digest:  # whatever its version says, it is not what was sent
-                raise _Taken
+                raise Taken
             if known and trusted:
                 return digest, False
             with hashed(data, digest):
-                return digest, _put_part(target, key, data, shared=self._shared, listed=listed)
+                return digest, put_part(target, partial(put_soon, target), key, data, shared=shared, listed=listed)
 
         def then(found: tuple[str, bool] | Exception) -> None:
             if self._given_up:
@@ -243,20 +244,42 @@ class _Parts:
                 self._give_up(found)
                 return
             digest, was_sent = found
-            self._sending.state.arrive(self._stem, number, self._file.version, digest)
             self._sending.sent.bytes += size if was_sent else 0
             self._parts[number] = Part(size, digest)
             self._done += size
             self._sending.on_bytes(self._file, self._done)
-            if self._done == self._size:
-                unchanged = _is_unchanged(self._file, os.fstat(source.fileno()))
-                source.close()
-                if unchanged:
-                    self._put_index()
-                else:
-                    self._give_up(_Changed())
+            if not target.limits.settles:
+                self._take(source, [number])
+                return
+            self._unsettled.append(number)
+            if not (known and trusted):
+                self._sending.state.arrive(self._stem, number, self._file.version, _BEGUN)
+            if len(self._unsettled) == _TOGETHER or self._done == self._size:
+                self._settle(source)
 
-        self._sending.sender.submit(lambda: _returned(put, _Taken, _Changed, OSError), size, then)
+        self._sending.sender.submit(lambda: _returned(put, Taken, _Changed, OSError), size, then)
+
+    def _settle(self, source: BinaryIO) -> None:
+        """Wait in another thread until the disk has what was put lately. Only then does a later push rely on it."""
+        target, numbers = self._sending.target, self._unsettled
+        self._unsettled = []
+        keys = [part_key(self._stem, number) for number in numbers]
+        self._sending.sender.submit(lambda: settle(target, keys), 0, lambda _: self._take(source, numbers))
+
+    def _take(self, source: BinaryIO, numbers: Sequence[int]) -> None:
+        """Note parts that have arrived for good, and put the index if they were the last."""
+        for number in numbers:
+            part = self._parts[number]
+            self._sending.state.arrive(self._stem, number, self._file.version, part.sha256)
+            self._settled += part.size
+        if self._given_up or self._settled < self._size:
+            return
+        unchanged = _is_unchanged(self._file, os.fstat(source.fileno()))
+        source.close()
+        if unchanged:
+            self._put_index()
+        else:
+            self._give_up(_Changed())
 
     def _put_index(self) -> None:
         data = Index(self._size, [self._parts[number] for number in sorted(self._parts)]).encode()
@@ -266,12 +289,12 @@ class _Parts:
         target, key = self._sending.target, index_key(self._stem)
 
         def put() -> bool:
-            return _put_part(target, key, data, shared=self._shared, listed=False)
+            return put_part(target, target.put, key, data, shared=self._shared, listed=False)
 
         self._sending.sender.submit(
-            lambda: _returned(put, _Taken),
+            lambda: _returned(put, Taken),
             len(data),
-            lambda found: self._give_up(found) if isinstance(found, _Taken) else self._arrived(known, entry),
+            lambda found: self._give_up(found) if isinstance(found, Taken) else self._arrived(known, entry),
         )
 
     def _give_up(self, error: Exception) -> None:
@@ -291,54 +314,12 @@ def _entry(file: LocalFile, data: bytes, known: Known, stem: str) -> Stored:
     return Stored(file.name, len(data), known.sha256, file.role, "" if stem == file.name else stem)
 
 
-def _put_new(target: Target, stems: Stems, data: bytes, *, looked_at: bool) -> tuple[str, bool]:
-    """Put an object under its own name, or under the new one if different content is there.
-
-    Returns which, and whether it was sent. `looked_at`: it seems to be there, so that is looked at first.
-    """
-    if stems.own:
-        if looked_at and _holds(target, stems.own, data):
-            return stems.own, False
-        try:
-            target.put(stems.own, data, only_if_absent=True)
-        except AlreadyThere:
-            if _holds(target, stems.own, data):
-                return stems.own, False
-        else:
-            return stems.own, True
-    target.put(stems.new, data)
-    return stems.new, True
-
-
-def _put_part(target: Target, key: str, data: bytes, *, shared: bool, listed: bool) -> bool:
-    """Put a part, unless it is there already; returns whether it was sent. _Taken if other content is there."""
-    if listed and _holds(target, key, data):
-        return False
-    if not shared:
-        target.put(key, data)
-        return True
-    try:
-        target.put(key, data, only_if_absent=True)
-    except AlreadyThere:
-        if not _holds(target, key, data):
-            raise _Taken from None
-        return False
-    return True
-
-
 def _returned(call: Callable[[], T], *errors: type[E]) -> T | E:
     """What the call returns, or which of these errors it raised."""
     try:
         return call()
     except errors as error:
         return error
-
-
-def _holds(target: Target, key: str, data: bytes) -> bool:
-    try:
-        return target.get(key) == data
-    except (NoSuchObject, Corrupt):
-        return False
 
 
 def _read_at(source: BinaryIO, offset: int, size: int) -> bytes:

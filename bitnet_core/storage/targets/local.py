@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bitnet_core.errors import UsageError, explained
@@ -35,7 +35,7 @@ class FolderTarget:
     """Objects are files below a folder."""
 
     # While some writes wait for the disk, others keep the cores busy.
-    limits = Limits(key_bytes=3000, workers=8)
+    limits = Limits(key_bytes=3000, workers=8, settles=True)
 
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
@@ -44,16 +44,36 @@ class FolderTarget:
         self._folders = FolderSync()
 
     def put(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
+        self._put(key, data, _write_durably, only_if_absent=only_if_absent)
+        self._sync(self._path(key).parent)
+
+    def put_soon(self, key: str, data: bytes, *, only_if_absent: bool = False) -> None:
+        self._put(key, data, _write_soon, only_if_absent=only_if_absent)
+
+    def settle(self, keys: Iterable[str]) -> None:
+        paths = [self._path(key) for key in keys]
+        for path in paths:
+            try:
+                _settle(path)
+            except FileNotFoundError:  # somebody has deleted it already
+                continue
+            except OSError as error:
+                # A later fsync would succeed although the disk never wrote the file.
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                raise self._refused(path, error) from error
+        for folder in {path.parent for path in paths}:
+            self._sync(folder)
+
+    def _put(self, key: str, data: bytes, write: Callable[[Path, bytes], object], *, only_if_absent: bool) -> None:
         path = self._path(key)
         temp = self._path(f"{TEMPORARY}{time.time():.0f}-{secrets.token_hex(6)}")
         try:
             try:
-                _in_its_folder(temp, lambda: _write(temp, data))
+                _in_its_folder(temp, lambda: write(temp, data))
                 _in_its_folder(path, lambda: _link(temp, path) if only_if_absent else temp.replace(path))
             finally:
                 temp.unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # somebody has deleted it already
-                self._folders.sync(path.parent)
         except FileExistsError:
             raise AlreadyThere(f"{path} is already there.") from None
         except OSError as error:
@@ -121,6 +141,14 @@ class FolderTarget:
     def _path(self, key: str) -> Path:
         return self._folder / key
 
+    def _sync(self, folder: Path) -> None:
+        try:
+            self._folders.sync(folder)
+        except FileNotFoundError:  # somebody has deleted it already
+            return
+        except OSError as error:
+            raise self._refused(folder, error) from error
+
     @staticmethod
     def _refused(path: Path, error: OSError) -> Refused:
         return Refused(f"{path} can't be used {explained(error, 'check its permissions')}.")
@@ -140,11 +168,27 @@ def _in_its_folder(path: Path, act: Callable[[], object]) -> None:
     raise FileNotFoundError(errno.ENOENT, "its folder is removed again and again", str(path.parent))
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write_durably(path: Path, data: bytes) -> None:
     with path.open("xb") as out:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())
+
+
+def _write_soon(path: Path, data: bytes) -> None:
+    with path.open("xb") as out:
+        out.write(data)
+        out.flush()
+        if hasattr(os, "posix_fadvise"):  # the disk begins to write, and nobody waits for it
+            os.posix_fadvise(out.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _settle(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _link(temp: Path, path: Path) -> None:
