@@ -18,6 +18,7 @@ Data only: `kinds.py` checks a value, `resolve.py` finds it.
 from dataclasses import replace
 
 from bitnet_core.settings.kinds import Setting, bits, exported, integer, number, path, provider, secret, switch, text
+from bitnet_core.settings.presets import TRAINED
 from bitnet_core.settings.targets import STORAGE_BACKENDS, TARGETS
 
 PROVIDER_NAMES = (
@@ -164,8 +165,8 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "",
             "Layers kept of that model: how many, or their numbers from 0 with commas; empty = all.",
         ),
-        text("MINI_PRESET", "nano", "Shape of the student.", "nano", "mini"),
-        integer("MINI_DIM", "", "Hidden size, a multiple of 256; empty = the preset's.", 256, 1 << 16),
+        text("MINI_PRESET", "nano", "Shape of the student, unless STUDENT_INIT names a model.", *TRAINED),
+        integer("MINI_DIM", "", "Hidden size, a multiple of 64; empty = the preset's.", 64, 1 << 16),
         integer("MINI_LAYERS", "", "Number of layers; empty = the preset's.", 1, 1024),
         integer("MINI_HEADS", "", "Number of attention heads; empty = the preset's.", 1, 1024),
         integer("MINI_HEAD_DIM", "", "Size of one attention head; empty = the preset's.", 2, 1024),
