@@ -208,6 +208,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("FLIP_FRACTION", "0.9", "Share of the budget after which activations go from 8 to 4 bits.", 0, 1),
         text("FLIP_POLICY", "hard", "hard flips all layers at once, ramp one after the other.", "hard", "ramp"),
         number("FLIP_RAMP_FRACTION", "0.05", "Share of the budget that the ramp takes.", 0, 1),
+        number("QUANT_RAMP_FRACTION", "0", "Share of the budget that becoming ternary takes; 0 = at once.", 0, 1),
         text(
             "A4_POLICY",
             "hybrid",
