@@ -27,10 +27,11 @@ from bitnet_core.export import gguf
 from bitnet_core.model import integers
 from bitnet_core.model.decoding import generate_ids
 from bitnet_core.model.packing import pack_student, weight_bytes
-from bitnet_core.model.presets import PRESETS, preset
+from bitnet_core.model.presets import preset
 from bitnet_core.model.rows import decode_rows
 from bitnet_core.model.sampling import Decoding
 from bitnet_core.model.student import Student
+from bitnet_core.settings.presets import PLANNED
 from bitnet_core.settings.values import Sampling
 from bitnet_core.teachers.embedded.files import ensure_files
 from bitnet_core.tokenizer.load import load_tokenizer
@@ -102,7 +103,7 @@ def in_llamacpp(packed: Student, positions: int) -> Iterator[Served | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--preset", choices=PRESETS, default="nano")
+    parser.add_argument("--preset", choices=PLANNED, default="nano")
     parser.add_argument("--vocab", type=int, default=49152)
     parser.add_argument("--prompt", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=32)

@@ -3,9 +3,11 @@
     python benchmarks/bench_warm.py --traces EXPERIMENT/data [--tokens 2000] [--seeds 1] [--layers 6] [--out FILE]
 
 Every start has the same shape, traces, tokens and steps: `random`; `warm` (STUDENT_INIT); `ones`, the same with
-weights of 1 in the sub-norms; `hadamard`, the same with rotated inputs of o and down. Each is trained at A8 for
---tokens supervised tokens and measured on held-out prompts. From that very checkpoint each policy flips it and trains
-on for --after of the tokens: the shock is the held-out loss right after the flip minus that before it, in nats.
+weights of 1 in the sub-norms; `hadamard`, the same with rotated inputs of o and down; `ramp`, the warm one that
+becomes ternary over --ramp of the tokens before the flip (QUANT_RAMP_FRACTION; its KL at first is that of full
+precision). Each is trained at A8 for --tokens supervised tokens and measured on held-out prompts. From that very
+checkpoint each policy flips it and trains on for --after of the tokens: the shock is the held-out loss right after
+the flip minus that before it, in nats.
 
 With --out, each start of each seed is a line of that file as soon as it is measured, and what the file has already
 is not measured again.
@@ -53,7 +55,7 @@ from bitnet_core.traces.places import tokenizer as tokenizer_folder
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.trainer import Trainer
 
-STARTS, POLICIES = ("random", "warm", "ones", "hadamard"), ("all", "hybrid")
+STARTS, POLICIES = ("random", "warm", "ones", "hadamard", "ramp"), ("all", "hybrid")
 FIGURES = ("heldout_kl", "heldout_ce", "heldout_agreement")
 
 
@@ -63,10 +65,11 @@ class Bench:
     traces: TraceSet
     warm: WarmStart
 
-    def options(self, seed: int, rate: float) -> TrainOptions:
+    def options(self, start: str, seed: int) -> TrainOptions:
         """As many steps as the tokens take; the flip comes behind --tokens of them."""
         a = self.arguments
-        total = round(a.tokens * (1 + a.after))
+        total, rate = round(a.tokens * (1 + a.after)), a.random_lr if start == "random" else a.lr
+        ramp = a.ramp * a.tokens / total if start == "ramp" else 0.0
         examples = Examples(self.traces.split()[0], a.length)
         steps = -(-total // int(Sampler(examples, a.rows, seed, a.length).mean_supervised))
         return TrainOptions(
@@ -74,7 +77,7 @@ class Bench:
             batch_size=a.rows,
             max_seq_len=a.length,
             rate=RateOptions(peak=rate, floor=rate / 10, steps=steps),
-            flip=FlipOptions(budget_tokens=total, fraction=a.tokens / total),
+            flip=FlipOptions(budget_tokens=total, fraction=a.tokens / total, quant_ramp_fraction=ramp),
             checkpoint_interval=1 << 30,
             log_interval=1,
             seed=seed,
@@ -129,7 +132,7 @@ def until_the_flip(trainer: Trainer) -> None:
 def measure(bench: Bench, start: str, seed: int, say: Callable[[str], None]) -> tuple[list[Any], list[list[Any]]]:
     """The row of a start, and one row for each policy."""
     a = bench.arguments
-    options = bench.options(seed, a.random_lr if start == "random" else a.lr)
+    options = bench.options(start, seed)
     flips: list[list[Any]] = []
     with tempfile.TemporaryDirectory() as work:
         before = Path(work) / "a8"
@@ -169,18 +172,26 @@ class Kept:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.rows: dict[tuple[str, int], tuple[list[Any], list[list[Any]]]] = {}
         self._out: Path | None = arguments.out
-        ways = {"out", "starts", "seeds"}
+        ways = {"out", "starts", "seeds", "ramp"}
         self._how = {name: str(value) for name, value in sorted(vars(arguments).items()) if name not in ways}
+        self._ramp = str(arguments.ramp)
         lines = self._out.read_text("utf-8").splitlines() if self._out and self._out.exists() else []
         for line in map(json.loads, lines):
-            if line["how"] == self._how and line["start"] in arguments.starts and line["seed"] < arguments.seeds:
+            if (
+                line["how"] == self._how_of(line["start"])
+                and line["start"] in arguments.starts
+                and line["seed"] < arguments.seeds
+            ):
                 self.rows[line["start"], line["seed"]] = line["row"], line["flips"]
+
+    def _how_of(self, start: str) -> dict[str, str]:
+        return self._how | {"ramp": self._ramp} if start == "ramp" else self._how
 
     def add(self, start: str, seed: int, row: list[Any], flips: list[list[Any]]) -> None:
         self.rows[start, seed] = row, flips
         if self._out:
             with self._out.open("a", encoding="utf-8") as out:
-                found = {"start": start, "seed": seed, "row": row, "flips": flips, "how": self._how}
+                found = {"start": start, "seed": seed, "row": row, "flips": flips, "how": self._how_of(start)}
                 out.write(json.dumps(found) + "\n")
 
 
@@ -196,6 +207,7 @@ def main() -> int:
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--random-lr", type=float, default=1.5e-3, help="of the random start")
+    parser.add_argument("--ramp", type=float, default=0.5, help="of the start `ramp`, as a share of --tokens")
     parser.add_argument("--starts", nargs="+", default=list(STARTS[:2]), choices=STARTS)
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), choices=POLICIES)
     parser.add_argument("--out", type=Path, metavar="FILE", help="keeps each measurement, and goes on from there")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitnet_core.cli.command import Commands, answer, overrides, resolution, terminal_columns
 from bitnet_core.errors import BitnetError, UsageError
+from bitnet_core.settings.presets import PLANNED
 
 if TYPE_CHECKING:
     from bitnet_core.planning.teacher import TeacherPlan
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_to(commands: Commands) -> None:
     plan = commands.add("plan", "memory, time, disk, teacher tokens and money of a training, before it starts", _plan)
-    plan.add_argument("--preset", choices=("nano", "mini", "7b"), help="a shape instead of MINI_PRESET")
+    plan.add_argument("--preset", choices=PLANNED, help="a shape instead of MINI_PRESET")
     plan.add_argument("--budget", type=int, metavar="TOKENS", help="instead of BUDGET_TOKENS")
     plan.add_argument("--vocab", type=int, metavar="N", help="vocabulary size (default: that of the traces)")
     plan.add_argument("--context", type=int, default=2048, metavar="N", help="tokens of the deployed KV cache")

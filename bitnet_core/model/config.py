@@ -7,7 +7,7 @@ from typing import Any
 from bitnet_core.errors import BitnetError
 
 SIZE_MULTIPLE = 256
-"""The presets' sizes are multiples of it: llama.cpp's TQ types cut rows into blocks of 256 weights."""
+"""Feed-forward sizes are rounded up to it: llama.cpp's TQ types cut rows into blocks of 256 weights."""
 LEAST_MULTIPLE = 64
 """Blocks of Q2_0. Rows that blocks of 256 don't divide are padded when they are exported."""
 ACTIVATIONS = ("silu", "relu2")

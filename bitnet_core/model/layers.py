@@ -18,6 +18,7 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.integers import Codes
 from bitnet_core.model.quant import (
     hadamard,
+    partly,
     quantize_activation_ste,
     quantize_weight,
     quantize_weight_ste,
@@ -84,6 +85,8 @@ class BitLinear(nn.Module):
     """Codes [O, I] and the scale."""
     _joint: tuple[Tensor, Tensor] | None = None
     """Codes and a scale for each row, of this linear and those that are held together with it."""
+    quantized_share: Tensor | None = None
+    """How much of both quantisers acts, a number from 0 to 1; None = all of it. See `Student.quantized_share`."""
 
     def __init__(self, in_features: int, out_features: int, *, hadamard: bool = False) -> None:
         super().__init__()
@@ -96,7 +99,9 @@ class BitLinear(nn.Module):
         x = hadamard(x) if self.hadamard else x
         if self.activation_bits and self._held_codes is not None and integers.usable(x, self.activation_bits):
             return integers.codes_of(x, self.activation_bits)
-        return x if self.activation_bits is None else quantize_activation_ste(x, self.activation_bits)
+        if self.activation_bits is None:
+            return x
+        return quantize_activation_ste(x, self.activation_bits, self.quantized_share)
 
     def project(self, x_q: Tensor | Codes) -> Tensor:
         """The product [..., O] with what `quantize_input` gave, of this linear or of another with the same input."""
@@ -106,7 +111,7 @@ class BitLinear(nn.Module):
             x_q = x_q.values()
         if self.activation_bits is None:
             return F.linear(x_q, self.weight)
-        return F.linear(x_q, quantize_weight_ste(self.weight, self._held))
+        return F.linear(x_q, quantize_weight_ste(self.weight, self._held, self.quantized_share))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.project(self.quantize_input(x))
@@ -117,10 +122,10 @@ class BitLinear(nn.Module):
         Where no gradient is wanted and the processor multiplies whole numbers fast, the codes are kept instead.
         """
         self._held, self._held_codes, self._joint = None, None, None
-        if keep and integers.usable(self.weight, self.activation_bits):
+        if keep and self.quantized_share is None and integers.usable(self.weight, self.activation_bits):
             self._held_codes = ternarize(self.weight.detach())
         elif keep and self.activation_bits is not None:
-            self._held = quantize_weight(self.weight)
+            self._held = partly(self.weight.detach(), quantize_weight(self.weight), self.quantized_share)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bits={self.activation_bits}"

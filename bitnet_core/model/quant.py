@@ -81,16 +81,28 @@ def _walsh(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     return (1 - 2 * parity).to(dtype) / math.sqrt(size)
 
 
-def quantize_weight_ste(weight_OI: Tensor, quantized_OI: Tensor | None = None) -> Tensor:
-    """W_q with the identity as gradient. `quantized_OI` is W_q where it is already known (`Student.held_weights`)."""
-    result: Tensor = _WeightSTE.apply(weight_OI, quantized_OI)  # type: ignore[no-untyped-call]
+def quantize_weight_ste(weight_OI: Tensor, quantized_OI: Tensor | None = None, share: Tensor | None = None) -> Tensor:
+    """W_q, or a `share` of it (see `partly`), with the identity as gradient.
+
+    `quantized_OI` is the result where it is already known (`Student.held_weights`).
+    """
+    result: Tensor = _WeightSTE.apply(weight_OI, quantized_OI, share)  # type: ignore[no-untyped-call]
     return result
 
 
-def quantize_activation_ste(x_tokens: Tensor, bits: int) -> Tensor:
-    """x_q with the identity as gradient."""
-    result: Tensor = _ActivationSTE.apply(x_tokens, bits)  # type: ignore[no-untyped-call]
+def quantize_activation_ste(x_tokens: Tensor, bits: int, share: Tensor | None = None) -> Tensor:
+    """x_q, or a `share` of it (see `partly`), with the identity as gradient."""
+    result: Tensor = _ActivationSTE.apply(x_tokens, bits, share)  # type: ignore[no-untyped-call]
     return result
+
+
+def partly(x: Tensor, x_q: Tensor, share: Tensor | None) -> Tensor:
+    """share·x_q + (1 − share)·x in the dtype of x; x_q itself where there is no share.
+
+    Both straight-through gradients are the identity, so that of any mix is too. Source: "Fine-tuning LLMs to 1.58bit"
+    (huggingface.co/blog/1_58_llm_extreme_quantization, 2024), which mixes weights and activations alike.
+    """
+    return x_q if share is None else x + share * (x_q - x)
 
 
 def _reciprocal_scale(wide_OI: Tensor) -> Tensor:
@@ -101,19 +113,21 @@ def _reciprocal_scale(wide_OI: Tensor) -> Tensor:
 # neither ternary nor what the packed student computes.
 class _WeightSTE(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight_OI: Tensor, quantized_OI: Tensor | None) -> Tensor:  # noqa: ARG004
-        return quantize_weight(weight_OI) if quantized_OI is None else quantized_OI.view_as(quantized_OI)
+    def forward(ctx: Any, weight_OI: Tensor, quantized_OI: Tensor | None, share: Tensor | None) -> Tensor:  # noqa: ARG004
+        if quantized_OI is not None:
+            return quantized_OI.view_as(quantized_OI)
+        return partly(weight_OI, quantize_weight(weight_OI), share)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
-        return grads[0], None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: ARG004
+        return grads[0], None, None
 
 
 class _ActivationSTE(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_tokens: Tensor, bits: int) -> Tensor:  # noqa: ARG004
-        return quantize_activation(x_tokens, bits)
+    def forward(ctx: Any, x_tokens: Tensor, bits: int, share: Tensor | None) -> Tensor:  # noqa: ARG004
+        return partly(x_tokens, quantize_activation(x_tokens, bits), share)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
-        return grads[0], None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:  # noqa: ARG004
+        return grads[0], None, None

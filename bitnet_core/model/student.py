@@ -42,6 +42,7 @@ class Student(nn.Module):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         self.config = config
+        self._quantized_share = 1.0
         self.model = Decoder(config)
         self.reset_parameters()
 
@@ -82,6 +83,29 @@ class Student(nn.Module):
             for name, linear in layer.named_modules():
                 if isinstance(linear, BitLinear):
                     linear.activation_bits = self.config.input_bits(name, bits)
+
+    @property
+    def quantized_share(self) -> float:
+        """λ: weights and inputs are λ·x_q + (1 − λ)·x. It is 1 unless a training ramps it up (`training/ramp.py`).
+
+        Below 1 the student is not ternary. It is no part of the state dict.
+        """
+        return self._quantized_share
+
+    @quantized_share.setter
+    def quantized_share(self, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"a quantised share of {share}; it is from 0 to 1")
+        self._quantized_share = share
+        shared = None
+        if share < 1:
+            # One tensor for all, filled anew: for each new number a compiled student would be compiled again.
+            shared = next(self.bit_linears()).quantized_share
+            if shared is None or shared.device != self.output_weight.device:
+                shared = torch.empty((), device=self.output_weight.device)
+            shared.fill_(share)
+        for linear in self.bit_linears():
+            linear.quantized_share = shared
 
     def bit_linears(self) -> Iterator[BitLinear]:
         return bit_linears(self)

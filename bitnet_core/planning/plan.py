@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from bitnet_core.model.config import StudentConfig
-from bitnet_core.model.presets import PRESETS, preset
+from bitnet_core.model.presets import preset
 from bitnet_core.planning.course import Course, course
 from bitnet_core.planning.memory import (
     Batch,
@@ -21,6 +21,7 @@ from bitnet_core.planning.memory import (
     training_bytes,
 )
 from bitnet_core.planning.teacher import TeacherPlan
+from bitnet_core.settings.presets import PLANNED
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.text import duration, size
 
@@ -196,7 +197,7 @@ def _fits(
         }
 
     presets = [
-        row(name, preset(name, config.vocab_size, max_positions=config.max_position_embeddings)) for name in PRESETS
+        row(name, preset(name, config.vocab_size, max_positions=config.max_position_embeddings)) for name in PLANNED
     ]
     return {
         "room_bytes": room,

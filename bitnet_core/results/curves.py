@@ -11,12 +11,12 @@ from bitnet_core.results.series import Segment, Series
 from bitnet_core.runs.events import Event, Flip, Metric
 from bitnet_core.text import finite
 
-STEP, CLOCK = "step", "clock"
-"""Curves that are not drawn: the step, and the wall clock in Unix seconds, after so many seen tokens."""
+STEP, CLOCK, SHARE = "step", "clock", "quantized_share"
+"""Curves that are not drawn, over the seen tokens: the step, the wall clock in Unix seconds, how ternary it is."""
 TRACKED = (
     *("loss", "kl", "ce", "format"),
     *("heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement", "agreement"),
-    *("lr", "grad_norm", "tokens_per_s", "peak_rss_bytes", "peak_device_bytes", STEP, CLOCK),
+    *("lr", "grad_norm", "tokens_per_s", "peak_rss_bytes", "peak_device_bytes", SHARE, STEP, CLOCK),
 )
 """Every curve, by the field of a metric that it follows."""
 
@@ -113,6 +113,11 @@ class Training:
     def points(self, name: str) -> list[tuple[float, float]]:
         """The points of a curve, in the order of their x."""
         return [point for c in self.curves if c.name == name for segment in c.segments for point in segment]
+
+    @property
+    def ternary_from(self) -> float:
+        """The x behind the last at which the student was not ternary yet; -1 if it always was."""
+        return max((x for x, share in self.points(SHARE) if share < 1), default=-1)
 
 
 _P = TypeVar("_P", bound=Piece)

@@ -94,7 +94,7 @@ def _trained(subject: Subject, run: StageRun) -> dict[str, Figure | None]:
         name: _figure(getattr(at, name, None), how, run)
         for name in ("heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement")
     }
-    losses = training.points("heldout_loss")
+    losses = [point for point in training.points("heldout_loss") if point[0] > training.ternary_from]
     best = min(losses, key=lambda point: point[1], default=None)
     seen = [x for x, _ in training.points("loss") or losses]
     speeds = training.points("tokens_per_s")

@@ -15,6 +15,7 @@ COLUMNS = (
     *("run", "t", "step", "seen_tokens", "when", "loss", "kl", "ce", "format", "agreement"),
     *("heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement", "heldout_tokens"),
     *("lr", "grad_norm", "grad_norm_clipped", "tokens_per_s", "activation_bits", "layers_at_4_bits"),
+    "quantized_share",
     *("zero_weight_fraction", "sign_change_fraction", "a4_clipped_fraction", "a4_zero_fraction"),
     *("nonfinite", "epoch", "peak_rss_bytes", "peak_device_bytes"),
 )

@@ -17,6 +17,7 @@ _METRICS = {
     "tokens_per_s": ("tokens/s", 3),
     "heldout_loss": ("held-out loss", 4),
     "heldout_agreement": ("agreement with the teacher", 3),
+    "quantized_share": ("quantised share", 3),
 }
 """Field → label and significant digits, in the order of the line."""
 _GAP = "  "
@@ -47,10 +48,7 @@ def _words(event: Event) -> str:
         case Metric():
             return _metric(event)
         case events.Budget():
-            return (
-                f"budget: {text.number(event.tokens)} tokens, {text.number(event.epochs)} epochs of "
-                f"{text.number(event.epoch_tokens)}; the flip is at {text.number(event.flip_at_tokens)}"
-            )
+            return _budget(event)
         case Flip():
             return _flip(event)
         case events.CheckpointSaved():
@@ -103,6 +101,16 @@ def _packed(parts: Sequence[str]) -> list[str]:
         longer = f"{lines[-1]}{_GAP}{part}" if lines[-1] else part
         lines[-1:] = [longer] if text.width(longer) <= _LINE_CELLS else [lines[-1], part]
     return lines
+
+
+def _budget(event: events.Budget) -> str:
+    ternary = text.finite(event.ternary_at_tokens)
+    return (
+        f"budget: {text.number(event.tokens)} tokens, {text.number(event.epochs)} epochs of "
+        f"{text.number(event.epoch_tokens)}; "
+        + (f"the student is ternary at {text.number(ternary)}, " if ternary is not None else "")
+        + f"the flip is at {text.number(event.flip_at_tokens)}"
+    )
 
 
 def _flip(event: Flip) -> str:

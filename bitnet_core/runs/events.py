@@ -85,6 +85,8 @@ class Metric(Event, tag="metric", kw_only=True):
     tokens_per_s: Number | UnsetType = UNSET
     activation_bits: int | UnsetType | None = UNSET
     layers_at_4_bits: int | UnsetType = UNSET
+    quantized_share: Number | UnsetType = UNSET
+    """Below 1, the student is not ternary yet (QUANT_RAMP_FRACTION)."""
     zero_weight_fraction: Number | UnsetType = UNSET
     zero_weights_by_layer: list[Number] | UnsetType = UNSET
     sign_change_fraction: Number | UnsetType = UNSET
@@ -116,6 +118,8 @@ class Budget(Event, tag="budget", kw_only=True):
     epoch_tokens: int
     epochs: Number
     flip_at_tokens: int
+    ternary_at_tokens: int | UnsetType = UNSET
+    """Only with QUANT_RAMP_FRACTION."""
 
 
 class Flip(Event, tag="flip", kw_only=True):

@@ -194,7 +194,8 @@ class VitalSigns:
             return
         seen = finite(event.seen_tokens) or 0.0
         loss = finite(event.heldout_loss)
-        if loss is not None:
+        ternary = (finite(event.quantized_share) or 0.0) >= 1 or event.quantized_share is UNSET
+        if loss is not None and ternary:  # before that the loss rises as the student becomes ternary
             made = Evaluation(moment, step, seen, loss, event.when if isinstance(event.when, str) else "")
             self._evaluations.append(made)
             known.setdefault("first", made)

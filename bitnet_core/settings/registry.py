@@ -18,6 +18,7 @@ Data only: `kinds.py` checks a value, `resolve.py` finds it.
 from dataclasses import replace
 
 from bitnet_core.settings.kinds import Setting, bits, exported, integer, number, path, provider, secret, switch, text
+from bitnet_core.settings.presets import TRAINED
 from bitnet_core.settings.targets import STORAGE_BACKENDS, TARGETS
 
 PROVIDER_NAMES = (
@@ -164,8 +165,8 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
             "",
             "Layers kept of that model: how many, or their numbers from 0 with commas; empty = all.",
         ),
-        text("MINI_PRESET", "nano", "Shape of the student.", "nano", "mini"),
-        integer("MINI_DIM", "", "Hidden size, a multiple of 256; empty = the preset's.", 256, 1 << 16),
+        text("MINI_PRESET", "nano", "Shape of the student, unless STUDENT_INIT names a model.", *TRAINED),
+        integer("MINI_DIM", "", "Hidden size, a multiple of 64; empty = the preset's.", 64, 1 << 16),
         integer("MINI_LAYERS", "", "Number of layers; empty = the preset's.", 1, 1024),
         integer("MINI_HEADS", "", "Number of attention heads; empty = the preset's.", 1, 1024),
         integer("MINI_HEAD_DIM", "", "Size of one attention head; empty = the preset's.", 2, 1024),
@@ -207,6 +208,7 @@ SECTIONS: dict[str, tuple[Setting, ...]] = {
         number("FLIP_FRACTION", "0.9", "Share of the budget after which activations go from 8 to 4 bits.", 0, 1),
         text("FLIP_POLICY", "hard", "hard flips all layers at once, ramp one after the other.", "hard", "ramp"),
         number("FLIP_RAMP_FRACTION", "0.05", "Share of the budget that the ramp takes.", 0, 1),
+        number("QUANT_RAMP_FRACTION", "0", "Share of the budget that becoming ternary takes; 0 = at once.", 0, 1),
         text(
             "A4_POLICY",
             "hybrid",

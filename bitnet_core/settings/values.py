@@ -5,23 +5,23 @@ defaults for the rest. What a setting means and which values are allowed is in `
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from decimal import ROUND_FLOOR, Decimal
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from bitnet_core.errors import UsageError
+from bitnet_core.settings.flip import A4Policy
+from bitnet_core.settings.flip import FlipOptions as FlipOptions
+from bitnet_core.settings.flip import flip_fraction_at as flip_fraction_at
 from bitnet_core.settings.group import Group, combined, nested, setting
 from bitnet_core.settings.places import PlaceOptions as PlaceOptions
 from bitnet_core.settings.registry import PROVIDER_NAMES, REGISTRY, SECRET_NAMES
 from bitnet_core.settings.resolved import Settings
 
 DType = Literal["bf16", "fp16", "fp32"]
-FlipPolicy = Literal["hard", "ramp"]
 SystemMessages = Literal["keep", "merge"]
 RateShape = Literal["cosine", "two_stage"]
-A4Policy = Literal["all", "hybrid"]
 Divergence = Literal["reverse", "forward"]
 Rows = Literal["top", "sampled"]
 
@@ -219,62 +219,6 @@ class RateOptions(Group):
     shape: RateShape = setting("LR_SCHEDULE")
 
 
-class FlipOptions(Group):
-    """When activations go from 8 to 4 bits, and whose; fractions are of the token budget.
-
-    Without `budget_tokens` the budget is `budget_epochs` times the training traces: `decided` knows it, when they are
-    there. Until then `budget`, `threshold` and `completed_at` raise ValueError.
-    """
-
-    budget_tokens: int | None = setting("BUDGET_TOKENS")
-    budget_epochs: float | None = setting("BUDGET_EPOCHS")
-    """None only in records of versions without it."""
-    fraction: float = setting("FLIP_FRACTION")
-    policy: FlipPolicy = setting("FLIP_POLICY")
-    ramp_fraction: float = setting("FLIP_RAMP_FRACTION")
-    a4_policy: A4Policy = setting("A4_POLICY")
-
-    @property
-    def budget(self) -> int:
-        """Supervised tokens to see."""
-        if self.budget_tokens is None:
-            raise ValueError("the token budget is not decided before the traces are known")
-        return self.budget_tokens
-
-    def decided(self, epoch_tokens: int) -> "FlipOptions":
-        """The same with a budget in tokens, where an epoch has `epoch_tokens`. UsageError if nothing gives one."""
-        if self.budget_tokens is not None:
-            return self
-        if self.budget_epochs is None:
-            raise UsageError("The training has no budget; set BUDGET_TOKENS or BUDGET_EPOCHS.")
-        return replace(self, budget_tokens=max(1, round(self.budget_epochs * epoch_tokens)))
-
-    @property
-    def threshold(self) -> int:
-        """Seen tokens at which the flip begins: ⌊fraction · budget⌋."""
-        return self._tokens(Decimal(repr(self.fraction)))
-
-    @property
-    def completed_at(self) -> int:
-        """Seen tokens from which every layer is at 4 bits; never more than the budget."""
-        if self.policy == "hard":
-            return self.threshold
-        return self._tokens(min(Decimal(1), Decimal(repr(self.fraction)) + Decimal(repr(self.ramp_fraction))))
-
-    def _tokens(self, share: Decimal) -> int:
-        # In decimals, as the user wrote it: in binary, 0.29 · 100 is 28.999…
-        return int((share * self.budget).to_integral_value(rounding=ROUND_FLOOR))
-
-
-def flip_fraction_at(tokens: int, budget: int) -> str:
-    """The shortest FLIP_FRACTION that puts the flip exactly at these seen tokens of the budget."""
-    for digits in range(1, len(str(budget)) + 2):
-        share = -(-tokens * 10**digits // budget)
-        if share * budget // 10**digits == tokens:
-            return str(Decimal(share).scaleb(-digits).normalize())
-    raise ValueError(f"{tokens} tokens are not within a budget of {budget}")
-
-
 class LossWeights(Group):
     """The temperature τ of the distillation loss, and the weight of each part of the total."""
 
@@ -326,6 +270,13 @@ class TrainOptions(Group):
     """None = the newest checkpoint."""
     workers: int = setting("NUM_WORKERS")
     seed: int = setting("SEED")
+
+    def __post_init__(self) -> None:
+        if self.flip.quant_ramp_fraction and not self.quantize:
+            raise UsageError(
+                "QUANT_RAMP_FRACTION ramps up the quantisers, and STUDENT_QUANTIZE=0 switches them off; set "
+                "STUDENT_QUANTIZE=1, or QUANT_RAMP_FRACTION=0."
+            )
 
 
 class EvalOptions(Group):

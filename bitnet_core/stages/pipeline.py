@@ -18,7 +18,7 @@ from bitnet_core.runs.events import Progress, Table, each_event
 from bitnet_core.runs.history import History
 from bitnet_core.runs.launch import launch
 from bitnet_core.runs.record import Run
-from bitnet_core.settings.values import GateOptions
+from bitnet_core.settings.values import GateOptions, TrainOptions
 
 _POLL_SECONDS = 0.2
 
@@ -28,6 +28,7 @@ def run(ctx: StageContext) -> dict[str, Any]:
 
     BitnetError names the first stage that fails; GateFailed, with GATE_ENFORCE, the gates.
     """
+    TrainOptions.of(ctx.settings)  # what is wrong with the training is told before the teacher has worked for it
     for run, problem in History.read(ctx.experiment).unreadable:
         ctx.alert("warning", "unreadable_run", f"{run.id} is left out: {problem}")
     rows: list[dict[str, Any]] = []

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+
 from bitnet_core.runs import events
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import FlipOptions
@@ -77,6 +79,7 @@ def announce(reporter: Reporter, found: Budget, kept: Mapping[str, Any], flip: F
             epoch_tokens=found.epoch_tokens,
             epochs=found.tokens / found.epoch_tokens,
             flip_at_tokens=flip.threshold,
+            ternary_at_tokens=flip.ternary_at or UNSET,
         )
     )
     before = _tokens(kept)

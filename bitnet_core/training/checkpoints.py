@@ -20,6 +20,7 @@ from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.student import Student
 from bitnet_core.model.tensor_file import is_tensors, load_tensors
 from bitnet_core.runs.events import CheckpointSaved
+from bitnet_core.training.ramp import FIELD
 
 _FORMAT = "bitnet-core student"
 _VERSION = 1
@@ -48,6 +49,16 @@ class Checkpoint:
     best: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     """What the student was trained on and how. Training does not resume from another recipe."""
+
+    @property
+    def quantized_share(self) -> float:
+        """As of the student; below 1 it is not ternary yet. BitnetError for what is no share."""
+        share = self.counters.get(FIELD, 1.0)
+        if type(share) is not float or not 0 <= share <= 1:
+            raise BitnetError(
+                f"The checkpoint of step {self.step} has a damaged {FIELD}; move it away to use the one before it."
+            )
+        return share
 
 
 def path_of(folder: Path, step: int) -> Path:
@@ -230,7 +241,16 @@ def require_same_student(path: Path, checkpoint: Checkpoint, config: StudentConf
 
 
 def student_from(checkpoint: Checkpoint) -> Student:
-    """The student in evaluation mode, with the checkpoint's activation bits and its tensors, not copies."""
+    """The student in evaluation mode, with the checkpoint's activation bits and its tensors, not copies.
+
+    BitnetError for one that is not ternary yet: its figures and files would be those of another student than was
+    trained.
+    """
+    if checkpoint.quantized_share < 1:
+        raise BitnetError(
+            f"The student of step {checkpoint.step} is not ternary yet: its quantisation is at "
+            f"{checkpoint.quantized_share:.2f} of 1 (QUANT_RAMP_FRACTION); train on (bitnet train)."
+        )
     with torch.device("meta"):
         student = Student(checkpoint.config)
     try:

@@ -1,7 +1,8 @@
 """What a training reports: words before its first step, a step's figures, a checkpoint's health, the final table."""
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from bitnet_core.model.student import Student
 from bitnet_core.runs.health import RISES, rises
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.runs.strict_json import strict
-from bitnet_core.settings.values import TrainOptions
+from bitnet_core.settings.values import FlipOptions, TrainOptions
 from bitnet_core.traces.dataset import TraceSet, top1_counts
 from bitnet_core.traces.examples import Cuts
-from bitnet_core.training.flip import BITS_AFTER, flip_report
+from bitnet_core.training import ramp
+from bitnet_core.training.flip import BITS_AFTER, flip_report, layer_bits
 from bitnet_core.training.heldout import ENOUGH_PROMPTS
 from bitnet_core.training.monitor import TernaryWatch, peak_memory
 from bitnet_core.training.state import TrainState
@@ -89,10 +91,52 @@ def say_what_ends_it_early(reporter: Reporter, options: TrainOptions, reachable_
         )
 
 
+def say_if_flipped_early(reporter: Reporter, student: Student, flip: FlipOptions, seen_tokens: int) -> None:
+    """Say so where a larger budget than before puts the flip of layers later that have flipped."""
+    bits = student.layer_bits
+    due = layer_bits(flip, seen_tokens, len(bits))
+    if any(old is not None and old < new for old, new in zip(bits, due, strict=True)):
+        reporter.log(
+            f"Activations stay at {BITS_AFTER} bits: the larger budget puts the flip at "
+            f"{flip.threshold:,} tokens, and does not undo the one that was."
+        )
+
+
+def warn_if_not_ternary(reporter: Reporter, student: Student) -> None:
+    """Warn at the end of a training whose steps saw fewer tokens than was expected at its launch."""
+    if student.quantized_share < 1:
+        reporter.alert(
+            "warning",
+            "not_ternary",
+            f"The training ends before the student is ternary: its quantisation is at {student.quantized_share:.2f} "
+            "of 1, so it can be neither evaluated nor exported.",
+            "Train on with a larger TOTAL_STEPS, or with none.",
+        )
+
+
+def say_refused(reporter: Reporter, step: int, result: StepResult, new_scale: float | None) -> None:
+    """Say that the step after `step` was skipped; `new_scale` is the loss scale if that was only too high."""
+    if new_scale is not None:
+        reporter.log(f"The loss scale was too high after step {step}; it is {new_scale:g} now.")
+        return
+    loss, norm = float(result.parts_5[0]), float(result.grad_norm)
+    what = "loss" if not math.isfinite(loss) else "gradient"
+    reporter.alert(
+        "warning",
+        "nonfinite",
+        f"The {what} after step {step} was not finite (loss {loss:g}, gradient norm {norm:g}); the step was skipped.",
+        "If it happens again, lower LR or GRAD_CLIP_NORM.",
+    )
+
+
 def warn_if_rising(reporter: Reporter, state: TrainState) -> None:
-    """Say once that the held-out loss has turned, at the evaluation that makes its rise certain."""
-    whens = [row["when"] for row in state.evaluations]
-    since_flip = state.evaluations[whens.index("after flip") if "after flip" in whens else 0 :]
+    """Say once that the held-out loss has turned, at the evaluation that makes its rise certain.
+
+    It rises while the student becomes ternary, and at the flip.
+    """
+    measured = [row for row in state.evaluations if ramp.is_ternary(row)]
+    whens = [row["when"] for row in measured]
+    since_flip = measured[whens.index("after flip") if "after flip" in whens else 0 :]
     losses = [row["heldout_loss"] for row in since_flip]
     times = rises(losses)
     if times < RISES or rises(losses[:-1]) >= RISES:
@@ -107,6 +151,11 @@ def warn_if_rising(reporter: Reporter, state: TrainState) -> None:
     )
 
 
+def ramp_figures(student: Student, options: TrainOptions) -> dict[str, float]:
+    """How much of the quantisers acts, in a training that ramps them up."""
+    return {ramp.FIELD: student.quantized_share} if options.flip.quant_ramp_fraction else {}
+
+
 def step_figures(state: TrainState, stepper: Stepper, options: TrainOptions, result: StepResult) -> dict[str, Any]:
     """The figures of a reported step: means since the last report, and the state of student and process now."""
     student, norm = stepper.student, float(result.grad_norm)
@@ -115,6 +164,7 @@ def step_figures(state: TrainState, stepper: Stepper, options: TrainOptions, res
         "grad_norm_clipped": min(norm, options.clip_norm),
         "activation_bits": student.activation_bits,
         "layers_at_4_bits": student.layer_bits.count(BITS_AFTER),
+        **ramp_figures(student, options),
         **(state.ternary.read(student) if options.quantize else {}),
         **state.activations,
         "nonfinite": state.refused,
@@ -135,6 +185,7 @@ def health(state: TrainState, stepper: Stepper, options: TrainOptions, tokenizer
         "activation_bits": student.activation_bits,
         "a4_policy": student.config.a4_policy,
         "layers_at_4_bits": student.layer_bits.count(BITS_AFTER),
+        **ramp_figures(student, options),
         "nonfinite": state.refused,
         "dtype": stepper.precision.name,
         "device": str(stepper.device),
@@ -183,7 +234,7 @@ def commonest_token_agreement(traces: TraceSet) -> float | None:
 _COLUMNS = ["when", "step", "seen tokens", "bits", "held-out loss", "KL", "CE", "top-1 agreement"]
 _FIELDS = ["when", "step", "seen_tokens", "activation_bits"]
 _FIGURES = ["heldout_loss", "heldout_kl", "heldout_ce", "heldout_agreement"]
-_IN_ORDER = ["start", "before flip", "after flip", "end"]
+_IN_ORDER = ["start", "ternary", "before flip", "after flip", "end"]
 
 
 def training_table(
@@ -195,7 +246,7 @@ def training_table(
     """
     latest = {row["when"]: row for row in evaluations if row["when"] in _IN_ORDER}
     ordered = sorted(latest.values(), key=lambda row: (row["step"], _IN_ORDER.index(row["when"])))
-    rows = [[row.get(key) for key in _FIELDS + _FIGURES] for row in ordered]
+    rows = [[_when(row), *(row.get(key) for key in _FIELDS[1:] + _FIGURES)] for row in ordered]
     cost = flip_report(evaluations)
     if cost:
         after, recovered = latest["after flip"], cost["flip_recovered_after_tokens"]
@@ -204,3 +255,7 @@ def training_table(
     if commonest is not None:
         rows.append(["commonest token", None, None, None, None, None, None, commonest])
     return _COLUMNS, rows
+
+
+def _when(row: Mapping[str, Any]) -> str:
+    return str(row["when"]) if ramp.is_ternary(row) else f"{row['when']}, quantised {row[ramp.FIELD]:.0%}"

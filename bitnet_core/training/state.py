@@ -17,7 +17,7 @@ from bitnet_core.model.student import Student
 from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import TrainOptions
 from bitnet_core.traces.examples import Example
-from bitnet_core.training import checkpoints
+from bitnet_core.training import checkpoints, ramp
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.checkpoints import Checkpoint
 from bitnet_core.training.monitor import Divergence, Meter, TernaryWatch
@@ -29,7 +29,14 @@ _REFUSALS = ("refused", "refused_in_a_row", "rate_scale", "rolled_back")
 _PLAIN = ("unmeasured", "first_loss", "last", "activations", "origin", "budget", *_REFUSALS)
 """Fields of `TrainState` that a checkpoint keeps among its counters, as they are."""
 _FLIP = ("FLIP_FRACTION", "FLIP_POLICY", "FLIP_RAMP_FRACTION")
-_BEFORE = {"A4_POLICY": "all", "TRAIN_ONLINE": "", "ON_POLICY_FRACTION": 0.0, "ON_POLICY_KL": "", **RANDOM_START}
+_BEFORE = {
+    "A4_POLICY": "all",
+    "TRAIN_ONLINE": "",
+    "ON_POLICY_FRACTION": 0.0,
+    "ON_POLICY_KL": "",
+    "QUANT_RAMP_FRACTION": 0.0,
+    **RANDOM_START,
+}
 """What checkpoints of versions without these settings were trained with."""
 
 
@@ -121,7 +128,7 @@ def capture(
         scheduler={"step": state.step, "next_lr": schedule.rate(state.step)},
         rng=rng,
         sampler=sampler.state(),
-        counters={"layer_bits": list(student.layer_bits)} | state.counters(),
+        counters={"layer_bits": list(student.layer_bits), ramp.FIELD: student.quantized_share} | state.counters(),
         evaluations=state.evaluations,
         best=state.best,
         recipe=recipe,
@@ -144,6 +151,7 @@ def restore(checkpoint: Checkpoint, stepper: Stepper, sampler: Sampler) -> Train
     student.activation_bits = checkpoint.activation_bits
     if layer_bits := checkpoint.counters.get("layer_bits"):
         student.set_layer_bits(layer_bits)
+    student.quantized_share = checkpoint.quantized_share
     torch.set_rng_state(checkpoint.rng["cpu"])
     if stepper.device.type == "cuda" and "cuda" in checkpoint.rng:
         torch.cuda.set_rng_state(checkpoint.rng["cuda"], stepper.device)
@@ -167,6 +175,7 @@ def recipe(options: TrainOptions) -> dict[str, int | float | str]:
         "LR_SCHEDULE": options.rate.shape,
         "FLIP_FRACTION": options.flip.fraction,
         "FLIP_POLICY": options.flip.policy,
+        "QUANT_RAMP_FRACTION": options.flip.quant_ramp_fraction or 0.0,
         "FLIP_RAMP_FRACTION": options.flip.ramp_fraction if options.flip.policy == "ramp" else 0.0,
         "KD_TAU": options.loss.tau,
         "KD_WEIGHT": options.loss.kd,

@@ -22,7 +22,7 @@ from bitnet_core.runs.reporter import Reporter
 from bitnet_core.settings.values import DeviceOptions, TrainOptions
 from bitnet_core.traces.dataset import TraceSet
 from bitnet_core.traces.examples import Examples
-from bitnet_core.training import budget, checkpoints, heldout, report
+from bitnet_core.training import budget, checkpoints, heldout, ramp, report
 from bitnet_core.training.batches import Sampler
 from bitnet_core.training.fit import require_fit
 from bitnet_core.training.flip import BITS_AFTER, BITS_BEFORE, flip_report, layer_bits
@@ -157,6 +157,7 @@ class Trainer:
         self.schedule = Schedule(options.rate, options.total_steps or steps)
 
     def _begin(self) -> None:
+        self.student.quantized_share = ramp.quantized_share(self.options.flip, self.state.seen_tokens)
         if self._first_weights is None or self.state.origin:
             return
         self.state.origin = self._first_weights(self.student, self._examples)
@@ -175,9 +176,10 @@ class Trainer:
             self._evaluate(self.state.unmeasured)
         if not self.state.evaluations:
             self._evaluate("start")
-        self._say_if_flipped_early()
+        report.say_if_flipped_early(self._reporter, self.student, self.options.flip, self.state.seen_tokens)
         while not self.finished:
             self._reporter.check_stop()
+            self._ramp_up()
             self._flip_if_due()
             self._step()
         if self.options.total_steps is not None and self.state.step < self.options.total_steps:
@@ -185,12 +187,14 @@ class Trainer:
                 f"The budget of {self.options.flip.budget:,} tokens is used up at step {self.state.step:,} "
                 f"of at most {self.options.total_steps:,} (TOTAL_STEPS)."
             )
+        self._ramp_up()
         if self.options.flip.threshold < self.options.flip.budget:
             self._flip_if_due()  # the last step may have crossed the threshold
         last = self.state.evaluations[-1]
         if (last["when"], last["step"]) != ("end", self.state.step):
             self._evaluate("end")
             self._save()
+        report.warn_if_not_ternary(self._reporter, self.student)
 
     def _step(self) -> None:
         state = self.state
@@ -217,14 +221,15 @@ class Trainer:
             if not state.divergence.suspected:
                 self._save()
 
-    def _say_if_flipped_early(self) -> None:
-        bits = self.student.layer_bits
-        due = layer_bits(self.options.flip, self.state.seen_tokens, len(bits))
-        if any(old is not None and old < new for old, new in zip(bits, due, strict=True)):
-            self._reporter.log(
-                f"Activations stay at {BITS_AFTER} bits: the larger budget puts the flip at "
-                f"{self.options.flip.threshold:,} tokens, and does not undo the one that was."
-            )
+    def _ramp_up(self) -> None:
+        """Let the quantisers act as much as is due. A larger budget takes nothing back."""
+        due = ramp.quantized_share(self.options.flip, self.state.seen_tokens)
+        if due <= self.student.quantized_share:
+            return
+        self.student.quantized_share = due
+        if due == 1:
+            self._reporter.log(f"The student is ternary from {self.state.seen_tokens:,} tokens on.")
+            self._evaluate("ternary")
 
     def _flip_if_due(self) -> None:
         """Lower the bits of the layers that are due. No layer goes back when a larger budget makes it due later."""
@@ -257,22 +262,9 @@ class Trainer:
         state, scaler = self.state, self.stepper.scaler
         state.refused += 1
         state.refused_in_a_row += 1
-        loss, norm = float(result.parts_5[0]), float(result.grad_norm)
-        if scaler.is_enabled() and math.isfinite(loss) and scaler.get_scale() > 1:
-            limit = _CALIBRATIONS_IN_A_ROW
-            self._reporter.log(
-                f"The loss scale was too high after step {state.step}; it is {scaler.get_scale():g} now."
-            )
-        else:
-            limit = _REFUSALS_IN_A_ROW
-            what = "loss" if not math.isfinite(loss) else "gradient"
-            self._reporter.alert(
-                "warning",
-                "nonfinite",
-                f"The {what} after step {state.step} was not finite (loss {loss:g}, gradient norm {norm:g}); "
-                "the step was skipped.",
-                "If it happens again, lower LR or GRAD_CLIP_NORM.",
-            )
+        calibrating = scaler.is_enabled() and math.isfinite(float(result.parts_5[0])) and scaler.get_scale() > 1
+        report.say_refused(self._reporter, state.step, result, scaler.get_scale() if calibrating else None)
+        limit = _CALIBRATIONS_IN_A_ROW if calibrating else _REFUSALS_IN_A_ROW
         if state.refused_in_a_row < limit:
             return
         if self.last_checkpoint is not None and not state.rolled_back:
@@ -302,6 +294,8 @@ class Trainer:
     def _stop_if_diverged(self) -> None:
         """End a training whose loss keeps climbing, before it overwrites a good checkpoint."""
         state = self.state
+        if self.student.quantized_share < 1:  # the loss rises with it
+            return
         if "kl" in state.last or self.options.on_policy.fraction == 1:  # the loss of own text alone is another one
             state.divergence.add(state.last["loss"])
         if state.divergence.certain:
@@ -324,6 +318,7 @@ class Trainer:
             "step": state.step,
             "seen_tokens": state.seen_tokens,
             "activation_bits": self.student.activation_bits,
+            **report.ramp_figures(self.student, self.options),
         }
         if self._held_out:
             figures, state.activations = heldout.measure(
@@ -336,7 +331,7 @@ class Trainer:
             )
             row |= figures | state.activations
             kept = when == "end" or (when == "checkpoint" and not state.divergence.suspected)
-            if kept and row["heldout_loss"] < state.best.get("heldout_loss", math.inf):
+            if kept and ramp.is_ternary(row) and row["heldout_loss"] < state.best.get("heldout_loss", math.inf):
                 state.best = {"step": state.step, "heldout_loss": row["heldout_loss"]}
             self._reporter.emit(Metric(**row))
         state.evaluations.append(row)
@@ -381,6 +376,7 @@ class Trainer:
         self._progress_in_tokens = reachable >= options.flip.budget
         budget.announce(self._reporter, self._budget, self._budget_before, options.flip)
         if not self.finished:
+            ramp.require_an_end(options, reachable)
             budget.warn_of_many_epochs(self._reporter, self._budget, reachable)
             report.say_what_ends_it_early(self._reporter, options, reachable)
 

@@ -46,11 +46,15 @@ class Saved:
     newest: bool = False
     copy: str = ""
     """`stored`, `waiting`, `here`; empty if there is no storage target."""
+    ternary: bool = True
+    """Not before the end of QUANT_RAMP_FRACTION."""
 
     @property
     def fraction(self) -> str:
         """The FLIP_FRACTION that would flip here; empty if it has flipped, or that isn't known."""
-        if not self.whole or self.bits != 8 or self.layers_at_4_bits or self.tokens is None or self.budget is None:
+        if not self.whole or not self.ternary or self.bits != 8 or self.layers_at_4_bits:
+            return ""
+        if self.tokens is None or self.budget is None:
             return ""
         return flip_fraction_at(self.tokens, self.budget) if 0 < self.tokens <= self.budget else ""
 
@@ -142,6 +146,7 @@ def _saved(
         best,
         newest,
         "" if copy is None else _copied(f"checkpoints/{path.name}", status.st_size, copy),
+        finite(health.get("quantized_share", 1)) == 1,
     )
 
 
@@ -180,9 +185,13 @@ def row_line(row: Saved, cells: int, now: float | None = None) -> Line:
         pad(crop(one, width - 1), width, right=True) for one, (_, width) in zip(figures, _COLUMNS, strict=True)
     )
     words, style = _STORED[row.copy]
-    notes = [
-        one for one, holds in (("best", row.best), ("newest", row.newest), ("incomplete", not row.whole)) if holds
-    ]
+    told = {
+        "best": row.best,
+        "newest": row.newest,
+        "not ternary yet": not row.ternary,
+        "incomplete": not row.whole,
+    }
+    notes = [one for one, holds in told.items() if holds]
     rest = max(0, cells - 2 - sum(width for _, width in _COLUMNS))
     note = crop(f"  {', '.join(notes)}", rest)
     left = max(0, rest - len(note))
@@ -255,6 +264,8 @@ def refusal(view: CheckpointsView, row: Saved | None, what: str, *, training: bo
         return "There is no checkpoint yet; r trains the student." if not view.rows else "Choose a checkpoint first."
     if not row.whole:
         return f"The checkpoint of step {row.step} is incomplete; choose another one."
+    if not row.ternary and what != "resume":
+        return f"The student of step {row.step} is not ternary yet; train on, or choose a later one."
     if what == "export":
         return ""
     if training:

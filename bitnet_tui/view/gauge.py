@@ -51,6 +51,9 @@ def _badge(run: RunShown, flip: FlipOptions) -> list[Span]:
     bits = finite(run.view.metric.activation_bits)
     now = f" A{bits:.0f} " if bits is not None else " A? "
     policy = " (hybrid)" if flip.a4_policy == "hybrid" else ""
+    quantized = finite(run.view.metric.quantized_share)
+    if quantized is not None and quantized < 1:
+        return [Span(now, "badge"), Span(f" not ternary yet: {percent(quantized, 1)}", "warn")]
     if run.view.flip is not None:
         return [Span(now, "badge-after"), Span(f" flipped at {count(run.view.flip.seen_tokens)}{policy}", "flip")]
     return [Span(now, "badge"), Span(f" flips at {count(flip.threshold)}{policy}", "label")]

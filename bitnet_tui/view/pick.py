@@ -1,4 +1,4 @@
-"""A choice among a few words in one line, as radio buttons."""
+"""A choice among a few words in one line, as radio buttons. Where they don't fit, those around the chosen one."""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,56 @@ from bitnet_core.text import width
 from bitnet_tui.view.spans import Line, Span
 
 _GAP = "  "
+_MORE = ("‹ ", " ›")
+Options = Sequence[tuple[str, str]]
+"""(words, value) of each."""
 
 
-def pick(options: Sequence[tuple[str, str]], chosen: str, *, focused: bool) -> Line:
-    """The options, (words, value) each; the chosen one differs by its sign."""
-    spans: list[Span] = []
-    for words, value in options:
+def pick(options: Options, chosen: str, cells: int, *, focused: bool) -> Line:
+    """The options; the chosen one differs by its sign. Arrows say on which sides there are more."""
+    first, last = _shown(options, chosen, cells)
+    spans: list[Span] = [Span(_MORE[0], "label")] if first else []
+    for words, value in options[first:last]:
         if value == chosen:
             spans.append(Span(f"◉ {words}", "chosen" if focused else "value"))
         else:
             spans.append(Span(f"○ {words}", "label"))
         spans.append(Span(_GAP))
-    return tuple(spans[:-1])
+    return (*spans[:-1], *((Span(_MORE[1], "label"),) if last < len(options) else ()))
 
 
-def at(options: Sequence[tuple[str, str]], cell: int, gap: str = _GAP) -> str | None:
+def picked(options: Options, chosen: str, cells: int, cell: int) -> str | None:
+    """The value drawn at a cell of `pick`; at an arrow, the nearest one that it stands for."""
+    first, last = _shown(options, chosen, cells)
+    left = width(_MORE[0]) if first else 0
+    if first and cell == 0:
+        return options[first - 1][1]
+    if found := at(options[first:last], cell - left):
+        return found
+    return options[last][1] if last < len(options) and cell == left + _cells(options[first:last]) + 1 else None
+
+
+def _shown(options: Options, chosen: str, cells: int) -> tuple[int, int]:
+    """The first option that is drawn and the one behind the last: as many as fit, the chosen one among them."""
+    if _cells(options) <= cells:
+        return 0, len(options)
+    first = [value for _, value in options].index(chosen)
+    last = first + 1
+    room = cells - sum(map(width, _MORE))
+    while True:
+        if last < len(options) and _cells(options[first : last + 1]) <= room:
+            last += 1
+        elif first and _cells(options[first - 1 : last]) <= room:
+            first -= 1
+        else:
+            return first, last
+
+
+def _cells(options: Options) -> int:
+    return sum(2 + width(words) for words, _ in options) + len(_GAP) * (len(options) - 1)
+
+
+def at(options: Options, cell: int, gap: str = _GAP) -> str | None:
     """The value drawn at a cell, where each option has a sign and a blank before its words and `gap` behind them."""
     left = 0
     for words, value in options:
@@ -31,7 +66,7 @@ def at(options: Sequence[tuple[str, str]], cell: int, gap: str = _GAP) -> str | 
     return None
 
 
-def beside(options: Sequence[tuple[str, str]], chosen: str, steps: int) -> str:
+def beside(options: Options, chosen: str, steps: int) -> str:
     """The value so many places from the chosen one, stopping at the ends."""
     values = [value for _, value in options]
     place = values.index(chosen) if chosen in values else 0

@@ -124,14 +124,14 @@ class Pick(_Line):
         self.value = value
 
     def render(self) -> RenderResult:
-        return paint([pick.pick(self._options, self.value, focused=self.has_focus)])
+        return paint([pick.pick(self._options, self.value, self.content_size.width, focused=self.has_focus)])
 
     def action_move(self, steps: int) -> None:
         self._choose(pick.beside(self._options, self.value, steps))
 
     def on_click(self, event: events.Click) -> None:
         place = event.get_content_offset(self)
-        value = pick.at(self._options, place.x) if place else None
+        value = pick.picked(self._options, self.value, self.content_size.width, place.x) if place else None
         if value is not None:
             self._choose(value)
 

@@ -7,6 +7,7 @@ import pytest
 from bitnet_core.errors import BitnetError, UsageError
 from bitnet_core.model.config import StudentConfig
 from bitnet_core.model.presets import preset
+from bitnet_core.settings.presets import EMBEDDED, OWN_WEIGHTS, PLANNED, TRAINED
 
 
 def test_presets_have_the_published_shapes() -> None:
@@ -16,6 +17,27 @@ def test_presets_have_the_published_shapes() -> None:
     assert (mini.hidden_size, mini.num_hidden_layers, mini.intermediate_size, mini.head_dim) == (768, 12, 3072, 64)
     big = preset("7b", 32000, max_positions=2048)
     assert 6.5e9 < big.parameters() < 7e9
+
+
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "published"),
+    [
+        ("smollm2-135m", 49_152, 134_515_008),
+        ("360m", 49_152, 361_821_120),
+        ("1b", 128_256, 1_235_814_400),
+        ("2b4t", 128_256, 2_412_820_480),
+    ],
+)
+def test_presets_of_known_models_have_their_number_of_parameters(name: str, vocabulary: int, published: int) -> None:
+    """A student has two norms a layer besides a Llama's; those of 2B4T are in its own number."""
+    config = preset(name, vocabulary)
+    more = config.num_hidden_layers * (config.hidden_size + config.intermediate_size)
+    assert config.parameters() - (0 if name == "2b4t" else more) == published
+
+
+def test_every_named_preset_has_a_shape() -> None:
+    assert [preset(name, 1000).vocab_size for name in PLANNED] == [1000] * len(PLANNED)
+    assert set(OWN_WEIGHTS) < set(TRAINED) < set(PLANNED) and EMBEDDED in TRAINED
 
 
 def test_profiles_only_differ_in_the_activation() -> None:
@@ -30,12 +52,16 @@ def test_own_sizes_replace_the_presets() -> None:
     assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (512, 3, 1536)
     assert preset("mini", 1000, max_positions=64, hidden_size=512, head_dim=32).num_attention_heads == 16
     assert preset("mini", 1000, max_positions=64, hidden_size=256, heads=4).intermediate_size == 1024
+    assert preset("smollm2-135m", 1000, layers=2).num_key_value_heads == 3
+    assert preset("smollm2-135m", 1000, heads=6).num_key_value_heads == 2  # three heads to each, as in the preset
+    assert preset("smollm2-135m", 1000, heads=8).num_key_value_heads == 8
+    assert preset("nano", 1000, hidden_size=320).hidden_size == 320
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden_size": 300}, "multiple of 256"),
+        ({"hidden_size": 300}, "multiple of 64"),
         ({"hidden_size": 512, "heads": 3}, "MINI_HEADS"),
         ({"hidden_size": 512, "heads": 4, "head_dim": 64}, "MINI_HEADS × MINI_HEAD_DIM"),
         ({"head_dim": 96}, "MINI_HEAD_DIM"),
@@ -44,7 +70,7 @@ def test_own_sizes_replace_the_presets() -> None:
 def test_sizes_that_do_not_fit_together_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         preset("nano", 1000, max_positions=64, **options)
-    with pytest.raises(UsageError, match="nano, mini, 7b"):
+    with pytest.raises(UsageError, match="nano, mini, smollm2-135m"):
         preset("giant", 1000, max_positions=64)
 
 

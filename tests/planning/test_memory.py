@@ -25,6 +25,7 @@ from bitnet_core.planning.memory import (
     packed_bytes,
     training_bytes,
 )
+from bitnet_core.settings.presets import PLANNED
 
 SHAPE = StudentConfig(
     vocab_size=100,
@@ -89,7 +90,7 @@ def test_a_training_that_was_measured_on_a_gpu() -> None:
     assert parts["peak"] / 2**30 == pytest.approx(21.9, rel=0.1)
 
 
-@given(st.sampled_from(["nano", "mini", "7b"]), st.integers(100, 200_000), st.integers(1, 64), st.integers(2, 64))
+@given(st.sampled_from(PLANNED), st.integers(100, 200_000), st.integers(1, 64), st.integers(2, 64))
 def test_sharding_divides_the_states_and_nothing_else(name: str, vocabulary: int, rows: int, devices: int) -> None:
     config, batch = preset(name, vocabulary), Batch(rows, 256)
     one, each = (training_bytes(config, batch, **CPU, devices=count) for count in (1, devices))

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitnet_core.settings.values import FlipOptions, FlipPolicy, RateOptions, RateShape
+from bitnet_core.settings.flip import FlipPolicy
+from bitnet_core.settings.values import FlipOptions, RateOptions, RateShape
 from bitnet_core.training.flip import flip_report, layer_bits
 from bitnet_core.training.schedule import Schedule
 

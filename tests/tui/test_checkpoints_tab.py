@@ -71,6 +71,18 @@ def test_a_checkpoint_without_a_sound_health_file_is_incomplete(home: Path, save
     assert "incomplete" in checkpoints.refusal(CheckpointsView((row,)), row, "resume", training=False)
 
 
+def test_a_checkpoint_that_is_not_ternary_yet_can_only_be_resumed_from(home: Path, saved: Experiment):
+    _save(saved, 300, quantized_share=0.4)
+    view = CheckpointReader(saved.root, home).read()
+    row = view.row("300")
+    assert row is not None and not row.ternary and row.fraction == ""
+    assert "newest, not ternary yet" in _text([checkpoints.row_line(row, 100, NOON + 160)])
+    for what, refused in (("export", True), ("flip", True), ("resume", False)):
+        assert bool(checkpoints.refusal(view, row, what, training=False)) == refused
+    _save(saved, 300, quantized_share=1.0)
+    assert (CheckpointReader(saved.root, home).read().rows[0]).ternary
+
+
 def test_the_copy_tells_which_checkpoint_is_stored(home: Path, saved: Experiment, isolated: Path):
     (saved.root / ".env").write_text(f"{ENV}STORAGE_LOCAL_DIR={isolated / 'target'}\n")
     (saved.root / ".storage").mkdir()
@@ -90,7 +102,7 @@ def test_the_copy_tells_which_checkpoint_is_stored(home: Path, saved: Experiment
     Saved, st.just(Path("m.pt")), st.integers(0, 1 << 62), st.integers(0, 1 << 62), st.floats(0, 1e12), st.booleans(),
     st.none() | st.integers(0, 1 << 62), st.none() | st.integers(1, 1 << 62), st.none() | st.floats(),
     st.none() | st.floats(), st.sampled_from([None, 4, 8]), st.integers(0, 9), st.text(max_size=40), st.booleans(),
-    st.booleans(), st.sampled_from(["", "stored", "waiting", "here"]),
+    st.booleans(), st.sampled_from(["", "stored", "waiting", "here"]), st.booleans(),
 ), st.integers(30, 160))  # fmt: skip
 def test_a_row_fits_its_line(row: Saved, cells: int):
     assert width(_text([checkpoints.row_line(row, cells, 2e12)])) <= cells

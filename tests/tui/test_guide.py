@@ -235,6 +235,27 @@ async def test_the_flip_is_moved_by_keys_and_by_mouse_and_the_estimates_are_show
         assert "88 % of the budget" in words(pilot)
 
 
+async def test_a_shape_of_a_known_model_offers_its_weights(home: Path):
+    async with app(home).run_test(size=(80, 24)) as pilot:
+        guide = await at(pilot, "student")
+        start = guide.field_of("STUDENT_INIT")
+        assert isinstance(start, Input)
+        await press(pilot, "right", "right")
+        assert guide.draft.get("MINI_PRESET") == "smollm2-135m"
+        assert said(pilot, "#problem") == "The teacher has this shape."
+        await press(pilot, "right")
+        assert said(pilot, "#problem") == "SmolLM2-360M has this shape."
+        await click_on(pilot, "Start from its weights")
+        assert start.value == guide.draft.get("STUDENT_INIT") == "HuggingFaceTB/SmolLM2-360M-Instruct"
+        assert said(pilot, "#problem") == "" and not guide.offers
+        start.value = ""
+        await settled(pilot)
+        await click_on(pilot, "360m")
+        assert guide.offers
+        await click_on(pilot, "1b")
+        assert guide.draft.get("MINI_PRESET") == "1b" and not guide.offers
+
+
 async def test_a_wrong_number_is_told_in_words_and_the_hint_vanishes_when_it_is_mended(home: Path):
     async with app(home).run_test(size=(80, 24)) as pilot:
         guide = await at(pilot, "student")

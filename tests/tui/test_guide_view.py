@@ -132,20 +132,34 @@ def test_a_click_on_the_rail_goes_to_the_step_whose_words_are_there(cells, now, 
             assert f"{words}{drawn[cell + 1 :].partition('   ')[0]}"[2:] in (STEPS[step], "Student")
 
 
-_OPTIONS = st.lists(st.sampled_from(["nano", "mini", "at the end", "x"]), min_size=1, max_size=4, unique=True)
+_OPTIONS = st.lists(st.sampled_from(["nano", "mini", "at the end", "x", "135m", "2b4t"]), min_size=1, unique=True)
 
 
-@given(names=_OPTIONS, steps=st.integers(-5, 5), data=st.data())
-def test_a_click_on_a_choice_takes_the_word_that_is_there(names, steps, data):
+@given(names=_OPTIONS, cells=st.integers(14, 60), steps=st.integers(-5, 5), data=st.data())
+def test_a_click_on_a_choice_takes_the_word_that_is_there(names, cells, steps, data):
     options = tuple((name, name.upper()) for name in names)
     chosen = data.draw(st.sampled_from([value for _, value in options]))
-    drawn = text((pick.pick(options, chosen, focused=False),))
+    drawn = text((pick.pick(options, chosen, cells, focused=False),))
+    assert len(drawn) <= max(cells, len("‹ ◉ at the end ›"))
+    found = {}
     for cell, sign in enumerate(drawn):
-        value = pick.at(options, cell)
+        value = pick.picked(options, chosen, cells, cell)
         assert value is not None or sign == " "
-        if value is not None:
+        if value is not None and sign not in "‹›":
             at = drawn.index(f"{'◉' if value == chosen else '○'} {value.lower()}")
             assert at <= cell < at + 2 + len(value)
+            found[value] = cell
+    everything = [value for _, value in options]
+    shown = [value for value in everything if value in found]
+    assert chosen in shown
+    first, last = everything.index(shown[0]), everything.index(shown[-1])
+    assert shown == everything[first : last + 1]
+    before = pick.picked(options, chosen, cells, 0) if drawn[0] == "‹" else None
+    behind = pick.picked(options, chosen, cells, len(drawn) - 1) if drawn[-1] == "›" else None
+    assert before == (everything[first - 1] if first else None)
+    assert behind == (everything[last + 1] if last + 1 < len(everything) else None)
+    if len(text((pick.pick(options, chosen, 1000, focused=False),))) <= cells:
+        assert shown == everything
     values = [value for _, value in options]
     beside = pick.beside(options, chosen, steps)
     assert values.index(beside) == min(len(values) - 1, max(0, values.index(chosen) + steps))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from bitnet_core import text as words
 from bitnet_core.runs.events import Alert, Flip, Metric, Progress, Table
@@ -120,6 +121,8 @@ def test_the_gauge_of_training():
     assert " A4  flipped at 135k (hybrid)" in _text([gauge.gauge(_run(view=flipped), 80)])
     every = _run(view=flipped, flip=FlipOptions(budget_tokens=150_000, fraction=0.9, a4_policy="all"))
     assert "hybrid" not in _text([gauge.gauge(every, 80)])
+    ramping = replace(view, metric=structs.replace(view.metric, quantized_share=0.4))
+    assert " A8  not ternary yet: 40%" in _text([gauge.gauge(_run(view=ramping), 80)])
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,11 @@ class Guide(KeyedScreen[Made | None]):
         """Show a button with these words that does something; none if there are no words."""
         raise NotImplementedError
 
+    @property
+    def offers(self) -> bool:
+        """Whether that button is shown."""
+        raise NotImplementedError
+
     def rename(self, name: str) -> None:
         """Give the experiment a name; an empty one is `suggested`."""
         raise NotImplementedError

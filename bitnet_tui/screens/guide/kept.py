@@ -303,6 +303,10 @@ class KeptGuide(Guide):
         if words:
             button.label = Content(words)
 
+    @property
+    def offers(self) -> bool:
+        return bool(self.query_one("#offer", Button).display)
+
     async def action_offered(self) -> None:
         done = self._offer()
         if isinstance(done, Awaitable):

@@ -13,15 +13,15 @@ from bitnet_core.text import count
 from bitnet_tui.screens.guide.estimating import Estimate
 from bitnet_tui.screens.guide.step import Step, label_of, value_of
 from bitnet_tui.view import share
-from bitnet_tui.view.guide.draft import STUDENT_FIELDS, wrong
-from bitnet_tui.view.guide.labels import about, label
+from bitnet_tui.view.guide.draft import STUDENT_FIELDS, default, own_weights, wrong
+from bitnet_tui.view.guide.labels import about, label, preset_words
 from bitnet_tui.view.spans import Span, line
 from bitnet_tui.widgets.guide import Pick, ShareBar
 from bitnet_tui.widgets.inputs import SteadyInput
 from bitnet_tui.widgets.painted import Painted
 from bitnet_tui.widgets.words import Words
 
-_FLIP, _PRESET = "FLIP_FRACTION", "MINI_PRESET"
+_FLIP, _PRESET, _START = "FLIP_FRACTION", "MINI_PRESET", "STUDENT_INIT"
 _PAUSE_SECONDS = 0.7
 """How long nothing is typed before a new estimate is made."""
 _EMPTY = {"TOKENIZER_NAME": "teacher's", "TOTAL_STEPS": "by the budget", "BUDGET_TOKENS": "by the epochs"}
@@ -37,7 +37,7 @@ class StudentStep(Step):
         with VerticalScroll(classes="pane left", can_focus=False):
             with Horizontal(classes="row"):
                 yield label_of(label(_PRESET))
-                presets = tuple((name, name) for name in REGISTRY[_PRESET].choices)
+                presets = tuple((preset_words(name), name) for name in REGISTRY[_PRESET].choices)
                 yield Pick(presets, self.draft.get(_PRESET), id=f"field-{_PRESET}")
             for name in STUDENT_FIELDS[1:]:
                 with Horizontal(classes="row"):
@@ -58,6 +58,7 @@ class StudentStep(Step):
 
     def begin(self) -> None:
         self._show_flip()
+        self._offer_weights()
         self._estimate = Estimate(self.guide, self._draw)
         self._estimate.make()
 
@@ -86,10 +87,25 @@ class StudentStep(Step):
 
     def _set(self, name: str, text: str) -> None:
         self.guide.change(name, text)
+        self._offer_weights()
         self._show_flip()
         if self._pause is not None:
             self._pause.stop()
         self._pause = self.set_timer(_PAUSE_SECONDS, self._estimate_again)
+
+    def _offer_weights(self) -> None:
+        """Offer to start from the model whose shape was chosen, unless something is chosen or wrong."""
+        source = own_weights(self.draft)
+        if source and self.draft.get(_START) == default(_START) and not self.guide.offers:
+            model = source.rpartition("/")[2].removesuffix("-Instruct")
+            self.guide.say(f"{'The teacher' if source == 'teacher' else model} has this shape.", "label")
+            self.guide.offer("Start from its weights", lambda: self._start_from(source))
+
+    def _start_from(self, source: str) -> None:
+        field = self.field(_START)
+        if isinstance(field, Input):
+            field.value = source
+            field.focus()
 
     def _show_flip(self) -> None:
         flip = share.parsed(self.draft.get(_FLIP), 0.9)

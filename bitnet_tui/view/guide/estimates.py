@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from bitnet_core.settings.presets import PLANNED
 from bitnet_core.text import count, dollars, duration, pad, size
 from bitnet_tui.view.guide.draft import Draft
-from bitnet_tui.view.guide.labels import plain
+from bitnet_tui.view.guide.labels import plain, preset_words
 from bitnet_tui.view.share import parsed
 from bitnet_tui.view.spans import Line, Span, line
 
@@ -54,15 +55,15 @@ def fit_lines(plan: Record | None, problem: str) -> tuple[Line, ...]:
     if plan is None:
         return (line(Span(plain(problem), "warn") if problem else Span("Looking at this machine…", "label")),)
     shapes = {one["shape"]: one for one in (plan.get("fits") or {}).get("shapes", ()) if isinstance(one, dict)}
-    names = {"nano": "nano", "mini": "mini", "7b": "7B"}
-    return tuple(_fit(words, shapes[name], plan["device"]["type"]) for name, words in names.items() if name in shapes)
+    device = plan["device"]["type"]
+    return tuple(_fit(preset_words(name), shapes[name], device) for name in PLANNED if name in shapes)
 
 
 def _fit(words: str, shape: Record, device: str) -> Line:
     needs = size(shape["training_bytes"])
     if not shape["trains"]:
         runs = f"runs in {size(shape['running_bytes'])}" if shape["runs"] else "too big to run"
-        return line(Span("✗ ", "faint"), pad(words, 6), Span(f"training needs {needs}; {runs}", "label"))
+        return line(Span("✗ ", "faint"), pad(words, 6), Span(f"needs {needs}; {runs}", "label"))
     slow = device == "cpu" and words != "nano"
     mark, style = ("!", "warn") if slow else ("✓", "good")
     return line(

@@ -74,6 +74,11 @@ def label(name: str) -> str:
     return f"{words[0].upper()}{words[1:]}" if words != "url" else "Address"
 
 
+def preset_words(name: str) -> str:
+    """A preset in a word that fits a narrow line."""
+    return name.removeprefix("smollm2-")
+
+
 def about(name: str) -> str:
     """What a setting is, and what it may be."""
     setting = REGISTRY[name]
