@@ -55,6 +55,7 @@ class BitnetApp(Telling):
         self.home = home
         self.stops_sent = {}
         self.played = {}
+        self.few_colours = self.console.color_system in themes.FEW
         self._root = root
         self._safe_lines = SafeLines()
         self._launch = launch
@@ -64,9 +65,10 @@ class BitnetApp(Telling):
             self.animation_level = "none"
         for made, _ in themes.THEMES.values():
             self.register_theme(made)
-        wanted = os.environ.get("TEXTUAL_THEME") or preferences.kept_theme()
+        wanted = os.environ.get("TEXTUAL_THEME") or preferences.kept_theme(few_colours=self.few_colours)
+        usual = themes.TERMINAL if self.few_colours else themes.DARK
         self.theme = "textual-dark"  # a theme of ours that the variable names is not applied before it is known
-        self.theme = wanted if wanted in self.available_themes else themes.DARK.name
+        self.theme = wanted if wanted in self.available_themes else usual.name
 
     def get_driver_class(self) -> "type[Driver]":
         if "web_driver" in os.environ.get("TEXTUAL_DRIVER", ""):

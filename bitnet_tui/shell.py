@@ -22,6 +22,8 @@ class Shell(App[None]):
     keymap = Keymap()
     """The user's own keys."""
     played: dict[Path, Any]
+    few_colours = False
+    """Whether the terminal shows 16 colours."""
 
     def copy_text(self, text: str) -> None:
         """Copy through the terminal, which may be at the other end of an SSH connection, and into a file."""

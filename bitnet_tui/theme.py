@@ -7,7 +7,7 @@ from textual.color import Color, ColorParseError
 from textual.content import Content
 
 from bitnet_core.text import printable
-from bitnet_tui.themes import DEFAULTS, LETTERED
+from bitnet_tui.themes import DEFAULTS, FEW, LETTERED
 from bitnet_tui.view.spans import Line
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ STYLES = {
     "badge-after": "bold $on-accent on $flip",
     "chosen": "bold $on-accent on $accent",
     "chosen-blurred": "bold $foreground on $panel",
-    "shade-1": "$foreground on $shade-1",
-    "shade-2": "$foreground on $shade-2",
-    "shade-3": "$foreground on $shade-3",
-    "shade-4": "bold underline $foreground on $shade-4",
+    "shade-1": "$on-shade-1 on $shade-1",
+    "shade-2": "$on-shade-2 on $shade-2",
+    "shade-3": "$on-shade-3 on $shade-3",
+    "shade-4": "bold underline $on-shade-4 on $shade-4",
     **{f"curve-{name}": f"bold ${colour}" for name, colour in CURVES.items()},
 }
 
@@ -80,6 +80,6 @@ def _plot_colour(variables: Mapping[str, str], variable: str) -> "PlotColour":
     return "default" if found.ansi < 0 else found.ansi
 
 
-def lettered(theme: str, *, no_color: bool) -> bool:
-    """Whether curves are told apart by letters as well."""
-    return no_color or theme in LETTERED
+def lettered(theme: str, colours: str | None, *, no_color: bool) -> bool:
+    """Whether curves are told apart by letters as well. `colours` is Rich's name of what the terminal can show."""
+    return no_color or theme in LETTERED or colours in FEW

@@ -26,7 +26,7 @@ _DARK = {
     "track": "#4e4e4e",
     "flip": "#ffaf5f",
     "shade-1": "#444444",
-    "shade-2": "#5f5f00",
+    "shade-2": "#0000af",
     "shade-3": "#875f00",
     "shade-4": "#870000",
     "curve-loss": "#eeeeee",
@@ -50,8 +50,8 @@ _LIGHT = {
     "faint": "#a8a8a8",
     "track": "#c6c6c6",
     "flip": "#af5f00",
-    "shade-1": "#eeeeee",
-    "shade-2": "#ffffaf",
+    "shade-1": "#d0d0d0",
+    "shade-2": "#87d7ff",
     "shade-3": "#ffd787",
     "shade-4": "#ff875f",
     "curve-loss": "#262626",
@@ -76,7 +76,7 @@ _CONTRAST = {
     "track": "#8a8a8a",
     "flip": "#ffaf00",
     "shade-1": "#303030",
-    "shade-2": "#5f5f00",
+    "shade-2": "#0000af",
     "shade-3": "#875f00",
     "shade-4": "#af0000",
     "curve-loss": "#ffffff",
@@ -102,9 +102,9 @@ _COLOUR_BLIND = {
     "track": "#4e4e4e",
     "flip": "#d7af00",
     "shade-1": "#303030",
-    "shade-2": "#5f5f00",
+    "shade-2": "#0000af",
     "shade-3": "#875f00",
-    "shade-4": "#af5f00",
+    "shade-4": "#870000",
     "curve-loss": "#eeeeee",
     "curve-kl": "#0087d7",
     "curve-ce": "#ffd75f",
@@ -127,8 +127,8 @@ _EVENING = {
     "track": "#5f5f87",
     "flip": "#ffaf87",
     "shade-1": "#3a3a3a",
-    "shade-2": "#5f5f00",
-    "shade-3": "#875f5f",
+    "shade-2": "#0000af",
+    "shade-3": "#875f00",
     "shade-4": "#870087",
     "curve-loss": "#eeeeee",
     "curve-kl": "#87afff",
@@ -138,22 +138,26 @@ _EVENING = {
 _TERMINAL = {
     "accent": "ansi_cyan",
     "secondary": "ansi_blue",
-    **dict.fromkeys(("foreground", "background", "surface", "label", "curve-loss"), "ansi_default"),
-    **dict.fromkeys(("panel", "edge", "faint", "track"), "ansi_bright_black"),
+    **dict.fromkeys(("foreground", "background", "surface", "label", "faint", "curve-loss"), "ansi_default"),
+    **dict.fromkeys(("panel", "edge", "track"), "ansi_bright_black"),
     "success": "ansi_green",
     "warning": "ansi_yellow",
     "error": "ansi_bright_red",
     "on-accent": "ansi_black",
     "flip": "ansi_yellow",
-    "shade-1": "ansi_default",
-    "shade-2": "ansi_bright_black",
-    "shade-3": "ansi_blue",
+    "shade-1": "ansi_bright_black",
+    "shade-2": "ansi_blue",
+    "shade-3": "ansi_yellow",
     "shade-4": "ansi_red",
+    **dict.fromkeys(("on-shade-1", "on-shade-2", "on-shade-4"), "ansi_bright_white"),
+    "on-shade-3": "ansi_black",
     "curve-kl": "ansi_bright_blue",
     "curve-ce": "ansi_green",
     "curve-format": "ansi_bright_magenta",
 }
 _SHADES = tuple(f"shade-{step}" for step in range(1, 5))
+_ON_SHADES = tuple(f"on-{shade}" for shade in _SHADES)
+"""The text on each shade; as other text, unless a theme says otherwise."""
 _OWN = (
     "on-accent",
     "label",
@@ -167,7 +171,11 @@ _OWN = (
     "curve-format",
 )
 """Variables that Textual does not know."""
-DEFAULTS: Mapping[str, str] = {**_DARK, "divider": _DARK["surface"]}
+DEFAULTS: Mapping[str, str] = {
+    **_DARK,
+    **dict.fromkeys(_ON_SHADES, _DARK["foreground"]),
+    "divider": _DARK["surface"],
+}
 """For the themes that are not ours, such as TEXTUAL_THEME may name."""
 
 
@@ -185,10 +193,11 @@ def _theme(name: str, colours: Mapping[str, str], *, dark: bool = True, ansi: bo
         "divider": edge if ansi else surface,
         "border": accent,
         "border-blurred": edge,
+        **{name: colours.get(name, colours["foreground"]) for name in _ON_SHADES},
         **{name: colours[name] for name in _OWN},
     }
     if ansi:  # Textual would blend what is not given, and the terminal's colours can't be blended
-        variables |= {"ansi-foreground": "ansi_default", "ansi-background": "ansi_default"}
+        variables |= {"ansi-foreground": "ansi_default", "ansi-background": "ansi_default", "panel": colours["panel"]}
         variables |= {"block-cursor-foreground": colours["on-accent"], "block-cursor-background": accent}
         variables |= {"input-cursor-foreground": colours["on-accent"], "input-cursor-background": accent}
         variables |= {"input-selection-background": accent, "input-selection-foreground": colours["on-accent"]}
@@ -225,3 +234,6 @@ THEMES: Mapping[str, tuple[Theme, str]] = {
 """Each with its label and what it is like."""
 LETTERED = frozenset(("bitnet-contrast", "bitnet-colour-blind", "bitnet-terminal"))
 """Themes in which curves also have letters, as without colours."""
+FEW = frozenset(("standard", "windows"))
+"""Rich's names of terminals with 16 colours. There a colour of a theme becomes the nearest one, and many look alike;
+the shades of tokens don't, and curves have letters."""

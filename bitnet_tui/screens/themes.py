@@ -83,6 +83,6 @@ class ThemesScreen(DialogScreen[None]):
 
 def _keep(shell: Shell, name: str) -> None:
     try:
-        preferences.keep_theme(name)
+        preferences.keep_theme(name, few_colours=shell.few_colours)
     except BitnetError as error:
         shell.call_later(partial(shell.notify, str(error), title="Theme", severity="warning"))

@@ -1,6 +1,7 @@
 """What the app keeps for this user until next time: the theme. A small file in the user's configuration folder."""
 
 from pathlib import Path
+from typing import Any
 
 from bitnet_core import files
 from bitnet_core.errors import BitnetError, explained
@@ -12,21 +13,32 @@ def place() -> Path:
     return config_folder() / "app.json"
 
 
-def kept_theme() -> str:
-    """The name of the theme that was chosen last; empty if there is none, or none that can be read."""
-    try:
-        kept = files.read_json(place())
-    except BitnetError:
-        return ""
-    name = kept.get("theme") if isinstance(kept, dict) else ""
+def kept_theme(*, few_colours: bool = False) -> str:
+    """The name of the theme that was chosen last; empty if there is none, or none that can be read.
+
+    A terminal with 16 colours has a choice of its own.
+    """
+    name = _kept().get(_name(few_colours=few_colours), "")
     return name if isinstance(name, str) else ""
 
 
-def keep_theme(name: str) -> None:
+def keep_theme(name: str, *, few_colours: bool = False) -> None:
     """BitnetError says why it can't be kept."""
     path = place()
     try:
-        files.write_json(path, {"theme": name})
+        files.write_json(path, _kept() | {_name(few_colours=few_colours): name})
     except OSError as error:
         why = explained(error, "correct its permissions")
         raise BitnetError(f"The theme is not kept for next time: {path} can't be written {why}.") from error
+
+
+def _name(*, few_colours: bool) -> str:
+    return "theme_16" if few_colours else "theme"
+
+
+def _kept() -> dict[str, Any]:
+    try:
+        kept = files.read_json(place())
+    except BitnetError:
+        return {}
+    return kept if isinstance(kept, dict) else {}

@@ -6,7 +6,7 @@ from typing import ClassVar
 from rich.style import Style
 from rich.text import Text
 from textual import events
-from textual.app import ComposeResult, RenderResult
+from textual.app import App, ComposeResult, RenderResult
 from textual.binding import Binding, BindingType
 from textual.color import Color
 from textual.containers import Vertical
@@ -135,7 +135,7 @@ class Plot(Widget):
     def _wanted(self) -> _Wanted:
         size = (self.content_size.width, self.content_size.height)
         log = self._lens.log and self._chart.log
-        letters = self.lettered or lettered(self.app.theme, no_color=self.app.no_color)
+        letters = self.lettered or _letters(self.app)
         return _Wanted(self._view, self._chart, log, self._axis, self._window, size, self.app.theme, letters)
 
     def render(self) -> RenderResult:
@@ -275,7 +275,11 @@ class ChartPanel(Vertical):
 
     def show(self, view: RunView, chart: Chart, lens: Lens, axis: Axis, *, alone: bool) -> None:
         cells = self.content_size.width
-        letters = lettered(self.app.theme, no_color=self.app.no_color)
+        letters = _letters(self.app)
         self.query_one(ChartTitle).below = None if alone else chart.name
         self.query_one(ChartTitle).show((title(chart, view, lens, axis, cells, alone=alone, letters=letters),))
         self.plot.show(view, chart, lens, axis)
+
+
+def _letters(app: App[object]) -> bool:
+    return lettered(app.theme, app.console.color_system, no_color=app.no_color)

@@ -37,8 +37,9 @@ def home(isolated: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """UTC, no SSH and the app's own theme, so that pictures are the same everywhere."""
+    """UTC, no SSH, 256 colours and the app's own theme, so that pictures are the same everywhere."""
     monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.setenv("TERM", "xterm-256color")
     time.tzset()
     for name in ("SSH_CONNECTION", "TEXTUAL_THEME", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)

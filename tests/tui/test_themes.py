@@ -4,6 +4,8 @@ import itertools
 from pathlib import Path
 
 import pytest
+from rich.color import Color as RichColor
+from rich.color import ColorSystem
 from textual.color import Color
 from textual.theme import Theme
 
@@ -103,7 +105,36 @@ def test_each_colour_is_one_of_256_and_the_terminals_are_its_own():
                 assert rgb in greys or all(part in steps for part in rgb), (theme.name, name)
     colours = plot_colours(_variables(_MADE["bitnet-terminal"]))
     assert (colours["kl"], colours["loss"], colours["bad"]) == (12, "default", 9)
-    assert lettered("bitnet-terminal", no_color=False) and not lettered("bitnet-dark", no_color=False)
+    assert lettered("bitnet-terminal", "256", no_color=False)
+    assert [lettered("bitnet-dark", colours, no_color=False) for colours in ("256", "standard")] == [False, True]
+
+
+@pytest.mark.parametrize("theme", _MADE.values(), ids=lambda theme: theme.name)
+def test_the_shades_of_tokens_are_told_apart_in_16_colours_and_legible(theme: Theme):
+    of = _variables(theme)
+    grounds = [of["background"], *(of[f"shade-{step}"] for step in range(1, 5))]
+    if theme.ansi:
+        assert len(set(grounds)) == 5
+        return
+    assert len({RichColor.parse(one).downgrade(ColorSystem.STANDARD).number for one in grounds}) == 5
+    for step in range(1, 5):
+        assert _contrast(of[f"on-shade-{step}"], of[f"shade-{step}"]) >= 3.5
+
+
+async def test_a_terminal_with_16_colours_has_its_own_theme_and_its_own_choice(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    experiment(home, "kd")
+    preferences.keep_theme("bitnet-light")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("COLORTERM", raising=False)
+    assert BitnetApp(home).theme == "bitnet-terminal"
+    async with BitnetApp(home, launch=RecordingLaunch()).run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("t")
+        await settled(pilot)
+        await click_on(pilot, "High contrast")
+    assert (preferences.kept_theme(), BitnetApp(home).theme) == ("bitnet-light", "bitnet-contrast")
 
 
 async def test_a_theme_that_is_not_ours_has_all_that_our_styles_name(home: Path, monkeypatch: pytest.MonkeyPatch):
